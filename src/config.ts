@@ -1,0 +1,171 @@
+// The environment, parsed once at start by one schema. Nothing else in the project reads process.env.
+import { z } from 'zod';
+
+/** Exit code for a configuration that cannot be used (EX_CONFIG of sysexits.h). */
+export const EXIT_CONFIG = 78;
+
+/** Thrown by {@link loadConfig}; the message lists every problem, and never the value of a secret. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  readonly code = 'config_invalid';
+}
+
+const milliseconds = (fallback: number) => wholeNumber(fallback, 1, 2_147_483_647);
+
+function wholeNumber(fallback: number, min: number, max: number) {
+  return z
+    .string()
+    .regex(/^\d{1,15}$/, `expected a whole number from ${min} to ${max}`)
+    .transform(Number)
+    .refine((value) => value >= min && value <= max, `expected a whole number from ${min} to ${max}`)
+    .prefault(String(fallback));
+}
+
+const isUrlOf = (protocols: readonly string[]) => (value: string) =>
+  URL.canParse(value) && protocols.includes(new URL(value).protocol);
+
+const redisNodes = z
+  .string()
+  .transform((value) => value.split(',').map((node) => node.trim()))
+  .refine(
+    (nodes) => nodes.every(isUrlOf(['redis:', 'rediss:'])),
+    'expected redis://host:port or rediss://host:port (several nodes of one cluster separated by commas)',
+  );
+
+const environmentSchema = z.object({
+  DATABASE_URL: z
+    .string()
+    .refine(isUrlOf(['postgres:', 'postgresql:']), 'expected postgres://user:password@host:port/database')
+    .optional(),
+  REDIS_URL: redisNodes.optional(),
+  QUEUE_PREFIX: z
+    .string()
+    .regex(/^[^:\s]{1,100}$/, 'expected a key prefix without colons and blanks, such as {arcadia}')
+    .default('{arcadia}'),
+  ARCADIA_ENV: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'expected lower-case letters, digits, - and _, such as production')
+    .default('default'),
+  DIGITALOCEAN_TOKEN: z
+    .string()
+    .regex(/^[\x21-\x7e]+$/, 'expected an API token without blanks')
+    .optional(),
+  DIGITALOCEAN_API_URL: z
+    .string()
+    .refine(isUrlOf(['http:', 'https:']), 'expected https://host')
+    .default('https://api.digitalocean.com'),
+  DIGITALOCEAN_TIMEOUT_MS: milliseconds(10_000),
+  DIGITALOCEAN_REQUESTS_PER_MINUTE: wholeNumber(250, 1, 1_000_000),
+  DIGITALOCEAN_REQUESTS_PER_HOUR: wholeNumber(5_000, 1, 10_000_000),
+  WORKER_CONCURRENCY: wholeNumber(50, 1, 1_000),
+  WORKER_LOCK_MS: milliseconds(30_000),
+  WAIT_POLL_INTERVAL_MS: milliseconds(5_000),
+  WAIT_MAX_POLLS: wholeNumber(96, 1, 1_000_000),
+  STEP_ATTEMPTS: wholeNumber(5, 1, 1_000),
+  STEP_BACKOFF_MS: milliseconds(1_000),
+  COMPENSATION_ATTEMPTS: wholeNumber(20, 1, 1_000),
+  ADOPTION_GRACE_MS: milliseconds(60_000),
+  ORPHAN_GRACE_MS: milliseconds(900_000),
+  WORKER_SHUTDOWN_MS: milliseconds(25_000),
+  RECONCILE_INTERVAL_MS: milliseconds(15_000),
+  INVENTORY_SYNC_INTERVAL_MS: milliseconds(900_000),
+  SAGA_RETENTION_DAYS: wholeNumber(90, 1, 36_500),
+  LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
+});
+
+/** The parsed environment, in camel case; durations are milliseconds unless the name says otherwise. */
+export type Config = Readonly<{
+  databaseUrl: string | null;
+  /** Nodes of Redis; null: BullMQ runs on Postgres. More than one: a Redis Cluster. */
+  redisNodes: readonly string[] | null;
+  queuePrefix: string;
+  environment: string;
+  digitalOcean: Readonly<{
+    token: string | null;
+    apiUrl: string;
+    timeoutMs: number;
+    requestsPerMinute: number;
+    requestsPerHour: number;
+  }>;
+  worker: Readonly<{ concurrency: number; lockMs: number; shutdownMs: number }>;
+  wait: Readonly<{ pollIntervalMs: number; maxPolls: number }>;
+  retry: Readonly<{ stepAttempts: number; stepBackoffMs: number; compensationAttempts: number }>;
+  adoptionGraceMs: number;
+  orphanGraceMs: number;
+  reconcileIntervalMs: number;
+  inventorySyncIntervalMs: number;
+  sagaRetentionDays: number;
+  logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
+}>;
+
+/** What a command cannot do without. */
+export type ConfigNeed = 'DATABASE_URL' | 'DIGITALOCEAN_TOKEN';
+
+/**
+ * Parses the environment.
+ *
+ * @param needs variables that this command cannot do without
+ * @throws {ConfigError} naming every variable that is wrong, and what was expected of it
+ */
+export function loadConfig(environment: NodeJS.ProcessEnv, needs: readonly ConfigNeed[] = []): Config {
+  // An empty variable is what `VAR= command` and empty lines of an env file make: unset, not wrong.
+  const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== undefined && value !== ''));
+  const parsed = environmentSchema.safeParse(given);
+  const problems = parsed.success ? [] : parsed.error.issues.map((issue) => `${String(issue.path[0])}: ${issue.message}`);
+  for (const need of needs) {
+    if (given[need] === undefined) problems.push(`${need}: not set; this command needs it`);
+  }
+  if (parsed.success) problems.push(...contradictions(parsed.data));
+  if (!parsed.success || problems.length > 0) {
+    throw new ConfigError(`The environment cannot be used:\n${problems.map((problem) => `  ${problem}`).join('\n')}`);
+  }
+  return toConfig(parsed.data);
+}
+
+type Environment = z.infer<typeof environmentSchema>;
+
+/**
+ * A request must end before its worker may lose the job, and the job must be lost before another worker may POST
+ * again: else two workers could be creating the same droplet at once.
+ */
+function contradictions(env: Environment): string[] {
+  const problems: string[] = [];
+  if (env.DIGITALOCEAN_TIMEOUT_MS >= env.WORKER_LOCK_MS) {
+    problems.push(
+      `WORKER_LOCK_MS: expected more than DIGITALOCEAN_TIMEOUT_MS (${env.DIGITALOCEAN_TIMEOUT_MS}), found ${env.WORKER_LOCK_MS}`,
+    );
+  }
+  if (env.WORKER_LOCK_MS >= env.ADOPTION_GRACE_MS) {
+    problems.push(`ADOPTION_GRACE_MS: expected more than WORKER_LOCK_MS (${env.WORKER_LOCK_MS}), found ${env.ADOPTION_GRACE_MS}`);
+  }
+  return problems;
+}
+
+function toConfig(env: Environment): Config {
+  return {
+    databaseUrl: env.DATABASE_URL ?? null,
+    redisNodes: env.REDIS_URL ?? null,
+    queuePrefix: env.QUEUE_PREFIX,
+    environment: env.ARCADIA_ENV,
+    digitalOcean: {
+      token: env.DIGITALOCEAN_TOKEN ?? null,
+      apiUrl: env.DIGITALOCEAN_API_URL,
+      timeoutMs: env.DIGITALOCEAN_TIMEOUT_MS,
+      requestsPerMinute: env.DIGITALOCEAN_REQUESTS_PER_MINUTE,
+      requestsPerHour: env.DIGITALOCEAN_REQUESTS_PER_HOUR,
+    },
+    worker: { concurrency: env.WORKER_CONCURRENCY, lockMs: env.WORKER_LOCK_MS, shutdownMs: env.WORKER_SHUTDOWN_MS },
+    wait: { pollIntervalMs: env.WAIT_POLL_INTERVAL_MS, maxPolls: env.WAIT_MAX_POLLS },
+    retry: {
+      stepAttempts: env.STEP_ATTEMPTS,
+      stepBackoffMs: env.STEP_BACKOFF_MS,
+      compensationAttempts: env.COMPENSATION_ATTEMPTS,
+    },
+    adoptionGraceMs: env.ADOPTION_GRACE_MS,
+    orphanGraceMs: env.ORPHAN_GRACE_MS,
+    reconcileIntervalMs: env.RECONCILE_INTERVAL_MS,
+    inventorySyncIntervalMs: env.INVENTORY_SYNC_INTERVAL_MS,
+    sagaRetentionDays: env.SAGA_RETENTION_DAYS,
+    logLevel: env.LOG_LEVEL,
+  };
+}

@@ -1,0 +1,69 @@
+// Postgres: the one pool of a process. Every statement goes through `run`, which names it for the I/O seam and
+// gives it a time limit, so that a dead connection can never hold a step for ever.
+import postgres from 'postgres';
+import type { Io } from './io.ts';
+import { directIo } from './io.ts';
+
+export type Sql = postgres.Sql;
+
+/** A fragment of SQL with its parameters, to be put into a larger statement. */
+export type SqlFragment = postgres.PendingQuery<postgres.Row[]>;
+
+export type Database = Readonly<{
+  sql: Sql;
+  /**
+   * Runs one statement.
+   *
+   * @param name what it is for, such as `store.commit`; shown in logs, traces and the crash matrix
+   * @throws {DatabaseTimeoutError} when there was no answer within the database's time limit; the statement may have
+   *   been applied all the same
+   */
+  run<T>(name: string, statement: (sql: Sql) => PromiseLike<T>): Promise<T>;
+  close(): Promise<void>;
+}>;
+
+export class DatabaseTimeoutError extends Error {
+  override readonly name = 'DatabaseTimeoutError';
+  readonly code = 'database_timeout';
+}
+
+/**
+ * Opens a pool. Connections are made when first used, and again after they were lost.
+ *
+ * @param options.max connections at once
+ * @param options.timeoutMs time limit of one statement, in milliseconds, from asking for a connection to its reply
+ */
+export function openDatabase(
+  url: string,
+  options: { max?: number; timeoutMs?: number; io?: Io; applicationName?: string } = {},
+): Database {
+  const { max = 10, timeoutMs = 10_000, io = directIo, applicationName = 'arcadia' } = options;
+  const sql = postgres(url, {
+    max,
+    connect_timeout: 5,
+    // Seconds. Small and fixed: the default grows to 20 s, longer than a restart of Postgres takes.
+    backoff: () => 0.5,
+    onnotice: () => undefined,
+    // Only columns: postgres.camel would also rename the keys inside a saga's context.
+    transform: { column: { from: postgres.toCamel } },
+    connection: { application_name: applicationName, statement_timeout: timeoutMs },
+  });
+  return {
+    sql,
+    run: (name, statement) => io('sql', name, () => withDeadline(name, timeoutMs + 1_000, () => statement(sql))),
+    close: () => sql.end({ timeout: 5 }),
+  };
+}
+
+/** The server's statement_timeout cannot help when the server cannot be reached: this is the limit on our side. */
+async function withDeadline<T>(name: string, timeoutMs: number, operation: () => PromiseLike<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const deadline = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new DatabaseTimeoutError(`${name}: Postgres did not answer within ${timeoutMs} ms`)), timeoutMs);
+  });
+  try {
+    return await Promise.race([operation(), deadline]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,85 @@
+// Applies `migrations/`, forward only. All pending files and their version rows go in one transaction under one
+// advisory lock, so that two processes that start at once cannot meet, and a crash leaves nothing half-applied.
+import { fileURLToPath } from 'node:url';
+import Postgrator from 'postgrator';
+import type { Database } from './db.ts';
+
+// Any number will do, as long as everybody who migrates this schema uses the same.
+const MIGRATION_LOCK = 4_207_310_583;
+
+const migrationPattern = fileURLToPath(new URL('../migrations/*', import.meta.url));
+
+/** Thrown when a database belongs to another environment than the one this process runs in. */
+export class EnvironmentMismatchError extends Error {
+  override readonly name = 'EnvironmentMismatchError';
+  readonly code = 'environment_mismatch';
+}
+
+/**
+ * Brings the schema `arcadia` up to date; does nothing where it is. The first call writes the environment's name into
+ * the database.
+ *
+ * @returns the names of the migrations that were applied
+ * @throws {EnvironmentMismatchError} when the database was set up for another environment
+ */
+export async function migrate(db: Database, environment: string): Promise<string[]> {
+  // A reserved connection, and BEGIN by hand: postgres.js can send the BEGIN of `sql.begin` before it has reserved
+  // the connection (its issue 1204), and other statements would run inside the transaction.
+  const connection = await db.sql.reserve();
+  try {
+    await connection`begin`;
+    await connection`select pg_advisory_xact_lock(${MIGRATION_LOCK})`;
+    // Large migrations may take longer than an ordinary statement.
+    await connection`set local statement_timeout = 0`;
+    const postgrator = new Postgrator({
+      migrationPattern,
+      driver: 'pg',
+      schemaTable: 'arcadia.migrations',
+      newline: 'LF',
+      execQuery: async (query) => ({ rows: [...(await connection.unsafe(query))] }),
+    });
+    const applied = await postgrator.migrate();
+    await connection`
+      create table if not exists arcadia.environment (
+        only_row boolean primary key default true check (only_row),
+        name text not null
+      )`;
+    await connection`insert into arcadia.environment (name) values (${environment}) on conflict do nothing`;
+    const [row] = await connection<{ name: string }[]>`select name from arcadia.environment`;
+    requireSameEnvironment(row?.name, environment);
+    await connection`commit`;
+    return applied.map((migration) => migration.name);
+  } catch (error) {
+    await connection`rollback`.catch(() => undefined);
+    throw error;
+  } finally {
+    connection.release();
+  }
+}
+
+/**
+ * Checks that this database is migrated and belongs to this environment: a copy of production's database must never
+ * act on production's droplets.
+ *
+ * @throws {EnvironmentMismatchError} when it is another environment's, or was never migrated
+ */
+export async function checkEnvironment(db: Database, environment: string): Promise<void> {
+  const rows = await db
+    .run('environment.read', (sql) => sql<{ name: string }[]>`select name from arcadia.environment`)
+    .catch((error: unknown) => {
+      if (error instanceof Error && 'code' in error && (error.code === '42P01' || error.code === '3F000')) return [];
+      throw error;
+    });
+  if (rows[0] === undefined) {
+    throw new EnvironmentMismatchError('This database has not been set up yet: run `arcadia migrate` first.');
+  }
+  requireSameEnvironment(rows[0].name, environment);
+}
+
+function requireSameEnvironment(found: string | undefined, expected: string): void {
+  if (found === expected) return;
+  throw new EnvironmentMismatchError(
+    `ARCADIA_ENV is ${expected}, but this database belongs to the environment ${found}. ` +
+      'If it is a copy, set up a database of its own for this environment; else set ARCADIA_ENV to match.',
+  );
+}
