@@ -1,0 +1,91 @@
+// The one error that leaves the DigitalOcean client, and the care about what its text may hold: never the token, the
+// request's user_data, or a page of HTML. It is written into logs, job records and Postgres.
+
+import type { FailureKind, Method } from './outcome.ts';
+
+/** What a `DigitalOceanError` says, beside its message. */
+export type DigitalOceanFailure = {
+  /** What is known about the request; see `OutcomeKind`. */
+  readonly kind: FailureKind;
+  /** DigitalOcean's own error id (`unprocessable_entity`), the network's code (`ECONNREFUSED`), `timeout` or `invalid_answer`. */
+  readonly code: string;
+  /** The HTTP status, or null when there was no answer. */
+  readonly status: number | null;
+  /** What DigitalOcean's support asks for. */
+  readonly requestId: string | null;
+  /** How long the API asked to wait; always set when `kind` is `throttled`. */
+  readonly retryAfterMs: number | null;
+  readonly method: Method;
+  /** Without the query. */
+  readonly path: string;
+};
+
+/**
+ * A request to DigitalOcean that was not done. It carries no `cause` on purpose: an error of the HTTP library holds the
+ * token and the request's body, and logs would print them.
+ */
+export class DigitalOceanError extends Error implements DigitalOceanFailure {
+  override readonly name = 'DigitalOceanError';
+  readonly kind: FailureKind;
+  readonly code: string;
+  readonly status: number | null;
+  readonly requestId: string | null;
+  readonly retryAfterMs: number | null;
+  readonly method: Method;
+  readonly path: string;
+
+  constructor(message: string, failure: DigitalOceanFailure) {
+    super(message);
+    this.kind = failure.kind;
+    this.code = failure.code;
+    this.status = failure.status;
+    this.requestId = failure.requestId;
+    this.retryAfterMs = failure.retryAfterMs;
+    this.method = failure.method;
+    this.path = failure.path;
+  }
+}
+
+/** What a request carried that must not come back in an error. */
+export type Secrets = {
+  readonly token: string;
+  readonly userData: string | undefined;
+};
+
+const MAX_MESSAGE_LENGTH = 500;
+const MAX_ID_LENGTH = 100;
+// A shorter run of equal characters is chance; a longer one is an echo.
+const ECHO_LENGTH = 12;
+
+/**
+ * Makes text from the API fit for logs: on one line, at most 500 characters, the token struck out. Null when nothing
+ * can be kept: an empty text, a page of HTML, or one that repeats a part of the request's user_data.
+ */
+export function cleanMessage(text: string, secrets: Secrets): string | null {
+  const line = toLine(text).replaceAll(secrets.token, '[redacted]').slice(0, MAX_MESSAGE_LENGTH);
+  if (line === '' || /<(?:!doctype|html|head|body)\b/i.test(line)) return null;
+  return repeatsUserData(line, secrets.userData) ? null : line;
+}
+
+/** The same for an identifier from the API (an error's id, a request's id): null unless it looks like one and is no secret. */
+export function cleanId(text: string, secrets: Secrets): string | null {
+  if (text.length > MAX_ID_LENGTH || !/^[\w.:-]+$/.test(text) || text.includes(secrets.token)) return null;
+  return repeatsUserData(text, secrets.userData) ? null : text;
+}
+
+// An echo may be cut short, or be the JSON that was sent, so a part of either form is enough.
+function repeatsUserData(line: string, userData = ''): boolean {
+  const plain = toLine(userData);
+  if (plain === '') return false;
+  const forms = [plain, toLine(JSON.stringify(userData).slice(1, -1))];
+  const length = Math.min(ECHO_LENGTH, plain.length);
+  for (let start = 0; start + length <= line.length; start++) {
+    const part = line.slice(start, start + length);
+    if (forms.some((form) => form.includes(part))) return true;
+  }
+  return false;
+}
+
+function toLine(text: string): string {
+  return text.replaceAll(/[\s\p{Cc}]+/gu, ' ').trim();
+}

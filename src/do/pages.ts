@@ -1,0 +1,66 @@
+// Reads a list of the DigitalOcean API page by page, and trusts no more of an answer than the number of its next page.
+
+import { z } from 'zod';
+
+export type ListOptions<T> = {
+  /** Repeated on every page. */
+  readonly params?: Readonly<Record<string, string | number>>;
+  readonly itemSchema: z.ZodType<T>;
+};
+
+type PageSource = {
+  /** Reads one page; throws when it does not fit the schema. */
+  readonly readPage: <Page>(params: Record<string, string | number>, schema: z.ZodType<Page>) => Promise<Page>;
+  /** Makes the error for an answer that cannot be. */
+  readonly invalidAnswer: (why: string) => Error;
+};
+
+/** The most that DigitalOcean gives at once. */
+export const ITEMS_PER_PAGE = 200;
+// 100,000 items: more than an account holds, less than a server that never ends its list would hand out.
+const MAX_PAGES = 500;
+
+const identified = z.object({ id: z.union([z.number(), z.string()]) });
+
+/**
+ * Yields the pages of the list under `key`, an item with an `id` only once although it may move to the next page while
+ * the list is read. One item that does not fit the schema fails the whole page: a list that silently lacks a droplet is
+ * worse than none. (An item that moves to a page already read is missed all the same; a list proves presence, not absence.)
+ */
+export async function* readPages<T>(source: PageSource, key: string, options: ListOptions<T>): AsyncGenerator<T[], void> {
+  const schema = pageSchema(key, options.itemSchema);
+  const seen = new Set<number | string>();
+
+  for (let page = 1; page <= MAX_PAGES; page++) {
+    const answer = await source.readPage({ ...options.params, page, per_page: ITEMS_PER_PAGE }, schema);
+    yield answer.items.filter((item) => isNew(item, seen));
+
+    if (answer.next === null) return;
+    if (readPageNumber(answer.next) !== page + 1) throw source.invalidAnswer(`page ${page} names a next page other than ${page + 1}`);
+  }
+  throw source.invalidAnswer(`the list does not end after ${MAX_PAGES} pages`);
+}
+
+function pageSchema<T>(key: string, itemSchema: z.ZodType<T>) {
+  const items = z.object({ [key]: z.array(itemSchema) });
+  const pages = z.object({ next: z.string().nullish() }).nullish();
+  const links = z.object({ links: z.object({ pages }).nullish() });
+  return z.intersection(items, links).transform((body) => ({
+    items: body[key] ?? [],
+    next: body.links?.pages?.next ?? null,
+  }));
+}
+
+function isNew(item: unknown, seen: Set<number | string>): boolean {
+  const parsed = identified.safeParse(item);
+  if (!parsed.success) return true;
+  const before = seen.size;
+  seen.add(parsed.data.id);
+  return seen.size > before;
+}
+
+// `next` is an absolute URL. Its host and path are never followed: whoever answers there would be given the token.
+function readPageNumber(next: string): number | null {
+  const page = URL.parse(next, 'http://unused.invalid')?.searchParams.get('page');
+  return page !== null && page !== undefined && /^\d{1,9}$/.test(page) ? Number(page) : null;
+}
