@@ -1,0 +1,89 @@
+// The client: starts sagas and looks at them. For the command line, and for backends that speak TypeScript.
+import type { Database } from './db.ts';
+import { openDatabase } from './db.ts';
+import { directIo } from './io.ts';
+import type { JsonObject } from './json.ts';
+import type { Log } from './log.ts';
+import { silentLog } from './log.ts';
+import type { QueueStore } from './queues/connection.ts';
+import { openQueueConnection } from './queues/connection.ts';
+import { openStepQueues } from './queues/step-queues.ts';
+import type { Memo } from './saga/step.ts';
+import type { Saga, SagaStatus } from './saga/saga.ts';
+import { nextJobOf } from './saga/saga.ts';
+import type { StoredEvent } from './saga/store.ts';
+import { listEvents, listSagas, loadSaga } from './saga/store.ts';
+import { startAndEnqueue } from './start-and-enqueue.ts';
+import type { ProvisionDropletInput } from './steps/inputs.ts';
+
+export type StartOptions = Readonly<{
+  /** The same key always gives the same saga. */
+  idempotencyKey?: string | undefined;
+  /** Who asks: kept with the saga, for people to read. */
+  requestedBy?: string | undefined;
+}>;
+
+export type Client = Readonly<{
+  /**
+   * Starts a `provision_droplet` saga.
+   *
+   * @param input DigitalOcean's own create fields
+   * @returns the saga's id
+   * @throws {InvalidRequestError} naming each field that is wrong
+   * @throws {IdempotencyConflictError} when the key was used with another input
+   */
+  provisionDroplet(input: ProvisionDropletInput, options?: StartOptions): Promise<string>;
+  /**
+   * Starts a `destroy_droplet` saga. Only a droplet that arcadia-cloud provisioned is destroyed.
+   *
+   * @param dropletId DigitalOcean's id of the droplet
+   * @returns the saga's id
+   * @throws {InvalidRequestError} {IdempotencyConflictError}
+   */
+  destroyDroplet(dropletId: number, options?: StartOptions & { reason?: string | undefined }): Promise<string>;
+  /** Reads a saga; null when there is none with this id. */
+  get(sagaId: string): Promise<Saga | null>;
+  /** Lists sagas, newest first; 50 unless told otherwise. */
+  list(filter?: { status?: SagaStatus; name?: string; limit?: number }): Promise<Saga[]>;
+  /** Reads what happened to a saga after event `afterSeq` (exclusive; all when left out), oldest first. */
+  events(sagaId: string, afterSeq?: number): Promise<StoredEvent[]>;
+  /** What the saga's current job waits for; null when it is not in the queue. Times in milliseconds. */
+  peek(saga: Saga): Promise<{ memo: Memo; dueInMs: number } | null>;
+  close(): Promise<void>;
+}>;
+
+// How long the reconciler leaves the enqueueing of a new saga to the client that started it.
+const ENQUEUE_SLACK_MS = 5_000;
+
+/**
+ * Opens a client.
+ *
+ * @param options.queueStore where the workers' queues are: the same as theirs
+ */
+export function openClient(options: { databaseUrl: string; queueStore: QueueStore; log?: Log }): Client {
+  const { log = silentLog } = options;
+  const db: Database = openDatabase(options.databaseUrl, { max: 4, applicationName: 'arcadia-client' });
+  const connection = openQueueConnection(options.queueStore, log);
+  const queues = openStepQueues(connection, directIo);
+  const start = async (name: string, input: JsonObject, { idempotencyKey, requestedBy }: StartOptions) => {
+    const started = await startAndEnqueue({ name, input, idempotencyKey, requestedBy }, { db, queues, slackMs: ENQUEUE_SLACK_MS, log });
+    return started.sagaId;
+  };
+  return {
+    provisionDroplet: (input, startOptions = {}) => start('provision_droplet', input, startOptions),
+    destroyDroplet: (dropletId, { reason, ...startOptions } = {}) =>
+      start('destroy_droplet', reason === undefined ? { droplet_id: dropletId } : { droplet_id: dropletId, reason }, startOptions),
+    get: async (sagaId) => (await loadSaga(db, sagaId))?.saga ?? null,
+    list: ({ status, name, limit = 50 } = {}) =>
+      listSagas(db, { limit, ...(status === undefined ? {} : { status }), ...(name === undefined ? {} : { name }) }),
+    events: (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq),
+    peek: async (saga) => {
+      const job = nextJobOf(saga);
+      return job === null ? null : queues.peek(job);
+    },
+    close: async () => {
+      await queues.close();
+      await Promise.allSettled([connection.close(), db.close()]);
+    },
+  };
+}

@@ -1,0 +1,175 @@
+// Where BullMQ keeps its jobs: Redis, or Postgres where no Redis is configured. The rest of src/queues asks this for
+// queues and workers, and does not care which it is.
+import { Queue, Worker, createPostgresBackend, runMigrations } from 'bullmq';
+import type { ConnectionOptions, Processor, QueueOptions, WorkerOptions } from 'bullmq';
+import { Cluster, Redis } from 'ioredis';
+import type { RedisOptions } from 'ioredis';
+import pg from 'pg';
+import type { Log } from '../log.ts';
+
+/** How to reach the queues. */
+export type QueueStore =
+  | Readonly<{ kind: 'redis'; nodes: readonly string[]; prefix: string }>
+  | Readonly<{ kind: 'postgres'; databaseUrl: string }>;
+
+/** Makes queues and workers on one store. */
+export type QueueConnection = Readonly<{
+  store: QueueStore;
+  queue(name: string): Queue;
+  worker(name: string, processor: Processor, options: Omit<WorkerOptions, 'connection' | 'prefix'>): Worker;
+  /**
+   * Checks that the store can be trusted with jobs.
+   *
+   * @throws {QueueStoreError} when it can't be reached, or may evict jobs
+   */
+  check(): Promise<void>;
+  /** Closes the shared connections; the queues and workers must have been closed before. */
+  close(): Promise<void>;
+}>;
+
+export class QueueStoreError extends Error {
+  override readonly name = 'QueueStoreError';
+  readonly code = 'queue_store';
+}
+
+/** BullMQ's tables live in their own schema, beside `arcadia`. */
+const POSTGRES_SCHEMA = 'bullmq';
+
+/** Chooses the store from the configuration: Redis where it is configured, else Postgres. */
+export function queueStoreOf(config: { redisNodes: readonly string[] | null; queuePrefix: string; databaseUrl: string | null }): QueueStore {
+  if (config.redisNodes !== null) return { kind: 'redis', nodes: config.redisNodes, prefix: config.queuePrefix };
+  if (config.databaseUrl === null) throw new QueueStoreError('neither REDIS_URL nor DATABASE_URL is set');
+  return { kind: 'postgres', databaseUrl: config.databaseUrl };
+}
+
+/** Opens a connection to the store. Nothing is checked yet: see {@link QueueConnection.check}. */
+export function openQueueConnection(store: QueueStore, log: Log): QueueConnection {
+  return store.kind === 'redis' ? openRedis(store, log) : openPostgres(store, log);
+}
+
+/** Brings BullMQ's own tables up to date, where it runs on Postgres. Safe to run twice or at once. */
+export async function migrateQueues(store: QueueStore): Promise<void> {
+  if (store.kind !== 'postgres') return;
+  const pool = new pg.Pool({ connectionString: store.databaseUrl, max: 1 });
+  const client = await pool.connect();
+  try {
+    await runMigrations(client, POSTGRES_SCHEMA);
+  } finally {
+    client.release();
+    await pool.end();
+  }
+}
+
+function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): QueueConnection {
+  const warn = onceInAWhile((error: Error) => log.warn({ reason: error.message }, 'redis: connection trouble'));
+  // Producers fail fast, so that nothing hangs on an `add` while Redis is away; workers retry for ever, as BullMQ asks.
+  const producer = connectRedis(store.nodes, { maxRetriesPerRequest: 1, enableOfflineQueue: true, commandTimeout: 5_000 });
+  const consumers: (Redis | Cluster)[] = [];
+  producer.on('error', warn);
+  return {
+    store,
+    queue: (name) => listening(new Queue(name, { connection: asConnection(producer), prefix: store.prefix }), warn),
+    worker: (name, processor, options) => {
+      const consumer = connectRedis(store.nodes, { maxRetriesPerRequest: null });
+      consumer.on('error', warn);
+      consumers.push(consumer);
+      return listening(new Worker(name, processor, { ...options, connection: asConnection(consumer), prefix: store.prefix }), warn);
+    },
+    check: () => checkRedis(producer),
+    close: async () => {
+      await Promise.all([producer, ...consumers].map((client) => endRedis(client)));
+    },
+  };
+}
+
+// A fixed, short back-off: a fleet should be back within a second of Redis's return.
+const retryStrategy = (times: number) => Math.min(times * 100, 1_000);
+
+function connectRedis(nodes: readonly string[], options: RedisOptions): Redis | Cluster {
+  const common: RedisOptions = { ...options, retryStrategy, connectTimeout: 5_000, keepAlive: 10_000 };
+  const [first] = nodes;
+  if (first === undefined) throw new QueueStoreError('REDIS_URL names no node');
+  if (nodes.length === 1) return new Redis(first, common);
+  const url = new URL(first);
+  const redisOptions: RedisOptions = {
+    ...common,
+    ...(url.username === '' ? {} : { username: decodeURIComponent(url.username) }),
+    ...(url.password === '' ? {} : { password: decodeURIComponent(url.password) }),
+    ...(url.protocol === 'rediss:' ? { tls: {} } : {}),
+  };
+  return new Cluster([...nodes], { redisOptions, clusterRetryStrategy: retryStrategy });
+}
+
+/** BullMQ declares its connection options against its own copy of ioredis's types. */
+function asConnection(client: Redis | Cluster): ConnectionOptions {
+  return client as unknown as ConnectionOptions;
+}
+
+async function checkRedis(client: Redis | Cluster): Promise<void> {
+  let info: string;
+  try {
+    info = await client.info('memory');
+  } catch (error) {
+    throw new QueueStoreError(`Redis cannot be reached (REDIS_URL): ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'noeviction';
+  if (policy === 'noeviction') return;
+  throw new QueueStoreError(
+    `Redis runs with maxmemory-policy ${policy}, under which it may throw jobs away. Set it to noeviction ` +
+      '(CONFIG SET maxmemory-policy noeviction, and in redis.conf), or use another Redis for the queues.',
+  );
+}
+
+async function endRedis(client: Redis | Cluster): Promise<void> {
+  // A QUIT that nobody answers would hold the process: the connection is simply dropped, all commands are done.
+  client.disconnect();
+  await Promise.resolve();
+}
+
+function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log): QueueConnection {
+  const warn = onceInAWhile((error: Error) => log.warn({ reason: error.message }, 'postgres queues: connection trouble'));
+  // Every worker holds one of the pool's connections to LISTEN on.
+  const pool = new pg.Pool({
+    connectionString: store.databaseUrl,
+    max: 20,
+    keepAlive: true,
+    connectionTimeoutMillis: 5_000,
+    query_timeout: 15_000,
+    options: `-c search_path=${POSTGRES_SCHEMA}`,
+    application_name: 'arcadia-queues',
+  });
+  pool.on('error', warn);
+  const connection = pool;
+  return {
+    store,
+    queue: (name) => listening(new Queue(name, { connection } as unknown as QueueOptions, createPostgresBackend as never), warn),
+    worker: (name, processor, options) =>
+      listening(new Worker(name, processor, { ...options, connection } as unknown as WorkerOptions, createPostgresBackend as never), warn),
+    check: async () => {
+      try {
+        await pool.query('select 1');
+      } catch (error) {
+        throw new QueueStoreError(`Postgres cannot be reached (DATABASE_URL): ${error instanceof Error ? error.message : String(error)}`);
+      }
+    },
+    close: () => pool.end(),
+  };
+}
+
+function listening<T extends Queue | Worker>(emitter: T, warn: (error: Error) => void): T {
+  // Without a listener, an error of the connection would end the process.
+  (emitter as Queue).on('error', warn);
+  return emitter;
+}
+
+const QUIET_MS = 5_000;
+
+/** A lost connection reports itself many times a second: once in a while is enough to know. */
+function onceInAWhile(tell: (error: Error) => void): (error: Error) => void {
+  let lastAt = Number.NEGATIVE_INFINITY;
+  return (error) => {
+    if (performance.now() - lastAt < QUIET_MS) return;
+    lastAt = performance.now();
+    tell(error);
+  };
+}

@@ -1,0 +1,54 @@
+// The intake: what other backends put into the queue `sagas` becomes a saga. The contract is in docs; a malformed job
+// fails at once, with the reason on it.
+import type { Job, Worker } from 'bullmq';
+import { DelayedError, UnrecoverableError } from 'bullmq';
+import type { Log } from '../log.ts';
+import type { StartRequest, StartedSaga } from '../saga/start.ts';
+import { IdempotencyConflictError, InvalidRequestError } from '../saga/start.ts';
+import type { QueueConnection } from './connection.ts';
+import { acceptedJobSchema, intakeJobSchema, queueNames } from './jobs.ts';
+import type { WorkerSettings } from './step-workers.ts';
+import { workerOptions } from './step-workers.ts';
+
+const OUTAGE_DELAY_MS = 1_000;
+
+/** Starts the worker of the intake queue. `start` inserts the saga and enqueues its first job. */
+export function startIntakeWorker(
+  connection: QueueConnection,
+  options: { settings: WorkerSettings; start: (request: StartRequest) => Promise<StartedSaga>; log: Log },
+): Worker {
+  const worker = connection.worker(queueNames.intake, (job, token) => accept(job, token, options), workerOptions(options.settings));
+  worker.on('failed', (job, error) => options.log.warn({ queue: queueNames.intake, jobId: job?.id, reason: error.message }, 'request refused'));
+  return worker;
+}
+
+async function accept(
+  job: Job,
+  token: string | undefined,
+  options: { start: (request: StartRequest) => Promise<StartedSaga>; log: Log },
+): Promise<{ sagaId: string }> {
+  const accepted = acceptedJobSchema.safeParse(job.data);
+  if (accepted.success) return accepted.data;
+  const parsed = intakeJobSchema.safeParse(job.data);
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'data'}: ${issue.message}`);
+    throw new UnrecoverableError(`expected {input, idempotencyKey?, requestedBy?}: ${problems.join('; ')}`);
+  }
+  const { input, idempotencyKey = keyOfJob(job), requestedBy } = parsed.data;
+  let started: StartedSaga;
+  try {
+    started = await options.start({ name: job.name, input, idempotencyKey, requestedBy });
+  } catch (error) {
+    if (error instanceof InvalidRequestError || error instanceof IdempotencyConflictError) throw new UnrecoverableError(error.message);
+    options.log.error({ jobId: job.id, err: error }, 'request could not be accepted yet: left for later');
+    await job.moveToDelayed(Date.now() + OUTAGE_DELAY_MS, token);
+    throw new DelayedError();
+  }
+  await job.updateData({ sagaId: started.sagaId });
+  return { sagaId: started.sagaId };
+}
+
+/** A job that is delivered twice is one request. Its id alone won't do: Redis counts from 1 again after it was flushed. */
+function keyOfJob(job: Job): string {
+  return `job:${job.timestamp}:${job.id}`;
+}

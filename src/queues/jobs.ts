@@ -1,0 +1,45 @@
+// The contract of the queues: their names, what stands in a job, and how a job is called.
+import { z } from 'zod';
+import type { Direction, NextJob } from '../saga/saga.ts';
+
+/** Names of the queues. */
+export const queueNames = { intake: 'sagas', steps: 'saga-steps', compensations: 'saga-compensations' } as const;
+
+/**
+ * What a step's job carries. Only `sagaId` and `revision` count; the rest is for people to read. Anybody who can reach
+ * the queue store may have written it, so it is never believed beyond "look at this saga".
+ */
+export const stepJobSchema = z.object({
+  sagaId: z.uuid(),
+  revision: z.int().min(0).max(2_147_483_647),
+  step: z.string().optional(),
+  position: z.string().optional(),
+  memo: z.record(z.string().max(50), z.int().min(0).max(1_000_000_000)).optional(),
+});
+
+export type StepJobData = z.infer<typeof stepJobSchema>;
+
+/** What other backends put into the intake queue; the job's name is the saga's. */
+export const intakeJobSchema = z.strictObject({
+  input: z.unknown(),
+  idempotencyKey: z.string().optional(),
+  requestedBy: z.string().optional(),
+});
+
+/** What an intake job carries once its saga stands: no input stays in the queue store. */
+export const acceptedJobSchema = z.strictObject({ sagaId: z.uuid() });
+
+/** The queue that a job goes to: compensations have their own, so that creation can be paused while rollbacks flow. */
+export function queueNameOf(direction: Direction): string {
+  return direction === 'forward' ? queueNames.steps : queueNames.compensations;
+}
+
+/** Enqueueing the same work twice is enqueueing it once. BullMQ refuses colons and plain integers in a job id. */
+export function jobIdOf(job: Pick<NextJob, 'sagaId' | 'revision'>): string {
+  return `${job.sagaId}_${job.revision}`;
+}
+
+/** What stands in the job. */
+export function jobDataOf(job: NextJob): StepJobData {
+  return { sagaId: job.sagaId, revision: job.revision, step: job.step, position: `${job.position} of ${job.of}` };
+}

@@ -1,0 +1,78 @@
+// Puts the jobs of sagas into their queues, and finds out whether one that should be there still is.
+import type { Job, Queue } from 'bullmq';
+import type { Io } from '../io.ts';
+import type { Direction, NextJob } from '../saga/saga.ts';
+import type { Memo } from '../saga/step.ts';
+import type { QueueConnection } from './connection.ts';
+import { jobDataOf, jobIdOf, queueNameOf, queueNames, stepJobSchema } from './jobs.ts';
+
+export type StepQueues = Readonly<{
+  /** Adds a job; does nothing when it is there already, in whatever state. */
+  enqueue(job: NextJob): Promise<void>;
+  /**
+   * Makes sure that a job is going to run: leaves one that is waiting, delayed or active, and puts a new one in the
+   * place of one that is finished or gone.
+   *
+   * @returns the memo of the job that was found; null when it had to be made again
+   */
+  ensure(job: NextJob): Promise<Memo | null>;
+  /** The counters of a waiting job, for people to see; null when there is no such job. */
+  peek(job: NextJob): Promise<{ memo: Memo; dueInMs: number } | null>;
+  close(): Promise<void>;
+}>;
+
+// Kept for people to look at on the dashboard. The truth about sagas is in Postgres.
+const keepCompleted = { age: 24 * 3_600, count: 2_000 };
+const keepFailed = { age: 14 * 24 * 3_600, count: 5_000 };
+
+/** Opens the queues of steps and compensations for adding. */
+export function openStepQueues(connection: QueueConnection, io: Io): StepQueues {
+  const queues: Record<Direction, Queue> = {
+    forward: connection.queue(queueNames.steps),
+    backward: connection.queue(queueNames.compensations),
+  };
+
+  const add = async (job: NextJob) => {
+    await queues[job.direction].add(job.step, jobDataOf(job), {
+      jobId: jobIdOf(job),
+      delay: Math.max(0, Math.round(job.delayMs)),
+      attempts: 1,
+      removeOnComplete: keepCompleted,
+      removeOnFail: keepFailed,
+    });
+  };
+
+  return {
+    enqueue: (job) => io('queue', `add ${queueNameOf(job.direction)}`, () => add(job)),
+    ensure: (job) =>
+      io('queue', `ensure ${queueNameOf(job.direction)}`, async () => {
+        const found = await findJob(queues[job.direction], job);
+        if (found !== null && isLive(await found.getState())) return memoOf(found);
+        // A finished job that is still kept would swallow the one to be added.
+        await found?.remove();
+        await add(job);
+        return null;
+      }),
+    peek: async (job) => {
+      const found = await findJob(queues[job.direction], job);
+      if (found === null) return null;
+      return { memo: memoOf(found), dueInMs: Math.max(0, found.timestamp + found.delay - Date.now()) };
+    },
+    close: async () => {
+      await Promise.all(Object.values(queues).map((queue) => queue.close()));
+    },
+  };
+}
+
+async function findJob(queue: Queue, job: NextJob): Promise<Job | null> {
+  return ((await queue.getJob(jobIdOf(job))) as Job | undefined) ?? null;
+}
+
+function isLive(state: string): boolean {
+  return state === 'waiting' || state === 'delayed' || state === 'active' || state === 'prioritized' || state === 'waiting-children';
+}
+
+function memoOf(job: Job): Memo {
+  const parsed = stepJobSchema.safeParse(job.data);
+  return parsed.success ? (parsed.data.memo ?? {}) : {};
+}

@@ -1,0 +1,88 @@
+// The workers: each job of a step is handed to the engine, and the engine's verdict is carried out on the queue.
+import type { Job, Worker } from 'bullmq';
+import { DelayedError, UnrecoverableError } from 'bullmq';
+import type { Io } from '../io.ts';
+import type { Log } from '../log.ts';
+import type { JobClaim, Verdict } from '../saga/runner.ts';
+import type { QueueConnection } from './connection.ts';
+import { queueNames, stepJobSchema } from './jobs.ts';
+import type { StepQueues } from './step-queues.ts';
+
+export type WorkerSettings = Readonly<{ concurrency: number; lockMs: number }>;
+
+// A worker that cannot reach Postgres leaves the job for later, at most so late.
+const OUTAGE_DELAY_MS = 1_000;
+
+// Only ever an upper bound: a job lost to stalls is made again by the reconciler.
+const MAX_STALLED_COUNT = 10;
+
+/** What both kinds of workers are made with. */
+export function workerOptions(settings: WorkerSettings) {
+  return {
+    concurrency: settings.concurrency,
+    lockDuration: settings.lockMs,
+    stalledInterval: Math.max(100, Math.round(settings.lockMs / 2)),
+    maxStalledCount: MAX_STALLED_COUNT,
+    // BullMQ waits this long before it tries again to tell its store of a finished job. Default: 15 s.
+    runRetryDelay: 1_000,
+  };
+}
+
+/**
+ * Starts the workers of both step queues.
+ *
+ * @param run hands a job to the engine; throws when it could not be decided (Postgres is away)
+ */
+export function startStepWorkers(
+  connection: QueueConnection,
+  options: { settings: WorkerSettings; queues: StepQueues; run: (claim: JobClaim) => Promise<Verdict>; io: Io; log: Log },
+): Worker[] {
+  const { settings, log } = options;
+  return [queueNames.steps, queueNames.compensations].map((name) => {
+    const worker = connection.worker(name, (job, token) => processJob(job, token, options), workerOptions(settings));
+    worker.on('failed', (job, error) => log.warn({ queue: name, jobId: job?.id, reason: error.message }, 'job failed'));
+    worker.on('lockRenewalFailed', (jobIds) => log.warn({ queue: name, jobIds }, 'lost the lock: another worker may take over'));
+    return worker;
+  });
+}
+
+async function processJob(
+  job: Job,
+  token: string | undefined,
+  options: { queues: StepQueues; run: (claim: JobClaim) => Promise<Verdict>; io: Io; log: Log },
+): Promise<string> {
+  const parsed = stepJobSchema.safeParse(job.data);
+  if (!parsed.success) {
+    throw new UnrecoverableError(`not a job of a saga: ${parsed.error.issues.map((issue) => `${issue.path.join('.') || 'data'}: ${issue.message}`).join('; ')}`);
+  }
+  const { sagaId, revision, memo = {} } = parsed.data;
+  let verdict: Verdict;
+  try {
+    verdict = await options.run({ sagaId, revision, memo });
+  } catch (error) {
+    // Nothing was decided, so nothing is lost. The job stays the same, and so do the saga's attempts.
+    options.log.error({ sagaId, jobId: job.id, err: error }, 'job could not be run: left for later');
+    const note = error instanceof Error ? error.message : String(error);
+    verdict = { kind: 'postpone', delayMs: OUTAGE_DELAY_MS, memo, note };
+  }
+  switch (verdict.kind) {
+    case 'complete':
+      return verdict.note;
+    case 'next':
+      await options.queues.enqueue(verdict.job);
+      return verdict.note;
+    case 'postpone':
+      return postpone(job, token, verdict, options.io);
+    default:
+      return verdict satisfies never;
+  }
+}
+
+/** The same job again, later: it leaves the worker's hands and waits in the queue, where it holds no slot. */
+async function postpone(job: Job, token: string | undefined, verdict: Extract<Verdict, { kind: 'postpone' }>, io: Io): Promise<never> {
+  await io('queue', 'postpone', async () => {
+    await job.updateData({ ...job.data, memo: verdict.memo });
+    await job.moveToDelayed(Date.now() + verdict.delayMs, token);
+  });
+  throw new DelayedError();
+}

@@ -1,0 +1,43 @@
+// A saga's definition: a name, the schema of its input, and its steps as a list. The catalogue is all of them.
+import type { z } from 'zod';
+import type { JsonObject } from '../json.ts';
+import type { Step } from './step.ts';
+
+export type SagaDefinition<Deps> = Readonly<{ input: z.ZodType<JsonObject>; steps: readonly Step<Deps>[] }>;
+
+/** The sagas that a process knows, by name. */
+export type Catalog<Deps> = Readonly<Record<string, SagaDefinition<Deps>>>;
+
+/**
+ * Finds a step by name, whichever saga it stands in.
+ *
+ * @returns undefined for a step that this version of the program does not know
+ */
+export function findStep<Deps>(catalog: Catalog<Deps>, name: string): Step<Deps> | undefined {
+  for (const definition of Object.values(catalog)) {
+    const step = definition.steps.find((candidate) => candidate.name === name);
+    if (step !== undefined) return step;
+  }
+  return undefined;
+}
+
+/**
+ * Checks a catalogue and returns it. Steps are found by name, so one name must mean one step.
+ *
+ * @throws {Error} naming the saga and the step, when a saga has no steps or the same step twice, or when two steps
+ *   share a name
+ */
+export function checkCatalog<Deps, C extends Catalog<Deps>>(catalog: C & Catalog<Deps>): C {
+  const known = new Map<string, Step<Deps>>();
+  for (const [saga, definition] of Object.entries(catalog)) {
+    const names = definition.steps.map((step) => step.name);
+    if (names.length === 0) throw new Error(`saga ${saga} has no steps`);
+    for (const step of definition.steps) {
+      if (names.indexOf(step.name) !== names.lastIndexOf(step.name)) throw new Error(`saga ${saga} has step ${step.name} twice`);
+      const other = known.get(step.name);
+      if (other !== undefined && other !== step) throw new Error(`two steps are called ${step.name} (saga ${saga})`);
+      known.set(step.name, step);
+    }
+  }
+  return catalog;
+}

@@ -1,0 +1,68 @@
+// The reconciler: looks after sagas that are overdue, whatever became of their jobs. A timer in each worker, because a
+// schedule that is kept in the queue store is lost with it.
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Database } from '../db.ts';
+import type { Log } from '../log.ts';
+import type { NextJob } from './saga.ts';
+import { nextJobOf } from './saga.ts';
+import type { Memo } from './step.ts';
+import { saveMemos, takeOverdue } from './store.ts';
+
+export type ReconcilerOptions = Readonly<{
+  db: Database;
+  /** Makes sure that a job is going to run; returns the memo of one that was there, null for one made again. */
+  ensure(job: NextJob): Promise<Memo | null>;
+  /** How long after it is due a job is given before the next look, in milliseconds. */
+  slackMs: number;
+  log: Log;
+}>;
+
+const BATCH = 200;
+
+// One look asks the queue for so many jobs at a time.
+const PARALLEL = 20;
+
+/**
+ * Takes every saga that is overdue and makes sure that it has a live job.
+ *
+ * @returns how many were overdue, and for how many the job was gone
+ */
+export async function reconcile(options: ReconcilerOptions): Promise<{ overdue: number; remade: number }> {
+  let overdue = 0;
+  let remade = 0;
+  for (;;) {
+    const sagas = await takeOverdue(options.db, BATCH, options.slackMs);
+    overdue += sagas.length;
+    const memos: { sagaId: string; revision: number; memo: Memo }[] = [];
+    for (let start = 0; start < sagas.length; start += PARALLEL) {
+      const looks = sagas.slice(start, start + PARALLEL).map(async (saga) => {
+        const job = nextJobOf(saga);
+        if (job === null) return;
+        const memo = await options.ensure(job);
+        if (memo === null) remade += 1;
+        else if (Object.keys(memo).length > 0) memos.push({ sagaId: saga.id, revision: saga.revision, memo });
+      });
+      await Promise.all(looks);
+    }
+    await saveMemos(options.db, memos);
+    if (sagas.length < BATCH) break;
+  }
+  if (remade > 0) options.log.info({ overdue, remade }, 'reconciler enqueued sagas whose job was gone');
+  return { overdue, remade };
+}
+
+/**
+ * Runs {@link reconcile} every `intervalMs`, with some jitter so that a fleet's workers spread, until the signal is
+ * aborted. A failed pass is logged and tried again at the next.
+ */
+export async function runReconciler(options: ReconcilerOptions & { intervalMs: number; signal: AbortSignal }): Promise<void> {
+  while (!options.signal.aborted) {
+    try {
+      await reconcile(options);
+    } catch (error) {
+      options.log.error({ err: error }, 'reconciler pass failed: trying again at the next');
+    }
+    const jitter = 0.75 + Math.random() * 0.5;
+    await delay(options.intervalMs * jitter, undefined, { signal: options.signal }).catch(() => undefined);
+  }
+}

@@ -1,0 +1,193 @@
+// Runs one job of a saga: reads the row, runs the step, writes what came of it, and says which job comes next. Knows
+// neither BullMQ (a job is its data) nor droplets (a step is its two functions).
+import type { Database } from '../db.ts';
+import type { Log } from '../log.ts';
+import type { Catalog } from './definition.ts';
+import { findStep } from './definition.ts';
+import type { Direction, NextJob, Saga } from './saga.ts';
+import { currentStep, directionOf, isAtRest, nextJobOf } from './saga.ts';
+import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
+import { StaleRevisionError, StepFailure } from './step.ts';
+import { commitTransition, loadSaga } from './store.ts';
+import type { LoadedSaga } from './store.ts';
+import type { Outcome, RetryPolicy, Transition } from './transition.ts';
+import { decide } from './transition.ts';
+
+/** What a job says: look at this saga, if it is still at this revision. */
+export type JobClaim = Readonly<{ sagaId: string; revision: number; memo: Memo }>;
+
+/** What the queue has to do with the job, after it was run. */
+export type Verdict =
+  /** Enqueue this job, then complete the current one. */
+  | Readonly<{ kind: 'next'; job: NextJob; note: string }>
+  /** The same job again, later; nothing was written. */
+  | Readonly<{ kind: 'postpone'; delayMs: number; memo: Memo; note: string }>
+  /** Complete the job: nothing follows. */
+  | Readonly<{ kind: 'complete'; note: string }>;
+
+export type RunnerOptions<Deps> = Readonly<{
+  db: Database;
+  catalog: Catalog<Deps>;
+  deps: Deps;
+  policy: RetryPolicy;
+  /** Turns an error that a step did not handle into an outcome; null: it is an ordinary failure, to be retried. */
+  toOutcome(error: unknown, direction: Direction, memo: Memo): StepOutcome | null;
+  /** Names this process in the events. */
+  worker: string;
+  /** How long a job may be overdue before the reconciler looks for it, in milliseconds. */
+  slackMs: number;
+  /** How old a claim may be at the moment of an effect that can't be repeated, in milliseconds; less than the lock. */
+  claimMs: number;
+  log: Log;
+  random?: () => number;
+}>;
+
+// A worker of the old version meets a step of the new one during a deploy: the new workers take it soon.
+const UNKNOWN_STEP_DELAY_MS = 5_000;
+
+/**
+ * Runs a job.
+ *
+ * @throws when Postgres cannot be reached: nothing was decided, and the same job has to be run again
+ */
+export async function runJob<Deps>(job: JobClaim, options: RunnerOptions<Deps>): Promise<Verdict> {
+  const claimedAt = performance.now();
+  const loaded = await loadSaga(options.db, job.sagaId);
+  if (loaded === null) return { kind: 'complete', note: `there is no saga ${job.sagaId}` };
+  if (loaded.saga.revision !== job.revision) return supersededBy(loaded, options.slackMs, job.revision);
+  if (isAtRest(loaded.saga.status)) return { kind: 'complete', note: `the saga is ${loaded.saga.status}` };
+
+  const stepName = currentStep(loaded.saga);
+  const step = findStep(options.catalog, stepName);
+  if (step === undefined) {
+    options.log.warn({ sagaId: job.sagaId, step: stepName }, 'step is not known to this version: left for a newer worker');
+    return { kind: 'postpone', delayMs: UNKNOWN_STEP_DELAY_MS, memo: job.memo, note: `step ${stepName} is not known to this worker` };
+  }
+  return runStep(step, { ...loaded, memo: { ...loaded.memo, ...job.memo } }, claimedAt, options);
+}
+
+async function runStep<Deps>(
+  step: Step<Deps>,
+  loaded: LoadedSaga,
+  claimedAt: number,
+  options: RunnerOptions<Deps>,
+): Promise<Verdict> {
+  const claim = { saga: loaded.saga, at: claimedAt };
+  const log = options.log.child({ sagaId: claim.saga.id, saga: claim.saga.name, step: step.name, attempt: claim.saga.attempt + 1 });
+
+  const commit = async (outcome: Outcome): Promise<Transition> => {
+    const sentAt = performance.now();
+    const transition = decide(claim.saga, outcome, options.policy, (options.random ?? Math.random)());
+    if ('refused' in transition) throw new StaleRevisionError(transition.refused);
+    const result = await commitTransition(options.db, transition, options.worker, options.slackMs);
+    if (result === 'fenced') throw new StaleRevisionError(`saga ${claim.saga.id} has moved on from revision ${claim.saga.revision}`);
+    claim.saga = transition.saga;
+    claim.at = sentAt;
+    return transition;
+  };
+
+  const run: StepRun = {
+    get saga() {
+      return claim.saga;
+    },
+    get claim() {
+      return { sagaId: claim.saga.id, revision: claim.saga.revision };
+    },
+    direction: directionOf(loaded.saga),
+    memo: loaded.memo,
+    now: loaded.now,
+    record: async (note, outputs, stamps = []) => {
+      await commit({ kind: 'recorded', note, outputs, stamps });
+    },
+    assertClaimIsFresh: () => {
+      const ageMs = performance.now() - claim.at;
+      if (ageMs > options.claimMs) throw new StaleRevisionError(`the claim on saga ${claim.saga.id} is ${Math.round(ageMs)} ms old`);
+    },
+    log,
+  };
+
+  let outcome: StepOutcome | null = null;
+  try {
+    if (claim.saga.status === 'pending') await commit({ kind: 'started' });
+    outcome = await outcomeOf(step, run, options);
+    return await settle(outcome, loaded.saga, commit, claim, log);
+  } catch (error) {
+    if (!(error instanceof StaleRevisionError)) throw error;
+    log.info({ reason: error.message }, 'superseded: left to whoever moved the saga on');
+    return await giveWay(step, run, outcome, options);
+  }
+}
+
+async function outcomeOf<Deps>(step: Step<Deps>, run: StepRun, options: RunnerOptions<Deps>): Promise<StepOutcome> {
+  try {
+    return run.direction === 'forward' ? await step.execute(run, options.deps) : await step.compensate(run, options.deps);
+  } catch (error) {
+    if (error instanceof StaleRevisionError) throw error;
+    if (error instanceof StepFailure) {
+      return error.outputs === undefined
+        ? { kind: 'failed', error: error.failure }
+        : { kind: 'failed', error: error.failure, outputs: error.outputs };
+    }
+    const outcome = options.toOutcome(error, run.direction, run.memo);
+    if (outcome !== null) return outcome;
+    // Not ours to judge: Postgres is away, or the step has a bug. The queue tries the job again, nothing is decided.
+    throw error;
+  }
+}
+
+/** Writes what came of the step, and says what the queue has to do. */
+async function settle(
+  outcome: StepOutcome,
+  loaded: Saga,
+  commit: (outcome: Outcome) => Promise<Transition>,
+  claim: Readonly<{ saga: Saga }>,
+  log: Log,
+): Promise<Verdict> {
+  if (outcome.kind === 'waiting' && outcome.outputs === undefined) {
+    log.debug({ reason: outcome.reason, delayMs: outcome.delayMs }, 'not yet');
+    if (claim.saga.revision === loaded.revision) {
+      return { kind: 'postpone', delayMs: outcome.delayMs, memo: outcome.memo ?? {}, note: outcome.reason };
+    }
+    return next(nextJobOf(claim.saga, outcome.delayMs), outcome.reason);
+  }
+  const transition = await commit(toTransitionOutcome(outcome));
+  const { event, saga } = transition;
+  log.info({ event: event.kind, detail: event.detail, revision: saga.revision }, describe(event.kind));
+  return next(transition.next, describe(event.kind));
+}
+
+function toTransitionOutcome(outcome: StepOutcome): Outcome {
+  if (outcome.kind !== 'waiting') return outcome;
+  return { kind: 'postponed', delayMs: outcome.delayMs, reason: outcome.reason, outputs: outcome.outputs ?? {} };
+}
+
+/** Somebody else has the saga now. What this run did without being able to record it is taken back, if need be. */
+async function giveWay<Deps>(
+  step: Step<Deps>,
+  run: StepRun,
+  outcome: StepOutcome | null,
+  options: RunnerOptions<Deps>,
+): Promise<Verdict> {
+  const current = await loadSaga(options.db, run.saga.id);
+  if (current === null) return { kind: 'complete', note: 'the saga is gone' };
+  if (outcome?.kind === 'done' && run.direction === 'forward' && step.superseded !== undefined) {
+    await step.superseded({ ...run, saga: current.saga }, outcome.outputs, options.deps);
+  }
+  return supersededBy(current, options.slackMs, run.saga.revision);
+}
+
+/** The job is late. Make sure that the one which is due now exists: whoever moved the saga may have died before enqueueing it. */
+function supersededBy(current: LoadedSaga, slackMs: number, revision: number): Verdict {
+  const note = `revision ${revision} is past: the saga is at ${current.saga.revision}, ${current.saga.status}`;
+  const dueInMs = current.wakeAt === null ? 0 : current.wakeAt.getTime() - slackMs - current.now.getTime();
+  return next(nextJobOf(current.saga, Math.max(0, dueInMs)), note);
+}
+
+function next(job: NextJob | null, note: string): Verdict {
+  return job === null ? { kind: 'complete', note } : { kind: 'next', job, note };
+}
+
+function describe(kind: string): string {
+  return kind.replaceAll('_', ' ');
+}
+

@@ -1,0 +1,105 @@
+// Starting a saga: the row is inserted, and whoever sees it first enqueues it. A transactional outbox without a
+// second table.
+import { randomUUID } from 'node:crypto';
+import type { Database } from '../db.ts';
+import type { JsonObject } from '../json.ts';
+import type { Catalog } from './definition.ts';
+import type { NextJob } from './saga.ts';
+import { nextJobOf } from './saga.ts';
+import { findByIdempotencyKey, insertSaga } from './store.ts';
+import type { NewSaga } from './store.ts';
+
+/** What a caller asks for. */
+export type StartRequest = Readonly<{ name: string; input: unknown; idempotencyKey?: string | undefined; requestedBy?: string | undefined }>;
+
+export type StartedSaga = Readonly<{
+  sagaId: string;
+  /** The job to enqueue; null when a saga with this idempotency key was there already, and has its jobs. */
+  firstJob: NextJob | null;
+}>;
+
+/** The request is malformed: the message names each field, what was expected and what to do. */
+export class InvalidRequestError extends Error {
+  override readonly name = 'InvalidRequestError';
+  readonly code = 'invalid_request';
+  readonly problems: readonly { field: string; message: string }[];
+
+  constructor(problems: readonly { field: string; message: string }[]) {
+    super(problems.map(({ field, message }) => `${field}: ${message}`).join('; '));
+    this.problems = problems;
+  }
+}
+
+/** The idempotency key was used before, for something else. */
+export class IdempotencyConflictError extends Error {
+  override readonly name = 'IdempotencyConflictError';
+  readonly code = 'idempotency_conflict';
+  readonly sagaId: string;
+
+  constructor(key: string, sagaId: string) {
+    super(`idempotencyKey: ${JSON.stringify(key)} was used before with another input, by saga ${sagaId}; use a new key for a new request`);
+    this.sagaId = sagaId;
+  }
+}
+
+// Two random ids share their first 8 characters once in 4 billion pairs; five in a row do not happen.
+const MAX_ID_ATTEMPTS = 5;
+const MAX_KEY_LENGTH = 255;
+
+/**
+ * Starts a saga, or finds the one that the same request started before.
+ *
+ * @param slackMs how long the caller has to enqueue the first job before the reconciler does; 0: it need not
+ * @throws {InvalidRequestError} for an unknown saga, or an input that its schema refuses
+ * @throws {IdempotencyConflictError} for a key that was used with another input
+ */
+export async function startSaga<Deps>(
+  db: Pick<Database, 'run'>,
+  catalog: Catalog<Deps>,
+  request: StartRequest,
+  slackMs: number,
+): Promise<StartedSaga> {
+  const { steps, input } = checkRequest(catalog, request);
+  const idempotencyKey = request.idempotencyKey ?? null;
+  for (let attempt = 1; attempt <= MAX_ID_ATTEMPTS; attempt += 1) {
+    const saga = { id: randomUUID(), name: request.name, steps, input, idempotencyKey, requestedBy: request.requestedBy ?? null };
+    if (await insertSaga(db, saga, slackMs)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
+    const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, input);
+    if (existing === null) continue;
+    if (existing.name !== request.name || !existing.sameInput) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
+    return { sagaId: existing.id, firstJob: null };
+  }
+  throw new Error(`no free saga id in ${MAX_ID_ATTEMPTS} attempts`);
+}
+
+function firstJobOf(saga: NewSaga): NextJob | null {
+  return nextJobOf({ ...saga, status: 'pending', cursor: 0, revision: 0 });
+}
+
+function checkRequest<Deps>(catalog: Catalog<Deps>, request: StartRequest): { steps: string[]; input: JsonObject } {
+  const problems: { field: string; message: string }[] = [];
+  const definition = Object.hasOwn(catalog, request.name) ? catalog[request.name] : undefined;
+  if (definition === undefined) {
+    throw new InvalidRequestError([
+      { field: 'name', message: `no saga is called ${JSON.stringify(request.name)}; expected one of ${Object.keys(catalog).join(', ')}` },
+    ]);
+  }
+  const key = request.idempotencyKey;
+  if (key !== undefined && (key.length < 1 || key.length > MAX_KEY_LENGTH || hasNul(key))) {
+    problems.push({ field: 'idempotencyKey', message: `expected 1 to ${MAX_KEY_LENGTH} characters` });
+  }
+  if (request.requestedBy !== undefined && (request.requestedBy.length > MAX_KEY_LENGTH || hasNul(request.requestedBy))) {
+    problems.push({ field: 'requestedBy', message: `expected at most ${MAX_KEY_LENGTH} characters` });
+  }
+  const parsed = definition.input.safeParse(request.input);
+  if (!parsed.success) {
+    problems.push(...parsed.error.issues.map((issue) => ({ field: issue.path.join('.') || 'input', message: issue.message })));
+  }
+  if (problems.length > 0 || !parsed.success) throw new InvalidRequestError(problems);
+  return { steps: definition.steps.map((step) => step.name), input: parsed.data };
+}
+
+/** Postgres cannot store the character NUL in text or jsonb. */
+function hasNul(text: string): boolean {
+  return text.includes('\0');
+}

@@ -1,0 +1,97 @@
+// What a step is: the contract between the engine and the files in src/steps.
+import type { JsonObject } from '../json.ts';
+import type { Log } from '../log.ts';
+import type { Direction, Saga } from './saga.ts';
+
+/**
+ * One step of a saga.
+ *
+ * Both functions may be run more than once for the same saga: after a crash, by another worker, even by two workers at
+ * once. They must come to the same result each time.
+ *
+ * - `execute` does the step's work. It returns `done` with its outputs, which are merged into the saga's context, or
+ *   `waiting` when it is too early to tell: the job comes back after a delay and no worker is held meanwhile. It throws
+ *   a {@link StepFailure} when it failed; any other error counts as a failure that may be retried.
+ * - `compensate` undoes it. It is run for every step that may have started, the failed one included, in reverse order;
+ *   so it must also work where `execute` never ran, ran half, or was undone before.
+ * - `superseded` is called when `execute` did its work, but could not record it because somebody else had moved the
+ *   saga on. It sees the saga as it stands now, and takes back what would otherwise belong to nobody.
+ */
+export type Step<Deps> = Readonly<{
+  name: string;
+  execute(run: StepRun, deps: Deps): Promise<StepOutcome>;
+  compensate(run: StepRun, deps: Deps): Promise<StepOutcome>;
+  superseded?(run: StepRun, outputs: JsonObject, deps: Deps): Promise<void>;
+}>;
+
+/** What came of running a step. */
+export type StepOutcome =
+  | Readonly<{ kind: 'done'; outputs: JsonObject; note?: string }>
+  /** Not yet. Uses no attempt. `memo` holds counters for the next run; `outputs`, where given, are written at once. */
+  | Readonly<{ kind: 'waiting'; delayMs: number; reason: string; memo?: Memo; outputs?: JsonObject }>
+  | Readonly<{ kind: 'failed'; error: Failure; outputs?: JsonObject }>;
+
+/** Why a step failed. What can be retried is retried, with back-off, as often as the policy allows. */
+export type Failure = Readonly<{ code: string; message: string; retryable: boolean }>;
+
+/** Counters that one run of a step hands to the next. They live in the queue and may be lost; steps must bear that. */
+export type Memo = Readonly<Record<string, number>>;
+
+/** One run of a step, as the step sees it. */
+export type StepRun = Readonly<{
+  /** The saga as the database has it; a getter, because `record` moves it on. */
+  saga: Saga;
+  direction: Direction;
+  memo: Memo;
+  /** The database's clock when the saga was read. Compare with times from the database, never with this machine's. */
+  now: Date;
+  /**
+   * Writes `outputs` into the saga's context before the step goes on, so that whoever comes next knows.
+   * `stamps` are context keys that get the database's time (ISO 8601).
+   *
+   * @throws {StaleRevisionError} when somebody else has moved the saga on: stop
+   */
+  record(note: string, outputs: JsonObject, stamps?: readonly string[]): Promise<void>;
+  /**
+   * Throws unless this worker proved its claim on the saga a moment ago. To be called right before an effect that
+   * cannot be repeated: a process that was frozen for longer than its lock may have been replaced.
+   *
+   * @throws {StaleRevisionError}
+   */
+  assertClaimIsFresh(): void;
+  /** SQL that yields one row as long as this run's claim stands: put it into a write that must not come late. */
+  claim: Claim;
+  log: Log;
+}>;
+
+/** Which saga at which revision a write belongs to. */
+export type Claim = Readonly<{ sagaId: string; revision: number }>;
+
+/** Thrown by a step that failed. */
+export class StepFailure extends Error {
+  override readonly name = 'StepFailure';
+  readonly failure: Failure;
+  readonly outputs: JsonObject | undefined;
+
+  constructor(failure: Failure, outputs?: JsonObject) {
+    super(failure.message);
+    this.failure = failure;
+    this.outputs = outputs;
+  }
+}
+
+/** Somebody else has moved the saga on since it was read: whoever holds the old revision has no say any more. */
+export class StaleRevisionError extends Error {
+  override readonly name = 'StaleRevisionError';
+  readonly code = 'stale_revision';
+}
+
+/** The step did its work. `outputs` are merged into the saga's context; `note` tells the timeline what was decided. */
+export function done(outputs: JsonObject = {}, note?: string): StepOutcome {
+  return note === undefined ? { kind: 'done', outputs } : { kind: 'done', outputs, note };
+}
+
+/** It is too early to tell: come back after `delayMs`. */
+export function waiting(delayMs: number, reason: string, more: { memo?: Memo; outputs?: JsonObject } = {}): StepOutcome {
+  return { kind: 'waiting', delayMs, reason, ...more };
+}

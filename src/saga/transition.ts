@@ -1,0 +1,199 @@
+// The decision at the heart of the engine: given this saga and what happened to it, what is it now, what is there to
+// tell, and what is due next? Pure: no I/O, no clock, no dice of its own.
+import type { JsonObject } from '../json.ts';
+import { computeBackoffMs } from './backoff.ts';
+import type { NextJob, Saga, SagaError, SagaEvent, SagaEventKind } from './saga.ts';
+import { currentStep, directionOf, nextJobOf } from './saga.ts';
+import type { Failure } from './step.ts';
+
+/** What can happen to a saga. */
+export type Outcome =
+  /** Its first step is about to run. */
+  | Readonly<{ kind: 'started' }>
+  /** The current step wrote something down before going on. */
+  | Readonly<{ kind: 'recorded'; note: string; outputs: JsonObject; stamps?: readonly string[] }>
+  /** The current step has something to write down, and wants to be looked at again later. */
+  | Readonly<{ kind: 'postponed'; delayMs: number; reason: string; outputs: JsonObject }>
+  | Readonly<{ kind: 'done'; outputs: JsonObject; note?: string; waits?: number }>
+  | Readonly<{ kind: 'failed'; error: Failure; outputs?: JsonObject }>
+  | Readonly<{ kind: 'cancel_requested'; by: string; reason?: string }>
+  | Readonly<{ kind: 'retry_requested'; by: string }>;
+
+export type RetryPolicy = Readonly<{ stepAttempts: number; stepBackoffMs: number; compensationAttempts: number }>;
+
+/** A change of a saga, ready to be written: it holds only as long as the row is still at `from`. */
+export type Transition = Readonly<{
+  sagaId: string;
+  /** The revision that this transition starts from; `saga.revision` is one more. */
+  from: number;
+  saga: Saga;
+  /** What is merged into the stored context, so that keys this program doesn't know survive. */
+  patch: JsonObject;
+  /** Context keys that get the database's time. */
+  stamps: readonly string[];
+  /** The current step, or its direction, changed: its clock starts anew. */
+  stepChanged: boolean;
+  event: SagaEvent;
+  next: NextJob | null;
+}>;
+
+/** Why an outcome can't apply to a saga as it stands. */
+export type Refusal = Readonly<{ refused: string }>;
+
+/**
+ * Decides what comes next.
+ *
+ * @param random from 0 to 1, for the jitter of a back-off
+ * @returns the transition; or a refusal when the outcome makes no sense for this saga as it stands (it is at rest
+ *   already, or it is asked to resume though it is not stuck)
+ */
+export function decide(saga: Saga, outcome: Outcome, policy: RetryPolicy, random: number): Transition | Refusal {
+  switch (outcome.kind) {
+    case 'cancel_requested':
+      return cancel(saga, outcome);
+    case 'retry_requested':
+      return retry(saga, outcome);
+    case 'started':
+      if (saga.status !== 'pending') return { refused: `the saga is ${saga.status}, not pending` };
+      return move(saga, { status: 'running' }, { kind: 'saga_started' });
+    case 'recorded':
+    case 'postponed':
+    case 'done':
+    case 'failed':
+      if (saga.status === 'running') return forward(saga, outcome, policy, random);
+      if (saga.status === 'compensating') return backward(saga, outcome, policy, random);
+      return { refused: `no step of this saga is running: it is ${saga.status}` };
+    default:
+      return outcome satisfies never;
+  }
+}
+
+type StepResult = Extract<Outcome, { kind: 'recorded' | 'postponed' | 'done' | 'failed' }>;
+
+function forward(saga: Saga, outcome: StepResult, policy: RetryPolicy, random: number): Transition {
+  switch (outcome.kind) {
+    case 'recorded':
+      return record(saga, outcome, 'step_recorded');
+    case 'postponed':
+      return postpone(saga, outcome, 'step_postponed');
+    case 'done': {
+      const isLast = saga.cursor === saga.steps.length - 1;
+      const change: Change = isLast ? { status: 'completed' } : { cursor: saga.cursor + 1 };
+      return move(saga, { ...change, attempt: 0 }, { kind: 'step_completed', detail: doneDetail(outcome), patch: outcome.outputs });
+    }
+    case 'failed': {
+      const attempt = saga.attempt + 1;
+      if (outcome.error.retryable && attempt < policy.stepAttempts) {
+        return retryLater(saga, outcome, 'step_retried', computeBackoffMs(attempt, policy.stepBackoffMs, random));
+      }
+      // The failed step is compensated too: a request that timed out may have taken effect.
+      const change: Change = { status: 'compensating', attempt: 0, error: toSagaError(saga, outcome.error) };
+      return move(saga, change, failureEvent(outcome, 'step_failed', attempt));
+    }
+    default:
+      return outcome satisfies never;
+  }
+}
+
+function backward(saga: Saga, outcome: StepResult, policy: RetryPolicy, random: number): Transition {
+  switch (outcome.kind) {
+    case 'recorded':
+      return record(saga, outcome, 'compensation_recorded');
+    case 'postponed':
+      return postpone(saga, outcome, 'compensation_postponed');
+    case 'done': {
+      const change: Change = saga.cursor === 0 ? { status: 'compensated' } : { cursor: saga.cursor - 1 };
+      return move(saga, { ...change, attempt: 0 }, { kind: 'compensation_completed', detail: doneDetail(outcome), patch: outcome.outputs });
+    }
+    case 'failed': {
+      const attempt = saga.attempt + 1;
+      if (outcome.error.retryable && attempt < policy.compensationAttempts) {
+        return retryLater(saga, outcome, 'compensation_retried', computeBackoffMs(attempt, policy.stepBackoffMs, random));
+      }
+      return move(saga, { status: 'stuck', attempt }, failureEvent(outcome, 'compensation_stuck', attempt));
+    }
+    default:
+      return outcome satisfies never;
+  }
+}
+
+function cancel(saga: Saga, outcome: Extract<Outcome, { kind: 'cancel_requested' }>): Transition | Refusal {
+  const detail = outcome.reason === undefined ? { by: outcome.by } : { by: outcome.by, reason: outcome.reason };
+  const error: SagaError = {
+    code: 'cancelled',
+    message: outcome.reason === undefined ? `cancelled by ${outcome.by}` : `cancelled by ${outcome.by}: ${outcome.reason}`,
+    step: currentStep(saga),
+    retryable: false,
+  };
+  // Nothing of a pending saga has run, so there is nothing to undo.
+  if (saga.status === 'pending') return move(saga, { status: 'compensated', error }, { kind: 'cancel_requested', detail });
+  if (saga.status === 'running') return move(saga, { status: 'compensating', attempt: 0, error }, { kind: 'cancel_requested', detail });
+  return { refused: saga.status === 'completed' ? 'the saga is already completed' : `the saga is already ${saga.status}` };
+}
+
+function retry(saga: Saga, outcome: Extract<Outcome, { kind: 'retry_requested' }>): Transition | Refusal {
+  if (saga.status !== 'stuck') return { refused: `only a stuck saga can be resumed; this one is ${saga.status}` };
+  return move(saga, { status: 'compensating', attempt: 0 }, { kind: 'retry_requested', detail: { by: outcome.by } });
+}
+
+function record(saga: Saga, outcome: Extract<Outcome, { kind: 'recorded' }>, kind: SagaEventKind): Transition {
+  const detail = { note: outcome.note, ...outcome.outputs };
+  return move(saga, {}, { kind, detail, patch: outcome.outputs, stamps: outcome.stamps ?? [] });
+}
+
+function postpone(saga: Saga, outcome: Extract<Outcome, { kind: 'postponed' }>, kind: SagaEventKind): Transition {
+  const detail = { reason: outcome.reason, delayMs: outcome.delayMs };
+  return move(saga, {}, { kind, detail, patch: outcome.outputs, delayMs: outcome.delayMs });
+}
+
+function retryLater(saga: Saga, outcome: Extract<Outcome, { kind: 'failed' }>, kind: SagaEventKind, delayMs: number): Transition {
+  const attempt = saga.attempt + 1;
+  const event = failureEvent(outcome, kind, attempt);
+  return move(saga, { attempt }, { ...event, detail: { ...event.detail, delayMs }, delayMs });
+}
+
+function failureEvent(outcome: Extract<Outcome, { kind: 'failed' }>, kind: SagaEventKind, attempt: number): Telling {
+  return { kind, attempt, detail: { ...outcome.error }, patch: outcome.outputs ?? {} };
+}
+
+function doneDetail(outcome: Extract<Outcome, { kind: 'done' }>): JsonObject {
+  const { note, waits, outputs } = outcome;
+  return { ...outputs, ...(note === undefined ? {} : { note }), ...(waits === undefined ? {} : { waits }) };
+}
+
+function toSagaError(saga: Saga, failure: Failure): SagaError {
+  return { code: failure.code, message: failure.message, step: currentStep(saga), retryable: failure.retryable };
+}
+
+type Change = Partial<Pick<Saga, 'status' | 'cursor' | 'attempt' | 'error'>>;
+type Telling = {
+  kind: SagaEventKind;
+  attempt?: number;
+  detail?: JsonObject;
+  patch?: JsonObject;
+  stamps?: readonly string[];
+  delayMs?: number;
+};
+
+/** Every transition is made here: the revision goes up by one, one event tells of it, and the next job follows from the row. */
+function move(from: Saga, change: Change, telling: Telling): Transition {
+  const patch = telling.patch ?? {};
+  const saga: Saga = { ...from, ...change, revision: from.revision + 1, context: { ...from.context, ...patch } };
+  return {
+    sagaId: from.id,
+    from: from.revision,
+    saga,
+    patch,
+    stamps: telling.stamps ?? [],
+    stepChanged: saga.cursor !== from.cursor || directionOf(saga) !== directionOf(from),
+    event: {
+      seq: saga.revision,
+      kind: telling.kind,
+      // The event belongs to the step that was current when it happened.
+      step: currentStep(from),
+      attempt: telling.attempt ?? from.attempt + 1,
+      detail: { ...telling.detail, status: saga.status },
+    },
+    next: nextJobOf(saga, telling.delayMs ?? 0),
+  };
+}

@@ -1,0 +1,28 @@
+// Starts a saga and enqueues its first job right away. Where the queue can't be reached, the saga stands all the same:
+// the reconciler enqueues it.
+import { catalog } from './catalog.ts';
+import type { Database } from './db.ts';
+import type { Log } from './log.ts';
+import type { StepQueues } from './queues/step-queues.ts';
+import type { StartRequest, StartedSaga } from './saga/start.ts';
+import { startSaga } from './saga/start.ts';
+
+/**
+ * Starts a saga.
+ *
+ * @param options.slackMs how long the reconciler leaves the enqueueing to us, in milliseconds
+ * @throws {InvalidRequestError} {IdempotencyConflictError}
+ */
+export async function startAndEnqueue(
+  request: StartRequest,
+  options: { db: Database; queues: Pick<StepQueues, 'enqueue'>; slackMs: number; log: Log },
+): Promise<StartedSaga> {
+  const started = await startSaga(options.db, catalog, request, options.slackMs);
+  if (started.firstJob === null) return started;
+  try {
+    await options.queues.enqueue(started.firstJob);
+  } catch (error) {
+    options.log.warn({ sagaId: started.sagaId, err: error }, 'could not enqueue the saga: the reconciler will');
+  }
+  return started;
+}

@@ -1,0 +1,140 @@
+// The step that makes the droplet. DigitalOcean's create has no idempotency key, so the step announces each request in
+// Postgres before it is sent, and looks for a droplet with the saga's tag before it sends another.
+import type { CreateDropletRequest, Droplet } from '../do/schemas.ts';
+import { DigitalOceanError } from '../do/errors.ts';
+import type { Saga } from '../saga/saga.ts';
+import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
+import { done, waiting } from '../saga/step.ts';
+import type { StepDeps } from './deps.ts';
+import { destroyAndConfirm } from './destroy-and-confirm.ts';
+import { describe, toStepOutcome } from './failures.ts';
+import { provisionDropletInput } from './inputs.ts';
+import { announcedCreates, lastCreateAgeMs, openCreates, recordedDropletId, refusedCreates } from './intents.ts';
+import { lookForDroplets } from './lookup.ts';
+import { tagsOf } from './ownership.ts';
+
+// A droplet that bears our name, but no tag yet, keeps us from asking for another: so many grace periods long.
+const UNDECIDED_GRACES = 10;
+
+export const createDroplet: Step<StepDeps> = {
+  name: 'create_droplet',
+
+  async execute(run, deps) {
+    const recorded = recordedDropletId(run.saga);
+    if (recorded !== null) return done({ droplet_id: recorded });
+
+    if (openCreates(run.saga) > 0) {
+      const outcome = await adoptOrWait(run, deps);
+      if (outcome !== null) return outcome;
+    }
+    if (openCreates(run.saga) >= deps.settings.maxCreates) return giveUp(run);
+
+    await run.record('announced a create', { create_intents: announcedCreates(run.saga) + 1 }, ['create_intent_at']);
+    run.assertClaimIsFresh();
+    try {
+      const { droplet, actionId } = await deps.digitalOcean.createDroplet(requestOf(run.saga));
+      return done({ droplet_id: droplet.id, droplet_origin: 'created', create_action_id: actionId }, `created droplet ${droplet.id}`);
+    } catch (error) {
+      return afterFailedCreate(error, run);
+    }
+  },
+
+  async compensate(run, deps) {
+    const recorded = recordedDropletId(run.saga);
+    if (announcedCreates(run.saga) === 0 && recorded === null) return done({}, 'no droplet was ever asked for');
+
+    const notes: string[] = [];
+    // A GET, and a DELETE, of a droplet that was accepted a moment ago may say 404: that is no proof of its absence yet.
+    let isSettled = true;
+    if (recorded !== null) {
+      const end = await destroyAndConfirm(recorded, deps);
+      notes.push(`droplet ${recorded} ${end}`);
+      isSettled = end === 'destroyed';
+    }
+    if (openCreates(run.saga) > 0 || run.saga.context['create_duplicates'] !== undefined) {
+      const others = (await lookForDroplets(run, deps)).proven.filter((droplet) => droplet.id !== recorded);
+      for (const droplet of others) notes.push(`droplet ${droplet.id} ${await destroyAndConfirm(droplet.id, deps)}`);
+      isSettled &&= others.length >= openCreates(run.saga);
+    }
+    const settlesInMs = deps.settings.adoptionGraceMs - lastCreateAgeMs(run);
+    if (!isSettled && settlesInMs > 0) {
+      return waiting(Math.min(deps.settings.pollIntervalMs, settlesInMs), 'a create has no known end yet: looking for what it may have made');
+    }
+    return done({}, notes.length === 0 ? 'DigitalOcean has no droplet of this saga' : notes.join(', '));
+  },
+
+  async superseded(run, outputs, deps) {
+    const made = outputs['droplet_id'];
+    if (outputs['droplet_origin'] !== 'created' || typeof made !== 'number') return;
+    const recorded = recordedDropletId(run.saga);
+    if (recorded === made) return;
+    // Nobody has a droplet on record yet: whoever runs this step next finds this one by its tag and adopts it.
+    if (recorded === null && run.saga.status === 'running') return;
+    run.log.warn({ dropletId: made }, 'destroying the droplet just made: the saga went on without it');
+    await destroyAndConfirm(made, deps);
+  },
+};
+
+/** A create may have made a droplet. Adopts it; or waits until it would have shown; null: there is none. */
+async function adoptOrWait(run: StepRun, deps: StepDeps): Promise<StepOutcome | null> {
+  const { adoptable, undecided } = await lookForDroplets(run, deps);
+  const [droplet, ...duplicates] = adoptable;
+  if (droplet !== undefined) return adopt(droplet, duplicates, run);
+  const ageMs = lastCreateAgeMs(run);
+  const graceMs = deps.settings.adoptionGraceMs * (undecided.length > 0 ? UNDECIDED_GRACES : 1);
+  if (ageMs < graceMs) {
+    const reason =
+      undecided.length > 0
+        ? `droplet ${undecided.map(({ id }) => id).join(', ')} bears this saga's name, and no tag yet: waiting for its tags`
+        : 'a create has no answer: looking for its droplet before another is asked for';
+    return waiting(Math.min(deps.settings.pollIntervalMs, graceMs - ageMs), reason);
+  }
+  if (undecided.length === 0) return null;
+  return {
+    kind: 'failed',
+    error: {
+      code: 'droplet_unproven',
+      message: `droplet ${undecided.map(({ id }) => id).join(', ')} may be this saga's: it has its name, but never got a tag. Look at it, and destroy it by hand if it is`,
+      retryable: false,
+    },
+  };
+}
+
+function adopt(droplet: Droplet, duplicates: readonly Droplet[], run: StepRun): StepOutcome {
+  run.log.info({ dropletId: droplet.id, duplicates: duplicates.map(({ id }) => id) }, 'adopted a droplet');
+  return done(
+    {
+      droplet_id: droplet.id,
+      droplet_origin: 'adopted',
+      ...(duplicates.length === 0 ? {} : { create_duplicates: duplicates.map(({ id }) => id) }),
+    },
+    `adopted droplet ${droplet.id}: an earlier create had made it`,
+  );
+}
+
+function afterFailedCreate(error: unknown, run: StepRun): StepOutcome {
+  if (!(error instanceof DigitalOceanError)) throw error;
+  if (error.kind === 'ambiguous') {
+    return { kind: 'failed', error: { code: 'digitalocean_ambiguous', message: `${describe(error)}; it may have made a droplet`, retryable: true } };
+  }
+  const outcome = toStepOutcome(error, run.direction, run.memo);
+  if (outcome === null || outcome.kind === 'done') throw error;
+  // Nothing was made: no need to look for it.
+  return { ...outcome, outputs: { create_refusals: refusedCreates(run.saga) + 1 } };
+}
+
+function giveUp(run: StepRun): StepOutcome {
+  return {
+    kind: 'failed',
+    error: {
+      code: 'create_unanswered',
+      message: `asked DigitalOcean ${announcedCreates(run.saga)} times for a droplet, without an answer and without a droplet to be found`,
+      retryable: false,
+    },
+  };
+}
+
+function requestOf(saga: Saga): CreateDropletRequest {
+  const input = provisionDropletInput.parse(saga.input);
+  return { ...input, tags: tagsOf(saga, input.tags ?? []) };
+}

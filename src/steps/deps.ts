@@ -1,0 +1,19 @@
+// What the steps are given to work with.
+import type { Database } from '../db.ts';
+import type { DigitalOceanClient } from '../do/client.ts';
+
+export type StepDeps = Readonly<{
+  db: Database;
+  digitalOcean: DigitalOceanClient;
+  settings: StepSettings;
+}>;
+
+export type StepSettings = Readonly<{
+  /** Between two looks at a droplet that is not active yet. */
+  pollIntervalMs: number;
+  maxPolls: number;
+  /** How long a droplet that DigitalOcean may have made is looked for before another is asked for. */
+  adoptionGraceMs: number;
+  /** How many times at most a saga asks for its droplet where no answer says whether there is one. */
+  maxCreates: number;
+}>;

@@ -1,0 +1,71 @@
+// What an error means for a step, where the step itself has nothing better to say. "Not yet" (throttled, a token that
+// is refused, DigitalOcean out of reach during a rollback) uses no attempt; the rest does, or is fatal.
+import { DigitalOceanError } from '../do/errors.ts';
+import type { Direction } from '../saga/saga.ts';
+import type { Memo, StepOutcome } from '../saga/step.ts';
+import { waiting } from '../saga/step.ts';
+
+/** How often a refused token is tried again. A new token comes with a restart; an old one may be allowed again. */
+const UNAUTHORIZED_DELAY_MS = 15_000;
+
+const OUTAGE_FIRST_DELAY_MS = 2_000;
+const OUTAGE_MAX_DELAY_MS = 60_000;
+
+/**
+ * Turns an error of a step into an outcome.
+ *
+ * @returns null for an error that is not about the step's work (Postgres is away): the job is run again as it is
+ */
+export function toStepOutcome(error: unknown, direction: Direction, memo: Memo): StepOutcome | null {
+  if (error instanceof DigitalOceanError) return fromDigitalOcean(error, direction, memo);
+  if (isInfrastructure(error)) return null;
+  const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  return { kind: 'failed', error: { code: 'unexpected', message, retryable: true } };
+}
+
+function fromDigitalOcean(error: DigitalOceanError, direction: Direction, memo: Memo): StepOutcome {
+  switch (error.kind) {
+    case 'throttled':
+      return waiting(error.retryAfterMs ?? OUTAGE_MAX_DELAY_MS, `DigitalOcean's rate limit is used up: ${error.message}`);
+    case 'unauthorized':
+      return waiting(UNAUTHORIZED_DELAY_MS, `DigitalOcean refuses the token: ${error.message}. Check DIGITALOCEAN_TOKEN and its scopes; the saga goes on by itself`);
+    case 'later':
+      if (direction === 'backward' && isOutage(error)) return holdOn(error, memo);
+      return failed(error, true);
+    case 'ambiguous':
+      return failed(error, true);
+    case 'rejected':
+      // A rollback is not given up because of one odd answer.
+      return failed(error, direction === 'backward');
+    default:
+      return error.kind satisfies never;
+  }
+}
+
+/** DigitalOcean is out of reach: a rollback outlasts that, however long it takes. */
+function holdOn(error: DigitalOceanError, memo: Memo): StepOutcome {
+  const outages = (memo['outages'] ?? 0) + 1;
+  const delayMs = Math.min(OUTAGE_MAX_DELAY_MS, OUTAGE_FIRST_DELAY_MS * 2 ** Math.min(outages - 1, 10));
+  return waiting(delayMs, `DigitalOcean is out of reach: ${error.message}`, { memo: { ...memo, outages } });
+}
+
+function isOutage(error: DigitalOceanError): boolean {
+  return error.status === null || error.status >= 500;
+}
+
+function failed(error: DigitalOceanError, retryable: boolean): StepOutcome {
+  return { kind: 'failed', error: { code: `digitalocean_${error.kind}`, message: describe(error), retryable } };
+}
+
+/** DigitalOcean's own words first, then what its support would ask for. */
+export function describe(error: DigitalOceanError): string {
+  const facts = [`${error.method} ${error.path}`, error.status === null ? 'no answer' : `status ${error.status}`];
+  if (error.requestId !== null) facts.push(`request ${error.requestId}`);
+  return `DigitalOcean: ${error.message} (${facts.join(', ')})`;
+}
+
+/** Errors of postgres.js carry a code: Postgres's own five characters, or the connection's name for it. */
+function isInfrastructure(error: unknown): boolean {
+  if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return false;
+  return /^[0-9A-Z]{5}$/.test(error.code) || /^(CONNECT|CONNECTION_|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EHOSTUNREACH|database_timeout)/.test(error.code);
+}

@@ -1,0 +1,37 @@
+// What a saga's context says about the creates that it announced. An announced create whose answer is not known may
+// have made a droplet.
+import type { Saga } from '../saga/saga.ts';
+import type { StepRun } from '../saga/step.ts';
+
+/** The droplet on record; null: none. */
+export function recordedDropletId(saga: Pick<Saga, 'context'>): number | null {
+  const id = saga.context['droplet_id'];
+  return typeof id === 'number' && Number.isSafeInteger(id) && id > 0 ? id : null;
+}
+
+/** Creates announced so far. */
+export function announcedCreates(saga: Pick<Saga, 'context'>): number {
+  return count(saga, 'create_intents');
+}
+
+/** Creates of which DigitalOcean said, or the network left no doubt, that they made nothing. */
+export function refusedCreates(saga: Pick<Saga, 'context'>): number {
+  return count(saga, 'create_refusals');
+}
+
+/** Creates that may have made a droplet which is not on record. */
+export function openCreates(saga: Pick<Saga, 'context'>): number {
+  return announcedCreates(saga) - refusedCreates(saga) - (recordedDropletId(saga) === null ? 0 : 1);
+}
+
+/** How long ago the last create was announced, by the database's clock; infinite when none was. */
+export function lastCreateAgeMs(run: Pick<StepRun, 'saga' | 'now'>): number {
+  const at = run.saga.context['create_intent_at'];
+  return typeof at === 'string' ? run.now.getTime() - Date.parse(at) : Number.POSITIVE_INFINITY;
+}
+
+function count(saga: Pick<Saga, 'context'>, key: string): number {
+  const value = saga.context[key];
+  return typeof value === 'number' ? value : 0;
+}
+

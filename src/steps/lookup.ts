@@ -1,0 +1,54 @@
+// Finding the droplets that a saga may have made, where DigitalOcean's answer was lost: by tag, and by name, because
+// tags are put on a droplet after it was accepted, and lists lag.
+import type { Droplet } from '../do/schemas.ts';
+import { findProvisioner } from '../inventory/resources.ts';
+import type { Saga } from '../saga/saga.ts';
+import type { StepRun } from '../saga/step.ts';
+import type { StepDeps } from './deps.ts';
+import { isAdoptable, isProvenOurs, mayBecomeOurs, sagaTag } from './ownership.ts';
+
+/** What a look at DigitalOcean's lists shows. */
+export type Sighting = Readonly<{
+  /** May be taken for the saga's own; proven ones first, then by id. */
+  adoptable: readonly Droplet[];
+  /** Carry the saga's full id: may be deleted. */
+  proven: readonly Droplet[];
+  /** Bear the saga's name and no tag yet: ours, perhaps. */
+  undecided: readonly Droplet[];
+}>;
+
+/** Looks for the saga's droplets. */
+export async function lookForDroplets(run: StepRun, deps: StepDeps): Promise<Sighting> {
+  const { saga } = run;
+  const candidates = new Map<number, Droplet>();
+  for (const droplet of await deps.digitalOcean.listDropletsByTag(sagaTag(saga))) candidates.set(droplet.id, droplet);
+  if (candidates.size === 0) {
+    for (const droplet of await listByName(saga, deps)) candidates.set(droplet.id, droplet);
+  }
+  const adoptable: Droplet[] = [];
+  for (const droplet of candidates.values()) {
+    if (isAdoptable(droplet, saga) && !(await isTaken(droplet, saga, deps))) adoptable.push(droplet);
+  }
+  const rank = (droplet: Droplet) => (isProvenOurs(droplet, saga) ? 0 : 1);
+  adoptable.sort((a, b) => rank(a) - rank(b) || a.id - b.id);
+  const all = [...candidates.values()];
+  return {
+    adoptable,
+    proven: all.filter((droplet) => isProvenOurs(droplet, saga)),
+    undecided: all.filter((droplet) => mayBecomeOurs(droplet, saga)),
+  };
+}
+
+/** Plain lists leave GPU droplets out, and whether tag-filtered ones do is not documented. */
+async function listByName(saga: Saga, deps: StepDeps): Promise<Droplet[]> {
+  const name = String(saga.input['name']);
+  const plain = await deps.digitalOcean.listDroplets({ name });
+  if (!String(saga.input['size']).startsWith('gpu-')) return plain;
+  const gpus = await deps.digitalOcean.listDroplets({ type: 'gpus' });
+  return [...plain, ...gpus.filter((droplet) => droplet.name.toLowerCase() === name.toLowerCase())];
+}
+
+async function isTaken(droplet: Droplet, saga: Saga, deps: StepDeps): Promise<boolean> {
+  const provisioner = await findProvisioner(deps.db, String(droplet.id));
+  return provisioner !== null && provisioner.sagaId !== saga.id;
+}

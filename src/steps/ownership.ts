@@ -1,0 +1,73 @@
+// Whose droplet is it? Tags that a saga puts on its droplet, and what can be concluded from the tags found on one.
+// Pure; see docs/decisions for why adoption and deletion ask for different proof.
+import type { Droplet } from '../do/schemas.ts';
+import type { Saga } from '../saga/saga.ts';
+
+/** On every droplet that arcadia-cloud makes. */
+export const MANAGED_TAG = 'managed-by-arcadia-cloud';
+
+const SAGA_TAG_PREFIX = 'arcadia-saga-';
+const SAGA_ID_TAG_PREFIX = 'arcadia-saga-id-';
+
+// DigitalOcean gives created_at in whole seconds, by its own clock.
+const CLOCK_TOLERANCE_MS = 60_000;
+
+type SagaIdentity = Pick<Saga, 'id' | 'saga8' | 'createdAt' | 'input'>;
+
+/** The tag by which a saga finds its droplet again. */
+export function sagaTag(saga: Pick<Saga, 'saga8'>): string {
+  return `${SAGA_TAG_PREFIX}${saga.saga8}`;
+}
+
+/** The tag that proves whose droplet it is. */
+export function sagaIdTag(saga: Pick<Saga, 'id'>): string {
+  return `${SAGA_ID_TAG_PREFIX}${saga.id}`;
+}
+
+/** The tags of a saga's droplet: ours first, then the caller's. */
+export function tagsOf(saga: Pick<Saga, 'id' | 'saga8'>, callersTags: readonly string[]): string[] {
+  return [...new Set([sagaTag(saga), MANAGED_TAG, sagaIdTag(saga), ...callersTags])];
+}
+
+/** Tags that callers must not set: they would make us take one droplet for another. DigitalOcean's tags ignore case. */
+export function isReservedTag(tag: string): boolean {
+  const lower = tag.toLowerCase();
+  return lower.startsWith(SAGA_TAG_PREFIX) || lower === MANAGED_TAG;
+}
+
+/** Positive proof: the droplet carries the saga's full id. Only such a droplet may be deleted without being on record. */
+export function isProvenOurs(droplet: Pick<Droplet, 'tags'>, saga: Pick<Saga, 'id'>): boolean {
+  return hasTag(droplet, sagaIdTag(saga)) && otherSagaIds(droplet, saga).length === 0;
+}
+
+/** The saga may take it for its own: it carries the saga's tag, and nothing speaks against it. */
+export function isAdoptable(droplet: Droplet, saga: SagaIdentity): boolean {
+  return hasTag(droplet, sagaTag(saga)) && contradiction(droplet, saga) === null;
+}
+
+/**
+ * A droplet of the saga's name, made since the saga began, that carries no tag of ours yet. It may be ours, as
+ * DigitalOcean puts the tags on a droplet after it accepted it; it may as well be somebody else's.
+ */
+export function mayBecomeOurs(droplet: Droplet, saga: SagaIdentity): boolean {
+  return !droplet.tags.some(isReservedTag) && contradiction(droplet, saga) === null;
+}
+
+/** What speaks against this being the saga's droplet; null: nothing. */
+export function contradiction(droplet: Droplet, saga: SagaIdentity): string | null {
+  const [otherId] = otherSagaIds(droplet, saga);
+  if (otherId !== undefined) return `it carries the tag ${otherId} of another saga`;
+  if (droplet.name.toLowerCase() !== String(saga.input['name']).toLowerCase()) return `it is called ${droplet.name}`;
+  if (hasTag(droplet, sagaIdTag(saga))) return null;
+  const createdBeforeMs = saga.createdAt.getTime() - Date.parse(droplet.created_at);
+  if (createdBeforeMs > CLOCK_TOLERANCE_MS) return `it was created at ${droplet.created_at}, before the saga`;
+  return null;
+}
+
+function otherSagaIds(droplet: Pick<Droplet, 'tags'>, saga: Pick<Saga, 'id'>): string[] {
+  return droplet.tags.filter((tag) => tag.toLowerCase().startsWith(SAGA_ID_TAG_PREFIX) && tag.toLowerCase() !== sagaIdTag(saga));
+}
+
+function hasTag(droplet: Pick<Droplet, 'tags'>, tag: string): boolean {
+  return droplet.tags.some((candidate) => candidate.toLowerCase() === tag);
+}

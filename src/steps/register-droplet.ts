@@ -1,0 +1,68 @@
+// The step that writes the droplet into the inventory: what there is, and what was asked for. It is also the last look
+// at what the saga made: where more than one create was sent, the surplus droplets are destroyed here.
+import { claimFragment } from '../saga/store.ts';
+import { ResourceTakenError, registerProvisioned, unregisterProvisioned } from '../inventory/resources.ts';
+import type { Saga } from '../saga/saga.ts';
+import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
+import { StaleRevisionError, StepFailure, done, waiting } from '../saga/step.ts';
+import type { StepDeps } from './deps.ts';
+import { destroyAndConfirm } from './destroy-and-confirm.ts';
+import { toCloudResource } from './droplet-resource.ts';
+import { lastCreateAgeMs, openCreates, recordedDropletId } from './intents.ts';
+import { lookForDroplets } from './lookup.ts';
+import { contradiction } from './ownership.ts';
+
+export const registerDroplet: Step<StepDeps> = {
+  name: 'register_droplet',
+
+  async execute(run, deps) {
+    const dropletId = recordedDropletId(run.saga);
+    if (dropletId === null) throw new StepFailure({ code: 'no_droplet', message: 'no droplet is on record', retryable: false });
+
+    const notYet = await destroySurplus(dropletId, run, deps);
+    if (notYet !== null) return notYet;
+
+    const droplet = await deps.digitalOcean.getDroplet(dropletId);
+    if (droplet === null) throw new StepFailure({ code: 'droplet_gone', message: `droplet ${dropletId} was active, and is not there now`, retryable: true });
+    const contradicted = contradiction(droplet, run.saga);
+    if (contradicted !== null) {
+      throw new StepFailure({ code: 'droplet_not_ours', message: `droplet ${dropletId} is not this saga's: ${contradicted}`, retryable: false });
+    }
+    const provision = { sagaId: run.saga.id, provisionedBy: `saga:${run.saga.id}`, spec: specOf(run.saga) };
+    let resourceId: string | null;
+    try {
+      resourceId = await registerProvisioned(deps.db, (sql) => claimFragment(sql, run.claim), toCloudResource(droplet), provision);
+    } catch (error) {
+      if (!(error instanceof ResourceTakenError)) throw error;
+      throw new StepFailure({ code: 'droplet_not_ours', message: error.message, retryable: false });
+    }
+    if (resourceId === null) throw new StaleRevisionError(`saga ${run.saga.id} has moved on`);
+    return done({ cloud_resource_id: resourceId });
+  },
+
+  async compensate(run, deps) {
+    const stands = await unregisterProvisioned(deps.db, (sql) => claimFragment(sql, run.claim), run.saga.id);
+    if (!stands) throw new StaleRevisionError(`saga ${run.saga.id} has moved on`);
+    return done();
+  },
+};
+
+/** Each create but one may have made a droplet too many. Keeps the recorded one; null: there is no other (left). */
+async function destroySurplus(keep: number, run: StepRun, deps: StepDeps): Promise<StepOutcome | null> {
+  const mayHaveMore = openCreates(run.saga) > 0 || run.saga.context['create_duplicates'] !== undefined;
+  if (!mayHaveMore) return null;
+  const surplus = (await lookForDroplets(run, deps)).proven.filter((droplet) => droplet.id !== keep);
+  for (const droplet of surplus) {
+    run.log.warn({ dropletId: droplet.id, keep }, 'destroying a surplus droplet of this saga');
+    await destroyAndConfirm(droplet.id, deps);
+  }
+  if (surplus.length >= openCreates(run.saga)) return null;
+  const settlesInMs = deps.settings.adoptionGraceMs - lastCreateAgeMs(run);
+  if (settlesInMs <= 0) return null;
+  return waiting(Math.min(deps.settings.pollIntervalMs, settlesInMs), 'more than one create was sent: looking for surplus droplets');
+}
+
+/** The desired state, as it was asked for: the baseline of drift detection. */
+function specOf(saga: Saga) {
+  return { size_slug: saga.input['size'] ?? null, region: saga.input['region'] ?? null, image: saga.input['image'] ?? null };
+}

@@ -1,0 +1,103 @@
+// The step that waits for the droplet to become active. It looks once and, if it is too early, asks to be run again
+// after the poll interval: nothing is held meanwhile. Waiting has no side effect, so there is nothing to undo.
+import type { Droplet } from '../do/schemas.ts';
+import { DigitalOceanError } from '../do/errors.ts';
+import type { JsonObject } from '../json.ts';
+import type { Saga } from '../saga/saga.ts';
+import type { Memo, Step, StepOutcome, StepRun } from '../saga/step.ts';
+import { StepFailure, done, waiting } from '../saga/step.ts';
+import type { StepDeps, StepSettings } from './deps.ts';
+import { recordedDropletId } from './intents.ts';
+import { contradiction } from './ownership.ts';
+
+// A droplet is not gone before a second look says so too.
+const MISSES_UNTIL_GONE = 2;
+
+export const waitDropletActive: Step<StepDeps> = {
+  name: 'wait_droplet_active',
+
+  async execute(run, deps) {
+    const dropletId = recordedDropletId(run.saga);
+    if (dropletId === null) throw new StepFailure({ code: 'no_droplet', message: 'no droplet is on record', retryable: false });
+    let droplet: Droplet | null;
+    try {
+      droplet = await deps.digitalOcean.getDroplet(dropletId);
+    } catch (error) {
+      // A poll that could not observe doesn't count, and fails nothing.
+      if (error instanceof DigitalOceanError && error.kind === 'later') {
+        return waiting(deps.settings.pollIntervalMs, `could not look at droplet ${dropletId}: ${error.message}`, { memo: run.memo });
+      }
+      throw error;
+    }
+    return judge(droplet, dropletId, run, deps.settings);
+  },
+
+  async compensate() {
+    return done({}, 'waiting left nothing to undo');
+  },
+};
+
+function judge(droplet: Droplet | null, dropletId: number, run: StepRun, settings: StepSettings): StepOutcome {
+  if (droplet === null) return judgeAbsence(dropletId, run, settings);
+  const contradicted = contradiction(droplet, run.saga);
+  if (contradicted !== null) {
+    throw new StepFailure({ code: 'droplet_not_ours', message: `droplet ${dropletId} is not this saga's: ${contradicted}`, retryable: false });
+  }
+  if (droplet.status === 'archive') {
+    throw new StepFailure({ code: 'droplet_archived', message: `droplet ${dropletId} was archived`, retryable: false });
+  }
+  const polls = (run.memo['polls'] ?? 0) + 1;
+  const addresses = addressesOf(droplet);
+  if (droplet.status === 'active' && hasExpectedAddress(addresses, run.saga)) {
+    return done(addresses, `droplet ${dropletId} is active after ${polls} ${polls === 1 ? 'poll' : 'polls'}`);
+  }
+  const lack = droplet.status === 'active' ? 'active, without the address that was asked for' : droplet.status;
+  return judgeDelay(`droplet ${dropletId} is ${lack}`, { polls }, run, settings);
+}
+
+/** A 404 of a young droplet means that it is not visible yet; a lasting one, that it is gone. */
+function judgeAbsence(dropletId: number, run: StepRun, settings: StepSettings): StepOutcome {
+  const misses = (run.memo['misses'] ?? 0) + 1;
+  const polls = (run.memo['polls'] ?? 0) + 1;
+  const isYoung = elapsedMs(run) < settings.adoptionGraceMs;
+  if (isYoung || misses < MISSES_UNTIL_GONE) {
+    return waiting(settings.pollIntervalMs, `droplet ${dropletId} is not visible yet`, { memo: { polls, misses: isYoung ? 0 : misses } });
+  }
+  throw new StepFailure({
+    code: 'droplet_gone',
+    message: `DigitalOcean accepted droplet ${dropletId}, and has no such droplet now: its placement failed, or somebody destroyed it`,
+    retryable: false,
+  });
+}
+
+/**
+ * The limit is the time of so many polls, by the database's clock, and so many looks: neither a pause of the queue nor
+ * a poll promoted by hand brings it on.
+ */
+function judgeDelay(what: string, memo: Memo & { polls: number }, run: StepRun, settings: StepSettings): StepOutcome {
+  const limitMs = settings.maxPolls * settings.pollIntervalMs;
+  if (memo.polls < settings.maxPolls || elapsedMs(run) < limitMs) return waiting(settings.pollIntervalMs, what, { memo });
+  throw new StepFailure({
+    code: 'droplet_not_active',
+    message: `${what} after ${memo.polls} polls in ${Math.round(elapsedMs(run) / 1000)} s`,
+    retryable: false,
+  });
+}
+
+function elapsedMs(run: StepRun): number {
+  return run.now.getTime() - run.saga.stepStartedAt.getTime();
+}
+
+function addressesOf(droplet: Droplet): JsonObject {
+  const find = (list: Droplet['networks']['v4'], type: string) => list.find((network) => network.type === type)?.ip_address ?? null;
+  return {
+    public_ipv4: find(droplet.networks.v4, 'public'),
+    private_ipv4: find(droplet.networks.v4, 'private'),
+    public_ipv6: find(droplet.networks.v6, 'public'),
+  };
+}
+
+function hasExpectedAddress(addresses: JsonObject, saga: Saga): boolean {
+  const expected = saga.input['public_networking'] === false ? 'private_ipv4' : 'public_ipv4';
+  return addresses[expected] !== null;
+}

@@ -1,0 +1,109 @@
+// A worker process, wired: Postgres, the queues, DigitalOcean, the engine, the reconciler.
+import { hostname } from 'node:os';
+import type { Worker } from 'bullmq';
+import { catalog } from './catalog.ts';
+import type { Config } from './config.ts';
+import { ConfigError } from './config.ts';
+import { openDatabase } from './db.ts';
+import { createDigitalOceanClient } from './do/client.ts';
+import type { Io } from './io.ts';
+import { directIo } from './io.ts';
+import type { Log } from './log.ts';
+import { checkEnvironment } from './migrate.ts';
+import { openQueueConnection, queueStoreOf } from './queues/connection.ts';
+import { startIntakeWorker } from './queues/intake.ts';
+import { openStepQueues } from './queues/step-queues.ts';
+import { startStepWorkers } from './queues/step-workers.ts';
+import { runReconciler } from './saga/reconciler.ts';
+import { runJob } from './saga/runner.ts';
+import type { StartRequest } from './saga/start.ts';
+import { startAndEnqueue } from './start-and-enqueue.ts';
+import { toStepOutcome } from './steps/failures.ts';
+
+export type RunningWorker = Readonly<{
+  /** What stands in the events that this worker writes. */
+  name: string;
+  /** Stops taking jobs, lets the running ones finish for at most `WORKER_SHUTDOWN_MS`, and closes everything. */
+  close(): Promise<void>;
+}>;
+
+/**
+ * Starts a worker in this process.
+ *
+ * @throws {ConfigError} when the token or the database is missing
+ * @throws {EnvironmentMismatchError} when the database is not this environment's
+ * @throws {QueueStoreError} when the queue store can't be reached or may evict jobs
+ */
+export async function startWorker(config: Config, log: Log, io: Io = directIo): Promise<RunningWorker> {
+  const { databaseUrl } = config;
+  const { token, apiUrl, timeoutMs } = config.digitalOcean;
+  if (databaseUrl === null || token === null) throw new ConfigError('a worker needs DATABASE_URL and DIGITALOCEAN_TOKEN');
+  const name = `${hostname()}:${process.pid}`;
+  const db = openDatabase(databaseUrl, { io, max: Math.min(20, config.worker.concurrency + 4), applicationName: 'arcadia-worker' });
+  const connection = openQueueConnection(queueStoreOf(config), log);
+  try {
+    await checkEnvironment(db, config.environment);
+    await connection.check();
+  } catch (error) {
+    await Promise.allSettled([db.close(), connection.close()]);
+    throw error;
+  }
+
+  const queues = openStepQueues(connection, io);
+  const digitalOcean = createDigitalOceanClient({ apiUrl, token, timeoutMs, io });
+  const slackMs = config.reconcileIntervalMs;
+  const settings = {
+    pollIntervalMs: config.wait.pollIntervalMs,
+    maxPolls: config.wait.maxPolls,
+    adoptionGraceMs: config.adoptionGraceMs,
+    maxCreates: config.retry.stepAttempts,
+  };
+  const runner = {
+    db,
+    catalog,
+    deps: { db, digitalOcean, settings },
+    policy: config.retry,
+    toOutcome: toStepOutcome,
+    worker: name,
+    slackMs,
+    // The request that follows must be over before the lock is.
+    claimMs: Math.max(1, (config.worker.lockMs - timeoutMs) / 2),
+    log,
+  };
+  const workers: Worker[] = [
+    ...startStepWorkers(connection, { settings: config.worker, queues, run: (claim) => runJob(claim, runner), io, log }),
+    startIntakeWorker(connection, {
+      settings: config.worker,
+      start: (request: StartRequest) => startAndEnqueue(request, { db, queues, slackMs, log }),
+      log,
+    }),
+  ];
+  await Promise.all(workers.map((worker) => worker.waitUntilReady()));
+  const stopping = new AbortController();
+  const reconciling = runReconciler({ db, ensure: queues.ensure, slackMs, intervalMs: config.reconcileIntervalMs, signal: stopping.signal, log });
+
+  return {
+    name,
+    close: async () => {
+      stopping.abort();
+      await closeWorkers(workers, config.worker.shutdownMs, log);
+      await reconciling;
+      await queues.close();
+      await Promise.allSettled([connection.close(), db.close()]);
+    },
+  };
+}
+
+/** BullMQ's close waits for running jobs without a limit; what is not done by then is taken up by another worker. */
+async function closeWorkers(workers: readonly Worker[], deadlineMs: number, log: Log): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const deadline = new Promise<'late'>((resolve) => {
+    timer = setTimeout(() => resolve('late'), deadlineMs);
+  });
+  const closed = Promise.all(workers.map((worker) => worker.close())).then(() => 'closed' as const);
+  const result = await Promise.race([closed, deadline]);
+  clearTimeout(timer);
+  if (result === 'closed') return;
+  log.warn({ deadlineMs }, 'steps still running at the deadline: left to other workers');
+  await Promise.allSettled(workers.map((worker) => worker.close(true)));
+}
