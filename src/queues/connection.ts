@@ -5,6 +5,7 @@ import type { ConnectionOptions, Processor, QueueOptions, WorkerOptions } from '
 import { Cluster, Redis } from 'ioredis';
 import type { RedisOptions } from 'ioredis';
 import pg from 'pg';
+import { ConfigError } from '../config.ts';
 import type { Log } from '../log.ts';
 
 /** How to reach the queues. */
@@ -20,7 +21,8 @@ export type QueueConnection = Readonly<{
   /**
    * Checks that the store can be trusted with jobs.
    *
-   * @throws {QueueStoreError} when it can't be reached, or may evict jobs
+   * @throws {QueueStoreError} when it can't be reached
+   * @throws {ConfigError} when it may evict jobs
    */
   check(): Promise<void>;
   /** Closes the shared connections; the queues and workers must have been closed before. */
@@ -114,7 +116,7 @@ async function checkRedis(client: Redis | Cluster): Promise<void> {
   }
   const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'noeviction';
   if (policy === 'noeviction') return;
-  throw new QueueStoreError(
+  throw new ConfigError(
     `Redis runs with maxmemory-policy ${policy}, under which it may throw jobs away. Set it to noeviction ` +
       '(CONFIG SET maxmemory-policy noeviction, and in redis.conf), or use another Redis for the queues.',
   );

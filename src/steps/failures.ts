@@ -57,11 +57,9 @@ function failed(error: DigitalOceanError, retryable: boolean): StepOutcome {
   return { kind: 'failed', error: { code: `digitalocean_${error.kind}`, message: describe(error), retryable } };
 }
 
-/** DigitalOcean's own words first, then what its support would ask for. */
+/** DigitalOcean's own words, and the id of the request, which its support would ask for. */
 export function describe(error: DigitalOceanError): string {
-  const facts = [`${error.method} ${error.path}`, error.status === null ? 'no answer' : `status ${error.status}`];
-  if (error.requestId !== null) facts.push(`request ${error.requestId}`);
-  return `DigitalOcean: ${error.message} (${facts.join(', ')})`;
+  return `DigitalOcean: ${error.message}${error.requestId === null ? '' : ` (request ${error.requestId})`}`;
 }
 
 /** Errors of postgres.js carry a code: Postgres's own five characters, or the connection's name for it. */

@@ -1,0 +1,50 @@
+// `dev`: everything in one process, for working on a laptop: embedded Postgres unless DATABASE_URL is set, the sandbox
+// unless a token is set, the migrations, and a worker.
+import { loadConfig } from '../config.ts';
+import type { Config } from '../config.ts';
+import { openDatabase } from '../db.ts';
+import { startSandbox } from '../do/sandbox/server.ts';
+import { startEmbeddedPostgres } from '../embedded-postgres/start-embedded-postgres.ts';
+import { createLog } from '../log.ts';
+import { migrate } from '../migrate.ts';
+import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
+import { startWorker } from '../worker.ts';
+import { write } from './start-and-follow.ts';
+import { untilStopped } from './until-stopped.ts';
+
+// Long enough to see the wait, short enough not to be bored.
+const SANDBOX_ACTIVATION_MS = { minMs: 8_000, maxMs: 15_000 };
+
+export async function devCommand(options: { dataDir?: string }): Promise<number> {
+  const given = loadConfig(process.env);
+  const log = createLog(given.logLevel);
+  const closers: (() => Promise<void>)[] = [];
+  try {
+    const postgres = given.databaseUrl === null ? await startEmbeddedPostgres(options.dataDir === undefined ? {} : { dataDir: options.dataDir }) : null;
+    if (postgres !== null) closers.push(postgres.stop);
+    const sandbox = given.digitalOcean.token === null ? await startSandbox({ activateAfterMs: SANDBOX_ACTIVATION_MS }) : null;
+    if (sandbox !== null) closers.push(sandbox.close);
+    const config: Config = {
+      ...given,
+      databaseUrl: given.databaseUrl ?? postgres?.url ?? null,
+      digitalOcean: sandbox === null ? given.digitalOcean : { ...given.digitalOcean, token: 'sandbox', apiUrl: sandbox.url },
+    };
+    const db = openDatabase(config.databaseUrl ?? '', { max: 2 });
+    await migrate(db, config.environment).finally(() => db.close());
+    await migrateQueues(queueStoreOf(config));
+    const worker = await startWorker(config, log);
+    closers.push(worker.close);
+    write(sandbox === null ? 'arcadia-cloud runs against the REAL DigitalOcean: droplets cost money.' : 'arcadia-cloud runs on the sandbox: nothing costs money.');
+    if (postgres !== null) {
+      write('In another terminal:\n');
+      write(`  export DATABASE_URL='${postgres.url}'`);
+      write('  npx arcadia provision --name web-1 --region fra1 --size s-1vcpu-1gb --image debian-12-x64');
+      write('  npx arcadia sagas\n');
+    }
+    write('Ctrl-C stops it.');
+    await untilStopped();
+    return 0;
+  } finally {
+    for (const close of closers.toReversed()) await close();
+  }
+}

@@ -1,0 +1,50 @@
+// `migrate`, `worker` and `sandbox`: the processes of a deployment, one each.
+import { loadConfig } from '../config.ts';
+import { openDatabase } from '../db.ts';
+import type { SandboxOptions } from '../do/sandbox/server.ts';
+import { startSandbox } from '../do/sandbox/server.ts';
+import { createLog } from '../log.ts';
+import { migrate } from '../migrate.ts';
+import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
+import { startWorker } from '../worker.ts';
+import { write } from './start-and-follow.ts';
+import { untilStopped } from './until-stopped.ts';
+
+export async function migrateCommand(options: { json?: boolean }): Promise<number> {
+  const config = loadConfig(process.env, ['DATABASE_URL']);
+  const db = openDatabase(config.databaseUrl ?? '', { max: 2 });
+  try {
+    const applied = await migrate(db, config.environment);
+    await migrateQueues(queueStoreOf(config));
+    if (options.json === true) write(JSON.stringify({ environment: config.environment, applied }));
+    else write(applied.length === 0 ? `up to date (environment ${config.environment})` : `applied: ${applied.join(', ')} (environment ${config.environment})`);
+    return 0;
+  } finally {
+    await db.close();
+  }
+}
+
+export async function workerCommand(): Promise<number> {
+  const config = loadConfig(process.env, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN']);
+  const log = createLog(config.logLevel);
+  const worker = await startWorker(config, log);
+  // Said at every log level: a supervisor may wait for it.
+  log.child({}, { level: 'info' }).info(
+    { worker: worker.name, queues: config.redisNodes === null ? 'postgres' : 'redis', concurrency: config.worker.concurrency, environment: config.environment },
+    'worker ready',
+  );
+  const why = await untilStopped();
+  log.info({ why }, 'worker stopping: running steps may finish');
+  await worker.close();
+  log.info('worker stopped');
+  return 0;
+}
+
+export async function sandboxCommand(options: SandboxOptions): Promise<number> {
+  const sandbox = await startSandbox(options);
+  write(`sandbox ready at ${sandbox.url}`);
+  write(`use it with: DIGITALOCEAN_API_URL=${sandbox.url} DIGITALOCEAN_TOKEN=${options.token ?? 'any'}`);
+  await untilStopped();
+  await sandbox.close();
+  return 0;
+}

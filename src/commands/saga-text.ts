@@ -1,0 +1,137 @@
+// Sagas in words: a line for what goes on, a line an event, a table of many.
+import Table from 'cli-table3';
+import type { Saga } from '../saga/saga.ts';
+import type { StoredEvent } from '../saga/store.ts';
+
+/** One event in words, such as `create_droplet completed: created droplet 123`. */
+export function describeEvent(event: StoredEvent): string {
+  const { detail } = event;
+  const step = event.step ?? '';
+  const attempt = event.attempt ?? 1;
+  const why = typeof detail['message'] === 'string' ? `: ${detail['message']}` : '';
+  const note = typeof detail['note'] === 'string' ? `: ${detail['note']}` : '';
+  const inSeconds = typeof detail['delayMs'] === 'number' ? ` in ${formatDuration(detail['delayMs'])}` : '';
+  const by = typeof detail['by'] === 'string' ? ` by ${detail['by']}` : '';
+  switch (event.kind) {
+    case 'saga_created':
+      return 'saga created';
+    case 'saga_started':
+      return 'saga started';
+    case 'step_recorded':
+    case 'compensation_recorded':
+      return `${step}${note}`;
+    case 'step_postponed':
+    case 'compensation_postponed':
+      return `${step} waits, again${inSeconds}: ${String(detail['reason'])}`;
+    case 'step_completed':
+      return `${step} completed${note}`;
+    case 'step_retried':
+      return `${step} failed (attempt ${attempt}), again${inSeconds}${why}`;
+    case 'step_failed':
+      return `${step} failed (attempt ${attempt}), rolling back${why}`;
+    case 'compensation_completed':
+      return `${step} undone${note}`;
+    case 'compensation_retried':
+      return `undoing ${step} failed (attempt ${attempt}), again${inSeconds}${why}`;
+    case 'compensation_stuck':
+      return `undoing ${step} failed for good (attempt ${attempt}), a person is needed${why}`;
+    case 'cancel_requested':
+      return `cancelled${by}`;
+    case 'retry_requested':
+      return `resumed${by}`;
+    default:
+      return event.kind satisfies never;
+  }
+}
+
+/** What came of a saga, in one line. */
+export function describeResult(saga: Saga): string {
+  const dropletId = saga.context['droplet_id'];
+  const droplet = typeof dropletId === 'number' ? `droplet ${dropletId}` : 'no droplet';
+  const address = typeof saga.context['public_ipv4'] === 'string' ? ` at ${saga.context['public_ipv4']}` : '';
+  switch (saga.status) {
+    case 'completed':
+      return saga.name === 'destroy_droplet' ? `${droplet} is destroyed` : `${droplet} is ready${address}`;
+    case 'compensated':
+      return `rolled back: ${saga.error?.message ?? 'no reason given'}`;
+    case 'stuck':
+      return `stuck, a person is needed: run \`arcadia saga ${saga.id}\` to see why. It was rolling back because of: ${saga.error?.message ?? 'no reason given'}`;
+    case 'pending':
+    case 'running':
+    case 'compensating':
+      return saga.status;
+    default:
+      return saga.status satisfies never;
+  }
+}
+
+/** One saga with its timeline. */
+export function formatSaga(saga: Saga, events: readonly StoredEvent[]): string {
+  const facts: [string, string][] = [
+    ['saga', `${saga.id} (${saga.name})`],
+    ['status', `${saga.status}, revision ${saga.revision}`],
+    ['steps', saga.steps.map((step, index) => (index === saga.cursor ? `[${step}]` : step)).join(' → ')],
+    ['name', String(saga.input['name'] ?? saga.input['droplet_id'] ?? '')],
+    ['droplet', String(saga.context['droplet_id'] ?? '–')],
+    ['address', String(saga.context['public_ipv4'] ?? '–')],
+    ['requested', `${saga.createdAt.toISOString()}${saga.requestedBy === null ? '' : ` by ${saga.requestedBy}`}`],
+  ];
+  if (saga.idempotencyKey !== null) facts.push(['key', saga.idempotencyKey]);
+  if (saga.finishedAt !== null) facts.push(['took', formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())]);
+  if (saga.error !== null) facts.push(['error', `${saga.error.code} in ${saga.error.step}: ${saga.error.message}`]);
+  const width = Math.max(...facts.map(([name]) => name.length));
+  const head = facts.map(([name, value]) => `${name.padEnd(width)}  ${value}`);
+  return [...head, '', formatTimeline(saga, events)].join('\n');
+}
+
+/** A line an event, with the time since the saga was created. */
+export function formatTimeline(saga: Saga, events: readonly StoredEvent[]): string {
+  return events
+    .map((event) => {
+      const since = formatDuration(event.at.getTime() - saga.createdAt.getTime());
+      const worker = event.worker === null ? '' : `  (${event.worker})`;
+      return `${String(event.seq).padStart(3)}  +${since.padEnd(8)} ${describeEvent(event)}${worker}`;
+    })
+    .join('\n');
+}
+
+/** A table of sagas, one a row. */
+export function formatSagas(sagas: readonly Saga[]): string {
+  if (sagas.length === 0) return 'no sagas';
+  return formatTable(
+    ['id', 'saga', 'status', 'step', 'name', 'droplet', 'created', 'error'],
+    sagas.map((saga) => [
+      saga.id,
+      saga.name,
+      saga.status,
+      `${saga.cursor + 1}/${saga.steps.length}`,
+      String(saga.input['name'] ?? ''),
+      String(saga.context['droplet_id'] ?? saga.input['droplet_id'] ?? ''),
+      saga.createdAt.toISOString().slice(0, 19),
+      (saga.error?.message ?? '').slice(0, 60),
+    ]),
+  );
+}
+
+/** A table without lines between the rows, for terminals and for grep. */
+export function formatTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const table = new Table({
+    head: [...head],
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
+    chars: {
+      top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '',
+      'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '',
+    },
+  });
+  table.push(...rows.map((row) => [...row]));
+  return table.toString().split('\n').map((line) => line.trimEnd()).join('\n');
+}
+
+/** Milliseconds for people: `250 ms`, `4.2 s`, `3 m 20 s`, `5 h 2 m`. */
+export function formatDuration(durationMs: number): string {
+  if (durationMs < 1_000) return `${Math.max(0, Math.round(durationMs))} ms`;
+  if (durationMs < 60_000) return `${(durationMs / 1_000).toFixed(1)} s`;
+  const minutes = Math.floor(durationMs / 60_000);
+  if (minutes < 60) return `${minutes} m ${Math.floor((durationMs % 60_000) / 1_000)} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} m`;
+}

@@ -1,0 +1,36 @@
+// `sagas` lists sagas; `saga <id>` shows one with its timeline.
+import { sagaStatuses } from '../saga/saga.ts';
+import type { SagaStatus } from '../saga/saga.ts';
+import { formatSaga, formatSagas } from './saga-text.ts';
+import { toJson, withClient, write } from './start-and-follow.ts';
+import { UsageError } from './usage-error.ts';
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+export async function listSagasCommand(options: { status?: string; name?: string; limit: number; json?: boolean }): Promise<number> {
+  const { status, name, limit } = options;
+  if (status !== undefined && !isStatus(status)) throw new UsageError(`--status: expected one of ${sagaStatuses.join(', ')}, found ${status}`);
+  return withClient(async (client) => {
+    const sagas = await client.list({ limit, ...(status === undefined ? {} : { status }), ...(name === undefined ? {} : { name }) });
+    write(options.json === true ? JSON.stringify(sagas.map(toJson)) : formatSagas(sagas));
+    return 0;
+  });
+}
+
+export async function showSagaCommand(sagaId: string, options: { json?: boolean }): Promise<number> {
+  if (!UUID.test(sagaId)) throw new UsageError(`expected the id of a saga (a UUID, as \`arcadia sagas\` shows it), found ${JSON.stringify(sagaId)}`);
+  return withClient(async (client) => {
+    const saga = await client.get(sagaId);
+    if (saga === null) {
+      process.stderr.write(`there is no saga ${sagaId}\n`);
+      return 1;
+    }
+    const events = await client.events(sagaId);
+    write(options.json === true ? JSON.stringify({ ...toJson(saga), events }) : formatSaga(saga, events));
+    return 0;
+  });
+}
+
+function isStatus(value: string): value is SagaStatus {
+  return (sagaStatuses as readonly string[]).includes(value);
+}

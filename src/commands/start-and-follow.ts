@@ -1,0 +1,75 @@
+// What `provision` and `destroy` have in common: start a saga, show its progress, and say how it ended.
+import type { Client } from '../client.ts';
+import { openClient } from '../client.ts';
+import { loadConfig } from '../config.ts';
+import { createLog } from '../log.ts';
+import { queueStoreOf } from '../queues/connection.ts';
+import type { Saga } from '../saga/saga.ts';
+import { followSaga } from './follow.ts';
+import { showLive } from './live-progress.ts';
+import { drain, printLines } from './plain-progress.ts';
+import { describeResult } from './saga-text.ts';
+
+export type FollowOptions = Readonly<{ detach?: boolean | undefined; json?: boolean | undefined }>;
+
+/**
+ * Starts a saga and follows it until it is at rest.
+ *
+ * @returns the exit code: 0 when it completed (or was only to be started), 1 when not
+ */
+export async function startAndFollow(title: string, start: (client: Client) => Promise<string>, options: FollowOptions): Promise<number> {
+  return withClient(async (client, maxPolls) => {
+    const sagaId = await start(client);
+    if (options.detach === true) {
+      write(options.json === true ? JSON.stringify({ sagaId }) : sagaId);
+      return 0;
+    }
+    const saga = await follow(title, sagaId, client, maxPolls, options);
+    if (options.json === true) write(JSON.stringify(toJson(saga)));
+    else write(describeResult(saga));
+    return saga.status === 'completed' ? 0 : 1;
+  });
+}
+
+/** Opens a client by the environment, and closes it again. */
+export async function withClient<T>(use: (client: Client, maxPolls: number) => Promise<T>): Promise<T> {
+  const config = loadConfig(process.env, ['DATABASE_URL']);
+  const log = createLog(config.logLevel === 'info' ? 'warn' : config.logLevel, 2);
+  const client = openClient({ databaseUrl: config.databaseUrl ?? '', queueStore: queueStoreOf(config), log });
+  try {
+    return await use(client, config.wait.maxPolls);
+  } finally {
+    await client.close();
+  }
+}
+
+/** Prints data to stdout. */
+export function write(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+/** A saga as one JSON document. */
+export function toJson(saga: Saga) {
+  const { input, ...rest } = saga;
+  // What a droplet is booted with often holds secrets.
+  const { user_data: userData, ...shown } = input;
+  return { ...rest, input: userData === undefined ? shown : { ...shown, user_data: '[redacted]' } };
+}
+
+async function follow(title: string, sagaId: string, client: Client, maxPolls: number, options: FollowOptions): Promise<Saga> {
+  const stopWatching = () => {
+    process.stderr.write(`\nstopped watching; the saga goes on. Look at it with: arcadia saga ${sagaId}\n`);
+    process.exit(130);
+  };
+  process.once('SIGINT', stopWatching);
+  try {
+    const snapshots = followSaga(client, sagaId);
+    if (options.json === true) return await drain(snapshots, () => undefined);
+    const steps = (await client.get(sagaId))?.steps ?? [];
+    if (process.stdout.isTTY) return await showLive(`${title}  (saga ${sagaId})`, steps, snapshots, maxPolls);
+    write(`${title} (saga ${sagaId})`);
+    return await drain(snapshots, printLines(maxPolls, write));
+  } finally {
+    process.off('SIGINT', stopWatching);
+  }
+}

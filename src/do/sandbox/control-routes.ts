@@ -1,0 +1,177 @@
+// The sandbox's own routes, /sandbox/*: look behind the API, set faults, make and change droplets out of band.
+// They need no token, are not limited and are not in the ledger.
+import type { FastifyInstance } from 'fastify';
+import { z } from 'zod';
+import { findImage, findRegion, findSize, images, regions } from './catalog.ts';
+import { isValidTag } from './create-request.ts';
+import type { DropletRecord } from './droplet-state.ts';
+import { addDroplet, clearStore, nextIds, renameDroplet, setTags } from './droplet-store.ts';
+import { type DropletLine, showDroplet, showLine } from './droplet-view.ts';
+import { describeIssues, type FaultBox, type Faults, SandboxInputError, mergeFaults, resetFaults } from './faults.ts';
+import { clearLedger, readLedger, summarizeLedger } from './ledger.ts';
+import { nowMs, type World } from './world.ts';
+
+const networksSchema = z.strictObject({
+  v4: z.array(z.strictObject({ ip_address: z.string(), netmask: z.string(), gateway: z.string(), type: z.string() })).default([]),
+  v6: z.array(z.strictObject({ ip_address: z.string(), netmask: z.number(), gateway: z.string(), type: z.string() })).default([]),
+});
+const sizeSlug = z.string().refine((slug) => findSize(slug) !== undefined, 'is not a size of the sandbox');
+const tagList = z.array(z.string().refine(isValidTag, 'is not a valid tag'));
+
+const foreignDropletSchema = z.strictObject({
+  name: z.string().min(1),
+  size_slug: sizeSlug.default('s-1vcpu-1gb'),
+  region: z.string().refine((slug) => findRegion(slug) !== undefined, 'is not a region of the sandbox').default('nyc3'),
+  image: z
+    .union([z.string(), z.number()])
+    .refine((key) => findImage(key) !== undefined, 'is not an image of the sandbox')
+    .default('debian-12-x64'),
+  tags: tagList.default([]),
+  status: z.string().default('active'),
+  created_at: z.iso.datetime({ offset: true }).optional(),
+  networks: networksSchema.optional(),
+});
+
+const editSchema = z
+  .strictObject({ name: z.string().min(1), size_slug: sizeSlug, status: z.string(), tags: tagList, networks: networksSchema, vanish: z.literal(true) })
+  .partial();
+
+/** A droplet made out of band; only `name` is needed. */
+export type ForeignDroplet = z.input<typeof foreignDropletSchema>;
+/** Changes to a droplet out of band. `vanish` makes it gone without a DELETE. */
+export type DropletEdit = z.input<typeof editSchema>;
+
+/** Which droplets of the state are wanted. */
+export type StateFilter = { readonly alive?: boolean | undefined; readonly tag?: string | undefined; readonly name?: string | undefined };
+
+/** All droplets there ever were, oldest first. */
+export function readState(world: World, filter: StateFilter = {}): DropletLine[] {
+  const now = nowMs(world);
+  return [...world.store.byId.values()]
+    .map((droplet) => showLine(droplet, world.faultBox.settings, now))
+    .filter((line) => filter.alive === undefined || line.alive === filter.alive)
+    .filter((line) => filter.tag === undefined || line.tags.includes(filter.tag))
+    .filter((line) => filter.name === undefined || line.name === filter.name);
+}
+
+/** The faults as they are set, with the counters of the rules. */
+export function readFaults(box: FaultBox): Omit<Faults, 'rules'> & { rules: (Faults['rules'][number] & { seen: number; fired: number })[] } {
+  return { ...box.settings, rules: box.rules.map(({ rule, seen, fired }) => ({ ...rule, seen, fired })) };
+}
+
+/** Makes a droplet as if by somebody else's hand; no lag applies to it. Throws SandboxInputError for input that does not fit. */
+export function addForeignDroplet(world: World, input: unknown): Record<string, unknown> & { id: number } {
+  const wanted = parse(foreignDropletSchema, input);
+  const createdAtMs = wanted.created_at === undefined ? nowMs(world) : Date.parse(wanted.created_at);
+  const droplet: DropletRecord = {
+    ...nextIds(world.store),
+    name: wanted.name,
+    size: known(findSize(wanted.size_slug)),
+    image: findImage(wanted.image) ?? known(images[0]),
+    region: findRegion(wanted.region) ?? known(regions[0]),
+    features: ['private_networking', 'droplet_agent'],
+    volumeIds: [],
+    vpcUuid: '760e09ef-dc84-11e8-981e-3cfdfeaae000',
+    publicNetworking: true,
+    ipv6: false,
+    backups: false,
+    userDataBytes: 0,
+    tags: wanted.tags,
+    createdAtMs,
+    activeAtMs: createdAtMs,
+    isSettled: true,
+    isStuckNew: false,
+    placementFails: false,
+    vanishesAtMs: Infinity,
+    deletedAtMs: Infinity,
+    forcedStatus: wanted.status === 'active' ? undefined : wanted.status,
+    forcedNetworks: wanted.networks ?? (wanted.status === 'new' ? { v4: [], v6: [] } : undefined),
+  };
+  addDroplet(world.store, droplet);
+  return { ...showDroplet(droplet, world.faultBox.settings, nowMs(world)), id: droplet.id };
+}
+
+/** Changes a droplet out of band. Undefined when there is none of that id; throws SandboxInputError for input that does not fit. */
+export function editDroplet(world: World, id: number, input: unknown): DropletLine | undefined {
+  const edit = parse(editSchema, input);
+  const droplet = world.store.byId.get(id);
+  if (droplet === undefined) return undefined;
+  if (edit.name !== undefined) renameDroplet(world.store, droplet, edit.name);
+  if (edit.size_slug !== undefined) droplet.size = known(findSize(edit.size_slug));
+  if (edit.status !== undefined) droplet.forcedStatus = edit.status;
+  if (edit.tags !== undefined) setTags(world.store, droplet, edit.tags);
+  if (edit.networks !== undefined) droplet.forcedNetworks = edit.networks;
+  if (edit.vanish === true) droplet.vanishesAtMs = Math.min(droplet.vanishesAtMs, nowMs(world));
+  return showLine(droplet, world.faultBox.settings, nowMs(world));
+}
+
+/** Forgets droplets, tags, ledger, rate windows and faults. The clock and the ids go on. */
+export function resetWorld(world: World): void {
+  clearStore(world.store);
+  clearLedger(world.ledger);
+  world.rates.clear();
+  resetFaults(world.faultBox);
+}
+
+/** Adds the routes to a server whose bodies arrive as text. */
+export function addControlRoutes(app: FastifyInstance, world: World): void {
+  app.get<{ Querystring: { alive?: string; tag?: string; name?: string } }>('/sandbox/state', (request) => {
+    const { alive, tag, name } = request.query;
+    const droplets = readState(world, { alive: alive === undefined ? undefined : alive === '1' || alive === 'true', tag, name });
+    return { now: new Date(nowMs(world)).toISOString(), alive: droplets.filter((line) => line.alive).length, droplets };
+  });
+  app.get<{ Querystring: { summary?: string; since?: string } }>('/sandbox/ledger', (request) => {
+    const { summary, since } = request.query;
+    if (summary !== undefined && summary !== '0') return summarizeLedger(world.ledger);
+    return { total: world.ledger.total, requests: readLedger(world.ledger, Number(since ?? 0) || 0) };
+  });
+  app.delete('/sandbox/ledger', async (_request, reply) => {
+    clearLedger(world.ledger);
+    await reply.code(204).send();
+  });
+  app.get('/sandbox/faults', () => readFaults(world.faultBox));
+  app.post('/sandbox/faults', (request) => {
+    mergeFaults(world.faultBox, readJson(request.body));
+    return readFaults(world.faultBox);
+  });
+  app.delete('/sandbox/faults', async (_request, reply) => {
+    resetFaults(world.faultBox);
+    await reply.code(204).send();
+  });
+  app.post('/sandbox/droplets', async (request, reply) => {
+    await reply.code(201).send({ droplet: addForeignDroplet(world, readJson(request.body)) });
+  });
+  app.patch<{ Params: { id: string } }>('/sandbox/droplets/:id', async (request, reply) => {
+    const droplet = editDroplet(world, Number(request.params.id), readJson(request.body));
+    if (droplet === undefined) await reply.code(404).send({ id: 'not_found', message: `no droplet ${request.params.id}` });
+    else await reply.send({ droplet });
+  });
+  app.post('/sandbox/clock', (request) => {
+    world.clock.advancedMs += parse(z.strictObject({ advanceMs: z.number().min(0) }), readJson(request.body)).advanceMs;
+    return { now: new Date(nowMs(world)).toISOString() };
+  });
+  app.post('/sandbox/reset', async (_request, reply) => {
+    resetWorld(world);
+    await reply.code(204).send();
+  });
+}
+
+function readJson(body: unknown): unknown {
+  if (typeof body !== 'string' || body === '') return {};
+  try {
+    return JSON.parse(body);
+  } catch (error) {
+    throw new SandboxInputError('body: is not JSON', { cause: error });
+  }
+}
+
+function parse<T extends z.ZodType>(schema: T, input: unknown): z.output<T> {
+  const parsed = schema.safeParse(input);
+  if (parsed.success) return parsed.data;
+  throw new SandboxInputError(describeIssues(parsed.error));
+}
+
+function known<T>(value: T | undefined): T {
+  if (value === undefined) throw new SandboxInputError('is not in the catalogue of the sandbox');
+  return value;
+}

@@ -1,0 +1,171 @@
+// The calls of /v2/droplets and /v2/actions.
+import type { Answer, Call } from './answer.ts';
+import { errorAnswer, notFound, pageAnswer, unprocessable } from './answer.ts';
+import type { CreateRequest } from './create-request.ts';
+import { isValidTag, readCreateRequest } from './create-request.ts';
+import type { DropletRecord } from './droplet-state.ts';
+import { exists, isGpu, isIndexedByTag, isListed, isNeverActive, isOlderThan, isReadable, statusAt } from './droplet-state.ts';
+import { addDroplet, nextIds, selectDroplets, wouldExceed } from './droplet-store.ts';
+import { showCreateAction, showDroplet } from './droplet-view.ts';
+import { matchesName } from './patterns.ts';
+import { drawMs } from './random.ts';
+import { dropletLimit, nowMs, type World } from './world.ts';
+
+/** POST /v2/droplets: one droplet by `name`, up to ten by `names`. */
+export function createDroplets(world: World, call: Call): Answer {
+  if (call.body === undefined) return errorAnswer(call, 400, 'bad_request', 'Unable to parse request body.');
+  const request = readCreateRequest(call.body);
+  if (typeof request === 'string') return unprocessable(call, request);
+  const now = nowMs(world);
+  if (wouldExceed(world.store, request.names.length, dropletLimit(world), now)) {
+    return unprocessable(call, 'creating this/these droplet(s) will exceed your droplet limit');
+  }
+  const droplets = request.names.map((name) => makeDroplet(world, request, name, now));
+  const shown = droplets.map((droplet) => showDroplet(droplet, world.faultBox.settings, now));
+  const actions = droplets.map((droplet) => ({
+    id: droplet.actionId,
+    rel: request.isMultiple ? 'multiple_create' : 'create',
+    href: `${call.origin}/v2/actions/${droplet.actionId}`,
+  }));
+  const body = request.isMultiple ? { droplets: shown } : { droplet: shown[0] };
+  return { status: 202, body: { ...body, links: { actions } }, made: droplets.map((droplet) => droplet.id) };
+}
+
+/** GET /v2/droplets, with `tag_name`, or `name` and `type`; GPU droplets only with `type=gpus` or by tag. */
+export function listDroplets(world: World, call: Call): Answer {
+  const { tag_name: tag, name, type } = call.query;
+  if (tag !== undefined && (name !== undefined || type !== undefined)) {
+    return unprocessable(call, 'tag_name cannot be combined with name or type.');
+  }
+  if (type !== undefined && type !== 'droplets' && type !== 'gpus') return unprocessable(call, 'type must be droplets or gpus.');
+  const faults = world.faultBox.settings;
+  const now = nowMs(world);
+  const found =
+    tag === undefined
+      ? selectDroplets(world.store, candidates(world, name), faults, now, (droplet) => {
+          return isListed(droplet, faults, now) && isGpu(droplet) === (type === 'gpus');
+        })
+      : dropletsByTag(world, tag, now);
+  return pageAnswer(call, 'droplets', found, (droplet) => showDroplet(droplet, faults, now), faults.nextHost);
+}
+
+/** GET /v2/droplets/:id */
+export function getDroplet(world: World, call: Call): Answer {
+  const now = nowMs(world);
+  const faults = world.faultBox.settings;
+  const droplet = findById(world, call);
+  if (droplet === undefined || !isReadable(droplet, faults, now)) return notFound(call);
+  return { status: 200, body: { droplet: showDroplet(droplet, faults, now) } };
+}
+
+/** DELETE /v2/droplets/:id */
+export function deleteDroplet(world: World, call: Call): Answer {
+  const now = nowMs(world);
+  const faults = world.faultBox.settings;
+  const droplet = findById(world, call);
+  if (droplet === undefined || !exists(droplet, now)) return notFound(call);
+  if (!isOlderThan(droplet, faults.deleteNotFoundAfterCreateMs, now)) return notFound(call);
+  if (faults.earlyDelete !== 'off' && statusAt(droplet, faults, now) === 'new') {
+    if (faults.earlyDelete === '422') return unprocessable(call, 'Droplet already has a pending event.');
+    return { status: 204 };
+  }
+  droplet.deletedAtMs = now;
+  return { status: 204, deleted: [droplet.id] };
+}
+
+/** DELETE /v2/droplets?tag_name=…: all droplets with the tag; a tag that was never used is a 404. */
+export function deleteDropletsByTag(world: World, call: Call): Answer {
+  const tag = call.query['tag_name'];
+  if (!isValidTag(tag)) return unprocessable(call, 'tag_name is required.');
+  if (world.store.tags.get(tag.toLowerCase()) !== tag) return notFound(call);
+  const now = nowMs(world);
+  const doomed = dropletsByTag(world, tag, now).filter((droplet) => exists(droplet, now));
+  for (const droplet of doomed) droplet.deletedAtMs = now;
+  return { status: 204, deleted: doomed.map((droplet) => droplet.id) };
+}
+
+/** GET /v2/droplets/:id/actions: the create is the only action that the sandbox has. */
+export function listDropletActions(world: World, call: Call): Answer {
+  const now = nowMs(world);
+  const faults = world.faultBox.settings;
+  const droplet = findById(world, call);
+  if (droplet === undefined || !isReadable(droplet, faults, now)) return notFound(call);
+  return pageAnswer(call, 'actions', [droplet], (one) => showCreateAction(one, faults, now), faults.nextHost);
+}
+
+/** GET /v2/droplets/:id/actions/:actionId */
+export function getDropletAction(world: World, call: Call): Answer {
+  const droplet = findById(world, call);
+  if (droplet === undefined || String(droplet.actionId) !== call.params['actionId']) return notFound(call);
+  return getAction(world, call);
+}
+
+/** GET /v2/actions, newest first. */
+export function listActions(world: World, call: Call): Answer {
+  const now = nowMs(world);
+  const faults = world.faultBox.settings;
+  const newestFirst = [...world.store.byActionId.values()].toReversed();
+  return pageAnswer(call, 'actions', newestFirst, (droplet) => showCreateAction(droplet, faults, now), faults.nextHost);
+}
+
+/** GET /v2/actions/:actionId, also of droplets that are gone. */
+export function getAction(world: World, call: Call): Answer {
+  const droplet = world.store.byActionId.get(Number(call.params['actionId']));
+  if (droplet === undefined) return notFound(call);
+  return { status: 200, body: { action: showCreateAction(droplet, world.faultBox.settings, nowMs(world)) } };
+}
+
+/** Droplets that a list by tag shows now, oldest first. */
+export function dropletsByTag(world: World, tag: string, now: number): DropletRecord[] {
+  const faults = world.faultBox.settings;
+  const tagged = world.store.byTag.get(tag) ?? [];
+  return selectDroplets(world.store, tagged, faults, now, (droplet) => {
+    return isListed(droplet, faults, now) && isIndexedByTag(droplet, faults, now);
+  });
+}
+
+function candidates(world: World, name: string | undefined): Iterable<DropletRecord> {
+  return name === undefined ? world.store.listed : (world.store.byName.get(name.toLowerCase()) ?? []);
+}
+
+function findById(world: World, call: Call): DropletRecord | undefined {
+  const id = call.params['id'] ?? '';
+  return /^\d+$/u.test(id) ? world.store.byId.get(Number(id)) : undefined;
+}
+
+// What ends a droplet for good is drawn here, once: switching the fault off later does not bring it back.
+function makeDroplet(world: World, request: CreateRequest, name: string, now: number): DropletRecord {
+  const { store, faultBox, settings } = world;
+  const faults = faultBox.settings;
+  const placementFails =
+    typeof faults.placementFails === 'string'
+      ? matchesName(faults.placementFails, name)
+      : faults.placementFails > 0 && faultBox.chance() < faults.placementFails;
+  const vanishes = faults.vanishAfterMs !== undefined && matchesName(faults.vanishNames, name) ? faults.vanishAfterMs : Infinity;
+  const droplet: DropletRecord = {
+    ...nextIds(store),
+    name,
+    size: request.size,
+    image: request.image,
+    region: request.region,
+    features: request.features,
+    volumeIds: request.volumeIds,
+    vpcUuid: request.vpcUuid,
+    publicNetworking: request.publicNetworking,
+    ipv6: request.ipv6,
+    backups: request.backups,
+    userDataBytes: request.userDataBytes,
+    tags: request.tags,
+    createdAtMs: now,
+    activeAtMs: now + drawMs(faults.activateAfterMs ?? settings.activateAfterMs, store.chance),
+    isSettled: false,
+    isStuckNew: isNeverActive(faults, name),
+    placementFails,
+    vanishesAtMs: now + (placementFails ? faults.placementFailsAfterMs : vanishes),
+    deletedAtMs: Infinity,
+    forcedStatus: undefined,
+    forcedNetworks: undefined,
+  };
+  addDroplet(store, droplet);
+  return droplet;
+}

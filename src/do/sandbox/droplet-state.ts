@@ -1,0 +1,134 @@
+// A droplet as the sandbox keeps it, and what can be seen of it at a moment: pure functions of record, faults and time.
+// Nothing changes by timer, so that ten thousand droplets cost nothing while nobody asks.
+import type { Image, Region, Size } from './catalog.ts';
+import type { Faults } from './faults.ts';
+import { matchesName } from './patterns.ts';
+
+/** Addresses in the shape of the API. */
+export type Networks = {
+  readonly v4: readonly { ip_address: string; netmask: string; gateway: string; type: string }[];
+  readonly v6: readonly { ip_address: string; netmask: number; gateway: string; type: string }[];
+};
+
+/** What a droplet is made of. Times are Unix milliseconds; Infinity means never. */
+export type DropletRecord = {
+  readonly id: number;
+  readonly actionId: number;
+  /** Counts up by one; addresses are made from it. */
+  readonly ordinal: number;
+  name: string;
+  size: Size;
+  readonly image: Image;
+  readonly region: Region;
+  readonly features: readonly string[];
+  readonly volumeIds: readonly string[];
+  readonly vpcUuid: string;
+  readonly publicNetworking: boolean;
+  readonly ipv6: boolean;
+  readonly backups: boolean;
+  readonly userDataBytes: number;
+  tags: readonly string[];
+  createdAtMs: number;
+  readonly activeAtMs: number;
+  /** Made or edited out of band: no lag applies, it is as if it had always been so. */
+  isSettled: boolean;
+  readonly isStuckNew: boolean;
+  readonly placementFails: boolean;
+  vanishesAtMs: number;
+  deletedAtMs: number;
+  forcedStatus: string | undefined;
+  forcedNetworks: Networks | undefined;
+};
+
+const noNetworks: Networks = { v4: [], v6: [] };
+
+/** Is it neither deleted nor vanished? */
+export function exists(droplet: DropletRecord, nowMs: number): boolean {
+  return nowMs < droplet.deletedAtMs && nowMs < droplet.vanishesAtMs;
+}
+
+/** Would GET by id find it? */
+export function isReadable(droplet: DropletRecord, faults: Faults, nowMs: number): boolean {
+  return exists(droplet, nowMs) && isOlderThan(droplet, faults.notFoundAfterCreateMs, nowMs);
+}
+
+/** Do lists show it, in front of any filter? */
+export function isListed(droplet: DropletRecord, faults: Faults, nowMs: number): boolean {
+  return (
+    nowMs < droplet.vanishesAtMs &&
+    nowMs < droplet.deletedAtMs + faults.deleteLagMs &&
+    isOlderThan(droplet, faults.listLagMs, nowMs)
+  );
+}
+
+/** Do lists by one of its tags show it, given that isListed holds? */
+export function isIndexedByTag(droplet: DropletRecord, faults: Faults, nowMs: number): boolean {
+  if (faults.hideGpuFromTagLists && isGpu(droplet)) return false;
+  return isOlderThan(droplet, Math.max(faults.tagLagMs, faults.tagIndexLagMs), nowMs);
+}
+
+/** Will no list ever show it again? */
+export function isForgotten(droplet: DropletRecord, faults: Faults, nowMs: number): boolean {
+  return nowMs >= droplet.vanishesAtMs || nowMs >= droplet.deletedAtMs + faults.deleteLagMs;
+}
+
+/** Does its size have a GPU? */
+export function isGpu(droplet: DropletRecord): boolean {
+  return droplet.size.gpu_info !== undefined;
+}
+
+/** The status its reader sees. */
+export function statusAt(droplet: DropletRecord, faults: Faults, nowMs: number): string {
+  if (droplet.forcedStatus !== undefined) return droplet.forcedStatus;
+  if (faults.statusOverride !== undefined && matchesName(faults.statusOverrideNames, droplet.name)) return faults.statusOverride;
+  return isBorn(droplet, faults, nowMs) ? 'active' : 'new';
+}
+
+/** The tags its reader sees. */
+export function tagsAt(droplet: DropletRecord, faults: Faults, nowMs: number): readonly string[] {
+  return isOlderThan(droplet, faults.tagLagMs, nowMs) ? droplet.tags : [];
+}
+
+/** The addresses its reader sees: the private one comes first, as it may in the real API. */
+export function networksAt(droplet: DropletRecord, faults: Faults, nowMs: number): Networks {
+  if (droplet.forcedNetworks !== undefined) return droplet.forcedNetworks;
+  if (!isBorn(droplet, faults, nowMs)) return noNetworks;
+  if (nowMs < droplet.activeAtMs + faults.activeWithoutNetworksMs && !droplet.isSettled) return noNetworks;
+  return networksOf(droplet);
+}
+
+/** State of its create action. */
+export function createActionStatus(droplet: DropletRecord, faults: Faults, nowMs: number): 'in-progress' | 'completed' | 'errored' {
+  if (droplet.placementFails && nowMs >= droplet.vanishesAtMs) return 'errored';
+  const endMs = Math.min(nowMs, droplet.vanishesAtMs);
+  return isBorn(droplet, faults, endMs) || droplet.deletedAtMs <= endMs ? 'completed' : 'in-progress';
+}
+
+function isBorn(droplet: DropletRecord, faults: Faults, nowMs: number): boolean {
+  if (droplet.isStuckNew && isNeverActive(faults, droplet.name)) return false;
+  return nowMs >= droplet.activeAtMs && !droplet.placementFails;
+}
+
+/** Does the fault neverActive pick this name? */
+export function isNeverActive(faults: Faults, name: string): boolean {
+  return typeof faults.neverActive === 'string' ? matchesName(faults.neverActive, name) : faults.neverActive;
+}
+
+/** Is a new droplet past a lag? */
+export function isOlderThan(droplet: DropletRecord, lagMs: number, nowMs: number): boolean {
+  return droplet.isSettled || nowMs >= droplet.createdAtMs + lagMs;
+}
+
+// 198.18.0.0/15 (RFC 2544) and 2001:db8::/32 (RFC 3849) belong to nobody: a test that dials them by mistake harms no one.
+function networksOf(droplet: DropletRecord): Networks {
+  const [high, low] = [Math.floor(droplet.ordinal / 250) % 256, (droplet.ordinal % 250) + 2];
+  const second = Math.floor(droplet.ordinal / 64_000) % 2;
+  // The API writes the gateway of a private interface as the word "nil".
+  const own = { ip_address: `10.${100 + second}.${high}.${low}`, netmask: '255.255.0.0', gateway: 'nil', type: 'private' };
+  const open = { ip_address: `198.${18 + second}.${high}.${low}`, netmask: '255.255.255.0', gateway: `198.${18 + second}.${high}.1`, type: 'public' };
+  const six = { ip_address: `2001:db8::${(droplet.ordinal + 2).toString(16)}`, netmask: 64, gateway: '2001:db8::1', type: 'public' };
+  return {
+    v4: droplet.publicNetworking ? [own, open] : [own],
+    v6: droplet.ipv6 && droplet.publicNetworking ? [six] : [],
+  };
+}

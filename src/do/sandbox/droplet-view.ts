@@ -1,0 +1,94 @@
+// Droplets and their create actions in the shape of the API.
+import type { DropletRecord } from './droplet-state.ts';
+import { createActionStatus, networksAt, statusAt, tagsAt } from './droplet-state.ts';
+import type { Faults } from './faults.ts';
+
+/** A droplet as its reader sees it at `nowMs`. */
+export function showDroplet(droplet: DropletRecord, faults: Faults, nowMs: number): Record<string, unknown> {
+  const status = statusAt(droplet, faults, nowMs);
+  const { size } = droplet;
+  return {
+    id: droplet.id,
+    name: droplet.name,
+    memory: size.memory,
+    vcpus: size.vcpus,
+    disk: size.disk,
+    disk_info: size.disk_info,
+    locked: false,
+    status,
+    kernel: null,
+    created_at: isoSeconds(droplet.createdAtMs),
+    features: droplet.features,
+    backup_ids: [],
+    next_backup_window:
+      droplet.backups && status !== 'new'
+        ? { start: isoSeconds(droplet.createdAtMs + 86_400_000), end: isoSeconds(droplet.createdAtMs + 2 * 86_400_000) }
+        : null,
+    snapshot_ids: [],
+    image: droplet.image,
+    volume_ids: droplet.volumeIds,
+    size,
+    size_slug: size.slug,
+    networks: networksAt(droplet, faults, nowMs),
+    region: droplet.region,
+    tags: tagsAt(droplet, faults, nowMs),
+    vpc_uuid: droplet.vpcUuid,
+    ...(size.gpu_info === undefined ? {} : { gpu_info: size.gpu_info }),
+  };
+}
+
+/** The action that created a droplet. */
+export function showCreateAction(droplet: DropletRecord, faults: Faults, nowMs: number): Record<string, unknown> {
+  const status = createActionStatus(droplet, faults, nowMs);
+  const endMs = Math.min(droplet.placementFails ? droplet.vanishesAtMs : droplet.activeAtMs, nowMs);
+  return {
+    id: droplet.actionId,
+    status,
+    type: 'create',
+    started_at: isoSeconds(droplet.createdAtMs),
+    completed_at: status === 'in-progress' ? null : isoSeconds(Math.max(endMs, droplet.createdAtMs)),
+    resource_id: droplet.id,
+    resource_type: 'droplet',
+    region: droplet.region,
+    region_slug: droplet.region.slug,
+  };
+}
+
+/** One line of GET /sandbox/state. Times are ISO; null means not so. */
+export type DropletLine = {
+  readonly id: number;
+  readonly name: string;
+  readonly status: string;
+  readonly alive: boolean;
+  readonly tags: readonly string[];
+  readonly size_slug: string;
+  readonly region: string;
+  readonly image: string;
+  readonly created_at: string;
+  readonly deletedAt: string | null;
+  readonly vanishedAt: string | null;
+  readonly userDataBytes: number;
+};
+
+/** A droplet as the sandbox knows it: its real tags, alive or not, whatever lag hides it from the API. */
+export function showLine(droplet: DropletRecord, faults: Faults, nowMs: number): DropletLine {
+  return {
+    id: droplet.id,
+    name: droplet.name,
+    status: statusAt(droplet, faults, nowMs),
+    alive: nowMs < droplet.deletedAtMs && nowMs < droplet.vanishesAtMs,
+    tags: droplet.tags,
+    size_slug: droplet.size.slug,
+    region: droplet.region.slug,
+    image: droplet.image.slug ?? String(droplet.image.id),
+    created_at: isoSeconds(droplet.createdAtMs),
+    deletedAt: droplet.deletedAtMs <= nowMs ? new Date(droplet.deletedAtMs).toISOString() : null,
+    vanishedAt: droplet.vanishesAtMs <= nowMs ? new Date(droplet.vanishesAtMs).toISOString() : null,
+    userDataBytes: droplet.userDataBytes,
+  };
+}
+
+/** ISO 8601 without milliseconds, as the API writes times. */
+export function isoSeconds(ms: number): string {
+  return new Date(ms).toISOString().replace(/\.\d{3}Z$/u, 'Z');
+}

@@ -1,0 +1,27 @@
+// How faults pick their victims: a small pattern language for names, tags and paths.
+
+/** Is `text` a pattern? Only an empty one, or one that begins with `^`, can be wrong. */
+export function isPattern(text: string): boolean {
+  try {
+    compile(text);
+    return text.length > 0;
+  } catch {
+    return false;
+  }
+}
+
+/** Matches a name or a tag: `^…` is a regular expression, anything else is exact but for `*`, which stands for anything. */
+export function matchesName(pattern: string, text: string): boolean {
+  return compile(pattern).test(text);
+}
+
+/** Matches a path without its query: `^…` is a regular expression, anything else is a prefix. */
+export function matchesPath(pattern: string, path: string): boolean {
+  return pattern.startsWith('^') ? compile(pattern).test(path) : path.startsWith(pattern);
+}
+
+function compile(pattern: string): RegExp {
+  if (pattern.startsWith('^')) return new RegExp(pattern, 'u');
+  const literals = pattern.split('*').map((part) => part.replaceAll(/[\\^$.+?()[\]{}|]/gu, String.raw`\$&`));
+  return new RegExp(`^${literals.join('.*')}$`, 'u');
+}

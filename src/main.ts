@@ -1,0 +1,151 @@
+#!/usr/bin/env node
+// The command line: the entry of every process. Commands are loaded when they are used.
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { ConfigError, EXIT_CONFIG } from './config.ts';
+
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 2;
+
+const program = new Command('arcadia')
+  .description('Provisions and destroys DigitalOcean droplets as sagas: durable, retried, rolled back when they fail.')
+  .exitOverride()
+  .showHelpAfterError('(--help shows how to use it)')
+  .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.');
+
+let exitCode = 0;
+
+/** Runs a command; what it resolves with is the exit code. */
+function run<Args extends unknown[]>(command: (...args: Args) => Promise<number>): (...args: Args) => Promise<void> {
+  return async (...args) => {
+    exitCode = await command(...args);
+  };
+}
+
+program
+  .command('migrate')
+  .description('bring the database up to date; safe to run twice, or at once')
+  .option('--json', 'print one JSON document')
+  .action(run(async (options) => (await import('./commands/processes.ts')).migrateCommand(options)));
+
+program
+  .command('worker')
+  .description('run a worker: takes steps of sagas from the queues until it is stopped')
+  .action(run(async () => (await import('./commands/processes.ts')).workerCommand()));
+
+program
+  .command('provision')
+  .description('provision a droplet, and follow it until it is ready')
+  .requiredOption('--name <host-name>', 'name of the droplet')
+  .requiredOption('--region <slug>', 'region, such as fra1')
+  .requiredOption('--size <slug>', 'size, such as s-1vcpu-1gb')
+  .requiredOption('--image <slug-or-id>', 'image, such as debian-12-x64')
+  .option('--ssh-key <id-or-fingerprint>', 'SSH key that may log in (repeatable)', collect)
+  .option('--tag <tag>', 'tag to put on the droplet (repeatable)', collect)
+  .option('--user-data-file <file>', 'file with the user data, at most 64 KiB')
+  .option('--vpc-uuid <uuid>', 'VPC to put the droplet into')
+  .option('--ipv6', 'give it an IPv6 address')
+  .option('--monitoring', "install DigitalOcean's monitoring agent")
+  .option('--backups', 'turn on backups')
+  .option('--no-public-networking', 'give it no public address')
+  .option('--idempotency-key <key>', 'the same key always gives the same saga')
+  .option('--detach', 'print the id of the saga and do not wait')
+  .option('--json', 'print one JSON document')
+  .action(run(async (options) => (await import('./commands/provision.ts')).provisionCommand(options)));
+
+program
+  .command('destroy')
+  .description('destroy a droplet that arcadia-cloud provisioned')
+  .argument('<droplet-id>', "DigitalOcean's id of the droplet")
+  .option('--reason <text>', 'why, for the record')
+  .option('--idempotency-key <key>', 'the same key always gives the same saga')
+  .option('--detach', 'print the id of the saga and do not wait')
+  .option('--json', 'print one JSON document')
+  .action(run(async (dropletId, options) => (await import('./commands/provision.ts')).destroyCommand(dropletId, options)));
+
+program
+  .command('sagas')
+  .description('list sagas, newest first')
+  .option('--status <status>', 'only these: pending, running, completed, compensating, compensated or stuck')
+  .option('--name <saga>', 'only these: provision_droplet or destroy_droplet')
+  .option('--limit <n>', 'so many at most', wholeNumber(1, 1_000), 50)
+  .option('--json', 'print one JSON document')
+  .action(run(async (options) => (await import('./commands/sagas.ts')).listSagasCommand(options)));
+
+program
+  .command('saga')
+  .description('show one saga with its timeline')
+  .argument('<id>', 'id of the saga')
+  .option('--json', 'print one JSON document')
+  .action(run(async (sagaId, options) => (await import('./commands/sagas.ts')).showSagaCommand(sagaId, options)));
+
+program
+  .command('sandbox')
+  .description("run a server that behaves like DigitalOcean's API, with its state in memory")
+  .option('--port <port>', 'port to listen on; 0 for any', wholeNumber(0, 65_535), 4010)
+  .option('--host <address>', 'address to listen on', '127.0.0.1')
+  .option('--token <token>', 'the only token to accept; any when left out')
+  .option('--activate-after-ms <ms>', 'how long a droplet stays new', wholeNumber(0, 86_400_000), 3_000)
+  .option('--droplet-limit <n>', 'droplets that the account may have', wholeNumber(0, 1_000_000))
+  .option('--rate-per-minute <n>', 'requests a rolling minute', wholeNumber(1, 1_000_000))
+  .option('--rate-per-hour <n>', 'requests a rolling hour', wholeNumber(1, 10_000_000))
+  .option('--no-rate-limit', 'no limits of requests')
+  .option('--faults <json>', 'faults from the start, as POST /sandbox/faults takes them', json)
+  .action(
+    run(async ({ rateLimit, ...options }) => {
+      const limits = rateLimit === false ? { ratePerMinute: null, ratePerHour: null } : {};
+      return (await import('./commands/processes.ts')).sandboxCommand({ ...options, ...limits });
+    }),
+  );
+
+program
+  .command('dev')
+  .description('run everything in one process: Postgres, the sandbox unless a token is set, migrations, a worker')
+  .option('--data-dir <folder>', 'keep the data of the embedded Postgres here')
+  .action(run(async (options) => (await import('./commands/dev.ts')).devCommand(options)));
+
+program
+  .command('demo')
+  .description('a tour of about a minute that ends by itself')
+  .option('--keep', 'stay up after the tour')
+  .action(run(async (options) => (await import('./demo/demo.ts')).demoCommand(options)));
+
+function collect(value: string, before: string[] = []): string[] {
+  return [...before, value];
+}
+
+function wholeNumber(min: number, max: number): (value: string) => number {
+  return (value) => {
+    const number = Number(value);
+    if (/^\d+$/.test(value) && number >= min && number <= max) return number;
+    throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
+  };
+}
+
+function json(value: string): unknown {
+  try {
+    return JSON.parse(value);
+  } catch {
+    throw new InvalidArgumentError('Expected JSON.');
+  }
+}
+
+/** What to print of an error, and how to exit. Only what we did not expect is shown with its stack. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
+  const name = error instanceof Error ? error.name : '';
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof ConfigError || name === 'EnvironmentMismatchError') {
+    process.stderr.write(`${message}\n`);
+    return EXIT_CONFIG;
+  }
+  process.stderr.write(`arcadia: ${message === '' ? name : message}\n`);
+  if (name === 'UsageError' || name === 'InvalidRequestError' || name === 'SandboxInputError') return EXIT_USAGE;
+  return EXIT_FAILED;
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  exitCode = report(error);
+}
+process.exit(exitCode);

@@ -1,0 +1,70 @@
+// The guard of a private Redis server: starts it, and lives exactly as long as the process that started the guard. When
+// that one ends, in whatever way, the channel closes; then the server is killed and its folder removed. It also starts
+// the server anew when told to. Started by services-redis-server.ts, never by hand.
+
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+export type RedisCommand = 'start' | 'kill';
+/** The server's process after a start that worked, and what it printed at the start. */
+export type RedisReply = { readonly pid: number | undefined; readonly output: string };
+
+const [program, ...args] = process.argv.slice(2);
+if (program === undefined) throw new Error('usage: services-redis-guard.ts <program> [argument…]');
+const folder = mkdtempSync(join(tmpdir(), 'arcadia-redis-'));
+
+let server: ChildProcess | undefined;
+let work = Promise.resolve();
+
+/** Without ceremony: nothing is kept. */
+async function end(): Promise<void> {
+  if (server?.pid === undefined || server.exitCode !== null || server.signalCode !== null) return;
+  const exit = once(server, 'exit');
+  server.kill('SIGKILL');
+  await exit;
+}
+
+/** Starts the server, and waits until it takes connections or is gone. */
+async function start(file: string): Promise<RedisReply> {
+  await end();
+  const child = spawn(file, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+  server = child;
+  let output = '';
+  return new Promise((resolve) => {
+    const read = (text: string): void => {
+      output = (output + text).slice(-8000);
+      if (output.includes('Ready to accept connections')) resolve({ pid: child.pid, output });
+    };
+    child.stdout.setEncoding('utf8').on('data', read);
+    child.stderr.setEncoding('utf8').on('data', read);
+    child.once('error', (error) => resolve({ pid: undefined, output: error.message }));
+    child.once('close', () => resolve({ pid: undefined, output }));
+  });
+}
+
+async function carryOut(command: RedisCommand, file: string): Promise<void> {
+  let reply: RedisReply = { pid: undefined, output: '' };
+  if (command === 'start') reply = await start(file);
+  else await end();
+  if (process.connected) process.send?.(reply, undefined, undefined, () => undefined);
+}
+
+async function leave(): Promise<void> {
+  await work;
+  await end();
+  await rm(folder, { recursive: true, force: true });
+  process.exit(0);
+}
+
+// Ctrl-C is for the test runner, which ends the services in order.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
+process.on('disconnect', () => void leave());
+process.on('message', (command: RedisCommand) => {
+  work = work.then(() => carryOut(command, program));
+});
+if (!process.connected) void leave();

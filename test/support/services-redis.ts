@@ -1,0 +1,37 @@
+// Redis for one test: a place of its own, by key prefix, on the run's server. A test that flushes, kills or pauses Redis
+// takes a server of its own instead: startPrivateRedis in services-redis-server.ts.
+
+import { randomBytes } from 'node:crypto';
+import { Redis } from 'ioredis';
+import { inject } from 'vitest';
+
+export type TestRedis = {
+  readonly url: string;
+  /** For QUEUE_PREFIX: a hash tag that no other test has. */
+  readonly prefix: string;
+  /** Deletes all keys under the prefix. */
+  readonly drop: () => Promise<void>;
+  readonly [Symbol.asyncDispose]: () => Promise<void>;
+};
+
+/** Makes a place of one's own on the run's Redis. */
+export function createTestRedis(): TestRedis {
+  const { redisUrl } = inject('services');
+  const prefix = `{test-${randomBytes(6).toString('hex')}}`;
+  const drop = (): Promise<void> => deleteKeys(redisUrl, prefix);
+  return { url: redisUrl, prefix, drop, [Symbol.asyncDispose]: drop };
+}
+
+async function deleteKeys(url: string, prefix: string): Promise<void> {
+  const redis = new Redis(url);
+  try {
+    let cursor = '0';
+    do {
+      const [next, keys] = await redis.scan(cursor, 'MATCH', `${prefix}*`, 'COUNT', 1000);
+      cursor = next;
+      if (keys.length > 0) await redis.unlink(...keys);
+    } while (cursor !== '0');
+  } finally {
+    redis.disconnect();
+  }
+}

@@ -1,0 +1,141 @@
+// The services that the other tests stand on: databases and key prefixes of one's own, and servers of one's own.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { pathToFileURL } from 'node:url';
+import { Redis } from 'ioredis';
+import postgres from 'postgres';
+import { describe, expect, test } from 'vitest';
+import { createTestDatabase } from './services-postgres.ts';
+import { findRedisProgram, startPrivateRedis } from './services-redis-server.ts';
+import { createTestRedis } from './services-redis.ts';
+import { waitFor } from './wait-for.ts';
+
+async function run(url: string, statement: string): Promise<unknown[]> {
+  const sql = postgres(url, { max: 1 });
+  try {
+    return [...(await sql.unsafe(statement))];
+  } finally {
+    await sql.end();
+  }
+}
+
+describe('createTestDatabase', () => {
+  test('migrates once, however many ask at once, and gives each one its own database', async () => {
+    let migrations = 0;
+    const migrate = async (url: string): Promise<void> => {
+      migrations++;
+      await run(url, 'create table things (id int)');
+    };
+    const databases = await Promise.all(Array.from({ length: 4 }, () => createTestDatabase({ migrate, template: 'services_once' })));
+    expect(migrations).toBe(1);
+    await run(databases[0]?.url ?? '', 'insert into things values (1)');
+    expect(await run(databases[1]?.url ?? '', 'select * from things')).toEqual([]);
+    for (const database of databases) {
+      await database.drop();
+      await database.drop();
+    }
+    await expect(run(databases[0]?.url ?? '', 'select 1')).rejects.toThrow('does not exist');
+  });
+
+  test('does not take a template whose migration failed', async () => {
+    const template = 'services_failed';
+    const failing = createTestDatabase({ template, migrate: () => Promise.reject(new Error('no migration')) });
+    await expect(failing).rejects.toThrow('no migration');
+    await using database = await createTestDatabase({ template, migrate: async (url) => void (await run(url, 'create table things (id int)')) });
+    expect(await run(database.url, 'select * from things')).toEqual([]);
+  });
+});
+
+describe('createTestRedis', () => {
+  test('deletes the keys of its own prefix only', async () => {
+    await using kept = createTestRedis();
+    const dropped = createTestRedis();
+    const redis = new Redis(kept.url);
+    await redis.mset(`${kept.prefix}:a`, '1', `${dropped.prefix}:a`, '1');
+    await dropped.drop();
+    expect(await redis.mget(`${kept.prefix}:a`, `${dropped.prefix}:a`)).toEqual(['1', null]);
+    expect(await redis.config('GET', 'maxmemory-policy')).toEqual(['maxmemory-policy', 'noeviction']);
+    redis.disconnect();
+  });
+});
+
+describe('startPrivateRedis', () => {
+  test('is killed, restarted empty on the same port, and stopped twice', async () => {
+    const server = await startPrivateRedis();
+    const redis = new Redis(server.url, { retryStrategy: () => 20, maxRetriesPerRequest: null });
+    redis.on('error', () => undefined);
+    await redis.set('key', 'value');
+    await server.kill();
+    await server.restart();
+    expect(await redis.get('key')).toBeNull();
+    redis.disconnect();
+    await server.stop();
+    await server.stop();
+  });
+
+  test('freezes and thaws', async () => {
+    const server = await startPrivateRedis();
+    const redis = new Redis(server.url);
+    await redis.ping();
+    server.pause();
+    const answer = redis.ping();
+    const first = await Promise.race([answer, new Promise((resolve) => setTimeout(resolve, 200, 'silence'))]);
+    expect(first).toBe('silence');
+    server.resume();
+    expect(await answer).toBe('PONG');
+    redis.disconnect();
+    server.pause();
+    await server.stop();
+  });
+
+  test('passes settings on, and says why the server did not start', async () => {
+    await expect(startPrivateRedis({ 'maxmemory-policy': 'none-such' })).rejects.toThrow('maxmemory-policy');
+  });
+
+  test('is gone when the process that started it is killed', async () => {
+    const module = new URL('services-redis-server.ts', pathToFileURL(import.meta.filename)).href;
+    const program = `
+      import { startPrivateRedis } from ${JSON.stringify(module)};
+      console.log((await startPrivateRedis()).pid);
+      setInterval(() => undefined, 1000);`;
+    const parent = spawn(process.execPath, ['--input-type=module', '--eval', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const [line] = await once(createInterface({ input: parent.stdout }), 'line');
+    const pid = Number(line);
+    expect(pid).toBeGreaterThan(1);
+    parent.kill('SIGKILL');
+    await waitFor(
+      () => {
+        try {
+          process.kill(pid, 0);
+          return false;
+        } catch {
+          return true;
+        }
+      },
+      { what: `Redis (process ${pid}) to be gone`, deadlineMs: 5000 },
+    );
+  });
+
+  test('says what to install where there is no Redis', () => {
+    expect(() => findRedisProgram(['/nowhere'])).toThrow('run script/setup');
+  });
+});
+
+describe('waitFor', () => {
+  test('returns what the condition returned', async () => {
+    let calls = 0;
+    expect(await waitFor(() => (++calls === 3 ? calls : undefined), { what: 'three calls', everyMs: 1 })).toBe(3);
+  });
+
+  test('says what never came, and the last error on the way', async () => {
+    const waiting = waitFor(
+      () => {
+        throw new Error('not there');
+      },
+      { what: 'the thing', deadlineMs: 20, everyMs: 5 },
+    );
+    await expect(waiting).rejects.toThrow(expect.objectContaining({ message: 'waited 20 ms for the thing', cause: new Error('not there') }));
+  });
+});

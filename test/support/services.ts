@@ -1,0 +1,73 @@
+// The services of one run of the tests, started before the first test file and ended after the last: Postgres and Redis.
+// TEST_DATABASE_URL and TEST_REDIS_URL come first; what they leave open is a private server of this run. A server that
+// merely listens on a standard port is never used: it may be somebody's.
+
+import { randomBytes } from 'node:crypto';
+import postgres from 'postgres';
+import type { TestProject } from 'vitest/node';
+import { startEmbeddedPostgres } from '../../src/embedded-postgres/start-embedded-postgres.ts';
+import { startPrivateRedis } from './services-redis-server.ts';
+
+/** What the tests are told about the run's services. */
+export type Services = {
+  /** A database whose user may create databases. */
+  readonly databaseUrl: string;
+  readonly redisUrl: string;
+  /** Is in the name of every database that this run makes. */
+  readonly runId: string;
+};
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    services: Services;
+  }
+}
+
+/** Settings of a Postgres whose data nobody will miss. */
+export const disposableSettings = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' } as const;
+
+type Service = { readonly url: string; readonly stop: () => Promise<void> };
+
+/** Vitest's global set-up: starts the services, and returns what ends them. Throws where one can't be had. */
+export default async function setUp(project: TestProject): Promise<() => Promise<void>> {
+  const runId = randomBytes(4).toString('hex');
+  const [database, redis] = await startBoth(
+    openDatabase(process.env['TEST_DATABASE_URL'], runId),
+    openRedis(process.env['TEST_REDIS_URL']),
+  );
+  project.provide('services', { databaseUrl: database.url, redisUrl: redis.url, runId });
+  return async () => {
+    await Promise.all([database.stop(), redis.stop()]);
+  };
+}
+
+async function openDatabase(givenUrl: string | undefined, runId: string): Promise<Service> {
+  if (givenUrl === undefined || givenUrl === '') return startEmbeddedPostgres({ settings: disposableSettings });
+  return { url: givenUrl, stop: () => dropDatabases(givenUrl, runId) };
+}
+
+async function openRedis(givenUrl: string | undefined): Promise<Service> {
+  if (givenUrl === undefined || givenUrl === '') return startPrivateRedis();
+  return { url: givenUrl, stop: () => Promise.resolve() };
+}
+
+async function startBoth(...starting: [Promise<Service>, Promise<Service>]): Promise<[Service, Service]> {
+  try {
+    return await Promise.all(starting);
+  } catch (error) {
+    // The other one may stand already.
+    await Promise.all(starting.map(async (service) => (await service.catch(() => undefined))?.stop()));
+    throw error;
+  }
+}
+
+/** A server that was given to us goes on after the run: it keeps nothing of ours. */
+async function dropDatabases(url: string, runId: string): Promise<void> {
+  const sql = postgres(url, { max: 1, onnotice: () => undefined });
+  try {
+    const names = await sql<{ datname: string }[]>`select datname from pg_database where starts_with(datname, ${`arcadia_test_${runId}_`})`;
+    for (const { datname } of names) await sql`drop database if exists ${sql(datname)} with (force)`;
+  } finally {
+    await sql.end({ timeout: 5 });
+  }
+}

@@ -1,0 +1,34 @@
+// Waiting for what happens in its own time: polled, up to a deadline, with an error that says what never came.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export type WaitOptions = {
+  /** What is awaited, in words that complete "waited … ms for". */
+  readonly what: string;
+  /** Default 15000. */
+  readonly deadlineMs?: number;
+  /** Default 50. */
+  readonly everyMs?: number;
+};
+
+type Nothing = undefined | null | false;
+
+/**
+ * Calls `condition` until it returns something other than undefined, null or false, and returns that. Throws at the
+ * deadline, naming `what`; the last error that `condition` threw, which ends no wait, is its cause.
+ */
+export async function waitFor<T>(condition: () => Promise<T | Nothing> | T | Nothing, options: WaitOptions): Promise<T> {
+  const { what, deadlineMs = 15_000, everyMs = 50 } = options;
+  const giveUpAt = Date.now() + deadlineMs;
+  for (;;) {
+    let cause: unknown;
+    try {
+      const found = await condition();
+      if (found !== undefined && found !== null && found !== false) return found;
+    } catch (error) {
+      cause = error;
+    }
+    if (Date.now() >= giveUpAt) throw new Error(`waited ${deadlineMs} ms for ${what}`, { cause });
+    await sleep(everyMs);
+  }
+}
