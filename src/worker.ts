@@ -1,6 +1,5 @@
 // A worker process, wired: Postgres, the queues, DigitalOcean, the engine, the reconciler.
 import { hostname } from 'node:os';
-import type { Worker } from 'bullmq';
 import { catalog } from './catalog.ts';
 import type { Config } from './config.ts';
 import { ConfigError } from './config.ts';
@@ -10,6 +9,7 @@ import type { Io } from './io.ts';
 import { directIo } from './io.ts';
 import type { Log } from './log.ts';
 import { checkEnvironment } from './migrate.ts';
+import { closeWorkers } from './queues/close-workers.ts';
 import { openQueueConnection, queueStoreOf } from './queues/connection.ts';
 import { startIntakeWorker } from './queues/intake.ts';
 import { openStepQueues } from './queues/step-queues.ts';
@@ -70,7 +70,7 @@ export async function startWorker(config: Config, log: Log, io: Io = directIo): 
     claimMs: Math.max(1, (config.worker.lockMs - timeoutMs) / 2),
     log,
   };
-  const workers: Worker[] = [
+  const workers = [
     ...startStepWorkers(connection, { settings: config.worker, queues, run: (claim) => runJob(claim, runner), io, log }),
     startIntakeWorker(connection, {
       settings: config.worker,
@@ -92,18 +92,4 @@ export async function startWorker(config: Config, log: Log, io: Io = directIo): 
       await Promise.allSettled([connection.close(), db.close()]);
     },
   };
-}
-
-/** BullMQ's close waits for running jobs without a limit; what is not done by then is taken up by another worker. */
-async function closeWorkers(workers: readonly Worker[], deadlineMs: number, log: Log): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const deadline = new Promise<'late'>((resolve) => {
-    timer = setTimeout(() => resolve('late'), deadlineMs);
-  });
-  const closed = Promise.all(workers.map((worker) => worker.close())).then(() => 'closed' as const);
-  const result = await Promise.race([closed, deadline]);
-  clearTimeout(timer);
-  if (result === 'closed') return;
-  log.warn({ deadlineMs }, 'steps still running at the deadline: left to other workers');
-  await Promise.allSettled(workers.map((worker) => worker.close(true)));
 }

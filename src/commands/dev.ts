@@ -23,14 +23,18 @@ export async function devCommand(options: { dataDir?: string }): Promise<number>
     const postgres = given.databaseUrl === null ? await startEmbeddedPostgres(options.dataDir === undefined ? {} : { dataDir: options.dataDir }) : null;
     if (postgres !== null) closers.push(postgres.stop);
     const sandbox = given.digitalOcean.token === null ? await startSandbox({ activateAfterMs: SANDBOX_ACTIVATION_MS }) : null;
-    if (sandbox !== null) closers.push(sandbox.close);
+    if (sandbox !== null) closers.push(() => sandbox.close());
     const config: Config = {
       ...given,
       databaseUrl: given.databaseUrl ?? postgres?.url ?? null,
       digitalOcean: sandbox === null ? given.digitalOcean : { ...given.digitalOcean, token: 'sandbox', apiUrl: sandbox.url },
     };
     const db = openDatabase(config.databaseUrl ?? '', { max: 2 });
-    await migrate(db, config.environment).finally(() => db.close());
+    try {
+      await migrate(db, config.environment);
+    } finally {
+      await db.close();
+    }
     await migrateQueues(queueStoreOf(config));
     const worker = await startWorker(config, log);
     closers.push(worker.close);
@@ -38,8 +42,8 @@ export async function devCommand(options: { dataDir?: string }): Promise<number>
     if (postgres !== null) {
       write('In another terminal:\n');
       write(`  export DATABASE_URL='${postgres.url}'`);
-      write('  npx arcadia provision --name web-1 --region fra1 --size s-1vcpu-1gb --image debian-12-x64');
-      write('  npx arcadia sagas\n');
+      write('  npm run -s arcadia -- provision --name web-1 --region fra1 --size s-1vcpu-1gb --image debian-12-x64');
+      write('  npm run -s arcadia -- sagas\n');
     }
     write('Ctrl-C stops it.');
     await untilStopped();

@@ -1,150 +1,153 @@
-// The live display of a saga on a terminal: a line for each step, with what it waits for; and, should it come to that,
-// a line for each step that is undone.
+// The live display of sagas on a terminal: one saga with a line for each step (and for each step that is undone), or
+// several with a line each.
 import { Listr } from 'listr2';
-import type { DefaultRenderer, ListrTask, ListrTaskWrapper, SimpleRenderer } from 'listr2';
+import type { ListrTask } from 'listr2';
+import { textOf } from '../json.ts';
 import type { Saga } from '../saga/saga.ts';
+import { currentStep } from '../saga/saga.ts';
 import type { Snapshot } from './follow.ts';
 import { describeResult, formatDuration } from './saga-text.ts';
 
-type TaskWrapper = ListrTaskWrapper<unknown, typeof DefaultRenderer, typeof SimpleRenderer>;
-
 /** What became of one step, or of undoing it. */
-type StepEnd = Readonly<{ kind: 'completed'; note: string } | { kind: 'failed'; note: string } | { kind: 'not reached' }>;
+type StepEnd = Readonly<{ kind: 'completed' | 'failed' | 'not reached'; note: string }>;
+
+const REFRESH_MS = 200;
 
 /**
- * Makes one task of a list out of a saga. The task fails when the saga does not complete.
+ * Shows one saga until it is at rest; resolves with it as it is then.
  *
  * @param maxPolls the limit to show beside the number of polls
  */
-export function sagaTask(title: string, steps: readonly string[], snapshots: AsyncIterable<Snapshot>, maxPolls: number): ListrTask {
+export async function showLive(title: string, steps: readonly string[], snapshots: AsyncIterable<Snapshot>, maxPolls: number): Promise<Saga> {
+  const watch = watchSteps(steps, snapshots);
+  process.stdout.write(`${title}\n`);
+  const forward = steps.map((step) => stepTask(step, watch.forwardEnd(step), () => describeNow(watch.latest(), maxPolls)));
+  await new Listr(forward, { exitOnError: false }).run();
+  const undone = watch.stepsToUndo();
+  if (undone.length > 0) {
+    process.stdout.write('rolling back\n');
+    const backward = undone.map((step) => stepTask(`undo ${step}`, watch.backwardEnd(step), () => describeNow(watch.latest(), maxPolls)));
+    await new Listr(backward, { exitOnError: false }).run();
+  }
+  return watch.atRest;
+}
+
+/** Shows several sagas, a line each, until all are at rest. */
+export async function showSideBySide(sagas: readonly Readonly<{ title: string; snapshots: AsyncIterable<Snapshot> }>[], maxPolls: number): Promise<void> {
+  const tasks = sagas.map(
+    ({ title, snapshots }): ListrTask => ({
+      title,
+      task: async (_context, task) => {
+        let latest: Snapshot | undefined;
+        for await (const snapshot of snapshots) {
+          latest = snapshot;
+          task.title = `${title}  ${currentStep(snapshot.saga)}  ${describeNow(snapshot, maxPolls)}`;
+        }
+        if (latest === undefined) return;
+        const { saga } = latest;
+        task.title = `${title}  ${describeResult(saga)}`;
+        if (saga.status !== 'completed') throw new Error(describeResult(saga));
+      },
+    }),
+  );
+  await new Listr(tasks, { concurrent: true, exitOnError: false, rendererOptions: { collapseErrors: false, showErrorMessage: false } }).run();
+}
+
+function stepTask(name: string, end: Promise<StepEnd>, describe: () => string): ListrTask {
   return {
-    title,
+    title: name,
     task: async (_context, task) => {
-      const display = createDisplay(steps, maxPolls);
-      const watching = display.watch(snapshots);
-      const list = task.newListr(display.forwardTasks, { concurrent: false, exitOnError: false });
-      await list.run().catch(() => undefined);
-      if (display.isRollingBack()) {
-        task.title = `${title}: rolling back`;
-        await task.newListr(display.rollbackTasks(), { concurrent: false, exitOnError: false }).run().catch(() => undefined);
+      const startedAt = performance.now();
+      const elapsed = () => formatDuration(performance.now() - startedAt);
+      const timer = setInterval(() => {
+        task.title = `${name}  ${elapsed()}  ${describe()}`;
+      }, REFRESH_MS);
+      let result: StepEnd;
+      try {
+        result = await end;
+      } finally {
+        clearInterval(timer);
       }
-      const saga = await watching;
-      task.title = `${title}: ${describeResult(saga)}`;
-      if (saga.status !== 'completed') throw new Error(describeResult(saga));
+      task.title = name;
+      if (result.kind === 'not reached') {
+        task.skip(`${name}  not reached`);
+        return;
+      }
+      if (result.kind === 'failed') throw new Error(result.note);
+      task.title = `${name}  ${elapsed()}  ${result.note}`;
     },
   };
 }
 
-/** Shows one saga until it is at rest; resolves with it as it is then. */
-export async function showLive(title: string, steps: readonly string[], snapshots: AsyncIterable<Snapshot>, maxPolls: number): Promise<Saga> {
-  const display = createDisplay(steps, maxPolls);
-  const watching = display.watch(snapshots);
-  process.stdout.write(`${title}\n`);
-  await new Listr(display.forwardTasks, { concurrent: false, exitOnError: false }).run();
-  if (display.isRollingBack()) {
-    process.stdout.write('rolling back\n');
-    await new Listr(display.rollbackTasks(), { concurrent: false, exitOnError: false }).run();
-  }
-  return watching;
-}
+/** Follows a saga, and knows of each step when it has ended, forward and backward. */
+function watchSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>) {
+  const forward = new Map(steps.map((step) => [step, Promise.withResolvers<StepEnd>()]));
+  const backward = new Map(steps.map((step) => [step, Promise.withResolvers<StepEnd>()]));
+  const ends = [...forward.values(), ...backward.values()];
+  // Whoever shows a step sees its rejection; nobody may be there to.
+  for (const end of ends) end.promise.catch(() => undefined);
+  let latest: Snapshot | undefined;
 
-function createDisplay(steps: readonly string[], maxPolls: number) {
-  const forward = steps.map(() => Promise.withResolvers<StepEnd>());
-  const backward = steps.map(() => Promise.withResolvers<StepEnd>());
-  let latest: Snapshot | null = null;
-
-  const watch = async (snapshots: AsyncIterable<Snapshot>): Promise<Saga> => {
+  const follow = async (): Promise<Saga> => {
     try {
       for await (const snapshot of snapshots) {
         latest = snapshot;
-        forward.forEach((end, index) => settle(end, forwardEnd(snapshot, steps, index)));
-        backward.forEach((end, index) => settle(end, backwardEnd(snapshot, steps, index)));
+        for (const [step, end] of forward) settle(end, forwardEnd(snapshot, step));
+        for (const [step, end] of backward) settle(end, backwardEnd(snapshot, step));
       }
+      if (latest === undefined) throw new Error('nothing to follow');
+      return latest.saga;
     } catch (error) {
-      for (const end of [...forward, ...backward]) end.reject(error instanceof Error ? error : new Error(String(error)));
+      for (const end of ends) end.reject(error);
       throw error;
     }
-    if (latest === null) throw new Error('nothing to follow');
-    return latest.saga;
   };
-
-  const toTask = (verb: string, step: string, end: Promise<StepEnd>): ListrTask => ({
-    title: `${verb}${step}`,
-    task: async (_context, task) => showUntil(end, task, `${verb}${step}`, () => (latest === null ? '' : whatGoesOn(latest, step, maxPolls))),
-  });
 
   return {
-    watch,
-    forwardTasks: steps.map((step, index) => toTask('', step, promiseOf(forward, index))),
-    rollbackTasks: () => steps.map((step, index) => toTask('undo ', step, promiseOf(backward, index))).toReversed(),
-    isRollingBack: () => latest !== null && ['compensating', 'compensated', 'stuck'].includes(latest.saga.status),
+    atRest: follow(),
+    latest: () => latest,
+    forwardEnd: (step: string) => endOf(forward, step),
+    backwardEnd: (step: string) => endOf(backward, step),
+    /** Empty unless the saga is being, or was, rolled back. */
+    stepsToUndo: () => (latest === undefined || latest.saga.error === null ? [] : steps.slice(0, steps.indexOf(latest.saga.error.step) + 1).toReversed()),
   };
 }
 
-const REFRESH_MS = 200;
-
-async function showUntil(end: Promise<StepEnd>, task: TaskWrapper, title: string, output: () => string): Promise<void> {
-  const startedAt = performance.now();
-  const timer = setInterval(() => {
-    task.title = `${title}  ${formatDuration(performance.now() - startedAt)}  ${output()}`;
-  }, REFRESH_MS);
-  try {
-    const result = await end;
-    clearInterval(timer);
-    const took = formatDuration(performance.now() - startedAt);
-    task.title = `${title}  ${took}`;
-    if (result.kind === 'not reached') task.skip(`${title}: not reached`);
-    else if (result.kind === 'failed') throw new Error(result.note);
-    else task.title = `${title}  ${took}  ${result.note}`;
-  } finally {
-    clearInterval(timer);
-  }
-}
-
-function whatGoesOn(snapshot: Snapshot, step: string, maxPolls: number): string {
-  const { saga, polls } = snapshot;
-  const dropletId = saga.context['droplet_id'];
-  const parts = [
-    typeof dropletId === 'number' ? `droplet ${dropletId}` : null,
-    step === 'wait_droplet_active' && polls !== null ? `poll ${polls} of ${maxPolls}` : null,
-    saga.attempt > 0 ? `attempt ${saga.attempt + 1}` : null,
-  ];
-  return parts.filter((part) => part !== null).join(' · ');
-}
-
-function forwardEnd(snapshot: Snapshot, steps: readonly string[], index: number): StepEnd | null {
-  const { saga, events } = snapshot;
-  const completed = events.find((event) => event.kind === 'step_completed' && event.step === steps[index]);
+function forwardEnd({ saga, events }: Snapshot, step: string): StepEnd | null {
+  const completed = events.find((event) => event.kind === 'step_completed' && event.step === step);
   if (completed !== undefined) return { kind: 'completed', note: noteOf(completed.detail) };
   if (saga.status === 'pending' || saga.status === 'running') return null;
-  return saga.error?.step === steps[index] ? { kind: 'failed', note: saga.error?.message ?? '' } : { kind: 'not reached' };
+  return saga.error?.step === step ? { kind: 'failed', note: saga.error.message } : { kind: 'not reached', note: '' };
 }
 
-function backwardEnd(snapshot: Snapshot, steps: readonly string[], index: number): StepEnd | null {
-  const { saga, events } = snapshot;
-  const undone = events.find((event) => event.kind === 'compensation_completed' && event.step === steps[index]);
+function backwardEnd({ saga, events }: Snapshot, step: string): StepEnd | null {
+  const undone = events.find((event) => event.kind === 'compensation_completed' && event.step === step);
   if (undone !== undefined) return { kind: 'completed', note: noteOf(undone.detail) };
-  if (saga.status === 'stuck' && index === saga.cursor) return { kind: 'failed', note: describeResult(saga) };
-  const failedAt = saga.error === null ? steps.length : steps.indexOf(saga.error.step);
-  if (index > failedAt || saga.status === 'stuck' || saga.status === 'compensated') return { kind: 'not reached' };
-  return null;
+  if (saga.status === 'stuck') return step === currentStep(saga) ? { kind: 'failed', note: describeResult(saga) } : { kind: 'not reached', note: '' };
+  return saga.status === 'compensated' ? { kind: 'not reached', note: '' } : null;
 }
 
-function noteOf(detail: StoredDetail): string {
-  const address = typeof detail['public_ipv4'] === 'string' ? ` · ${detail['public_ipv4']}` : '';
-  return `${typeof detail['note'] === 'string' ? detail['note'] : ''}${address}`;
+/** Droplet, polls, attempt: what there is to say while a step runs. */
+function describeNow(snapshot: Snapshot | undefined, maxPolls: number): string {
+  if (snapshot === undefined) return '';
+  const { saga, polls } = snapshot;
+  const parts: string[] = [];
+  if (saga.context['droplet_id'] !== undefined) parts.push(`droplet ${textOf(saga.context['droplet_id'])}`);
+  if (polls !== null) parts.push(`poll ${polls} of ${maxPolls}`);
+  if (saga.attempt > 0) parts.push(`attempt ${saga.attempt + 1}`);
+  return parts.join(' · ');
 }
 
-type StoredDetail = Snapshot['events'][number]['detail'];
+function noteOf(detail: Snapshot['events'][number]['detail']): string {
+  return [textOf(detail['note']), textOf(detail['public_ipv4'])].filter((part) => part !== '').join(' · ');
+}
 
 function settle(end: PromiseWithResolvers<StepEnd>, result: StepEnd | null): void {
   if (result !== null) end.resolve(result);
 }
 
-function promiseOf(ends: readonly PromiseWithResolvers<StepEnd>[], index: number): Promise<StepEnd> {
-  const end = ends[index];
-  if (end === undefined) throw new RangeError(`no step ${index}`);
-  // Whoever shows the step sees the rejection; nobody may be there to.
-  end.promise.catch(() => undefined);
+function endOf(ends: ReadonlyMap<string, PromiseWithResolvers<StepEnd>>, step: string): Promise<StepEnd> {
+  const end = ends.get(step);
+  if (end === undefined) throw new RangeError(`no step ${step}`);
   return end.promise;
 }

@@ -1,4 +1,5 @@
 // The progress of a saga as plain lines, for logs and pipes.
+import { textOf } from '../json.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { Snapshot } from './follow.ts';
 import { describeEvent } from './saga-text.ts';
@@ -15,7 +16,7 @@ export function printLines(maxPolls: number, writeLine: (line: string) => void):
     shown = events.length;
     if (polls === null || polls === lastPolls || (polls !== 1 && polls % POLLS_A_LINE !== 0)) return;
     lastPolls = polls;
-    writeLine(`${new Date().toISOString()} droplet ${String(saga.context['droplet_id'])} is not active yet: poll ${polls} of ${maxPolls}`);
+    writeLine(`${new Date().toISOString()} droplet ${textOf(saga.context['droplet_id'])} is not active yet: poll ${polls} of ${maxPolls}`);
   };
 }
 

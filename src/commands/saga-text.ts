@@ -1,5 +1,6 @@
 // Sagas in words: a line for what goes on, a line an event, a table of many.
 import Table from 'cli-table3';
+import { textOf } from '../json.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
 
@@ -22,7 +23,7 @@ export function describeEvent(event: StoredEvent): string {
       return `${step}${note}`;
     case 'step_postponed':
     case 'compensation_postponed':
-      return `${step} waits, again${inSeconds}: ${String(detail['reason'])}`;
+      return `${step} waits, again${inSeconds}: ${textOf(detail['reason'])}`;
     case 'step_completed':
       return `${step} completed${note}`;
     case 'step_retried':
@@ -71,9 +72,9 @@ export function formatSaga(saga: Saga, events: readonly StoredEvent[]): string {
     ['saga', `${saga.id} (${saga.name})`],
     ['status', `${saga.status}, revision ${saga.revision}`],
     ['steps', saga.steps.map((step, index) => (index === saga.cursor ? `[${step}]` : step)).join(' → ')],
-    ['name', String(saga.input['name'] ?? saga.input['droplet_id'] ?? '')],
-    ['droplet', String(saga.context['droplet_id'] ?? '–')],
-    ['address', String(saga.context['public_ipv4'] ?? '–')],
+    ['name', textOf(saga.input['name'] ?? saga.input['droplet_id'])],
+    ['droplet', textOf(saga.context['droplet_id'], '–')],
+    ['address', textOf(saga.context['public_ipv4'], '–')],
     ['requested', `${saga.createdAt.toISOString()}${saga.requestedBy === null ? '' : ` by ${saga.requestedBy}`}`],
   ];
   if (saga.idempotencyKey !== null) facts.push(['key', saga.idempotencyKey]);
@@ -105,8 +106,8 @@ export function formatSagas(sagas: readonly Saga[]): string {
       saga.name,
       saga.status,
       `${saga.cursor + 1}/${saga.steps.length}`,
-      String(saga.input['name'] ?? ''),
-      String(saga.context['droplet_id'] ?? saga.input['droplet_id'] ?? ''),
+      textOf(saga.input['name']),
+      textOf(saga.context['droplet_id'] ?? saga.input['droplet_id']),
       saga.createdAt.toISOString().slice(0, 19),
       (saga.error?.message ?? '').slice(0, 60),
     ]),

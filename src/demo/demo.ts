@@ -1,14 +1,16 @@
 // The demo: a tour of about a minute that shows what arcadia-cloud is for, and fails when any of it did not happen.
 import { setTimeout as delay } from 'node:timers/promises';
 import { styleText } from 'node:util';
-import { Listr } from 'listr2';
+import { z } from 'zod';
 import { followSaga } from '../commands/follow.ts';
-import { sagaTask } from '../commands/live-progress.ts';
+import { showSideBySide } from '../commands/live-progress.ts';
 import { drain, printLines } from '../commands/plain-progress.ts';
 import { describeResult, formatTable, formatTimeline } from '../commands/saga-text.ts';
 import { untilStopped } from '../commands/until-stopped.ts';
+import { createDigitalOceanClient } from '../do/client.ts';
+import type { JsonObject } from '../json.ts';
+import { textOf } from '../json.ts';
 import { listInventory } from '../inventory/resources.ts';
-import { catalog } from '../catalog.ts';
 import type { Saga } from '../saga/saga.ts';
 import { DEMO_MAX_POLLS, setStage } from './stage.ts';
 import type { Stage } from './stage.ts';
@@ -28,16 +30,14 @@ export async function demoCommand(options: { keep?: boolean }): Promise<number> 
   const tour = async (): Promise<number> => {
     title('arcadia-cloud', 'droplets as sagas: each step a job, each outcome in Postgres, each failure rolled back');
     stage = await setStage((what) => say(`starting ${what}`));
-    await provisionThree(stage);
-    await seeOneRefused(stage);
-    await killAWorker(stage);
-    await showInventory(stage);
-    await destroyAll(stage);
-    await askWhatIsLeft(stage);
+    for (const act of [provisionThree, seeOneRefused, killAWorker, showInventory, destroyAll, askWhatIsLeft]) {
+      await act(stage);
+      await timeToRead();
+    }
     say(styleText('green', `\nAll of it happened, in ${Math.round((performance.now() - startedAt) / 1000)} s.`));
     say('Next: `npm run dev` runs everything on this machine; the README shows how to use the real DigitalOcean.');
     if (options.keep !== true) return 0;
-    say(`\nStaying up. In another terminal:\n  export DATABASE_URL='${stage.databaseUrl}'\n  npx arcadia sagas\nCtrl-C stops it.`);
+    say(`\nStaying up. In another terminal:\n  export DATABASE_URL='${stage.databaseUrl}'\n  npm run -s arcadia -- sagas\nCtrl-C stops it.`);
     await stopped;
     return 0;
   };
@@ -55,7 +55,7 @@ async function provisionThree(stage: Stage): Promise<void> {
   title('1. Three droplets, side by side', 'create → wait until active → register in the inventory');
   const names = ['web-1', 'web-2', 'web-3'];
   const sagas = await followAll(stage, await Promise.all(names.map(async (name) => ({ name, sagaId: await stage.client.provisionDroplet(droplet(name)) }))));
-  for (const saga of sagas) require(saga.status === 'completed', `${String(saga.input['name'])} should be ready, and is ${saga.status}`);
+  for (const saga of sagas) require(saga.status === 'completed', `${textOf(saga.input['name'])} should be ready, and is ${saga.status}`);
 }
 
 async function seeOneRefused(stage: Stage): Promise<void> {
@@ -116,22 +116,16 @@ async function destroyAll(stage: Stage): Promise<void> {
 
 async function askWhatIsLeft(stage: Stage): Promise<void> {
   title('6. What is left?', 'asked of the API itself');
-  const answer = await fetch(`${stage.sandbox.url}/v2/droplets`, { headers: { authorization: 'Bearer sandbox' } });
-  const body = (await answer.json()) as { droplets?: unknown[] };
-  say(`GET /v2/droplets → ${answer.status}, ${body.droplets?.length} droplets`);
-  require(body.droplets?.length === 0, 'no droplet should be left');
+  const droplets = await createDigitalOceanClient({ apiUrl: stage.sandbox.url, token: 'sandbox', timeoutMs: 5_000 }).listDroplets();
+  say(`GET /v2/droplets → ${droplets.length} droplets`);
+  require(droplets.length === 0, 'no droplet should be left');
 }
 
 /** Follows several sagas at once: live on a terminal, as lines elsewhere. Resolves with them at rest. */
 async function followAll(stage: Stage, sagas: readonly { name: string; sagaId: string }[]): Promise<Saga[]> {
   if (process.stdout.isTTY) {
-    const tasks = await Promise.all(
-      sagas.map(async ({ name, sagaId }) => {
-        const steps = (await stage.client.get(sagaId))?.steps ?? catalog.provision_droplet.steps.map((step) => step.name);
-        return sagaTask(name, steps, followSaga(stage.client, sagaId), DEMO_MAX_POLLS);
-      }),
-    );
-    await new Listr(tasks, { concurrent: true, exitOnError: false, rendererOptions: { collapseErrors: false } }).run();
+    const shown = sagas.map(({ name, sagaId }) => ({ title: name, snapshots: followSaga(stage.client, sagaId) }));
+    await showSideBySide(shown, DEMO_MAX_POLLS);
   } else {
     await Promise.all(
       sagas.map(({ name, sagaId }) =>
@@ -153,9 +147,18 @@ async function waitFor<T>(what: string, look: () => T | undefined): Promise<T> {
   }
 }
 
-function publicIpv4(attrs: { readonly networks?: unknown }): string {
-  const { v4 } = attrs.networks as { v4: { ip_address: string; type: string }[] };
+const attrsSchema = z.object({ networks: z.object({ v4: z.array(z.object({ ip_address: z.string(), type: z.string() })) }) });
+
+function publicIpv4(attrs: JsonObject): string {
+  const { v4 } = attrsSchema.parse(attrs).networks;
   return v4.find((network) => network.type === 'public')?.ip_address ?? '';
+}
+
+const READING_MS = 4_000;
+
+/** Somebody who watches wants to read what just happened; a log does not. */
+async function timeToRead(): Promise<void> {
+  if (process.stdout.isTTY) await delay(READING_MS);
 }
 
 function require(happened: boolean, complaint: string): void {

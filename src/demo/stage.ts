@@ -46,7 +46,7 @@ export async function setStage(say: (what: string) => void): Promise<Stage> {
     closers.push(postgres.stop);
     say("a sandbox that behaves like DigitalOcean's API");
     const sandbox = await startSandbox({ activateAfterMs: ACTIVATION_MS });
-    closers.push(sandbox.close);
+    closers.push(() => sandbox.close());
     const db = openDatabase(postgres.url, { max: 2 });
     closers.push(db.close);
     await migrate(db, 'default');

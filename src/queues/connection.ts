@@ -1,10 +1,11 @@
 // Where BullMQ keeps its jobs: Redis, or Postgres where no Redis is configured. The rest of src/queues asks this for
 // queues and workers, and does not care which it is.
-import { Queue, Worker, createPostgresBackend, runMigrations } from 'bullmq';
-import type { ConnectionOptions, Processor, QueueOptions, WorkerOptions } from 'bullmq';
+import { EventEmitter } from 'node:events';
+import { Queue, Worker, createPostgresBackend, runMigrations, withBackend } from 'bullmq';
+import type { Processor, WorkerOptions } from 'bullmq';
 import { Cluster, Redis } from 'ioredis';
 import type { RedisOptions } from 'ioredis';
-import pg from 'pg';
+import { Pool } from 'pg';
 import { ConfigError } from '../config.ts';
 import type { Log } from '../log.ts';
 
@@ -13,11 +14,14 @@ export type QueueStore =
   | Readonly<{ kind: 'redis'; nodes: readonly string[]; prefix: string }>
   | Readonly<{ kind: 'postgres'; databaseUrl: string }>;
 
+/** BullMQ's options of a worker, but for where its jobs are. */
+type WorkerSettingsOfBullMq = Omit<WorkerOptions, 'connection' | 'prefix'>;
+
 /** Makes queues and workers on one store. */
 export type QueueConnection = Readonly<{
   store: QueueStore;
   queue(name: string): Queue;
-  worker(name: string, processor: Processor, options: Omit<WorkerOptions, 'connection' | 'prefix'>): Worker;
+  worker(name: string, processor: Processor, options: WorkerSettingsOfBullMq): Worker;
   /**
    * Checks that the store can be trusted with jobs.
    *
@@ -33,6 +37,8 @@ export class QueueStoreError extends Error {
   override readonly name = 'QueueStoreError';
   readonly code = 'queue_store';
 }
+
+const { Queue: PostgresQueue, Worker: PostgresWorker } = withBackend(createPostgresBackend);
 
 /** BullMQ's tables live in their own schema, beside `arcadia`. */
 const POSTGRES_SCHEMA = 'bullmq';
@@ -52,7 +58,7 @@ export function openQueueConnection(store: QueueStore, log: Log): QueueConnectio
 /** Brings BullMQ's own tables up to date, where it runs on Postgres. Safe to run twice or at once. */
 export async function migrateQueues(store: QueueStore): Promise<void> {
   if (store.kind !== 'postgres') return;
-  const pool = new pg.Pool({ connectionString: store.databaseUrl, max: 1 });
+  const pool = new Pool({ connectionString: store.databaseUrl, max: 1 });
   const client = await pool.connect();
   try {
     await runMigrations(client, POSTGRES_SCHEMA);
@@ -70,12 +76,12 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
   producer.on('error', warn);
   return {
     store,
-    queue: (name) => listening(new Queue(name, { connection: asConnection(producer), prefix: store.prefix }), warn),
+    queue: (name) => listening(new Queue(name, { connection: producer, prefix: store.prefix }), warn),
     worker: (name, processor, options) => {
       const consumer = connectRedis(store.nodes, { maxRetriesPerRequest: null });
       consumer.on('error', warn);
       consumers.push(consumer);
-      return listening(new Worker(name, processor, { ...options, connection: asConnection(consumer), prefix: store.prefix }), warn);
+      return listening(new Worker(name, processor, { ...options, connection: consumer, prefix: store.prefix }), warn);
     },
     check: () => checkRedis(producer),
     close: async () => {
@@ -102,11 +108,6 @@ function connectRedis(nodes: readonly string[], options: RedisOptions): Redis | 
   return new Cluster([...nodes], { redisOptions, clusterRetryStrategy: retryStrategy });
 }
 
-/** BullMQ declares its connection options against its own copy of ioredis's types. */
-function asConnection(client: Redis | Cluster): ConnectionOptions {
-  return client as unknown as ConnectionOptions;
-}
-
 async function checkRedis(client: Redis | Cluster): Promise<void> {
   let info: string;
   try {
@@ -131,7 +132,7 @@ async function endRedis(client: Redis | Cluster): Promise<void> {
 function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log): QueueConnection {
   const warn = onceInAWhile((error: Error) => log.warn({ reason: error.message }, 'postgres queues: connection trouble'));
   // Every worker holds one of the pool's connections to LISTEN on.
-  const pool = new pg.Pool({
+  const pool = new Pool({
     connectionString: store.databaseUrl,
     max: 20,
     keepAlive: true,
@@ -141,12 +142,11 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
     application_name: 'arcadia-queues',
   });
   pool.on('error', warn);
-  const connection = pool;
   return {
     store,
-    queue: (name) => listening(new Queue(name, { connection } as unknown as QueueOptions, createPostgresBackend as never), warn),
+    queue: (name) => listening(queueOnPostgres(name, pool), warn),
     worker: (name, processor, options) =>
-      listening(new Worker(name, processor, { ...options, connection } as unknown as WorkerOptions, createPostgresBackend as never), warn),
+      listening(workerOnPostgres(name, processor, options, pool), warn),
     check: async () => {
       try {
         await pool.query('select 1');
@@ -158,9 +158,20 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
   };
 }
 
+// BullMQ types its classes by their backend, and pools against its own declarations. What we use is the same on both.
+/* oxlint-disable typescript/no-unsafe-type-assertion */
+function queueOnPostgres(name: string, pool: Pool): Queue {
+  return new PostgresQueue(name, { connection: pool as never }) as unknown as Queue;
+}
+
+function workerOnPostgres(name: string, processor: Processor, options: WorkerSettingsOfBullMq, pool: Pool): Worker {
+  return new PostgresWorker(name, processor, { ...options, connection: pool as never }) as unknown as Worker;
+}
+/* oxlint-enable typescript/no-unsafe-type-assertion */
+
 function listening<T extends Queue | Worker>(emitter: T, warn: (error: Error) => void): T {
   // Without a listener, an error of the connection would end the process.
-  (emitter as Queue).on('error', warn);
+  EventEmitter.prototype.on.call(emitter, 'error', warn);
   return emitter;
 }
 

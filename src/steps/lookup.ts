@@ -1,6 +1,7 @@
 // Finding the droplets that a saga may have made, where DigitalOcean's answer was lost: by tag, and by name, because
 // tags are put on a droplet after it was accepted, and lists lag.
 import type { Droplet } from '../do/schemas.ts';
+import { textOf } from '../json.ts';
 import { findProvisioner } from '../inventory/resources.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { StepRun } from '../saga/step.ts';
@@ -41,9 +42,9 @@ export async function lookForDroplets(run: StepRun, deps: StepDeps): Promise<Sig
 
 /** Plain lists leave GPU droplets out, and whether tag-filtered ones do is not documented. */
 async function listByName(saga: Saga, deps: StepDeps): Promise<Droplet[]> {
-  const name = String(saga.input['name']);
+  const name = textOf(saga.input['name']);
   const plain = await deps.digitalOcean.listDroplets({ name });
-  if (!String(saga.input['size']).startsWith('gpu-')) return plain;
+  if (!textOf(saga.input['size']).startsWith('gpu-')) return plain;
   const gpus = await deps.digitalOcean.listDroplets({ type: 'gpus' });
   return [...plain, ...gpus.filter((droplet) => droplet.name.toLowerCase() === name.toLowerCase())];
 }

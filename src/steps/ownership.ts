@@ -1,6 +1,7 @@
 // Whose droplet is it? Tags that a saga puts on its droplet, and what can be concluded from the tags found on one.
 // Pure; see docs/decisions for why adoption and deletion ask for different proof.
 import type { Droplet } from '../do/schemas.ts';
+import { textOf } from '../json.ts';
 import type { Saga } from '../saga/saga.ts';
 
 /** On every droplet that arcadia-cloud makes. */
@@ -57,7 +58,7 @@ export function mayBecomeOurs(droplet: Droplet, saga: SagaIdentity): boolean {
 export function contradiction(droplet: Droplet, saga: SagaIdentity): string | null {
   const [otherId] = otherSagaIds(droplet, saga);
   if (otherId !== undefined) return `it carries the tag ${otherId} of another saga`;
-  if (droplet.name.toLowerCase() !== String(saga.input['name']).toLowerCase()) return `it is called ${droplet.name}`;
+  if (droplet.name.toLowerCase() !== textOf(saga.input['name']).toLowerCase()) return `it is called ${droplet.name}`;
   if (hasTag(droplet, sagaIdTag(saga))) return null;
   const createdBeforeMs = saga.createdAt.getTime() - Date.parse(droplet.created_at);
   if (createdBeforeMs > CLOCK_TOLERANCE_MS) return `it was created at ${droplet.created_at}, before the saga`;

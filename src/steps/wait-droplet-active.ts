@@ -89,12 +89,12 @@ function elapsedMs(run: StepRun): number {
 }
 
 function addressesOf(droplet: Droplet): JsonObject {
-  const find = (list: Droplet['networks']['v4'], type: string) => list.find((network) => network.type === type)?.ip_address ?? null;
-  return {
-    public_ipv4: find(droplet.networks.v4, 'public'),
-    private_ipv4: find(droplet.networks.v4, 'private'),
-    public_ipv6: find(droplet.networks.v6, 'public'),
-  };
+  const { v4, v6 } = droplet.networks;
+  return { public_ipv4: firstOf(v4, 'public'), private_ipv4: firstOf(v4, 'private'), public_ipv6: firstOf(v6, 'public') };
+}
+
+function firstOf(networks: Droplet['networks']['v4'], type: 'public' | 'private'): string | null {
+  return networks.find((network) => network.type === type)?.ip_address ?? null;
 }
 
 function hasExpectedAddress(addresses: JsonObject, saga: Saga): boolean {
