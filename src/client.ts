@@ -12,8 +12,10 @@ import type { Memo } from './saga/step.ts';
 import type { Saga, SagaStatus } from './saga/saga.ts';
 import { nextJobOf } from './saga/saga.ts';
 import type { StoredEvent } from './saga/store.ts';
-import { listEvents, listSagas, loadSaga } from './saga/store.ts';
-import { startAndEnqueue } from './start-and-enqueue.ts';
+import type { Steered } from './saga/steer.ts';
+import { cancelSaga, retrySaga } from './saga/steer.ts';
+import { createSagaStore, listEvents, listSagas, loadSaga } from './saga/store.ts';
+import { enqueueOrLeave, startAndEnqueue } from './start-and-enqueue.ts';
 import type { ProvisionDropletInput } from './steps/inputs.ts';
 
 export type StartOptions = Readonly<{
@@ -47,6 +49,14 @@ export type Client = Readonly<{
   list(filter?: { status?: SagaStatus; name?: string; limit?: number }): Promise<Saga[]>;
   /** Reads what happened to a saga after event `afterSeq` (exclusive; all when left out), oldest first. */
   events(sagaId: string, afterSeq?: number): Promise<StoredEvent[]>;
+  /**
+   * Asks for a saga's rollback. Of a cancel and a completion exactly one wins, and the answer says which.
+   *
+   * @param by who asks, for the record
+   */
+  cancel(sagaId: string, by: string, reason?: string): Promise<Steered>;
+  /** Resumes a stuck saga. */
+  retry(sagaId: string, by: string): Promise<Steered>;
   /** What the saga's current job waits for; null when it is not in the queue. Times in milliseconds. */
   peek(saga: Saga): Promise<{ memo: Memo; dueInMs: number } | null>;
   close(): Promise<void>;
@@ -69,6 +79,11 @@ export function openClient(options: { databaseUrl: string; queueStore: QueueStor
     const started = await startAndEnqueue({ name, input, idempotencyKey, requestedBy }, { db, queues, slackMs: ENQUEUE_SLACK_MS, log });
     return started.sagaId;
   };
+  const store = createSagaStore(db, { worker: 'client', slackMs: ENQUEUE_SLACK_MS });
+  const enqueueNext = async (steered: Steered) => {
+    if (steered.kind === 'accepted' && steered.next !== null) await enqueueOrLeave(steered.next, queues, log);
+    return steered;
+  };
   return {
     provisionDroplet: (input, startOptions = {}) => start('provision_droplet', input, startOptions),
     destroyDroplet: (dropletId, { reason, ...startOptions } = {}) =>
@@ -77,6 +92,8 @@ export function openClient(options: { databaseUrl: string; queueStore: QueueStor
     list: ({ status, name, limit = 50 } = {}) =>
       listSagas(db, { limit, ...(status === undefined ? {} : { status }), ...(name === undefined ? {} : { name }) }),
     events: (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq),
+    cancel: async (sagaId, by, reason) => enqueueNext(await cancelSaga(store, sagaId, by, reason)),
+    retry: async (sagaId, by) => enqueueNext(await retrySaga(store, sagaId, by)),
     peek: async (saga) => {
       const job = nextJobOf(saga);
       return job === null ? null : queues.peek(job);

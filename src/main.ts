@@ -79,6 +79,21 @@ program
   .action(run(async (sagaId, options) => (await import('./commands/sagas.ts')).showSagaCommand(sagaId, options)));
 
 program
+  .command('cancel')
+  .description('ask for the rollback of a saga')
+  .argument('<id>', 'id of the saga')
+  .option('--reason <text>', 'why, for the record')
+  .option('--json', 'print one JSON document')
+  .action(run(async (sagaId, options) => (await import('./commands/steer.ts')).cancelCommand(sagaId, options)));
+
+program
+  .command('retry')
+  .description('resume a stuck saga')
+  .argument('<id>', 'id of the saga')
+  .option('--json', 'print one JSON document')
+  .action(run(async (sagaId, options) => (await import('./commands/steer.ts')).retryCommand(sagaId, options)));
+
+program
   .command('sandbox')
   .description("run a server that behaves like DigitalOcean's API, with its state in memory")
   .option('--port <port>', 'port to listen on; 0 for any', wholeNumber(0, 65_535), 4010)

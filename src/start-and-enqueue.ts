@@ -4,6 +4,7 @@ import { catalog } from './catalog.ts';
 import type { Database } from './db.ts';
 import type { Log } from './log.ts';
 import type { StepQueues } from './queues/step-queues.ts';
+import type { NextJob } from './saga/saga.ts';
 import type { StartRequest, StartedSaga } from './saga/start.ts';
 import { startSaga } from './saga/start.ts';
 
@@ -18,11 +19,15 @@ export async function startAndEnqueue(
   options: { db: Database; queues: Pick<StepQueues, 'enqueue'>; slackMs: number; log: Log },
 ): Promise<StartedSaga> {
   const started = await startSaga(options.db, catalog, request, options.slackMs);
-  if (started.firstJob === null) return started;
-  try {
-    await options.queues.enqueue(started.firstJob);
-  } catch (error) {
-    options.log.warn({ sagaId: started.sagaId, err: error }, 'could not enqueue the saga: the reconciler will');
-  }
+  if (started.firstJob !== null) await enqueueOrLeave(started.firstJob, options.queues, options.log);
   return started;
+}
+
+/** Enqueues a job, or leaves that to the reconciler where the queue can't be reached. */
+export async function enqueueOrLeave(job: NextJob, queues: Pick<StepQueues, 'enqueue'>, log: Log): Promise<void> {
+  try {
+    await queues.enqueue(job);
+  } catch (error) {
+    log.warn({ sagaId: job.sagaId, err: error }, 'could not enqueue the saga: the reconciler will');
+  }
 }

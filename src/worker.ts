@@ -5,6 +5,7 @@ import type { Config } from './config.ts';
 import { ConfigError } from './config.ts';
 import { openDatabase } from './db.ts';
 import { createDigitalOceanClient } from './do/client.ts';
+import { createInventory } from './inventory/resources.ts';
 import type { Io } from './io.ts';
 import { directIo } from './io.ts';
 import type { Log } from './log.ts';
@@ -16,6 +17,7 @@ import { openStepQueues } from './queues/step-queues.ts';
 import { startStepWorkers } from './queues/step-workers.ts';
 import { runReconciler } from './saga/reconciler.ts';
 import { runJob } from './saga/runner.ts';
+import { claimFragment, createSagaStore } from './saga/store.ts';
 import type { StartRequest } from './saga/start.ts';
 import { startAndEnqueue } from './start-and-enqueue.ts';
 import { toStepOutcome } from './steps/failures.ts';
@@ -58,14 +60,14 @@ export async function startWorker(config: Config, log: Log, io: Io = directIo): 
     adoptionGraceMs: config.adoptionGraceMs,
     maxCreates: config.retry.stepAttempts,
   };
+  const store = createSagaStore(db, { worker: name, slackMs });
+  const inventory = createInventory(db, claimFragment);
   const runner = {
-    db,
+    store,
     catalog,
-    deps: { db, digitalOcean, settings },
+    deps: { inventory, digitalOcean, settings },
     policy: config.retry,
     toOutcome: toStepOutcome,
-    worker: name,
-    slackMs,
     // The request that follows must be over before the lock is.
     claimMs: Math.max(1, (config.worker.lockMs - timeoutMs) / 2),
     log,
@@ -75,12 +77,13 @@ export async function startWorker(config: Config, log: Log, io: Io = directIo): 
     startIntakeWorker(connection, {
       settings: config.worker,
       start: (request: StartRequest) => startAndEnqueue(request, { db, queues, slackMs, log }),
+      io,
       log,
     }),
   ];
   await Promise.all(workers.map((worker) => worker.waitUntilReady()));
   const stopping = new AbortController();
-  const reconciling = runReconciler({ db, ensure: queues.ensure, slackMs, intervalMs: config.reconcileIntervalMs, signal: stopping.signal, log });
+  const reconciling = runReconciler({ store, ensure: queues.ensure, intervalMs: config.reconcileIntervalMs, signal: stopping.signal, log });
 
   return {
     name,

@@ -1,8 +1,8 @@
 // `provision` and `destroy`: start a saga, and follow it.
 import { readFile } from 'node:fs/promises';
-import { userInfo } from 'node:os';
 import { provisionDropletInput } from '../steps/inputs.ts';
 import { InvalidRequestError } from '../saga/start.ts';
+import { requester } from './requester.ts';
 import type { FollowOptions } from './start-and-follow.ts';
 import { startAndFollow } from './start-and-follow.ts';
 import { UsageError } from './usage-error.ts';
@@ -74,14 +74,5 @@ async function readUserData(file: string): Promise<string> {
     return await readFile(file, 'utf8');
   } catch (error) {
     throw new UsageError(`--user-data-file: cannot read ${file}: ${error instanceof Error ? error.message : String(error)}`);
-  }
-}
-
-function requester(): string {
-  try {
-    return `cli:${userInfo().username}`;
-  } catch {
-    // A uid without an entry in the system's list of users, as in many containers.
-    return 'cli';
   }
 }

@@ -3,9 +3,7 @@ import { sagaStatuses } from '../saga/saga.ts';
 import type { SagaStatus } from '../saga/saga.ts';
 import { formatSaga, formatSagas } from './saga-text.ts';
 import { toJson, withClient, write } from './start-and-follow.ts';
-import { UsageError } from './usage-error.ts';
-
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+import { UsageError, requireSagaId } from './usage-error.ts';
 
 export async function listSagasCommand(options: { status?: string; name?: string; limit: number; json?: boolean }): Promise<number> {
   const { status, name, limit } = options;
@@ -18,7 +16,7 @@ export async function listSagasCommand(options: { status?: string; name?: string
 }
 
 export async function showSagaCommand(sagaId: string, options: { json?: boolean }): Promise<number> {
-  if (!UUID.test(sagaId)) throw new UsageError(`expected the id of a saga (a UUID, as \`arcadia sagas\` shows it), found ${JSON.stringify(sagaId)}`);
+  requireSagaId(sagaId);
   return withClient(async (client) => {
     const saga = await client.get(sagaId);
     if (saga === null) {

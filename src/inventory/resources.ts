@@ -20,18 +20,57 @@ export type CloudResource = Readonly<{
 /** Who asked for a resource, and what was asked for: the baseline of drift. */
 export type Provision = Readonly<{ sagaId: string; provisionedBy: string; spec: JsonObject }>;
 
-/** SQL that yields one row as long as a write may be made. */
-export type ClaimSql = (sql: Sql) => SqlFragment;
+/** Which saga at which revision a write belongs to. */
+export type WriteClaim = Readonly<{ sagaId: string; revision: number }>;
+
+/** SQL that yields one row as long as a claim stands. */
+export type ClaimSql = (sql: Sql, claim: WriteClaim) => SqlFragment;
+
+/** What the steps need of the inventory. */
+export type Inventory = Readonly<{
+  /**
+   * Puts a provisioned resource into the inventory, and what was asked for beside it.
+   *
+   * @returns the row's id; null when the claim no longer stands, and nothing was written
+   * @throws {ResourceTakenError} when another saga provisioned this resource
+   */
+  register(claim: WriteClaim, resource: CloudResource, provision: Provision): Promise<string | null>;
+  /**
+   * Takes back what `register` did for the claim's saga: nothing is asked for any more, and the resource counts as
+   * deleted.
+   *
+   * @returns false when the claim no longer stands
+   */
+  unregister(claim: WriteClaim): Promise<boolean>;
+  /**
+   * Marks a resource as deleted because it was destroyed on request. Does nothing for one that the inventory never saw.
+   *
+   * @returns false when the claim no longer stands
+   */
+  markDestroyed(claim: WriteClaim, providerId: string): Promise<boolean>;
+  /** Finds the saga that provisioned a droplet; null when none of this database did. */
+  findProvisioner(providerId: string): Promise<{ sagaId: string; name: string } | null>;
+}>;
 
 /**
- * Puts a provisioned resource into the inventory, and what was asked for beside it.
+ * Binds the inventory to a database.
  *
- * @returns the row's id; null when the claim no longer stands, and nothing was written
- * @throws {ResourceTakenError} when another saga provisioned this resource
+ * @param claimSql is put into every write, so that one on behalf of a saga that has moved on changes nothing
  */
-export async function registerProvisioned(
+export function createInventory(db: Database, claimSql: ClaimSql): Inventory {
+  return {
+    register: (claim, resource, provision) => registerProvisioned(db, (sql) => claimSql(sql, claim), resource, provision),
+    unregister: (claim) => unregisterProvisioned(db, (sql) => claimSql(sql, claim), claim.sagaId),
+    markDestroyed: (claim, providerId) => markDestroyed(db, (sql) => claimSql(sql, claim), providerId),
+    findProvisioner: (providerId) => findProvisioner(db, providerId),
+  };
+}
+
+type BoundClaim = (sql: Sql) => SqlFragment;
+
+async function registerProvisioned(
   db: Database,
-  claim: ClaimSql,
+  claim: BoundClaim,
   resource: CloudResource,
   provision: Provision,
 ): Promise<string | null> {
@@ -74,12 +113,7 @@ export class ResourceTakenError extends Error {
   }
 }
 
-/**
- * Takes back {@link registerProvisioned}: nothing is asked for any more, and the resource counts as deleted.
- *
- * @returns false when the claim no longer stands
- */
-export async function unregisterProvisioned(db: Database, claim: ClaimSql, sagaId: string): Promise<boolean> {
+async function unregisterProvisioned(db: Database, claim: BoundClaim, sagaId: string): Promise<boolean> {
   const rows = await db.run(
     'inventory.unregister',
     (sql) => sql`
@@ -96,12 +130,7 @@ export async function unregisterProvisioned(db: Database, claim: ClaimSql, sagaI
   return rows.length === 1;
 }
 
-/**
- * Marks a resource as deleted because it was destroyed on request. Does nothing for one that the inventory never saw.
- *
- * @returns false when the claim no longer stands
- */
-export async function markDestroyed(db: Database, claim: ClaimSql, providerId: string): Promise<boolean> {
+async function markDestroyed(db: Database, claim: BoundClaim, providerId: string): Promise<boolean> {
   const rows = await db.run(
     'inventory.mark_destroyed',
     (sql) => sql`
@@ -120,8 +149,7 @@ export async function markDestroyed(db: Database, claim: ClaimSql, providerId: s
   return rows.length === 1;
 }
 
-/** Finds the saga that provisioned a droplet; null when none of this database did. */
-export async function findProvisioner(db: Database, providerId: string): Promise<{ sagaId: string; name: string } | null> {
+async function findProvisioner(db: Database, providerId: string): Promise<{ sagaId: string; name: string } | null> {
   const [row] = await db.run(
     'inventory.find_provisioner',
     (sql) => sql<{ sagaId: string; name: string }[]>`

@@ -2,6 +2,7 @@
 // fails at once, with the reason on it.
 import type { Job, Worker } from 'bullmq';
 import { DelayedError, UnrecoverableError } from 'bullmq';
+import type { Io } from '../io.ts';
 import type { Log } from '../log.ts';
 import type { StartRequest, StartedSaga } from '../saga/start.ts';
 import { IdempotencyConflictError, InvalidRequestError } from '../saga/start.ts';
@@ -15,7 +16,7 @@ const OUTAGE_DELAY_MS = 1_000;
 /** Starts the worker of the intake queue. `start` inserts the saga and enqueues its first job. */
 export function startIntakeWorker(
   connection: QueueConnection,
-  options: { settings: WorkerSettings; start: (request: StartRequest) => Promise<StartedSaga>; log: Log },
+  options: { settings: WorkerSettings; start: (request: StartRequest) => Promise<StartedSaga>; io: Io; log: Log },
 ): Worker {
   const worker = connection.worker(queueNames.intake, (job, token) => accept(job, token, options), workerOptions(options.settings));
   worker.on('failed', (job, error) => options.log.warn({ queue: queueNames.intake, jobId: job?.id, reason: error.message }, 'request refused'));
@@ -25,7 +26,7 @@ export function startIntakeWorker(
 async function accept(
   job: Job,
   token: string | undefined,
-  options: { start: (request: StartRequest) => Promise<StartedSaga>; log: Log },
+  options: { start: (request: StartRequest) => Promise<StartedSaga>; io: Io; log: Log },
 ): Promise<{ sagaId: string }> {
   const accepted = acceptedJobSchema.safeParse(job.data);
   if (accepted.success) return accepted.data;
@@ -41,10 +42,10 @@ async function accept(
   } catch (error) {
     if (error instanceof InvalidRequestError || error instanceof IdempotencyConflictError) throw new UnrecoverableError(error.message);
     options.log.error({ jobId: job.id, err: error }, 'request could not be accepted yet: left for later');
-    await job.moveToDelayed(Date.now() + OUTAGE_DELAY_MS, token);
+    await options.io('queue', 'move to delayed', () => job.moveToDelayed(Date.now() + OUTAGE_DELAY_MS, token));
     throw new DelayedError();
   }
-  await job.updateData({ sagaId: started.sagaId });
+  await options.io('queue', 'update data', () => job.updateData({ sagaId: started.sagaId }));
   return { sagaId: started.sagaId };
 }
 

@@ -44,15 +44,15 @@ export function openStepQueues(connection: QueueConnection, io: Io): StepQueues 
 
   return {
     enqueue: (job) => io('queue', `add ${queueNameOf(job.direction)}`, () => add(job)),
-    ensure: (job) =>
-      io('queue', `ensure ${queueNameOf(job.direction)}`, async () => {
-        const found = await findJob(queues[job.direction], job);
-        if (found !== null && isLive(await found.getState())) return memoOf(found);
-        // A finished job that is still kept would swallow the one to be added.
-        await found?.remove();
-        await add(job);
-        return null;
-      }),
+    ensure: async (job) => {
+      const name = queueNameOf(job.direction);
+      const found = await io('queue', `find in ${name}`, () => findJob(queues[job.direction], job));
+      if (found !== null && isLive(await io('queue', `state in ${name}`, () => found.getState()))) return memoOf(found);
+      // A finished job that is still kept would swallow the one to be added.
+      if (found !== null) await io('queue', `remove from ${name}`, () => found.remove());
+      await io('queue', `add ${name}`, () => add(job));
+      return null;
+    },
     peek: async (job) => {
       const found = await findJob(queues[job.direction], job);
       if (found === null) return null;

@@ -80,9 +80,7 @@ async function processJob(
 
 /** The same job again, later: it leaves the worker's hands and waits in the queue, where it holds no slot. */
 async function postpone(job: Job, token: string | undefined, verdict: Extract<Verdict, { kind: 'postpone' }>, io: Io): Promise<never> {
-  await io('queue', 'postpone', async () => {
-    await job.updateData({ ...job.data, memo: verdict.memo });
-    await job.moveToDelayed(Date.now() + verdict.delayMs, token);
-  });
+  await io('queue', 'update data', () => job.updateData({ ...job.data, memo: verdict.memo }));
+  await io('queue', 'move to delayed', () => job.moveToDelayed(Date.now() + verdict.delayMs, token));
   throw new DelayedError();
 }

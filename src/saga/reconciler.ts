@@ -1,19 +1,16 @@
 // The reconciler: looks after sagas that are overdue, whatever became of their jobs. A timer in each worker, because a
 // schedule that is kept in the queue store is lost with it.
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Database } from '../db.ts';
 import type { Log } from '../log.ts';
 import type { NextJob } from './saga.ts';
 import { nextJobOf } from './saga.ts';
 import type { Memo } from './step.ts';
-import { saveMemos, takeOverdue } from './store.ts';
+import type { SagaStore } from './store.ts';
 
 export type ReconcilerOptions = Readonly<{
-  db: Database;
+  store: Pick<SagaStore, 'takeOverdue' | 'saveMemos'>;
   /** Makes sure that a job is going to run; returns the memo of one that was there, null for one made again. */
   ensure(job: NextJob): Promise<Memo | null>;
-  /** How long after it is due a job is given before the next look, in milliseconds. */
-  slackMs: number;
   log: Log;
 }>;
 
@@ -31,7 +28,7 @@ export async function reconcile(options: ReconcilerOptions): Promise<{ overdue: 
   let overdue = 0;
   let remade = 0;
   for (;;) {
-    const sagas = await takeOverdue(options.db, BATCH, options.slackMs);
+    const sagas = await options.store.takeOverdue(BATCH);
     overdue += sagas.length;
     const memos: { sagaId: string; revision: number; memo: Memo }[] = [];
     for (let start = 0; start < sagas.length; start += PARALLEL) {
@@ -44,7 +41,7 @@ export async function reconcile(options: ReconcilerOptions): Promise<{ overdue: 
       });
       await Promise.all(looks);
     }
-    await saveMemos(options.db, memos);
+    await options.store.saveMemos(memos);
     if (sagas.length < BATCH) break;
   }
   if (remade > 0) options.log.info({ overdue, remade }, 'reconciler enqueued sagas whose job was gone');

@@ -1,6 +1,5 @@
 // Runs one job of a saga: reads the row, runs the step, writes what came of it, and says which job comes next. Knows
 // neither BullMQ (a job is its data) nor droplets (a step is its two functions).
-import type { Database } from '../db.ts';
 import type { Log } from '../log.ts';
 import type { Catalog } from './definition.ts';
 import { findStep } from './definition.ts';
@@ -8,8 +7,7 @@ import type { Direction, NextJob, Saga } from './saga.ts';
 import { currentStep, directionOf, isAtRest, nextJobOf } from './saga.ts';
 import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
 import { StaleRevisionError, StepFailure } from './step.ts';
-import { commitTransition, loadSaga } from './store.ts';
-import type { LoadedSaga } from './store.ts';
+import type { LoadedSaga, SagaStore } from './store.ts';
 import type { Outcome, RetryPolicy, Transition } from './transition.ts';
 import { decide } from './transition.ts';
 
@@ -26,20 +24,18 @@ export type Verdict =
   | Readonly<{ kind: 'complete'; note: string }>;
 
 export type RunnerOptions<Deps> = Readonly<{
-  db: Database;
+  store: Pick<SagaStore, 'load' | 'commit'>;
   catalog: Catalog<Deps>;
   deps: Deps;
   policy: RetryPolicy;
   /** Turns an error that a step did not handle into an outcome; null: it is an ordinary failure, to be retried. */
   toOutcome(error: unknown, direction: Direction, memo: Memo): StepOutcome | null;
-  /** Names this process in the events. */
-  worker: string;
-  /** How long a job may be overdue before the reconciler looks for it, in milliseconds. */
-  slackMs: number;
   /** How old a claim may be at the moment of an effect that can't be repeated, in milliseconds; less than the lock. */
   claimMs: number;
   log: Log;
   random?: () => number;
+  /** Milliseconds of a clock that never jumps; the process's own where left out. */
+  monotonicMs?: () => number;
 }>;
 
 // A worker of the old version meets a step of the new one during a deploy: the new workers take it soon.
@@ -51,10 +47,10 @@ const UNKNOWN_STEP_DELAY_MS = 5_000;
  * @throws when Postgres cannot be reached: nothing was decided, and the same job has to be run again
  */
 export async function runJob<Deps>(job: JobClaim, options: RunnerOptions<Deps>): Promise<Verdict> {
-  const claimedAt = performance.now();
-  const loaded = await loadSaga(options.db, job.sagaId);
+  const claimedAt = monotonicMs(options);
+  const loaded = await options.store.load(job.sagaId);
   if (loaded === null) return { kind: 'complete', note: `there is no saga ${job.sagaId}` };
-  if (loaded.saga.revision !== job.revision) return supersededBy(loaded, options.slackMs, job.revision);
+  if (loaded.saga.revision !== job.revision) return supersededBy(loaded, job.revision);
   if (isAtRest(loaded.saga.status)) return { kind: 'complete', note: `the saga is ${loaded.saga.status}` };
 
   const stepName = currentStep(loaded.saga);
@@ -76,10 +72,10 @@ async function runStep<Deps>(
   const log = options.log.child({ sagaId: claim.saga.id, saga: claim.saga.name, step: step.name, attempt: claim.saga.attempt + 1 });
 
   const commit = async (outcome: Outcome): Promise<Transition> => {
-    const sentAt = performance.now();
+    const sentAt = monotonicMs(options);
     const transition = decide(claim.saga, outcome, options.policy, (options.random ?? Math.random)());
     if ('refused' in transition) throw new StaleRevisionError(transition.refused);
-    const result = await commitTransition(options.db, transition, options.worker, options.slackMs);
+    const result = await options.store.commit(transition);
     if (result === 'fenced') throw new StaleRevisionError(`saga ${claim.saga.id} has moved on from revision ${claim.saga.revision}`);
     claim.saga = transition.saga;
     claim.at = sentAt;
@@ -100,7 +96,7 @@ async function runStep<Deps>(
       await commit({ kind: 'recorded', note, outputs, stamps });
     },
     assertClaimIsFresh: () => {
-      const ageMs = performance.now() - claim.at;
+      const ageMs = monotonicMs(options) - claim.at;
       if (ageMs > options.claimMs) throw new StaleRevisionError(`the claim on saga ${claim.saga.id} is ${Math.round(ageMs)} ms old`);
     },
     log,
@@ -168,23 +164,26 @@ async function giveWay<Deps>(
   outcome: StepOutcome | null,
   options: RunnerOptions<Deps>,
 ): Promise<Verdict> {
-  const current = await loadSaga(options.db, run.saga.id);
+  const current = await options.store.load(run.saga.id);
   if (current === null) return { kind: 'complete', note: 'the saga is gone' };
   if (outcome?.kind === 'done' && run.direction === 'forward' && step.superseded !== undefined) {
     await step.superseded({ ...run, saga: current.saga }, outcome.outputs, options.deps);
   }
-  return supersededBy(current, options.slackMs, run.saga.revision);
+  return supersededBy(current, run.saga.revision);
 }
 
 /** The job is late. Make sure that the one which is due now exists: whoever moved the saga may have died before enqueueing it. */
-function supersededBy(current: LoadedSaga, slackMs: number, revision: number): Verdict {
+function supersededBy(current: LoadedSaga, revision: number): Verdict {
   const note = `revision ${revision} is past: the saga is at ${current.saga.revision}, ${current.saga.status}`;
-  const dueInMs = current.wakeAt === null ? 0 : current.wakeAt.getTime() - slackMs - current.now.getTime();
-  return next(nextJobOf(current.saga, Math.max(0, dueInMs)), note);
+  return next(nextJobOf(current.saga, current.dueInMs), note);
 }
 
 function next(job: NextJob | null, note: string): Verdict {
   return job === null ? { kind: 'complete', note } : { kind: 'next', job, note };
+}
+
+function monotonicMs(options: Pick<RunnerOptions<never>, 'monotonicMs'>): number {
+  return (options.monotonicMs ?? (() => performance.now()))();
 }
 
 function describe(kind: string): string {

@@ -7,8 +7,11 @@ import type { Saga, SagaError, SagaEventKind, SagaStatus } from './saga.ts';
 import type { Claim, Memo } from './step.ts';
 import type { Transition } from './transition.ts';
 
-/** A saga as it was read, with the database's clock at that moment. */
-export type LoadedSaga = Readonly<{ saga: Saga; now: Date; wakeAt: Date | null; memo: Memo }>;
+/**
+ * A saga as it was read, with the database's clock at that moment. `dueInMs`: when its current job is due, from then;
+ * not below 0.
+ */
+export type LoadedSaga = Readonly<{ saga: Saga; now: Date; dueInMs: number; memo: Memo }>;
 
 /** What became of a transition: written, or fenced off because the saga had moved on. */
 export type CommitResult = 'applied' | 'fenced';
@@ -30,8 +33,32 @@ const sagaColumns = (sql: Sql) => sql`
   id, saga8, name, status, steps, cursor, revision, attempt, input, context, error, idempotency_key, requested_by,
   cancel_requested_at, step_started_at, created_at, updated_at, finished_at`;
 
+/** What the engine needs of the store, each function one statement: see those below. */
+export type SagaStore = Readonly<{
+  load(sagaId: string): Promise<LoadedSaga | null>;
+  commit(transition: Transition): Promise<CommitResult>;
+  takeOverdue(limit: number): Promise<Saga[]>;
+  saveMemos(memos: readonly (Claim & { memo: Memo })[]): Promise<void>;
+}>;
+
+/**
+ * Binds the store's functions to a database.
+ *
+ * @param options.worker names this process in the events
+ * @param options.slackMs how long after it is due a job is given before the reconciler looks for it
+ */
+export function createSagaStore(db: Database, options: { worker: string; slackMs: number }): SagaStore {
+  const { worker, slackMs } = options;
+  return {
+    load: (sagaId) => loadSaga(db, sagaId, slackMs),
+    commit: (transition) => commitTransition(db, transition, worker, slackMs),
+    takeOverdue: (limit) => takeOverdue(db, limit, slackMs),
+    saveMemos: (memos) => saveMemos(db, memos),
+  };
+}
+
 /** Reads a saga; null when there is none with this id. */
-export async function loadSaga(db: Database, sagaId: string): Promise<LoadedSaga | null> {
+export async function loadSaga(db: Database, sagaId: string, slackMs = 0): Promise<LoadedSaga | null> {
   const [row] = await db.run(
     'store.load',
     (sql) => sql<(SagaRow & { now: Date; wakeAt: Date | null; memo: Memo })[]>`
@@ -39,7 +66,8 @@ export async function loadSaga(db: Database, sagaId: string): Promise<LoadedSaga
   );
   if (row === undefined) return null;
   const { now, wakeAt, memo, ...saga } = row;
-  return { saga, now, wakeAt, memo };
+  const dueInMs = wakeAt === null ? 0 : Math.max(0, wakeAt.getTime() - slackMs - now.getTime());
+  return { saga, now, dueInMs, memo };
 }
 
 /**

@@ -1,9 +1,9 @@
 // What the steps are given to work with.
-import type { Database } from '../db.ts';
 import type { DigitalOceanClient } from '../do/client.ts';
+import type { Inventory } from '../inventory/resources.ts';
 
 export type StepDeps = Readonly<{
-  db: Database;
+  inventory: Inventory;
   digitalOcean: DigitalOceanClient;
   settings: StepSettings;
 }>;

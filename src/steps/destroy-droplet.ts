@@ -1,6 +1,4 @@
 // The step that destroys a droplet on request, and only one that arcadia-cloud provisioned. It cannot be undone.
-import { claimFragment } from '../saga/store.ts';
-import { findProvisioner, markDestroyed } from '../inventory/resources.ts';
 import type { Step } from '../saga/step.ts';
 import { StaleRevisionError, StepFailure, done } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';
@@ -17,7 +15,7 @@ export const destroyDroplet: Step<StepDeps> = {
       await requireOurs(dropletId, droplet.tags, deps);
       await destroyAndConfirm(dropletId, deps);
     }
-    const stands = await markDestroyed(deps.db, (sql) => claimFragment(sql, run.claim), String(dropletId));
+    const stands = await deps.inventory.markDestroyed(run.claim, String(dropletId));
     if (!stands) throw new StaleRevisionError(`saga ${run.saga.id} has moved on`);
     return done({ droplet_id: dropletId }, droplet === null ? `droplet ${dropletId} was not there any more` : `droplet ${dropletId} destroyed`);
   },
@@ -30,7 +28,7 @@ export const destroyDroplet: Step<StepDeps> = {
 
 /** The droplet must be on record as provisioned by us, and must not carry another saga's id. */
 async function requireOurs(dropletId: number, tags: readonly string[], deps: StepDeps): Promise<void> {
-  const provisioner = await findProvisioner(deps.db, String(dropletId));
+  const provisioner = await deps.inventory.findProvisioner(String(dropletId));
   const foreignTag = tags.find((tag) => /^arcadia-saga-id-/i.test(tag) && tag.toLowerCase() !== `arcadia-saga-id-${provisioner?.sagaId}`);
   if (provisioner !== null && foreignTag === undefined) return;
   const why = foreignTag === undefined ? 'it is not in this environment\'s cloud_provisioned' : `it carries the tag ${foreignTag}`;

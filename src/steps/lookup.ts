@@ -2,7 +2,6 @@
 // tags are put on a droplet after it was accepted, and lists lag.
 import type { Droplet } from '../do/schemas.ts';
 import { textOf } from '../json.ts';
-import { findProvisioner } from '../inventory/resources.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { StepRun } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';
@@ -50,6 +49,6 @@ async function listByName(saga: Saga, deps: StepDeps): Promise<Droplet[]> {
 }
 
 async function isTaken(droplet: Droplet, saga: Saga, deps: StepDeps): Promise<boolean> {
-  const provisioner = await findProvisioner(deps.db, String(droplet.id));
+  const provisioner = await deps.inventory.findProvisioner(String(droplet.id));
   return provisioner !== null && provisioner.sagaId !== saga.id;
 }

@@ -1,7 +1,6 @@
 // The step that writes the droplet into the inventory: what there is, and what was asked for. It is also the last look
 // at what the saga made: where more than one create was sent, the surplus droplets are destroyed here.
-import { claimFragment } from '../saga/store.ts';
-import { ResourceTakenError, registerProvisioned, unregisterProvisioned } from '../inventory/resources.ts';
+import { ResourceTakenError } from '../inventory/resources.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StaleRevisionError, StepFailure, done, waiting } from '../saga/step.ts';
@@ -31,7 +30,7 @@ export const registerDroplet: Step<StepDeps> = {
     const provision = { sagaId: run.saga.id, provisionedBy: `saga:${run.saga.id}`, spec: specOf(run.saga) };
     let resourceId: string | null;
     try {
-      resourceId = await registerProvisioned(deps.db, (sql) => claimFragment(sql, run.claim), toCloudResource(droplet), provision);
+      resourceId = await deps.inventory.register(run.claim, toCloudResource(droplet), provision);
     } catch (error) {
       if (!(error instanceof ResourceTakenError)) throw error;
       throw new StepFailure({ code: 'droplet_not_ours', message: error.message, retryable: false });
@@ -41,7 +40,7 @@ export const registerDroplet: Step<StepDeps> = {
   },
 
   async compensate(run, deps) {
-    const stands = await unregisterProvisioned(deps.db, (sql) => claimFragment(sql, run.claim), run.saga.id);
+    const stands = await deps.inventory.unregister(run.claim);
     if (!stands) throw new StaleRevisionError(`saga ${run.saga.id} has moved on`);
     return done();
   },

@@ -1,0 +1,41 @@
+// `cancel` and `retry`: what a person asks of a saga.
+import type { Client } from '../client.ts';
+import type { Steered } from '../saga/steer.ts';
+import { requester } from './requester.ts';
+import { toJson, withClient, write } from './start-and-follow.ts';
+import { requireSagaId } from './usage-error.ts';
+
+export async function cancelCommand(sagaId: string, options: { reason?: string; json?: boolean }): Promise<number> {
+  return steerCommand(sagaId, options, (client) => client.cancel(sagaId, requester(), options.reason), 'is being rolled back');
+}
+
+export async function retryCommand(sagaId: string, options: { json?: boolean }): Promise<number> {
+  return steerCommand(sagaId, options, (client) => client.retry(sagaId, requester()), 'goes on with its rollback');
+}
+
+async function steerCommand(
+  sagaId: string,
+  options: { json?: boolean },
+  ask: (client: Client) => Promise<Steered>,
+  whatHappens: string,
+): Promise<number> {
+  requireSagaId(sagaId);
+  return withClient(async (client) => {
+    const steered = await ask(client);
+    if (options.json === true) write(JSON.stringify(steered.kind === 'not_found' ? steered : { ...steered, saga: toJson(steered.saga) }));
+    switch (steered.kind) {
+      case 'accepted':
+      case 'already':
+        if (options.json !== true) write(`saga ${sagaId} ${steered.saga.status === 'compensated' ? 'is rolled back' : whatHappens}`);
+        return 0;
+      case 'refused':
+        process.stderr.write(`${steered.why}\n`);
+        return 1;
+      case 'not_found':
+        process.stderr.write(`there is no saga ${sagaId}\n`);
+        return 1;
+      default:
+        return steered satisfies never;
+    }
+  });
+}
