@@ -1,5 +1,6 @@
 // A worker process, wired: Postgres, the queues, DigitalOcean, the engine, the reconciler.
 import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import { catalog } from './catalog.ts';
 import type { Config } from './config.ts';
 import { ConfigError } from './config.ts';
@@ -21,6 +22,9 @@ import { claimFragment, createSagaStore } from './saga/store.ts';
 import type { StartRequest } from './saga/start.ts';
 import { startAndEnqueue } from './start-and-enqueue.ts';
 import { toStepOutcome } from './steps/failures.ts';
+
+// Of WORKER_SHUTDOWN_MS, so much is for closing connections.
+const CLOSING_MS = 1_500;
 
 export type RunningWorker = Readonly<{
   /** What stands in the events that this worker writes. */
@@ -89,10 +93,10 @@ export async function startWorker(config: Config, log: Log, io: Io = directIo): 
     name,
     close: async () => {
       stopping.abort();
-      await closeWorkers(workers, config.worker.shutdownMs, log);
-      await reconciling;
-      await queues.close();
-      await Promise.allSettled([connection.close(), db.close()]);
+      await closeWorkers(workers, Math.max(1, config.worker.shutdownMs - CLOSING_MS), log);
+      // Whatever still waits for an answer of Postgres or Redis by then is not worth a late exit.
+      const closing = reconciling.then(() => queues.close()).then(() => Promise.allSettled([connection.close(), db.close()]));
+      await Promise.race([closing, delay(CLOSING_MS)]);
     },
   };
 }

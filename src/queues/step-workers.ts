@@ -69,7 +69,10 @@ async function processJob(
     case 'complete':
       return verdict.note;
     case 'next':
-      await options.queues.enqueue(verdict.job);
+      // What was decided is written: where the queue is away, the reconciler enqueues the job once it is overdue.
+      await options.queues.enqueue(verdict.job).catch((error: unknown) => {
+        options.log.warn({ sagaId, err: error }, 'could not enqueue the next job: the reconciler will');
+      });
       return verdict.note;
     case 'postpone':
       return postpone(job, token, verdict, options.io);

@@ -68,7 +68,7 @@ async function runStep<Deps>(
   claimedAt: number,
   options: RunnerOptions<Deps>,
 ): Promise<Verdict> {
-  const claim = { saga: loaded.saga, at: claimedAt };
+  const claim = { saga: loaded.saga, now: loaded.now, at: claimedAt };
   const log = options.log.child({ sagaId: claim.saga.id, saga: claim.saga.name, step: step.name, attempt: claim.saga.attempt + 1 });
 
   const commit = async (outcome: Outcome): Promise<Transition> => {
@@ -136,11 +136,14 @@ async function settle(
   outcome: StepOutcome,
   loaded: Saga,
   commit: (outcome: Outcome) => Promise<Transition>,
-  claim: Readonly<{ saga: Saga }>,
+  claim: Readonly<{ saga: Saga; now: Date }>,
   log: Log,
 ): Promise<Verdict> {
+  if (outcome.kind === 'waiting') {
+    const ageMs = claim.now.getTime() - claim.saga.createdAt.getTime();
+    log[outcome.alarm === true ? 'error' : 'debug']({ reason: outcome.reason, delayMs: outcome.delayMs, sagaAgeMs: ageMs }, 'not yet');
+  }
   if (outcome.kind === 'waiting' && outcome.outputs === undefined) {
-    log.debug({ reason: outcome.reason, delayMs: outcome.delayMs }, 'not yet');
     if (claim.saga.revision === loaded.revision) {
       return { kind: 'postpone', delayMs: outcome.delayMs, memo: outcome.memo ?? {}, note: outcome.reason };
     }

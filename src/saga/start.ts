@@ -6,7 +6,7 @@ import type { JsonObject } from '../json.ts';
 import type { Catalog } from './definition.ts';
 import type { NextJob } from './saga.ts';
 import { nextJobOf } from './saga.ts';
-import { findByIdempotencyKey, insertSaga } from './store.ts';
+import { findByIdempotencyKey, insertSaga, loadSaga, mayHaveBeenApplied } from './store.ts';
 import type { NewSaga } from './store.ts';
 
 /** What a caller asks for. */
@@ -63,13 +63,23 @@ export async function startSaga<Deps>(
   const idempotencyKey = request.idempotencyKey ?? null;
   for (let attempt = 1; attempt <= MAX_ID_ATTEMPTS; attempt += 1) {
     const saga = { id: randomUUID(), name: request.name, steps, input, idempotencyKey, requestedBy: request.requestedBy ?? null };
-    if (await insertSaga(db, saga, slackMs)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
+    if (await insertOnce(db, saga, slackMs)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
     const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, input);
     if (existing === null) continue;
     if (existing.name !== request.name || !existing.sameInput) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
     return { sagaId: existing.id, firstJob: null };
   }
   throw new Error(`no free saga id in ${MAX_ID_ATTEMPTS} attempts`);
+}
+
+/** Where the reply is lost, the row tells whether it was inserted: a caller who tries again must not get a second saga. */
+async function insertOnce(db: Pick<Database, 'run'>, saga: NewSaga, slackMs: number): Promise<boolean> {
+  try {
+    return await insertSaga(db, saga, slackMs);
+  } catch (error) {
+    if (mayHaveBeenApplied(error) && (await loadSaga(db, saga.id)) !== null) return true;
+    throw error;
+  }
 }
 
 function firstJobOf(saga: NewSaga): NextJob | null {

@@ -27,8 +27,11 @@ export type Step<Deps> = Readonly<{
 /** What came of running a step. */
 export type StepOutcome =
   | Readonly<{ kind: 'done'; outputs: JsonObject; note?: string }>
-  /** Not yet. Uses no attempt. `memo` holds counters for the next run; `outputs`, where given, are written at once. */
-  | Readonly<{ kind: 'waiting'; delayMs: number; reason: string; memo?: Memo; outputs?: JsonObject }>
+  /**
+   * Not yet. Uses no attempt. `memo` holds counters for the next run; `outputs`, where given, are written at once.
+   * `alarm`: somebody should know.
+   */
+  | Readonly<{ kind: 'waiting'; delayMs: number; reason: string; memo?: Memo; outputs?: JsonObject; alarm?: boolean }>
   | Readonly<{ kind: 'failed'; error: Failure; outputs?: JsonObject }>;
 
 /** Why a step failed. What can be retried is retried, with back-off, as often as the policy allows. */
@@ -92,6 +95,6 @@ export function done(outputs: JsonObject = {}, note?: string): StepOutcome {
 }
 
 /** It is too early to tell: come back after `delayMs`. */
-export function waiting(delayMs: number, reason: string, more: { memo?: Memo; outputs?: JsonObject } = {}): StepOutcome {
+export function waiting(delayMs: number, reason: string, more: { memo?: Memo; alarm?: boolean } = {}): StepOutcome {
   return { kind: 'waiting', delayMs, reason, ...more };
 }

@@ -58,7 +58,7 @@ export function createSagaStore(db: Database, options: { worker: string; slackMs
 }
 
 /** Reads a saga; null when there is none with this id. */
-export async function loadSaga(db: Database, sagaId: string, slackMs = 0): Promise<LoadedSaga | null> {
+export async function loadSaga(db: Pick<Database, 'run'>, sagaId: string, slackMs = 0): Promise<LoadedSaga | null> {
   const [row] = await db.run(
     'store.load',
     (sql) => sql<(SagaRow & { now: Date; wakeAt: Date | null; memo: Memo })[]>`
@@ -142,8 +142,8 @@ async function findWriter(db: Database, transition: Transition): Promise<string 
   return row?.transitionId ?? null;
 }
 
-/** Postgres's own errors (five characters) mean that the statement failed, but for those of class 08, 57 and 40003. */
-function mayHaveBeenApplied(error: unknown): boolean {
+/** Whether a statement that failed so may have been applied all the same. Postgres's own errors (five characters) mean that the statement failed, but for those of class 08, 57 and 40003. */
+export function mayHaveBeenApplied(error: unknown): boolean {
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
   if (!/^[0-9A-Z]{5}$/.test(code)) return true;
   return code.startsWith('08') || code.startsWith('57') || code === '40003';

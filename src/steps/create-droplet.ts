@@ -8,7 +8,7 @@ import { done, waiting } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';
 import { destroyAndConfirm } from './destroy-and-confirm.ts';
 import { describe, toStepOutcome } from './failures.ts';
-import { provisionDropletInput } from './inputs.ts';
+import { storedProvisionInput } from './inputs.ts';
 import { announcedCreates, lastCreateAgeMs, openCreates, recordedDropletId, refusedCreates } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
 import { tagsOf } from './ownership.ts';
@@ -135,6 +135,6 @@ function giveUp(run: StepRun): StepOutcome {
 }
 
 function requestOf(saga: Saga): CreateDropletRequest {
-  const input = provisionDropletInput.parse(saga.input);
+  const input = storedProvisionInput.parse(saga.input);
   return { ...input, tags: tagsOf(saga, input.tags ?? []) };
 }

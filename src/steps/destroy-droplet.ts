@@ -3,13 +3,13 @@ import type { Step } from '../saga/step.ts';
 import { StaleRevisionError, StepFailure, done } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';
 import { destroyAndConfirm } from './destroy-and-confirm.ts';
-import { destroyDropletInput } from './inputs.ts';
+import { storedDestroyInput } from './inputs.ts';
 
 export const destroyDroplet: Step<StepDeps> = {
   name: 'destroy_droplet',
 
   async execute(run, deps) {
-    const { droplet_id: dropletId } = destroyDropletInput.parse(run.saga.input);
+    const { droplet_id: dropletId } = storedDestroyInput.parse(run.saga.input);
     const droplet = await deps.digitalOcean.getDroplet(dropletId);
     if (droplet !== null) {
       await requireOurs(dropletId, droplet.tags, deps);

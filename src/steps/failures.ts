@@ -28,7 +28,11 @@ function fromDigitalOcean(error: DigitalOceanError, direction: Direction, memo: 
     case 'throttled':
       return waiting(error.retryAfterMs ?? OUTAGE_MAX_DELAY_MS, `DigitalOcean's rate limit is used up: ${error.message}`);
     case 'unauthorized':
-      return waiting(UNAUTHORIZED_DELAY_MS, `DigitalOcean refuses the token: ${error.message}. Check DIGITALOCEAN_TOKEN and its scopes; the saga goes on by itself`);
+      return waiting(
+        UNAUTHORIZED_DELAY_MS,
+        `DigitalOcean refuses the token: ${error.message}. Check DIGITALOCEAN_TOKEN and its scopes; the saga goes on by itself`,
+        { alarm: true },
+      );
     case 'later':
       if (direction === 'backward' && isOutage(error)) return holdOn(error, memo);
       return failed(error, true);
@@ -46,7 +50,7 @@ function fromDigitalOcean(error: DigitalOceanError, direction: Direction, memo: 
 function holdOn(error: DigitalOceanError, memo: Memo): StepOutcome {
   const outages = (memo['outages'] ?? 0) + 1;
   const delayMs = Math.min(OUTAGE_MAX_DELAY_MS, OUTAGE_FIRST_DELAY_MS * 2 ** Math.min(outages - 1, 10));
-  return waiting(delayMs, `DigitalOcean is out of reach: ${error.message}`, { memo: { ...memo, outages } });
+  return waiting(delayMs, `DigitalOcean is out of reach: ${error.message}`, { memo: { ...memo, outages }, alarm: true });
 }
 
 function isOutage(error: DigitalOceanError): boolean {

@@ -49,6 +49,9 @@ export const provisionDropletInput = z.strictObject({
   volumes: z.array(z.uuid('expected the UUID of a volume')).max(100).optional(),
 });
 
+/** The same as stored with a saga: a newer version's fields go to DigitalOcean as they are. */
+export const storedProvisionInput = provisionDropletInput.loose();
+
 export type ProvisionDropletInput = z.infer<typeof provisionDropletInput>;
 
 /** Input of `destroy_droplet`. */
@@ -57,4 +60,4 @@ export const destroyDropletInput = z.strictObject({
   reason: text(1_000).optional(),
 });
 
-export type DestroyDropletInput = z.infer<typeof destroyDropletInput>;
+export const storedDestroyInput = destroyDropletInput.loose();

@@ -29,6 +29,9 @@ export const waitDropletActive: Step<StepDeps> = {
       }
       throw error;
     }
+    if (droplet === null && (await isPlacementFailed(run, deps))) {
+      throw new StepFailure({ code: 'droplet_placement_failed', message: `DigitalOcean accepted droplet ${dropletId}, and could not place it`, retryable: false });
+    }
     return judge(droplet, dropletId, run, deps.settings);
   },
 
@@ -36,6 +39,18 @@ export const waitDropletActive: Step<StepDeps> = {
     return done({}, 'waiting left nothing to undo');
   },
 };
+
+/** An `errored` create action is definitive, where a 404 is not. */
+async function isPlacementFailed(run: StepRun, deps: StepDeps): Promise<boolean> {
+  const actionId = run.saga.context['create_action_id'];
+  if (typeof actionId !== 'number') return false;
+  try {
+    return (await deps.digitalOcean.getAction(actionId))?.status === 'errored';
+  } catch (error) {
+    if (error instanceof DigitalOceanError && error.kind !== 'throttled') return false;
+    throw error;
+  }
+}
 
 function judge(droplet: Droplet | null, dropletId: number, run: StepRun, settings: StepSettings): StepOutcome {
   if (droplet === null) return judgeAbsence(dropletId, run, settings);
