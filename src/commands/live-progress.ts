@@ -9,7 +9,7 @@ import type { Snapshot } from './follow.ts';
 import { describeResult, formatDuration } from './saga-text.ts';
 
 /** What became of one step, or of undoing it. */
-type StepEnd = Readonly<{ kind: 'completed' | 'failed' | 'not reached'; note: string }>;
+type StepEnd = Readonly<{ kind: 'completed'; note: string; tookMs: number } | { kind: 'failed'; note: string } | { kind: 'not reached' }>;
 
 const REFRESH_MS = 200;
 
@@ -58,9 +58,8 @@ function stepTask(name: string, end: Promise<StepEnd>, describe: () => string): 
     title: name,
     task: async (_context, task) => {
       const startedAt = performance.now();
-      const elapsed = () => formatDuration(performance.now() - startedAt);
       const timer = setInterval(() => {
-        task.title = `${name}  ${elapsed()}  ${describe()}`;
+        task.title = `${name}  ${formatDuration(performance.now() - startedAt)}  ${describe()}`;
       }, REFRESH_MS);
       let result: StepEnd;
       try {
@@ -73,8 +72,8 @@ function stepTask(name: string, end: Promise<StepEnd>, describe: () => string): 
         task.skip(`${name}  not reached`);
         return;
       }
-      if (result.kind === 'failed') throw new Error(result.note);
-      task.title = `${name}  ${elapsed()}  ${result.note}`;
+      if (result.kind === 'failed') throw new Error(`${name}: ${result.note}`);
+      task.title = `${name}  ${formatDuration(result.tookMs)}  ${result.note}`;
     },
   };
 }
@@ -114,17 +113,27 @@ function watchSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>
 }
 
 function forwardEnd({ saga, events }: Snapshot, step: string): StepEnd | null {
-  const completed = events.find((event) => event.kind === 'step_completed' && event.step === step);
-  if (completed !== undefined) return { kind: 'completed', note: noteOf(completed.detail) };
+  const completed = findEnd(events, 'step_completed', step);
+  if (completed !== null) return completed;
   if (saga.status === 'pending' || saga.status === 'running') return null;
-  return saga.error?.step === step ? { kind: 'failed', note: saga.error.message } : { kind: 'not reached', note: '' };
+  return saga.error?.step === step ? { kind: 'failed', note: saga.error.message } : { kind: 'not reached' };
 }
 
 function backwardEnd({ saga, events }: Snapshot, step: string): StepEnd | null {
-  const undone = events.find((event) => event.kind === 'compensation_completed' && event.step === step);
-  if (undone !== undefined) return { kind: 'completed', note: noteOf(undone.detail) };
-  if (saga.status === 'stuck') return step === currentStep(saga) ? { kind: 'failed', note: describeResult(saga) } : { kind: 'not reached', note: '' };
-  return saga.status === 'compensated' ? { kind: 'not reached', note: '' } : null;
+  const undone = findEnd(events, 'compensation_completed', step);
+  if (undone !== null) return undone;
+  if (saga.status === 'stuck') return step === currentStep(saga) ? { kind: 'failed', note: describeResult(saga) } : { kind: 'not reached' };
+  return saga.status === 'compensated' ? { kind: 'not reached' } : null;
+}
+
+const endings = new Set(['saga_created', 'step_completed', 'step_failed', 'cancel_requested', 'retry_requested', 'compensation_completed']);
+
+/** The event that ended a step, and how long the step took: since whatever ended before it. */
+function findEnd(events: Snapshot['events'], kind: 'step_completed' | 'compensation_completed', step: string): StepEnd | null {
+  const end = events.find((event) => event.kind === kind && event.step === step);
+  if (end === undefined) return null;
+  const before = events.findLast((event) => event.seq < end.seq && endings.has(event.kind));
+  return { kind: 'completed', note: noteOf(end.detail), tookMs: end.at.getTime() - (before ?? end).at.getTime() };
 }
 
 /** Droplet, polls, attempt: what there is to say while a step runs. */
