@@ -6,6 +6,9 @@ import { directIo } from './io.ts';
 
 export type Sql = postgres.Sql;
 
+/** One connection, taken out of the pool. */
+export type ReservedSql = postgres.ReservedSql;
+
 /** A fragment of SQL with its parameters, to be put into a larger statement. */
 export type SqlFragment = postgres.PendingQuery<postgres.Row[]>;
 
@@ -25,6 +28,25 @@ export type Database = Readonly<{
 export class DatabaseTimeoutError extends Error {
   override readonly name = 'DatabaseTimeoutError';
   readonly code = 'database_timeout';
+}
+
+/**
+ * The SQLSTATE of an error that Postgres itself answered with; null for any other, such as a lost connection.
+ * Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+ */
+export function sqlStateOf(error: unknown): string | null {
+  return error instanceof postgres.PostgresError ? error.code : null;
+}
+
+// Connection trouble, too few resources, an operator's doing, the system's, a read-only database, a lost race.
+const outageClasses = ['08', '53', '57', '58', '25', '40', '55'];
+
+/** Whether an error says that Postgres is away, or can't serve at the moment: the same statement may succeed later. */
+export function isDatabaseOutage(error: unknown): boolean {
+  const state = sqlStateOf(error);
+  if (state !== null) return outageClasses.some((prefix) => state.startsWith(prefix));
+  if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return false;
+  return /^(CONNECT|CONNECTION_|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|database_timeout)/.test(error.code);
 }
 
 /**

@@ -2,7 +2,7 @@
 // advisory lock, so that two processes that start at once cannot meet, and a crash leaves nothing half-applied.
 import { fileURLToPath } from 'node:url';
 import Postgrator from 'postgrator';
-import type { Database } from './db.ts';
+import type { Database, ReservedSql } from './db.ts';
 
 // Any number will do, as long as everybody who migrates this schema uses the same.
 const MIGRATION_LOCK = 4_207_310_583;
@@ -28,15 +28,15 @@ export async function migrate(db: Database, environment: string): Promise<string
   const connection = await db.sql.reserve();
   try {
     await connection`begin`;
-    await connection`select pg_advisory_xact_lock(${MIGRATION_LOCK})`;
-    // Large migrations may take longer than an ordinary statement.
+    // Large migrations, and waiting for those of another process, may take longer than an ordinary statement.
     await connection`set local statement_timeout = 0`;
+    await connection`select pg_advisory_xact_lock(${MIGRATION_LOCK})`;
     const postgrator = new Postgrator({
       migrationPattern,
       driver: 'pg',
       schemaTable: 'arcadia.migrations',
       newline: 'LF',
-      execQuery: async (query) => ({ rows: [...(await connection.unsafe(query))] }),
+      execQuery: async (query) => ({ rows: await queryRows(connection, query) }),
     });
     const applied = await postgrator.migrate();
     await connection`
@@ -55,6 +55,12 @@ export async function migrate(db: Database, environment: string): Promise<string
   } finally {
     connection.release();
   }
+}
+
+/** Postgrator looks for `column_name`, which the pool's transform has turned into `columnName`. */
+async function queryRows(connection: ReservedSql, query: string): Promise<Record<string, unknown>[]> {
+  const rows = await connection.unsafe<Record<string, unknown>[]>(query);
+  return Array.from(rows, (row) => Object.assign({}, row, { column_name: row['columnName'] }));
 }
 
 /**

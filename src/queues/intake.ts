@@ -1,5 +1,6 @@
 // The intake: what other backends put into the queue `sagas` becomes a saga. The contract is in docs; a malformed job
 // fails at once, with the reason on it.
+import { createHash } from 'node:crypto';
 import type { Job, Worker } from 'bullmq';
 import { DelayedError, UnrecoverableError } from 'bullmq';
 import type { Io } from '../io.ts';
@@ -51,5 +52,6 @@ async function accept(
 
 /** A job that is delivered twice is one request. Its id alone won't do: Redis counts from 1 again after it was flushed. */
 function keyOfJob(job: Job): string {
-  return `job:${job.timestamp}:${job.id}`;
+  const key = `job:${job.timestamp}:${job.id}`;
+  return key.length <= 255 ? key : `job:${createHash('sha256').update(key).digest('hex')}`;
 }

@@ -21,7 +21,7 @@ export type StepJobData = z.infer<typeof stepJobSchema>;
 
 /** What other backends put into the intake queue; the job's name is the saga's. */
 export const intakeJobSchema = z.strictObject({
-  input: z.unknown(),
+  input: z.record(z.string(), z.unknown(), 'expected an object with the fields of the saga'),
   idempotencyKey: z.string().optional(),
   requestedBy: z.string().optional(),
 });

@@ -95,6 +95,6 @@ export function done(outputs: JsonObject = {}, note?: string): StepOutcome {
 }
 
 /** It is too early to tell: come back after `delayMs`. */
-export function waiting(delayMs: number, reason: string, more: { memo?: Memo; alarm?: boolean } = {}): StepOutcome {
+export function waiting(delayMs: number, reason: string, more: { memo?: Memo; outputs?: JsonObject; alarm?: boolean } = {}): StepOutcome {
   return { kind: 'waiting', delayMs, reason, ...more };
 }

@@ -2,6 +2,7 @@
 // no row updated means that somebody else was first.
 import { randomUUID } from 'node:crypto';
 import type { Database, Sql, SqlFragment } from '../db.ts';
+import { sqlStateOf } from '../db.ts';
 import type { Json, JsonObject } from '../json.ts';
 import type { Saga, SagaError, SagaEventKind, SagaStatus } from './saga.ts';
 import type { Claim, Memo } from './step.ts';
@@ -144,9 +145,8 @@ async function findWriter(db: Database, transition: Transition): Promise<string 
 
 /** Whether a statement that failed so may have been applied all the same. Postgres's own errors (five characters) mean that the statement failed, but for those of class 08, 57 and 40003. */
 export function mayHaveBeenApplied(error: unknown): boolean {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  if (!/^[0-9A-Z]{5}$/.test(code)) return true;
-  return code.startsWith('08') || code.startsWith('57') || code === '40003';
+  const state = sqlStateOf(error);
+  return state === null || state.startsWith('08') || state.startsWith('57') || state === '40003';
 }
 
 /**
@@ -265,7 +265,12 @@ export async function listSagas(
 }
 
 function json(sql: Sql, value: JsonObject | SagaError | readonly object[]) {
-  return sql`${JSON.stringify(value satisfies Json | readonly object[])}::text::jsonb`;
+  return sql`${JSON.stringify(value satisfies Json | readonly object[], storable)}::text::jsonb`;
+}
+
+/** Postgres can store neither NUL nor half a surrogate pair; what an API answers may hold either. */
+function storable(_key: string, value: unknown): unknown {
+  return typeof value === 'string' ? value.toWellFormed().replaceAll('\0', '\uFFFD') : value;
 }
 
 function stamps(sql: Sql, keys: readonly string[]) {

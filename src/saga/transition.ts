@@ -191,7 +191,7 @@ function move(from: Saga, change: Change, telling: Telling): Transition {
       kind: telling.kind,
       // The event belongs to the step that was current when it happened.
       step: currentStep(from),
-      attempt: telling.attempt ?? from.attempt + 1,
+      attempt: telling.attempt ?? (from.status === 'stuck' ? from.attempt : from.attempt + 1),
       detail: { ...telling.detail, status: saga.status },
     },
     next: nextJobOf(saga, telling.delayMs ?? 0),

@@ -1,5 +1,6 @@
 // What an error means for a step, where the step itself has nothing better to say. "Not yet" (throttled, a token that
 // is refused, DigitalOcean out of reach during a rollback) uses no attempt; the rest does, or is fatal.
+import { isDatabaseOutage } from '../db.ts';
 import { DigitalOceanError } from '../do/errors.ts';
 import type { Direction } from '../saga/saga.ts';
 import type { Memo, StepOutcome } from '../saga/step.ts';
@@ -18,7 +19,7 @@ const OUTAGE_MAX_DELAY_MS = 60_000;
  */
 export function toStepOutcome(error: unknown, direction: Direction, memo: Memo): StepOutcome | null {
   if (error instanceof DigitalOceanError) return fromDigitalOcean(error, direction, memo);
-  if (isInfrastructure(error)) return null;
+  if (isDatabaseOutage(error)) return null;
   const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   return { kind: 'failed', error: { code: 'unexpected', message, retryable: true } };
 }
@@ -64,10 +65,4 @@ function failed(error: DigitalOceanError, retryable: boolean): StepOutcome {
 /** DigitalOcean's own words, and the id of the request, which its support would ask for. */
 export function describe(error: DigitalOceanError): string {
   return `DigitalOcean: ${error.message}${error.requestId === null ? '' : ` (request ${error.requestId})`}`;
-}
-
-/** Errors of postgres.js carry a code: Postgres's own five characters, or the connection's name for it. */
-function isInfrastructure(error: unknown): boolean {
-  if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return false;
-  return /^[0-9A-Z]{5}$/.test(error.code) || /^(CONNECT|CONNECTION_|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EHOSTUNREACH|database_timeout)/.test(error.code);
 }

@@ -1,0 +1,164 @@
+import { randomUUID } from 'node:crypto';
+import type { Job, Queue, Worker } from 'bullmq';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { silentLog } from '../../src/log.ts';
+import { startIntakeWorker } from '../../src/queues/intake.ts';
+import { directIo } from '../../src/io.ts';
+import { queueNames } from '../../src/queues/jobs.ts';
+import type { StartRequest } from '../../src/saga/start.ts';
+import { startSaga } from '../../src/saga/start.ts';
+import { fakeStep, slackMs } from '../support/engine.ts';
+import { waitFor } from '../support/wait-for.ts';
+import type { Fleet } from './support.ts';
+import { backends, openFleet } from './support.ts';
+
+const catalog = {
+  fake: { input: z.strictObject({ name: z.string('expected a host name'), user_data: z.string().optional() }), steps: [fakeStep('one')] },
+};
+
+const nothing = (): void => undefined;
+
+const sagaIdOf = (job: Job): string => z.object({ sagaId: z.uuid() }).parse(job.returnvalue).sagaId;
+
+describe.each(backends)('the intake on %s', (backend) => {
+  let fleet: Fleet;
+  let intake: Queue;
+  let worker: Worker;
+  let requests: StartRequest[] = [];
+  /** Runs after each start, and may lose its result. */
+  let afterStart = nothing;
+
+  beforeAll(async () => {
+    fleet = await openFleet(backend, catalog);
+    intake = fleet.connection.queue(queueNames.intake);
+    worker = startIntakeWorker(fleet.connection, {
+      settings: { concurrency: 10, lockMs: 10_000 },
+      start: async (request) => {
+        requests.push(request);
+        const started = await startSaga(fleet.engine.db, catalog, request, slackMs);
+        afterStart();
+        return started;
+      },
+      io: directIo,
+      log: silentLog,
+    });
+    await worker.waitUntilReady();
+  });
+
+  afterEach(() => {
+    requests = [];
+    afterStart = nothing;
+  });
+
+  afterAll(async () => {
+    await worker.close();
+    await intake.close();
+    await fleet[Symbol.asyncDispose]();
+  });
+
+  /** The job, once it is completed or failed. */
+  function finished(job: Job): Promise<Job> {
+    return waitFor(
+      async () => {
+        const state = await intake.getJobState(job.id ?? '');
+        if (state !== 'completed' && state !== 'failed') return undefined;
+        // Read after its state: what was read before is how the job was while it ran.
+        const found: Job | undefined = await intake.getJob(job.id ?? '');
+        return found;
+      },
+      { what: `request ${job.id} to be answered` },
+    );
+  }
+
+  const request = async (name: string, data: unknown): Promise<Job> => finished(await intake.add(name, data, { attempts: 5 }));
+
+  test('answers with the id of the saga, and keeps nothing of the input', async () => {
+    const job = await request('fake', { input: { name: 'web', user_data: 'hush' }, requestedBy: 'billing' });
+    const { saga } = await fleet.engine.load(sagaIdOf(job));
+    expect(saga).toMatchObject({ name: 'fake', status: 'pending', input: { name: 'web', user_data: 'hush' }, requestedBy: 'billing' });
+    expect(job.data).toEqual({ sagaId: saga.id });
+    expect(JSON.stringify(job.toJSON())).not.toContain('hush');
+  });
+
+  test.each<[string, unknown, RegExp]>([
+    ['null', null, /^expected \{input, idempotencyKey\?, requestedBy\?\}: /],
+    ['a number', 7, /data: /],
+    ['a list', [], /data: /],
+    ['a field that is not of the contract', { input: { name: 'web' }, Input: 1 }, /Input/],
+    ['a key that is no text', { input: { name: 'web' }, idempotencyKey: 7 }, /idempotencyKey: /],
+    ['an empty key', { input: { name: 'web' }, idempotencyKey: '' }, /^idempotencyKey: expected 1 to 255 characters$/],
+    ['a requester that is no text', { input: { name: 'web' }, requestedBy: {} }, /requestedBy: /],
+    ['no input', {}, /^expected \{input, idempotencyKey\?, requestedBy\?\}: input: /],
+    ['a wrong field in the input', { input: { name: 7 } }, /^name: expected a host name$/],
+    ['an unknown field in the input', { input: { name: 'web', colour: 'red' } }, /^input: .*colour/],
+  ])('refuses %s at once and for good, naming what is wrong', async (_what, data, reason) => {
+    const job = await request('fake', data);
+    expect(await job.getState()).toBe('failed');
+    expect(job.failedReason).toMatch(reason);
+    expect(job.attemptsMade).toBe(1);
+  });
+
+  test.each(['nothing', '__proto__', 'constructor'])('refuses a saga called %s, and says which there are', async (name) => {
+    const job = await request(name, { input: { name: 'web' } });
+    expect(job.failedReason).toMatch(/^name: no saga is called .*; expected one of fake$/);
+    expect(job.attemptsMade).toBe(1);
+  });
+
+  test('gives the same saga for the same idempotency key, at once or later', async () => {
+    const data = { input: { name: 'web' }, idempotencyKey: randomUUID() };
+    const jobs = await Promise.all(Array.from({ length: 5 }, () => request('fake', data)));
+    jobs.push(await request('fake', data));
+    expect(new Set(jobs.map(sagaIdOf)).size).toBe(1);
+  });
+
+  test('refuses the same idempotency key with another input', async () => {
+    const idempotencyKey = randomUUID();
+    const first = await request('fake', { input: { name: 'web' }, idempotencyKey });
+    const second = await request('fake', { input: { name: 'db' }, idempotencyKey });
+    expect(await second.getState()).toBe('failed');
+    expect(second.failedReason).toContain(`was used before with another input, by saga ${sagaIdOf(first)}`);
+    expect(second.attemptsMade).toBe(1);
+  });
+
+  test('gives two sagas for two jobs without a key', async () => {
+    const [one, two] = [await request('fake', { input: { name: 'web' } }), await request('fake', { input: { name: 'web' } })];
+    expect(sagaIdOf(one)).not.toBe(sagaIdOf(two));
+  });
+
+  test('gives the same saga when a job without a key is delivered again before its answer was noted', async () => {
+    let deliveries = 0;
+    afterStart = () => {
+      deliveries += 1;
+      if (deliveries === 1) throw new Error('the worker lost its links');
+    };
+    const job = await request('fake', { input: { name: 'once' } });
+    expect(deliveries).toBe(2);
+    expect(requests[0]?.idempotencyKey).toBe(requests[1]?.idempotencyKey);
+    const rows = await fleet.engine.db.sql<{ id: string }[]>`select id from arcadia.sagas where input->>'name' = 'once'`;
+    expect([...rows]).toEqual([{ id: sagaIdOf(job) }]);
+  });
+
+  test('gives the same saga when a finished job is run again on the dashboard', async () => {
+    const job = await request('fake', { input: { name: 'web' } });
+    const sagaId = sagaIdOf(job);
+    await job.retry('completed');
+    expect(sagaIdOf(await finished(job))).toBe(sagaId);
+  });
+
+  test('does not take a new job for an old one that had its number, as happens after the queue was emptied', async () => {
+    const add = async (name: string) => finished(await intake.add('fake', { input: { name } }, { jobId: 'number-1', timestamp: name === 'old' ? 1_000 : 2_000 }));
+    const old = sagaIdOf(await add('old'));
+    await intake.obliterate({ force: true });
+    await intake.resume();
+    const { saga } = await fleet.engine.load(sagaIdOf(await add('new')));
+    expect(saga.id).not.toBe(old);
+    expect(saga.input).toEqual({ name: 'new' });
+  });
+
+  test('takes a job whose own id is very long', async () => {
+    const job = await finished(await intake.add('fake', { input: { name: 'web' } }, { jobId: `order-${'7'.repeat(300)}` }));
+    expect(job.failedReason).toBeUndefined();
+    expect((await fleet.engine.load(sagaIdOf(job))).saga.status).toBe('pending');
+  });
+});

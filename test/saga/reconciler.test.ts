@@ -1,0 +1,209 @@
+import { Redis } from 'ioredis';
+import { describe, expect, test } from 'vitest';
+import { silentLog } from '../../src/log.ts';
+import { jobIdOf } from '../../src/queues/jobs.ts';
+import { reconcile, runReconciler } from '../../src/saga/reconciler.ts';
+import { nextJobOf } from '../../src/saga/saga.ts';
+import type { NextJob } from '../../src/saga/saga.ts';
+import { done, StepFailure, waiting } from '../../src/saga/step.ts';
+import { createSagaStore } from '../../src/saga/store.ts';
+import { catalogOf, claimOf, fakeStep, jobOf, openEngine } from '../support/engine.ts';
+import type { Engine } from '../support/engine.ts';
+import { startPrivateRedis } from '../support/services-redis-server.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { backends, countJobs, openFleet } from '../queues/support.ts';
+import type { Fleet } from '../queues/support.ts';
+
+/** As if the slack of all sagas had passed. */
+async function makeOverdue(engine: Engine): Promise<void> {
+  await engine.db.sql`update arcadia.sagas set wake_at = clock_timestamp() - interval '1 second' where wake_at is not null`;
+}
+
+describe('reconcile', () => {
+  test('leaves sagas that are not due yet', async () => {
+    await using engine = await openEngine(catalogOf(fakeStep('one')));
+    await engine.start();
+    const asked: NextJob[] = [];
+    const result = await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 1_000 }), ensure: async (job) => Promise.resolve((asked.push(job), null)), log: silentLog });
+    expect(result).toEqual({ overdue: 0, remade: 0 });
+    expect(asked).toEqual([]);
+  });
+
+  test('makes sure of the job of every overdue saga, however many, and counts those that were gone', async () => {
+    await using engine = await openEngine(catalogOf(fakeStep('one')));
+    const jobs: NextJob[] = [];
+    for (let batch = 0; batch < 23; batch += 1) jobs.push(...(await Promise.all(Array.from({ length: 10 }, () => engine.start()))));
+    await makeOverdue(engine);
+    const gone = new Set(jobs.slice(0, 100).map(({ sagaId }) => sagaId));
+    const asked: NextJob[] = [];
+    const ensure = async (job: NextJob) => {
+      asked.push(job);
+      return Promise.resolve(gone.has(job.sagaId) ? null : {});
+    };
+    expect(await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 60_000 }), ensure, log: silentLog })).toEqual({ overdue: 230, remade: 100 });
+    expect(asked.map(({ sagaId }) => sagaId).toSorted()).toEqual(jobs.map(({ sagaId }) => sagaId).toSorted());
+    expect(await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 60_000 }), ensure, log: silentLog })).toEqual({ overdue: 0, remade: 0 });
+  });
+
+  test('asks for the job that is due: the revision, step and direction of the row', async () => {
+    const two = fakeStep('two', { execute: async () => Promise.reject(new StepFailure({ code: 'bad', message: 'never', retryable: false })) });
+    await using engine = await openEngine(catalogOf(fakeStep('one'), two));
+    const first = await engine.start();
+    const second = jobOf(await engine.run(claimOf(first)));
+    await engine.run(claimOf(second));
+    await makeOverdue(engine);
+    const asked: NextJob[] = [];
+    await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 60_000 }), ensure: async (job) => Promise.resolve((asked.push(job), null)), log: silentLog });
+    expect(asked).toEqual([nextJobOf((await engine.load(first.sagaId)).saga)]);
+    expect(asked).toMatchObject([{ revision: 3, step: 'two', direction: 'backward' }]);
+  });
+
+  test('saves the counters of jobs that wait, without moving their sagas', async () => {
+    await using engine = await openEngine(catalogOf(fakeStep('one')));
+    const first = await engine.start();
+    await makeOverdue(engine);
+    await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 60_000 }), ensure: async () => Promise.resolve({ polls: 12 }), log: silentLog });
+    expect(await engine.load(first.sagaId)).toMatchObject({ memo: { polls: 12 }, saga: { revision: 0 } });
+  });
+});
+
+describe('runReconciler', () => {
+  test('goes on after a pass that failed, and ends when it is told to', async () => {
+    await using engine = await openEngine(catalogOf(fakeStep('one')));
+    const first = await engine.start();
+    await makeOverdue(engine);
+    const asked: string[] = [];
+    const stopping = new AbortController();
+    const ensure = async ({ sagaId }: NextJob) => {
+      asked.push(sagaId);
+      return asked.length === 1 ? Promise.reject(new Error('the queue is away')) : Promise.resolve(null);
+    };
+    const running = runReconciler({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 10 }), ensure, intervalMs: 20, signal: stopping.signal, log: silentLog });
+    await waitFor(() => asked.length >= 3, { what: 'three passes' });
+    stopping.abort();
+    await running;
+    expect(new Set(asked)).toEqual(new Set([first.sagaId]));
+  });
+
+  test('ends at once in the middle of a long wait', async () => {
+    await using engine = await openEngine(catalogOf(fakeStep('one')));
+    const stopping = new AbortController();
+    const running = runReconciler({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 10 }), ensure: async () => Promise.resolve(null), intervalMs: 600_000, signal: stopping.signal, log: silentLog });
+    stopping.abort();
+    await expect(running).resolves.toBeUndefined();
+  });
+});
+
+const fails = (sagaId: string): boolean => sagaId.charCodeAt(0) % 2 === 0;
+
+/** Sagas that wait at their second step until the gate is open; the last step of about half of them fails. */
+function mixedSagas() {
+  const gate = { isOpen: false };
+  const two = fakeStep('two', {
+    execute: async (run, ledger) => {
+      if (!gate.isOpen) return Promise.resolve(waiting(600_000, 'the gate is closed', { memo: { polls: (run.memo['polls'] ?? 0) + 1 } }));
+      ledger.make(run, 'two');
+      return Promise.resolve(done());
+    },
+  });
+  const three = fakeStep('three', {
+    execute: async (run, ledger) => {
+      ledger.make(run, 'three');
+      if (fails(run.saga.id)) return Promise.reject(new StepFailure({ code: 'bad', message: 'never', retryable: false }));
+      return Promise.resolve(done());
+    },
+  });
+  return { gate, catalog: catalogOf(fakeStep('one'), two, three) };
+}
+
+/** Runs sagas to where they wait, has the queue emptied, and checks that all come to their ends. Returns what was repeated, or undone out of order. */
+async function survive(fleet: Fleet, sagas: ReturnType<typeof mixedSagas>, empty: () => Promise<unknown>): Promise<string[]> {
+  const jobs = await Promise.all(Array.from({ length: 20 }, () => fleet.start()));
+  const [firstWorker] = await fleet.work();
+  await waitFor(async () => (await fleet.forward.getJobCounts('delayed'))['delayed'] === 20, { what: 'all sagas to wait' });
+  // Two that nobody has looked at yet.
+  await firstWorker?.pause();
+  jobs.push(await fleet.start(), await fleet.start());
+  await empty();
+  expect([await countJobs(fleet.forward), await countJobs(fleet.backward)]).toEqual([0, 0]);
+  await firstWorker?.resume();
+  sagas.gate.isOpen = true;
+  await makeOverdue(fleet.engine);
+  expect(await fleet.reconcile()).toEqual({ overdue: 22, remade: 22 });
+  expect(await fleet.settled(jobs)).toEqual(jobs.map(({ sagaId }) => (fails(sagaId) ? 'compensated' : 'completed')));
+  for (const { sagaId } of jobs) {
+    const forth = ['one', 'two', 'three'];
+    expect(fleet.engine.ledger.historyOf(sagaId)).toEqual(fails(sagaId) ? [...forth, '-three', '-two', '-one'] : forth);
+    const events = await fleet.engine.events(sagaId);
+    expect(events.map(({ seq }) => seq)).toEqual(events.map((_, index) => index));
+  }
+  return fleet.engine.ledger.violations;
+}
+
+describe('sagas whose queue was emptied', () => {
+  test('come to their ends after Redis was flushed, and repeat nothing', async () => {
+    const redis = await startPrivateRedis();
+    const admin = new Redis(redis.url);
+    try {
+      const sagas = mixedSagas();
+      await using fleet = await openFleet('redis', sagas.catalog, { store: { kind: 'redis', nodes: [redis.url], prefix: '{flushed}' } });
+      expect(await survive(fleet, sagas, () => admin.flushall())).toEqual([]);
+    } finally {
+      admin.disconnect();
+      await redis.stop();
+    }
+  });
+
+  test.each(backends)('come to their ends after the queues were obliterated on %s, and repeat nothing', async (backend) => {
+    const sagas = mixedSagas();
+    await using fleet = await openFleet(backend, sagas.catalog);
+    const obliterate = async (): Promise<void> => {
+      await fleet.forward.obliterate({ force: true });
+      await fleet.backward.obliterate({ force: true });
+      await fleet.forward.resume();
+      await fleet.backward.resume();
+    };
+    expect(await survive(fleet, sagas, obliterate)).toEqual([]);
+  });
+});
+
+describe.each(backends)('the reconciler and the queues on %s', (backend) => {
+  test('start a saga that nobody enqueued', async () => {
+    await using fleet = await openFleet(backend, catalogOf(fakeStep('one')));
+    const job = await fleet.engine.start();
+    await fleet.work();
+    await makeOverdue(fleet.engine);
+    expect(await fleet.reconcile()).toEqual({ overdue: 1, remade: 1 });
+    expect(await fleet.settled([job])).toEqual(['completed']);
+  });
+
+  test('leave a saga alone that waits in the queue, and know its counters when the queue is lost later', async () => {
+    const sagas = mixedSagas();
+    await using fleet = await openFleet(backend, sagas.catalog);
+    const first = await fleet.start();
+    const workers = await fleet.work();
+    const id = jobIdOf({ sagaId: first.sagaId, revision: 2 });
+    await waitFor(async () => (await (await fleet.forward.getJob(id))?.getState()) === 'delayed', { what: 'the saga to wait' });
+    await makeOverdue(fleet.engine);
+    expect(await fleet.reconcile()).toEqual({ overdue: 1, remade: 0 });
+    expect((await fleet.engine.load(first.sagaId)).memo).toEqual({ polls: 1 });
+    await (await fleet.forward.getJob(id))?.remove();
+    await makeOverdue(fleet.engine);
+    expect(await fleet.reconcile()).toEqual({ overdue: 1, remade: 1 });
+    await waitFor(async () => (await fleet.forward.getJob(id))?.data.memo?.polls === 2, { what: 'the wait to go on counting' });
+    await Promise.all(workers.map((worker) => worker.close()));
+  });
+
+  test('take up a saga whose job failed', async () => {
+    await using fleet = await openFleet(backend, catalogOf(fakeStep('one')));
+    const job = await fleet.start();
+    const stored = await fleet.forward.getJob(jobIdOf(job));
+    await stored?.updateData({ spoilt: true });
+    await fleet.work();
+    await waitFor(async () => (await (await fleet.forward.getJob(jobIdOf(job)))?.getState()) === 'failed', { what: 'the job to fail' });
+    expect((await fleet.engine.load(job.sagaId)).saga.status).toBe('pending');
+    await makeOverdue(fleet.engine);
+    expect(await fleet.reconcile()).toEqual({ overdue: 1, remade: 1 });
+    expect(await fleet.settled([job])).toEqual(['completed']);
+  });
+});

@@ -1,0 +1,547 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { openDatabase } from '../../src/db.ts';
+import type { Database } from '../../src/db.ts';
+import { createInventory } from '../../src/inventory/resources.ts';
+import type { CloudResource, Inventory } from '../../src/inventory/resources.ts';
+import type { JsonObject } from '../../src/json.ts';
+import type { Saga } from '../../src/saga/saga.ts';
+import { IdempotencyConflictError, InvalidRequestError, startSaga } from '../../src/saga/start.ts';
+import type { Claim } from '../../src/saga/step.ts';
+import { claimFragment, commitTransition, insertSaga, listEvents, listSagas, loadSaga, saveMemos, takeOverdue } from '../../src/saga/store.ts';
+import type { NewSaga } from '../../src/saga/store.ts';
+import type { Outcome, Transition } from '../../src/saga/transition.ts';
+import { decide } from '../../src/saga/transition.ts';
+import { catalogOf, createEngineDatabase, fakeStep, loadExisting, policy, slackMs } from '../support/engine.ts';
+import type { TestDatabase } from '../support/services-postgres.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const catalog = catalogOf(fakeStep('one'), fakeStep('two'), fakeStep('three'));
+
+let database: TestDatabase;
+let db: Database;
+let inventory: Inventory;
+
+beforeAll(async () => {
+  database = await createEngineDatabase();
+  db = openDatabase(database.url, { max: 20 });
+  inventory = createInventory(db, claimFragment);
+});
+
+afterAll(async () => {
+  await db.close();
+  await database.drop();
+});
+
+async function start(request: { input?: JsonObject; idempotencyKey?: string; requestedBy?: string } = {}): Promise<string> {
+  return (await startSaga(db, catalog, { name: 'fake', input: {}, ...request }, slackMs)).sagaId;
+}
+
+function transitionOf(saga: Saga, outcome: Outcome): Transition {
+  const decision = decide(saga, outcome, policy, 0.5);
+  if ('refused' in decision) throw new Error(decision.refused);
+  return decision;
+}
+
+/** Reads, decides and commits. */
+async function move(sagaId: string, outcome: Outcome): Promise<Saga> {
+  const transition = transitionOf((await loadExisting(db, sagaId)).saga, outcome);
+  expect(await commitTransition(db, transition, 'test:1', slackMs)).toBe('applied');
+  return transition.saga;
+}
+
+async function startRunning(): Promise<Saga> {
+  return move(await start(), { kind: 'started' });
+}
+
+/** The rows of everything that a late write could touch. */
+async function snapshot(sagaId: string): Promise<unknown> {
+  const sagas = await db.sql`select * from arcadia.sagas where id = ${sagaId}`;
+  const events = await db.sql`select * from arcadia.saga_events where saga_id = ${sagaId} order by seq`;
+  const resources = await db.sql`select * from arcadia.cloud_resources order by provider_id`;
+  const provisioned = await db.sql`select * from arcadia.cloud_provisioned order by id`;
+  return { sagas: [...sagas], events: [...events], resources: [...resources], provisioned: [...provisioned] };
+}
+
+const dropletOf = (providerId: string, change: Partial<CloudResource> = {}): CloudResource => ({
+  provider: 'digitalocean', kind: 'droplet', providerId, name: 'web-1', region: 'fra1', status: 'active',
+  sizeSlug: 's-1vcpu-1gb', tags: ['web'], attrs: { vcpus: 1 }, ...change,
+});
+
+const provisionOf = (sagaId: string) => ({ sagaId, provisionedBy: `saga:${sagaId}`, spec: { region: 'fra1' } });
+
+let nextDroplet = 1_000;
+
+/** A saga with a droplet in the inventory. */
+async function startRegistered(): Promise<{ saga: Saga; providerId: string }> {
+  const saga = await startRunning();
+  nextDroplet += 1;
+  const providerId = String(nextDroplet);
+  await inventory.register({ sagaId: saga.id, revision: saga.revision }, dropletOf(providerId), provisionOf(saga.id));
+  return { saga, providerId };
+}
+
+describe('a write that comes late', () => {
+  type LateWrite = (held: { saga: Saga; providerId: string; claim: Claim }) => Promise<unknown>;
+  const writes: readonly (readonly [string, LateWrite, unknown])[] = [
+    ['completes the step', ({ saga }) => commitTransition(db, transitionOf(saga, { kind: 'done', outputs: { late: 1 } }), 'late', slackMs), 'fenced'],
+    ['records an intent', ({ saga }) => commitTransition(db, transitionOf(saga, { kind: 'recorded', note: 'late', outputs: { late: 1 }, stamps: ['late_at'] }), 'late', slackMs), 'fenced'],
+    ['fails the step', ({ saga }) => commitTransition(db, transitionOf(saga, { kind: 'failed', error: { code: 'late', message: 'late', retryable: false } }), 'late', slackMs), 'fenced'],
+    ['postpones the step', ({ saga }) => commitTransition(db, transitionOf(saga, { kind: 'postponed', delayMs: 1, reason: 'late', outputs: {} }), 'late', slackMs), 'fenced'],
+    ['cancels the saga', ({ saga }) => commitTransition(db, transitionOf(saga, { kind: 'cancel_requested', by: 'late' }), 'late', slackMs), 'fenced'],
+    ['registers a droplet anew', ({ saga, claim, providerId }) => inventory.register(claim, dropletOf(providerId, { name: 'late' }), provisionOf(saga.id)), null],
+    ['registers another droplet', ({ saga, claim }) => inventory.register(claim, dropletOf('999999'), provisionOf(saga.id)), null],
+    ['unregisters its droplet', ({ claim }) => inventory.unregister(claim), false],
+    ['marks its droplet as destroyed', ({ claim, providerId }) => inventory.markDestroyed(claim, providerId), false],
+    ['saves counters', ({ claim }) => saveMemos(db, [{ ...claim, memo: { polls: 99 } }]), undefined],
+  ];
+
+  test.each(writes)('writes nothing where it %s', async (_what, write, refused) => {
+    const { saga, providerId } = await startRegistered();
+    const held = { saga, providerId, claim: { sagaId: saga.id, revision: saga.revision } };
+    await move(saga.id, { kind: 'recorded', note: 'somebody else', outputs: {} });
+    const before = await snapshot(saga.id);
+    expect(await write(held)).toEqual(refused);
+    expect(await snapshot(saga.id)).toEqual(before);
+  });
+
+  // The other half of the table: were these writes refused in time too, the table would prove nothing.
+  test.each(writes)('but is written in time where it %s', async (_what, write, refused) => {
+    const { saga, providerId } = await startRegistered();
+    const before = await snapshot(saga.id);
+    const result = await write({ saga, providerId, claim: { sagaId: saga.id, revision: saga.revision } });
+    expect(result === refused && refused !== undefined).toBe(false);
+    expect(await snapshot(saga.id)).not.toEqual(before);
+    await db.sql`delete from arcadia.cloud_provisioned where resource_id in (select id from arcadia.cloud_resources where provider_id = '999999')`;
+    await db.sql`delete from arcadia.cloud_resources where provider_id = '999999'`;
+  });
+
+  test('waits for a transition that is under way, and is refused once it is there', async () => {
+    const { saga, providerId } = await startRegistered();
+    const claim = { sagaId: saga.id, revision: saga.revision };
+    const other = await db.sql.reserve();
+    try {
+      await other`begin`;
+      await other`update arcadia.sagas set revision = revision + 1 where id = ${saga.id}`;
+      let isSettled = false;
+      const late = inventory.markDestroyed(claim, providerId).finally(() => {
+        isSettled = true;
+      });
+      const isWaiting = async (): Promise<boolean> =>
+        (await db.sql`select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`).length > 0;
+      await waitFor(async () => isSettled || (await isWaiting()), { what: 'the late write to meet the transition', everyMs: 10 });
+      await other`commit`;
+      expect(await late).toBe(false);
+    } finally {
+      other.release();
+    }
+    const [row] = await db.sql<{ deletedAt: Date | null }[]>`select deleted_at from arcadia.cloud_resources where provider_id = ${providerId}`;
+    expect(row?.deletedAt).toBeNull();
+  });
+});
+
+describe('commitTransition', () => {
+  test('writes the row and its event, and nothing that it was not told', async () => {
+    const sagaId = await start({ input: { name: 'web' }, requestedBy: 'billing' });
+    await move(sagaId, { kind: 'started' });
+    const after = await move(sagaId, { kind: 'done', outputs: { droplet_id: 7 } });
+    const { saga, wakeAt, now } = await loadExisting(db, sagaId);
+    const { stepStartedAt, updatedAt, ...rest } = saga;
+    const { stepStartedAt: _started, updatedAt: _updated, ...expected } = after;
+    expect(rest).toEqual(expected);
+    expect(stepStartedAt.getTime()).toBeGreaterThan(saga.createdAt.getTime());
+    expect(updatedAt.getTime()).toBeGreaterThanOrEqual(stepStartedAt.getTime());
+    expect(Math.abs((wakeAt?.getTime() ?? 0) - now.getTime() - slackMs)).toBeLessThan(5_000);
+    expect(await listEvents(db, sagaId)).toMatchObject([
+      { seq: 0, kind: 'saga_created', detail: { status: 'pending', requestedBy: 'billing' } },
+      { seq: 1, kind: 'saga_started', step: 'one', attempt: 1, worker: 'test:1' },
+      { seq: 2, kind: 'step_completed', step: 'one', attempt: 1, worker: 'test:1', detail: { droplet_id: 7, status: 'running' } },
+    ]);
+    expect(await listEvents(db, sagaId, 1)).toMatchObject([{ seq: 2 }]);
+  });
+
+  test('is applied exactly once, whoever else commits from the same revision at once', async () => {
+    const saga = await startRunning();
+    const commits = Array.from({ length: 20 }, (_, index) =>
+      commitTransition(db, transitionOf(saga, { kind: 'recorded', note: `writer ${index}`, outputs: { writer: index } }), `test:${index}`, slackMs),
+    );
+    const results = await Promise.all(commits);
+    expect(results.filter((result) => result === 'applied')).toHaveLength(1);
+    const events = await listEvents(db, saga.id, 1);
+    expect(events).toMatchObject([{ seq: 2, worker: `test:${results.indexOf('applied')}` }]);
+    expect((await loadExisting(db, saga.id)).saga).toMatchObject({ revision: 2, context: { writer: results.indexOf('applied') } });
+  });
+
+  test('keeps context keys that this program does not know, those of other writers included', async () => {
+    const saga = await startRunning();
+    await db.sql`update arcadia.sagas set context = '{"from_newer": {"deep": [1]}, "droplet_id": 1}' where id = ${saga.id}`;
+    await move(saga.id, { kind: 'recorded', note: 'x', outputs: { mine: true } });
+    // This worker read the row before the newer one wrote its key: it only ever sends its own patch.
+    await commitTransition(db, { ...transitionOf({ ...saga, revision: 2, context: {} }, { kind: 'done', outputs: { droplet_id: 2 } }) }, 'old', slackMs);
+    expect((await loadExisting(db, saga.id)).saga.context).toEqual({ from_newer: { deep: [1] }, mine: true, droplet_id: 2 });
+  });
+
+  test('leaves the keys inside context and input as they are written', async () => {
+    const sagaId = await start({ input: { snake_case: { inner_key: 1 }, camelCase: 2 } });
+    await move(sagaId, { kind: 'started' });
+    await move(sagaId, { kind: 'recorded', note: 'x', outputs: { public_ipv4: '10.0.0.1', otherKey: null } });
+    expect((await loadExisting(db, sagaId)).saga).toMatchObject({
+      input: { snake_case: { inner_key: 1 }, camelCase: 2 },
+      context: { public_ipv4: '10.0.0.1', otherKey: null },
+    });
+  });
+
+  test('stamps with the clock of the database, not with this machine\'s', async () => {
+    const saga = await startRunning();
+    const [before] = await db.sql<{ now: Date }[]>`select clock_timestamp() as now`;
+    const realNow = Date.now;
+    try {
+      Date.now = () => realNow() - 3_600_000;
+      await move(saga.id, { kind: 'recorded', note: 'x', outputs: {}, stamps: ['intent_at', 'other_at'] });
+    } finally {
+      Date.now = realNow;
+    }
+    const { saga: stored, now } = await loadExisting(db, saga.id);
+    const stamps = z.object({ intent_at: z.iso.datetime(), other_at: z.iso.datetime() }).parse(stored.context);
+    for (const stamp of Object.values(stamps)) {
+      expect(new Date(stamp).getTime()).toBeGreaterThanOrEqual((before?.now.getTime() ?? Number.NaN) - 1);
+      expect(new Date(stamp).getTime()).toBeLessThanOrEqual(now.getTime());
+    }
+  });
+
+  test('stamps in UTC, whatever the time zone of the session', async () => {
+    const elsewhere = openDatabase(`${database.url}?TimeZone=Asia/Tokyo`);
+    try {
+      const saga = await startRunning();
+      await commitTransition(elsewhere, transitionOf(saga, { kind: 'recorded', note: 'x', outputs: {}, stamps: ['at'] }), 'w', slackMs);
+      const { saga: stored, now } = await loadExisting(db, saga.id);
+      const { at } = z.object({ at: z.iso.datetime() }).parse(stored.context);
+      expect(Math.abs(new Date(at).getTime() - now.getTime())).toBeLessThan(60_000);
+    } finally {
+      await elsewhere.close();
+    }
+  });
+
+  test.each<[string, Outcome[], { wakes: boolean; finished: boolean; cancelled: boolean }]>([
+    ['running', [{ kind: 'started' }], { wakes: true, finished: false, cancelled: false }],
+    ['compensating after a cancel', [{ kind: 'started' }, { kind: 'cancel_requested', by: 'ann' }], { wakes: true, finished: false, cancelled: true }],
+    ['compensated while pending', [{ kind: 'cancel_requested', by: 'ann' }], { wakes: false, finished: true, cancelled: true }],
+    ['stuck', [{ kind: 'started' }, { kind: 'failed', error: { code: 'x', message: 'x', retryable: false } }, { kind: 'failed', error: { code: 'x', message: 'x', retryable: false } }], { wakes: false, finished: false, cancelled: false }],
+    ['completed', [{ kind: 'started' }, ...Array.from({ length: 3 }, () => ({ kind: 'done' as const, outputs: {} }))], { wakes: false, finished: true, cancelled: false }],
+  ])('sets the times of a saga that is %s', async (_status, outcomes, expected) => {
+    const sagaId = await start();
+    for (const outcome of outcomes) await move(sagaId, outcome);
+    const { saga, wakeAt } = await loadExisting(db, sagaId);
+    expect({ wakes: wakeAt !== null, finished: saga.finishedAt !== null, cancelled: saga.cancelRequestedAt !== null }).toEqual(expected);
+  });
+
+  test('forgets the counters of a wait with the next transition', async () => {
+    const saga = await startRunning();
+    await saveMemos(db, [{ sagaId: saga.id, revision: saga.revision, memo: { polls: 3 } }]);
+    expect((await loadExisting(db, saga.id)).memo).toEqual({ polls: 3 });
+    await move(saga.id, { kind: 'done', outputs: {} });
+    expect((await loadExisting(db, saga.id)).memo).toEqual({});
+  });
+});
+
+// The statement is done and committed when Postgres says that it is ready for the next.
+const isCommitted = (reply: Buffer): boolean => reply.includes('INSERT 0 1') && reply.subarray(-6).equals(Buffer.from('Z\0\0\0\x05I'));
+
+describe('commitTransition, over a link that fails', () => {
+  test('learns that it was applied when the reply is lost, and writes one event', async () => {
+    const saga = await startRunning();
+    await using proxy = await startTcpProxy(database.url);
+    const far = openDatabase(proxy.through(database.url), { max: 1 });
+    try {
+      await loadExisting(far, saga.id);
+      proxy.loseReply(isCommitted);
+      const transition = transitionOf(saga, { kind: 'done', outputs: { droplet_id: 7 } });
+      expect(await commitTransition(far, transition, 'far', slackMs)).toBe('applied');
+      expect(proxy.lostReplies()).toBe(1);
+      expect(await listEvents(db, saga.id, 1)).toMatchObject([{ seq: 2, kind: 'step_completed', worker: 'far' }]);
+      expect((await loadExisting(db, saga.id)).saga).toMatchObject({ revision: 2, cursor: 1, context: { droplet_id: 7 } });
+    } finally {
+      await far.close();
+    }
+  });
+
+  test('does not take the event of another writer for its own', async () => {
+    const saga = await startRunning();
+    await using proxy = await startTcpProxy(database.url);
+    const far = openDatabase(proxy.through(database.url), { max: 1 });
+    try {
+      await loadExisting(far, saga.id);
+      await move(saga.id, { kind: 'recorded', note: 'somebody else', outputs: {} });
+      proxy.loseReply((reply) => reply.includes('INSERT 0 0'));
+      const transition = transitionOf(saga, { kind: 'recorded', note: 'mine', outputs: { mine: 1 } });
+      expect(await commitTransition(far, transition, 'far', slackMs)).toBe('fenced');
+      expect(proxy.lostReplies()).toBe(1);
+      expect(await listEvents(db, saga.id, 1)).toMatchObject([{ seq: 2, worker: 'test:1' }]);
+    } finally {
+      await far.close();
+    }
+  });
+
+  test('throws when the statement never got there, and works again once the link is back', async () => {
+    const saga = await startRunning();
+    await using proxy = await startTcpProxy(database.url);
+    const far = openDatabase(proxy.through(database.url), { max: 1, timeoutMs: 1_000 });
+    try {
+      await loadExisting(far, saga.id);
+      proxy.down();
+      const transition = transitionOf(saga, { kind: 'done', outputs: {} });
+      await expect(commitTransition(far, transition, 'far', slackMs)).rejects.toThrow(/ECONN|CONNECTION|did not answer/);
+      expect(await listEvents(db, saga.id, 1)).toEqual([]);
+      proxy.up();
+      expect(await commitTransition(far, transition, 'far', slackMs)).toBe('applied');
+    } finally {
+      await far.close();
+    }
+  });
+
+  test('looks its event up when the broken link is reported as EPIPE', async () => {
+    const saga = await startRunning();
+    const transition = transitionOf(saga, { kind: 'done', outputs: {} });
+    let isCut = false;
+    const far = openDatabase(database.url, {
+      max: 1,
+      io: async (_kind, name, operation) => {
+        const result = await operation();
+        if (name !== 'store.commit' || isCut) return result;
+        isCut = true;
+        throw Object.assign(new Error('write EPIPE'), { code: 'EPIPE' });
+      },
+    });
+    try {
+      expect(await commitTransition(far, transition, 'far', slackMs)).toBe('applied');
+    } finally {
+      await far.close();
+    }
+  });
+
+  test('throws the error of a statement that Postgres refused', async () => {
+    const saga = await startRunning();
+    const transition = transitionOf(saga, { kind: 'done', outputs: {} });
+    await expect(commitTransition(db, { ...transition, saga: { ...transition.saga, cursor: 99 } }, 'w', slackMs)).rejects.toMatchObject({ code: '23514' });
+    expect((await loadExisting(db, saga.id)).saga.revision).toBe(1);
+  });
+});
+
+const newSaga = (change: Partial<NewSaga> = {}): NewSaga => ({
+  id: randomUUID(), name: 'fake', steps: ['one'], input: {}, idempotencyKey: null, requestedBy: null, ...change,
+});
+
+describe('insertSaga', () => {
+  test('refuses a second saga whose id begins with the same 8 characters, and writes nothing of it', async () => {
+    const first = newSaga();
+    const second = newSaga({ id: `${first.id.slice(0, 8)}${randomUUID().slice(8)}` });
+    expect(await insertSaga(db, first, slackMs)).toBe(true);
+    expect(await insertSaga(db, second, slackMs)).toBe(false);
+    expect(await loadSaga(db, second.id)).toBeNull();
+    expect(await listEvents(db, second.id)).toEqual([]);
+    expect((await loadExisting(db, first.id)).saga.saga8).toBe(first.id.slice(0, 8));
+  });
+
+  test('never was, when the transaction of the caller is rolled back', async () => {
+    const saga = newSaga();
+    const connection = await db.sql.reserve();
+    try {
+      await connection`begin`;
+      expect(await insertSaga({ run: async (_name, statement) => statement(connection) }, saga, slackMs)).toBe(true);
+      await connection`rollback`;
+    } finally {
+      connection.release();
+    }
+    expect(await loadSaga(db, saga.id)).toBeNull();
+  });
+});
+
+describe('startSaga', () => {
+  test('gives a new id, random and unique in its first 8 characters, to every saga', async () => {
+    const ids = await Promise.all(Array.from({ length: 30 }, () => start()));
+    expect(new Set(ids.map((id) => id.slice(0, 8))).size).toBe(30);
+    expect(ids.every((id) => z.uuidv4().safeParse(id).success)).toBe(true);
+  });
+
+  test('tries another id when the first 8 characters are taken', async () => {
+    // What an id meets that begins like another saga's: the row is not inserted.
+    await db.sql`create sequence clashes`;
+    await db.sql`
+      create function clash_once() returns trigger language plpgsql as $$
+      begin if nextval('clashes') = 1 then return null; end if; return new; end $$`;
+    await db.sql`create trigger clash before insert on arcadia.sagas for each row when (new.requested_by = 'clash') execute function clash_once()`;
+    const sagaId = await start({ requestedBy: 'clash' });
+    expect((await loadExisting(db, sagaId)).saga).toMatchObject({ status: 'pending', requestedBy: 'clash' });
+    expect([...(await db.sql`select last_value::int from clashes`)]).toEqual([{ lastValue: 2 }]);
+  });
+
+  test('starts one saga for one idempotency key, however many ask at once', async () => {
+    const idempotencyKey = randomUUID();
+    const started = await Promise.all(
+      Array.from({ length: 50 }, () => startSaga(db, catalog, { name: 'fake', input: { a: 1 }, idempotencyKey }, slackMs)),
+    );
+    expect(new Set(started.map(({ sagaId }) => sagaId)).size).toBe(1);
+    expect(started.filter(({ firstJob }) => firstJob !== null)).toHaveLength(1);
+    expect(await db.sql`select 1 from arcadia.sagas where idempotency_key = ${idempotencyKey}`).toHaveLength(1);
+  });
+
+  test('does not mind the order of the keys in the input', async () => {
+    const idempotencyKey = randomUUID();
+    const first = await start({ idempotencyKey, input: { a: 1, b: { c: 2, d: [1, 2] } } });
+    expect(await start({ idempotencyKey, input: { b: { d: [1, 2], c: 2 }, a: 1 } })).toBe(first);
+  });
+
+  test.each<[string, JsonObject]>([
+    ['another value', { a: 2, b: [1, 2] }],
+    ['one more key', { a: 1, b: [1, 2], c: 1 }],
+    ['another order of a list', { a: 1, b: [2, 1] }],
+  ])('refuses an idempotency key that was used with %s, naming the saga', async (_what, input) => {
+    const idempotencyKey = randomUUID();
+    const first = await start({ idempotencyKey, input: { a: 1, b: [1, 2] } });
+    const refused = start({ idempotencyKey, input });
+    await expect(refused).rejects.toThrow(IdempotencyConflictError);
+    await expect(refused).rejects.toMatchObject({ sagaId: first, code: 'idempotency_conflict' });
+  });
+
+  test('refuses an idempotency key that was used for another saga, even with the same input', async () => {
+    const idempotencyKey = randomUUID();
+    await start({ idempotencyKey, input: { a: 1 } });
+    const other = { ...catalog, other: { input: z.record(z.string(), z.json()), steps: [fakeStep('four')] } };
+    await expect(startSaga(db, other, { name: 'other', input: { a: 1 }, idempotencyKey }, slackMs)).rejects.toThrow(IdempotencyConflictError);
+  });
+
+  test.each(['nothing', '__proto__', 'constructor', 'toString', ''])('knows no saga called %j, and says which there are', async (name) => {
+    const refused = startSaga(db, catalog, { name, input: {} }, slackMs);
+    await expect(refused).rejects.toThrow(InvalidRequestError);
+    await expect(refused).rejects.toThrow(/^name: no saga is called .*; expected one of fake$/);
+  });
+
+  test.each([
+    ['an empty key', { idempotencyKey: '' }, 'idempotencyKey: expected 1 to 255 characters'],
+    ['a key that is too long', { idempotencyKey: 'k'.repeat(256) }, 'idempotencyKey: expected 1 to 255 characters'],
+    ['a key with NUL in it', { idempotencyKey: 'a\0b' }, 'idempotencyKey: expected 1 to 255 characters'],
+    ['a requester that is too long', { requestedBy: 'r'.repeat(256) }, 'requestedBy: expected at most 255 characters'],
+    ['a requester with NUL in it', { requestedBy: '\0' }, 'requestedBy: expected at most 255 characters'],
+  ])('refuses %s, with the name of the field', async (_what, request, message) => {
+    await expect(start(request)).rejects.toThrow(new InvalidRequestError([{ field: message.split(':')[0] ?? '', message: message.split(': ')[1] ?? '' }]));
+  });
+
+  test('names every field that is wrong at once', async () => {
+    const strict = { fake: { input: z.strictObject({ name: z.string(), size: z.string() }), steps: [fakeStep('one')] } };
+    await expect(startSaga(db, strict, { name: 'fake', input: { name: 1, colour: 'red' }, idempotencyKey: '' }, slackMs)).rejects.toMatchObject({
+      problems: [{ field: 'idempotencyKey' }, { field: 'name' }, { field: 'size' }, { field: 'input', message: expect.stringContaining('colour') }],
+    });
+  });
+});
+
+describe('takeOverdue', () => {
+  test('takes each overdue saga once, however many reconcilers look at once, and again when it is due again', async () => {
+    await db.sql`update arcadia.sagas set wake_at = null`;
+    const due = await Promise.all(Array.from({ length: 60 }, () => start()));
+    const notDue = await start();
+    await db.sql`update arcadia.sagas set wake_at = clock_timestamp() - interval '1 second' where id = any(${due})`;
+    const taken = await Promise.all(Array.from({ length: 5 }, () => takeOverdue(db, 25, slackMs)));
+    // One that skips what others hold may come back with less than there is: the next look finds the rest.
+    const rest = await takeOverdue(db, 100, slackMs);
+    const ids = [...taken.flat(), ...rest].map(({ id }) => id);
+    expect(ids.toSorted()).toEqual(due.toSorted());
+    expect(ids).not.toContain(notDue);
+    expect(taken.every((batch) => batch.length <= 25)).toBe(true);
+    expect(await takeOverdue(db, 100, slackMs)).toEqual([]);
+  });
+
+  test('passes over what another reconciler is just taking, and does not wait for it', async () => {
+    await db.sql`update arcadia.sagas set wake_at = null`;
+    const ids = await Promise.all(Array.from({ length: 6 }, () => start()));
+    await db.sql`update arcadia.sagas set wake_at = clock_timestamp() - interval '1 second' where id = any(${ids})`;
+    const impatient = openDatabase(database.url, { max: 1, timeoutMs: 2_000 });
+    const other = await db.sql.reserve();
+    try {
+      await other`begin`;
+      await other`select id from arcadia.sagas where id = any(${ids.slice(0, 2)}) for update`;
+      expect(new Set((await takeOverdue(impatient, 10, slackMs)).map(({ id }) => id))).toEqual(new Set(ids.slice(2)));
+      await other`rollback`;
+      expect(new Set((await takeOverdue(impatient, 10, slackMs)).map(({ id }) => id))).toEqual(new Set(ids.slice(0, 2)));
+    } finally {
+      await other`rollback`;
+      other.release();
+      await impatient.close();
+    }
+  });
+
+  test('takes the longest overdue first', async () => {
+    await db.sql`update arcadia.sagas set wake_at = null`;
+    const ids = await Promise.all(Array.from({ length: 3 }, () => start()));
+    for (const [index, id] of ids.entries()) {
+      await db.sql`update arcadia.sagas set wake_at = clock_timestamp() - ${index + 1} * interval '1 minute' where id = ${id}`;
+    }
+    expect((await takeOverdue(db, 2, slackMs)).map(({ id }) => id).toSorted()).toEqual(ids.slice(1).toSorted());
+  });
+
+  test.each(['completed', 'compensated', 'stuck'])('leaves a %s saga alone', async (status) => {
+    await db.sql`update arcadia.sagas set wake_at = null`;
+    const id = await start();
+    await db.sql`update arcadia.sagas set status = ${status}, wake_at = clock_timestamp() - interval '1 minute' where id = ${id}`;
+    expect(await takeOverdue(db, 10, slackMs)).toEqual([]);
+  });
+});
+
+describe('saveMemos', () => {
+  test('saves the counters of many sagas at once, and drops those that come late', async () => {
+    const [one, two, late] = [await startRunning(), await startRunning(), await startRunning()];
+    await move(late.id, { kind: 'recorded', note: 'x', outputs: {} });
+    await saveMemos(db, [one, two, late].map((saga, index) => ({ sagaId: saga.id, revision: saga.revision, memo: { polls: index + 1 } })));
+    const memos = await Promise.all([one, two, late].map(async ({ id }) => (await loadExisting(db, id)).memo));
+    expect(memos).toEqual([{ polls: 1 }, { polls: 2 }, {}]);
+  });
+
+  test('is no transition: the revision stays, and nothing is told', async () => {
+    const saga = await startRunning();
+    await saveMemos(db, [{ sagaId: saga.id, revision: saga.revision, memo: { polls: 1 } }]);
+    expect((await loadExisting(db, saga.id)).saga).toMatchObject({ revision: 1 });
+    expect(await listEvents(db, saga.id, 1)).toEqual([]);
+  });
+});
+
+describe('listSagas', () => {
+  test('filters by status and by name, newest first, up to the limit', async () => {
+    await db.sql`truncate arcadia.sagas cascade`;
+    const ids = [await start(), await start(), await start()];
+    await move(ids[1] ?? '', { kind: 'started' });
+    expect((await listSagas(db, { limit: 2 })).map(({ id }) => id)).toEqual([ids[2], ids[1]]);
+    expect((await listSagas(db, { limit: 10, status: 'running' })).map(({ id }) => id)).toEqual([ids[1]]);
+    expect(await listSagas(db, { limit: 10, name: 'other' })).toEqual([]);
+    expect(await listSagas(db, { limit: 10, name: 'fake', status: 'pending' })).toHaveLength(2);
+  });
+});
+
+describe('the inventory of a saga', () => {
+  test('is the same after it was registered twice', async () => {
+    const { saga, providerId } = await startRegistered();
+    const before = await snapshot(saga.id);
+    const claim = { sagaId: saga.id, revision: saga.revision };
+    await inventory.register(claim, dropletOf(providerId), provisionOf(saga.id));
+    const rows = z.object({ resources: z.array(z.unknown()), provisioned: z.array(z.unknown()) });
+    expect(rows.parse(await snapshot(saga.id)).resources).toHaveLength(rows.parse(before).resources.length);
+    expect(rows.parse(await snapshot(saga.id)).provisioned).toEqual(rows.parse(before).provisioned);
+  });
+
+  test('may be unregistered twice, and where it never was registered', async () => {
+    const { saga, providerId } = await startRegistered();
+    const claim = { sagaId: saga.id, revision: saga.revision };
+    expect(await inventory.unregister(claim)).toBe(true);
+    expect(await inventory.unregister(claim)).toBe(true);
+    const [row] = await db.sql<{ deletedAt: Date | null }[]>`select deleted_at from arcadia.cloud_resources where provider_id = ${providerId}`;
+    expect(row?.deletedAt).not.toBeNull();
+    expect(await db.sql`select 1 from arcadia.cloud_provisioned where saga_id = ${saga.id}`).toEqual([]);
+  });
+
+  test('is refused to a second saga', async () => {
+    const { providerId } = await startRegistered();
+    const other = await startRunning();
+    const claim = { sagaId: other.id, revision: other.revision };
+    await expect(inventory.register(claim, dropletOf(providerId), provisionOf(other.id))).rejects.toThrow('was provisioned by another saga');
+  });
+});
