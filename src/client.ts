@@ -1,6 +1,7 @@
 // The client: starts sagas and looks at them. For the command line, and for backends that speak TypeScript.
 import type { Database } from './db.ts';
 import { openDatabase } from './db.ts';
+import { endsWithin } from './deadline.ts';
 import { directIo } from './io.ts';
 import type { JsonObject } from './json.ts';
 import type { Log } from './log.ts';
@@ -65,6 +66,9 @@ export type Client = Readonly<{
 // How long the reconciler leaves the enqueueing of a new saga to the client that started it.
 const ENQUEUE_SLACK_MS = 5_000;
 
+// A queue store that can't be reached must not keep a command from ending.
+const CLOSE_WITHIN_MS = 1_000;
+
 /**
  * Opens a client.
  *
@@ -99,8 +103,8 @@ export function openClient(options: { databaseUrl: string; queueStore: QueueStor
       return job === null ? null : queues.peek(job);
     },
     close: async () => {
-      await queues.close();
-      await Promise.allSettled([connection.close(), db.close()]);
+      await endsWithin(CLOSE_WITHIN_MS, queues.close());
+      await endsWithin(CLOSE_WITHIN_MS, Promise.allSettled([connection.close(), db.close()]));
     },
   };
 }

@@ -1,6 +1,7 @@
 // Postgres: the one pool of a process. Every statement goes through `run`, which names it for the I/O seam and
 // gives it a time limit, so that a dead connection can never hold a step for ever.
 import postgres from 'postgres';
+import { withDeadline } from './deadline.ts';
 import type { Io } from './io.ts';
 import { directIo } from './io.ts';
 
@@ -60,6 +61,7 @@ export function openDatabase(
   options: { max?: number; timeoutMs?: number; io?: Io; applicationName?: string } = {},
 ): Database {
   const { max = 10, timeoutMs = 10_000, io = directIo, applicationName = 'arcadia' } = options;
+  const limitMs = timeoutMs + 1_000;
   const sql = postgres(url, {
     max,
     connect_timeout: 5,
@@ -72,20 +74,12 @@ export function openDatabase(
   });
   return {
     sql,
-    run: (name, statement) => io('sql', name, () => withDeadline(name, timeoutMs + 1_000, () => statement(sql))),
+    // The server's statement_timeout cannot help when the server cannot be reached: this is the limit on our side.
+    run: (name, statement) => io('sql', name, () => withDeadline(limitMs, statement(sql), () => timeoutError(name, limitMs))),
     close: () => sql.end({ timeout: 5 }),
   };
 }
 
-/** The server's statement_timeout cannot help when the server cannot be reached: this is the limit on our side. */
-async function withDeadline<T>(name: string, timeoutMs: number, operation: () => PromiseLike<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const deadline = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new DatabaseTimeoutError(`${name}: Postgres did not answer within ${timeoutMs} ms`)), timeoutMs);
-  });
-  try {
-    return await Promise.race([operation(), deadline]);
-  } finally {
-    clearTimeout(timer);
-  }
+function timeoutError(name: string, limitMs: number): DatabaseTimeoutError {
+  return new DatabaseTimeoutError(`${name}: Postgres did not answer within ${limitMs} ms`);
 }

@@ -2,11 +2,15 @@
 // the reconciler enqueues it.
 import { catalog } from './catalog.ts';
 import type { Database } from './db.ts';
+import { withDeadline } from './deadline.ts';
 import type { Log } from './log.ts';
 import type { StepQueues } from './queues/step-queues.ts';
 import type { NextJob } from './saga/saga.ts';
 import type { StartRequest, StartedSaga } from './saga/start.ts';
 import { startSaga } from './saga/start.ts';
+
+// BullMQ waits without a limit for a connection that was never made.
+const ENQUEUE_WITHIN_MS = 3_000;
 
 /**
  * Starts a saga.
@@ -26,7 +30,7 @@ export async function startAndEnqueue(
 /** Enqueues a job, or leaves that to the reconciler where the queue can't be reached. */
 export async function enqueueOrLeave(job: NextJob, queues: Pick<StepQueues, 'enqueue'>, log: Log): Promise<void> {
   try {
-    await queues.enqueue(job);
+    await withDeadline(ENQUEUE_WITHIN_MS, queues.enqueue(job), () => new Error(`the queue store did not answer within ${ENQUEUE_WITHIN_MS} ms`));
   } catch (error) {
     log.warn({ sagaId: job.sagaId, err: error }, 'could not enqueue the saga: the reconciler will');
   }

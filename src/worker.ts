@@ -1,10 +1,10 @@
 // A worker process, wired: Postgres, the queues, DigitalOcean, the engine, the reconciler.
 import { hostname } from 'node:os';
-import { setTimeout as delay } from 'node:timers/promises';
 import { catalog } from './catalog.ts';
 import type { Config } from './config.ts';
 import { ConfigError } from './config.ts';
 import { openDatabase } from './db.ts';
+import { endsWithin } from './deadline.ts';
 import { createDigitalOceanClient } from './do/client.ts';
 import { createInventory } from './inventory/resources.ts';
 import type { Io } from './io.ts';
@@ -96,7 +96,7 @@ export async function startWorker(config: Config, log: Log, io: Io = directIo): 
       await closeWorkers(workers, Math.max(1, config.worker.shutdownMs - CLOSING_MS), log);
       // Whatever still waits for an answer of Postgres or Redis by then is not worth a late exit.
       const closing = reconciling.then(() => queues.close()).then(() => Promise.allSettled([connection.close(), db.close()]));
-      await Promise.race([closing, delay(CLOSING_MS)]);
+      await endsWithin(CLOSING_MS, closing);
     },
   };
 }

@@ -51,12 +51,20 @@ export const createDroplet: Step<StepDeps> = {
       notes.push(`droplet ${recorded} ${end}`);
       isSettled = end === 'destroyed';
     }
+    let graceMs = deps.settings.adoptionGraceMs;
     if (openCreates(run.saga) > 0 || run.saga.context['create_duplicates'] !== undefined) {
-      const others = (await lookForDroplets(run, deps)).proven.filter((droplet) => droplet.id !== recorded);
-      for (const droplet of others) notes.push(`droplet ${droplet.id} ${await destroyAndConfirm(droplet.id, deps)}`);
-      isSettled &&= others.length >= openCreates(run.saga);
+      const { proven, undecided } = await lookForDroplets(run, deps);
+      const others = proven.filter((droplet) => droplet.id !== recorded);
+      let destroyed = 0;
+      for (const droplet of others) {
+        const end = await destroyAndConfirm(droplet.id, deps);
+        notes.push(`droplet ${droplet.id} ${end}`);
+        if (end === 'destroyed') destroyed += 1;
+      }
+      isSettled &&= destroyed >= Math.max(openCreates(run.saga), others.length);
+      if (undecided.length > 0) graceMs *= UNDECIDED_GRACES;
     }
-    const settlesInMs = deps.settings.adoptionGraceMs - lastCreateAgeMs(run);
+    const settlesInMs = graceMs - lastCreateAgeMs(run);
     if (!isSettled && settlesInMs > 0) {
       return waiting(Math.min(deps.settings.pollIntervalMs, settlesInMs), 'a create has no known end yet: looking for what it may have made');
     }

@@ -27,12 +27,12 @@ export function toStepOutcome(error: unknown, direction: Direction, memo: Memo):
 function fromDigitalOcean(error: DigitalOceanError, direction: Direction, memo: Memo): StepOutcome {
   switch (error.kind) {
     case 'throttled':
-      return waiting(error.retryAfterMs ?? OUTAGE_MAX_DELAY_MS, `DigitalOcean's rate limit is used up: ${error.message}`);
+      return waiting(error.retryAfterMs ?? OUTAGE_MAX_DELAY_MS, `DigitalOcean's rate limit is used up: ${error.message}`, { memo });
     case 'unauthorized':
       return waiting(
         UNAUTHORIZED_DELAY_MS,
         `DigitalOcean refuses the token: ${error.message}. Check DIGITALOCEAN_TOKEN and its scopes; the saga goes on by itself`,
-        { alarm: true },
+        { memo, alarm: true },
       );
     case 'later':
       if (direction === 'backward' && isOutage(error)) return holdOn(error, memo);

@@ -51,11 +51,13 @@ async function destroySurplus(keep: number, run: StepRun, deps: StepDeps): Promi
   const mayHaveMore = openCreates(run.saga) > 0 || run.saga.context['create_duplicates'] !== undefined;
   if (!mayHaveMore) return null;
   const surplus = (await lookForDroplets(run, deps)).proven.filter((droplet) => droplet.id !== keep);
+  let destroyed = 0;
   for (const droplet of surplus) {
     run.log.warn({ dropletId: droplet.id, keep }, 'destroying a surplus droplet of this saga');
-    await destroyAndConfirm(droplet.id, deps);
+    // A DELETE of a droplet that was accepted a moment ago may say 404: no proof of its absence yet.
+    if ((await destroyAndConfirm(droplet.id, deps)) === 'destroyed') destroyed += 1;
   }
-  if (surplus.length >= openCreates(run.saga)) return null;
+  if (destroyed >= Math.max(surplus.length, openCreates(run.saga))) return null;
   const settlesInMs = deps.settings.adoptionGraceMs - lastCreateAgeMs(run);
   if (settlesInMs <= 0) return null;
   return waiting(Math.min(deps.settings.pollIntervalMs, settlesInMs), 'more than one create was sent: looking for surplus droplets');

@@ -1,0 +1,234 @@
+// The steps on the bench: the real engine, the real catalogue, real Postgres and the sandbox over HTTP, without queues.
+// A test runs one job of a saga at a time, or drives it on until something is so. A worker can be made to die at any of
+// its I/Os: from then on nothing that it asks for happens.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, onTestFinished } from 'vitest';
+import { catalog } from '../../src/catalog.ts';
+import { openDatabase } from '../../src/db.ts';
+import type { Database } from '../../src/db.ts';
+import { createDigitalOceanClient } from '../../src/do/client.ts';
+import type { DropletLine, Sandbox, SandboxOptions } from '../../src/do/sandbox/server.ts';
+import { startSandbox } from '../../src/do/sandbox/server.ts';
+import { createInventory, listInventory } from '../../src/inventory/resources.ts';
+import type { InventoryRow } from '../../src/inventory/resources.ts';
+import { directIo } from '../../src/io.ts';
+import type { Io } from '../../src/io.ts';
+import type { JsonObject } from '../../src/json.ts';
+import { silentLog } from '../../src/log.ts';
+import { runJob } from '../../src/saga/runner.ts';
+import type { Verdict } from '../../src/saga/runner.ts';
+import type { Saga } from '../../src/saga/saga.ts';
+import { isAtRest } from '../../src/saga/saga.ts';
+import { startSaga } from '../../src/saga/start.ts';
+import type { Memo } from '../../src/saga/step.ts';
+import { claimFragment, createSagaStore, commitTransition, listEvents, loadSaga } from '../../src/saga/store.ts';
+import type { StoredEvent } from '../../src/saga/store.ts';
+import type { Outcome } from '../../src/saga/transition.ts';
+import { decide } from '../../src/saga/transition.ts';
+import type { StepDeps, StepSettings } from '../../src/steps/deps.ts';
+import { toStepOutcome } from '../../src/steps/failures.ts';
+import { createEngineDatabase } from '../support/engine.ts';
+
+export const web = { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
+
+/** Attempts and times are those of a bench: everything as in production, some hundred times faster. */
+export const policy = { stepAttempts: 5, stepBackoffMs: 20, compensationAttempts: 6 };
+
+const slackMs = 60_000;
+
+// No delay of a verdict is waited for longer than this: what a step decides, it decides by Postgres's clock.
+const LONGEST_PAUSE_MS = 25;
+
+export type BenchOptions = SandboxOptions & { readonly settings?: Partial<StepSettings>; readonly timeoutMs?: number };
+
+/** How one worker differs from an ordinary one. */
+export type WorkerOptions = { readonly name?: string; readonly io?: Io; readonly apiUrl?: string };
+
+export type Bench = {
+  readonly db: Database;
+  readonly sandbox: Sandbox;
+  /** Starts a `provision_droplet` saga and reads it; `input` is laid over {@link web}. */
+  readonly provision: (input?: JsonObject) => Promise<Saga>;
+  readonly destroy: (dropletId: number) => Promise<Saga>;
+  /** Runs the job that is due for the saga as it stands. */
+  readonly step: (sagaId: string, worker?: WorkerOptions) => Promise<Verdict>;
+  /** Runs a job that was due at an earlier revision. */
+  readonly redeliver: (sagaId: string, revision: number) => Promise<Verdict>;
+  /** Runs job after job until the saga is at rest, or `until` holds. */
+  readonly drive: (sagaId: string, until?: (saga: Saga) => boolean) => Promise<Saga>;
+  /** Commits a request to cancel (or to retry), as somebody other than the workers would. */
+  readonly ask: (sagaId: string, outcome: Outcome) => Promise<Saga>;
+  readonly cancel: (sagaId: string) => Promise<Saga>;
+  readonly saga: (sagaId: string) => Promise<Saga>;
+  readonly events: (sagaId: string) => Promise<StoredEvent[]>;
+  /** Kinds of the events so far. */
+  readonly history: (sagaId: string) => Promise<string[]>;
+  /** Counters of the current wait. */
+  readonly memo: (sagaId: string) => Memo;
+  /** Moves the beginning of the current step into the past. */
+  readonly ageStep: (sagaId: string, byMs: number) => Promise<void>;
+  readonly inventory: () => Promise<InventoryRow[]>;
+};
+
+/** Gives each test of the file a bench of its own on one database. */
+export function useBench(): (options?: BenchOptions) => Promise<Bench> {
+  let shared: { db: Database; close: () => Promise<void> } | undefined;
+  beforeAll(async () => {
+    const database = await createEngineDatabase();
+    const db = openDatabase(database.url, { max: 10 });
+    shared = {
+      db,
+      close: async () => {
+        await db.close();
+        await database.drop();
+      },
+    };
+  });
+  afterAll(() => shared?.close());
+  return async (options = {}) => {
+    if (shared === undefined) throw new Error('there is no database yet');
+    // Every sandbox counts its droplets from the same id on: one of the last test must not be taken for one of this.
+    await shared.db.sql`truncate arcadia.sagas, arcadia.cloud_resources cascade`;
+    return openBench(shared.db, options);
+  };
+}
+
+async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
+  const sandbox = await startSandbox({ activateAfterMs: 0, ratePerMinute: null, ratePerHour: null, ...options });
+  onTestFinished(() => sandbox.close());
+  const settings = { pollIntervalMs: 20, maxPolls: 5, adoptionGraceMs: 300, maxCreates: policy.stepAttempts, ...options.settings };
+  const memos = new Map<string, Memo>();
+
+  const load = async (sagaId: string): Promise<Saga> => {
+    const loaded = await loadSaga(db, sagaId);
+    if (loaded === null) throw new Error(`there is no saga ${sagaId}`);
+    return loaded.saga;
+  };
+  const runnerOf = ({ name = 'bench:1', io = directIo, apiUrl = sandbox.url }: WorkerOptions) => {
+    // The pool is shared; the seam is the worker's own.
+    const ownDb: Database = { ...db, run: (statement, run) => io('sql', statement, () => db.run(statement, run)) };
+    const digitalOcean = createDigitalOceanClient({ apiUrl, token: 'bench', timeoutMs: options.timeoutMs ?? 3_000, io });
+    const deps: StepDeps = { inventory: createInventory(ownDb, claimFragment), digitalOcean, settings };
+    const store = createSagaStore(ownDb, { worker: name, slackMs });
+    return { store, catalog, deps, policy, toOutcome: toStepOutcome, claimMs: 10_000, log: silentLog, random: () => 0 };
+  };
+  const run = async (sagaId: string, revision: number, worker: WorkerOptions): Promise<Verdict> => {
+    const key = `${sagaId}_${revision}`;
+    const verdict = await runJob({ sagaId, revision, memo: memos.get(key) ?? {} }, runnerOf(worker));
+    if (verdict.kind === 'postpone') memos.set(key, verdict.memo);
+    return verdict;
+  };
+  const start = async (name: string, input: JsonObject): Promise<Saga> => load((await startSaga(db, catalog, { name, input }, slackMs)).sagaId);
+  const ask = async (sagaId: string, outcome: Outcome): Promise<Saga> => {
+    for (;;) {
+      const transition = decide(await load(sagaId), outcome, policy, 0);
+      if ('refused' in transition) throw new Error(transition.refused);
+      if ((await commitTransition(db, transition, 'somebody', slackMs)) === 'applied') return load(sagaId);
+    }
+  };
+
+  return {
+    db,
+    sandbox,
+    provision: (input = {}) => start('provision_droplet', { ...web, ...input }),
+    destroy: (dropletId) => start('destroy_droplet', { droplet_id: dropletId }),
+    step: async (sagaId, worker = {}) => run(sagaId, (await load(sagaId)).revision, worker),
+    redeliver: (sagaId, revision) => run(sagaId, revision, {}),
+    drive: async (sagaId, until = () => false) => {
+      const giveUpAt = Date.now() + 20_000;
+      for (;;) {
+        const saga = await load(sagaId);
+        if (isAtRest(saga.status) || until(saga)) return saga;
+        if (Date.now() > giveUpAt) throw new Error(`the saga is still ${saga.status}: ${JSON.stringify(saga.context)} ${JSON.stringify(saga.error)}`);
+        const verdict = await run(sagaId, saga.revision, {});
+        const delayMs = verdict.kind === 'postpone' ? verdict.delayMs : verdict.kind === 'next' ? verdict.job.delayMs : 0;
+        await sleep(Math.min(delayMs, LONGEST_PAUSE_MS));
+      }
+    },
+    ask,
+    cancel: (sagaId) => ask(sagaId, { kind: 'cancel_requested', by: 'test' }),
+    saga: load,
+    events: (sagaId) => listEvents(db, sagaId),
+    history: async (sagaId) => (await listEvents(db, sagaId)).map((event) => event.kind),
+    memo: (sagaId) => memos.get([...memos.keys()].findLast((key) => key.startsWith(sagaId)) ?? '') ?? {},
+    ageStep: async (sagaId, byMs) => {
+      await db.sql`update arcadia.sagas set step_started_at = step_started_at - ${byMs}::double precision * interval '1 millisecond' where id = ${sagaId}`;
+    },
+    inventory: () => listInventory(db),
+  };
+}
+
+/** What a worker that is killed leaves behind: an error that nobody in it can do anything about. */
+export class Killed extends Error {
+  override readonly name = 'Killed';
+}
+
+/**
+ * A worker that dies at its I/O number `at` (from 1): before it is done, or after, with its answer lost. `count` says
+ * how many there were. Without `at` it lives.
+ */
+export function mortal(at?: number, when: 'before' | 'after' = 'before'): { io: Io; count: () => number; names: string[] } {
+  let seen = 0;
+  let isDead = false;
+  const names: string[] = [];
+  const io: Io = async (kind, name, operation) => {
+    if (isDead) throw new Killed('the worker is dead');
+    seen += 1;
+    names.push(`${kind} ${name}`);
+    if (seen !== at) return operation();
+    isDead = true;
+    if (when === 'after') await operation();
+    throw new Killed('the worker was killed');
+  };
+  return { io, count: () => seen, names };
+}
+
+/** A worker that dies when it is about to do (or has just done) the I/O of this name, such as `http POST /v2/droplets`. */
+export function mortalAt(fatal: string, when: 'before' | 'after'): Io {
+  let isDead = false;
+  return async (kind, name, operation) => {
+    if (isDead) throw new Killed('the worker is dead');
+    if (`${kind} ${name}` !== fatal) return operation();
+    isDead = true;
+    if (when === 'after') await operation();
+    throw new Killed('the worker was killed');
+  };
+}
+
+/** Lets a worker run one job until it dies, and makes sure that it did. */
+export async function stepToDeath(bench: Bench, sagaId: string, fatal: string, when: 'before' | 'after'): Promise<void> {
+  const died = await bench.step(sagaId, { io: mortalAt(fatal, when) }).then(
+    () => false,
+    () => true,
+  );
+  if (!died) throw new Error(`the worker never came to ${fatal}`);
+}
+
+/** POSTs that reached the API, answered or not. */
+export function posts(sandbox: Sandbox): number {
+  return sandbox.ledger().filter((entry) => entry.method === 'POST').length;
+}
+
+/** Requests of a kind, such as `GET /v2/droplets?tag_name`. */
+export function requests(sandbox: Sandbox, route: string): number {
+  return sandbox.ledgerSummary().byRoute[route] ?? 0;
+}
+
+export function alive(sandbox: Sandbox): DropletLine[] {
+  return sandbox.state({ alive: true });
+}
+
+export function idsOf(lines: readonly { readonly id: number }[]): number[] {
+  return lines.map(({ id }) => id);
+}
+
+/** All tags by which a saga knows its droplet. */
+export function tagsFor(saga: Saga): string[] {
+  return [`arcadia-saga-${saga.saga8}`, 'managed-by-arcadia-cloud', `arcadia-saga-id-${saga.id}`];
+}
+
+/** The step that is current, and which way. */
+export function at(step: string, status = 'running'): (saga: Saga) => boolean {
+  return (saga) => saga.steps[saga.cursor] === step && saga.status === status;
+}

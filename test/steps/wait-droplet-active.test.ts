@@ -1,0 +1,227 @@
+// wait_droplet_active: looks, judges what it saw, and comes back; it neither holds anything nor believes a single 404.
+
+import { describe, expect, test } from 'vitest';
+import type { Faults } from '../../src/do/sandbox/server.ts';
+import { alive, at, requests, stepToDeath, useBench } from './bench.ts';
+import type { Bench, BenchOptions } from './bench.ts';
+
+const openBench = useBench();
+const HOUR_MS = 3_600_000;
+// A limit that no test reaches: only what moves the clock of the step comes near it.
+const patient = { pollIntervalMs: 20_000, maxPolls: 5, adoptionGraceMs: HOUR_MS };
+const GET_DROPLET = 'GET /v2/droplets/:id';
+
+async function waitingSaga(options: BenchOptions & { input?: { ipv6?: boolean; public_networking?: boolean } } = {}) {
+  const bench = await openBench({ activateAfterMs: HOUR_MS, settings: patient, ...options });
+  const saga = await bench.provision(options.input ?? {});
+  const waiting = await bench.drive(saga.id, at('wait_droplet_active'));
+  return { bench, saga: waiting, dropletId: Number(waiting.context['droplet_id']) };
+}
+
+/** Polls so many times and returns the last note. */
+async function poll(bench: Bench, sagaId: string, times: number): Promise<string> {
+  let note = '';
+  for (let look = 0; look < times; look += 1) {
+    const verdict = await bench.step(sagaId);
+    expect(verdict.kind).toBe('postpone');
+    note = verdict.note;
+  }
+  return note;
+}
+
+describe('active', () => {
+  test('ends the wait, and the addresses are recorded: the public one though the private one comes first', async () => {
+    const { bench, saga } = await waitingSaga({ input: { ipv6: true } });
+    expect(await bench.step(saga.id)).toMatchObject({ kind: 'postpone', delayMs: patient.pollIntervalMs });
+    bench.sandbox.advanceClock(HOUR_MS);
+    await bench.step(saga.id);
+    const after = await bench.saga(saga.id);
+    expect(at('register_droplet')(after)).toBe(true);
+    expect(after.context['public_ipv4']).toMatch(/^198\.18\./);
+    expect(after.context['private_ipv4']).toMatch(/^10\.100\./);
+    expect(after.context['public_ipv6']).toMatch(/^2001:db8::/);
+  });
+
+  test('without networks does not end it: the wait goes on until the address is there', async () => {
+    const { bench, saga } = await waitingSaga({ faults: { activeWithoutNetworksMs: HOUR_MS } });
+    bench.sandbox.advanceClock(HOUR_MS);
+    expect(await poll(bench, saga.id, 2)).toContain('active, without the address');
+    bench.sandbox.advanceClock(HOUR_MS);
+    await bench.step(saga.id);
+    expect((await bench.saga(saga.id)).context['public_ipv4']).toMatch(/^198\.18\./);
+  });
+
+  test('with a private address alone does not end it when a public one is expected', async () => {
+    const { bench, saga, dropletId } = await waitingSaga();
+    const own = { ip_address: '10.1.2.3', netmask: '255.255.0.0', gateway: 'nil', type: 'private' };
+    bench.sandbox.editDroplet(dropletId, { status: 'active', networks: { v4: [own], v6: [] } });
+    expect(await poll(bench, saga.id, 3)).toContain('active, without the address');
+  });
+
+  test('with a private address alone ends it when no public one was asked for', async () => {
+    const { bench, saga } = await waitingSaga({ input: { public_networking: false } });
+    bench.sandbox.advanceClock(HOUR_MS);
+    await bench.step(saga.id);
+    const after = await bench.saga(saga.id);
+    expect(at('register_droplet')(after)).toBe(true);
+    expect(after.context).toMatchObject({ public_ipv4: null, private_ipv4: expect.stringMatching(/^10\./) });
+  });
+});
+
+describe('other states', () => {
+  test.each(['off', 'hibernating'])('%s is waited out', async (status) => {
+    const { bench, saga, dropletId } = await waitingSaga();
+    bench.sandbox.editDroplet(dropletId, { status });
+    expect(await poll(bench, saga.id, 3)).toContain(status);
+    bench.sandbox.editDroplet(dropletId, { status: 'active' });
+    bench.sandbox.advanceClock(HOUR_MS);
+    expect((await bench.drive(saga.id)).status).toBe('completed');
+  });
+
+  test('archive is the end: the saga is rolled back, and the droplet destroyed', async () => {
+    const { bench, saga, dropletId } = await waitingSaga();
+    bench.sandbox.editDroplet(dropletId, { status: 'archive' });
+    expect(await bench.drive(saga.id)).toMatchObject({ status: 'compensated', error: { code: 'droplet_archived', step: 'wait_droplet_active' } });
+    expect(alive(bench.sandbox)).toEqual([]);
+  });
+
+  test('a droplet that turns out to be somebody else\'s ends the saga', async () => {
+    const { bench, saga, dropletId } = await waitingSaga();
+    bench.sandbox.editDroplet(dropletId, { tags: ['arcadia-saga-id-00000000-0000-4000-8000-000000000000'] });
+    await bench.step(saga.id);
+    expect(await bench.saga(saga.id)).toMatchObject({ status: 'compensating', error: { code: 'droplet_not_ours' } });
+  });
+});
+
+describe('404', () => {
+  test('of a young droplet means that it is not visible yet', async () => {
+    const { bench, saga } = await waitingSaga({ activateAfterMs: 0, faults: { notFoundAfterCreateMs: HOUR_MS } });
+    expect(await poll(bench, saga.id, 6)).toContain('not visible yet');
+    bench.sandbox.advanceClock(HOUR_MS);
+    expect((await bench.drive(saga.id)).status).toBe('completed');
+  });
+
+  test('once, of an older droplet, is not believed', async () => {
+    const { bench, saga, dropletId } = await waitingSaga({ settings: { ...patient, maxPolls: 50 } });
+    await bench.ageStep(saga.id, 2 * HOUR_MS);
+    const missing = { match: { method: 'GET', path: `/v2/droplets/${dropletId}` }, effect: { status: 404, body: { id: 'not_found', message: 'gone' } } } as const;
+    for (let round = 0; round < 3; round += 1) {
+      bench.sandbox.setFaults({ rules: [{ ...missing, times: 1 }] });
+      expect(await poll(bench, saga.id, 1)).toContain('not visible yet');
+      // Seen again: what was missed before doesn't count any more.
+      expect(await poll(bench, saga.id, 1)).toContain('new');
+    }
+  });
+
+  const losses: [string, Partial<Faults>, string][] = [
+    ['its placement failed', { placementFails: 1, placementFailsAfterMs: 0 }, 'droplet_placement_failed'],
+    ['it vanished', { vanishAfterMs: 0 }, 'droplet_gone'],
+  ];
+  test.each(losses)('for good (%s) ends the saga, which says so', async (_why, faults, code) => {
+    const bench = await openBench({ activateAfterMs: HOUR_MS, faults, settings: { adoptionGraceMs: 100 } });
+    const after = await bench.drive((await bench.provision()).id);
+    expect(after).toMatchObject({ status: 'compensated', error: { code, step: 'wait_droplet_active' } });
+    expect([alive(bench.sandbox), await bench.inventory()]).toEqual([[], []]);
+  });
+});
+
+describe('the limit', () => {
+  test('a droplet that never becomes active: the saga is rolled back after so many polls, and the droplet destroyed', async () => {
+    const bench = await openBench({ faults: { neverActive: true }, settings: { pollIntervalMs: 40, maxPolls: 5 } });
+    const saga = await bench.provision();
+    const after = await bench.drive(saga.id);
+    expect(after).toMatchObject({ status: 'compensated', error: { code: 'droplet_not_active', step: 'wait_droplet_active', retryable: false } });
+    expect(requests(bench.sandbox, GET_DROPLET)).toBeGreaterThanOrEqual(5);
+    expect(alive(bench.sandbox)).toEqual([]);
+    const events = await bench.events(saga.id);
+    const [began, ended] = ['create_droplet', 'wait_droplet_active'].map((step) => events.find((event) => event.step === step && /^step_(completed|failed)$/.test(event.kind)));
+    expect((ended?.at.getTime() ?? 0) - (began?.at.getTime() ?? 0)).toBeGreaterThanOrEqual(200);
+  });
+
+  test('a hundred polls that came early do not bring it on', async () => {
+    const { bench, saga } = await waitingSaga();
+    await poll(bench, saga.id, 100);
+    expect(bench.memo(saga.id)).toEqual({ polls: 100 });
+  });
+
+  test('much time without polls does not bring it on: a late wake-up looks first', async () => {
+    const { bench, saga } = await waitingSaga();
+    await bench.ageStep(saga.id, HOUR_MS);
+    await poll(bench, saga.id, patient.maxPolls - 1);
+    await bench.step(saga.id);
+    expect((await bench.saga(saga.id)).error?.code).toBe('droplet_not_active');
+  });
+
+  test('a droplet that is active by the last look is taken, however late that is', async () => {
+    const { bench, saga } = await waitingSaga();
+    await poll(bench, saga.id, patient.maxPolls - 1);
+    await bench.ageStep(saga.id, HOUR_MS);
+    bench.sandbox.advanceClock(HOUR_MS);
+    expect((await bench.drive(saga.id)).status).toBe('completed');
+  });
+
+  test('polls that saw nothing do not count: 5xx, resets and time-outs', async () => {
+    const { bench, saga } = await waitingSaga({ timeoutMs: 150 });
+    await poll(bench, saga.id, 2);
+    await bench.ageStep(saga.id, HOUR_MS);
+    for (const effect of [{ status: 503 }, { html: 502 }, { reset: true }, { hang: true }, { truncate: true }] as const) {
+      bench.sandbox.setFaults({ rules: [{ match: { method: 'GET' }, effect }] });
+      await poll(bench, saga.id, 2);
+    }
+    expect(bench.memo(saga.id)).toEqual({ polls: 2 });
+    expect(await bench.saga(saga.id)).toMatchObject({ status: 'running', attempt: 0 });
+  });
+
+  test('429 and 401 are waited out without counting, as long as it takes', async () => {
+    const { bench, saga } = await waitingSaga();
+    bench.sandbox.setFaults({ rules: [{ match: { method: 'GET' }, effect: { retryAfterS: 3 } }] });
+    expect(await bench.step(saga.id)).toMatchObject({ kind: 'postpone', delayMs: 3_000 });
+    bench.sandbox.setFaults({ rules: [], unauthorized: true });
+    await poll(bench, saga.id, 8);
+    expect(await bench.saga(saga.id)).toMatchObject({ status: 'running', attempt: 0 });
+  });
+
+  test('a 429 or a refused token leaves the count of polls as it was', async () => {
+    const { bench, saga } = await waitingSaga();
+    await poll(bench, saga.id, 3);
+    bench.sandbox.setFaults({ rules: [{ match: { method: 'GET' }, times: 1, effect: { retryAfterS: 1 } }] });
+    await poll(bench, saga.id, 1);
+    bench.sandbox.setFaults({ unauthorized: true });
+    await poll(bench, saga.id, 1);
+    expect(bench.memo(saga.id)).toEqual({ polls: 3 });
+  });
+});
+
+describe('run again and undone', () => {
+  test('two workers at once come to the same result', async () => {
+    const { bench, saga } = await waitingSaga({ activateAfterMs: 0 });
+    await Promise.all([bench.step(saga.id, { name: 'a' }), bench.step(saga.id, { name: 'b' })]);
+    expect((await bench.drive(saga.id)).status).toBe('completed');
+    expect((await bench.history(saga.id)).filter((kind) => kind === 'step_completed')).toHaveLength(3);
+  });
+
+  test('a worker that died after it saw the droplet active is followed by one that sees it too', async () => {
+    const { bench, saga } = await waitingSaga({ activateAfterMs: 0 });
+    await stepToDeath(bench, saga.id, 'sql store.commit', 'before');
+    expect((await bench.drive(saga.id)).status).toBe('completed');
+  });
+
+  test('cancelled while it waits: nothing to undo here, and the droplet is destroyed', async () => {
+    const { bench, saga } = await waitingSaga();
+    await poll(bench, saga.id, 2);
+    await bench.cancel(saga.id);
+    const after = await bench.drive(saga.id);
+    expect(after).toMatchObject({ status: 'compensated', error: { code: 'cancelled', step: 'wait_droplet_active' } });
+    expect(alive(bench.sandbox)).toEqual([]);
+  });
+
+  test('cancelled while it looks: what it saw is not written', async () => {
+    const { bench, saga, dropletId } = await waitingSaga({ activateAfterMs: 0 });
+    bench.sandbox.setFaults({ rules: [{ match: { method: 'GET', path: `/v2/droplets/${dropletId}` }, times: 1, effect: { holdAnswerMs: 300 } }] });
+    const looking = bench.step(saga.id);
+    await bench.cancel(saga.id);
+    expect(await looking).toMatchObject({ kind: 'next', job: { direction: 'backward' } });
+    expect((await bench.saga(saga.id)).context).not.toHaveProperty('public_ipv4');
+    expect((await bench.drive(saga.id)).status).toBe('compensated');
+  });
+});

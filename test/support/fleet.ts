@@ -1,0 +1,172 @@
+// A fleet under test: worker processes that are really started and really killed, on one database and one queue store,
+// against a sandbox over HTTP.
+
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { openClient } from '../../src/client.ts';
+import type { Client } from '../../src/client.ts';
+import { openDatabase } from '../../src/db.ts';
+import type { Database } from '../../src/db.ts';
+import type { Sandbox, SandboxOptions } from '../../src/do/sandbox/server.ts';
+import { startSandbox } from '../../src/do/sandbox/server.ts';
+import type { QueueStore } from '../../src/queues/connection.ts';
+import type { Saga } from '../../src/saga/saga.ts';
+import { isAtRest } from '../../src/saga/saga.ts';
+import { createEngineDatabase } from './engine.ts';
+import { createTestRedis } from './services-redis.ts';
+import { waitFor } from './wait-for.ts';
+
+export type QueueStoreKind = QueueStore['kind'];
+
+export const web = { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
+
+/** As in production, some hundred times faster. */
+const fastSettings = {
+  DIGITALOCEAN_TIMEOUT_MS: '2500',
+  WORKER_LOCK_MS: '3000',
+  ADOPTION_GRACE_MS: '5000',
+  RECONCILE_INTERVAL_MS: '1000',
+  WAIT_POLL_INTERVAL_MS: '200',
+  STEP_BACKOFF_MS: '100',
+} as const;
+
+export type Exit = { readonly code: number | null; readonly signal: NodeJS.Signals | null };
+
+export type WorkerUnderTest = {
+  readonly pid: number;
+  /** What stands in the events that it writes. */
+  readonly name: string;
+  /** Everything that it printed so far, on both streams. */
+  readonly output: () => string;
+  readonly signal: (signal: NodeJS.Signals) => void;
+  /** Resolves when it has ended. */
+  readonly ended: Promise<Exit>;
+};
+
+export type Fleet = {
+  readonly databaseUrl: string;
+  readonly queueStore: QueueStore;
+  readonly db: Database;
+  readonly client: Client;
+  readonly sandbox: Sandbox;
+  /** The environment of this fleet's processes; nothing of ours but what a process needs to start. */
+  readonly environment: (changes?: NodeJS.ProcessEnv) => NodeJS.ProcessEnv;
+  /** Starts a worker process and resolves when it is ready. */
+  readonly startWorker: (changes?: NodeJS.ProcessEnv) => Promise<WorkerUnderTest>;
+  /** Resolves with the saga at rest. */
+  readonly atRest: (sagaId: string, deadlineMs?: number) => Promise<Saga>;
+  /** Kills what still runs, and drops the database. */
+  readonly [Symbol.asyncDispose]: () => Promise<void>;
+};
+
+const mainFile = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+
+/** Opens a fleet without workers: a migrated database, a place for the queues, a sandbox, a client. */
+export async function openFleet(kind: QueueStoreKind, options: SandboxOptions = {}): Promise<Fleet> {
+  const database = await createEngineDatabase();
+  const redis = kind === 'redis' ? createTestRedis() : null;
+  const sandbox = await startSandbox({ activateAfterMs: 500, ratePerMinute: null, ratePerHour: null, ...options });
+  const queueStore: QueueStore =
+    redis === null ? { kind: 'postgres', databaseUrl: database.url } : { kind: 'redis', nodes: [redis.url], prefix: redis.prefix };
+  const db = openDatabase(database.url, { max: 3 });
+  const client = openClient({ databaseUrl: database.url, queueStore });
+  const workers: WorkerUnderTest[] = [];
+
+  const environment = (changes: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv => {
+    const { PATH, HOME, TMPDIR } = process.env;
+    return {
+      PATH,
+      HOME,
+      TMPDIR,
+      ...fastSettings,
+      ARCADIA_ENV: 'test',
+      DATABASE_URL: database.url,
+      DIGITALOCEAN_API_URL: sandbox.url,
+      DIGITALOCEAN_TOKEN: 'sandbox',
+      ...(redis === null ? {} : { REDIS_URL: redis.url, QUEUE_PREFIX: redis.prefix }),
+      ...changes,
+    };
+  };
+
+  return {
+    databaseUrl: database.url,
+    queueStore,
+    db,
+    client,
+    sandbox,
+    environment,
+    startWorker: async (changes) => {
+      const worker = await forkWorker(environment(changes));
+      workers.push(worker);
+      return worker;
+    },
+    atRest: (sagaId, deadlineMs = 20_000) =>
+      waitFor(
+        async () => {
+          const saga = await client.get(sagaId);
+          return saga !== null && isAtRest(saga.status) && saga;
+        },
+        { what: `saga ${sagaId} to come to rest`, deadlineMs },
+      ),
+    [Symbol.asyncDispose]: async () => {
+      for (const worker of workers) worker.signal('SIGKILL');
+      await Promise.all(workers.map((worker) => worker.ended));
+      await client.close();
+      await sandbox.close();
+      await db.close();
+      await redis?.drop();
+      await database.drop();
+    },
+  };
+}
+
+async function forkWorker(environment: NodeJS.ProcessEnv): Promise<WorkerUnderTest> {
+  // With a channel, so that it ends with the test however that ends.
+  const child = fork(mainFile, ['worker'], { env: environment, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
+  let output = '';
+  let hasEnded = false;
+  const read = (chunk: Buffer): void => {
+    output += chunk.toString();
+  };
+  child.stdout?.on('data', read);
+  child.stderr?.on('data', read);
+  const ended = once(child, 'exit').then((): Exit => {
+    hasEnded = true;
+    return { code: child.exitCode, signal: child.signalCode };
+  });
+  const ready = await waitFor(() => hasEnded || /"worker":"([^"]+)"[^\n]*"msg":"worker ready"/.exec(output)?.[1], {
+    what: 'a worker to be ready',
+    deadlineMs: 20_000,
+    everyMs: 20,
+  });
+  if (ready === true || child.pid === undefined) throw new Error(`the worker ended before it was ready:\n${output}`);
+  return {
+    pid: child.pid,
+    name: ready,
+    output: () => output,
+    signal: (signal) => void (hasEnded || child.kill(signal)),
+    ended,
+  };
+}
+
+/** Runs the command line as a process of its own, until it ends. */
+export async function runCommand(
+  args: readonly string[],
+  environment: NodeJS.ProcessEnv,
+  deadlineMs = 25_000,
+): Promise<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }> {
+  const child = fork(mainFile, [...args], { env: environment, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
+  const timer = setTimeout(() => child.kill('SIGKILL'), deadlineMs);
+  let stdout = '';
+  let stderr = '';
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text;
+  });
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text;
+  });
+  await once(child, 'close');
+  clearTimeout(timer);
+  return { code: child.exitCode, stdout, stderr };
+}
