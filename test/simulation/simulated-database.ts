@@ -1,0 +1,199 @@
+// Postgres, as far as the engine and the inventory use it: the same conditions and the same writes as their SQL, on rows
+// in memory. A statement is one effect, as it is one statement there.
+import type { Inventory } from '../../src/inventory/resources.ts';
+import { ResourceTakenError } from '../../src/inventory/resources.ts';
+import type { JsonObject } from '../../src/json.ts';
+import type { Saga } from '../../src/saga/saga.ts';
+import { isAtRest } from '../../src/saga/saga.ts';
+import type { Claim, Memo } from '../../src/saga/step.ts';
+import type { CommitResult, LoadedSaga, SagaStore } from '../../src/saga/store.ts';
+import type { Transition } from '../../src/saga/transition.ts';
+import type { Call, Mechanism } from './violation.ts';
+import { Violation } from './violation.ts';
+
+type Row = { saga: Saga; memo: Memo; wakeAt: number | null; compensated: number[] };
+
+export type SimulatedDatabase = Readonly<{
+  store: SagaStore;
+  inventory: Inventory;
+  insert(saga: NewRow): void;
+  saga(id: string): Saga;
+  all(): Saga[];
+  /** Droplets that the inventory holds for a saga, as it would be shown. */
+  provisionedBy(sagaId: string): { providerId: string; isDeleted: boolean }[];
+}>;
+
+export type NewRow = Pick<Saga, 'id' | 'name' | 'steps' | 'input'>;
+
+export function createSimulatedDatabase(options: {
+  call: Call;
+  nowMs: () => number;
+  slackMs: number;
+  without: Mechanism | null;
+}): SimulatedDatabase {
+  const { call, nowMs, slackMs, without } = options;
+  const rows = new Map<string, Row>();
+  const resources = new Map<string, { deletedAt: number | null; provisioned: { sagaId: string; name: string } | null }>();
+
+  const rowOf = (id: string): Row => {
+    const row = rows.get(id);
+    if (row === undefined) throw new Violation(`there is no saga ${id}`);
+    return row;
+  };
+  const claimStands = (claim: Claim) => without === 'fencing' || rowOf(claim.sagaId).saga.revision === claim.revision;
+
+  const load = (sagaId: string): LoadedSaga => {
+    const { saga, memo, wakeAt } = rowOf(sagaId);
+    const dueInMs = wakeAt === null ? 0 : Math.max(0, wakeAt - slackMs - nowMs());
+    return { saga, now: new Date(nowMs()), dueInMs, memo };
+  };
+
+  const commit = (transition: Transition): CommitResult => {
+    const row = rowOf(transition.sagaId);
+    if (without !== 'fencing' && row.saga.revision !== transition.from) return 'fenced';
+    checkTransition(row, transition, without);
+    const { saga, event, next } = transition;
+    const now = new Date(nowMs());
+    const isDropped = without === 'intent' && event.kind === 'step_recorded';
+    const stamps = Object.fromEntries(transition.stamps.map((key) => [key, now.toISOString()]));
+    const isFinished = saga.status === 'completed' || saga.status === 'compensated';
+    row.saga = {
+      ...row.saga,
+      status: saga.status,
+      cursor: saga.cursor,
+      revision: saga.revision,
+      attempt: saga.attempt,
+      context: isDropped ? row.saga.context : { ...row.saga.context, ...transition.patch, ...stamps },
+      error: saga.error,
+      cancelRequestedAt: event.kind === 'cancel_requested' ? now : row.saga.cancelRequestedAt,
+      stepStartedAt: transition.stepChanged ? now : row.saga.stepStartedAt,
+      updatedAt: now,
+      finishedAt: isFinished ? now : null,
+    };
+    row.memo = {};
+    row.wakeAt = next === null ? null : nowMs() + next.delayMs + slackMs;
+    return 'applied';
+  };
+
+  const takeOverdue = (limit: number): Saga[] => {
+    const overdue = [...rows.values()]
+      .filter((row) => !isAtRest(row.saga.status) && row.wakeAt !== null && row.wakeAt <= nowMs())
+      .toSorted((a, b) => (a.wakeAt ?? 0) - (b.wakeAt ?? 0))
+      .slice(0, limit);
+    for (const row of overdue) row.wakeAt = nowMs() + slackMs;
+    return overdue.map(({ saga }) => saga);
+  };
+
+  const register: Inventory['register'] = (claim, resource, provision) => {
+    const effect = () => {
+      if (!claimStands(claim)) return null;
+      const known = resources.get(resource.providerId) ?? { deletedAt: null, provisioned: null };
+      resources.set(resource.providerId, known);
+      known.deletedAt = null;
+      known.provisioned ??= { sagaId: provision.sagaId, name: resource.name };
+      if (known.provisioned.sagaId !== provision.sagaId) throw new ResourceTakenError(resource.providerId);
+      return `resource-${resource.providerId}`;
+    };
+    return call('sql', 'inventory.register', effect, () => `droplet ${resource.providerId}`);
+  };
+
+  const unregister = (claim: Claim): boolean => {
+    if (!claimStands(claim)) return false;
+    for (const resource of resources.values()) {
+      if (resource.provisioned?.sagaId !== claim.sagaId) continue;
+      resource.provisioned = null;
+      resource.deletedAt ??= nowMs();
+    }
+    return true;
+  };
+
+  const markDestroyed = (claim: Claim, providerId: string): boolean => {
+    if (!claimStands(claim)) return false;
+    const resource = resources.get(providerId);
+    if (resource !== undefined) resource.deletedAt ??= nowMs();
+    return true;
+  };
+
+  return {
+    store: {
+      load: (sagaId) => call('sql', 'store.load', () => load(sagaId), () => `${sagaId}: ${describe(rowOf(sagaId).saga)}`),
+      commit: (transition) => call('sql', 'store.commit', () => commit(transition), () => describeTransition(transition)),
+      takeOverdue: (limit) => call('sql', 'store.take_overdue', () => takeOverdue(limit)),
+      saveMemos: async (memos) => {
+        if (memos.length === 0) return;
+        await call('sql', 'store.save_memos', () => {
+          for (const { sagaId, revision, memo } of memos) {
+            const row = rowOf(sagaId);
+            if (row.saga.revision === revision) row.memo = memo;
+          }
+        });
+      },
+    },
+    inventory: {
+      register,
+      unregister: (claim) => call('sql', 'inventory.unregister', () => unregister(claim), () => claim.sagaId),
+      markDestroyed: (claim, providerId) =>
+        call('sql', 'inventory.mark_destroyed', () => markDestroyed(claim, providerId), () => `droplet ${providerId}`),
+      findProvisioner: (providerId) => call('sql', 'inventory.find_provisioner', () => resources.get(providerId)?.provisioned ?? null),
+    },
+    insert: (saga) => {
+      const now = new Date(nowMs());
+      rows.set(saga.id, { saga: newSaga(saga, now), memo: {}, wakeAt: nowMs() + slackMs, compensated: [] });
+    },
+    saga: (id) => rowOf(id).saga,
+    all: () => [...rows.values()].map(({ saga }) => saga),
+    provisionedBy: (sagaId) =>
+      [...resources]
+        .filter(([, { provisioned }]) => provisioned?.sagaId === sagaId)
+        .map(([providerId, { deletedAt }]) => ({ providerId, isDeleted: deletedAt !== null })),
+  };
+}
+
+/** What must be true of every single transition that is written. */
+function checkTransition(row: Row, transition: Transition, without: Mechanism | null): void {
+  const { saga: from } = row;
+  const { saga: to, event } = transition;
+  // Without its fence the history is broken at once; what is to be seen is what that does to droplets.
+  if (without === 'fencing') return;
+  if (to.revision !== from.revision + 1 || event.seq !== to.revision) {
+    throw new Violation(`${from.id}: revision ${from.revision} is followed by ${to.revision}, event ${event.seq}`);
+  }
+  if (from.status === 'completed' || from.status === 'compensated') {
+    throw new Violation(`${from.id} is ${from.status}, and is moved on by ${event.kind}`);
+  }
+  if (event.kind === 'compensation_completed') {
+    const expected = (row.compensated.at(-1) ?? from.cursor + 1) - 1;
+    if (from.cursor !== expected) throw new Violation(`${from.id}: step ${from.cursor} is compensated where step ${expected} is due`);
+    row.compensated.push(from.cursor);
+  }
+}
+
+function newSaga(saga: NewRow, now: Date): Saga {
+  const none: JsonObject = {};
+  return {
+    ...saga,
+    saga8: saga.id.slice(0, 8),
+    status: 'pending',
+    cursor: 0,
+    revision: 0,
+    attempt: 0,
+    context: none,
+    error: null,
+    idempotencyKey: null,
+    requestedBy: null,
+    cancelRequestedAt: null,
+    stepStartedAt: now,
+    createdAt: now,
+    updatedAt: now,
+    finishedAt: null,
+  };
+}
+
+function describe(saga: Saga): string {
+  return `revision ${saga.revision}, ${saga.status}, step ${saga.steps[saga.cursor]}`;
+}
+
+function describeTransition({ saga, from, event }: Transition): string {
+  const { status: _, ...detail } = event.detail;
+  return `${saga.id}: ${from} → ${saga.revision} ${event.kind} ${event.step}, ${saga.status} ${JSON.stringify(detail)}`;
+}
