@@ -76,10 +76,11 @@ export async function startWorker(config: Config, log: Log, io: Io = directIo): 
     claimMs: Math.max(1, (config.worker.lockMs - timeoutMs) / 2),
     log,
   };
+  const workerSettings = { ...config.worker, name };
   const workers = [
-    ...startStepWorkers(connection, { settings: config.worker, queues, run: (claim) => runJob(claim, runner), io, log }),
+    ...startStepWorkers(connection, { settings: workerSettings, queues, run: (claim) => runJob(claim, runner), io, log }),
     startIntakeWorker(connection, {
-      settings: config.worker,
+      settings: workerSettings,
       start: (request: StartRequest) => startAndEnqueue(request, { db, queues, slackMs, log }),
       io,
       log,

@@ -8,7 +8,12 @@ import type { QueueConnection } from './connection.ts';
 import { queueNames, stepJobSchema } from './jobs.ts';
 import type { StepQueues } from './step-queues.ts';
 
-export type WorkerSettings = Readonly<{ concurrency: number; lockMs: number }>;
+export type WorkerSettings = Readonly<{
+  concurrency: number;
+  lockMs: number;
+  /** Stands on every job that the worker takes, for people to see who has it. */
+  name?: string;
+}>;
 
 // A worker that cannot reach Postgres leaves the job for later, at most so late.
 const OUTAGE_DELAY_MS = 1_000;
@@ -19,6 +24,7 @@ const MAX_STALLED_COUNT = 10;
 /** What both kinds of workers are made with. */
 export function workerOptions(settings: WorkerSettings) {
   return {
+    ...(settings.name === undefined ? {} : { name: settings.name }),
     concurrency: settings.concurrency,
     lockDuration: settings.lockMs,
     stalledInterval: Math.max(100, Math.round(settings.lockMs / 2)),
