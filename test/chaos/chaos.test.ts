@@ -1,0 +1,39 @@
+// One minute of the chaos run, as its users start it: a process that reports on stdout.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+import type { Report } from './report.ts';
+import { reportSchema } from './report.ts';
+
+test('keeps every promise through a minute of kills, freezes, crashes of Postgres and flushes of Redis', { timeout: 240_000 }, async () => {
+  const { report, code } = await runForAMinute();
+  expect({ violations: report.violations, timelines: report.violations.length === 0 ? {} : report.timelines }).toEqual({ violations: [], timelines: {} });
+  expect(code).toBe(0);
+  expect(report.droplets.left).toBe(report.droplets.leftOnPurpose);
+  expect(report.droplets.foreignTouched).toBe(0);
+  expect(report.sagas.finished).toBe(report.sagas.total);
+  // A worker frozen between its last check and its POST can make a second droplet, which is destroyed later. Nothing else can.
+  expect(report.duplicates.count).toBeLessThanOrEqual(2);
+
+  // A calm minute would prove nothing.
+  expect(report.chaos.kills).toBeGreaterThanOrEqual(6);
+  expect(report.chaos.freezes).toBeGreaterThanOrEqual(2);
+  expect(report.chaos.postgresRestarts).toBeGreaterThanOrEqual(4);
+  expect(report.chaos.redisFlushes).toBeGreaterThanOrEqual(1);
+  expect(report.sagas.finished).toBeGreaterThanOrEqual(100);
+  expect(report.digitalOcean.faultyAnswers).toBeGreaterThan(0);
+  expect(report.droplets.foreign).toBeGreaterThan(0);
+  expect(report.recovery.count).toBeGreaterThan(0);
+});
+
+async function runForAMinute(): Promise<{ report: Report; code: number | null }> {
+  const program = fileURLToPath(new URL('chaos.ts', import.meta.url));
+  const child = spawn(process.execPath, [program, '--minutes', '1', '--json'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const exited = once(child, 'exit');
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  await exited;
+  if (stdout === '') throw new Error(`the run ended without a report:\n${stderr}`);
+  return { report: reportSchema.parse(JSON.parse(stdout)), code: child.exitCode };
+}
