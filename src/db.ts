@@ -68,6 +68,10 @@ export function openDatabase(
     // Seconds. Small and fixed: the default grows to 20 s, longer than a restart of Postgres takes.
     backoff: () => 0.5,
     onnotice: () => undefined,
+    // Else postgres.js asks each new connection for the array types, and catches no error of that: where Postgres dies
+    // just then, the whole process ends with an unhandled rejection. The one array type in use is declared here.
+    fetch_types: false,
+    types: { textArray },
     // Only columns: postgres.camel would also rename the keys inside a saga's context.
     transform: { column: { from: postgres.toCamel } },
     connection: { application_name: applicationName, statement_timeout: timeoutMs },
@@ -83,3 +87,12 @@ export function openDatabase(
 function timeoutError(name: string, limitMs: number): DatabaseTimeoutError {
   return new DatabaseTimeoutError(`${name}: Postgres did not answer within ${limitMs} ms`);
 }
+
+// text[]; its object id is the same in every Postgres. One-dimensional, without nulls: what our columns hold.
+const textArray = {
+  to: 1009,
+  from: [1009],
+  serialize: (texts: readonly string[]) => `{${texts.map((text) => `"${text.replaceAll(/["\\]/g, String.raw`\$&`)}"`).join(',')}}`,
+  parse: (literal: string) =>
+    Array.from(literal.matchAll(/"((?:[^"\\]|\\.)*)"|[^{},]+/gs), ([bare, quoted]) => quoted?.replaceAll(/\\(.)/gs, '$1') ?? bare),
+};
