@@ -10,29 +10,38 @@ export type Spread = Readonly<{ count: number; p50Ms: number | null; p99Ms: numb
 export const RECOVERY_DEFINITION =
   'From the moment a worker is killed, for each saga whose job was in its hands, until somebody is seen to work on that saga ' +
   'again: its next event, or the next request to DigitalOcean for its droplet. Nothing is deducted: a restart of Postgres or ' +
-  'Redis that falls into that time counts, and so does a back-off that the saga had before it.';
+  'Redis that falls into that time counts, and so do a back-off that the saga had before it and its turn in the queue of a ' +
+  'fleet that has more to do than it can.';
 
 export const DUPLICATES_DEFINITION =
   'Sagas that had more than one droplet at the same time, and how long: from the moment the second one was made until only one was left.';
 
-export type Recovery = Spread & Readonly<{ /** Sagas that ended just then, or that nobody touched again. */ untouched: number }>;
+export type Recovery = Spread &
+  Readonly<{
+    /** Sagas that nobody had to touch again: cancelled before they had begun. */
+    untouched: number;
+    slowest: readonly Readonly<{ sagaId: string; worker: string; killedAtMs: number; tookMs: number }>[];
+  }>;
+
+const SLOWEST = 5;
 
 /** Measures the recovery after every kill. */
 export function measureRecovery(evidence: Evidence): Recovery {
   const touches = findTouches(evidence);
   const sagas = new Map(evidence.sagas.map((saga) => [saga.id, saga]));
-  const values: number[] = [];
+  const recoveries: { sagaId: string; worker: string; killedAtMs: number; tookMs: number }[] = [];
   let untouched = 0;
-  for (const { atMs, sagaIds } of evidence.diary.kills) {
+  for (const { atMs, worker, sagaIds } of evidence.diary.kills) {
     for (const sagaId of sagaIds) {
       const finishedAtMs = sagas.get(sagaId)?.finishedAt?.getTime() ?? Number.POSITIVE_INFINITY;
       if (finishedAtMs <= atMs) continue;
       const next = touches.get(sagaId)?.find((touchMs) => touchMs > atMs);
       if (next === undefined) untouched += 1;
-      else values.push(next - atMs);
+      else recoveries.push({ sagaId, worker, killedAtMs: atMs, tookMs: next - atMs });
     }
   }
-  return { ...spreadOf(values), untouched };
+  const slowest = recoveries.toSorted((a, b) => b.tookMs - a.tookMs).slice(0, SLOWEST);
+  return { ...spreadOf(recoveries.map(({ tookMs }) => tookMs)), untouched, slowest };
 }
 
 /** When a worker was seen at work on each saga, in order. */

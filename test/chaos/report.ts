@@ -1,7 +1,6 @@
 // The report of a chaos run: one document, and the same as a table for people.
 import { z } from 'zod';
 import { formatDuration, formatTable } from '../../src/commands/saga-text.ts';
-import type { Violation } from './checks.ts';
 import { findViolations } from './checks.ts';
 import type { Evidence } from './evidence.ts';
 import { dropletsBySaga } from './evidence.ts';
@@ -31,10 +30,16 @@ export const reportSchema = z.object({
   digitalOcean: z.object({ requests: count, creates: count, faultyAnswers: count, byFault: counts }),
   droplets: z.object({ made: count, left: count, leftOnPurpose: count, foreign: count, foreignTouched: count }),
   duplicates: z.object({ definition: z.string(), ...spread, sagas: z.array(z.object({ sagaId: z.string(), droplets: z.array(z.int()), togetherMs: z.number() })) }),
-  recovery: z.object({ definition: z.string(), ...spread, untouched: count, killsNotMeasured: count }),
+  recovery: z.object({
+    definition: z.string(),
+    ...spread,
+    untouched: count,
+    killsNotMeasured: count,
+    slowest: z.array(z.object({ sagaId: z.string(), worker: z.string(), killedAtMs: z.number(), tookMs: z.number() })),
+  }),
   jobs: z.object({ live: count, failed: count }),
   violations: z.array(z.object({ check: z.string(), what: z.string(), sagaId: z.string().optional() })),
-  /** What happened to sagas that were violated, or that had duplicates. */
+  /** What happened to sagas that were violated, had duplicates, or stood still for longest. */
   timelines: z.record(z.string(), z.array(z.string())),
   diary: z.array(z.string()),
 });
@@ -47,6 +52,7 @@ const MAX_TIMELINES = 20;
 export function makeReport(options: ChaosOptions, evidence: Evidence, workersStarted: { ready: number; failed: number }, settledAfterMs: number): Report {
   const violations = findViolations(evidence);
   const duplicates = measureDuplicates(evidence, Date.now());
+  const recovery = measureRecovery(evidence);
   const { diary, load, sagas, ledger } = evidence;
   const rolledBack = sagas.filter((saga) => saga.status === 'compensated');
   const byKey = new Map(sagas.map((saga) => [saga.idempotencyKey, saga]));
@@ -98,17 +104,17 @@ export function makeReport(options: ChaosOptions, evidence: Evidence, workersSta
       foreignTouched: violations.filter(({ check }) => check === 'foreign droplets are left alone').length,
     },
     duplicates: { definition: DUPLICATES_DEFINITION, ...duplicates, sagas: duplicates.sagas.map((one) => ({ ...one, droplets: [...one.droplets] })) },
-    recovery: { definition: RECOVERY_DEFINITION, ...measureRecovery(evidence), killsNotMeasured: diary.blindKills },
+    recovery: { definition: RECOVERY_DEFINITION, ...recovery, slowest: [...recovery.slowest], killsNotMeasured: diary.blindKills },
     jobs: evidence.jobs,
     violations,
-    timelines: timelinesOf(violations, duplicates.sagas, evidence),
+    timelines: timelinesOf([...violations, ...duplicates.sagas, ...recovery.slowest], evidence),
     diary: diary.lines,
   };
 }
 
-/** The sagas that need explaining: events, droplets, and when the worker that wrote them was killed or frozen is in the diary. */
-function timelinesOf(violations: readonly Violation[], duplicates: readonly { sagaId: string }[], evidence: Evidence): Record<string, string[]> {
-  const ids = new Set([...violations, ...duplicates].flatMap(({ sagaId }) => (sagaId === undefined ? [] : [sagaId])));
+/** The sagas that need explaining: their events and requests, by the clock of the diary. */
+function timelinesOf(remarkable: readonly { sagaId?: string | undefined }[], evidence: Evidence): Record<string, string[]> {
+  const ids = new Set(remarkable.flatMap(({ sagaId }) => (sagaId === undefined ? [] : [sagaId])));
   const bySaga = dropletsBySaga(evidence);
   const since = (at: number) => `${((at - evidence.diary.startedAtMs) / 1_000).toFixed(2).padStart(7)} s`;
   return Object.fromEntries(
@@ -147,7 +153,8 @@ export function formatReport(report: Report): string {
     ['recovery', `${spreadText(recovery)}, of ${recovery.count} steps that died with a worker; ${recovery.untouched} never touched again, ${recovery.killsNotMeasured} kills not measured`],
   ];
   const violations = report.violations.map(({ check, what, sagaId }) => `  ${check}: ${sagaId === undefined ? '' : `saga ${sagaId}: `}${what}`);
-  const timelines = Object.entries(report.timelines).flatMap(([sagaId, lines]) => ['', `saga ${sagaId}`, ...lines.map((line) => `  ${line}`)]);
+  const shown = report.ok ? [] : Object.entries(report.timelines);
+  const timelines = shown.flatMap(([sagaId, lines]) => ['', `saga ${sagaId}`, ...lines.map((line) => `  ${line}`)]);
   return [
     formatTable(['', ''], rows).trimStart(),
     '',
