@@ -84,6 +84,15 @@ export function openDatabase(
   };
 }
 
+/**
+ * Takes a connection out of a pool that nobody else uses at the moment; to be given back with `release`. Where it has
+ * to make one first, postgres.js never hands it out (as we don't let it ask for array types): one must stand.
+ */
+export async function reserveConnection(db: Pick<Database, 'sql'>): Promise<ReservedSql> {
+  await db.sql`select 1`;
+  return db.sql.reserve();
+}
+
 function timeoutError(name: string, limitMs: number): DatabaseTimeoutError {
   return new DatabaseTimeoutError(`${name}: Postgres did not answer within ${limitMs} ms`);
 }

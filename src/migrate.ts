@@ -3,6 +3,7 @@
 import { fileURLToPath } from 'node:url';
 import Postgrator from 'postgrator';
 import type { Database, ReservedSql } from './db.ts';
+import { reserveConnection } from './db.ts';
 
 // Any number will do, as long as everybody who migrates this schema uses the same.
 const MIGRATION_LOCK = 4_207_310_583;
@@ -25,7 +26,7 @@ export class EnvironmentMismatchError extends Error {
 export async function migrate(db: Database, environment: string): Promise<string[]> {
   // A reserved connection, and BEGIN by hand: postgres.js can send the BEGIN of `sql.begin` before it has reserved
   // the connection (its issue 1204), and other statements would run inside the transaction.
-  const connection = await db.sql.reserve();
+  const connection = await reserveConnection(db);
   try {
     await connection`begin`;
     // Large migrations, and waiting for those of another process, may take longer than an ordinary statement.

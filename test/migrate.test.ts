@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { openDatabase } from '../src/db.ts';
+import { openDatabase, reserveConnection } from '../src/db.ts';
 import type { Database } from '../src/db.ts';
 import { checkEnvironment, EnvironmentMismatchError, migrate } from '../src/migrate.ts';
 import { createTestDatabase } from './support/services-postgres.ts';
@@ -57,7 +57,7 @@ describe('migrate', () => {
 
   test('waits for another process that migrates, for longer than an ordinary statement may take', async () => {
     const impatient = openDatabase(database.url, { timeoutMs: 300 });
-    const other = await db.sql.reserve();
+    const other = await reserveConnection(db);
     try {
       await other`select pg_advisory_lock(4207310583)`;
       const migrating = migrate(impatient, 'test').then(

@@ -7,7 +7,7 @@ import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { done, waiting } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';
 import { destroyAndConfirm } from './destroy-and-confirm.ts';
-import { describe, toStepOutcome } from './failures.ts';
+import { describe, failed, toStepOutcome } from './failures.ts';
 import { storedProvisionInput } from './inputs.ts';
 import { announcedCreates, lastCreateAgeMs, openCreates, recordedDropletId, refusedCreates } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
@@ -125,7 +125,8 @@ function afterFailedCreate(error: unknown, run: StepRun): StepOutcome {
   if (error.kind === 'ambiguous') {
     return { kind: 'failed', error: { code: 'digitalocean_ambiguous', message: `${describe(error)}; it may have made a droplet`, retryable: true } };
   }
-  const outcome = toStepOutcome(error, run.direction, run.memo);
+  // Nothing stands yet, so there is nothing to be patient for: the caller learns soon that DigitalOcean is out of reach.
+  const outcome = error.kind === 'later' ? failed(error, true) : toStepOutcome(error, run.direction, run.memo);
   if (outcome === null || outcome.kind === 'done') throw error;
   // Nothing was made: no need to look for it.
   return { ...outcome, outputs: { create_refusals: refusedCreates(run.saga) + 1 } };

@@ -1,5 +1,5 @@
 // What an error means for a step, where the step itself has nothing better to say. "Not yet" (throttled, a token that
-// is refused, DigitalOcean out of reach during a rollback) uses no attempt; the rest does, or is fatal.
+// is refused, DigitalOcean out of reach) uses no attempt; the rest does, or is fatal.
 import { isDatabaseOutage } from '../db.ts';
 import { DigitalOceanError } from '../do/errors.ts';
 import type { Direction } from '../saga/saga.ts';
@@ -35,8 +35,7 @@ function fromDigitalOcean(error: DigitalOceanError, direction: Direction, memo: 
         { memo, alarm: true },
       );
     case 'later':
-      if (direction === 'backward' && isOutage(error)) return holdOn(error, memo);
-      return failed(error, true);
+      return isOutage(error) ? holdOn(error, memo) : failed(error, true);
     case 'ambiguous':
       return failed(error, true);
     case 'rejected':
@@ -47,7 +46,10 @@ function fromDigitalOcean(error: DigitalOceanError, direction: Direction, memo: 
   }
 }
 
-/** DigitalOcean is out of reach: a rollback outlasts that, however long it takes. */
+/**
+ * DigitalOcean is out of reach, and a look or a deletion is due. There is, or may be, a droplet: to roll back would need
+ * DigitalOcean just the same, and would take down what may be in order. So the saga waits, however long it takes.
+ */
 function holdOn(error: DigitalOceanError, memo: Memo): StepOutcome {
   const outages = (memo['outages'] ?? 0) + 1;
   const delayMs = Math.min(OUTAGE_MAX_DELAY_MS, OUTAGE_FIRST_DELAY_MS * 2 ** Math.min(outages - 1, 10));
@@ -58,7 +60,8 @@ function isOutage(error: DigitalOceanError): boolean {
   return error.status === null || error.status >= 500;
 }
 
-function failed(error: DigitalOceanError, retryable: boolean): StepOutcome {
+/** The step failed; retried, or not. */
+export function failed(error: DigitalOceanError, retryable: boolean): StepOutcome {
   return { kind: 'failed', error: { code: `digitalocean_${error.kind}`, message: describe(error), retryable } };
 }
 

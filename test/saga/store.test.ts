@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { openDatabase } from '../../src/db.ts';
+import { openDatabase, reserveConnection } from '../../src/db.ts';
 import type { Database } from '../../src/db.ts';
 import { createInventory } from '../../src/inventory/resources.ts';
 import type { CloudResource, Inventory } from '../../src/inventory/resources.ts';
@@ -121,7 +121,7 @@ describe('a write that comes late', () => {
   test('waits for a transition that is under way, and is refused once it is there', async () => {
     const { saga, providerId } = await startRegistered();
     const claim = { sagaId: saga.id, revision: saga.revision };
-    const other = await db.sql.reserve();
+    const other = await reserveConnection(db);
     try {
       await other`begin`;
       await other`update arcadia.sagas set revision = revision + 1 where id = ${saga.id}`;
@@ -346,7 +346,7 @@ describe('insertSaga', () => {
 
   test('never was, when the transaction of the caller is rolled back', async () => {
     const saga = newSaga();
-    const connection = await db.sql.reserve();
+    const connection = await reserveConnection(db);
     try {
       await connection`begin`;
       expect(await insertSaga({ run: async (_name, statement) => statement(connection) }, saga, slackMs)).toBe(true);
@@ -457,7 +457,7 @@ describe('takeOverdue', () => {
     const ids = await Promise.all(Array.from({ length: 6 }, () => start()));
     await db.sql`update arcadia.sagas set wake_at = clock_timestamp() - interval '1 second' where id = any(${ids})`;
     const impatient = openDatabase(database.url, { max: 1, timeoutMs: 2_000 });
-    const other = await db.sql.reserve();
+    const other = await reserveConnection(db);
     try {
       await other`begin`;
       await other`select id from arcadia.sagas where id = any(${ids.slice(0, 2)}) for update`;
