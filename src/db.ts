@@ -69,9 +69,9 @@ export function openDatabase(
     backoff: () => 0.5,
     onnotice: () => undefined,
     // Else postgres.js asks each new connection for the array types, and catches no error of that: where Postgres dies
-    // just then, the whole process ends with an unhandled rejection. The one array type in use is declared here.
+    // just then, the whole process ends with an unhandled rejection. The array types in use are declared here.
     fetch_types: false,
-    types: { textArray },
+    types: { textArray, uuidArray },
     // Only columns: postgres.camel would also rename the keys inside a saga's context.
     transform: { column: { from: postgres.toCamel } },
     connection: { application_name: applicationName, statement_timeout: timeoutMs },
@@ -97,7 +97,7 @@ function timeoutError(name: string, limitMs: number): DatabaseTimeoutError {
   return new DatabaseTimeoutError(`${name}: Postgres did not answer within ${limitMs} ms`);
 }
 
-// text[]; its object id is the same in every Postgres. One-dimensional, without nulls: what our columns hold.
+// text[] and uuid[]; their object ids are the same in every Postgres. One-dimensional, without nulls: what our columns hold.
 const textArray = {
   to: 1009,
   from: [1009],
@@ -105,3 +105,5 @@ const textArray = {
   parse: (literal: string) =>
     Array.from(literal.matchAll(/"((?:[^"\\]|\\.)*)"|[^{},]+/gs), ([bare, quoted]) => quoted?.replaceAll(/\\(.)/gs, '$1') ?? bare),
 };
+
+const uuidArray = { ...textArray, to: 2951, from: [2951] };
