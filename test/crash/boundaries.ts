@@ -1,0 +1,62 @@
+// Numbers the I/Os of a worker at the one seam through which they all go, and strikes at one of them. What comes before
+// the first I/O of a job (BullMQ hands it out) and after its last (BullMQ completes it) lies between two numbers: a
+// worker killed after the last I/O of a job never completed it.
+
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { Io, IoKind } from '../../src/io.ts';
+
+/** One I/O of a scenario, by its place in the order. Numbers begin with 1. */
+export type Boundary = { readonly number: number; readonly kind: IoKind; readonly name: string };
+
+/** Whose I/Os are numbered: those of the steps' jobs, of the intake's jobs, or of the reconciler's first pass. */
+export type Chain = 'job' | 'intake' | 'reconciler';
+
+/** What is done with a numbered I/O instead of simply running it. */
+export type Around = <T>(boundary: Boundary, operation: () => Promise<T>) => Promise<T>;
+
+/** Where to strike: `during` is after the request was carried out, and before its answer was read. */
+export type Position = 'before' | 'during' | 'after';
+
+// The first I/O of these two tells whose everything is that follows from it.
+const firstOfChain: Readonly<Record<string, Chain>> = { 'store.take_overdue': 'reconciler', 'store.insert': 'intake' };
+
+/** An Io that numbers the I/Os of one chain and hands each to `around`; all others are simply run. */
+export function numberedIo(chain: Chain, around: Around): Io {
+  const chains = new AsyncLocalStorage<Chain>();
+  let number = 0;
+  let passes = 0;
+  return async (kind, name, operation) => {
+    const first = firstOfChain[name];
+    if (first !== undefined) chains.enterWith(first);
+    if (name === 'store.take_overdue') passes += 1;
+    // Done before any worker exists.
+    if (name === 'environment.read') return operation();
+    const isOther = (chains.getStore() ?? 'job') !== chain || (chain === 'reconciler' && passes > 1);
+    if (isOther) return operation();
+    number += 1;
+    return around({ number, kind, name }, operation);
+  };
+}
+
+/** Runs `strike` at one boundary, and everything else as it is. An I/O that fails has an `after` too. */
+export function strikeAt(number: number, position: Exclude<Position, 'during'>, strike: () => Promise<void>): Around {
+  return async (boundary, operation) => {
+    if (boundary.number !== number) return operation();
+    if (position === 'before') await strike();
+    try {
+      return await operation();
+    } finally {
+      if (position === 'after') await strike();
+    }
+  };
+}
+
+/** Adds something that happens right after an I/O of this name, by whichever worker. */
+export function withSequel(io: Io, name: string, sequel: () => Promise<void>): Io {
+  return (kind, ioName, operation) =>
+    io(kind, ioName, async () => {
+      const result = await operation();
+      if (ioName === name) await sequel();
+      return result;
+    });
+}

@@ -1,0 +1,12 @@
+// A cancel that comes at a bad moment: decided on the row alone, as the client does it, but without enqueueing the next
+// job, which is the worker's affair as long as one runs.
+
+import type { Database } from '../../src/db.ts';
+import { cancelSaga } from '../../src/saga/steer.ts';
+import { createSagaStore, listSagas } from '../../src/saga/store.ts';
+
+/** Cancels every saga that can be cancelled. */
+export async function cancelEverySaga(db: Database): Promise<void> {
+  const store = createSagaStore(db, { worker: 'a person', slackMs: 100 });
+  for (const saga of await listSagas(db, { limit: 10 })) await cancelSaga(store, saga.id, 'a person');
+}

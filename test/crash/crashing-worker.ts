@@ -1,0 +1,45 @@
+// A worker process that ends, or freezes, at a given I/O boundary. Forked by the crash matrix, never by hand: its
+// environment is that of any worker, and ARCADIA_CRASH_PLAN says where it ends.
+
+import { writeSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { untilStopped } from '../../src/commands/until-stopped.ts';
+import { loadConfig } from '../../src/config.ts';
+import { openDatabase } from '../../src/db.ts';
+import { silentLog } from '../../src/log.ts';
+import { startWorker } from '../../src/worker.ts';
+import type { Around } from './boundaries.ts';
+import { numberedIo, strikeAt, withSequel } from './boundaries.ts';
+import { cancelEverySaga } from './cancel.ts';
+import type { CrashPlan } from './crash-plan.ts';
+import { DURING_MS } from './crash-plan.ts';
+
+const plan = readPlan();
+const config = loadConfig(process.env, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN']);
+
+const strike = (): Promise<void> => {
+  // Synchronous, unlike process.stdout: a process that has frozen sends nothing any more.
+  writeSync(1, 'striking\n');
+  process.kill(process.pid, plan.signal);
+  return Promise.resolve();
+};
+
+const killDuring: Around = (boundary, operation) => {
+  if (boundary.number === plan.number) void delay(DURING_MS).then(strike);
+  return operation();
+};
+
+const numbered = numberedIo(plan.chain, plan.position === 'during' ? killDuring : strikeAt(plan.number, plan.position, strike));
+const { cancelAfter } = plan;
+const helper = openDatabase(config.databaseUrl ?? '', { max: 1 });
+const io = cancelAfter === null ? numbered : withSequel(numbered, cancelAfter, () => cancelEverySaga(helper));
+
+const worker = await startWorker(config, silentLog, io);
+await untilStopped();
+await worker.close();
+process.exit(0);
+
+function readPlan(): CrashPlan {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- written by the same test run
+  return JSON.parse(process.env['ARCADIA_CRASH_PLAN'] ?? '') as CrashPlan;
+}

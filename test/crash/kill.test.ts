@@ -1,0 +1,39 @@
+import { describe, expect, test, vi } from 'vitest';
+import { catalog } from '../../src/catalog.ts';
+import { killAndRescue, listCases, samplePart } from './matrix.ts';
+import { record } from './recording.ts';
+import { scenarios } from './scenarios.ts';
+
+// Most of a case is waiting for a lock to run out.
+vi.setConfig({ maxConcurrency: 10, testTimeout: 60_000 });
+
+const positions = ['before', 'during', 'after'] as const;
+const onRedis = await listCases('redis', positions);
+const onPostgres = samplePart(await listCases('postgres', positions), 12);
+
+describe('the boundaries', () => {
+  test.each(scenarios)('of "$name" are the same each time, on either queue backend', async (scenario) => {
+    const { boundaries } = await record(scenario, 'redis');
+    expect(boundaries).toEqual(onRedis.find((one) => one.scenario === scenario)?.recording.boundaries);
+    expect((await record(scenario, 'postgres')).boundaries).toEqual(boundaries);
+  });
+
+  test('are of every kind, and those of every step and every compensation', () => {
+    expect(new Set(onRedis.map(({ boundary }) => boundary.kind))).toEqual(new Set(['sql', 'http', 'queue']));
+    const run = new Set(onRedis.flatMap(({ recording }) => recording.ran));
+    const steps = Object.values(catalog).flatMap((definition) => definition.steps.map((step) => step.name));
+    expect([...run].toSorted()).toEqual(steps.flatMap((step) => [`backward ${step}`, `forward ${step}`]).toSorted());
+  });
+});
+
+describe.concurrent('a worker that is killed with SIGKILL at an I/O', () => {
+  test.each(onRedis)('$title', async (one) => {
+    expect(await killAndRescue(one, 'redis')).toEqual([]);
+  });
+});
+
+describe.concurrent('a worker that is killed with SIGKILL at an I/O, with the queues on Postgres', () => {
+  test.each(onPostgres)('$title', async (one) => {
+    expect(await killAndRescue(one, 'postgres')).toEqual([]);
+  });
+});

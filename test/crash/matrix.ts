@@ -1,0 +1,199 @@
+// The crash matrix: every boundary of every scenario, times every way to be interrupted there. Each case sets a stage,
+// interrupts, lets the saga come to rest, and returns what is not as it must be then: nothing, one hopes.
+
+import { appendFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Redis } from 'ioredis';
+import type { Rule } from '../../src/do/sandbox/server.ts';
+import { isAtRest } from '../../src/saga/saga.ts';
+import { listSagas } from '../../src/saga/store.ts';
+import type { Around, Boundary, Position } from './boundaries.ts';
+import { numberedIo, strikeAt } from './boundaries.ts';
+import { DURING_MS } from './crash-plan.ts';
+import type { Recording } from './recording.ts';
+import { record } from './recording.ts';
+import type { Scenario } from './scenarios.ts';
+import { scenarios } from './scenarios.ts';
+import type { ExtraRules, QueueBackend, Stage } from './stage.ts';
+import { setStage, times } from './stage.ts';
+
+/** One case: one boundary of one scenario, and the side from which it is interrupted. */
+export type Case = {
+  readonly title: string;
+  readonly scenario: Scenario;
+  readonly boundary: Boundary;
+  readonly position: Position;
+  readonly recording: Recording;
+};
+
+/** Everything, however long it takes; else what fits into an ordinary run of the tests. */
+export const isFull = process.env['ARCADIA_CRASH_FULL'] === '1';
+
+// Another part each day, the same one all day.
+const seed = Number(process.env['ARCADIA_CRASH_SEED'] ?? Math.floor(Date.now() / 86_400_000));
+
+/** Lists the cases of all scenarios, from a recording of each. */
+export async function listCases(backend: QueueBackend, positions: readonly Position[]): Promise<Case[]> {
+  const cases: Case[] = [];
+  for (const scenario of scenarios) {
+    const recording = await record(scenario, backend);
+    if (recording.problems.length > 0) throw new Error(`${scenario.name}, undisturbed: ${recording.problems.join('; ')}`);
+    for (const boundary of recording.own) {
+      for (const position of positions) {
+        // Only the sandbox can be told to do its work and to keep its answer for a while.
+        if (position === 'during' && boundary.kind !== 'http') continue;
+        const title = `${scenario.name}: ${position} ${boundary.number} (${boundary.kind} ${boundary.name})`;
+        cases.push({ title, scenario, boundary, position, recording });
+      }
+    }
+  }
+  return cases;
+}
+
+/** One of `parts` parts of the cases, another each day; all of them in a full run. ARCADIA_CRASH_SEED chooses the part. */
+export function samplePart<T>(cases: readonly T[], parts: number): T[] {
+  return cases.filter((_, index) => isFull || index % parts === seed % parts);
+}
+
+/** A worker process is killed at the boundary; another worker finishes the saga. */
+export async function killAndRescue(one: Case, backend: QueueBackend): Promise<string[]> {
+  const { scenario, boundary, position } = one;
+  const held: Rule = { match: {}, effect: { holdAnswerMs: 2 * DURING_MS } };
+  return playing(one, `kill ${nameOf(backend)}`, backend, position === 'during' ? { last: [held] } : {}, async (stage) => {
+    const victim = stage.startVictim({ chain: scenario.chain, number: boundary.number, position, signal: 'SIGKILL' });
+    await victim.struck;
+    await victim.exited;
+    const diedAt = performance.now();
+    const wasAtRest = isAtRest((await listSagas(stage.db, { limit: 1 }))[0]?.status ?? 'pending');
+    const rescuer = await stage.startWorker();
+    await stage.untilAtRest();
+    const recoveryMs = performance.now() - diedAt;
+    const authors = await stage.authors();
+    const hadWritten = one.recording.boundaries.some(({ name, number }) => name === 'store.commit' && number < boundary.number);
+    const problems: string[] = [];
+    if (hadWritten && !authors.some((author) => author.endsWith(`:${victim.pid}`))) problems.push('no event is by the worker that was killed');
+    if (!wasAtRest && !authors.includes(rescuer.name)) problems.push('no event is by the worker that took over');
+    return { recoveryMs, problems };
+  });
+}
+
+/** A worker process is frozen at the boundary for longer than its lock, while another worker goes on; then it thaws. */
+export async function freezeAndThaw(one: Case, backend: QueueBackend): Promise<string[]> {
+  const { scenario, boundary, position } = one;
+  const posts = scenario.expected.posts[1] === 0 ? scenario.expected.posts : ([1, 2] as const);
+  const made = scenario.expected.made[1] === 0 ? scenario.expected.made : ([1, 2] as const);
+  // Frozen after it made sure of its claim and before it sent its create, a worker sends it all the same, and finds out
+  // only then: a second droplet may be made, and must be destroyed again.
+  const isCreate = position === 'before' && boundary.name === 'POST /v2/droplets';
+  const relaxed = isCreate ? { ...scenario, expected: { ...scenario.expected, posts, made } } : scenario;
+  return playing({ ...one, scenario: relaxed }, 'zombie', backend, {}, async (stage) => {
+    const victim = stage.startVictim({ chain: scenario.chain, number: boundary.number, position, signal: 'SIGSTOP' });
+    await victim.struck;
+    const frozenAt = performance.now();
+    await stage.startWorker();
+    const longerThanTheLock = delay(1.8 * Number(times.WORKER_LOCK_MS));
+    const atRest = stage.untilAtRest().then(() => performance.now() - frozenAt);
+    // Some thaw while the other worker is at it, some when all is over.
+    await (boundary.number % 2 === 0 ? longerThanTheLock : Promise.all([longerThanTheLock, atRest]));
+    victim.signal('SIGCONT');
+    const recoveryMs = await atRest;
+    await delay(200);
+    victim.signal('SIGTERM');
+    await victim.exited;
+    return { recoveryMs, problems: [] };
+  });
+}
+
+/** The I/O takes effect, and the connection breaks before its reply is read. The same worker goes on. */
+export async function cutReply(one: Case, backend: QueueBackend): Promise<string[]> {
+  const { boundary, recording } = one;
+  const skip = recording.boundaries.filter(({ kind, number }) => kind === 'http' && number < boundary.number).length;
+  const rules = boundary.kind === 'http' ? { first: [{ match: {}, skip, times: 1, effect: { lostAnswer: true } } satisfies Rule] } : {};
+  const around: Around = async ({ number, kind }, operation) => {
+    const result = await operation();
+    if (number === boundary.number && kind !== 'http') throw brokenConnection(kind);
+    return result;
+  };
+  return playing(one, `cut ${nameOf(backend)}`, backend, rules, (stage) => runInterrupted(one, stage, around));
+}
+
+/** What the drivers say of a broken connection. */
+function brokenConnection(kind: 'sql' | 'queue'): Error {
+  return kind === 'sql'
+    ? Object.assign(new Error('write CONNECTION_CLOSED 127.0.0.1:5432'), { code: 'CONNECTION_CLOSED' })
+    : new Error('Connection is closed.');
+}
+
+/** All of Redis is lost at the boundary. The same worker goes on. */
+export async function flushAll(one: Case, redisUrl: string): Promise<string[]> {
+  const { boundary, position } = one;
+  if (position === 'during') throw new Error('a flush comes before or after an I/O');
+  const redis = new Redis(redisUrl);
+  try {
+    const flush = async () => {
+      await redis.flushall();
+    };
+    return await playing(one, 'flush', { redisUrl }, {}, (stage) => runInterrupted(one, stage, strikeAt(boundary.number, position, flush)));
+  } finally {
+    redis.disconnect();
+  }
+}
+
+/** DigitalOcean makes the droplet, and its answer is lost or cannot be read. */
+export async function loseAnswer(scenario: Scenario, effect: Rule['effect'], backend: QueueBackend): Promise<string[]> {
+  const mode = `answer: ${Object.keys(effect).join()}`;
+  const stageOf = { title: `${scenario.name}: ${mode}`, scenario };
+  return playing(stageOf, mode, backend, { first: [{ match: { method: 'POST' }, times: 1, effect }] }, async (stage) => {
+    const startedAt = performance.now();
+    await stage.startWorker();
+    await stage.untilAtRest();
+    return { recoveryMs: performance.now() - startedAt, problems: [] };
+  });
+}
+
+async function runInterrupted(one: Case, stage: Stage, around: Around): Promise<Played> {
+  let struckAt: number | null = null;
+  await stage.startWorker(
+    numberedIo(one.scenario.chain, (boundary, operation) => {
+      if (boundary.number === one.boundary.number) struckAt = performance.now();
+      return around(boundary, operation);
+    }),
+  );
+  await stage.untilAtRest();
+  const endedAt = performance.now();
+  if (struckAt === null) throw new Error('the worker never came to its boundary');
+  return { recoveryMs: endedAt - struckAt, problems: [] };
+}
+
+/** What came of a case, but for what holds at rest: that is looked at for every case alike. */
+type Played = { readonly recoveryMs: number; readonly problems: readonly string[] };
+
+async function playing(
+  one: Pick<Case, 'title' | 'scenario'>,
+  mode: string,
+  backend: QueueBackend,
+  rules: ExtraRules,
+  play: (stage: Stage) => Promise<Played>,
+): Promise<string[]> {
+  const stage = await setStage(one.scenario, backend, rules);
+  let recoveryMs: number | null = null;
+  try {
+    const played = await play(stage);
+    const problems = [...played.problems, ...(await stage.problems())];
+    if (problems.length === 0) recoveryMs = played.recoveryMs;
+    return problems;
+  } finally {
+    report({ scenario: one.scenario.name, mode, title: one.title, recoveryMs });
+    await stage.close();
+  }
+}
+
+/** For script/crash-matrix: one line of JSON a case; `recoveryMs` is null for one that failed. */
+function report(line: { scenario: string; mode: string; title: string; recoveryMs: number | null }): void {
+  const file = process.env['ARCADIA_CRASH_REPORT'];
+  if (file !== undefined && file !== '') appendFileSync(file, `${JSON.stringify(line)}\n`);
+}
+
+function nameOf(backend: QueueBackend): string {
+  return backend === 'postgres' ? 'postgres' : 'redis';
+}

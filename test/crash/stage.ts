@@ -1,0 +1,210 @@
+// What one case of the crash matrix plays on: a database, a queue prefix and a sandbox of its own, with two droplets in
+// it that are not ours; workers in this process, and one in a process of its own that ends where it is told to.
+
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Config } from '../../src/config.ts';
+import { loadConfig } from '../../src/config.ts';
+import type { Database } from '../../src/db.ts';
+import { openDatabase } from '../../src/db.ts';
+import type { Rule, Sandbox } from '../../src/do/sandbox/server.ts';
+import { startSandbox } from '../../src/do/sandbox/server.ts';
+import type { Io } from '../../src/io.ts';
+import { directIo } from '../../src/io.ts';
+import { silentLog } from '../../src/log.ts';
+import { migrate } from '../../src/migrate.ts';
+import type { QueueConnection } from '../../src/queues/connection.ts';
+import { migrateQueues, openQueueConnection, queueStoreOf } from '../../src/queues/connection.ts';
+import type { StepQueues } from '../../src/queues/step-queues.ts';
+import { openStepQueues } from '../../src/queues/step-queues.ts';
+import type { Saga } from '../../src/saga/saga.ts';
+import { isAtRest } from '../../src/saga/saga.ts';
+import type { StoredEvent } from '../../src/saga/store.ts';
+import { listEvents, listSagas } from '../../src/saga/store.ts';
+import type { RunningWorker } from '../../src/worker.ts';
+import { startWorker } from '../../src/worker.ts';
+import { problemsAtRest } from '../support/at-rest.ts';
+import { createTestDatabase } from '../support/services-postgres.ts';
+import { createTestRedis } from '../support/services-redis.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { withSequel } from './boundaries.ts';
+import { cancelEverySaga } from './cancel.ts';
+import type { CrashPlan } from './crash-plan.ts';
+import type { Scenario } from './scenarios.ts';
+import { DROPLET_NAME } from './scenarios.ts';
+
+/** Where the jobs are: the run's Redis, a Redis of the test's own, or Postgres. */
+export type QueueBackend = 'redis' | 'postgres' | { readonly redisUrl: string };
+
+export type Stage = {
+  readonly config: Config;
+  readonly db: Database;
+  readonly queues: QueueConnection;
+  readonly stepQueues: StepQueues;
+  readonly sandbox: Sandbox;
+  readonly foreign: readonly number[];
+  /** Starts an ordinary worker in this process; `io` is what its I/Os go through. */
+  readonly startWorker: (io?: Io) => Promise<RunningWorker>;
+  /** Starts a worker in a process of its own that is killed, or frozen, at a boundary. */
+  readonly startVictim: (plan: Omit<CrashPlan, 'cancelAfter'>) => Victim;
+  /** Resolves with the newest saga once it is at rest. */
+  readonly untilAtRest: () => Promise<Saga>;
+  /** Says what is wrong at rest. */
+  readonly problems: () => Promise<string[]>;
+  /** Names of the workers that wrote the newest saga's events. */
+  readonly authors: () => Promise<string[]>;
+  /** Which of the newest saga's steps were executed, or compensated, such as `forward create_droplet`. */
+  readonly ran: () => Promise<string[]>;
+  readonly close: () => Promise<void>;
+};
+
+export type Victim = {
+  readonly pid: number;
+  /** Resolves when it is dead, or frozen. */
+  readonly struck: Promise<void>;
+  readonly exited: Promise<NodeJS.Signals | null>;
+  readonly signal: (signal: NodeJS.Signals) => void;
+};
+
+/** As in production, some twenty times faster: request < lock < grace. */
+export const times = {
+  DIGITALOCEAN_TIMEOUT_MS: '700',
+  WORKER_LOCK_MS: '1200',
+  ADOPTION_GRACE_MS: '1800',
+  RECONCILE_INTERVAL_MS: '400',
+  WAIT_POLL_INTERVAL_MS: '150',
+  STEP_BACKOFF_MS: '50',
+} as const;
+
+const REST_WITHIN_MS = 25_000;
+
+/** Faults of the sandbox on top of the scenario's own: those that go before them, and those that come after. */
+export type ExtraRules = { readonly first?: readonly Rule[]; readonly last?: readonly Rule[] };
+
+/** Sets the stage of a scenario and asks for its saga. */
+export async function setStage(scenario: Scenario, backend: QueueBackend, rules: ExtraRules = {}): Promise<Stage> {
+  const database = await createTestDatabase({ template: 'crash', migrate: migrateAll });
+  const redis = createTestRedis();
+  const sandbox = await startSandbox({ activateAfterMs: 0, ratePerMinute: null, ratePerHour: null });
+  const foreign = [
+    sandbox.addForeignDroplet({ name: DROPLET_NAME, created_at: '2024-01-01T00:00:00Z' }).id,
+    sandbox.addForeignDroplet({ name: 'other', tags: ['managed-by-arcadia-cloud', 'arcadia-saga-id-00000000-0000-4000-8000-000000000000'] }).id,
+  ];
+  const environment = {
+    ...times,
+    DATABASE_URL: database.url,
+    ...(backend === 'postgres' ? {} : { REDIS_URL: backend === 'redis' ? redis.url : backend.redisUrl }),
+    QUEUE_PREFIX: redis.prefix,
+    DIGITALOCEAN_API_URL: sandbox.url,
+    DIGITALOCEAN_TOKEN: 'dop_v1_crash_matrix',
+    WORKER_CONCURRENCY: '4',
+    LOG_LEVEL: 'silent',
+    ...scenario.settings,
+  };
+  const config = loadConfig(environment);
+  const db = openDatabase(database.url, { max: 2 });
+  const queues = openQueueConnection(queueStoreOf(config), silentLog);
+  const stepQueues = openStepQueues(queues, directIo);
+  const workers: RunningWorker[] = [];
+  const victims: Victim[] = [];
+
+  const stage: Stage = {
+    config,
+    db,
+    queues,
+    stepQueues,
+    sandbox,
+    foreign,
+    startWorker: async (io = directIo) => {
+      const { cancelAfter } = scenario;
+      const worker = await startWorker(config, silentLog, cancelAfter === undefined ? io : withSequel(io, cancelAfter, () => cancelEverySaga(db)));
+      workers.push(worker);
+      return worker;
+    },
+    startVictim: (plan) => {
+      const victim = startVictim({ ...environment, ARCADIA_CRASH_PLAN: JSON.stringify({ ...plan, cancelAfter: scenario.cancelAfter ?? null }) });
+      victims.push(victim);
+      return victim;
+    },
+    untilAtRest: () =>
+      waitFor(
+        async () => {
+          const [saga] = await listSagas(db, { limit: 1 });
+          return saga !== undefined && isAtRest(saga.status) && saga;
+        },
+        { what: `the saga's end (${scenario.name})`, deadlineMs: REST_WITHIN_MS, everyMs: 20 },
+      ),
+    problems: async () => {
+      const sagas = await listSagas(db, { limit: 10 });
+      const expectedCount = scenario.prepare === undefined ? 1 : 2;
+      const [saga] = sagas;
+      if (saga === undefined || sagas.length !== expectedCount) return [`there are ${sagas.length} sagas, not ${expectedCount}`];
+      return problemsAtRest({ db, queues, sandbox, foreign }, saga.id, scenario.expected);
+    },
+    authors: async () => [...new Set((await newestEvents(db)).map((event) => event.worker ?? ''))],
+    ran: async () => (await newestEvents(db)).flatMap(({ kind, step }) => directionsOf(kind).map((direction) => `${direction} ${step}`)),
+    close: async () => {
+      for (const victim of victims) victim.signal('SIGKILL');
+      await Promise.all(victims.map((victim) => victim.exited));
+      await Promise.allSettled(workers.map((worker) => worker.close()));
+      await stepQueues.close();
+      await Promise.allSettled([queues.close(), db.close(), sandbox.close()]);
+      await Promise.allSettled([database.drop(), backend === 'redis' ? redis.drop() : undefined]);
+    },
+  };
+  try {
+    await scenario.prepare?.(stage);
+    sandbox.setFaults({ ...scenario.faults, rules: [...(rules.first ?? []), ...(scenario.faults?.rules ?? []), ...(rules.last ?? [])] });
+    await scenario.start(stage);
+  } catch (error) {
+    await stage.close();
+    throw error;
+  }
+  return stage;
+}
+
+async function newestEvents(db: Database): Promise<StoredEvent[]> {
+  const [saga] = await listSagas(db, { limit: 1 });
+  return saga === undefined ? [] : listEvents(db, saga.id);
+}
+
+function directionsOf(kind: StoredEvent['kind']): string[] {
+  if (kind === 'step_completed' || kind === 'step_failed') return ['forward'];
+  return kind === 'compensation_completed' ? ['backward'] : [];
+}
+
+async function migrateAll(url: string): Promise<void> {
+  const db = openDatabase(url, { max: 2 });
+  await migrate(db, 'default');
+  await migrateQueues({ kind: 'postgres', databaseUrl: url });
+  await db.close();
+}
+
+function startVictim(environment: NodeJS.ProcessEnv): Victim {
+  const { PATH } = process.env;
+  const child = fork(fileURLToPath(new URL('crashing-worker.ts', import.meta.url)), {
+    // Hundreds of processes load the same modules.
+    env: { PATH, NODE_COMPILE_CACHE: join(tmpdir(), 'arcadia-crash-compile-cache'), ...environment },
+    execArgv: [],
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  });
+  let output = '';
+  const struck = Promise.withResolvers<void>();
+  const read = (chunk: Buffer) => {
+    output += chunk.toString();
+    if (output.includes('striking\n')) struck.resolve();
+  };
+  child.stdout?.on('data', read);
+  child.stderr?.on('data', read);
+  const exited = once(child, 'exit').then(([code, signal]: unknown[]) => {
+    struck.reject(new Error(`the worker ended (${String(code)}) before it came to its boundary: ${output}`));
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a name of a signal, or null
+    return signal as NodeJS.Signals | null;
+  });
+  // Whoever awaits it is told; nobody has to.
+  struck.promise.catch(() => undefined);
+  return { pid: child.pid ?? 0, struck: struck.promise, exited, signal: (signal) => void child.kill(signal) };
+}
