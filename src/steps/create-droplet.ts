@@ -11,7 +11,7 @@ import { describe, failed, toStepOutcome } from './failures.ts';
 import { storedProvisionInput } from './inputs.ts';
 import { announcedCreates, lastCreateAgeMs, openCreates, recordedDropletId, refusedCreates } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
-import { tagsOf } from './ownership.ts';
+import { contradiction, isProvenOurs, tagsOf } from './ownership.ts';
 
 // A droplet that bears our name, but no tag yet, keeps us from asking for another: so many grace periods long.
 const UNDECIDED_GRACES = 10;
@@ -33,6 +33,8 @@ export const createDroplet: Step<StepDeps> = {
     run.assertClaimIsFresh();
     try {
       const { droplet, actionId } = await deps.digitalOcean.createDroplet(requestOf(run.saga));
+      const contradicted = contradiction(droplet, run.saga);
+      if (contradicted !== null) return ambiguous(`DigitalOcean answered with droplet ${droplet.id}, which is not this saga's: ${contradicted}`);
       return done({ droplet_id: droplet.id, droplet_origin: 'created', create_action_id: actionId }, `created droplet ${droplet.id}`);
     } catch (error) {
       return afterFailedCreate(error, run);
@@ -46,13 +48,15 @@ export const createDroplet: Step<StepDeps> = {
     const notes: string[] = [];
     // A GET, and a DELETE, of a droplet that was accepted a moment ago may say 404: that is no proof of its absence yet.
     let isSettled = true;
+    let isLeftAlone = false;
     if (recorded !== null) {
-      const end = await destroyAndConfirm(recorded, deps);
+      const end = await destroyUnlessForeign(recorded, run, deps);
       notes.push(`droplet ${recorded} ${end}`);
       isSettled = end === 'destroyed';
+      isLeftAlone = end === 'left alone';
     }
     let graceMs = deps.settings.adoptionGraceMs;
-    if (openCreates(run.saga) > 0 || run.saga.context['create_duplicates'] !== undefined) {
+    if (openCreates(run.saga) > 0 || run.saga.context['create_duplicates'] !== undefined || isLeftAlone) {
       const { proven, undecided } = await lookForDroplets(run, deps);
       const others = proven.filter((droplet) => droplet.id !== recorded);
       let destroyed = 0;
@@ -79,9 +83,18 @@ export const createDroplet: Step<StepDeps> = {
     // Nobody has a droplet on record yet: whoever runs this step next finds this one by its tag and adopts it.
     if (recorded === null && run.saga.status === 'running') return;
     run.log.warn({ dropletId: made }, 'destroying the droplet just made: the saga went on without it');
-    await destroyAndConfirm(made, deps);
+    await destroyUnlessForeign(made, run, deps);
   },
 };
+
+/** An id alone is DigitalOcean's word of a while ago. What it stands for now must not speak against being this saga's. */
+async function destroyUnlessForeign(dropletId: number, run: StepRun, deps: StepDeps): Promise<'destroyed' | 'absent' | 'left alone'> {
+  const droplet = await deps.digitalOcean.getDroplet(dropletId);
+  const contradicted = droplet === null || isProvenOurs(droplet, run.saga) ? null : contradiction(droplet, run.saga);
+  if (contradicted === null) return destroyAndConfirm(dropletId, deps);
+  run.log.error({ dropletId, contradicted }, 'droplet on record is not this saga\'s: left alone');
+  return 'left alone';
+}
 
 /** A create may have made a droplet. Adopts it; or waits until it would have shown; null: there is none. */
 async function adoptOrWait(run: StepRun, deps: StepDeps): Promise<StepOutcome | null> {
@@ -122,14 +135,16 @@ function adopt(droplet: Droplet, duplicates: readonly Droplet[], run: StepRun): 
 
 function afterFailedCreate(error: unknown, run: StepRun): StepOutcome {
   if (!(error instanceof DigitalOceanError)) throw error;
-  if (error.kind === 'ambiguous') {
-    return { kind: 'failed', error: { code: 'digitalocean_ambiguous', message: `${describe(error)}; it may have made a droplet`, retryable: true } };
-  }
+  if (error.kind === 'ambiguous') return ambiguous(describe(error));
   // Nothing stands yet, so there is nothing to be patient for: the caller learns soon that DigitalOcean is out of reach.
   const outcome = error.kind === 'later' ? failed(error, true) : toStepOutcome(error, run.direction, run.memo);
   if (outcome === null || outcome.kind === 'done') throw error;
   // Nothing was made: no need to look for it.
   return { ...outcome, outputs: { create_refusals: refusedCreates(run.saga) + 1 } };
+}
+
+function ambiguous(what: string): StepOutcome {
+  return { kind: 'failed', error: { code: 'digitalocean_ambiguous', message: `${what}; the create may have made a droplet`, retryable: true } };
 }
 
 function giveUp(run: StepRun): StepOutcome {

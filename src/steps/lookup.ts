@@ -22,7 +22,8 @@ export async function lookForDroplets(run: StepRun, deps: StepDeps): Promise<Sig
   const { saga } = run;
   const candidates = new Map<number, Droplet>();
   for (const droplet of await deps.digitalOcean.listDropletsByTag(sagaTag(saga))) candidates.set(droplet.id, droplet);
-  if (candidates.size === 0) {
+  // A droplet of somebody else's under our tag must not hide our own, which lists by tag may not show (yet).
+  if (![...candidates.values()].some((droplet) => isProvenOurs(droplet, saga))) {
     for (const droplet of await listByName(saga, deps)) candidates.set(droplet.id, droplet);
   }
   const adoptable: Droplet[] = [];
