@@ -31,6 +31,9 @@ export class DatabaseTimeoutError extends Error {
   readonly code = 'database_timeout';
 }
 
+// Seconds that statements under way are given when a pool is closed.
+const LEAVING_S = 5;
+
 /**
  * The SQLSTATE of an error that Postgres itself answered with; null for any other, such as a lost connection.
  * Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -62,7 +65,7 @@ export function openDatabase(
 ): Database {
   const { max = 10, timeoutMs = 10_000, io = directIo, applicationName = 'arcadia' } = options;
   const limitMs = timeoutMs + 1_000;
-  const sql = postgres(url, {
+  const open = () => postgres(url, {
     max,
     connect_timeout: 5,
     // Seconds. Small and fixed: the default grows to 20 s, longer than a restart of Postgres takes.
@@ -76,11 +79,30 @@ export function openDatabase(
     transform: { column: { from: postgres.toCamel } },
     connection: { application_name: applicationName, statement_timeout: timeoutMs },
   });
+  let pool = open();
+  // A connection whose other end is gone without a word stays in the pool, and postgres.js sends further statements down
+  // the same hole, until TCP gives up a quarter of an hour later. So after a silence the whole pool is replaced.
+  const replace = (silent: Sql) => {
+    if (silent !== pool) return;
+    pool = open();
+    void silent.end({ timeout: LEAVING_S });
+  };
   return {
-    sql,
-    // The server's statement_timeout cannot help when the server cannot be reached: this is the limit on our side.
-    run: (name, statement) => io('sql', name, () => withDeadline(limitMs, statement(sql), () => timeoutError(name, limitMs))),
-    close: () => sql.end({ timeout: 5 }),
+    get sql() {
+      return pool;
+    },
+    run: (name, statement) =>
+      io('sql', name, async () => {
+        const used = pool;
+        try {
+          // The server's statement_timeout cannot help when the server cannot be reached: this is the limit on our side.
+          return await withDeadline(limitMs, statement(used), () => timeoutError(name, limitMs));
+        } catch (error) {
+          if (error instanceof DatabaseTimeoutError) replace(used);
+          throw error;
+        }
+      }),
+    close: () => pool.end({ timeout: LEAVING_S }),
   };
 }
 
