@@ -1,6 +1,6 @@
 // A worker process, wired: Postgres, the queues, DigitalOcean, the engine, the reconciler.
 import { hostname } from 'node:os';
-import { catalog } from './catalog.ts';
+import { catalog as currentCatalog } from './catalog.ts';
 import type { Config } from './config.ts';
 import { ConfigError } from './config.ts';
 import { openDatabase } from './db.ts';
@@ -14,33 +14,50 @@ import { checkEnvironment } from './migrate.ts';
 import { closeWorkers } from './queues/close-workers.ts';
 import { openQueueConnection, queueStoreOf } from './queues/connection.ts';
 import { startIntakeWorker } from './queues/intake.ts';
+import { watchForStandstill } from './queues/standstill.ts';
 import { openStepQueues } from './queues/step-queues.ts';
 import { startStepWorkers } from './queues/step-workers.ts';
+import type { Catalog } from './saga/definition.ts';
 import { runReconciler } from './saga/reconciler.ts';
 import { runJob } from './saga/runner.ts';
 import { claimFragment, createSagaStore } from './saga/store.ts';
 import type { StartRequest } from './saga/start.ts';
 import { startAndEnqueue } from './start-and-enqueue.ts';
+import type { StepDeps } from './steps/deps.ts';
 import { toStepOutcome } from './steps/failures.ts';
 
 // Of WORKER_SHUTDOWN_MS, so much is for closing connections.
 const CLOSING_MS = 1_500;
+
+// Three looks in a row must be longer than a live worker may block on its store.
+const MIN_LOOK_MS = 5_000;
 
 export type RunningWorker = Readonly<{
   /** What stands in the events that this worker writes. */
   name: string;
   /** Stops taking jobs, lets the running ones finish for at most `WORKER_SHUTDOWN_MS`, and closes everything. */
   close(): Promise<void>;
+  /**
+   * Resolves with the reason when the worker finds that it takes no jobs any more although its store answers; never
+   * otherwise. Only a new process helps then.
+   */
+  stoodStill: Promise<string>;
 }>;
 
 /**
  * Starts a worker in this process.
  *
+ * @param catalog the sagas that it knows: those of this version, where left out
  * @throws {ConfigError} when the token or the database is missing
  * @throws {EnvironmentMismatchError} when the database is not this environment's
  * @throws {QueueStoreError} when the queue store can't be reached or may evict jobs
  */
-export async function startWorker(config: Config, log: Log, io: Io = directIo): Promise<RunningWorker> {
+export async function startWorker(
+  config: Config,
+  log: Log,
+  io: Io = directIo,
+  catalog: Catalog<StepDeps> = currentCatalog,
+): Promise<RunningWorker> {
   const { databaseUrl } = config;
   const { token, apiUrl, timeoutMs } = config.digitalOcean;
   if (databaseUrl === null || token === null) throw new ConfigError('a worker needs DATABASE_URL and DIGITALOCEAN_TOKEN');
@@ -88,15 +105,18 @@ export async function startWorker(config: Config, log: Log, io: Io = directIo): 
   ];
   await Promise.all(workers.map((worker) => worker.waitUntilReady()));
   const stopping = new AbortController();
+  const watching = watchForStandstill(connection, { everyMs: Math.max(MIN_LOOK_MS, config.worker.lockMs / 2), signal: stopping.signal });
+  const stoodStill = watching.then((reason) => reason ?? new Promise<never>(() => {}));
   const reconciling = runReconciler({ store, ensure: queues.ensure, intervalMs: config.reconcileIntervalMs, signal: stopping.signal, log });
 
   return {
     name,
+    stoodStill,
     close: async () => {
       stopping.abort();
       await closeWorkers(workers, Math.max(1, config.worker.shutdownMs - CLOSING_MS), log);
       // Whatever still waits for an answer of Postgres or Redis by then is not worth a late exit.
-      const closing = reconciling.then(() => queues.close()).then(() => Promise.allSettled([connection.close(), db.close()]));
+      const closing = Promise.all([reconciling, watching]).then(() => queues.close()).then(() => Promise.allSettled([connection.close(), db.close()]));
       await endsWithin(CLOSING_MS, closing);
     },
   };

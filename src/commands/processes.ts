@@ -33,11 +33,15 @@ export async function workerCommand(): Promise<number> {
     { worker: worker.name, queues: config.redisNodes === null ? 'postgres' : 'redis', concurrency: config.worker.concurrency, environment: config.environment },
     'worker ready',
   );
-  const why = await untilStopped();
-  log.info({ why }, 'worker stopping: running steps may finish');
+  const stop = await Promise.race([
+    untilStopped().then((why) => ({ why, exitCode: 0 })),
+    worker.stoodStill.then((why) => ({ why, exitCode: 1 })),
+  ]);
+  if (stop.exitCode === 0) log.info({ why: stop.why }, 'worker stopping: running steps may finish');
+  else log.fatal({ why: stop.why }, 'worker stands still: ending, so that its supervisor starts another');
   await worker.close();
   log.info('worker stopped');
-  return 0;
+  return stop.exitCode;
 }
 
 export async function sandboxCommand(options: SandboxOptions): Promise<number> {

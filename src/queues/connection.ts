@@ -17,11 +17,23 @@ export type QueueStore =
 /** BullMQ's options of a worker, but for where its jobs are. */
 type WorkerSettingsOfBullMq = Omit<WorkerOptions, 'connection' | 'prefix'>;
 
+/** What the worker of one queue is at. */
+export type JobLoop = Readonly<{
+  queueName: string;
+  concurrency: number;
+  /** Jobs that it was handed so far. */
+  handed: number;
+  /** Jobs that it is running now. */
+  running: number;
+}>;
+
 /** Makes queues and workers on one store. */
 export type QueueConnection = Readonly<{
   store: QueueStore;
   queue(name: string): Queue;
   worker(name: string, processor: Processor, options: WorkerSettingsOfBullMq): Worker;
+  /** The workers made so far. */
+  loops(): readonly JobLoop[];
   /**
    * Checks that the store can be trusted with jobs.
    *
@@ -71,24 +83,30 @@ export async function migrateQueues(store: QueueStore): Promise<void> {
 function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): QueueConnection {
   const warn = onceInAWhile((error: Error) => log.warn({ reason: error.message }, 'redis: connection trouble'));
   // Producers fail fast, so that nothing hangs on an `add` while Redis is away; workers retry for ever, as BullMQ asks.
-  const producer = connectRedis(store.nodes, { maxRetriesPerRequest: 1, enableOfflineQueue: true, commandTimeout: 5_000 });
+  const producer = connectRedis(store.nodes, { maxRetriesPerRequest: 1, enableOfflineQueue: true, commandTimeout: 5_000, socketTimeout: 5_000 });
   const consumers: (Redis | Cluster)[] = [];
+  const loops = countLoops();
   producer.on('error', warn);
   return {
     store,
     queue: (name) => listening(new Queue(name, { connection: producer, prefix: store.prefix }), warn),
     worker: (name, processor, options) => {
-      const consumer = connectRedis(store.nodes, { maxRetriesPerRequest: null });
+      const consumer = connectRedis(store.nodes, { maxRetriesPerRequest: null, socketTimeout: CONSUMER_SILENCE_MS });
       consumer.on('error', warn);
       consumers.push(consumer);
-      return listening(new Worker(name, processor, { ...options, connection: consumer, prefix: store.prefix }), warn);
+      return listening(new Worker(name, loops.counted(name, processor, options), { ...options, connection: consumer, prefix: store.prefix }), warn);
     },
+    loops: loops.all,
     check: () => checkRedis(producer),
     close: async () => {
       await Promise.all([producer, ...consumers].map((client) => endRedis(client)));
     },
   };
 }
+
+// A connection of which the other end is gone without a word would be waited on until TCP gives up, a quarter of an hour
+// later. A worker's blocking command is answered after 10 s at the latest.
+const CONSUMER_SILENCE_MS = 15_000;
 
 // A fixed, short back-off: a fleet should be back within a second of Redis's return.
 const retryStrategy = (times: number) => Math.min(times * 100, 1_000);
@@ -142,11 +160,13 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
     application_name: 'arcadia-queues',
   });
   pool.on('error', warn);
+  const loops = countLoops();
   return {
     store,
     queue: (name) => listening(queueOnPostgres(name, pool), warn),
     worker: (name, processor, options) =>
-      listening(workerOnPostgres(name, processor, options, pool), warn),
+      listening(workerOnPostgres(name, loops.counted(name, processor, options), options, pool), warn),
+    loops: loops.all,
     check: async () => {
       try {
         await pool.query('select 1');
@@ -173,6 +193,27 @@ function listening<T extends Queue | Worker>(emitter: T, warn: (error: Error) =>
   // Without a listener, an error of the connection would end the process.
   EventEmitter.prototype.on.call(emitter, 'error', warn);
   return emitter;
+}
+
+/** Counts the jobs of each worker, on their way to its processor. */
+function countLoops() {
+  const loops: JobLoop[] = [];
+  return {
+    all: () => loops,
+    counted: (queueName: string, processor: Processor, { concurrency = 1 }: WorkerSettingsOfBullMq): Processor => {
+      const loop = { queueName, concurrency, handed: 0, running: 0 };
+      loops.push(loop);
+      return async (job, token, signal) => {
+        loop.handed += 1;
+        loop.running += 1;
+        try {
+          return await processor(job, token, signal);
+        } finally {
+          loop.running -= 1;
+        }
+      };
+    },
+  };
 }
 
 const QUIET_MS = 5_000;

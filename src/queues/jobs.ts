@@ -1,4 +1,5 @@
 // The contract of the queues: their names, what stands in a job, and how a job is called.
+import type { Job } from 'bullmq';
 import { z } from 'zod';
 import type { Direction, NextJob } from '../saga/saga.ts';
 
@@ -15,6 +16,8 @@ export const stepJobSchema = z.object({
   step: z.string().optional(),
   position: z.string().optional(),
   memo: z.record(z.string().max(50), z.int().min(0).max(1_000_000_000)).optional(),
+  /** When a job that was put back is due, in Unix milliseconds. BullMQ keeps only how long it was put back for. */
+  dueAt: z.int().min(0).optional(),
 });
 
 export type StepJobData = z.infer<typeof stepJobSchema>;
@@ -42,4 +45,10 @@ export function jobIdOf(job: Pick<NextJob, 'sagaId' | 'revision'>): string {
 /** What stands in the job. */
 export function jobDataOf(job: NextJob): StepJobData {
   return { sagaId: job.sagaId, revision: job.revision, step: job.step, position: `${job.position} of ${job.of}` };
+}
+
+/** When a delayed job is due, in Unix milliseconds by the clock of whoever delayed it. */
+export function dueAtOf(job: Pick<Job, 'data' | 'timestamp' | 'delay'>): number {
+  const parsed = stepJobSchema.safeParse(job.data);
+  return parsed.data?.dueAt ?? job.timestamp + job.delay;
 }

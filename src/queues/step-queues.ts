@@ -4,7 +4,7 @@ import type { Io } from '../io.ts';
 import type { Direction, NextJob } from '../saga/saga.ts';
 import type { Memo } from '../saga/step.ts';
 import type { QueueConnection } from './connection.ts';
-import { jobDataOf, jobIdOf, queueNameOf, queueNames, stepJobSchema } from './jobs.ts';
+import { dueAtOf, jobDataOf, jobIdOf, queueNameOf, queueNames, stepJobSchema } from './jobs.ts';
 
 export type StepQueues = Readonly<{
   /** Adds a job; does nothing when it is there already, in whatever state. */
@@ -56,7 +56,7 @@ export function openStepQueues(connection: QueueConnection, io: Io): StepQueues 
     peek: async (job) => {
       const found = await findJob(queues[job.direction], job);
       if (found === null) return null;
-      return { memo: memoOf(found), dueInMs: Math.max(0, found.timestamp + found.delay - Date.now()) };
+      return { memo: memoOf(found), dueInMs: Math.max(0, dueAtOf(found) - Date.now()) };
     },
     close: async () => {
       await Promise.all(Object.values(queues).map((queue) => queue.close()));

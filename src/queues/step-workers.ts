@@ -91,7 +91,8 @@ async function processJob(
 
 /** The same job again, later: it leaves the worker's hands and waits in the queue, where it holds no slot. */
 async function postpone(job: Job, token: string | undefined, verdict: Extract<Verdict, { kind: 'postpone' }>, io: Io): Promise<never> {
-  await io('queue', 'update data', () => job.updateData({ ...job.data, memo: verdict.memo }));
-  await io('queue', 'move to delayed', () => job.moveToDelayed(Date.now() + verdict.delayMs, token));
+  const dueAt = Math.round(Date.now() + verdict.delayMs);
+  await io('queue', 'update data', () => job.updateData({ ...job.data, memo: verdict.memo, dueAt }));
+  await io('queue', 'move to delayed', () => job.moveToDelayed(dueAt, token));
   throw new DelayedError();
 }
