@@ -16,13 +16,15 @@ afterAll(async () => {
 });
 
 describe.concurrent('a queue store that loses everything (FLUSHALL) at an I/O', () => {
-  test.each(cases)('$title', async (one) => {
-    const server = free.pop();
-    if (server === undefined) throw new Error('more cases at once than servers');
-    try {
-      expect(await flushAll(one, server.url)).toEqual([]);
-    } finally {
-      free.push(server);
-    }
-  });
+  for (const one of cases) {
+    test(`in ${one.title}`, async () => {
+      const server = free.pop();
+      if (server === undefined) throw new Error('more cases at once than servers');
+      try {
+        expect(await flushAll(one, server.url)).toEqual([]);
+      } finally {
+        free.push(server);
+      }
+    });
+  }
 });

@@ -27,13 +27,17 @@ describe('the boundaries', () => {
 });
 
 describe.concurrent('a worker that is killed with SIGKILL at an I/O', () => {
-  test.each(onRedis)('$title', async (one) => {
-    expect(await killAndRescue(one, 'redis')).toEqual([]);
-  });
+  for (const one of onRedis) {
+    test(`in ${one.title}`, async () => {
+      expect(await killAndRescue(one, 'redis')).toEqual([]);
+    });
+  }
 });
 
 describe.concurrent('a worker that is killed with SIGKILL at an I/O, with the queues on Postgres', () => {
-  test.each(onPostgres)('$title', async (one) => {
-    expect(await killAndRescue(one, 'postgres')).toEqual([]);
-  });
+  for (const one of onPostgres) {
+    test(`in ${one.title}`, async () => {
+      expect(await killAndRescue(one, 'postgres')).toEqual([]);
+    });
+  }
 });

@@ -77,8 +77,11 @@ export async function killAndRescue(one: Case, backend: QueueBackend): Promise<s
   });
 }
 
-/** A worker process is frozen at the boundary for longer than its lock, while another worker goes on; then it thaws. */
-export async function freezeAndThaw(one: Case, backend: QueueBackend): Promise<string[]> {
+/**
+ * A worker process is frozen at the boundary for longer than its lock, while another worker goes on. It thaws soon after
+ * it lost its lock, or when the saga is at rest.
+ */
+export async function freezeAndThaw(one: Case, backend: QueueBackend, thaw: 'midway' | 'at rest'): Promise<string[]> {
   const { scenario, boundary, position } = one;
   const posts = scenario.expected.posts[1] === 0 ? scenario.expected.posts : ([1, 2] as const);
   const made = scenario.expected.made[1] === 0 ? scenario.expected.made : ([1, 2] as const);
@@ -93,8 +96,7 @@ export async function freezeAndThaw(one: Case, backend: QueueBackend): Promise<s
     await stage.startWorker();
     const longerThanTheLock = delay(1.8 * Number(times.WORKER_LOCK_MS));
     const atRest = stage.untilAtRest().then(() => performance.now() - frozenAt);
-    // Some thaw while the other worker is at it, some when all is over.
-    await (boundary.number % 2 === 0 ? longerThanTheLock : Promise.all([longerThanTheLock, atRest]));
+    await (thaw === 'midway' ? longerThanTheLock : Promise.all([longerThanTheLock, atRest]));
     victim.signal('SIGCONT');
     const recoveryMs = await atRest;
     await delay(200);

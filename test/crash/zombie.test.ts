@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
+import type { Case } from './matrix.ts';
 import { freezeAndThaw, listCases, samplePart } from './matrix.ts';
 
 // Most of a case is waiting for a lock to run out.
@@ -6,19 +7,39 @@ vi.setConfig({ maxConcurrency: 8, testTimeout: 60_000 });
 
 const positions = ['before', 'after'] as const;
 const all = await listCases('redis', positions);
-// The worst moments are always tried: the claim was proved, and the droplet is about to be made or was just made.
-const isWorst = ({ boundary }: { boundary: { name: string } }) => boundary.name === 'POST /v2/droplets';
-const chosen = new Set([...all.filter((one) => isWorst(one)), ...samplePart(all, 4)]);
+// The worst moments are always tried: the claim was proved, and the droplet is about to be made or was just made. The
+// worker thaws while the other one is at it, and when all is over.
+const worst = all.filter(({ boundary }) => boundary.name === 'POST /v2/droplets');
+const others = samplePart(all.filter((one) => !worst.includes(one)), 4);
 const onPostgres = samplePart(await listCases('postgres', positions), 24);
 
+describe.concurrent('a worker that is frozen at a create for longer than its lock, and thaws', () => {
+  for (const one of worst) {
+    for (const thaw of ['midway', 'at rest'] as const) {
+      test(`in ${one.title}, ${thaw}`, async () => {
+        expect(await freezeAndThaw(one, 'redis', thaw)).toEqual([]);
+      });
+    }
+  }
+});
+
 describe.concurrent('a worker that is frozen at an I/O for longer than its lock, and thaws', () => {
-  test.each([...chosen])('$title', async (one) => {
-    expect(await freezeAndThaw(one, 'redis')).toEqual([]);
-  });
+  for (const one of others) {
+    test(`in ${one.title}`, async () => {
+      expect(await freezeAndThaw(one, 'redis', thawOf(one))).toEqual([]);
+    });
+  }
 });
 
 describe.concurrent('a worker that is frozen at an I/O and thaws, with the queues on Postgres', () => {
-  test.each(onPostgres)('$title', async (one) => {
-    expect(await freezeAndThaw(one, 'postgres')).toEqual([]);
-  });
+  for (const one of onPostgres) {
+    test(`in ${one.title}`, async () => {
+      expect(await freezeAndThaw(one, 'postgres', thawOf(one))).toEqual([]);
+    });
+  }
 });
+
+/** Some thaw while the other worker is at it, some when all is over. */
+function thawOf({ boundary, position }: Case): 'midway' | 'at rest' {
+  return (boundary.number % 2 === 0) === (position === 'before') ? 'midway' : 'at rest';
+}
