@@ -17,9 +17,11 @@ import { DURING_MS } from './crash-plan.ts';
 const plan = readPlan();
 const config = loadConfig(process.env, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN']);
 
+const seen: string[] = [];
+
 const strike = (): Promise<void> => {
   // Synchronous, unlike process.stdout: a process that has frozen sends nothing any more.
-  writeSync(1, 'striking\n');
+  writeSync(1, `striking ${JSON.stringify(seen)}\n`);
   process.kill(process.pid, plan.signal);
   return Promise.resolve();
 };
@@ -29,7 +31,11 @@ const killDuring: Around = (boundary, operation) => {
   return operation();
 };
 
-const numbered = numberedIo(plan.chain, plan.position === 'during' ? killDuring : strikeAt(plan.number, plan.position, strike));
+const around = plan.position === 'during' ? killDuring : strikeAt(plan.number, plan.position, strike);
+const numbered = numberedIo(plan.chain, (boundary, operation) => {
+  if (boundary.number <= plan.number) seen.push(boundary.name);
+  return around(boundary, operation);
+});
 const { cancelAfter } = plan;
 const helper = openDatabase(config.databaseUrl ?? '', { max: 1 });
 const io = cancelAfter === null ? numbered : withSequel(numbered, cancelAfter, () => cancelEverySaga(helper));

@@ -61,7 +61,7 @@ export async function killAndRescue(one: Case, backend: QueueBackend): Promise<s
   const held: Rule = { match: {}, effect: { holdAnswerMs: 2 * DURING_MS } };
   return playing(one, `kill ${nameOf(backend)}`, backend, position === 'during' ? { last: [held] } : {}, async (stage) => {
     const victim = stage.startVictim({ chain: scenario.chain, number: boundary.number, position, signal: 'SIGKILL' });
-    await victim.struck;
+    requireSameCourse(one, await victim.struck);
     await victim.exited;
     const diedAt = performance.now();
     const wasAtRest = isAtRest((await listSagas(stage.db, { limit: 1 }))[0]?.status ?? 'pending');
@@ -91,7 +91,7 @@ export async function freezeAndThaw(one: Case, backend: QueueBackend, thaw: 'mid
   const relaxed = isCreate ? { ...scenario, expected: { ...scenario.expected, posts, made } } : scenario;
   return playing({ ...one, scenario: relaxed }, 'zombie', backend, {}, async (stage) => {
     const victim = stage.startVictim({ chain: scenario.chain, number: boundary.number, position, signal: 'SIGSTOP' });
-    await victim.struck;
+    requireSameCourse(one, await victim.struck);
     const frozenAt = performance.now();
     await stage.startWorker();
     const longerThanTheLock = delay(1.8 * Number(times.WORKER_LOCK_MS));
@@ -155,14 +155,17 @@ export async function loseAnswer(scenario: Scenario, effect: Rule['effect'], bac
 
 async function runInterrupted(one: Case, stage: Stage, around: Around): Promise<Played> {
   let struckAt: number | null = null;
+  const seen: string[] = [];
   await stage.startWorker(
     numberedIo(one.scenario.chain, (boundary, operation) => {
+      if (boundary.number <= one.boundary.number) seen.push(boundary.name);
       if (boundary.number === one.boundary.number) struckAt = performance.now();
       return around(boundary, operation);
     }),
   );
   await stage.untilAtRest();
   const endedAt = performance.now();
+  requireSameCourse(one, seen);
   if (struckAt === null) throw new Error('the worker never came to its boundary');
   return { recoveryMs: endedAt - struckAt, problems: [] };
 }
@@ -170,7 +173,36 @@ async function runInterrupted(one: Case, stage: Stage, around: Around): Promise<
 /** What came of a case, but for what holds at rest: that is looked at for every case alike. */
 type Played = { readonly recoveryMs: number; readonly problems: readonly string[] };
 
+/** The worker took another course than in the recording, so that the boundary was another one: the case says nothing. */
+class OtherCourse extends Error {
+  override readonly name = 'OtherCourse';
+}
+
+/** On a machine that is slow for a moment, a job is delivered twice before it could end, and the numbers shift. */
+function requireSameCourse({ recording, boundary }: Case, seen: readonly string[]): void {
+  const recorded = recording.boundaries.slice(0, boundary.number).map(({ name }) => name);
+  if (seen.join() !== recorded.join()) throw new OtherCourse(`expected ${recorded.join(', ')}; found ${seen.join(', ')}`);
+}
+
+const MAX_COURSES = 4;
+
 async function playing(
+  one: Pick<Case, 'title' | 'scenario'>,
+  mode: string,
+  backend: QueueBackend,
+  rules: ExtraRules,
+  play: (stage: Stage) => Promise<Played>,
+): Promise<string[]> {
+  for (let course = 1; ; course += 1) {
+    try {
+      return await playOnce(one, mode, backend, rules, play);
+    } catch (error) {
+      if (!(error instanceof OtherCourse) || course === MAX_COURSES) throw error;
+    }
+  }
+}
+
+async function playOnce(
   one: Pick<Case, 'title' | 'scenario'>,
   mode: string,
   backend: QueueBackend,

@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
 import type { Config } from '../../src/config.ts';
 import { loadConfig } from '../../src/config.ts';
 import type { Database } from '../../src/db.ts';
@@ -63,8 +64,8 @@ export type Stage = {
 
 export type Victim = {
   readonly pid: number;
-  /** Resolves when it is dead, or frozen. */
-  readonly struck: Promise<void>;
+  /** Resolves when it is dead, or frozen, with the names of its numbered I/Os up to there. */
+  readonly struck: Promise<string[]>;
   readonly exited: Promise<NodeJS.Signals | null>;
   readonly signal: (signal: NodeJS.Signals) => void;
 };
@@ -192,10 +193,11 @@ function startVictim(environment: NodeJS.ProcessEnv): Victim {
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   let output = '';
-  const struck = Promise.withResolvers<void>();
+  const struck = Promise.withResolvers<string[]>();
   const read = (chunk: Buffer) => {
     output += chunk.toString();
-    if (output.includes('striking\n')) struck.resolve();
+    const report = /^striking (.*)\n/m.exec(output)?.[1];
+    if (report !== undefined) struck.resolve(z.array(z.string()).parse(JSON.parse(report)));
   };
   child.stdout?.on('data', read);
   child.stderr?.on('data', read);
