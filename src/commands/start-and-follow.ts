@@ -4,6 +4,7 @@ import { openClient } from '../client.ts';
 import { loadConfig } from '../config.ts';
 import { createLog } from '../log.ts';
 import { queueStoreOf } from '../queues/connection.ts';
+import { redactSaga } from '../saga/redact.ts';
 import type { Saga } from '../saga/saga.ts';
 import { followSaga } from './follow.ts';
 import { showLive } from './live-progress.ts';
@@ -25,7 +26,7 @@ export async function startAndFollow(title: string, start: (client: Client) => P
       return 0;
     }
     const saga = await follow(title, sagaId, client, maxPolls, options);
-    if (options.json === true) write(JSON.stringify(toJson(saga)));
+    if (options.json === true) write(JSON.stringify(redactSaga(saga)));
     else write(describeResult(saga));
     return saga.status === 'completed' ? 0 : 1;
   });
@@ -46,14 +47,6 @@ export async function withClient<T>(use: (client: Client, maxPolls: number) => P
 /** Prints data to stdout. */
 export function write(text: string): void {
   process.stdout.write(`${text}\n`);
-}
-
-/** A saga as one JSON document. */
-export function toJson(saga: Saga) {
-  const { input, ...rest } = saga;
-  // What a droplet is booted with often holds secrets.
-  const { user_data: userData, ...shown } = input;
-  return { ...rest, input: userData === undefined ? shown : { ...shown, user_data: '[redacted]' } };
 }
 
 async function follow(title: string, sagaId: string, client: Client, maxPolls: number, options: FollowOptions): Promise<Saga> {

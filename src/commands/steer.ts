@@ -1,8 +1,9 @@
 // `cancel` and `retry`: what a person asks of a saga.
 import type { Client } from '../client.ts';
+import { redactSaga } from '../saga/redact.ts';
 import type { Steered } from '../saga/steer.ts';
 import { requester } from './requester.ts';
-import { toJson, withClient, write } from './start-and-follow.ts';
+import { withClient, write } from './start-and-follow.ts';
 import { requireSagaId } from './usage-error.ts';
 
 export async function cancelCommand(sagaId: string, options: { reason?: string; json?: boolean }): Promise<number> {
@@ -22,7 +23,7 @@ async function steerCommand(
   requireSagaId(sagaId);
   return withClient(async (client) => {
     const steered = await ask(client);
-    if (options.json === true) write(JSON.stringify(steered.kind === 'not_found' ? steered : { ...steered, saga: toJson(steered.saga) }));
+    if (options.json === true) write(JSON.stringify(steered.kind === 'not_found' ? steered : { ...steered, saga: redactSaga(steered.saga) }));
     switch (steered.kind) {
       case 'accepted':
       case 'already':

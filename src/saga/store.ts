@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import type { Database, Sql, SqlFragment } from '../db.ts';
 import { sqlStateOf } from '../db.ts';
 import type { Json, JsonObject } from '../json.ts';
+import { textOf } from '../json.ts';
 import type { Saga, SagaError, SagaEventKind, SagaStatus } from './saga.ts';
 import type { Claim, Memo } from './step.ts';
 import type { Transition } from './transition.ts';
@@ -30,7 +31,8 @@ export type StoredEvent = Readonly<{
 
 type SagaRow = Omit<Saga, 'status'> & { status: SagaStatus };
 
-const sagaColumns = (sql: Sql) => sql`
+/** The columns that a {@link Saga} consists of. */
+export const sagaColumns = (sql: Sql) => sql`
   id, saga8, name, status, steps, cursor, revision, attempt, input, context, error, idempotency_key, requested_by,
   cancel_requested_at, step_started_at, created_at, updated_at, finished_at`;
 
@@ -125,13 +127,23 @@ async function writeTransition(
             finished_at = case when ${isFinished} then clock_timestamp() end
         where id = ${transition.sagaId} and revision = ${transition.from}
         returning id
-      )
+      )${auditIfAsked(sql, transition)}
       insert into arcadia.saga_events (saga_id, seq, kind, step, attempt, detail, worker, transition_id)
       select id, ${event.seq}, ${event.kind}, ${event.step}, ${event.attempt}, ${json(sql, event.detail)}, ${how.worker}, ${how.transitionId}
       from moved
       returning seq`,
   );
   return rows.length === 1 ? 'applied' : 'fenced';
+}
+
+/** What a person or a program asked of a saga is audited by the statement that does it: neither is there without the other. */
+function auditIfAsked(sql: Sql, { event }: Transition): SqlFragment {
+  if (event.kind !== 'cancel_requested' && event.kind !== 'retry_requested') return sql``;
+  return sql`,
+      audited as (
+        insert into arcadia.audit (actor, action, saga_id, detail)
+        select ${textOf(event.detail['by'], 'unknown')}, ${event.kind}, id, ${json(sql, event.detail)} from moved
+      )`;
 }
 
 async function findWriter(db: Database, transition: Transition): Promise<string | null> {
@@ -184,7 +196,11 @@ export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, slack
           ${saga.idempotencyKey}, ${saga.requestedBy}, clock_timestamp() + ${slackMs}::double precision * interval '1 millisecond'
         )
         on conflict do nothing
-        returning id
+        returning id, name, requested_by
+      ),
+      audited as (
+        insert into arcadia.audit (actor, action, saga_id, detail)
+        select requested_by, 'saga_created', id, jsonb_build_object('name', name) from inserted where requested_by is not null
       )
       insert into arcadia.saga_events (saga_id, seq, kind, detail)
       select id, 0, 'saga_created', ${json(sql, { status: 'pending', requestedBy: saga.requestedBy })} from inserted

@@ -1,0 +1,41 @@
+// Looking through the inventory, a page at a time, by name.
+import type { Database } from '../db.ts';
+import type { InventoryRow } from './resources.ts';
+
+export type ResourceFilter = Readonly<{
+  status?: string | undefined;
+  region?: string | undefined;
+  tag?: string | undefined;
+  /** The provider's id, as text. */
+  providerId?: string | undefined;
+  /** Those that are gone too. */
+  withDeleted?: boolean | undefined;
+}>;
+
+/** A page's last row: the next page begins after it. */
+export type ResourcePlace = Readonly<{ name: string; id: string }>;
+
+export type FoundResource = InventoryRow & Readonly<{ firstSeenAt: Date; lastSeenAt: Date }>;
+
+/** Finds at most `limit` resources after `after`. */
+export async function searchInventory(
+  db: Pick<Database, 'run'>,
+  filter: ResourceFilter,
+  page: { limit: number; after: ResourcePlace | null },
+): Promise<FoundResource[]> {
+  const { after, limit } = page;
+  return db.run(
+    'inventory.search',
+    (sql) => sql<FoundResource[]>`
+      select resource.id, provider, provider_id, kind, name, region, status, size_slug, tags, attrs, first_seen_at, last_seen_at,
+             deleted_at, provisioned_by, spec
+      from arcadia.cloud_resources resource left join arcadia.cloud_provisioned provisioned on provisioned.resource_id = resource.id
+      where ${filter.withDeleted === true ? sql`true` : sql`deleted_at is null`}
+        and ${filter.status === undefined ? sql`true` : sql`status = ${filter.status}`}
+        and ${filter.region === undefined ? sql`true` : sql`region = ${filter.region}`}
+        and ${filter.tag === undefined ? sql`true` : sql`${filter.tag} = any(tags)`}
+        and ${filter.providerId === undefined ? sql`true` : sql`provider_id = ${filter.providerId}`}
+        and ${after === null ? sql`true` : sql`(name, resource.id) > (${after.name}, ${after.id}::uuid)`}
+      order by name, resource.id limit ${limit}`,
+  );
+}

@@ -1,0 +1,16 @@
+// The audit: who did what, when, on which saga. Starting, cancelling and retrying a saga write their rows themselves,
+// in the statement that does it (see store.ts); this is for what is done elsewhere.
+import type { Database } from '../db.ts';
+import type { JsonObject } from '../json.ts';
+
+export type AuditEntry = Readonly<{ actor: string; action: string; sagaId?: string | null; detail?: JsonObject }>;
+
+/** Writes one row. */
+export async function recordAudit(db: Pick<Database, 'run'>, entry: AuditEntry): Promise<void> {
+  await db.run(
+    'audit.record',
+    (sql) => sql`
+      insert into arcadia.audit (actor, action, saga_id, detail)
+      values (${entry.actor}, ${entry.action}, ${entry.sagaId ?? null}, ${JSON.stringify(entry.detail ?? {})}::text::jsonb)`,
+  );
+}

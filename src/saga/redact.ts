@@ -1,0 +1,30 @@
+// What people and programs may see of a saga: everything but what a droplet is booted with, which often holds secrets.
+import type { Saga } from './saga.ts';
+
+/** Stands where something was cut out. */
+export const REDACTED = '[redacted]';
+
+/** A saga as one JSON document. */
+export function redactSaga(saga: Saga): Saga {
+  return { ...saga, input: redactUserData(saga.input) };
+}
+
+/** The same object, with every `user_data` in it, however deep, cut out. */
+export function redactUserData<T>(value: T): T {
+  // The shape stays: only strings are exchanged for a string.
+  return redact(value) as T; // oxlint-disable-line typescript/no-unsafe-type-assertion
+}
+
+function redact(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(redact);
+  if (typeof value !== 'object' || value === null || value instanceof Date) return value;
+  const shown: Record<string, unknown> = {};
+  for (const [key, entry] of Object.entries(value)) shown[key] = key === 'user_data' && entry !== undefined ? REDACTED : redact(entry);
+  return shown;
+}
+
+/** Whether a request would write back what was shown in the place of a secret. */
+export function holdsRedacted(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && JSON.stringify(value).includes(JSON.stringify(REDACTED));
+}
+

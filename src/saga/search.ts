@@ -1,0 +1,113 @@
+// Finding sagas: by status, saga, droplet, tag, time and text, a page at a time, newest first. And counting them, for
+// whoever watches the fleet.
+import { z } from 'zod';
+import type { Database, Sql, SqlFragment } from '../db.ts';
+import type { Saga, SagaStatus } from './saga.ts';
+import { sagaColumns } from './store.ts';
+
+/** What to look for. All that is given must hold; nothing given finds all. */
+export type SagaFilter = Readonly<{
+  /** One of these. */
+  status?: readonly SagaStatus[] | undefined;
+  /** Name of the saga, such as `provision_droplet`. */
+  name?: string | undefined;
+  /** DigitalOcean's id of the droplet that it made, or is to destroy. */
+  dropletId?: number | undefined;
+  /** A tag that the caller gave the droplet. */
+  tag?: string | undefined;
+  /** Created at this time or later. */
+  createdFrom?: Date | undefined;
+  /** Created before this time. */
+  createdBefore?: Date | undefined;
+  /** Part of the droplet's name, in whatever case. */
+  text?: string | undefined;
+}>;
+
+export type SagaPage = Readonly<{
+  sagas: readonly Saga[];
+  /** Hand it in to get the page after this one; null when this was the last. */
+  nextCursor: string | null;
+}>;
+
+/** A cursor that this program did not make. */
+export class CursorError extends Error {
+  override readonly name = 'CursorError';
+  readonly code = 'invalid_cursor';
+
+  constructor() {
+    super('expected the nextCursor of an earlier page');
+  }
+}
+
+/**
+ * Finds sagas, newest first. A page goes on right after the last saga of the one before it, whatever was started
+ * meanwhile: no saga is shown twice, and none that was there at the first page is left out.
+ *
+ * @param page.limit from 1
+ * @throws {CursorError}
+ */
+export async function searchSagas(
+  db: Pick<Database, 'run'>,
+  filter: SagaFilter,
+  page: { limit: number; cursor?: string | undefined },
+): Promise<SagaPage> {
+  const after = page.cursor === undefined ? null : decodeCursor(page.cursor, sagaCursor);
+  const rows = await db.run(
+    'search.sagas',
+    (sql) => sql<(Saga & { exactCreatedAt: string })[]>`
+      select ${sagaColumns(sql)}, to_char(created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as exact_created_at
+      from arcadia.sagas
+      where ${matches(sql, filter)}
+        and ${after === null ? sql`true` : sql`created_at <= ${after[0]}::text::timestamptz and (created_at < ${after[0]}::text::timestamptz or id > ${after[1]})`}
+      order by created_at desc, id limit ${page.limit + 1}`,
+  );
+  const found = rows.slice(0, page.limit).map(({ exactCreatedAt, ...saga }) => ({ exactCreatedAt, saga }));
+  const last = found.at(-1);
+  return {
+    sagas: found.map(({ saga }) => saga),
+    nextCursor: rows.length > page.limit && last !== undefined ? encodeCursor([last.exactCreatedAt, last.saga.id]) : null,
+  };
+}
+
+/** Counts what {@link searchSagas} would find. */
+export async function countSagas(db: Pick<Database, 'run'>, filter: SagaFilter): Promise<number> {
+  const [row] = await db.run(
+    'search.count',
+    (sql) => sql<{ count: number }[]>`select count(*)::int as count from arcadia.sagas where ${matches(sql, filter)}`,
+  );
+  return row?.count ?? 0;
+}
+
+function matches(sql: Sql, filter: SagaFilter): SqlFragment {
+  const conditions: SqlFragment[] = [];
+  if (filter.status !== undefined) conditions.push(sql`status in ${sql([...filter.status])}`);
+  if (filter.name !== undefined) conditions.push(sql`name = ${filter.name}`);
+  if (filter.dropletId !== undefined) {
+    conditions.push(sql`coalesce(context->>'droplet_id', input->>'droplet_id') = ${String(filter.dropletId)}`);
+  }
+  if (filter.tag !== undefined) conditions.push(sql`input->'tags' @> ${JSON.stringify([filter.tag])}::text::jsonb`);
+  if (filter.createdFrom !== undefined) conditions.push(sql`created_at >= ${filter.createdFrom}`);
+  if (filter.createdBefore !== undefined) conditions.push(sql`created_at < ${filter.createdBefore}`);
+  if (filter.text !== undefined) conditions.push(sql`strpos(lower(input->>'name'), lower(${filter.text})) > 0`);
+  return conditions.reduce((all, condition) => sql`${all} and ${condition}`, sql`true`);
+}
+
+const sagaCursor = z.tuple([z.iso.datetime({ precision: 6 }), z.uuid()]);
+
+/** A cursor is opaque to its users; inside, it is the place of a page's last row. */
+export function encodeCursor(place: readonly string[]): string {
+  return Buffer.from(JSON.stringify(place)).toString('base64url');
+}
+
+/** @throws {CursorError} */
+export function decodeCursor<Schema extends z.ZodType>(cursor: string, schema: Schema): z.infer<Schema> {
+  let place: unknown;
+  try {
+    place = JSON.parse(Buffer.from(cursor, 'base64url').toString());
+  } catch {
+    throw new CursorError();
+  }
+  const parsed = schema.safeParse(place);
+  if (!parsed.success) throw new CursorError();
+  return parsed.data;
+}
