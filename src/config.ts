@@ -32,6 +32,36 @@ const redisNodes = z
     'expected redis://host:port or rediss://host:port (several nodes of one cluster separated by commas)',
   );
 
+/** What a bearer token may do: look, start sagas, steer sagas and queues. */
+export type Scope = 'read' | 'start' | 'operate';
+
+export const scopes: readonly Scope[] = ['read', 'start', 'operate'];
+
+/** One of API_TOKENS. The name is for the record, and for taking a token out of use. */
+export type ApiToken = Readonly<{ name: string; scopes: readonly Scope[]; secret: string }>;
+
+const API_TOKEN_SYNTAX =
+  'expected bearer tokens separated by commas, each either a secret (which may do everything) or name:scopes:secret, ' +
+  'with scopes of read, start and operate joined by +, such as billing:read+start:…; names of a-z, 0-9, - and _, each once; ' +
+  'secrets without blanks and commas';
+
+const apiTokens = z
+  .string()
+  .transform((value) => value.split(',').map((entry, index) => parseApiToken(entry.trim(), index)))
+  .refine((tokens) => tokens.every((token) => token !== null), API_TOKEN_SYNTAX)
+  .transform((tokens) => tokens.filter((token) => token !== null))
+  .refine((tokens) => new Set(tokens.map(({ name }) => name)).size === tokens.length, API_TOKEN_SYNTAX);
+
+const secretPattern = /^[\x21-\x7e]+$/;
+
+function parseApiToken(entry: string, index: number): ApiToken | null {
+  if (!entry.includes(':')) return secretPattern.test(entry) ? { name: `token-${index + 1}`, scopes, secret: entry } : null;
+  const [, name = '', list = '', secret = ''] = /^([a-z0-9][a-z0-9_-]*):([a-z+]+):(.+)$/.exec(entry) ?? [];
+  const granted = list.split('+');
+  const known = scopes.filter((scope) => granted.includes(scope));
+  return name !== '' && known.length === granted.length && secretPattern.test(secret) ? { name, scopes: known, secret } : null;
+}
+
 const environmentSchema = z.object({
   DATABASE_URL: z
     .string()
@@ -70,6 +100,17 @@ const environmentSchema = z.object({
   RECONCILE_INTERVAL_MS: milliseconds(15_000),
   INVENTORY_SYNC_INTERVAL_MS: milliseconds(900_000),
   SAGA_RETENTION_DAYS: wholeNumber(90, 1, 36_500),
+  PORT: wholeNumber(3_000, 0, 65_535),
+  HOST: z
+    .string()
+    .regex(/^[0-9A-Za-z.:_-]{1,255}$/, 'expected an address to listen on, such as 127.0.0.1 or 0.0.0.0')
+    .default('127.0.0.1'),
+  DASHBOARD_USER: z
+    .string()
+    .regex(/^[^:\p{Cc}]{1,100}$/u, 'expected a user name without colons')
+    .optional(),
+  DASHBOARD_PASSWORD: z.string().optional(),
+  API_TOKENS: apiTokens.optional(),
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
 });
 
@@ -95,6 +136,13 @@ export type Config = Readonly<{
   reconcileIntervalMs: number;
   inventorySyncIntervalMs: number;
   sagaRetentionDays: number;
+  web: Readonly<{
+    port: number;
+    host: string;
+    /** Who may log in at the dashboard; null: nobody. */
+    person: Readonly<{ user: string; password: string }> | null;
+    tokens: readonly ApiToken[];
+  }>;
   logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
 }>;
 
@@ -138,7 +186,32 @@ function contradictions(env: Environment): string[] {
   if (env.WORKER_LOCK_MS >= env.ADOPTION_GRACE_MS) {
     problems.push(`ADOPTION_GRACE_MS: expected more than WORKER_LOCK_MS (${env.WORKER_LOCK_MS}), found ${env.ADOPTION_GRACE_MS}`);
   }
+  if ((env.DASHBOARD_USER === undefined) !== (env.DASHBOARD_PASSWORD === undefined)) {
+    problems.push(
+      env.DASHBOARD_USER === undefined
+        ? 'DASHBOARD_USER: not set, though DASHBOARD_PASSWORD is; set both or neither'
+        : 'DASHBOARD_PASSWORD: not set, though DASHBOARD_USER is; set both or neither',
+    );
+  }
   return problems;
+}
+
+/**
+ * Checks that `web` may listen where it is told to: beyond this machine only with somebody to let in.
+ *
+ * @throws {ConfigError}
+ */
+export function requireClosedWeb({ host, person, tokens }: Config['web']): void {
+  if (isLoopback(host) || person !== null || tokens.length > 0) return;
+  throw new ConfigError(
+    `The environment cannot be used:\n  HOST: ${host} can be reached from other machines, so credentials are needed; ` +
+      'set DASHBOARD_USER and DASHBOARD_PASSWORD, or API_TOKENS, or listen on 127.0.0.1',
+  );
+}
+
+/** Whether only this machine reaches an address. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
 function toConfig(env: Environment): Config {
@@ -166,6 +239,12 @@ function toConfig(env: Environment): Config {
     reconcileIntervalMs: env.RECONCILE_INTERVAL_MS,
     inventorySyncIntervalMs: env.INVENTORY_SYNC_INTERVAL_MS,
     sagaRetentionDays: env.SAGA_RETENTION_DAYS,
+    web: {
+      port: env.PORT,
+      host: env.HOST,
+      person: env.DASHBOARD_USER === undefined || env.DASHBOARD_PASSWORD === undefined ? null : { user: env.DASHBOARD_USER, password: env.DASHBOARD_PASSWORD },
+      tokens: env.API_TOKENS ?? [],
+    },
     logLevel: env.LOG_LEVEL,
   };
 }

@@ -4,7 +4,7 @@ import type { Logger } from 'pino';
 
 export type Log = Logger;
 
-const secretKeys = ['token', 'password', 'authorization', 'user_data', 'userData', 'DIGITALOCEAN_TOKEN', 'databaseUrl', 'redisNodes'];
+const secretKeys = ['token', 'password', 'authorization', 'user_data', 'userData', 'secret', 'DIGITALOCEAN_TOKEN', 'databaseUrl', 'redisNodes'];
 
 /**
  * Makes the process's logger.
