@@ -72,6 +72,8 @@ export async function migrateQueues(store: QueueStore): Promise<void> {
   if (store.kind !== 'postgres') return;
   const pool = new Pool({ connectionString: store.databaseUrl, max: 1 });
   const client = await pool.connect();
+  // A server that goes away while the pool closes reports it on the client itself, where nobody listens any more.
+  client.on('error', () => undefined);
   try {
     await runMigrations(client, POSTGRES_SCHEMA);
   } finally {
@@ -161,6 +163,7 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
   });
   pool.on('error', warn);
   const loops = countLoops();
+  pool.on('connect', (client) => client.on('error', warn));
   return {
     store,
     queue: (name) => listening(queueOnPostgres(name, pool), warn),

@@ -1,6 +1,6 @@
 // The workers: each job of a step is handed to the engine, and the engine's verdict is carried out on the queue.
 import type { Job, Worker } from 'bullmq';
-import { DelayedError, UnrecoverableError } from 'bullmq';
+import { DelayedError, MetricsTime, UnrecoverableError } from 'bullmq';
 import type { Io } from '../io.ts';
 import type { Log } from '../log.ts';
 import type { JobClaim, Verdict } from '../saga/runner.ts';
@@ -33,6 +33,8 @@ export function workerOptions(settings: WorkerSettings) {
     maxStalledCount: MAX_STALLED_COUNT,
     // BullMQ waits this long before it tries again to tell its store of a finished job. Default: 15 s.
     runRetryDelay: 1_000,
+    // Counts what was completed and failed, for the metrics and the dashboard: a point a minute.
+    metrics: { maxDataPoints: MetricsTime.ONE_WEEK },
   };
 }
 

@@ -1,0 +1,72 @@
+// What the web process sees of the queues: adapters for Bull Board, BullMQ's own metrics, and whether jobs move at all.
+import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
+import type { Job, Queue } from 'bullmq';
+import type { QueueConnection } from './connection.ts';
+import { acceptedJobSchema, queueNames, stepJobSchema } from './jobs.ts';
+
+/** The job that should move next, of those that wait or are delayed. */
+export type QueueHead = Readonly<{
+  queue: string;
+  isPaused: boolean;
+  state: 'waiting' | 'delayed';
+  /** Another job, or another run of the same job, has another mark. */
+  mark: string;
+  /** For how long the job may stay where it is before somebody has to take it, in milliseconds. */
+  delayMs: number;
+}>;
+
+export type QueueDashboard = Readonly<{
+  /** For Bull Board. Each job links to its saga's page. */
+  adapters: readonly BullMQAdapter[];
+  /** BullMQ's metrics of each queue, in the text format of Prometheus, one document a queue. */
+  exportMetrics(): Promise<readonly string[]>;
+  /** The head of each queue, waiting and delayed; none where a queue is empty. */
+  heads(): Promise<readonly QueueHead[]>;
+  close(): Promise<void>;
+}>;
+
+const descriptions: Readonly<Record<string, string>> = {
+  [queueNames.intake]: 'Requests for sagas. A refused one says why.',
+  [queueNames.steps]: 'Steps of sagas, forward. Removing or repeating a job is harmless: the truth is in Postgres.',
+  [queueNames.compensations]: 'Steps of sagas that are being undone.',
+};
+
+/** Opens the queues for looking at them. */
+export function openQueueDashboard(connection: QueueConnection): QueueDashboard {
+  const queues = Object.values(queueNames).map((name) => connection.queue(name));
+  return {
+    adapters: queues.map(
+      (queue) => new BullMQAdapter(queue, { description: descriptions[queue.name] ?? '', externalJobUrl: (job) => linkToSaga(job.data, job.returnvalue) }),
+    ),
+    exportMetrics: () => Promise.all(queues.map((queue) => queue.exportPrometheusMetrics())),
+    heads: async () => (await Promise.all(queues.map(readHeads))).flat(),
+    close: async () => {
+      await Promise.all(queues.map((queue) => queue.close()));
+    },
+  };
+}
+
+/** Bull Board shows no link where the address is empty. */
+function linkToSaga(data: unknown, returned: unknown): { displayText?: string; href: string } {
+  const parsed = [stepJobSchema, acceptedJobSchema].map((schema) => schema.safeParse(data)).find(({ success }) => success);
+  const accepted = acceptedJobSchema.safeParse(returned);
+  const sagaId = parsed?.data?.sagaId ?? accepted.data?.sagaId;
+  return sagaId === undefined ? { href: '/sagas' } : { displayText: 'saga', href: `/sagas/${sagaId}` };
+}
+
+async function readHeads(queue: Queue): Promise<QueueHead[]> {
+  const [isPaused, [waiting], [delayed]] = await Promise.all([
+    queue.isPaused(),
+    queue.getJobs(['waiting'], 0, 0, true) as Promise<(Job | undefined)[]>,
+    queue.getJobs(['delayed'], 0, 0, true) as Promise<(Job | undefined)[]>,
+  ]);
+  const heads: QueueHead[] = [];
+  if (waiting !== undefined) heads.push({ queue: queue.name, isPaused, state: 'waiting', mark: markOf(waiting), delayMs: 0 });
+  if (delayed !== undefined) heads.push({ queue: queue.name, isPaused, state: 'delayed', mark: markOf(delayed), delayMs: delayed.delay });
+  return heads;
+}
+
+/** A poll that is put back is the same job, with another start to its name. */
+function markOf(job: Job): string {
+  return `${job.id}#${job.attemptsStarted}`;
+}
