@@ -25,6 +25,6 @@ function redact(value: unknown): unknown {
 
 /** Whether a request would write back what was shown in the place of a secret. */
 export function holdsRedacted(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && JSON.stringify(value).includes(JSON.stringify(REDACTED));
+  return value !== undefined && JSON.stringify(value).includes(REDACTED);
 }
 

@@ -1,6 +1,7 @@
 // Starting a saga: the row is inserted, and whoever sees it first enqueues it. A transactional outbox without a
 // second table.
 import { randomUUID } from 'node:crypto';
+import type { z } from 'zod';
 import type { Database } from '../db.ts';
 import type { JsonObject } from '../json.ts';
 import type { Catalog } from './definition.ts';
@@ -103,10 +104,17 @@ function checkRequest<Deps>(catalog: Catalog<Deps>, request: StartRequest): { st
   }
   const parsed = definition.input.safeParse(request.input);
   if (!parsed.success) {
-    problems.push(...parsed.error.issues.map((issue) => ({ field: issue.path.join('.') || 'input', message: issue.message })));
+    problems.push(...parsed.error.issues.flatMap(problemsOf));
   }
   if (problems.length > 0 || !parsed.success) throw new InvalidRequestError(problems);
   return { steps: definition.steps.map((step) => step.name), input: parsed.data };
+}
+
+/** A field that nobody knows is named like any other that is wrong. */
+function problemsOf(issue: z.core.$ZodIssue): { field: string; message: string }[] {
+  const path = issue.path.map(String);
+  if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => ({ field: [...path, key].join('.'), message: 'this field is not known' }));
+  return [{ field: path.join('.') || 'input', message: issue.message }];
 }
 
 /** Postgres cannot store the character NUL in text or jsonb. */

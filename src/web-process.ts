@@ -1,0 +1,126 @@
+// A web process, wired: Postgres, the queues, and the web application with its ports bound to them.
+import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import { catalog } from './catalog.ts';
+import type { Config } from './config.ts';
+import { ConfigError, isLoopback, requireClosedWeb } from './config.ts';
+import type { Database } from './db.ts';
+import { openDatabase } from './db.ts';
+import { searchInventory } from './inventory/search.ts';
+import { directIo } from './io.ts';
+import type { Log } from './log.ts';
+import { checkEnvironment } from './migrate.ts';
+import { openQueueConnection, queueStoreOf } from './queues/connection.ts';
+import type { QueueDashboard } from './queues/dashboard.ts';
+import { openQueueDashboard } from './queues/dashboard.ts';
+import type { StepQueues } from './queues/step-queues.ts';
+import { openStepQueues } from './queues/step-queues.ts';
+import { recordAudit } from './saga/audit.ts';
+import { countSagas, searchSagas } from './saga/search.ts';
+import { countByStatus, readBacklog, readStepStats } from './saga/stats.ts';
+import type { Steered } from './saga/steer.ts';
+import { cancelSaga, retrySaga } from './saga/steer.ts';
+import { createSagaStore, listEvents, loadSaga } from './saga/store.ts';
+import { enqueueOrLeave, startAndEnqueue } from './start-and-enqueue.ts';
+import type { WebPorts } from './web/ports.ts';
+import { buildWeb } from './web/server.ts';
+
+export type RunningWeb = Readonly<{
+  /** Where it listens. */
+  url: string;
+  /** Takes no more requests, ends the streams, lets the others finish for a few seconds, and closes everything. */
+  close(): Promise<void>;
+}>;
+
+// How long the reconciler leaves the enqueueing of a new saga to us.
+const ENQUEUE_SLACK_MS = 5_000;
+
+const CLOSING_MS = 10_000;
+const WEAK_SECRET_LENGTH = 16;
+
+/**
+ * Starts the web in this process.
+ *
+ * @throws {ConfigError} when the database is missing, or when others could reach it without credentials
+ * @throws {EnvironmentMismatchError} when the database is not this environment's
+ * @throws {QueueStoreError} when the queue store can't be reached or may evict jobs
+ * @throws {Error} with code `EADDRINUSE` when the port is taken
+ */
+export async function startWeb(config: Config, log: Log): Promise<RunningWeb> {
+  const { databaseUrl } = config;
+  if (databaseUrl === null) throw new ConfigError('the web needs DATABASE_URL');
+  requireClosedWeb(config.web);
+  warnOfWeakSecrets(config.web, log);
+  const db = openDatabase(databaseUrl, { max: 10, applicationName: 'arcadia-web' });
+  const connection = openQueueConnection(queueStoreOf(config), log);
+  const queues = openStepQueues(connection, directIo);
+  const dashboard = openQueueDashboard(connection);
+  const closeAll = async (): Promise<void> => {
+    await Promise.allSettled([queues.close(), dashboard.close()]);
+    await Promise.allSettled([connection.close(), db.close()]);
+  };
+  try {
+    await checkEnvironment(db, config.environment);
+    await connection.check();
+    const app = await buildWeb(bindPorts({ db, queues, dashboard, log }), {
+      auth: config.web,
+      readiness: { reconcileIntervalMs: config.reconcileIntervalMs },
+      log,
+    });
+    let url: string;
+    try {
+      url = await app.listen({ host: config.web.host, port: config.web.port });
+    } catch (error) {
+      await app.close();
+      throw error;
+    }
+    return {
+      url,
+      close: async () => {
+        const closed = app.close().then(closeAll);
+        await Promise.race([closed, delay(CLOSING_MS, undefined, { ref: false })]);
+      },
+    };
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+}
+
+function bindPorts({ db, queues, dashboard, log }: { db: Database; queues: StepQueues; dashboard: QueueDashboard; log: Log }): WebPorts {
+  const store = createSagaStore(db, { worker: `web:${hostname()}:${process.pid}`, slackMs: ENQUEUE_SLACK_MS });
+  const enqueueNext = async (steered: Steered): Promise<Steered> => {
+    if (steered.kind === 'accepted' && steered.next !== null) await enqueueOrLeave(steered.next, queues, log);
+    return steered;
+  };
+  return {
+    sagas: {
+      definitions: catalog,
+      start: (request) => startAndEnqueue(request, { db, queues, slackMs: ENQUEUE_SLACK_MS, log }),
+      get: async (sagaId) => (await loadSaga(db, sagaId))?.saga ?? null,
+      events: (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq),
+      search: (filter, page) => searchSagas(db, filter, page),
+      count: (filter) => countSagas(db, filter),
+      cancel: async (sagaId, by, reason) => enqueueNext(await cancelSaga(store, sagaId, by, reason)),
+      retry: async (sagaId, by) => enqueueNext(await retrySaga(store, sagaId, by)),
+    },
+    resources: { search: (filter, page) => searchInventory(db, filter, page) },
+    audit: { record: (entry) => recordAudit(db, entry) },
+    stats: {
+      ping: async () => {
+        await db.run('web.ping', (sql) => sql`select 1`);
+      },
+      sagas: () => countByStatus(db),
+      steps: () => readStepStats(db),
+      backlog: () => readBacklog(db),
+    },
+    queues: dashboard,
+  };
+}
+
+function warnOfWeakSecrets({ host, person, tokens }: Config['web'], log: Log): void {
+  if (isLoopback(host)) return;
+  const weak = tokens.filter(({ secret }) => secret.length < WEAK_SECRET_LENGTH).map(({ name }) => `API_TOKENS ${name}`);
+  if (person !== null && person.password.length < WEAK_SECRET_LENGTH) weak.push('DASHBOARD_PASSWORD');
+  if (weak.length > 0) log.warn({ weak }, `these are shorter than ${WEAK_SECRET_LENGTH} characters, and others can guess at them`);
+}

@@ -1,0 +1,34 @@
+// /v1/resources: the inventory, by name.
+import { z } from 'zod';
+import { redactUserData } from '../../saga/redact.ts';
+import { decodeCursor, encodeCursor } from '../../saga/search.ts';
+import type { App } from '../app.ts';
+import type { WebPorts } from '../ports.ts';
+import { answers } from './answers.ts';
+import { resourcesAnswer, resourcesQuery } from './shapes.ts';
+
+const place = z.tuple([z.string(), z.uuid()]);
+
+/** Adds the route. */
+export function addResourceRoutes(app: App, resources: WebPorts['resources']): void {
+  app.get(
+    '/v1/resources',
+    {
+      schema: {
+        summary: 'List the inventory, by name',
+        tags: ['resources'],
+        querystring: resourcesQuery,
+        response: answers(200, resourcesAnswer),
+      },
+    },
+    async ({ query }) => {
+      const [name, id] = query.cursor === undefined ? [] : decodeCursor(query.cursor, place);
+      const limit = query.limit === undefined ? 100 : Number(query.limit);
+      const filter = { status: query.status, region: query.region, tag: query.tag, providerId: query.droplet_id, withDeleted: query.deleted === 'true' };
+      const found = await resources.search(filter, { limit: limit + 1, after: name === undefined || id === undefined ? null : { name, id } });
+      const shown = found.slice(0, limit);
+      const last = shown.at(-1);
+      return { resources: redactUserData(shown), nextCursor: found.length > limit && last !== undefined ? encodeCursor([last.name, last.id]) : null };
+    },
+  );
+}

@@ -1,0 +1,184 @@
+// What goes over the HTTP API: the schemas of queries and bodies, which are enforced, and those of answers, which the
+// OpenAPI document shows and the tests hold the answers to.
+import { z } from 'zod';
+import { sagaStatuses } from '../../saga/saga.ts';
+import type { SagaStatus } from '../../saga/saga.ts';
+import type { SagaFilter } from '../../saga/search.ts';
+
+const status = z.enum(sagaStatuses, `expected one of ${sagaStatuses.join(', ')}`);
+// Postgres can't look for NUL.
+const text = z.string().min(1, 'expected at least 1 character').max(255, 'expected at most 255 characters').regex(/^[^\0]*$/, 'expected text without NUL');
+const time = z.iso.datetime({ offset: true, error: 'expected a time, such as 2026-01-31T12:00:00Z' });
+const limit = (most: number, fallback: number) =>
+  z
+    .string()
+    .regex(/^\d{1,6}$/, `expected a whole number from 1 to ${most}`)
+    .refine((value) => Number(value) >= 1 && Number(value) <= most, `expected a whole number from 1 to ${most}`)
+    .optional()
+    .describe(`so many at most: 1 to ${most}, ${fallback} when left out`);
+
+const dropletId = z
+  .string()
+  .regex(/^[1-9]\d{0,14}$/, 'expected the id of a droplet: a positive whole number')
+  .describe("DigitalOcean's id of the droplet");
+
+/** Path of one saga. */
+export const sagaParams = z.object({ id: z.uuid('expected the id of a saga: a UUID') });
+
+const filterFields = {
+  name: text.optional().describe('name of the saga, such as provision_droplet'),
+  tag: text.optional().describe('a tag that the caller gave the droplet'),
+  from: time.optional().describe('created at this time or later'),
+  before: time.optional().describe('created before this time'),
+  text: text.optional().describe("part of the droplet's name"),
+};
+
+/** Query of `GET /v1/sagas`. */
+export const sagasQuery = z.strictObject({
+  // `?status=a&status=b` arrives as a list, `?status=a,b` as one text.
+  status: z
+    .preprocess((value) => [value].flat().flatMap((entry) => (typeof entry === 'string' ? entry.split(',') : [entry])), z.array(status))
+    .optional()
+    .describe(`${sagaStatuses.join(', ')}; several separated by commas`),
+  ...filterFields,
+  droplet_id: dropletId.optional(),
+  cursor: z.string().max(500).optional().describe('the nextCursor of the page before'),
+  limit: limit(200, 50),
+});
+
+/** Which sagas a bulk request means. */
+const bulkFilter = z
+  .strictObject({ status: z.array(status).min(1).optional(), ...filterFields, droplet_id: z.int().positive().optional() })
+  .refine((filter) => Object.values(filter).some((value) => value !== undefined), 'expected at least one condition');
+
+/** Body of a bulk request. Nothing is done unless it says so. */
+export const bulkBody = z.strictObject({
+  filter: bulkFilter,
+  dryRun: z.boolean().default(true).describe('true, or left out: only say which sagas it would be'),
+  limit: z.int().min(1).max(1_000).default(100).describe('so many sagas at most'),
+  reason: text.max(1_000).optional().describe('why, for the record'),
+});
+
+/** Body of a cancel; may be left out. */
+export const cancelBody = z.strictObject({ reason: text.max(1_000).optional().describe('why, for the record') }).nullish();
+
+/** Headers of a start. */
+export const startHeaders = z.object({
+  'idempotency-key': z.string().optional().describe('the same key always gives the same saga; with another input it is refused'),
+});
+
+/** Headers of a stream of events. */
+export const streamHeaders = z.object({
+  'last-event-id': z
+    .string()
+    .regex(/^\d{0,9}$/, 'expected the id of an event of this stream')
+    .optional()
+    .describe('the last event that was received: the stream goes on after it'),
+});
+
+/** Query of `GET /v1/resources`. */
+export const resourcesQuery = z.strictObject({
+  status: text.optional(),
+  region: text.optional(),
+  tag: text.optional(),
+  droplet_id: dropletId.optional(),
+  deleted: z.enum(['true', 'false'], 'expected true or false').optional().describe('true: those that are gone too'),
+  cursor: z.string().max(1_000).optional().describe('the nextCursor of the page before'),
+  limit: limit(500, 100),
+});
+
+/** A query's or a body's conditions, as the search takes them. */
+export function toSagaFilter(given: {
+  status?: readonly SagaStatus[] | undefined;
+  name?: string | undefined;
+  tag?: string | undefined;
+  from?: string | undefined;
+  before?: string | undefined;
+  text?: string | undefined;
+  droplet_id?: string | number | undefined;
+}): SagaFilter {
+  return {
+    status: given.status === undefined || given.status.length === 0 ? undefined : given.status,
+    name: given.name,
+    tag: given.tag,
+    text: given.text,
+    dropletId: given.droplet_id === undefined ? undefined : Number(given.droplet_id),
+    createdFrom: given.from === undefined ? undefined : new Date(given.from),
+    createdBefore: given.before === undefined ? undefined : new Date(given.before),
+  };
+}
+
+const answerTime = z.iso.datetime();
+const json = z.record(z.string(), z.json());
+
+export const sagaAnswer = z
+  .object({
+    id: z.uuid(),
+    saga8: z.string(),
+    name: z.string(),
+    status,
+    steps: z.array(z.string()),
+    cursor: z.int().describe('index of the current step'),
+    revision: z.int().describe('number of transitions so far'),
+    attempt: z.int().describe('failed attempts of the current step'),
+    input: json.describe('as it was given; user_data is never shown'),
+    context: json.describe('outputs of the steps, such as droplet_id and public_ipv4'),
+    error: z.object({ code: z.string(), message: z.string(), step: z.string(), retryable: z.boolean() }).nullable(),
+    idempotencyKey: z.string().nullable(),
+    requestedBy: z.string().nullable(),
+    cancelRequestedAt: answerTime.nullable(),
+    stepStartedAt: answerTime,
+    createdAt: answerTime,
+    updatedAt: answerTime,
+    finishedAt: answerTime.nullable(),
+  })
+  .describe('A saga');
+
+export const eventAnswer = z.object({
+  seq: z.int(),
+  at: answerTime,
+  kind: z.string(),
+  step: z.string().nullable(),
+  attempt: z.int().nullable(),
+  detail: json,
+  worker: z.string().nullable(),
+});
+
+export const sagaWithTimeline = sagaAnswer.extend({ events: z.array(eventAnswer) });
+export const sagasAnswer = z.object({ sagas: z.array(sagaAnswer), nextCursor: z.string().nullable() });
+export const startedAnswer = z.object({
+  sagaId: z.uuid(),
+  replayed: z.boolean().describe('the idempotency key was used before with the same input: this is the saga that was started then'),
+});
+export const steeredAnswer = z.object({
+  result: z.enum(['accepted', 'already']).describe('already: what was asked for has happened, or is happening, already'),
+  saga: sagaAnswer,
+});
+export const bulkAnswer = z.object({
+  dryRun: z.boolean(),
+  matched: z.int().describe('sagas that the filter finds and that could be cancelled, or retried'),
+  sagas: z.array(z.object({ sagaId: z.uuid(), result: z.enum(['would', 'accepted', 'already', 'refused', 'not_found']), why: z.string().optional() })),
+  remaining: z.int().describe('matched, but beyond the limit of this request'),
+});
+export const resourcesAnswer = z.object({
+  resources: z.array(
+    z.object({
+      id: z.uuid(),
+      provider: z.string(),
+      kind: z.string(),
+      providerId: z.string(),
+      name: z.string(),
+      region: z.string().nullable(),
+      status: z.string(),
+      sizeSlug: z.string().nullable(),
+      tags: z.array(z.string()),
+      attrs: json,
+      firstSeenAt: answerTime,
+      lastSeenAt: answerTime,
+      deletedAt: answerTime.nullable(),
+      provisionedBy: z.string().nullable().describe('saga:<id>, where arcadia-cloud provisioned it'),
+      spec: json.nullable().describe('what was asked for'),
+    }),
+  ),
+  nextCursor: z.string().nullable(),
+});

@@ -1,0 +1,24 @@
+// The type of the web application, for whatever adds routes to it.
+import type { FastifyBaseLogger, FastifyInstance, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerDefault } from 'fastify';
+import type { ZodTypeProvider } from 'fastify-type-provider-zod';
+import type { Scope } from '../config.ts';
+import type { Principal } from './auth.ts';
+
+export type App = FastifyInstance<
+  RawServerDefault,
+  RawRequestDefaultExpression,
+  RawReplyDefaultExpression,
+  FastifyBaseLogger,
+  ZodTypeProvider
+>;
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** What a caller must be allowed to do; `nothing`: anybody may. Where it is left out: `read` for GET, else `operate`. */
+    needs?: Scope | 'nothing';
+  }
+
+  interface FastifyRequest {
+    principal: Principal | null;
+  }
+}

@@ -1,0 +1,78 @@
+// Bull Board at /queues: for looking, and for operators to pause, retry and promote. What they do there is written into
+// the audit before it is done.
+import { createBullBoard } from '@bull-board/api';
+import { FastifyAdapter } from '@bull-board/fastify';
+import type { FastifyRequest } from 'fastify';
+import { holdsRedacted, redactUserData } from '../saga/redact.ts';
+import type { App } from './app.ts';
+import { actorOf, may } from './auth.ts';
+import type { WebPorts } from './ports.ts';
+import { Problem } from './problems.ts';
+
+const BASE_PATH = '/queues';
+
+// Bull Board styles itself with inline styles; its scripts are files. Fonts from elsewhere stay out.
+const CONTENT_SECURITY_POLICY = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self' 'unsafe-inline'",
+  "img-src 'self' data:",
+  "font-src 'self' data:",
+  "connect-src 'self'",
+  "base-uri 'self'",
+  "form-action 'self'",
+  "frame-ancestors 'none'",
+].join('; ');
+
+/** Adds the dashboard. */
+export function addBoard(app: App, ports: Pick<WebPorts, 'queues' | 'audit'>): void {
+  const adapter = new FastifyAdapter();
+  adapter.setBasePath(BASE_PATH);
+  createBullBoard({
+    queues: [...ports.queues.adapters],
+    serverAdapter: adapter,
+    options: { uiConfig: { boardTitle: 'arcadia-cloud', miscLinks: [{ text: 'sagas', url: '/sagas' }, { text: 'API', url: '/docs' }], hideDocsLink: true, showMetrics: true } },
+  });
+  // Its own error handler tells what was thrown; thrown on, it becomes a problem document like any other.
+  adapter.setErrorHandler((error) => {
+    throw error;
+  });
+  void app.register(async (scope) => {
+    scope.addHook('onRequest', async (_request, reply) => {
+      reply.header('content-security-policy', CONTENT_SECURITY_POLICY);
+      await Promise.resolve();
+    });
+    scope.addHook('preHandler', async (request) => {
+      if (request.method === 'GET' || request.method === 'HEAD') return;
+      refuseRedacted(request);
+      await ports.audit.record(auditEntryOf(request));
+    });
+    scope.addHook('preSerialization', async (request, _reply, payload) => Promise.resolve(shownTo(request, payload)));
+    await scope.register(adapter.registerPlugin(), { prefix: BASE_PATH });
+  });
+}
+
+/** Whoever edits a job as it is shown would put the mark in the place of the secret. */
+function refuseRedacted(request: FastifyRequest): void {
+  if (!holdsRedacted(request.body)) return;
+  throw new Problem('invalid_input', 'user_data: is not shown here, so that it cannot be written from here', {
+    errors: [{ field: 'user_data', message: 'is not shown here, so that it cannot be written from here' }],
+  });
+}
+
+function auditEntryOf(request: FastifyRequest) {
+  const path = request.url.split('?', 1)[0] ?? '';
+  // The id of a step's job begins with its saga's.
+  const sagaId = /\/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})_\d+(?:\/|$)/.exec(path)?.[1] ?? null;
+  return { actor: actorOf(request.principal), action: `dashboard:${request.method} ${request.routeOptions.url ?? ''}`, sagaId, detail: { path } };
+}
+
+/** Without user data; and without buttons for those who may only look. */
+function shownTo(request: FastifyRequest, payload: unknown): unknown {
+  const shown = redactUserData(payload);
+  if (may(request.principal, 'operate') || typeof shown !== 'object' || shown === null || !('queues' in shown) || !Array.isArray(shown.queues)) return shown;
+  const queues = shown.queues.map((queue: unknown) =>
+    typeof queue === 'object' ? { ...queue, readOnlyMode: true, allowRetries: false, allowCompletedRetries: false } : queue,
+  );
+  return { ...shown, queues };
+}

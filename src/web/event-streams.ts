@@ -1,0 +1,63 @@
+// Server-sent events: a saga's timeline as a stream that can be cut off and taken up again.
+import { Readable } from 'node:stream';
+import type { FastifyReply } from 'fastify';
+import { redactUserData } from '../saga/redact.ts';
+import type { EventFeed } from './event-feed.ts';
+import { Problem } from './problems.ts';
+
+export type EventStreams = Readonly<{
+  /** Answers with a stream of what happens to a saga after event `afterSeq`, until it is at rest. */
+  open(reply: FastifyReply, sagaId: string, afterSeq: number): FastifyReply;
+  /** Ends all streams: clients come back to another process. */
+  closeAll(): void;
+}>;
+
+// Proxies drop connections on which nothing is said for a while, often for a minute.
+const HEARTBEAT_MS = 15_000;
+
+const MAX_STREAMS = 1_000;
+
+// A client that reads slower than this lets things pile up comes back for them later.
+const MAX_BEHIND_BYTES = 1024 * 1024;
+
+/** Makes the streams over a feed. */
+export function createEventStreams(feed: EventFeed, heartbeatMs = HEARTBEAT_MS): EventStreams {
+  const open = new Set<() => void>();
+  return {
+    open: (reply, sagaId, afterSeq) => {
+      if (open.size >= MAX_STREAMS) throw new Problem('unavailable', 'too many streams are open', { retryAfterSeconds: 10 });
+      const stream = new Readable({ read: () => undefined });
+      let isOver = false;
+      const write = (text: string): void => {
+        if (isOver || stream.destroyed) return;
+        stream.push(text);
+        if (stream.readableLength > MAX_BEHIND_BYTES) stream.destroy();
+      };
+      const finish = (): void => {
+        isOver = true;
+        stream.push(null);
+      };
+      const heartbeat = setInterval(() => write(': still here\n\n'), heartbeatMs);
+      open.add(finish);
+      write('retry: 1000\n\n');
+      const leave = feed.listen(sagaId, afterSeq, {
+        onEvent: (event) => write(`id: ${event.seq}\ndata: ${JSON.stringify(redactUserData(event))}\n\n`),
+        onEnd: (status) => {
+          write(`event: end\ndata: ${JSON.stringify({ status })}\n\n`);
+          finish();
+        },
+      });
+      const end = (): void => {
+        clearInterval(heartbeat);
+        leave();
+        open.delete(finish);
+      };
+      stream.once('end', end);
+      stream.once('close', end);
+      return reply.header('x-accel-buffering', 'no').type('text/event-stream; charset=utf-8').send(stream);
+    },
+    closeAll: () => {
+      for (const finish of open) finish();
+    },
+  };
+}

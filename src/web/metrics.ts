@@ -1,0 +1,105 @@
+// /metrics, in the text format of Prometheus: the sagas as Postgres has them, the queues as BullMQ counts them, and this
+// process. What only workers know (requests to DigitalOcean, the budget left) is theirs to tell.
+import { Counter, Gauge, Registry, collectDefaultMetrics } from 'prom-client';
+import type { Log } from '../log.ts';
+import { sagaStatuses } from '../saga/saga.ts';
+import { STEP_WINDOW_SECONDS } from '../saga/stats.ts';
+import type { QueuesPort, SagaPort, StatsPort } from './ports.ts';
+
+export type Metrics = Readonly<{
+  countRequest(labels: { method: string; route: string; status: string }): void;
+  /** Everything there is to tell now. What can't be read is left out, and `arcadia_scrape_ok` says so. */
+  expose(): Promise<string>;
+}>;
+
+// Several scrapers, or an eager one, cost Postgres no more than one.
+const KEEP_MS = 2_000;
+
+/** Makes the metrics of a web process. */
+export function createMetrics(ports: { stats: StatsPort; queues: QueuesPort; sagas: Pick<SagaPort, 'definitions'> }, log: Log): Metrics {
+  const own = new Registry();
+  collectDefaultMetrics({ register: own });
+  const requests = new Counter({ name: 'arcadia_http_requests_total', help: 'Requests that this web process answered', labelNames: ['method', 'route', 'status'], registers: [own] });
+
+  const read = async (): Promise<string> => {
+    const fleet = new Registry();
+    const ok = new Gauge({ name: 'arcadia_scrape_ok', help: '1: read; 0: could not be read', labelNames: ['source'], registers: [fleet] });
+    const [, queues] = await Promise.all([
+      tell('postgres', ok, log, () => tellSagas(fleet, ports)),
+      tell('queues', ok, log, () => ports.queues.exportMetrics()),
+    ]);
+    return mergeMetrics([await own.metrics(), await fleet.metrics(), ...(queues ?? [])]);
+  };
+
+  let kept: { text: Promise<string>; at: number } | null = null;
+  return {
+    countRequest: (labels) => requests.inc(labels),
+    expose: () => {
+      if (kept === null || performance.now() - kept.at > KEEP_MS) kept = { text: read(), at: performance.now() };
+      return kept.text;
+    },
+  };
+}
+
+async function tell<T>(source: string, ok: Gauge<'source'>, log: Log, read: () => Promise<T>): Promise<T | null> {
+  try {
+    const value = await read();
+    ok.set({ source }, 1);
+    return value;
+  } catch (error) {
+    log.warn({ err: error, source }, 'metrics could not be read');
+    ok.set({ source }, 0);
+    return null;
+  }
+}
+
+async function tellSagas(registry: Registry, { stats, sagas }: { stats: StatsPort; sagas: Pick<SagaPort, 'definitions'> }): Promise<void> {
+  const [counts, steps, backlog] = await Promise.all([stats.sagas(), stats.steps(), stats.backlog()]);
+  const registers = [registry];
+  const byStatus = new Gauge({ name: 'arcadia_sagas', help: 'Sagas that are kept, by name and status', labelNames: ['name', 'status'], registers });
+  // An alarm on a status needs its 0 too.
+  for (const name of Object.keys(sagas.definitions)) for (const status of sagaStatuses) byStatus.set({ name, status }, 0);
+  for (const { name, status, count } of counts) byStatus.set({ name, status }, count);
+  const stuck = counts.filter(({ status }) => status === 'stuck').reduce((sum, { count }) => sum + count, 0);
+  new Gauge({ name: 'arcadia_sagas_stuck', help: 'Sagas that need a person', registers }).set(stuck);
+  new Gauge({ name: 'arcadia_sagas_unfinished', help: 'Sagas under way', registers }).set(backlog.unfinished);
+  new Gauge({ name: 'arcadia_oldest_unfinished_saga_age_seconds', help: 'Age of the oldest saga under way; 0: none is', registers }).set(backlog.oldestAgeSeconds);
+  new Gauge({ name: 'arcadia_reconciler_overdue_seconds', help: 'How far overdue the saga is that a reconciler should have taken', registers }).set(backlog.overdueSeconds);
+
+  const window = `in the last ${STEP_WINDOW_SECONDS / 60} minutes`;
+  const outcomes = new Gauge({ name: 'arcadia_step_outcomes', help: `What came of steps, ${window}`, labelNames: ['step', 'outcome'], registers });
+  const durations = new Gauge({
+    name: 'arcadia_step_duration_seconds',
+    help: `How long steps took, waits included, ${window}`,
+    labelNames: ['step', 'outcome', 'quantile'],
+    registers,
+  });
+  for (const { step, outcome, count, p50Seconds, p90Seconds, p99Seconds } of steps) {
+    outcomes.set({ step, outcome }, count);
+    durations.set({ step, outcome, quantile: '0.5' }, p50Seconds);
+    durations.set({ step, outcome, quantile: '0.9' }, p90Seconds);
+    durations.set({ step, outcome, quantile: '0.99' }, p99Seconds);
+  }
+}
+
+/** Merges documents so that each metric has one HELP and one TYPE line, and all its samples below them, as the format asks. */
+export function mergeMetrics(documents: readonly string[]): string {
+  const families = new Map<string, { help: string | null; type: string | null; samples: string[] }>();
+  for (const document of documents) {
+    let current = '';
+    for (const line of document.split('\n').filter((candidate) => candidate.trim() !== '')) {
+      const [, keyword, name] = /^# (HELP|TYPE) (\S+)/.exec(line) ?? [];
+      if (keyword === undefined && line.startsWith('#')) continue;
+      const sample = /^[a-zA-Z_:][a-zA-Z0-9_:]*/.exec(line)?.[0] ?? '';
+      // The samples of a histogram have longer names than its HELP.
+      const family: string = name ?? (sample.startsWith(current) && current !== '' ? current : sample);
+      current = family;
+      const entry = families.get(family) ?? { help: null, type: null, samples: [] };
+      families.set(family, entry);
+      if (keyword === 'HELP') entry.help ??= line;
+      else if (keyword === 'TYPE') entry.type ??= line;
+      else entry.samples.push(line);
+    }
+  }
+  return `${[...families.values()].flatMap(({ help, type, samples }) => [help, type, ...samples].filter((line) => line !== null)).join('\n')}\n`;
+}

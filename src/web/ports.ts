@@ -1,0 +1,53 @@
+// What the web process needs of the rest: it knows no database, no queue and no catalogue, only these functions. The
+// roof binds them (src/web-process.ts).
+import type { BaseAdapter } from '@bull-board/api/baseAdapter';
+import type { z } from 'zod';
+import type { ResourceFilter, ResourcePlace, FoundResource } from '../inventory/search.ts';
+import type { JsonObject } from '../json.ts';
+import type { AuditEntry } from '../saga/audit.ts';
+import type { Saga } from '../saga/saga.ts';
+import type { SagaFilter, SagaPage } from '../saga/search.ts';
+import type { StartRequest, StartedSaga } from '../saga/start.ts';
+import type { Backlog, StepStats, countByStatus } from '../saga/stats.ts';
+import type { Steered } from '../saga/steer.ts';
+import type { StoredEvent } from '../saga/store.ts';
+
+export type WebPorts = Readonly<{
+  sagas: SagaPort;
+  resources: Readonly<{ search(filter: ResourceFilter, page: { limit: number; after: ResourcePlace | null }): Promise<FoundResource[]> }>;
+  audit: Readonly<{ record(entry: AuditEntry): Promise<void> }>;
+  stats: StatsPort;
+  queues: QueuesPort;
+}>;
+
+export type SagaPort = Readonly<{
+  /** The sagas that can be started, with the schemas of their inputs. */
+  definitions: Readonly<Record<string, Readonly<{ input: z.ZodType<JsonObject> }>>>;
+  /** @throws {InvalidRequestError} {IdempotencyConflictError} */
+  start(request: StartRequest): Promise<StartedSaga>;
+  get(sagaId: string): Promise<Saga | null>;
+  events(sagaId: string, afterSeq?: number): Promise<StoredEvent[]>;
+  /** @throws {CursorError} */
+  search(filter: SagaFilter, page: { limit: number; cursor?: string | undefined }): Promise<SagaPage>;
+  count(filter: SagaFilter): Promise<number>;
+  cancel(sagaId: string, by: string, reason?: string): Promise<Steered>;
+  retry(sagaId: string, by: string): Promise<Steered>;
+}>;
+
+export type StatsPort = Readonly<{
+  /** Resolves when Postgres answers. */
+  ping(): Promise<void>;
+  sagas(): ReturnType<typeof countByStatus>;
+  steps(): Promise<readonly StepStats[]>;
+  backlog(): Promise<Backlog>;
+}>;
+
+/** The job that should move next in a queue; `mark` is another one as soon as it did. Times in milliseconds. */
+export type QueueHead = Readonly<{ queue: string; isPaused: boolean; state: 'waiting' | 'delayed'; mark: string; delayMs: number }>;
+
+export type QueuesPort = Readonly<{
+  adapters: readonly BaseAdapter[];
+  /** Text documents in the format of Prometheus, one a queue. */
+  exportMetrics(): Promise<readonly string[]>;
+  heads(): Promise<readonly QueueHead[]>;
+}>;

@@ -1,0 +1,155 @@
+// Errors as RFC 9457 problem documents: what was wrong, with which field, and what to do. Never a stack, never a value
+// that may be a secret.
+import type { FastifyReply, FastifyRequest, FastifySchemaValidationError } from 'fastify';
+import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { isDatabaseOutage } from '../db.ts';
+import { CursorError } from '../saga/search.ts';
+import { IdempotencyConflictError, InvalidRequestError } from '../saga/start.ts';
+import type { App } from './app.ts';
+
+const codes = {
+  invalid_request: [400, 'The request is malformed'],
+  unauthorized: [401, 'Credentials are needed'],
+  forbidden: [403, 'These credentials do not allow this'],
+  cross_site: [403, 'The request comes from another site'],
+  not_found: [404, 'There is nothing here'],
+  saga_not_found: [404, 'There is no such saga'],
+  unknown_saga: [404, 'No saga has this name'],
+  saga_refused: [409, 'The saga does not allow this as it stands'],
+  idempotency_conflict: [409, 'The idempotency key was used with another input'],
+  body_too_large: [413, 'The body is too large'],
+  unsupported_media_type: [415, 'The body is not JSON'],
+  misdirected: [421, 'The request names another host'],
+  invalid_input: [422, 'The input is not what the saga takes'],
+  too_many_failures: [429, 'Too many failed attempts'],
+  internal: [500, 'Something went wrong'],
+  unavailable: [503, 'The service cannot answer at the moment'],
+} as const satisfies Record<string, readonly [number, string]>;
+
+export type ProblemCode = keyof typeof codes;
+
+/** The shape of every error that the web process answers with. */
+export const problemSchema = z
+  .object({
+    type: z.string().describe('urn:arcadia-cloud:problem: and the code'),
+    title: z.string(),
+    status: z.int(),
+    code: z.string(),
+    detail: z.string(),
+    instance: z.string().optional(),
+    errors: z.array(z.object({ field: z.string(), message: z.string() })).optional().describe('each field that is wrong'),
+    sagaId: z.string().optional(),
+  })
+  .describe('A problem document (RFC 9457)');
+
+type Details = Readonly<{
+  errors?: readonly { field: string; message: string }[];
+  sagaId?: string;
+  retryAfterSeconds?: number;
+  /** Overrides the status that belongs to the code. */
+  status?: number;
+}>;
+
+/** Thrown by a route: becomes a problem document. `detail` is for the caller's eyes. */
+export class Problem extends Error {
+  override readonly name = 'Problem';
+  readonly code: ProblemCode;
+  readonly details: Details;
+
+  constructor(code: ProblemCode, detail: string, details: Details = {}) {
+    super(detail);
+    this.code = code;
+    this.details = details;
+  }
+}
+
+/** Makes every error of the application, and every path that leads nowhere, a problem document. */
+export function answerWithProblems(app: App): void {
+  app.setErrorHandler(sendError);
+  app.setNotFoundHandler((request, reply) => send(request, reply, new Problem('not_found', `there is no ${request.method} ${pathOf(request)}`)));
+}
+
+/** Answers with the problem document of an error. */
+export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const problem = toProblem(error);
+  const status = statusOf(problem);
+  if (status >= 500) request.log.error({ err: error, method: request.method, path: pathOf(request) }, 'request failed');
+  return send(request, reply, problem);
+}
+
+function statusOf(problem: Problem): number {
+  return problem.details.status ?? codes[problem.code][0];
+}
+
+function send(request: FastifyRequest, reply: FastifyReply, problem: Problem): FastifyReply {
+  const { errors, sagaId, retryAfterSeconds } = problem.details;
+  const status = statusOf(problem);
+  if (retryAfterSeconds !== undefined) reply.header('retry-after', String(retryAfterSeconds));
+  if (problem.code === 'unauthorized') reply.header('www-authenticate', 'Basic realm="arcadia-cloud", charset="UTF-8"');
+  const document: z.infer<typeof problemSchema> = {
+    type: `urn:arcadia-cloud:problem:${problem.code}`,
+    title: codes[problem.code][1],
+    status,
+    code: problem.code,
+    detail: problem.message,
+    instance: pathOf(request),
+    ...(errors === undefined ? {} : { errors: [...errors] }),
+    ...(sagaId === undefined ? {} : { sagaId }),
+  };
+  return reply.code(status).type('application/problem+json').serializer(JSON.stringify).send(document);
+}
+
+/** The path without the query: what stands there may be anything. */
+function pathOf(request: FastifyRequest): string {
+  return request.url.split('?', 1)[0] ?? '/';
+}
+
+function toProblem(error: unknown): Problem {
+  if (error instanceof Problem) return error;
+  if (error instanceof InvalidRequestError) {
+    const errors = error.problems.map(({ field, message }) => ({ field: field === 'idempotencyKey' ? 'Idempotency-Key' : field, message }));
+    return new Problem('invalid_input', sentenceOf(errors), { errors });
+  }
+  if (error instanceof IdempotencyConflictError) {
+    return new Problem('idempotency_conflict', error.message, { sagaId: error.sagaId, errors: [{ field: 'Idempotency-Key', message: 'was used before with another input' }] });
+  }
+  if (error instanceof CursorError) return invalid([{ field: 'cursor', message: error.message }]);
+  if (hasZodFastifySchemaValidationErrors(error)) {
+    return invalid(error.validation.flatMap((issue) => problemsOf(issue, error.validationContext)));
+  }
+  return isDatabaseOutage(error)
+    ? new Problem('unavailable', 'the database cannot be reached; try again', { retryAfterSeconds: 2 })
+    : fromFastify(error);
+}
+
+function invalid(errors: readonly { field: string; message: string }[]): Problem {
+  return new Problem('invalid_request', sentenceOf(errors), { errors });
+}
+
+function sentenceOf(errors: readonly { field: string; message: string }[]): string {
+  return errors.map(({ field, message }) => `${field}: ${message}`).join('; ');
+}
+
+function problemsOf(issue: FastifySchemaValidationError, context: string | undefined): { field: string; message: string }[] {
+  const path = issue.instancePath.split('/').filter((part) => part !== '');
+  const { keys } = issue.params;
+  if (Array.isArray(keys)) return keys.map((key) => ({ field: [...path, String(key)].join('.'), message: 'this field is not known' }));
+  return [{ field: path.join('.') || (context ?? 'request'), message: issue.message ?? 'is wrong' }];
+}
+
+/** Fastify's own errors say what the caller did wrong, and nothing of the inside; all else is ours to keep. */
+function fromFastify(error: unknown): Problem {
+  const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+  const status = error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number' ? error.statusCode : 500;
+  const message = error instanceof Error ? error.message : '';
+  if (status === 413) return new Problem('body_too_large', 'expected a body of at most 512 KiB');
+  if (status === 415) return new Problem('unsupported_media_type', 'expected content-type: application/json');
+  if (status === 404) return new Problem('not_found', 'there is no such file');
+  if (status >= 400 && status < 500) {
+    // A parser of JSON quotes what it could not read.
+    const detail = code === 'FST_ERR_CTP_INVALID_JSON_BODY' || error instanceof SyntaxError ? 'expected JSON' : message;
+    return new Problem('invalid_request', `body: ${detail}`, { status, errors: [{ field: 'body', message: detail }] });
+  }
+  return new Problem('internal', 'the error is in the log of the web process');
+}

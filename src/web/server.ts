@@ -1,0 +1,124 @@
+// The web application: what guards it, and what it consists of. Everything it knows comes through the ports.
+import helmet from '@fastify/helmet';
+import rateLimit from '@fastify/rate-limit';
+import swagger from '@fastify/swagger';
+import { LogController, fastify } from 'fastify';
+import type { FastifyBaseLogger } from 'fastify';
+import type { ZodTypeProvider } from 'fastify-type-provider-zod';
+import { jsonSchemaTransform, validatorCompiler } from 'fastify-type-provider-zod';
+import type { Log } from '../log.ts';
+import { addBulkRoutes } from './api/bulk.ts';
+import { addResourceRoutes } from './api/resources.ts';
+import { addSagaRoutes } from './api/sagas.ts';
+import type { App } from './app.ts';
+import type { AuthOptions } from './auth.ts';
+import { actorOf, forbidCaching, guard } from './auth.ts';
+import { addBoard } from './board.ts';
+import { createEventFeed } from './event-feed.ts';
+import { createEventStreams } from './event-streams.ts';
+import { createMetrics } from './metrics.ts';
+import { addApiPages } from './pages/api-page.ts';
+import { addStyle } from './pages/layout.ts';
+import { addSagaPages } from './pages/saga-pages.ts';
+import type { WebPorts } from './ports.ts';
+import { answerWithProblems } from './problems.ts';
+import type { ReadinessOptions } from './readiness.ts';
+import { watchReadiness } from './readiness.ts';
+
+export type WebOptions = Readonly<{
+  auth: AuthOptions;
+  readiness: ReadinessOptions;
+  log: Log;
+}>;
+
+// 64 KiB of user data can become six times as much when each character is written as an escape.
+const BODY_LIMIT_BYTES = 512 * 1024;
+
+/** Builds the application; it does not listen yet. */
+export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<App> {
+  const { log } = options;
+  const logger: FastifyBaseLogger = log;
+  const app: App = fastify({
+    loggerInstance: logger,
+    // One line for each request that matters, below; and no headers, which carry credentials.
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: BODY_LIMIT_BYTES,
+    // A proxy's word for who asks is not believed: the limit of failures would be anybody's to get around.
+    trustProxy: false,
+    requestTimeout: 30_000,
+  }).withTypeProvider<ZodTypeProvider>();
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(() => JSON.stringify);
+  // What a form of another site could send is not read at all.
+  app.removeContentTypeParser('text/plain');
+  answerWithProblems(app);
+
+  const metrics = createMetrics(ports, log);
+  const readiness = watchReadiness(ports, options.readiness);
+  const streams = createEventStreams(createEventFeed(ports.sagas, log));
+
+  await app.register(rateLimit, { global: false });
+  await app.register(helmet, {
+    contentSecurityPolicy: {
+      useDefaults: false,
+      directives: {
+        defaultSrc: ["'none'"],
+        scriptSrc: ["'self'"],
+        styleSrc: ["'self'"],
+        imgSrc: ["'self'", 'data:'],
+        connectSrc: ["'self'"],
+        baseUri: ["'none'"],
+        formAction: ["'self'"],
+        frameAncestors: ["'none'"],
+      },
+    },
+  });
+  app.addHook('onSend', forbidCaching);
+  guard(app, options.auth);
+  app.addHook('onResponse', async (request, reply) => {
+    const route = request.routeOptions.url ?? 'none';
+    metrics.countRequest({ method: request.method, route, status: String(reply.statusCode) });
+    const level = request.method === 'GET' || request.method === 'HEAD' ? 'debug' : 'info';
+    log[level]({ method: request.method, route, status: reply.statusCode, actor: actorOf(request.principal), tookMs: Math.round(reply.elapsedTime) }, 'request answered');
+    await Promise.resolve();
+  });
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'arcadia-cloud',
+        version: '1',
+        description: 'Droplets provisioned and destroyed as sagas. Errors are problem documents (RFC 9457); changes are idempotent by Idempotency-Key, or by what they ask for.',
+      },
+      components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' }, person: { type: 'http', scheme: 'basic' } } },
+      security: [{ token: [] }, { person: [] }],
+    },
+    transform: jsonSchemaTransform,
+  });
+
+  app.get('/healthz', { config: { needs: 'nothing' }, schema: { hide: true } }, () => ({ status: 'ok' }));
+  app.get('/readyz', { config: { needs: 'nothing' }, schema: { hide: true } }, async (_request, reply) => {
+    const checks = await readiness.check();
+    const isReady = checks.every(({ ok }) => ok);
+    return reply.code(isReady ? 200 : 503).send({ status: isReady ? 'ready' : 'not ready', checks });
+  });
+  app.get('/metrics', { schema: { hide: true } }, async (_request, reply) => reply.type('text/plain; version=0.0.4; charset=utf-8').send(await metrics.expose()));
+  app.get('/', { schema: { hide: true } }, async (_request, reply) => reply.redirect('/sagas'));
+
+  addSagaRoutes(app, { sagas: ports.sagas, streams });
+  addBulkRoutes(app, ports.sagas);
+  addResourceRoutes(app, ports.resources);
+  addStyle(app);
+  addApiPages(app);
+  addSagaPages(app, ports.sagas);
+  addBoard(app, ports);
+
+  // Streams would hold the process for as long as their sagas last.
+  app.addHook('preClose', async () => {
+    readiness.close();
+    streams.closeAll();
+    await Promise.resolve();
+  });
+  await app.ready();
+  return app;
+}
