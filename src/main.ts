@@ -33,6 +33,11 @@ program
   .action(run(async () => (await import('./commands/processes.ts')).workerCommand()));
 
 program
+  .command('web')
+  .description('run the web process: HTTP API, dashboard of the queues, metrics')
+  .action(run(async () => (await import('./commands/web.ts')).webCommand()));
+
+program
   .command('provision')
   .description('provision a droplet, and follow it until it is ready')
   .requiredOption('--name <host-name>', 'name of the droplet')
@@ -114,7 +119,7 @@ program
 
 program
   .command('dev')
-  .description('run everything in one process: Postgres, the sandbox unless a token is set, migrations, a worker')
+  .description('run everything in one process: Postgres, the sandbox unless a token is set, migrations, a worker, the web')
   .option('--data-dir <folder>', 'keep the data of the embedded Postgres here')
   .action(run(async (options) => (await import('./commands/dev.ts')).devCommand(options)));
 

@@ -1,13 +1,16 @@
 // `dev`: everything in one process, for working on a laptop: embedded Postgres unless DATABASE_URL is set, the sandbox
-// unless a token is set, the migrations, and a worker.
-import { loadConfig } from '../config.ts';
+// unless a token is set, the migrations, a worker, and the web.
+import { loadConfig, requireClosedWeb } from '../config.ts';
 import type { Config } from '../config.ts';
 import { openDatabase } from '../db.ts';
 import { startSandbox } from '../do/sandbox/server.ts';
 import { startEmbeddedPostgres } from '../embedded-postgres/start-embedded-postgres.ts';
+import type { Log } from '../log.ts';
 import { createLog } from '../log.ts';
 import { migrate } from '../migrate.ts';
 import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
+import type { RunningWeb } from '../web-process.ts';
+import { startWeb } from '../web-process.ts';
 import { startWorker } from '../worker.ts';
 import { write } from './start-and-follow.ts';
 import { untilStopped } from './until-stopped.ts';
@@ -17,6 +20,7 @@ const SANDBOX_ACTIVATION_MS = { minMs: 8_000, maxMs: 15_000 };
 
 export async function devCommand(options: { dataDir?: string }): Promise<number> {
   const given = loadConfig(process.env);
+  requireClosedWeb(given.web);
   const log = createLog(given.logLevel);
   const closers: (() => Promise<void>)[] = [];
   try {
@@ -38,6 +42,8 @@ export async function devCommand(options: { dataDir?: string }): Promise<number>
     await migrateQueues(queueStoreOf(config));
     const worker = await startWorker(config, log);
     closers.push(worker.close);
+    const web = await startWebIfFree(config, log);
+    if (web !== null) closers.push(web.close);
     write(sandbox === null ? 'arcadia-cloud runs against the REAL DigitalOcean: droplets cost money.' : 'arcadia-cloud runs on the sandbox: nothing costs money.');
     if (postgres !== null) {
       write('In another terminal:\n');
@@ -45,10 +51,22 @@ export async function devCommand(options: { dataDir?: string }): Promise<number>
       write('  npm run -s arcadia -- provision --name web-1 --region fra1 --size s-1vcpu-1gb --image debian-12-x64');
       write('  npm run -s arcadia -- sagas\n');
     }
+    if (web === null) write(`The web does not run: port ${config.web.port} is taken. PORT names another.`);
+    else write(`The web: ${web.url} (queues at /queues, HTTP API at /docs)`);
     write('Ctrl-C stops it.');
     await untilStopped();
     return 0;
   } finally {
     for (const close of closers.toReversed()) await close();
+  }
+}
+
+/** Somebody else on the port is no reason not to work. */
+async function startWebIfFree(config: Config, log: Log): Promise<RunningWeb | null> {
+  try {
+    return await startWeb(config, log);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') return null;
+    throw error;
   }
 }
