@@ -1,0 +1,252 @@
+// The HTTP API, with nobody working on the sagas: starting, finding, steering, and what is said of wrong requests.
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { bulkAnswer, resourcesAnswer, sagaWithTimeline, sagasAnswer, startedAnswer, steeredAnswer } from '../../src/web/api/shapes.ts';
+import { problemSchema } from '../../src/web/problems.ts';
+import { droplet, openWeb } from './support.ts';
+import type { Answer, Web } from './support.ts';
+
+let web: Web;
+beforeAll(async () => {
+  web = await openWeb();
+});
+afterAll(() => web[Symbol.asyncDispose]());
+
+const start = async (input: object = {}, headers: Record<string, string> = {}): Promise<string> => {
+  const answer = await web.call('POST', '/v1/sagas/provision_droplet', { body: { ...droplet, ...input }, headers });
+  expect(answer.status).toBe(202);
+  return startedAnswer.parse(answer.json()).sagaId;
+};
+
+function expectProblem(answer: Answer, status: number, code: string): z.infer<typeof problemSchema> {
+  const problem = problemSchema.parse(answer.json());
+  expect({ status: answer.status, problem }).toMatchObject({ status, problem: { status, code, type: `urn:arcadia-cloud:problem:${code}` } });
+  expect(answer.headers.get('content-type')).toContain('application/problem+json');
+  expect(answer.text).not.toMatch(/\bat .*\.(ts|js):\d+/);
+  return problem;
+}
+
+const list = async (query: string) => sagasAnswer.parse((await web.call('GET', `/v1/sagas?${query}`)).json());
+const idsOf = async (query: string) => (await list(query)).sagas.map(({ id }) => id);
+
+const fieldsOf = (problem: z.infer<typeof problemSchema>): string[] => (problem.errors ?? []).map(({ field }) => field);
+
+describe('starting a saga', () => {
+  test('answers 202 with the place of the saga, which stands there with its timeline', async () => {
+    const answer = await web.call('POST', '/v1/sagas/provision_droplet', { body: droplet });
+    const { sagaId, replayed } = startedAnswer.parse(answer.json());
+    expect(answer.headers.get('location')).toBe(`/v1/sagas/${sagaId}`);
+    expect(replayed).toBe(false);
+    const saga = sagaWithTimeline.parse((await web.call('GET', `/v1/sagas/${sagaId}`)).json());
+    expect(saga).toMatchObject({ id: sagaId, status: 'pending', name: 'provision_droplet', requestedBy: 'http:anybody', events: [{ seq: 0, kind: 'saga_created' }] });
+  });
+
+  test('gives the same saga for the same key and input, whatever the order of the fields', async () => {
+    const headers = { 'idempotency-key': 'order-1' };
+    const first = await start({}, headers);
+    const again = await web.call('POST', '/v1/sagas/provision_droplet', { body: Object.fromEntries(Object.entries(droplet).toReversed()), headers });
+    expect(startedAnswer.parse(again.json())).toEqual({ sagaId: first, replayed: true });
+    expect(again.headers.get('idempotency-replayed')).toBe('true');
+  });
+
+  test('makes one saga of many that come at once with one key', async () => {
+    const ids = await Promise.all(Array.from({ length: 10 }, () => start({ name: 'at-once' }, { 'idempotency-key': 'at-once' })));
+    expect(new Set(ids).size).toBe(1);
+  });
+
+  test('refuses a key that was used with another input, and names the saga that has it', async () => {
+    const headers = { 'idempotency-key': 'order-2' };
+    const first = await start({}, headers);
+    const conflict = await web.call('POST', '/v1/sagas/provision_droplet', { body: { ...droplet, name: 'other' }, headers });
+    const problem = expectProblem(conflict, 409, 'idempotency_conflict');
+    expect(problem.sagaId).toBe(first);
+    expect(fieldsOf(problem)).toEqual(['Idempotency-Key']);
+    const otherSaga = await web.call('POST', '/v1/sagas/destroy_droplet', { body: { droplet_id: 1 }, headers });
+    expectProblem(otherSaga, 409, 'idempotency_conflict');
+  });
+
+  test.each([
+    [{ ...droplet, region: 'f ra' }, ['region']],
+    [{ ...droplet, name: undefined, size: 7 }, ['name', 'size']],
+    [{ ...droplet, tags: ['fine', 'managed-by-arcadia-cloud'] }, ['tags.1']],
+    [{ ...droplet, colour: 'red', shape: 'round' }, ['colour', 'shape']],
+    [{ ...droplet, user_data: 'x'.repeat(64 * 1024 + 1) }, ['user_data']],
+    [[], ['input']],
+  ])('names each field that is wrong: %#', async (body, fields) => {
+    const problem = expectProblem(await web.call('POST', '/v1/sagas/provision_droplet', { body }), 422, 'invalid_input');
+    expect(fieldsOf(problem)).toEqual(fields);
+  });
+
+  test('names the header whose key is too long', async () => {
+    const answer = await web.call('POST', '/v1/sagas/provision_droplet', { body: droplet, headers: { 'idempotency-key': 'k'.repeat(300) } });
+    expect(fieldsOf(expectProblem(answer, 422, 'invalid_input'))).toEqual(['Idempotency-Key']);
+  });
+
+  test('takes 64 KiB of user data, however it is escaped, and refuses a larger body with 413', async () => {
+    const escaped = `{"name":"big","region":"fra1","size":"s","image":1,"user_data":"${String.raw`\u0061`.repeat(64 * 1024)}"}`;
+    expect((await web.call('POST', '/v1/sagas/provision_droplet', { body: escaped })).status).toBe(202);
+    const tooLarge = await web.call('POST', '/v1/sagas/provision_droplet', { body: { ...droplet, user_data: 'x'.repeat(600 * 1024) } });
+    expectProblem(tooLarge, 413, 'body_too_large');
+  });
+
+  test.each([
+    ['{"name": "s3cr3t-', 400, 'invalid_request'],
+    ['', 400, 'invalid_request'],
+    ['{"__proto__": {"name": "x"}}', 400, 'invalid_request'],
+    ['null', 422, 'invalid_input'],
+  ])('says what is wrong with the body %j', async (body, status, code) => {
+    const answer = await web.call('POST', '/v1/sagas/provision_droplet', { body });
+    expectProblem(answer, status, code);
+    expect(answer.text).not.toContain('s3cr3t');
+  });
+
+  test('says which sagas there are when it is asked for another', async () => {
+    for (const name of ['nope', 'constructor', '__proto__']) {
+      const problem = expectProblem(await web.call('POST', `/v1/sagas/${name}`, { body: {} }), 404, 'unknown_saga');
+      expect(fieldsOf(problem)).toEqual(['name']);
+      expect(problem.detail).toContain('provision_droplet, destroy_droplet');
+    }
+    expectProblem(await web.call('POST', '/v1/sagas/provision_droplet', { body: 'a=b', headers: { 'content-type': 'text/plain' } }), 415, 'unsupported_media_type');
+  });
+});
+
+describe('finding sagas', () => {
+  test('by status, saga, tag, time, text and droplet', async () => {
+    const tagged = await start({ name: 'find-me', tags: ['team:blue', 'x'] });
+    const destroying = startedAnswer.parse((await web.call('POST', '/v1/sagas/destroy_droplet', { body: { droplet_id: 4_711 } })).json()).sagaId;
+    expect(await idsOf('tag=team:blue')).toEqual([tagged]);
+    expect(await idsOf('text=IND-m')).toEqual([tagged]);
+    expect(await idsOf('text=%25')).toEqual([]);
+    expect(await idsOf('droplet_id=4711')).toEqual([destroying]);
+    expect(await idsOf('name=destroy_droplet')).toEqual([destroying]);
+    expect(await idsOf('status=completed,stuck')).toEqual([]);
+    expect((await idsOf('status=pending&status=running')).length).toBeGreaterThan(1);
+    const { createdAt } = sagaWithTimeline.parse((await web.call('GET', `/v1/sagas/${tagged}`)).json());
+    expect(await idsOf(`text=find-me&from=${createdAt}`)).toEqual([tagged]);
+    expect(await idsOf(`text=find-me&before=${createdAt}`)).toEqual([]);
+  });
+
+  test('shows each once, page by page, while others are started', async () => {
+    const wanted = new Set<string>();
+    for (let index = 0; index < 12; index += 1) wanted.add(await start({ name: `page-${index}` }));
+    // All of one moment: only the id tells them apart.
+    await web.db.sql`update arcadia.sagas set created_at = '2026-01-01T00:00:00.123456Z' where input->>'name' in ('page-3', 'page-4', 'page-5', 'page-6')`;
+    const seen: string[] = [];
+    let cursor: string | null = '';
+    while (cursor !== null) {
+      const page = await list(`text=page-&limit=3${cursor === '' ? '' : `&cursor=${cursor}`}`);
+      seen.push(...page.sagas.map(({ id }) => id));
+      cursor = page.nextCursor;
+      await start({ name: 'page-late' });
+    }
+    expect(seen.length).toBe(new Set(seen).size);
+    expect(new Set(seen)).toEqual(wanted);
+  });
+
+  test.each([
+    ['status=nope', 'status.0'],
+    ['limit=0', 'limit'],
+    ['limit=1e3', 'limit'],
+    ['droplet_id=-1', 'droplet_id'],
+    ['from=yesterday', 'from'],
+    ['cursor=nonsense', 'cursor'],
+    [`cursor=${Buffer.from('["2026-01-01T00:00:00Z","x"]').toString('base64url')}`, 'cursor'],
+    ['colour=red', 'colour'],
+    ['text=%00', 'text'],
+  ])('names what is wrong with ?%s', async (query, field) => {
+    expect(fieldsOf(expectProblem(await web.call('GET', `/v1/sagas?${query}`), 400, 'invalid_request'))).toContain(field);
+  });
+
+  test('tells what is no id from an id of nothing', async () => {
+    expect(fieldsOf(expectProblem(await web.call('GET', '/v1/sagas/17'), 400, 'invalid_request'))).toEqual(['id']);
+    const nobody = 'b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001';
+    for (const [method, path] of [['GET', ''], ['GET', '/events'], ['POST', '/cancel'], ['POST', '/retry']] as const) {
+      expectProblem(await web.call(method, `/v1/sagas/${nobody}${path}`), 404, 'saga_not_found');
+    }
+    expectProblem(await web.call('GET', '/v1/nothing'), 404, 'not_found');
+  });
+});
+
+describe('steering', () => {
+  test('cancels once, says so when asked again, and audits it with the transition', async () => {
+    const id = await start();
+    const first = await web.call('POST', `/v1/sagas/${id}/cancel`, { body: { reason: 'too large' } });
+    expect(first.status).toBe(202);
+    expect(steeredAnswer.parse(first.json())).toMatchObject({ result: 'accepted', saga: { status: 'compensated', error: { code: 'cancelled' } } });
+    expect(steeredAnswer.parse((await web.call('POST', `/v1/sagas/${id}/cancel`)).json()).result).toBe('already');
+    expectProblem(await web.call('POST', `/v1/sagas/${id}/retry`), 409, 'saga_refused');
+    const rows = await web.db.sql`select actor, action, detail from arcadia.audit where saga_id = ${id} order by id`;
+    expect([...rows]).toEqual([
+      { actor: 'http:anybody', action: 'saga_created', detail: { name: 'provision_droplet' } },
+      { actor: 'http:anybody', action: 'cancel_requested', detail: { by: 'http:anybody', reason: 'too large', status: 'compensated' } },
+    ]);
+  });
+
+  test('refuses to cancel what is completed', async () => {
+    const id = await start();
+    await web.db.sql`update arcadia.sagas set status = 'completed', finished_at = now() where id = ${id}`;
+    const problem = expectProblem(await web.call('POST', `/v1/sagas/${id}/cancel`), 409, 'saga_refused');
+    expect(problem.detail).toContain('completed');
+  });
+
+  test('resumes what is stuck, and enqueues it', async () => {
+    const id = await start();
+    await web.db.sql`update arcadia.sagas set status = 'stuck', wake_at = null where id = ${id}`;
+    const answer = await web.call('POST', `/v1/sagas/${id}/retry`);
+    expect(steeredAnswer.parse(answer.json())).toMatchObject({ result: 'accepted', saga: { status: 'compensating' } });
+    const board = await web.call('GET', `/queues/api/queues/saga-compensations/${id}_1`);
+    expect(board.json()).toMatchObject({ job: { data: { sagaId: id }, externalUrl: { href: `/sagas/${id}` } } });
+  });
+
+  test('in bulk: says first whom it would be, then does it, as far as the limit goes', async () => {
+    const ids = await Promise.all(Array.from({ length: 5 }, (_, index) => start({ name: `bulk-${index}` })));
+    const bulk = async (body: object) => bulkAnswer.parse((await web.call('POST', '/v1/bulk/cancel', { body })).json());
+    const would = await bulk({ filter: { text: 'bulk-' } });
+    expect(would).toMatchObject({ dryRun: true, matched: 5, remaining: 0 });
+    expect(new Set(would.sagas.map(({ sagaId }) => sagaId))).toEqual(new Set(ids));
+    const some = await bulk({ filter: { text: 'bulk-' }, dryRun: false, limit: 3, reason: 'clean up' });
+    expect(some).toMatchObject({ dryRun: false, matched: 5, remaining: 2 });
+    expect(some.sagas.map(({ result }) => result)).toEqual(['accepted', 'accepted', 'accepted']);
+    expect((await bulk({ filter: { text: 'bulk-' } })).matched).toBe(2);
+    expect((await bulk({ filter: { text: 'bulk-', status: ['completed'] } })).matched).toBe(0);
+    const audited = await web.db.sql`select saga_id from arcadia.audit where action = 'cancel_requested' and saga_id in ${web.db.sql(ids)}`;
+    expect(audited.length).toBe(3);
+    expectProblem(await web.call('POST', '/v1/bulk/cancel', { body: { filter: {} } }), 400, 'invalid_request');
+    expect(fieldsOf(expectProblem(await web.call('POST', '/v1/bulk/retry', { body: { filter: { colour: 1 } } }), 400, 'invalid_request'))).toContain('filter.colour');
+  });
+});
+
+describe('the inventory', () => {
+  test('is shown by name, page by page, without what is gone', async () => {
+    for (let index = 0; index < 5; index += 1) {
+      await web.db.sql`
+        insert into arcadia.cloud_resources (provider, provider_id, kind, name, region, status, tags, deleted_at)
+        values ('digitalocean', ${String(index)}, 'droplet', ${index < 3 ? 'same-name' : `name-${index}`}, 'fra1', 'active', ${['t']}, ${index === 4 ? new Date() : null})`;
+    }
+    const resources = async (query: string) => resourcesAnswer.parse((await web.call('GET', `/v1/resources?${query}`)).json());
+    const first = await resources('limit=2&tag=t');
+    const second = await resources(`limit=2&tag=t&cursor=${first.nextCursor}`);
+    expect([...first.resources, ...second.resources].map(({ providerId }) => providerId).toSorted()).toEqual(['0', '1', '2', '3']);
+    expect(second.nextCursor).toBeNull();
+    expect((await resources('deleted=true')).resources.length).toBe(5);
+    expect((await resources('droplet_id=2')).resources.map(({ name }) => name)).toEqual(['same-name']);
+    expectProblem(await web.call('GET', '/v1/resources?cursor=x'), 400, 'invalid_request');
+  });
+});
+
+describe('the description', () => {
+  test('shows the input of each saga, and every route of the API', async () => {
+    const document = z
+      .object({ openapi: z.string(), paths: z.record(z.string(), z.record(z.string(), z.looseObject({}))) })
+      .parse((await web.call('GET', '/openapi.json')).json());
+    expect(document.openapi).toBe('3.1.0');
+    expect(Object.keys(document.paths).toSorted()).toEqual([
+      '/v1/bulk/cancel', '/v1/bulk/retry', '/v1/resources', '/v1/sagas', '/v1/sagas/destroy_droplet', '/v1/sagas/provision_droplet',
+      '/v1/sagas/{id}', '/v1/sagas/{id}/cancel', '/v1/sagas/{id}/events', '/v1/sagas/{id}/retry',
+    ]);
+    expect(JSON.stringify(document.paths['/v1/sagas/provision_droplet'])).toContain('ssh_keys');
+    const page = await web.call('GET', '/docs');
+    expect(page.headers.get('content-type')).toContain('text/html');
+    expect(page.text).toContain('/v1/sagas/{id}/events');
+  });
+});

@@ -1,0 +1,134 @@
+// Metrics and readiness: what a monitor sees, on real services and at the edges.
+import { describe, expect, test } from 'vitest';
+import { silentLog } from '../../src/log.ts';
+import { mergeMetrics } from '../../src/web/metrics.ts';
+import type { QueueHead } from '../../src/web/ports.ts';
+import { watchReadiness } from '../../src/web/readiness.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { backends, droplet, openWeb, sagaIdOf } from './support.ts';
+
+/** Reads the format strictly: one HELP and TYPE a metric, before its samples, all together, no sample twice. */
+function parseMetrics(text: string): Map<string, number> {
+  const samples = new Map<string, number>();
+  const seen = new Set<string>();
+  let current = '';
+  for (const line of text.trimEnd().split('\n')) {
+    const [, keyword, family] = /^# (HELP|TYPE) ([a-zA-Z_:][a-zA-Z0-9_:]*) (.+)$/.exec(line) ?? [];
+    if (keyword !== undefined && family !== undefined) {
+      if (seen.has(`${keyword} ${family}`)) throw new Error(`a second time: ${line}`);
+      seen.add(`${keyword} ${family}`);
+      current = family;
+      continue;
+    }
+    const [, name = '', labels = '', value] = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\.)*",? ?)*\})? (NaN|[+-]Inf|[-+0-9.e]+)$/.exec(line) ?? [];
+    if (value === undefined) throw new Error(`not a sample: ${line}`);
+    if (!name.startsWith(current)) throw new Error(`below ${current}: ${line}`);
+    if (samples.has(name + labels)) throw new Error(`a second time: ${line}`);
+    samples.set(name + labels, Number(value));
+  }
+  return samples;
+}
+
+describe.each(backends)('/metrics, queues on %s', (backend) => {
+  test('can be read by the letter, and tells of sagas, steps and queues', async () => {
+    await using web = await openWeb({}, backend);
+    const sagaId = sagaIdOf(await web.call('POST', '/v1/sagas/provision_droplet', { body: droplet }));
+    await web.db.sql`update arcadia.sagas set created_at = now() - interval '100 seconds', wake_at = now() - interval '7 seconds' where id = ${sagaId}`;
+    await web.db.sql`
+      insert into arcadia.saga_events (saga_id, seq, at, kind, step) values
+        (${sagaId}, 1, clock_timestamp(), 'saga_started', 'create_droplet'),
+        (${sagaId}, 2, clock_timestamp() + interval '2 seconds', 'step_completed', 'create_droplet'),
+        (${sagaId}, 3, clock_timestamp() + interval '5 seconds', 'step_postponed', 'wait_droplet_active'),
+        (${sagaId}, 4, clock_timestamp() + interval '12 seconds', 'step_completed', 'wait_droplet_active')`;
+    const answer = await web.call('GET', '/metrics');
+    expect(answer.headers.get('content-type')).toContain('text/plain');
+    expect(answer.text.endsWith('\n')).toBe(true);
+    const samples = parseMetrics(answer.text);
+    expect(samples.get('arcadia_sagas{name="provision_droplet",status="pending"}')).toBe(1);
+    expect(samples.get('arcadia_sagas{name="destroy_droplet",status="stuck"}')).toBe(0);
+    expect(samples.get('arcadia_sagas_stuck')).toBe(0);
+    expect(samples.get('arcadia_sagas_unfinished')).toBe(1);
+    expect(samples.get('arcadia_oldest_unfinished_saga_age_seconds')).toBeGreaterThanOrEqual(100);
+    expect(samples.get('arcadia_reconciler_overdue_seconds')).toBeGreaterThanOrEqual(7);
+    expect(samples.get('arcadia_step_outcomes{step="wait_droplet_active",outcome="completed"}')).toBe(1);
+    expect(samples.get('arcadia_step_duration_seconds{step="wait_droplet_active",outcome="completed",quantile="0.5"}')).toBeCloseTo(10, 1);
+    for (const queue of ['sagas', 'saga-steps', 'saga-compensations']) {
+      expect(samples.get(`bullmq_job_count{queue="${queue}", state="waiting"}`)).toBe(queue === 'saga-steps' ? 1 : 0);
+    }
+    expect(samples.get('arcadia_scrape_ok{source="postgres"}')).toBe(1);
+    expect(samples.get('arcadia_scrape_ok{source="queues"}')).toBe(1);
+    expect([...samples.keys()].some((key) => key.startsWith('nodejs_'))).toBe(true);
+    expect((await web.call('GET', '/readyz')).status).toBe(200);
+    expect((await web.call('GET', '/healthz')).json()).toEqual({ status: 'ok' });
+  });
+});
+
+test('merging keeps one HELP and one TYPE a metric, and its samples together', () => {
+  const merged = mergeMetrics([
+    '# HELP a First\n# TYPE a gauge\na{q="1"} 1\n# HELP h Hist\n# TYPE h histogram\nh_bucket{le="+Inf"} 1\nh_sum 1\nh_count 1',
+    '# HELP a Other words\n# TYPE a gauge\na{q="2"} 2\n\n# a remark\nb 3\n',
+  ]);
+  expect(merged).toBe('# HELP a First\n# TYPE a gauge\na{q="1"} 1\na{q="2"} 2\n# HELP h Hist\n# TYPE h histogram\nh_bucket{le="+Inf"} 1\nh_sum 1\nh_count 1\nb 3\n');
+});
+
+describe('/readyz', () => {
+  const quiet = { unfinished: 1, oldestAgeSeconds: 5, overdueSeconds: 0 };
+  const head: QueueHead = { queue: 'saga-steps', isPaused: false, state: 'waiting', mark: 'a#0', delayMs: 0 };
+  type World = { heads: readonly QueueHead[] | Error; overdueSeconds: number; postgres: boolean };
+  const watch = (world: World) =>
+    watchReadiness(
+      {
+        stats: {
+          ping: () => (world.postgres ? Promise.resolve() : Promise.reject(new Error('away'))),
+          backlog: () => Promise.resolve({ ...quiet, overdueSeconds: world.overdueSeconds }),
+        },
+        queues: { heads: () => (world.heads instanceof Error ? Promise.reject(world.heads) : Promise.resolve(world.heads)) },
+      },
+      { reconcileIntervalMs: 15_000, jobStallMs: 100, sampleEveryMs: 10 },
+    );
+  const redOf = async (readiness: ReturnType<typeof watch>) => (await readiness.check()).filter(({ ok }) => !ok).map(({ name }) => name);
+
+  test('is red while a job stands at the head and nobody takes it, and green again once it moves', async () => {
+    const world: World = { heads: [head], overdueSeconds: 0, postgres: true };
+    const readiness = watch(world);
+    expect(await redOf(readiness)).toEqual([]);
+    await waitFor(async () => (await redOf(readiness)).includes('jobs'), { what: 'the stall to show', deadlineMs: 2_000 });
+    // The same job, taken once more: a poll that was put back.
+    world.heads = [{ ...head, mark: 'a#1' }];
+    expect(await redOf(readiness)).toEqual([]);
+    readiness.close();
+  });
+
+  test('is not red for a queue that is paused, nor for a job that is to wait', async () => {
+    const world: World = { heads: [{ ...head, isPaused: true }, { ...head, state: 'delayed', delayMs: 60_000 }], overdueSeconds: 0, postgres: true };
+    const readiness = watch(world);
+    await new Promise((resolve) => void setTimeout(resolve, 250));
+    expect(await redOf(readiness)).toEqual([]);
+    readiness.close();
+  });
+
+  test('is red when nobody takes what is overdue, and when Postgres or the queues do not answer', async () => {
+    const world: World = { heads: [], overdueSeconds: 44, postgres: true };
+    const readiness = watch(world);
+    expect(await redOf(readiness)).toEqual([]);
+    world.overdueSeconds = 46;
+    expect(await redOf(readiness)).toEqual(['reconciler']);
+    world.overdueSeconds = 0;
+    world.heads = new Error('redis://:password@host is away');
+    expect(await redOf(readiness)).toEqual(['jobs']);
+    expect(JSON.stringify(await readiness.check())).not.toContain('password');
+    world.heads = [];
+    world.postgres = false;
+    expect(await redOf(readiness)).toEqual(['postgres']);
+    readiness.close();
+  });
+
+  test('is 503 over HTTP when a saga is left alone', async () => {
+    await using web = await openWeb({}, 'redis', silentLog);
+    const sagaId = sagaIdOf(await web.call('POST', '/v1/sagas/provision_droplet', { body: droplet }));
+    await web.db.sql`update arcadia.sagas set wake_at = now() - interval '10 minutes' where id = ${sagaId}`;
+    const answer = await web.call('GET', '/readyz');
+    expect(answer.status).toBe(503);
+    expect(answer.text).toContain("no worker's reconciler takes it");
+  });
+});
