@@ -2,7 +2,7 @@
 import type { Saga } from './saga.ts';
 
 /** Stands where something was cut out. */
-export const REDACTED = '[redacted]';
+const REDACTED = '[redacted]';
 
 /** A saga as one JSON document. */
 export function redactSaga(saga: Saga): Saga {

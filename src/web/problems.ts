@@ -71,7 +71,7 @@ export function answerWithProblems(app: App): void {
 }
 
 /** Answers with the problem document of an error. */
-export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const problem = toProblem(error);
   const status = statusOf(problem);
   if (status >= 500) request.log.error({ err: error, method: request.method, path: pathOf(request) }, 'request failed');

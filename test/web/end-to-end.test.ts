@@ -100,6 +100,10 @@ test('a stream that is cut off goes on where it was: no event is lost, none come
   expect(wrong.json()).toMatchObject({ status: 400, errors: [{ field: 'last-event-id' }] });
   expect([first, second, whole].map(({ text }) => text).join()).not.toContain(CANARY);
 
+  const metrics = await web.call('GET', '/metrics', { headers: bearer(secrets.read) });
+  expect(metrics.text).toMatch(/^bullmq_job_completed_total\{queue="saga-steps"\} [1-9]/m);
+  expect(metrics.text).toMatch(/^arcadia_step_outcomes\{step="create_droplet",outcome="completed"\} 1$/m);
+
   const resources = await web.call('GET', `/v1/resources?droplet_id=${textOf(saga.context['droplet_id'])}`, { headers: bearer(secrets.read) });
   expect(resources.json()).toMatchObject({ resources: [{ name: 'followed', status: 'active', provisionedBy: `saga:${id}` }] });
   expect((await web.call('GET', `/v1/sagas?droplet_id=${textOf(saga.context['droplet_id'])}`, { headers: bearer(secrets.read) })).json()).toMatchObject({ sagas: [{ id }] });

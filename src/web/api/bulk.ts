@@ -6,7 +6,7 @@ import type { App } from '../app.ts';
 import { actorOf } from '../auth.ts';
 import type { SagaPort } from '../ports.ts';
 import { answers } from './answers.ts';
-import { bulkAnswer, bulkBody, toSagaFilter } from './shapes.ts';
+import { bulkAnswer, bulkBody, bulkRetryBody, toSagaFilter } from './shapes.ts';
 
 // One request must not hold all connections of the pool.
 const PARALLEL = 5;
@@ -21,7 +21,7 @@ export function addBulkRoutes(app: App, sagas: SagaPort): void {
   );
   app.post(
     '/v1/bulk/retry',
-    { config: { needs: 'operate' }, schema: { summary: 'Resume the stuck sagas that a filter finds', tags: ['bulk'], body: bulkBody, response: answers(200, bulkAnswer) } },
+    { config: { needs: 'operate' }, schema: { summary: 'Resume the stuck sagas that a filter finds', tags: ['bulk'], body: bulkRetryBody, response: answers(200, bulkAnswer) } },
     async ({ body, principal }) => steerAll(sagas, body, ['stuck'], (sagaId) => sagas.retry(sagaId, actorOf(principal))),
   );
 }

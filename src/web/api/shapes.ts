@@ -59,6 +59,9 @@ export const bulkBody = z.strictObject({
   reason: text.max(1_000).optional().describe('why, for the record'),
 });
 
+/** The same for what needs no reason. */
+export const bulkRetryBody = bulkBody.omit({ reason: true });
+
 /** Body of a cancel; may be left out. */
 export const cancelBody = z.strictObject({ reason: text.max(1_000).optional().describe('why, for the record') }).nullish();
 
@@ -111,7 +114,7 @@ export function toSagaFilter(given: {
 const answerTime = z.iso.datetime();
 const json = z.record(z.string(), z.json());
 
-export const sagaAnswer = z
+const sagaAnswer = z
   .object({
     id: z.uuid(),
     saga8: z.string(),
@@ -134,7 +137,7 @@ export const sagaAnswer = z
   })
   .describe('A saga');
 
-export const eventAnswer = z.object({
+const eventAnswer = z.object({
   seq: z.int(),
   at: answerTime,
   kind: z.string(),
