@@ -27,6 +27,8 @@ export async function migrateCommand(options: { json?: boolean }): Promise<numbe
 export async function workerCommand(): Promise<number> {
   const config = loadConfig(process.env, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN']);
   const log = createLog(config.logLevel);
+  // Jobs are taken as soon as it starts, so that a signal has to find us prepared.
+  const stopped = untilStopped();
   const worker = await startWorker(config, log);
   // Said at every log level: a supervisor may wait for it.
   log.child({}, { level: 'info' }).info(
@@ -34,7 +36,7 @@ export async function workerCommand(): Promise<number> {
     'worker ready',
   );
   const stop = await Promise.race([
-    untilStopped().then((why) => ({ why, exitCode: 0 })),
+    stopped.then((why) => ({ why, exitCode: 0 })),
     worker.stoodStill.then((why) => ({ why, exitCode: 1 })),
   ]);
   if (stop.exitCode === 0) log.info({ why: stop.why }, 'worker stopping: running steps may finish');
