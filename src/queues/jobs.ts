@@ -42,6 +42,11 @@ export function jobIdOf(job: Pick<NextJob, 'sagaId' | 'revision'>): string {
   return `${job.sagaId}_${job.revision}`;
 }
 
+/** Whether a job's id was made by `jobIdOf`; jobs that are added by hand have others. */
+export function isStepJobId(id: string | undefined): boolean {
+  return id !== undefined && /^[0-9a-f-]{36}_\d+$/.test(id);
+}
+
 /** What stands in the job. */
 export function jobDataOf(job: NextJob): StepJobData {
   return { sagaId: job.sagaId, revision: job.revision, step: job.step, position: `${job.position} of ${job.of}` };

@@ -4,6 +4,7 @@ import type { Io } from '../io.ts';
 import type { Direction, NextJob } from '../saga/saga.ts';
 import type { Memo } from '../saga/step.ts';
 import type { QueueConnection } from './connection.ts';
+import { QueueStoreError } from './connection.ts';
 import { dueAtOf, jobDataOf, jobIdOf, queueNameOf, queueNames, stepJobSchema } from './jobs.ts';
 
 export type StepQueues = Readonly<{
@@ -21,6 +22,8 @@ export type StepQueues = Readonly<{
   close(): Promise<void>;
 }>;
 
+const TIME_LIMIT_MS = 5_000;
+
 // Kept for people to look at on the dashboard. The truth about sagas is in Postgres.
 const keepCompleted = { age: 24 * 3_600, count: 2_000 };
 const keepFailed = { age: 14 * 24 * 3_600, count: 5_000 };
@@ -31,6 +34,8 @@ export function openStepQueues(connection: QueueConnection, io: Io): StepQueues 
     forward: connection.queue(queueNames.steps),
     backward: connection.queue(queueNames.compensations),
   };
+
+  const ask = <T>(name: string, operation: () => Promise<T>): Promise<T> => io('queue', name, () => withTimeLimit(name, operation));
 
   const add = async (job: NextJob) => {
     await queues[job.direction].add(job.step, jobDataOf(job), {
@@ -43,18 +48,18 @@ export function openStepQueues(connection: QueueConnection, io: Io): StepQueues 
   };
 
   return {
-    enqueue: (job) => io('queue', `add ${queueNameOf(job.direction)}`, () => add(job)),
+    enqueue: (job) => ask(`add ${queueNameOf(job.direction)}`, () => add(job)),
     ensure: async (job) => {
       const name = queueNameOf(job.direction);
-      const found = await io('queue', `find in ${name}`, () => findJob(queues[job.direction], job));
-      if (found !== null && isLive(await io('queue', `state in ${name}`, () => found.getState()))) return memoOf(found);
+      const found = await ask(`find in ${name}`, () => findJob(queues[job.direction], job));
+      if (found !== null && isLive(await ask(`state in ${name}`, () => found.getState()))) return memoOf(found);
       // A finished job that is still kept would swallow the one to be added.
-      if (found !== null) await io('queue', `remove from ${name}`, () => found.remove());
-      await io('queue', `add ${name}`, () => add(job));
+      if (found !== null) await ask(`remove from ${name}`, () => found.remove());
+      await ask(`add ${name}`, () => add(job));
       return null;
     },
     peek: async (job) => {
-      const found = await findJob(queues[job.direction], job);
+      const found = await withTimeLimit('peek', () => findJob(queues[job.direction], job));
       if (found === null) return null;
       return { memo: memoOf(found), dueInMs: Math.max(0, dueAtOf(found) - Date.now()) };
     },
@@ -62,6 +67,19 @@ export function openStepQueues(connection: QueueConnection, io: Io): StepQueues 
       await Promise.all(Object.values(queues).map((queue) => queue.close()));
     },
   };
+}
+
+/** A queue that was opened while its store was away waits for it without a limit, whatever the connection's own limits are. */
+async function withTimeLimit<T>(name: string, operation: () => Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new QueueStoreError(`${name}: the queue store did not answer within ${TIME_LIMIT_MS} ms`)), TIME_LIMIT_MS);
+  });
+  try {
+    return await Promise.race([operation(), limit]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 async function findJob(queue: Queue, job: NextJob): Promise<Job | null> {

@@ -5,7 +5,7 @@ import type { Io } from '../io.ts';
 import type { Log } from '../log.ts';
 import type { JobClaim, Verdict } from '../saga/runner.ts';
 import type { QueueConnection } from './connection.ts';
-import { queueNames, stepJobSchema } from './jobs.ts';
+import { isStepJobId, jobIdOf, queueNames, stepJobSchema } from './jobs.ts';
 import type { StepQueues } from './step-queues.ts';
 
 export type WorkerSettings = Readonly<{
@@ -66,6 +66,10 @@ async function processJob(
     throw new UnrecoverableError(`not a job of a saga: ${parsed.error.issues.map((issue) => `${issue.path.join('.') || 'data'}: ${issue.message}`).join('; ')}`);
   }
   const { sagaId, revision, memo = {} } = parsed.data;
+  // Edited by hand, it would run for another saga, and its own would wait: the reconciler leaves a saga alone that has a live job.
+  if (isStepJobId(job.id) && job.id !== jobIdOf(parsed.data)) {
+    throw new UnrecoverableError(`the job was edited: its id says ${job.id}, its data say ${jobIdOf(parsed.data)}`);
+  }
   let verdict: Verdict;
   try {
     verdict = await options.run({ sagaId, revision, memo });
