@@ -74,7 +74,7 @@ describe.each(backends)('the step workers on %s', (backend) => {
       },
       { what: 'the third postponement' },
     );
-    expect(stored.data).toEqual({ sagaId: first.sagaId, revision: 2, step: 'two', position: '2 of 2', memo: { polls: 3 } });
+    expect(stored.data).toEqual({ sagaId: first.sagaId, revision: 2, step: 'two', position: '2 of 2', memo: { polls: 3 }, dueAt: expect.any(Number) });
     expect((await fleet.engine.load(first.sagaId)).saga).toMatchObject({ revision: 2, attempt: 0 });
     const dueInMs = (await fleet.queues.peek({ ...first, revision: 2 }))?.dueInMs;
     expect(dueInMs).toBeGreaterThan(590_000);
