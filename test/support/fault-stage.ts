@@ -69,6 +69,8 @@ export type StageProcess = {
   readonly pid: number;
   readonly log: () => readonly LogLine[];
   readonly output: () => string;
+  /** Waits until it says that it is ready. */
+  readonly ready: () => Promise<void>;
   readonly signal: (signal: NodeJS.Signals) => void;
   /** Resolves with how it ended, and how long after the call. */
   readonly exit: () => Promise<{ code: number | null; signal: NodeJS.Signals | null; afterMs: number }>;
@@ -134,6 +136,7 @@ export async function setFaultStage(options: StageOptions = {}): Promise<Stage> 
     if (redisUrl !== null) {
       redis ??= connectQuietly(redisUrl, stack);
       const queue = new Queue(name, { connection: redis, prefix });
+      queue.on('error', () => undefined);
       stack.defer(() => queue.close());
       return queue;
     }
@@ -244,6 +247,7 @@ function startProcess(env: NodeJS.ProcessEnv, stack: AsyncDisposableStack): Stag
     pid: child.pid ?? 0,
     output: () => output,
     log: () => output.split('\n').filter((line) => line.startsWith('{') && line.endsWith('}')).map(parseLine),
+    ready: async () => void (await waitFor(() => output.includes('worker ready'), { what: 'the worker to be ready' })),
     signal: (signal) => void child.kill(signal),
     exit: async () => {
       const from = performance.now();
