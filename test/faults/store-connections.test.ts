@@ -35,6 +35,8 @@ describe.concurrent('connections to Postgres', { timeout: 60_000 }, () => {
     await using stage = await setFaultStage({
       databaseUrl: database.url,
       workersDatabaseUrl: throughProxy(database.url, proxy),
+      // Few connections, so that none is left that was not open yet.
+      settings: { WORKER_CONCURRENCY: '2' },
       ...(queues === 'postgres' ? { redisUrl: null } : {}),
     });
     await stage.work();
