@@ -9,7 +9,7 @@ import { setFaultStage } from '../support/fault-stage.ts';
 import type { Stage, StageOptions } from '../support/fault-stage.ts';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
 import type { PrivateRedis } from '../support/services-redis-server.ts';
-import { startTcpProxy, throughProxy } from '../support/tcp-proxy.ts';
+import { startTcpProxy, throughProxy } from '../support/fault-proxy.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const SAGAS = 8;

@@ -11,7 +11,7 @@ import { setFaultStage } from '../support/fault-stage.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
 import { createTestRedis } from '../support/services-redis.ts';
-import { startTcpProxy, throughProxy } from '../support/tcp-proxy.ts';
+import { startTcpProxy, throughProxy } from '../support/fault-proxy.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const LOOK_MS = 150;
