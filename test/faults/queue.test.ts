@@ -172,8 +172,8 @@ describe.concurrent('an operator on the dashboard', { timeout: 60_000 }, () => {
 
   test('promotes a wait a hundred times: it looks more often, and gives up no earlier', async () => {
     await using stage = await setFaultStage({
-      settings: { WAIT_POLL_INTERVAL_MS: '1000', WAIT_MAX_POLLS: '6', DIGITALOCEAN_TIMEOUT_MS: '1000' },
-      sandbox: { activateAfterMs: 4_500 },
+      settings: { WAIT_POLL_INTERVAL_MS: '1000', WAIT_MAX_POLLS: '60' },
+      sandbox: { faults: { neverActive: true } },
     });
     await stage.work();
     const sagaId = await stage.provision('web-1');
@@ -185,10 +185,12 @@ describe.concurrent('an operator on the dashboard', { timeout: 60_000 }, () => {
         for (const job of await queue.getDelayed()) await job.promote().then(() => (promoted += 1)).catch(() => undefined);
         return promoted >= 100;
       },
-      { what: 'a hundred promotions', everyMs: 0 },
+      { what: 'a hundred promotions', everyMs: 0, deadlineMs: 40_000 },
     );
     const polls = stage.sandbox.ledger().filter(({ route }) => route === 'GET /v2/droplets/:id').length;
-    expect(polls).toBeGreaterThan(6);
+    expect(polls).toBeGreaterThan(60);
+    expect((await stage.client.get(sagaId))?.status).toBe('running');
+    stage.sandbox.setFaults({ neverActive: false });
     expect(await outcomes(stage)).toEqual({ completed: 1, creates: 1 });
   });
 
