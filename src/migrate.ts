@@ -2,6 +2,7 @@
 // advisory lock, so that two processes that start at once cannot meet, and a crash leaves nothing half-applied.
 import { fileURLToPath } from 'node:url';
 import Postgrator from 'postgrator';
+import { ConfigError } from './config.ts';
 import type { Database, ReservedSql } from './db.ts';
 import { reserveConnection } from './db.ts';
 
@@ -69,10 +70,11 @@ async function queryRows(connection: ReservedSql, query: string): Promise<Record
  * act on production's droplets.
  *
  * @throws {EnvironmentMismatchError} when it is another environment's, or was never migrated
+ * @throws {ConfigError} when it is a standby, which can only be read
  */
 export async function checkEnvironment(db: Database, environment: string): Promise<void> {
   const rows = await db
-    .run('environment.read', (sql) => sql<{ name: string }[]>`select name from arcadia.environment`)
+    .run('environment.read', (sql) => sql<{ name: string; isStandby: boolean }[]>`select name, pg_is_in_recovery() as is_standby from arcadia.environment`)
     .catch((error: unknown) => {
       if (error instanceof Error && 'code' in error && (error.code === '42P01' || error.code === '3F000')) return [];
       throw error;
@@ -81,6 +83,8 @@ export async function checkEnvironment(db: Database, environment: string): Promi
     throw new EnvironmentMismatchError('This database has not been set up yet: run `arcadia migrate` first.');
   }
   requireSameEnvironment(rows[0].name, environment);
+  // A standby shows the past, and a saga must be read where it is written.
+  if (rows[0].isStandby) throw new ConfigError('DATABASE_URL leads to a standby of Postgres: name the primary, or add target_session_attrs=read-write where it names several hosts.');
 }
 
 function requireSameEnvironment(found: string | undefined, expected: string): void {

@@ -1,8 +1,11 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { ConfigError } from '../src/config.ts';
 import { openDatabase, reserveConnection } from '../src/db.ts';
 import type { Database } from '../src/db.ts';
 import { checkEnvironment, EnvironmentMismatchError, migrate } from '../src/migrate.ts';
-import { createTestDatabase } from './support/services-postgres.ts';
+import { createTestDatabase, startPrivatePostgres } from './support/services-postgres.ts';
 import type { TestDatabase } from './support/services-postgres.ts';
 import { waitFor } from './support/wait-for.ts';
 
@@ -136,6 +139,26 @@ describe('checkEnvironment', () => {
     const refused = checkEnvironment(db, 'production');
     await expect(refused).rejects.toThrow(EnvironmentMismatchError);
     await expect(refused).rejects.toThrow('run `arcadia migrate` first');
+  });
+
+  test('refuses a standby, which shows the past and cannot be written', async () => {
+    const server = await startPrivatePostgres();
+    const primary = openDatabase(server.url);
+    try {
+      await migrate(primary, 'production');
+      await expect(checkEnvironment(primary, 'production')).resolves.toBeUndefined();
+      await writeFile(join(server.dataDir, 'standby.signal'), '');
+      await server.restart('fast');
+      const standby = openDatabase(server.url);
+      try {
+        await expect(checkEnvironment(standby, 'production')).rejects.toThrow(ConfigError);
+      } finally {
+        await standby.close();
+      }
+    } finally {
+      await primary.close();
+      await server.stop();
+    }
   });
 
   test('does not take a database that cannot be reached for one that was never migrated', async () => {

@@ -28,6 +28,8 @@ const TIME_LIMIT_MS = 5_000;
 const keepCompleted = { age: 24 * 3_600, count: 2_000 };
 const keepFailed = { age: 14 * 24 * 3_600, count: 5_000 };
 
+const MAX_JOB_BYTES = 4_096;
+
 /** Opens the queues of steps and compensations for adding. */
 export function openStepQueues(connection: QueueConnection, io: Io): StepQueues {
   const queues: Record<Direction, Queue> = {
@@ -42,6 +44,8 @@ export function openStepQueues(connection: QueueConnection, io: Io): StepQueues 
       jobId: jobIdOf(job),
       delay: Math.max(0, Math.round(job.delayMs)),
       attempts: 1,
+      // A few hundred bytes: what is larger is not what we meant to add.
+      sizeLimit: MAX_JOB_BYTES,
       removeOnComplete: keepCompleted,
       removeOnFail: keepFailed,
     });
