@@ -12,7 +12,7 @@ import { directIo } from './io.ts';
 import type { Log } from './log.ts';
 import { checkEnvironment } from './migrate.ts';
 import { closeWorkers } from './queues/close-workers.ts';
-import { openQueueConnection, queueStoreOf } from './queues/connection.ts';
+import { QueueStoreError, openQueueConnection, queueStoreOf } from './queues/connection.ts';
 import { startIntakeWorker } from './queues/intake.ts';
 import { watchForStandstill } from './queues/standstill.ts';
 import { openStepQueues } from './queues/step-queues.ts';
@@ -103,7 +103,12 @@ export async function startWorker(
       log,
     }),
   ];
-  await Promise.all(workers.map((worker) => worker.waitUntilReady()));
+  try {
+    await Promise.all(workers.map((worker) => worker.waitUntilReady()));
+  } catch (error) {
+    await endsWithin(CLOSING_MS, Promise.allSettled([db.close(), connection.close(), ...workers.map((worker) => worker.close(true))]));
+    throw new QueueStoreError(`the workers cannot start: ${error instanceof Error ? error.message : String(error)}`);
+  }
   const stopping = new AbortController();
   const watching = watchForStandstill(connection, { everyMs: Math.max(MIN_LOOK_MS, config.worker.lockMs / 2), signal: stopping.signal });
   const stoodStill = watching.then((reason) => reason ?? new Promise<never>(() => {}));

@@ -167,8 +167,13 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
   return {
     store,
     queue: (name) => listening(queueOnPostgres(name, pool), warn),
-    worker: (name, processor, options) =>
-      listening(workerOnPostgres(name, loops.counted(name, processor, options), options, pool), warn),
+    worker: (name, processor, options) => {
+      const worker = listening(workerOnPostgres(name, loops.counted(name, processor, options), { ...options, autorun: false }, pool), warn);
+      // BullMQ remembers for good that this backend could not start (too many clients, say), and a worker that runs asks
+      // it again and again without a pause: nothing else in the process would get a turn any more, not even a timer.
+      worker.waitUntilReady().then(() => worker.run()).catch(warn);
+      return worker;
+    },
     loops: loops.all,
     check: async () => {
       try {
