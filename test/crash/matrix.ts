@@ -195,11 +195,27 @@ async function playing(
 ): Promise<string[]> {
   for (let course = 1; ; course += 1) {
     try {
-      return await playOnce(one, mode, backend, rules, play);
+      if (backend !== 'postgres') return await playOnce(one, mode, backend, rules, play);
+      return await inTurn(() => playOnce(one, mode, backend, rules, play));
     } catch (error) {
       if (!(error instanceof OtherCourse) || course === MAX_COURSES) throw error;
     }
   }
+}
+
+// Two workers with their queues on Postgres take some thirty connections, of the hundred that a server has by default.
+const POSTGRES_LANES = 2;
+const lanes = Array.from({ length: POSTGRES_LANES }, () => Promise.resolve());
+let turns = 0;
+
+async function inTurn<T>(operation: () => Promise<T>): Promise<T> {
+  const lane = turns++ % POSTGRES_LANES;
+  const result = (lanes[lane] ?? Promise.resolve()).then(operation);
+  lanes[lane] = result.then(
+    () => undefined,
+    () => undefined,
+  );
+  return result;
 }
 
 async function playOnce(
