@@ -89,7 +89,7 @@ export async function freezeAndThaw(one: Case, backend: QueueBackend, thaw: 'mid
   // only then: a second droplet may be made, and must be destroyed again.
   const isCreate = position === 'before' && boundary.name === 'POST /v2/droplets';
   const relaxed = isCreate ? { ...scenario, expected: { ...scenario.expected, posts, made } } : scenario;
-  return playing({ ...one, scenario: relaxed }, 'zombie', backend, {}, async (stage) => {
+  return playing({ ...one, scenario: relaxed }, `zombie ${nameOf(backend)}`, backend, {}, async (stage) => {
     const victim = stage.startVictim({ chain: scenario.chain, number: boundary.number, position, signal: 'SIGSTOP' });
     requireSameCourse(one, await victim.struck);
     const frozenAt = performance.now();
@@ -135,7 +135,7 @@ export async function flushAll(one: Case, redisUrl: string): Promise<string[]> {
     const flush = async () => {
       await redis.flushall();
     };
-    return await playing(one, 'flush', { redisUrl }, {}, (stage) => runInterrupted(one, stage, strikeAt(boundary.number, position, flush)));
+    return await playing(one, 'flush redis', { redisUrl }, {}, (stage) => runInterrupted(one, stage, strikeAt(boundary.number, position, flush)));
   } finally {
     redis.disconnect();
   }
