@@ -71,8 +71,10 @@ export function openQueueConnection(store: QueueStore, log: Log): QueueConnectio
 export async function migrateQueues(store: QueueStore): Promise<void> {
   if (store.kind !== 'postgres') return;
   const pool = new Pool({ connectionString: store.databaseUrl, max: 1 });
+  // A server that goes away while the pool closes reports it on the pool and on the client, and without a listener that
+  // would end the process. What matters is whether the migrations were run.
+  pool.on('error', () => undefined);
   const client = await pool.connect();
-  // A server that goes away while the pool closes reports it on the client itself, where nobody listens any more.
   client.on('error', () => undefined);
   try {
     await runMigrations(client, POSTGRES_SCHEMA);
