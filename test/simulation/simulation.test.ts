@@ -68,7 +68,7 @@ describe('the simulation finds a violation', () => {
     // What is left of it shows the same kind of harm in a few decisions, and none while the mechanism is on.
     expect(found?.shrunkViolation).toMatch(violation);
     const decisions = found?.decisions ?? [];
-    expect(decisions.filter((decision) => decision !== 0).length).toBeLessThan(20);
+    expect(decisions.filter((decision) => decision !== 0).length).toBeLessThan(13);
     await expect(simulate(recordedTape(decisions))).resolves.toBeDefined();
   });
 });
