@@ -1,5 +1,6 @@
 // Puts the jobs of sagas into their queues, and finds out whether one that should be there still is.
 import type { Job, Queue } from 'bullmq';
+import { withDeadline } from '../deadline.ts';
 import type { Io } from '../io.ts';
 import type { Direction, NextJob } from '../saga/saga.ts';
 import type { Memo } from '../saga/step.ts';
@@ -74,16 +75,8 @@ export function openStepQueues(connection: QueueConnection, io: Io): StepQueues 
 }
 
 /** A queue that was opened while its store was away waits for it without a limit, whatever the connection's own limits are. */
-async function withTimeLimit<T>(name: string, operation: () => Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new QueueStoreError(`${name}: the queue store did not answer within ${TIME_LIMIT_MS} ms`)), TIME_LIMIT_MS);
-  });
-  try {
-    return await Promise.race([operation(), limit]);
-  } finally {
-    clearTimeout(timer);
-  }
+function withTimeLimit<T>(name: string, operation: () => Promise<T>): Promise<T> {
+  return withDeadline(TIME_LIMIT_MS, operation(), () => new QueueStoreError(`${name}: the queue store did not answer within ${TIME_LIMIT_MS} ms`));
 }
 
 async function findJob(queue: Queue, job: NextJob): Promise<Job | null> {
