@@ -38,8 +38,9 @@ export type RunnerOptions<Deps> = Readonly<{
   monotonicMs?: () => number;
 }>;
 
-// A worker of the old version meets a step of the new one during a deploy: the new workers take it soon.
-const UNKNOWN_STEP_DELAY_MS = 5_000;
+// A worker of the old version meets a step of the new one during a deploy. Each time, chance says which version takes the
+// job next: so there are many chances, and they don't come in step with the other workers' waits.
+const UNKNOWN_STEP_DELAY_MS = { min: 500, max: 1_500 };
 
 /**
  * Runs a job.
@@ -57,7 +58,9 @@ export async function runJob<Deps>(job: JobClaim, options: RunnerOptions<Deps>):
   const step = findStep(options.catalog, stepName);
   if (step === undefined) {
     options.log.warn({ sagaId: job.sagaId, step: stepName }, 'step is not known to this version: left for a newer worker');
-    return { kind: 'postpone', delayMs: UNKNOWN_STEP_DELAY_MS, memo: job.memo, note: `step ${stepName} is not known to this worker` };
+    const { min, max } = UNKNOWN_STEP_DELAY_MS;
+    const delayMs = min + (max - min) * (options.random ?? Math.random)();
+    return { kind: 'postpone', delayMs, memo: job.memo, note: `step ${stepName} is not known to this worker` };
   }
   return runStep(step, { ...loaded, memo: { ...loaded.memo, ...job.memo } }, claimedAt, options);
 }

@@ -91,10 +91,12 @@ describe.concurrent('a deploy', { timeout: 60_000 }, () => {
 
   test('old and new workers side by side: an unknown step waits for a new worker, and keys and fields that the old one does not know survive it', async () => {
     await using stage = await setFaultStage();
-    const old = await stage.work();
+    // In a process of its own: of two workers in one process, the older would always be the first to wake.
+    const old = stage.fork();
+    await old.ready();
     const { sagaId } = await startSaga(stage.db, nextCatalog, { name: 'provision_droplet', input: { ...input, new_field: { nested: [1] } } }, 0);
     await stage.db.run('test.context', (sql) => sql`update arcadia.sagas set context = context || '{"new_key": {"kept": true}}' where id = ${sagaId}`);
-    await waitFor(() => old.log.some(({ msg }) => msg === 'step is not known to this version: left for a newer worker'), { what: 'the old worker to meet the new step' });
+    await waitFor(() => old.log().some(({ msg }) => msg === 'step is not known to this version: left for a newer worker'), { what: 'the old worker to meet the new step' });
     const held = await stage.client.get(sagaId);
     expect(held).toMatchObject({ status: 'running', cursor: 3, attempt: 0, error: null });
     await stage.work({ sagas: nextCatalog });
@@ -106,9 +108,10 @@ describe.concurrent('a deploy', { timeout: 60_000 }, () => {
 
   test('old workers only: a saga of the new version can be cancelled, and is rolled back by the first new worker', async () => {
     await using stage = await setFaultStage();
-    const old = await stage.work();
+    const old = stage.fork();
+    await old.ready();
     const { sagaId } = await startSaga(stage.db, nextCatalog, { name: 'provision_droplet', input }, 0);
-    await waitFor(() => old.log.some(({ msg }) => msg.startsWith('step is not known')), { what: 'the old worker to meet the new step' });
+    await waitFor(() => old.log().some(({ msg }) => msg.startsWith('step is not known')), { what: 'the old worker to meet the new step' });
     expect((await stage.client.cancel(sagaId, 'test')).kind).toBe('accepted');
     await stage.work({ sagas: nextCatalog });
     const [saga] = await stage.atRest();
