@@ -164,26 +164,6 @@ export class Killed extends Error {
   override readonly name = 'Killed';
 }
 
-/**
- * A worker that dies at its I/O number `at` (from 1): before it is done, or after, with its answer lost. `count` says
- * how many there were. Without `at` it lives.
- */
-export function mortal(at?: number, when: 'before' | 'after' = 'before'): { io: Io; count: () => number; names: string[] } {
-  let seen = 0;
-  let isDead = false;
-  const names: string[] = [];
-  const io: Io = async (kind, name, operation) => {
-    if (isDead) throw new Killed('the worker is dead');
-    seen += 1;
-    names.push(`${kind} ${name}`);
-    if (seen !== at) return operation();
-    isDead = true;
-    if (when === 'after') await operation();
-    throw new Killed('the worker was killed');
-  };
-  return { io, count: () => seen, names };
-}
-
 /** A worker that dies when it is about to do (or has just done) the I/O of this name, such as `http POST /v2/droplets`. */
 export function mortalAt(fatal: string, when: 'before' | 'after'): Io {
   let isDead = false;
