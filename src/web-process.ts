@@ -15,7 +15,10 @@ import type { QueueDashboard } from './queues/dashboard.ts';
 import { openQueueDashboard } from './queues/dashboard.ts';
 import type { StepQueues } from './queues/step-queues.ts';
 import { openStepQueues } from './queues/step-queues.ts';
-import { recordAudit } from './saga/audit.ts';
+import { jobIdOf, queueNameOf } from './queues/jobs.ts';
+import { listAudit, recordAudit } from './saga/audit.ts';
+import { readLastEvents, readOverview } from './saga/overview.ts';
+import { nextJobOf } from './saga/saga.ts';
 import { countSagas, searchSagas } from './saga/search.ts';
 import { countByStatus, readBacklog, readStepStats } from './saga/stats.ts';
 import type { Steered } from './saga/steer.ts';
@@ -62,7 +65,7 @@ export async function startWeb(config: Config, log: Log): Promise<RunningWeb> {
   try {
     await checkEnvironment(db, config.environment);
     await connection.check();
-    const app = await buildWeb(bindPorts({ db, queues, dashboard, log }), {
+    const app = await buildWeb(bindPorts({ db, queues, dashboard, log, workerSlackMs: config.reconcileIntervalMs }), {
       auth: config.web,
       readiness: { reconcileIntervalMs: config.reconcileIntervalMs },
       log,
@@ -87,7 +90,9 @@ export async function startWeb(config: Config, log: Log): Promise<RunningWeb> {
   }
 }
 
-function bindPorts({ db, queues, dashboard, log }: { db: Database; queues: StepQueues; dashboard: QueueDashboard; log: Log }): WebPorts {
+type Bound = Readonly<{ db: Database; queues: StepQueues; dashboard: QueueDashboard; log: Log; workerSlackMs: number }>;
+
+function bindPorts({ db, queues, dashboard, log, workerSlackMs }: Bound): WebPorts {
   const store = createSagaStore(db, { worker: `web:${hostname()}:${process.pid}`, slackMs: ENQUEUE_SLACK_MS });
   const enqueueNext = async (steered: Steered): Promise<Steered> => {
     if (steered.kind === 'accepted' && steered.next !== null) await enqueueOrLeave(steered.next, queues, log);
@@ -98,14 +103,18 @@ function bindPorts({ db, queues, dashboard, log }: { db: Database; queues: StepQ
       definitions: catalog,
       start: (request) => startAndEnqueue(request, { db, queues, slackMs: ENQUEUE_SLACK_MS, log }),
       get: async (sagaId) => (await loadSaga(db, sagaId))?.saga ?? null,
+      // Jobs are made by the workers: it is their slack that stands between a job's time and the reconciler's.
+      look: (sagaId) => loadSaga(db, sagaId, workerSlackMs),
       events: (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq),
       search: (filter, page) => searchSagas(db, filter, page),
       count: (filter) => countSagas(db, filter),
+      overview: (filter) => readOverview(db, filter),
+      lastEvents: (sagaIds) => readLastEvents(db, sagaIds),
       cancel: async (sagaId, by, reason) => enqueueNext(await cancelSaga(store, sagaId, by, reason)),
       retry: async (sagaId, by) => enqueueNext(await retrySaga(store, sagaId, by)),
     },
     resources: { search: (filter, page) => searchInventory(db, filter, page) },
-    audit: { record: (entry) => recordAudit(db, entry) },
+    audit: { record: (entry) => recordAudit(db, entry), list: (sagaId) => listAudit(db, sagaId) },
     stats: {
       ping: async () => {
         await db.run('web.ping', (sql) => sql`select 1`);
@@ -114,7 +123,14 @@ function bindPorts({ db, queues, dashboard, log }: { db: Database; queues: StepQ
       steps: () => readStepStats(db),
       backlog: () => readBacklog(db),
     },
-    queues: dashboard,
+    queues: {
+      ...dashboard,
+      place: (job) => ({ queue: queueNameOf(job.direction), id: jobIdOf(job) }),
+      peek: async (saga) => {
+        const job = nextJobOf(saga);
+        return job === null ? null : queues.peek(job);
+      },
+    },
   };
 }
 

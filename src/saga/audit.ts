@@ -3,6 +3,9 @@
 import type { Database } from '../db.ts';
 import type { JsonObject } from '../json.ts';
 
+// A page's worth, many times over.
+const MOST_ROWS = 500;
+
 export type AuditEntry = Readonly<{ actor: string; action: string; sagaId?: string | null; detail?: JsonObject }>;
 
 /** Writes one row. */
@@ -12,5 +15,16 @@ export async function recordAudit(db: Pick<Database, 'run'>, entry: AuditEntry):
     (sql) => sql`
       insert into arcadia.audit (actor, action, saga_id, detail)
       values (${entry.actor}, ${entry.action}, ${entry.sagaId ?? null}, ${JSON.stringify(entry.detail ?? {})}::text::jsonb)`,
+  );
+}
+
+/** One row of the audit, as it was written. */
+export type AuditRow = Readonly<{ at: Date; actor: string; action: string; detail: JsonObject }>;
+
+/** Reads what was done to a saga, oldest first. */
+export async function listAudit(db: Pick<Database, 'run'>, sagaId: string): Promise<AuditRow[]> {
+  return db.run(
+    'audit.list',
+    (sql) => sql<AuditRow[]>`select at, actor, action, detail from arcadia.audit where saga_id = ${sagaId} order by id limit ${MOST_ROWS}`,
   );
 }

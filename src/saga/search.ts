@@ -21,6 +21,8 @@ export type SagaFilter = Readonly<{
   createdBefore?: Date | undefined;
   /** Part of the droplet's name, in whatever case. */
   text?: string | undefined;
+  /** What a person typed: a saga's id or its first 8 characters, a droplet's id, or a part of the droplet's name. */
+  query?: string | undefined;
 }>;
 
 export type SagaPage = Readonly<{
@@ -78,7 +80,8 @@ export async function countSagas(db: Pick<Database, 'run'>, filter: SagaFilter):
   return row?.count ?? 0;
 }
 
-function matches(sql: Sql, filter: SagaFilter): SqlFragment {
+/** The conditions of a filter, for a query of `arcadia.sagas`. */
+export function matches(sql: Sql, filter: SagaFilter): SqlFragment {
   const conditions: SqlFragment[] = [];
   if (filter.status !== undefined) conditions.push(sql`status in ${sql([...filter.status])}`);
   if (filter.name !== undefined) conditions.push(sql`name = ${filter.name}`);
@@ -89,7 +92,16 @@ function matches(sql: Sql, filter: SagaFilter): SqlFragment {
   if (filter.createdFrom !== undefined) conditions.push(sql`created_at >= ${filter.createdFrom}`);
   if (filter.createdBefore !== undefined) conditions.push(sql`created_at < ${filter.createdBefore}`);
   if (filter.text !== undefined) conditions.push(sql`strpos(lower(input->>'name'), lower(${filter.text})) > 0`);
+  if (filter.query !== undefined) conditions.push(matchesQuery(sql, filter.query));
   return conditions.reduce((all, condition) => sql`${all} and ${condition}`, sql`true`);
+}
+
+/** Eight digits may be the beginning of a saga's id, a droplet's id, and a part of a name: all are looked for. */
+function matchesQuery(sql: Sql, query: string): SqlFragment {
+  const uuid = z.uuid().safeParse(query);
+  if (uuid.success) return sql`id = ${uuid.data}`;
+  const named = sql`strpos(lower(input->>'name'), lower(${query})) > 0 or saga8 = ${query.toLowerCase()}`;
+  return /^\d+$/.test(query) ? sql`(${named} or coalesce(context->>'droplet_id', input->>'droplet_id') = ${query})` : sql`(${named})`;
 }
 
 const sagaCursor = z.tuple([z.iso.datetime({ precision: 6 }), z.uuid()]);

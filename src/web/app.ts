@@ -16,6 +16,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** What a caller must be allowed to do; `nothing`: anybody may. Where it is left out: `read` for GET, else `operate`. */
     needs?: Scope | 'nothing';
+    /** What is found at this address never changes, and holds nothing of anybody: a browser may keep it. */
+    isForGood?: boolean;
   }
 
   interface FastifyRequest {

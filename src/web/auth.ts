@@ -136,8 +136,9 @@ function hostNameOf(request: FastifyRequest): string {
   return URL.canParse(host) ? new URL(host).hostname.replace(/^\[|\]$/g, '') : '';
 }
 
-/** Nothing that is answered here may be kept by a cache. */
-export async function forbidCaching(_request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  reply.header('cache-control', 'no-store');
+/** Nothing that is answered here may be kept by a cache, but for the files whose address tells their content. */
+export async function forbidCaching(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  const mayBeKept = request.routeOptions.config.isForGood === true && reply.statusCode === 200;
+  reply.header('cache-control', mayBeKept ? 'private, max-age=31536000, immutable' : 'no-store');
   await Promise.resolve();
 }

@@ -24,6 +24,9 @@ const CONTENT_SECURITY_POLICY = [
   "frame-ancestors 'none'",
 ].join('; ');
 
+// The policy keeps them out; asked for all the same, they would be an error in everybody's console.
+const FONTS_FROM_ELSEWHERE = /<link href="https:\/\/fonts\.googleapis\.com\/[^>]*>/;
+
 /** Adds the dashboard. */
 export function addBoard(app: App, ports: Pick<WebPorts, 'queues' | 'audit'>): void {
   const adapter = new FastifyAdapter();
@@ -42,6 +45,7 @@ export function addBoard(app: App, ports: Pick<WebPorts, 'queues' | 'audit'>): v
       reply.header('content-security-policy', CONTENT_SECURITY_POLICY);
       await Promise.resolve();
     });
+    scope.addHook('onSend', async (_request, _reply, payload) => Promise.resolve(typeof payload === 'string' ? payload.replace(FONTS_FROM_ELSEWHERE, '') : payload));
     scope.addHook('preHandler', async (request) => {
       if (request.method === 'GET' || request.method === 'HEAD') return;
       refuseRedacted(request);

@@ -4,18 +4,20 @@ import type { BaseAdapter } from '@bull-board/api/baseAdapter';
 import type { z } from 'zod';
 import type { ResourceFilter, ResourcePlace, FoundResource } from '../inventory/search.ts';
 import type { JsonObject } from '../json.ts';
-import type { AuditEntry } from '../saga/audit.ts';
-import type { Saga } from '../saga/saga.ts';
+import type { AuditEntry, AuditRow } from '../saga/audit.ts';
+import type { Overview } from '../saga/overview.ts';
+import type { Direction, Saga } from '../saga/saga.ts';
 import type { SagaFilter, SagaPage } from '../saga/search.ts';
 import type { StartRequest, StartedSaga } from '../saga/start.ts';
 import type { Backlog, StepStats, countByStatus } from '../saga/stats.ts';
 import type { Steered } from '../saga/steer.ts';
-import type { StoredEvent } from '../saga/store.ts';
+import type { Memo } from '../saga/step.ts';
+import type { LoadedSaga, StoredEvent } from '../saga/store.ts';
 
 export type WebPorts = Readonly<{
   sagas: SagaPort;
   resources: Readonly<{ search(filter: ResourceFilter, page: { limit: number; after: ResourcePlace | null }): Promise<FoundResource[]> }>;
-  audit: Readonly<{ record(entry: AuditEntry): Promise<void> }>;
+  audit: Readonly<{ record(entry: AuditEntry): Promise<void>; list(sagaId: string): Promise<AuditRow[]> }>;
   stats: StatsPort;
   queues: QueuesPort;
 }>;
@@ -26,10 +28,15 @@ export type SagaPort = Readonly<{
   /** @throws {InvalidRequestError} {IdempotencyConflictError} */
   start(request: StartRequest): Promise<StartedSaga>;
   get(sagaId: string): Promise<Saga | null>;
+  /** The saga with the database's clock, and when it acts next as far as the database knows. */
+  look(sagaId: string): Promise<LoadedSaga | null>;
   events(sagaId: string, afterSeq?: number): Promise<StoredEvent[]>;
   /** @throws {CursorError} */
   search(filter: SagaFilter, page: { limit: number; cursor?: string | undefined }): Promise<SagaPage>;
   count(filter: SagaFilter): Promise<number>;
+  overview(filter: SagaFilter): Promise<Overview>;
+  /** What happened last, by the saga's id. */
+  lastEvents(sagaIds: readonly string[]): Promise<ReadonlyMap<string, StoredEvent>>;
   cancel(sagaId: string, by: string, reason?: string): Promise<Steered>;
   retry(sagaId: string, by: string): Promise<Steered>;
 }>;
@@ -45,9 +52,16 @@ export type StatsPort = Readonly<{
 /** The job that should move next in a queue; `mark` is another one as soon as it did. Times in milliseconds. */
 export type QueueHead = Readonly<{ queue: string; isPaused: boolean; state: 'waiting' | 'delayed'; mark: string; delayMs: number }>;
 
+/** The queue and the id of a job. */
+export type JobPlace = Readonly<{ queue: string; id: string }>;
+
 export type QueuesPort = Readonly<{
   adapters: readonly BaseAdapter[];
   /** Text documents in the format of Prometheus, one a queue. */
   exportMetrics(): Promise<readonly string[]>;
   heads(): Promise<readonly QueueHead[]>;
+  /** Where the job stands, or stood, that runs a saga at a revision. */
+  place(job: { sagaId: string; revision: number; direction: Direction }): JobPlace;
+  /** The job of a saga that is not at rest, as its queue has it; null where it has none. @throws when the queue store is away */
+  peek(saga: Saga): Promise<{ memo: Memo; dueInMs: number } | null>;
 }>;

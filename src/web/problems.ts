@@ -71,11 +71,21 @@ export function answerWithProblems(app: App): void {
 }
 
 /** Answers with the problem document of an error. */
-function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const problem = toProblem(error);
-  const status = statusOf(problem);
-  if (status >= 500) request.log.error({ err: error, method: request.method, path: pathOf(request) }, 'request failed');
+  logIfOurs(error, problem, request);
   return send(request, reply, problem);
+}
+
+/** An error in words for people, on a page. */
+export function describeProblem(error: unknown, request: FastifyRequest): { status: number; title: string; detail: string } {
+  const problem = toProblem(error);
+  logIfOurs(error, problem, request);
+  return { status: statusOf(problem), title: codes[problem.code][1], detail: problem.message };
+}
+
+function logIfOurs(error: unknown, problem: Problem, request: FastifyRequest): void {
+  if (statusOf(problem) >= 500) request.log.error({ err: error, method: request.method, path: pathOf(request) }, 'request failed');
 }
 
 function statusOf(problem: Problem): number {
@@ -83,10 +93,9 @@ function statusOf(problem: Problem): number {
 }
 
 function send(request: FastifyRequest, reply: FastifyReply, problem: Problem): FastifyReply {
-  const { errors, sagaId, retryAfterSeconds } = problem.details;
+  const { errors, sagaId } = problem.details;
   const status = statusOf(problem);
-  if (retryAfterSeconds !== undefined) reply.header('retry-after', String(retryAfterSeconds));
-  if (problem.code === 'unauthorized') reply.header('www-authenticate', 'Basic realm="arcadia-cloud", charset="UTF-8"');
+  setProblemHeaders(problem, reply);
   const document: z.infer<typeof problemSchema> = {
     type: `urn:arcadia-cloud:problem:${problem.code}`,
     title: codes[problem.code][1],
@@ -98,6 +107,13 @@ function send(request: FastifyRequest, reply: FastifyReply, problem: Problem): F
     ...(sagaId === undefined ? {} : { sagaId }),
   };
   return reply.code(status).type('application/problem+json').serializer(JSON.stringify).send(document);
+}
+
+/** Sets what an error says in headers: when to come back, and that credentials are asked for. */
+export function setProblemHeaders(error: unknown, reply: FastifyReply): void {
+  const { code, details } = toProblem(error);
+  if (details.retryAfterSeconds !== undefined) reply.header('retry-after', String(details.retryAfterSeconds));
+  if (code === 'unauthorized') reply.header('www-authenticate', 'Basic realm="arcadia-cloud", charset="UTF-8"');
 }
 
 /** The path without the query: what stands there may be anything. */

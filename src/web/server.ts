@@ -18,7 +18,7 @@ import { createEventFeed } from './event-feed.ts';
 import { createEventStreams } from './event-streams.ts';
 import { createMetrics } from './metrics.ts';
 import { addApiPages } from './pages/api-page.ts';
-import { addStyle } from './pages/layout.ts';
+import { addAssets } from './pages/assets.ts';
 import { addSagaPages } from './pages/saga-pages.ts';
 import type { WebPorts } from './ports.ts';
 import { answerWithProblems } from './problems.ts';
@@ -59,6 +59,8 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
 
   await app.register(rateLimit, { global: false });
   await app.register(helmet, {
+    // With none at all, browsers hide the origin of our own forms from us too.
+    referrerPolicy: { policy: 'same-origin' },
     contentSecurityPolicy: {
       useDefaults: false,
       directives: {
@@ -108,9 +110,9 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
   addSagaRoutes(app, { sagas: ports.sagas, streams });
   addBulkRoutes(app, ports.sagas);
   addResourceRoutes(app, ports.resources);
-  addStyle(app);
+  addAssets(app);
   addApiPages(app);
-  addSagaPages(app, ports.sagas);
+  addSagaPages(app, ports);
   addBoard(app, ports);
 
   // Streams would hold the process for as long as their sagas last.

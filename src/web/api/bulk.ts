@@ -17,20 +17,27 @@ export function addBulkRoutes(app: App, sagas: SagaPort): void {
     '/v1/bulk/cancel',
     { config: { needs: 'operate' }, schema: { summary: 'Cancel the sagas that a filter finds', tags: ['bulk'], body: bulkBody, response: answers(200, bulkAnswer) } },
     async ({ body, principal }) =>
-      steerAll(sagas, body, ['pending', 'running'], (sagaId) => sagas.cancel(sagaId, actorOf(principal), body.reason)),
+      steerAll(sagas, { ...body, filter: toSagaFilter(body.filter) }, ['pending', 'running'], (sagaId) => sagas.cancel(sagaId, actorOf(principal), body.reason)),
   );
   app.post(
     '/v1/bulk/retry',
     { config: { needs: 'operate' }, schema: { summary: 'Resume the stuck sagas that a filter finds', tags: ['bulk'], body: bulkRetryBody, response: answers(200, bulkAnswer) } },
-    async ({ body, principal }) => steerAll(sagas, body, ['stuck'], (sagaId) => sagas.retry(sagaId, actorOf(principal))),
+    async ({ body, principal }) => steerAll(sagas, { ...body, filter: toSagaFilter(body.filter) }, ['stuck'], (sagaId) => sagas.retry(sagaId, actorOf(principal))),
   );
 }
 
-type BulkRequest = Readonly<{ filter: Parameters<typeof toSagaFilter>[0]; dryRun: boolean; limit: number }>;
+type BulkRequest = Readonly<{ filter: SagaFilter; dryRun: boolean; limit: number }>;
+export type BulkAnswer = Readonly<{ dryRun: boolean; matched: number; sagas: readonly BulkResult[]; remaining: number }>;
 type BulkResult = { sagaId: string; result: 'would' | Steered['kind']; why?: string };
 
-async function steerAll(sagas: SagaPort, request: BulkRequest, possible: readonly SagaStatus[], steer: (sagaId: string) => Promise<Steered>) {
-  const given = toSagaFilter(request.filter);
+/** Steers those that a filter finds among the `possible`; a dry run only says which. */
+export async function steerAll(
+  sagas: Pick<SagaPort, 'count' | 'search'>,
+  request: BulkRequest,
+  possible: readonly SagaStatus[],
+  steer: (sagaId: string) => Promise<Steered>,
+): Promise<BulkAnswer> {
+  const given = request.filter;
   const status = given.status === undefined ? possible : possible.filter((candidate) => given.status?.includes(candidate));
   if (status.length === 0) return { dryRun: request.dryRun, matched: 0, sagas: [], remaining: 0 };
   const filter: SagaFilter = { ...given, status };

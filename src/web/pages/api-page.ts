@@ -30,7 +30,7 @@ export function addApiPages(app: App): void {
       );
       return html`<h2><code><span class="method">${method.toUpperCase()}</span> ${path}</code></h2><p>${operation.summary}. ${operation.description}</p><table>${parameters}</table>${bodies}${answers}`;
     });
-    return sendPage(reply, 'HTTP API', html`<p>${document.info.description} The same for programs: <a href="/openapi.json">/openapi.json</a></p>${sections}`);
+    return sendPage(reply, { title: 'HTTP API', place: 'docs', body: html`<h1>HTTP API</h1><p>${document.info.description} The same for programs: <a href="/openapi.json">/openapi.json</a></p>${sections}` });
   });
 }
 

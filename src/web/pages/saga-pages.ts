@@ -1,32 +1,190 @@
-// /sagas: for now one page a saga, as the links on the queues' dashboard need it.
+// /sagas: the routes of the pages for operators. They work without a script; with it, they keep themselves up to date.
+import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
-import { redactSaga } from '../../saga/redact.ts';
+import { withDeadline } from '../../deadline.ts';
+import type { Saga } from '../../saga/saga.ts';
+import { directionOf, isAtRest } from '../../saga/saga.ts';
+import type { Steered } from '../../saga/steer.ts';
+import { steerAll } from '../api/bulk.ts';
 import type { App } from '../app.ts';
-import { html } from '../html.ts';
-import type { SagaPort } from '../ports.ts';
+import { actorOf, may } from '../auth.ts';
+import type { QueuesPort, WebPorts } from '../ports.ts';
 import { Problem } from '../problems.ts';
+import { BULK_LIMIT, affected, renderBulkDone, renderDryRun } from './bulk-page.ts';
+import { sendErrorPage } from './error-page.ts';
+import { bulkQuery, isNarrowed, listQuery, toSagaFilter, withoutEmpty } from './filter.ts';
+import { searchGrouped } from './grouped-search.ts';
 import { sendPage } from './layout.ts';
+import { subjectOf } from './parts.ts';
+import { renderList } from './saga-list.ts';
+import type { DueJob } from './saga-view.ts';
+import { memoOf, renderSaga } from './saga-view.ts';
+import { timelineOf } from './timeline.ts';
 
-const RECENT = 50;
+type Ports = Pick<WebPorts, 'sagas' | 'audit' | 'queues'>;
+
+const PAGE = 50;
+
+// The pages are about Postgres; what the queues know is added where they answer in time.
+const QUEUES_TIME_LIMIT_MS = 1_000;
+
+const told: Readonly<Record<Steered['kind'], string>> = {
+  accepted: 'Done: the saga moves as you asked.',
+  already: 'Nothing to do: what you asked for has happened, or is happening, already.',
+  refused: 'The saga had moved on meanwhile, so that nothing was changed.',
+  not_found: 'There is no such saga.',
+};
+
+const params = z.object({ id: z.uuid('expected the id of a saga: a UUID') });
+const toldQuery = z.object({ told: z.enum(['accepted', 'already', 'refused']).optional().catch(undefined) });
+const cancelForm = z.object({ reason: z.string().max(1_000, 'expected at most 1000 characters').transform((given) => given.trim()).optional() }).nullish();
 
 /** Adds the pages. They are behind the same guard as everything else. */
-export function addSagaPages(app: App, sagas: SagaPort): void {
-  app.get('/sagas', { schema: { hide: true } }, async (_request, reply) => {
-    const page = await sagas.search({}, { limit: RECENT });
-    const rows = page.sagas.map((saga) => html`<tr><td><a href="/sagas/${saga.id}">${saga.id}</a></td><td>${saga.name}</td><td>${saga.status}</td><td>${saga.createdAt.toISOString()}</td></tr>`);
-    return sendPage(reply, 'Sagas', html`<table><tr><th>id</th><th>saga</th><th>status</th><th>created</th></tr>${rows}</table>`);
+export function addSagaPages(app: App, ports: Ports): void {
+  void app.register(async (scope: App) => {
+    // Only here: elsewhere, what a form of another site could send is not read at all.
+    scope.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, (_request, body, done) => done(null, fieldsOfForm(body.toString())));
+    scope.setErrorHandler(sendErrorPage);
+    addList(scope, ports);
+    addBulk(scope, ports);
+    addSaga(scope, ports);
+    await Promise.resolve();
+  });
+}
+
+/** A field that is given more than once becomes a list; one that was left empty is left out. */
+function fieldsOfForm(body: string): Record<string, string | string[]> {
+  const form = new URLSearchParams(body);
+  const names = [...new Set(form.keys())];
+  return Object.fromEntries(
+    names.flatMap((name) => {
+      const [first, ...rest] = form.getAll(name).filter((value) => value !== '');
+      return first === undefined ? [] : [[name, rest.length === 0 ? first : [first, ...rest]]];
+    }),
+  );
+}
+
+function addList(app: App, { sagas, queues }: Ports): void {
+  app.get(
+    '/sagas',
+    {
+      schema: { hide: true, querystring: listQuery },
+      // Before the query is judged: an empty field is none.
+      preValidation: async (request, reply) => {
+        const address = withoutEmpty(request.url);
+        return address === null ? undefined : reply.redirect(address);
+      },
+    },
+    async (request, reply) => {
+      const { cursor, ...filter } = request.query;
+      const conditions = toSagaFilter(filter);
+      const [overview, page] = await Promise.all([sagas.overview({ ...conditions, status: undefined }), searchGrouped(sagas, conditions, { limit: PAGE, cursor })]);
+      const open = page.groups.flatMap((group) => group.sagas).filter(({ status }) => status === 'stuck' || !isAtRest(status));
+      const [lastEvents, jobs] = await Promise.all([sagas.lastEvents(open.map(({ id }) => id)), jobsOf(open, queues)]);
+      const body = renderList({
+        filter, overview, page, lastEvents, jobs,
+        names: Object.keys(sagas.definitions),
+        isFirstPage: cursor === undefined,
+        mayOperate: may(request.principal, 'operate'),
+      });
+      return sendPage(reply, { title: 'Sagas', place: 'sagas', body });
+    },
+  );
+}
+
+async function jobsOf(sagas: readonly Saga[], queues: QueuesPort) {
+  const found = await Promise.all(sagas.filter(({ status }) => !isAtRest(status)).map(async (saga) => [saga.id, await dueJobOf(saga, queues)] as const));
+  return new Map(found.flatMap(([id, job]) => (job.kind === 'there' ? [[id, job] as const] : [])));
+}
+
+async function dueJobOf(saga: Saga, queues: QueuesPort): Promise<DueJob> {
+  try {
+    const job = await withDeadline(QUEUES_TIME_LIMIT_MS, queues.peek(saga), () => new Error('the queues did not answer in time'));
+    return job === null ? { kind: 'gone' } : { kind: 'there', ...job };
+  } catch {
+    return { kind: 'unknown' };
+  }
+}
+
+function addSaga(app: App, { sagas, audit, queues }: Ports): void {
+  app.get('/sagas/:id', { schema: { hide: true, params: z.object({ id: z.string() }), querystring: toldQuery } }, async (request, reply) => {
+    const parsed = params.safeParse(request.params);
+    // The short form of an id is what people have at hand.
+    if (!parsed.success) return reply.redirect(`/sagas?${new URLSearchParams({ q: request.params.id }).toString()}`);
+    const { id } = parsed.data;
+    const loaded = await sagas.look(id);
+    if (loaded === null) throw new Problem('saga_not_found', `there is no saga ${id}`, { sagaId: id });
+    const { saga } = loaded;
+    const [found, auditRows, job, isPaused] = await Promise.all([
+      sagas.events(id),
+      audit.list(id),
+      isAtRest(saga.status) ? null : dueJobOf(saga, queues),
+      isAtRest(saga.status) ? false : isQueueOfPaused(saga, queues),
+    ]);
+    // What was written since belongs to the next look: the row and its timeline tell the same.
+    const events = found.filter(({ seq }) => seq <= saga.revision);
+    const body = renderSaga({
+      ...loaded, events, job, isPaused,
+      entries: timelineOf(saga, events, loaded.now, memoOf({ job, memo: loaded.memo })),
+      audit: auditRows,
+      place: (where) => queues.place({ sagaId: id, ...where }),
+      mayOperate: may(request.principal, 'operate'),
+      told: request.query.told === undefined ? null : told[request.query.told],
+    });
+    return sendPage(reply, { title: `${subjectOf(saga)} · ${saga.status}`, place: 'sagas', body });
   });
 
-  app.get('/sagas/:id', { schema: { hide: true, params: z.object({ id: z.uuid('expected the id of a saga: a UUID') }) } }, async (request, reply) => {
+  app.post('/sagas/:id/cancel', { config: { needs: 'operate' }, schema: { hide: true, params, body: cancelForm } }, async (request, reply) => {
     const { id } = request.params;
-    const saga = await sagas.get(id);
-    if (saga === null) throw new Problem('saga_not_found', `there is no saga ${id}`, { sagaId: id });
-    const events = await sagas.events(id);
-    const rows = events.map((event) => html`<tr><td>${event.seq}</td><td>${event.at.toISOString()}</td><td>${event.kind}</td><td>${event.step}</td></tr>`);
-    return sendPage(
-      reply,
-      `${saga.name} ${saga.saga8}`,
-      html`<p>${saga.status}</p><table><tr><th></th><th>at</th><th>what</th><th>step</th></tr>${rows}</table><pre>${JSON.stringify(redactSaga(saga), null, 2)}</pre>`,
-    );
+    return showSteered(reply, id, await sagas.cancel(id, actorOf(request.principal), request.body?.reason));
   });
+
+  app.post('/sagas/:id/retry', { config: { needs: 'operate' }, schema: { hide: true, params } }, async (request, reply) => {
+    const { id } = request.params;
+    return showSteered(reply, id, await sagas.retry(id, actorOf(request.principal)));
+  });
+}
+
+/** Sent on to the page by a GET, so that a reload asks for nothing again. */
+async function showSteered(reply: FastifyReply, id: string, steered: Steered): Promise<FastifyReply> {
+  if (steered.kind === 'not_found') throw new Problem('saga_not_found', `there is no saga ${id}`, { sagaId: id });
+  return reply.redirect(`/sagas/${id}?told=${steered.kind}`, 303);
+}
+
+async function isQueueOfPaused(saga: Saga, queues: QueuesPort): Promise<boolean> {
+  const { queue } = queues.place({ sagaId: saga.id, revision: saga.revision, direction: directionOf(saga) });
+  try {
+    const heads = await withDeadline(QUEUES_TIME_LIMIT_MS, queues.heads(), () => new Error('the queues did not answer in time'));
+    return heads.some((head) => head.queue === queue && head.isPaused);
+  } catch {
+    return false;
+  }
+}
+
+function addBulk(app: App, { sagas }: Ports): void {
+  app.get('/sagas/bulk', { config: { needs: 'operate' }, schema: { hide: true, querystring: bulkQuery } }, async (request, reply) => {
+    const { action, reason: _reason, ...filter } = request.query;
+    needCondition(filter, action);
+    const conditions = toSagaFilter(filter);
+    const status = affected[action].filter((candidate) => filter.status === undefined || filter.status.includes(candidate));
+    const [matched, page] =
+      status.length === 0 ? [0, { sagas: [], nextCursor: null }] : await Promise.all([sagas.count({ ...conditions, status }), sagas.search({ ...conditions, status }, { limit: BULK_LIMIT })]);
+    return sendPage(reply, { title: action === 'cancel' ? 'Roll back' : 'Retry', place: 'sagas', body: renderDryRun(action, filter, matched, page) });
+  });
+
+  app.post('/sagas/bulk', { config: { needs: 'operate' }, schema: { hide: true, body: bulkQuery } }, async (request, reply) => {
+    const { action, reason, ...filter } = request.body;
+    needCondition(filter, action);
+    const actor = actorOf(request.principal);
+    const answer = await steerAll(sagas, { filter: toSagaFilter(filter), dryRun: false, limit: BULK_LIMIT }, affected[action], (id) =>
+      action === 'cancel' ? sagas.cancel(id, actor, reason) : sagas.retry(id, actor),
+    );
+    return sendPage(reply, { title: 'Done', place: 'sagas', body: renderBulkDone(action, filter, answer) });
+  });
+}
+
+function needCondition(filter: Parameters<typeof isNarrowed>[0], action: 'cancel' | 'retry'): void {
+  // All that is stuck is a condition of its own; all that runs is more than anybody means.
+  if (action === 'retry' || isNarrowed(filter)) return;
+  throw new Problem('invalid_request', 'expected at least one condition: search or filter first');
 }

@@ -1,0 +1,138 @@
+// What the pages can do beyond plain HTML: they keep themselves up to date, and are walked by keyboard. Without it,
+// everything can still be seen and done.
+
+const told = document.querySelector('#told');
+
+// The database's clock, as the page brought it; this machine's own may be wrong.
+let clock = { serverMs: Date.now(), readAt: performance.now() };
+const nowMs = () => clock.serverMs + performance.now() - clock.readAt;
+
+function setClock(live) {
+  const serverMs = Date.parse(live?.dataset.now ?? '');
+  if (!Number.isNaN(serverMs)) clock = { serverMs, readAt: performance.now() };
+}
+
+function formatDuration(durationMs) {
+  const ms = Math.max(0, Math.round(durationMs));
+  if (ms < 59_950) return `${(ms / 1000).toFixed(ms < 9_950 ? 1 : 0)} s`;
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 1440) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return `${Math.floor(minutes / 1440)} d ${Math.floor((minutes % 1440) / 60)} h`;
+}
+
+function tick() {
+  for (const time of document.querySelectorAll('time[data-ago], time[data-in], time[data-for]')) {
+    const ms = Date.parse(time.dateTime) - nowMs();
+    let text = formatDuration(-ms);
+    if ('ago' in time.dataset) text = `${text} ago`;
+    if ('in' in time.dataset) text = ms <= 0 ? 'now' : `in ${formatDuration(ms)}`;
+    if (time.textContent !== text) time.textContent = text;
+  }
+}
+
+/** Puts the page as it is now in the place of what is shown, and leaves focus, open parts and typed text as they are. */
+async function renew() {
+  const response = await fetch(location.href, { headers: { accept: 'text/html' } });
+  if (!response.ok || new URL(response.url).pathname !== location.pathname) return;
+  const fresh = new DOMParser().parseFromString(await response.text(), 'text/html');
+  const live = document.querySelector('#live');
+  const next = fresh.querySelector('#live');
+  if (live === null || next === null) return;
+  // Only ever forward: an answer that was overtaken is dropped.
+  if (Date.parse(next.dataset.now) < Date.parse(live.dataset.now)) return;
+  for (const { id } of live.querySelectorAll('details[open][id]')) next.querySelector(`#${id}`)?.setAttribute('open', '');
+  const focused = live.contains(document.activeElement) ? document.activeElement.getAttribute('href') : null;
+  if (next.dataset.status !== live.dataset.status && told !== null) told.textContent = next.dataset.status;
+  live.replaceWith(next);
+  const dialog = document.querySelector('.dialog');
+  if (dialog === null || !dialog.matches(':popover-open')) {
+    const freshDialog = fresh.querySelector('.dialog');
+    if (freshDialog === null) dialog?.remove();
+    else if (dialog === null) next.after(freshDialog);
+    else dialog.replaceWith(freshDialog);
+  }
+  if (focused !== null) [...next.querySelectorAll('a')].find((link) => link.getAttribute('href') === focused)?.focus({ preventScroll: true });
+  document.title = fresh.title;
+  setClock(next);
+}
+
+let timer;
+let isRenewing = false;
+let isAskedAgain = false;
+
+function renewSoon(afterMs) {
+  clearTimeout(timer);
+  timer = setTimeout(() => void renewOnce(), afterMs);
+}
+
+/** One at a time; what is asked for meanwhile is done right after. A page that nobody sees waits until it is seen. */
+async function renewOnce() {
+  isAskedAgain = isRenewing;
+  if (isRenewing || document.hidden) return;
+  isRenewing = true;
+  await renew().catch(() => undefined);
+  isRenewing = false;
+  const waitMs = Number(document.querySelector('#live')?.dataset.refreshMs);
+  if (isAskedAgain) renewSoon(0);
+  else if (waitMs > 0) renewSoon(waitMs);
+}
+
+/** Each event of the saga renews the page; the browser takes a stream that was cut up again by itself. */
+function follow(live) {
+  const stream = new EventSource(live.dataset.events);
+  stream.addEventListener('message', ({ data }) => {
+    const shown = Number(document.querySelector('#live')?.dataset.revision);
+    if (JSON.parse(data).seq > shown) renewSoon(100);
+  });
+  stream.addEventListener('end', () => {
+    stream.close();
+    renewSoon(100);
+  });
+}
+
+function walk(by) {
+  const links = [...document.querySelectorAll('a[data-walk]')];
+  if (links.length === 0) return false;
+  const at = links.indexOf(document.activeElement);
+  const next = at === -1 ? (by > 0 ? 0 : links.length - 1) : Math.min(links.length - 1, Math.max(0, at + by));
+  links[next].focus();
+  links[next].scrollIntoView({ block: 'nearest' });
+  return true;
+}
+
+const steps = { j: 1, k: -1, ArrowDown: 1, ArrowUp: -1 };
+
+addEventListener('keydown', (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const { target, key } = event;
+  if (target instanceof HTMLElement && target.closest('input, select, textarea, pre, [popover]') !== null) {
+    if (key === 'ArrowDown' && target.id === 'q' && walk(1)) event.preventDefault();
+    if (key === 'Escape' && target.id === 'q') target.blur();
+    return;
+  }
+  if (key === '/') {
+    event.preventDefault();
+    const search = document.querySelector('#q');
+    if (search === null) location.assign('/sagas#q');
+    else search.select();
+    search?.focus();
+  } else if (key in steps) {
+    // The arrows walk once the list has the focus; before that, they scroll.
+    if ((key === 'j' || key === 'k' || target.matches('a[data-walk]')) && walk(steps[key])) event.preventDefault();
+  } else if (key === 'u') {
+    document.querySelector('a[data-up]')?.click();
+  }
+});
+
+const live = document.querySelector('#live');
+setClock(live);
+tick();
+setInterval(tick, 500);
+if (location.hash === '#q') document.querySelector('#q')?.focus();
+if (Number(live?.dataset.refreshMs) > 0) {
+  renewSoon(Number(live.dataset.refreshMs));
+  addEventListener('visibilitychange', () => document.hidden || renewSoon(0));
+}
+if (live?.dataset.events !== undefined) follow(live);

@@ -1,0 +1,14 @@
+// Errors on the pages: a person sees a page, a program the problem document that it gets everywhere else.
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { html } from '../html.ts';
+import { describeProblem, sendError, setProblemHeaders } from '../problems.ts';
+import { sendPage } from './layout.ts';
+
+/** Answers with the error, as the caller can best read it. */
+export async function sendErrorPage(error: unknown, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  if (!(request.headers.accept ?? '').includes('text/html')) return sendError(error, request, reply);
+  const { status, title, detail } = describeProblem(error, request);
+  setProblemHeaders(error, reply);
+  const body = html`<p class="crumbs"><a href="/sagas" data-up>Sagas</a></p><h1>${title}</h1><div class="now bad"><p>${detail}</p></div><p><a href="/sagas">All sagas</a></p>`;
+  return sendPage(reply.code(status), { title, place: 'sagas', body });
+}

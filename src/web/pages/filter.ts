@@ -1,0 +1,68 @@
+// The filter of the list, as it stands in the page's address: so that what somebody looks at can be sent to somebody else.
+import { z } from 'zod';
+import type { SagaStatus } from '../../saga/saga.ts';
+import { sagaStatuses } from '../../saga/saga.ts';
+import type { SagaFilter } from '../../saga/search.ts';
+
+const text = z.string().max(255, 'expected at most 255 characters').regex(/^[^\0]*$/, 'expected text without NUL');
+// What a browser's field for a time sends has no offset: it is taken as UTC, as the field's label says.
+const time = z
+  .union([z.iso.datetime({ offset: true }), z.iso.datetime({ local: true })], 'expected a time, such as 2026-01-31T12:00Z')
+  .transform((given) => new Date(/[zZ]|[+-]\d\d:\d\d$/.test(given) ? given : `${given}Z`));
+const fields = {
+  q: text.optional(),
+  status: z.preprocess(
+    (value) => (value === undefined ? undefined : [value].flat()),
+    z.array(z.enum(sagaStatuses, `expected one of ${sagaStatuses.join(', ')}`)).optional(),
+  ),
+  name: text.optional(),
+  tag: text.optional(),
+  from: time.optional(),
+  before: time.optional(),
+};
+
+/** Query of the list. Fields that this version does not know are left out. */
+export const listQuery = z.object({ ...fields, cursor: z.string().max(500).optional() });
+
+/** What a bulk request means: the filter, and what is to be done. */
+export const bulkQuery = z.object({
+  ...fields,
+  action: z.enum(['cancel', 'retry'], 'expected cancel or retry'),
+  reason: text.max(1_000).transform((given) => given.trim()).optional(),
+});
+
+export type ListFilter = Readonly<Omit<z.infer<typeof listQuery>, 'cursor'>>;
+
+/** The conditions, as the search takes them. */
+export function toSagaFilter({ q, status, name, tag, from, before }: ListFilter): SagaFilter {
+  return { query: q?.trim(), status, name, tag, createdFrom: from, createdBefore: before };
+}
+
+/** Whether it asks for anything. */
+export function isNarrowed(filter: ListFilter): boolean {
+  return [filter.q, filter.status, filter.name, filter.tag, filter.from, filter.before].some((value) => value !== undefined);
+}
+
+/** Names and values of the filter's fields, for an address and for the hidden fields of a form. */
+export function fieldsOf({ q, status = [], name, tag, from, before }: ListFilter): [string, string][] {
+  const all: [string, string | undefined][] = [
+    ['q', q], ...status.map((value): [string, SagaStatus] => ['status', value]), ['name', name], ['tag', tag],
+    ['from', from?.toISOString()], ['before', before?.toISOString()],
+  ];
+  return all.filter((field): field is [string, string] => field[1] !== undefined);
+}
+
+/** Address of a page about what the filter finds. */
+export function addressOf(path: string, filter: ListFilter, more: Readonly<Record<string, string>> = {}): string {
+  const query = new URLSearchParams([...fieldsOf(filter), ...Object.entries(more)]).toString();
+  return query === '' ? path : `${path}?${query}`;
+}
+
+/** The address without the fields that were left empty; null where there are none. A browser's form sends those too. */
+export function withoutEmpty(url: string): string | null {
+  const [path = '', query = ''] = url.split('?', 2);
+  const given = [...new URLSearchParams(query)];
+  const filled = given.filter(([, value]) => value.trim() !== '');
+  if (filled.length === given.length) return null;
+  return filled.length === 0 ? path : `${path}?${new URLSearchParams(filled).toString()}`;
+}

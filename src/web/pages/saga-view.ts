@@ -1,0 +1,181 @@
+// One saga: what it is, what goes on and what to do about it, its timeline, and everything that is known of it.
+import type { AuditRow } from '../../saga/audit.ts';
+import { textOf } from '../../json.ts';
+import { redactSaga, redactUserData } from '../../saga/redact.ts';
+import type { Saga } from '../../saga/saga.ts';
+import { currentStep, isAtRest } from '../../saga/saga.ts';
+import type { Memo } from '../../saga/step.ts';
+import type { StoredEvent } from '../../saga/store.ts';
+import type { Html } from '../html.ts';
+import { html } from '../html.ts';
+import type { JobPlace } from '../ports.ts';
+import { badge, dropletIdOf, progress, subjectOf } from './parts.ts';
+import type { Entry } from './timeline.ts';
+import { requestOf, withoutRequest } from './timeline.ts';
+import { renderTimeline } from './timeline-view.ts';
+import { ago, formatDuration, formatTime, inTime } from './times.ts';
+import { describeWait } from './waits.ts';
+
+/** The job that is due, as its queue has it. `gone`: the queue has none; `unknown`: it could not be asked. */
+export type DueJob = Readonly<{ kind: 'there'; memo: Memo; dueInMs: number }> | Readonly<{ kind: 'gone' | 'unknown' }>;
+
+export type SagaView = Readonly<{
+  saga: Saga;
+  /** The database's clock. */
+  now: Date;
+  /** When it acts next as far as the database knows, in milliseconds. */
+  dueInMs: number;
+  memo: Memo;
+  events: readonly StoredEvent[];
+  entries: readonly Entry[];
+  audit: readonly AuditRow[];
+  /** Null when it is at rest. */
+  job: DueJob | null;
+  /** Its queue is paused. */
+  isPaused: boolean;
+  place: (job: { revision: number; direction: 'forward' | 'backward' }) => JobPlace;
+  mayOperate: boolean;
+  /** What a button that was pressed came to. */
+  told: string | null;
+}>;
+
+/** The page's content. */
+export function renderSaga(view: SagaView): Html {
+  const { saga, now } = view;
+  // Counters of polls live in the job: the page looks again when it is due, and now and then.
+  const refreshMs = isAtRest(saga.status) ? null : Math.min(10_000, Math.max(1_000, (view.job?.kind === 'there' ? view.job.dueInMs : view.dueInMs) + 700));
+  const live = isAtRest(saga.status) ? null : html` data-events="/v1/sagas/${saga.id}/events" data-refresh-ms="${refreshMs}"`;
+  return html`<p class="crumbs"><a href="/sagas" data-up>Sagas</a></p>
+${view.told === null ? null : html`<p class="notice" role="status">${view.told}</p>`}
+<div id="live" data-now="${now.toISOString()}" data-revision="${saga.revision}" data-status="${saga.status}: ${currentStep(saga)}"${live}>
+<div class="title"><h1>${subjectOf(saga)}</h1>${badge(saga.status)}${view.mayOperate ? buttons(saga) : null}</div>
+${goesOn(view)}
+${facts(view)}
+<section aria-labelledby="timeline"><h2 id="timeline">Timeline</h2>${renderTimeline(saga, view.entries, now, view.place)}</section>
+${known(view)}
+</div>
+${view.mayOperate ? dialogs(saga) : null}
+<p class="keys"><kbd>u</kbd> back to the list <kbd>/</kbd> search</p>`;
+}
+
+function canCancel(saga: Saga): boolean {
+  return saga.status === 'pending' || saga.status === 'running';
+}
+
+function buttons(saga: Saga): Html | null {
+  if (canCancel(saga)) return html`<button class="danger" type="button" popovertarget="cancel">Cancel…</button>`;
+  return saga.status === 'stuck' ? html`<button class="primary" type="button" popovertarget="retry">Retry…</button>` : null;
+}
+
+/** Opened by the browser itself, without a script; outside of what is renewed, so that nobody's typing is lost. */
+function dialogs(saga: Saga): Html {
+  const dropletId = dropletIdOf(saga);
+  if (canCancel(saga)) {
+    const effect = saga.name === 'destroy_droplet' ? 'A droplet that is destroyed already stays destroyed.' : dropletId === null ? 'A droplet that it makes meanwhile is destroyed.' : `Droplet ${dropletId} is destroyed, with all data on it.`;
+    return html`<form id="cancel" popover class="dialog" method="post" action="/sagas/${saga.id}/cancel" aria-labelledby="cancel-title"><h2 id="cancel-title">Roll back ${subjectOf(saga)}?</h2>
+<p>Its steps are undone, last first. ${effect} A rollback cannot be stopped.</p>
+<label>Reason, for the record <input name="reason" maxlength="1000" autocomplete="off"></label>
+<div class="actions"><button type="button" popovertarget="cancel" popovertargetaction="hide">Keep it</button><button class="danger" type="submit">Roll it back</button></div></form>`;
+  }
+  if (saga.status !== 'stuck') return html``;
+  return html`<form id="retry" popover class="dialog" method="post" action="/sagas/${saga.id}/retry" aria-labelledby="retry-title"><h2 id="retry-title">Go on with the rollback?</h2>
+<p>Undoing <code>${currentStep(saga)}</code> gets all its attempts again. It is safe to press this more than once.</p>
+<div class="actions"><button type="button" popovertarget="retry" popovertargetaction="hide">Not yet</button><button class="primary" type="submit">Retry</button></div></form>`;
+}
+
+function goesOn(view: SagaView): Html {
+  const { saga, events } = view;
+  const last = events.at(-1);
+  switch (saga.status) {
+    case 'stuck':
+      return stuck(view, last);
+    case 'completed':
+      return html`<p class="now ok">${saga.name === 'destroy_droplet' ? `Droplet ${dropletIdOf(saga) ?? ''} is destroyed.` : `The droplet is ready${textOf(saga.context['public_ipv4']) === '' ? '' : ` at ${textOf(saga.context['public_ipv4'])}`}.`}</p>`;
+    case 'compensated':
+      return html`<div class="now"><p>Rolled back: nothing of it is left.</p>${reason(saga)}</div>`;
+    case 'pending':
+    case 'running':
+    case 'compensating':
+      return html`<div class="now live"><p><b>${sentence(describeWait(saga, last, memoOf(view)))}.</b> ${nextAct(view)}</p>${reason(saga)}</div>`;
+    default:
+      return saga.status satisfies never;
+  }
+}
+
+function sentence(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1).replace(/\.$/, '');
+}
+
+export function memoOf({ job, memo }: Pick<SagaView, 'job' | 'memo'>): Memo {
+  return job?.kind === 'there' ? { ...memo, ...job.memo } : memo;
+}
+
+function nextAct({ job, dueInMs, now, isPaused }: SagaView): Html {
+  const paused = isPaused ? html` Its queue is paused: nothing moves before it is resumed on <a href="/queues">the queues' page</a>.` : null;
+  switch (job?.kind) {
+    case 'there':
+      return html`${job.dueInMs > 0 ? html`Acts next ${inTime(job.dueInMs, now)}.` : 'Due now: a worker has it, or takes it next.'}${paused}`;
+    case 'gone':
+      return html`Its job is not in the queue; the reconciler puts it there ${inTime(dueInMs, now)}.${paused}`;
+    case 'unknown':
+    case undefined:
+      return html`The queues do not answer. By the database it is due ${inTime(dueInMs, now)}.`;
+    default:
+      return job satisfies never;
+  }
+}
+
+function stuck({ saga }: SagaView, last: StoredEvent | undefined): Html {
+  const said = textOf(last?.detail['message']);
+  const dropletId = dropletIdOf(saga);
+  return html`<div class="now bad"><p><b>Undoing <code>${currentStep(saga)}</code> failed ${saga.attempt} ${saga.attempt === 1 ? 'time' : 'times'}, and is not tried again by itself.</b> ${dropletId === null ? 'A droplet may be left, and cost money.' : `Droplet ${dropletId} may be left, and cost money.`}</p>
+${quote('Last answer', said)}
+${reason(saga)}
+<p><b>What to do:</b> put right what the answer names (the token and its scopes, a lock or a running action on the droplet, a limit of the account), then press <b>Retry</b>. Undoing is safe to repeat; a droplet that is gone already counts as undone.</p></div>`;
+}
+
+function reason(saga: Saga): Html | null {
+  return saga.error === null ? null : quote(`Rolled back because ${saga.error.step} ended with ${saga.error.code}`, saga.error.message);
+}
+
+function quote(what: string, said: string): Html {
+  const request = requestOf(said);
+  return html`<p class="quote"><span>${what}:</span> <q>${withoutRequest(said)}</q>${request === null ? null : html` <span class="request">request <code>${request}</code></span>`}</p>`;
+}
+
+function facts(view: SagaView): Html {
+  const { saga, now } = view;
+  const dropletId = dropletIdOf(saga);
+  const addresses = ['public_ipv4', 'private_ipv4', 'public_ipv6'].flatMap((key) => (textOf(saga.context[key]) === '' ? [] : [html`<code>${textOf(saga.context[key])}</code> `]));
+  const all: [string, Html | null][] = [
+    ['Saga', html`${saga.name} ${code(saga.id)}`],
+    ['Step', html`${progress(saga)}${isAtRest(saga.status) && saga.status !== 'stuck' ? null : html` · attempt ${saga.status === 'stuck' ? saga.attempt : saga.attempt + 1}`}`],
+    ['Droplet', dropletId === null ? code(null) : html`${code(dropletId)} <a href="/sagas?q=${dropletId}">all its sagas</a>`],
+    ['Addresses', addresses.length === 0 ? code(null) : html`${addresses}`],
+    ['Started', html`${ago(saga.createdAt, now)} <span class="exact">${formatTime(saga.createdAt)}</span>`],
+    ['Finished', saga.finishedAt === null ? null : html`${ago(saga.finishedAt, now)} <span class="exact">after ${formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())}</span>`],
+    ['Requested by', code(saga.requestedBy)],
+    ['Idempotency key', code(saga.idempotencyKey)],
+    ['Job', view.job === null ? null : jobLink(view)],
+  ];
+  return html`<dl class="facts">${all.map(([name, value]) => (value === null ? null : html`<div><dt>${name}</dt><dd>${value}</dd></div>`))}</dl>`;
+}
+
+function code(value: string | null): Html {
+  return value === null || value === '' ? html`<span class="none">none</span>` : html`<code>${value}</code>`;
+}
+
+function jobLink({ saga, place, job }: SagaView): Html {
+  const { queue, id } = place({ revision: saga.revision, direction: saga.status === 'compensating' ? 'backward' : 'forward' });
+  return job?.kind === 'there' ? html`<a href="/queues/queue/${queue}/${id}">in ${queue}</a>` : html`<a href="/queues/queue/${queue}">${queue}</a>`;
+}
+
+function known({ saga, audit, events, now }: SagaView): Html {
+  const shown = redactSaga(saga);
+  const rows = audit.map(({ at, actor, action, detail }) => html`<tr><td>${ago(at, now)}</td><td><code>${actor}</code></td><td>${action}</td><td>${textOf(detail['reason'] ?? detail['path'])}</td></tr>`);
+  const all = events.map((event) => html`<tr><td>${event.seq}</td><td><time datetime="${event.at.toISOString()}">${formatTime(event.at)}</time></td><td>${event.kind}</td><td>${event.step}</td><td><code>${JSON.stringify(redactUserData(event.detail))}</code></td></tr>`);
+  return html`<section aria-labelledby="audit"><h2 id="audit">Who did what</h2>${audit.length === 0 ? html`<p class="none">Nobody is on record.</p>` : html`<div class="wide"><table><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">Why</th></tr></thead><tbody>${rows}</tbody></table></div>`}</section>
+<div class="two"><section aria-labelledby="input"><h2 id="input">Input</h2><pre tabindex="0">${JSON.stringify(shown.input, null, 2)}</pre></section>
+<section aria-labelledby="context"><h2 id="context">Context</h2><pre tabindex="0">${JSON.stringify(redactUserData(shown.context), null, 2)}</pre></section></div>
+<details id="events"><summary>All ${events.length} events</summary><div class="wide" tabindex="0"><table><thead><tr><th scope="col">#</th><th scope="col">At</th><th scope="col">Event</th><th scope="col">Step</th><th scope="col">Detail</th></tr></thead><tbody>${all}</tbody></table></div></details>`;
+}

@@ -1,0 +1,52 @@
+// The timeline, drawn: a row for each entry, with a bar that shows when it was within the whole saga. The bars are SVG,
+// as the policy allows no inline styles.
+import type { Saga } from '../../saga/saga.ts';
+import { isAtRest } from '../../saga/saga.ts';
+import type { Html } from '../html.ts';
+import { html } from '../html.ts';
+import type { JobPlace } from '../ports.ts';
+import type { Entry } from './timeline.ts';
+import { formatDuration, formatTime } from './times.ts';
+
+const WIDTH = 1_000;
+const LEAST_WIDTH = 6;
+
+/** Draws the entries. A saga at rest fills the width with its life; one under way, with its life so far. */
+export function renderTimeline(saga: Saga, entries: readonly Entry[], now: Date, place: (job: NonNullable<Entry['job']>) => JobPlace): Html {
+  const start = saga.createdAt.getTime();
+  const ends = entries.map(({ from, to }) => (to ?? (isAtRest(saga.status) ? from : now)).getTime());
+  const spanMs = Math.max(1, ...ends.map((end) => end - start), isAtRest(saga.status) ? 1 : now.getTime() - start);
+  return html`<ol class="timeline">${entries.map((entry) => renderEntry(entry, { start, spanMs, now, place }))}</ol>`;
+}
+
+type Scale = Readonly<{ start: number; spanMs: number; now: Date; place: (job: NonNullable<Entry['job']>) => JobPlace }>;
+
+function renderEntry(entry: Entry, scale: Scale): Html {
+  const { kind, tone, title, from, to } = entry;
+  const lengthMs = (to ?? scale.now).getTime() - from.getTime();
+  const length = kind === 'mark' ? null : to === null ? html`<span class="length"><time datetime="${from.toISOString()}" data-for>${formatDuration(lengthMs)}</time></span>` : html`<span class="length">${formatDuration(lengthMs)}</span>`;
+  const polls = entry.polls === null ? null : html`<span class="polls">${entry.polls} ${entry.polls === 1 ? 'poll' : 'polls'}</span>`;
+  const sinceStart = from.getTime() - scale.start;
+  return html`<li class="${kind} ${tone}"><time class="at" datetime="${from.toISOString()}" title="${formatTime(from)}">+${formatDuration(sinceStart)}</time>
+<div class="told"><span class="sign" aria-hidden="true"></span><b>${title}</b> ${tone === 'bad' && kind === 'attempt' ? html`<span class="failed">failed</span>` : null} ${polls} ${length} ${details(entry, scale)}</div>
+${bar(entry, scale)}
+${texts(entry)}</li>`;
+}
+
+function details({ worker, job }: Entry, { place }: Scale): Html {
+  const where = job === null ? null : place(job);
+  return html`${where === null ? null : html`<a class="job" href="/queues/queue/${where.queue}/${where.id}">job</a>`}${worker === null ? null : html`<span class="worker">${worker}</span>`}`;
+}
+
+function texts({ text, requestId, notes }: Entry): Html | null {
+  if (text === null && notes.length === 0) return null;
+  const list = notes.map(({ at, text: note }) => html`<li><time datetime="${at.toISOString()}" title="${formatTime(at)}">${formatTime(at).slice(11, 19)}</time> ${note}</li>`);
+  return html`<div class="texts">${notes.length === 0 ? null : html`<ul>${list}</ul>`}${text === null ? null : html`<p>${text}${requestId === null ? null : html` <span class="request">request <code>${requestId}</code></span>`}</p>`}</div>`;
+}
+
+function bar({ kind, tone, from, to }: Entry, { start, spanMs, now }: Scale): Html {
+  const scale = (time: Date) => Math.min(WIDTH, Math.max(0, ((time.getTime() - start) / spanMs) * WIDTH));
+  const width = Math.max(LEAST_WIDTH, scale(to ?? now) - scale(from));
+  const x = Math.min(scale(from), WIDTH - width);
+  return html`<svg class="track" viewBox="0 0 ${WIDTH} 10" preserveAspectRatio="none" aria-hidden="true"><rect class="${kind} ${tone}" x="${x.toFixed(1)}" y="1" width="${width.toFixed(1)}" height="8"/></svg>`;
+}

@@ -1,0 +1,172 @@
+// A saga's events as a person wants to see them: each attempt, each wait and each compensation as one bar, from when to
+// when, and what came of it. Pure; the page draws it.
+import { textOf } from '../../json.ts';
+import type { Direction, Saga } from '../../saga/saga.ts';
+import { currentStep, directionOf, isAtRest } from '../../saga/saga.ts';
+import type { Memo } from '../../saga/step.ts';
+import type { StoredEvent } from '../../saga/store.ts';
+
+/** `mark`: a moment. `attempt`: a step ran, or is running. `wait`: nothing ran. */
+export type Entry = Readonly<{
+  kind: 'mark' | 'attempt' | 'wait';
+  tone: 'plain' | 'ok' | 'bad' | 'wait' | 'live';
+  title: string;
+  from: Date;
+  /** Null: it goes on. */
+  to: Date | null;
+  /** What came of it: a note of the step, or the error in DigitalOcean's words. */
+  text: string | null;
+  /** DigitalOcean's id of the request that failed; its support asks for it. */
+  requestId: string | null;
+  /** How often it was looked during a wait. */
+  polls: number | null;
+  /** What the step wrote down on the way. */
+  notes: readonly Readonly<{ at: Date; text: string }>[];
+  worker: string | null;
+  /** The job that ran it. */
+  job: Readonly<{ revision: number; direction: Direction }> | null;
+}>;
+
+type Draft = { since: Date; notes: { at: Date; text: string }[]; direction: Direction; jobRevision: number; waited: { from: Date; polls: number } | null };
+
+/** Makes the timeline. `memo`: the counters of the wait that is going on. */
+export function timelineOf(saga: Saga, events: readonly StoredEvent[], now: Date, memo: Memo): Entry[] {
+  const entries: Entry[] = [];
+  const draft: Draft = { since: saga.createdAt, notes: [], direction: 'forward', jobRevision: 0, waited: null };
+  for (const event of events) entries.push(...entriesOf(event, draft));
+  if (!isAtRest(saga.status)) entries.push(goingOn(saga, draft, now, memo));
+  if (saga.status === 'stuck') entries.push(entry({ kind: 'wait', tone: 'bad', title: 'waits for a person', from: draft.since, to: null }));
+  return entries;
+}
+
+function entriesOf(event: StoredEvent, draft: Draft): Entry[] {
+  const { at } = event;
+  switch (event.kind) {
+    case 'saga_created':
+      draft.since = at;
+      return [entry({ title: 'requested', from: at, text: byOf(event.detail['requestedBy']) })];
+    case 'saga_started': {
+      const queued = entry({ kind: 'wait', tone: 'wait', title: 'waited for a worker', from: draft.since, to: at });
+      draft.since = at;
+      return [queued];
+    }
+    case 'step_recorded':
+    case 'compensation_recorded':
+      draft.notes.push({ at, text: textOf(event.detail['note']) });
+      return [];
+    case 'step_postponed':
+    case 'compensation_postponed':
+      draft.waited = { from: draft.waited?.from ?? at, polls: (draft.waited?.polls ?? 0) + 1 };
+      draft.notes.push({ at, text: `not yet: ${textOf(event.detail['reason'])}` });
+      draft.jobRevision = event.seq;
+      return [];
+    case 'step_completed':
+    case 'compensation_completed':
+      return [close(event, draft, 'ok')];
+    case 'step_failed':
+    case 'compensation_stuck':
+      return [close(event, draft, 'bad')];
+    case 'step_retried':
+    case 'compensation_retried': {
+      const attempt = close(event, draft, 'bad');
+      const delayMs = typeof event.detail['delayMs'] === 'number' ? event.detail['delayMs'] : 0;
+      draft.since = new Date(at.getTime() + delayMs);
+      return [attempt, entry({ kind: 'wait', tone: 'wait', title: 'back-off', from: at, to: draft.since })];
+    }
+    case 'cancel_requested': {
+      const cut = draft.jobRevision === 0 && draft.notes.length === 0 && event.detail['status'] === 'compensated' ? [] : [interrupted(event, draft)];
+      begin(draft, event, 'backward');
+      const reason = textOf(event.detail['reason']);
+      return [...cut, entry({ title: 'cancel requested', from: at, text: `${byOf(event.detail['by']) ?? ''}${reason === '' ? '' : `: ${reason}`}` })];
+    }
+    case 'retry_requested': {
+      const stuck = entry({ kind: 'wait', tone: 'bad', title: 'waited for a person', from: draft.since, to: at });
+      begin(draft, event, 'backward');
+      return [stuck, entry({ title: 'retry requested', from: at, text: byOf(event.detail['by']) })];
+    }
+    default:
+      return event.kind satisfies never;
+  }
+}
+
+/** The end of an attempt, or of a wait that was one step's whole work. */
+function close(event: StoredEvent, draft: Draft, tone: 'ok' | 'bad'): Entry {
+  const said = textOf(event.detail['message'] ?? event.detail['note']);
+  const polls = pollsOf(said) ?? draft.waited?.polls ?? null;
+  const isBackward = event.kind.startsWith('compensation_');
+  const attempt = event.attempt ?? 1;
+  const closed = entry({
+    kind: polls === null ? 'attempt' : 'wait',
+    tone,
+    title: `${isBackward ? 'undo ' : ''}${event.step ?? ''}${attempt > 1 || tone === 'bad' ? ` · attempt ${attempt}` : ''}`,
+    from: draft.since > event.at ? event.at : draft.since,
+    to: event.at,
+    text: withoutRequest(said) || null,
+    requestId: requestOf(said),
+    polls,
+    notes: draft.notes,
+    worker: event.worker,
+    job: { revision: draft.jobRevision, direction: isBackward ? 'backward' : 'forward' },
+  });
+  begin(draft, event, event.kind === 'step_failed' ? 'backward' : draft.direction);
+  return closed;
+}
+
+function interrupted(event: StoredEvent, draft: Draft): Entry {
+  return entry({
+    kind: 'attempt',
+    title: `${event.step ?? ''} · cut short`,
+    from: draft.since > event.at ? event.at : draft.since,
+    to: event.at,
+    notes: draft.notes,
+    job: { revision: draft.jobRevision, direction: draft.direction },
+  });
+}
+
+function begin(draft: Draft, event: StoredEvent, direction: Direction): void {
+  draft.since = event.at;
+  draft.notes = [];
+  draft.waited = null;
+  draft.direction = direction;
+  draft.jobRevision = event.seq;
+}
+
+function goingOn(saga: Saga, draft: Draft, now: Date, memo: Memo): Entry {
+  const polls = memo['polls'] ?? draft.waited?.polls ?? null;
+  const undo = directionOf(saga) === 'backward' ? 'undo ' : '';
+  return entry({
+    kind: polls === null ? 'attempt' : 'wait',
+    tone: 'live',
+    title: `${undo}${currentStep(saga)}${saga.attempt > 0 ? ` · attempt ${saga.attempt + 1}` : ''}`,
+    from: draft.since > now ? now : draft.since,
+    to: null,
+    polls,
+    notes: draft.notes,
+    job: { revision: saga.revision, direction: directionOf(saga) },
+  });
+}
+
+function entry(given: Partial<Entry> & Pick<Entry, 'title' | 'from'>): Entry {
+  return { kind: 'mark', tone: 'plain', to: given.from, text: null, requestId: null, polls: null, notes: [], worker: null, job: null, ...given };
+}
+
+function byOf(actor: unknown): string | null {
+  return typeof actor === 'string' ? `by ${actor}` : null;
+}
+
+function pollsOf(said: string): number | null {
+  const [, polls] = /\bafter (\d+) polls?\b/.exec(said) ?? [];
+  return polls === undefined ? null : Number(polls);
+}
+
+const request = /\s*\(request ([^()\s]+)\)$/;
+
+/** DigitalOcean's id of the request that an error's text ends with. */
+export function requestOf(said: string): string | null {
+  return request.exec(said)?.[1] ?? null;
+}
+
+/** An error's text without that id. */
+export function withoutRequest(said: string): string {
+  return said.replace(request, '');
+}
