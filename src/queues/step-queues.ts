@@ -1,5 +1,6 @@
 // Puts the jobs of sagas into their queues, and finds out whether one that should be there still is.
 import type { Job, Queue } from 'bullmq';
+import { z } from 'zod';
 import { withDeadline } from '../deadline.ts';
 import type { Io } from '../io.ts';
 import type { Direction, NextJob } from '../saga/saga.ts';
@@ -18,8 +19,8 @@ export type StepQueues = Readonly<{
    * @returns the memo of the job that was found; null when it had to be made again
    */
   ensure(job: NextJob): Promise<Memo | null>;
-  /** The counters of a waiting job, for people to see; null when there is no such job. */
-  peek(job: NextJob): Promise<{ memo: Memo; dueInMs: number } | null>;
+  /** The counters of a waiting job and why it waits, for people to see; null when there is no such job. */
+  peek(job: NextJob): Promise<{ memo: Memo; dueInMs: number; reason?: string | undefined } | null>;
   close(): Promise<void>;
 }>;
 
@@ -66,7 +67,7 @@ export function openStepQueues(connection: QueueConnection, io: Io): StepQueues 
     peek: async (job) => {
       const found = await withTimeLimit('peek', () => findJob(queues[job.direction], job));
       if (found === null) return null;
-      return { memo: memoOf(found), dueInMs: Math.max(0, dueAtOf(found) - Date.now()) };
+      return { memo: memoOf(found), dueInMs: Math.max(0, dueAtOf(found) - Date.now()), reason: reasonOf(found) };
     },
     close: async () => {
       await Promise.all(Object.values(queues).map((queue) => queue.close()));
@@ -90,4 +91,8 @@ function isLive(state: string): boolean {
 function memoOf(job: Job): Memo {
   const parsed = stepJobSchema.safeParse(job.data);
   return parsed.success ? (parsed.data.memo ?? {}) : {};
+}
+
+function reasonOf(job: Job): string | undefined {
+  return z.object({ reason: z.string().optional().catch(undefined) }).safeParse(job.data).data?.reason;
 }

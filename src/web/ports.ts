@@ -55,6 +55,9 @@ export type QueueHead = Readonly<{ queue: string; isPaused: boolean; state: 'wai
 /** The queue and the id of a job. */
 export type JobPlace = Readonly<{ queue: string; id: string }>;
 
+/** A job as its queue has it. `reason`: why its step was put off the last time. */
+export type PeekedJob = Readonly<{ memo: Memo; dueInMs: number; reason?: string | undefined }>;
+
 export type QueuesPort = Readonly<{
   adapters: readonly BaseAdapter[];
   /** Text documents in the format of Prometheus, one a queue. */
@@ -63,5 +66,5 @@ export type QueuesPort = Readonly<{
   /** Where the job stands, or stood, that runs a saga at a revision. */
   place(job: { sagaId: string; revision: number; direction: Direction }): JobPlace;
   /** The job of a saga that is not at rest, as its queue has it; null where it has none. @throws when the queue store is away */
-  peek(saga: Saga): Promise<{ memo: Memo; dueInMs: number } | null>;
+  peek(saga: Saga): Promise<PeekedJob | null>;
 }>;

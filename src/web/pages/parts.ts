@@ -1,7 +1,6 @@
 // What both the list and a saga's page show of a saga.
 import { textOf } from '../../json.ts';
 import type { Saga, SagaStatus } from '../../saga/saga.ts';
-import { currentStep, isAtRest } from '../../saga/saga.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 
@@ -23,12 +22,12 @@ export function dropletIdOf(saga: Saga): string | null {
   return textOf(saga.context['droplet_id'] ?? saga.input['droplet_id']) || null;
 }
 
-/** Step n of m, as dots and as words. */
+/** Step n of m, as dots and as words. Of one that was rolled back, how far it had come. */
 export function progress(saga: Saga): Html {
-  const isDone = saga.status === 'completed';
-  const dots = saga.steps.map((_step, index) => html`<i class="${isDone || index < saga.cursor ? 'done' : index === saga.cursor ? 'here' : ''}"></i>`);
-  const words = isDone ? `all ${saga.steps.length} done` : `${saga.cursor + 1} of ${saga.steps.length}`;
-  return html`<span class="steps ${saga.status}" aria-hidden="true">${dots}</span> <span class="step">${words}${isAtRest(saga.status) && saga.status !== 'stuck' ? null : html` · <code>${currentStep(saga)}</code>`}</span>`;
+  const at = saga.status === 'completed' ? saga.steps.length - 1 : saga.status === 'compensated' ? Math.max(0, saga.steps.indexOf(saga.error?.step ?? '')) : saga.cursor;
+  const dots = saga.steps.map((_step, index) => html`<i class="${index < at || saga.status === 'completed' ? 'done' : index === at ? 'here' : ''}"></i>`);
+  const name = saga.status === 'completed' ? null : html` <code>${saga.steps[at]}</code>`;
+  return html`<span class="steps ${saga.status}" aria-hidden="true">${dots}</span> <span class="step">${at + 1} of ${saga.steps.length}${name}</span>`;
 }
 
 /** Hidden fields of a form. */

@@ -1,15 +1,16 @@
 // The list of sagas: search, filters, counts, and a row for each saga with what it waits for.
 import { textOf } from '../../json.ts';
 import type { Saga } from '../../saga/saga.ts';
-import { isAtRest, sagaStatuses } from '../../saga/saga.ts';
+import { isAtRest } from '../../saga/saga.ts';
 import type { Overview } from '../../saga/overview.ts';
-import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/store.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
+import type { PeekedJob } from '../ports.ts';
 import type { ListFilter } from './filter.ts';
 import { addressOf, isNarrowed } from './filter.ts';
 import type { GroupedPage } from './grouped-search.ts';
+import { groups } from './grouped-search.ts';
 import { badge, dropletIdOf, progress, subjectOf } from './parts.ts';
 import { withoutRequest } from './timeline.ts';
 import { ago, formatDuration, inTime } from './times.ts';
@@ -23,7 +24,7 @@ export type SagaList = Readonly<{
   isFirstPage: boolean;
   lastEvents: ReadonlyMap<string, StoredEvent>;
   /** The jobs of those under way, by the saga's id. */
-  jobs: ReadonlyMap<string, Readonly<{ memo: Memo; dueInMs: number }>>;
+  jobs: ReadonlyMap<string, PeekedJob>;
   mayOperate: boolean;
 }>;
 
@@ -67,7 +68,7 @@ function localTime(time: Date | undefined): string | null {
 function counts({ filter, overview, mayOperate }: SagaList): Html {
   const total = Object.values(overview.counts).reduce((sum, count) => sum + count, 0);
   const current = html` aria-current="true"`;
-  const links = sagaStatuses.toSorted((one, other) => Number(other === 'stuck') - Number(one === 'stuck')).map((status) => {
+  const links = groups.flatMap(({ statuses }) => statuses).map((status) => {
     const isChosen = filter.status?.includes(status) ?? false;
     return html`<a class="count ${status}" href="${addressOf('/sagas', { ...filter, status: [status] })}"${isChosen ? current : null}><b>${overview.counts[status] ?? 0}</b> ${status}</a>`;
   });
@@ -97,7 +98,7 @@ function goesOn(saga: Saga, { lastEvents, jobs, overview }: SagaList): Html {
   const job = jobs.get(saga.id);
   if (saga.status === 'stuck') return html`<b>undoing failed</b>: ${withoutRequest(textOf(last?.detail['message'], 'no reason is on record'))}`;
   if (!isAtRest(saga.status)) {
-    return html`${describeWait(saga, last, job?.memo ?? {})}${job === undefined ? null : html` <span class="next">next ${inTime(job.dueInMs, overview.now)}</span>`}`;
+    return html`${describeWait(saga, last, job ?? { memo: {} })}${job === undefined ? null : html` <span class="next">next ${inTime(job.dueInMs, overview.now)}</span>`}`;
   }
   const took = saga.finishedAt === null ? null : html`<span class="next">took ${formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())}</span>`;
   return html`${saga.error === null ? null : html`${withoutRequest(saga.error.message)} `}${took}`;

@@ -125,7 +125,7 @@ function addSaga(app: App, { sagas, audit, queues }: Ports): void {
     const events = found.filter(({ seq }) => seq <= saga.revision);
     const body = renderSaga({
       ...loaded, events, job, isPaused,
-      entries: timelineOf(saga, events, loaded.now, memoOf({ job, memo: loaded.memo })),
+      entries: timelineOf(saga, events, { now: loaded.now, memo: memoOf({ job, memo: loaded.memo }), isWaiting: job?.kind === 'there' && job.dueInMs > 0 }),
       audit: auditRows,
       place: (where) => queues.place({ sagaId: id, ...where }),
       mayOperate: may(request.principal, 'operate'),

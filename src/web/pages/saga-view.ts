@@ -8,7 +8,7 @@ import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/store.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
-import type { JobPlace } from '../ports.ts';
+import type { JobPlace, PeekedJob } from '../ports.ts';
 import { badge, dropletIdOf, progress, subjectOf } from './parts.ts';
 import type { Entry } from './timeline.ts';
 import { requestOf, withoutRequest } from './timeline.ts';
@@ -17,7 +17,7 @@ import { ago, formatDuration, formatTime, inTime } from './times.ts';
 import { describeWait } from './waits.ts';
 
 /** The job that is due, as its queue has it. `gone`: the queue has none; `unknown`: it could not be asked. */
-export type DueJob = Readonly<{ kind: 'there'; memo: Memo; dueInMs: number }> | Readonly<{ kind: 'gone' | 'unknown' }>;
+export type DueJob = Readonly<{ kind: 'there' } & PeekedJob> | Readonly<{ kind: 'gone' | 'unknown' }>;
 
 export type SagaView = Readonly<{
   saga: Saga;
@@ -96,7 +96,7 @@ function goesOn(view: SagaView): Html {
     case 'pending':
     case 'running':
     case 'compensating':
-      return html`<div class="now live"><p><b>${sentence(describeWait(saga, last, memoOf(view)))}.</b> ${nextAct(view)}</p>${reason(saga)}</div>`;
+      return html`<div class="now live"><p><b>${sentence(describeWait(saga, last, { memo: memoOf(view), reason: view.job?.kind === 'there' ? view.job.reason : undefined }))}.</b> ${nextAct(view)}</p>${reason(saga)}</div>`;
     default:
       return saga.status satisfies never;
   }
@@ -135,7 +135,7 @@ ${reason(saga)}
 }
 
 function reason(saga: Saga): Html | null {
-  return saga.error === null ? null : quote(`Rolled back because ${saga.error.step} ended with ${saga.error.code}`, saga.error.message);
+  return saga.error === null ? null : quote(saga.error.code === 'cancelled' ? 'Why it was rolled back' : `Why it was rolled back (${saga.error.code} in ${saga.error.step})`, saga.error.message);
 }
 
 function quote(what: string, said: string): Html {

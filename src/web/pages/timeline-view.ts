@@ -28,14 +28,15 @@ function renderEntry(entry: Entry, scale: Scale): Html {
   const polls = entry.polls === null ? null : html`<span class="polls">${entry.polls} ${entry.polls === 1 ? 'poll' : 'polls'}</span>`;
   const sinceStart = from.getTime() - scale.start;
   return html`<li class="${kind} ${tone}"><time class="at" datetime="${from.toISOString()}" title="${formatTime(from)}">+${formatDuration(sinceStart)}</time>
-<div class="told"><span class="sign" aria-hidden="true"></span><b>${title}</b> ${tone === 'bad' && kind === 'attempt' ? html`<span class="failed">failed</span>` : null} ${polls} ${length} ${details(entry, scale)}</div>
+<div class="told"><span class="sign" aria-hidden="true"></span><b>${title}</b> ${tone === 'bad' && kind === 'attempt' ? html`<span class="failed">failed</span>` : null} ${polls} ${length}${kind === 'mark' ? html`<span class="by">${entry.text}</span>` : null}</div>
 ${bar(entry, scale)}
-${texts(entry)}</li>`;
+${details(entry, scale)}
+${kind === 'mark' ? null : texts(entry)}</li>`;
 }
 
 function details({ worker, job }: Entry, { place }: Scale): Html {
   const where = job === null ? null : place(job);
-  return html`${where === null ? null : html`<a class="job" href="/queues/queue/${where.queue}/${where.id}">job</a>`}${worker === null ? null : html`<span class="worker">${worker}</span>`}`;
+  return html`<div class="ran">${worker === null ? null : html`<span class="worker" title="worker ${worker}">${worker}</span>`}${where === null ? null : html` <a class="job" href="/queues/queue/${where.queue}/${where.id}">job</a>`}</div>`;
 }
 
 function texts({ text, requestId, notes }: Entry): Html | null {

@@ -27,14 +27,20 @@ export type Entry = Readonly<{
   job: Readonly<{ revision: number; direction: Direction }> | null;
 }>;
 
+// A worker takes a job within milliseconds, unless there are too few of them.
+const LONG_QUEUE_MS = 1_000;
+
 type Draft = { since: Date; notes: { at: Date; text: string }[]; direction: Direction; jobRevision: number; waited: { from: Date; polls: number } | null };
 
-/** Makes the timeline. `memo`: the counters of the wait that is going on. */
-export function timelineOf(saga: Saga, events: readonly StoredEvent[], now: Date, memo: Memo): Entry[] {
+/** What goes on now: the counters of the job, and whether it waits in its queue. */
+type Present = Readonly<{ now: Date; memo: Memo; isWaiting: boolean }>;
+
+/** Makes the timeline. */
+export function timelineOf(saga: Saga, events: readonly StoredEvent[], present: Present): Entry[] {
   const entries: Entry[] = [];
   const draft: Draft = { since: saga.createdAt, notes: [], direction: 'forward', jobRevision: 0, waited: null };
   for (const event of events) entries.push(...entriesOf(event, draft));
-  if (!isAtRest(saga.status)) entries.push(goingOn(saga, draft, now, memo));
+  if (!isAtRest(saga.status)) entries.push(goingOn(saga, draft, present));
   if (saga.status === 'stuck') entries.push(entry({ kind: 'wait', tone: 'bad', title: 'waits for a person', from: draft.since, to: null }));
   return entries;
 }
@@ -46,9 +52,10 @@ function entriesOf(event: StoredEvent, draft: Draft): Entry[] {
       draft.since = at;
       return [entry({ title: 'requested', from: at, text: byOf(event.detail['requestedBy']) })];
     case 'saga_started': {
+      const isWorthTelling = at.getTime() - draft.since.getTime() >= LONG_QUEUE_MS;
       const queued = entry({ kind: 'wait', tone: 'wait', title: 'waited for a worker', from: draft.since, to: at });
       draft.since = at;
-      return [queued];
+      return isWorthTelling ? [queued] : [];
     }
     case 'step_recorded':
     case 'compensation_recorded':
@@ -131,11 +138,11 @@ function begin(draft: Draft, event: StoredEvent, direction: Direction): void {
   draft.jobRevision = event.seq;
 }
 
-function goingOn(saga: Saga, draft: Draft, now: Date, memo: Memo): Entry {
+function goingOn(saga: Saga, draft: Draft, { now, memo, isWaiting }: Present): Entry {
   const polls = memo['polls'] ?? draft.waited?.polls ?? null;
   const undo = directionOf(saga) === 'backward' ? 'undo ' : '';
   return entry({
-    kind: polls === null ? 'attempt' : 'wait',
+    kind: polls === null && !isWaiting ? 'attempt' : 'wait',
     tone: 'live',
     title: `${undo}${currentStep(saga)}${saga.attempt > 0 ? ` · attempt ${saga.attempt + 1}` : ''}`,
     from: draft.since > now ? now : draft.since,
@@ -159,14 +166,14 @@ function pollsOf(said: string): number | null {
   return polls === undefined ? null : Number(polls);
 }
 
-const request = /\s*\(request ([^()\s]+)\)$/;
+const request = /\s*\(request ([^()\s]+)\)/;
 
-/** DigitalOcean's id of the request that an error's text ends with. */
+/** DigitalOcean's id of the request that stands in an error's text. */
 export function requestOf(said: string): string | null {
   return request.exec(said)?.[1] ?? null;
 }
 
 /** An error's text without that id. */
 export function withoutRequest(said: string): string {
-  return said.replace(request, '');
+  return said.replace(request, '').replace('.;', ';');
 }

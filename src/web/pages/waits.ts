@@ -2,8 +2,8 @@
 import { textOf } from '../../json.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { currentStep, directionOf } from '../../saga/saga.ts';
-import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/store.ts';
+import type { PeekedJob } from '../ports.ts';
 import { withoutRequest } from './timeline.ts';
 
 /** What its step does, where the name alone does not say it. */
@@ -14,17 +14,18 @@ const doing: Readonly<Record<string, string>> = {
   destroy_droplet: 'destroying the droplet',
 };
 
-/** Says what a saga waits for; `last` is its last event, `memo` the counters of its job. */
-export function describeWait(saga: Saga, last: StoredEvent | undefined, memo: Memo): string {
+/** Says what a saga waits for, by its last event and by what its job tells. */
+export function describeWait(saga: Saga, last: StoredEvent | undefined, { memo, reason }: Pick<PeekedJob, 'memo' | 'reason'>): string {
   if (saga.status === 'pending') return 'waits for a worker to take its first step';
   const step = currentStep(saga);
   const what = directionOf(saga) === 'backward' ? `undoing ${step}` : (doing[step] ?? `running ${step}`);
+  const polls = memo['polls'] ?? 0;
+  if (reason !== undefined) return `${what}: ${withoutRequest(reason)}${polls > 0 ? ` (looked ${times(polls)})` : ''}`;
   if ((memo['outages'] ?? 0) > 0) return `${what}: DigitalOcean did not answer ${times(memo['outages'] ?? 0)} in a row; it waits as long as it takes`;
   if (last?.kind === 'step_retried' || last?.kind === 'compensation_retried') {
     return `${what}: attempt ${saga.attempt} failed, it tries again: ${withoutRequest(textOf(last.detail['message']))}`;
   }
   if (last?.kind === 'step_postponed' || last?.kind === 'compensation_postponed') return `${what}: ${textOf(last.detail['reason'])}`;
-  const polls = memo['polls'] ?? 0;
   return polls > 0 ? `${what}: looked ${times(polls)}, not yet` : what;
 }
 
