@@ -4,6 +4,8 @@ import { openDatabase } from './db.ts';
 import { endsWithin } from './deadline.ts';
 import { directIo } from './io.ts';
 import type { JsonObject } from './json.ts';
+import type { KeyRing } from './key-ring.ts';
+import { emptyKeyRing } from './key-ring.ts';
 import type { Log } from './log.ts';
 import { silentLog } from './log.ts';
 import type { QueueStore } from './queues/connection.ts';
@@ -73,14 +75,15 @@ const CLOSE_WITHIN_MS = 1_000;
  * Opens a client.
  *
  * @param options.queueStore where the workers' queues are: the same as theirs
+ * @param options.keyRing seals `user_data`: the same keys as the workers' (see `parseKeyRing`). Without it, none is accepted
  */
-export function openClient(options: { databaseUrl: string; queueStore: QueueStore; log?: Log }): Client {
-  const { log = silentLog } = options;
+export function openClient(options: { databaseUrl: string; queueStore: QueueStore; keyRing?: KeyRing; log?: Log }): Client {
+  const { keyRing = emptyKeyRing, log = silentLog } = options;
   const db: Database = openDatabase(options.databaseUrl, { max: 4, applicationName: 'arcadia-client' });
   const connection = openQueueConnection(options.queueStore, log);
   const queues = openStepQueues(connection, directIo);
   const start = async (name: string, input: JsonObject, { idempotencyKey, requestedBy }: StartOptions) => {
-    const started = await startAndEnqueue({ name, input, idempotencyKey, requestedBy }, { db, queues, slackMs: ENQUEUE_SLACK_MS, log });
+    const started = await startAndEnqueue({ name, input, idempotencyKey, requestedBy }, { db, queues, keyRing, slackMs: ENQUEUE_SLACK_MS, log });
     return started.sagaId;
   };
   const store = createSagaStore(db, { worker: 'client', slackMs: ENQUEUE_SLACK_MS });

@@ -1,5 +1,7 @@
 // The environment, parsed once at start by one schema. Nothing else in the project reads process.env.
 import { z } from 'zod';
+import type { KeyRing } from './key-ring.ts';
+import { KEY_RING_SYNTAX, emptyKeyRing, parseKeyRing } from './key-ring.ts';
 
 /** Exit code for a configuration that cannot be used (EX_CONFIG of sysexits.h). */
 export const EXIT_CONFIG = 78;
@@ -62,6 +64,15 @@ function parseApiToken(entry: string, index: number): ApiToken | null {
   return name !== '' && known.length === granted.length && secretPattern.test(secret) ? { name, scopes: known, secret } : null;
 }
 
+const keyRing = z.string().transform((value, context) => {
+  try {
+    return parseKeyRing(value);
+  } catch {
+    context.addIssue({ code: 'custom', message: KEY_RING_SYNTAX });
+    return z.NEVER;
+  }
+});
+
 const environmentSchema = z.object({
   DATABASE_URL: z
     .string()
@@ -97,6 +108,7 @@ const environmentSchema = z.object({
   ADOPTION_GRACE_MS: milliseconds(60_000),
   ORPHAN_GRACE_MS: milliseconds(900_000),
   WORKER_SHUTDOWN_MS: milliseconds(25_000),
+  ARCADIA_ENCRYPTION_KEYS: keyRing.default(emptyKeyRing),
   RECONCILE_INTERVAL_MS: milliseconds(15_000),
   INVENTORY_SYNC_INTERVAL_MS: milliseconds(900_000),
   SAGA_RETENTION_DAYS: wholeNumber(90, 1, 36_500),
@@ -133,6 +145,8 @@ export type Config = Readonly<{
   retry: Readonly<{ stepAttempts: number; stepBackoffMs: number; compensationAttempts: number }>;
   adoptionGraceMs: number;
   orphanGraceMs: number;
+  /** Seals `user_data` at rest; empty: none is accepted. */
+  keyRing: KeyRing;
   reconcileIntervalMs: number;
   inventorySyncIntervalMs: number;
   sagaRetentionDays: number;
@@ -236,6 +250,7 @@ function toConfig(env: Environment): Config {
     },
     adoptionGraceMs: env.ADOPTION_GRACE_MS,
     orphanGraceMs: env.ORPHAN_GRACE_MS,
+    keyRing: env.ARCADIA_ENCRYPTION_KEYS,
     reconcileIntervalMs: env.RECONCILE_INTERVAL_MS,
     inventorySyncIntervalMs: env.INVENTORY_SYNC_INTERVAL_MS,
     sagaRetentionDays: env.SAGA_RETENTION_DAYS,

@@ -3,6 +3,7 @@
 import { catalog } from './catalog.ts';
 import type { Database } from './db.ts';
 import { withDeadline } from './deadline.ts';
+import type { KeyRing } from './key-ring.ts';
 import type { Log } from './log.ts';
 import type { StepQueues } from './queues/step-queues.ts';
 import type { NextJob } from './saga/saga.ts';
@@ -15,14 +16,15 @@ const ENQUEUE_WITHIN_MS = 3_000;
 /**
  * Starts a saga.
  *
+ * @param options.keyRing seals `user_data`
  * @param options.slackMs how long the reconciler leaves the enqueueing to us, in milliseconds
  * @throws {InvalidRequestError} {IdempotencyConflictError}
  */
 export async function startAndEnqueue(
   request: StartRequest,
-  options: { db: Database; queues: Pick<StepQueues, 'enqueue'>; slackMs: number; log: Log },
+  options: { db: Database; queues: Pick<StepQueues, 'enqueue'>; keyRing: KeyRing; slackMs: number; log: Log },
 ): Promise<StartedSaga> {
-  const started = await startSaga(options.db, catalog, request, options.slackMs);
+  const started = await startSaga(options.db, catalog, request, options.slackMs, options.keyRing);
   if (started.firstJob !== null) await enqueueOrLeave(started.firstJob, options.queues, options.log);
   return started;
 }

@@ -8,6 +8,7 @@ import type { Database } from './db.ts';
 import { openDatabase } from './db.ts';
 import { searchInventory } from './inventory/search.ts';
 import { directIo } from './io.ts';
+import type { KeyRing } from './key-ring.ts';
 import type { Log } from './log.ts';
 import { checkEnvironment } from './migrate.ts';
 import { openQueueConnection, queueStoreOf } from './queues/connection.ts';
@@ -65,7 +66,7 @@ export async function startWeb(config: Config, log: Log): Promise<RunningWeb> {
   try {
     await checkEnvironment(db, config.environment);
     await connection.check();
-    const app = await buildWeb(bindPorts({ db, queues, dashboard, log, workerSlackMs: config.reconcileIntervalMs }), {
+    const app = await buildWeb(bindPorts({ db, queues, dashboard, keyRing: config.keyRing, log, workerSlackMs: config.reconcileIntervalMs }), {
       auth: config.web,
       readiness: { reconcileIntervalMs: config.reconcileIntervalMs },
       log,
@@ -90,9 +91,9 @@ export async function startWeb(config: Config, log: Log): Promise<RunningWeb> {
   }
 }
 
-type Bound = Readonly<{ db: Database; queues: StepQueues; dashboard: QueueDashboard; log: Log; workerSlackMs: number }>;
+type Bound = Readonly<{ db: Database; queues: StepQueues; dashboard: QueueDashboard; keyRing: KeyRing; log: Log; workerSlackMs: number }>;
 
-function bindPorts({ db, queues, dashboard, log, workerSlackMs }: Bound): WebPorts {
+function bindPorts({ db, queues, dashboard, keyRing, log, workerSlackMs }: Bound): WebPorts {
   const store = createSagaStore(db, { worker: `web:${hostname()}:${process.pid}`, slackMs: ENQUEUE_SLACK_MS });
   const enqueueNext = async (steered: Steered): Promise<Steered> => {
     if (steered.kind === 'accepted' && steered.next !== null) await enqueueOrLeave(steered.next, queues, log);
@@ -101,7 +102,7 @@ function bindPorts({ db, queues, dashboard, log, workerSlackMs }: Bound): WebPor
   return {
     sagas: {
       definitions: catalog,
-      start: (request) => startAndEnqueue(request, { db, queues, slackMs: ENQUEUE_SLACK_MS, log }),
+      start: (request) => startAndEnqueue(request, { db, queues, keyRing, slackMs: ENQUEUE_SLACK_MS, log }),
       get: async (sagaId) => (await loadSaga(db, sagaId))?.saga ?? null,
       // Jobs are made by the workers: it is their slack that stands between a job's time and the reconciler's.
       look: (sagaId) => loadSaga(db, sagaId, workerSlackMs),

@@ -22,6 +22,8 @@ import { runReconciler } from './saga/reconciler.ts';
 import { runJob } from './saga/runner.ts';
 import { claimFragment, createSagaStore } from './saga/store.ts';
 import type { StartRequest } from './saga/start.ts';
+import type { Claim } from './saga/step.ts';
+import { openUserData } from './saga/user-data.ts';
 import { startAndEnqueue } from './start-and-enqueue.ts';
 import type { StepDeps } from './steps/deps.ts';
 import { toStepOutcome } from './steps/failures.ts';
@@ -58,7 +60,7 @@ export async function startWorker(
   io: Io = directIo,
   catalog: Catalog<StepDeps> = currentCatalog,
 ): Promise<RunningWorker> {
-  const { databaseUrl } = config;
+  const { databaseUrl, keyRing } = config;
   const { token, apiUrl, timeoutMs } = config.digitalOcean;
   if (databaseUrl === null || token === null) throw new ConfigError('a worker needs DATABASE_URL and DIGITALOCEAN_TOKEN');
   const name = `${hostname()}:${process.pid}`;
@@ -86,7 +88,7 @@ export async function startWorker(
   const runner = {
     store,
     catalog,
-    deps: { inventory, digitalOcean, settings },
+    deps: { inventory, digitalOcean, openUserData: (claim: Claim) => openUserData(db, keyRing, claim), settings },
     policy: config.retry,
     toOutcome: toStepOutcome,
     // The request that follows must be over before the lock is.
@@ -98,7 +100,7 @@ export async function startWorker(
     ...startStepWorkers(connection, { settings: workerSettings, queues, run: (claim) => runJob(claim, runner), io, log }),
     startIntakeWorker(connection, {
       settings: workerSettings,
-      start: (request: StartRequest) => startAndEnqueue(request, { db, queues, slackMs, log }),
+      start: (request: StartRequest) => startAndEnqueue(request, { db, queues, keyRing, slackMs, log }),
       io,
       log,
     }),

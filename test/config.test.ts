@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { ConfigError, loadConfig } from '../src/config.ts';
+import { encryptionKeys } from './support/keys.ts';
 
 /** The message that an environment is refused with. */
 function refusal(...args: Parameters<typeof loadConfig>): string {
@@ -30,6 +31,7 @@ describe('loadConfig', () => {
       reconcileIntervalMs: 15_000,
       inventorySyncIntervalMs: 900_000,
       sagaRetentionDays: 90,
+      keyRing: { keys: [] },
       logLevel: 'info',
     });
   });
@@ -118,10 +120,15 @@ describe('loadConfig', () => {
     ['DIGITALOCEAN_TOKEN', `${secret} with a blank`],
     ['DIGITALOCEAN_TOKEN', `${secret}\n`],
     ['DIGITALOCEAN_API_URL', `ftp://user:${secret}@host`],
+    ['ARCADIA_ENCRYPTION_KEYS', secret],
+    ['ARCADIA_ENCRYPTION_KEYS', `${encryptionKeys},${secret}`],
+    ['ARCADIA_ENCRYPTION_KEYS', `${encryptionKeys},${encryptionKeys}`],
+    ['ARCADIA_ENCRYPTION_KEYS', `${encryptionKeys},`],
   ])('never says the value of a wrong %s', (variable, value) => {
     const message = refusal({ [variable]: value });
     expect(message).toContain(`${variable}: expected`);
     expect(message).not.toContain(secret);
+    expect(message).not.toContain(encryptionKeys);
   });
 
   test('never says a secret that is right beside another variable that is wrong', () => {

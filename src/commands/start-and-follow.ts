@@ -36,7 +36,7 @@ export async function startAndFollow(title: string, start: (client: Client) => P
 export async function withClient<T>(use: (client: Client, maxPolls: number) => Promise<T>): Promise<T> {
   const config = loadConfig(process.env, ['DATABASE_URL']);
   const log = createLog(config.logLevel === 'info' ? 'warn' : config.logLevel, 2);
-  const client = openClient({ databaseUrl: config.databaseUrl ?? '', queueStore: queueStoreOf(config), log });
+  const client = openClient({ databaseUrl: config.databaseUrl ?? '', queueStore: queueStoreOf(config), keyRing: config.keyRing, log });
   try {
     return await use(client, config.wait.maxPolls);
   } finally {

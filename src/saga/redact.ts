@@ -1,5 +1,6 @@
 // What people and programs may see of a saga: everything but what a droplet is booted with, which often holds secrets.
 import type { Saga } from './saga.ts';
+import { isSealedMark } from './user-data.ts';
 
 /** Stands where something was cut out. */
 const REDACTED = '[redacted]';
@@ -19,7 +20,7 @@ function redact(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(redact);
   if (typeof value !== 'object' || value === null || value instanceof Date) return value;
   const shown: Record<string, unknown> = {};
-  for (const [key, entry] of Object.entries(value)) shown[key] = key === 'user_data' && entry !== undefined ? REDACTED : redact(entry);
+  for (const [key, entry] of Object.entries(value)) shown[key] = key === 'user_data' && entry !== undefined && !isSealedMark(entry) ? REDACTED : redact(entry);
   return shown;
 }
 

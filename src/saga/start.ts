@@ -4,11 +4,15 @@ import { randomUUID } from 'node:crypto';
 import type { z } from 'zod';
 import type { Database } from '../db.ts';
 import type { JsonObject } from '../json.ts';
+import type { KeyRing } from '../key-ring.ts';
+import { MissingKeyError, emptyKeyRing } from '../key-ring.ts';
 import type { Catalog } from './definition.ts';
 import type { NextJob } from './saga.ts';
 import { nextJobOf } from './saga.ts';
 import { findByIdempotencyKey, insertSaga, loadSaga, mayHaveBeenApplied } from './store.ts';
 import type { NewSaga } from './store.ts';
+import type { StoredUserData } from './user-data.ts';
+import { hasUserData, isSameUserData, sealInput } from './user-data.ts';
 
 /** What a caller asks for. */
 export type StartRequest = Readonly<{ name: string; input: unknown; idempotencyKey?: string | undefined; requestedBy?: string | undefined }>;
@@ -37,8 +41,8 @@ export class IdempotencyConflictError extends Error {
   readonly code = 'idempotency_conflict';
   readonly sagaId: string;
 
-  constructor(key: string, sagaId: string) {
-    super(`idempotencyKey: ${JSON.stringify(key)} was used before with another input, by saga ${sagaId}; use a new key for a new request`);
+  constructor(key: string, sagaId: string, what = 'with another input') {
+    super(`idempotencyKey: ${JSON.stringify(key)} was used before ${what}, by saga ${sagaId}; use a new key for a new request`);
     this.sagaId = sagaId;
   }
 }
@@ -51,6 +55,7 @@ const MAX_KEY_LENGTH = 255;
  * Starts a saga, or finds the one that the same request started before.
  *
  * @param slackMs how long the caller has to enqueue the first job before the reconciler does; 0: it need not
+ * @param keyRing seals `user_data`; without keys, a request with some is refused
  * @throws {InvalidRequestError} for an unknown saga, or an input that its schema refuses
  * @throws {IdempotencyConflictError} for a key that was used with another input
  */
@@ -59,18 +64,31 @@ export async function startSaga<Deps>(
   catalog: Catalog<Deps>,
   request: StartRequest,
   slackMs: number,
+  keyRing: KeyRing = emptyKeyRing,
 ): Promise<StartedSaga> {
-  const { steps, input } = checkRequest(catalog, request);
+  const { steps, input } = checkRequest(catalog, request, keyRing);
   const idempotencyKey = request.idempotencyKey ?? null;
   for (let attempt = 1; attempt <= MAX_ID_ATTEMPTS; attempt += 1) {
-    const saga = { id: randomUUID(), name: request.name, steps, input, idempotencyKey, requestedBy: request.requestedBy ?? null };
+    const id = randomUUID();
+    const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input), idempotencyKey, requestedBy: request.requestedBy ?? null };
     if (await insertOnce(db, saga, slackMs)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
     const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, input);
     if (existing === null) continue;
     if (existing.name !== request.name || !existing.sameInput) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
+    requireSameUserData(keyRing, input, existing, idempotencyKey ?? '');
     return { sagaId: existing.id, firstJob: null };
   }
   throw new Error(`no free saga id in ${MAX_ID_ATTEMPTS} attempts`);
+}
+
+function requireSameUserData(keyRing: KeyRing, input: JsonObject, existing: { id: string; userData: StoredUserData }, key: string): void {
+  try {
+    if (isSameUserData(keyRing, existing.id, input, existing.userData)) return;
+  } catch (error) {
+    if (!(error instanceof MissingKeyError)) throw error;
+    throw new IdempotencyConflictError(key, existing.id, `with user_data that can't be compared any more (it was ${error.message})`);
+  }
+  throw new IdempotencyConflictError(key, existing.id);
 }
 
 /** Where the reply is lost, the row tells whether it was inserted: a caller who tries again must not get a second saga. */
@@ -87,7 +105,7 @@ function firstJobOf(saga: NewSaga): NextJob | null {
   return nextJobOf({ ...saga, status: 'pending', cursor: 0, revision: 0 });
 }
 
-function checkRequest<Deps>(catalog: Catalog<Deps>, request: StartRequest): { steps: string[]; input: JsonObject } {
+function checkRequest<Deps>(catalog: Catalog<Deps>, request: StartRequest, keyRing: KeyRing): { steps: string[]; input: JsonObject } {
   const problems: { field: string; message: string }[] = [];
   const definition = Object.hasOwn(catalog, request.name) ? catalog[request.name] : undefined;
   if (definition === undefined) {
@@ -105,6 +123,8 @@ function checkRequest<Deps>(catalog: Catalog<Deps>, request: StartRequest): { st
   const parsed = definition.input.safeParse(request.input);
   if (!parsed.success) {
     problems.push(...parsed.error.issues.flatMap(problemsOf));
+  } else if (hasUserData(parsed.data) && keyRing.keys.length === 0) {
+    problems.push({ field: 'user_data', message: 'cannot be sealed, so it is not accepted: set ARCADIA_ENCRYPTION_KEYS (or the key ring of the client) where sagas are started and in every worker' });
   }
   if (problems.length > 0 || !parsed.success) throw new InvalidRequestError(problems);
   return { steps: definition.steps.map((step) => step.name), input: parsed.data };

@@ -8,6 +8,7 @@ import { textOf } from '../json.ts';
 import type { Saga, SagaError, SagaEventKind, SagaStatus } from './saga.ts';
 import type { Claim, Memo } from './step.ts';
 import type { Transition } from './transition.ts';
+import type { SealedUserData, StoredUserData } from './user-data.ts';
 
 /**
  * A saga as it was read, with the database's clock at that moment. `dueInMs`: when its current job is due, from then;
@@ -108,6 +109,8 @@ async function writeTransition(
   const { saga, event, next } = transition;
   const wakeInMs = next === null ? null : next.delayMs + how.slackMs;
   const isFinished = saga.status === 'completed' || saga.status === 'compensated';
+  // A saga that is being rolled back never asks for a droplet again.
+  const mayStillCreate = saga.status === 'pending' || saga.status === 'running';
   const rows = await db.run(
     'store.commit',
     (sql) => sql`
@@ -119,6 +122,11 @@ async function writeTransition(
             attempt = ${saga.attempt},
             context = context || ${json(sql, transition.patch)} || ${stamps(sql, transition.stamps)},
             memo = '{}',
+            sealed_user_data = case when ${mayStillCreate} then sealed_user_data end,
+            input = case
+              when ${mayStillCreate} or user_data_fingerprint is not null or input->>'user_data' is null then input
+              else jsonb_set(input, '{user_data}', to_jsonb(format('[erased, %s bytes]', octet_length(input->>'user_data'))))
+            end,
             error = ${saga.error === null ? null : json(sql, saga.error)},
             cancel_requested_at = case when ${event.kind === 'cancel_requested'} then clock_timestamp() else cancel_requested_at end,
             step_started_at = case when ${transition.stepChanged} then clock_timestamp() else step_started_at end,
@@ -174,7 +182,9 @@ export type NewSaga = Readonly<{
   id: string;
   name: string;
   steps: readonly string[];
+  /** With its user data sealed. */
   input: JsonObject;
+  sealed: SealedUserData | null;
   idempotencyKey: string | null;
   requestedBy: string | null;
 }>;
@@ -190,9 +200,10 @@ export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, slack
     'store.insert',
     (sql) => sql`
       with inserted as (
-        insert into arcadia.sagas (id, saga8, name, status, steps, input, idempotency_key, requested_by, wake_at)
+        insert into arcadia.sagas (id, saga8, name, status, steps, input, sealed_user_data, user_data_fingerprint, idempotency_key, requested_by, wake_at)
         values (
           ${saga.id}, ${saga.id.slice(0, 8)}, ${saga.name}, 'pending', ${[...saga.steps]}, ${json(sql, saga.input)},
+          ${saga.sealed?.value ?? null}, ${saga.sealed?.fingerprint ?? null},
           ${saga.idempotencyKey}, ${saga.requestedBy}, clock_timestamp() + ${slackMs}::double precision * interval '1 millisecond'
         )
         on conflict do nothing
@@ -209,18 +220,23 @@ export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, slack
   return rows.length === 1;
 }
 
-/** Finds the saga that was started with this idempotency key. */
+/** Finds the saga that was started with this idempotency key. `sameInput` leaves user data out: it is compared by its fingerprint. */
 export async function findByIdempotencyKey(
   db: Pick<Database, 'run'>,
   key: string,
   input: JsonObject,
-): Promise<{ id: string; name: string; sameInput: boolean } | null> {
+): Promise<{ id: string; name: string; sameInput: boolean; userData: StoredUserData } | null> {
+  const { user_data: _, ...compared } = input;
   const [row] = await db.run(
     'store.find_by_key',
-    (sql) => sql<{ id: string; name: string; sameInput: boolean }[]>`
-      select id, name, input = ${json(sql, input)} as same_input from arcadia.sagas where idempotency_key = ${key}`,
+    (sql) => sql<{ id: string; name: string; sameInput: boolean; shown: string | null; fingerprint: string | null }[]>`
+      select id, name, input - 'user_data' = ${json(sql, compared)} as same_input,
+             input->>'user_data' as shown, user_data_fingerprint as fingerprint
+      from arcadia.sagas where idempotency_key = ${key}`,
   );
-  return row ?? null;
+  if (row === undefined) return null;
+  const { shown, fingerprint, ...saga } = row;
+  return { ...saga, userData: { shown, fingerprint } };
 }
 
 /**

@@ -12,6 +12,7 @@ import { storedProvisionInput } from './inputs.ts';
 import { announcedCreates, lastCreateAgeMs, openCreates, recordedDropletId, refusedCreates } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
 import { contradiction, isProvenOurs, tagsOf } from './ownership.ts';
+import { openUserData } from './user-data.ts';
 
 // A droplet that bears our name, but no tag yet, keeps us from asking for another: so many grace periods long.
 const UNDECIDED_GRACES = 10;
@@ -29,10 +30,12 @@ export const createDroplet: Step<StepDeps> = {
     }
     if (openCreates(run.saga) >= deps.settings.maxCreates) return giveUp(run);
 
-    await run.record('announced a create', { create_intents: announcedCreates(run.saga) + 1 }, ['create_intent_at']);
+    const userData = await openUserData(run, deps);
+    if (userData.kind !== 'opened') return userData;
+    await run.record('announced a create', { create_intents: announcedCreates(run.saga) + 1, ...userData.outputs }, ['create_intent_at']);
     run.assertClaimIsFresh();
     try {
-      const { droplet, actionId } = await deps.digitalOcean.createDroplet(requestOf(run.saga));
+      const { droplet, actionId } = await deps.digitalOcean.createDroplet(requestOf(run.saga, userData.text));
       const contradicted = contradiction(droplet, run.saga);
       if (contradicted !== null) return ambiguous(`DigitalOcean answered with droplet ${droplet.id}, which is not this saga's: ${contradicted}`);
       return done({ droplet_id: droplet.id, droplet_origin: 'created', create_action_id: actionId }, `created droplet ${droplet.id}`);
@@ -158,7 +161,7 @@ function giveUp(run: StepRun): StepOutcome {
   };
 }
 
-function requestOf(saga: Saga): CreateDropletRequest {
+function requestOf(saga: Saga, userData: string | undefined): CreateDropletRequest {
   const input = storedProvisionInput.parse(saga.input);
-  return { ...input, tags: tagsOf(saga, input.tags ?? []) };
+  return { ...input, user_data: userData, tags: tagsOf(saga, input.tags ?? []) };
 }

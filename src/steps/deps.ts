@@ -1,10 +1,17 @@
 // What the steps are given to work with.
 import type { DigitalOceanClient } from '../do/client.ts';
 import type { Inventory } from '../inventory/resources.ts';
+import type { Claim } from '../saga/step.ts';
 
 export type StepDeps = Readonly<{
   inventory: Inventory;
   digitalOcean: DigitalOceanClient;
+  /**
+   * Opens the saga's user data.
+   *
+   * @throws {StaleRevisionError} {MissingKeyError} {BrokenSealError}
+   */
+  openUserData(claim: Claim): Promise<string>;
   settings: StepSettings;
 }>;
 

@@ -8,6 +8,7 @@ import type { Sandbox } from '../../src/do/sandbox/server.ts';
 import { startSandbox } from '../../src/do/sandbox/server.ts';
 import type { EmbeddedPostgres } from '../../src/embedded-postgres/start-embedded-postgres.ts';
 import { startEmbeddedPostgres } from '../../src/embedded-postgres/start-embedded-postgres.ts';
+import { generateKey, parseKeyRing } from '../../src/key-ring.ts';
 import { silentLog } from '../../src/log.ts';
 import { migrate } from '../../src/migrate.ts';
 import type { QueueStore } from '../../src/queues/connection.ts';
@@ -62,14 +63,15 @@ export async function setStage(options: ChaosOptions): Promise<Stage> {
       redis === null ? { kind: 'postgres', databaseUrl: postgres.url } : { kind: 'redis', nodes: [redis.url], prefix: '{chaos}' };
     await migrate(db, 'default');
     await migrateQueues(queueStore);
-    const client = openClient({ databaseUrl: postgres.url, queueStore });
+    const encryptionKey = generateKey();
+    const client = openClient({ databaseUrl: postgres.url, queueStore, keyRing: parseKeyRing(encryptionKey) });
     closers.push(client.close);
     const queues = openQueues(queueStore);
     closers.push(queues.close);
     const token = `chaos-token-${randomBytes(12).toString('hex')}`;
-    const where = { DATABASE_URL: postgres.url, DIGITALOCEAN_API_URL: sandbox.url, DIGITALOCEAN_TOKEN: token };
+    const where = { DATABASE_URL: postgres.url, DIGITALOCEAN_API_URL: sandbox.url, DIGITALOCEAN_TOKEN: token, ARCADIA_ENCRYPTION_KEYS: encryptionKey };
     const queuesAt = redis === null ? {} : { REDIS_URL: redis.url, QUEUE_PREFIX: '{chaos}' };
-    const fleet = startFleet(options.workers, { ...inherited(), ...workerSettings, ...where, ...queuesAt }, [token, USER_DATA_SECRET, passwordOf(postgres.url)]);
+    const fleet = startFleet(options.workers, { ...inherited(), ...workerSettings, ...where, ...queuesAt }, [token, encryptionKey, USER_DATA_SECRET, passwordOf(postgres.url)]);
     closers.push(fleet.close);
     return { postgres, redis, sandbox, db, client, queues, fleet, close };
   } catch (error) {

@@ -176,7 +176,7 @@ describe('provision', () => {
       secretive('no good'),
     ]);
     for (const { stdout, stderr } of [started, refused, ...told]) expect(stdout + stderr).not.toContain(canary);
-    expect(told[0].stdout).toContain('[redacted]');
+    expect(told[0].stdout).toContain('[sealed, 29 bytes]');
   });
 });
 

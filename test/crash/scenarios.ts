@@ -8,6 +8,7 @@ import { startSaga } from '../../src/saga/start.ts';
 import { listSagas } from '../../src/saga/store.ts';
 import { catalog } from '../../src/catalog.ts';
 import { startAndEnqueue } from '../../src/start-and-enqueue.ts';
+import { keyRing } from '../support/keys.ts';
 import { silentLog } from '../../src/log.ts';
 import type { Expectation } from '../support/at-rest.ts';
 import type { Chain } from './boundaries.ts';
@@ -104,14 +105,14 @@ export const scenarios: readonly Scenario[] = [
     name: 'a row without a job',
     chain: 'reconciler',
     start: async (stage) => {
-      await startSaga(stage.db, catalog, { name: 'provision_droplet', input: provisionInput }, 0);
+      await startSaga(stage.db, catalog, { name: 'provision_droplet', input: provisionInput }, 0, keyRing);
     },
     expected: { status: 'completed', posts: exactlyOne, made: exactlyOne },
   },
 ];
 
 async function ask(stage: Stage, name: string, input: object): Promise<void> {
-  await startAndEnqueue({ name, input }, { db: stage.db, queues: stage.stepQueues, slackMs: stage.config.reconcileIntervalMs, log: silentLog });
+  await startAndEnqueue({ name, input }, { db: stage.db, queues: stage.stepQueues, keyRing, slackMs: stage.config.reconcileIntervalMs, log: silentLog });
 }
 
 async function provisionOne(stage: Stage): Promise<void> {

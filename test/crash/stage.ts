@@ -28,6 +28,7 @@ import { listEvents, listSagas } from '../../src/saga/store.ts';
 import type { RunningWorker } from '../../src/worker.ts';
 import { startWorker } from '../../src/worker.ts';
 import { problemsAtRest } from '../support/at-rest.ts';
+import { encryptionKeys } from '../support/keys.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import { createTestRedis } from '../support/services-redis.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -101,6 +102,7 @@ export async function setStage(scenario: Scenario, backend: QueueBackend, rules:
     QUEUE_PREFIX: redis.prefix,
     DIGITALOCEAN_API_URL: sandbox.url,
     DIGITALOCEAN_TOKEN: 'dop_v1_crash_matrix',
+    ARCADIA_ENCRYPTION_KEYS: encryptionKeys,
     WORKER_CONCURRENCY: '4',
     LOG_LEVEL: 'silent',
     ...scenario.settings,

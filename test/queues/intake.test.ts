@@ -9,6 +9,7 @@ import { queueNames } from '../../src/queues/jobs.ts';
 import type { StartRequest } from '../../src/saga/start.ts';
 import { startSaga } from '../../src/saga/start.ts';
 import { fakeStep, slackMs } from '../support/engine.ts';
+import { keyRing } from '../support/keys.ts';
 import { waitFor } from '../support/wait-for.ts';
 import type { Fleet } from './support.ts';
 import { backends, openFleet } from './support.ts';
@@ -36,7 +37,7 @@ describe.each(backends)('the intake on %s', (backend) => {
       settings: { concurrency: 10, lockMs: 10_000 },
       start: async (request) => {
         requests.push(request);
-        const started = await startSaga(fleet.engine.db, catalog, request, slackMs);
+        const started = await startSaga(fleet.engine.db, catalog, request, slackMs, keyRing);
         afterStart();
         return started;
       },
@@ -76,7 +77,7 @@ describe.each(backends)('the intake on %s', (backend) => {
   test('answers with the id of the saga, and keeps nothing of the input', async () => {
     const job = await request('fake', { input: { name: 'web', user_data: 'hush' }, requestedBy: 'billing' });
     const { saga } = await fleet.engine.load(sagaIdOf(job));
-    expect(saga).toMatchObject({ name: 'fake', status: 'pending', input: { name: 'web', user_data: 'hush' }, requestedBy: 'billing' });
+    expect(saga).toMatchObject({ name: 'fake', status: 'pending', input: { name: 'web', user_data: '[sealed, 4 bytes]' }, requestedBy: 'billing' });
     expect(job.data).toEqual({ sagaId: saga.id });
     expect(JSON.stringify(job.toJSON())).not.toContain('hush');
   });

@@ -162,6 +162,7 @@ function createWorld(tape: Tape, without: Mechanism | null, trace: ((line: strin
     deps: {
       inventory: db.inventory,
       digitalOcean: cloud.client,
+      openUserData: async () => Promise.reject(new Error('no simulated saga has user data')),
       settings: without === 'settle window' ? { ...settings, adoptionGraceMs: 0 } : settings,
     },
     policy,

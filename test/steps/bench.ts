@@ -15,20 +15,23 @@ import type { InventoryRow } from '../../src/inventory/resources.ts';
 import { directIo } from '../../src/io.ts';
 import type { Io } from '../../src/io.ts';
 import type { JsonObject } from '../../src/json.ts';
+import type { KeyRing } from '../../src/key-ring.ts';
 import { silentLog } from '../../src/log.ts';
 import { runJob } from '../../src/saga/runner.ts';
 import type { Verdict } from '../../src/saga/runner.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import { startSaga } from '../../src/saga/start.ts';
-import type { Memo } from '../../src/saga/step.ts';
+import type { Claim, Memo } from '../../src/saga/step.ts';
 import { claimFragment, createSagaStore, commitTransition, listEvents, loadSaga } from '../../src/saga/store.ts';
 import type { StoredEvent } from '../../src/saga/store.ts';
 import type { Outcome } from '../../src/saga/transition.ts';
 import { decide } from '../../src/saga/transition.ts';
+import { openUserData } from '../../src/saga/user-data.ts';
 import type { StepDeps, StepSettings } from '../../src/steps/deps.ts';
 import { toStepOutcome } from '../../src/steps/failures.ts';
 import { createEngineDatabase } from '../support/engine.ts';
+import { keyRing } from '../support/keys.ts';
 
 export const web = { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
 
@@ -43,7 +46,7 @@ const LONGEST_PAUSE_MS = 25;
 export type BenchOptions = SandboxOptions & { readonly settings?: Partial<StepSettings>; readonly timeoutMs?: number };
 
 /** How one worker differs from an ordinary one. */
-export type WorkerOptions = { readonly name?: string; readonly io?: Io; readonly apiUrl?: string };
+export type WorkerOptions = { readonly name?: string; readonly io?: Io; readonly apiUrl?: string; readonly keyRing?: KeyRing };
 
 export type Bench = {
   readonly db: Database;
@@ -105,11 +108,12 @@ async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
     if (loaded === null) throw new Error(`there is no saga ${sagaId}`);
     return loaded.saga;
   };
-  const runnerOf = ({ name = 'bench:1', io = directIo, apiUrl = sandbox.url }: WorkerOptions) => {
+  const runnerOf = ({ name = 'bench:1', io = directIo, apiUrl = sandbox.url, keyRing: ring = keyRing }: WorkerOptions) => {
     // The pool is shared; the seam is the worker's own.
     const ownDb: Database = { ...db, run: (statement, run) => io('sql', statement, () => db.run(statement, run)) };
     const digitalOcean = createDigitalOceanClient({ apiUrl, token: 'bench', timeoutMs: options.timeoutMs ?? 3_000, io });
-    const deps: StepDeps = { inventory: createInventory(ownDb, claimFragment), digitalOcean, settings };
+    const openOwn = (claim: Claim) => openUserData(ownDb, ring, claim);
+    const deps: StepDeps = { inventory: createInventory(ownDb, claimFragment), digitalOcean, openUserData: openOwn, settings };
     const store = createSagaStore(ownDb, { worker: name, slackMs });
     return { store, catalog, deps, policy, toOutcome: toStepOutcome, claimMs: 10_000, log: silentLog, random: () => 0 };
   };
@@ -119,7 +123,7 @@ async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
     if (verdict.kind === 'postpone') memos.set(key, verdict.memo);
     return verdict;
   };
-  const start = async (name: string, input: JsonObject): Promise<Saga> => load((await startSaga(db, catalog, { name, input }, slackMs)).sagaId);
+  const start = async (name: string, input: JsonObject): Promise<Saga> => load((await startSaga(db, catalog, { name, input }, slackMs, keyRing)).sagaId);
   const ask = async (sagaId: string, outcome: Outcome): Promise<Saga> => {
     for (;;) {
       const transition = decide(await load(sagaId), outcome, policy, 0);
@@ -162,6 +166,16 @@ async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
 /** What a worker that is killed leaves behind: an error that nobody in it can do anything about. */
 export class Killed extends Error {
   override readonly name = 'Killed';
+}
+
+/** The I/O of a worker, and the names of what it did, in order. */
+export function recorded(): { io: Io; names: string[] } {
+  const names: string[] = [];
+  const io: Io = (kind, name, operation) => {
+    names.push(`${kind} ${name}`);
+    return operation();
+  };
+  return { io, names };
 }
 
 /** A worker that dies when it is about to do (or has just done) the I/O of this name, such as `http POST /v2/droplets`. */

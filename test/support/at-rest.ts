@@ -55,9 +55,11 @@ async function problemsOfHistory({ db }: Scene, saga: Saga): Promise<string[]> {
   const found = events.map(({ seq }) => seq);
   if (found.join() !== expected.join()) problems.push(`revision ${saga.revision} has the events ${found.join()}`);
   if (events.at(-1)?.detail['status'] !== saga.status) problems.push(`the last event says ${JSON.stringify(events.at(-1)?.detail)}`);
-  const [row] = await db.sql<{ wakeAt: Date | null; finishedAt: Date | null }[]>`select wake_at, finished_at from arcadia.sagas where id = ${saga.id}`;
+  const [row] = await db.sql<{ wakeAt: Date | null; finishedAt: Date | null; isSealed: boolean }[]>`
+    select wake_at, finished_at, sealed_user_data is not null as is_sealed from arcadia.sagas where id = ${saga.id}`;
   if (row?.wakeAt !== null) problems.push('a saga at rest has a time to wake');
   if (row?.finishedAt === null) problems.push('a saga that ended has no time of its end');
+  if (row?.isSealed === true) problems.push('a saga at rest still has its user data');
   return problems;
 }
 

@@ -28,6 +28,7 @@ import type { ProvisionDropletInput } from '../../src/steps/inputs.ts';
 import type { StepDeps } from '../../src/steps/deps.ts';
 import { startWorker } from '../../src/worker.ts';
 import { createTestDatabase } from './services-postgres.ts';
+import { encryptionKeys } from './keys.ts';
 import { createTestRedis } from './services-redis.ts';
 import { waitFor } from './wait-for.ts';
 
@@ -119,6 +120,7 @@ export async function setFaultStage(options: StageOptions = {}): Promise<Stage> 
     QUEUE_PREFIX: prefix,
     DIGITALOCEAN_API_URL: sandbox.url,
     DIGITALOCEAN_TOKEN: 'sandbox',
+    ARCADIA_ENCRYPTION_KEYS: encryptionKeys,
     LOG_LEVEL: 'debug',
     ...options.settings,
   };
@@ -127,7 +129,7 @@ export async function setFaultStage(options: StageOptions = {}): Promise<Stage> 
   stack.defer(() => db.close());
   await migrate(db, 'default');
   await migrateQueues(queueStoreOf({ ...config, databaseUrl }));
-  const client = openClient({ databaseUrl: config.databaseUrl ?? '', queueStore: queueStoreOf(config) });
+  const client = openClient({ databaseUrl: config.databaseUrl ?? '', queueStore: queueStoreOf(config), keyRing: config.keyRing });
   stack.defer(() => client.close());
 
   let redis: Redis | undefined;

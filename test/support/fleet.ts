@@ -14,6 +14,7 @@ import type { QueueStore } from '../../src/queues/connection.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import { createEngineDatabase } from './engine.ts';
+import { encryptionKeys, keyRing } from './keys.ts';
 import { createTestRedis } from './services-redis.ts';
 import { waitFor } from './wait-for.ts';
 
@@ -70,7 +71,7 @@ export async function openFleet(kind: QueueStoreKind, options: SandboxOptions = 
   const queueStore: QueueStore =
     redis === null ? { kind: 'postgres', databaseUrl: database.url } : { kind: 'redis', nodes: [redis.url], prefix: redis.prefix };
   const db = openDatabase(database.url, { max: 3 });
-  const client = openClient({ databaseUrl: database.url, queueStore });
+  const client = openClient({ databaseUrl: database.url, queueStore, keyRing });
   const workers: WorkerUnderTest[] = [];
 
   const environment = (changes: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv => {
@@ -84,6 +85,7 @@ export async function openFleet(kind: QueueStoreKind, options: SandboxOptions = 
       DATABASE_URL: database.url,
       DIGITALOCEAN_API_URL: sandbox.url,
       DIGITALOCEAN_TOKEN: 'sandbox',
+      ARCADIA_ENCRYPTION_KEYS: encryptionKeys,
       ...(redis === null ? {} : { REDIS_URL: redis.url, QUEUE_PREFIX: redis.prefix }),
       ...changes,
     };

@@ -10,6 +10,7 @@ import { queueStoreOf } from '../../src/queues/connection.ts';
 import { startedAnswer } from '../../src/web/api/shapes.ts';
 import { startWeb } from '../../src/web-process.ts';
 import { createEngineDatabase } from '../support/engine.ts';
+import { encryptionKeys } from '../support/keys.ts';
 import { createTestRedis } from '../support/services-redis.ts';
 
 export const backends = ['redis', 'postgres'] as const;
@@ -61,6 +62,7 @@ export async function openWeb(changes: NodeJS.ProcessEnv = {}, backend: Backend 
     DATABASE_URL: database.url,
     PORT: '0',
     RECONCILE_INTERVAL_MS: '1000',
+    ARCADIA_ENCRYPTION_KEYS: encryptionKeys,
     ...(backend === 'redis' ? { REDIS_URL: redis.url, QUEUE_PREFIX: redis.prefix } : {}),
     ...changes,
   });

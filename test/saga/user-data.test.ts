@@ -1,0 +1,175 @@
+// user_data at rest: sealed before it is written, known again by its fingerprint, erased when it can't be needed any more.
+
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { JsonObject } from '../../src/json.ts';
+import { generateKey, open, parseKeyRing } from '../../src/key-ring.ts';
+import type { KeyRing } from '../../src/key-ring.ts';
+import { cancelSaga } from '../../src/saga/steer.ts';
+import { IdempotencyConflictError, InvalidRequestError, startSaga } from '../../src/saga/start.ts';
+import { StepFailure } from '../../src/saga/step.ts';
+import { sealInput } from '../../src/saga/user-data.ts';
+import type { Engine } from '../support/engine.ts';
+import { catalogOf, claimOf, fakeStep, jobOf, openEngine, slackMs } from '../support/engine.ts';
+import { encryptionKeys, keyRing } from '../support/keys.ts';
+
+const USER_DATA = '#cloud-config\npassword: hush-ü';
+const SHOWN = '[sealed, 31 bytes]';
+const input = { name: 'web', user_data: USER_DATA };
+
+const failing = fakeStep('two', {
+  execute: async (run) => {
+    if (run.saga.input['fails'] !== true) return Promise.resolve({ kind: 'done', outputs: {} });
+    throw new StepFailure({ code: 'no', message: 'no', retryable: false });
+  },
+});
+const stuck = fakeStep('one', {
+  compensate: async (run) => {
+    if (run.saga.input['sticks'] !== true) return Promise.resolve({ kind: 'done', outputs: {} });
+    throw new StepFailure({ code: 'no', message: 'no', retryable: false });
+  },
+});
+const catalog = catalogOf(stuck, failing);
+
+let engine: Engine;
+
+beforeAll(async () => {
+  engine = await openEngine(catalog);
+});
+
+afterAll(async () => {
+  await engine[Symbol.asyncDispose]();
+});
+
+const start = (more: JsonObject = {}, idempotencyKey?: string, ring: KeyRing = keyRing) =>
+  startSaga(engine.db, catalog, { name: 'fake', input: { ...input, ...more }, idempotencyKey }, slackMs, ring);
+
+async function startJob(more: JsonObject = {}) {
+  const { firstJob } = await start(more);
+  if (firstJob === null) throw new Error('the saga was there before');
+  return firstJob;
+}
+
+async function rowOf(sagaId: string) {
+  const [row] = await engine.db.sql<{ input: JsonObject; sealed: string | null; everything: string }[]>`
+    select input, sealed_user_data as sealed, sagas::text as everything from arcadia.sagas where id = ${sagaId}`;
+  if (row === undefined) throw new Error(`there is no saga ${sagaId}`);
+  return row;
+}
+
+describe('sealInput', () => {
+  test('leaves nothing of user data in the input but its size in bytes, and seals it for this saga alone', () => {
+    const sagaId = randomUUID();
+    const { input: shown, sealed } = sealInput(keyRing, sagaId, input);
+    expect(shown).toEqual({ name: 'web', user_data: SHOWN });
+    expect(open(keyRing, sagaId, sealed?.value ?? '')).toBe(USER_DATA);
+    expect(() => open(keyRing, randomUUID(), sealed?.value ?? '')).toThrow('copied from elsewhere');
+  });
+
+  test('leaves an input without user data as it is', () => {
+    expect(sealInput({ keys: [] }, randomUUID(), { name: 'web' })).toEqual({ input: { name: 'web' }, sealed: null });
+  });
+
+  test('seals an empty text too', () => {
+    expect(sealInput(keyRing, randomUUID(), { user_data: '' })).toMatchObject({ input: { user_data: '[sealed, 0 bytes]' }, sealed: { value: expect.any(String) } });
+  });
+});
+
+describe('a saga with user data', () => {
+  test('has it sealed in the database from the start', async () => {
+    const { sagaId } = await start();
+    const row = await rowOf(sagaId);
+    expect(row.input).toEqual({ name: 'web', user_data: SHOWN });
+    expect(row.everything).not.toContain('hush');
+    expect(open(keyRing, sagaId, row.sealed ?? '')).toBe(USER_DATA);
+  });
+
+  test('is refused without a key, saying what to do; one without user data is not', async () => {
+    const refused = start({}, undefined, { keys: [] });
+    await expect(refused).rejects.toThrow(InvalidRequestError);
+    await expect(refused).rejects.toThrow(/^user_data: cannot be sealed, so it is not accepted: set ARCADIA_ENCRYPTION_KEYS/);
+    await expect(startSaga(engine.db, catalog, { name: 'fake', input: { name: 'web' } }, slackMs)).resolves.toMatchObject({ firstJob: {} });
+  });
+
+  test('has it erased by the transition that completes it, and not before', async () => {
+    const first = await startJob();
+    const second = jobOf(await engine.run(claimOf(first)));
+    expect((await rowOf(first.sagaId)).sealed).not.toBeNull();
+    await engine.run(claimOf(second));
+    expect((await engine.load(first.sagaId)).saga.status).toBe('completed');
+    expect(await rowOf(first.sagaId)).toMatchObject({ sealed: null, input: { user_data: SHOWN } });
+  });
+
+  test.each([
+    ['fails', { fails: true }, 'compensated'],
+    ['gets stuck', { fails: true, sticks: true }, 'stuck'],
+  ])('has it erased as soon as it turns back, when it %s', async (_how, more, end) => {
+    const first = await startJob(more);
+    const second = jobOf(await engine.run(claimOf(first)));
+    const back = jobOf(await engine.run(claimOf(second)));
+    expect((await engine.load(first.sagaId)).saga.status).toBe('compensating');
+    expect((await rowOf(first.sagaId)).sealed).toBeNull();
+    await engine.drive(back);
+    expect((await engine.load(first.sagaId)).saga.status).toBe(end);
+  });
+
+  test('has it erased by a cancel, before its first step too', async () => {
+    const { sagaId } = await start();
+    await cancelSaga(engine.options.store, sagaId, 'test');
+    expect((await engine.load(sagaId)).saga.status).toBe('compensated');
+    expect((await rowOf(sagaId)).sealed).toBeNull();
+  });
+
+  test('loses it at its end even where it was never sealed', async () => {
+    const { sagaId } = await start();
+    await engine.db.sql`
+      update arcadia.sagas set sealed_user_data = null, user_data_fingerprint = null, input = jsonb_set(input, '{user_data}', ${JSON.stringify(USER_DATA)}::text::jsonb)
+      where id = ${sagaId}`;
+    await cancelSaga(engine.options.store, sagaId, 'test');
+    const row = await rowOf(sagaId);
+    expect(row.input['user_data']).toBe('[erased, 31 bytes]');
+    expect(row.everything).not.toContain('hush');
+  });
+});
+
+describe('an idempotency key', () => {
+  const newKey = generateKey();
+  const rotated = parseKeyRing(`${newKey},${encryptionKeys}`);
+
+  test('gives the same saga for the same user data: after a rotation, and after it was erased', async () => {
+    const key = randomUUID();
+    const { sagaId } = await start({}, key);
+    expect(await start({}, key)).toEqual({ sagaId, firstJob: null });
+    expect((await start({}, key, rotated)).sagaId).toBe(sagaId);
+    await cancelSaga(engine.options.store, sagaId, 'test');
+    expect((await start({}, key, rotated)).sagaId).toBe(sagaId);
+  });
+
+  test.each<[string, JsonObject]>([
+    ['other user data of the same size', { user_data: USER_DATA.replace('hush', 'hash') }],
+    ['other user data of another size', { user_data: 'x' }],
+    ['what is shown in its place', { user_data: SHOWN }],
+    ['another name', { name: 'db' }],
+  ])('is refused with %s', async (_what, more) => {
+    const key = randomUUID();
+    await start({}, key);
+    await expect(start(more, key)).rejects.toThrow(IdempotencyConflictError);
+  });
+
+  test('is refused without user data where there was some, and with some where there was none', async () => {
+    const [key, other] = [randomUUID(), randomUUID()];
+    await start({}, key);
+    const bare = (idempotencyKey: string) => startSaga(engine.db, catalog, { name: 'fake', input: { name: 'web' }, idempotencyKey }, slackMs, keyRing);
+    await expect(bare(key)).rejects.toThrow(IdempotencyConflictError);
+    await bare(other);
+    await expect(start({}, other)).rejects.toThrow(IdempotencyConflictError);
+  });
+
+  test('is refused, saying why, once nobody can tell whether the user data is the same', async () => {
+    const key = randomUUID();
+    await start({}, key);
+    const refused = start({}, key, parseKeyRing(newKey));
+    await expect(refused).rejects.toThrow(IdempotencyConflictError);
+    await expect(refused).rejects.toThrow(/user_data that can't be compared any more \(it was sealed with the key [0-9a-f]{8}, which is not among/);
+  });
+});
