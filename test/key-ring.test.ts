@@ -1,12 +1,24 @@
 // Sealing: what opens, with which keys, for whom; and that neither a key nor a text can be read from what is stored or shown.
 
 import { inspect } from 'node:util';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { BrokenSealError, KeyRingError, MissingKeyError, fingerprint, generateKey, matchesFingerprint, open, parseKeyRing, seal } from '../src/key-ring.ts';
+import { BrokenSealError, MissingKeyError, fingerprint, generateKey, matchesFingerprint, open, parseKeyRing, seal } from '../src/key-ring.ts';
 
 const [oldKey, newKey] = [generateKey(), generateKey()];
 const [before, during, after] = [parseKeyRing(oldKey), parseKeyRing(`${newKey},${oldKey}`), parseKeyRing(newKey)];
+
+const bytesOf = (sealed: string): Buffer[] => sealed.split('.').map((part, index) => Buffer.from(part, index < 2 ? 'utf8' : 'base64url'));
+
+function opens(sealed: string): boolean {
+  try {
+    open(before, 'saga', sealed);
+    return true;
+  } catch (error) {
+    if (error instanceof BrokenSealError || error instanceof MissingKeyError) return false;
+    throw error;
+  }
+}
 
 describe('a key ring', () => {
   test.each([
@@ -18,7 +30,6 @@ describe('a key ring', () => {
     ['an empty place', `${oldKey},`],
     ['the same key twice', `${oldKey},${oldKey}`],
   ])('is not made of %s, and the error says what was expected and nothing of the text', (_what, text) => {
-    expect(() => parseKeyRing(text)).toThrow(KeyRingError);
     expect(() => parseKeyRing(text)).toThrow(/^expected keys separated by commas.*32 random bytes in base64.*rand -base64 32` prints them$/);
   });
 
@@ -60,18 +71,18 @@ describe('a sealed text', () => {
   });
 
   test('does not open for another owner', () => {
-    expect(() => open(before, 'another saga', seal(before, 'saga', 'text'))).toThrow(BrokenSealError);
+    expect(() => open(before, 'another saga', seal(before, 'saga', 'text'))).toThrow('was copied from elsewhere');
   });
 
   test('does not open once any character of it was changed, or any was cut off', () => {
     const sealed = seal(before, 'saga', 'some text');
-    for (let at = 0; at < sealed.length; at += 1) {
-      const changed = `${sealed.slice(0, at)}${sealed[at] === '0' ? '1' : '0'}${sealed.slice(at + 1)}`;
-      // The last bits of base64 may mean nothing.
-      const isSame = changed.split('.').every((part, index) => Buffer.from(part, 'base64url').equals(Buffer.from(sealed.split('.')[index] ?? '', 'base64url')));
-      if (!isSame) expect(() => open(before, 'saga', changed), changed).toThrow();
-      expect(() => open(before, 'saga', sealed.slice(0, at))).toThrow();
-    }
+    const places = Array.from(sealed, (_, at) => at);
+    const changed = places.map((at) => `${sealed.slice(0, at)}${sealed[at] === 'A' ? 'B' : 'A'}${sealed.slice(at + 1)}`);
+    // The last bits of base64 may mean nothing.
+    const differing = changed.filter((text) => bytesOf(text).some((part, index) => !part.equals(bytesOf(sealed)[index] ?? Buffer.of())));
+    const cut = places.map((at) => sealed.slice(0, at));
+    expect(differing.length).toBeGreaterThan(sealed.length - 4);
+    expect([...differing, ...cut].filter((text) => opens(text))).toEqual([]);
   });
 });
 
@@ -83,6 +94,6 @@ describe('a fingerprint', () => {
   });
 
   test('says so when its key is gone', () => {
-    expect(() => matchesFingerprint(after, 'saga', 'text', fingerprint(before, 'saga', 'text'))).toThrow(MissingKeyError);
+    expect(() => matchesFingerprint(after, 'saga', 'text', fingerprint(before, 'saga', 'text'))).toThrow(/^sealed with the key [0-9a-f]{8}, which is not among/);
   });
 });

@@ -1,10 +1,13 @@
 // `dev`: everything in one process, for working on a laptop: embedded Postgres unless DATABASE_URL is set, the sandbox
 // unless a token is set, the migrations, a worker, and the web.
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { loadConfig, requireClosedWeb } from '../config.ts';
 import type { Config } from '../config.ts';
 import { openDatabase } from '../db.ts';
 import { startSandbox } from '../do/sandbox/server.ts';
 import { startEmbeddedPostgres } from '../embedded-postgres/start-embedded-postgres.ts';
+import { generateKey, parseKeyRing } from '../key-ring.ts';
 import type { Log } from '../log.ts';
 import { createLog } from '../log.ts';
 import { migrate } from '../migrate.ts';
@@ -28,8 +31,10 @@ export async function devCommand(options: { dataDir?: string }): Promise<number>
     if (postgres !== null) closers.push(postgres.stop);
     const sandbox = given.digitalOcean.token === null ? await startSandbox({ activateAfterMs: SANDBOX_ACTIVATION_MS }) : null;
     if (sandbox !== null) closers.push(() => sandbox.close());
+    const ownKey = postgres === null || given.keyRing.keys.length > 0 ? null : await keyBeside(options.dataDir);
     const config: Config = {
       ...given,
+      keyRing: ownKey === null ? given.keyRing : parseKeyRing(ownKey),
       databaseUrl: given.databaseUrl ?? postgres?.url ?? null,
       digitalOcean: sandbox === null ? given.digitalOcean : { ...given.digitalOcean, token: 'sandbox', apiUrl: sandbox.url },
     };
@@ -48,6 +53,7 @@ export async function devCommand(options: { dataDir?: string }): Promise<number>
     if (postgres !== null) {
       write('In another terminal:\n');
       write(`  export DATABASE_URL='${postgres.url}'`);
+      if (ownKey !== null) write(`  export ARCADIA_ENCRYPTION_KEYS='${ownKey}'`);
       write('  npm run -s arcadia -- provision --name web-1 --region fra1 --size s-1vcpu-1gb --image debian-12-x64');
       write('  npm run -s arcadia -- sagas\n');
     }
@@ -59,6 +65,16 @@ export async function devCommand(options: { dataDir?: string }): Promise<number>
   } finally {
     for (const close of closers.toReversed()) await close();
   }
+}
+
+/** The key that seals user_data lasts as long as the data: in a file beside them where they are kept, else not at all. */
+async function keyBeside(dataDir: string | undefined): Promise<string> {
+  if (dataDir === undefined) return generateKey();
+  const file = join(dataDir, 'encryption-keys');
+  await writeFile(file, `${generateKey()}\n`, { flag: 'wx', mode: 0o600 }).catch((error: unknown) => {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+  });
+  return (await readFile(file, 'utf8')).trim();
 }
 
 /** Somebody else on the port is no reason not to work. */

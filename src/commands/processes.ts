@@ -32,7 +32,7 @@ export async function workerCommand(): Promise<number> {
   const worker = await startWorker(config, log);
   // Said at every log level: a supervisor may wait for it.
   log.child({}, { level: 'info' }).info(
-    { worker: worker.name, queues: config.redisNodes === null ? 'postgres' : 'redis', concurrency: config.worker.concurrency, environment: config.environment },
+    { worker: worker.name, queues: config.redisNodes === null ? 'postgres' : 'redis', concurrency: config.worker.concurrency, environment: config.environment, encryptionKeyIds: config.keyRing.keys.map(({ id }) => id) },
     'worker ready',
   );
   const stop = await Promise.race([

@@ -10,7 +10,7 @@ export async function webCommand(): Promise<number> {
   const log = createLog(config.logLevel);
   const web = await startWeb(config, log);
   // Said at every log level: a supervisor may wait for it.
-  log.child({}, { level: 'info' }).info({ url: web.url, queues: config.redisNodes === null ? 'postgres' : 'redis', environment: config.environment }, 'web ready');
+  log.child({}, { level: 'info' }).info({ url: web.url, queues: config.redisNodes === null ? 'postgres' : 'redis', environment: config.environment, encryptionKeyIds: config.keyRing.keys.map(({ id }) => id) }, 'web ready');
   const why = await untilStopped();
   log.info({ why }, 'web stopping: requests under way may finish');
   await web.close();

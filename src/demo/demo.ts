@@ -37,7 +37,7 @@ export async function demoCommand(options: { keep?: boolean }): Promise<number> 
     say(styleText('green', `\nAll of it happened, in ${Math.round((performance.now() - startedAt) / 1000)} s.`));
     say('Next: `npm run dev` runs everything on this machine; the README shows how to use the real DigitalOcean.');
     if (options.keep !== true) return 0;
-    say(`\nStaying up. In another terminal:\n  export DATABASE_URL='${stage.databaseUrl}'\n  npm run -s arcadia -- sagas\nCtrl-C stops it.`);
+    say(`\nStaying up. In another terminal:\n  export DATABASE_URL='${stage.databaseUrl}'\n  export ARCADIA_ENCRYPTION_KEYS='${stage.encryptionKey}'\n  npm run -s arcadia -- sagas\nCtrl-C stops it.`);
     await stopped;
     return 0;
   };

@@ -6,6 +6,7 @@ import type { Database } from '../db.ts';
 import type { Sandbox } from '../do/sandbox/server.ts';
 import { startSandbox } from '../do/sandbox/server.ts';
 import { startEmbeddedPostgres } from '../embedded-postgres/start-embedded-postgres.ts';
+import { generateKey, parseKeyRing } from '../key-ring.ts';
 import { migrate } from '../migrate.ts';
 import { migrateQueues } from '../queues/connection.ts';
 import type { WorkerProcess } from './worker-process.ts';
@@ -13,6 +14,8 @@ import { startWorkerProcess } from './worker-process.ts';
 
 export type Stage = Readonly<{
   databaseUrl: string;
+  /** For ARCADIA_ENCRYPTION_KEYS. */
+  encryptionKey: string;
   sandbox: Sandbox;
   db: Database;
   client: Client;
@@ -53,14 +56,15 @@ export async function setStage(say: (what: string) => void): Promise<Stage> {
     const queueStore = { kind: 'postgres', databaseUrl: postgres.url } as const;
     await migrateQueues(queueStore);
     say('two worker processes');
-    const environment = workerEnvironment(postgres.url, sandbox.url);
+    const encryptionKey = generateKey();
+    const environment = { ...workerEnvironment(postgres.url, sandbox.url), ARCADIA_ENCRYPTION_KEYS: encryptionKey };
     const workers = await Promise.all([startWorkerProcess(environment), startWorkerProcess(environment)]);
     closers.push(async () => {
       await Promise.all(workers.map((worker) => worker.stop()));
     });
-    const client = openClient({ databaseUrl: postgres.url, queueStore });
+    const client = openClient({ databaseUrl: postgres.url, queueStore, keyRing: parseKeyRing(encryptionKey) });
     closers.push(client.close);
-    return { databaseUrl: postgres.url, sandbox, db, client, workers, close };
+    return { databaseUrl: postgres.url, encryptionKey, sandbox, db, client, workers, close };
   } catch (error) {
     await close();
     throw error;

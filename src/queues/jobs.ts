@@ -32,6 +32,9 @@ export const intakeJobSchema = z.strictObject({
 /** What an intake job carries once its saga stands: no input stays in the queue store. */
 export const acceptedJobSchema = z.strictObject({ sagaId: z.uuid() });
 
+/** What is left of a request that was refused and held user data: run again as it is, it would boot a droplet without. */
+export const refusedJobSchema = z.strictObject({ refused: z.unknown(), reason: z.string() });
+
 /** The queue that a job goes to: compensations have their own, so that creation can be paused while rollbacks flow. */
 export function queueNameOf(direction: Direction): string {
   return direction === 'forward' ? queueNames.steps : queueNames.compensations;

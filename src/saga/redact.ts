@@ -1,16 +1,19 @@
 // What people and programs may see of a saga: everything but what a droplet is booted with, which often holds secrets.
+// A saga's own is sealed before it is written; this is for what others put there, into Postgres or into a queue.
 import type { Saga } from './saga.ts';
 import { isSealedMark } from './user-data.ts';
 
 /** Stands where something was cut out. */
 const REDACTED = '[redacted]';
 
+const userDataKey = /^user[_-]?data$/i;
+
 /** A saga as one JSON document. */
 export function redactSaga(saga: Saga): Saga {
   return { ...saga, input: redactUserData(saga.input) };
 }
 
-/** The same object, with every `user_data` in it, however deep, cut out. */
+/** The same object, with every `user_data` in it, however deep and however it is spelled, cut out. */
 export function redactUserData<T>(value: T): T {
   // The shape stays: only strings are exchanged for a string.
   return redact(value) as T; // oxlint-disable-line typescript/no-unsafe-type-assertion
@@ -20,7 +23,7 @@ function redact(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(redact);
   if (typeof value !== 'object' || value === null || value instanceof Date) return value;
   const shown: Record<string, unknown> = {};
-  for (const [key, entry] of Object.entries(value)) shown[key] = key === 'user_data' && entry !== undefined && !isSealedMark(entry) ? REDACTED : redact(entry);
+  for (const [key, entry] of Object.entries(value)) shown[key] = userDataKey.test(key) && entry !== undefined && !isSealedMark(entry) ? REDACTED : redact(entry);
   return shown;
 }
 

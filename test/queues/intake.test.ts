@@ -100,6 +100,32 @@ describe.each(backends)('the intake on %s', (backend) => {
     expect(job.attemptsMade).toBe(1);
   });
 
+  test.each<[string, unknown, RegExp]>([
+    ['a wrong field beside it', { input: { name: 7, user_data: 'hush' } }, /^name: expected a host name$/],
+    ['a field too many around it', { input: { name: 'web', user_data: 'hush' }, Input: 1 }, /Input/],
+    ['the wrong type', { input: { name: 'web', user_data: { text: ['hush'] } } }, /user_data: /],
+    ['the wrong place', { user_data: 'hush', input: { name: 'web' } }, /user_data/],
+    ['another name', { input: { name: 'web', userData: 'hush' } }, /^userData: this field is not known$/],
+    ['the whole request as one text', JSON.stringify({ input: { user_data: 'hush' } }), /data: /],
+  ])('keeps no user data of a refused job, with %s; run again, it says the same', async (_what, data, reason) => {
+    const job = await request('fake', data);
+    const { failedReason } = job;
+    expect(failedReason).toMatch(reason);
+    expect(JSON.stringify(job.toJSON())).not.toContain('hush');
+    await job.retry('failed');
+    const again = await finished(job);
+    expect(again.failedReason).toBe(`refused before, and its user_data was removed: send a new request (${failedReason})`);
+    expect(JSON.stringify(again.toJSON())).not.toContain('hush');
+  });
+
+  test('leaves a refused job without user data as it is, to be mended and run again', async () => {
+    const job = await request('fake', { input: { name: 7 } });
+    expect(job.data).toEqual({ input: { name: 7 } });
+    await job.updateData({ input: { name: 'mended' } });
+    await job.retry('failed');
+    expect((await fleet.engine.load(sagaIdOf(await finished(job)))).saga.input).toEqual({ name: 'mended' });
+  });
+
   test.each(['nothing', '__proto__', 'constructor'])('refuses a saga called %s, and says which there are', async (name) => {
     const job = await request(name, { input: { name: 'web' } });
     expect(job.failedReason).toMatch(/^name: no saga is called .*; expected one of fake$/);

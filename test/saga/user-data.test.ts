@@ -44,6 +44,8 @@ afterAll(async () => {
 const start = (more: JsonObject = {}, idempotencyKey?: string, ring: KeyRing = keyRing) =>
   startSaga(engine.db, catalog, { name: 'fake', input: { ...input, ...more }, idempotencyKey }, slackMs, ring);
 
+const bare = (idempotencyKey: string) => startSaga(engine.db, catalog, { name: 'fake', input: { name: 'web' }, idempotencyKey }, slackMs, keyRing);
+
 async function startJob(more: JsonObject = {}) {
   const { firstJob } = await start(more);
   if (firstJob === null) throw new Error('the saga was there before');
@@ -159,7 +161,6 @@ describe('an idempotency key', () => {
   test('is refused without user data where there was some, and with some where there was none', async () => {
     const [key, other] = [randomUUID(), randomUUID()];
     await start({}, key);
-    const bare = (idempotencyKey: string) => startSaga(engine.db, catalog, { name: 'fake', input: { name: 'web' }, idempotencyKey }, slackMs, keyRing);
     await expect(bare(key)).rejects.toThrow(IdempotencyConflictError);
     await bare(other);
     await expect(start({}, other)).rejects.toThrow(IdempotencyConflictError);
