@@ -4,6 +4,22 @@ import type { Logger } from 'pino';
 
 export type Log = Logger;
 
+// Libraries put what they were doing into their errors: ioredis the command, which may be AUTH and the password. So an
+// error is told by these alone.
+const MAX_CAUSES = 5;
+
+function tellError(error: unknown, depth = 0): unknown {
+  if (!(error instanceof Error)) return error;
+  return {
+    type: error.name,
+    message: error.message,
+    ...('code' in error && typeof error.code === 'string' ? { code: error.code } : {}),
+    ...(error.stack === undefined ? {} : { stack: error.stack }),
+    ...(error.cause instanceof Error && depth < MAX_CAUSES ? { cause: tellError(error.cause, depth + 1) } : {}),
+    ...(error instanceof AggregateError && depth < MAX_CAUSES ? { errors: error.errors.map((one) => tellError(one, depth + 1)) } : {}),
+  };
+}
+
 const secretKeys = ['token', 'password', 'authorization', 'user_data', 'userData', 'secret', 'DIGITALOCEAN_TOKEN', 'databaseUrl', 'redisNodes'];
 
 /**
@@ -17,6 +33,7 @@ export function createLog(level: string, destination: 1 | 2 = 1): Log {
   const options = {
     level,
     base: { pid: process.pid },
+    serializers: { err: (error: unknown) => tellError(error) },
     redact: { paths: secretKeys.flatMap((key) => [key, `*.${key}`, `*.*.${key}`]), censor: '[redacted]' },
   };
   if (!stream.isTTY) return pino(options, pino.destination({ dest: destination, sync: destination === 2 }));

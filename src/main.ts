@@ -163,6 +163,13 @@ function report(error: unknown): number {
   return EXIT_FAILED;
 }
 
+// Node would print all that an error carries, and libraries put there what they were doing: ioredis the command, which may
+// be AUTH and the password.
+process.on('uncaughtException', (error: unknown) => {
+  process.stderr.write(`arcadia: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  process.exit(EXIT_FAILED);
+});
+
 try {
   await program.parseAsync();
 } catch (error) {

@@ -59,12 +59,15 @@ const ECHO_LENGTH = 12;
 
 /**
  * Makes text from the API fit for logs: on one line, at most 500 characters, the token struck out. Null when nothing
- * can be kept: an empty text, a page of HTML, or one that repeats a part of the request's user_data.
+ * can be kept: an empty text, a page of HTML, or one that repeats a part of the request's user_data, or encodes either.
  */
 export function cleanMessage(text: string, secrets: Secrets): string | null {
-  const line = toLine(text).replaceAll(secrets.token, '[redacted]').slice(0, MAX_MESSAGE_LENGTH);
+  const struck = toLine(text).replaceAll(secrets.token, '[redacted]');
+  const line = struck.slice(0, MAX_MESSAGE_LENGTH);
   if (line === '' || /<(?:!doctype|html|head|body)\b/i.test(line)) return null;
-  return repeatsUserData(line, secrets.userData) ? null : line;
+  // Beyond the cut too: what it left of a token would not be known again.
+  const readings = [line, ...decodingsOf(struck.slice(0, 2 * MAX_MESSAGE_LENGTH))];
+  return readings.some((reading) => reading.includes(secrets.token) || repeatsUserData(toLine(reading), secrets.userData)) ? null : line;
 }
 
 /** The same for an identifier from the API (an error's id, a request's id): null unless it looks like one and is no secret. */
@@ -84,6 +87,14 @@ function repeatsUserData(line: string, userData = ''): boolean {
     if (forms.some((form) => form.includes(part))) return true;
   }
   return false;
+}
+
+/** What a text would be if it were encoded for a URL, and what its longer runs would be if they were base64. */
+function decodingsOf(text: string): string[] {
+  const runs = [...text.matchAll(/[\w+/-]{16,}/g)].map(([run]) => run);
+  // Where a run begins within a group of four is not known.
+  const bytes = runs.flatMap((run) => [0, 1, 2, 3].map((skip) => Buffer.from(run.slice(skip), 'base64').toString()));
+  return [...bytes, text.replaceAll(/(?:%[0-9a-f]{2})+/gi, (codes) => Buffer.from(codes.replaceAll('%', ''), 'hex').toString())];
 }
 
 function toLine(text: string): string {
