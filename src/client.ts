@@ -1,4 +1,11 @@
 // The client: starts sagas and looks at them. For the command line, and for backends that speak TypeScript.
+import { z } from 'zod';
+import { catalog } from './catalog.ts';
+import { ClientClosedError } from './client/errors.ts';
+import type { SagaHandle } from './client/handle.ts';
+import { createHandle } from './client/handle.ts';
+import type { CallersTransaction } from './client/transaction.ts';
+import { inTransaction } from './client/transaction.ts';
 import type { Database } from './db.ts';
 import { openDatabase } from './db.ts';
 import { endsWithin } from './deadline.ts';
@@ -12,20 +19,38 @@ import type { QueueStore } from './queues/connection.ts';
 import { openQueueConnection } from './queues/connection.ts';
 import { openStepQueues } from './queues/step-queues.ts';
 import type { Memo } from './saga/step.ts';
-import type { Saga, SagaStatus } from './saga/saga.ts';
+import type { NextJob, Saga, SagaStatus } from './saga/saga.ts';
 import { nextJobOf } from './saga/saga.ts';
+import type { StartRequest } from './saga/start.ts';
+import { startSaga } from './saga/start.ts';
 import type { StoredEvent } from './saga/store.ts';
 import type { Steered } from './saga/steer.ts';
 import { cancelSaga, retrySaga } from './saga/steer.ts';
-import { createSagaStore, listEvents, listSagas, loadSaga } from './saga/store.ts';
+import { announceSaga, createSagaStore, listEvents, listSagas, loadSaga } from './saga/store.ts';
 import { enqueueOrLeave, startAndEnqueue } from './start-and-enqueue.ts';
 import type { ProvisionDropletInput } from './steps/inputs.ts';
+import type { DestroyDropletOutputs, ProvisionDropletOutputs } from './steps/outputs.ts';
+import { destroyDropletOutputs, provisionDropletOutputs } from './steps/outputs.ts';
 
 export type StartOptions = Readonly<{
   /** The same key always gives the same saga. */
   idempotencyKey?: string | undefined;
   /** Who asks: kept with the saga, for people to read. */
   requestedBy?: string | undefined;
+  /**
+   * A transaction of the caller's on the same database. Rolled back with it, the saga never was; soon after its commit,
+   * it runs. No error of the saga's makes the transaction fail.
+   */
+  transaction?: CallersTransaction | undefined;
+}>;
+
+export type ClientOptions = Readonly<{
+  databaseUrl: string;
+  /** Where the workers' queues are: the same as theirs. Left out, Postgres tells the workers of what is to be done. */
+  queueStore?: QueueStore | undefined;
+  /** Seals `user_data`: the same keys as the workers' (see `parseKeyRing`). Without it, none is accepted. */
+  keyRing?: KeyRing | undefined;
+  log?: Log | undefined;
 }>;
 
 export type Client = Readonly<{
@@ -33,19 +58,19 @@ export type Client = Readonly<{
    * Starts a `provision_droplet` saga.
    *
    * @param input DigitalOcean's own create fields
-   * @returns the saga's id
    * @throws {InvalidRequestError} naming each field that is wrong
    * @throws {IdempotencyConflictError} when the key was used with another input
    */
-  provisionDroplet(input: ProvisionDropletInput, options?: StartOptions): Promise<string>;
+  provisionDroplet(input: ProvisionDropletInput, options?: StartOptions): Promise<SagaHandle<ProvisionDropletOutputs>>;
   /**
    * Starts a `destroy_droplet` saga. Only a droplet that arcadia-cloud provisioned is destroyed.
    *
    * @param dropletId DigitalOcean's id of the droplet
-   * @returns the saga's id
    * @throws {InvalidRequestError} {IdempotencyConflictError}
    */
-  destroyDroplet(dropletId: number, options?: StartOptions & { reason?: string | undefined }): Promise<string>;
+  destroyDroplet(dropletId: number, options?: StartOptions & { reason?: string | undefined }): Promise<SagaHandle<DestroyDropletOutputs>>;
+  /** Takes up a saga that was started before; its result is its whole context. */
+  handle(sagaId: string): SagaHandle<JsonObject>;
   /** Reads a saga; null when there is none with this id. */
   get(sagaId: string): Promise<Saga | null>;
   /** Lists sagas, newest first; 50 unless told otherwise. */
@@ -60,7 +85,7 @@ export type Client = Readonly<{
   cancel(sagaId: string, by: string, reason?: string): Promise<Steered>;
   /** Resumes a stuck saga. */
   retry(sagaId: string, by: string): Promise<Steered>;
-  /** What the saga's current job waits for; null when it is not in the queue. Times in milliseconds. */
+  /** What the saga's current job waits for; null when it is not in the queue, or the queues are not known. Times in milliseconds. */
   peek(saga: Saga): Promise<{ memo: Memo; dueInMs: number } | null>;
   close(): Promise<void>;
 }>;
@@ -71,43 +96,56 @@ const ENQUEUE_SLACK_MS = 5_000;
 // A queue store that can't be reached must not keep a command from ending.
 const CLOSE_WITHIN_MS = 1_000;
 
-/**
- * Opens a client.
- *
- * @param options.queueStore where the workers' queues are: the same as theirs
- * @param options.keyRing seals `user_data`: the same keys as the workers' (see `parseKeyRing`). Without it, none is accepted
- */
-export function openClient(options: { databaseUrl: string; queueStore: QueueStore; keyRing?: KeyRing; log?: Log }): Client {
+/** Opens a client. Connections are made when first used. */
+export function openClient(options: ClientOptions): Client {
   const { keyRing = emptyKeyRing, log = silentLog } = options;
   const db: Database = openDatabase(options.databaseUrl, { max: 4, applicationName: 'arcadia-client' });
-  const connection = openQueueConnection(options.queueStore, log);
-  const queues = openStepQueues(connection, directIo);
-  const start = async (name: string, input: JsonObject, { idempotencyKey, requestedBy }: StartOptions) => {
-    const started = await startAndEnqueue({ name, input, idempotencyKey, requestedBy }, { db, queues, keyRing, slackMs: ENQUEUE_SLACK_MS, log });
+  const connection = options.queueStore === undefined ? null : openQueueConnection(options.queueStore, log);
+  const queues = connection === null ? null : openStepQueues(connection, directIo);
+  const slackMs = queues === null ? 0 : ENQUEUE_SLACK_MS;
+  const store = createSagaStore(db, { worker: 'client', slackMs });
+  const closing = new AbortController();
+  const reader = {
+    get: async (sagaId: string) => (await loadSaga(db, sagaId))?.saga ?? null,
+    events: (sagaId: string, afterSeq?: number) => listEvents(db, sagaId, afterSeq),
+  };
+  const handleOf = <Outputs>(sagaId: string, outputs: z.ZodType<Outputs>) => createHandle(sagaId, { reader, outputs, closed: closing.signal, log });
+
+  const start = async (name: string, input: JsonObject, { transaction, idempotencyKey, requestedBy }: StartOptions) => {
+    const request: StartRequest = { name, input, idempotencyKey, requestedBy };
+    if (transaction === undefined && queues !== null) return (await startAndEnqueue(request, { db, queues, keyRing, slackMs, log })).sagaId;
+    // A job must not be there before the transaction is committed: the workers are told by Postgres itself.
+    const target = transaction === undefined ? db : inTransaction(transaction);
+    const started = await startSaga(target, catalog, request, 0, keyRing);
+    if (started.firstJob !== null) await announceSaga(target, started.sagaId);
     return started.sagaId;
   };
-  const store = createSagaStore(db, { worker: 'client', slackMs: ENQUEUE_SLACK_MS });
+  const passOn = async (job: NextJob) => (queues === null ? announceSaga(db, job.sagaId) : enqueueOrLeave(job, queues, log));
   const enqueueNext = async (steered: Steered) => {
-    if (steered.kind === 'accepted' && steered.next !== null) await enqueueOrLeave(steered.next, queues, log);
+    if (steered.kind === 'accepted' && steered.next !== null) await passOn(steered.next);
     return steered;
   };
   return {
-    provisionDroplet: (input, startOptions = {}) => start('provision_droplet', input, startOptions),
-    destroyDroplet: (dropletId, { reason, ...startOptions } = {}) =>
-      start('destroy_droplet', reason === undefined ? { droplet_id: dropletId } : { droplet_id: dropletId, reason }, startOptions),
-    get: async (sagaId) => (await loadSaga(db, sagaId))?.saga ?? null,
+    provisionDroplet: async (input, startOptions = {}) => handleOf(await start('provision_droplet', input, startOptions), provisionDropletOutputs),
+    destroyDroplet: async (dropletId, { reason, ...startOptions } = {}) => {
+      const input = reason === undefined ? { droplet_id: dropletId } : { droplet_id: dropletId, reason };
+      return handleOf(await start('destroy_droplet', input, startOptions), destroyDropletOutputs);
+    },
+    handle: (sagaId) => handleOf(sagaId, z.record(z.string(), z.json())),
+    get: reader.get,
     list: ({ status, name, limit = 50 } = {}) =>
       listSagas(db, { limit, ...(status === undefined ? {} : { status }), ...(name === undefined ? {} : { name }) }),
-    events: (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq),
+    events: reader.events,
     cancel: async (sagaId, by, reason) => enqueueNext(await cancelSaga(store, sagaId, by, reason)),
     retry: async (sagaId, by) => enqueueNext(await retrySaga(store, sagaId, by)),
     peek: async (saga) => {
       const job = nextJobOf(saga);
-      return job === null ? null : queues.peek(job);
+      return job === null || queues === null ? null : queues.peek(job);
     },
     close: async () => {
-      await endsWithin(CLOSE_WITHIN_MS, queues.close());
-      await endsWithin(CLOSE_WITHIN_MS, Promise.allSettled([connection.close(), db.close()]));
+      closing.abort(new ClientClosedError('the client was closed'));
+      if (queues !== null) await endsWithin(CLOSE_WITHIN_MS, queues.close());
+      await endsWithin(CLOSE_WITHIN_MS, Promise.allSettled([connection?.close(), db.close()]));
     },
   };
 }

@@ -2,6 +2,7 @@
 // advisory lock, so that two processes that start at once cannot meet, and a crash leaves nothing half-applied.
 import { fileURLToPath } from 'node:url';
 import Postgrator from 'postgrator';
+import { catalog } from './catalog.ts';
 import { ConfigError } from './config.ts';
 import type { Database, ReservedSql } from './db.ts';
 import { reserveConnection } from './db.ts';
@@ -19,7 +20,7 @@ export class EnvironmentMismatchError extends Error {
 
 /**
  * Brings the schema `arcadia` up to date; does nothing where it is. The first call writes the environment's name into
- * the database.
+ * the database. Each call writes down the sagas of this version, for those who start them by SQL.
  *
  * @returns the names of the migrations that were applied
  * @throws {EnvironmentMismatchError} when the database was set up for another environment
@@ -49,6 +50,7 @@ export async function migrate(db: Database, environment: string): Promise<string
     await connection`insert into arcadia.environment (name) values (${environment}) on conflict do nothing`;
     const [row] = await connection<{ name: string }[]>`select name from arcadia.environment`;
     requireSameEnvironment(row?.name, environment);
+    await writeDefinitions(connection);
     await connection`commit`;
     return applied.map((migration) => migration.name);
   } catch (error) {
@@ -56,6 +58,20 @@ export async function migrate(db: Database, environment: string): Promise<string
     throw error;
   } finally {
     connection.release();
+  }
+}
+
+/**
+ * Only `migrate` writes the definitions, not each worker: while a deploy is under way, workers of two versions would
+ * write over each other.
+ */
+async function writeDefinitions(connection: ReservedSql): Promise<void> {
+  const definitions = Object.entries(catalog).map(([name, { steps }]) => ({ name, steps: steps.map((step) => step.name) }));
+  await connection`delete from arcadia.saga_definitions where name <> all (${definitions.map(({ name }) => name)}::text[])`;
+  for (const { name, steps } of definitions) {
+    await connection`
+      insert into arcadia.saga_definitions (name, steps) values (${name}, ${steps}::text[])
+      on conflict (name) do update set steps = excluded.steps`;
   }
 }
 

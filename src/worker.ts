@@ -9,6 +9,7 @@ import { createDigitalOceanClient } from './do/client.ts';
 import { createInventory } from './inventory/resources.ts';
 import type { Io } from './io.ts';
 import { directIo } from './io.ts';
+import { listenForSagas } from './listen.ts';
 import type { Log } from './log.ts';
 import { checkEnvironment } from './migrate.ts';
 import { closeWorkers } from './queues/close-workers.ts';
@@ -24,6 +25,7 @@ import { claimFragment, createSagaStore } from './saga/store.ts';
 import type { StartRequest } from './saga/start.ts';
 import type { Claim } from './saga/step.ts';
 import { openUserData } from './saga/user-data.ts';
+import { createWakeup } from './saga/wakeup.ts';
 import { startAndEnqueue } from './start-and-enqueue.ts';
 import type { StepDeps } from './steps/deps.ts';
 import { toStepOutcome } from './steps/failures.ts';
@@ -90,6 +92,7 @@ export async function startWorker(
     catalog,
     deps: { inventory, digitalOcean, openUserData: (claim: Claim) => openUserData(db, keyRing, claim), settings },
     policy: config.retry,
+    keyRing,
     toOutcome: toStepOutcome,
     // The request that follows must be over before the lock is.
     claimMs: Math.max(1, (config.worker.lockMs - timeoutMs) / 2),
@@ -114,7 +117,9 @@ export async function startWorker(
   const stopping = new AbortController();
   const watching = watchForStandstill(connection, { everyMs: Math.max(MIN_LOOK_MS, config.worker.lockMs / 2), signal: stopping.signal });
   const stoodStill = watching.then((reason) => reason ?? new Promise<never>(() => {}));
-  const reconciling = runReconciler({ store, ensure: queues.ensure, intervalMs: config.reconcileIntervalMs, signal: stopping.signal, log });
+  const wakeup = createWakeup();
+  const reconciling = runReconciler({ store, ensure: queues.ensure, intervalMs: config.reconcileIntervalMs, wakeup, signal: stopping.signal, log });
+  const listening = listenForSagas(databaseUrl, { onSaga: wakeup.wake, signal: stopping.signal, log });
 
   return {
     name,
@@ -123,7 +128,7 @@ export async function startWorker(
       stopping.abort();
       await closeWorkers(workers, Math.max(1, config.worker.shutdownMs - CLOSING_MS), log);
       // Whatever still waits for an answer of Postgres or Redis by then is not worth a late exit.
-      const closing = Promise.all([reconciling, watching]).then(() => queues.close()).then(() => Promise.allSettled([connection.close(), db.close()]));
+      const closing = Promise.all([reconciling, watching, listening]).then(() => queues.close()).then(() => Promise.allSettled([connection.close(), db.close()]));
       await endsWithin(CLOSING_MS, closing);
     },
   };

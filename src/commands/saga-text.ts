@@ -18,6 +18,8 @@ export function describeEvent(event: StoredEvent): string {
       return 'saga created';
     case 'saga_started':
       return 'saga started';
+    case 'saga_rejected':
+      return `saga rejected${why}`;
     case 'step_recorded':
     case 'compensation_recorded':
       return `${step}${note}`;

@@ -18,9 +18,9 @@ export type FollowOptions = Readonly<{ detach?: boolean | undefined; json?: bool
  *
  * @returns the exit code: 0 when it completed (or was only to be started), 1 when not
  */
-export async function startAndFollow(title: string, start: (client: Client) => Promise<string>, options: FollowOptions): Promise<number> {
+export async function startAndFollow(title: string, start: (client: Client) => Promise<{ sagaId: string }>, options: FollowOptions): Promise<number> {
   return withClient(async (client, maxPolls) => {
-    const sagaId = await start(client);
+    const { sagaId } = await start(client);
     if (options.detach === true) {
       write(options.json === true ? JSON.stringify({ sagaId }) : sagaId);
       return 0;

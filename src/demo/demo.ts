@@ -54,14 +54,15 @@ export async function demoCommand(options: { keep?: boolean }): Promise<number> 
 async function provisionThree(stage: Stage): Promise<void> {
   title('1. Three droplets, side by side', 'create → wait until active → register in the inventory');
   const names = ['web-1', 'web-2', 'web-3'];
-  const sagas = await followAll(stage, await Promise.all(names.map(async (name) => ({ name, sagaId: await stage.client.provisionDroplet(droplet(name)) }))));
+  const sagas = await followAll(stage, await Promise.all(names.map(async (name) => ({ name, sagaId: (await stage.client.provisionDroplet(droplet(name))).sagaId }))));
   for (const saga of sagas) require(saga.status === 'completed', `${textOf(saga.input['name'])} should be ready, and is ${saga.status}`);
 }
 
 async function seeOneRefused(stage: Stage): Promise<void> {
   title('2. One that DigitalOcean refuses', 'the account is full: the saga is rolled back, and says why');
   stage.sandbox.setFaults({ dropletLimit: 3 });
-  const [saga] = await followAll(stage, [{ name: 'one-too-many', sagaId: await stage.client.provisionDroplet(droplet('one-too-many')) }]);
+  const { sagaId } = await stage.client.provisionDroplet(droplet('one-too-many'));
+  const [saga] = await followAll(stage, [{ name: 'one-too-many', sagaId }]);
   stage.sandbox.resetFaults();
   require(saga?.status === 'compensated', `one-too-many should have been rolled back, and is ${saga?.status}`);
   require(saga?.error?.message.includes('droplet limit') === true, `its error should say what DigitalOcean said, and says ${saga?.error?.message}`);
@@ -72,7 +73,7 @@ async function killAWorker(stage: Stage): Promise<void> {
   title('3. A worker dies between the POST and the save', 'DigitalOcean has made the droplet; nobody has written down its id');
   // DigitalOcean does its work at once, and the answer takes its time: the worker dies before it comes.
   stage.sandbox.setFaults({ rules: [{ match: { method: 'POST', name: 'phoenix' }, times: 1, effect: { holdAnswerMs: 3_500 } }] });
-  const sagaId = await stage.client.provisionDroplet(droplet('phoenix'));
+  const { sagaId } = await stage.client.provisionDroplet(droplet('phoenix'));
   const made = await waitFor('the droplet phoenix', () => stage.sandbox.state().find((line) => line.name === 'phoenix'));
   const events = await stage.client.events(sagaId);
   const victimName = events.findLast((event) => event.kind === 'step_recorded')?.worker ?? '';
@@ -108,7 +109,7 @@ async function showInventory(stage: Stage): Promise<void> {
 async function destroyAll(stage: Stage): Promise<void> {
   title('5. Everything is destroyed', 'a saga for each');
   const rows = (await listInventory(stage.db)).filter((row) => row.deletedAt === null);
-  const started = rows.map(async (row) => ({ name: row.name, sagaId: await stage.client.destroyDroplet(Number(row.providerId), { reason: 'end of the demo' }) }));
+  const started = rows.map(async (row) => ({ name: row.name, sagaId: (await stage.client.destroyDroplet(Number(row.providerId), { reason: 'end of the demo' })).sagaId }));
   const sagas = await followAll(stage, await Promise.all(started));
   for (const saga of sagas) require(saga.status === 'completed', `a destroy_droplet saga ended as ${saga.status}`);
   require((await listInventory(stage.db)).every((row) => row.deletedAt !== null), 'the inventory should be empty');

@@ -1,11 +1,11 @@
 // The reconciler: looks after sagas that are overdue, whatever became of their jobs. A timer in each worker, because a
 // schedule that is kept in the queue store is lost with it.
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../log.ts';
 import type { NextJob } from './saga.ts';
 import { nextJobOf } from './saga.ts';
 import type { Memo } from './step.ts';
 import type { SagaStore } from './store.ts';
+import type { Wakeup } from './wakeup.ts';
 
 export type ReconcilerOptions = Readonly<{
   store: Pick<SagaStore, 'takeOverdue' | 'saveMemos'>;
@@ -44,15 +44,15 @@ export async function reconcile(options: ReconcilerOptions): Promise<{ overdue: 
     await options.store.saveMemos(memos);
     if (sagas.length < BATCH) break;
   }
-  if (remade > 0) options.log.info({ overdue, remade }, 'reconciler enqueued sagas whose job was gone');
+  if (remade > 0) options.log.info({ overdue, remade }, 'reconciler enqueued sagas that had no job');
   return { overdue, remade };
 }
 
 /**
- * Runs {@link reconcile} every `intervalMs`, with some jitter so that a fleet's workers spread, until the signal is
- * aborted. A failed pass is logged and tried again at the next.
+ * Runs {@link reconcile} every `intervalMs`, with some jitter so that a fleet's workers spread, and whenever it is woken,
+ * until the signal is aborted. A failed pass is logged and tried again at the next.
  */
-export async function runReconciler(options: ReconcilerOptions & { intervalMs: number; signal: AbortSignal }): Promise<void> {
+export async function runReconciler(options: ReconcilerOptions & { intervalMs: number; wakeup: Wakeup; signal: AbortSignal }): Promise<void> {
   while (!options.signal.aborted) {
     try {
       await reconcile(options);
@@ -60,6 +60,6 @@ export async function runReconciler(options: ReconcilerOptions & { intervalMs: n
       options.log.error({ err: error }, 'reconciler pass failed: trying again at the next');
     }
     const jitter = 0.75 + Math.random() * 0.5;
-    await delay(options.intervalMs * jitter, undefined, { signal: options.signal }).catch(() => undefined);
+    await options.wakeup.wait(options.intervalMs * jitter, options.signal);
   }
 }

@@ -1,6 +1,9 @@
 // Runs one job of a saga: reads the row, runs the step, writes what came of it, and says which job comes next. Knows
 // neither BullMQ (a job is its data) nor droplets (a step is its two functions).
+import type { KeyRing } from '../key-ring.ts';
+import { emptyKeyRing } from '../key-ring.ts';
 import type { Log } from '../log.ts';
+import { admit } from './admit.ts';
 import type { Catalog } from './definition.ts';
 import { findStep } from './definition.ts';
 import type { Direction, NextJob, Saga } from './saga.ts';
@@ -33,6 +36,8 @@ export type RunnerOptions<Deps> = Readonly<{
   /** How old a claim may be at the moment of an effect that can't be repeated, in milliseconds; less than the lock. */
   claimMs: number;
   log: Log;
+  /** Seals the user data of sagas that were started by SQL. */
+  keyRing?: KeyRing;
   random?: () => number;
   /** Milliseconds of a clock that never jumps; the process's own where left out. */
   monotonicMs?: () => number;
@@ -56,7 +61,9 @@ export async function runJob<Deps>(job: JobClaim, options: RunnerOptions<Deps>):
 
   const stepName = currentStep(loaded.saga);
   const step = findStep(options.catalog, stepName);
-  if (step === undefined) {
+  const needsAdmission = loaded.saga.status === 'pending' && !loaded.inputChecked;
+  const isUnknown = needsAdmission && options.catalog[loaded.saga.name] === undefined;
+  if (step === undefined || isUnknown) {
     options.log.warn({ sagaId: job.sagaId, step: stepName }, 'step is not known to this version: left for a newer worker');
     const { min, max } = UNKNOWN_STEP_DELAY_MS;
     const delayMs = min + (max - min) * (options.random ?? Math.random)();
@@ -107,7 +114,14 @@ async function runStep<Deps>(
 
   let outcome: StepOutcome | null = null;
   try {
-    if (claim.saga.status === 'pending') await commit({ kind: 'started' });
+    if (claim.saga.status === 'pending') {
+      const start = startOf(loaded, options);
+      await commit(start);
+      if (start.kind === 'rejected') {
+        log.warn({ reason: start.error.message }, 'saga rejected: its input is not what it takes');
+        return { kind: 'complete', note: `rejected: ${start.error.message}` };
+      }
+    }
     outcome = await outcomeOf(step, run, options);
     return await settle(outcome, loaded.saga, commit, claim, log);
   } catch (error) {
@@ -115,6 +129,12 @@ async function runStep<Deps>(
     log.info({ reason: error.message }, 'superseded: left to whoever moved the saga on');
     return await giveWay(step, run, outcome, options);
   }
+}
+
+/** A saga that was started by SQL is checked by whoever runs it first. */
+function startOf<Deps>({ saga, inputChecked }: LoadedSaga, { catalog, keyRing = emptyKeyRing }: Pick<RunnerOptions<Deps>, 'catalog' | 'keyRing'>): Extract<Outcome, { kind: 'started' | 'rejected' }> {
+  const definition = catalog[saga.name];
+  return inputChecked || definition === undefined ? { kind: 'started' } : admit(definition, saga, keyRing);
 }
 
 async function outcomeOf<Deps>(step: Step<Deps>, run: StepRun, options: RunnerOptions<Deps>): Promise<StepOutcome> {

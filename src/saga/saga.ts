@@ -42,6 +42,7 @@ export type Direction = 'forward' | 'backward';
 export type SagaEventKind =
   | 'saga_created'
   | 'saga_started'
+  | 'saga_rejected'
   | 'step_recorded'
   | 'step_postponed'
   | 'step_completed'

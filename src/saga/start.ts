@@ -6,7 +6,7 @@ import type { Database } from '../db.ts';
 import type { JsonObject } from '../json.ts';
 import type { KeyRing } from '../key-ring.ts';
 import { MissingKeyError, emptyKeyRing } from '../key-ring.ts';
-import type { Catalog } from './definition.ts';
+import type { Catalog, SagaDefinition } from './definition.ts';
 import type { NextJob } from './saga.ts';
 import { nextJobOf } from './saga.ts';
 import { findByIdempotencyKey, insertSaga, loadSaga, mayHaveBeenApplied } from './store.ts';
@@ -120,14 +120,23 @@ function checkRequest<Deps>(catalog: Catalog<Deps>, request: StartRequest, keyRi
   if (request.requestedBy !== undefined && (request.requestedBy.length > MAX_KEY_LENGTH || hasNul(request.requestedBy))) {
     problems.push({ field: 'requestedBy', message: `expected at most ${MAX_KEY_LENGTH} characters` });
   }
-  const parsed = definition.input.safeParse(request.input);
-  if (!parsed.success) {
-    problems.push(...parsed.error.issues.flatMap(problemsOf));
-  } else if (hasUserData(parsed.data) && keyRing.keys.length === 0) {
-    problems.push({ field: 'user_data', message: 'cannot be sealed, so it is not accepted: set ARCADIA_ENCRYPTION_KEYS (or the key ring of the client) where sagas are started and in every worker' });
-  }
-  if (problems.length > 0 || !parsed.success) throw new InvalidRequestError(problems);
-  return { steps: definition.steps.map((step) => step.name), input: parsed.data };
+  const checked = checkInput(definition, request.input, keyRing);
+  problems.push(...checked.problems);
+  if (problems.length > 0 || checked.input === null) throw new InvalidRequestError(problems);
+  return { steps: definition.steps.map((step) => step.name), input: checked.input };
+}
+
+/** Holds an input against its schema; `input` is as the schema has it, null where something is wrong. */
+export function checkInput<Deps>(
+  definition: Pick<SagaDefinition<Deps>, 'input'>,
+  given: unknown,
+  keyRing: KeyRing,
+): { input: JsonObject | null; problems: { field: string; message: string }[] } {
+  const parsed = definition.input.safeParse(given);
+  if (!parsed.success) return { input: null, problems: parsed.error.issues.flatMap(problemsOf) };
+  if (!hasUserData(parsed.data) || keyRing.keys.length > 0) return { input: parsed.data, problems: [] };
+  const message = 'cannot be sealed, so it is not accepted: set ARCADIA_ENCRYPTION_KEYS (or the key ring of the client) where sagas are started and in every worker';
+  return { input: null, problems: [{ field: 'user_data', message }] };
 }
 
 /** A field that nobody knows is named like any other that is wrong. */

@@ -12,9 +12,9 @@ import type { SealedUserData, StoredUserData } from './user-data.ts';
 
 /**
  * A saga as it was read, with the database's clock at that moment. `dueInMs`: when its current job is due, from then;
- * not below 0.
+ * not below 0. `inputChecked`: the input was held against the saga's schema.
  */
-export type LoadedSaga = Readonly<{ saga: Saga; now: Date; dueInMs: number; memo: Memo }>;
+export type LoadedSaga = Readonly<{ saga: Saga; now: Date; dueInMs: number; memo: Memo; inputChecked: boolean }>;
 
 /** What became of a transition: written, or fenced off because the saga had moved on. */
 export type CommitResult = 'applied' | 'fenced';
@@ -65,13 +65,13 @@ export function createSagaStore(db: Database, options: { worker: string; slackMs
 export async function loadSaga(db: Pick<Database, 'run'>, sagaId: string, slackMs = 0): Promise<LoadedSaga | null> {
   const [row] = await db.run(
     'store.load',
-    (sql) => sql<(SagaRow & { now: Date; wakeAt: Date | null; memo: Memo })[]>`
-      select ${sagaColumns(sql)}, wake_at, memo, clock_timestamp() as now from arcadia.sagas where id = ${sagaId}`,
+    (sql) => sql<(SagaRow & { now: Date; wakeAt: Date | null; memo: Memo; inputChecked: boolean })[]>`
+      select ${sagaColumns(sql)}, wake_at, memo, input_checked, clock_timestamp() as now from arcadia.sagas where id = ${sagaId}`,
   );
   if (row === undefined) return null;
-  const { now, wakeAt, memo, ...saga } = row;
+  const { now, wakeAt, memo, inputChecked, ...saga } = row;
   const dueInMs = wakeAt === null ? 0 : Math.max(0, wakeAt.getTime() - slackMs - now.getTime());
-  return { saga, now, dueInMs, memo };
+  return { saga, now, dueInMs, memo, inputChecked };
 }
 
 /**
@@ -122,11 +122,7 @@ async function writeTransition(
             attempt = ${saga.attempt},
             context = context || ${json(sql, transition.patch)} || ${stamps(sql, transition.stamps)},
             memo = '{}',
-            sealed_user_data = case when ${mayStillCreate} then sealed_user_data end,
-            input = case
-              when ${mayStillCreate} or user_data_fingerprint is not null or input->>'user_data' is null then input
-              else jsonb_set(input, '{user_data}', to_jsonb(format('[erased, %s bytes]', octet_length(input->>'user_data'))))
-            end,
+            ${storedInput(sql, transition, mayStillCreate)}
             error = ${saga.error === null ? null : json(sql, saga.error)},
             cancel_requested_at = case when ${event.kind === 'cancel_requested'} then clock_timestamp() else cancel_requested_at end,
             step_started_at = case when ${transition.stepChanged} then clock_timestamp() else step_started_at end,
@@ -142,6 +138,24 @@ async function writeTransition(
       returning seq`,
   );
   return rows.length === 1 ? 'applied' : 'fenced';
+}
+
+/**
+ * An input that was checked just now takes the place of the one that nobody had checked, its user data sealed. Else it
+ * stays; but a saga that never asks for a droplet again keeps no user data, sealed or, where nobody sealed it, bare.
+ */
+function storedInput(sql: Sql, { input, sealed }: Transition, mayStillCreate: boolean): SqlFragment {
+  if (input !== null) {
+    return sql`
+            input = ${json(sql, input)}, input_checked = true,
+            sealed_user_data = ${sealed?.value ?? null}, user_data_fingerprint = ${sealed?.fingerprint ?? null},`;
+  }
+  return sql`
+            sealed_user_data = case when ${mayStillCreate} then sealed_user_data end,
+            input = case
+              when ${mayStillCreate} or user_data_fingerprint is not null or input->>'user_data' is null then input
+              else jsonb_set(input, '{user_data}', to_jsonb(format('[erased, %s bytes]', octet_length(input->>'user_data'))))
+            end,`;
 }
 
 /** What a person or a program asked of a saga is audited by the statement that does it: neither is there without the other. */
@@ -218,6 +232,14 @@ export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, slack
       returning saga_id`,
   );
   return rows.length === 1;
+}
+
+/** On this channel of Postgres stands the id of each saga whose jobs nobody but a worker can enqueue. */
+export const NEW_SAGAS_CHANNEL = 'arcadia_sagas';
+
+/** Tells the workers that a saga is due; in a transaction, once it is committed. Whoever hears of it enqueues its job. */
+export async function announceSaga(db: Pick<Database, 'run'>, sagaId: string): Promise<void> {
+  await db.run('store.announce', (sql) => sql`select pg_notify(${NEW_SAGAS_CHANNEL}, ${sagaId})`);
 }
 
 /** Finds the saga that was started with this idempotency key. `sameInput` leaves user data out: it is compared by its fingerprint. */

@@ -5,11 +5,14 @@ import { computeBackoffMs } from './backoff.ts';
 import type { NextJob, Saga, SagaError, SagaEvent, SagaEventKind } from './saga.ts';
 import { currentStep, directionOf, nextJobOf } from './saga.ts';
 import type { Failure } from './step.ts';
+import type { SealedUserData } from './user-data.ts';
 
 /** What can happen to a saga. */
 export type Outcome =
-  /** Its first step is about to run. */
-  | Readonly<{ kind: 'started' }>
+  /** Its first step is about to run. `input`: as it was checked just now, where nobody had checked it before. */
+  | Readonly<{ kind: 'started'; input?: JsonObject; sealed?: SealedUserData | null }>
+  /** Its input is not what the saga takes: it ends without any step having run. */
+  | Readonly<{ kind: 'rejected'; error: Failure }>
   /** The current step wrote something down before going on. */
   | Readonly<{ kind: 'recorded'; note: string; outputs: JsonObject; stamps?: readonly string[] }>
   /** The current step has something to write down, and wants to be looked at again later. */
@@ -29,6 +32,10 @@ export type Transition = Readonly<{
   saga: Saga;
   /** What is merged into the stored context, so that keys this program doesn't know survive. */
   patch: JsonObject;
+  /** What takes the place of the stored input; null: it stays. */
+  input: JsonObject | null;
+  /** The user data of that input. */
+  sealed: SealedUserData | null;
   /** Context keys that get the database's time. */
   stamps: readonly string[];
   /** The current step, or its direction, changed: its clock starts anew. */
@@ -55,7 +62,10 @@ export function decide(saga: Saga, outcome: Outcome, policy: RetryPolicy, random
       return retry(saga, outcome);
     case 'started':
       if (saga.status !== 'pending') return { refused: `the saga is ${saga.status}, not pending` };
-      return move(saga, { status: 'running' }, { kind: 'saga_started' });
+      return move(saga, { status: 'running' }, { kind: 'saga_started', ...(outcome.input === undefined ? {} : { input: outcome.input, sealed: outcome.sealed ?? null }) });
+    case 'rejected':
+      if (saga.status !== 'pending') return { refused: `the saga is ${saga.status}, not pending` };
+      return move(saga, { status: 'compensated', error: toSagaError(saga, outcome.error) }, { kind: 'saga_rejected', detail: { ...outcome.error } });
     case 'recorded':
     case 'postponed':
     case 'done':
@@ -171,6 +181,8 @@ type Telling = {
   attempt?: number;
   detail?: JsonObject;
   patch?: JsonObject;
+  input?: JsonObject;
+  sealed?: SealedUserData | null;
   stamps?: readonly string[];
   delayMs?: number;
 };
@@ -178,12 +190,15 @@ type Telling = {
 /** Every transition is made here: the revision goes up by one, one event tells of it, and the next job follows from the row. */
 function move(from: Saga, change: Change, telling: Telling): Transition {
   const patch = telling.patch ?? {};
-  const saga: Saga = { ...from, ...change, revision: from.revision + 1, context: { ...from.context, ...patch } };
+  const input = telling.input ?? null;
+  const saga: Saga = { ...from, ...change, revision: from.revision + 1, input: input ?? from.input, context: { ...from.context, ...patch } };
   return {
     sagaId: from.id,
     from: from.revision,
     saga,
     patch,
+    input,
+    sealed: telling.sealed ?? null,
     stamps: telling.stamps ?? [],
     stepChanged: saga.cursor !== from.cursor || directionOf(saga) !== directionOf(from),
     event: {

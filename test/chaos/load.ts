@@ -91,7 +91,7 @@ async function playRequest(request: Request, play: Play): Promise<void> {
   const isAfter = request.foreign === 'same_saga8';
   if (request.foreign !== null && !isAfter) addForeign(request.foreign, request.input.name, randomUUID(), play);
 
-  const provision = () => play.insist(() => client.provisionDroplet(request.input, { idempotencyKey: request.key, requestedBy: 'chaos' }));
+  const provision = async () => (await play.insist(() => client.provisionDroplet(request.input, { idempotencyKey: request.key, requestedBy: 'chaos' }))).sagaId;
   const repeating = request.repeatAfterMs === null ? null : delay(request.repeatAfterMs).then(provision);
   const sagaId = await provision();
   one.sagaIds.add(sagaId);
@@ -106,7 +106,7 @@ async function playRequest(request: Request, play: Play): Promise<void> {
   const saga = await untilAtRest(sagaId, play);
   const dropletId = saga.context['droplet_id'];
   if (saga.status !== 'completed' || typeof dropletId !== 'number') return;
-  one.destroySagaId = await play.insist(() => client.destroyDroplet(dropletId, { idempotencyKey: `${request.key}-destroy` }));
+  one.destroySagaId = (await play.insist(() => client.destroyDroplet(dropletId, { idempotencyKey: `${request.key}-destroy` }))).sagaId;
 }
 
 async function contradict(request: Request, play: Play): Promise<'refused' | 'accepted'> {

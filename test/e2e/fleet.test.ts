@@ -40,8 +40,8 @@ describe.each(stores)('on %s', (kind) => {
     const fleet = await fleetOf(kind);
     const workers = await Promise.all([fleet.startWorker({ WORKER_CONCURRENCY: '2' }), fleet.startWorker({ WORKER_CONCURRENCY: '2' })]);
     const names = Array.from({ length: 12 }, (_, index) => `web-${index + 1}`);
-    const sagaIds = await Promise.all(names.map((name) => fleet.client.provisionDroplet({ ...web, name })));
-    const sagas = await Promise.all(sagaIds.map((sagaId) => fleet.atRest(sagaId)));
+    const handles = await Promise.all(names.map((name) => fleet.client.provisionDroplet({ ...web, name })));
+    const sagas = await Promise.all(handles.map(({ sagaId }) => fleet.atRest(sagaId)));
     expect(sagas.map((saga) => saga.status)).toEqual(names.map(() => 'completed'));
     expect([createsOf(fleet).length, alive(fleet).length]).toEqual([12, 12]);
 
@@ -65,8 +65,8 @@ describe.each(stores)('on %s', (kind) => {
       expect(address).toBe(saga.context['public_ipv4']);
     }
 
-    const destroyIds = await Promise.all(sagas.map((saga) => fleet.client.destroyDroplet(Number(saga.context['droplet_id']))));
-    const destroyed = await Promise.all(destroyIds.map((sagaId) => fleet.atRest(sagaId)));
+    const destroys = await Promise.all(sagas.map((saga) => fleet.client.destroyDroplet(Number(saga.context['droplet_id']))));
+    const destroyed = await Promise.all(destroys.map(({ sagaId }) => fleet.atRest(sagaId)));
     expect(destroyed.map((saga) => saga.status)).toEqual(names.map(() => 'completed'));
     expect((await listInventory(fleet.db)).filter((row) => row.deletedAt === null)).toEqual([]);
     expect(await Promise.all(sagas.map((saga) => getStatus(fleet, Number(saga.context['droplet_id']))))).toEqual(names.map(() => 404));
@@ -76,8 +76,8 @@ describe.each(stores)('on %s', (kind) => {
   test('a step that fails for good leaves nothing behind, and the saga says what DigitalOcean said', async () => {
     const fleet = await fleetOf(kind, { dropletLimit: 1 });
     await fleet.startWorker();
-    const first = await fleet.atRest(await fleet.client.provisionDroplet(web));
-    const refused = await fleet.atRest(await fleet.client.provisionDroplet({ ...web, name: 'one-too-many' }));
+    const first = await fleet.atRest((await fleet.client.provisionDroplet(web)).sagaId);
+    const refused = await fleet.atRest((await fleet.client.provisionDroplet({ ...web, name: 'one-too-many' })).sagaId);
     expect([first.status, refused.status]).toEqual(['completed', 'compensated']);
     expect(refused.error).toMatchObject({ step: 'create_droplet', code: 'digitalocean_rejected' });
     expect(refused.error?.message).toContain('creating this/these droplet(s) will exceed your droplet limit');
@@ -88,7 +88,7 @@ describe.each(stores)('on %s', (kind) => {
   test('a droplet that never becomes active is destroyed again: no droplet, no row of what was asked for', async () => {
     const fleet = await fleetOf(kind, { faults: { neverActive: true } });
     await fleet.startWorker({ WAIT_POLL_INTERVAL_MS: '100', WAIT_MAX_POLLS: '4' });
-    const saga = await fleet.atRest(await fleet.client.provisionDroplet(web));
+    const saga = await fleet.atRest((await fleet.client.provisionDroplet(web)).sagaId);
     expect(saga).toMatchObject({ status: 'compensated', error: { code: 'droplet_not_active', step: 'wait_droplet_active' } });
     expect([createsOf(fleet).length, alive(fleet), await listInventory(fleet.db)]).toEqual([1, [], []]);
   });
@@ -97,7 +97,7 @@ describe.each(stores)('on %s', (kind) => {
     const fleet = await fleetOf(kind);
     fleet.sandbox.setFaults({ rules: [{ match: { method: 'POST' }, times: 1, effect: { holdAnswerMs: 2_400 } }] });
     const victim = await fleet.startWorker();
-    const sagaId = await fleet.client.provisionDroplet(web);
+    const { sagaId } = await fleet.client.provisionDroplet(web);
     const made = await waitFor(() => alive(fleet)[0], { what: 'the droplet' });
     victim.signal('SIGKILL');
     expect(await victim.ended).toEqual({ code: null, signal: 'SIGKILL' });
@@ -133,7 +133,7 @@ describe.each(stores)('on %s', (kind) => {
     const fleet = await fleetOf(kind, { activateAfterMs: 0 });
     fleet.sandbox.setFaults({ rules: [{ match: { method: 'POST' }, times: 1, effect: { holdAnswerMs: 1_500 } }] });
     const leaving = await fleet.startWorker({ WORKER_SHUTDOWN_MS: '8000' });
-    const sagaId = await fleet.client.provisionDroplet(web);
+    const { sagaId } = await fleet.client.provisionDroplet(web);
     await waitFor(() => alive(fleet)[0], { what: 'the droplet' });
     const toldAt = Date.now();
     leaving.signal('SIGTERM');
@@ -149,7 +149,7 @@ describe.each(stores)('on %s', (kind) => {
     const fleet = await fleetOf(kind, { activateAfterMs: 0 });
     fleet.sandbox.setFaults({ rules: [{ match: { method: 'POST' }, times: 1, effect: { holdAnswerMs: 2_400 } }] });
     const leaving = await fleet.startWorker({ WORKER_SHUTDOWN_MS: '300' });
-    const sagaId = await fleet.client.provisionDroplet(web);
+    const { sagaId } = await fleet.client.provisionDroplet(web);
     await waitFor(() => alive(fleet)[0], { what: 'the droplet' });
     const toldAt = Date.now();
     leaving.signal('SIGTERM');
@@ -187,7 +187,7 @@ describe.each(stores)('on %s', (kind) => {
     const fleet = await fleetOf(kind);
     fleet.sandbox.setFaults({ rules: [{ match: { method: 'POST' }, times: 1, effect: { htmlAfterWork: 502 } }] });
     const worker = await fleet.startWorker({ LOG_LEVEL: 'trace', DIGITALOCEAN_TOKEN: 'dop_v1_canarytoken' });
-    const sagaId = await fleet.client.provisionDroplet({ ...web, user_data: '#!/bin/sh canary-user-data' });
+    const { sagaId } = await fleet.client.provisionDroplet({ ...web, user_data: '#!/bin/sh canary-user-data' });
     expect((await fleet.atRest(sagaId)).status).toBe('completed');
     const jobs = await producerOf(fleet, 'saga-steps').getJobs();
     const told = [worker.output(), JSON.stringify(jobs.map((job) => job.asJSON())), JSON.stringify(await fleet.client.events(sagaId))];

@@ -187,7 +187,7 @@ describe.concurrent('never ours, never touched', () => {
       stage.sandbox.addForeignDroplet({ name: 'web-1' }).id,
     ];
     const destroys = await Promise.all(foreign.map((id) => stage.client.destroyDroplet(id)));
-    for (const id of destroys) {
+    for (const { sagaId: id } of destroys) {
       const saga = await stage.until(id, 'refused', ({ status }) => status === 'compensated');
       expect(saga.error?.code).toBe('droplet_not_ours');
     }

@@ -6,6 +6,7 @@ import { reconcile, runReconciler } from '../../src/saga/reconciler.ts';
 import { nextJobOf } from '../../src/saga/saga.ts';
 import type { NextJob } from '../../src/saga/saga.ts';
 import { done, StepFailure, waiting } from '../../src/saga/step.ts';
+import { createWakeup } from '../../src/saga/wakeup.ts';
 import { createSagaStore } from '../../src/saga/store.ts';
 import { catalogOf, claimOf, fakeStep, jobOf, openEngine } from '../support/engine.ts';
 import type { Engine } from '../support/engine.ts';
@@ -78,7 +79,7 @@ describe('runReconciler', () => {
       asked.push(sagaId);
       return asked.length === 1 ? Promise.reject(new Error('the queue is away')) : Promise.resolve(null);
     };
-    const running = runReconciler({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 10 }), ensure, intervalMs: 20, signal: stopping.signal, log: silentLog });
+    const running = runReconciler({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 10 }), ensure, intervalMs: 20, wakeup: createWakeup(), signal: stopping.signal, log: silentLog });
     await waitFor(() => asked.length >= 3, { what: 'three passes' });
     stopping.abort();
     await running;
@@ -88,7 +89,7 @@ describe('runReconciler', () => {
   test('ends at once in the middle of a long wait', async () => {
     await using engine = await openEngine(catalogOf(fakeStep('one')));
     const stopping = new AbortController();
-    const running = runReconciler({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 10 }), ensure: async () => Promise.resolve(null), intervalMs: 600_000, signal: stopping.signal, log: silentLog });
+    const running = runReconciler({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 10 }), ensure: async () => Promise.resolve(null), intervalMs: 600_000, wakeup: createWakeup(), signal: stopping.signal, log: silentLog });
     stopping.abort();
     await expect(running).resolves.toBeUndefined();
   });

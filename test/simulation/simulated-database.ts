@@ -11,7 +11,7 @@ import type { Transition } from '../../src/saga/transition.ts';
 import type { Call, Mechanism } from './violation.ts';
 import { Violation } from './violation.ts';
 
-type Row = { saga: Saga; memo: Memo; wakeAt: number | null; compensated: number[] };
+type Row = { saga: Saga; memo: Memo; wakeAt: number | null; inputChecked: boolean; compensated: number[] };
 
 export type SimulatedDatabase = Readonly<{
   store: SagaStore;
@@ -23,7 +23,7 @@ export type SimulatedDatabase = Readonly<{
   provisionedBy(sagaId: string): { providerId: string; isDeleted: boolean }[];
 }>;
 
-export type NewRow = Pick<Saga, 'id' | 'name' | 'steps' | 'input'>;
+export type NewRow = Pick<Saga, 'id' | 'name' | 'steps' | 'input'> & { inputChecked: boolean };
 
 export function createSimulatedDatabase(options: {
   call: Call;
@@ -43,9 +43,9 @@ export function createSimulatedDatabase(options: {
   const claimStands = (claim: Claim) => without === 'fencing' || rowOf(claim.sagaId).saga.revision === claim.revision;
 
   const load = (sagaId: string): LoadedSaga => {
-    const { saga, memo, wakeAt } = rowOf(sagaId);
+    const { saga, memo, wakeAt, inputChecked } = rowOf(sagaId);
     const dueInMs = wakeAt === null ? 0 : Math.max(0, wakeAt - slackMs - nowMs());
-    return { saga, now: new Date(nowMs()), dueInMs, memo };
+    return { saga, now: new Date(nowMs()), dueInMs, memo, inputChecked };
   };
 
   const commit = (transition: Transition): CommitResult => {
@@ -63,6 +63,7 @@ export function createSimulatedDatabase(options: {
       cursor: saga.cursor,
       revision: saga.revision,
       attempt: saga.attempt,
+      input: transition.input ?? row.saga.input,
       context: isDropped ? row.saga.context : { ...row.saga.context, ...transition.patch, ...stamps },
       error: saga.error,
       cancelRequestedAt: event.kind === 'cancel_requested' ? now : row.saga.cancelRequestedAt,
@@ -70,6 +71,7 @@ export function createSimulatedDatabase(options: {
       updatedAt: now,
       finishedAt: isFinished ? now : null,
     };
+    row.inputChecked ||= transition.input !== null;
     row.memo = {};
     row.wakeAt = next === null ? null : nowMs() + next.delayMs + slackMs;
     return 'applied';
@@ -136,9 +138,9 @@ export function createSimulatedDatabase(options: {
         call('sql', 'inventory.mark_destroyed', () => markDestroyed(claim, providerId), () => `droplet ${providerId}`),
       findProvisioner: (providerId) => call('sql', 'inventory.find_provisioner', () => resources.get(providerId)?.provisioned ?? null),
     },
-    insert: (saga) => {
+    insert: ({ inputChecked, ...saga }) => {
       const now = new Date(nowMs());
-      rows.set(saga.id, { saga: newSaga(saga, now), memo: {}, wakeAt: nowMs() + slackMs, compensated: [] });
+      rows.set(saga.id, { saga: newSaga(saga, now), memo: {}, wakeAt: nowMs() + slackMs, inputChecked, compensated: [] });
     },
     saga: (id) => rowOf(id).saga,
     all: () => [...rows.values()].map(({ saga }) => saga),
@@ -168,7 +170,7 @@ function checkTransition(row: Row, transition: Transition, without: Mechanism | 
   }
 }
 
-function newSaga(saga: NewRow, now: Date): Saga {
+function newSaga(saga: Omit<NewRow, 'inputChecked'>, now: Date): Saga {
   const none: JsonObject = {};
   return {
     ...saga,

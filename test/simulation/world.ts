@@ -338,11 +338,12 @@ function createWorld(tape: Tape, without: Mechanism | null, trace: ((line: strin
 
   async function startSaga(id: string, name: string, sagaInput: Saga['input']): Promise<void> {
     const steps = (name === 'destroy_droplet' ? catalog.destroy_droplet : catalog.provision_droplet).steps.map((step) => step.name);
-    db.insert({ id, name, steps, input: sagaInput });
+    // Some callers insert the row in their own transaction, by SQL, and enqueue nothing.
+    const isBySql = without !== 'reconciler' && pick(4) === 3;
+    db.insert({ id, name, steps, input: sagaInput, inputChecked: !isBySql });
     tell(() => `client starts ${name} ${id}`);
     const job = nextJobOf(db.saga(id));
-    // Some callers insert the row in their own transaction, and enqueue nothing.
-    if (job !== null && (without === 'reconciler' || pick(4) !== 3)) await start(newRun(people, 'enqueue', null), () => enqueueOrLeave(job, queues, log));
+    if (job !== null && !isBySql) await start(newRun(people, 'enqueue', null), () => enqueueOrLeave(job, queues, log));
   }
 
   // --- I/O happens, or not ----------------------------------------------------------------------------------------

@@ -164,8 +164,8 @@ export async function setFaultStage(options: StageOptions = {}): Promise<Stage> 
     },
     fork: (settings = {}) => startProcess({ ...env, ...settings }, stack),
     queue: openQueue,
-    provision: (name, more = {}) =>
-      client.provisionDroplet({ name, region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64', ...more }),
+    provision: async (name, more = {}) =>
+      (await client.provisionDroplet({ name, region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64', ...more })).sagaId,
     until: (sagaId, what, isIt, deadlineMs = 20_000) =>
       waitFor(
         async () => {

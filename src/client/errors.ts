@@ -1,0 +1,56 @@
+// How a saga can end that its caller did not hope for.
+import type { SagaError } from '../saga/saga.ts';
+
+/** The saga was rolled back: nothing of it stands. `reason` says why, in DigitalOcean's own words where it was DigitalOcean's doing. */
+export class SagaRolledBackError extends Error {
+  override readonly name = 'SagaRolledBackError';
+  readonly code = 'saga_rolled_back';
+  readonly sagaId: string;
+  /** `code` for programs, such as `digitalocean_rejected` or `cancelled`; `step`: where it failed; `message` for people. */
+  readonly reason: SagaError;
+
+  constructor(sagaId: string, reason: SagaError) {
+    super(`saga ${sagaId} was rolled back: ${reason.message} (${reason.code} in ${reason.step})`);
+    this.sagaId = sagaId;
+    this.reason = reason;
+  }
+}
+
+/**
+ * The saga's rollback failed for good, and a person has to look: something of it may stand. Not the end: after
+ * `retry` the rollback goes on, and the result can be asked for again.
+ */
+export class SagaStuckError extends Error {
+  override readonly name = 'SagaStuckError';
+  readonly code = 'saga_stuck';
+  readonly sagaId: string;
+  /** Why it was being rolled back. */
+  readonly reason: SagaError;
+  /** Why the rollback itself failed. */
+  readonly compensation: Readonly<{ step: string; message: string }>;
+
+  constructor(sagaId: string, reason: SagaError, compensation: { step: string; message: string }) {
+    super(`saga ${sagaId} is stuck: undoing ${compensation.step} failed: ${compensation.message} (rolled back because of: ${reason.message})`);
+    this.sagaId = sagaId;
+    this.reason = reason;
+    this.compensation = compensation;
+  }
+}
+
+/** There is no such saga: its transaction was rolled back, or is not committed yet, or its retention is over. */
+export class SagaNotFoundError extends Error {
+  override readonly name = 'SagaNotFoundError';
+  readonly code = 'saga_not_found';
+  readonly sagaId: string;
+
+  constructor(sagaId: string) {
+    super(`there is no saga ${sagaId}: the transaction that started it was rolled back or is not committed yet, or it ended long ago`);
+    this.sagaId = sagaId;
+  }
+}
+
+/** The client was closed while something was waited for. */
+export class ClientClosedError extends Error {
+  override readonly name = 'ClientClosedError';
+  readonly code = 'client_closed';
+}

@@ -1,0 +1,123 @@
+// A saga in its caller's hands: what comes of it, and what happens to it meanwhile. Polled, so that it also works
+// through connection poolers, and loses nothing when a connection is lost.
+import { setTimeout as delay } from 'node:timers/promises';
+import type { z } from 'zod';
+import { isDatabaseOutage } from '../db.ts';
+import { textOf } from '../json.ts';
+import type { Log } from '../log.ts';
+import type { Saga } from '../saga/saga.ts';
+import { isAtRest } from '../saga/saga.ts';
+import type { StoredEvent } from '../saga/store.ts';
+import { SagaNotFoundError, SagaRolledBackError, SagaStuckError } from './errors.ts';
+
+export type WaitOptions = Readonly<{
+  /** Ends the waiting, with the signal's reason. The saga goes on. */
+  signal?: AbortSignal | undefined;
+}>;
+
+export type SagaHandle<Outputs> = Readonly<{
+  sagaId: string;
+  /**
+   * Waits until the saga is at rest. While Postgres is away, it waits on.
+   *
+   * @returns what the saga made
+   * @throws {SagaRolledBackError} when it was rolled back, with the reason
+   * @throws {SagaStuckError} when its rollback failed for good. Can be asked again after `retry`
+   * @throws {SagaNotFoundError} {ClientClosedError}; the signal's reason, when it is aborted
+   */
+  result(options?: WaitOptions): Promise<Outputs>;
+  /**
+   * Yields what happened to the saga, and then what happens, in order and without gaps, until it is at rest.
+   *
+   * @param options.afterSeq begins after this event; with the first when left out
+   * @throws {SagaNotFoundError} {ClientClosedError}; the signal's reason, when it is aborted
+   */
+  events(options?: WaitOptions & { afterSeq?: number | undefined }): AsyncGenerator<StoredEvent, void, void>;
+}>;
+
+/** What a handle asks of Postgres. */
+export type SagaReader = Readonly<{
+  get(sagaId: string): Promise<Saga | null>;
+  events(sagaId: string, afterSeq?: number): Promise<StoredEvent[]>;
+}>;
+
+const LOOK_EVERY_MS = 500;
+const AFTER_OUTAGE_MS = 1_000;
+
+/**
+ * Makes a handle.
+ *
+ * @param options.outputs what of the saga's context its caller gets
+ * @param options.closed aborted when the client is closed
+ */
+export function createHandle<Outputs>(
+  sagaId: string,
+  options: { reader: SagaReader; outputs: z.ZodType<Outputs>; closed: AbortSignal; log: Log },
+): SagaHandle<Outputs> {
+  const { reader, outputs, closed, log } = options;
+
+  const patiently = async <T>(look: () => Promise<T>, signal: AbortSignal): Promise<T> => {
+    for (;;) {
+      signal.throwIfAborted();
+      try {
+        return await look();
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!isDatabaseOutage(error)) throw error;
+        log.warn({ sagaId, err: error }, 'Postgres cannot be reached: waiting on');
+        await pause(AFTER_OUTAGE_MS, signal);
+      }
+    }
+  };
+
+  const existing = async (): Promise<Saga> => {
+    const saga = await reader.get(sagaId);
+    if (saga === null) throw new SagaNotFoundError(sagaId);
+    return saga;
+  };
+
+  return {
+    sagaId,
+    result: async ({ signal } = {}) => {
+      const ending = anyOf(closed, signal);
+      for (;;) {
+        const saga = await patiently(existing, ending);
+        if (saga.status === 'completed') return outputs.parse(saga.context);
+        if (saga.status === 'compensated') throw new SagaRolledBackError(sagaId, reasonOf(saga));
+        if (saga.status === 'stuck') throw stuckError(saga, await patiently(() => reader.events(sagaId), ending));
+        await pause(LOOK_EVERY_MS, ending);
+      }
+    },
+    events: async function* ({ signal, afterSeq = -1 } = {}) {
+      const ending = anyOf(closed, signal);
+      let lastSeq = afterSeq;
+      for (;;) {
+        // The saga first: where it is at rest already, the events read after it are all there will be.
+        const saga = await patiently(existing, ending);
+        for (const event of await patiently(() => reader.events(sagaId, lastSeq), ending)) {
+          lastSeq = event.seq;
+          yield event;
+        }
+        if (isAtRest(saga.status)) return;
+        await pause(LOOK_EVERY_MS, ending);
+      }
+    },
+  };
+}
+
+function anyOf(closed: AbortSignal, signal: AbortSignal | undefined): AbortSignal {
+  return signal === undefined ? closed : AbortSignal.any([closed, signal]);
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await delay(ms, undefined, { signal }).catch(() => signal.throwIfAborted());
+}
+
+function stuckError(saga: Saga, events: readonly StoredEvent[]): SagaStuckError {
+  const last = events.findLast((event) => event.kind === 'compensation_stuck');
+  return new SagaStuckError(saga.id, reasonOf(saga), { step: last?.step ?? '', message: textOf(last?.detail['message'], 'no reason given') });
+}
+
+function reasonOf(saga: Saga): NonNullable<Saga['error']> {
+  return saga.error ?? { code: 'unknown', message: 'no reason given', step: '', retryable: false };
+}

@@ -1,0 +1,47 @@
+// Hears of sagas that were started where nobody could enqueue them: by SQL, or in a caller's own transaction. Only a
+// hint: what is not heard (through a pooler such as PgBouncer in transaction mode nothing is) the reconciler finds.
+import { setTimeout as delay } from 'node:timers/promises';
+import postgres from 'postgres';
+import { withDeadline } from './deadline.ts';
+import type { Log } from './log.ts';
+import { NEW_SAGAS_CHANNEL } from './saga/store.ts';
+
+// LISTEN is repeated so often: it does nothing where it stands, and makes it anew where the connection was lost.
+const REPEAT_MS = 5_000;
+const TIME_LIMIT_MS = 5_000;
+
+/**
+ * Listens until the signal is aborted.
+ *
+ * @param onSaga called for each saga that is heard of, and after each gap in which one may have been missed
+ */
+export async function listenForSagas(databaseUrl: string, options: { onSaga: () => void; signal: AbortSignal; log: Log }): Promise<void> {
+  const { onSaga, signal, log } = options;
+  let isListening = false;
+  const settings = {
+    max: 1,
+    connect_timeout: 5,
+    max_lifetime: null,
+    backoff: () => 0.5,
+    fetch_types: false,
+    onnotice: () => undefined,
+    onclose: () => {
+      isListening = false;
+    },
+    connection: { application_name: 'arcadia-listen' },
+    // As in postgres.js's own `listen`, which gives up once a connection could not be made again at the first try.
+    onnotify: onSaga,
+  };
+  const sql = postgres(databaseUrl, settings);
+  while (!signal.aborted) {
+    try {
+      await withDeadline(TIME_LIMIT_MS, sql`listen ${sql(NEW_SAGAS_CHANNEL)}`, () => new Error('Postgres did not answer'));
+      if (!isListening) onSaga();
+      isListening = true;
+    } catch (error) {
+      log.debug({ err: error }, 'cannot hear of new sagas: the reconciler finds them');
+    }
+    await delay(REPEAT_MS, undefined, { signal }).catch(() => undefined);
+  }
+  await sql.end({ timeout: 1 });
+}

@@ -1,0 +1,24 @@
+// A wait that can be cut short: the reconciler sleeps, and is woken when there is something to do at once.
+import { setTimeout as delay } from 'node:timers/promises';
+
+export type Wakeup = Readonly<{
+  /** Ends the wait that is under way, or else the next one. */
+  wake(): void;
+  /** Resolves after `ms` milliseconds, when woken, or when the signal is aborted. */
+  wait(ms: number, signal: AbortSignal): Promise<void>;
+}>;
+
+// Woken again and again, the one who waits still leaves some time between two rounds.
+const MIN_PAUSE_MS = 50;
+
+export function createWakeup(): Wakeup {
+  let alarm = new AbortController();
+  return {
+    wake: () => alarm.abort(),
+    wait: async (ms, signal) => {
+      if (alarm.signal.aborted) await delay(MIN_PAUSE_MS, undefined, { signal }).catch(() => undefined);
+      else await delay(ms, undefined, { signal: AbortSignal.any([signal, alarm.signal]) }).catch(() => undefined);
+      alarm = new AbortController();
+    },
+  };
+}

@@ -1,0 +1,243 @@
+// The client, as another backend uses it: against real workers on both queue backends, and in its own transactions.
+
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client as PgClient, Pool } from 'pg';
+import postgres from 'postgres';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import type { Client, SagaHandle, StoredEvent } from '../../src/index.ts';
+import { ClientClosedError, IdempotencyConflictError, InvalidRequestError, SagaNotFoundError, SagaRolledBackError, SagaStuckError, openClient } from '../../src/index.ts';
+import type { Fleet } from '../support/fleet.ts';
+import { openFleet, web } from '../support/fleet.ts';
+
+// So slow that whatever runs soon was not found by the reconciler.
+const NEVER_RECONCILED = { RECONCILE_INTERVAL_MS: '600000', COMPENSATION_ATTEMPTS: '2' };
+
+async function collect(handle: SagaHandle<unknown>, options?: Parameters<SagaHandle<unknown>['events']>[0]): Promise<StoredEvent[]> {
+  const events: StoredEvent[] = [];
+  for await (const event of handle.events(options)) events.push(event);
+  return events;
+}
+
+describe.each(['redis', 'postgres'] as const)('the client, with queues on %s', (kind) => {
+  let fleet: Fleet;
+  /** Knows only Postgres, as most callers will. */
+  let client: Client;
+
+  beforeAll(async () => {
+    fleet = await openFleet(kind, { activateAfterMs: 200 });
+    client = openClient({ databaseUrl: fleet.databaseUrl });
+    await fleet.startWorker(NEVER_RECONCILED);
+  });
+  afterAll(async () => {
+    await client.close();
+    await fleet[Symbol.asyncDispose]();
+  });
+
+  const postgresJs = (options: postgres.Options<Record<string, postgres.PostgresType>> = {}) => {
+    const sql = postgres(fleet.databaseUrl, { max: 2, onnotice: () => undefined, ...options });
+    onTestFinished(() => sql.end());
+    return sql;
+  };
+  const pgClient = async (): Promise<PgClient> => {
+    const pg = new PgClient({ connectionString: fleet.databaseUrl });
+    await pg.connect();
+    onTestFinished(() => pg.end());
+    return pg;
+  };
+
+  test.each([['without a queue store', () => client], ['with one', () => fleet.client]])('%s, provisions and destroys, and hands out what was made', async (_what, choose) => {
+    const chosen = choose();
+    const handle = await chosen.provisionDroplet({ ...web, name: 'made' }, { requestedBy: 'billing' });
+    const [outputs, events] = await Promise.all([handle.result(), collect(handle)]);
+    expect(outputs).toEqual({
+      droplet_id: expect.any(Number) as number,
+      public_ipv4: expect.stringMatching(/^198\.18\./) as string,
+      private_ipv4: expect.any(String) as string,
+      public_ipv6: null,
+      cloud_resource_id: expect.any(String) as string,
+    });
+    expect(events.map(({ seq }) => seq)).toEqual(events.map((_event, index) => index));
+    expect([events[0]?.kind, events.at(-1)?.detail['status']]).toEqual(['saga_created', 'completed']);
+    expect(await chosen.handle(handle.sagaId).result()).toMatchObject(outputs);
+
+    const destroyed = await chosen.destroyDroplet(outputs.droplet_id, { reason: 'the end' });
+    expect(await destroyed.result()).toEqual({ droplet_id: outputs.droplet_id });
+  });
+
+  test('runs a saga that was started by SQL, and rejects a malformed one with the reason', async () => {
+    const sql = postgresJs();
+    const start = async (input: postgres.JSONValue) => {
+      const [row] = await sql<{ id: string }[]>`select arcadia.start_saga('provision_droplet', ${sql.json(input)}) as id`;
+      return client.handle(row?.id ?? '');
+    };
+    const [good, bad] = await Promise.all([start({ ...web, name: 'by-sql' }), start({ ...web, name: '-', colour: 'red' })]);
+    expect(await good.result()).toMatchObject({ droplet_origin: 'created' });
+    const rejected = await bad.result().catch((error: unknown) => error);
+    expect(rejected).toBeInstanceOf(SagaRolledBackError);
+    expect(rejected).toMatchObject({ reason: { code: 'invalid_request', message: expect.stringMatching(/^name: expected a host name.*; colour: this field is not known$/) as string } });
+    expect(fleet.sandbox.state().filter(({ name }) => name === '-')).toEqual([]);
+  });
+
+  test('rejects with the reason of the rollback, in the words of DigitalOcean', async () => {
+    const handle = await client.provisionDroplet({ ...web, name: 'refused', size: 'no-such-size' });
+    const error = await handle.result().catch((caught: unknown) => caught);
+    expect(error).toBeInstanceOf(SagaRolledBackError);
+    expect(error).toMatchObject({
+      code: 'saga_rolled_back',
+      sagaId: handle.sagaId,
+      reason: { code: 'digitalocean_rejected', step: 'create_droplet', message: expect.stringMatching(/^DigitalOcean: .*size.*\(request .+\)$/) as string },
+    });
+    expect((await collect(handle)).at(-1)?.detail['status']).toBe('compensated');
+  });
+
+  test('says of a stuck saga why, and takes it up again after a retry', async () => {
+    const handle = await client.provisionDroplet({ ...web, name: 'stuck-1' });
+    const { droplet_id } = await handle.result();
+    const second = await client.provisionDroplet({ ...web, name: 'stuck-2' });
+    await expect.poll(async () => (await client.get(second.sagaId))?.context['droplet_id'] ?? null).not.toBeNull();
+    fleet.sandbox.setFaults({ rules: [{ match: { method: 'DELETE' }, effect: { status: 422 } }] });
+    const steered = await client.cancel(second.sagaId, 'test', 'not needed');
+    // The droplet may have been ready before the cancel.
+    if (steered.kind !== 'accepted') throw new Error(`expected the cancel to come in time, found ${steered.kind}`);
+    const error = await second.result().catch((caught: unknown) => caught);
+    fleet.sandbox.resetFaults();
+    expect(error).toBeInstanceOf(SagaStuckError);
+    expect(error).toMatchObject({ reason: { code: 'cancelled', message: 'cancelled by test: not needed' }, compensation: { step: 'create_droplet', message: expect.stringContaining('DigitalOcean') as string } });
+    expect((await client.list({ status: 'stuck' })).map(({ id }) => id)).toEqual([second.sagaId]);
+    expect((await client.retry(second.sagaId, 'test')).kind).toBe('accepted');
+    await expect(second.result()).rejects.toThrow(SagaRolledBackError);
+    expect(fleet.sandbox.state().map(({ id }) => id)).toContain(droplet_id);
+  });
+
+  describe('in a transaction of its caller', () => {
+    test.each<[string, postgres.Options<Record<string, postgres.PostgresType>>]>([
+      ['as it comes', {}],
+      ['with other names and types', { transform: postgres.kebab, fetch_types: false, prepare: false }],
+    ])('of postgres.js %s: runs after the commit', async (_what, options) => {
+      const sql = postgresJs(options);
+      const handle = await sql.begin(async (transaction) => {
+        const started = await client.provisionDroplet({ ...web, name: 'in-postgres-js', tags: ['a', 'b'] }, { transaction, idempotencyKey: randomUUID() });
+        expect(await client.get(started.sagaId)).toBeNull();
+        return started;
+      });
+      expect((await handle.result()).droplet_id).toBeGreaterThan(0);
+    });
+
+    test('of pg: runs after the commit', async () => {
+      const transaction = await pgClient();
+      await transaction.query('begin');
+      const handle = await client.provisionDroplet({ ...web, name: 'in-pg' }, { transaction, requestedBy: 'billing' });
+      await transaction.query('commit');
+      expect((await handle.result()).droplet_id).toBeGreaterThan(0);
+    });
+
+    test('is gone with the rollback', async () => {
+      const transaction = await pgClient();
+      await transaction.query('begin');
+      const handle = await client.provisionDroplet({ ...web, name: 'rolled-back' }, { transaction });
+      await transaction.query('rollback');
+      await expect(handle.result()).rejects.toThrow(SagaNotFoundError);
+      await expect(collect(handle)).rejects.toThrow(SagaNotFoundError);
+    });
+
+    test.each(['postgres.js', 'pg'])('of %s goes on after the key was used before, with the same input or another', async (library) => {
+      const idempotencyKey = randomUUID();
+      const before = await client.provisionDroplet({ ...web, name: 'keyed' }, { idempotencyKey });
+      const within = async (transaction: Parameters<Client['provisionDroplet']>[1] & object): Promise<void> => {
+        const again = await client.provisionDroplet({ ...web, name: 'keyed' }, { ...transaction, idempotencyKey });
+        expect(again.sagaId).toBe(before.sagaId);
+        const conflict = client.provisionDroplet({ ...web, name: 'other' }, { ...transaction, idempotencyKey });
+        await expect(conflict).rejects.toThrow(IdempotencyConflictError);
+        await expect(client.provisionDroplet({ ...web, name: '-' }, transaction)).rejects.toThrow(InvalidRequestError);
+      };
+      if (library === 'pg') {
+        const transaction = await pgClient();
+        await transaction.query('begin');
+        await within({ transaction });
+        expect((await transaction.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
+        await transaction.query('commit');
+      } else {
+        const one = await postgresJs().begin(async (transaction) => {
+          await within({ transaction });
+          return transaction`select 1 as one`;
+        });
+        expect([...one]).toEqual([{ one: 1 }]);
+      }
+      await before.result();
+    });
+
+    test('waits for another transaction that uses the same key, and takes what comes of it', async () => {
+      const idempotencyKey = randomUUID();
+      const [one, two] = [await pgClient(), await pgClient()];
+      await one.query('begin');
+      await two.query('begin');
+      const first = await client.provisionDroplet({ ...web, name: 'raced' }, { transaction: one, idempotencyKey });
+      const second = client.provisionDroplet({ ...web, name: 'raced' }, { transaction: two, idempotencyKey });
+      await one.query('commit');
+      expect((await second).sagaId).toBe(first.sagaId);
+      await two.query('commit');
+      await first.result();
+    });
+
+    test('says what went wrong first in a transaction that was broken before', async () => {
+      const transaction = await pgClient();
+      await transaction.query('begin');
+      await transaction.query('select 1/0').catch(() => undefined);
+      await expect(client.provisionDroplet(web, { transaction })).rejects.toMatchObject({ code: '25P02' });
+      await transaction.query('rollback');
+    });
+
+    test('refuses a pool', async () => {
+      const pool = new Pool({ connectionString: fleet.databaseUrl });
+      onTestFinished(() => pool.end());
+      await expect(client.provisionDroplet(web, { transaction: pool })).rejects.toThrow(/^transaction: expected a client inside a transaction, found a pool/);
+      await expect(client.provisionDroplet(web, { transaction: postgresJs() })).rejects.toThrow(InvalidRequestError);
+    });
+  });
+});
+
+describe('waiting', () => {
+  let fleet: Fleet;
+  beforeAll(async () => {
+    fleet = await openFleet('postgres');
+  });
+  afterAll(() => fleet[Symbol.asyncDispose]());
+
+  const neverRun = async (client: Client) => client.provisionDroplet({ ...web, name: 'never-run' });
+
+  test('ends with the reason of the signal, and at once', async () => {
+    const handle = await neverRun(fleet.client);
+    const reason = new Error('enough');
+    const ending = new AbortController();
+    const waits = [handle.result({ signal: ending.signal }), collect(handle, { signal: ending.signal })];
+    const settled = Promise.allSettled(waits);
+    await sleep(100);
+    ending.abort(reason);
+    expect(await settled).toEqual([{ status: 'rejected', reason }, { status: 'rejected', reason }]);
+    await expect(handle.result({ signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  });
+
+  test('ends when the client is closed', async () => {
+    const client = openClient({ databaseUrl: fleet.databaseUrl });
+    const waiting = (await neverRun(client)).result();
+    const refused = expect(waiting).rejects.toThrow(ClientClosedError);
+    await client.close();
+    await refused;
+  });
+
+  test('can be broken off in the middle of the events, and taken up again after any of them', async () => {
+    const handle = await neverRun(fleet.client);
+    for await (const event of handle.events()) {
+      expect(event.kind).toBe('saga_created');
+      break;
+    }
+    await fleet.client.cancel(handle.sagaId, 'test');
+    expect((await collect(handle, { afterSeq: 0 })).map(({ kind }) => kind)).toEqual(['cancel_requested']);
+    await expect(handle.result()).rejects.toMatchObject({ reason: { code: 'cancelled' } });
+  });
+
+  test('is over at once for a saga that there is not', async () => {
+    await expect(fleet.client.handle(randomUUID()).result()).rejects.toThrow(SagaNotFoundError);
+  });
+});

@@ -1,0 +1,178 @@
+// arcadia.start_saga: sagas started by SQL, as any language can.
+
+import { randomUUID } from 'node:crypto';
+import { Client as PgClient } from 'pg';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { z } from 'zod';
+import { catalog } from '../../src/catalog.ts';
+import type { JsonObject } from '../../src/json.ts';
+import { IdempotencyConflictError, startSaga } from '../../src/saga/start.ts';
+import type { Engine } from '../support/engine.ts';
+import { claimOf, fakeStep, openEngine, slackMs } from '../support/engine.ts';
+
+const input = z.strictObject({ name: z.string('expected a host name'), size: z.string().default('small') });
+const fake = { fake: { input, steps: [fakeStep('one'), fakeStep('two')] } };
+
+let engine: Engine;
+beforeAll(async () => {
+  engine = await openEngine(fake);
+  await engine.db.sql`insert into arcadia.saga_definitions (name, steps) values ('fake', ${['one', 'two']}::text[])`;
+});
+afterAll(() => engine[Symbol.asyncDispose]());
+
+type Call = [given: unknown, key?: string | null, requestedBy?: string | null, name?: string | null];
+
+async function startBySql(...[given, key = null, requestedBy = null, name = 'fake']: Call): Promise<string> {
+  const json = given === undefined ? null : JSON.stringify(given);
+  const [row] = await engine.db.sql<{ id: string }[]>`select arcadia.start_saga(${name}, ${json}::text::jsonb, ${key}, ${requestedBy}) as id`;
+  return row?.id ?? '';
+}
+
+const first = (sagaId: string) => ({ sagaId, revision: 0 });
+const countSagas = async (): Promise<number> => (await engine.db.sql`select 1 from arcadia.sagas`).length;
+const pgClient = async (connectionString = engine.url): Promise<PgClient> => {
+  const client = new PgClient({ connectionString });
+  await client.connect();
+  onTestFinished(() => client.end());
+  return client;
+};
+
+describe('start_saga', () => {
+  test('knows the sagas of this version, with their steps', async () => {
+    const rows = await engine.db.sql<{ name: string; steps: string[] }[]>`select name, steps from arcadia.saga_definitions where name <> 'fake' order by name`;
+    expect([...rows]).toEqual(Object.entries(catalog).map(([name, { steps }]) => ({ name, steps: steps.map((step) => step.name) })).toSorted((a, b) => a.name.localeCompare(b.name)));
+  });
+
+  test('makes a saga that is due at once, with its first event and its audit', async () => {
+    const sagaId = await startBySql({ name: 'web' }, null, 'billing');
+    const { saga, inputChecked, wakeAt } = await engine.load(sagaId);
+    expect(saga).toMatchObject({ name: 'fake', status: 'pending', steps: ['one', 'two'], input: { name: 'web' }, requestedBy: 'billing', revision: 0, saga8: sagaId.slice(0, 8) });
+    expect(inputChecked).toBe(false);
+    expect(wakeAt?.getTime()).toBeLessThanOrEqual(saga.createdAt.getTime() + 1_000);
+    expect(await engine.events(sagaId)).toMatchObject([{ seq: 0, kind: 'saga_created', detail: { status: 'pending', requestedBy: 'billing' } }]);
+    expect([...(await engine.db.sql`select actor, action from arcadia.audit where saga_id = ${sagaId}`)]).toEqual([{ actor: 'billing', action: 'saga_created' }]);
+  });
+
+  test('says which role of Postgres asked, where the caller does not say who did', async () => {
+    const { saga } = await engine.load(await startBySql({ name: 'web' }));
+    expect(saga.requestedBy).toMatch(/^sql:\w+$/);
+  });
+
+  test('is rolled back with the transaction of its caller', async () => {
+    const client = await pgClient();
+    await client.query('begin');
+    const { rows } = await client.query<{ id: string }>(`select arcadia.start_saga('fake', '{"name": "gone"}') as id`);
+    await client.query('rollback');
+    expect([...(await engine.db.sql`select id from arcadia.sagas where id = ${rows[0]?.id ?? ''}`)]).toEqual([]);
+  });
+
+  test('tells the workers once it is committed, not before', async () => {
+    const [caller, listener] = [await pgClient(), await pgClient()];
+    const heard: (string | undefined)[] = [];
+    listener.on('notification', ({ payload }) => heard.push(payload));
+    await listener.query('listen arcadia_sagas');
+    await caller.query('begin');
+    const { rows } = await caller.query<{ id: string }>(`select arcadia.start_saga('fake', '{"name": "web"}') as id`);
+    await listener.query('select 1');
+    expect(heard).toEqual([]);
+    await caller.query('commit');
+    await expect.poll(async () => listener.query('select 1').then(() => heard)).toEqual([rows[0]?.id]);
+  });
+
+  test('gives the same saga for the same key, also when asked fifty times at once', async () => {
+    const key = randomUUID();
+    const ids = await Promise.all(Array.from({ length: 50 }, () => startBySql({ name: 'web' }, key)));
+    ids.push(await startBySql({ name: 'web' }, key));
+    expect(new Set(ids).size).toBe(1);
+  });
+
+  test('agrees with the other ways to start a saga on what is the same request', async () => {
+    const key = randomUUID();
+    const bySql = await startBySql({ name: 'web', size: 'small' }, key);
+    const request = (name: string) => startSaga(engine.db, fake, { name: 'fake', input: { name, size: 'small' }, idempotencyKey: key }, slackMs);
+    expect(await request('web')).toEqual({ sagaId: bySql, firstJob: null });
+    await expect(request('db')).rejects.toThrow(IdempotencyConflictError);
+
+    const other = randomUUID();
+    const { sagaId } = await startSaga(engine.db, fake, { name: 'fake', input: { name: 'web' }, idempotencyKey: other }, slackMs);
+    expect(await startBySql({ name: 'web', size: 'small' }, other)).toBe(sagaId);
+    await expect(startBySql({ name: 'db', size: 'small' }, other)).rejects.toMatchObject({ code: 'SG409' });
+  });
+
+  test('refuses the same key with another input or for another saga, and says whose it is', async () => {
+    const key = randomUUID();
+    const sagaId = await startBySql({ name: 'web' }, key);
+    const conflict = { code: 'SG409', message: `idempotency_key: "${key}" was used before with another input, by saga ${sagaId}; use a new key for a new request` };
+    await expect(startBySql({ name: 'db' }, key)).rejects.toMatchObject(conflict);
+    await expect(startBySql({ name: 'web' }, key, null, 'destroy_droplet')).rejects.toMatchObject(conflict);
+  });
+
+  test.each<[string, Call, string, string]>([
+    ['a saga that there is not', [{}, null, null, 'nothing'], 'SG404', 'name: no saga is called "nothing"; expected one of destroy_droplet, fake, provision_droplet'],
+    ['no name', [{}, null, null, null], 'SG404', 'name: no saga is called null; expected one of destroy_droplet, fake, provision_droplet'],
+    ['no input', [undefined], 'SG400', 'input: expected an object with the fields of the saga, found null'],
+    ['a list as input', [[]], 'SG400', 'input: expected an object with the fields of the saga, found array'],
+    ['an input that is too large', [{ name: 'x'.repeat(524_288) }], 'SG400', 'input: expected at most 524288 bytes'],
+    ['an empty key', [{}, ''], 'SG400', 'idempotency_key: expected 1 to 255 characters'],
+    ['several things at once', ['text', 'k'.repeat(256), 'r'.repeat(256)], 'SG400', 'input: expected an object with the fields of the saga, found string; idempotency_key: expected 1 to 255 characters; requested_by: expected at most 255 characters'],
+  ])('refuses %s', async (_what, args, code, message) => {
+    const before = await countSagas();
+    await expect(startBySql(...args)).rejects.toMatchObject({ code, message });
+    expect(await countSagas()).toBe(before);
+  });
+
+  test('needs no right but to execute it, and gives no other', async () => {
+    const role = `starter_${randomUUID().slice(0, 8)}`;
+    await engine.db.sql.unsafe(`
+      create role ${role} login password 'secret';
+      grant usage on schema arcadia to ${role};
+      grant execute on function arcadia.start_saga to ${role}`);
+    const { rows: before } = await (await pgClient()).query(`select has_function_privilege('public', 'arcadia.start_saga(text, jsonb, text, text)', 'execute') as "isPublic"`);
+    expect(before).toEqual([{ isPublic: false }]);
+    const client = await pgClient();
+    await client.query(`set session authorization ${role}`);
+    // What it would meet if it looked for names where the caller does.
+    await client.query('set search_path = pg_temp, public');
+    await client.query('create temp table sagas (id int)');
+    const { rows } = await client.query<{ id: string }>(`select arcadia.start_saga('fake', '{"name": "web"}') as id`);
+    await expect(client.query('select * from arcadia.sagas')).rejects.toMatchObject({ code: '42501' });
+    await client.query('reset session authorization');
+    expect((await engine.load(rows[0]?.id ?? '')).saga.requestedBy).toBe(`sql:${role}`);
+    await client.query(`drop owned by ${role}`);
+    await client.query(`drop role ${role}`);
+  });
+});
+
+describe('the worker that first runs a saga started by SQL', () => {
+  test('checks the input, writes it as the schema has it, and goes on', async () => {
+    const sagaId = await startBySql({ name: 'web' });
+    await engine.drive({ ...first(sagaId), step: 'one', direction: 'forward', position: 1, of: 2, delayMs: 0 });
+    const { saga, inputChecked } = await engine.load(sagaId);
+    expect(saga).toMatchObject({ status: 'completed', input: { name: 'web', size: 'small' } });
+    expect(inputChecked).toBe(true);
+    expect((await engine.events(sagaId)).map(({ kind }) => kind)).toEqual(['saga_created', 'saga_started', 'step_completed', 'step_completed']);
+  });
+
+  test.each<[string, JsonObject, string]>([
+    ['a wrong field', { name: 7 }, 'name: expected a host name'],
+    ['several wrong fields', { size: 1, colour: 'red' }, 'name: expected a host name; size: Invalid input: expected string, received number; colour: this field is not known'],
+  ])('ends a saga with %s, naming each, without any step having run', async (_what, given, message) => {
+    const sagaId = await startBySql(given);
+    const verdict = await engine.run(claimOf(first(sagaId)));
+    expect(verdict).toEqual({ kind: 'complete', note: `rejected: ${message}` });
+    const { saga, wakeAt } = await engine.load(sagaId);
+    expect(saga).toMatchObject({ status: 'compensated', error: { code: 'invalid_request', message, retryable: false }, revision: 1 });
+    expect(saga.finishedAt).not.toBeNull();
+    expect(wakeAt).toBeNull();
+    expect(engine.ledger.historyOf(sagaId)).toEqual([]);
+    expect(await engine.events(sagaId)).toMatchObject([{ kind: 'saga_created' }, { kind: 'saga_rejected', detail: { code: 'invalid_request', status: 'compensated' } }]);
+  });
+
+  test('leaves a saga that its version does not know to a newer worker', async () => {
+    await engine.db.sql`insert into arcadia.saga_definitions (name, steps) values ('newer', ${['one']}::text[])`;
+    const sagaId = await startBySql({ name: 'web' }, null, null, 'newer');
+    expect(await engine.run(claimOf(first(sagaId)))).toMatchObject({ kind: 'postpone' });
+    expect((await engine.load(sagaId)).saga.status).toBe('pending');
+    await engine.db.sql`delete from arcadia.saga_definitions where name = 'newer'`;
+  });
+});
