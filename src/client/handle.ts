@@ -41,7 +41,8 @@ export type SagaReader = Readonly<{
   events(sagaId: string, afterSeq?: number): Promise<StoredEvent[]>;
 }>;
 
-const LOOK_EVERY_MS = 500;
+// Often at first, so that what is quick is known quickly; a saga of minutes is looked at once a second.
+const LOOK_AGAIN_MS = { min: 100, max: 1_000 };
 const AFTER_OUTAGE_MS = 1_000;
 
 /**
@@ -80,16 +81,18 @@ export function createHandle<Outputs>(
     sagaId,
     result: async ({ signal } = {}) => {
       const ending = anyOf(closed, signal);
+      const from = performance.now();
       for (;;) {
         const saga = await patiently(existing, ending);
         if (saga.status === 'completed') return outputs.parse(saga.context);
         if (saga.status === 'compensated') throw new SagaRolledBackError(sagaId, reasonOf(saga));
         if (saga.status === 'stuck') throw stuckError(saga, await patiently(() => reader.events(sagaId), ending));
-        await pause(LOOK_EVERY_MS, ending);
+        await pause(lookAgainMs(from), ending);
       }
     },
     events: async function* ({ signal, afterSeq = -1 } = {}) {
       const ending = anyOf(closed, signal);
+      const from = performance.now();
       let lastSeq = afterSeq;
       for (;;) {
         // The saga first: where it is at rest already, the events read after it are all there will be.
@@ -99,10 +102,14 @@ export function createHandle<Outputs>(
           yield event;
         }
         if (isAtRest(saga.status)) return;
-        await pause(LOOK_EVERY_MS, ending);
+        await pause(lookAgainMs(from), ending);
       }
     },
   };
+}
+
+function lookAgainMs(from: number): number {
+  return Math.min(LOOK_AGAIN_MS.max, LOOK_AGAIN_MS.min + (performance.now() - from) / 10);
 }
 
 function anyOf(closed: AbortSignal, signal: AbortSignal | undefined): AbortSignal {

@@ -3,6 +3,7 @@ import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { builtBeside } from '../built-beside.ts';
 
 export type WorkerProcess = Readonly<{
   pid: number;
@@ -20,7 +21,7 @@ const READY_WITHIN_MS = 20_000;
  * @throws {Error} with what it printed, when it ended before it was ready or was not ready in time
  */
 export async function startWorkerProcess(environment: NodeJS.ProcessEnv): Promise<WorkerProcess> {
-  const main = fileURLToPath(new URL('../main.ts', import.meta.url));
+  const main = fileURLToPath(builtBeside('../main', import.meta.url));
   const child = fork(main, ['worker'], { env: environment, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
   await untilReady(child);
   const { pid } = child;

@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { builtBeside } from '../built-beside.ts';
 import postgres from 'postgres';
 import type { GuardCommand, GuardReply, GuardRequest, ServerPlace, ShutdownMode } from './guard-messages.ts';
 import { findNativeDir } from './native-binaries.ts';
@@ -183,7 +184,7 @@ function openGuard(log: (line: string) => void): Guard {
 
 function forkGuard(): ChildProcess {
   const { PATH, TMPDIR } = process.env;
-  const child = fork(fileURLToPath(new URL('guard.ts', import.meta.url)), [], {
+  const child = fork(fileURLToPath(builtBeside('guard', import.meta.url)), [], {
     // A session of its own: a terminal's Ctrl-C goes to all processes of a group, and Postgres must outlive the parent's shutdown.
     detached: true,
     execArgv: [],

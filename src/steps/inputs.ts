@@ -39,6 +39,7 @@ export const provisionDropletInput = z.strictObject({
     .string()
     .refine((value) => Buffer.byteLength(value) <= MAX_USER_DATA_BYTES, 'expected at most 64 KiB')
     .refine((value) => !value.includes('\0') && value.isWellFormed(), 'expected text without NUL characters and broken surrogates')
+    .meta({ description: 'at most 64 KiB of UTF-8', maxLength: MAX_USER_DATA_BYTES })
     .optional(),
   vpc_uuid: z.uuid('expected the UUID of a VPC').optional(),
   backups: z.boolean().optional(),

@@ -6,6 +6,10 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { z } from 'zod';
 import { catalog } from '../../src/catalog.ts';
 import type { JsonObject } from '../../src/json.ts';
+import { silentLog } from '../../src/log.ts';
+import { reconcile } from '../../src/saga/reconciler.ts';
+import type { NextJob } from '../../src/saga/saga.ts';
+import { createSagaStore } from '../../src/saga/store.ts';
 import { IdempotencyConflictError, startSaga } from '../../src/saga/start.ts';
 import type { Engine } from '../support/engine.ts';
 import { claimOf, fakeStep, openEngine, slackMs } from '../support/engine.ts';
@@ -77,6 +81,17 @@ describe('start_saga', () => {
     expect(heard).toEqual([]);
     await caller.query('commit');
     await expect.poll(async () => listener.query('select 1').then(() => heard)).toEqual([rows[0]?.id]);
+  });
+
+  test('is found by the reconciler where nobody heard of it', async () => {
+    const sagaId = await startBySql({ name: 'unheard' });
+    const jobs: NextJob[] = [];
+    const ensure = async (job: NextJob): Promise<null> => {
+      jobs.push(job);
+      return Promise.resolve(null);
+    };
+    await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs }), ensure, log: silentLog });
+    expect(jobs).toContainEqual(expect.objectContaining({ sagaId, revision: 0, step: 'one' }));
   });
 
   test('gives the same saga for the same key, also when asked fifty times at once', async () => {

@@ -1,0 +1,23 @@
+// The contract for programs in other languages, as JSON Schemas made from the zod schemas that the workers enforce.
+import { z } from 'zod';
+import { catalog } from '../src/catalog.ts';
+import { intakeJobSchema, stepJobSchema } from '../src/queues/jobs.ts';
+import { bulkBody, bulkRetryBody, cancelBody } from '../src/web/api/shapes.ts';
+
+/** File name and text of each JSON Schema. What zod checks beyond them (such as reserved tags) stays zod's. */
+export function jsonSchemas(): Map<string, string> {
+  const files = new Map<string, string>();
+  const add = (file: string, title: string, schema: z.ZodType) => {
+    const { $schema, ...rest } = z.toJSONSchema(schema, { io: 'input' });
+    files.set(`${file}.json`, `${JSON.stringify({ $schema, title, ...rest }, null, 2)}\n`);
+  };
+  for (const [name, { input }] of Object.entries(catalog)) {
+    add(`${name}.input`, `Input of ${name}: body of POST /v1/sagas/${name}, argument of arcadia.start_saga`, input);
+    add(`sagas.${name}`, `Data of a job called ${name} in the queue sagas`, intakeJobSchema.extend({ input }));
+  }
+  add('saga-steps', 'Data of a job in the queues saga-steps and saga-compensations', stepJobSchema);
+  add('cancel', 'Body of POST /v1/sagas/:id/cancel', cancelBody);
+  add('bulk-cancel', 'Body of POST /v1/bulk/cancel', bulkBody);
+  add('bulk-retry', 'Body of POST /v1/bulk/retry', bulkRetryBody);
+  return files;
+}
