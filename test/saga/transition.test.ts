@@ -16,6 +16,7 @@ function apply(saga: Saga, outcome: Outcome, using: RetryPolicy = policy, random
 
 const outcomes = {
   started: { kind: 'started' },
+  rejected: { kind: 'rejected', error: { code: 'invalid_request', message: 'name: expected a host name', retryable: false } },
   recorded: { kind: 'recorded', note: 'about to', outputs: { intent: 1 }, stamps: ['intent_at'] },
   postponed: { kind: 'postponed', delayMs: 700, reason: 'not yet', outputs: { seen: 1 } },
   done: { kind: 'done', outputs: { made: 1 } },
@@ -36,6 +37,12 @@ const rows: readonly Row[] = [
   ['started', 'completed', 'refused'],
   ['started', 'compensated', 'refused'],
   ['started', 'stuck', 'refused'],
+  ['rejected', 'pending', ['compensated', 1, 1, 'saga_rejected', null]],
+  ['rejected', 'running', 'refused'],
+  ['rejected', 'compensating', 'refused'],
+  ['rejected', 'completed', 'refused'],
+  ['rejected', 'compensated', 'refused'],
+  ['rejected', 'stuck', 'refused'],
   ['recorded', 'pending', 'refused'],
   ['recorded', 'running', ['running', 1, 1, 'step_recorded', 0]],
   ['recorded', 'compensating', ['compensating', 1, 1, 'compensation_recorded', 0]],
@@ -187,6 +194,7 @@ const ending: fc.Arbitrary<Outcome> = fc.oneof(
 const anything: fc.Arbitrary<Outcome> = fc.oneof(
   { weight: 8, arbitrary: ending },
   { weight: 1, arbitrary: fc.constant({ kind: 'started' as const }) },
+  { weight: 1, arbitrary: fc.constant({ kind: 'rejected' as const, error: failure(false) }) },
   { weight: 2, arbitrary: outputs.map((outputs) => ({ kind: 'recorded' as const, note: 'noted', outputs })) },
   { weight: 2, arbitrary: fc.nat(10_000).map((delayMs) => ({ kind: 'postponed' as const, delayMs, reason: 'wait', outputs: {} })) },
   { weight: 1, arbitrary: fc.constant({ kind: 'cancel_requested' as const, by: 'ann' }) },
@@ -244,6 +252,15 @@ function deepFreeze(saga: Saga): Saga {
 function checkStories(check: (played: Story, using: RetryPolicy) => void): void {
   fc.assert(fc.property(story, (given) => check(play(given), given.policy)), { numRuns: 500 });
 }
+
+test('an input that was checked just now takes the place of the one before; else it stays', () => {
+  const pending = makeSaga({ input: { name: 'web' } });
+  expect(apply(pending, { kind: 'started', input: { name: 'web', size: 'small' } })).toMatchObject({
+    input: { name: 'web', size: 'small' },
+    saga: { status: 'running', input: { name: 'web', size: 'small' } },
+  });
+  expect(apply(pending, { kind: 'started' })).toMatchObject({ input: null, saga: { input: { name: 'web' } } });
+});
 
 describe('decide, through whole stories', () => {
   test('every saga comes to rest, in as many ended runs of steps as the policy allows at most', () => {
