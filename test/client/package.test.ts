@@ -97,6 +97,13 @@ test('starts a saga from a plain JavaScript program, and loads nothing of a work
   await database.drop();
 });
 
+test('brings every process, with the files that its modules read', async () => {
+  const dist = join(folder, 'node_modules/arcadia-cloud/dist');
+  const load = ['worker', 'web-process', 'demo/demo'].map((name) => `await import(${JSON.stringify(join(dist, `${name}.js`))});`);
+  const { stderr } = await run(process.execPath, ['--input-type=module', '--eval', load.join('')], { cwd: folder });
+  expect(stderr).toBe('');
+});
+
 test('brings the command line, which sets up a database', async () => {
   const database = await createTestDatabase();
   const main = join(folder, 'node_modules/arcadia-cloud/dist/main.js');

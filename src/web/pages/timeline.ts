@@ -57,6 +57,8 @@ function entriesOf(event: StoredEvent, draft: Draft): Entry[] {
       draft.since = at;
       return isWorthTelling ? [queued] : [];
     }
+    case 'saga_rejected':
+      return [entry({ tone: 'bad', title: 'rejected', from: at, text: textOf(event.detail['message']) })];
     case 'step_recorded':
     case 'compensation_recorded':
       draft.notes.push({ at, text: textOf(event.detail['note']) });

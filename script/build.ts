@@ -1,0 +1,9 @@
+// Builds dist/ from src/: JavaScript and types, and beside them whatever a module reads from its own folder.
+import { execFileSync } from 'node:child_process';
+import { cpSync, rmSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../', import.meta.url));
+rmSync(`${root}dist`, { recursive: true, force: true });
+execFileSync(`${root}node_modules/.bin/tsc`, ['--project', `${root}tsconfig.build.json`], { stdio: 'inherit' });
+cpSync(`${root}src`, `${root}dist`, { recursive: true, filter: (path) => !path.endsWith('.ts') });
