@@ -1,12 +1,15 @@
 // arcadia.start_saga: sagas started by SQL, as any language can.
 
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { Client as PgClient } from 'pg';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { catalog } from '../../src/catalog.ts';
 import type { JsonObject } from '../../src/json.ts';
+import { parseKeyRing } from '../../src/key-ring.ts';
 import { silentLog } from '../../src/log.ts';
+import { runJob } from '../../src/saga/runner.ts';
+import { openUserData } from '../../src/saga/user-data.ts';
 import { reconcile } from '../../src/saga/reconciler.ts';
 import type { NextJob } from '../../src/saga/saga.ts';
 import { createSagaStore } from '../../src/saga/store.ts';
@@ -181,6 +184,31 @@ describe('the worker that first runs a saga started by SQL', () => {
     expect(wakeAt).toBeNull();
     expect(engine.ledger.historyOf(sagaId)).toEqual([]);
     expect(await engine.events(sagaId)).toMatchObject([{ kind: 'saga_created' }, { kind: 'saga_rejected', detail: { code: 'invalid_request', status: 'compensated' } }]);
+  });
+
+  test('seals user data at the same moment, and knows the same request by its length afterwards', async () => {
+    const withUserData = { fake: { input: z.strictObject({ user_data: z.string() }), steps: fake.fake.steps } };
+    const key = randomUUID();
+    const sagaId = await startBySql({ user_data: '#!/bin/sh canary' }, key);
+    const keyRing = parseKeyRing(randomBytes(32).toString('base64'));
+    await runJob(claimOf(first(sagaId)), { ...engine.options, catalog: withUserData, keyRing });
+    const { saga } = await engine.load(sagaId);
+    expect(saga.input).toEqual({ user_data: '[sealed, 16 bytes]' });
+    const rows = await engine.db.sql`select sagas.*, saga_events.* from arcadia.sagas join arcadia.saga_events on saga_id = id where id = ${sagaId}`;
+    expect(JSON.stringify(rows)).not.toContain('canary');
+    expect(await openUserData(engine.db, keyRing, { sagaId, revision: saga.revision })).toBe('#!/bin/sh canary');
+    expect(await startBySql({ user_data: '#!/bin/sh canary' }, key)).toBe(sagaId);
+    await expect(startBySql({ user_data: '#!/bin/sh another' }, key)).rejects.toMatchObject({ code: 'SG409' });
+    const again = startSaga(engine.db, withUserData, { name: 'fake', input: { user_data: '#!/bin/sh canary' }, idempotencyKey: key }, slackMs, keyRing);
+    expect(await again).toEqual({ sagaId, firstJob: null });
+  });
+
+  test('rejects user data that it has no key for, and keeps none of it', async () => {
+    const withUserData = { fake: { input: z.strictObject({ user_data: z.string() }), steps: fake.fake.steps } };
+    const sagaId = await startBySql({ user_data: 'canary' });
+    await runJob(claimOf(first(sagaId)), { ...engine.options, catalog: withUserData });
+    const { saga } = await engine.load(sagaId);
+    expect(saga).toMatchObject({ status: 'compensated', error: { code: 'invalid_request', message: expect.stringMatching(/^user_data: cannot be sealed/) }, input: { user_data: '[erased, 6 bytes]' } });
   });
 
   test('leaves a saga that its version does not know to a newer worker', async () => {
