@@ -1,6 +1,7 @@
 // user_data at rest: sealed before it is written, known again by its fingerprint, erased when it can't be needed any more.
 
 import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { JsonObject } from '../../src/json.ts';
 import { generateKey, open, parseKeyRing } from '../../src/key-ring.ts';
@@ -44,7 +45,7 @@ afterAll(async () => {
 const start = (more: JsonObject = {}, idempotencyKey?: string, ring: KeyRing = keyRing) =>
   startSaga(engine.db, catalog, { name: 'fake', input: { ...input, ...more }, idempotencyKey }, slackMs, ring);
 
-const bare = (idempotencyKey: string) => startSaga(engine.db, catalog, { name: 'fake', input: { name: 'web' }, idempotencyKey }, slackMs, keyRing);
+const bareStart = (idempotencyKey: string) => startSaga(engine.db, catalog, { name: 'fake', input: { name: 'web' }, idempotencyKey }, slackMs, keyRing);
 
 async function startJob(more: JsonObject = {}) {
   const { firstJob } = await start(more);
@@ -134,6 +135,19 @@ describe('a saga with user data', () => {
   });
 });
 
+test('the migration erases what earlier versions left in sagas that need it no more, and nothing else', async () => {
+  const [ended, running] = [await start(), await start()];
+  await cancelSaga(engine.options.store, ended.sagaId, 'test');
+  await engine.db.sql`
+    update arcadia.sagas set sealed_user_data = null, user_data_fingerprint = null, input = jsonb_set(input, '{user_data}', ${JSON.stringify(USER_DATA)}::text::jsonb)
+    where id in ${engine.db.sql([ended.sagaId, running.sagaId])}`;
+  const { sagaId: bare } = await bareStart(randomUUID());
+  const migration = await readFile(new URL('../../migrations/0005.do.sealed-user-data.sql', import.meta.url), 'utf8');
+  await engine.db.sql.unsafe(migration.slice(migration.indexOf('update arcadia.sagas')));
+  const rows = await Promise.all([ended.sagaId, running.sagaId, bare].map(rowOf));
+  expect(rows.map(({ input: { user_data: userData } }) => userData)).toEqual(['[erased, 31 bytes]', USER_DATA, undefined]);
+});
+
 describe('an idempotency key', () => {
   const newKey = generateKey();
   const rotated = parseKeyRing(`${newKey},${encryptionKeys}`);
@@ -161,8 +175,8 @@ describe('an idempotency key', () => {
   test('is refused without user data where there was some, and with some where there was none', async () => {
     const [key, other] = [randomUUID(), randomUUID()];
     await start({}, key);
-    await expect(bare(key)).rejects.toThrow(IdempotencyConflictError);
-    await bare(other);
+    await expect(bareStart(key)).rejects.toThrow(IdempotencyConflictError);
+    await bareStart(other);
     await expect(start({}, other)).rejects.toThrow(IdempotencyConflictError);
   });
 
