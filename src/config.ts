@@ -1,7 +1,7 @@
 // The environment, parsed once at start by one schema. Nothing else in the project reads process.env.
 import { z } from 'zod';
 import type { KeyRing } from './key-ring.ts';
-import { KEY_RING_SYNTAX, emptyKeyRing, parseKeyRing } from './key-ring.ts';
+import { KeyRingError, emptyKeyRing, parseKeyRing } from './key-ring.ts';
 
 /** Exit code for a configuration that cannot be used (EX_CONFIG of sysexits.h). */
 export const EXIT_CONFIG = 78;
@@ -67,8 +67,9 @@ function parseApiToken(entry: string, index: number): ApiToken | null {
 const keyRing = z.string().transform((value, context) => {
   try {
     return parseKeyRing(value);
-  } catch {
-    context.addIssue({ code: 'custom', message: KEY_RING_SYNTAX });
+  } catch (error) {
+    if (!(error instanceof KeyRingError)) throw error;
+    context.addIssue({ code: 'custom', message: error.message });
     return z.NEVER;
   }
 });

@@ -16,7 +16,7 @@ export type KeyRing = Readonly<{ keys: readonly EncryptionKey[] }>;
 /** A ring without keys: nothing can be sealed. */
 export const emptyKeyRing: KeyRing = { keys: [] };
 
-export const KEY_RING_SYNTAX =
+const SYNTAX =
   'expected keys separated by commas, newest first, each once, each 32 random bytes in base64, as `openssl rand -base64 32` prints them';
 
 /** A text that is no key ring. The message says what was expected, and nothing of the text. */
@@ -58,7 +58,7 @@ const TAG_BYTES = 16;
  */
 export function parseKeyRing(text: string): KeyRing {
   const keys = text.split(',').map((entry) => parseKey(entry.trim()));
-  if (new Set(keys.map(({ id }) => id)).size !== keys.length) throw new KeyRingError(KEY_RING_SYNTAX);
+  if (new Set(keys.map(({ id }) => id)).size !== keys.length) throw new KeyRingError(SYNTAX);
   return { keys };
 }
 
@@ -68,7 +68,7 @@ export function generateKey(): string {
 }
 
 function parseKey(entry: string): EncryptionKey {
-  if (!/^[\w+/-]{43}=?$/.test(entry)) throw new KeyRingError(KEY_RING_SYNTAX);
+  if (!/^[\w+/-]{43}=?$/.test(entry)) throw new KeyRingError(SYNTAX);
   const bytes = Buffer.from(entry, 'base64');
   return {
     id: derive(bytes, 'id').subarray(0, 4).toString('hex'),
