@@ -21,7 +21,7 @@ export function describeWait(saga: Saga, last: StoredEvent | undefined, { memo, 
   const what = directionOf(saga) === 'backward' ? `undoing ${step}` : (doing[step] ?? `running ${step}`);
   const polls = memo['polls'] ?? 0;
   if (reason !== undefined) return `${what}: ${withoutRequest(reason)}${polls > 0 ? ` (looked ${times(polls)})` : ''}`;
-  if ((memo['outages'] ?? 0) > 0) return `${what}: DigitalOcean did not answer ${times(memo['outages'] ?? 0)} in a row; it waits as long as it takes`;
+  if ((memo['outages'] ?? 0) > 0) return `${what}: DigitalOcean is out of reach (asked ${times(memo['outages'] ?? 0)}); it waits as long as it takes`;
   if (last?.kind === 'step_retried' || last?.kind === 'compensation_retried') {
     return `${what}: attempt ${saga.attempt} failed, it tries again: ${withoutRequest(textOf(last.detail['message']))}`;
   }

@@ -1,0 +1,178 @@
+// The pages over HTTP: what stands on them, for whom, and that nothing that a caller wrote becomes HTML. With nobody
+// working on the sagas.
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { startPrivateRedis } from '../support/services-redis-server.ts';
+import { basic, bearer, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
+import type { Answer, Web } from './support.ts';
+
+const HOSTILE = `"><script>alert('x')</script>&`;
+
+let web: Web;
+beforeAll(async () => {
+  web = await openWeb(credentials);
+});
+afterAll(() => web[Symbol.asyncDispose]());
+
+const operator = { ...basic(), accept: 'text/html' };
+const viewer = { ...bearer(secrets.read), accept: 'text/html' };
+const form = { ...operator, 'content-type': 'application/x-www-form-urlencoded' };
+
+const start = async (input: object = {}, headers: Record<string, string> = {}): Promise<string> =>
+  sagaIdOf(await web.call('POST', '/v1/sagas/provision_droplet', { body: { ...droplet, ...input }, headers: { ...basic(), ...headers } }));
+const page = async (path: string, headers: Record<string, string> = operator): Promise<string> => (await web.call('GET', path, { headers })).text;
+const namesOn = (html: string): string[] => [...html.matchAll(/data-walk>([^<]*)</g)].map(([, name]) => name ?? '');
+const setStatus = (id: string, status: string) =>
+  web.db.sql`update arcadia.sagas set status = ${status}, finished_at = case when ${status} = 'completed' then now() end where id = ${id}`;
+
+describe('the list', () => {
+  test('puts what is stuck first, then what is under way, then what is over, also from page to page', async () => {
+    const names: Record<string, string[]> = { stuck: [], running: [], completed: [] };
+    for (let index = 0; index < 23; index += 1) {
+      for (const status of ['completed', 'stuck', 'running']) {
+        const name = `order-${status}-${index}`;
+        names[status]?.unshift(name);
+        await setStatus(await start({ name }), status);
+      }
+    }
+    const first = await page('/sagas?q=order-');
+    const next = /<a rel="next" href="([^"]+)"/.exec(first)?.[1]?.replaceAll('&amp;', '&') ?? '';
+    const second = await page(next);
+    expect([...namesOn(first), ...namesOn(second)]).toEqual([...(names['stuck'] ?? []), ...(names['running'] ?? []), ...(names['completed'] ?? [])]);
+    expect(namesOn(first).length).toBe(50);
+    expect(second).not.toContain('rel="next"');
+    expect(first).toContain('<b>69</b> all');
+    expect(first).toContain('<b>23</b> stuck');
+  });
+
+  test("finds by a saga's id, its short id, the droplet's id, and by part of its name; and by status, tag and time", async () => {
+    const id = await start({ name: 'needle-1', tags: ['team:blue'] });
+    await web.db.sql`update arcadia.sagas set context = '{"droplet_id": 31337001}' where id = ${id}`;
+    for (const query of [`q=${id}`, `q=${id.slice(0, 8)}`, `q=${id.toUpperCase().slice(0, 8)}`, 'q=31337001', 'q=EEDLE', 'tag=team:blue', 'q=needle&status=pending&status=running']) {
+      expect({ query, found: namesOn(await page(`/sagas?${query}`)) }).toEqual({ query, found: ['needle-1'] });
+    }
+    const soon = new Date(Date.now() + 3_600_000).toISOString().slice(0, 16);
+    for (const query of ['q=needle&status=stuck', 'q=3133700', 'q=%25', 'q=needle&name=destroy_droplet', `q=needle&from=${soon}`]) {
+      expect({ query, found: namesOn(await page(`/sagas?${query}`)) }).toEqual({ query, found: [] });
+    }
+    expect(namesOn(await page(`/sagas?q=needle&before=${soon}`))).toEqual(['needle-1']);
+    const short = await web.call('GET', `/sagas/${id.slice(0, 8)}`, { headers: operator });
+    expect([short.status, short.headers.get('location')]).toEqual([302, `/sagas?q=${id.slice(0, 8)}`]);
+  });
+
+  test('has an address without what was left empty, and says on a page what is wrong with one', async () => {
+    const sent = await web.call('GET', '/sagas?q=web&name=&tag=&from=&before=', { headers: operator });
+    expect([sent.status, sent.headers.get('location')]).toEqual([302, '/sagas?q=web']);
+    for (const [query, said] of [['status=nope', 'expected one of pending'], ['from=yesterday', 'expected a time'], ['cursor=9.x', 'nextCursor'], ['cursor=1.x', 'nextCursor'], ['q=%00', 'without NUL']] as const) {
+      const answer = await web.call('GET', `/sagas?${query}`, { headers: operator });
+      expect([answer.status, answer.headers.get('content-type')]).toEqual([400, 'text/html; charset=utf-8']);
+      expect(answer.text).toContain(said);
+    }
+    const program = await web.call('GET', '/sagas?status=nope', { headers: bearer(secrets.read) });
+    expect(program.headers.get('content-type')).toContain('application/problem+json');
+    const stranger = await web.call('GET', '/sagas', { headers: { accept: 'text/html' } });
+    expect([stranger.status, stranger.headers.get('www-authenticate')]).toEqual([401, expect.stringContaining('Basic')]);
+  });
+});
+
+test('nothing that a caller wrote becomes HTML, and user data is nowhere', async () => {
+  const id = sagaIdOf(
+    await web.call('POST', '/v1/sagas/provision_droplet', {
+      body: { ...droplet, name: 'hostile', user_data: 'canary-user-data-77', tags: ['x'] },
+      headers: { ...basic(), 'idempotency-key': HOSTILE },
+    }),
+  );
+  const hostile = JSON.stringify(HOSTILE);
+  await web.db.sql`
+    update arcadia.sagas set requested_by = ${HOSTILE}, context = ${`{"droplet_id": 7, "public_ipv4": ${hostile}}`}::text::jsonb,
+      input = input || ${`{"name": ${hostile}, "tags": [${hostile}]}`}::text::jsonb, error = ${`{"code": "x", "step": "create_droplet", "message": ${hostile}, "retryable": false}`}::text::jsonb
+    where id = ${id}`;
+  await web.db.sql`insert into arcadia.saga_events (saga_id, seq, kind, step, attempt, detail, worker) values (${id}, 1, 'step_retried', 'create_droplet', 1, ${`{"message": ${hostile}, "delayMs": 10}`}::text::jsonb, ${HOSTILE})`;
+  await web.db.sql`update arcadia.sagas set revision = 1, status = 'running' where id = ${id}`;
+  await web.call('POST', `/sagas/${id}/cancel`, { body: new URLSearchParams({ reason: HOSTILE }).toString(), headers: form });
+  const query = new URLSearchParams({ q: HOSTILE, tag: HOSTILE }).toString();
+  for (const html of [await page(`/sagas/${id}`), await page(`/sagas/${id}?told=${encodeURIComponent(HOSTILE)}`), await page('/sagas'), await page(`/sagas?${query}`), await page(`/sagas/bulk?action=cancel&${query}`)]) {
+    expect(html).toContain('</html>');
+    expect(html).not.toContain('<script>alert');
+    expect(html).not.toContain('canary-user-data-77');
+  }
+  expect(await page(`/sagas/${id}`)).toContain('&quot;&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;');
+});
+
+describe('buttons', () => {
+  test('are there for those who may press them, and only for them', async () => {
+    const running = await start({ name: 'button-running' });
+    const stuck = await start({ name: 'button-stuck' });
+    await setStatus(stuck, 'stuck');
+    const paths = [`/sagas/${running}`, `/sagas/${stuck}`, '/sagas?q=button-'];
+    for (const path of paths) {
+      expect(await page(path, operator)).toMatch(/(Cancel|Retry)[^<]*…/);
+      const seen = await page(path, viewer);
+      expect(seen).toContain('button-');
+      expect(seen).not.toMatch(/…<\/(?:a|button)>|method="post"/);
+    }
+    for (const path of [`/sagas/${running}/cancel`, `/sagas/${stuck}/retry`]) expect((await web.call('POST', path, { headers: viewer })).status).toBe(403);
+  });
+
+  test('send on to the page, which tells what came of it, once', async () => {
+    const id = await start({ name: 'pressed' });
+    const press = async (): Promise<Answer> => web.call('POST', `/sagas/${id}/cancel`, { body: 'reason=', headers: form });
+    const [first, again] = [await press(), await press()];
+    expect([first.status, first.headers.get('location')]).toEqual([303, `/sagas/${id}?told=accepted`]);
+    expect(again.headers.get('location')).toBe(`/sagas/${id}?told=already`);
+    expect(await page(`/sagas/${id}?told=already`)).toContain('Nothing to do');
+    const retried = await web.call('POST', `/sagas/${id}/retry`, { headers: form });
+    expect(retried.headers.get('location')).toBe(`/sagas/${id}?told=refused`);
+    const gone = await web.call('POST', '/sagas/b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001/cancel', { headers: form });
+    expect([gone.status, gone.headers.get('content-type')]).toEqual([404, 'text/html; charset=utf-8']);
+  });
+
+  test('are not taken from pages of another site, nor forms by the API', async () => {
+    const id = await start({ name: 'tricked' });
+    for (const header of [{ origin: 'https://evil.example' }, { 'sec-fetch-site': 'cross-site' }, { origin: 'null' }] as Record<string, string>[]) {
+      expect((await web.call('POST', `/sagas/${id}/cancel`, { body: '', headers: { ...form, ...header } })).status).toBe(403);
+    }
+    expect((await web.call('POST', `/v1/sagas/${id}/cancel`, { body: 'reason=x', headers: form })).status).toBe(415);
+    expect(await page(`/sagas/${id}`)).toContain('badge pending');
+  });
+
+  test('for many say first which, need a condition, and tell what came of each', async () => {
+    const ids = [await start({ name: 'many-1' }), await start({ name: 'many-2' })];
+    const stuck = await start({ name: 'many-stuck' });
+    await setStatus(stuck, 'stuck');
+    const asked = await page('/sagas/bulk?action=cancel&q=many-');
+    expect(asked).toContain('Roll back 2 sagas?');
+    expect(asked).not.toContain('many-stuck');
+    expect((await web.call('GET', '/sagas/bulk?action=cancel', { headers: operator })).status).toBe(400);
+    expect((await web.call('POST', '/sagas/bulk', { body: 'action=cancel', headers: form })).status).toBe(400);
+    expect(await page('/sagas/bulk?action=cancel&q=many-&status=stuck')).toContain('Nothing to cancel');
+    const done = await web.call('POST', '/sagas/bulk', { body: 'action=cancel&q=many-&reason=clean+up', headers: form });
+    expect(done.text).toContain('2 of 2 are being rolled back');
+    for (const id of ids) expect(done.text).toContain(id);
+    const retried = await web.call('POST', '/sagas/bulk', { body: 'action=retry&q=many-', headers: form });
+    expect(retried.text).toContain('1 of 1 are tried again');
+    const audited = await web.db.sql`select actor, action, detail->>'reason' as reason from arcadia.audit where saga_id in ${web.db.sql(ids.concat(stuck))} and action <> 'saga_created' order by action`;
+    expect([...audited]).toEqual([
+      { actor: 'http:ada', action: 'cancel_requested', reason: 'clean up' },
+      { actor: 'http:ada', action: 'cancel_requested', reason: 'clean up' },
+      { actor: 'http:ada', action: 'retry_requested', reason: null },
+    ]);
+  });
+});
+
+test("while the queues do not answer, the pages do, and say so", async () => {
+  const redis = await startPrivateRedis();
+  try {
+    await using other = await openWeb({ ...credentials, REDIS_URL: redis.url });
+    const id = sagaIdOf(await other.call('POST', '/v1/sagas/provision_droplet', { body: droplet, headers: basic() }));
+    redis.pause();
+    try {
+      expect(namesOn((await other.call('GET', '/sagas', { headers: operator })).text)).toEqual(['web-1']);
+      const shown = await other.call('GET', `/sagas/${id}`, { headers: operator });
+      expect(shown.text).toContain('The queues do not answer.');
+    } finally {
+      redis.resume();
+    }
+  } finally {
+    await redis.stop();
+  }
+});

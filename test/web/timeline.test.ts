@@ -1,0 +1,98 @@
+// The timeline: bars out of events, with when each began and ended.
+import { expect, test } from 'vitest';
+import type { JsonObject } from '../../src/json.ts';
+import type { Saga, SagaEventKind } from '../../src/saga/saga.ts';
+import type { StoredEvent } from '../../src/saga/store.ts';
+import { timelineOf } from '../../src/web/pages/timeline.ts';
+import { formatDuration } from '../../src/web/pages/times.ts';
+import { describeWait } from '../../src/web/pages/waits.ts';
+
+const at = (seconds: number): Date => new Date(Date.UTC(2026, 0, 1) + seconds * 1_000);
+
+const saga: Saga = {
+  id: 'b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001', saga8: 'b7c9f6e0', name: 'provision_droplet', status: 'running',
+  steps: ['create_droplet', 'wait_droplet_active', 'register_droplet'], cursor: 1, revision: 9, attempt: 0, input: {}, context: {}, error: null,
+  idempotencyKey: null, requestedBy: null, cancelRequestedAt: null, stepStartedAt: at(0), createdAt: at(0), updatedAt: at(0), finishedAt: null,
+};
+
+/** What happened when. */
+type Told = readonly [kind: SagaEventKind, second: number, step?: string | null, attempt?: number, detail?: JsonObject];
+
+function eventsOf(...told: readonly Told[]): StoredEvent[] {
+  return told.map(([kind, second, step = null, attempt = 1, detail = {}], seq) => ({ seq, at: at(second), kind, step, attempt, detail, worker: 'w1' }));
+}
+
+const draw = (of: Saga, events: readonly StoredEvent[], now: number, polls?: number): (string | number | null)[][] =>
+  timelineOf(of, events, { now: at(now), memo: polls === undefined ? {} : { polls }, isWaiting: false }).map(({ kind, title, from, to, polls: looked }) => [
+    kind, title, (from.getTime() - at(0).getTime()) / 1_000, to === null ? null : (to.getTime() - at(0).getTime()) / 1_000, looked,
+  ]);
+
+const create: readonly Told[] = [
+  ['saga_created', 0],
+  ['saga_started', 3],
+  ['step_recorded', 4, 'create_droplet', 1, { note: 'announced a create' }],
+  ['step_retried', 5, 'create_droplet', 1, { message: 'DigitalOcean: no (request r-1)', delayMs: 2_000 }],
+  ['step_completed', 8, 'create_droplet', 2, { note: 'created droplet 7' }],
+];
+
+test('shows each attempt from when it ran, the back-off between them, and a wait that goes on as one bar', () => {
+  const events = eventsOf(...create);
+  expect(draw(saga, events, 20, 4)).toEqual([
+    ['mark', 'requested', 0, 0, null],
+    ['wait', 'waited for a worker', 0, 3, null],
+    ['attempt', 'create_droplet · attempt 1', 3, 5, null],
+    ['wait', 'back-off', 5, 7, null],
+    ['attempt', 'create_droplet · attempt 2', 7, 8, null],
+    ['wait', 'wait_droplet_active', 8, null, 4],
+  ]);
+  const [, , failed] = timelineOf(saga, events, { now: at(20), memo: {}, isWaiting: false });
+  expect(failed).toMatchObject({ tone: 'bad', text: 'DigitalOcean: no', requestId: 'r-1', notes: [{ at: at(4), text: 'announced a create' }], job: { revision: 0, direction: 'forward' } });
+});
+
+test('shows a wait that is over with its polls, what a cancel cut short, and how long a stuck saga waited for a person', () => {
+  const waited = eventsOf(...create, ['step_completed', 30, 'wait_droplet_active', 1, { note: 'droplet 7 is active after 5 polls' }]);
+  expect(draw({ ...saga, cursor: 2 }, waited, 31).slice(5)).toEqual([
+    ['wait', 'wait_droplet_active', 8, 30, 5],
+    ['attempt', 'register_droplet', 30, null, null],
+  ]);
+  const stuck = eventsOf(
+    ...create,
+    ['cancel_requested', 12, 'wait_droplet_active', 1, { by: 'http:ada', reason: 'too large', status: 'compensating' }],
+    ['compensation_completed', 13, 'wait_droplet_active'],
+    ['compensation_stuck', 14, 'create_droplet', 1, { message: 'locked' }],
+  );
+  const soFar = [
+    ['attempt', 'wait_droplet_active · cut short', 8, 12, null],
+    ['mark', 'cancel requested', 12, 12, null],
+    ['attempt', 'undo wait_droplet_active', 12, 13, null],
+    ['attempt', 'undo create_droplet · attempt 1', 13, 14, null],
+  ];
+  expect(draw({ ...saga, status: 'stuck', cursor: 0, attempt: 1 }, stuck, 99).slice(5)).toEqual([...soFar, ['wait', 'waits for a person', 14, null, null]]);
+  const resumed = [...stuck, ...eventsOf(['retry_requested', 60, 'create_droplet', 1, { by: 'http:ada' }])];
+  expect(draw({ ...saga, status: 'compensating', cursor: 0 }, resumed, 61).slice(5)).toEqual([
+    ...soFar,
+    ['wait', 'waited for a person', 14, 60, null],
+    ['mark', 'retry requested', 60, 60, null],
+    ['attempt', 'undo create_droplet', 60, null, null],
+  ]);
+});
+
+test('a saga that was cancelled before anything ran has nothing that was cut short', () => {
+  const events = eventsOf(['saga_created', 0], ['cancel_requested', 2, 'create_droplet', 1, { by: 'x', status: 'compensated' }]);
+  expect(draw({ ...saga, status: 'compensated', cursor: 0 }, events, 3).map(([, title]) => title)).toEqual(['requested', 'cancel requested']);
+});
+
+test('says in words what is waited for', () => {
+  const retried = eventsOf(...create)[3];
+  expect(describeWait({ ...saga, cursor: 0, attempt: 1 }, retried, { memo: {} })).toBe('creating the droplet: attempt 1 failed, it tries again: DigitalOcean: no');
+  expect(describeWait(saga, undefined, { memo: { polls: 2 } })).toBe('waiting for the droplet to become active: looked 2 times, not yet');
+  expect(describeWait(saga, undefined, { memo: { polls: 2 }, reason: 'droplet 7 is new' })).toBe('waiting for the droplet to become active: droplet 7 is new (looked 2 times)');
+  expect(describeWait({ ...saga, status: 'compensating', cursor: 0 }, undefined, { memo: { outages: 1 } })).toContain('undoing create_droplet: DigitalOcean is out of reach (asked once)');
+  expect(describeWait({ ...saga, status: 'pending' }, undefined, { memo: {} })).toContain('waits for a worker');
+});
+
+test.each([
+  [0, '0 ms'], [999, '999 ms'], [1_000, '1.0 s'], [9_960, '10 s'], [59_400, '59 s'], [59_960, '1 min 0 s'], [3_599_000, '59 min 59 s'], [3_600_000, '1 h 0 min'], [90_000_000, '1 d 1 h'],
+])('%d milliseconds read as %s', (ms, text) => {
+  expect(formatDuration(ms)).toBe(text);
+});
