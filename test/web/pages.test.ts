@@ -113,7 +113,7 @@ describe('buttons', () => {
     for (const path of [`/sagas/${running}/cancel`, `/sagas/${stuck}/retry`]) expect((await web.call('POST', path, { headers: viewer })).status).toBe(403);
   });
 
-  test('send on to the page, which tells what came of it, once', async () => {
+  test('send on to the page, which tells what came of it', async () => {
     const id = await start({ name: 'pressed' });
     const press = async (): Promise<Answer> => web.call('POST', `/sagas/${id}/cancel`, { body: 'reason=', headers: form });
     const [first, again] = [await press(), await press()];

@@ -39,15 +39,15 @@ export type SagaView = Readonly<{
   told: string | null;
 }>;
 
+const SLOWLY_MS = 10_000;
+
 /** The page's content. */
 export function renderSaga(view: SagaView): Html {
   const { saga, now } = view;
-  // Counters of polls live in the job: the page looks again when it is due, and now and then.
-  const refreshMs = isAtRest(saga.status) ? null : Math.min(10_000, Math.max(1_000, (view.job?.kind === 'there' ? view.job.dueInMs : view.dueInMs) + 700));
-  const live = isAtRest(saga.status) ? null : html` data-events="/v1/sagas/${saga.id}/events" data-refresh-ms="${refreshMs}"`;
+  const events = isAtRest(saga.status) ? null : html` data-events="/v1/sagas/${saga.id}/events"`;
   return html`<p class="crumbs"><a href="/sagas" data-up>Sagas</a></p>
 ${view.told === null ? null : html`<p class="notice" role="status">${view.told}</p>`}
-<div id="live" data-now="${now.toISOString()}" data-revision="${saga.revision}" data-status="${saga.status}: ${currentStep(saga)}"${live}>
+<div id="live" data-now="${now.toISOString()}" data-revision="${saga.revision}" data-status="${saga.status}: ${currentStep(saga)}"${events}${refresh(view)}>
 <div class="title"><h1>${subjectOf(saga)}</h1>${badge(saga.status)}${view.mayOperate ? buttons(saga) : null}</div>
 ${goesOn(view)}
 ${facts(view)}
@@ -56,6 +56,13 @@ ${known(view)}
 </div>
 ${view.mayOperate ? dialogs(saga) : null}
 <p class="keys"><kbd>u</kbd> back to the list <kbd>/</kbd> search</p>`;
+}
+
+/** Polls write no event: the page looks again when the job is due. A stuck saga may be resumed elsewhere. */
+function refresh({ saga, job, dueInMs }: SagaView): Html | null {
+  if (saga.status === 'completed' || saga.status === 'compensated') return null;
+  const nextMs = job?.kind === 'there' ? job.dueInMs : dueInMs;
+  return html` data-refresh-ms="${saga.status === 'stuck' ? SLOWLY_MS : Math.min(SLOWLY_MS, Math.max(1_000, nextMs + 700))}"`;
 }
 
 function canCancel(saga: Saga): boolean {

@@ -5,8 +5,8 @@ import { html } from '../html.ts';
 /** Milliseconds in two units at most: `250 ms`, `4.2 s`, `3 min 20 s`, `5 h 2 min`, `12 d 3 h`. */
 export function formatDuration(durationMs: number): string {
   const ms = Math.max(0, Math.round(durationMs));
-  if (ms < 1_000) return `${ms} ms`;
-  if (ms < 59_950) return `${(ms / 1_000).toFixed(ms < 9_950 ? 1 : 0)} s`;
+  if (ms > 0 && ms < 1_000) return `${ms} ms`;
+  if (ms < 59_500) return `${(ms / 1_000).toFixed(ms < 9_950 && ms % 1_000 !== 0 ? 1 : 0)} s`;
   const seconds = Math.round(ms / 1_000);
   if (seconds < 3_600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
   const minutes = Math.floor(seconds / 60);
@@ -21,11 +21,16 @@ export function formatTime(time: Date): string {
 
 /** How long ago a time is; the script keeps it up to date. */
 export function ago(time: Date, now: Date): Html {
-  return html`<time datetime="${time.toISOString()}" title="${formatTime(time)}" data-ago>${formatDuration(now.getTime() - time.getTime())} ago</time>`;
+  return html`<time datetime="${time.toISOString()}" title="${formatTime(time)}" data-ago>${formatDuration(wholeSeconds(now.getTime() - time.getTime()))} ago</time>`;
 }
 
 /** How long it is until something happens; the script counts down. */
 export function inTime(ms: number, now: Date): Html {
   const time = new Date(now.getTime() + ms);
-  return html`<time datetime="${time.toISOString()}" title="${formatTime(time)}" data-in>${ms <= 0 ? 'now' : `in ${formatDuration(ms)}`}</time>`;
+  return html`<time datetime="${time.toISOString()}" title="${formatTime(time)}" data-in>${ms <= 0 ? 'now' : `in ${formatDuration(wholeSeconds(ms))}`}</time>`;
+}
+
+/** What changes while it is looked at is told in whole seconds. */
+function wholeSeconds(ms: number): number {
+  return Math.max(0, Math.ceil(ms / 1_000)) * 1_000;
 }

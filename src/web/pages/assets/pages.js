@@ -12,10 +12,10 @@ function setClock(live) {
   if (!Number.isNaN(serverMs)) clock = { serverMs, readAt: performance.now() };
 }
 
+/** As the pages' own: in whole seconds, as it is written anew all the time. */
 function formatDuration(durationMs) {
-  const ms = Math.max(0, Math.round(durationMs));
-  if (ms < 59_950) return `${(ms / 1000).toFixed(ms < 9_950 ? 1 : 0)} s`;
-  const seconds = Math.round(ms / 1000);
+  const seconds = Math.max(0, Math.ceil(durationMs / 1000));
+  if (seconds < 60) return `${seconds} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
   const minutes = Math.floor(seconds / 60);
   if (minutes < 1440) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
@@ -56,6 +56,7 @@ async function renew() {
   if (focused !== null) [...next.querySelectorAll('a')].find((link) => link.getAttribute('href') === focused)?.focus({ preventScroll: true });
   document.title = fresh.title;
   setClock(next);
+  followWhileSeen();
 }
 
 let timer;
@@ -79,17 +80,28 @@ async function renewOnce() {
   else if (waitMs > 0) renewSoon(waitMs);
 }
 
-/** Each event of the saga renews the page; the browser takes a stream that was cut up again by itself. */
-function follow(live) {
-  const stream = new EventSource(live.dataset.events);
-  stream.addEventListener('message', ({ data }) => {
-    const shown = Number(document.querySelector('#live')?.dataset.revision);
-    if (JSON.parse(data).seq > shown) renewSoon(100);
-  });
-  stream.addEventListener('end', () => {
-    stream.close();
-    renewSoon(100);
-  });
+let stream = null;
+
+/**
+ * Each event of the saga renews the page; a stream that was cut is taken up again by the browser. Only while somebody
+ * sees the page: by plain HTTP, a browser keeps six connections to one server, and many tabs would use them up.
+ */
+function followWhileSeen() {
+  const address = document.querySelector('#live')?.dataset.events;
+  if (document.hidden || address === undefined) {
+    stream?.close();
+    stream = null;
+  } else if (stream === null) {
+    stream = new EventSource(address);
+    stream.addEventListener('message', ({ data }) => {
+      const shown = Number(document.querySelector('#live')?.dataset.revision);
+      if (JSON.parse(data).seq > shown) renewSoon(100);
+    });
+    stream.addEventListener('end', () => {
+      stream?.close();
+      renewSoon(100);
+    });
+  }
 }
 
 function walk(by) {
@@ -133,6 +145,9 @@ setInterval(tick, 500);
 if (location.hash === '#q') document.querySelector('#q')?.focus();
 if (Number(live?.dataset.refreshMs) > 0) {
   renewSoon(Number(live.dataset.refreshMs));
-  addEventListener('visibilitychange', () => document.hidden || renewSoon(0));
+  followWhileSeen();
+  addEventListener('visibilitychange', () => {
+    followWhileSeen();
+    if (!document.hidden) renewSoon(0);
+  });
 }
-if (live?.dataset.events !== undefined) follow(live);
