@@ -3,9 +3,17 @@ import { hostname } from 'node:os';
 import { catalog as currentCatalog } from './catalog.ts';
 import type { Config } from './config.ts';
 import { ConfigError } from './config.ts';
+import type { Database } from './db.ts';
 import { openDatabase } from './db.ts';
 import { endsWithin } from './deadline.ts';
+import { budgetId, createRequestBudget } from './do/budget.ts';
+import { createPostgresBudgetStore } from './do/budget-postgres.ts';
+import { createRedisBudgetStore } from './do/budget-redis.ts';
 import { createDigitalOceanClient } from './do/client.ts';
+import { createObservationStore } from './do/observation-store.ts';
+import { createPostgresObservations } from './do/observations-postgres.ts';
+import { createRedisObservations } from './do/observations-redis.ts';
+import { createObserver } from './do/observer.ts';
 import { createInventory } from './inventory/resources.ts';
 import type { Io } from './io.ts';
 import { directIo } from './io.ts';
@@ -13,6 +21,7 @@ import { listenForSagas } from './listen.ts';
 import type { Log } from './log.ts';
 import { checkEnvironment } from './migrate.ts';
 import { closeWorkers } from './queues/close-workers.ts';
+import type { QueueConnection } from './queues/connection.ts';
 import { QueueStoreError, openQueueConnection, queueStoreOf } from './queues/connection.ts';
 import { startIntakeWorker } from './queues/intake.ts';
 import { watchForStandstill } from './queues/standstill.ts';
@@ -77,7 +86,16 @@ export async function startWorker(
   }
 
   const queues = openStepQueues(connection, io);
-  const digitalOcean = createDigitalOceanClient({ apiUrl, token, timeoutMs, io });
+  const shared = sharedStores(config, { db, connection }, budgetId(token, apiUrl));
+  const { requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
+  const budget = createRequestBudget({ store: shared.budget, perMinute, perHour, io, log });
+  const digitalOcean = createDigitalOceanClient({ apiUrl, token, timeoutMs, io, budget });
+  const droplets = createObserver({
+    client: digitalOcean,
+    store: createObservationStore(shared.observations, { io, log }),
+    intervalMs: config.wait.pollIntervalMs,
+    leaseMs: timeoutMs,
+  });
   const slackMs = config.reconcileIntervalMs;
   const settings = {
     pollIntervalMs: config.wait.pollIntervalMs,
@@ -90,7 +108,7 @@ export async function startWorker(
   const runner = {
     store,
     catalog,
-    deps: { inventory, digitalOcean, openUserData: (claim: Claim) => openUserData(db, keyRing, claim), settings },
+    deps: { inventory, digitalOcean, droplets, openUserData: (claim: Claim) => openUserData(db, keyRing, claim), settings },
     policy: config.retry,
     keyRing,
     toOutcome: toStepOutcome,
@@ -132,4 +150,12 @@ export async function startWorker(
       await endsWithin(CLOSING_MS, closing);
     },
   };
+}
+
+/** What the workers of a fleet share of DigitalOcean: in Redis, or in Postgres where there is none. */
+function sharedStores(config: Config, { db, connection }: { db: Database; connection: QueueConnection }, id: string) {
+  const { runScript } = connection;
+  if (runScript === null) return { budget: createPostgresBudgetStore(db, id), observations: createPostgresObservations(db, id) };
+  const { queuePrefix } = config;
+  return { budget: createRedisBudgetStore(runScript, queuePrefix, id), observations: createRedisObservations(runScript, queuePrefix, id) };
 }

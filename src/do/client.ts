@@ -1,9 +1,10 @@
-// The DigitalOcean API, as far as droplets need it: typed calls, each a single HTTP request (a list: one a page). It
-// neither repeats a request nor waits, keeps no rate budget, and knows nothing of why it is asked.
+// The DigitalOcean API, as far as droplets need it: typed calls, each a single HTTP request (a list: one a page), each
+// drawn from the fleet's request budget first. It neither repeats a request nor waits, and knows nothing of why it is asked.
 
 import { z } from 'zod';
 import { directIo, type Io } from '../io.ts';
-import { createCaller, type Call, type Caller, type ObservedAnswer } from './call.ts';
+import { unlimitedBudget, type Priority, type RequestBudget } from './budget.ts';
+import { createCaller, type Call, type Caller, type CallerOptions, type ObservedAnswer } from './call.ts';
 import { DigitalOceanError } from './errors.ts';
 import { createExchanger } from './exchange.ts';
 import { readPages, type ListOptions } from './pages.ts';
@@ -25,9 +26,15 @@ import {
  * Source: https://docs.digitalocean.com/reference/api/.
  */
 export type DigitalOceanClient = {
+  /** The same client, whose requests (but for creates) are drawn from the budget with this priority. */
+  at(priority: Priority): DigitalOceanClient;
+  /** Draws the request of one create from the budget; rejects as `throttled` when there is none. */
+  reserveCreate(): Promise<void>;
   /**
    * Asks for a droplet. It has no network addresses yet, and may still fail to be placed: follow the action, where
    * there is one. There is no idempotency key, so after an `ambiguous` error the droplet may exist.
+   *
+   * Draws nothing from the request budget: {@link reserveCreate} has, before the create was announced.
    */
   createDroplet(request: CreateDropletRequest): Promise<{ droplet: Droplet; actionId: number | null }>;
   /** Null when there is no such droplet, or when it was created a moment ago. */
@@ -64,15 +71,28 @@ export type DigitalOceanClientOptions = {
   readonly userAgent?: string;
   /** Told about each answer as it comes; what it throws is ignored. */
   readonly onAnswer?: (answer: ObservedAnswer) => void;
+  /** Without one, requests are made without asking. */
+  readonly budget?: RequestBudget;
 };
 
 /** Makes a client. Throws a TypeError when the URL or the token cannot be used; its message holds neither. */
 export function createDigitalOceanClient(options: DigitalOceanClientOptions): DigitalOceanClient {
-  const { token, timeoutMs, io = directIo, userAgent = 'arcadia-cloud', onAnswer = () => {} } = options;
+  const { token, timeoutMs, io = directIo, userAgent = 'arcadia-cloud', onAnswer = () => {}, budget = unlimitedBudget } = options;
   checkToken(token);
   const baseUrl = readBaseUrl(options.apiUrl);
   const exchange = createExchanger({ token, timeoutMs, userAgent });
-  const call = createCaller({ baseUrl, token, timeoutMs, exchange, io, onAnswer });
+  const tell = (answer: ObservedAnswer) => {
+    budget.answered(answer);
+    onAnswer(answer);
+  };
+  return clientAt(null, { baseUrl, token, timeoutMs, exchange, io, onAnswer: tell }, budget);
+}
+
+// Without a priority of their own, requests have that of what they do: deletions go before reads.
+function clientAt(priority: Priority | null, options: CallerOptions, budget: RequestBudget): DigitalOceanClient {
+  const call = createCaller(options, async (request) => {
+    if (request.method !== 'POST') await budget.draw(priority ?? (request.method === 'DELETE' ? 'destroy' : 'read'), request);
+  });
 
   const pages = <T>(path: string, key: string, list: ListOptions<T>) => {
     checkPath(path);
@@ -88,6 +108,8 @@ export function createDigitalOceanClient(options: DigitalOceanClientOptions): Di
   const listPaginated = <T>(path: string, key: string, list: ListOptions<T>) => collect(pages(path, key, list));
 
   return {
+    at: (other) => clientAt(other, options, budget),
+    reserveCreate: () => budget.draw('create', { method: 'POST', path: '/v2/droplets' }),
     pages,
     // Async, so that an argument that must not be sent is a rejection here too.
     listPaginated: async (path, key, list) => listPaginated(path, key, list),

@@ -8,6 +8,8 @@ import type { RedisOptions } from 'ioredis';
 import { Pool } from 'pg';
 import { ConfigError } from '../config.ts';
 import type { Log } from '../log.ts';
+import type { RunRedisScript } from '../redis-script.ts';
+import { createScriptRunner } from './redis-scripts.ts';
 
 /** How to reach the queues. */
 export type QueueStore =
@@ -32,6 +34,8 @@ export type QueueConnection = Readonly<{
   store: QueueStore;
   queue(name: string): Queue;
   worker(name: string, processor: Processor, options: WorkerSettingsOfBullMq): Worker;
+  /** Runs Lua scripts in the store; null where it is not Redis. */
+  runScript: RunRedisScript | null;
   /** The workers made so far. */
   loops(): readonly JobLoop[];
   /**
@@ -100,6 +104,7 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
       consumers.push(consumer);
       return listening(new Worker(name, loops.counted(name, processor, options), { ...options, connection: consumer, prefix: store.prefix }), warn);
     },
+    runScript: createScriptRunner(producer),
     loops: loops.all,
     check: () => checkRedis(producer),
     close: async () => {
@@ -176,6 +181,7 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
       worker.waitUntilReady().then(() => worker.run()).catch(warn);
       return worker;
     },
+    runScript: null,
     loops: loops.all,
     check: async () => {
       try {

@@ -6,12 +6,13 @@ import type { Saga } from '../saga/saga.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { done, waiting } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';
+import { forRollback } from './deps.ts';
 import { destroyAndConfirm } from './destroy-and-confirm.ts';
 import { describe, failed, toStepOutcome } from './failures.ts';
 import { storedProvisionInput } from './inputs.ts';
 import { announcedCreates, lastCreateAgeMs, openCreates, recordedDropletId, refusedCreates } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
-import { contradiction, isProvenOurs, tagsOf } from './ownership.ts';
+import { contradiction, isProvenOurs, tagsOf, waveOf, waveTag } from './ownership.ts';
 import { openUserData } from './user-data.ts';
 
 // A droplet that bears our name, but no tag yet, keeps us from asking for another: so many grace periods long.
@@ -32,19 +33,23 @@ export const createDroplet: Step<StepDeps> = {
 
     const userData = await openUserData(run, deps);
     if (userData.kind !== 'opened') return userData;
+    // Before the create is announced: one that waits for its turn was never sent.
+    await deps.digitalOcean.reserveCreate();
+    const wave = waveTag(run.now);
     await run.record('announced a create', { create_intents: announcedCreates(run.saga) + 1, ...userData.outputs }, ['create_intent_at']);
     run.assertClaimIsFresh();
     try {
-      const { droplet, actionId } = await deps.digitalOcean.createDroplet(requestOf(run.saga, userData.text));
+      const { droplet, actionId } = await deps.digitalOcean.createDroplet(requestOf(run.saga, userData.text, wave));
       const contradicted = contradiction(droplet, run.saga);
       if (contradicted !== null) return ambiguous(`DigitalOcean answered with droplet ${droplet.id}, which is not this saga's: ${contradicted}`);
-      return done({ droplet_id: droplet.id, droplet_origin: 'created', create_action_id: actionId }, `created droplet ${droplet.id}`);
+      return done({ droplet_id: droplet.id, droplet_origin: 'created', droplet_wave: wave, create_action_id: actionId }, `created droplet ${droplet.id}`);
     } catch (error) {
       return afterFailedCreate(error, run);
     }
   },
 
-  async compensate(run, deps) {
+  async compensate(run, stepDeps) {
+    const deps = forRollback(stepDeps);
     const recorded = recordedDropletId(run.saga);
     if (announcedCreates(run.saga) === 0 && recorded === null) return done({}, 'no droplet was ever asked for');
 
@@ -86,7 +91,8 @@ export const createDroplet: Step<StepDeps> = {
     // Nobody has a droplet on record yet: whoever runs this step next finds this one by its tag and adopts it.
     if (recorded === null && run.saga.status === 'running') return;
     run.log.warn({ dropletId: made }, 'destroying the droplet just made: the saga went on without it');
-    await destroyUnlessForeign(made, run, deps);
+    // Nobody comes back for it: this cannot wait for its turn.
+    await destroyUnlessForeign(made, run, { ...deps, digitalOcean: deps.digitalOcean.at('now') });
   },
 };
 
@@ -130,6 +136,7 @@ function adopt(droplet: Droplet, duplicates: readonly Droplet[], run: StepRun): 
     {
       droplet_id: droplet.id,
       droplet_origin: 'adopted',
+      droplet_wave: waveOf(droplet),
       ...(duplicates.length === 0 ? {} : { create_duplicates: duplicates.map(({ id }) => id) }),
     },
     `adopted droplet ${droplet.id}: an earlier create had made it`,
@@ -161,7 +168,7 @@ function giveUp(run: StepRun): StepOutcome {
   };
 }
 
-function requestOf(saga: Saga, userData: string | undefined): CreateDropletRequest {
+function requestOf(saga: Saga, userData: string | undefined, wave: string): CreateDropletRequest {
   const input = storedProvisionInput.parse(saga.input);
-  return { ...input, user_data: userData, tags: tagsOf(saga, input.tags ?? []) };
+  return { ...input, user_data: userData, tags: tagsOf(saga, input.tags ?? [], wave) };
 }

@@ -1,5 +1,6 @@
 // What the steps are given to work with.
 import type { DigitalOceanClient } from '../do/client.ts';
+import type { DropletObserver } from '../do/observer.ts';
 import type { Inventory } from '../inventory/resources.ts';
 import type { Claim } from '../saga/step.ts';
 
@@ -12,8 +13,15 @@ export type StepDeps = Readonly<{
    * @throws {StaleRevisionError} {MissingKeyError} {BrokenSealError}
    */
   openUserData(claim: Claim): Promise<string>;
+  /** Looks at droplets together with everybody else who waits for one. */
+  droplets: DropletObserver;
   settings: StepSettings;
 }>;
+
+/** What a rollback works with: its requests go before all others. */
+export function forRollback(deps: StepDeps): StepDeps {
+  return { ...deps, digitalOcean: deps.digitalOcean.at('destroy') };
+}
 
 export type StepSettings = Readonly<{
   /** Between two looks at a droplet that is not active yet. */

@@ -2,13 +2,15 @@
 import type { Step } from '../saga/step.ts';
 import { StaleRevisionError, StepFailure, done } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';
+import { forRollback } from './deps.ts';
 import { destroyAndConfirm } from './destroy-and-confirm.ts';
 import { storedDestroyInput } from './inputs.ts';
 
 export const destroyDroplet: Step<StepDeps> = {
   name: 'destroy_droplet',
 
-  async execute(run, deps) {
+  async execute(run, stepDeps) {
+    const deps = forRollback(stepDeps);
     const { droplet_id: dropletId } = storedDestroyInput.parse(run.saga.input);
     const droplet = await deps.digitalOcean.getDroplet(dropletId);
     if (droplet !== null) {

@@ -9,6 +9,12 @@ export function recordedDropletId(saga: Pick<Saga, 'context'>): number | null {
   return typeof id === 'number' && Number.isSafeInteger(id) && id > 0 ? id : null;
 }
 
+/** The tag of the wave in which it was created; null: not known. */
+export function recordedWave(saga: Pick<Saga, 'context'>): string | null {
+  const wave = saga.context['droplet_wave'];
+  return typeof wave === 'string' ? wave : null;
+}
+
 /** Creates announced so far. */
 export function announcedCreates(saga: Pick<Saga, 'context'>): number {
   return count(saga, 'create_intents');

@@ -8,7 +8,13 @@ import type { Saga } from '../saga/saga.ts';
 export const MANAGED_TAG = 'managed-by-arcadia-cloud';
 
 const SAGA_TAG_PREFIX = 'arcadia-saga-';
+const WAVE_TAG_PREFIX = 'arcadia-wave-';
 const SAGA_ID_TAG_PREFIX = 'arcadia-saga-id-';
+
+// Droplets that are made within so much time are waited for together. The numbers come round after 8 1/2 hours: there is
+// an end to the tags of an account, and of a fleet only few droplets carry the same one.
+const WAVE_MS = 30_000;
+const WAVES = 1_024;
 
 // DigitalOcean gives created_at in whole seconds, by its own clock.
 const CLOCK_TOLERANCE_MS = 60_000;
@@ -25,15 +31,25 @@ export function sagaIdTag(saga: Pick<Saga, 'id'>): string {
   return `${SAGA_ID_TAG_PREFIX}${saga.id}`;
 }
 
-/** The tags of a saga's droplet: ours first, then the caller's. */
-export function tagsOf(saga: Pick<Saga, 'id' | 'saga8'>, callersTags: readonly string[]): string[] {
-  return [...new Set([sagaTag(saga), MANAGED_TAG, sagaIdTag(saga), ...callersTags])];
+/** The tag of the droplets that are asked for at about this time: by its list, those in flight are seen together. */
+export function waveTag(now: Date): string {
+  return `${WAVE_TAG_PREFIX}${Math.floor(now.getTime() / WAVE_MS) % WAVES}`;
+}
+
+/** The wave that a droplet belongs to, by its tags; null: none is known. */
+export function waveOf(droplet: Pick<Droplet, 'tags'>): string | null {
+  return droplet.tags.find((tag) => tag.startsWith(WAVE_TAG_PREFIX)) ?? null;
+}
+
+/** The tags of a saga's droplet: ours first, then the caller's, then its wave's. */
+export function tagsOf(saga: Pick<Saga, 'id' | 'saga8'>, callersTags: readonly string[], wave: string): string[] {
+  return [...new Set([sagaTag(saga), MANAGED_TAG, sagaIdTag(saga), ...callersTags, wave])];
 }
 
 /** Tags that callers must not set: they would make us take one droplet for another. DigitalOcean's tags ignore case. */
 export function isReservedTag(tag: string): boolean {
   const lower = tag.toLowerCase();
-  return lower.startsWith(SAGA_TAG_PREFIX) || lower === MANAGED_TAG;
+  return lower.startsWith(SAGA_TAG_PREFIX) || lower.startsWith(WAVE_TAG_PREFIX) || lower === MANAGED_TAG;
 }
 
 /** Positive proof: the droplet carries the saga's full id. Only such a droplet may be deleted without being on record. */

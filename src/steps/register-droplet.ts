@@ -7,7 +7,7 @@ import { StaleRevisionError, StepFailure, done, waiting } from '../saga/step.ts'
 import type { StepDeps } from './deps.ts';
 import { destroyAndConfirm } from './destroy-and-confirm.ts';
 import { toCloudResource } from './droplet-resource.ts';
-import { lastCreateAgeMs, openCreates, recordedDropletId } from './intents.ts';
+import { lastCreateAgeMs, openCreates, recordedDropletId, recordedWave } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
 import { contradiction } from './ownership.ts';
 
@@ -21,7 +21,10 @@ export const registerDroplet: Step<StepDeps> = {
     const notYet = await destroySurplus(dropletId, run, deps);
     if (notYet !== null) return notYet;
 
-    const droplet = await deps.digitalOcean.getDroplet(dropletId);
+    // What the wait, or a list, has shown a moment ago is as good as a look now; not for an attempt after one that failed.
+    const maxAgeMs = run.saga.attempt === 0 ? deps.settings.pollIntervalMs : 0;
+    const seen = await deps.droplets.look(dropletId, { wave: recordedWave(run.saga), maxAgeMs });
+    const { droplet } = seen.droplet?.status === 'active' ? seen : await deps.droplets.look(dropletId, { wave: null, maxAgeMs: 0 });
     if (droplet === null) throw new StepFailure({ code: 'droplet_gone', message: `droplet ${dropletId} was active, and is not there now`, retryable: true });
     const contradicted = contradiction(droplet, run.saga);
     if (contradicted !== null) {

@@ -2,13 +2,17 @@
 // after the poll interval: nothing is held meanwhile. Waiting has no side effect, so there is nothing to undo.
 import type { Droplet } from '../do/schemas.ts';
 import { DigitalOceanError } from '../do/errors.ts';
+import type { Look } from '../do/observer.ts';
 import type { JsonObject } from '../json.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { Memo, Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, done, waiting } from '../saga/step.ts';
 import type { StepDeps, StepSettings } from './deps.ts';
-import { recordedDropletId } from './intents.ts';
+import { recordedDropletId, recordedWave } from './intents.ts';
 import { contradiction } from './ownership.ts';
+
+// For this part of the poll interval, what one read has shown holds for everybody who waits.
+const SHARED_FOR = 0.2;
 
 // A droplet is not gone before a second look says so too.
 const MISSES_UNTIL_GONE = 2;
@@ -20,8 +24,9 @@ export const waitDropletActive: Step<StepDeps> = {
     const dropletId = recordedDropletId(run.saga);
     if (dropletId === null) throw new StepFailure({ code: 'no_droplet', message: 'no droplet is on record', retryable: false });
     let droplet: Droplet | null;
+    let ageMs: number;
     try {
-      droplet = await deps.digitalOcean.getDroplet(dropletId);
+      ({ droplet, ageMs } = await look(dropletId, run, deps));
     } catch (error) {
       // A poll that could not observe doesn't count, and fails nothing.
       if (error instanceof DigitalOceanError && error.kind === 'later') {
@@ -32,13 +37,34 @@ export const waitDropletActive: Step<StepDeps> = {
     if (droplet === null && (await isPlacementFailed(run, deps))) {
       throw new StepFailure({ code: 'droplet_placement_failed', message: `DigitalOcean accepted droplet ${dropletId}, and could not place it`, retryable: false });
     }
-    return judge(droplet, dropletId, run, deps.settings);
+    return soonerBy(ageMs, judge(droplet, dropletId, run, deps.settings));
   },
 
   async compensate() {
     return done({}, 'waiting left nothing to undo');
   },
 };
+
+/**
+ * One look; it may be one that somebody else had a moment ago, as long as nothing is concluded from it but "active" or
+ * "not yet". For anything worse, the droplet is read again, by itself.
+ */
+async function look(dropletId: number, run: StepRun, deps: StepDeps): Promise<Look> {
+  const maxAgeMs = Math.floor(deps.settings.pollIntervalMs * SHARED_FOR);
+  const seen = await deps.droplets.look(dropletId, { wave: recordedWave(run.saga), maxAgeMs });
+  if (seen.droplet === null || seen.ageMs <= 0) return seen;
+  try {
+    judge(seen.droplet, dropletId, run, deps.settings);
+    return seen;
+  } catch {
+    return deps.droplets.look(dropletId, { wave: null, maxAgeMs: 0 });
+  }
+}
+
+/** The next poll is due an interval after what was seen was so: polls that shared a read come due together. */
+function soonerBy(ageMs: number, outcome: StepOutcome): StepOutcome {
+  return outcome.kind === 'waiting' ? { ...outcome, delayMs: Math.max(0, Math.round(outcome.delayMs - ageMs)) } : outcome;
+}
 
 /** An `errored` create action is definitive, where a 404 is not. */
 async function isPlacementFailed(run: StepRun, deps: StepDeps): Promise<boolean> {

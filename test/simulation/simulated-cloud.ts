@@ -47,6 +47,9 @@ export type SimulatedCloud = Readonly<{
 const LAGS_MS = [0, 0, 0, 2_000, 9_000, 24_000];
 const LAGS_BEYOND_LIMITS_MS = [...LAGS_MS, 70_000, 150_000];
 
+// One turn of what is ready to go on.
+const turn = Promise.resolve();
+
 export function createSimulatedCloud(options: {
   call: Call;
   nowMs: () => number;
@@ -170,6 +173,9 @@ export function createSimulatedCloud(options: {
   };
 
   const client: DigitalOceanClient = {
+    // There is no budget in this world: requests are throttled as the schedule wants it.
+    at: () => client,
+    reserveCreate: async () => turn,
     createDroplet: (request) => call('http', 'POST /v2/droplets', () => create(request), () => request.name),
     getDroplet: (id) => call('http', 'GET /v2/droplets/', () => get(id), () => String(id)),
     listDropletsByTag: (tag) => call('http', 'GET /v2/droplets?tag_name=', () => list((droplet) => droplet.taggedAt <= nowMs() && droplet.tags.includes(tag)), () => tag),

@@ -10,6 +10,7 @@
 // first byte of its POST. There a saga may make a second droplet, and may miss it: what is left over bears the saga's
 // full id, and is the orphan sweep's business, which this world has not. Everything else must hold there as well.
 import { catalog } from '../../src/catalog.ts';
+import { lookSingly } from '../../src/do/observer.ts';
 import type { Log } from '../../src/log.ts';
 import { openStepQueues } from '../../src/queues/step-queues.ts';
 import { startStepWorkers } from '../../src/queues/step-workers.ts';
@@ -163,6 +164,7 @@ function createWorld(tape: Tape, without: Mechanism | null, trace: ((line: strin
       inventory: db.inventory,
       digitalOcean: cloud.client,
       openUserData: async () => Promise.reject(new Error('no simulated saga has user data')),
+      droplets: lookSingly(cloud.client),
       settings: without === 'settle window' ? { ...settings, adoptionGraceMs: 0 } : settings,
     },
     policy,

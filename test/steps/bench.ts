@@ -8,6 +8,7 @@ import { catalog } from '../../src/catalog.ts';
 import { openDatabase } from '../../src/db.ts';
 import type { Database } from '../../src/db.ts';
 import { createDigitalOceanClient } from '../../src/do/client.ts';
+import { lookSingly } from '../../src/do/observer.ts';
 import type { DropletLine, Sandbox, SandboxOptions } from '../../src/do/sandbox/server.ts';
 import { startSandbox } from '../../src/do/sandbox/server.ts';
 import { createInventory, listInventory } from '../../src/inventory/resources.ts';
@@ -113,7 +114,7 @@ async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
     const ownDb: Database = { ...db, run: (statement, run) => io('sql', statement, () => db.run(statement, run)) };
     const digitalOcean = createDigitalOceanClient({ apiUrl, token: 'bench', timeoutMs: options.timeoutMs ?? 3_000, io });
     const openOwn = (claim: Claim) => openUserData(ownDb, ring, claim);
-    const deps: StepDeps = { inventory: createInventory(ownDb, claimFragment), digitalOcean, openUserData: openOwn, settings };
+    const deps: StepDeps = { inventory: createInventory(ownDb, claimFragment), digitalOcean, droplets: lookSingly(digitalOcean), openUserData: openOwn, settings };
     const store = createSagaStore(ownDb, { worker: name, slackMs });
     return { store, catalog, deps, policy, toOutcome: toStepOutcome, claimMs: 10_000, log: silentLog, random: () => 0 };
   };

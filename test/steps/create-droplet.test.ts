@@ -31,7 +31,7 @@ describe('the request', () => {
     await bench.step(saga.id);
     const [droplet] = alive(bench.sandbox);
     expect(droplet).toMatchObject({ name: 'web-1', size_slug: web.size, region: web.region, image: web.image, userDataBytes: 13 });
-    expect(droplet?.tags).toEqual([`arcadia-saga-${saga.id.slice(0, 8)}`, 'managed-by-arcadia-cloud', `arcadia-saga-id-${saga.id}`, 'web', 'env:prod']);
+    expect(droplet?.tags).toEqual([`arcadia-saga-${saga.id.slice(0, 8)}`, 'managed-by-arcadia-cloud', `arcadia-saga-id-${saga.id}`, 'web', 'env:prod', expect.stringMatching(/^arcadia-wave-\d+$/)]);
     const after = await bench.saga(saga.id);
     expect(after.context).toMatchObject({ droplet_id: droplet?.id, droplet_origin: 'created' });
     expect(at('wait_droplet_active')(after)).toBe(true);

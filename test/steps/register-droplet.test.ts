@@ -27,7 +27,7 @@ test('writes what there is and what was asked for', async () => {
     region: 'fra1',
     status: 'active',
     sizeSlug: 's-1vcpu-1gb',
-    tags: [...tagsFor(saga), 'web'],
+    tags: [...tagsFor(saga), 'web', after.context['droplet_wave']],
     deletedAt: null,
     provisionedBy: `saga:${saga.id}`,
     spec: { size_slug: 's-1vcpu-1gb', region: 'fra1', image: 'debian-12-x64' },

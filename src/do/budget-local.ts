@@ -1,0 +1,36 @@
+// The account of one process, in its memory: what a worker goes by while the fleet's store is away. Rolling windows,
+// like the fleet's own.
+
+import type { BudgetStore } from './budget-store.ts';
+
+const MINUTE_MS = 60_000;
+const HOUR_MS = 3_600_000;
+
+/** Makes an empty account. */
+export function createLocalBudgetStore(nowMs: () => number = () => performance.now()): BudgetStore {
+  let drawnAt: number[] = [];
+  let heldUntil = 0;
+
+  /** How long until fewer than `limit` requests of the last `windowMs` are counted. */
+  const waitOf = (windowMs: number, limit: number, now: number): number => {
+    const counted = drawnAt.filter((at) => at > now - windowMs);
+    const [blocking] = counted.slice(counted.length - limit);
+    return counted.length < limit || blocking === undefined ? 0 : blocking + windowMs - now;
+  };
+
+  return {
+    draw: async ({ perMinute, perHour, keepMinute, keepHour }) => {
+      const now = nowMs();
+      drawnAt = drawnAt.filter((at) => at > now - HOUR_MS);
+      const waitMs = Math.max(waitOf(MINUTE_MS, perMinute - keepMinute, now), waitOf(HOUR_MS, perHour - keepHour, now), heldUntil - now, 0);
+      if (waitMs === 0) drawnAt.push(now);
+      const usedMinute = drawnAt.filter((at) => at > now - MINUTE_MS).length;
+      return Promise.resolve({ waitMs, usedMinute, usedHour: drawnAt.length, foreign: 0 });
+    },
+    hold: async (forMs) => {
+      heldUntil = Math.max(heldUntil, nowMs() + forMs);
+      return Promise.resolve();
+    },
+    correct: async () => Promise.resolve(),
+  };
+}

@@ -1,0 +1,122 @@
+// What workers saw, in Redis, where each observation ends by itself after a poll interval.
+
+import { z } from 'zod';
+import type { RedisScript, RunRedisScript } from '../redis-script.ts';
+import type { SharedObservations } from './observation-store.ts';
+import type { Look } from './observer.ts';
+import { dropletSchema, type Droplet } from './schemas.ts';
+
+const now = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+`;
+
+// KEYS: looked (sorted set of droplets by when they were last looked for), wave (hash), lease, then one for each droplet.
+// ARGV: has a wave, intervalMs, leaseMs, holder, then id and maxAgeMs of each droplet.
+const look: RedisScript = {
+  name: 'observations.look',
+  lua: `${now}
+local isWave, intervalMs = ARGV[1] == '1', tonumber(ARGV[2])
+local found, missing = {}, 0
+local strictest = intervalMs
+for i = 4, #KEYS do
+  local id, maxAge = ARGV[5 + 2 * (i - 4)], tonumber(ARGV[6 + 2 * (i - 4)])
+  if isWave then redis.call('ZADD', KEYS[1], now, id) end
+  strictest = math.min(strictest, maxAge)
+  local seen = redis.call('GET', KEYS[i])
+  local age = seen and now - tonumber(string.sub(seen, 1, 13))
+  if seen and age <= maxAge then
+    found[#found + 1] = {tonumber(id), age, string.sub(seen, 14)}
+  else
+    missing = missing + 1
+  end
+end
+if not isWave or missing == 0 then return {'single', found} end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 1.5 * intervalMs)
+redis.call('PEXPIRE', KEYS[1], 3 * intervalMs)
+-- A list that was read a moment ago and does not show a droplet would not show it now.
+local listedAt = tonumber(redis.call('HGET', KEYS[2], 'listedAt') or '0')
+if now - listedAt <= strictest then return {'single', found} end
+local pages = tonumber(redis.call('HGET', KEYS[2], 'pages') or '1')
+if redis.call('ZCARD', KEYS[1]) <= pages then return {'single', found} end
+if redis.call('SET', KEYS[3], ARGV[4], 'NX', 'PX', ARGV[3]) then return {'list', found} end
+return {'busy', found}`,
+};
+
+// KEYS: looked, wave, lease, then one for each droplet. ARGV: tookMs, keepMs, pages (-1: not a list, -2: a part of one), holder, then id and
+// JSON of each droplet.
+const save: RedisScript = {
+  name: 'observations.save',
+  lua: `${now}
+local at, pages = now - tonumber(ARGV[1]), tonumber(ARGV[3])
+for i = 4, #KEYS do
+  local id, droplet = ARGV[5 + 2 * (i - 4)], ARGV[6 + 2 * (i - 4)]
+  -- A list also shows droplets that nobody waits for.
+  if pages == -1 or redis.call('ZSCORE', KEYS[1], id) then
+    redis.call('SET', KEYS[i], string.format('%013d', at) .. droplet, 'PX', ARGV[2])
+  end
+end
+if pages > 0 then
+  redis.call('HSET', KEYS[2], 'listedAt', at, 'pages', pages)
+  redis.call('PEXPIRE', KEYS[2], 600000)
+end
+if pages >= 0 and redis.call('GET', KEYS[3]) == ARGV[4] then redis.call('DEL', KEYS[3]) end
+return 1`,
+};
+
+const lookReply = z.tuple([z.enum(['single', 'list', 'busy']), z.array(z.tuple([z.number(), z.number(), z.string()]))]);
+
+// A script's arguments are all in memory at once.
+const CHUNK = 200;
+
+/** The observations of one token's droplets, under `prefix`. */
+export function createRedisObservations(run: RunRedisScript, prefix: string, id: string): SharedObservations {
+  const key = (...parts: (string | number)[]) => [prefix, 'seen', id, ...parts].join(':');
+  const keysOf = (wave: string | null, ids: readonly number[]) => {
+    const name = wave ?? 'none';
+    return [key('looked', name), key('wave', name), key('lease', name), ...ids.map((dropletId) => key(dropletId))];
+  };
+  return {
+    look: async (wave, wanted, { intervalMs, leaseMs, holder }) => {
+      const reply = await run(look, keysOf(wave, wanted.map(({ dropletId }) => dropletId)), [
+        wave === null ? 0 : 1,
+        intervalMs,
+        leaseMs,
+        holder,
+        ...wanted.flatMap(({ dropletId, maxAgeMs }) => [dropletId, Math.floor(maxAgeMs)]),
+      ]);
+      const [way, found] = lookReply.parse(reply);
+      return { way, seen: new Map(found.flatMap(([dropletId, ageMs, text]) => readObservation(dropletId, ageMs, text))) };
+    },
+    save: async (wave, droplets, { tookMs, keepMs, list }) => {
+      for (let start = 0; start === 0 || start < droplets.length; start += CHUNK) {
+        const chunk = droplets.slice(start, start + CHUNK);
+        const isLast = start + CHUNK >= droplets.length;
+        // Only the last one says that the list is there, and gives the lease back.
+        const pages = list === null ? -1 : isLast ? list.pages : -2;
+        await run(save, keysOf(wave, chunk.map((droplet) => droplet.id)), [
+          Math.ceil(tookMs),
+          Math.ceil(keepMs),
+          pages,
+          list?.holder ?? '',
+          ...chunk.flatMap((droplet) => [droplet.id, JSON.stringify(droplet)]),
+        ]);
+      }
+    },
+  };
+}
+
+/** Whoever can reach the store may have written it: what is no droplet was not seen. */
+export function readObservation(dropletId: number, ageMs: number, text: string): [number, Look][] {
+  const parsed = dropletSchema.safeParse(parseJson(text));
+  const droplet: Droplet | undefined = parsed.data;
+  return droplet === undefined || droplet.id !== dropletId ? [] : [[dropletId, { droplet, ageMs: Math.max(0, ageMs) }]];
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

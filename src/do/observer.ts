@@ -1,0 +1,143 @@
+// Looks at droplets for whoever waits for one. Looks that are due together, in any worker, share one read: what a list
+// shows is left for the others in a store, for a moment. That a droplet is not there is concluded from no list: a
+// droplet that none shows is read by itself.
+
+import { setTimeout as delay } from 'node:timers/promises';
+import type { DigitalOceanClient } from './client.ts';
+import { DigitalOceanError } from './errors.ts';
+import type { ObservationStore } from './observation-store.ts';
+import { dropletSchema, type Droplet } from './schemas.ts';
+
+/** What is known of a droplet: null is from a read of its own, at this moment. */
+export type Look = Readonly<{ droplet: Droplet | null; ageMs: number }>;
+
+export type DropletObserver = Readonly<{
+  /**
+   * Looks at a droplet.
+   *
+   * @param how.wave the tag that its wave of creates carries; null: not known, so that no list is read for it
+   * @param how.maxAgeMs how old an observation of somebody else's may be; 0: it is read by itself, now
+   * @throws {DigitalOceanError} when nothing could be seen
+   */
+  look(dropletId: number, how: { wave: string | null; maxAgeMs: number }): Promise<Look>;
+}>;
+
+/** Reads each droplet by itself. */
+export function lookSingly(client: Pick<DigitalOceanClient, 'getDroplet'>): DropletObserver {
+  return { look: async (dropletId) => ({ droplet: await client.getDroplet(dropletId), ageMs: 0 }) };
+}
+
+export type ObserverOptions = Readonly<{
+  client: DigitalOceanClient;
+  store: ObservationStore;
+  /** Within this time, everybody who waits looks once. */
+  intervalMs: number;
+  /** A reader that did not come back within this time has failed, and somebody else reads. */
+  leaseMs: number;
+}>;
+
+type Due = { dropletId: number; maxAgeMs: number; resolve: (seen: Look | null) => void; reject: (error: unknown) => void };
+
+// Between two looks at what another worker is reading.
+const FIRST_PAUSE_MS = 20;
+const LONGEST_PAUSE_MS = 250;
+
+/** Makes an observer that shares its reads. */
+export function createObserver(options: ObserverOptions): DropletObserver {
+  const { client, store } = options;
+  const single = lookSingly(client);
+  const due = new Map<string, Due[]>();
+  const busy = new Set<string>();
+
+  // What becomes due while a wave is being looked at is looked at together afterwards: no timer, and no wait when there
+  // is nothing to share.
+  const work = async (wave: string): Promise<void> => {
+    busy.add(wave);
+    for (let batch = due.get(wave); batch !== undefined; batch = due.get(wave)) {
+      due.delete(wave);
+      await lookTogether(wave, batch, options).catch((error: unknown) => {
+        for (const one of batch) one.reject(error);
+      });
+    }
+    busy.delete(wave);
+  };
+
+  return {
+    look: async (dropletId, { wave, maxAgeMs }) => {
+      if (maxAgeMs <= 0) return single.look(dropletId, { wave, maxAgeMs });
+      const seen = await new Promise<Look | null>((resolve, reject) => {
+        const key = wave ?? '';
+        due.set(key, [...(due.get(key) ?? []), { dropletId, maxAgeMs, resolve, reject }]);
+        if (!busy.has(key)) void work(key);
+      });
+      if (seen !== null) return seen;
+      const startedAt = performance.now();
+      const read = await single.look(dropletId, { wave, maxAgeMs });
+      // Nobody else waits for this droplet, but the step after the wait looks at it, too.
+      if (read.droplet?.status === 'active') await store.save(wave, [read.droplet], performance.now() - startedAt, options.intervalMs);
+      return read;
+    },
+  };
+}
+
+/** Answers each with what somebody saw, or null: it has to be read by itself. */
+async function lookTogether(wave: string, batch: readonly Due[], options: ObserverOptions): Promise<void> {
+  const { store, intervalMs, leaseMs } = options;
+  const givenUpAt = performance.now() + leaseMs;
+  let open = batch;
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2)) {
+    const { way, seen } = await store.look(wave === '' ? null : wave, open, { intervalMs, leaseMs });
+    open = open.filter((one) => !answer(one, seen.get(one.dropletId)));
+    if (open.length === 0) return;
+    if (way === 'list') return readWave(wave, open, options);
+    if (way === 'single') {
+      for (const one of open) one.resolve(null);
+      return;
+    }
+    if (performance.now() > givenUpAt) throw notSeen(`another worker has been reading the droplets of ${wave} for ${leaseMs} ms`);
+    await delay(pauseMs);
+  }
+}
+
+/** Reads the wave's list, for this batch and for everybody else. */
+async function readWave(wave: string, batch: readonly Due[], { client, store, intervalMs }: ObserverOptions): Promise<void> {
+  const startedAt = performance.now();
+  const age = () => performance.now() - startedAt;
+  const shown = new Map<number, Droplet>();
+  let pages = 0;
+  let isWhole = false;
+  try {
+    for await (const page of client.pages('/v2/droplets', 'droplets', { params: { tag_name: wave }, itemSchema: dropletSchema })) {
+      pages += 1;
+      for (const droplet of page) shown.set(droplet.id, droplet);
+    }
+    isWhole = true;
+  } catch (error) {
+    // One droplet that is not as documented makes the list useless, and must not hold up the others.
+    if (!(error instanceof DigitalOceanError) || error.status !== 200) throw error;
+  } finally {
+    await store.finish(wave, [...shown.values()], { tookMs: age(), keepMs: intervalMs, pages: isWhole ? pages : 0 });
+  }
+  for (const one of batch) {
+    const droplet = shown.get(one.dropletId);
+    one.resolve(droplet === undefined ? null : { droplet, ageMs: age() });
+  }
+}
+
+function answer(one: Due, seen: Look | undefined): boolean {
+  if (seen === undefined || seen.ageMs > one.maxAgeMs) return false;
+  one.resolve(seen);
+  return true;
+}
+
+function notSeen(why: string): DigitalOceanError {
+  return new DigitalOceanError(why, {
+    kind: 'later',
+    code: 'not_read',
+    status: null,
+    requestId: null,
+    retryAfterMs: null,
+    method: 'GET',
+    path: '/v2/droplets',
+  });
+}
