@@ -61,7 +61,7 @@ begin
   delete from arcadia.drawn_requests where drawn_requests.budget = p_budget and drawn_at <= t - hour;
   left_share := case when budget.told_at = '-infinity' then 0
                      else greatest(0, 1 - extract(epoch from t - budget.told_at) / 3600) end;
-  others := floor(budget.foreign_use * left_share);
+  others := ceil(budget.foreign_use * left_share);
   hour_limit := p_per_hour - p_keep_hour;
   if left_share > 0 and budget.their_limit is not null then
     hour_limit := least(hour_limit, budget.their_limit - others - p_keep_hour);

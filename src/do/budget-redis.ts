@@ -36,7 +36,7 @@ local usedHour = redis.call('ZCARD', drawn)
 local usedMinute = count(now - minute)
 -- What others used leaves the hour with time, too.
 local left = math.max(0, 1 - (now - read('toldAt')) / 3600000)
-local foreign = math.floor(read('foreign') * left)
+local foreign = math.ceil(read('foreign') * left)
 local theirLimit = left > 0 and read('theirLimit') or 0
 local hourLimit = perHour - keepHour
 if theirLimit > 0 then hourLimit = math.min(hourLimit, theirLimit - foreign - keepHour) end

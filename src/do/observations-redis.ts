@@ -43,7 +43,7 @@ if redis.call('SET', KEYS[3], ARGV[4], 'NX', 'PX', ARGV[3]) then return {'list',
 return {'busy', found}`,
 };
 
-// KEYS: looked, wave, lease, then one for each droplet. ARGV: tookMs, keepMs, pages (-1: not a list, -2: a part of one), holder, then id and
+// KEYS: looked, wave, lease, then one for each droplet. ARGV: tookMs, keepMs, pages (-1: not a whole list), holder, then id and
 // JSON of each droplet.
 const save: RedisScript = {
   name: 'observations.save',
@@ -51,10 +51,7 @@ const save: RedisScript = {
 local at, pages = now - tonumber(ARGV[1]), tonumber(ARGV[3])
 for i = 4, #KEYS do
   local id, droplet = ARGV[5 + 2 * (i - 4)], ARGV[6 + 2 * (i - 4)]
-  -- A list also shows droplets that nobody waits for.
-  if pages == -1 or redis.call('ZSCORE', KEYS[1], id) then
-    redis.call('SET', KEYS[i], string.format('%013d', at) .. droplet, 'PX', ARGV[2])
-  end
+  redis.call('SET', KEYS[i], string.format('%013d', at) .. droplet, 'PX', ARGV[2])
 end
 if pages > 0 then
   redis.call('HSET', KEYS[2], 'listedAt', at, 'pages', pages)
@@ -93,7 +90,7 @@ export function createRedisObservations(run: RunRedisScript, prefix: string, id:
         const chunk = droplets.slice(start, start + CHUNK);
         const isLast = start + CHUNK >= droplets.length;
         // Only the last one says that the list is there, and gives the lease back.
-        const pages = list === null ? -1 : isLast ? list.pages : -2;
+        const pages = list !== null && isLast ? list.pages : -1;
         await run(save, keysOf(wave, chunk.map((droplet) => droplet.id)), [
           Math.ceil(tookMs),
           Math.ceil(keepMs),

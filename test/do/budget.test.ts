@@ -1,0 +1,188 @@
+// The fleet's request budget: the same account, kept in Redis, in Postgres, and (while the store is away) in a process.
+
+import { Redis } from 'ioredis';
+import { pino } from 'pino';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openDatabase } from '../../src/db.ts';
+import type { Database } from '../../src/db.ts';
+import { budgetId, createRequestBudget } from '../../src/do/budget.ts';
+import { createLocalBudgetStore } from '../../src/do/budget-local.ts';
+import { createPostgresBudgetStore } from '../../src/do/budget-postgres.ts';
+import { createRedisBudgetStore } from '../../src/do/budget-redis.ts';
+import type { BudgetAsk, BudgetStore } from '../../src/do/budget-store.ts';
+import type { ObservedAnswer } from '../../src/do/call.ts';
+import { DigitalOceanError } from '../../src/do/errors.ts';
+import { directIo } from '../../src/io.ts';
+import { silentLog } from '../../src/log.ts';
+import { createScriptRunner } from '../../src/queues/redis-scripts.ts';
+import { createEngineDatabase } from '../support/engine.ts';
+import { createTestRedis } from '../support/services-redis.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const place = createTestRedis();
+const redis = new Redis(place.url);
+let database: { db: Database; drop: () => Promise<void> };
+let ids = 0;
+
+beforeAll(async () => {
+  const { url, drop } = await createEngineDatabase();
+  const db = openDatabase(url, { max: 8 });
+  database = { db, drop: async () => { await db.close(); await drop(); } };
+});
+
+afterAll(async () => {
+  redis.disconnect();
+  await place.drop();
+  await database.drop();
+});
+
+const newId = () => budgetId(`token-${(ids += 1)}`, 'https://api.digitalocean.com');
+const stores = {
+  redis: () => createRedisBudgetStore(createScriptRunner(redis), place.prefix, newId()),
+  postgres: () => createPostgresBudgetStore(database.db, newId()),
+};
+const ask = (more: Partial<BudgetAsk> = {}): BudgetAsk => ({ perMinute: 10, perHour: 100, keepMinute: 0, keepHour: 0, ...more });
+
+async function drawAll(store: BudgetStore, times: number, what: BudgetAsk) {
+  const answers = await Promise.all(Array.from({ length: times }, () => store.draw(what)));
+  return { granted: answers.filter(({ waitMs }) => waitMs === 0).length, waits: answers.map(({ waitMs }) => waitMs).filter((ms) => ms > 0) };
+}
+
+describe.each(Object.entries(stores))('the account in %s', (_name, create) => {
+  test('grants what a minute has room for, however many draw at once, and no more', async () => {
+    const { granted, waits } = await drawAll(create(), 25, ask());
+    expect([granted, waits.length]).toEqual([10, 15]);
+    // The window is a minute, and a second for requests on their way.
+    for (const waitMs of waits) expect(waitMs).toBeGreaterThan(59_000);
+  });
+
+  test('tells those who wait to come back as room becomes free, not all at once', async () => {
+    const { waits } = await drawAll(create(), 35, ask());
+    const rounds = waits.map((waitMs) => Math.floor(waitMs / 60_900)).toSorted();
+    expect(rounds.filter((round) => round <= 1)).toHaveLength(10);
+    expect(rounds.filter((round) => round === 2)).toHaveLength(10);
+    expect(rounds.filter((round) => round === 3)).toHaveLength(5);
+  });
+
+  test('the hour is a limit of its own', async () => {
+    const { granted, waits } = await drawAll(create(), 8, ask({ perMinute: 100, perHour: 5 }));
+    expect(granted).toBe(5);
+    expect(Math.min(...waits)).toBeGreaterThan(3_590_000);
+  });
+
+  test('keeps a reserve for those who go first', async () => {
+    const store = create();
+    expect((await drawAll(store, 20, ask({ keepMinute: 3 }))).granted).toBe(7);
+    expect((await drawAll(store, 20, ask({ keepMinute: 2 }))).granted).toBe(1);
+    expect((await drawAll(store, 20, ask())).granted).toBe(2);
+  });
+
+  test('a 429 holds everybody for as long as it says, and halves the minute', async () => {
+    const store = create();
+    await Promise.all([store.hold(30_000), store.hold(300)]);
+    const [first] = (await drawAll(store, 1, ask())).waits;
+    expect(first).toBeGreaterThan(29_000);
+    expect(first).toBeLessThan(31_500);
+    const other = create();
+    await other.hold(50);
+    await waitFor(async () => (await other.draw(ask())).waitMs === 0, { what: 'the hold to end', everyMs: 20 });
+    expect((await drawAll(other, 10, ask())).granted).toBe(4);
+  });
+
+  test("what others use of the token's hour is taken off, and given back once they use less", async () => {
+    const store = create();
+    await drawAll(store, 5, ask());
+    await store.correct(100, 3);
+    expect(await store.draw(ask({ keepHour: 2 }))).toMatchObject({ waitMs: 0, usedHour: 6 });
+    const refused = await store.draw(ask({ keepHour: 2 }));
+    expect(refused.foreign).toBeGreaterThanOrEqual(91);
+    // Nobody knows when theirs leave the window: look again in a minute.
+    expect(refused.waitMs).toBe(60_000);
+    await store.correct(100, 94);
+    expect(await store.draw(ask({ keepHour: 2 }))).toMatchObject({ waitMs: 0, usedHour: 7, foreign: 0 });
+  });
+
+  test('a smaller limit than the configured one is kept to', async () => {
+    const store = create();
+    await store.draw(ask());
+    await store.correct(4, 3);
+    expect((await drawAll(store, 9, ask())).granted).toBe(3);
+  });
+});
+
+describe('the budget of a process', () => {
+  const request = { method: 'GET', path: '/v2/droplets/{id}' } as const;
+  const budgetOn = (store: BudgetStore, limits = { perMinute: 100, perHour: 1_000 }, log = silentLog) =>
+    createRequestBudget({ store, ...limits, io: directIo, log });
+  const granted = async (draws: Promise<void>[]) => (await Promise.allSettled(draws)).filter(({ status }) => status === 'fulfilled').length;
+
+  test('refuses like a 429, which uses no attempt, and says until when', async () => {
+    const budget = budgetOn(stores.redis(), { perMinute: 1, perHour: 10 });
+    await budget.draw('read', request);
+    const error: unknown = await budget.draw('read', request).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(DigitalOceanError);
+    expect(error).toMatchObject({ kind: 'throttled', code: 'request_budget', retryAfterMs: expect.closeTo(61_000, -4) });
+    expect(String(error)).toContain('GET /v2/droplets/{id} was not sent');
+  });
+
+  test('deletions, creates, reads and the sync each leave something to those before them', async () => {
+    const budget = budgetOn(stores.redis());
+    const drawn = [];
+    for (const priority of ['sync', 'read', 'create', 'destroy'] as const) {
+      drawn.push(await granted(Array.from({ length: 100 }, () => budget.draw(priority, request))));
+    }
+    expect(drawn).toEqual([75, 21, 2, 2]);
+    expect(budget.left()).toEqual({ minute: 0, hour: 900 });
+    await expect(budget.draw('now', request)).resolves.toBeUndefined();
+  });
+
+  test('answers that tell of more use than ours correct the account; ours alone do not', async () => {
+    const told: number[][] = [];
+    const store: BudgetStore = { ...createLocalBudgetStore(), correct: async (...what) => Promise.resolve(void told.push(what)) };
+    const budget = budgetOn(store);
+    const answer = (limit: number, remaining: number): ObservedAnswer => ({
+      ...request, status: 200, rateLimit: { limit, remaining, resetAt: new Date() }, retryAfterMs: null, durationMs: 1,
+    });
+    await budget.draw('read', request);
+    budget.answered(answer(1_000, 999));
+    budget.answered(answer(100, 0));
+    expect(told).toEqual([]);
+    budget.answered(answer(1_000, 600));
+    expect(told).toEqual([[1_000, 600]]);
+  });
+
+  test('with the store away it goes on with a tenth of its own, and says so', async () => {
+    const lines: string[] = [];
+    const away = async () => Promise.reject(new Error('connect ECONNREFUSED'));
+    const log = pino({}, { write: (line) => void lines.push(line) });
+    const budget = budgetOn({ draw: away, hold: away, correct: away }, { perMinute: 100, perHour: 1_000 }, log);
+    expect(await granted(Array.from({ length: 50 }, () => budget.draw('destroy', request)))).toBe(10);
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toContain('small share of its own');
+    expect(budget.left()).toBeNull();
+  });
+
+  test('a store that does not answer is not waited for', async () => {
+    const silent = async () => new Promise<never>(() => undefined);
+    const startedAt = performance.now();
+    await budgetOn({ draw: silent, hold: silent, correct: silent }).draw('read', request);
+    expect(performance.now() - startedAt).toBeLessThan(3_000);
+  });
+
+  test('the name of an account gives neither the token nor the URL away', () => {
+    expect(budgetId('dop_v1_canary', 'https://api.digitalocean.com')).toMatch(/^[0-9a-f]{32}$/);
+    expect(budgetId('dop_v1_canary', 'https://a')).not.toBe(budgetId('dop_v1_canary', 'https://b'));
+  });
+});
+
+test('the windows of a process roll', async () => {
+  let now = 0;
+  const store = createLocalBudgetStore(() => now);
+  const what = ask({ perMinute: 2, perHour: 3 });
+  const draws: number[] = [];
+  for (const at of [0, 10_000, 20_000, 60_001, 70_001, 3_600_001]) {
+    now = at;
+    draws.push((await store.draw(what)).waitMs);
+  }
+  expect(draws).toEqual([0, 0, 40_000, 0, 3_529_999, 0]);
+});

@@ -1,0 +1,143 @@
+// Looks at droplets that share a read: what is asked of the API, and what may be concluded from what others saw.
+
+import { Redis } from 'ioredis';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { openDatabase } from '../../src/db.ts';
+import type { Database } from '../../src/db.ts';
+import { createDigitalOceanClient } from '../../src/do/client.ts';
+import { createObservationStore } from '../../src/do/observation-store.ts';
+import type { SharedObservations } from '../../src/do/observation-store.ts';
+import { createObserver } from '../../src/do/observer.ts';
+import { createPostgresObservations } from '../../src/do/observations-postgres.ts';
+import { createRedisObservations } from '../../src/do/observations-redis.ts';
+import { startSandbox } from '../../src/do/sandbox/server.ts';
+import type { SandboxOptions } from '../../src/do/sandbox/server.ts';
+import { directIo } from '../../src/io.ts';
+import { silentLog } from '../../src/log.ts';
+import { createScriptRunner } from '../../src/queues/redis-scripts.ts';
+import { createEngineDatabase } from '../support/engine.ts';
+import { createTestRedis } from '../support/services-redis.ts';
+
+const WAVE = 'arcadia-wave-7';
+const SINGLE = 'GET /v2/droplets/:id';
+const LIST = 'GET /v2/droplets?tag_name';
+
+const place = createTestRedis();
+const redis = new Redis(place.url);
+let database: { db: Database; drop: () => Promise<void> };
+let scopes = 0;
+
+beforeAll(async () => {
+  const { url, drop } = await createEngineDatabase();
+  const db = openDatabase(url, { max: 8 });
+  database = { db, drop: async () => { await db.close(); await drop(); } };
+});
+
+afterAll(async () => {
+  redis.disconnect();
+  await place.drop();
+  await database.drop();
+});
+
+const stores = {
+  redis: (scope: string) => createRedisObservations(createScriptRunner(redis), place.prefix, scope),
+  postgres: (scope: string) => createPostgresObservations(database.db, scope),
+};
+const away: SharedObservations = {
+  look: async () => Promise.reject(new Error('connect ECONNREFUSED')),
+  save: async () => Promise.reject(new Error('connect ECONNREFUSED')),
+};
+
+/** A sandbox with droplets of one wave, and workers that share what they see of them. */
+async function stage(createShared: (scope: string) => SharedObservations, options: SandboxOptions & { droplets: number }) {
+  const sandbox = await startSandbox({ activateAfterMs: 3_600_000, ratePerMinute: null, ratePerHour: null, ...options });
+  onTestFinished(() => sandbox.close());
+  const scope = `scope-${(scopes += 1)}`;
+  const client = createDigitalOceanClient({ apiUrl: sandbox.url, token: 'observer', timeoutMs: 5_000 });
+  const ids: number[] = [];
+  for (let number = 0; number < options.droplets; number += 1) {
+    const request = { name: `web-${number}`, region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64', tags: [WAVE] };
+    ids.push((await client.createDroplet(request)).droplet.id);
+  }
+  const worker = () =>
+    createObserver({ client, store: createObservationStore(createShared(scope), { io: directIo, log: silentLog }), intervalMs: 5_000, leaseMs: 2_000 });
+  sandbox.clearLedger();
+  return { sandbox, ids, worker, requests: () => sandbox.ledgerSummary().byRoute };
+}
+
+const recent = { wave: WAVE, maxAgeMs: 1_000 };
+
+describe.each(Object.entries(stores))('looks that are shared by way of %s', (_name, shared) => {
+  test('of many droplets, by several workers: one list', async () => {
+    const { ids, worker, requests } = await stage(shared, { droplets: 40 });
+    const workers = [worker(), worker(), worker()];
+    // Somebody has to be the first to know that there are several.
+    await Promise.all(ids.slice(0, 20).map((id) => workers[0]?.look(id, recent)));
+    const looks = await Promise.all(ids.map((id, at) => workers[at % 3]?.look(id, recent)));
+    expect(looks.map((look) => look?.droplet?.id)).toEqual(ids);
+    expect(requests()[LIST]).toBe(1);
+    expect(requests()[SINGLE] ?? 0).toBeLessThanOrEqual(1);
+  });
+
+  test('of one droplet alone: a read of its own', async () => {
+    const { ids, worker, requests } = await stage(shared, { droplets: 1 });
+    expect(await worker().look(ids[0] ?? 0, recent)).toMatchObject({ droplet: { id: ids[0], status: 'new' }, ageMs: 0 });
+    expect(requests()).toEqual({ [SINGLE]: 1 });
+  });
+
+  test('a droplet that was seen active is known to whoever looks next, in any worker, for a moment', async () => {
+    const { ids, worker, requests } = await stage(shared, { droplets: 1, activateAfterMs: 0 });
+    await worker().look(ids[0] ?? 0, recent);
+    const look = await worker().look(ids[0] ?? 0, recent);
+    expect(look.droplet).toMatchObject({ status: 'active', networks: { v4: expect.arrayContaining([expect.objectContaining({ type: 'public' })]) } });
+    expect(requests()[SINGLE]).toBe(1);
+    expect((await worker().look(ids[0] ?? 0, { wave: WAVE, maxAgeMs: 0 })).ageMs).toBe(0);
+    expect(requests()[SINGLE]).toBe(2);
+  });
+
+  test('a droplet that the list does not show is read by itself: its tag may be late, and it may be gone', async () => {
+    const { sandbox, ids, worker, requests } = await stage(shared, { droplets: 5 });
+    const [late = 0, gone = 0] = ids;
+    sandbox.editDroplet(late, { tags: [] });
+    sandbox.editDroplet(gone, { vanish: true });
+    const one = worker();
+    // All but the first are gathered while that is on its way.
+    const looks = await Promise.all(ids.toReversed().map((id) => one.look(id, recent)));
+    expect(looks.map(({ droplet }) => droplet?.id ?? null)).toEqual([...ids.slice(2).toReversed(), null, late]);
+    expect(looks.at(-2)).toEqual({ droplet: null, ageMs: 0 });
+    expect(requests()[LIST]).toBe(1);
+  });
+
+  test('a list that cannot be read fails nobody for good: the droplets are read one by one', async () => {
+    const { sandbox, ids, worker, requests } = await stage(shared, { droplets: 5 });
+    sandbox.setFaults({ rules: [{ match: { path: '/v2/droplets', tag: WAVE }, effect: { truncate: true } }] });
+    const one = worker();
+    const looks = await Promise.all(ids.map((id) => one.look(id, recent)));
+    expect(looks.map(({ droplet }) => droplet?.id)).toEqual(ids);
+    expect(requests()[SINGLE]).toBe(5);
+  });
+
+  test('a limit that is used up is told to all who wait for the list', async () => {
+    const { sandbox, ids, worker } = await stage(shared, { droplets: 5 });
+    sandbox.setFaults({ rules: [{ match: { method: 'GET' }, effect: { retryAfterS: 7 } }] });
+    const one = worker();
+    const looks = await Promise.allSettled(ids.map((id) => one.look(id, recent)));
+    expect(looks.map((look) => look.status === 'rejected' && look.reason)).toEqual(ids.map(() => expect.objectContaining({ kind: 'throttled', retryAfterMs: 7_000 })));
+  });
+});
+
+test('with nothing shared each droplet is read by itself', async () => {
+  const { ids, worker, requests } = await stage(() => away, { droplets: 3 });
+  const one = worker();
+  const looks = await Promise.all(ids.map((id) => one.look(id, recent)));
+  expect(looks.map(({ droplet }) => droplet?.id)).toEqual(ids);
+  expect(requests()).toEqual({ [SINGLE]: 3 });
+});
+
+test('what stands in the store and is no droplet was not seen', async () => {
+  const { ids, worker, requests } = await stage(stores.redis, { droplets: 1 });
+  const key = `${place.prefix}:seen:scope-${scopes}:${ids[0]}`;
+  await redis.set(key, `${String(Date.now()).padStart(13, '0')}{"id":${ids[0]},"status":"active"}`);
+  expect((await worker().look(ids[0] ?? 0, recent)).droplet?.status).toBe('new');
+  expect(requests()[SINGLE]).toBe(1);
+});
