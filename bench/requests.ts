@@ -1,0 +1,116 @@
+// How many requests to DigitalOcean a provisioned droplet takes, by the sandbox's ledger: one saga alone, a hundred at
+// once, a thousand at once, each droplet active after 30 s. Times are scaled down, the number of polls stays.
+//
+//   node bench/requests.ts [--sagas 1,100,1000] [--workers 2] [--scale 10] [--no-redis] [--json]
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import Table from 'cli-table3';
+import { openClient } from '../src/client.ts';
+import { loadConfig } from '../src/config.ts';
+import { openDatabase } from '../src/db.ts';
+import { startSandbox } from '../src/do/sandbox/server.ts';
+import { startEmbeddedPostgres } from '../src/embedded-postgres/start-embedded-postgres.ts';
+import { migrate } from '../src/migrate.ts';
+import { migrateQueues, queueStoreOf } from '../src/queues/connection.ts';
+import { listSagas } from '../src/saga/store.ts';
+import { startPrivateRedis } from '../test/support/services-redis-server.ts';
+
+type Row = { sagas: number; completed: number; requests: number; perDroplet: number; limit: number | null; byRoute: Record<string, number>; throttled: number; seconds: number };
+
+const ACTIVE_AFTER_MS = 30_000;
+const POLL_INTERVAL_MS = 5_000;
+const limits: Readonly<Record<number, number>> = { 1: 8, 100: 3.3, 1_000: 2.5 };
+
+const { values } = parseArgs({
+  options: {
+    sagas: { type: 'string', default: '1,100,1000' },
+    workers: { type: 'string', default: '2' },
+    scale: { type: 'string', default: '10' },
+    'no-redis': { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+  },
+});
+const scale = Number(values.scale);
+
+const postgres = await startEmbeddedPostgres();
+const redis = values['no-redis'] ? null : await startPrivateRedis();
+try {
+  const rows: Row[] = [];
+  for (const [index, sagas] of values.sagas.split(',').map(Number).entries()) rows.push(await measure(sagas, `requests_${index}`));
+  print(rows);
+  process.exitCode = rows.every((row) => row.completed === row.sagas && (row.limit === null || row.perDroplet <= row.limit)) ? 0 : 1;
+} finally {
+  await redis?.stop();
+  await postgres.stop();
+}
+
+async function measure(sagas: number, database: string): Promise<Row> {
+  const sandbox = await startSandbox({ activateAfterMs: ACTIVE_AFTER_MS / scale, ratePerMinute: null, ratePerHour: null });
+  const databaseUrl = await createDatabase(database);
+  const env = {
+    PATH: process.env['PATH'],
+    DATABASE_URL: databaseUrl,
+    ...(redis === null ? {} : { REDIS_URL: redis.url }),
+    QUEUE_PREFIX: `{${database}}`,
+    DIGITALOCEAN_API_URL: sandbox.url,
+    DIGITALOCEAN_TOKEN: 'bench',
+    DIGITALOCEAN_REQUESTS_PER_MINUTE: '1000000',
+    DIGITALOCEAN_REQUESTS_PER_HOUR: '10000000',
+    WAIT_POLL_INTERVAL_MS: String(POLL_INTERVAL_MS / scale),
+    LOG_LEVEL: 'warn',
+  };
+  const config = loadConfig(env);
+  const db = openDatabase(databaseUrl, { max: 2 });
+  await migrate(db, 'default');
+  await migrateQueues(queueStoreOf(config));
+  const client = openClient({ databaseUrl, queueStore: queueStoreOf(config) });
+  const workers = Array.from({ length: Number(values.workers) }, () => {
+    const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
+    return fork(main, ['worker'], { env, execArgv: [], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  });
+  try {
+    const startedAt = performance.now();
+    const input = { region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
+    await Promise.all(Array.from({ length: sagas }, (_, number) => client.provisionDroplet({ name: `web-${number}`, ...input })));
+    let completed = 0;
+    for (let ended = 0; ended < sagas; await delay(100)) {
+      const all = await listSagas(db, { limit: sagas });
+      ended = all.filter(({ finishedAt }) => finishedAt !== null).length;
+      completed = all.filter(({ status }) => status === 'completed').length;
+    }
+    const { total, byRoute, byStatus } = sandbox.ledgerSummary();
+    const seconds = Math.round(performance.now() - startedAt) / 1_000;
+    return { sagas, completed, requests: total, perDroplet: Math.round((total / sagas) * 100) / 100, limit: limits[sagas] ?? null, byRoute, throttled: byStatus['429'] ?? 0, seconds };
+  } finally {
+    for (const worker of workers) worker.kill('SIGTERM');
+    await Promise.all(workers.filter(({ exitCode }) => exitCode === null).map((worker) => once(worker, 'exit')));
+    await client.close();
+    await db.close();
+    await sandbox.close();
+  }
+}
+
+async function createDatabase(name: string): Promise<string> {
+  const admin = openDatabase(postgres.url, { max: 1 });
+  await admin.sql`create database ${admin.sql(name)}`;
+  await admin.close();
+  const url = new URL(postgres.url);
+  url.pathname = `/${name}`;
+  return url.href;
+}
+
+function print(rows: readonly Row[]): void {
+  if (values.json) {
+    process.stdout.write(`${JSON.stringify({ part: 'requests', scale, workers: Number(values.workers), rows })}\n`);
+    return;
+  }
+  const table = new Table({ head: ['sagas at once', 'completed', 'requests', 'a droplet', 'limit', 'creates', 'single reads', 'list pages', '429', 's'] });
+  for (const { sagas, completed, requests, perDroplet, limit, byRoute, throttled, seconds } of rows) {
+    const of = (route: string) => byRoute[route] ?? 0;
+    table.push([sagas, completed, requests, perDroplet, limit ?? '', of('POST /v2/droplets'), of('GET /v2/droplets/:id'), of('GET /v2/droplets?tag_name'), throttled, seconds]);
+  }
+  process.stdout.write(`${table.toString()}\n`);
+}

@@ -1,0 +1,80 @@
+// A fleet whose requests are limited, and one that waits together: several worker processes against a sandbox that
+// counts.
+
+import { Redis } from 'ioredis';
+import { describe, expect, test } from 'vitest';
+import { budgetId } from '../../src/do/budget.ts';
+import { queueNames } from '../../src/queues/jobs.ts';
+import { isAtRest } from '../../src/saga/saga.ts';
+import { listEvents, listSagas } from '../../src/saga/store.ts';
+import { setFaultStage } from '../support/fault-stage.ts';
+import type { Stage } from '../support/fault-stage.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const names = (count: number) => Array.from({ length: count }, (_, number) => `web-${number}`);
+
+/** Lets a minute pass for the sandbox, for the budget, and for the jobs that wait. */
+async function passMinute(stage: Stage): Promise<void> {
+  stage.sandbox.advanceClock(61_000);
+  const redis = new Redis(stage.env['REDIS_URL'] ?? '');
+  const key = `${stage.env['QUEUE_PREFIX']}:budget:${budgetId('sandbox', stage.sandbox.url)}`;
+  const drawn = await redis.zrange(`${key}:drawn`, 0, -1, 'WITHSCORES');
+  for (let at = 0; at < drawn.length; at += 2) await redis.zadd(`${key}:drawn`, Number(drawn[at + 1]) - 61_000, drawn[at] ?? '');
+  await redis.del(`${key}:promised`);
+  redis.disconnect();
+  for (const name of [queueNames.steps, queueNames.compensations]) {
+    for (const job of await stage.queue(name).getDelayed()) await job.promote().catch(() => undefined);
+  }
+}
+
+describe.concurrent('a fleet of several processes', { timeout: 60_000 }, () => {
+  test('keeps to limits that are far too small for it: no 429 to speak of, and no saga fails for it', async () => {
+    const limit = 30;
+    await using stage = await setFaultStage({
+      // A lock that a slow machine does not run out of: nothing is to be done twice here.
+      settings: { DIGITALOCEAN_REQUESTS_PER_MINUTE: String(limit), DIGITALOCEAN_REQUESTS_PER_HOUR: '1000', WORKER_LOCK_MS: '8000', ADOPTION_GRACE_MS: '10000' },
+      sandbox: { ratePerMinute: limit, ratePerHour: 1_000 },
+    });
+    const workers = [stage.fork(), stage.fork(), stage.fork()];
+    await Promise.all(workers.map((worker) => worker.ready()));
+    await Promise.all(names(60).map((name) => stage.provision(name)));
+
+    let seen = -1;
+    await waitFor(
+      async () => {
+        if ((await listSagas(stage.db, { limit: 100 })).every(({ status }) => isAtRest(status))) return true;
+        const { total } = stage.sandbox.ledgerSummary();
+        if (total === seen) await passMinute(stage);
+        seen = total;
+        return false;
+      },
+      { what: 'all sagas to be at rest', deadlineMs: 45_000, everyMs: 700 },
+    );
+    const sagas = await stage.atRest();
+    expect(sagas.filter(({ status }) => status === 'completed')).toHaveLength(60);
+    const { total, byStatus } = stage.sandbox.ledgerSummary();
+    expect((byStatus['429'] ?? 0) / total).toBeLessThan(0.01);
+    for (const { id } of sagas) {
+      const kinds = (await listEvents(stage.db, id)).map(({ kind, attempt }) => `${kind} ${attempt ?? 0}`);
+      // No attempt is used, nothing is written for the wait, and no create is announced before its turn.
+      expect(kinds).toEqual(['saga_created 0', 'saga_started 1', 'step_recorded 1', 'step_completed 1', 'step_completed 1', 'step_completed 1']);
+    }
+    await stage.expectLawful();
+  });
+
+  test.for([
+    ['that show at once', {}],
+    ['whose tags come late', { tagLagMs: 450 }],
+  ] as const)('reads together what many sagas wait for, droplets %s', async ([, faults]) => {
+    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 1_150, faults } });
+    const workers = [stage.fork(), stage.fork()];
+    await Promise.all(workers.map((worker) => worker.ready()));
+    await Promise.all(names(30).map((name) => stage.provision(name)));
+    const sagas = await stage.atRest();
+    expect(sagas.filter(({ status }) => status === 'completed')).toHaveLength(30);
+    // Six polls each, or more: alone, a saga makes eight requests.
+    expect(stage.sandbox.ledgerSummary().total / 30).toBeLessThan('tagLagMs' in faults ? 5 : 3.3);
+    for (const { context } of sagas) expect(context['public_ipv4']).toMatch(/^198\.18\./);
+    await stage.expectLawful();
+  });
+});
