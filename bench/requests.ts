@@ -2,6 +2,7 @@
 // once, a thousand at once, each droplet active after 30 s. Times are scaled down, the number of polls stays.
 //
 //   node bench/requests.ts [--sagas 1,100,1000] [--workers 2] [--scale 10] [--no-redis] [--json]
+//     [--per-minute 250 --per-hour 5000]   the sandbox enforces these limits, and the fleet is told of them
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -31,9 +32,13 @@ const { values } = parseArgs({
     scale: { type: 'string', default: '10' },
     'no-redis': { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
+    'per-minute': { type: 'string' },
+    'per-hour': { type: 'string' },
   },
 });
 const scale = Number(values.scale);
+const perMinute = values['per-minute'] === undefined ? null : Number(values['per-minute']);
+const perHour = values['per-hour'] === undefined ? null : Number(values['per-hour']);
 
 const postgres = await startEmbeddedPostgres();
 const redis = values['no-redis'] ? null : await startPrivateRedis();
@@ -48,7 +53,7 @@ try {
 }
 
 async function measure(sagas: number, database: string): Promise<Row> {
-  const sandbox = await startSandbox({ activateAfterMs: ACTIVE_AFTER_MS / scale, ratePerMinute: null, ratePerHour: null });
+  const sandbox = await startSandbox({ activateAfterMs: ACTIVE_AFTER_MS / scale, ratePerMinute: perMinute, ratePerHour: perHour });
   const databaseUrl = await createDatabase(database);
   const env = {
     PATH: process.env['PATH'],
@@ -57,8 +62,8 @@ async function measure(sagas: number, database: string): Promise<Row> {
     QUEUE_PREFIX: `{${database}}`,
     DIGITALOCEAN_API_URL: sandbox.url,
     DIGITALOCEAN_TOKEN: 'bench',
-    DIGITALOCEAN_REQUESTS_PER_MINUTE: '1000000',
-    DIGITALOCEAN_REQUESTS_PER_HOUR: '10000000',
+    DIGITALOCEAN_REQUESTS_PER_MINUTE: String(perMinute ?? 1_000_000),
+    DIGITALOCEAN_REQUESTS_PER_HOUR: String(perHour ?? 10_000_000),
     WAIT_POLL_INTERVAL_MS: String(POLL_INTERVAL_MS / scale),
     LOG_LEVEL: 'warn',
   };

@@ -6,6 +6,7 @@ import { ConfigError } from './config.ts';
 import type { Database } from './db.ts';
 import { openDatabase } from './db.ts';
 import { endsWithin } from './deadline.ts';
+import type { BudgetLeft } from './do/budget.ts';
 import { budgetId, createRequestBudget } from './do/budget.ts';
 import { createPostgresBudgetStore } from './do/budget-postgres.ts';
 import { createRedisBudgetStore } from './do/budget-redis.ts';
@@ -48,6 +49,8 @@ const MIN_LOOK_MS = 5_000;
 export type RunningWorker = Readonly<{
   /** What stands in the events that this worker writes. */
   name: string;
+  /** What is left of the fleet's request budget, by this worker's last draw; null: not known. */
+  budgetLeft(): BudgetLeft | null;
   /** Stops taking jobs, lets the running ones finish for at most `WORKER_SHUTDOWN_MS`, and closes everything. */
   close(): Promise<void>;
   /**
@@ -142,6 +145,7 @@ export async function startWorker(
   return {
     name,
     stoodStill,
+    budgetLeft: () => budget.left(),
     close: async () => {
       stopping.abort();
       await closeWorkers(workers, Math.max(1, config.worker.shutdownMs - CLOSING_MS), log);

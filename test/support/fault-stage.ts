@@ -42,6 +42,9 @@ export const quickSettings = {
   STEP_BACKOFF_MS: '100',
   WORKER_SHUTDOWN_MS: '4000',
   WORKER_CONCURRENCY: '20',
+  // The sandbox has no limits here, unless a test gives it some.
+  DIGITALOCEAN_REQUESTS_PER_MINUTE: '100000',
+  DIGITALOCEAN_REQUESTS_PER_HOUR: '1000000',
 } as const;
 
 type Settings = Readonly<Record<string, string>>;

@@ -30,6 +30,8 @@ const fastSettings = {
   RECONCILE_INTERVAL_MS: '1000',
   WAIT_POLL_INTERVAL_MS: '200',
   STEP_BACKOFF_MS: '100',
+  DIGITALOCEAN_REQUESTS_PER_MINUTE: '100000',
+  DIGITALOCEAN_REQUESTS_PER_HOUR: '1000000',
 } as const;
 
 export type Exit = { readonly code: number | null; readonly signal: NodeJS.Signals | null };
