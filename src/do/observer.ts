@@ -38,6 +38,9 @@ export type ObserverOptions = Readonly<{
 
 type Due = { dropletId: number; maxAgeMs: number; resolve: (seen: Look | null) => void; reject: (error: unknown) => void };
 
+// Longer than anybody takes for a moment.
+const KEEP_MS = 10_000;
+
 // Between two looks at what another worker is reading.
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 250;
@@ -74,7 +77,7 @@ export function createObserver(options: ObserverOptions): DropletObserver {
       const startedAt = performance.now();
       const read = await single.look(dropletId, { wave, maxAgeMs });
       // Nobody else waits for this droplet, but the step after the wait looks at it, too.
-      if (read.droplet?.status === 'active') await store.save(wave, [read.droplet], performance.now() - startedAt, options.intervalMs);
+      if (read.droplet?.status === 'active') await store.save(wave, [read.droplet], performance.now() - startedAt, KEEP_MS);
       return read;
     },
   };
@@ -100,7 +103,7 @@ async function lookTogether(wave: string, batch: readonly Due[], options: Observ
 }
 
 /** Reads the wave's list, for this batch and for everybody else. */
-async function readWave(wave: string, batch: readonly Due[], { client, store, intervalMs }: ObserverOptions): Promise<void> {
+async function readWave(wave: string, batch: readonly Due[], { client, store }: ObserverOptions): Promise<void> {
   const startedAt = performance.now();
   const age = () => performance.now() - startedAt;
   const shown = new Map<number, Droplet>();
@@ -116,7 +119,7 @@ async function readWave(wave: string, batch: readonly Due[], { client, store, in
     // One droplet that is not as documented makes the list useless, and must not hold up the others.
     if (!(error instanceof DigitalOceanError) || error.status !== 200) throw error;
   } finally {
-    await store.finish(wave, [...shown.values()], { tookMs: age(), keepMs: intervalMs, pages: isWhole ? pages : 0 });
+    await store.finish(wave, [...shown.values()], { tookMs: age(), keepMs: KEEP_MS, pages: isWhole ? pages : 0 });
   }
   for (const one of batch) {
     const droplet = shown.get(one.dropletId);

@@ -11,6 +11,8 @@ import { lastCreateAgeMs, openCreates, recordedDropletId, recordedWave } from '.
 import { lookForDroplets } from './lookup.ts';
 import { contradiction } from './ownership.ts';
 
+const A_MOMENT_MS = 5_000;
+
 export const registerDroplet: Step<StepDeps> = {
   name: 'register_droplet',
 
@@ -22,7 +24,7 @@ export const registerDroplet: Step<StepDeps> = {
     if (notYet !== null) return notYet;
 
     // What the wait, or a list, has shown a moment ago is as good as a look now; not for an attempt after one that failed.
-    const maxAgeMs = run.saga.attempt === 0 ? deps.settings.pollIntervalMs : 0;
+    const maxAgeMs = run.saga.attempt === 0 ? A_MOMENT_MS : 0;
     const seen = await deps.droplets.look(dropletId, { wave: recordedWave(run.saga), maxAgeMs });
     const { droplet } = seen.droplet?.status === 'active' ? seen : await deps.droplets.look(dropletId, { wave: null, maxAgeMs: 0 });
     if (droplet === null) throw new StepFailure({ code: 'droplet_gone', message: `droplet ${dropletId} was active, and is not there now`, retryable: true });

@@ -204,7 +204,14 @@ describe.concurrent('an operator on the dashboard', { timeout: 60_000 }, () => {
     const other = await stage.until(slow, 'waiting', ({ cursor }) => cursor === 1);
     const own = await stage.until(mine, 'waiting', ({ cursor }) => cursor === 1);
     const queue = stage.queue(queueNames.steps);
-    const job = await waitFor(async () => queue.getJob(jobIdOf({ sagaId: mine, revision: own.revision })), { what: 'the job of the wait' });
+    // Between two polls: a worker that has the job would write its own over the edit.
+    const job = await waitFor(
+      async () => {
+        const found = await queue.getJob(jobIdOf({ sagaId: mine, revision: own.revision }));
+        return found !== undefined && (await found.isDelayed()) && found;
+      },
+      { what: 'the job of the wait', everyMs: 10 },
+    );
     await job.updateData({ sagaId: slow, revision: other.revision });
     await stage.until(mine, 'completed', ({ status }) => status === 'completed', 8_000);
     expect(log.find(({ msg }) => msg === 'job failed')?.['reason']).toContain('edited');
