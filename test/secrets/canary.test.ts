@@ -21,6 +21,9 @@ import { openSecretStage } from './stage.ts';
 
 const droplet = { region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
 
+// Seven processes that start at once, on a machine that may be busy.
+const COMMAND_WITHIN_MS = 60_000;
+
 let stage: SecretStage;
 let folder: string;
 const answers: string[] = [];
@@ -55,7 +58,7 @@ async function provision(name: string, more: object = {}): Promise<string> {
 }
 
 async function command(args: readonly string[], changes: NodeJS.ProcessEnv = {}): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const ended = await runCommand(args, { ...stage.environment, ...changes });
+  const ended = await runCommand(args, { ...stage.environment, ...changes }, COMMAND_WITHIN_MS);
   told.push(`${args[0]} ${ended.code}`, ended.stdout, ended.stderr);
   return ended;
 }
@@ -224,6 +227,7 @@ test('no secret is printed, kept or answered, whatever goes wrong; and DigitalOc
   const ids = await Promise.all([...rules.map(({ match }) => provision(match.name ?? '')), provision('fine')]);
   const fine = ids.at(-1) ?? '';
   const stream = call('GET', `/v1/sagas/${fine}/events`);
+  stream.catch(() => undefined);
   await invalidRequests(fine);
   await withIntake((queue) => Promise.all(poisons().map(([name, data]) => queue.add(name, data))));
 
@@ -256,7 +260,7 @@ test('no secret is printed, kept or answered, whatever goes wrong; and DigitalOc
   expect(tables).toContain('[sealed, ');
   expect(keys).toContain('refused');
   expect(leaks(stage.secrets, { ...stage.printed(), 'what the commands printed': told.join('\n'), 'what web answered': answers.join('\n'), Redis: keys, Postgres: tables })).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test('the search finds a secret in whatever form, and the dumps show it wherever it is kept', async () => {
   const { secrets, db, redis } = stage;
