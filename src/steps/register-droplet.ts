@@ -1,5 +1,6 @@
 // The step that writes the droplet into the inventory: what there is, and what was asked for. It is also the last look
 // at what the saga made: where more than one create was sent, the surplus droplets are destroyed here.
+import type { Droplet } from '../do/schemas.ts';
 import { ResourceTakenError } from '../inventory/resources.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
@@ -23,10 +24,7 @@ export const registerDroplet: Step<StepDeps> = {
     const notYet = await destroySurplus(dropletId, run, deps);
     if (notYet !== null) return notYet;
 
-    // What the wait, or a list, has shown a moment ago is as good as a look now; not for an attempt after one that failed.
-    const maxAgeMs = run.saga.attempt === 0 ? A_MOMENT_MS : 0;
-    const seen = await deps.droplets.look(dropletId, { wave: recordedWave(run.saga), maxAgeMs });
-    const { droplet } = seen.droplet?.status === 'active' ? seen : await deps.droplets.look(dropletId, { wave: null, maxAgeMs: 0 });
+    const droplet = await look(dropletId, run, deps);
     if (droplet === null) throw new StepFailure({ code: 'droplet_gone', message: `droplet ${dropletId} was active, and is not there now`, retryable: true });
     const contradicted = contradiction(droplet, run.saga);
     if (contradicted !== null) {
@@ -50,6 +48,17 @@ export const registerDroplet: Step<StepDeps> = {
     return done();
   },
 };
+
+/**
+ * What the wait, or a list, has shown a moment ago is as good as a look now: as long as all is well, and this is the
+ * first attempt.
+ */
+async function look(dropletId: number, run: StepRun, deps: StepDeps): Promise<Droplet | null> {
+  const maxAgeMs = run.saga.attempt === 0 ? A_MOMENT_MS : 0;
+  const { droplet, ageMs } = await deps.droplets.look(dropletId, { wave: recordedWave(run.saga), maxAgeMs });
+  if (ageMs <= 0 || (droplet?.status === 'active' && contradiction(droplet, run.saga) === null)) return droplet;
+  return (await deps.droplets.look(dropletId, { wave: null, maxAgeMs: 0 })).droplet;
+}
 
 /** Each create but one may have made a droplet too many. Keeps the recorded one; null: there is no other (left). */
 async function destroySurplus(keep: number, run: StepRun, deps: StepDeps): Promise<StepOutcome | null> {

@@ -8,6 +8,10 @@ import { catalog } from '../../src/catalog.ts';
 import { openDatabase } from '../../src/db.ts';
 import type { Database } from '../../src/db.ts';
 import { createDigitalOceanClient } from '../../src/do/client.ts';
+import type { RequestBudget } from '../../src/do/budget.ts';
+import { unlimitedBudget } from '../../src/do/budget.ts';
+import type { DigitalOceanClient } from '../../src/do/client.ts';
+import type { DropletObserver } from '../../src/do/observer.ts';
 import { lookSingly } from '../../src/do/observer.ts';
 import type { DropletLine, Sandbox, SandboxOptions } from '../../src/do/sandbox/server.ts';
 import { startSandbox } from '../../src/do/sandbox/server.ts';
@@ -44,7 +48,14 @@ const slackMs = 60_000;
 // No delay of a verdict is waited for longer than this: what a step decides, it decides by Postgres's clock.
 const LONGEST_PAUSE_MS = 25;
 
-export type BenchOptions = SandboxOptions & { readonly settings?: Partial<StepSettings>; readonly timeoutMs?: number };
+export type BenchOptions = SandboxOptions & {
+  readonly settings?: Partial<StepSettings>;
+  readonly timeoutMs?: number;
+  /** How droplets are looked at. Default: each by itself. */
+  readonly observer?: (client: DigitalOceanClient) => DropletObserver;
+  /** What every request is drawn from. Default: no limit. */
+  readonly budget?: RequestBudget;
+};
 
 /** How one worker differs from an ordinary one. */
 export type WorkerOptions = { readonly name?: string; readonly io?: Io; readonly apiUrl?: string; readonly keyRing?: KeyRing };
@@ -112,9 +123,10 @@ async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
   const runnerOf = ({ name = 'bench:1', io = directIo, apiUrl = sandbox.url, keyRing: ring = keyRing }: WorkerOptions) => {
     // The pool is shared; the seam is the worker's own.
     const ownDb: Database = { ...db, run: (statement, run) => io('sql', statement, () => db.run(statement, run)) };
-    const digitalOcean = createDigitalOceanClient({ apiUrl, token: 'bench', timeoutMs: options.timeoutMs ?? 3_000, io });
+    const digitalOcean = createDigitalOceanClient({ apiUrl, token: 'bench', timeoutMs: options.timeoutMs ?? 3_000, io, budget: options.budget ?? unlimitedBudget });
     const openOwn = (claim: Claim) => openUserData(ownDb, ring, claim);
-    const deps: StepDeps = { inventory: createInventory(ownDb, claimFragment), digitalOcean, droplets: lookSingly(digitalOcean), openUserData: openOwn, settings };
+    const droplets = (options.observer ?? lookSingly)(digitalOcean);
+    const deps: StepDeps = { inventory: createInventory(ownDb, claimFragment), digitalOcean, droplets, openUserData: openOwn, settings };
     const store = createSagaStore(ownDb, { worker: name, slackMs });
     return { store, catalog, deps, policy, toOutcome: toStepOutcome, claimMs: 10_000, log: silentLog, random: () => 0 };
   };

@@ -1,0 +1,129 @@
+// What the steps conclude from what somebody else saw of their droplet, and what they do when there is no budget.
+
+import { describe, expect, test } from 'vitest';
+import type { Priority, RequestBudget } from '../../src/do/budget.ts';
+import { DigitalOceanError } from '../../src/do/errors.ts';
+import type { DropletObserver, Look } from '../../src/do/observer.ts';
+import { lookSingly } from '../../src/do/observer.ts';
+import type { Droplet } from '../../src/do/schemas.ts';
+import { alive, at, posts, requests, useBench } from './bench.ts';
+
+const openBench = useBench();
+const HOUR_MS = 3_600_000;
+const GET_DROPLET = 'GET /v2/droplets/:id';
+const settings = { pollIntervalMs: 20_000, maxPolls: 2, adoptionGraceMs: HOUR_MS };
+
+/** A bench whose steps are shown, where they take what is not new, what a test says somebody saw. */
+async function sharing(activateAfterMs: number) {
+  const shown: { change: Partial<Droplet> | null; ageMs: number } = { change: null, ageMs: 3_000 };
+  const bench = await openBench({
+    activateAfterMs,
+    settings,
+    observer: (client): DropletObserver => ({
+      look: async (id, how): Promise<Look> => {
+        const look = await lookSingly(client).look(id, how);
+        if (how.maxAgeMs < shown.ageMs || shown.change === null || look.droplet === null) return look;
+        return { droplet: { ...look.droplet, ...shown.change }, ageMs: shown.ageMs };
+      },
+    }),
+  });
+  const saga = await bench.provision();
+  await bench.drive(saga.id, at('wait_droplet_active'));
+  return { bench, saga, shown };
+}
+
+describe('a shared look', () => {
+  test('that is too early to tell makes the next one due an interval after it, not after now', async () => {
+    const { bench, saga, shown } = await sharing(HOUR_MS);
+    shown.change = {};
+    expect(await bench.step(saga.id)).toMatchObject({ kind: 'postpone', delayMs: 17_000, memo: { polls: 1 } });
+    shown.change = null;
+    expect(await bench.step(saga.id)).toMatchObject({ kind: 'postpone', delayMs: 20_000, memo: { polls: 2 } });
+  });
+
+  test.each<[string, Partial<Droplet>]>([
+    ['an archived droplet', { status: 'archive' }],
+    ["another saga's droplet", { tags: ['arcadia-saga-id-00000000-0000-4000-8000-000000000000'] }],
+  ])('at %s is not believed: the droplet is read again, by itself', async (_what, change) => {
+    const { bench, saga, shown } = await sharing(HOUR_MS);
+    shown.change = change;
+    expect(await bench.step(saga.id)).toMatchObject({ kind: 'postpone' });
+    expect(await bench.saga(saga.id)).toMatchObject({ status: 'running', attempt: 0 });
+  });
+
+  test('does not end the wait for good: the last look is one of its own', async () => {
+    const { bench, saga, shown } = await sharing(0);
+    shown.change = { status: 'new' };
+    await bench.step(saga.id);
+    await bench.ageStep(saga.id, HOUR_MS);
+    await bench.step(saga.id);
+    expect(at('register_droplet')(await bench.saga(saga.id))).toBe(true);
+  });
+
+  test('at an active droplet is enough to register it; a second attempt reads it anew', async () => {
+    const { bench, saga, shown } = await sharing(0);
+    shown.change = { vcpus: 7 };
+    await bench.drive(saga.id);
+    const other = await bench.provision({ name: 'web-2' });
+    await bench.drive(other.id, at('register_droplet'));
+    await bench.db.sql`update arcadia.sagas set attempt = 1 where id = ${other.id}`;
+    await bench.drive(other.id);
+    const rows = await bench.inventory();
+    expect(Object.fromEntries(rows.map(({ name, attrs }) => [name, attrs['vcpus']]))).toEqual({ 'web-1': 7, 'web-2': 1 });
+  });
+
+  test('that speaks against a registration is not believed', async () => {
+    const { bench, saga, shown } = await sharing(0);
+    await bench.step(saga.id);
+    shown.change = { tags: ['arcadia-saga-id-00000000-0000-4000-8000-000000000000'] };
+    expect((await bench.drive(saga.id)).status).toBe('completed');
+  });
+});
+
+/** A budget that has nothing for these. */
+function budgetWithout(...without: Priority[]): { budget: RequestBudget; without: Priority[] } {
+  const failure = { kind: 'throttled', code: 'request_budget', status: null, requestId: null, retryAfterMs: 9_000, method: 'GET', path: '/v2/droplets' } as const;
+  const budget: RequestBudget = {
+    draw: async (priority) => (without.includes(priority) ? Promise.reject(new DigitalOceanError(`no budget for ${priority}`, failure)) : undefined),
+    answered: () => undefined,
+    left: () => null,
+  };
+  return { budget, without };
+}
+
+describe('without budget', () => {
+  test('a create is put off before it is announced: nothing is written, and nothing has to be looked for later', async () => {
+    const { budget, without } = budgetWithout('create');
+    const bench = await openBench({ budget });
+    const saga = await bench.provision();
+    await bench.step(saga.id);
+    expect(await bench.step(saga.id)).toMatchObject({ kind: 'postpone', delayMs: 9_000 });
+    expect(await bench.history(saga.id)).toEqual(['saga_created', 'saga_started']);
+    expect((await bench.saga(saga.id)).context).toEqual({});
+    without.length = 0;
+    expect(await bench.drive(saga.id)).toMatchObject({ status: 'completed', context: { create_intents: 1 } });
+    expect([posts(bench.sandbox), requests(bench.sandbox, 'GET /v2/droplets?tag_name')]).toEqual([1, 0]);
+  });
+
+  test('a poll is put off without being counted', async () => {
+    const { budget } = budgetWithout('read');
+    const bench = await openBench({ budget });
+    const saga = await bench.provision();
+    await bench.drive(saga.id, at('wait_droplet_active'));
+    expect(await bench.step(saga.id)).toMatchObject({ kind: 'postpone', delayMs: 9_000, memo: {} });
+    expect(requests(bench.sandbox, GET_DROPLET)).toBe(0);
+  });
+
+  test('for creates and reads, a rollback and a destroy go on: all their requests go first', async () => {
+    const { budget, without } = budgetWithout();
+    const bench = await openBench({ budget });
+    const kept = await bench.drive((await bench.provision()).id);
+    const cancelled = await bench.provision({ name: 'web-2' });
+    await bench.drive(cancelled.id, at('wait_droplet_active'));
+    without.push('create', 'read', 'sync');
+    await bench.cancel(cancelled.id);
+    expect((await bench.drive(cancelled.id)).status).toBe('compensated');
+    expect((await bench.drive((await bench.destroy(Number(kept.context['droplet_id']))).id)).status).toBe('completed');
+    expect(alive(bench.sandbox)).toEqual([]);
+  });
+});
