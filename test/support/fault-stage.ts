@@ -4,6 +4,7 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { isDeepStrictEqual } from 'node:util';
 import { Queue, createPostgresBackend, withBackend } from 'bullmq';
 import { Redis } from 'ioredis';
 import { Pool } from 'pg';
@@ -23,6 +24,7 @@ import { migrateQueues, queueStoreOf } from '../../src/queues/connection.ts';
 import type { Catalog } from '../../src/saga/definition.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
+import type { StoredEvent } from '../../src/saga/store.ts';
 import { listEvents, listSagas } from '../../src/saga/store.ts';
 import type { ProvisionDropletInput } from '../../src/steps/inputs.ts';
 import type { StepDeps } from '../../src/steps/deps.ts';
@@ -213,8 +215,10 @@ async function expectLawful(db: Database, sandbox: Sandbox): Promise<void> {
     const droplets = alive.filter(({ tags }) => tags.filter((tag) => tag.startsWith('arcadia-saga-id-')).join() === `arcadia-saga-id-${saga.id}`).map(({ id }) => id);
     for (const id of droplets) ours.add(id);
     const owned = saga.status === 'completed' && saga.name === 'provision_droplet' && !destroyed.has(saga.context['droplet_id'] ?? null);
-    expect(droplets, `droplets of saga ${saga.id}, ${saga.status}: ${JSON.stringify(saga.error)}`).toEqual(owned ? [saga.context['droplet_id']] : []);
     const events = await listEvents(db, saga.id);
+    const expected = owned ? [saga.context['droplet_id']] : [];
+    const history = isDeepStrictEqual(droplets, expected) ? '' : historyOf(saga.saga8, events, droplets, sandbox);
+    expect({ droplets, history }, `saga ${saga.id}, ${saga.status}: ${JSON.stringify(saga.error)}`).toEqual({ droplets: expected, history: '' });
     expect(events.map(({ seq }) => seq)).toEqual(Array.from({ length: saga.revision + 1 }, (_, seq) => seq));
     announced += events.filter(({ detail }) => detail['note'] === 'announced a create').length;
   }
@@ -222,6 +226,21 @@ async function expectLawful(db: Database, sandbox: Sandbox): Promise<void> {
   expect(creates.length, 'creates that were sent, and those that were announced').toBeLessThanOrEqual(announced);
   const orphans = alive.filter(({ id, tags }) => tags.includes('managed-by-arcadia-cloud') && !ours.has(id));
   expect(orphans.filter(({ id }) => creates.some(({ made }) => made.includes(id)))).toEqual([]);
+}
+
+/** What happened to a saga and at DigitalOcean, in the order of time: for the message of a broken law. */
+function historyOf(saga8: string, events: readonly StoredEvent[], droplets: readonly number[], sandbox: Sandbox): string {
+  const lines = [
+    ...events.map(({ at, kind, step, detail }) => [at.getTime(), `${kind} ${step ?? ''} ${JSON.stringify(detail)}`] as const),
+    ...sandbox
+      .ledger()
+      .filter(({ path, made, query }) => made.some((id) => droplets.includes(id)) || droplets.some((id) => path.endsWith(`/${id}`)) || JSON.stringify(query).includes(saga8))
+      .map(({ at, method, path, status, answeredAt, fault }) => [at, `  ${method} ${path} ${status}, answered after ${answeredAt === null ? '-' : answeredAt - at} ms ${fault ?? ''}`] as const),
+  ];
+  return lines
+    .toSorted(([one], [other]) => one - other)
+    .map(([at, line]) => `${new Date(at).toISOString().slice(17)} ${line}`)
+    .join('\n');
 }
 
 function connectQuietly(url: string, stack: AsyncDisposableStack): Redis {
