@@ -21,13 +21,16 @@ import { openStepQueues } from './queues/step-queues.ts';
 import type { Memo } from './saga/step.ts';
 import type { NextJob, Saga, SagaStatus } from './saga/saga.ts';
 import { nextJobOf } from './saga/saga.ts';
+import type { SagaFilter } from './saga/search.ts';
+import { searchSagas } from './saga/search.ts';
 import type { StartRequest } from './saga/start.ts';
 import { startSaga } from './saga/start.ts';
 import type { StoredEvent } from './saga/store.ts';
 import type { Steered } from './saga/steer.ts';
 import { cancelSaga, retrySaga } from './saga/steer.ts';
-import { announceSaga, createSagaStore, listEvents, listSagas, loadSaga } from './saga/store.ts';
+import { announceSaga, createSagaStore, listEvents, loadSaga } from './saga/store.ts';
 import { enqueueOrLeave, startAndEnqueue } from './start-and-enqueue.ts';
+import { tracedIo } from './tracing.ts';
 import type { ProvisionDropletInput } from './steps/inputs.ts';
 import type { DestroyDropletOutputs, ProvisionDropletOutputs } from './steps/outputs.ts';
 import { destroyDropletOutputs, provisionDropletOutputs } from './steps/outputs.ts';
@@ -73,8 +76,8 @@ export type Client = Readonly<{
   handle(sagaId: string): SagaHandle<JsonObject>;
   /** Reads a saga; null when there is none with this id. */
   get(sagaId: string): Promise<Saga | null>;
-  /** Lists sagas, newest first; 50 unless told otherwise. */
-  list(filter?: { status?: SagaStatus; name?: string; limit?: number }): Promise<Saga[]>;
+  /** Finds sagas, newest first; 50 unless told otherwise. */
+  list(filter?: Omit<SagaFilter, 'status'> & { status?: SagaStatus | readonly SagaStatus[] | undefined; limit?: number }): Promise<readonly Saga[]>;
   /** Reads what happened to a saga after event `afterSeq` (exclusive; all when left out), oldest first. */
   events(sagaId: string, afterSeq?: number): Promise<StoredEvent[]>;
   /**
@@ -99,7 +102,7 @@ const CLOSE_WITHIN_MS = 1_000;
 /** Opens a client. Connections are made when first used. */
 export function openClient(options: ClientOptions): Client {
   const { keyRing = emptyKeyRing, log = silentLog } = options;
-  const db: Database = openDatabase(options.databaseUrl, { max: 4, applicationName: 'arcadia-client' });
+  const db: Database = openDatabase(options.databaseUrl, { max: 4, applicationName: 'arcadia-client', io: tracedIo(directIo) });
   const connection = options.queueStore === undefined ? null : openQueueConnection(options.queueStore, log);
   const queues = connection === null ? null : openStepQueues(connection, directIo);
   const slackMs = queues === null ? 0 : ENQUEUE_SLACK_MS;
@@ -133,8 +136,7 @@ export function openClient(options: ClientOptions): Client {
     },
     handle: (sagaId) => handleOf(sagaId, z.record(z.string(), z.json())),
     get: reader.get,
-    list: ({ status, name, limit = 50 } = {}) =>
-      listSagas(db, { limit, ...(status === undefined ? {} : { status }), ...(name === undefined ? {} : { name }) }),
+    list: async ({ limit = 50, status, ...filter } = {}) => (await searchSagas(db, { ...filter, status: typeof status === 'string' ? [status] : status }, { limit })).sagas,
     events: reader.events,
     cancel: async (sagaId, by, reason) => enqueueNext(await cancelSaga(store, sagaId, by, reason)),
     retry: async (sagaId, by) => enqueueNext(await retrySaga(store, sagaId, by)),

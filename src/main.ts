@@ -1,7 +1,9 @@
 #!/usr/bin/env node
 // The command line: the entry of every process. Commands are loaded when they are used.
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import addCompletion from '@bomb.sh/tab/commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { ConfigError, EXIT_CONFIG } from './config.ts';
+import { sagaStatuses } from './saga/saga.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -69,9 +71,15 @@ program
 
 program
   .command('sagas')
-  .description('list sagas, newest first')
-  .option('--status <status>', 'only these: pending, running, completed, compensating, compensated or stuck')
-  .option('--name <saga>', 'only these: provision_droplet or destroy_droplet')
+  .description('list sagas, newest first; of several conditions, all must hold')
+  .addOption(new Option('--status <status>', 'of this status (repeatable, or with commas)').choices(sagaStatuses).argParser(collect))
+  .option('--name <saga>', 'of this name, such as provision_droplet')
+  .option('--tag <tag>', 'that gave the droplet this tag')
+  .option('--droplet-id <id>', 'of this droplet', wholeNumber(1, Number.MAX_SAFE_INTEGER))
+  .option('--text <text>', "with this in the droplet's name")
+  .option('--since <time>', 'started since: a time ago, such as 30m, 2h or 7d, or a time, such as 2026-01-31T12:00:00Z')
+  .option('--until <time>', 'started before; likewise')
+  .option('--requested-by <who>', 'that this one asked for, such as cli:ada')
   .option('--limit <n>', 'so many at most', wholeNumber(1, 1_000), 50)
   .option('--json', 'print one JSON document')
   .action(run(async (options) => (await import('./commands/sagas.ts')).listSagasCommand(options)));
@@ -80,7 +88,8 @@ program
   .command('saga')
   .description('show one saga with its timeline')
   .argument('<id>', 'id of the saga')
-  .option('--json', 'print one JSON document')
+  .option('--follow', 'go on until it is at rest; exit code 1 when it did not complete')
+  .option('--json', 'print one JSON document; with --follow, one a line: {"event": …} for each event, at last {"saga": …}')
   .action(run(async (sagaId, options) => (await import('./commands/sagas.ts')).showSagaCommand(sagaId, options)));
 
 program
@@ -163,6 +172,8 @@ function report(error: unknown): number {
   return EXIT_FAILED;
 }
 
+// Shell completion of all of the above: `arcadia complete bash`, or zsh, fish, powershell, prints what the shell has to source.
+addCompletion(program);
 // Node would print all that an error carries, and libraries put there what they were doing: ioredis the command, which may
 // be AUTH and the password.
 process.on('uncaughtException', (error: unknown) => {

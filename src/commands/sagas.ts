@@ -1,28 +1,34 @@
-// `sagas` lists sagas; `saga <id>` shows one with its timeline.
+// `sagas` lists sagas; `saga <id>` shows one with its timeline, and follows it where it is told to.
+import type { Client } from '../client.ts';
 import { redactSaga } from '../saga/redact.ts';
-import { sagaStatuses } from '../saga/saga.ts';
-import type { SagaStatus } from '../saga/saga.ts';
+import { followSaga } from './follow.ts';
+import { drain } from './plain-progress.ts';
+import type { FilterOptions } from './saga-filter.ts';
+import { toSagaFilter } from './saga-filter.ts';
 import { formatSaga, formatSagas } from './saga-text.ts';
-import { withClient, write } from './start-and-follow.ts';
-import { UsageError, requireSagaId } from './usage-error.ts';
+import { follow, reportEnd, withClient, write } from './start-and-follow.ts';
+import { requireSagaId } from './usage-error.ts';
 
-export async function listSagasCommand(options: { status?: string; name?: string; limit: number; json?: boolean }): Promise<number> {
-  const { status, name, limit } = options;
-  if (status !== undefined && !isStatus(status)) throw new UsageError(`--status: expected one of ${sagaStatuses.join(', ')}, found ${status}`);
+export async function listSagasCommand({ limit, json, ...filter }: FilterOptions & { limit: number; json?: boolean }): Promise<number> {
+  const wanted = toSagaFilter(filter, Date.now());
   return withClient(async (client) => {
-    const sagas = await client.list({ limit, ...(status === undefined ? {} : { status }), ...(name === undefined ? {} : { name }) });
-    write(options.json === true ? JSON.stringify(sagas.map(redactSaga)) : formatSagas(sagas));
+    const sagas = await client.list({ ...wanted, limit });
+    write(json === true ? JSON.stringify(sagas.map(redactSaga)) : formatSagas(sagas));
     return 0;
   });
 }
 
-export async function showSagaCommand(sagaId: string, options: { json?: boolean }): Promise<number> {
+export async function showSagaCommand(sagaId: string, options: { follow?: boolean; json?: boolean }): Promise<number> {
   requireSagaId(sagaId);
-  return withClient(async (client) => {
+  return withClient(async (client, maxPolls) => {
     const saga = await client.get(sagaId);
     if (saga === null) {
       process.stderr.write(`there is no saga ${sagaId}\n`);
       return 1;
+    }
+    if (options.follow === true) {
+      if (options.json === true) return followAsJson(client, sagaId);
+      return reportEnd(await follow(saga.name, sagaId, client, maxPolls, {}), {});
     }
     const events = await client.events(sagaId);
     write(options.json === true ? JSON.stringify({ ...redactSaga(saga), events }) : formatSaga(saga, events));
@@ -30,6 +36,13 @@ export async function showSagaCommand(sagaId: string, options: { json?: boolean 
   });
 }
 
-function isStatus(value: string): value is SagaStatus {
-  return (sagaStatuses as readonly string[]).includes(value);
+/** JSON Lines, as a stream has no end that one document could wait for: `{"event": …}` for each event, at last `{"saga": …}`. */
+async function followAsJson(client: Client, sagaId: string): Promise<number> {
+  let shown = 0;
+  const saga = await drain(followSaga(client, sagaId), ({ events }) => {
+    for (const event of events.slice(shown)) write(JSON.stringify({ event }));
+    shown = events.length;
+  });
+  write(JSON.stringify({ saga: redactSaga(saga) }));
+  return saga.status === 'completed' ? 0 : 1;
 }

@@ -25,11 +25,14 @@ export async function startAndFollow(title: string, start: (client: Client) => P
       write(options.json === true ? JSON.stringify({ sagaId }) : sagaId);
       return 0;
     }
-    const saga = await follow(title, sagaId, client, maxPolls, options);
-    if (options.json === true) write(JSON.stringify(redactSaga(saga)));
-    else write(describeResult(saga));
-    return saga.status === 'completed' ? 0 : 1;
+    return reportEnd(await follow(title, sagaId, client, maxPolls, options), options);
   });
+}
+
+/** Says how a saga ended; returns the exit code. */
+export function reportEnd(saga: Saga, options: Pick<FollowOptions, 'json'>): number {
+  write(options.json === true ? JSON.stringify(redactSaga(saga)) : describeResult(saga));
+  return saga.status === 'completed' ? 0 : 1;
 }
 
 /** Opens a client by the environment, and closes it again. */
@@ -49,7 +52,8 @@ export function write(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-async function follow(title: string, sagaId: string, client: Client, maxPolls: number, options: FollowOptions): Promise<Saga> {
+/** Shows the progress of a saga until it is at rest: live on a terminal, in lines elsewhere. */
+export async function follow(title: string, sagaId: string, client: Client, maxPolls: number, options: FollowOptions): Promise<Saga> {
   const stopWatching = () => {
     process.stderr.write(`\nstopped watching; the saga goes on. Look at it with: arcadia saga ${sagaId}\n`);
     process.exit(130);

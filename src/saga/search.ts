@@ -21,6 +21,8 @@ export type SagaFilter = Readonly<{
   createdBefore?: Date | undefined;
   /** Part of the droplet's name, in whatever case. */
   text?: string | undefined;
+  /** Who asked for it, such as `cli:ada`. */
+  requestedBy?: string | undefined;
   /** What a person typed: a saga's id or its first 8 characters, a droplet's id, or a part of the droplet's name. */
   query?: string | undefined;
 }>;
@@ -91,6 +93,7 @@ export function matches(sql: Sql, filter: SagaFilter): SqlFragment {
   if (filter.tag !== undefined) conditions.push(sql`input->'tags' @> ${JSON.stringify([filter.tag])}::text::jsonb`);
   if (filter.createdFrom !== undefined) conditions.push(sql`created_at >= ${filter.createdFrom}`);
   if (filter.createdBefore !== undefined) conditions.push(sql`created_at < ${filter.createdBefore}`);
+  if (filter.requestedBy !== undefined) conditions.push(sql`requested_by = ${filter.requestedBy}`);
   if (filter.text !== undefined) conditions.push(sql`strpos(lower(input->>'name'), lower(${filter.text})) > 0`);
   if (filter.query !== undefined) conditions.push(matchesQuery(sql, filter.query));
   return conditions.reduce((all, condition) => sql`${all} and ${condition}`, sql`true`);

@@ -31,6 +31,7 @@ const filterFields = {
   from: time.optional().describe('created at this time or later'),
   before: time.optional().describe('created before this time'),
   text: text.optional().describe("part of the droplet's name"),
+  requested_by: text.optional().describe('who asked for it, such as http:billing'),
 };
 
 /** Query of `GET /v1/sagas`. */
@@ -98,6 +99,7 @@ export function toSagaFilter(given: {
   from?: string | undefined;
   before?: string | undefined;
   text?: string | undefined;
+  requested_by?: string | undefined;
   droplet_id?: string | number | undefined;
 }): SagaFilter {
   return {
@@ -105,6 +107,7 @@ export function toSagaFilter(given: {
     name: given.name,
     tag: given.tag,
     text: given.text,
+    requestedBy: given.requested_by,
     dropletId: given.droplet_id === undefined ? undefined : Number(given.droplet_id),
     createdFrom: given.from === undefined ? undefined : new Date(given.from),
     createdBefore: given.before === undefined ? undefined : new Date(given.before),
@@ -129,6 +132,7 @@ const sagaAnswer = z
     error: z.object({ code: z.string(), message: z.string(), step: z.string(), retryable: z.boolean() }).nullable(),
     idempotencyKey: z.string().nullable(),
     requestedBy: z.string().nullable(),
+    traceparent: z.string().nullable().describe('the trace that it belongs to, as W3C Trace Context writes it'),
     cancelRequestedAt: answerTime.nullable(),
     stepStartedAt: answerTime,
     createdAt: answerTime,

@@ -1,0 +1,48 @@
+// The options of `sagas` that say which ones: the same filter as that of the HTTP API.
+import { z } from 'zod';
+import { sagaStatuses } from '../saga/saga.ts';
+import type { SagaFilter } from '../saga/search.ts';
+import { UsageError } from './usage-error.ts';
+
+export type FilterOptions = Readonly<{
+  status?: readonly string[];
+  name?: string;
+  tag?: string;
+  dropletId?: number;
+  since?: string;
+  until?: string;
+  requestedBy?: string;
+  text?: string;
+}>;
+
+const unitMs: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+const absoluteTime = z.union([z.iso.datetime({ offset: true }), z.iso.date()]);
+
+/**
+ * Reads the options.
+ *
+ * @param nowMs what a time such as `2h` ago is counted from, in Unix milliseconds
+ * @throws {UsageError} naming the option, and what was expected
+ */
+export function toSagaFilter({ status, since, until, ...same }: FilterOptions, nowMs: number): SagaFilter {
+  return {
+    ...same,
+    status: status?.flatMap((given) => given.split(',')).map(requireStatus),
+    createdFrom: since === undefined ? undefined : requireTime('--since', since, nowMs),
+    createdBefore: until === undefined ? undefined : requireTime('--until', until, nowMs),
+  };
+}
+
+function requireStatus(given: string) {
+  const status = sagaStatuses.find((known) => known === given);
+  if (status === undefined) throw new UsageError(`--status: expected one of ${sagaStatuses.join(', ')}, found ${given}`);
+  return status;
+}
+
+function requireTime(option: string, given: string, nowMs: number): Date {
+  const [, count = '', unit = ''] = /^(\d{1,6})([smhd])$/.exec(given) ?? [];
+  if (count !== '') return new Date(nowMs - Number(count) * (unitMs[unit] ?? 0));
+  if (absoluteTime.safeParse(given).success) return new Date(given);
+  throw new UsageError(`${option}: expected a time ago, such as 30m, 2h or 7d, or a time, such as 2026-01-31 or 2026-01-31T12:00:00Z, found ${JSON.stringify(given)}`);
+}

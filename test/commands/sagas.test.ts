@@ -1,0 +1,81 @@
+// Finding and following sagas from a terminal: each command a process of its own, but for the reading of its options.
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { toSagaFilter } from '../../src/commands/saga-filter.ts';
+import { textOf } from '../../src/json.ts';
+import type { Fleet } from '../support/fleet.ts';
+import { openFleet, runCommand, web as droplet } from '../support/fleet.ts';
+
+let fleet: Fleet;
+beforeAll(async () => {
+  fleet = await openFleet('redis', { activateAfterMs: 1_000 });
+  await fleet.startWorker();
+});
+afterAll(() => fleet[Symbol.asyncDispose]());
+
+const arcadia = (...args: string[]) => runCommand(args, fleet.environment());
+const found = async (...options: string[]): Promise<string[]> => {
+  const ended = await arcadia('sagas', '--json', ...options);
+  expect([ended.code, ended.stderr]).toEqual([0, '']);
+  return z.array(z.object({ id: z.uuid() })).parse(JSON.parse(ended.stdout)).map(({ id }) => id);
+};
+
+test('sagas finds by status, tag, droplet, text, time and requester, all of which must hold', async () => {
+  const { sagaId: blue } = await fleet.client.provisionDroplet({ ...droplet, name: 'blue-1', tags: ['blue'] }, { requestedBy: 'http:billing' });
+  const { sagaId: red } = await fleet.client.provisionDroplet({ ...droplet, name: 'red-1', size: 'none' }, { requestedBy: 'cli:ada' });
+  const [saga] = await Promise.all([fleet.atRest(blue), fleet.atRest(red)]);
+  await fleet.db.sql`update arcadia.sagas set created_at = now() - interval '3 hours' where id = ${red}`;
+  const answers = await Promise.all([
+    found('--status', 'completed,compensated'),
+    found('--status', 'compensated', '--status', 'stuck'),
+    found('--tag', 'blue'),
+    found('--droplet-id', textOf(saga.context['droplet_id'])),
+    found('--text', 'RED'),
+    found('--since', '2h'),
+    found('--until', '2h', '--since', '1d'),
+    found('--requested-by', 'cli:ada'),
+    found('--requested-by', 'cli:ada', '--tag', 'blue'),
+  ]);
+  expect(answers).toEqual([[blue, red], [red], [blue], [blue], [red], [blue], [red], [red], []]);
+});
+
+describe('saga --follow', () => {
+  test('shows what happens until the saga is at rest', async () => {
+    const { sagaId } = await fleet.client.provisionDroplet(droplet);
+    const ended = await arcadia('saga', sagaId, '--follow');
+    expect([ended.code, ended.stderr]).toEqual([0, '']);
+    const lines = ended.stdout.trimEnd().split('\n');
+    expect(lines[0]).toContain(sagaId);
+    expect(lines.at(-2)).toMatch(/register_droplet completed$/);
+    expect(lines.at(-1)).toMatch(/^droplet \d+ is ready at /);
+  });
+
+  test('with --json: a document a line, the saga last; exit code 1 for one that was rolled back', async () => {
+    const { sagaId } = await fleet.client.provisionDroplet({ ...droplet, size: 'none' });
+    const ended = await arcadia('saga', sagaId, '--follow', '--json');
+    expect([ended.code, ended.stderr]).toEqual([1, '']);
+    const documents = ended.stdout.trimEnd().split('\n').map((line): unknown => JSON.parse(line));
+    const events = z.array(z.strictObject({ event: z.looseObject({ seq: z.int(), kind: z.string() }) })).parse(documents.slice(0, -1));
+    expect(events.map(({ event }) => event.seq)).toEqual(events.map((_, index) => index));
+    expect(events.map(({ event }) => event.kind)).toContain('step_failed');
+    expect(documents.at(-1)).toMatchObject({ saga: { id: sagaId, status: 'compensated' } });
+  });
+});
+
+describe('the options of sagas', () => {
+  const now = Date.UTC(2026, 0, 31, 12);
+  test.each([
+    ['90s', '2026-01-31T11:58:30.000Z'],
+    ['30m', '2026-01-31T11:30:00.000Z'],
+    ['2h', '2026-01-31T10:00:00.000Z'],
+    ['7d', '2026-01-24T12:00:00.000Z'],
+    ['2026-01-30', '2026-01-30T00:00:00.000Z'],
+    ['2026-01-30T12:00:00+02:00', '2026-01-30T10:00:00.000Z'],
+  ])('--since %s is %s', (since, expected) => {
+    expect(toSagaFilter({ since }, now).createdFrom?.toISOString()).toBe(expected);
+  });
+
+  test.each(['yesterday', '2 h', '-1h', '1w', '2026-01-30T12:00:00', '2026-02-30', ''])('--until %j is refused, and says what is expected', (until) => {
+    expect(() => toSagaFilter({ until }, now)).toThrow(/^--until: expected a time ago, such as 30m, 2h or 7d, or a time, such as .*, found "/);
+  });
+});
