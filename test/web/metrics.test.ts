@@ -4,30 +4,9 @@ import { silentLog } from '../../src/log.ts';
 import { mergeMetrics } from '../../src/web/metrics.ts';
 import type { QueueHead } from '../../src/web/ports.ts';
 import { watchReadiness } from '../../src/web/readiness.ts';
+import { parseMetrics } from '../support/parse-metrics.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { backends, droplet, openWeb, sagaIdOf } from './support.ts';
-
-/** Reads the format strictly: one HELP and TYPE a metric, before its samples, all together, no sample twice. */
-function parseMetrics(text: string): Map<string, number> {
-  const samples = new Map<string, number>();
-  const seen = new Set<string>();
-  let current = '';
-  for (const line of text.trimEnd().split('\n')) {
-    const [, keyword, family] = /^# (HELP|TYPE) ([a-zA-Z_:][a-zA-Z0-9_:]*) (.+)$/.exec(line) ?? [];
-    if (keyword !== undefined && family !== undefined) {
-      if (seen.has(`${keyword} ${family}`)) throw new Error(`a second time: ${line}`);
-      seen.add(`${keyword} ${family}`);
-      current = family;
-      continue;
-    }
-    const [, name = '', labels = '', value] = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\.)*",? ?)*\})? (NaN|[+-]Inf|[-+0-9.e]+)$/.exec(line) ?? [];
-    if (value === undefined) throw new Error(`not a sample: ${line}`);
-    if (!name.startsWith(current)) throw new Error(`below ${current}: ${line}`);
-    if (samples.has(name + labels)) throw new Error(`a second time: ${line}`);
-    samples.set(name + labels, Number(value));
-  }
-  return samples;
-}
 
 describe.each(backends)('/metrics, queues on %s', (backend) => {
   test('can be read by the letter, and tells of sagas, steps and queues', async () => {
