@@ -15,12 +15,15 @@ export class ConfigError extends Error {
 const milliseconds = (fallback: number) => wholeNumber(fallback, 1, 2_147_483_647);
 
 function wholeNumber(fallback: number, min: number, max: number) {
+  return numberBetween(min, max).prefault(String(fallback));
+}
+
+function numberBetween(min: number, max: number) {
   return z
     .string()
     .regex(/^\d{1,15}$/, `expected a whole number from ${min} to ${max}`)
     .transform(Number)
-    .refine((value) => value >= min && value <= max, `expected a whole number from ${min} to ${max}`)
-    .prefault(String(fallback));
+    .refine((value) => value >= min && value <= max, `expected a whole number from ${min} to ${max}`);
 }
 
 const isUrlOf = (protocols: readonly string[]) => (value: string) =>
@@ -124,6 +127,7 @@ const environmentSchema = z.object({
     .optional(),
   DASHBOARD_PASSWORD: z.string().optional(),
   API_TOKENS: apiTokens.optional(),
+  WORKER_METRICS_PORT: numberBetween(0, 65_535).optional(),
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
 });
 
@@ -141,7 +145,8 @@ export type Config = Readonly<{
     requestsPerMinute: number;
     requestsPerHour: number;
   }>;
-  worker: Readonly<{ concurrency: number; lockMs: number; shutdownMs: number }>;
+  /** `metricsPort`: where the worker's own metrics are to be had, on `web.host`; 0 for any port, null for none. */
+  worker: Readonly<{ concurrency: number; lockMs: number; shutdownMs: number; metricsPort: number | null }>;
   wait: Readonly<{ pollIntervalMs: number; maxPolls: number }>;
   retry: Readonly<{ stepAttempts: number; stepBackoffMs: number; compensationAttempts: number }>;
   adoptionGraceMs: number;
@@ -242,7 +247,7 @@ function toConfig(env: Environment): Config {
       requestsPerMinute: env.DIGITALOCEAN_REQUESTS_PER_MINUTE,
       requestsPerHour: env.DIGITALOCEAN_REQUESTS_PER_HOUR,
     },
-    worker: { concurrency: env.WORKER_CONCURRENCY, lockMs: env.WORKER_LOCK_MS, shutdownMs: env.WORKER_SHUTDOWN_MS },
+    worker: { concurrency: env.WORKER_CONCURRENCY, lockMs: env.WORKER_LOCK_MS, shutdownMs: env.WORKER_SHUTDOWN_MS, metricsPort: env.WORKER_METRICS_PORT ?? null },
     wait: { pollIntervalMs: env.WAIT_POLL_INTERVAL_MS, maxPolls: env.WAIT_MAX_POLLS },
     retry: {
       stepAttempts: env.STEP_ATTEMPTS,

@@ -9,6 +9,7 @@ import type { StepQueues } from './queues/step-queues.ts';
 import type { NextJob } from './saga/saga.ts';
 import type { StartRequest, StartedSaga } from './saga/start.ts';
 import { startSaga } from './saga/start.ts';
+import { inSpan } from './tracing.ts';
 
 // BullMQ waits without a limit for a connection that was never made.
 const ENQUEUE_WITHIN_MS = 3_000;
@@ -24,9 +25,14 @@ export async function startAndEnqueue(
   request: StartRequest,
   options: { db: Database; queues: Pick<StepQueues, 'enqueue'>; keyRing: KeyRing; slackMs: number; log: Log },
 ): Promise<StartedSaga> {
-  const started = await startSaga(options.db, catalog, request, options.slackMs, options.keyRing);
-  if (started.firstJob !== null) await enqueueOrLeave(started.firstJob, options.queues, options.log);
-  return started;
+  // The saga's trace goes on from here, whoever enqueues its jobs. A name that no saga has is not worth a span of its own.
+  const name = Object.hasOwn(catalog, request.name) ? request.name : 'saga';
+  return inSpan(`start ${name}`, {}, async (span) => {
+    const started = await startSaga(options.db, catalog, request, options.slackMs, options.keyRing);
+    span.setAttributes({ 'arcadia.saga.id': started.sagaId, 'arcadia.saga.name': name });
+    if (started.firstJob !== null) await enqueueOrLeave(started.firstJob, options.queues, options.log);
+    return started;
+  });
 }
 
 /** Enqueues a job, or leaves that to the reconciler where the queue can't be reached. */

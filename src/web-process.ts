@@ -26,6 +26,7 @@ import type { Steered } from './saga/steer.ts';
 import { cancelSaga, retrySaga } from './saga/steer.ts';
 import { createSagaStore, listEvents, loadSaga } from './saga/store.ts';
 import { enqueueOrLeave, startAndEnqueue } from './start-and-enqueue.ts';
+import { tracedIo } from './tracing.ts';
 import type { WebPorts } from './web/ports.ts';
 import { buildWeb } from './web/server.ts';
 
@@ -45,17 +46,18 @@ const WEAK_SECRET_LENGTH = 16;
 /**
  * Starts the web in this process.
  *
+ * @param workerMetrics metrics of a worker that runs in this process too, to be told with its own
  * @throws {ConfigError} when the database is missing, or when others could reach it without credentials
  * @throws {EnvironmentMismatchError} when the database is not this environment's
  * @throws {QueueStoreError} when the queue store can't be reached or may evict jobs
  * @throws {Error} with code `EADDRINUSE` when the port is taken
  */
-export async function startWeb(config: Config, log: Log): Promise<RunningWeb> {
+export async function startWeb(config: Config, log: Log, workerMetrics?: () => Promise<string>): Promise<RunningWeb> {
   const { databaseUrl } = config;
   if (databaseUrl === null) throw new ConfigError('the web needs DATABASE_URL');
   requireClosedWeb(config.web);
   warnOfWeakSecrets(config.web, log);
-  const db = openDatabase(databaseUrl, { max: 10, applicationName: 'arcadia-web' });
+  const db = openDatabase(databaseUrl, { max: 10, applicationName: 'arcadia-web', io: tracedIo(directIo) });
   const connection = openQueueConnection(queueStoreOf(config), log);
   const queues = openStepQueues(connection, directIo);
   const dashboard = openQueueDashboard(connection);
@@ -66,7 +68,7 @@ export async function startWeb(config: Config, log: Log): Promise<RunningWeb> {
   try {
     await checkEnvironment(db, config.environment);
     await connection.check();
-    const app = await buildWeb(bindPorts({ db, queues, dashboard, keyRing: config.keyRing, log, workerSlackMs: config.reconcileIntervalMs }), {
+    const app = await buildWeb(bindPorts({ db, queues, dashboard, keyRing: config.keyRing, workerMetrics, log, workerSlackMs: config.reconcileIntervalMs }), {
       auth: config.web,
       readiness: { reconcileIntervalMs: config.reconcileIntervalMs },
       log,
@@ -91,9 +93,9 @@ export async function startWeb(config: Config, log: Log): Promise<RunningWeb> {
   }
 }
 
-type Bound = Readonly<{ db: Database; queues: StepQueues; dashboard: QueueDashboard; keyRing: KeyRing; log: Log; workerSlackMs: number }>;
+type Bound = Readonly<{ db: Database; queues: StepQueues; dashboard: QueueDashboard; keyRing: KeyRing; workerMetrics: (() => Promise<string>) | undefined; log: Log; workerSlackMs: number }>;
 
-function bindPorts({ db, queues, dashboard, keyRing, log, workerSlackMs }: Bound): WebPorts {
+function bindPorts({ db, queues, dashboard, keyRing, workerMetrics, log, workerSlackMs }: Bound): WebPorts {
   const store = createSagaStore(db, { worker: `web:${hostname()}:${process.pid}`, slackMs: ENQUEUE_SLACK_MS });
   const enqueueNext = async (steered: Steered): Promise<Steered> => {
     if (steered.kind === 'accepted' && steered.next !== null) await enqueueOrLeave(steered.next, queues, log);
@@ -132,6 +134,7 @@ function bindPorts({ db, queues, dashboard, keyRing, log, workerSlackMs }: Bound
         return job === null ? null : queues.peek(job);
       },
     },
+    ...(workerMetrics === undefined ? {} : { workerMetrics }),
   };
 }
 

@@ -30,6 +30,7 @@ import { openStepQueues } from './queues/step-queues.ts';
 import { startStepWorkers } from './queues/step-workers.ts';
 import type { Catalog } from './saga/definition.ts';
 import { runReconciler } from './saga/reconciler.ts';
+import type { StepReport } from './saga/runner.ts';
 import { runJob } from './saga/runner.ts';
 import { claimFragment, createSagaStore } from './saga/store.ts';
 import type { StartRequest } from './saga/start.ts';
@@ -39,6 +40,8 @@ import { createWakeup } from './saga/wakeup.ts';
 import { startAndEnqueue } from './start-and-enqueue.ts';
 import type { StepDeps } from './steps/deps.ts';
 import { toStepOutcome } from './steps/failures.ts';
+import { annotate, tracedIo } from './tracing.ts';
+import { createWorkerMetrics } from './worker-metrics.ts';
 
 // Of WORKER_SHUTDOWN_MS, so much is for closing connections.
 const CLOSING_MS = 1_500;
@@ -49,6 +52,8 @@ const MIN_LOOK_MS = 5_000;
 export type RunningWorker = Readonly<{
   /** What stands in the events that this worker writes. */
   name: string;
+  /** Its metrics, in the text format of Prometheus. */
+  metrics(): Promise<string>;
   /** What is left of the fleet's request budget, by this worker's last draw; null: not known. */
   budgetLeft(): BudgetLeft | null;
   /** Stops taking jobs, lets the running ones finish for at most `WORKER_SHUTDOWN_MS`, and closes everything. */
@@ -71,12 +76,13 @@ export type RunningWorker = Readonly<{
 export async function startWorker(
   config: Config,
   log: Log,
-  io: Io = directIo,
+  untracedIo: Io = directIo,
   catalog: Catalog<StepDeps> = currentCatalog,
 ): Promise<RunningWorker> {
   const { databaseUrl, keyRing } = config;
   const { token, apiUrl, timeoutMs } = config.digitalOcean;
   if (databaseUrl === null || token === null) throw new ConfigError('a worker needs DATABASE_URL and DIGITALOCEAN_TOKEN');
+  const io = tracedIo(untracedIo);
   const name = `${hostname()}:${process.pid}`;
   const db = openDatabase(databaseUrl, { io, max: Math.min(20, config.worker.concurrency + 4), applicationName: 'arcadia-worker' });
   const connection = openQueueConnection(queueStoreOf(config), log);
@@ -92,7 +98,18 @@ export async function startWorker(
   const shared = sharedStores(config, { db, connection }, budgetId(token, apiUrl));
   const { requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
   const budget = createRequestBudget({ store: shared.budget, perMinute, perHour, io, log });
-  const digitalOcean = createDigitalOceanClient({ apiUrl, token, timeoutMs, io, budget });
+  const metrics = createWorkerMetrics(connection.loops, () => budget.left());
+  const digitalOcean = createDigitalOceanClient({
+    apiUrl,
+    token,
+    timeoutMs,
+    io,
+    budget,
+    onAnswer: (request) => {
+      metrics.onRequest(request);
+      if (request.status !== null) annotate({ 'http.response.status_code': request.status });
+    },
+  });
   const droplets = createObserver({
     client: digitalOcean,
     store: createObservationStore(shared.observations, { io, log }),
@@ -118,10 +135,14 @@ export async function startWorker(
     // The request that follows must be over before the lock is.
     claimMs: Math.max(1, (config.worker.lockMs - timeoutMs) / 2),
     log,
+    onRun: (report: StepReport) => {
+      metrics.onRun(report);
+      annotateRun(report);
+    },
   };
   const workerSettings = { ...config.worker, name };
   const workers = [
-    ...startStepWorkers(connection, { settings: workerSettings, queues, run: (claim) => runJob(claim, runner), io, log }),
+    ...startStepWorkers(connection, { settings: workerSettings, queues, run: (claim) => runJob(claim, runner), onTaken: metrics.onTaken, io, log }),
     startIntakeWorker(connection, {
       settings: workerSettings,
       start: (request: StartRequest) => startAndEnqueue(request, { db, queues, keyRing, slackMs, log }),
@@ -139,11 +160,12 @@ export async function startWorker(
   const watching = watchForStandstill(connection, { everyMs: Math.max(MIN_LOOK_MS, config.worker.lockMs / 2), signal: stopping.signal });
   const stoodStill = watching.then((reason) => reason ?? new Promise<never>(() => {}));
   const wakeup = createWakeup();
-  const reconciling = runReconciler({ store, ensure: queues.ensure, intervalMs: config.reconcileIntervalMs, wakeup, signal: stopping.signal, log });
+  const reconciling = runReconciler({ store, ensure: queues.ensure, intervalMs: config.reconcileIntervalMs, wakeup, signal: stopping.signal, log, onPass: metrics.onPass });
   const listening = listenForSagas(databaseUrl, { onSaga: wakeup.wake, signal: stopping.signal, log });
 
   return {
     name,
+    metrics: metrics.expose,
     stoodStill,
     budgetLeft: () => budget.left(),
     close: async () => {
@@ -154,6 +176,23 @@ export async function startWorker(
       await endsWithin(CLOSING_MS, closing);
     },
   };
+}
+
+/** The span of a job tells of its saga, and is marked where the step failed. */
+function annotateRun({ sagaId, saga, step, direction, attempt, dropletId, result }: StepReport): void {
+  const failed = result === 'retried' || result === 'failed' || result === 'stuck' || result === 'undecided';
+  annotate(
+    {
+      'arcadia.saga.id': sagaId,
+      'arcadia.saga.name': saga,
+      'arcadia.step.name': step,
+      'arcadia.step.direction': direction,
+      'arcadia.step.attempt': attempt,
+      'arcadia.step.result': result,
+      ...(dropletId === null ? {} : { 'arcadia.droplet.id': dropletId }),
+    },
+    failed ? result : null,
+  );
 }
 
 /** What the workers of a fleet share of DigitalOcean: in Redis, or in Postgres where there is none. */

@@ -47,7 +47,7 @@ export async function devCommand(options: { dataDir?: string }): Promise<number>
     await migrateQueues(queueStoreOf(config));
     const worker = await startWorker(config, log);
     closers.push(worker.close);
-    const web = await startWebIfFree(config, log);
+    const web = await startWebIfFree(config, log, worker.metrics);
     if (web !== null) closers.push(web.close);
     write(sandbox === null ? 'arcadia-cloud runs against the REAL DigitalOcean: droplets cost money.' : 'arcadia-cloud runs on the sandbox: nothing costs money.');
     if (postgres !== null) {
@@ -78,9 +78,9 @@ async function keyBeside(dataDir: string | undefined): Promise<string> {
 }
 
 /** Somebody else on the port is no reason not to work. */
-async function startWebIfFree(config: Config, log: Log): Promise<RunningWeb | null> {
+async function startWebIfFree(config: Config, log: Log, workerMetrics: () => Promise<string>): Promise<RunningWeb | null> {
   try {
-    return await startWeb(config, log);
+    return await startWeb(config, log, workerMetrics);
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') return null;
     throw error;

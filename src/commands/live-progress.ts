@@ -2,11 +2,12 @@
 // several with a line each.
 import { Listr } from 'listr2';
 import type { ListrTask } from 'listr2';
+import { formatDuration } from '../duration.ts';
 import { textOf } from '../json.ts';
 import type { Saga } from '../saga/saga.ts';
 import { currentStep } from '../saga/saga.ts';
 import type { Snapshot } from './follow.ts';
-import { describeResult, formatDuration } from './saga-text.ts';
+import { describeResult } from './saga-text.ts';
 
 /** What became of one step, or of undoing it. */
 type StepEnd = Readonly<{ kind: 'completed'; note: string; tookMs: number } | { kind: 'failed'; note: string } | { kind: 'not reached' }>;

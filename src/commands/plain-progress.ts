@@ -1,8 +1,8 @@
 // The progress of a saga as plain lines, for logs and pipes.
 import { textOf } from '../json.ts';
+import { describeEvent } from '../saga/describe-event.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { Snapshot } from './follow.ts';
-import { describeEvent } from './saga-text.ts';
 
 // A plain log shows every so many polls, not all.
 const POLLS_A_LINE = 6;

@@ -6,6 +6,7 @@ import { startSandbox } from '../do/sandbox/server.ts';
 import { createLog } from '../log.ts';
 import { migrate } from '../migrate.ts';
 import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
+import { startWorkerHttp } from '../worker-http.ts';
 import { startWorker } from '../worker.ts';
 import { write } from './start-and-follow.ts';
 import { untilStopped } from './until-stopped.ts';
@@ -29,10 +30,25 @@ export async function workerCommand(): Promise<number> {
   const log = createLog(config.logLevel);
   // Jobs are taken as soon as it starts, so that a signal has to find us prepared.
   const stopped = untilStopped();
+  const { metricsPort } = config.worker;
   const worker = await startWorker(config, log);
+  let http: Awaited<ReturnType<typeof startWorkerHttp>> | null = null;
+  try {
+    if (metricsPort !== null) http = await startWorkerHttp({ host: config.web.host, port: metricsPort, metrics: worker.metrics, log });
+  } catch (error) {
+    await worker.close();
+    throw error;
+  }
   // Said at every log level: a supervisor may wait for it.
   log.child({}, { level: 'info' }).info(
-    { worker: worker.name, queues: config.redisNodes === null ? 'postgres' : 'redis', concurrency: config.worker.concurrency, environment: config.environment, encryptionKeyIds: config.keyRing.keys.map(({ id }) => id) },
+    {
+      worker: worker.name,
+      ...(http === null ? {} : { metrics: `${http.url}/metrics` }),
+      queues: config.redisNodes === null ? 'postgres' : 'redis',
+      concurrency: config.worker.concurrency,
+      environment: config.environment,
+      encryptionKeyIds: config.keyRing.keys.map(({ id }) => id),
+    },
     'worker ready',
   );
   const stop = await Promise.race([
@@ -42,6 +58,7 @@ export async function workerCommand(): Promise<number> {
   if (stop.exitCode === 0) log.info({ why: stop.why }, 'worker stopping: running steps may finish');
   else log.fatal({ why: stop.why }, 'worker stands still: ending, so that its supervisor starts another');
   await worker.close();
+  http?.close();
   log.info('worker stopped');
   return stop.exitCode;
 }

@@ -1,51 +1,10 @@
-// Sagas in words: a line for what goes on, a line an event, a table of many.
+// Sagas in words: a line for what came of one, a line an event, a table of many.
 import Table from 'cli-table3';
+import { formatDuration } from '../duration.ts';
 import { textOf } from '../json.ts';
+import { describeEvent } from '../saga/describe-event.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
-
-/** One event in words, such as `create_droplet completed: created droplet 123`. */
-export function describeEvent(event: StoredEvent): string {
-  const { detail } = event;
-  const step = event.step ?? '';
-  const attempt = event.attempt ?? 1;
-  const why = typeof detail['message'] === 'string' ? `: ${detail['message']}` : '';
-  const note = typeof detail['note'] === 'string' ? `: ${detail['note']}` : '';
-  const inSeconds = typeof detail['delayMs'] === 'number' ? ` in ${formatDuration(detail['delayMs'])}` : '';
-  const by = typeof detail['by'] === 'string' ? ` by ${detail['by']}` : '';
-  switch (event.kind) {
-    case 'saga_created':
-      return 'saga created';
-    case 'saga_started':
-      return 'saga started';
-    case 'saga_rejected':
-      return `saga rejected${why}`;
-    case 'step_recorded':
-    case 'compensation_recorded':
-      return `${step}${note}`;
-    case 'step_postponed':
-    case 'compensation_postponed':
-      return `${step} waits, again${inSeconds}: ${textOf(detail['reason'])}`;
-    case 'step_completed':
-      return `${step} completed${note}`;
-    case 'step_retried':
-      return `${step} failed (attempt ${attempt}), again${inSeconds}${why}`;
-    case 'step_failed':
-      return `${step} failed (attempt ${attempt}), rolling back${why}`;
-    case 'compensation_completed':
-      return `${step} undone${note}`;
-    case 'compensation_retried':
-      return `undoing ${step} failed (attempt ${attempt}), again${inSeconds}${why}`;
-    case 'compensation_stuck':
-      return `undoing ${step} failed for good (attempt ${attempt}), a person is needed${why}`;
-    case 'cancel_requested':
-      return `cancelled${by}`;
-    case 'retry_requested':
-      return `resumed${by}`;
-    default:
-      return event.kind satisfies never;
-  }
-}
 
 /** What came of a saga, in one line. */
 export function describeResult(saga: Saga): string {
@@ -128,13 +87,4 @@ export function formatTable(head: readonly string[], rows: readonly (readonly st
   });
   table.push(...rows.map((row) => [...row]));
   return table.toString().split('\n').map((line) => line.trimEnd()).join('\n');
-}
-
-/** Milliseconds for people: `250 ms`, `4.2 s`, `3 m 20 s`, `5 h 2 m`. */
-export function formatDuration(durationMs: number): string {
-  if (durationMs < 1_000) return `${Math.max(0, Math.round(durationMs))} ms`;
-  if (durationMs < 60_000) return `${(durationMs / 1_000).toFixed(1)} s`;
-  const minutes = Math.floor(durationMs / 60_000);
-  if (minutes < 60) return `${minutes} m ${Math.floor((durationMs % 60_000) / 1_000)} s`;
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} m`;
 }

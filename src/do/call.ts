@@ -20,12 +20,14 @@ export type Call<T> = {
 
 export type CallResult<T> = { readonly kind: 'done'; readonly value: T } | { readonly kind: 'absent' };
 
-/** What an observer is told about each answer that the API gave, a failure or not. */
+/** What an observer is told about each request, answered or not. */
 export type ObservedAnswer = {
   readonly method: Method;
   /** With `{id}` in place of ids, and without the query. */
   readonly path: string;
-  readonly status: number;
+  /** Null when there was no answer. */
+  readonly status: number | null;
+  readonly outcome: OutcomeKind;
   /** Null when the answer does not say. */
   readonly rateLimit: RateLimit | null;
   /** How long to leave the API alone; always set for a 429. */
@@ -64,10 +66,10 @@ async function perform<T>(options: CallerOptions, call: Call<T>): Promise<CallRe
     ...(call.json !== undefined && { json: call.json }),
   });
   const nowMs = Date.now();
-  if (exchange.status !== null) tellObserver(options, call, exchange, nowMs, performance.now() - startedMs);
-
+  const durationMs = performance.now() - startedMs;
   const body = readBody(exchange, call.schema);
   const kind = classify(call.method, toReply(exchange, body));
+  tellObserver(options, call, exchange, { outcome: kind, nowMs, durationMs });
   if (kind === 'done' && body.verdict === 'valid') return { kind, value: body.value };
   if (kind === 'absent') return { kind };
   throw toError(options, call, exchange, body, kind, nowMs);
@@ -79,14 +81,20 @@ function buildUrl(baseUrl: string, call: Call<unknown>): URL {
   return url;
 }
 
-function tellObserver(options: CallerOptions, call: Call<unknown>, answer: Answered, nowMs: number, durationMs: number): void {
+function tellObserver(
+  options: CallerOptions,
+  call: Call<unknown>,
+  exchange: Exchange,
+  { outcome, nowMs, durationMs }: { outcome: OutcomeKind; nowMs: number; durationMs: number },
+): void {
   try {
     options.onAnswer({
       method: call.method,
       path: withoutIds(call.path),
-      status: answer.status,
-      rateLimit: readRateLimit(answer.headers),
-      retryAfterMs: readWaitMs(answer, nowMs),
+      status: exchange.status,
+      outcome,
+      rateLimit: exchange.status === null ? null : readRateLimit(exchange.headers),
+      retryAfterMs: exchange.status === null ? null : readWaitMs(exchange, nowMs),
       durationMs,
     });
   } catch {

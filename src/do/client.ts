@@ -69,7 +69,7 @@ export type DigitalOceanClientOptions = {
   readonly timeoutMs: number;
   readonly io?: Io;
   readonly userAgent?: string;
-  /** Told about each answer as it comes; what it throws is ignored. */
+  /** Told about each request as soon as it is over, answered or not; what it throws is ignored. */
   readonly onAnswer?: (answer: ObservedAnswer) => void;
   /** Without one, requests are made without asking. */
   readonly budget?: RequestBudget;

@@ -10,6 +10,7 @@ import { ConfigError } from '../config.ts';
 import type { Log } from '../log.ts';
 import type { RunRedisScript } from '../redis-script.ts';
 import { createScriptRunner } from './redis-scripts.ts';
+import { createQueueTelemetry } from './telemetry.ts';
 
 /** How to reach the queues. */
 export type QueueStore =
@@ -94,15 +95,16 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
   const producer = connectRedis(store.nodes, { maxRetriesPerRequest: 1, enableOfflineQueue: true, commandTimeout: 5_000, socketTimeout: 5_000 });
   const consumers: (Redis | Cluster)[] = [];
   const loops = countLoops();
+  const telemetry = createQueueTelemetry();
   producer.on('error', warn);
   return {
     store,
-    queue: (name) => listening(new Queue(name, { connection: producer, prefix: store.prefix }), warn),
+    queue: (name) => listening(new Queue(name, { connection: producer, prefix: store.prefix, telemetry }), warn),
     worker: (name, processor, options) => {
       const consumer = connectRedis(store.nodes, { maxRetriesPerRequest: null, socketTimeout: CONSUMER_SILENCE_MS });
       consumer.on('error', warn);
       consumers.push(consumer);
-      return listening(new Worker(name, loops.counted(name, processor, options), { ...options, connection: consumer, prefix: store.prefix }), warn);
+      return listening(new Worker(name, loops.counted(name, processor, options), { ...options, connection: consumer, prefix: store.prefix, telemetry }), warn);
     },
     runScript: createScriptRunner(producer),
     loops: loops.all,
@@ -197,11 +199,11 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
 // BullMQ types its classes by their backend, and pools against its own declarations. What we use is the same on both.
 /* oxlint-disable typescript/no-unsafe-type-assertion */
 function queueOnPostgres(name: string, pool: Pool): Queue {
-  return new PostgresQueue(name, { connection: pool as never }) as unknown as Queue;
+  return new PostgresQueue(name, { connection: pool as never, telemetry: createQueueTelemetry() }) as unknown as Queue;
 }
 
 function workerOnPostgres(name: string, processor: Processor, options: WorkerSettingsOfBullMq, pool: Pool): Worker {
-  return new PostgresWorker(name, processor, { ...options, connection: pool as never }) as unknown as Worker;
+  return new PostgresWorker(name, processor, { ...options, connection: pool as never, telemetry: createQueueTelemetry() }) as unknown as Worker;
 }
 /* oxlint-enable typescript/no-unsafe-type-assertion */
 

@@ -15,6 +15,10 @@ export const stepJobSchema = z.object({
   revision: z.int().min(0).max(2_147_483_647),
   step: z.string().optional(),
   position: z.string().optional(),
+  attempt: z.int().optional().catch(undefined),
+  dropletId: z.int().optional().catch(undefined),
+  /** Why the job was put back the last time. */
+  reason: z.string().optional().catch(undefined),
   memo: z.record(z.string().max(50), z.int().min(0).max(1_000_000_000)).optional(),
   /** When a job that was put back is due, in Unix milliseconds. BullMQ keeps only how long it was put back for. */
   dueAt: z.int().min(0).optional(),
@@ -52,7 +56,14 @@ export function isStepJobId(id: string | undefined): boolean {
 
 /** What stands in the job. */
 export function jobDataOf(job: NextJob): StepJobData {
-  return { sagaId: job.sagaId, revision: job.revision, step: job.step, position: `${job.position} of ${job.of}` };
+  return {
+    sagaId: job.sagaId,
+    revision: job.revision,
+    step: job.step,
+    position: `${job.position} of ${job.of}`,
+    attempt: job.attempt,
+    ...(job.dropletId === null ? {} : { dropletId: job.dropletId }),
+  };
 }
 
 /** When a delayed job is due, in Unix milliseconds by the clock of whoever delayed it. */

@@ -5,6 +5,7 @@ import { withDeadline } from '../deadline.ts';
 import type { Io } from '../io.ts';
 import type { Direction, NextJob } from '../saga/saga.ts';
 import type { Memo } from '../saga/step.ts';
+import { inTraceOf } from '../tracing.ts';
 import type { QueueConnection } from './connection.ts';
 import { QueueStoreError } from './connection.ts';
 import { dueAtOf, jobDataOf, jobIdOf, queueNameOf, queueNames, stepJobSchema } from './jobs.ts';
@@ -32,6 +33,9 @@ const keepFailed = { age: 14 * 24 * 3_600, count: 5_000 };
 
 const MAX_JOB_BYTES = 4_096;
 
+// Lines that a job's log keeps.
+const KEEP_LOGS = 50;
+
 /** Opens the queues of steps and compensations for adding. */
 export function openStepQueues(connection: QueueConnection, io: Io): StepQueues {
   const queues: Record<Direction, Queue> = {
@@ -42,7 +46,7 @@ export function openStepQueues(connection: QueueConnection, io: Io): StepQueues 
   const ask = <T>(name: string, operation: () => Promise<T>): Promise<T> => io('queue', name, () => withTimeLimit(name, operation));
 
   const add = async (job: NextJob) => {
-    await queues[job.direction].add(job.step, jobDataOf(job), {
+    const options = {
       jobId: jobIdOf(job),
       delay: Math.max(0, Math.round(job.delayMs)),
       attempts: 1,
@@ -50,7 +54,9 @@ export function openStepQueues(connection: QueueConnection, io: Io): StepQueues 
       sizeLimit: MAX_JOB_BYTES,
       removeOnComplete: keepCompleted,
       removeOnFail: keepFailed,
-    });
+      keepLogs: KEEP_LOGS,
+    };
+    await inTraceOf(job.traceparent, () => queues[job.direction].add(job.step, jobDataOf(job), options));
   };
 
   return {

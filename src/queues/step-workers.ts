@@ -1,11 +1,13 @@
 // The workers: each job of a step is handed to the engine, and the engine's verdict is carried out on the queue.
 import type { Job, Worker } from 'bullmq';
 import { DelayedError, MetricsTime, UnrecoverableError } from 'bullmq';
+import { withDeadline } from '../deadline.ts';
 import type { Io } from '../io.ts';
 import type { Log } from '../log.ts';
 import type { JobClaim, Verdict } from '../saga/runner.ts';
+import { annotate } from '../tracing.ts';
 import type { QueueConnection } from './connection.ts';
-import { isStepJobId, jobIdOf, queueNames, stepJobSchema } from './jobs.ts';
+import { dueAtOf, isStepJobId, jobIdOf, queueNames, stepJobSchema } from './jobs.ts';
 import type { StepQueues } from './step-queues.ts';
 
 export type WorkerSettings = Readonly<{
@@ -20,6 +22,10 @@ const OUTAGE_DELAY_MS = 1_000;
 
 // Only ever an upper bound: a job lost to stalls is made again by the reconciler.
 const MAX_STALLED_COUNT = 10;
+
+// The job's log is for people: no job waits long for it, and no line grows without bounds.
+const LOG_WITHIN_MS = 1_000;
+const MAX_LOG_LENGTH = 500;
 
 /** What both kinds of workers are made with. */
 export function workerOptions(settings: WorkerSettings) {
@@ -38,37 +44,49 @@ export function workerOptions(settings: WorkerSettings) {
   };
 }
 
-/**
- * Starts the workers of both step queues.
- *
- * @param run hands a job to the engine; throws when it could not be decided (Postgres is away)
- */
-export function startStepWorkers(
-  connection: QueueConnection,
-  options: { settings: WorkerSettings; queues: StepQueues; run: (claim: JobClaim) => Promise<Verdict>; io: Io; log: Log },
-): Worker[] {
+type StepWorkerOptions = Readonly<{
+  settings: WorkerSettings;
+  queues: StepQueues;
+  /** Hands a job to the engine; throws when it could not be decided (Postgres is away). */
+  run: (claim: JobClaim) => Promise<Verdict>;
+  /** Told how long after it was due each job was taken, in milliseconds. Must not throw. */
+  onTaken?: (queue: string, lateMs: number) => void;
+  io: Io;
+  log: Log;
+}>;
+
+/** Starts the workers of both step queues. */
+export function startStepWorkers(connection: QueueConnection, options: StepWorkerOptions): Worker[] {
   const { settings, log } = options;
   return [queueNames.steps, queueNames.compensations].map((name) => {
-    const worker = connection.worker(name, (job, token) => processJob(job, token, options), workerOptions(settings));
+    const worker = connection.worker(
+      name,
+      (job, token) => {
+        // By the clocks of two machines, where another one delayed the job.
+        options.onTaken?.(name, Math.max(0, Date.now() - dueAtOf(job)));
+        annotate({ 'messaging.system': 'bullmq', 'messaging.operation.type': 'process', 'messaging.destination.name': name });
+        return processJob(job, token, options);
+      },
+      workerOptions(settings),
+    );
     worker.on('failed', (job, error) => log.warn({ queue: name, jobId: job?.id, reason: error.message }, 'job failed'));
     worker.on('lockRenewalFailed', (jobIds) => log.warn({ queue: name, jobIds }, 'lost the lock: another worker may take over'));
     return worker;
   });
 }
 
-async function processJob(
-  job: Job,
-  token: string | undefined,
-  options: { queues: StepQueues; run: (claim: JobClaim) => Promise<Verdict>; io: Io; log: Log },
-): Promise<string> {
+async function processJob(job: Job, token: string | undefined, options: StepWorkerOptions): Promise<string> {
   const parsed = stepJobSchema.safeParse(job.data);
   if (!parsed.success) {
-    throw new UnrecoverableError(`not a job of a saga: ${parsed.error.issues.map((issue) => `${issue.path.join('.') || 'data'}: ${issue.message}`).join('; ')}`);
+    const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'data'}: ${issue.message}`);
+    throw new UnrecoverableError(`not a job of a saga: ${problems.join('; ')}. Nothing was done. Remove it: sagas are started by the queue ${queueNames.intake}, and make their own jobs`);
   }
   const { sagaId, revision, memo = {} } = parsed.data;
   // Edited by hand, it would run for another saga, and its own would wait: the reconciler leaves a saga alone that has a live job.
   if (isStepJobId(job.id) && job.id !== jobIdOf(parsed.data)) {
-    throw new UnrecoverableError(`the job was edited: its id says ${job.id}, its data say ${jobIdOf(parsed.data)}`);
+    throw new UnrecoverableError(
+      `the job was edited: its id says ${job.id}, its data say ${jobIdOf(parsed.data)}. Nothing was done. Remove it: its saga gets a new job by itself`,
+    );
   }
   let verdict: Verdict;
   try {
@@ -76,29 +94,49 @@ async function processJob(
   } catch (error) {
     // Nothing was decided, so nothing is lost. The job stays the same, and so do the saga's attempts.
     options.log.error({ sagaId, jobId: job.id, err: error }, 'job could not be run: left for later');
-    const note = error instanceof Error ? error.message : String(error);
+    // Only its name: nobody knows what an error that was not expected says.
+    const note = `nothing could be decided (${error instanceof Error ? error.name : 'Error'}): tried again; the log of worker ${options.settings.name ?? ''} says why`;
     verdict = { kind: 'postpone', delayMs: OUTAGE_DELAY_MS, memo, note };
   }
   switch (verdict.kind) {
     case 'complete':
+      await writeToLog(job, verdict.note, options.io);
       return verdict.note;
     case 'next':
       // What was decided is written: where the queue is away, the reconciler enqueues the job once it is overdue.
       await options.queues.enqueue(verdict.job).catch((error: unknown) => {
         options.log.warn({ sagaId, err: error }, 'could not enqueue the next job: the reconciler will');
       });
+      await writeToLog(job, verdict.note, options.io);
       return verdict.note;
     case 'postpone':
-      return postpone(job, token, verdict, options.io);
+      return postpone(job, token, verdict, { io: options.io, isNews: verdict.note !== parsed.data.reason });
     default:
       return verdict satisfies never;
   }
 }
 
 /** The same job again, later: it leaves the worker's hands and waits in the queue, where it holds no slot. */
-async function postpone(job: Job, token: string | undefined, verdict: Extract<Verdict, { kind: 'postpone' }>, io: Io): Promise<never> {
+async function postpone(
+  job: Job,
+  token: string | undefined,
+  verdict: Extract<Verdict, { kind: 'postpone' }>,
+  { io, isNews }: { io: Io; isNews: boolean },
+): Promise<never> {
   const dueAt = Math.round(Date.now() + verdict.delayMs);
-  await io('queue', 'update data', () => job.updateData({ ...job.data, memo: verdict.memo, dueAt }));
+  await io('queue', 'update data', () => job.updateData({ ...job.data, memo: verdict.memo, dueAt, reason: verdict.note }));
   await io('queue', 'move to delayed', () => job.moveToDelayed(dueAt, token));
+  // A poll like the one before it has nothing to tell.
+  if (isNews) await writeToLog(job, verdict.note, io);
   throw new DelayedError();
+}
+
+/** Tells the dashboard what was decided, once it is carried out. Without it a job runs just as well: no failure of it counts. */
+async function writeToLog(job: Job, text: string, io: Io): Promise<void> {
+  const line = `${new Date().toISOString()} ${text.slice(0, MAX_LOG_LENGTH)}`;
+  try {
+    await io('queue', 'log', () => withDeadline(LOG_WITHIN_MS, job.log(line), () => new Error('the log was not written in time')));
+  } catch {
+    // Everything that matters is done.
+  }
 }

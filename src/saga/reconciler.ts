@@ -12,6 +12,8 @@ export type ReconcilerOptions = Readonly<{
   /** Makes sure that a job is going to run; returns the memo of one that was there, null for one made again. */
   ensure(job: NextJob): Promise<Memo | null>;
   log: Log;
+  /** Told of each pass: how many were overdue, and for how many the job was gone; null: it failed. Must not throw. */
+  onPass?: (pass: { overdue: number; remade: number } | null) => void;
 }>;
 
 const BATCH = 200;
@@ -55,8 +57,10 @@ export async function reconcile(options: ReconcilerOptions): Promise<{ overdue: 
 export async function runReconciler(options: ReconcilerOptions & { intervalMs: number; wakeup: Wakeup; signal: AbortSignal }): Promise<void> {
   while (!options.signal.aborted) {
     try {
-      await reconcile(options);
+      const pass = await reconcile(options);
+      options.onPass?.(pass);
     } catch (error) {
+      options.onPass?.(null);
       options.log.error({ err: error }, 'reconciler pass failed: trying again at the next');
     }
     const jitter = 0.75 + Math.random() * 0.5;

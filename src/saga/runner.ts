@@ -6,8 +6,9 @@ import type { Log } from '../log.ts';
 import { admit } from './admit.ts';
 import type { Catalog } from './definition.ts';
 import { findStep } from './definition.ts';
-import type { Direction, NextJob, Saga } from './saga.ts';
-import { currentStep, directionOf, isAtRest, nextJobOf } from './saga.ts';
+import { describeEvent } from './describe-event.ts';
+import type { Direction, NextJob, Saga, SagaEventKind } from './saga.ts';
+import { currentStep, directionOf, dropletIdOf, isAtRest, nextJobOf } from './saga.ts';
 import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
 import { StaleRevisionError, StepFailure } from './step.ts';
 import type { LoadedSaga, SagaStore } from './store.ts';
@@ -26,6 +27,24 @@ export type Verdict =
   /** Complete the job: nothing follows. */
   | Readonly<{ kind: 'complete'; note: string }>;
 
+/**
+ * What one run of a step came to. `superseded`: somebody else had moved the saga on; `undecided`: nothing could be
+ * decided (Postgres is away, or the step has a bug), and the job is tried again.
+ */
+export type StepResult = 'completed' | 'waiting' | 'retried' | 'failed' | 'stuck' | 'superseded' | 'undecided';
+
+/** One run of a step, for whoever keeps count of them. */
+export type StepReport = Readonly<{
+  sagaId: string;
+  saga: string;
+  step: string;
+  direction: Direction;
+  attempt: number;
+  dropletId: number | null;
+  result: StepResult;
+  durationMs: number;
+}>;
+
 export type RunnerOptions<Deps> = Readonly<{
   store: Pick<SagaStore, 'load' | 'commit'>;
   catalog: Catalog<Deps>;
@@ -36,6 +55,8 @@ export type RunnerOptions<Deps> = Readonly<{
   /** How old a claim may be at the moment of an effect that can't be repeated, in milliseconds; less than the lock. */
   claimMs: number;
   log: Log;
+  /** Told of each run of a step, once it is over. Must not throw. */
+  onRun?: (report: StepReport) => void;
   /** Seals the user data of sagas that were started by SQL. */
   keyRing?: KeyRing;
   random?: () => number;
@@ -113,22 +134,43 @@ async function runStep<Deps>(
   };
 
   let outcome: StepOutcome | null = null;
+  let result: StepResult = 'undecided';
   try {
     if (claim.saga.status === 'pending') {
       const start = startOf(loaded, options);
       await commit(start);
       if (start.kind === 'rejected') {
+        result = 'failed';
         log.warn({ reason: start.error.message }, 'saga rejected: its input is not what it takes');
         return { kind: 'complete', note: `rejected: ${start.error.message}` };
       }
     }
     outcome = await outcomeOf(step, run, options);
-    return await settle(outcome, loaded.saga, commit, claim, log);
+    const settled = await settle(outcome, loaded.saga, commit, claim, log);
+    result = settled.result;
+    return settled.verdict;
   } catch (error) {
     if (!(error instanceof StaleRevisionError)) throw error;
     log.info({ reason: error.message }, 'superseded: left to whoever moved the saga on');
+    result = 'superseded';
     return await giveWay(step, run, outcome, options);
+  } finally {
+    options.onRun?.(reportOf(step.name, loaded.saga, claim.saga, result, monotonicMs(options) - claimedAt));
   }
+}
+
+/** Told of the saga as it was before the step, but for the droplet: the step may have made it. */
+function reportOf(step: string, before: Saga, after: Saga, result: StepResult, durationMs: number): StepReport {
+  return {
+    sagaId: before.id,
+    saga: before.name,
+    step,
+    direction: directionOf(before),
+    attempt: before.attempt + 1,
+    dropletId: dropletIdOf(after),
+    result,
+    durationMs,
+  };
 }
 
 /** A saga that was started by SQL is checked by whoever runs it first. */
@@ -161,22 +203,32 @@ async function settle(
   commit: (outcome: Outcome) => Promise<Transition>,
   claim: Readonly<{ saga: Saga; now: Date }>,
   log: Log,
-): Promise<Verdict> {
+): Promise<{ verdict: Verdict; result: StepResult }> {
   if (outcome.kind === 'waiting') {
     const ageMs = claim.now.getTime() - claim.saga.createdAt.getTime();
     log[outcome.alarm === true ? 'error' : 'debug']({ reason: outcome.reason, delayMs: outcome.delayMs, sagaAgeMs: ageMs }, 'not yet');
   }
   if (outcome.kind === 'waiting' && outcome.outputs === undefined) {
     if (claim.saga.revision === loaded.revision) {
-      return { kind: 'postpone', delayMs: outcome.delayMs, memo: outcome.memo ?? {}, note: outcome.reason };
+      return { verdict: { kind: 'postpone', delayMs: outcome.delayMs, memo: outcome.memo ?? {}, note: outcome.reason }, result: 'waiting' };
     }
-    return next(nextJobOf(claim.saga, outcome.delayMs), outcome.reason);
+    return { verdict: next(nextJobOf(claim.saga, outcome.delayMs), outcome.reason), result: 'waiting' };
   }
   const transition = await commit(toTransitionOutcome(outcome));
   const { event, saga } = transition;
-  log.info({ event: event.kind, detail: event.detail, revision: saga.revision }, describe(event.kind));
-  return next(transition.next, describe(event.kind));
+  log.info({ event: event.kind, detail: event.detail, revision: saga.revision }, event.kind.replaceAll('_', ' '));
+  return { verdict: next(transition.next, describeEvent(event)), result: results[event.kind] ?? 'waiting' };
 }
+
+// Of what is written down, only a postponement tells of no end.
+const results: Partial<Record<SagaEventKind, StepResult>> = {
+  step_completed: 'completed',
+  compensation_completed: 'completed',
+  step_retried: 'retried',
+  compensation_retried: 'retried',
+  step_failed: 'failed',
+  compensation_stuck: 'stuck',
+};
 
 function toTransitionOutcome(outcome: StepOutcome): Outcome {
   if (outcome.kind !== 'waiting') return outcome;
@@ -211,8 +263,3 @@ function next(job: NextJob | null, note: string): Verdict {
 function monotonicMs(options: Pick<RunnerOptions<never>, 'monotonicMs'>): number {
   return (options.monotonicMs ?? (() => performance.now()))();
 }
-
-function describe(kind: string): string {
-  return kind.replaceAll('_', ' ');
-}
-

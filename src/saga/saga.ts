@@ -29,6 +29,8 @@ export type Saga = Readonly<{
   error: SagaError | null;
   idempotencyKey: string | null;
   requestedBy: string | null;
+  /** The trace that it belongs to, as W3C Trace Context writes it; null where nobody traced its start. */
+  traceparent: string | null;
   cancelRequestedAt: Date | null;
   /** When the current step became current, by the database's clock. */
   stepStartedAt: Date;
@@ -74,6 +76,10 @@ export type NextJob = Readonly<{
   /** Position of the step, from 1, and the number of steps: for people to read. */
   position: number;
   of: number;
+  /** Which attempt of the step it is, from 1, and the droplet on record: for people to read. */
+  attempt: number;
+  dropletId: number | null;
+  traceparent: string | null;
   delayMs: number;
 }>;
 
@@ -95,7 +101,7 @@ export function currentStep(saga: Pick<Saga, 'steps' | 'cursor'>): string {
 }
 
 /** The job that is due for a saga as it stands; null when it is at rest. */
-export function nextJobOf(saga: Pick<Saga, 'id' | 'status' | 'steps' | 'cursor' | 'revision'>, delayMs = 0): NextJob | null {
+export function nextJobOf(saga: Pick<Saga, 'id' | 'status' | 'steps' | 'cursor' | 'revision' | 'attempt' | 'input' | 'context' | 'traceparent'>, delayMs = 0): NextJob | null {
   if (isAtRest(saga.status)) return null;
   return {
     sagaId: saga.id,
@@ -104,6 +110,15 @@ export function nextJobOf(saga: Pick<Saga, 'id' | 'status' | 'steps' | 'cursor' 
     step: currentStep(saga),
     position: saga.cursor + 1,
     of: saga.steps.length,
+    attempt: saga.attempt + 1,
+    dropletId: dropletIdOf(saga),
+    traceparent: saga.traceparent,
     delayMs,
   };
+}
+
+/** The droplet that a saga made, or is to destroy; null where none is on record yet. */
+export function dropletIdOf(saga: Pick<Saga, 'input' | 'context'>): number | null {
+  const id = saga.context['droplet_id'] ?? saga.input['droplet_id'];
+  return typeof id === 'number' ? id : null;
 }

@@ -6,6 +6,7 @@ import type { Database } from '../db.ts';
 import type { JsonObject } from '../json.ts';
 import type { KeyRing } from '../key-ring.ts';
 import { MissingKeyError, emptyKeyRing } from '../key-ring.ts';
+import { currentTraceparent } from '../tracing.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import type { NextJob } from './saga.ts';
 import { nextJobOf } from './saga.ts';
@@ -70,7 +71,7 @@ export async function startSaga<Deps>(
   const idempotencyKey = request.idempotencyKey ?? null;
   for (let attempt = 1; attempt <= MAX_ID_ATTEMPTS; attempt += 1) {
     const id = randomUUID();
-    const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input), idempotencyKey, requestedBy: request.requestedBy ?? null };
+    const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input), idempotencyKey, requestedBy: request.requestedBy ?? null, traceparent: currentTraceparent() };
     if (await insertOnce(db, saga, slackMs)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
     const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, input);
     if (existing === null) continue;
@@ -102,7 +103,7 @@ async function insertOnce(db: Pick<Database, 'run'>, saga: NewSaga, slackMs: num
 }
 
 function firstJobOf(saga: NewSaga): NextJob | null {
-  return nextJobOf({ ...saga, status: 'pending', cursor: 0, revision: 0 });
+  return nextJobOf({ ...saga, status: 'pending', cursor: 0, revision: 0, attempt: 0, context: {} });
 }
 
 function checkRequest<Deps>(catalog: Catalog<Deps>, request: StartRequest, keyRing: KeyRing): { steps: string[]; input: JsonObject } {

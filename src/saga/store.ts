@@ -35,7 +35,7 @@ type SagaRow = Omit<Saga, 'status'> & { status: SagaStatus };
 /** The columns that a {@link Saga} consists of. */
 export const sagaColumns = (sql: Sql) => sql`
   id, saga8, name, status, steps, cursor, revision, attempt, input, context, error, idempotency_key, requested_by,
-  cancel_requested_at, step_started_at, created_at, updated_at, finished_at`;
+  traceparent, cancel_requested_at, step_started_at, created_at, updated_at, finished_at`;
 
 /** What the engine needs of the store, each function one statement: see those below. */
 export type SagaStore = Readonly<{
@@ -201,6 +201,7 @@ export type NewSaga = Readonly<{
   sealed: SealedUserData | null;
   idempotencyKey: string | null;
   requestedBy: string | null;
+  traceparent: string | null;
 }>;
 
 /**
@@ -214,11 +215,11 @@ export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, slack
     'store.insert',
     (sql) => sql`
       with inserted as (
-        insert into arcadia.sagas (id, saga8, name, status, steps, input, sealed_user_data, user_data_fingerprint, idempotency_key, requested_by, wake_at)
+        insert into arcadia.sagas (id, saga8, name, status, steps, input, sealed_user_data, user_data_fingerprint, idempotency_key, requested_by, traceparent, wake_at)
         values (
           ${saga.id}, ${saga.id.slice(0, 8)}, ${saga.name}, 'pending', ${[...saga.steps]}, ${json(sql, saga.input)},
           ${saga.sealed?.value ?? null}, ${saga.sealed?.fingerprint ?? null},
-          ${saga.idempotencyKey}, ${saga.requestedBy}, clock_timestamp() + ${slackMs}::double precision * interval '1 millisecond'
+          ${saga.idempotencyKey}, ${saga.requestedBy}, ${saga.traceparent}, clock_timestamp() + ${slackMs}::double precision * interval '1 millisecond'
         )
         on conflict do nothing
         returning id, name, requested_by

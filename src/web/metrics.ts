@@ -1,10 +1,12 @@
 // /metrics, in the text format of Prometheus: the sagas as Postgres has them, the queues as BullMQ counts them, and this
-// process. What only workers know (requests to DigitalOcean, the budget left) is theirs to tell.
+// process. What only workers know (requests to DigitalOcean, the budget left) is theirs to tell: each has its own port
+// for that (WORKER_METRICS_PORT), unless it runs in this process.
 import { Counter, Gauge, Registry, collectDefaultMetrics } from 'prom-client';
 import type { Log } from '../log.ts';
 import { sagaStatuses } from '../saga/saga.ts';
 import { STEP_WINDOW_SECONDS } from '../saga/stats.ts';
-import type { QueuesPort, SagaPort, StatsPort } from './ports.ts';
+import type { QueuesPort, SagaPort, StatsPort, WebPorts } from './ports.ts';
+import type { Readiness } from './readiness.ts';
 
 export type Metrics = Readonly<{
   countRequest(labels: { method: string; route: string; status: string }): void;
@@ -15,8 +17,10 @@ export type Metrics = Readonly<{
 // Several scrapers, or an eager one, cost Postgres no more than one.
 const KEEP_MS = 2_000;
 
+type MetricsPorts = Readonly<{ stats: StatsPort; queues: QueuesPort; sagas: Pick<SagaPort, 'definitions'> }> & Pick<WebPorts, 'workerMetrics'>;
+
 /** Makes the metrics of a web process. */
-export function createMetrics(ports: { stats: StatsPort; queues: QueuesPort; sagas: Pick<SagaPort, 'definitions'> }, log: Log): Metrics {
+export function createMetrics(ports: MetricsPorts, readiness: Pick<Readiness, 'check'>, log: Log): Metrics {
   const own = new Registry();
   collectDefaultMetrics({ register: own });
   const requests = new Counter({ name: 'arcadia_http_requests_total', help: 'Requests that this web process answered', labelNames: ['method', 'route', 'status'], registers: [own] });
@@ -24,11 +28,14 @@ export function createMetrics(ports: { stats: StatsPort; queues: QueuesPort; sag
   const read = async (): Promise<string> => {
     const fleet = new Registry();
     const ok = new Gauge({ name: 'arcadia_scrape_ok', help: '1: read; 0: could not be read', labelNames: ['source'], registers: [fleet] });
+    const ready = new Gauge({ name: 'arcadia_ready', help: '1: the check of /readyz is green; 0: it is red', labelNames: ['check'], registers: [fleet] });
     const [, queues] = await Promise.all([
       tell('postgres', ok, log, () => tellSagas(fleet, ports)),
       tell('queues', ok, log, () => ports.queues.exportMetrics()),
+      readiness.check().then((checks) => checks.forEach(({ name, ok: isGreen }) => ready.set({ check: name }, isGreen ? 1 : 0))),
     ]);
-    return mergeMetrics([await own.metrics(), await fleet.metrics(), ...(queues ?? [])]);
+    const worker = await ports.workerMetrics?.();
+    return mergeMetrics([await own.metrics(), await fleet.metrics(), ...(worker === undefined ? [] : [worker]), ...(queues ?? [])]);
   };
 
   let kept: { text: Promise<string>; at: number } | null = null;

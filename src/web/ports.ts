@@ -20,6 +20,8 @@ export type WebPorts = Readonly<{
   audit: Readonly<{ record(entry: AuditEntry): Promise<void>; list(sagaId: string): Promise<AuditRow[]> }>;
   stats: StatsPort;
   queues: QueuesPort;
+  /** Metrics of a worker in the same process, in the text format of Prometheus. */
+  workerMetrics?: () => Promise<string>;
 }>;
 
 export type SagaPort = Readonly<{

@@ -24,6 +24,7 @@ import type { WebPorts } from './ports.ts';
 import { answerWithProblems } from './problems.ts';
 import type { ReadinessOptions } from './readiness.ts';
 import { watchReadiness } from './readiness.ts';
+import { addTracing } from './tracing.ts';
 
 export type WebOptions = Readonly<{
   auth: AuthOptions;
@@ -53,8 +54,8 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
   app.removeContentTypeParser('text/plain');
   answerWithProblems(app);
 
-  const metrics = createMetrics(ports, log);
   const readiness = watchReadiness(ports, options.readiness);
+  const metrics = createMetrics(ports, readiness, log);
   const streams = createEventStreams(createEventFeed(ports.sagas, log));
 
   await app.register(rateLimit, { global: false });
@@ -75,6 +76,7 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
       },
     },
   });
+  addTracing(app);
   app.addHook('onSend', forbidCaching);
   guard(app, options.auth);
   app.addHook('onResponse', async (request, reply) => {

@@ -149,7 +149,7 @@ describe('the budget of a process', () => {
     const store: BudgetStore = { ...createLocalBudgetStore(), correct: async (...what) => Promise.resolve(void told.push(what)) };
     const budget = budgetOn(store);
     const answer = (limit: number, remaining: number): ObservedAnswer => ({
-      ...request, status: 200, rateLimit: { limit, remaining, resetAt: new Date() }, retryAfterMs: null, durationMs: 1,
+      ...request, status: 200, outcome: 'done', rateLimit: { limit, remaining, resetAt: new Date() }, retryAfterMs: null, durationMs: 1,
     });
     await budget.draw('read', request);
     budget.answered(answer(1_000, 999));

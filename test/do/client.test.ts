@@ -127,7 +127,7 @@ describe('a call', () => {
     });
     expect(await client.getDroplet(7)).toMatchObject({ id: 7 });
     expect(answers).toEqual([{
-      method: 'GET', path: '/v2/droplets/{id}', status: 200, retryAfterMs: null,
+      method: 'GET', path: '/v2/droplets/{id}', status: 200, outcome: 'done', retryAfterMs: null,
       rateLimit: { limit: 5000, remaining: 4999, resetAt: new Date(1_700_000_000_000) },
       durationMs: expect.any(Number),
     }]);

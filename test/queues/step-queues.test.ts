@@ -30,11 +30,13 @@ describe.each(backends)('the step queues on %s', (backend) => {
   });
 
   test('a job says which saga at which revision, and nothing of its input', async () => {
-    const job = await fleet.engine.start({ user_data: 'hush' });
+    const job = await fleet.engine.start({ secret: 'hush' });
     await fleet.queues.enqueue(job);
     const stored = await fleet.forward.getJob(jobIdOf(job));
     expect(stored?.name).toBe('one');
-    expect(stored?.data).toEqual({ sagaId: job.sagaId, revision: 0, step: 'one', position: '1 of 1' });
+    expect(stored?.data).toEqual({ sagaId: job.sagaId, revision: 0, step: 'one', position: '1 of 1', attempt: 1 });
+    // No trace where nobody registered an SDK.
+    expect(stored?.opts.telemetry).toBeUndefined();
   });
 
   test('a compensation has a queue of its own', async () => {

@@ -37,7 +37,7 @@ describe.each(backends)('the step workers on %s', (backend) => {
     expect(fleet.engine.ledger.violations).toEqual([]);
     // Finished jobs stay to be looked at, with what came of them.
     const kept = await waitFor(async () => (await fleet.backward.getCompleted()).length === 12 && fleet.backward.getCompleted(), { what: 'the jobs to be kept' });
-    expect(new Set(kept.map(({ returnvalue }) => String(returnvalue)))).toEqual(new Set(['compensation completed']));
+    expect(new Set(kept.map(({ returnvalue }) => String(returnvalue)))).toEqual(new Set(['three undone', 'two undone', 'one undone']));
   });
 
   test('let rollbacks flow while creation is paused', async () => {
@@ -74,7 +74,9 @@ describe.each(backends)('the step workers on %s', (backend) => {
       },
       { what: 'the third postponement' },
     );
-    expect(stored.data).toEqual({ sagaId: first.sagaId, revision: 2, step: 'two', position: '2 of 2', memo: { polls: 3 }, dueAt: expect.any(Number) });
+    expect(stored.data).toEqual({ sagaId: first.sagaId, revision: 2, step: 'two', position: '2 of 2', attempt: 1, memo: { polls: 3 }, dueAt: expect.any(Number), reason: 'not yet' });
+    // Three polls, one reason: one line.
+    expect((await fleet.forward.getJobLogs(id)).logs).toEqual([expect.stringMatching(/^\d{4}-\S+Z not yet$/)]);
     expect((await fleet.engine.load(first.sagaId)).saga).toMatchObject({ revision: 2, attempt: 0 });
     const dueInMs = (await fleet.queues.peek({ ...first, revision: 2 }))?.dueInMs;
     expect(dueInMs).toBeGreaterThan(590_000);

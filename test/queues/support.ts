@@ -1,6 +1,7 @@
 // A small fleet on either backend of the queues: an engine of fake steps, its queues, and workers.
 
 import type { Queue, Worker } from 'bullmq';
+import type { Io } from '../../src/io.ts';
 import { directIo } from '../../src/io.ts';
 import { silentLog } from '../../src/log.ts';
 import { openQueueConnection } from '../../src/queues/connection.ts';
@@ -47,7 +48,7 @@ export type Fleet = {
 export async function openFleet(
   backend: Backend,
   catalog: Catalog<Ledger>,
-  given: { store?: QueueStore; runner?: Partial<RunnerOptions<Ledger>> } = {},
+  given: { store?: QueueStore; runner?: Partial<RunnerOptions<Ledger>>; io?: Io } = {},
 ): Promise<Fleet> {
   const engine = await openEngine(catalog, given.runner);
   const redis = createTestRedis();
@@ -73,7 +74,7 @@ export async function openFleet(
         settings: { concurrency: 10, lockMs: 10_000, ...settings },
         queues,
         run: (claim) => runJob(claim, { ...engine.options, ...runner }),
-        io: directIo,
+        io: given.io ?? directIo,
         log: silentLog,
       });
       workers.push(...started);

@@ -234,7 +234,7 @@ describe('a step that fails', () => {
     await using engine = await openEngine(catalogOf(fakeStep('one'), step), { random: () => 0.999 });
     const first = await engine.start();
     const verdicts = await engine.drive(first);
-    const delays = verdicts.flatMap((verdict) => (verdict.kind === 'next' && verdict.note === 'step retried' ? [verdict.job.delayMs] : []));
+    const delays = verdicts.flatMap((verdict) => (verdict.kind === 'next' && /^two failed \(attempt \d\), again in/.test(verdict.note) ? [verdict.job.delayMs] : []));
     expect(delays).toEqual([100, 200]);
     expect(await kindsOf(engine, first.sagaId)).toEqual([
       'saga_created', 'saga_started', 'step_completed', 'step_retried', 'step_retried', 'step_failed', 'compensation_completed', 'compensation_completed',

@@ -330,7 +330,7 @@ describe('commitTransition, over a link that fails', () => {
 });
 
 const newSaga = (change: Partial<NewSaga> = {}): NewSaga => ({
-  id: randomUUID(), name: 'fake', steps: ['one'], input: {}, sealed: null, idempotencyKey: null, requestedBy: null, ...change,
+  id: randomUUID(), name: 'fake', steps: ['one'], input: {}, sealed: null, idempotencyKey: null, requestedBy: null, traceparent: null, ...change,
 });
 
 describe('insertSaga', () => {

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { currentStep, directionOf, isAtRest, sagaStatuses } from '../../src/saga/saga.ts';
+import { currentStep, dropletIdOf, directionOf, isAtRest, sagaStatuses } from '../../src/saga/saga.ts';
 import type { Saga, SagaEventKind, SagaStatus } from '../../src/saga/saga.ts';
 import type { Outcome, RetryPolicy, Transition } from '../../src/saga/transition.ts';
 import { decide } from '../../src/saga/transition.ts';
@@ -294,6 +294,9 @@ describe('decide, through whole stories', () => {
           step: saga.steps[saga.cursor],
           position: saga.cursor + 1,
           of: saga.steps.length,
+          attempt: saga.attempt + 1,
+          dropletId: dropletIdOf(saga),
+          traceparent: null,
           delayMs: expect.any(Number),
         });
         expect(next.delayMs).toBeGreaterThanOrEqual(0);

@@ -183,6 +183,7 @@ function newSaga(saga: Omit<NewRow, 'inputChecked'>, now: Date): Saga {
     error: null,
     idempotencyKey: null,
     requestedBy: null,
+    traceparent: null,
     cancelRequestedAt: null,
     stepStartedAt: now,
     createdAt: now,

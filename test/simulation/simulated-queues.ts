@@ -98,6 +98,8 @@ export function createSimulatedQueues(options: { call: Call; wallClockMs: () => 
       call('queue', 'update data', () => {
         existing(queue, id).data = { ...changed };
       }, () => `${id} ${JSON.stringify(changed)}`),
+    // For people to read: nothing depends on it.
+    log: () => Promise.resolve(1),
     moveToDelayed: (timestamp: number, token: string) =>
       call('queue', 'move to delayed', () => {
         const job = locked(queue, id, token);

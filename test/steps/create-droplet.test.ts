@@ -227,7 +227,7 @@ describe('refusals', () => {
     bench.sandbox.setFaults(faults);
     const saga = await bench.provision();
     for (let look = 0; look < policy.stepAttempts + 3; look += 1) {
-      expect(await bench.step(saga.id)).toMatchObject({ kind: 'next', note: expect.stringMatching(/postponed/) });
+      expect(await bench.step(saga.id)).toMatchObject({ kind: 'next', note: expect.stringMatching(/waits, again in/) });
     }
     expect(await bench.saga(saga.id)).toMatchObject({ status: 'running', attempt: 0, error: null });
     const last = (await bench.events(saga.id)).at(-1);

@@ -212,6 +212,7 @@ export function makeSaga(change: Partial<Saga> = {}): Saga {
     error: null,
     idempotencyKey: null,
     requestedBy: null,
+    traceparent: null,
     cancelRequestedAt: null,
     stepStartedAt: at,
     createdAt: at,

@@ -1,0 +1,48 @@
+// What happened to a saga, in words.
+import { formatDuration } from '../duration.ts';
+import type { Json } from '../json.ts';
+import { textOf } from '../json.ts';
+import type { SagaEvent } from './saga.ts';
+
+/** One event in words, such as `create_droplet completed: created droplet 123`. */
+export function describeEvent(event: Pick<SagaEvent, 'kind' | 'step' | 'attempt'> & { detail: Readonly<Record<string, Json | undefined>> }): string {
+  const { detail } = event;
+  const step = event.step ?? '';
+  const attempt = event.attempt ?? 1;
+  const why = typeof detail['message'] === 'string' ? `: ${detail['message']}` : '';
+  const note = typeof detail['note'] === 'string' ? `: ${detail['note']}` : '';
+  const inSeconds = typeof detail['delayMs'] === 'number' ? ` in ${formatDuration(detail['delayMs'])}` : '';
+  const by = typeof detail['by'] === 'string' ? ` by ${detail['by']}` : '';
+  switch (event.kind) {
+    case 'saga_created':
+      return 'saga created';
+    case 'saga_started':
+      return 'saga started';
+    case 'saga_rejected':
+      return `saga rejected${why}`;
+    case 'step_recorded':
+    case 'compensation_recorded':
+      return `${step}${note}`;
+    case 'step_postponed':
+    case 'compensation_postponed':
+      return `${step} waits, again${inSeconds}: ${textOf(detail['reason'])}`;
+    case 'step_completed':
+      return `${step} completed${note}`;
+    case 'step_retried':
+      return `${step} failed (attempt ${attempt}), again${inSeconds}${why}`;
+    case 'step_failed':
+      return `${step} failed (attempt ${attempt}), rolling back${why}`;
+    case 'compensation_completed':
+      return `${step} undone${note}`;
+    case 'compensation_retried':
+      return `undoing ${step} failed (attempt ${attempt}), again${inSeconds}${why}`;
+    case 'compensation_stuck':
+      return `undoing ${step} failed for good (attempt ${attempt}), a person is needed${why}`;
+    case 'cancel_requested':
+      return `cancelled${by}`;
+    case 'retry_requested':
+      return `resumed${by}`;
+    default:
+      return event.kind satisfies never;
+  }
+}

@@ -1,0 +1,61 @@
+// The small HTTP server of a worker, for those who look after processes: /metrics for Prometheus and /healthz for the
+// probes of an orchestrator. It says nothing of sagas, and changes nothing.
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { Server, ServerResponse } from 'node:http';
+import { Registry, collectDefaultMetrics } from 'prom-client';
+import { ConfigError } from './config.ts';
+import type { Log } from './log.ts';
+
+/**
+ * Listens until it is closed.
+ *
+ * @param options.metrics what the worker has to tell; that of its process is added
+ * @throws {ConfigError} when it cannot listen there
+ */
+export async function startWorkerHttp(options: { host: string; port: number; metrics: () => Promise<string>; log: Log }): Promise<{ url: string; close: () => void }> {
+  const ofProcess = new Registry();
+  collectDefaultMetrics({ register: ofProcess });
+  const server = createServer((request, response) => {
+    const path = request.url?.split('?', 1)[0];
+    if (request.method !== 'GET' && request.method !== 'HEAD') answer(response, 405, 'only GET is answered here\n');
+    // The process lives. One whose job loop stands still ends itself.
+    else if (path === '/healthz') answer(response, 200, 'ok\n');
+    else if (path === '/metrics') void tellMetrics(response);
+    else answer(response, 404, 'there is /metrics and /healthz\n');
+  });
+  const tellMetrics = async (response: ServerResponse): Promise<void> => {
+    try {
+      const documents = await Promise.all([options.metrics(), ofProcess.metrics()]);
+      answer(response, 200, documents.join('\n'), Registry.PROMETHEUS_CONTENT_TYPE);
+    } catch (error) {
+      options.log.warn({ err: error }, 'metrics could not be read');
+      answer(response, 500, 'could not be read\n');
+    }
+  };
+  server.requestTimeout = 10_000;
+  server.listen(options.port, options.host);
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    const why = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE' ? 'is taken' : 'cannot be listened on';
+    throw new ConfigError(`WORKER_METRICS_PORT: port ${options.port} of ${options.host} ${why}; choose another, or leave it out`);
+  }
+  return {
+    url: urlOf(server, options.host),
+    close: () => {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+function answer(response: ServerResponse, status: number, text: string, type = 'text/plain; charset=utf-8'): void {
+  response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' }).end(text);
+}
+
+function urlOf(server: Server, host: string): string {
+  const address = server.address();
+  const port = typeof address === 'object' ? address?.port : null;
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
