@@ -7,3 +7,11 @@ export type JsonObject = { readonly [key: string]: Json | undefined };
 export function textOf(value: Json | undefined, fallback = ''): string {
   return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? String(value) : fallback;
 }
+
+/** JSON that Postgres can store: it takes neither NUL nor half a surrogate pair, and what an API answers may hold either. */
+export function jsonText(value: unknown): string {
+  const text = JSON.stringify(value);
+  // Both are escaped in JSON. Where neither is there, nothing need be replaced, and that is far quicker to find out.
+  if (!/\\u(?:0000|d[89a-f])/.test(text)) return text;
+  return JSON.stringify(value, (_key, part: unknown) => (typeof part === 'string' ? part.toWellFormed().replaceAll('\0', '\uFFFD') : part));
+}

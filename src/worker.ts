@@ -29,6 +29,7 @@ import { watchForStandstill } from './queues/standstill.ts';
 import { openStepQueues } from './queues/step-queues.ts';
 import { startStepWorkers } from './queues/step-workers.ts';
 import type { Catalog } from './saga/definition.ts';
+import { stepNames } from './saga/definition.ts';
 import { runReconciler } from './saga/reconciler.ts';
 import type { StepReport } from './saga/runner.ts';
 import { runJob } from './saga/runner.ts';
@@ -123,7 +124,7 @@ export async function startWorker(
     adoptionGraceMs: config.adoptionGraceMs,
     maxCreates: config.retry.stepAttempts,
   };
-  const store = createSagaStore(db, { worker: name, slackMs });
+  const store = createSagaStore(db, { worker: name, slackMs, steps: stepNames(catalog) });
   const inventory = createInventory(db, claimFragment);
   const runner = {
     store,

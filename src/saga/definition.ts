@@ -8,6 +8,11 @@ export type SagaDefinition<Deps> = Readonly<{ input: z.ZodType<JsonObject>; step
 /** The sagas that a process knows, by name. */
 export type Catalog<Deps> = Readonly<Record<string, SagaDefinition<Deps>>>;
 
+/** Names of all steps that a catalogue knows. */
+export function stepNames<Deps>(catalog: Catalog<Deps>): string[] {
+  return Object.values(catalog).flatMap(({ steps }) => steps.map(({ name }) => name));
+}
+
 /**
  * Finds a step by name, whichever saga it stands in.
  *

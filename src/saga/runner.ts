@@ -11,7 +11,7 @@ import type { Direction, NextJob, Saga, SagaEventKind } from './saga.ts';
 import { currentStep, directionOf, dropletIdOf, isAtRest, nextJobOf } from './saga.ts';
 import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
 import { StaleRevisionError, StepFailure } from './step.ts';
-import type { LoadedSaga, SagaStore } from './store.ts';
+import type { ClaimedSaga, LoadedSaga, SagaStore } from './store.ts';
 import type { Outcome, RetryPolicy, Transition } from './transition.ts';
 import { decide } from './transition.ts';
 
@@ -46,7 +46,7 @@ export type StepReport = Readonly<{
 }>;
 
 export type RunnerOptions<Deps> = Readonly<{
-  store: Pick<SagaStore, 'load' | 'commit'>;
+  store: Pick<SagaStore, 'claim' | 'load' | 'commit'>;
   catalog: Catalog<Deps>;
   deps: Deps;
   policy: RetryPolicy;
@@ -74,10 +74,10 @@ const UNKNOWN_STEP_DELAY_MS = { min: 500, max: 1_500 };
  * @throws when Postgres cannot be reached: nothing was decided, and the same job has to be run again
  */
 export async function runJob<Deps>(job: JobClaim, options: RunnerOptions<Deps>): Promise<Verdict> {
-  const claimedAt = monotonicMs(options);
-  const loaded = await options.store.load(job.sagaId);
+  const askedAt = monotonicMs(options);
+  const loaded = await options.store.claim(job);
   if (loaded === null) return { kind: 'complete', note: `there is no saga ${job.sagaId}` };
-  if (loaded.saga.revision !== job.revision) return supersededBy(loaded, job.revision);
+  if (!loaded.stands) return supersededBy(loaded, job.revision);
   if (isAtRest(loaded.saga.status)) return { kind: 'complete', note: `the saga is ${loaded.saga.status}` };
 
   const stepName = currentStep(loaded.saga);
@@ -90,17 +90,19 @@ export async function runJob<Deps>(job: JobClaim, options: RunnerOptions<Deps>):
     const delayMs = min + (max - min) * (options.random ?? Math.random)();
     return { kind: 'postpone', delayMs, memo: job.memo, note: `step ${stepName} is not known to this worker` };
   }
-  return runStep(step, { ...loaded, memo: { ...loaded.memo, ...job.memo } }, claimedAt, options);
+  return runStep(step, { ...loaded, memo: { ...loaded.memo, ...job.memo } }, { jobRevision: job.revision, askedAt }, options);
 }
 
 async function runStep<Deps>(
   step: Step<Deps>,
-  loaded: LoadedSaga,
-  claimedAt: number,
+  loaded: ClaimedSaga,
+  { jobRevision, askedAt }: { jobRevision: number; askedAt: number },
   options: RunnerOptions<Deps>,
 ): Promise<Verdict> {
-  const claim = { saga: loaded.saga, now: loaded.now, at: claimedAt };
-  const log = options.log.child({ sagaId: claim.saga.id, saga: claim.saga.name, step: step.name, attempt: claim.saga.attempt + 1 });
+  const claim = { saga: loaded.saga, now: loaded.now, at: askedAt - loaded.ageMs };
+  const about = { sagaId: claim.saga.id, saga: claim.saga.name, step: step.name, attempt: claim.saga.attempt + 1 };
+  // Made when a step logs something: most log nothing, and a child is dear.
+  let child: Log | undefined;
 
   const commit = async (outcome: Outcome): Promise<Transition> => {
     const sentAt = monotonicMs(options);
@@ -130,7 +132,9 @@ async function runStep<Deps>(
       const ageMs = monotonicMs(options) - claim.at;
       if (ageMs > options.claimMs) throw new StaleRevisionError(`the claim on saga ${claim.saga.id} is ${Math.round(ageMs)} ms old`);
     },
-    log,
+    get log() {
+      return (child ??= options.log.child(about));
+    },
   };
 
   let outcome: StepOutcome | null = null;
@@ -141,21 +145,21 @@ async function runStep<Deps>(
       await commit(start);
       if (start.kind === 'rejected') {
         result = 'failed';
-        log.warn({ reason: start.error.message }, 'saga rejected: its input is not what it takes');
+        options.log.warn({ ...about, reason: start.error.message }, 'saga rejected: its input is not what it takes');
         return { kind: 'complete', note: `rejected: ${start.error.message}` };
       }
     }
     outcome = await outcomeOf(step, run, options);
-    const settled = await settle(outcome, loaded.saga, commit, claim, log);
+    const settled = await settle(outcome, jobRevision, commit, claim, { ...options, about });
     result = settled.result;
     return settled.verdict;
   } catch (error) {
     if (!(error instanceof StaleRevisionError)) throw error;
-    log.info({ reason: error.message }, 'superseded: left to whoever moved the saga on');
+    options.log.info({ ...about, reason: error.message }, 'superseded: left to whoever moved the saga on');
     result = 'superseded';
     return await giveWay(step, run, outcome, options);
   } finally {
-    options.onRun?.(reportOf(step.name, loaded.saga, claim.saga, result, monotonicMs(options) - claimedAt));
+    options.onRun?.(reportOf(step.name, loaded.saga, claim.saga, result, monotonicMs(options) - askedAt));
   }
 }
 
@@ -199,24 +203,26 @@ async function outcomeOf<Deps>(step: Step<Deps>, run: StepRun, options: RunnerOp
 /** Writes what came of the step, and says what the queue has to do. */
 async function settle(
   outcome: StepOutcome,
-  loaded: Saga,
+  jobRevision: number,
   commit: (outcome: Outcome) => Promise<Transition>,
   claim: Readonly<{ saga: Saga; now: Date }>,
-  log: Log,
+  { log, about }: { log: Log; about: object },
 ): Promise<{ verdict: Verdict; result: StepResult }> {
-  if (outcome.kind === 'waiting') {
+  if (outcome.kind === 'waiting' && (outcome.alarm === true || log.isLevelEnabled('debug'))) {
     const ageMs = claim.now.getTime() - claim.saga.createdAt.getTime();
-    log[outcome.alarm === true ? 'error' : 'debug']({ reason: outcome.reason, delayMs: outcome.delayMs, sagaAgeMs: ageMs }, 'not yet');
+    log[outcome.alarm === true ? 'error' : 'debug']({ ...about, reason: outcome.reason, delayMs: outcome.delayMs, sagaAgeMs: ageMs }, 'not yet');
   }
   if (outcome.kind === 'waiting' && outcome.outputs === undefined) {
-    if (claim.saga.revision === loaded.revision) {
+    if (claim.saga.revision === jobRevision) {
       return { verdict: { kind: 'postpone', delayMs: outcome.delayMs, memo: outcome.memo ?? {}, note: outcome.reason }, result: 'waiting' };
     }
     return { verdict: next(nextJobOf(claim.saga, outcome.delayMs), outcome.reason), result: 'waiting' };
   }
   const transition = await commit(toTransitionOutcome(outcome));
   const { event, saga } = transition;
-  log.info({ event: event.kind, detail: event.detail, revision: saga.revision }, event.kind.replaceAll('_', ' '));
+  // What is routine is told by the timeline; the log tells what ends a saga, and what goes wrong.
+  const level = event.kind === 'step_completed' && transition.next !== null ? 'debug' : 'info';
+  if (log.isLevelEnabled(level)) log[level]({ ...about, event: event.kind, detail: event.detail, revision: saga.revision }, event.kind.replaceAll('_', ' '));
   return { verdict: next(transition.next, describeEvent(event)), result: results[event.kind] ?? 'waiting' };
 }
 

@@ -1,11 +1,13 @@
 // The sagas in Postgres. One function, one statement. Every write that could race carries the revision it starts from;
 // no row updated means that somebody else was first.
-import { randomUUID } from 'node:crypto';
 import type { Database, Sql, SqlFragment } from '../db.ts';
-import { sqlStateOf } from '../db.ts';
-import type { Json, JsonObject } from '../json.ts';
-import { textOf } from '../json.ts';
-import type { Saga, SagaError, SagaEventKind, SagaStatus } from './saga.ts';
+import { gather } from '../gather.ts';
+import type { JsonObject } from '../json.ts';
+import { jsonText } from '../json.ts';
+import type { CommitResult } from './commit.ts';
+import { commitTransition, transitionWriter } from './commit.ts';
+import { createRecentSagas } from './recent.ts';
+import type { Saga, SagaEventKind, SagaStatus } from './saga.ts';
 import type { Claim, Memo } from './step.ts';
 import type { Transition } from './transition.ts';
 import type { SealedUserData, StoredUserData } from './user-data.ts';
@@ -16,8 +18,14 @@ import type { SealedUserData, StoredUserData } from './user-data.ts';
  */
 export type LoadedSaga = Readonly<{ saga: Saga; now: Date; dueInMs: number; memo: Memo; inputChecked: boolean }>;
 
-/** What became of a transition: written, or fenced off because the saga had moved on. */
-export type CommitResult = 'applied' | 'fenced';
+/** A saga as a job claims it. */
+export type ClaimedSaga = LoadedSaga &
+  Readonly<{
+    /** Whether the job's claim stands: the saga is at the job's revision, or was moved from it to running by this very claim. */
+    stands: boolean;
+    /** How long ago this was so, in milliseconds by this process's clock; 0 when it was read just now. */
+    ageMs: number;
+  }>;
 
 /** An event as it was written, with when and by whom. */
 export type StoredEvent = Readonly<{
@@ -40,22 +48,42 @@ export const sagaColumns = (sql: Sql) => sql`
 /** What the engine needs of the store, each function one statement: see those below. */
 export type SagaStore = Readonly<{
   load(sagaId: string): Promise<LoadedSaga | null>;
+  /** Reads a saga for a job. A pending one that needs no admission, and the first step of which is known, is running from then on. */
+  claim(job: Claim): Promise<ClaimedSaga | null>;
   commit(transition: Transition): Promise<CommitResult>;
   takeOverdue(limit: number): Promise<Saga[]>;
   saveMemos(memos: readonly (Claim & { memo: Memo })[]): Promise<void>;
 }>;
+
+// Rows in one statement; and how long the next waits for it, where it meets a row that somebody holds.
+const gathered = { max: 200, patienceMs: 50 };
+
+// A saga that this process moved on is known for so long: the job that follows is seldom later, where there is no backlog.
+const known = { max: 1_000, maxAgeMs: 1_000 };
 
 /**
  * Binds the store's functions to a database.
  *
  * @param options.worker names this process in the events
  * @param options.slackMs how long after it is due a job is given before the reconciler looks for it
+ * @param options.steps names of the steps that this process can run: without them, a claim starts no saga
  */
-export function createSagaStore(db: Database, options: { worker: string; slackMs: number }): SagaStore {
-  const { worker, slackMs } = options;
+export function createSagaStore(db: Database, options: { worker: string; slackMs: number; steps?: readonly string[] }): SagaStore {
+  const { slackMs, worker, steps = [] } = options;
+  const recent = createRecentSagas(known);
+  // What concurrent steps read and write goes in one statement each: on its own, each would cost a round trip.
+  const load = gather((sagaIds: readonly string[]) => loadSagas(db, sagaIds, slackMs), gathered);
+  const start = gather((sagaIds: readonly string[]) => startSagas(db, sagaIds, { worker, slackMs, steps }), gathered);
+  const write = gather(transitionWriter(db, { worker, slackMs, onWritten: recent.put }), gathered);
   return {
-    load: (sagaId) => loadSaga(db, sagaId, slackMs),
-    commit: (transition) => commitTransition(db, transition, worker, slackMs),
+    load,
+    claim: async (job) => {
+      const mine = job.revision === 0 && steps.length > 0 ? await start(job.sagaId) : recent.take(job);
+      if (mine !== null) return { ...mine, stands: true };
+      const loaded = await load(job.sagaId);
+      return loaded === null ? null : { ...loaded, stands: loaded.saga.revision === job.revision, ageMs: 0 };
+    },
+    commit: (transition) => commitTransition(db, transition, write),
     takeOverdue: (limit) => takeOverdue(db, limit, slackMs),
     saveMemos: (memos) => saveMemos(db, memos),
   };
@@ -63,124 +91,58 @@ export function createSagaStore(db: Database, options: { worker: string; slackMs
 
 /** Reads a saga; null when there is none with this id. */
 export async function loadSaga(db: Pick<Database, 'run'>, sagaId: string, slackMs = 0): Promise<LoadedSaga | null> {
-  const [row] = await db.run(
+  return (await loadSagas(db, [sagaId], slackMs))[0] ?? null;
+}
+
+async function loadSagas(db: Pick<Database, 'run'>, sagaIds: readonly string[], slackMs: number): Promise<(LoadedSaga | null)[]> {
+  const rows = await db.run(
     'store.load',
     (sql) => sql<(SagaRow & { now: Date; wakeAt: Date | null; memo: Memo; inputChecked: boolean })[]>`
-      select ${sagaColumns(sql)}, wake_at, memo, input_checked, clock_timestamp() as now from arcadia.sagas where id = ${sagaId}`,
+      select ${sagaColumns(sql)}, wake_at, memo, input_checked, clock_timestamp() as now from arcadia.sagas where id = any(${[...sagaIds]}::uuid[])`,
   );
-  if (row === undefined) return null;
-  const { now, wakeAt, memo, inputChecked, ...saga } = row;
-  const dueInMs = wakeAt === null ? 0 : Math.max(0, wakeAt.getTime() - slackMs - now.getTime());
-  return { saga, now, dueInMs, memo, inputChecked };
+  const loaded = new Map(
+    rows.map(({ now, wakeAt, memo, inputChecked, ...saga }) => {
+      const dueInMs = wakeAt === null ? 0 : Math.max(0, wakeAt.getTime() - slackMs - now.getTime());
+      return [saga.id, { saga, now, dueInMs, memo, inputChecked }];
+    }),
+  );
+  return sagaIds.map((sagaId) => loaded.get(sagaId) ?? null);
 }
 
 /**
- * Writes a transition: the row moves to its next revision and the event is inserted, in one statement.
+ * Starts pending sagas and reads them, in one statement: what {@link decide} makes of a saga that is `started`, with its
+ * event. Where the reply is lost, the job that claimed the saga finds it moved on, and sees to the next job.
  *
- * Where the reply is lost, the event is looked up: a transition is written at most once, and its writer learns whether
- * it was.
- *
- * @param slackMs how long after the next job is due the reconciler begins to look for it
- * @throws the database's error, when the transition was not written
+ * @returns null for a saga that is not pending, the input of which nobody has checked, or the first step of which is not
+ *   among `steps`
  */
-export async function commitTransition(
-  db: Database,
-  transition: Transition,
-  worker: string,
-  slackMs: number,
-): Promise<CommitResult> {
-  const transitionId = randomUUID();
-  try {
-    return await writeTransition(db, transition, { worker, slackMs, transitionId });
-  } catch (error) {
-    if (!mayHaveBeenApplied(error)) throw error;
-    const written = await findWriter(db, transition);
-    if (written === transitionId) return 'applied';
-    if (written !== null) return 'fenced';
-    throw error;
-  }
-}
-
-async function writeTransition(
-  db: Database,
-  transition: Transition,
-  how: { worker: string; slackMs: number; transitionId: string },
-): Promise<CommitResult> {
-  const { saga, event, next } = transition;
-  const wakeInMs = next === null ? null : next.delayMs + how.slackMs;
-  const isFinished = saga.status === 'completed' || saga.status === 'compensated';
-  // A saga that is being rolled back never asks for a droplet again.
-  const mayStillCreate = saga.status === 'pending' || saga.status === 'running';
+async function startSagas(
+  db: Pick<Database, 'run'>,
+  sagaIds: readonly string[],
+  { worker, slackMs, steps }: { worker: string; slackMs: number; steps: readonly string[] },
+): Promise<(Omit<ClaimedSaga, 'stands'> | null)[]> {
   const rows = await db.run(
-    'store.commit',
-    (sql) => sql`
-      with moved as (
+    'store.start',
+    (sql) => sql<SagaRow[]>`
+      with started as (
         update arcadia.sagas
-        set status = ${saga.status},
-            cursor = ${saga.cursor},
-            revision = ${saga.revision},
-            attempt = ${saga.attempt},
-            context = context || ${json(sql, transition.patch)} || ${stamps(sql, transition.stamps)},
-            memo = '{}',
-            ${storedInput(sql, transition, mayStillCreate)}
-            error = ${saga.error === null ? null : json(sql, saga.error)},
-            cancel_requested_at = case when ${event.kind === 'cancel_requested'} then clock_timestamp() else cancel_requested_at end,
-            step_started_at = case when ${transition.stepChanged} then clock_timestamp() else step_started_at end,
-            wake_at = clock_timestamp() + ${wakeInMs}::double precision * interval '1 millisecond',
-            updated_at = clock_timestamp(),
-            finished_at = case when ${isFinished} then clock_timestamp() end
-        where id = ${transition.sagaId} and revision = ${transition.from}
-        returning id
-      )${auditIfAsked(sql, transition)}
-      insert into arcadia.saga_events (saga_id, seq, kind, step, attempt, detail, worker, transition_id)
-      select id, ${event.seq}, ${event.kind}, ${event.step}, ${event.attempt}, ${json(sql, event.detail)}, ${how.worker}, ${how.transitionId}
-      from moved
-      returning seq`,
+        set status = 'running', revision = 1, updated_at = clock_timestamp(), wake_at = clock_timestamp() + ${slackMs}::double precision * interval '1 millisecond'
+        where id = any(${[...sagaIds]}::uuid[]) and revision = 0 and status = 'pending' and input_checked and steps[1] = any(${[...steps]}::text[])
+        returning ${sagaColumns(sql)}
+      ),
+      told as (
+        insert into arcadia.saga_events (saga_id, seq, kind, step, attempt, detail, worker)
+        select id, 1, 'saga_started', steps[1], 1, '{"status": "running"}', ${worker} from started
+      )
+      select * from started`,
   );
-  return rows.length === 1 ? 'applied' : 'fenced';
-}
-
-/**
- * An input that was checked just now takes the place of the one that nobody had checked, its user data sealed. Else it
- * stays; but a saga that never asks for a droplet again keeps no user data, sealed or, where nobody sealed it, bare.
- */
-function storedInput(sql: Sql, { input, sealed }: Transition, mayStillCreate: boolean): SqlFragment {
-  if (input !== null) {
-    return sql`
-            input = ${json(sql, input)}, input_checked = true,
-            sealed_user_data = ${sealed?.value ?? null}, user_data_fingerprint = ${sealed?.fingerprint ?? null},`;
-  }
-  return sql`
-            sealed_user_data = case when ${mayStillCreate} then sealed_user_data end,
-            input = case
-              when ${mayStillCreate} or user_data_fingerprint is not null or input->>'user_data' is null then input
-              else jsonb_set(input, '{user_data}', to_jsonb(format('[erased, %s bytes]', octet_length(input->>'user_data'))))
-            end,`;
-}
-
-/** What a person or a program asked of a saga is audited by the statement that does it: neither is there without the other. */
-function auditIfAsked(sql: Sql, { event }: Transition): SqlFragment {
-  if (event.kind !== 'cancel_requested' && event.kind !== 'retry_requested') return sql``;
-  return sql`,
-      audited as (
-        insert into arcadia.audit (actor, action, saga_id, detail)
-        select ${textOf(event.detail['by'], 'unknown')}, ${event.kind}, id, ${json(sql, event.detail)} from moved
-      )`;
-}
-
-async function findWriter(db: Database, transition: Transition): Promise<string | null> {
-  const [row] = await db.run(
-    'store.find_writer',
-    (sql) => sql<{ transitionId: string }[]>`
-      select transition_id from arcadia.saga_events where saga_id = ${transition.sagaId} and seq = ${transition.event.seq}`,
-  );
-  return row?.transitionId ?? null;
-}
-
-/** Whether a statement that failed so may have been applied all the same. Postgres's own errors (five characters) mean that the statement failed, but for those of class 08, 57 and 40003. */
-export function mayHaveBeenApplied(error: unknown): boolean {
-  const state = sqlStateOf(error);
-  return state === null || state.startsWith('08') || state.startsWith('57') || state === '40003';
+  const started = new Map(rows.map((saga) => [saga.id, { saga, now: saga.updatedAt, dueInMs: 0, memo: {}, inputChecked: true, ageMs: 0 }]));
+  return sagaIds.map((sagaId) => {
+    const mine = started.get(sagaId) ?? null;
+    // Two jobs may claim it at once: one of them started it, the other comes late.
+    started.delete(sagaId);
+    return mine;
+  });
 }
 
 /**
@@ -319,15 +281,6 @@ export async function listSagas(
   );
 }
 
-function json(sql: Sql, value: JsonObject | SagaError | readonly object[]) {
-  return sql`${JSON.stringify(value satisfies Json | readonly object[], storable)}::text::jsonb`;
-}
-
-/** Postgres can store neither NUL nor half a surrogate pair; what an API answers may hold either. */
-function storable(_key: string, value: unknown): unknown {
-  return typeof value === 'string' ? value.toWellFormed().replaceAll('\0', '\uFFFD') : value;
-}
-
-function stamps(sql: Sql, keys: readonly string[]) {
-  return sql`(select coalesce(jsonb_object_agg(key, to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')), '{}') from unnest(${[...keys]}::text[]) as key)`;
+function json(sql: Sql, value: JsonObject | readonly object[]) {
+  return sql`${jsonText(value)}::text::jsonb`;
 }

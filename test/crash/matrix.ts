@@ -71,7 +71,7 @@ export async function killAndRescue(one: Case, backend: QueueBackend): Promise<s
     await stage.untilAtRest();
     const recoveryMs = performance.now() - diedAt;
     const authors = await stage.authors();
-    const hadWritten = one.recording.boundaries.some(({ name, number }) => name === 'store.commit' && number < boundary.number);
+    const hadWritten = one.recording.boundaries.some(({ name, number }) => (name === 'store.start' || name === 'store.commit') && number < boundary.number);
     const problems: string[] = [];
     if (hadWritten && !authors.some((author) => author.endsWith(`:${victim.pid}`))) problems.push('no event is by the worker that was killed');
     if (!wasAtRest && !authors.includes(rescuer.name)) problems.push('no event is by the worker that took over');

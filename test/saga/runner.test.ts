@@ -8,10 +8,10 @@ import { runJob } from '../../src/saga/runner.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { done, StaleRevisionError, StepFailure, waiting } from '../../src/saga/step.ts';
 import type { StepRun } from '../../src/saga/step.ts';
-import { claimFragment, commitTransition, createSagaStore } from '../../src/saga/store.ts';
+import { claimFragment, createSagaStore } from '../../src/saga/store.ts';
 import { decide } from '../../src/saga/transition.ts';
 import type { Outcome } from '../../src/saga/transition.ts';
-import { catalogOf, claimOf, fakeStep, jobOf, openEngine, slackMs } from '../support/engine.ts';
+import { catalogOf, claimOf, commitTransition, fakeStep, jobOf, openEngine, slackMs } from '../support/engine.ts';
 import type { Engine } from '../support/engine.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -81,7 +81,8 @@ describe('a job that is not due', () => {
   test('is left to a newer worker when this one does not know the step: nothing is written, and the counters stay', async () => {
     await using engine = await openEngine(catalogOf(fakeStep('one')));
     const first = await engine.start();
-    const older = { ...engine.options, catalog: catalogOf(fakeStep('other')), random: () => 0.5 };
+    const store = createSagaStore(engine.db, { worker: 'test:1', slackMs, steps: ['other'] });
+    const older = { ...engine.options, store, catalog: catalogOf(fakeStep('other')), random: () => 0.5 };
     const before = await engine.load(first.sagaId);
     expect(await runJob({ ...claimOf(first), memo: { polls: 4 } }, older)).toMatchObject({ kind: 'postpone', delayMs: 1_000, memo: { polls: 4 } });
     const { saga, wakeAt } = await engine.load(first.sagaId);

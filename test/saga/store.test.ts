@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { openDatabase, reserveConnection } from '../../src/db.ts';
@@ -9,11 +10,11 @@ import type { JsonObject } from '../../src/json.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { IdempotencyConflictError, InvalidRequestError, startSaga } from '../../src/saga/start.ts';
 import type { Claim } from '../../src/saga/step.ts';
-import { claimFragment, commitTransition, insertSaga, listEvents, listSagas, loadSaga, saveMemos, takeOverdue } from '../../src/saga/store.ts';
-import type { NewSaga } from '../../src/saga/store.ts';
+import { claimFragment, createSagaStore, insertSaga, listEvents, listSagas, loadSaga, saveMemos, takeOverdue } from '../../src/saga/store.ts';
+import type { NewSaga, SagaStore } from '../../src/saga/store.ts';
 import type { Outcome, Transition } from '../../src/saga/transition.ts';
 import { decide } from '../../src/saga/transition.ts';
-import { catalogOf, createEngineDatabase, fakeStep, loadExisting, policy, slackMs } from '../support/engine.ts';
+import { catalogOf, commitTransition, createEngineDatabase, fakeStep, loadExisting, policy, slackMs } from '../support/engine.ts';
 import type { TestDatabase } from '../support/services-postgres.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -247,7 +248,7 @@ describe('commitTransition', () => {
 });
 
 // The statement is done and committed when Postgres says that it is ready for the next.
-const isCommitted = (reply: Buffer): boolean => reply.includes('INSERT 0 1') && reply.subarray(-6).equals(Buffer.from('Z\0\0\0\x05I'));
+const isCommitted = (reply: Buffer): boolean => reply.includes('SELECT 1\0') && reply.subarray(-6).equals(Buffer.from('Z\0\0\0\x05I'));
 
 describe('commitTransition, over a link that fails', () => {
   test('learns that it was applied when the reply is lost, and writes one event', async () => {
@@ -274,7 +275,7 @@ describe('commitTransition, over a link that fails', () => {
     try {
       await loadExisting(far, saga.id);
       await move(saga.id, { kind: 'recorded', note: 'somebody else', outputs: {} });
-      proxy.loseReply((reply) => reply.includes('INSERT 0 0'));
+      proxy.loseReply((reply) => reply.includes('SELECT 0\0'));
       const transition = transitionOf(saga, { kind: 'recorded', note: 'mine', outputs: { mine: 1 } });
       expect(await commitTransition(far, transition, 'far', slackMs)).toBe('fenced');
       expect(proxy.lostReplies()).toBe(1);
@@ -326,6 +327,167 @@ describe('commitTransition, over a link that fails', () => {
     const transition = transitionOf(saga, { kind: 'done', outputs: {} });
     await expect(commitTransition(db, { ...transition, saga: { ...transition.saga, cursor: 99 } }, 'w', slackMs)).rejects.toMatchObject({ code: '23514' });
     expect((await loadExisting(db, saga.id)).saga.revision).toBe(1);
+  });
+});
+
+/** Commits all at once, through one store; counts its statements. */
+async function commitTogether(transitions: readonly Transition[], through: Database = db): Promise<{ results: unknown[]; statements: number }> {
+  let statements = 0;
+  const counted: Database = {
+    ...through,
+    run: (name, statement) => {
+      statements += 1;
+      return through.run(name, statement);
+    },
+  };
+  const store = createSagaStore(counted, { worker: 'test:1', slackMs });
+  const results = await Promise.allSettled(transitions.map((transition) => store.commit(transition)));
+  return { results: results.map((one): unknown => (one.status === 'fulfilled' ? one.value : one.reason)), statements };
+}
+
+const doneBy = (saga: Saga, outputs: JsonObject = {}): Transition => transitionOf(saga, { kind: 'done', outputs });
+
+function storeOf(steps: readonly string[] = ['one', 'two', 'three'], on: Database = db): SagaStore {
+  return createSagaStore(on, { worker: 'test:1', slackMs, steps });
+}
+
+/** A saga and its events, without what differs between any two. */
+async function written(sagaId: string): Promise<object> {
+  const { saga, wakeAt, memo } = await loadExisting(db, sagaId);
+  const { id: _id, saga8: _saga8, createdAt, updatedAt, stepStartedAt, ...rest } = saga;
+  const events = (await listEvents(db, sagaId)).map(({ at: _at, ...event }) => event);
+  return { ...rest, memo, events, isUpdated: updatedAt > createdAt, hasStepMoved: stepStartedAt > createdAt, wakes: wakeAt !== null && wakeAt > updatedAt };
+}
+
+describe('a claim', () => {
+  test('starts a pending saga, and writes what the transition writes', async () => {
+    const [claimed, moved] = await Promise.all([start({ requestedBy: 'ann' }), start({ requestedBy: 'ann' })]);
+    const result = await storeOf().claim({ sagaId: claimed, revision: 0 });
+    await move(moved, { kind: 'started' });
+    expect(await written(claimed)).toEqual(await written(moved));
+    const { saga } = await loadExisting(db, claimed);
+    expect(result).toMatchObject({ saga, stands: true, memo: {}, dueInMs: 0 });
+  });
+
+  test('is made once: of many for one saga, one stands', async () => {
+    const sagaId = await start();
+    const claims = await Promise.all([storeOf(), storeOf()].flatMap((store) => Array.from({ length: 4 }, () => store.claim({ sagaId, revision: 0 }))));
+    expect(claims.filter((claim) => claim?.stands)).toHaveLength(1);
+    expect((await listEvents(db, sagaId)).map(({ kind }) => kind)).toEqual(['saga_created', 'saga_started']);
+  });
+
+  test('leaves a saga pending whose first step is not known here', async () => {
+    const sagaId = await start();
+    expect(await storeOf(['two', 'three']).claim({ sagaId, revision: 0 })).toMatchObject({ saga: { status: 'pending', revision: 0 }, stands: true });
+    expect((await loadExisting(db, sagaId)).saga.status).toBe('pending');
+  });
+
+  test('does not stand once the saga was cancelled, or moved on', async () => {
+    const cancelled = await start();
+    await move(cancelled, { kind: 'cancel_requested', by: 'ann' });
+    expect(await storeOf().claim({ sagaId: cancelled, revision: 0 })).toMatchObject({ saga: { status: 'compensated' }, stands: false });
+    const running = await startRunning();
+    expect(await storeOf().claim({ sagaId: running.id, revision: 0 })).toMatchObject({ saga: { revision: 1 }, stands: false });
+    expect(await storeOf().claim({ sagaId: randomUUID(), revision: 0 })).toBeNull();
+  });
+
+  test('of the step that this process just made due needs no read, once, and knows all that is in the row', async () => {
+    const names: string[] = [];
+    const watched = openDatabase(database.url, { io: (_kind, name, operation) => (names.push(name), operation()) });
+    try {
+      const store = storeOf(undefined, watched);
+      const sagaId = await start({ input: { a: 1 } });
+      const claimed = await store.claim({ sagaId, revision: 0 });
+      if (claimed === null) throw new Error('there is no saga');
+      await db.sql`update arcadia.sagas set context = '{"from_newer": [1]}' where id = ${sagaId}`;
+      await store.commit(transitionOf(claimed.saga, { kind: 'recorded', note: 'x', outputs: {}, stamps: ['at'] }));
+      const { saga } = await loadExisting(db, sagaId);
+      await store.commit(transitionOf(saga, { kind: 'done', outputs: { droplet_id: 7 } }));
+      names.length = 0;
+      const again = await store.claim({ sagaId, revision: 3 });
+      expect(names).toEqual([]);
+      const { saga: stored, now } = await loadExisting(db, sagaId);
+      expect(again).toMatchObject({ saga: stored, stands: true, memo: {}, dueInMs: 0 });
+      expect(again?.now.getTime()).toBeLessThanOrEqual(now.getTime());
+      expect(await store.claim({ sagaId, revision: 3 })).toMatchObject({ saga: stored, stands: true, ageMs: 0 });
+      expect(names).toEqual(['store.load']);
+    } finally {
+      await watched.close();
+    }
+  });
+});
+
+describe('transitions that are written together', () => {
+  test('go in one statement', async () => {
+    const sagas = await Promise.all(Array.from({ length: 20 }, () => startRunning()));
+    const transitions = sagas.map((saga, index) => doneBy(saga, { mine: index }));
+    expect(await commitTogether(transitions)).toEqual({ results: Array.from({ length: 20 }, () => 'applied'), statements: 1 });
+    for (const [index, saga] of sagas.entries()) {
+      expect((await loadExisting(db, saga.id)).saga).toMatchObject({ revision: 2, cursor: 1, context: { mine: index } });
+      expect(await listEvents(db, saga.id, 1)).toMatchObject([{ seq: 2, kind: 'step_completed', detail: { mine: index } }]);
+    }
+  });
+
+  test('stand or fall each for itself: one that Postgres refuses takes no other with it', async () => {
+    const [good, bad, late, other] = await Promise.all([startRunning(), startRunning(), startRunning(), startRunning()]);
+    await move(late.id, { kind: 'recorded', note: 'somebody else', outputs: {} });
+    const refused = { ...doneBy(bad), saga: { ...doneBy(bad).saga, cursor: 99 } };
+    const { results } = await commitTogether([doneBy(good), refused, doneBy(late), doneBy(other)]);
+    expect(results).toMatchObject(['applied', { code: '23514' }, 'fenced', 'applied']);
+    expect((await Promise.all([good, bad, late, other].map(({ id }) => loadExisting(db, id)))).map(({ saga }) => saga.revision)).toEqual([2, 1, 2, 2]);
+  });
+
+  test('are fenced against each other: of two of one saga, one is written', async () => {
+    const saga = await startRunning();
+    const bystander = await startRunning();
+    const transitions = [
+      doneBy(saga, { mine: 0 }),
+      transitionOf(saga, { kind: 'cancel_requested', by: 'ann' }),
+      doneBy(bystander),
+    ];
+    const { results, statements } = await commitTogether(transitions);
+    expect(statements).toBe(1);
+    expect(new Set(results.slice(0, 2))).toEqual(new Set(['applied', 'fenced']));
+    expect(results[2]).toBe('applied');
+    const [event, ...more] = await listEvents(db, saga.id, 1);
+    expect(more).toEqual([]);
+    expect(event?.kind).toBe(results[0] === 'applied' ? 'step_completed' : 'cancel_requested');
+    expect((await loadExisting(db, saga.id)).saga.status).toBe(results[0] === 'applied' ? 'running' : 'compensating');
+    const audited = await db.sql`select 1 from arcadia.audit where saga_id = ${saga.id} and action = 'cancel_requested'`;
+    expect(audited).toHaveLength(results[1] === 'applied' ? 1 : 0);
+  });
+
+  test('learn each what became of it when their reply is lost', async () => {
+    const [mine, late] = await Promise.all([startRunning(), startRunning()]);
+    await using proxy = await startTcpProxy(database.url);
+    const far = openDatabase(proxy.through(database.url), { max: 1 });
+    try {
+      await loadExisting(far, mine.id);
+      await move(late.id, { kind: 'recorded', note: 'somebody else', outputs: {} });
+      proxy.loseReply(isCommitted);
+      const { results } = await commitTogether([doneBy(mine), doneBy(late)], far);
+      expect(results).toEqual(['applied', 'fenced']);
+      expect(proxy.lostReplies()).toBe(1);
+    } finally {
+      await far.close();
+    }
+  });
+
+  test('wait for nobody else: a saga whose row is held does not hold up the others', async () => {
+    const [held, free] = await Promise.all([startRunning(), startRunning()]);
+    const store = createSagaStore(db, { worker: 'test:1', slackMs });
+    const other = await reserveConnection(db);
+    try {
+      await other`begin`;
+      await other`select from arcadia.sagas where id = ${held.id} for update`;
+      const waiting = store.commit(doneBy(held));
+      await nextTurn();
+      expect(await store.commit(doneBy(free))).toBe('applied');
+      await other`commit`;
+      expect(await waiting).toBe('applied');
+    } finally {
+      other.release();
+    }
   });
 });
 

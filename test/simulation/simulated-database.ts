@@ -3,13 +3,18 @@
 import type { Inventory } from '../../src/inventory/resources.ts';
 import { ResourceTakenError } from '../../src/inventory/resources.ts';
 import type { JsonObject } from '../../src/json.ts';
+import type { CommitResult } from '../../src/saga/commit.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import type { Claim, Memo } from '../../src/saga/step.ts';
-import type { CommitResult, LoadedSaga, SagaStore } from '../../src/saga/store.ts';
+import type { ClaimedSaga, LoadedSaga, SagaStore } from '../../src/saga/store.ts';
 import type { Transition } from '../../src/saga/transition.ts';
+import { decide } from '../../src/saga/transition.ts';
 import type { Call, Mechanism } from './violation.ts';
 import { Violation } from './violation.ts';
+
+// Starting a saga retries nothing, so no back-off is computed.
+const noRetries = { stepAttempts: 1, stepBackoffMs: 1, compensationAttempts: 1 };
 
 type Row = { saga: Saga; memo: Memo; wakeAt: number | null; inputChecked: boolean; compensated: number[] };
 
@@ -46,6 +51,15 @@ export function createSimulatedDatabase(options: {
     const { saga, memo, wakeAt, inputChecked } = rowOf(sagaId);
     const dueInMs = wakeAt === null ? 0 : Math.max(0, wakeAt - slackMs - nowMs());
     return { saga, now: new Date(nowMs()), dueInMs, memo, inputChecked };
+  };
+
+  const start = (claim: Claim): ClaimedSaga | null => {
+    const { saga, inputChecked } = rowOf(claim.sagaId);
+    if (claim.revision !== 0 || saga.status !== 'pending' || !inputChecked) return null;
+    const started = decide(saga, { kind: 'started' }, noRetries, 0);
+    if ('refused' in started) throw new Violation(`${saga.id} does not start: ${started.refused}`);
+    commit(started);
+    return { ...load(saga.id), stands: true, ageMs: 0 };
   };
 
   const commit = (transition: Transition): CommitResult => {
@@ -118,6 +132,12 @@ export function createSimulatedDatabase(options: {
 
   return {
     store: {
+      claim: async (job) => {
+        const started = job.revision === 0 ? await call('sql', 'store.start', () => start(job), () => job.sagaId) : null;
+        if (started !== null) return started;
+        const loaded = await call('sql', 'store.load', () => load(job.sagaId), () => `${job.sagaId}: ${describe(rowOf(job.sagaId).saga)}`);
+        return { ...loaded, stands: loaded.saga.revision === job.revision, ageMs: 0 };
+      },
       load: (sagaId) => call('sql', 'store.load', () => load(sagaId), () => `${sagaId}: ${describe(rowOf(sagaId).saga)}`),
       commit: (transition) => call('sql', 'store.commit', () => commit(transition), () => describeTransition(transition)),
       takeOverdue: (limit) => call('sql', 'store.take_overdue', () => takeOverdue(limit)),

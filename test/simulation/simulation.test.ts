@@ -57,7 +57,7 @@ const commonEnds = ['provision_droplet completed', 'provision_droplet compensate
 
 describe('the simulation finds a violation', () => {
   test.each<{ without: Mechanism; violation: RegExp }>([
-    { without: 'fencing', violation: /second droplet|announced|left|not its own|gone/ },
+    { without: 'fencing', violation: /second droplet|announced|left|not its own|gone|inventory/ },
     { without: 'intent', violation: /second droplet|left/ },
     { without: 'settle window', violation: /second droplet|left/ },
     { without: 'reconciler', violation: /nothing will ever happen again/ },

@@ -22,20 +22,21 @@ import type { Io } from '../../src/io.ts';
 import type { JsonObject } from '../../src/json.ts';
 import type { KeyRing } from '../../src/key-ring.ts';
 import { silentLog } from '../../src/log.ts';
+import { stepNames } from '../../src/saga/definition.ts';
 import { runJob } from '../../src/saga/runner.ts';
 import type { Verdict } from '../../src/saga/runner.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import { startSaga } from '../../src/saga/start.ts';
 import type { Claim, Memo } from '../../src/saga/step.ts';
-import { claimFragment, createSagaStore, commitTransition, listEvents, loadSaga } from '../../src/saga/store.ts';
+import { claimFragment, createSagaStore, listEvents, loadSaga } from '../../src/saga/store.ts';
 import type { StoredEvent } from '../../src/saga/store.ts';
 import type { Outcome } from '../../src/saga/transition.ts';
 import { decide } from '../../src/saga/transition.ts';
 import { openUserData } from '../../src/saga/user-data.ts';
 import type { StepDeps, StepSettings } from '../../src/steps/deps.ts';
 import { toStepOutcome } from '../../src/steps/failures.ts';
-import { createEngineDatabase } from '../support/engine.ts';
+import { commitTransition, createEngineDatabase } from '../support/engine.ts';
 import { keyRing } from '../support/keys.ts';
 
 export const web = { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
@@ -127,7 +128,7 @@ async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
     const openOwn = (claim: Claim) => openUserData(ownDb, ring, claim);
     const droplets = (options.observer ?? lookSingly)(digitalOcean);
     const deps: StepDeps = { inventory: createInventory(ownDb, claimFragment), digitalOcean, droplets, openUserData: openOwn, settings };
-    const store = createSagaStore(ownDb, { worker: name, slackMs });
+    const store = createSagaStore(ownDb, { worker: name, slackMs, steps: stepNames(catalog) });
     return { store, catalog, deps, policy, toOutcome: toStepOutcome, claimMs: 10_000, log: silentLog, random: () => 0 };
   };
   const run = async (sagaId: string, revision: number, worker: WorkerOptions): Promise<Verdict> => {

@@ -129,7 +129,7 @@ describe('a worker that was left behind', () => {
   test('writes nothing: neither a row of the inventory nor what was asked for', async () => {
     const { bench, saga, dropletId } = await registering();
     bench.sandbox.setFaults({ rules: [{ match: { method: 'GET', path: `/v2/droplets/${dropletId}` }, times: 1, effect: { holdAnswerMs: 400 } }] });
-    const slow = bench.step(saga.id);
+    const slow = bench.redeliver(saga.id, saga.revision);
     await bench.cancel(saga.id);
     expect(await slow).toMatchObject({ kind: 'next', job: { direction: 'backward', step: 'register_droplet' } });
     expect(await bench.inventory()).toEqual([]);

@@ -8,7 +8,9 @@ import type { JsonObject } from '../../src/json.ts';
 import { silentLog } from '../../src/log.ts';
 import { migrate } from '../../src/migrate.ts';
 import { migrateQueues } from '../../src/queues/connection.ts';
+import type { CommitResult } from '../../src/saga/commit.ts';
 import type { Catalog } from '../../src/saga/definition.ts';
+import { stepNames } from '../../src/saga/definition.ts';
 import type { JobClaim, RunnerOptions, Verdict } from '../../src/saga/runner.ts';
 import { runJob } from '../../src/saga/runner.ts';
 import type { NextJob, Saga } from '../../src/saga/saga.ts';
@@ -17,7 +19,7 @@ import type { Step, StepRun } from '../../src/saga/step.ts';
 import { done } from '../../src/saga/step.ts';
 import { createSagaStore, listEvents, loadSaga } from '../../src/saga/store.ts';
 import type { LoadedSaga, StoredEvent } from '../../src/saga/store.ts';
-import type { RetryPolicy } from '../../src/saga/transition.ts';
+import type { RetryPolicy, Transition } from '../../src/saga/transition.ts';
 import { createTestDatabase } from './services-postgres.ts';
 import type { TestDatabase } from './services-postgres.ts';
 
@@ -131,7 +133,7 @@ export async function openEngine(catalog: Catalog<Ledger>, given: Partial<Runner
   const db = openDatabase(database.url);
   const ledger = new Ledger();
   const options: RunnerOptions<Ledger> = {
-    store: createSagaStore(db, { worker: 'test:1', slackMs }),
+    store: createSagaStore(db, { worker: 'test:1', slackMs, steps: stepNames(catalog) }),
     catalog,
     deps: ledger,
     policy,
@@ -170,6 +172,11 @@ export async function openEngine(catalog: Catalog<Ledger>, given: Partial<Runner
       await database.drop();
     },
   };
+}
+
+/** Commits a transition by itself, as this worker. */
+export function commitTransition(db: Database, transition: Transition, worker: string, slack: number): Promise<CommitResult> {
+  return createSagaStore(db, { worker, slackMs: slack }).commit(transition);
 }
 
 /** Reads a saga that must be there. */

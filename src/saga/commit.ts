@@ -1,0 +1,178 @@
+// Writes transitions: the row moves to its next revision and the event is inserted, in one statement for all that are
+// written together. Each is fenced by the revision that it starts from, and stands or falls for itself.
+import { randomUUID } from 'node:crypto';
+import type { Database } from '../db.ts';
+import { sqlStateOf } from '../db.ts';
+import type { JsonObject } from '../json.ts';
+import { jsonText, textOf } from '../json.ts';
+import type { Saga } from './saga.ts';
+import type { Transition } from './transition.ts';
+
+/** What became of a transition: written, or fenced off because the saga had moved on. */
+export type CommitResult = 'applied' | 'fenced';
+
+/** A transition with what its event is told from others by. */
+export type Writing = Readonly<{ transition: Transition; transitionId: string }>;
+
+/** Writes transitions together; a result for each. */
+export type WriteTransitions = (writings: readonly Writing[]) => Promise<readonly (CommitResult | PromiseLike<CommitResult>)[]>;
+
+/**
+ * Commits a transition, and finds out what became of it.
+ *
+ * Where the reply is lost, the event is looked up: a transition is written at most once, and its writer learns whether
+ * it was.
+ *
+ * @throws the database's error, when the transition was not written
+ */
+export async function commitTransition(
+  db: Database,
+  transition: Transition,
+  write: (writing: Writing) => Promise<CommitResult>,
+): Promise<CommitResult> {
+  const transitionId = randomUUID();
+  try {
+    return await write({ transition, transitionId });
+  } catch (error) {
+    if (!mayHaveBeenApplied(error)) throw error;
+    const written = await findWriter(db, transition);
+    if (written === transitionId) return 'applied';
+    if (written !== null) return 'fenced';
+    throw error;
+  }
+}
+
+/**
+ * Binds the writing of transitions to a database.
+ *
+ * @param how.worker names this process in the events
+ * @param how.slackMs how long after the next job is due the reconciler begins to look for it
+ * @param how.onWritten is told of each saga that goes on at once with its next step, as it is in the database now
+ */
+export function transitionWriter(db: Database, how: Writer): WriteTransitions {
+  return async (writings) => {
+    try {
+      return await writeTransitions(db, writings, how);
+    } catch (error) {
+      // One that Postgres refuses must not take the others down with it.
+      if (writings.length === 1 || mayHaveBeenApplied(error)) throw error;
+      return writings.map(async (writing) => (await writeTransitions(db, [writing], how))[0] ?? 'fenced');
+    }
+  };
+}
+
+type Writer = Readonly<{ worker: string; slackMs: number; onWritten(saga: Saga, sentAt: number): void }>;
+
+async function writeTransitions(db: Database, writings: readonly Writing[], { worker, slackMs, onWritten }: Writer): Promise<CommitResult[]> {
+  // By id, so that two workers that write about the same sagas lock them in the same order.
+  const given = writings.map((writing) => rowOf(writing, slackMs)).toSorted((one, other) => (one.id < other.id ? -1 : 1));
+  const sentAt = performance.now();
+  const written = await db.run(
+    'store.commit',
+    (sql) => sql<{ transitionId: string; context: JsonObject | null; stepStartedAt: Date; updatedAt: Date }[]>`
+      with given as (
+        select * from jsonb_to_recordset(${jsonText(given)}::text::jsonb) as given (
+          id uuid, revision int, status text, cursor int, attempt int, patch jsonb, stamps jsonb, error jsonb, cancels boolean, step_changed boolean,
+          wake_in_ms double precision, is_finished boolean, goes_on boolean,
+          new_input jsonb, sealed text, fingerprint text, may_create boolean, seq int, kind text, step text, event_attempt int, detail jsonb, transition_id uuid, audit_actor text
+        )
+      ),
+      moved as (
+        update arcadia.sagas as saga
+        set status = given.status,
+            cursor = given.cursor,
+            revision = given.seq,
+            attempt = given.attempt,
+            context = saga.context || given.patch || case when given.stamps is null then '{}' else (
+              select jsonb_object_agg(key, to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) from jsonb_array_elements_text(given.stamps) as key
+            ) end,
+            memo = '{}',
+            -- An input that was checked just now takes the place of the one that nobody had checked, its user data sealed. Else it
+            -- stays; but a saga that never asks for a droplet again keeps no user data, sealed or, where nobody sealed it, bare.
+            input = case
+              when given.new_input is not null then given.new_input
+              when given.may_create or saga.user_data_fingerprint is not null or saga.input->>'user_data' is null then saga.input
+              else jsonb_set(saga.input, '{user_data}', to_jsonb(format('[erased, %s bytes]', octet_length(saga.input->>'user_data'))))
+            end,
+            input_checked = saga.input_checked or given.new_input is not null,
+            sealed_user_data = case when given.new_input is not null then given.sealed when given.may_create then saga.sealed_user_data end,
+            user_data_fingerprint = case when given.new_input is not null then given.fingerprint else saga.user_data_fingerprint end,
+            error = given.error,
+            cancel_requested_at = case when given.cancels then clock_timestamp() else saga.cancel_requested_at end,
+            step_started_at = case when given.step_changed then clock_timestamp() else saga.step_started_at end,
+            wake_at = clock_timestamp() + given.wake_in_ms * interval '1 millisecond',
+            updated_at = clock_timestamp(),
+            finished_at = case when given.is_finished then clock_timestamp() end
+        from given
+        -- The list makes the planner use the primary key, whatever it believes of the sizes of both.
+        where saga.id = given.id and saga.revision = given.revision and saga.id = any(${given.map(({ id }) => id)}::uuid[])
+        returning given.id, given.seq, given.kind, given.step, given.event_attempt, given.detail, given.transition_id, given.audit_actor,
+          case when given.goes_on then saga.context end as context, saga.step_started_at, saga.updated_at
+      ),
+      audited as (
+        insert into arcadia.audit (actor, action, saga_id, detail)
+        select audit_actor, kind, id, detail from moved where audit_actor is not null
+      ),
+      told as (
+        insert into arcadia.saga_events (saga_id, seq, kind, step, attempt, detail, worker, transition_id)
+        select id, seq, kind, step, event_attempt, detail, ${worker}, transition_id from moved
+      )
+      select transition_id, context, step_started_at, updated_at from moved`,
+  );
+  const applied = new Map(written.map(({ transitionId, ...row }) => [transitionId, row]));
+  return writings.map(({ transitionId, transition }) => {
+    const row = applied.get(transitionId);
+    if (row === undefined) return 'fenced';
+    const { context, stepStartedAt, updatedAt } = row;
+    if (context !== null) onWritten({ ...transition.saga, context, stepStartedAt, updatedAt }, sentAt);
+    return 'applied';
+  });
+}
+
+/** A transition as the statement takes it; what is left out is null there. */
+function rowOf({ transition, transitionId }: Writing, slackMs: number) {
+  const { saga, event, next } = transition;
+  const isAskedFor = event.kind === 'cancel_requested' || event.kind === 'retry_requested';
+  return {
+    id: transition.sagaId,
+    revision: transition.from,
+    status: saga.status,
+    cursor: saga.cursor,
+    attempt: saga.attempt,
+    patch: transition.patch,
+    ...(transition.stamps.length === 0 ? {} : { stamps: transition.stamps }),
+    ...(saga.error === null ? {} : { error: saga.error }),
+    cancels: event.kind === 'cancel_requested',
+    step_changed: transition.stepChanged,
+    ...(next === null ? {} : { wake_in_ms: next.delayMs + slackMs }),
+    is_finished: saga.status === 'completed' || saga.status === 'compensated',
+    goes_on: event.kind === 'step_completed' && next !== null,
+    ...(transition.input === null ? {} : { new_input: transition.input }),
+    ...(transition.sealed === null ? {} : { sealed: transition.sealed.value, fingerprint: transition.sealed.fingerprint }),
+    // A saga that is being rolled back never asks for a droplet again.
+    may_create: saga.status === 'pending' || saga.status === 'running',
+    seq: event.seq,
+    kind: event.kind,
+    step: event.step,
+    event_attempt: event.attempt,
+    detail: event.detail,
+    transition_id: transitionId,
+    // What a person or a program asked of a saga is audited by the statement that does it: neither is there without the other.
+    ...(isAskedFor ? { audit_actor: textOf(event.detail['by'], 'unknown') } : {}),
+  };
+}
+
+async function findWriter(db: Database, transition: Transition): Promise<string | null> {
+  const [row] = await db.run(
+    'store.find_writer',
+    (sql) => sql<{ transitionId: string }[]>`
+      select transition_id from arcadia.saga_events where saga_id = ${transition.sagaId} and seq = ${transition.event.seq}`,
+  );
+  return row?.transitionId ?? null;
+}
+
+/** Whether a statement that failed so may have been applied all the same. Postgres's own errors (five characters) mean that the statement failed, but for those of class 08, 57 and 40003. */
+export function mayHaveBeenApplied(error: unknown): boolean {
+  const state = sqlStateOf(error);
+  return state === null || state.startsWith('08') || state.startsWith('57') || state === '40003';
+}
