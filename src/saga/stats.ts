@@ -38,7 +38,7 @@ export async function readBacklog(db: Pick<Database, 'run'>): Promise<Backlog> {
       select count(*)::int as unfinished,
              greatest(0, coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0))::float8 as oldest_age_seconds,
              greatest(0, coalesce(extract(epoch from clock_timestamp() - min(wake_at)), 0))::float8 as overdue_seconds
-      from arcadia.sagas where status in ('pending', 'running', 'compensating')`,
+      from arcadia.sagas where wake_at is not null`,
   );
   return row ?? { unfinished: 0, oldestAgeSeconds: 0, overdueSeconds: 0 };
 }
