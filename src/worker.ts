@@ -25,6 +25,7 @@ import { closeWorkers } from './queues/close-workers.ts';
 import type { QueueConnection } from './queues/connection.ts';
 import { QueueStoreError, openQueueConnection, queueStoreOf } from './queues/connection.ts';
 import { startIntakeWorker } from './queues/intake.ts';
+import { openInventoryQueue, startInventoryWorker } from './queues/inventory-queue.ts';
 import { watchForStandstill } from './queues/standstill.ts';
 import { openStepQueues } from './queues/step-queues.ts';
 import { startStepWorkers } from './queues/step-workers.ts';
@@ -43,6 +44,9 @@ import type { StepDeps } from './steps/deps.ts';
 import { toStepOutcome } from './steps/failures.ts';
 import { annotate, tracedIo } from './tracing.ts';
 import { createWorkerMetrics } from './worker-metrics.ts';
+import { describeSync, scheduleSyncs } from './sync/schedule.ts';
+import type { SyncDeps } from './sync/sync-inventory.ts';
+import { syncInventory, syncSettings } from './sync/sync-inventory.ts';
 
 // Of WORKER_SHUTDOWN_MS, so much is for closing connections.
 const CLOSING_MS = 1_500;
@@ -142,6 +146,10 @@ export async function startWorker(
     },
   };
   const workerSettings = { ...config.worker, name };
+  const stopping = new AbortController();
+  const syncDeps: SyncDeps = { db, digitalOcean: digitalOcean.at('sync'), worker: name, settings: syncSettings(config), signal: stopping.signal, log };
+  const due = { intervalMs: config.inventorySyncIntervalMs, requestedBy: null };
+  const inventoryQueue = openInventoryQueue(connection, io);
   const workers = [
     ...startStepWorkers(connection, { settings: workerSettings, queues, run: (claim) => runJob(claim, runner), onTaken: metrics.onTaken, io, log }),
     startIntakeWorker(connection, {
@@ -150,6 +158,7 @@ export async function startWorker(
       io,
       log,
     }),
+    startInventoryWorker(connection, { settings: workerSettings, run: async () => describeSync(await syncInventory(syncDeps, due)), log }),
   ];
   try {
     await Promise.all(workers.map((worker) => worker.waitUntilReady()));
@@ -157,11 +166,11 @@ export async function startWorker(
     await endsWithin(CLOSING_MS, Promise.allSettled([db.close(), connection.close(), ...workers.map((worker) => worker.close(true))]));
     throw new QueueStoreError(`the workers cannot start: ${error instanceof Error ? error.message : String(error)}`);
   }
-  const stopping = new AbortController();
   const watching = watchForStandstill(connection, { everyMs: Math.max(MIN_LOOK_MS, config.worker.lockMs / 2), signal: stopping.signal });
   const stoodStill = watching.then((reason) => reason ?? new Promise<never>(() => {}));
   const wakeup = createWakeup();
   const reconciling = runReconciler({ store, ensure: queues.ensure, intervalMs: config.reconcileIntervalMs, wakeup, signal: stopping.signal, log, onPass: metrics.onPass });
+  const scheduling = scheduleSyncs({ db, intervalMs: due.intervalMs, ensure: inventoryQueue.ensure, signal: stopping.signal, log });
   const listening = listenForSagas(databaseUrl, { onSaga: wakeup.wake, signal: stopping.signal, log });
 
   return {
@@ -173,7 +182,7 @@ export async function startWorker(
       stopping.abort();
       await closeWorkers(workers, Math.max(1, config.worker.shutdownMs - CLOSING_MS), log);
       // Whatever still waits for an answer of Postgres or Redis by then is not worth a late exit.
-      const closing = Promise.all([reconciling, watching, listening]).then(() => queues.close()).then(() => Promise.allSettled([connection.close(), db.close()]));
+      const closing = Promise.all([reconciling, watching, listening, scheduling]).then(() => Promise.all([queues.close(), inventoryQueue.close()])).then(() => Promise.allSettled([connection.close(), db.close()]));
       await endsWithin(CLOSING_MS, closing);
     },
   };
@@ -197,7 +206,7 @@ function annotateRun({ sagaId, saga, step, direction, attempt, dropletId, result
 }
 
 /** What the workers of a fleet share of DigitalOcean: in Redis, or in Postgres where there is none. */
-function sharedStores(config: Config, { db, connection }: { db: Database; connection: QueueConnection }, id: string) {
+export function sharedStores(config: Config, { db, connection }: { db: Database; connection: QueueConnection }, id: string) {
   const { runScript } = connection;
   if (runScript === null) return { budget: createPostgresBudgetStore(db, id), observations: createPostgresObservations(db, id) };
   const { queuePrefix } = config;

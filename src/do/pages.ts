@@ -6,6 +6,11 @@ export type ListOptions<T> = {
   /** Repeated on every page. */
   readonly params?: Readonly<Record<string, string | number>>;
   readonly itemSchema: z.ZodType<T>;
+  /**
+   * Asked after a page could not be read, for the how-manieth time in a row: when it resolves, that page is asked for
+   * once more; what it throws ends the list. Without it, the first error does.
+   */
+  readonly beforeRetry?: (error: unknown, failures: number) => Promise<void>;
 };
 
 type PageSource = {
@@ -32,13 +37,25 @@ export async function* readPages<T>(source: PageSource, key: string, options: Li
   const seen = new Set<number | string>();
 
   for (let page = 1; page <= MAX_PAGES; page++) {
-    const answer = await source.readPage({ ...options.params, page, per_page: ITEMS_PER_PAGE }, schema);
+    const answer = await withRetries(() => source.readPage({ ...options.params, page, per_page: ITEMS_PER_PAGE }, schema), options.beforeRetry);
     yield answer.items.filter((item) => isNew(item, seen));
 
     if (answer.next === null) return;
     if (readPageNumber(answer.next) !== page + 1) throw source.invalidAnswer(`page ${page} names a next page other than ${page + 1}`);
   }
   throw source.invalidAnswer(`the list does not end after ${MAX_PAGES} pages`);
+}
+
+/** Runs an operation until it succeeds, or until `beforeRetry` throws. */
+export async function withRetries<T>(operation: () => Promise<T>, beforeRetry?: (error: unknown, failures: number) => Promise<void>): Promise<T> {
+  for (let failures = 1; ; failures++) {
+    try {
+      return await operation();
+    } catch (error) {
+      if (beforeRetry === undefined) throw error;
+      await beforeRetry(error, failures);
+    }
+  }
 }
 
 function pageSchema<T>(key: string, itemSchema: z.ZodType<T>) {

@@ -43,6 +43,12 @@ export const dropletSchema = z.object({
   vpc_uuid: z.string().nullish().transform((uuid) => uuid ?? null),
 });
 
+/** A droplet with what it costs, in a list that must not fail for one droplet that is not as documented: of such a one, only the id is kept. */
+export const listedDropletSchema = z.union([
+  dropletSchema.extend({ size: z.object({ price_hourly: z.number().nonnegative() }).nullish().catch(null) }).transform((droplet) => ({ kind: 'droplet' as const, ...droplet })),
+  z.object({ id }).transform((odd) => ({ kind: 'odd' as const, id: odd.id })),
+]);
+
 export const actionSchema = z.object({
   id,
   /** `in-progress`, `completed` or `errored`. */
@@ -65,6 +71,7 @@ export const accountSchema = z.object({
 });
 
 export type Droplet = z.infer<typeof dropletSchema>;
+export type ListedDroplet = z.infer<typeof listedDropletSchema>;
 export type Action = z.infer<typeof actionSchema>;
 export type Account = z.infer<typeof accountSchema>;
 

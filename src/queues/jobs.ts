@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { Direction, NextJob } from '../saga/saga.ts';
 
 /** Names of the queues. */
-export const queueNames = { intake: 'sagas', steps: 'saga-steps', compensations: 'saga-compensations' } as const;
+export const queueNames = { intake: 'sagas', steps: 'saga-steps', compensations: 'saga-compensations', inventory: 'inventory' } as const;
 
 /**
  * What a step's job carries. Only `sagaId` and `revision` count; the rest is for people to read. Anybody who can reach

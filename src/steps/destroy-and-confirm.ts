@@ -10,7 +10,7 @@ import type { StepDeps } from './deps.ts';
  * @returns `destroyed`, or `absent` when it was not there to begin with
  * @throws {StepFailure} (to be retried) when it is still there; whatever the client throws
  */
-export async function destroyAndConfirm(dropletId: number, deps: StepDeps): Promise<'destroyed' | 'absent'> {
+export async function destroyAndConfirm(dropletId: number, deps: Pick<StepDeps, 'digitalOcean'>): Promise<'destroyed' | 'absent'> {
   const answer = await deps.digitalOcean.destroyDroplet(dropletId);
   if (answer === 'absent') return 'absent';
   const left: Droplet | null = await deps.digitalOcean.getDroplet(dropletId);

@@ -19,7 +19,7 @@ const WAVES = 1_024;
 // DigitalOcean gives created_at in whole seconds, by its own clock.
 const CLOCK_TOLERANCE_MS = 60_000;
 
-type SagaIdentity = Pick<Saga, 'id' | 'saga8' | 'createdAt' | 'input'>;
+export type SagaIdentity = Pick<Saga, 'id' | 'saga8' | 'createdAt' | 'input'>;
 
 /** The tag by which a saga finds its droplet again. */
 export function sagaTag(saga: Pick<Saga, 'saga8'>): string {
@@ -29,6 +29,12 @@ export function sagaTag(saga: Pick<Saga, 'saga8'>): string {
 /** The tag that proves whose droplet it is. */
 export function sagaIdTag(saga: Pick<Saga, 'id'>): string {
   return `${SAGA_ID_TAG_PREFIX}${saga.id}`;
+}
+
+/** The full ids of sagas that a droplet carries, each once. Of one that is ours there is one. */
+export function sagaIdsOn(droplet: Pick<Droplet, 'tags'>): string[] {
+  const ids = droplet.tags.map((tag) => tag.toLowerCase()).filter((tag) => tag.startsWith(SAGA_ID_TAG_PREFIX)).map((tag) => tag.slice(SAGA_ID_TAG_PREFIX.length));
+  return [...new Set(ids)];
 }
 
 /** The tag of the droplets that are asked for at about this time: by its list, those in flight are seen together. */

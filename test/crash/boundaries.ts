@@ -9,7 +9,7 @@ import type { Io, IoKind } from '../../src/io.ts';
 export type Boundary = { readonly number: number; readonly kind: IoKind; readonly name: string };
 
 /** Whose I/Os are numbered: those of the steps' jobs, of the intake's jobs, or of the reconciler's first pass. */
-export type Chain = 'job' | 'intake' | 'reconciler';
+export type Chain = 'job' | 'intake' | 'reconciler' | 'sync';
 
 /** What is done with a numbered I/O instead of simply running it. */
 export type Around = <T>(boundary: Boundary, operation: () => Promise<T>) => Promise<T>;
@@ -17,8 +17,8 @@ export type Around = <T>(boundary: Boundary, operation: () => Promise<T>) => Pro
 /** Where to strike: `during` is after the request was carried out, and before its answer was read. */
 export type Position = 'before' | 'during' | 'after';
 
-// The first I/O of these two tells whose everything is that follows from it.
-const firstOfChain: Readonly<Record<string, Chain>> = { 'store.take_overdue': 'reconciler', 'store.insert': 'intake' };
+// The first I/O of these tells whose everything is that follows from it.
+const firstOfChain: Readonly<Record<string, Chain>> = { 'store.take_overdue': 'reconciler', 'store.insert': 'intake', 'syncs.due': 'sync', 'syncs.start': 'sync' };
 
 /** An Io that numbers the I/Os of one chain and hands each to `around`; all others are simply run. */
 export function numberedIo(chain: Chain, around: Around): Io {

@@ -1,0 +1,194 @@
+// Drift on record: found, found again, resolved, accepted. A finding and its line in the audit are one statement.
+import type { Database, Sql, SqlFragment } from '../db.ts';
+import type { JsonObject } from '../json.ts';
+import { jsonText } from '../json.ts';
+import type { Actual, Difference, DriftField } from './drift.ts';
+import { acceptDifference } from './drift.ts';
+import type { AtWorkSql } from './listing.ts';
+import { heldSync, lostSync } from './syncs.ts';
+
+/** On this channel of Postgres stands what becomes of the inventory: `{"kind": "drift_found", …}`. */
+const INVENTORY_CHANNEL = 'arcadia_inventory';
+
+/** A finding. */
+export type Drift = Readonly<{
+  /** For people to type. */
+  id: number;
+  resourceId: string;
+  providerId: string;
+  name: string;
+  sagaId: string;
+  field: DriftField;
+  desired: string;
+  actual: string;
+  firstSeenAt: Date;
+  lastSeenAt: Date;
+  resolvedAt: Date | null;
+  resolution: 'put_back' | 'accepted' | 'released' | null;
+}>;
+
+/** What was asked for, and what is there, of one resource. */
+export type Provisioned = Actual & Readonly<{ resourceId: string; spec: JsonObject }>;
+
+/**
+ * Reads what to compare: of resources that are desired, that this sync saw (or that are gone), and that no saga is at
+ * work on. At most `limit`, after `after`.
+ */
+export async function listProvisioned(
+  db: Pick<Database, 'run'>,
+  how: { startedAt: Date; after: string | null; limit: number; atWork: AtWorkSql },
+): Promise<Provisioned[]> {
+  const { startedAt, after, limit, atWork } = how;
+  return db.run(
+    'drift.provisioned',
+    (sql) => sql<Provisioned[]>`
+      select resource.id as resource_id, provisioned.spec, resource.deleted_at is not null as is_deleted, resource.size_slug,
+             resource.region, resource.image, resource.status
+      from arcadia.cloud_provisioned provisioned join arcadia.cloud_resources resource on resource.id = provisioned.resource_id
+      where provisioned.released_at is null and (resource.deleted_at is not null or resource.last_seen_at >= ${startedAt})
+        and ${after === null ? sql`true` : sql`resource.id > ${after}::uuid`}
+        and not ${atWork(sql, { providerId: sql`resource.provider_id`, sagaId: sql`provisioned.saga_id` }, startedAt)}
+      order by resource.id limit ${limit}`,
+  );
+}
+
+/**
+ * Writes down what a comparison found, and resolves what it did not find any more.
+ *
+ * @param compared the resources, as they were read; a spec that has changed since is left to the next sync
+ * @returns the findings that are new, and how many were resolved
+ * @throws {SyncLostError}
+ */
+export async function recordDrift(
+  db: Pick<Database, 'run'>,
+  number: number,
+  compared: readonly (Pick<Provisioned, 'resourceId' | 'spec'> & { differences: readonly Difference[] })[],
+): Promise<{ found: Drift[]; resolved: number }> {
+  const found = compared.flatMap(({ resourceId, spec, differences }) => differences.map((difference) => ({ resourceId, spec, ...difference })));
+  const rows = await db.run(
+    'drift.record',
+    (sql) => sql<(DriftRow & { resolved: number; isNew: boolean | null })[]>`
+      with held as (${heldSync(sql, number)}),
+      found as (
+        select found.* from jsonb_to_recordset(${jsonText(found)}::text::jsonb) as found ("resourceId" uuid, spec jsonb, field text, desired text, actual text)
+        join arcadia.cloud_provisioned provisioned on provisioned.resource_id = found."resourceId"
+        where provisioned.released_at is null and provisioned.spec = found.spec
+      ),
+      open as (
+        insert into arcadia.cloud_drift as drift (resource_id, field, desired, actual)
+        select "resourceId", field, desired, actual from found, held
+        on conflict (resource_id, field) where resolved_at is null do update
+        set desired = excluded.desired, actual = excluded.actual, last_seen_at = clock_timestamp()
+        returning drift.*, drift.xmax = 0 as is_new
+      ),
+      resolved as (
+        update arcadia.cloud_drift drift set resolved_at = clock_timestamp(), resolution = 'put_back'
+        where resolved_at is null and resource_id = any(${compared.map(({ resourceId }) => resourceId)}::uuid[])
+          and not exists (select from found where found."resourceId" = drift.resource_id and found.field = drift.field)
+          and exists (select from held)
+        returning drift.*
+      ),
+      told as (${tell(sql, 'drift_found', sql`open where is_new`)} union all ${tell(sql, 'drift_resolved', sql`resolved`)}),
+      audited as (insert into arcadia.audit (actor, action, saga_id, detail) select 'sync', kind, saga_id, detail from told returning 1)
+      select open.*, resource.provider_id, resource.name, provisioned.saga_id, (select count(*)::int from resolved) as resolved,
+             (select count(pg_notify(${INVENTORY_CHANNEL}, (detail || jsonb_build_object('kind', kind))::text)) from told) as notified
+      from held left join open on is_new
+      left join arcadia.cloud_resources resource on resource.id = open.resource_id
+      left join arcadia.cloud_provisioned provisioned on provisioned.resource_id = open.resource_id
+      order by open.id`,
+  );
+  const [first] = rows;
+  if (first === undefined) throw lostSync(number);
+  return { found: rows.filter(({ isNew }) => isNew !== null).map(toDrift), resolved: first.resolved };
+}
+
+/** What the audit and the channel say of findings. */
+function tell(sql: Sql, kind: string, findings: SqlFragment): SqlFragment {
+  return sql`
+    select ${kind}::text as kind, provisioned.saga_id, jsonb_build_object(
+      'drift', finding.id, 'droplet_id', resource.provider_id, 'field', field, 'desired', desired, 'actual', actual,
+      'reason', format('%s: %s is desired, %s is there', field, desired, actual)) as detail
+    from (select * from ${findings}) as finding
+    join arcadia.cloud_resources resource on resource.id = finding.resource_id
+    join arcadia.cloud_provisioned provisioned on provisioned.resource_id = finding.resource_id`;
+}
+
+/** Closes findings about resources of which nothing is desired any more. */
+export async function resolveReleased(db: Pick<Database, 'run'>): Promise<number> {
+  const rows = await db.run(
+    'drift.released',
+    (sql) => sql`
+      update arcadia.cloud_drift drift set resolved_at = clock_timestamp(), resolution = 'released'
+      where resolved_at is null
+        and not exists (select from arcadia.cloud_provisioned where resource_id = drift.resource_id and released_at is null)
+      returning id`,
+  );
+  return rows.length;
+}
+
+/** Lists the open findings, oldest first; with those of the past too, newest first. */
+export async function listDrift(db: Pick<Database, 'run'>, how: { withResolved: boolean; limit: number }): Promise<Drift[]> {
+  const rows = await db.run(
+    'drift.list',
+    (sql) => sql<DriftRow[]>`
+      select drift.*, resource.provider_id, resource.name, provisioned.saga_id
+      from arcadia.cloud_drift drift
+      join arcadia.cloud_resources resource on resource.id = drift.resource_id
+      left join arcadia.cloud_provisioned provisioned on provisioned.resource_id = drift.resource_id
+      ${how.withResolved ? sql`order by drift.id desc` : sql`where resolved_at is null order by drift.id`} limit ${how.limit}`,
+  );
+  return rows.map(toDrift);
+}
+
+/** What became of accepting a finding. */
+export type Accepted = Readonly<{ kind: 'accepted'; drift: Drift }> | Readonly<{ kind: 'not_found' }> | Readonly<{ kind: 'resolved'; drift: Drift }> | Readonly<{ kind: 'moved_on' }>;
+
+/**
+ * Makes what is there what is desired: of a droplet that is gone, nothing is. Audited.
+ *
+ * @returns `moved_on` when the finding, or what is desired, has just changed: look again
+ */
+export async function acceptDrift(db: Pick<Database, 'run'>, id: number, by: string): Promise<Accepted> {
+  const [row] = await db.run(
+    'drift.read',
+    (sql) => sql<(DriftRow & { spec: JsonObject | null })[]>`
+      select drift.*, resource.provider_id, resource.name, provisioned.saga_id, provisioned.spec
+      from arcadia.cloud_drift drift
+      join arcadia.cloud_resources resource on resource.id = drift.resource_id
+      left join arcadia.cloud_provisioned provisioned on provisioned.resource_id = drift.resource_id and released_at is null
+      where drift.id = ${id}`,
+  );
+  if (row === undefined) return { kind: 'not_found' };
+  const drift = toDrift(row);
+  if (row.resolvedAt !== null || row.spec === null) return { kind: 'resolved', drift };
+  const spec = acceptDifference(row.spec, row);
+  const detail = { drift: drift.id, droplet_id: row.providerId, field: row.field, desired: row.desired, actual: row.actual };
+  const written = await db.run(
+    'drift.accept',
+    (sql) => sql`
+      with provisioned as (
+        update arcadia.cloud_provisioned
+        set spec = ${jsonText(spec ?? row.spec ?? {})}::text::jsonb,
+            released_at = case when ${spec === null} then clock_timestamp() end
+        where resource_id = ${row.resourceId} and released_at is null and spec = ${jsonText(row.spec ?? {})}::text::jsonb
+          and exists (select from arcadia.cloud_drift where id = ${id} and resolved_at is null and actual = ${row.actual})
+        returning saga_id
+      ),
+      accepted as (
+        update arcadia.cloud_drift set resolved_at = clock_timestamp(), resolution = 'accepted'
+        where id = ${id} and exists (select from provisioned) returning id
+      )
+      insert into arcadia.audit (actor, action, saga_id, detail)
+      select ${by}, 'drift_accepted', saga_id, ${jsonText(detail)}::text::jsonb from provisioned, accepted
+      returning id`,
+  );
+  return written.length === 1 ? { kind: 'accepted', drift } : { kind: 'moved_on' };
+}
+
+// A bigint comes as text.
+type DriftRow = Omit<Drift, 'id'> & { id: string };
+
+function toDrift(row: DriftRow): Drift {
+  const { resourceId, providerId, name, sagaId, field, desired, actual, firstSeenAt, lastSeenAt, resolvedAt, resolution } = row;
+  return { id: Number(row.id), resourceId, providerId, name, sagaId, field, desired, actual, firstSeenAt, lastSeenAt, resolvedAt, resolution };
+}

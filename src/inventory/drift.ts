@@ -1,0 +1,62 @@
+// What differs between what was asked for and what is there. Pure.
+import type { JsonObject } from '../json.ts';
+import { textOf } from '../json.ts';
+
+export type DriftField = 'existence' | 'size_slug' | 'region' | 'image' | 'power_state';
+
+export const driftFields: readonly DriftField[] = ['existence', 'size_slug', 'region', 'image', 'power_state'];
+
+/** What is there, as the inventory knows it. */
+export type Actual = Readonly<{
+  isDeleted: boolean;
+  sizeSlug: string | null;
+  region: string | null;
+  image: Readonly<{ id: number; slug: string | null }> | null;
+  /** `active`, `off`, …; `provisioning` and `unknown` say nothing about what is desired. */
+  status: string;
+}>;
+
+/** One difference. */
+export type Difference = Readonly<{ field: DriftField; desired: string; actual: string }>;
+
+const PASSING_STATES: ReadonlySet<string> = new Set(['provisioning', 'unknown']);
+
+/**
+ * Compares.
+ *
+ * @param spec `{size_slug, region, image, power_state?}`; what it leaves out, or has null for, may be anything
+ */
+export function findDifferences(spec: JsonObject, actual: Actual): Difference[] {
+  if (actual.isDeleted) return [{ field: 'existence', desired: 'present', actual: 'absent' }];
+  const differences: Difference[] = [];
+  const size = textOf(spec['size_slug']);
+  if (size !== '' && actual.sizeSlug !== null && size !== actual.sizeSlug) differences.push({ field: 'size_slug', desired: size, actual: actual.sizeSlug });
+  const region = textOf(spec['region']);
+  if (region !== '' && actual.region !== null && !isIn(actual.region, region)) differences.push({ field: 'region', desired: region, actual: actual.region });
+  const image = textOf(spec['image']);
+  if (image !== '' && actual.image !== null && !isOf(actual.image, image)) {
+    differences.push({ field: 'image', desired: image, actual: /^\d+$/.test(image) ? String(actual.image.id) : (actual.image.slug ?? String(actual.image.id)) });
+  }
+  const powerState = textOf(spec['power_state'], 'active');
+  if (!PASSING_STATES.has(actual.status) && actual.status !== powerState) differences.push({ field: 'power_state', desired: powerState, actual: actual.status });
+  return differences;
+}
+
+/** A create may ask for `nyc`, and any of `nyc1`, `nyc2`, … will do. */
+function isIn(actual: string, desired: string): boolean {
+  return actual === desired || (/[a-z]$/.test(desired) && actual.startsWith(desired) && /^\d+$/.test(actual.slice(desired.length)));
+}
+
+/**
+ * DigitalOcean takes the slug off an image once a newer one bears it: a droplet whose image has none may well have been
+ * made from what was asked for.
+ */
+function isOf(actual: { id: number; slug: string | null }, desired: string): boolean {
+  if (/^\d+$/.test(desired)) return String(actual.id) === desired;
+  return actual.slug === null || actual.slug === desired;
+}
+
+/** The desired state once a difference is accepted; null: nothing is desired any more. */
+export function acceptDifference(spec: JsonObject, { field, actual }: Pick<Difference, 'field' | 'actual'>): JsonObject | null {
+  return field === 'existence' ? null : { ...spec, [field]: actual };
+}

@@ -1,0 +1,202 @@
+// Orphans on record: droplets that bear our tags and that no saga accounts for. `surplus`: proven to be ours, and too
+// many; they are destroyed in the end. `unknown`: another environment's, or nobody knows; they are reported.
+import type { Database } from '../db.ts';
+import { jsonText } from '../json.ts';
+import { heldSync, lostSync } from './syncs.ts';
+
+export type OrphanCategory = 'surplus' | 'unknown';
+
+/** What was seen of one. */
+export type Sighting = Readonly<{
+  providerId: string;
+  category: OrphanCategory;
+  reason: string;
+  sagaId: string | null;
+  priceUsdPerHour: number | null;
+  /** By DigitalOcean's clock. */
+  createdAt: string;
+  /** When its saga came to its end, by the database's clock. */
+  endedAt: Date | null;
+}>;
+
+/** One orphan. */
+export type Orphan = Readonly<{
+  /** For people to type. */
+  id: number;
+  category: OrphanCategory;
+  reason: string;
+  sagaId: string | null;
+  providerId: string;
+  name: string;
+  region: string | null;
+  sizeSlug: string | null;
+  tags: readonly string[];
+  priceUsdPerHour: number | null;
+  createdAt: Date;
+  firstSeenAt: Date;
+  lastSeenAt: Date;
+  /** When a person said that it may be destroyed, and who. */
+  approvedAt: Date | null;
+  approvedBy: string | null;
+}>;
+
+/**
+ * Writes down what a page of a sync showed.
+ *
+ * @returns those that are new
+ * @throws {SyncLostError}
+ */
+export async function recordSightings(db: Pick<Database, 'run'>, number: number, sightings: readonly Sighting[]): Promise<Orphan[]> {
+  const rows = await db.run(
+    'orphans.record',
+    (sql) => sql<(OrphanRow & { isNew: boolean | null })[]>`
+      with held as (${heldSync(sql, number)}),
+      seen as (
+        select * from jsonb_to_recordset(${jsonText(sightings)}::text::jsonb) as seen (
+          "providerId" text, category text, reason text, "sagaId" uuid, "priceUsdPerHour" float8, "createdAt" timestamptz, "endedAt" timestamptz)
+      ),
+      orphan as (
+        insert into arcadia.cloud_orphans as orphan
+          (resource_id, category, reason, saga_id, price_usd_per_hour, created_at, ended_at, first_sync, last_sync)
+        select resource.id, seen.category, seen.reason, seen."sagaId", seen."priceUsdPerHour", seen."createdAt", seen."endedAt", held.number, held.number
+        from held, seen join arcadia.cloud_resources resource
+          on resource.provider = 'digitalocean' and resource.kind = 'droplet' and resource.provider_id = seen."providerId" and resource.deleted_at is null
+        on conflict (resource_id) where resolved_at is null do update
+        set category = excluded.category, reason = excluded.reason, saga_id = excluded.saga_id, created_at = excluded.created_at,
+            price_usd_per_hour = coalesce(excluded.price_usd_per_hour, orphan.price_usd_per_hour), ended_at = excluded.ended_at,
+            last_seen_at = clock_timestamp(), last_sync = excluded.last_sync,
+            -- What was said of it under another judgement does not count for this one.
+            first_sync = case when orphan.category = excluded.category and orphan.saga_id is not distinct from excluded.saga_id then orphan.first_sync else excluded.first_sync end,
+            approved_at = case when orphan.category = excluded.category and orphan.saga_id is not distinct from excluded.saga_id then orphan.approved_at end
+        returning orphan.*, orphan.first_sync = orphan.last_sync as is_new
+      )
+      select orphan.*, resource.provider_id, resource.name, resource.region, resource.size_slug, resource.tags
+      from held left join orphan on is_new left join arcadia.cloud_resources resource on resource.id = orphan.resource_id
+      order by orphan.id`,
+  );
+  if (rows.length === 0) throw lostSync(number);
+  return rows.filter(({ isNew }) => isNew !== null).map(toOrphan);
+}
+
+/** Closes what a complete sync has explained, or has not found any more. */
+export async function resolveOrphans(db: Pick<Database, 'run'>, number: number): Promise<void> {
+  await db.run(
+    'orphans.resolve',
+    (sql) => sql`
+      update arcadia.cloud_orphans orphan
+      set resolved_at = clock_timestamp(),
+          resolution = case
+            when resource.deleted_at is null then 'explained'
+            when orphan.destroy_sent_at is not null then 'destroyed'
+            else 'gone'
+          end
+      from arcadia.cloud_resources resource, arcadia.inventory_syncs sync
+      where resource.id = orphan.resource_id and sync.number = ${number} and sync.finished_at is null
+        and orphan.resolved_at is null
+        and (resource.deleted_at is not null or (orphan.last_sync < sync.number and resource.last_seen_at >= sync.started_at))`,
+  );
+}
+
+/**
+ * The surplus droplets that may be destroyed, as far as this table knows: seen by this sync and by one before, older
+ * than the grace by DigitalOcean's clock, and of sagas that ended longer ago than the grace by the database's. Oldest first.
+ */
+export async function listDoomed(db: Pick<Database, 'run'>, number: number, graceMs: number): Promise<Orphan[]> {
+  const rows = await db.run(
+    'orphans.doomed',
+    (sql) => sql<OrphanRow[]>`
+      select orphan.*, resource.provider_id, resource.name, resource.region, resource.size_slug, resource.tags
+      from arcadia.cloud_orphans orphan join arcadia.cloud_resources resource on resource.id = orphan.resource_id
+      where orphan.resolved_at is null and orphan.category = 'surplus' and resource.deleted_at is null
+        and orphan.last_sync = ${number} and orphan.first_sync < ${number}
+        and orphan.created_at <= clock_timestamp() - ${graceMs}::int * interval '1 millisecond'
+        and orphan.ended_at <= clock_timestamp() - ${graceMs}::int * interval '1 millisecond'
+      order by orphan.id limit 10000`,
+  );
+  return rows.map(toOrphan);
+}
+
+/**
+ * Says, before it is done, that an orphan is being destroyed: audited.
+ *
+ * @throws {SyncLostError} when the sync is somebody else's by now: then it must not be destroyed
+ */
+export async function announceDestruction(db: Pick<Database, 'run'>, number: number, orphan: Orphan): Promise<void> {
+  const detail = { orphan: orphan.id, droplet_id: orphan.providerId, name: orphan.name, reason: orphan.reason, approved_by: orphan.approvedBy };
+  const rows = await db.run(
+    'orphans.announce',
+    (sql) => sql`
+      with held as (${heldSync(sql, number)}),
+      announced as (
+        update arcadia.cloud_orphans set destroy_sent_at = clock_timestamp()
+        where id = ${orphan.id} and resolved_at is null and exists (select from held) returning saga_id
+      )
+      insert into arcadia.audit (actor, action, saga_id, detail)
+      select 'orphan-sweep', 'orphan_destroyed', saga_id, ${jsonText(detail)}::text::jsonb from announced
+      returning id`,
+  );
+  if (rows.length === 0) throw lostSync(number);
+}
+
+/** Writes down that an orphan is gone. */
+export async function markOrphanGone(db: Pick<Database, 'run'>, orphan: Orphan, resolution: 'destroyed' | 'gone'): Promise<void> {
+  await db.run(
+    'orphans.gone',
+    (sql) => sql`
+      with orphan as (
+        update arcadia.cloud_orphans set resolved_at = clock_timestamp(), resolution = ${resolution}
+        where id = ${orphan.id} and resolved_at is null returning resource_id
+      )
+      update arcadia.cloud_resources set deleted_at = coalesce(deleted_at, clock_timestamp()) where id in (select resource_id from orphan)`,
+  );
+}
+
+/** Says in the audit that the sweep destroys nothing until a person has looked. */
+export async function recordHold(db: Pick<Database, 'run'>, held: readonly Orphan[], most: number): Promise<void> {
+  const detail = { droplets: held.length, most, droplet_ids: held.slice(0, 100).map(({ providerId }) => providerId), reason: `${held.length} surplus droplets at once` };
+  await db.run(
+    'orphans.hold',
+    (sql) => sql`insert into arcadia.audit (actor, action, detail) values ('orphan-sweep', 'orphans_held', ${jsonText(detail)}::text::jsonb)`,
+  );
+}
+
+/** Lists the orphans that are there: surplus ones first, then the oldest first. */
+export async function listOrphans(db: Pick<Database, 'run'>, limit: number): Promise<Orphan[]> {
+  const rows = await db.run(
+    'orphans.list',
+    (sql) => sql<OrphanRow[]>`
+      select orphan.*, resource.provider_id, resource.name, resource.region, resource.size_slug, resource.tags
+      from arcadia.cloud_orphans orphan join arcadia.cloud_resources resource on resource.id = orphan.resource_id
+      where orphan.resolved_at is null order by orphan.category, orphan.id limit ${limit}`,
+  );
+  return rows.map(toOrphan);
+}
+
+/**
+ * A person says that these surplus droplets may be destroyed, however many they are. Audited, a line each.
+ *
+ * @returns the ids of the orphans that this holds for: those that are surplus still
+ */
+export async function approveOrphans(db: Pick<Database, 'run'>, ids: readonly number[], by: string): Promise<number[]> {
+  const rows = await db.run(
+    'orphans.approve',
+    (sql) => sql<{ orphan: number }[]>`
+      with approved as (
+        update arcadia.cloud_orphans set approved_at = clock_timestamp(), approved_by = ${by}
+        where id = any(${ids.map(String)}::text[]::bigint[]) and resolved_at is null and category = 'surplus' returning id, saga_id, resource_id, reason
+      )
+      insert into arcadia.audit (actor, action, saga_id, detail)
+      select ${by}, 'orphan_approved', approved.saga_id, jsonb_build_object('orphan', approved.id, 'droplet_id', resource.provider_id, 'reason', approved.reason)
+      from approved join arcadia.cloud_resources resource on resource.id = approved.resource_id
+      returning (detail->>'orphan')::int as orphan`,
+  );
+  return rows.map(({ orphan }) => orphan);
+}
+
+// A bigint comes as text.
+type OrphanRow = Omit<Orphan, 'id'> & { id: string };
+
+function toOrphan(row: OrphanRow): Orphan {
+  const { category, reason, sagaId, providerId, name, region, sizeSlug, tags, priceUsdPerHour, createdAt, firstSeenAt, lastSeenAt, approvedAt, approvedBy } = row;
+  return { id: Number(row.id), category, reason, sagaId, providerId, name, region, sizeSlug, tags, priceUsdPerHour, createdAt, firstSeenAt, lastSeenAt, approvedAt, approvedBy };
+}

@@ -1,0 +1,29 @@
+// Which droplets sagas are at work on: for those who look at all droplets, and must leave these to them.
+import type { Database, Sql, SqlFragment } from '../db.ts';
+
+/**
+ * SQL that is true while a saga is at work on a droplet (as its own, or to destroy it), or was so after `since`.
+ *
+ * @param droplet.providerId SQL for the droplet's id as text
+ * @param droplet.sagaId SQL for the id of the saga that the droplet carries; may be null
+ */
+export function sagaAtWork(sql: Sql, droplet: { providerId: SqlFragment; sagaId: SqlFragment }, since: Date): SqlFragment {
+  const atWork = sql`(status in ('pending', 'running', 'compensating') or finished_at >= ${since})`;
+  // Two looks, each by an index of its own.
+  return sql`(
+    exists (select from arcadia.sagas where id = ${droplet.sagaId} and ${atWork})
+    or exists (select from arcadia.sagas where coalesce(context->>'droplet_id', input->>'droplet_id') = ${droplet.providerId} and ${atWork})
+  )`;
+}
+
+/** Of these droplets, those that a saga is at work on, or is stuck with. */
+export async function findDropletsAtWork(db: Pick<Database, 'run'>, dropletIds: readonly number[]): Promise<ReadonlySet<number>> {
+  const rows = await db.run(
+    'sagas.at_work',
+    (sql) => sql<{ dropletId: string }[]>`
+      select coalesce(context->>'droplet_id', input->>'droplet_id') as droplet_id from arcadia.sagas
+      where coalesce(context->>'droplet_id', input->>'droplet_id') = any(${dropletIds.map(String)}::text[])
+        and status in ('pending', 'running', 'compensating', 'stuck')`,
+  );
+  return new Set(rows.map(({ dropletId }) => Number(dropletId)));
+}

@@ -1,0 +1,32 @@
+// What is known of the sagas that droplets carry the ids of: from their rows, or from what is kept of those whose rows
+// are gone.
+import type { Database } from '../db.ts';
+import type { SagaStatus } from './saga.ts';
+
+/** A saga, as far as it tells whose a droplet is. */
+export type SagaOwner = Readonly<{
+  id: string;
+  name: string;
+  status: SagaStatus;
+  /** The droplet on record; null: none. */
+  dropletId: number | null;
+  dropletName: string | null;
+  createdAt: Date;
+  finishedAt: Date | null;
+}>;
+
+/** Finds sagas by their ids; those that this database never had are left out. */
+export async function findOwners(db: Pick<Database, 'run'>, sagaIds: readonly string[]): Promise<ReadonlyMap<string, SagaOwner>> {
+  if (sagaIds.length === 0) return new Map();
+  const rows = await db.run(
+    'sagas.owners',
+    (sql) => sql<(Omit<SagaOwner, 'dropletId'> & { dropletId: string | null })[]>`
+      select id, name, status, context->>'droplet_id' as droplet_id, input->>'name' as droplet_name, created_at, finished_at
+      from arcadia.sagas where id = any(${[...sagaIds]}::uuid[])
+      union all
+      select saga_id, name, status, droplet_id, droplet_name, created_at, finished_at
+      from arcadia.saga_tombstones tombstone
+      where saga_id = any(${[...sagaIds]}::uuid[]) and not exists (select from arcadia.sagas where id = tombstone.saga_id)`,
+  );
+  return new Map(rows.map((row) => [row.id, { ...row, dropletId: row.dropletId === null ? null : Number(row.dropletId) }]));
+}

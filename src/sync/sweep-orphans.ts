@@ -1,0 +1,70 @@
+// The orphan sweep: destroys surplus droplets of ours, a few a pass, each looked at once more right before. Where there
+// are more than a few, it destroys none and raises an alarm: then something is wrong that a person should look at first.
+import type { Database } from '../db.ts';
+import type { DigitalOceanClient } from '../do/client.ts';
+import { withRetries } from '../do/pages.ts';
+import type { Orphan } from '../inventory/orphans.ts';
+import { announceDestruction, listDoomed, markOrphanGone, recordHold } from '../inventory/orphans.ts';
+import { SyncLostError } from '../inventory/syncs.ts';
+import type { Log } from '../log.ts';
+import { destroyAndConfirm } from '../steps/destroy-and-confirm.ts';
+import { lookForOrphans } from './orphan-look.ts';
+
+/** A pass destroys so many at most, unless a person approved more. */
+export const MOST_DESTROYED = 5;
+
+export type SweepResult = Readonly<{ destroyed: Orphan[]; held: Orphan[] }>;
+
+/**
+ * One pass, as a part of a sync.
+ *
+ * @throws {SyncLostError} when the sync is somebody else's by now
+ */
+export async function sweepOrphans(
+  sync: { number: number; startedAt: Date },
+  deps: { db: Database; digitalOcean: DigitalOceanClient; graceMs: number; beforeRetry: (error: unknown, failures: number) => Promise<void>; signal: AbortSignal; log: Log },
+): Promise<SweepResult> {
+  const { db, log } = deps;
+  const doomed = await listDoomed(db, sync.number, deps.graceMs);
+  const approved = doomed.filter(({ approvedAt }) => approvedAt !== null);
+  const others = doomed.filter(({ approvedAt }) => approvedAt === null);
+  const isHeld = others.length > MOST_DESTROYED;
+  if (isHeld) {
+    log.error(
+      { droplets: others.length, most: MOST_DESTROYED, dropletIds: others.slice(0, 20).map(({ providerId }) => providerId) },
+      'too many surplus droplets at once: none is destroyed until a person has looked at them (arcadia orphans, then arcadia orphans --destroy)',
+    );
+    await recordHold(db, others, MOST_DESTROYED);
+  }
+  const destroyed: Orphan[] = [];
+  for (const orphan of isHeld ? approved : [...approved, ...others]) {
+    if (deps.signal.aborted) throw new SyncLostError(`sync ${sync.number} was told to stop`);
+    try {
+      if (await destroyOrphan(orphan, sync.number, deps)) destroyed.push(orphan);
+    } catch (error) {
+      if (error instanceof SyncLostError) throw error;
+      log.warn({ err: error, dropletId: orphan.providerId }, 'a surplus droplet could not be destroyed: the next sync tries again');
+    }
+  }
+  return { destroyed, held: isHeld ? others : [] };
+}
+
+/** Destroys one, if it still is what it was taken for. */
+async function destroyOrphan(orphan: Orphan, number: number, { db, digitalOcean, beforeRetry, log }: Parameters<typeof sweepOrphans>[1]): Promise<boolean> {
+  const id = Number(orphan.providerId);
+  const droplet = await withRetries(() => digitalOcean.getDroplet(id), beforeRetry);
+  if (droplet === null) {
+    await markOrphanGone(db, orphan, 'gone');
+    return false;
+  }
+  const [found] = await lookForOrphans(db, [droplet]);
+  if (found?.verdict.category !== 'surplus' || found.verdict.sagaId !== orphan.sagaId) {
+    log.warn({ dropletId: id, was: orphan.reason, is: found?.verdict.reason ?? 'accounted for' }, 'a surplus droplet is not what it was: left alone');
+    return false;
+  }
+  await announceDestruction(db, number, orphan);
+  log.warn({ dropletId: id, sagaId: orphan.sagaId, name: droplet.name, reason: found.verdict.reason, approvedBy: orphan.approvedBy }, 'destroying a surplus droplet');
+  await withRetries(() => destroyAndConfirm(id, { digitalOcean }), beforeRetry);
+  await markOrphanGone(db, orphan, 'destroyed');
+  return true;
+}

@@ -1,0 +1,186 @@
+// The orphan sweep: what it destroys, and the much that it does not.
+
+import { describe, expect, test } from 'vitest';
+import { approveOrphans, listOrphans } from '../../src/inventory/orphans.ts';
+import type { Io } from '../../src/io.ts';
+import { LAG_MS, tagsOf, useScene } from './support.ts';
+import type { Scene } from './support.ts';
+
+const scene = useScene();
+const anHourAgo = () => new Date(Date.now() - 3_600_000).toISOString();
+
+/** Droplets with a saga's tags, an hour old. */
+const addOf = (stage: Scene, sagaId: string, count: number, more: { name?: string; tags?: string[] } = {}) =>
+  stage.add(count, { created_at: anHourAgo(), name: 'web-0', ...more, tags: [...tagsOf(sagaId), ...(more.tags ?? [])] });
+const alive = ({ sandbox }: Scene) => sandbox.state({ alive: true }).map(({ id }) => id);
+const deletes = ({ sandbox }: Scene) => sandbox.ledger().filter(({ method }) => method === 'DELETE').map(({ path }) => path);
+const audited = async ({ db }: Scene) => (await db.sql<{ actor: string; action: string }[]>`select actor, action from arcadia.audit order by id`).map(({ actor, action }) => `${actor} ${action}`);
+
+describe('surplus droplets of ours', () => {
+  test('one of a saga that was rolled back, and one beside the droplet on record, are destroyed by the second pass that sees them', async () => {
+    const stage = await scene();
+    const rolledBack = await stage.saga({ status: 'compensated' });
+    const [late = 0] = addOf(stage, rolledBack, 1);
+    const completed = await stage.saga({ status: 'completed' });
+    const [kept = 0, second = 0] = addOf(stage, completed, 2);
+    await stage.db.sql`update arcadia.sagas set context = ${JSON.stringify({ droplet_id: kept })}::text::jsonb where id = ${completed}`;
+    const first = await stage.sync();
+    expect(first.orphans).toMatchObject([
+      { providerId: String(late), category: 'surplus', reason: 'its saga was rolled back', sagaId: rolledBack },
+      { providerId: String(second), category: 'surplus', reason: `its saga completed with droplet ${kept}`, sagaId: completed },
+    ]);
+    expect(first.orphans[0]?.priceUsdPerHour).toBeGreaterThan(0);
+    expect(deletes(stage)).toEqual([]);
+    expect((await stage.sync()).destroyed.map(({ providerId }) => providerId)).toEqual([String(late), String(second)]);
+    expect(alive(stage)).toEqual([kept]);
+    expect((await stage.row(late))?.deletedAt).not.toBeNull();
+    expect(await listOrphans(stage.db, 10)).toEqual([]);
+    expect(await audited(stage)).toEqual(['orphan-sweep orphan_destroyed', 'orphan-sweep orphan_destroyed']);
+  });
+
+  test('is left in peace until the grace period is over, by the age of the droplet and by that of its saga\'s end', async () => {
+    const stage = await scene();
+    const [ofOldSaga, ofYoungSaga] = [await stage.saga({ status: 'compensated', endedAgoMs: 10_000_000 }), await stage.saga({ status: 'compensated', endedAgoMs: 60_000 })];
+    stage.add(1, { name: 'web-0', tags: tagsOf(ofOldSaga) });
+    addOf(stage, ofYoungSaga, 1);
+    for (let pass = 0; pass < 3; pass += 1) await stage.sync({ orphanGraceMs: 900_000 });
+    expect(deletes(stage)).toEqual([]);
+    await stage.db.sql`update arcadia.sagas set finished_at = finished_at - interval '1 hour'`;
+    expect((await stage.sync({ orphanGraceMs: 900_000 })).destroyed.map(({ sagaId }) => sagaId)).toEqual([ofYoungSaga]);
+  });
+
+  test('that comes back after it was destroyed on request is destroyed again', async () => {
+    const stage = await scene();
+    const sagaId = await stage.saga({ status: 'completed' });
+    const [id = 0] = addOf(stage, sagaId, 1);
+    await stage.db.sql`update arcadia.sagas set context = ${JSON.stringify({ droplet_id: id })}::text::jsonb`;
+    await stage.sync();
+    await stage.provision(id, sagaId);
+    await stage.sync();
+    await stage.db.sql`update arcadia.cloud_resources set deleted_at = clock_timestamp() - ${2 * LAG_MS}::int * interval '1 millisecond'`;
+    await stage.db.sql`update arcadia.cloud_provisioned set released_at = clock_timestamp() - interval '1 minute'`;
+    expect((await stage.sync()).orphans).toMatchObject([{ reason: 'it was destroyed on request, and is there again' }]);
+    await stage.sync();
+    expect(alive(stage)).toEqual([]);
+  });
+
+  test('is known for ours after its saga\'s row is gone', async () => {
+    const stage = await scene();
+    const [rolledBack, completed] = [await stage.saga({ status: 'compensated' }), await stage.saga({ status: 'completed', context: { droplet_id: 7 } })];
+    await stage.db.sql`delete from arcadia.sagas`;
+    addOf(stage, rolledBack, 1);
+    addOf(stage, completed, 1);
+    await stage.sync();
+    await stage.sync();
+    expect(alive(stage)).toEqual([]);
+  });
+
+  test('five are destroyed in a pass; six are not, until a person has said so', async () => {
+    const stage = await scene();
+    const sagaId = await stage.saga({ status: 'compensated' });
+    addOf(stage, sagaId, 6);
+    await stage.sync();
+    const held = await stage.sync();
+    expect(held.summary).toMatchObject({ destroyed: 0, held: 6 });
+    expect(deletes(stage)).toEqual([]);
+    expect(stage.log.filter(({ level, msg }) => level === 50 && String(msg).startsWith('too many surplus droplets'))).toHaveLength(1);
+    expect(await audited(stage)).toEqual(['orphan-sweep orphans_held']);
+    const orphans = await listOrphans(stage.db, 10);
+    expect(await approveOrphans(stage.db, orphans.map(({ id }) => id), 'cli:ada')).toHaveLength(6);
+    expect((await stage.sync()).summary).toMatchObject({ destroyed: 6, held: 0 });
+    expect(alive(stage)).toEqual([]);
+    addOf(stage, sagaId, 5);
+    await stage.sync();
+    expect((await stage.sync()).summary.destroyed).toBe(5);
+  });
+
+  test('is left alone when, at the last moment, it is not what it was taken for', async () => {
+    const stage = await scene();
+    const sagaId = await stage.saga({ status: 'compensated' });
+    const [retagged = 0, taken = 0, gone = 0] = addOf(stage, sagaId, 3);
+    await stage.sync();
+    let isDone = false;
+    const io: Io = async (kind, name, operation) => {
+      if (name !== 'orphans.doomed') return operation();
+      const doomed = await operation();
+      if (isDone) return doomed;
+      isDone = true;
+      stage.sandbox.editDroplet(retagged, { tags: [...tagsOf(sagaId), `arcadia-saga-id-${crypto.randomUUID()}`] });
+      await stage.saga({ status: 'running', context: { droplet_id: taken } });
+      stage.sandbox.editDroplet(gone, { vanish: true });
+      return doomed;
+    };
+    const ownDb = { ...stage.db, run: <T>(name: string, statement: Parameters<typeof stage.db.run<T>>[1]) => io('sql', name, () => stage.db.run(name, statement)) };
+    await stage.sync({ db: ownDb });
+    expect(isDone).toBe(true);
+    expect(deletes(stage)).toEqual([]);
+    expect(alive(stage)).toEqual([retagged, taken]);
+  });
+
+  test('is not destroyed by a sync that somebody else has taken over', async () => {
+    const stage = await scene();
+    addOf(stage, await stage.saga({ status: 'compensated' }), 1);
+    await stage.sync();
+    const io: Io = async (kind, name, operation) => {
+      const answer = await operation();
+      if (kind === 'http' && name.startsWith('GET /v2/droplets/')) await stage.db.sql`update arcadia.inventory_syncs set finished_at = now(), outcome = 'abandoned' where finished_at is null`;
+      return answer;
+    };
+    await expect(stage.trySync({ io })).rejects.toThrow('no sign of life');
+    expect(deletes(stage)).toEqual([]);
+  });
+});
+
+describe('never touched', () => {
+  test('droplets of another environment, of nobody, of several sagas, renamed ones, and those of sagas that are not over', async () => {
+    const stage = await scene();
+    const stranger = crypto.randomUUID();
+    const rolledBack = await stage.saga({ status: 'compensated' });
+    const [other = 0] = addOf(stage, stranger, 1);
+    const [bare = 0] = stage.add(1, { created_at: anHourAgo(), tags: ['managed-by-arcadia-cloud'] });
+    const [both = 0] = addOf(stage, rolledBack, 1, { tags: [`arcadia-saga-id-${stranger}`] });
+    const [renamed = 0] = addOf(stage, rolledBack, 1, { name: 'somebody-elses-now' });
+    const [odd = 0] = stage.add(1, { created_at: anHourAgo(), tags: ['managed-by-arcadia-cloud', 'arcadia-saga-id-not-a-uuid'] });
+    for (const status of ['pending', 'running', 'compensating', 'stuck']) addOf(stage, await stage.saga({ status }), 2);
+    const [plain = 0] = stage.add(1, { created_at: anHourAgo(), tags: ['web'] });
+    const before = alive(stage);
+    await stage.sync();
+    await stage.sync();
+    await stage.sync();
+    expect(alive(stage)).toEqual(before);
+    expect(deletes(stage)).toEqual([]);
+    const orphans = await listOrphans(stage.db, 100);
+    expect(orphans.map(({ providerId, category }) => [Number(providerId), category])).toEqual([other, bare, both, renamed, odd].map((id) => [id, 'unknown']));
+    expect(await approveOrphans(stage.db, orphans.map(({ id }) => id), 'cli:ada')).toEqual([]);
+    expect(before).toContain(plain);
+  });
+
+  test('what is on record as provisioned, though its saga\'s row says otherwise', async () => {
+    const stage = await scene();
+    const sagaId = await stage.saga({ status: 'running' });
+    const [id = 0] = addOf(stage, sagaId, 1);
+    await stage.db.sql`insert into arcadia.cloud_resources (provider, provider_id, kind, name, status) values ('digitalocean', ${String(id)}, 'droplet', 'web-0', 'active')`;
+    await stage.provision(id, sagaId);
+    await stage.db.sql`update arcadia.sagas set status = 'compensated', finished_at = now() - interval '1 hour'`;
+    for (let pass = 0; pass < 3; pass += 1) await stage.sync();
+    expect(alive(stage)).toEqual([id]);
+    await stage.db.sql`delete from arcadia.sagas`;
+    await stage.db.sql`delete from arcadia.saga_tombstones`;
+    for (let pass = 0; pass < 3; pass += 1) await stage.sync();
+    expect(alive(stage)).toEqual([id]);
+  });
+
+  test('an orphan that is explained, or gone, is none any more', async () => {
+    const stage = await scene();
+    const [other = 0] = addOf(stage, crypto.randomUUID(), 1);
+    const [vanished = 0] = addOf(stage, crypto.randomUUID(), 1);
+    await stage.sync();
+    expect(await listOrphans(stage.db, 10)).toHaveLength(2);
+    stage.sandbox.editDroplet(other, { tags: ['web'] });
+    stage.sandbox.editDroplet(vanished, { vanish: true });
+    await stage.sync();
+    expect(await listOrphans(stage.db, 10)).toEqual([]);
+    const rows = await stage.db.sql<{ resolution: string }[]>`select resolution from arcadia.cloud_orphans order by id`;
+    expect(rows.map(({ resolution }) => resolution)).toEqual(['explained', 'gone']);
+  });
+});
