@@ -108,6 +108,35 @@ program
   .action(run(async (sagaId, options) => (await import('./commands/steer.ts')).retryCommand(sagaId, options)));
 
 program
+  .command('sync')
+  .description("bring the inventory up to date with DigitalOcean's droplets now; prints what appeared, changed, vanished, drifted")
+  .option('--json', 'print one JSON document')
+  .action(run(async (options) => (await import('./commands/inventory.ts')).syncCommand(options)));
+
+const drift = program
+  .command('drift')
+  .description('list where droplets are not what was asked for')
+  .option('--all', 'those that are resolved too, newest first')
+  .option('--json', 'print one JSON document')
+  .action(run(async (options) => (await import('./commands/inventory.ts')).listDriftCommand(options)));
+
+drift
+  .command('accept')
+  .description('make what is there what is desired')
+  .argument('<id>', 'id of the drift, as `arcadia drift` shows it', wholeNumber(1, Number.MAX_SAFE_INTEGER))
+  .option('--json', 'print one JSON document')
+  // A parent that has the same option takes it for its own.
+  .action(run(async (id, _options, command) => (await import('./commands/inventory.ts')).acceptDriftCommand(id, command.optsWithGlobals())));
+
+program
+  .command('orphans')
+  .description('list droplets with our tags that no saga accounts for, and what they cost an hour: surplus ones of ours, and unknown ones, which are never touched')
+  .option('--destroy', 'approve that the sweep destroys all surplus ones listed, however many')
+  .option('--yes', 'with --destroy: do not ask')
+  .option('--json', 'print one JSON document')
+  .action(run(async (options) => (await import('./commands/inventory.ts')).orphansCommand(options)));
+
+program
   .command('sandbox')
   .description("run a server that behaves like DigitalOcean's API, with its state in memory")
   .option('--port <port>', 'port to listen on; 0 for any', wholeNumber(0, 65_535), 4010)

@@ -6,6 +6,9 @@ import type { Config } from './config.ts';
 import { ConfigError, isLoopback, requireClosedWeb } from './config.ts';
 import type { Database } from './db.ts';
 import { openDatabase } from './db.ts';
+import { acceptDrift, listDrift } from './inventory/drift-store.ts';
+import { listOrphans } from './inventory/orphans.ts';
+import { readInventoryStats } from './inventory/stats.ts';
 import { searchInventory } from './inventory/search.ts';
 import { directIo } from './io.ts';
 import type { KeyRing } from './key-ring.ts';
@@ -117,6 +120,11 @@ function bindPorts({ db, queues, dashboard, keyRing, workerMetrics, log, workerS
       retry: async (sagaId, by) => enqueueNext(await retrySaga(store, sagaId, by)),
     },
     resources: { search: (filter, page) => searchInventory(db, filter, page) },
+    inventory: {
+      drift: (how) => listDrift(db, how),
+      acceptDrift: (id, by) => acceptDrift(db, id, by),
+      orphans: (limit) => listOrphans(db, limit),
+    },
     audit: { record: (entry) => recordAudit(db, entry), list: (sagaId) => listAudit(db, sagaId) },
     stats: {
       ping: async () => {
@@ -125,6 +133,7 @@ function bindPorts({ db, queues, dashboard, keyRing, workerMetrics, log, workerS
       sagas: () => countByStatus(db),
       steps: () => readStepStats(db),
       backlog: () => readBacklog(db),
+      inventory: () => readInventoryStats(db),
     },
     queues: {
       ...dashboard,

@@ -54,6 +54,8 @@ export async function devCommand(options: { dataDir?: string }): Promise<number>
       write('In another terminal:\n');
       write(`  export DATABASE_URL='${postgres.url}'`);
       if (ownKey !== null) write(`  export ARCADIA_ENCRYPTION_KEYS='${ownKey}'`);
+      // `sync` asks DigitalOcean itself.
+      if (sandbox !== null) write(`  export DIGITALOCEAN_API_URL='${sandbox.url}' DIGITALOCEAN_TOKEN=sandbox`);
       write('  npm run -s arcadia -- provision --name web-1 --region fra1 --size s-1vcpu-1gb --image debian-12-x64');
       write('  npm run -s arcadia -- sagas\n');
     }

@@ -10,19 +10,19 @@ export type InventoryStats = Readonly<{
   orphans: readonly Readonly<{ category: OrphanCategory; count: number; usdPerHour: number }>[];
   /** Surplus droplets that the last sync did not destroy because they were too many at once. */
   held: number;
-  /** Of the last complete sync; null: there was none yet. */
-  lastSync: Readonly<{ ageSeconds: number; durationSeconds: number }> | null;
-  /** Syncs since then that failed. */
+  /** Since the last complete sync ended, or else since the first was tried; 0 before that. */
+  syncAgeSeconds: number;
+  /** Of the last complete sync; 0: there was none yet. */
+  syncDurationSeconds: number;
+  /** Syncs that failed since the last complete one. */
   failedSyncs: number;
 }>;
-
-type Row = Omit<InventoryStats, 'lastSync'> & { ageSeconds: number | null; durationSeconds: number | null };
 
 /** Reads them in one statement. */
 export async function readInventoryStats(db: Pick<Database, 'run'>): Promise<InventoryStats> {
   const [row] = await db.run(
     'stats.inventory',
-    (sql) => sql<Row[]>`
+    (sql) => sql<InventoryStats[]>`
       with complete as (
         select number, finished_at, extract(epoch from finished_at - started_at)::float8 as seconds, (summary->>'held')::int as held
         from arcadia.inventory_syncs where outcome = 'complete' order by number desc limit 1
@@ -35,12 +35,12 @@ export async function readInventoryStats(db: Pick<Database, 'run'>): Promise<Inv
          from (select category, count(*) as number, coalesce(sum(price_usd_per_hour), 0) as price
                from arcadia.cloud_orphans where resolved_at is null group by category) as orphans) as orphans,
         coalesce((select held from complete), 0) as held,
-        (select extract(epoch from clock_timestamp() - finished_at)::float8 from complete) as age_seconds,
-        (select seconds from complete) as duration_seconds,
+        coalesce(extract(epoch from clock_timestamp() - coalesce(
+          (select finished_at from complete), (select min(started_at) from arcadia.inventory_syncs))), 0)::float8 as sync_age_seconds,
+        coalesce((select seconds from complete), 0) as sync_duration_seconds,
         (select count(*)::int from arcadia.inventory_syncs
          where outcome = 'failed' and number > coalesce((select number from complete), 0)) as failed_syncs`,
   );
   if (row === undefined) throw new Error('stats.inventory: no answer');
-  const { ageSeconds, durationSeconds, ...stats } = row;
-  return { ...stats, lastSync: ageSeconds === null || durationSeconds === null ? null : { ageSeconds, durationSeconds } };
+  return row;
 }

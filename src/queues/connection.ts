@@ -171,6 +171,8 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
     application_name: 'arcadia-queues',
   });
   pool.on('error', warn);
+  // Each queue and each worker listens on it; Node takes more than ten for a leak.
+  pool.setMaxListeners(50);
   const loops = countLoops();
   pool.on('connect', (client) => client.on('error', warn));
   return {

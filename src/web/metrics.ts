@@ -2,6 +2,7 @@
 // process. What only workers know (requests to DigitalOcean, the budget left) is theirs to tell: each has its own port
 // for that (WORKER_METRICS_PORT), unless it runs in this process.
 import { Counter, Gauge, Registry, collectDefaultMetrics } from 'prom-client';
+import { driftFields } from '../inventory/drift.ts';
 import type { Log } from '../log.ts';
 import { sagaStatuses } from '../saga/saga.ts';
 import { STEP_WINDOW_SECONDS } from '../saga/stats.ts';
@@ -30,7 +31,7 @@ export function createMetrics(ports: MetricsPorts, readiness: Pick<Readiness, 'c
     const ok = new Gauge({ name: 'arcadia_scrape_ok', help: '1: read; 0: could not be read', labelNames: ['source'], registers: [fleet] });
     const ready = new Gauge({ name: 'arcadia_ready', help: '1: the check of /readyz is green; 0: it is red', labelNames: ['check'], registers: [fleet] });
     const [, queues] = await Promise.all([
-      tell('postgres', ok, log, () => tellSagas(fleet, ports)),
+      tell('postgres', ok, log, () => Promise.all([tellSagas(fleet, ports), tellInventory(fleet, ports.stats)])),
       tell('queues', ok, log, () => ports.queues.exportMetrics()),
       readiness.check().then((checks) => checks.forEach(({ name, ok: isGreen }) => ready.set({ check: name }, isGreen ? 1 : 0))),
     ]);
@@ -87,6 +88,26 @@ async function tellSagas(registry: Registry, { stats, sagas }: { stats: StatsPor
     durations.set({ step, outcome, quantile: '0.9' }, p90Seconds);
     durations.set({ step, outcome, quantile: '0.99' }, p99Seconds);
   }
+}
+
+async function tellInventory(registry: Registry, stats: Pick<StatsPort, 'inventory'>): Promise<void> {
+  const { present, drift, orphans, held, syncAgeSeconds, syncDurationSeconds, failedSyncs } = await stats.inventory();
+  const registers = [registry];
+  const gauge = (name: string, help: string, value: number) => new Gauge({ name: `arcadia_${name}`, help, registers }).set(value);
+  gauge('inventory_droplets', 'Droplets of the account, whoever made them', present);
+  const driftOpen = new Gauge({ name: 'arcadia_drift_open', help: 'Differences between what was asked for and what is there', labelNames: ['field'], registers });
+  for (const field of driftFields) driftOpen.set({ field }, drift.find((one) => one.field === field)?.count ?? 0);
+  const byCategory = new Gauge({ name: 'arcadia_orphans', help: 'Droplets with our tags that no saga accounts for', labelNames: ['category'], registers });
+  const costs = new Gauge({ name: 'arcadia_orphans_usd_per_hour', help: 'What they cost', labelNames: ['category'], registers });
+  for (const category of ['surplus', 'unknown'] as const) {
+    const found = orphans.find((one) => one.category === category);
+    byCategory.set({ category }, found?.count ?? 0);
+    costs.set({ category }, found?.usdPerHour ?? 0);
+  }
+  gauge('orphans_held', 'Surplus droplets that are not destroyed until a person has looked at them', held);
+  gauge('inventory_failed_syncs', 'Syncs that failed since the last complete one', failedSyncs);
+  gauge('inventory_sync_age_seconds', 'Since the last complete sync ended, or else since the first was tried', syncAgeSeconds);
+  gauge('inventory_sync_duration_seconds', 'How long the last complete sync took', syncDurationSeconds);
 }
 
 /** Merges documents so that each metric has one HELP and one TYPE line, and all its samples below them, as the format asks. */

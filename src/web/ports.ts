@@ -2,6 +2,9 @@
 // roof binds them (src/web-process.ts).
 import type { BaseAdapter } from '@bull-board/api/baseAdapter';
 import type { z } from 'zod';
+import type { Accepted, Drift } from '../inventory/drift-store.ts';
+import type { Orphan } from '../inventory/orphans.ts';
+import type { InventoryStats } from '../inventory/stats.ts';
 import type { ResourceFilter, ResourcePlace, FoundResource } from '../inventory/search.ts';
 import type { JsonObject } from '../json.ts';
 import type { AuditEntry, AuditRow } from '../saga/audit.ts';
@@ -17,6 +20,7 @@ import type { LoadedSaga, StoredEvent } from '../saga/store.ts';
 export type WebPorts = Readonly<{
   sagas: SagaPort;
   resources: Readonly<{ search(filter: ResourceFilter, page: { limit: number; after: ResourcePlace | null }): Promise<FoundResource[]> }>;
+  inventory: InventoryPort;
   audit: Readonly<{ record(entry: AuditEntry): Promise<void>; list(sagaId: string): Promise<AuditRow[]> }>;
   stats: StatsPort;
   queues: QueuesPort;
@@ -43,12 +47,20 @@ export type SagaPort = Readonly<{
   retry(sagaId: string, by: string): Promise<Steered>;
 }>;
 
+export type InventoryPort = Readonly<{
+  drift(how: { withResolved: boolean; limit: number }): Promise<Drift[]>;
+  /** @param by who accepts, for the record */
+  acceptDrift(id: number, by: string): Promise<Accepted>;
+  orphans(limit: number): Promise<Orphan[]>;
+}>;
+
 export type StatsPort = Readonly<{
   /** Resolves when Postgres answers. */
   ping(): Promise<void>;
   sagas(): ReturnType<typeof countByStatus>;
   steps(): Promise<readonly StepStats[]>;
   backlog(): Promise<Backlog>;
+  inventory(): Promise<InventoryStats>;
 }>;
 
 /** The job that should move next in a queue; `mark` is another one as soon as it did. Times in milliseconds. */

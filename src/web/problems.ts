@@ -17,6 +17,7 @@ const codes = {
   saga_not_found: [404, 'There is no such saga'],
   unknown_saga: [404, 'No saga has this name'],
   saga_refused: [409, 'The saga does not allow this as it stands'],
+  drift_refused: [409, 'The drift is not open any more'],
   idempotency_conflict: [409, 'The idempotency key was used with another input'],
   body_too_large: [413, 'The body is too large'],
   unsupported_media_type: [415, 'The body is not JSON'],

@@ -8,6 +8,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { jsonSchemaTransform, validatorCompiler } from 'fastify-type-provider-zod';
 import type { Log } from '../log.ts';
 import { addBulkRoutes } from './api/bulk.ts';
+import { addInventoryRoutes } from './api/inventory.ts';
 import { addResourceRoutes } from './api/resources.ts';
 import { addSagaRoutes } from './api/sagas.ts';
 import type { App } from './app.ts';
@@ -112,6 +113,7 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
   addSagaRoutes(app, { sagas: ports.sagas, streams });
   addBulkRoutes(app, ports.sagas);
   addResourceRoutes(app, ports.resources);
+  addInventoryRoutes(app, ports.inventory);
   addAssets(app);
   addApiPages(app);
   addSagaPages(app, ports);

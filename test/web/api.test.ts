@@ -1,7 +1,7 @@
 // The HTTP API, with nobody working on the sagas: starting, finding, steering, and what is said of wrong requests.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { bulkAnswer, resourcesAnswer, sagaWithTimeline, sagasAnswer, startedAnswer, steeredAnswer } from '../../src/web/api/shapes.ts';
+import { acceptedAnswer, bulkAnswer, driftsAnswer, orphansAnswer, resourcesAnswer, sagaWithTimeline, sagasAnswer, startedAnswer, steeredAnswer } from '../../src/web/api/shapes.ts';
 import { problemSchema } from '../../src/web/problems.ts';
 import { droplet, openWeb } from './support.ts';
 import type { Answer, Web } from './support.ts';
@@ -241,12 +241,43 @@ describe('the description', () => {
       .parse((await web.call('GET', '/openapi.json')).json());
     expect(document.openapi).toBe('3.1.0');
     expect(Object.keys(document.paths).toSorted()).toEqual([
-      '/v1/bulk/cancel', '/v1/bulk/retry', '/v1/resources', '/v1/sagas', '/v1/sagas/destroy_droplet', '/v1/sagas/provision_droplet',
+      '/v1/bulk/cancel', '/v1/bulk/retry', '/v1/drift', '/v1/drift/{id}/accept', '/v1/orphans', '/v1/resources', '/v1/sagas', '/v1/sagas/destroy_droplet', '/v1/sagas/provision_droplet',
       '/v1/sagas/{id}', '/v1/sagas/{id}/cancel', '/v1/sagas/{id}/events', '/v1/sagas/{id}/retry',
     ]);
     expect(JSON.stringify(document.paths['/v1/sagas/provision_droplet'])).toContain('ssh_keys');
     const page = await web.call('GET', '/docs');
     expect(page.headers.get('content-type')).toContain('text/html');
     expect(page.text).toContain('/v1/sagas/{id}/events');
+  });
+});
+
+describe('drift and orphans', () => {
+  test('are listed; drift is accepted once, by whom is on record', async () => {
+    const [resource] = await web.db.sql<{ id: string }[]>`
+      insert into arcadia.cloud_resources (provider, provider_id, kind, name, status, size_slug) values ('digitalocean', '4711', 'droplet', 'web-9', 'active', 's-2vcpu-4gb') returning id`;
+    const sagaId = crypto.randomUUID();
+    const resourceId = resource?.id ?? '';
+    await web.db.sql`
+      insert into arcadia.cloud_provisioned (resource_id, spec, provisioned_by, saga_id)
+      values (${resourceId}, '{"size_slug": "s-1vcpu-1gb", "region": "fra1", "image": "debian-12-x64"}', ${`saga:${sagaId}`}, ${sagaId})`;
+    await web.db.sql`insert into arcadia.cloud_drift (resource_id, field, desired, actual) values (${resourceId}, 'size_slug', 's-1vcpu-1gb', 's-2vcpu-4gb')`;
+    await web.db.sql`
+      insert into arcadia.cloud_orphans (resource_id, category, reason, price_usd_per_hour, created_at, first_sync, last_sync)
+      values (${resourceId}, 'unknown', 'it carries no id of a saga', 0.5, now(), 1, 2)`;
+    const { drift } = driftsAnswer.parse((await web.call('GET', '/v1/drift')).json());
+    expect(drift).toMatchObject([{ providerId: '4711', name: 'web-9', field: 'size_slug', desired: 's-1vcpu-1gb', actual: 's-2vcpu-4gb', sagaId, resolution: null }]);
+    const { orphans } = orphansAnswer.parse((await web.call('GET', '/v1/orphans?limit=5')).json());
+    expect(orphans).toMatchObject([{ providerId: '4711', category: 'unknown', priceUsdPerHour: 0.5, approvedAt: null }]);
+
+    const accept = () => web.call('POST', `/v1/drift/${drift[0]?.id}/accept`);
+    expect(acceptedAnswer.parse((await accept()).json()).drift.id).toBe(drift[0]?.id);
+    expectProblem(await accept(), 409, 'drift_refused');
+    expectProblem(await web.call('POST', '/v1/drift/999999/accept'), 404, 'not_found');
+    expectProblem(await web.call('POST', '/v1/drift/first/accept'), 400, 'invalid_request');
+    expect(driftsAnswer.parse((await web.call('GET', '/v1/drift')).json()).drift).toEqual([]);
+    expect(driftsAnswer.parse((await web.call('GET', '/v1/drift?resolved=true')).json()).drift).toMatchObject([{ resolution: 'accepted' }]);
+    const [row] = await web.db.sql<{ spec: object; actor: string }[]>`
+      select spec, (select actor from arcadia.audit where action = 'drift_accepted') as actor from arcadia.cloud_provisioned where resource_id = ${resourceId}`;
+    expect(row).toEqual({ spec: { size_slug: 's-2vcpu-4gb', region: 'fra1', image: 'debian-12-x64' }, actor: 'http:anybody' });
   });
 });

@@ -50,6 +50,35 @@ test('merging keeps one HELP and one TYPE a metric, and its samples together', (
   expect(merged).toBe('# HELP a First\n# TYPE a gauge\na{q="1"} 1\na{q="2"} 2\n# HELP h Hist\n# TYPE h histogram\nh_bucket{le="+Inf"} 1\nh_sum 1\nh_count 1\nb 3\n');
 });
 
+test('tell of the inventory: drift, orphans and what they cost, how old the last sync is', async () => {
+  await using web = await openWeb();
+  expect(parseMetrics((await web.call('GET', '/metrics')).text).get('arcadia_inventory_sync_age_seconds')).toBe(0);
+  const resources = await web.db.sql<{ id: string }[]>`
+    insert into arcadia.cloud_resources (provider, provider_id, kind, name, status)
+    select 'digitalocean', number::text, 'droplet', 'web', 'active' from generate_series(1, 3) as number returning id`;
+  const [first = '', second = ''] = resources.map(({ id }) => id);
+  await web.db.sql`insert into arcadia.cloud_drift (resource_id, field, desired, actual) values (${first}, 'image', 'a', 'b'), (${second}, 'image', 'a', 'b')`;
+  await web.db.sql`
+    insert into arcadia.cloud_orphans (resource_id, category, reason, price_usd_per_hour, created_at, first_sync, last_sync)
+    values (${first}, 'surplus', '', 0.25, now(), 1, 1), (${second}, 'surplus', '', 0.5, now(), 1, 1)`;
+  await web.db.sql`
+    insert into arcadia.inventory_syncs (number, started_at, finished_at, outcome, lease_until, worker, summary) values
+      (1, now() - interval '1 hour', now() - interval '1 hour', 'complete', now(), 'w', '{"held": 0}'),
+      (2, now() - interval '100 seconds', now() - interval '60 seconds', 'complete', now(), 'w', '{"held": 7}'),
+      (3, now() - interval '10 seconds', now() - interval '9 seconds', 'failed', now(), 'w', '{"held": 0}')`;
+  const fresh = await waitFor(async () => {
+    const samples = parseMetrics((await web.call('GET', '/metrics')).text);
+    return samples.get('arcadia_inventory_droplets') === 3 && samples;
+  }, { what: 'the scrape that is kept to be over' });
+  expect(fresh.get('arcadia_drift_open{field="image"}')).toBe(2);
+  expect(fresh.get('arcadia_drift_open{field="existence"}')).toBe(0);
+  expect([fresh.get('arcadia_orphans{category="surplus"}'), fresh.get('arcadia_orphans{category="unknown"}')]).toEqual([2, 0]);
+  expect(fresh.get('arcadia_orphans_usd_per_hour{category="surplus"}')).toBe(0.75);
+  expect([fresh.get('arcadia_orphans_held'), fresh.get('arcadia_inventory_failed_syncs')]).toEqual([7, 1]);
+  expect(fresh.get('arcadia_inventory_sync_duration_seconds')).toBe(40);
+  expect(fresh.get('arcadia_inventory_sync_age_seconds')).toBeGreaterThanOrEqual(60);
+});
+
 describe('/readyz', () => {
   const quiet = { unfinished: 1, oldestAgeSeconds: 5, overdueSeconds: 0 };
   const head: QueueHead = { queue: 'saga-steps', isPaused: false, state: 'waiting', mark: 'a#0', delayMs: 0 };

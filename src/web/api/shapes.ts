@@ -1,6 +1,7 @@
 // What goes over the HTTP API: the schemas of queries and bodies, which are enforced, and those of answers, which the
 // OpenAPI document shows and the tests hold the answers to.
 import { z } from 'zod';
+import { driftFields } from '../../inventory/drift.ts';
 import { sagaStatuses } from '../../saga/saga.ts';
 import type { SagaStatus } from '../../saga/saga.ts';
 import type { SagaFilter } from '../../saga/search.ts';
@@ -90,6 +91,20 @@ export const resourcesQuery = z.strictObject({
   cursor: z.string().max(1_000).optional().describe('the nextCursor of the page before'),
   limit: limit(500, 100),
 });
+
+const rowsLimit = limit(1_000, 200);
+
+/** Query of `GET /v1/drift`. */
+export const driftQuery = z.strictObject({
+  resolved: z.enum(['true', 'false'], 'expected true or false').optional().describe('true: those that are resolved too, newest first'),
+  limit: rowsLimit,
+});
+
+/** Path of one finding. */
+export const driftParams = z.object({ id: z.string().regex(/^[1-9]\d{0,14}$/, 'expected the id of a drift: a positive whole number') });
+
+/** Query of `GET /v1/orphans`. */
+export const orphansQuery = z.strictObject({ limit: rowsLimit });
 
 /** A query's or a body's conditions, as the search takes them. */
 export function toSagaFilter(given: {
@@ -188,4 +203,45 @@ export const resourcesAnswer = z.object({
     }),
   ),
   nextCursor: z.string().nullable(),
+});
+
+const driftAnswer = z
+  .object({
+    id: z.int(),
+    resourceId: z.uuid(),
+    providerId: z.string(),
+    name: z.string(),
+    sagaId: z.uuid(),
+    field: z.enum(driftFields),
+    desired: z.string(),
+    actual: z.string(),
+    firstSeenAt: answerTime,
+    lastSeenAt: answerTime,
+    resolvedAt: answerTime.nullable(),
+    resolution: z.enum(['put_back', 'accepted', 'released']).nullable(),
+  })
+  .describe('Where a droplet is not what was asked for');
+
+export const driftsAnswer = z.object({ drift: z.array(driftAnswer) });
+export const acceptedAnswer = z.object({ drift: driftAnswer });
+export const orphansAnswer = z.object({
+  orphans: z.array(
+    z.object({
+      id: z.int(),
+      category: z.enum(['surplus', 'unknown']).describe('surplus: ours, and too many, destroyed in the end; unknown: reported, never touched'),
+      reason: z.string(),
+      sagaId: z.uuid().nullable(),
+      providerId: z.string(),
+      name: z.string(),
+      region: z.string().nullable(),
+      sizeSlug: z.string().nullable(),
+      tags: z.array(z.string()),
+      priceUsdPerHour: z.number().nullable(),
+      createdAt: answerTime,
+      firstSeenAt: answerTime,
+      lastSeenAt: answerTime,
+      approvedAt: answerTime.nullable(),
+      approvedBy: z.string().nullable(),
+    }),
+  ),
 });

@@ -1,0 +1,144 @@
+// `sync`, `drift` and `orphans`: the inventory, for people.
+import { hostname } from 'node:os';
+import { createInterface } from 'node:readline/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Config } from '../config.ts';
+import { loadConfig } from '../config.ts';
+import type { Database } from '../db.ts';
+import { openDatabase } from '../db.ts';
+import { budgetId, createRequestBudget } from '../do/budget.ts';
+import { createDigitalOceanClient } from '../do/client.ts';
+import { acceptDrift, listDrift } from '../inventory/drift-store.ts';
+import { approveOrphans, listOrphans } from '../inventory/orphans.ts';
+import { listSyncs } from '../inventory/syncs.ts';
+import { directIo } from '../io.ts';
+import type { Log } from '../log.ts';
+import { createLog } from '../log.ts';
+import { checkEnvironment } from '../migrate.ts';
+import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
+import { syncInventory, syncSettings } from '../sync/sync-inventory.ts';
+import type { SyncReport } from '../sync/sync-inventory.ts';
+import { sharedStores } from '../worker.ts';
+import { costOf, formatDrift, formatOrphans, formatSync } from './inventory-text.ts';
+import { requester } from './requester.ts';
+import { write } from './start-and-follow.ts';
+import { UsageError } from './usage-error.ts';
+
+// Between two looks whether the sync that is under way is over.
+const LOOK_MS = 500;
+
+const MOST_ROWS = 10_000;
+
+/** Syncs in this process, with the fleet's request budget. */
+export async function syncCommand(options: { json?: boolean }): Promise<number> {
+  return withDatabase(['DATABASE_URL', 'DIGITALOCEAN_TOKEN'], async (db, config, log) => {
+    const { token, apiUrl, timeoutMs, requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
+    const connection = openQueueConnection(queueStoreOf(config), log);
+    const stopping = new AbortController();
+    const stop = () => stopping.abort();
+    process.once('SIGINT', stop);
+    try {
+      const { budget: store } = sharedStores(config, { db, connection }, budgetId(token ?? '', apiUrl));
+      const budget = createRequestBudget({ store, perMinute, perHour, io: directIo, log });
+      const digitalOcean = createDigitalOceanClient({ apiUrl, token: token ?? '', timeoutMs, budget }).at('sync');
+      const worker = `${requester()}@${hostname()}:${process.pid}`;
+      const deps = { db, digitalOcean, worker, settings: syncSettings(config), signal: stopping.signal, log };
+      const report = await untilOurs(db, stopping.signal, () => syncInventory(deps, { intervalMs: null, requestedBy: requester() }));
+      write(options.json === true ? JSON.stringify(report) : formatSync(report));
+      return 0;
+    } finally {
+      process.off('SIGINT', stop);
+      await connection.close();
+    }
+  });
+}
+
+/** There is one sync at a time: where a worker is at one, ours comes after it. */
+async function untilOurs(db: Database, signal: AbortSignal, sync: () => Promise<SyncReport | null>): Promise<SyncReport> {
+  for (let said = false; ; said = true) {
+    const report = await sync();
+    if (report !== null) return report;
+    const [running] = await listSyncs(db, 1);
+    if (!said && running !== undefined) process.stderr.write(`waiting for sync ${running.number}, which ${running.worker} began at ${running.startedAt.toISOString()}\n`);
+    await delay(LOOK_MS, undefined, { signal });
+  }
+}
+
+export async function listDriftCommand(options: { all?: boolean; json?: boolean }): Promise<number> {
+  return withDatabase(['DATABASE_URL'], async (db) => {
+    const findings = await listDrift(db, { withResolved: options.all === true, limit: MOST_ROWS });
+    write(options.json === true ? JSON.stringify(findings) : formatDrift(findings));
+    return 0;
+  });
+}
+
+export async function acceptDriftCommand(id: number, options: { json?: boolean }): Promise<number> {
+  return withDatabase(['DATABASE_URL'], async (db) => {
+    const accepted = await acceptDrift(db, id, requester());
+    if (options.json === true) write(JSON.stringify(accepted));
+    switch (accepted.kind) {
+      case 'accepted': {
+        const { providerId, name, field, actual } = accepted.drift;
+        const what = field === 'existence' ? 'nothing is desired of it any more' : `${field} ${actual} is what is desired now`;
+        if (options.json !== true) write(`accepted: droplet ${providerId} ${name}: ${what}`);
+        return 0;
+      }
+      case 'resolved':
+        process.stderr.write(`drift ${id} is resolved already (${accepted.drift.resolution ?? 'nothing is desired any more'})\n`);
+        return 1;
+      case 'moved_on':
+        process.stderr.write(`drift ${id} has just changed: look at it again with \`arcadia drift\`\n`);
+        return 1;
+      case 'not_found':
+        process.stderr.write(`there is no drift ${id}; \`arcadia drift\` lists what there is\n`);
+        return 1;
+      default:
+        return accepted satisfies never;
+    }
+  });
+}
+
+export async function orphansCommand(options: { destroy?: boolean; yes?: boolean; json?: boolean }): Promise<number> {
+  return withDatabase(['DATABASE_URL'], async (db) => {
+    const orphans = await listOrphans(db, MOST_ROWS);
+    if (options.destroy !== true) {
+      write(options.json === true ? JSON.stringify(orphans) : formatOrphans(orphans));
+      return 0;
+    }
+    const surplus = orphans.filter(({ category, approvedAt }) => category === 'surplus' && approvedAt === null);
+    if (options.json !== true) write(formatOrphans(surplus));
+    if (surplus.length > 0 && options.yes !== true && !(await isConfirmed(surplus.length, costOf(surplus)))) {
+      process.stderr.write('nothing was approved\n');
+      return 1;
+    }
+    const approved = await approveOrphans(db, surplus.map(({ id }) => id), requester());
+    if (options.json === true) write(JSON.stringify({ approved }));
+    else if (approved.length > 0) write(`approved ${approved.length}: the next sync destroys them, after the grace period and one more look at each (\`arcadia sync\` does it now)`);
+    return 0;
+  });
+}
+
+/** Destroying takes more than a reflex. */
+async function isConfirmed(count: number, usdPerHour: number): Promise<boolean> {
+  if (!process.stdin.isTTY) throw new UsageError('--destroy: say --yes where nobody can be asked');
+  const prompt = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    const answer = await prompt.question(`Destroy these ${count} droplets (${usdPerHour.toFixed(5)} USD an hour)? It cannot be undone. Type their number to confirm: `);
+    return answer.trim() === String(count);
+  } finally {
+    prompt.close();
+  }
+}
+
+async function withDatabase(needs: Parameters<typeof loadConfig>[1], use: (db: Database, config: Config, log: Log) => Promise<number>): Promise<number> {
+  const config = loadConfig(process.env, needs);
+  const log = createLog(config.logLevel === 'info' ? 'error' : config.logLevel, 2);
+  const db = openDatabase(config.databaseUrl ?? '', { max: 4 });
+  try {
+    // What is done here is done to droplets, in the end.
+    await checkEnvironment(db, config.environment);
+    return await use(db, config, log);
+  } finally {
+    await db.close();
+  }
+}
