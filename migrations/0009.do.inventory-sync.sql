@@ -76,6 +76,8 @@ create table arcadia.saga_tombstones (
   deleted_at   timestamptz not null default clock_timestamp()
 );
 
+create index saga_tombstones_by_droplet on arcadia.saga_tombstones (droplet_id);
+
 create function arcadia.bury_saga() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   insert into arcadia.saga_tombstones (saga_id, name, status, droplet_id, droplet_name, created_at, finished_at)

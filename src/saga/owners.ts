@@ -30,3 +30,25 @@ export async function findOwners(db: Pick<Database, 'run'>, sagaIds: readonly st
   );
   return new Map(rows.map((row) => [row.id, { ...row, dropletId: row.dropletId === null ? null : Number(row.dropletId) }]));
 }
+
+/**
+ * Of these droplets, those that a saga of this name completed with, and when the last of them did.
+ *
+ * @param name such as `destroy_droplet`
+ */
+export async function findCompletedOn(db: Pick<Database, 'run'>, name: string, dropletIds: readonly number[]): Promise<ReadonlyMap<number, Date>> {
+  const ids = dropletIds.map(String);
+  const rows = await db.run(
+    'sagas.completed_on',
+    (sql) => sql<{ dropletId: string; finishedAt: Date }[]>`
+      select droplet_id, max(finished_at) as finished_at from (
+        select coalesce(context->>'droplet_id', input->>'droplet_id') as droplet_id, finished_at from arcadia.sagas
+        where coalesce(context->>'droplet_id', input->>'droplet_id') = any(${ids}::text[]) and name = ${name} and status = 'completed'
+        union all
+        select droplet_id, finished_at from arcadia.saga_tombstones
+        where droplet_id = any(${ids}::text[]) and name = ${name} and status = 'completed'
+      ) as completed
+      where finished_at is not null group by droplet_id`,
+  );
+  return new Map(rows.map(({ dropletId, finishedAt }) => [Number(dropletId), finishedAt]));
+}

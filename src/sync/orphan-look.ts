@@ -3,7 +3,7 @@ import type { Database } from '../db.ts';
 import type { Droplet } from '../do/schemas.ts';
 import { findProvisions } from '../inventory/provisions.ts';
 import { findDropletsAtWork } from '../saga/at-work.ts';
-import { findOwners } from '../saga/owners.ts';
+import { findCompletedOn, findOwners } from '../saga/owners.ts';
 import type { OrphanVerdict } from './orphan-verdict.ts';
 import { bearsOurTags, judgeOrphan, sagaIdOn } from './orphan-verdict.ts';
 
@@ -15,11 +15,12 @@ export async function lookForOrphans<T extends Droplet>(db: Pick<Database, 'run'
   const ids = ours.map(({ id }) => id);
   // Sagas first: one that records a droplet between the two looks is seen at work by the second.
   const owners = await findOwners(db, sagaIds);
-  const [atWork, provisions] = await Promise.all([findDropletsAtWork(db, ids), findProvisions(db, ids.map(String))]);
+  const [atWork, provisions, destroyed] = await Promise.all([findDropletsAtWork(db, ids), findProvisions(db, ids.map(String)), findCompletedOn(db, 'destroy_droplet', ids)]);
   return ours.flatMap((droplet) => {
     const verdict = judgeOrphan(droplet, {
       owner: owners.get(sagaIdOn(droplet) ?? '') ?? null,
       provision: provisions.get(String(droplet.id)) ?? null,
+      destroyedAt: destroyed.get(droplet.id) ?? null,
       isAtWork: atWork.has(droplet.id),
     });
     return verdict === null ? [] : [{ droplet, verdict }];

@@ -9,8 +9,10 @@ import { MANAGED_TAG, contradiction, sagaIdsOn } from '../steps/ownership.ts';
 export type Knowledge = Readonly<{
   /** The saga whose full id it carries, where that is one, and ours. */
   owner: SagaOwner | null;
-  /** For whom it is on record as provisioned, and when it was destroyed on request. */
+  /** For whom it is on record as provisioned, and when it was destroyed on request, or given up. */
   provision: Readonly<{ sagaId: string; releasedAt: Date | null }> | null;
+  /** When a saga destroyed it on request. */
+  destroyedAt: Date | null;
   /** A saga that has this droplet on record, or is to destroy it, is not at rest, or stuck. */
   isAtWork: boolean;
 }>;
@@ -31,7 +33,7 @@ export function sagaIdOn(droplet: Pick<Droplet, 'tags'>): string | null {
 }
 
 /** Judges a droplet that bears our tags; null: it is accounted for. */
-export function judgeOrphan(droplet: Droplet, { owner, provision, isAtWork }: Knowledge): OrphanVerdict | null {
+export function judgeOrphan(droplet: Droplet, { owner, provision, destroyedAt, isAtWork }: Knowledge): OrphanVerdict | null {
   const sagaId = sagaIdOn(droplet);
   const unknown = (reason: string): OrphanVerdict => ({ category: 'unknown', reason, sagaId, endedAt: null });
   const surplus = (reason: string, endedAt: Date): OrphanVerdict => ({ category: 'surplus', reason, sagaId, endedAt });
@@ -42,7 +44,8 @@ export function judgeOrphan(droplet: Droplet, { owner, provision, isAtWork }: Kn
     return provision.sagaId === sagaId ? null : unknown(`it is on record for saga ${provision.sagaId}, and carries the id of another`);
   }
   if (provision !== null && provision.releasedAt !== null && provision.sagaId === sagaId) {
-    return surplus('it was destroyed on request, and is there again', provision.releasedAt);
+    if (destroyedAt === null) return unknown('its absence was accepted, and it is there again');
+    return surplus('it was destroyed on request, and is there again', destroyedAt);
   }
   if (owner === null) return unknown('this environment has no saga of that id: it is another one\'s, or the saga was lost');
   if (owner.finishedAt === null || (owner.status !== 'completed' && owner.status !== 'compensated')) return null;

@@ -11,7 +11,7 @@ import { destroyAndConfirm } from '../steps/destroy-and-confirm.ts';
 import { lookForOrphans } from './orphan-look.ts';
 
 /** A pass destroys so many at most, unless a person approved more. */
-export const MOST_DESTROYED = 5;
+const MOST_DESTROYED = 5;
 
 export type SweepResult = Readonly<{ destroyed: Orphan[]; held: Orphan[] }>;
 

@@ -49,7 +49,7 @@ describe('surplus droplets of ours', () => {
     expect((await stage.sync({ orphanGraceMs: 900_000 })).destroyed.map(({ sagaId }) => sagaId)).toEqual([ofYoungSaga]);
   });
 
-  test('that comes back after it was destroyed on request is destroyed again', async () => {
+  test('that comes back after it was destroyed on request is destroyed again; one whose absence was only accepted is not', async () => {
     const stage = await scene();
     const sagaId = await stage.saga({ status: 'completed' });
     const [id = 0] = addOf(stage, sagaId, 1);
@@ -59,7 +59,13 @@ describe('surplus droplets of ours', () => {
     await stage.sync();
     await stage.db.sql`update arcadia.cloud_resources set deleted_at = clock_timestamp() - ${2 * LAG_MS}::int * interval '1 millisecond'`;
     await stage.db.sql`update arcadia.cloud_provisioned set released_at = clock_timestamp() - interval '1 minute'`;
-    expect((await stage.sync()).orphans).toMatchObject([{ reason: 'it was destroyed on request, and is there again' }]);
+    const accepted = await stage.sync();
+    expect(accepted.orphans).toMatchObject([{ category: 'unknown', reason: 'its absence was accepted, and it is there again' }]);
+    await stage.sync();
+    expect(alive(stage)).toEqual([id]);
+    const destroying = await stage.saga({ name: 'destroy_droplet', status: 'completed', input: { droplet_id: id }, context: { droplet_id: id } });
+    await stage.db.sql`delete from arcadia.sagas where id = ${destroying}`;
+    expect((await stage.sync()).orphans).toMatchObject([{ category: 'surplus', reason: 'it was destroyed on request, and is there again' }]);
     await stage.sync();
     expect(alive(stage)).toEqual([]);
   });
