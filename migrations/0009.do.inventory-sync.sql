@@ -26,7 +26,7 @@ alter table arcadia.cloud_resources add column image jsonb;
 create table arcadia.cloud_drift (
   -- Small, for people to type.
   id            bigint generated always as identity primary key,
-  resource_id   uuid not null references arcadia.cloud_resources,
+  resource_id   uuid not null references arcadia.cloud_resources on delete cascade,
   field         text not null,
   desired       text not null,
   actual        text not null,
@@ -40,7 +40,7 @@ create unique index cloud_drift_open on arcadia.cloud_drift (resource_id, field)
 
 create table arcadia.cloud_orphans (
   id                 bigint generated always as identity primary key,
-  resource_id        uuid not null references arcadia.cloud_resources,
+  resource_id        uuid not null references arcadia.cloud_resources on delete cascade,
   -- surplus: ours by full id, and too many. unknown: reported, never touched.
   category           text not null check (category in ('surplus', 'unknown')),
   reason             text not null,

@@ -116,6 +116,7 @@ const environmentSchema = z.object({
   RECONCILE_INTERVAL_MS: milliseconds(15_000),
   INVENTORY_SYNC_INTERVAL_MS: milliseconds(900_000),
   SAGA_RETENTION_DAYS: wholeNumber(90, 1, 36_500),
+  AUDIT_RETENTION_DAYS: wholeNumber(365, 1, 36_500),
   PORT: wholeNumber(3_000, 0, 65_535),
   HOST: z
     .string()
@@ -156,6 +157,7 @@ export type Config = Readonly<{
   reconcileIntervalMs: number;
   inventorySyncIntervalMs: number;
   sagaRetentionDays: number;
+  auditRetentionDays: number;
   web: Readonly<{
     port: number;
     host: string;
@@ -260,6 +262,7 @@ function toConfig(env: Environment): Config {
     reconcileIntervalMs: env.RECONCILE_INTERVAL_MS,
     inventorySyncIntervalMs: env.INVENTORY_SYNC_INTERVAL_MS,
     sagaRetentionDays: env.SAGA_RETENTION_DAYS,
+    auditRetentionDays: env.AUDIT_RETENTION_DAYS,
     web: {
       port: env.PORT,
       host: env.HOST,

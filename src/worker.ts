@@ -15,6 +15,7 @@ import { createObservationStore } from './do/observation-store.ts';
 import { createPostgresObservations } from './do/observations-postgres.ts';
 import { createRedisObservations } from './do/observations-redis.ts';
 import { createObserver } from './do/observer.ts';
+import { hasLiveResource, resourceExpiry } from './inventory/expire.ts';
 import { createInventory } from './inventory/resources.ts';
 import type { Io } from './io.ts';
 import { directIo } from './io.ts';
@@ -31,7 +32,9 @@ import { openStepQueues } from './queues/step-queues.ts';
 import { startStepWorkers } from './queues/step-workers.ts';
 import type { Catalog } from './saga/definition.ts';
 import { stepNames } from './saga/definition.ts';
+import { auditExpiry, sagaExpiry } from './saga/expire.ts';
 import { runReconciler } from './saga/reconciler.ts';
+import { runRetention } from './saga/retention.ts';
 import type { StepReport } from './saga/runner.ts';
 import { runJob } from './saga/runner.ts';
 import { claimFragment, createSagaStore } from './saga/store.ts';
@@ -171,6 +174,7 @@ export async function startWorker(
   const wakeup = createWakeup();
   const reconciling = runReconciler({ store, ensure: queues.ensure, intervalMs: config.reconcileIntervalMs, wakeup, signal: stopping.signal, log, onPass: metrics.onPass });
   const scheduling = scheduleSyncs({ db, intervalMs: due.intervalMs, ensure: inventoryQueue.ensure, signal: stopping.signal, log });
+  const retaining = runRetention({ db, expiries: expiriesOf(config, db), signal: stopping.signal, log });
   const listening = listenForSagas(databaseUrl, { onSaga: wakeup.wake, signal: stopping.signal, log });
 
   return {
@@ -182,10 +186,15 @@ export async function startWorker(
       stopping.abort();
       await closeWorkers(workers, Math.max(1, config.worker.shutdownMs - CLOSING_MS), log);
       // Whatever still waits for an answer of Postgres or Redis by then is not worth a late exit.
-      const closing = Promise.all([reconciling, watching, listening, scheduling]).then(() => Promise.all([queues.close(), inventoryQueue.close()])).then(() => Promise.allSettled([connection.close(), db.close()]));
+      const closing = Promise.all([reconciling, retaining, watching, listening, scheduling]).then(() => Promise.all([queues.close(), inventoryQueue.close()])).then(() => Promise.allSettled([connection.close(), db.close()]));
       await endsWithin(CLOSING_MS, closing);
     },
   };
+}
+
+/** A saga whose droplet lives is kept: so its droplet stays ours, its first 8 characters taken, and its key used. */
+function expiriesOf({ sagaRetentionDays, auditRetentionDays }: Config, db: Database) {
+  return [sagaExpiry(db, sagaRetentionDays, hasLiveResource), auditExpiry(db, auditRetentionDays), resourceExpiry(db, sagaRetentionDays)];
 }
 
 /** The span of a job tells of its saga, and is marked where the step failed. */

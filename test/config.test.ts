@@ -31,6 +31,7 @@ describe('loadConfig', () => {
       reconcileIntervalMs: 15_000,
       inventorySyncIntervalMs: 900_000,
       sagaRetentionDays: 90,
+      auditRetentionDays: 365,
       keyRing: { keys: [] },
       logLevel: 'info',
     });
@@ -60,6 +61,7 @@ describe('loadConfig', () => {
       RECONCILE_INTERVAL_MS: '14',
       INVENTORY_SYNC_INTERVAL_MS: '15',
       SAGA_RETENTION_DAYS: '16',
+      AUDIT_RETENTION_DAYS: '17',
       LOG_LEVEL: 'debug',
     };
     expect(loadConfig(environment)).toMatchObject({
@@ -76,6 +78,7 @@ describe('loadConfig', () => {
       reconcileIntervalMs: 14,
       inventorySyncIntervalMs: 15,
       sagaRetentionDays: 16,
+      auditRetentionDays: 17,
       logLevel: 'debug',
     });
   });

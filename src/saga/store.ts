@@ -234,12 +234,13 @@ export async function takeOverdue(db: Database, limit: number, slackMs: number):
     'store.take_overdue',
     (sql) => sql<SagaRow[]>`
       with overdue as (
-        select id as overdue_id from arcadia.sagas
-        where status in ('pending', 'running', 'compensating') and wake_at <= clock_timestamp()
+        select id from arcadia.sagas
+        -- In a subquery, as no index is asked for what may change from row to row.
+        where status in ('pending', 'running', 'compensating') and wake_at <= (select clock_timestamp())
         order by wake_at limit ${limit} for update skip locked
       )
       update arcadia.sagas set wake_at = clock_timestamp() + ${slackMs}::double precision * interval '1 millisecond'
-      from overdue where id = overdue_id
+      where id = any(array(select id from overdue))
       returning ${sagaColumns(sql)}`,
   );
 }

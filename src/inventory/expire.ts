@@ -1,0 +1,36 @@
+// What the inventory need not know any more: resources that are gone for long, and what was asked for of them.
+import type { Database, Sql, SqlFragment } from '../db.ts';
+
+const BATCH = 500;
+
+/** SQL that is true while a resource that a saga provisioned is there, as far as the inventory knows. */
+export function hasLiveResource(sql: Sql, sagaId: SqlFragment): SqlFragment {
+  return sql`exists (
+    select from arcadia.cloud_provisioned provisioned join arcadia.cloud_resources resource on resource.id = provisioned.resource_id
+    where provisioned.saga_id = ${sagaId} and resource.deleted_at is null
+  )`;
+}
+
+/** Resources that were deleted longer than `days` ago. */
+export function resourceExpiry(db: Pick<Database, 'run'>, days: number) {
+  return {
+    of: 'resources',
+    deleteBatch: async (lease: (sql: Sql) => SqlFragment): Promise<{ deleted: number; next: string | null }> => {
+      const [row] = await db.run(
+        'retention.resources',
+        (sql) => sql<{ deleted: number }[]>`
+          with lease as (${lease(sql)}),
+          expired as (
+            select id from arcadia.cloud_resources
+            where exists (select from lease) and deleted_at < (select clock_timestamp() - ${days}::int * interval '1 day')
+            order by deleted_at limit ${BATCH} for update skip locked
+          ),
+          released as (delete from arcadia.cloud_provisioned where resource_id = any(array(select id from expired))),
+          deleted as (delete from arcadia.cloud_resources where id = any(array(select id from expired)) returning 1)
+          select count(*)::int as deleted from deleted`,
+      );
+      const deleted = row?.deleted ?? 0;
+      return { deleted, next: deleted < BATCH ? null : 'more' };
+    },
+  };
+}

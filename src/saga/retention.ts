@@ -1,0 +1,115 @@
+// Retention: what ended long ago is deleted, in small batches with pauses between them. A timer in each worker, as of the
+// reconciler; of a fleet one at a time has its turn, by a lease in Postgres (a lock of a session would be lost, or never
+// given back, where a pooler lends connections for a transaction).
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Database, Sql, SqlFragment } from '../db.ts';
+import type { Log } from '../log.ts';
+
+/** What a batch did; `next`: where the one after it begins, null when it was the last. */
+export type ExpiredBatch = Readonly<{ deleted: number; next: string | null }>;
+
+/**
+ * Deletes one batch of what is past its time. Nothing, where the lease is lost.
+ *
+ * @param lease SQL that yields one row as long as the lease stands
+ * @param after `next` of the batch before; null for the first
+ */
+export type Expiry = Readonly<{ of: string; deleteBatch(lease: (sql: Sql) => SqlFragment, after: string | null): Promise<ExpiredBatch> }>;
+
+export type RetentionOptions = Readonly<{
+  db: Pick<Database, 'run'>;
+  expiries: readonly Expiry[];
+  log: Log;
+  signal: AbortSignal;
+  /** Milliseconds between two batches: what the database has for others. */
+  pauseMs?: number;
+  /** Milliseconds from the end of a pass, of whatever worker, to the next. */
+  everyMs?: number;
+}>;
+
+// Longer than a statement and a pause may take.
+const LEASE_MS = 60_000;
+const PAUSE_MS = 200;
+const EVERY_MS = 3_600_000;
+const LOOK_EVERY_MS = 600_000;
+
+/**
+ * Does one pass, if it is time for one and no other worker is at it.
+ *
+ * @returns how many rows of each kind were deleted; null: it was not this worker's turn
+ */
+export async function retain(options: RetentionOptions): Promise<Readonly<Record<string, number>> | null> {
+  const { db, expiries, log, signal, pauseMs = PAUSE_MS } = options;
+  const holder = randomUUID();
+  if (!(await takeLease(db, holder, options.everyMs ?? EVERY_MS))) return null;
+  const deleted: Record<string, number> = {};
+  let isWhole = true;
+  for (const expiry of expiries) {
+    deleted[expiry.of] = 0;
+    try {
+      let after: string | null = null;
+      do {
+        const batch = await expiry.deleteBatch((sql) => renewedLease(sql, holder), after);
+        deleted[expiry.of] = (deleted[expiry.of] ?? 0) + batch.deleted;
+        after = batch.next;
+        if (after !== null) await delay(pauseMs, undefined, { signal }).catch(() => undefined);
+      } while (after !== null && !signal.aborted);
+    } catch (error) {
+      isWhole = false;
+      log.error({ err: error, of: expiry.of }, 'retention failed: trying again later');
+    }
+    if (signal.aborted) break;
+  }
+  await giveBackLease(db, holder, isWhole && !signal.aborted);
+  if (Object.values(deleted).some((count) => count > 0)) log.info({ deleted }, 'retention deleted what ended long ago');
+  return deleted;
+}
+
+/** Looks every few minutes whether a pass is due, until the signal is aborted. */
+export async function runRetention(options: RetentionOptions & { lookEveryMs?: number }): Promise<void> {
+  const { lookEveryMs = LOOK_EVERY_MS, signal, log } = options;
+  for (;;) {
+    // The first look comes after a wait too: the workers of a deploy have other things to do, and don't come all at once.
+    await delay(lookEveryMs * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined);
+    if (signal.aborted) return;
+    try {
+      await retain(options);
+    } catch (error) {
+      log.error({ err: error }, 'retention failed: trying again later');
+    }
+  }
+}
+
+async function takeLease(db: Pick<Database, 'run'>, holder: string, everyMs: number): Promise<boolean> {
+  const rows = await db.run(
+    'retention.lease',
+    (sql) => sql`
+      insert into arcadia.retention (leased_by, lease_until) values (${holder}, clock_timestamp() + ${milliseconds(sql, LEASE_MS)})
+      on conflict (is_only) do update set leased_by = excluded.leased_by, lease_until = excluded.lease_until
+      where retention.lease_until < clock_timestamp() and retention.finished_at <= clock_timestamp() - ${milliseconds(sql, everyMs)}
+      returning 1`,
+  );
+  return rows.length === 1;
+}
+
+/** Part of every batch: whoever was too slow deletes nothing beside the next. */
+function renewedLease(sql: Sql, holder: string): SqlFragment {
+  return sql`
+    update arcadia.retention set lease_until = clock_timestamp() + ${milliseconds(sql, LEASE_MS)}
+    where leased_by = ${holder} and lease_until > clock_timestamp() returning 1`;
+}
+
+async function giveBackLease(db: Pick<Database, 'run'>, holder: string, isWhole: boolean): Promise<void> {
+  await db.run(
+    'retention.give_back',
+    (sql) => sql`
+      update arcadia.retention
+      set lease_until = '-infinity', finished_at = case when ${isWhole} then clock_timestamp() else finished_at end
+      where leased_by = ${holder}`,
+  );
+}
+
+function milliseconds(sql: Sql, ms: number): SqlFragment {
+  return sql`${ms}::double precision * interval '1 millisecond'`;
+}
