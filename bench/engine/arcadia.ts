@@ -1,4 +1,5 @@
 // arcadia-cloud: the worker as it is, with a saga of three steps that do nothing.
+import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { loadConfig } from '../../src/config.ts';
@@ -9,7 +10,7 @@ import { createLog, silentLog } from '../../src/log.ts';
 import { openQueueConnection, queueStoreOf } from '../../src/queues/connection.ts';
 import { openStepQueues } from '../../src/queues/step-queues.ts';
 import { startSaga } from '../../src/saga/start.ts';
-import { done } from '../../src/saga/step.ts';
+import { done, waiting } from '../../src/saga/step.ts';
 import type { Step } from '../../src/saga/step.ts';
 import type { StepDeps } from '../../src/steps/deps.ts';
 import { startWorker } from '../../src/worker.ts';
@@ -18,6 +19,9 @@ import { createTally, serve } from './contender.ts';
 const PARALLEL_STARTS = 50;
 // The reconciler leaves the sagas that are loaded before the clock starts to their jobs.
 const SLACK_MS = 600_000;
+
+// Sagas that wait while the others run: how many, and milliseconds from one look to the next.
+const WAITING = { sagas: Number(process.env['BENCH_WAITING'] ?? 0), everyMs: Number(process.env['BENCH_WAITING_MS'] ?? 5_000) };
 
 function noOp(name: string, onExecute: (sagaId: string) => void = () => undefined): Step<StepDeps> {
   return {
@@ -43,19 +47,38 @@ serve(async ({ databaseUrl, redisUrl, concurrency }) => {
   const queues = openStepQueues(openQueueConnection(queueStoreOf(config), silentLog), directIo);
   const tally = createTally();
   const steps = [noOp('step_1'), noOp('step_2'), noOp('step_3', (sagaId) => tally.finish(sagaId))];
-  const catalog = { no_op: { input: z.custom<JsonObject>(), steps } };
+  const wait: Step<StepDeps> = {
+    name: 'wait',
+    execute: () => Promise.resolve(waiting(WAITING.everyMs, 'not yet')),
+    compensate: () => Promise.resolve(done()),
+  };
+  const catalog = { no_op: { input: z.custom<JsonObject>(), steps }, wait: { input: z.custom<JsonObject>(), steps: [wait] } };
   const startOne = async (slackMs: number) => {
     const { sagaId, firstJob } = await startSaga(db, catalog, { name: 'no_op', input: {} }, slackMs);
     const ended = tally.ofName(sagaId);
     if (firstJob !== null) await queues.enqueue(firstJob);
     return { ended };
   };
-  const untilWritten = async (sagas: number) => {
+  const untilWritten = async () => {
     for (;;) {
-      const [row] = await db.sql<{ count: number }[]>`select count(*)::int as count from arcadia.sagas where status = 'completed'`;
-      if ((row?.count ?? 0) >= sagas) return;
+      const left = await db.sql`select 1 from arcadia.sagas where name = 'no_op' and status in ('pending', 'running') limit 1`;
+      if (left.length === 0) return;
       await delay(5);
     }
+  };
+  /** Sagas in the middle of their waits, whose next looks are spread over the time between two. */
+  const startWaiting = async () => {
+    const wanted = Array.from({ length: WAITING.sagas }, () => randomUUID());
+    // Beside a million others, one or two share their first 8 characters with one of them.
+    const rows = await db.sql<{ id: string }[]>`
+      insert into arcadia.sagas (id, saga8, name, status, steps, revision, input, wake_at)
+      select id, left(id::text, 8), 'wait', 'running', '{wait}', 1, '{}', clock_timestamp() + ${WAITING.everyMs}::int * interval '1 millisecond' + interval '15 seconds'
+      from unnest(${wanted}::uuid[]) as id on conflict do nothing returning id`;
+    const ids = rows.map(({ id }) => id);
+    const jobOf = (sagaId: string, index: number) => ({
+      sagaId, revision: 1, direction: 'forward' as const, step: 'wait', position: 1, of: 1, delayMs: (WAITING.everyMs * (index + 1)) / ids.length,
+    });
+    await Promise.all(ids.map((id, index) => queues.enqueue(jobOf(id, index))));
   };
   return {
     preload: async (sagas) => {
@@ -64,11 +87,12 @@ serve(async ({ databaseUrl, redisUrl, concurrency }) => {
         while ((left -= 1) >= 0) await startOne(SLACK_MS);
       };
       await Promise.all(Array.from({ length: PARALLEL_STARTS }, startSome));
+      await startWaiting();
     },
     start: async () => void (await startWorker(config, createLog('info'), directIo, catalog)),
     finished: async (sagas) => {
       await tally.reached(sagas);
-      await untilWritten(sagas);
+      await untilWritten();
     },
     one: async () => {
       const { ended } = await startOne(5_000);

@@ -1,0 +1,100 @@
+// A fleet to be measured: worker processes on a database of their own, against a sandbox in this process.
+import type { ChildProcess } from 'node:child_process';
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import type { Client } from '../src/client.ts';
+import { openClient } from '../src/client.ts';
+import { loadConfig } from '../src/config.ts';
+import type { Database } from '../src/db.ts';
+import { openDatabase } from '../src/db.ts';
+import type { Sandbox, SandboxOptions } from '../src/do/sandbox/server.ts';
+import { startSandbox } from '../src/do/sandbox/server.ts';
+import { migrate } from '../src/migrate.ts';
+import { migrateQueues, queueStoreOf } from '../src/queues/connection.ts';
+
+export type FleetOptions = Readonly<{
+  /** Of the database, and of the queues' prefix. */
+  name: string;
+  postgresUrl: string;
+  /** Null: the queues are in Postgres. */
+  redisUrl: string | null;
+  workers: number;
+  sandbox: SandboxOptions;
+  /** Variables of the workers, on top of ours. */
+  env?: NodeJS.ProcessEnv;
+}>;
+
+export type MeasuredFleet = Readonly<{
+  db: Database;
+  client: Client;
+  sandbox: Sandbox;
+  /** Process ids of the workers. */
+  pids: readonly number[];
+  stop(): Promise<void>;
+}>;
+
+/** What a droplet is asked for with, but for its name. */
+export const dropletInput = { region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
+
+// As in the Procfile.
+const workerFlags = ['--max-semi-space-size=8'];
+
+const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
+
+/** Starts a fleet and returns when its workers are ready. They are told of the sandbox's limits. */
+export async function startFleet({ name, postgresUrl, redisUrl, workers, sandbox: sandboxOptions, env: more = {} }: FleetOptions): Promise<MeasuredFleet> {
+  const sandbox = await startSandbox(sandboxOptions);
+  const databaseUrl = await createDatabase(postgresUrl, name);
+  const env = {
+    PATH: process.env['PATH'],
+    DATABASE_URL: databaseUrl,
+    ...(redisUrl === null ? {} : { REDIS_URL: redisUrl }),
+    QUEUE_PREFIX: `{${name}}`,
+    DIGITALOCEAN_API_URL: sandbox.url,
+    DIGITALOCEAN_TOKEN: 'bench',
+    DIGITALOCEAN_REQUESTS_PER_MINUTE: String(sandboxOptions.ratePerMinute ?? 1_000_000),
+    DIGITALOCEAN_REQUESTS_PER_HOUR: String(sandboxOptions.ratePerHour ?? 10_000_000),
+    LOG_LEVEL: 'warn',
+    ...more,
+  };
+  const config = loadConfig(env);
+  const db = openDatabase(databaseUrl, { max: 2 });
+  await migrate(db, 'default');
+  await migrateQueues(queueStoreOf(config));
+  const client = openClient({ databaseUrl, queueStore: queueStoreOf(config) });
+  const children = Array.from({ length: workers }, () => fork(main, ['worker'], { env, execArgv: workerFlags, stdio: ['ignore', 'pipe', 'inherit', 'ipc'] }));
+  await Promise.all(children.map(untilReady));
+  return {
+    db,
+    client,
+    sandbox,
+    pids: children.flatMap(({ pid }) => pid ?? []),
+    stop: async () => {
+      for (const child of children) child.kill('SIGTERM');
+      await Promise.all(children.filter(({ exitCode, signalCode }) => exitCode === null && signalCode === null).map((child) => once(child, 'exit')));
+      await client.close();
+      await db.close();
+      await sandbox.close();
+    },
+  };
+}
+
+/** A worker says one line when it is ready; what comes later is read, and thrown away. */
+async function untilReady(child: ChildProcess): Promise<void> {
+  const { stdout } = child;
+  if (stdout === null) throw new Error('a worker without an output');
+  const ended = once(child, 'exit').then(() => Promise.reject(new Error('a worker ended before it was ready')));
+  ended.catch(() => undefined);
+  await Promise.race([once(stdout, 'data'), ended]);
+  stdout.resume();
+}
+
+async function createDatabase(serverUrl: string, name: string): Promise<string> {
+  const admin = openDatabase(serverUrl, { max: 1 });
+  await admin.sql`create database ${admin.sql(name)}`;
+  await admin.close();
+  const url = new URL(serverUrl);
+  url.pathname = `/${name}`;
+  return url.href;
+}
