@@ -1,6 +1,8 @@
 // Postgres: the one pool of a process. Every statement goes through `run`, which names it for the I/O seam and
 // gives it a time limit, so that a dead connection can never hold a step for ever.
 import postgres from 'postgres';
+import { ConfigError } from './config.ts';
+import { readDatabaseUrl } from './database-url.ts';
 import { withDeadline } from './deadline.ts';
 import type { Io } from './io.ts';
 import { directIo } from './io.ts';
@@ -56,8 +58,10 @@ export function isDatabaseOutage(error: unknown): boolean {
 /**
  * Opens a pool. Connections are made when first used, and again after they were lost.
  *
+ * @param url with `pgbouncer=true`, nothing is kept in a session: each statement may meet another one
  * @param options.max connections at once
  * @param options.timeoutMs time limit of one statement, in milliseconds, from asking for a connection to its reply
+ * @throws {ConfigError} when `pgbouncer` in the URL is neither true nor false
  */
 export function openDatabase(
   url: string,
@@ -65,7 +69,8 @@ export function openDatabase(
 ): Database {
   const { max = 10, timeoutMs = 10_000, io = directIo, applicationName = 'arcadia' } = options;
   const limitMs = timeoutMs + 1_000;
-  const open = () => postgres(url, {
+  const address = readDatabaseUrl(url);
+  const open = () => postgres(address.url, {
     max,
     connect_timeout: 5,
     // Seconds. Small and fixed: the default grows to 20 s, longer than a restart of Postgres takes.
@@ -77,7 +82,7 @@ export function openDatabase(
     types: { textArray, uuidArray },
     // Only columns: postgres.camel would also rename the keys inside a saga's context.
     transform: { column: { from: postgres.toCamel } },
-    connection: { application_name: applicationName, statement_timeout: timeoutMs },
+    ...sessionSettings(address.isPooled === true, applicationName, timeoutMs),
   });
   let pool = open();
   // A connection whose other end is gone without a word stays in the pool, and postgres.js sends further statements down
@@ -99,7 +104,7 @@ export function openDatabase(
           return await withDeadline(limitMs, statement(used), () => timeoutError(name, limitMs));
         } catch (error) {
           if (error instanceof DatabaseTimeoutError) replace(used);
-          throw error;
+          throw isUndeclaredPooler(error) ? poolerError(error) : error;
         }
       }),
     close: () => pool.end({ timeout: LEAVING_S }),
@@ -110,9 +115,31 @@ export function openDatabase(
  * Takes a connection out of a pool that nobody else uses at the moment; to be given back with `release`. Where it has
  * to make one first, postgres.js never hands it out (as we don't let it ask for array types): one must stand.
  */
-export async function reserveConnection(db: Pick<Database, 'sql'>): Promise<ReservedSql> {
-  await db.sql`select 1`;
+export async function reserveConnection(db: Database): Promise<ReservedSql> {
+  await db.run('db.reserve', (sql) => sql`select 1`);
   return db.sql.reserve();
+}
+
+/**
+ * What stays with a connection from statement to statement. Behind a pooler that is nothing: it refuses a time limit in
+ * the connection's start, and would find a prepared statement only on the session on which it was prepared.
+ */
+function sessionSettings(isPooled: boolean, applicationName: string, timeoutMs: number) {
+  if (isPooled) return { prepare: false, connection: { application_name: applicationName } };
+  return { connection: { application_name: applicationName, statement_timeout: timeoutMs } };
+}
+
+/** Whether an error is one that only a pooler makes that shares its sessions. */
+function isUndeclaredPooler(error: unknown): boolean {
+  const state = sqlStateOf(error);
+  // An unknown, or a duplicate, prepared statement: postgres.js uses names of its own, each once.
+  if (state === '26000' || state === '42P05') return true;
+  return state === '08P01' && error instanceof Error && error.message.includes('startup parameter');
+}
+
+function poolerError(cause: unknown): ConfigError {
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return Object.assign(new ConfigError(`DATABASE_URL leads through a connection pooler (${message}): add pgbouncer=true to its parameters.`), { cause });
 }
 
 function timeoutError(name: string, limitMs: number): DatabaseTimeoutError {

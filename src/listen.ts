@@ -1,7 +1,9 @@
 // Hears of sagas that were started where nobody could enqueue them: by SQL, or in a caller's own transaction. Only a
 // hint: what is not heard (through a pooler such as PgBouncer in transaction mode nothing is) the reconciler finds.
+import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import postgres from 'postgres';
+import { readDatabaseUrl } from './database-url.ts';
 import { withDeadline } from './deadline.ts';
 import type { Log } from './log.ts';
 import { NEW_SAGAS_CHANNEL } from './saga/store.ts';
@@ -17,6 +19,13 @@ const TIME_LIMIT_MS = 5_000;
  */
 export async function listenForSagas(databaseUrl: string, options: { onSaga: () => void; signal: AbortSignal; log: Log }): Promise<void> {
   const { onSaga, signal, log } = options;
+  const { url, isPooled } = readDatabaseUrl(databaseUrl);
+  if (isPooled === true) {
+    // LISTEN would stay behind on a session of the server's that other clients use next.
+    log.info('sagas that are started by SQL are not heard of through a pooler: the reconciler finds them');
+    if (!signal.aborted) await once(signal, 'abort');
+    return;
+  }
   let isListening = false;
   const settings = {
     max: 1,
@@ -32,7 +41,7 @@ export async function listenForSagas(databaseUrl: string, options: { onSaga: () 
     // As in postgres.js's own `listen`, which gives up once a connection could not be made again at the first try.
     onnotify: onSaga,
   };
-  const sql = postgres(databaseUrl, settings);
+  const sql = postgres(url, settings);
   while (!signal.aborted) {
     try {
       await withDeadline(TIME_LIMIT_MS, sql`listen ${sql(NEW_SAGAS_CHANNEL)}`, () => new Error('Postgres did not answer'));

@@ -14,6 +14,7 @@ import { directIo } from './io.ts';
 import type { KeyRing } from './key-ring.ts';
 import type { Log } from './log.ts';
 import { checkEnvironment } from './migrate.ts';
+import { checkPooler } from './pooler.ts';
 import { openQueueConnection, queueStoreOf } from './queues/connection.ts';
 import type { QueueDashboard } from './queues/dashboard.ts';
 import { openQueueDashboard } from './queues/dashboard.ts';
@@ -70,6 +71,7 @@ export async function startWeb(config: Config, log: Log, workerMetrics?: () => P
   };
   try {
     await checkEnvironment(db, config.environment);
+    await checkPooler(db, databaseUrl, log);
     await connection.check();
     const app = await buildWeb(bindPorts({ db, queues, dashboard, keyRing: config.keyRing, workerMetrics, log, workerSlackMs: config.reconcileIntervalMs }), {
       auth: config.web,

@@ -22,6 +22,7 @@ import { directIo } from './io.ts';
 import { listenForSagas } from './listen.ts';
 import type { Log } from './log.ts';
 import { checkEnvironment } from './migrate.ts';
+import { checkPooler } from './pooler.ts';
 import { closeWorkers } from './queues/close-workers.ts';
 import type { QueueConnection } from './queues/connection.ts';
 import { QueueStoreError, openQueueConnection, queueStoreOf } from './queues/connection.ts';
@@ -77,7 +78,7 @@ export type RunningWorker = Readonly<{
  * Starts a worker in this process.
  *
  * @param catalog the sagas that it knows: those of this version, where left out
- * @throws {ConfigError} when the token or the database is missing
+ * @throws {ConfigError} when the token or the database is missing, or the stores cannot be used as they are
  * @throws {EnvironmentMismatchError} when the database is not this environment's
  * @throws {QueueStoreError} when the queue store can't be reached or may evict jobs
  */
@@ -96,6 +97,7 @@ export async function startWorker(
   const connection = openQueueConnection(queueStoreOf(config), log);
   try {
     await checkEnvironment(db, config.environment);
+    await checkPooler(db, databaseUrl, log);
     await connection.check();
   } catch (error) {
     await Promise.allSettled([db.close(), connection.close()]);

@@ -13,10 +13,11 @@ import { untilStopped } from './until-stopped.ts';
 
 export async function migrateCommand(options: { json?: boolean }): Promise<number> {
   const config = loadConfig(process.env, ['DATABASE_URL']);
+  const queueStore = queueStoreOf(config);
   const db = openDatabase(config.databaseUrl ?? '', { max: 2 });
   try {
     const applied = await migrate(db, config.environment);
-    await migrateQueues(queueStoreOf(config));
+    await migrateQueues(queueStore);
     if (options.json === true) write(JSON.stringify({ environment: config.environment, applied }));
     else write(applied.length === 0 ? `up to date (environment ${config.environment})` : `applied: ${applied.join(', ')} (environment ${config.environment})`);
     return 0;

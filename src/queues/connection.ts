@@ -3,12 +3,14 @@
 import { EventEmitter } from 'node:events';
 import { Queue, Worker, createPostgresBackend, runMigrations, withBackend } from 'bullmq';
 import type { Processor, WorkerOptions } from 'bullmq';
-import { Cluster, Redis } from 'ioredis';
-import type { RedisOptions } from 'ioredis';
 import { Pool } from 'pg';
 import { ConfigError } from '../config.ts';
+import { readDatabaseUrl } from '../database-url.ts';
 import type { Log } from '../log.ts';
 import type { RunRedisScript } from '../redis-script.ts';
+import { QueueStoreError } from './queue-store-error.ts';
+import type { RedisClient } from './redis.ts';
+import { checkRedis, connectRedis, endRedis } from './redis.ts';
 import { createScriptRunner } from './redis-scripts.ts';
 import { createQueueTelemetry } from './telemetry.ts';
 
@@ -50,25 +52,45 @@ export type QueueConnection = Readonly<{
   close(): Promise<void>;
 }>;
 
-export class QueueStoreError extends Error {
-  override readonly name = 'QueueStoreError';
-  readonly code = 'queue_store';
-}
+export { QueueStoreError } from './queue-store-error.ts';
 
 const { Queue: PostgresQueue, Worker: PostgresWorker } = withBackend(createPostgresBackend);
 
 /** BullMQ's tables live in their own schema, beside `arcadia`. */
 const POSTGRES_SCHEMA = 'bullmq';
 
-/** Chooses the store from the configuration: Redis where it is configured, else Postgres. */
+/**
+ * Chooses the store from the configuration: Redis where it is configured, else Postgres.
+ *
+ * @throws {ConfigError} when jobs cannot be kept there
+ */
 export function queueStoreOf(config: { redisNodes: readonly string[] | null; queuePrefix: string; databaseUrl: string | null }): QueueStore {
-  if (config.redisNodes !== null) return { kind: 'redis', nodes: config.redisNodes, prefix: config.queuePrefix };
+  if (config.redisNodes !== null) return usable({ kind: 'redis', nodes: config.redisNodes, prefix: config.queuePrefix });
   if (config.databaseUrl === null) throw new QueueStoreError('neither REDIS_URL nor DATABASE_URL is set');
-  return { kind: 'postgres', databaseUrl: config.databaseUrl };
+  return usable({ kind: 'postgres', databaseUrl: config.databaseUrl });
 }
 
-/** Opens a connection to the store. Nothing is checked yet: see {@link QueueConnection.check}. */
-export function openQueueConnection(store: QueueStore, log: Log): QueueConnection {
+function usable(store: QueueStore): QueueStore {
+  if (store.kind === 'postgres' && readDatabaseUrl(store.databaseUrl).isPooled === true) {
+    throw new ConfigError(
+      'DATABASE_URL: queues in Postgres need LISTEN, which a pooler in transaction mode does not pass on; ' +
+        'set REDIS_URL, or a DATABASE_URL that leads to Postgres itself, without pgbouncer=true',
+    );
+  }
+  // A script that moves a job between the lists of its queue can run on one node only.
+  if (store.kind === 'redis' && store.nodes.length > 1 && !/\{[^}]+\}/.test(store.prefix)) {
+    throw new ConfigError('QUEUE_PREFIX: expected a part in braces, such as {arcadia}: it keeps the keys of a queue on one node of the Redis Cluster');
+  }
+  return store;
+}
+
+/**
+ * Opens a connection to the store. Whether it can be reached is not checked yet: see {@link QueueConnection.check}.
+ *
+ * @throws {ConfigError} when jobs cannot be kept there
+ */
+export function openQueueConnection(given: QueueStore, log: Log): QueueConnection {
+  const store = usable(given);
   return store.kind === 'redis' ? openRedis(store, log) : openPostgres(store, log);
 }
 
@@ -93,7 +115,7 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
   const warn = onceInAWhile((error: Error) => log.warn({ reason: error.message }, 'redis: connection trouble'));
   // Producers fail fast, so that nothing hangs on an `add` while Redis is away; workers retry for ever, as BullMQ asks.
   const producer = connectRedis(store.nodes, { maxRetriesPerRequest: 1, enableOfflineQueue: true, commandTimeout: 5_000, socketTimeout: 5_000 });
-  const consumers: (Redis | Cluster)[] = [];
+  const consumers: RedisClient[] = [];
   const loops = countLoops();
   const telemetry = createQueueTelemetry();
   producer.on('error', warn);
@@ -108,9 +130,10 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
     },
     runScript: createScriptRunner(producer),
     loops: loops.all,
-    check: () => checkRedis(producer),
-    close: async () => {
-      await Promise.all([producer, ...consumers].map((client) => endRedis(client)));
+    check: () => checkRedis(producer, store.prefix),
+    close: () => {
+      for (const client of [producer, ...consumers]) endRedis(client);
+      return Promise.resolve();
     },
   };
 }
@@ -118,45 +141,6 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
 // A connection of which the other end is gone without a word would be waited on until TCP gives up, a quarter of an hour
 // later. A worker's blocking command is answered after 10 s at the latest.
 const CONSUMER_SILENCE_MS = 15_000;
-
-// A fixed, short back-off: a fleet should be back within a second of Redis's return.
-const retryStrategy = (times: number) => Math.min(times * 100, 1_000);
-
-function connectRedis(nodes: readonly string[], options: RedisOptions): Redis | Cluster {
-  const common: RedisOptions = { ...options, retryStrategy, connectTimeout: 5_000, keepAlive: 10_000 };
-  const [first] = nodes;
-  if (first === undefined) throw new QueueStoreError('REDIS_URL names no node');
-  if (nodes.length === 1) return new Redis(first, common);
-  const url = new URL(first);
-  const redisOptions: RedisOptions = {
-    ...common,
-    ...(url.username === '' ? {} : { username: decodeURIComponent(url.username) }),
-    ...(url.password === '' ? {} : { password: decodeURIComponent(url.password) }),
-    ...(url.protocol === 'rediss:' ? { tls: {} } : {}),
-  };
-  return new Cluster([...nodes], { redisOptions, clusterRetryStrategy: retryStrategy });
-}
-
-async function checkRedis(client: Redis | Cluster): Promise<void> {
-  let info: string;
-  try {
-    info = await client.info('memory');
-  } catch (error) {
-    throw new QueueStoreError(`Redis cannot be reached (REDIS_URL): ${error instanceof Error ? error.message : String(error)}`);
-  }
-  const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'noeviction';
-  if (policy === 'noeviction') return;
-  throw new ConfigError(
-    `Redis runs with maxmemory-policy ${policy}, under which it may throw jobs away. Set it to noeviction ` +
-      '(CONFIG SET maxmemory-policy noeviction, and in redis.conf), or use another Redis for the queues.',
-  );
-}
-
-async function endRedis(client: Redis | Cluster): Promise<void> {
-  // A QUIT that nobody answers would hold the process: the connection is simply dropped, all commands are done.
-  client.disconnect();
-  await Promise.resolve();
-}
 
 function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log): QueueConnection {
   const warn = onceInAWhile((error: Error) => log.warn({ reason: error.message }, 'postgres queues: connection trouble'));

@@ -9,6 +9,7 @@ import type { Client, SagaHandle, StoredEvent } from '../../src/index.ts';
 import { ClientClosedError, IdempotencyConflictError, InvalidRequestError, SagaNotFoundError, SagaRolledBackError, SagaStuckError, openClient } from '../../src/index.ts';
 import type { Fleet } from '../support/fleet.ts';
 import { openFleet, web } from '../support/fleet.ts';
+import { queueStoreKinds } from '../support/topology.ts';
 
 // So slow that whatever runs soon was not found by the reconciler.
 const NEVER_RECONCILED = { RECONCILE_INTERVAL_MS: '600000', COMPENSATION_ATTEMPTS: '2' };
@@ -21,7 +22,7 @@ async function collect(handle: SagaHandle<unknown>, options?: Parameters<SagaHan
 
 const neverRun = async (client: Client) => client.provisionDroplet({ ...web, name: 'never-run' });
 
-describe.each(['redis', 'postgres'] as const)('the client, with queues on %s', (kind) => {
+describe.each(queueStoreKinds())('the client, with queues on %s', (kind) => {
   let fleet: Fleet;
   /** Knows only Postgres, as most callers will. */
   let client: Client;
@@ -201,7 +202,7 @@ describe.each(['redis', 'postgres'] as const)('the client, with queues on %s', (
 describe('waiting', () => {
   let fleet: Fleet;
   beforeAll(async () => {
-    fleet = await openFleet('postgres');
+    fleet = await openFleet('redis');
   });
   afterAll(() => fleet[Symbol.asyncDispose]());
 

@@ -36,7 +36,7 @@ test('moves every saga on within 45 s after one of two workers with 100 sagas in
   const environment = { PATH, HOME, DATABASE_URL: database.url, REDIS_URL: redis.url, QUEUE_PREFIX: redis.prefix, DIGITALOCEAN_API_URL: sandbox.url, DIGITALOCEAN_TOKEN: 'quick-recovery', DIGITALOCEAN_REQUESTS_PER_MINUTE: '1000' };
   const workers = await Promise.all([startWorkerProcess(environment), startWorkerProcess(environment)]);
   const db = openDatabase(database.url, { max: 2 });
-  const client = openClient({ databaseUrl: database.url, queueStore: { kind: 'redis', nodes: [redis.url], prefix: redis.prefix } });
+  const client = openClient({ databaseUrl: database.url, queueStore: { kind: 'redis', nodes: redis.nodes, prefix: redis.prefix } });
   try {
     const names = Array.from({ length: SAGAS }, (_, index) => (index % 2 === 0 ? `created-${index}` : `polled-${index}`));
     await Promise.all(names.map((name) => client.provisionDroplet({ name, region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' })));

@@ -1,7 +1,6 @@
 // The whole of it: worker processes, Postgres, the queues on either store, and DigitalOcean's sandbox over HTTP.
 
 import { Queue } from 'bullmq';
-import { Redis } from 'ioredis';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import type { SandboxOptions } from '../../src/do/sandbox/server.ts';
@@ -10,9 +9,11 @@ import { silentLog } from '../../src/log.ts';
 import { openQueueConnection } from '../../src/queues/connection.ts';
 import { openFleet, runCommand, web } from '../support/fleet.ts';
 import type { Fleet, QueueStoreKind } from '../support/fleet.ts';
+import { connectTestRedis } from '../support/services-redis.ts';
+import { queueStoreKinds } from '../support/topology.ts';
 import { waitFor } from '../support/wait-for.ts';
 
-const stores: QueueStoreKind[] = ['redis', 'postgres'];
+const stores = queueStoreKinds();
 
 const attrsSchema = z.object({ networks: z.object({ v4: z.array(z.object({ ip_address: z.string(), type: z.string() })) }) });
 
@@ -203,8 +204,7 @@ describe.each(stores)('on %s', (kind) => {
 function producerOf(fleet: Fleet, name: string): Queue {
   const { queueStore } = fleet;
   if (queueStore.kind === 'redis') {
-    const [node = ''] = queueStore.nodes;
-    const connection = new Redis(node, { maxRetriesPerRequest: null });
+    const connection = connectTestRedis(queueStore.nodes.join(','), { maxRetriesPerRequest: null });
     const queue = new Queue(name, { connection, prefix: queueStore.prefix });
     onTestFinished(async () => {
       await queue.close();
@@ -223,14 +223,14 @@ function producerOf(fleet: Fleet, name: string): Queue {
 
 describe('a worker refuses to start', () => {
   test("on another environment's database", async () => {
-    const fleet = await fleetOf('postgres');
+    const fleet = await fleetOf('redis');
     const ended = await runCommand(['worker'], fleet.environment({ ARCADIA_ENV: 'staging' }));
     expect(ended.code).toBe(78);
     expect(ended.stderr).toContain('ARCADIA_ENV is staging, but this database belongs to the environment test');
   });
 
   test('without a token, naming the variable and nothing secret', async () => {
-    const fleet = await fleetOf('postgres');
+    const fleet = await fleetOf('redis');
     const ended = await runCommand(['worker'], fleet.environment({ DIGITALOCEAN_TOKEN: undefined }));
     expect(ended.code).toBe(78);
     expect(ended.stderr).toContain('DIGITALOCEAN_TOKEN: not set');
@@ -238,7 +238,7 @@ describe('a worker refuses to start', () => {
   });
 
   test('with a token that cannot be one, without printing it', async () => {
-    const fleet = await fleetOf('postgres');
+    const fleet = await fleetOf('redis');
     const ended = await runCommand(['worker'], fleet.environment({ DIGITALOCEAN_TOKEN: 'dop_v1 canary' }));
     expect(ended.code).toBe(78);
     expect(ended.stderr).toContain('DIGITALOCEAN_TOKEN: expected');
@@ -246,7 +246,7 @@ describe('a worker refuses to start', () => {
   });
 
   test('on a database that was never migrated, saying what to do', async () => {
-    const fleet = await fleetOf('postgres');
+    const fleet = await fleetOf('redis');
     await fleet.db.sql`drop schema arcadia cascade`;
     const ended = await runCommand(['worker'], fleet.environment());
     expect(ended.code).toBe(78);
@@ -254,14 +254,14 @@ describe('a worker refuses to start', () => {
   });
 
   test('with limits that contradict each other, naming both', async () => {
-    const fleet = await fleetOf('postgres');
+    const fleet = await fleetOf('redis');
     const ended = await runCommand(['worker'], fleet.environment({ WORKER_LOCK_MS: '1000' }));
     expect(ended.code).toBe(78);
     expect(ended.stderr).toContain('WORKER_LOCK_MS: expected more than DIGITALOCEAN_TIMEOUT_MS (2500)');
   });
 
   test('where Redis cannot be reached, without printing its password', async () => {
-    const fleet = await fleetOf('postgres');
+    const fleet = await fleetOf('redis');
     const ended = await runCommand(['worker'], fleet.environment({ REDIS_URL: 'redis://:canary@127.0.0.1:9' }));
     expect(ended.code).toBe(1);
     expect(ended.stderr).toContain('REDIS_URL');

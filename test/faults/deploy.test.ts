@@ -10,6 +10,7 @@ import { done } from '../../src/saga/step.ts';
 import type { Step } from '../../src/saga/step.ts';
 import type { StepDeps } from '../../src/steps/deps.ts';
 import { setFaultStage } from '../support/fault-stage.ts';
+import { queueStoreKinds } from '../support/topology.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const input = { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
@@ -46,7 +47,7 @@ describe.concurrent('a deploy', { timeout: 60_000 }, () => {
     await stage.expectLawful();
   });
 
-  test.for(['redis', 'postgres'] as const)('SIGTERM in a step that takes longer than WORKER_SHUTDOWN_MS: the process ends in time, and its successor adopts (queues on %s)', async (queues) => {
+  test.for(queueStoreKinds())('SIGTERM in a step that takes longer than WORKER_SHUTDOWN_MS: the process ends in time, and its successor adopts (queues on %s)', async (queues) => {
     await using stage = await setFaultStage({
       ...(queues === 'postgres' ? { redisUrl: null } : {}),
       settings: { DIGITALOCEAN_TIMEOUT_MS: '8000', WORKER_LOCK_MS: '9000', ADOPTION_GRACE_MS: '10000', WORKER_SHUTDOWN_MS: '3000' },

@@ -2,10 +2,10 @@
 // it isn't, none is retried for ever, none takes anything from its neighbours.
 
 import type { Job, Queue } from 'bullmq';
-import { Redis } from 'ioredis';
 import { expect, inject, test } from 'vitest';
 import { queueNames } from '../../src/queues/jobs.ts';
 import { setFaultStage } from '../support/fault-stage.ts';
+import { connectTestRedis } from '../support/services-redis.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const SAGAS = 50;
@@ -91,7 +91,7 @@ test(`poison jobs beside ${SAGAS} sagas hurt nobody, and end with a reason on th
   ];
   // What isn't even JSON can only be written past BullMQ.
   const raw = await steps.add('raw', {}, { delay: 1_500 });
-  const redis = new Redis(inject('services').redisUrl);
+  const redis = connectTestRedis(inject('services').redisUrl);
   await redis.hset(`${stage.env['QUEUE_PREFIX']}:${queueNames.steps}:${raw.id}`, 'data', '{"sagaId":');
   redis.disconnect();
 

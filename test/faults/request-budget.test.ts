@@ -1,7 +1,6 @@
 // A fleet whose requests are limited, and one that waits together: several worker processes against a sandbox that
 // counts.
 
-import { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
 import { budgetId } from '../../src/do/budget.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
@@ -9,6 +8,7 @@ import { isAtRest } from '../../src/saga/saga.ts';
 import { listEvents, listSagas } from '../../src/saga/store.ts';
 import { setFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
+import { connectTestRedis } from '../support/services-redis.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const names = (count: number) => Array.from({ length: count }, (_, number) => `web-${number}`);
@@ -16,7 +16,7 @@ const names = (count: number) => Array.from({ length: count }, (_, number) => `w
 /** Lets a minute pass for the sandbox, for the budget, and for the jobs that wait. */
 async function passMinute(stage: Stage): Promise<void> {
   stage.sandbox.advanceClock(61_000);
-  const redis = new Redis(stage.env['REDIS_URL'] ?? '');
+  const redis = connectTestRedis(stage.env['REDIS_URL'] ?? '');
   const key = `${stage.env['QUEUE_PREFIX']}:budget:${budgetId('sandbox', stage.sandbox.url)}`;
   const drawn = await redis.zrange(`${key}:drawn`, 0, -1, 'WITHSCORES');
   for (let at = 0; at < drawn.length; at += 2) await redis.zadd(`${key}:drawn`, Number(drawn[at + 1]) - 61_000, drawn[at] ?? '');

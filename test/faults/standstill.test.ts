@@ -12,6 +12,7 @@ import { createTestDatabase } from '../support/services-postgres.ts';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
 import { createTestRedis } from '../support/services-redis.ts';
 import { startTcpProxy, throughProxy } from '../support/fault-proxy.ts';
+import { queueStoreKinds } from '../support/topology.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const LOOK_MS = 150;
@@ -32,7 +33,7 @@ async function setUp(stack: AsyncDisposableStack, store: QueueStore, processor: 
 
 async function onRedis(stack: AsyncDisposableStack, processor: (job: Job) => Promise<unknown>): Promise<Bench> {
   const place = stack.use(createTestRedis());
-  return setUp(stack, { kind: 'redis', nodes: [place.url], prefix: place.prefix }, processor);
+  return setUp(stack, { kind: 'redis', nodes: place.nodes, prefix: place.prefix }, processor);
 }
 
 async function addTo(stack: AsyncDisposableStack, connection: QueueConnection, jobs: number, options: { data?: object; delay?: number } = {}) {
@@ -45,7 +46,7 @@ async function addTo(stack: AsyncDisposableStack, connection: QueueConnection, j
 const nothing = () => Promise.resolve();
 
 describe.concurrent('a worker that stands still', { timeout: 60_000 }, () => {
-  test.for(['redis', 'postgres'] as const)('says so while a job waits (%s)', async (kind) => {
+  test.for(queueStoreKinds())('says so while a job waits (%s)', async (kind) => {
     await using stack = new AsyncDisposableStack();
     const { connection, worker, watch } =
       kind === 'redis'
@@ -73,7 +74,7 @@ describe.concurrent('a worker that stands still', { timeout: 60_000 }, () => {
     expect(await watch(AbortSignal.timeout(LONG_ENOUGH_MS))).toBeNull();
   });
 
-  test.for(['redis', 'postgres'] as const)('is no worker whose queue an operator has paused (%s)', async (kind) => {
+  test.for(queueStoreKinds())('is no worker whose queue an operator has paused (%s)', async (kind) => {
     await using stack = new AsyncDisposableStack();
     const { connection, watch } =
       kind === 'redis'

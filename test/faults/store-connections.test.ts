@@ -8,6 +8,7 @@ import { setFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import { startTcpProxy, throughProxy } from '../support/fault-proxy.ts';
+import { queueStoreKinds } from '../support/topology.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const SAGAS = 12;
@@ -29,7 +30,7 @@ async function expectAllCompleted(stage: Stage): Promise<void> {
 }
 
 describe.concurrent('connections to Postgres', { timeout: 60_000 }, () => {
-  test.for(['redis', 'postgres'] as const)('goes on, over new connections, when all its connections to Postgres went silent for good (queues on %s)', async (queues) => {
+  test.for(queueStoreKinds())('goes on, over new connections, when all its connections to Postgres went silent for good (queues on %s)', async (queues) => {
     await using database = await createTestDatabase();
     await using proxy = await startTcpProxy(Number(new URL(database.url).port));
     await using stage = await setFaultStage({

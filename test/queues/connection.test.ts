@@ -24,7 +24,7 @@ describe('queueStoreOf', () => {
 describe('check', () => {
   test('accepts the Redis and the Postgres of the tests', async () => {
     await using database = await createEngineDatabase();
-    for (const store of [{ kind: 'redis', nodes: [createTestRedis().url], prefix }, { kind: 'postgres', databaseUrl: database.url }] as const) {
+    for (const store of [{ kind: 'redis', nodes: createTestRedis().nodes, prefix }, { kind: 'postgres', databaseUrl: database.directUrl }] as const) {
       const connection = openQueueConnection(store, silentLog);
       await expect(connection.check()).resolves.toBeUndefined();
       await connection.close();
@@ -107,7 +107,7 @@ describe('a producer', () => {
 describe('migrateQueues', () => {
   test('may be run twice, or by several processes at once', async () => {
     await using database = await createTestDatabase();
-    const store = { kind: 'postgres', databaseUrl: database.url } as const;
+    const store = { kind: 'postgres', databaseUrl: database.directUrl } as const;
     await Promise.all(Array.from({ length: 4 }, () => migrateQueues(store)));
     await expect(migrateQueues(store)).resolves.toBeUndefined();
   });

@@ -21,10 +21,12 @@ import type { Engine, Ledger } from '../support/engine.ts';
 import { createSagaStore } from '../../src/saga/store.ts';
 import { openEngine, slackMs } from '../support/engine.ts';
 import { createTestRedis } from '../support/services-redis.ts';
+import type { TestRedis } from '../support/services-redis.ts';
+import { queueStoreKinds } from '../support/topology.ts';
 import { waitFor } from '../support/wait-for.ts';
 
-export const backends = ['redis', 'postgres'] as const;
-export type Backend = (typeof backends)[number];
+export const backends = queueStoreKinds();
+export type Backend = QueueStore['kind'];
 
 export type Fleet = {
   readonly engine: Engine;
@@ -101,8 +103,8 @@ export async function openFleet(
   };
 }
 
-function storeOf(backend: Backend, engine: Engine, redis: { url: string; prefix: string }): QueueStore {
-  return backend === 'redis' ? { kind: 'redis', nodes: [redis.url], prefix: redis.prefix } : { kind: 'postgres', databaseUrl: engine.url };
+function storeOf(backend: Backend, engine: Engine, redis: TestRedis): QueueStore {
+  return backend === 'redis' ? { kind: 'redis', nodes: redis.nodes, prefix: redis.prefix } : { kind: 'postgres', databaseUrl: engine.url };
 }
 
 /** How many jobs there are in a queue, in whatever state. */

@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
 import { Queue, createPostgresBackend, withBackend } from 'bullmq';
-import { Redis } from 'ioredis';
+import type { Cluster, Redis } from 'ioredis';
 import { Pool } from 'pg';
 import { pino } from 'pino';
 import { expect } from 'vitest';
@@ -31,7 +31,7 @@ import type { StepDeps } from '../../src/steps/deps.ts';
 import { startWorker } from '../../src/worker.ts';
 import { createTestDatabase } from './services-postgres.ts';
 import { encryptionKeys } from './keys.ts';
-import { createTestRedis } from './services-redis.ts';
+import { connectTestRedis, createTestRedis } from './services-redis.ts';
 import { waitFor } from './wait-for.ts';
 
 /** Everything as in production, some ten to thirty times faster. */
@@ -137,7 +137,7 @@ export async function setFaultStage(options: StageOptions = {}): Promise<Stage> 
   const client = openClient({ databaseUrl: config.databaseUrl ?? '', queueStore: queueStoreOf(config), keyRing: config.keyRing });
   stack.defer(() => client.close());
 
-  let redis: Redis | undefined;
+  let redis: Redis | Cluster | undefined;
   let pool: Pool | undefined;
   const openQueue = (name: string): Queue => {
     if (redisUrl !== null) {
@@ -243,8 +243,8 @@ function historyOf(saga8: string, events: readonly StoredEvent[], droplets: read
     .join('\n');
 }
 
-function connectQuietly(url: string, stack: AsyncDisposableStack): Redis {
-  const redis = new Redis(url, { maxRetriesPerRequest: null, retryStrategy: () => 100 });
+function connectQuietly(url: string, stack: AsyncDisposableStack): Redis | Cluster {
+  const redis = connectTestRedis(url, { maxRetriesPerRequest: null, retryStrategy: () => 100 });
   redis.on('error', () => undefined);
   stack.defer(() => redis.disconnect());
   return redis;

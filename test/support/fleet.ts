@@ -71,7 +71,7 @@ export async function openFleet(kind: QueueStoreKind, options: SandboxOptions = 
   const redis = kind === 'redis' ? createTestRedis() : null;
   const sandbox = await startSandbox({ activateAfterMs: 500, ratePerMinute: null, ratePerHour: null, ...options });
   const queueStore: QueueStore =
-    redis === null ? { kind: 'postgres', databaseUrl: database.url } : { kind: 'redis', nodes: [redis.url], prefix: redis.prefix };
+    redis === null ? { kind: 'postgres', databaseUrl: database.url } : { kind: 'redis', nodes: redis.nodes, prefix: redis.prefix };
   const db = openDatabase(database.url, { max: 3 });
   const client = openClient({ databaseUrl: database.url, queueStore, keyRing });
   const workers: WorkerUnderTest[] = [];

@@ -8,6 +8,7 @@ import { inject } from 'vitest';
 import { startEmbeddedPostgres } from '../../src/embedded-postgres/start-embedded-postgres.ts';
 import type { EmbeddedPostgres, EmbeddedPostgresOptions } from '../../src/embedded-postgres/start-embedded-postgres.ts';
 import { disposableSettings } from './services.ts';
+import { throughPgBouncer } from './services-pgbouncer.ts';
 
 export type TestDatabaseOptions = {
   /** Brings an empty database up to date. Called once a run for each `template`. Without it, the database is empty. */
@@ -17,7 +18,10 @@ export type TestDatabaseOptions = {
 };
 
 export type TestDatabase = {
+  /** As DATABASE_URL: by way of PgBouncer, where the run has one. */
   readonly url: string;
+  /** To Postgres itself, for what needs a session: BullMQ's backend, and the locks that a test takes. */
+  readonly directUrl: string;
   readonly name: string;
   /** Drops the database, with whatever connections there are. May be called more than once. */
   readonly drop: () => Promise<void>;
@@ -26,7 +30,7 @@ export type TestDatabase = {
 
 /** Makes a database on the run's server. Throws what `migrate` throws. */
 export async function createTestDatabase(options: TestDatabaseOptions = {}): Promise<TestDatabase> {
-  const { databaseUrl, runId } = inject('services');
+  const { databaseUrl, pgBouncerPort, runId } = inject('services');
   const name = `arcadia_test_${runId}_${randomBytes(6).toString('hex')}`;
   await withAdmin(databaseUrl, async (admin) => {
     if (options.migrate === undefined) {
@@ -39,7 +43,9 @@ export async function createTestDatabase(options: TestDatabaseOptions = {}): Pro
   });
   const drop = (): Promise<void> =>
     withAdmin(databaseUrl, async (admin) => void (await admin`drop database if exists ${admin(name)} with (force)`));
-  return { url: withDatabase(databaseUrl, name), name, drop, [Symbol.asyncDispose]: drop };
+  const directUrl = withDatabase(databaseUrl, name);
+  const url = pgBouncerPort === null ? directUrl : throughPgBouncer(directUrl, pgBouncerPort);
+  return { url, directUrl, name, drop, [Symbol.asyncDispose]: drop };
 }
 
 /** Starts a Postgres server of the test's own, to be stopped by the test. */

@@ -1,12 +1,16 @@
-// Redis for one test: a place of its own, by key prefix, on the run's server. A test that flushes, kills or pauses Redis
-// takes a server of its own instead: startPrivateRedis in services-redis-server.ts.
+// Redis for one test: a place of its own, by key prefix, on the run's server or Redis Cluster. A test that flushes, kills
+// or pauses Redis takes a server of its own instead: startPrivateRedis in services-redis-server.ts.
 
 import { randomBytes } from 'node:crypto';
-import { Redis } from 'ioredis';
+import { Cluster, Redis } from 'ioredis';
+import type { RedisOptions } from 'ioredis';
 import { inject } from 'vitest';
 
 export type TestRedis = {
+  /** As REDIS_URL. */
   readonly url: string;
+  /** The same, node by node. */
+  readonly nodes: readonly string[];
   /** For QUEUE_PREFIX: a hash tag that no other test has. */
   readonly prefix: string;
   /** Deletes all keys under the prefix. */
@@ -19,11 +23,21 @@ export function createTestRedis(): TestRedis {
   const { redisUrl } = inject('services');
   const prefix = `{test-${randomBytes(6).toString('hex')}}`;
   const drop = (): Promise<void> => deleteKeys(redisUrl, prefix);
-  return { url: redisUrl, prefix, drop, [Symbol.asyncDispose]: drop };
+  return { url: redisUrl, nodes: redisUrl.split(','), prefix, drop, [Symbol.asyncDispose]: drop };
+}
+
+/** Connects to what a REDIS_URL names, as anybody else would. */
+export function connectTestRedis(url: string, options: RedisOptions = {}): Redis | Cluster {
+  const nodes = url.split(',');
+  return nodes.length > 1 ? new Cluster(nodes, { redisOptions: options }) : new Redis(url, options);
 }
 
 async function deleteKeys(url: string, prefix: string): Promise<void> {
-  const redis = new Redis(url);
+  await Promise.all(url.split(',').map((node) => deleteKeysOf(node, prefix)));
+}
+
+async function deleteKeysOf(node: string, prefix: string): Promise<void> {
+  const redis = new Redis(node);
   try {
     let cursor = '0';
     do {

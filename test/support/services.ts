@@ -1,17 +1,25 @@
 // The services of one run of the tests, started before the first test file and ended after the last: Postgres and Redis.
 // TEST_DATABASE_URL and TEST_REDIS_URL come first; what they leave open is a private server of this run. A server that
 // merely listens on a standard port is never used: it may be somebody's.
+//
+// TEST_PGBOUNCER=1 puts a private PgBouncer in transaction mode in front of Postgres, TEST_REDIS_CLUSTER=1 takes a private
+// Redis Cluster in place of Redis: whatever test can run there does (script/test-topologies).
 
 import { randomBytes } from 'node:crypto';
 import postgres from 'postgres';
 import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../../src/embedded-postgres/start-embedded-postgres.ts';
+import { startPrivatePgBouncer } from './services-pgbouncer.ts';
+import { startPrivateRedisCluster } from './services-redis-cluster.ts';
 import { startPrivateRedis } from './services-redis-server.ts';
 
 /** What the tests are told about the run's services. */
 export type Services = {
   /** A database whose user may create databases. */
   readonly databaseUrl: string;
+  /** The port of the PgBouncer in front of it; null: there is none. */
+  readonly pgBouncerPort: number | null;
+  /** Several nodes, separated by commas, where it is a Redis Cluster. */
   readonly redisUrl: string;
   /** Is in the name of every database that this run makes. */
   readonly runId: string;
@@ -35,10 +43,16 @@ export default async function setUp(project: TestProject): Promise<() => Promise
     openDatabase(process.env['TEST_DATABASE_URL'], runId),
     openRedis(process.env['TEST_REDIS_URL']),
   );
-  project.provide('services', { databaseUrl: database.url, redisUrl: redis.url, runId });
+  const pgBouncer = isOn('TEST_PGBOUNCER') ? await startPrivatePgBouncer(database.url) : null;
+  project.provide('services', { databaseUrl: database.url, pgBouncerPort: pgBouncer?.port ?? null, redisUrl: redis.url, runId });
   return async () => {
+    await pgBouncer?.stop();
     await Promise.all([database.stop(), redis.stop()]);
   };
+}
+
+function isOn(variable: string): boolean {
+  return process.env[variable] === '1';
 }
 
 async function openDatabase(givenUrl: string | undefined, runId: string): Promise<Service> {
@@ -47,6 +61,7 @@ async function openDatabase(givenUrl: string | undefined, runId: string): Promis
 }
 
 async function openRedis(givenUrl: string | undefined): Promise<Service> {
+  if (isOn('TEST_REDIS_CLUSTER')) return startPrivateRedisCluster();
   if (givenUrl === undefined || givenUrl === '') return startPrivateRedis();
   return { url: givenUrl, stop: () => Promise.resolve() };
 }

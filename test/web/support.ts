@@ -12,8 +12,9 @@ import { startWeb } from '../../src/web-process.ts';
 import { createEngineDatabase } from '../support/engine.ts';
 import { encryptionKeys } from '../support/keys.ts';
 import { createTestRedis } from '../support/services-redis.ts';
+import { queueStoreKinds } from '../support/topology.ts';
 
-export const backends = ['redis', 'postgres'] as const;
+export const backends = queueStoreKinds();
 export type Backend = (typeof backends)[number];
 
 export const secrets = {

@@ -1,22 +1,31 @@
-// The guard of a private Redis server: starts it, and lives exactly as long as the process that started the guard. When
-// that one ends, in whatever way, the channel closes; then the server is killed and its folder removed. It also starts
-// the server anew when told to. Started by services-redis-server.ts, never by hand.
+// The guard of a private server: starts it, and lives exactly as long as the process that started the guard. When that
+// one ends, in whatever way, the channel closes; then the server is killed and its folder removed. It also starts the
+// server anew when told to. Started by services-guarded.ts, never by hand.
 
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-export type RedisCommand = 'start' | 'kill';
+/** A server, as it is started: in a temporary folder of its own, in which it finds `files`. */
+export type ServerPlan = {
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly files: Readonly<Record<string, string>>;
+  /** What it prints once it takes connections. */
+  readonly readyText: string;
+};
+export type GuardCommand = 'start' | 'kill';
 /** The server's process after a start that worked, and what it printed at the start. */
-export type RedisReply = { readonly pid: number | undefined; readonly output: string };
+export type GuardReply = { readonly pid: number | undefined; readonly output: string };
 
-const [program, ...args] = process.argv.slice(2);
-if (program === undefined) throw new Error('usage: services-redis-guard.ts <program> [argument…]');
-const folder = mkdtempSync(join(tmpdir(), 'arcadia-redis-'));
+// oxlint-disable-next-line typescript/no-unsafe-type-assertion -- written by services-guarded.ts
+const plan = JSON.parse(process.argv[2] ?? '') as ServerPlan;
+const folder = mkdtempSync(join(tmpdir(), 'arcadia-server-'));
+for (const [name, text] of Object.entries(plan.files)) writeFileSync(join(folder, name), text);
 
 let server: ChildProcess | undefined;
 let work = Promise.resolve();
@@ -30,15 +39,15 @@ async function end(): Promise<void> {
 }
 
 /** Starts the server, and waits until it takes connections or is gone. */
-async function start(file: string): Promise<RedisReply> {
+async function start(): Promise<GuardReply> {
   await end();
-  const child = spawn(file, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(plan.program, plan.args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
   server = child;
   let output = '';
   return new Promise((resolve) => {
     const read = (text: string): void => {
       output = (output + text).slice(-8000);
-      if (output.includes('Ready to accept connections')) resolve({ pid: child.pid, output });
+      if (output.includes(plan.readyText)) resolve({ pid: child.pid, output });
     };
     child.stdout.setEncoding('utf8').on('data', read);
     child.stderr.setEncoding('utf8').on('data', read);
@@ -47,9 +56,9 @@ async function start(file: string): Promise<RedisReply> {
   });
 }
 
-async function carryOut(command: RedisCommand, file: string): Promise<void> {
-  let reply: RedisReply = { pid: undefined, output: '' };
-  if (command === 'start') reply = await start(file);
+async function carryOut(command: GuardCommand): Promise<void> {
+  let reply: GuardReply = { pid: undefined, output: '' };
+  if (command === 'start') reply = await start();
   else await end();
   if (process.connected) process.send?.(reply, undefined, undefined, () => undefined);
 }
@@ -64,7 +73,7 @@ async function leave(): Promise<void> {
 // Ctrl-C is for the test runner, which ends the services in order.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
 process.on('disconnect', () => void leave());
-process.on('message', (command: RedisCommand) => {
-  work = work.then(() => carryOut(command, program));
+process.on('message', (command: GuardCommand) => {
+  work = work.then(() => carryOut(command));
 });
 if (!process.connected) void leave();
