@@ -12,8 +12,9 @@ export type DatabaseAddress = Readonly<{ url: string; isPooled: boolean | null }
  * @throws {ConfigError} when it is neither true nor false
  */
 export function readDatabaseUrl(databaseUrl: string): DatabaseAddress {
-  const [base = '', query = ''] = databaseUrl.split('?', 2);
   // As text: whatever else the URL holds (several hosts, say) stays as it is.
+  const [base = '', ...rest] = databaseUrl.split('?');
+  const query = rest.join('?');
   const parameters = query.split('&').filter((parameter) => parameter !== '');
   const [said] = parameters.filter(isOurs);
   if (said === undefined) return { url: databaseUrl, isPooled: null };

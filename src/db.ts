@@ -129,12 +129,9 @@ function sessionSettings(isPooled: boolean, applicationName: string, timeoutMs: 
   return { connection: { application_name: applicationName, statement_timeout: timeoutMs } };
 }
 
-/** Whether an error is one that only a pooler makes that shares its sessions. */
+/** Whether an error is that of a pooler which was offered a setting of the server's. */
 function isUndeclaredPooler(error: unknown): boolean {
-  const state = sqlStateOf(error);
-  // An unknown, or a duplicate, prepared statement: postgres.js uses names of its own, each once.
-  if (state === '26000' || state === '42P05') return true;
-  return state === '08P01' && error instanceof Error && error.message.includes('startup parameter');
+  return sqlStateOf(error) === '08P01' && error instanceof Error && error.message.includes('startup parameter');
 }
 
 function poolerError(cause: unknown): ConfigError {

@@ -62,7 +62,8 @@ describe('migrate', () => {
     const impatient = openDatabase(database.url, { timeoutMs: 300 });
     const other = await reserveConnection(db);
     try {
-      await other`select pg_advisory_lock(4207310583)`;
+      await other`begin`;
+      await other`select pg_advisory_xact_lock(4207310583)`;
       const migrating = migrate(impatient, 'test').then(
         (names) => ({ names }),
         (error: unknown) => ({ error }),
@@ -81,7 +82,7 @@ describe('migrate', () => {
         ),
       ]);
       expect(waited).toBe('waits');
-      await other`select pg_advisory_unlock(4207310583)`;
+      await other`commit`;
       expect(await migrating).toEqual({ names: expect.arrayContaining(['sagas']) });
     } finally {
       other.release();

@@ -38,7 +38,7 @@ export function connectRedis(nodes: readonly string[], options: RedisOptions): R
 }
 
 // Longer than what one command may take. A cluster client waits without a limit for a first node to answer.
-const CHECK_WITHIN_MS = 8_000;
+const CHECK_WITHIN_MS = 6_000;
 
 /**
  * Checks that Redis can be trusted with jobs: every node of a cluster, as any of them may hold the queues tomorrow.

@@ -4,15 +4,16 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client as PgClient, Pool } from 'pg';
 import postgres from 'postgres';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
 import type { Client, SagaHandle, StoredEvent } from '../../src/index.ts';
 import { ClientClosedError, IdempotencyConflictError, InvalidRequestError, SagaNotFoundError, SagaRolledBackError, SagaStuckError, openClient } from '../../src/index.ts';
 import type { Fleet } from '../support/fleet.ts';
 import { openFleet, web } from '../support/fleet.ts';
 import { queueStoreKinds } from '../support/topology.ts';
 
-// So slow that whatever runs soon was not found by the reconciler.
-const NEVER_RECONCILED = { RECONCILE_INTERVAL_MS: '600000', COMPENSATION_ATTEMPTS: '2' };
+// So slow that whatever runs soon was not found by the reconciler. Through PgBouncer nothing else finds it.
+const reconcileIntervalMs = inject('services').pgBouncerPort === null ? '600000' : '500';
+const settings = { RECONCILE_INTERVAL_MS: reconcileIntervalMs, COMPENSATION_ATTEMPTS: '2' };
 
 async function collect(handle: SagaHandle<unknown>, options?: Parameters<SagaHandle<unknown>['events']>[0]): Promise<StoredEvent[]> {
   const events: StoredEvent[] = [];
@@ -30,7 +31,7 @@ describe.each(queueStoreKinds())('the client, with queues on %s', (kind) => {
   beforeAll(async () => {
     fleet = await openFleet(kind, { activateAfterMs: 200 });
     client = openClient({ databaseUrl: fleet.databaseUrl });
-    await fleet.startWorker(NEVER_RECONCILED);
+    await fleet.startWorker(settings);
   });
   afterAll(async () => {
     await client.close();
@@ -38,12 +39,12 @@ describe.each(queueStoreKinds())('the client, with queues on %s', (kind) => {
   });
 
   const postgresJs = (options: postgres.Options<Record<string, postgres.PostgresType>> = {}) => {
-    const sql = postgres(fleet.databaseUrl, { max: 2, onnotice: () => undefined, ...options });
+    const sql = postgres(fleet.directUrl, { max: 2, onnotice: () => undefined, ...options });
     onTestFinished(() => sql.end());
     return sql;
   };
   const pgClient = async (): Promise<PgClient> => {
-    const pg = new PgClient({ connectionString: fleet.databaseUrl });
+    const pg = new PgClient({ connectionString: fleet.directUrl });
     await pg.connect();
     onTestFinished(() => pg.end());
     return pg;
@@ -191,7 +192,7 @@ describe.each(queueStoreKinds())('the client, with queues on %s', (kind) => {
     });
 
     test('refuses a pool', async () => {
-      const pool = new Pool({ connectionString: fleet.databaseUrl });
+      const pool = new Pool({ connectionString: fleet.directUrl });
       onTestFinished(() => pool.end());
       await expect(client.provisionDroplet(web, { transaction: pool })).rejects.toThrow(/^transaction: expected a client inside a transaction, found a pool/);
       await expect(client.provisionDroplet(web, { transaction: postgresJs() })).rejects.toThrow(InvalidRequestError);

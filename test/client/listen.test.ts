@@ -11,7 +11,7 @@ test('hears of sagas, and again after its connection was lost, with a call for w
   const db = openDatabase(database.url, { max: 1 });
   const stopping = new AbortController();
   let calls = 0;
-  const listening = listenForSagas(database.url, { onSaga: () => (calls += 1), signal: stopping.signal, log: silentLog });
+  const listening = listenForSagas(database.directUrl, { onSaga: () => (calls += 1), signal: stopping.signal, log: silentLog });
   onTestFinished(async () => {
     stopping.abort();
     await listening;

@@ -107,7 +107,7 @@ test('brings every process, with the files that its modules read', async () => {
 test('brings the command line, which sets up a database', async () => {
   const database = await createTestDatabase();
   const main = join(folder, 'node_modules/arcadia-cloud/dist/main.js');
-  const { stdout } = await run(process.execPath, [main, 'migrate', '--json'], { cwd: folder, env: { DATABASE_URL: database.url, ARCADIA_ENV: 'test' } });
+  const { stdout } = await run(process.execPath, [main, 'migrate', '--json'], { cwd: folder, env: { DATABASE_URL: database.directUrl, ARCADIA_ENV: 'test' } });
   expect(JSON.parse(stdout)).toMatchObject({ environment: 'test', applied: expect.arrayContaining(['start-saga']) });
   await database.drop();
 });

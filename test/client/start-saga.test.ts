@@ -37,7 +37,7 @@ async function startBySql(...[given, key = null, requestedBy = null, name = 'fak
 
 const first = (sagaId: string) => ({ sagaId, revision: 0 });
 const countSagas = async (): Promise<number> => (await engine.db.sql`select 1 from arcadia.sagas`).length;
-const pgClient = async (connectionString = engine.url): Promise<PgClient> => {
+const pgClient = async (connectionString = engine.directUrl): Promise<PgClient> => {
   const client = new PgClient({ connectionString });
   await client.connect();
   onTestFinished(() => client.end());

@@ -213,7 +213,9 @@ describe('commitTransition', () => {
   });
 
   test('stamps in UTC, whatever the time zone of the session', async () => {
-    const elsewhere = openDatabase(`${database.url}?TimeZone=Asia/Tokyo`);
+    const url = new URL(database.url);
+    url.searchParams.set('TimeZone', 'Asia/Tokyo');
+    const elsewhere = openDatabase(url.href);
     try {
       const saga = await startRunning();
       await commitTransition(elsewhere, transitionOf(saga, { kind: 'recorded', note: 'x', outputs: {}, stamps: ['at'] }), 'w', slackMs);

@@ -115,6 +115,8 @@ export function catalogOf(...steps: readonly Step<Ledger>[]): Catalog<Ledger> {
 export type Engine = {
   readonly db: Database;
   readonly url: string;
+  /** To Postgres itself, for clients that keep something in their session. */
+  readonly directUrl: string;
   readonly ledger: Ledger;
   readonly options: RunnerOptions<Ledger>;
   /** Starts a saga of this catalogue and returns its first job. */
@@ -146,6 +148,7 @@ export async function openEngine(catalog: Catalog<Ledger>, given: Partial<Runner
   return {
     db,
     url: database.url,
+    directUrl: database.directUrl,
     ledger,
     options,
     start: async (input = {}) => {

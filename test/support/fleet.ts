@@ -49,6 +49,8 @@ export type WorkerUnderTest = {
 
 export type Fleet = {
   readonly databaseUrl: string;
+  /** To Postgres itself, as callers may reach it who keep something in their session. */
+  readonly directUrl: string;
   readonly queueStore: QueueStore;
   readonly db: Database;
   readonly client: Client;
@@ -95,6 +97,7 @@ export async function openFleet(kind: QueueStoreKind, options: SandboxOptions = 
 
   return {
     databaseUrl: database.url,
+    directUrl: database.directUrl,
     queueStore,
     db,
     client,

@@ -2,6 +2,7 @@
 // a failover. It ends with the process that started it, however that ends.
 
 import { Redis } from 'ioredis';
+import { z } from 'zod';
 import { findFreePort, tryThrice } from './services-guarded.ts';
 import { startPrivateRedis } from './services-redis-server.ts';
 import type { PrivateRedis } from './services-redis-server.ts';
@@ -19,6 +20,8 @@ export type PrivateRedisCluster = {
   readonly stop: () => Promise<void>;
   readonly [Symbol.asyncDispose]: () => Promise<void>;
 };
+
+const textsSchema = z.array(z.string());
 
 const MASTERS = 3;
 const SLOTS = 16_384;
@@ -101,10 +104,9 @@ async function form(clients: readonly Redis[], servers: readonly PrivateRedis[])
     await ask(client, 'SET-CONFIG-EPOCH', at + 1);
     if (at < MASTERS) await ask(client, 'ADDSLOTSRANGE', Math.floor((at * SLOTS) / MASTERS), Math.floor(((at + 1) * SLOTS) / MASTERS) - 1);
   }
-  for (const { port } of servers.slice(1)) {
-    const client = clients[servers.findIndex((server) => server.port === port)];
-    const [, busPort = ''] = (await client?.config('GET', 'cluster-port')) as string[];
-    await ask(first, 'MEET', '127.0.0.1', port, busPort);
+  for (const [at, client] of clients.entries()) {
+    const [, busPort = ''] = textsSchema.parse(await client.config('GET', 'cluster-port'));
+    await ask(first, 'MEET', '127.0.0.1', servers[at]?.port ?? 0, busPort);
   }
   await untilAll(clients, `cluster_known_nodes:${clients.length}`);
   for (const [at, replica] of clients.slice(MASTERS).entries()) {
@@ -141,7 +143,7 @@ async function moveSlot(slot: number, { from, to, toPort, others }: Move): Promi
   await ask(to, 'SETSLOT', slot, 'IMPORTING', fromId);
   await ask(from, 'SETSLOT', slot, 'MIGRATING', toId);
   for (;;) {
-    const keys = (await ask(from, 'GETKEYSINSLOT', slot, 5)) as string[];
+    const keys = textsSchema.parse(await ask(from, 'GETKEYSINSLOT', slot, 5));
     if (keys.length === 0) break;
     await from.call('MIGRATE', '127.0.0.1', toPort, '', 0, 5_000, 'KEYS', ...keys);
   }

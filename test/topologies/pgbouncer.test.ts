@@ -1,0 +1,106 @@
+// Postgres by way of PgBouncer in transaction mode: what it takes, and what is said where the URL does not tell of it.
+
+import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
+import { ConfigError, loadConfig } from '../../src/config.ts';
+import { openDatabase } from '../../src/db.ts';
+import type { Database } from '../../src/db.ts';
+import { silentLog } from '../../src/log.ts';
+import { migrate } from '../../src/migrate.ts';
+import { checkPooler } from '../../src/pooler.ts';
+import { startWeb } from '../../src/web-process.ts';
+import { startWorker } from '../../src/worker.ts';
+import { runCommand } from '../support/fleet.ts';
+import { startPrivatePgBouncer } from '../support/services-pgbouncer.ts';
+import type { PrivatePgBouncer } from '../support/services-pgbouncer.ts';
+import { createEngineDatabase } from '../support/engine.ts';
+import { createTestDatabase } from '../support/services-postgres.ts';
+import type { TestDatabase } from '../support/services-postgres.ts';
+import { createTestRedis } from '../support/services-redis.ts';
+
+let strict: PrivatePgBouncer;
+/** Swallows what it does not understand, as many are set up to do. */
+let lenient: PrivatePgBouncer;
+let database: TestDatabase;
+
+beforeAll(async () => {
+  const { databaseUrl } = inject('services');
+  [strict, lenient, database] = await Promise.all([
+    startPrivatePgBouncer(databaseUrl),
+    startPrivatePgBouncer(databaseUrl, { ignore_startup_parameters: 'statement_timeout,options' }),
+    createEngineDatabase(),
+  ]);
+});
+afterAll(async () => {
+  await Promise.all([strict.stop(), lenient.stop()]);
+  await database.drop();
+});
+
+function open(url: string): Database {
+  const db = openDatabase(url, { max: 4 });
+  onTestFinished(() => db.close());
+  return db;
+}
+
+const undeclared = (pgBouncer: PrivatePgBouncer): string => pgBouncer.through(database.directUrl).replace('?pgbouncer=true', '');
+
+const configOf = (databaseUrl: string) => {
+  const { nodes, prefix } = createTestRedis();
+  return loadConfig({ ARCADIA_ENV: 'test', DATABASE_URL: databaseUrl, REDIS_URL: nodes.join(','), QUEUE_PREFIX: prefix, DIGITALOCEAN_TOKEN: 'sandbox' });
+};
+
+test('statements that follow each other run on any of the sessions, with values of every kind', async () => {
+  const db = open(strict.through(database.directUrl));
+  const answers = await Promise.all(
+    Array.from({ length: 60 }, (_, n) =>
+      db.run('test', (sql) => sql<{ n: number; texts: string[]; doc: unknown; pid: number }[]>`
+        select ${n}::int as n, ${['a', `"${n}"`]}::text[] as texts, ${JSON.stringify({ n })}::text::jsonb as doc, pg_backend_pid() as pid, pg_sleep(0.01)`),
+    ),
+  );
+  expect(answers.map(([row]) => [row?.n, row?.texts, row?.doc])).toEqual(answers.map((_, n) => [n, ['a', `"${n}"`], { n }]));
+  expect(new Set(answers.map(([row]) => row?.pid)).size).toBeGreaterThan(1);
+});
+
+test('the time limit that the role has holds for each statement', async () => {
+  const owner = open(database.directUrl);
+  await owner.sql.unsafe(`alter database ${database.name} set statement_timeout = '300ms'`);
+  onTestFinished(async () => {
+    await owner.sql.unsafe(`alter database ${database.name} reset statement_timeout`);
+  });
+  const fresh = await startPrivatePgBouncer(inject('services').databaseUrl);
+  onTestFinished(fresh.stop);
+  await expect(open(fresh.through(database.directUrl)).run('test', (sql) => sql`select pg_sleep(${5}::int)`)).rejects.toThrow('statement timeout');
+});
+
+describe('without the word pgbouncer=true, nothing starts', () => {
+  test.each([['worker', startWorker], ['web', startWeb]])('where PgBouncer refuses the connection (%s)', async (_what, start) => {
+    const refused = start(configOf(undeclared(strict)), silentLog);
+    await expect(refused).rejects.toThrow(ConfigError);
+    await expect(refused).rejects.toThrow('DATABASE_URL leads through a connection pooler (unsupported startup parameter: statement_timeout): add pgbouncer=true');
+  });
+
+  test.each([['worker', startWorker], ['web', startWeb]])('where PgBouncer lets it pass (%s)', async (_what, start) => {
+    const refused = start(configOf(undeclared(lenient)), silentLog);
+    await expect(refused).rejects.toThrow(ConfigError);
+    await expect(refused).rejects.toThrow('DATABASE_URL leads through a connection pooler: add pgbouncer=true to its parameters, or pgbouncer=false');
+  });
+
+  test('no migration either', async () => {
+    await expect(migrate(open(undeclared(strict)), 'test')).rejects.toThrow('add pgbouncer=true');
+  });
+});
+
+test('the word pgbouncer=false lets a pooler pass that gives each connection a session', async () => {
+  const db = open(`${undeclared(lenient)}?pgbouncer=false`);
+  await expect(checkPooler(db, `${undeclared(lenient)}?pgbouncer=false`, silentLog)).resolves.toBeUndefined();
+});
+
+test.each(['worker', 'migrate'])('queues in Postgres are refused there, with what to do instead (%s)', async (command) => {
+  const ended = await runCommand([command], { PATH: process.env['PATH'], DATABASE_URL: strict.through(database.directUrl), DIGITALOCEAN_TOKEN: 'sandbox' });
+  expect([ended.code, ended.stderr]).toEqual([78, expect.stringMatching(/^DATABASE_URL: queues in Postgres need LISTEN.*set REDIS_URL/)]);
+});
+
+test('migrations are applied through it, by several at once', async () => {
+  await using empty = await createTestDatabase();
+  const applied = await Promise.all([1, 2, 3].map(() => migrate(open(strict.through(empty.directUrl)), 'test')));
+  expect(applied.filter((names) => names.includes('sagas'))).toHaveLength(1);
+});
