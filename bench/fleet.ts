@@ -38,7 +38,7 @@ export type MeasuredFleet = Readonly<{
 export const dropletInput = { region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
 
 // As in the Procfile.
-const workerFlags = ['--max-semi-space-size=8'];
+const workerFlags = ['--max-semi-space-size=4'];
 
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 
