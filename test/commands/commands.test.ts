@@ -55,7 +55,7 @@ function refuse(name: string): void {
 describe('migrate', () => {
   test('brings an empty database up to date, and does nothing the second time', async () => {
     await using database = await createTestDatabase();
-    const environment = fleet.environment({ DATABASE_URL: database.url, REDIS_URL: undefined, DIGITALOCEAN_TOKEN: undefined });
+    const environment = fleet.environment({ DATABASE_URL: database.directUrl, REDIS_URL: undefined, DIGITALOCEAN_TOKEN: undefined });
     const first = await runCommand(['migrate'], environment);
     expect([first.code, first.stderr]).toEqual([0, '']);
     expect(first.stdout).toMatch(/^applied: .*sagas.* \(environment test\)$/m);
@@ -66,7 +66,7 @@ describe('migrate', () => {
 
   test('run by two processes at once, both are content', async () => {
     await using database = await createTestDatabase();
-    const environment = fleet.environment({ DATABASE_URL: database.url, REDIS_URL: undefined });
+    const environment = fleet.environment({ DATABASE_URL: database.directUrl, REDIS_URL: undefined });
     const both = await Promise.all([runCommand(['migrate'], environment), runCommand(['migrate'], environment)]);
     expect(both.map((ended) => [ended.code, ended.stderr])).toEqual([[0, ''], [0, '']]);
   });

@@ -35,11 +35,8 @@ describe.concurrent('a worker that is killed with SIGKILL at an I/O', () => {
       expect(await killAndRescue(one, 'redis')).toEqual([]);
     });
   }
-});
-
-describe.concurrent('a worker that is killed with SIGKILL at an I/O, with the queues on Postgres', () => {
   for (const one of onPostgres) {
-    test(`in ${one.title}`, async () => {
+    test(`in ${one.title}, with the queues on Postgres`, async () => {
       expect(await killAndRescue(one, 'postgres')).toEqual([]);
     });
   }

@@ -14,6 +14,7 @@ import type { Recording } from './recording.ts';
 import { record } from './recording.ts';
 import type { Scenario } from './scenarios.ts';
 import { scenarios } from './scenarios.ts';
+import { queueStoreKinds } from '../support/topology.ts';
 import type { ExtraRules, QueueBackend, Stage } from './stage.ts';
 import { setStage, times } from './stage.ts';
 
@@ -34,6 +35,7 @@ const seed = Number(process.env['ARCADIA_CRASH_SEED'] ?? Math.floor(Date.now() /
 
 /** Lists the cases of all scenarios, from a recording of each. */
 export async function listCases(backend: QueueBackend, positions: readonly Position[]): Promise<Case[]> {
+  if (typeof backend === 'string' && !queueStoreKinds().includes(backend)) return [];
   const cases: Case[] = [];
   for (const scenario of scenarios) {
     const recording = await record(scenario, backend);
