@@ -32,7 +32,7 @@ describe.concurrent('a fleet of several processes', { timeout: 60_000 }, () => {
     const limit = 30;
     await using stage = await setFaultStage({
       // A lock that a slow machine does not run out of: nothing is to be done twice here.
-      settings: { DIGITALOCEAN_REQUESTS_PER_MINUTE: String(limit), DIGITALOCEAN_REQUESTS_PER_HOUR: '1000', WORKER_LOCK_MS: '8000', ADOPTION_GRACE_MS: '10000' },
+      settings: { DIGITALOCEAN_REQUESTS_PER_MINUTE: String(limit), DIGITALOCEAN_REQUESTS_PER_HOUR: '1000', DIGITALOCEAN_TIMEOUT_MS: '4000', WORKER_LOCK_MS: '8000', ADOPTION_GRACE_MS: '10000' },
       sandbox: { ratePerMinute: limit, ratePerHour: 1_000 },
     });
     const workers = [stage.fork(), stage.fork(), stage.fork()];

@@ -271,7 +271,7 @@ function startProcess(env: NodeJS.ProcessEnv, stack: AsyncDisposableStack): Stag
     pid: child.pid ?? 0,
     output: () => output,
     log: () => output.split('\n').filter((line) => line.startsWith('{') && line.endsWith('}')).map(parseLine),
-    ready: async () => void (await waitFor(() => output.includes('worker ready'), { what: 'the worker to be ready' })),
+    ready: async () => void (await waitFor(() => output.includes('worker ready'), { what: 'the worker to be ready', deadlineMs: 30_000 })),
     signal: (signal) => void child.kill(signal),
     exit: async () => {
       const from = performance.now();
