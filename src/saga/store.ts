@@ -235,8 +235,8 @@ export async function takeOverdue(db: Database, limit: number, slackMs: number):
     (sql) => sql<SagaRow[]>`
       with overdue as (
         select id from arcadia.sagas
-        -- In a subquery, as no index is asked for what may change from row to row.
-        where status in ('pending', 'running', 'compensating') and wake_at <= (select clock_timestamp())
+        -- Only unfinished sagas have one. In a subquery, as no index is asked for what may change from row to row.
+        where wake_at <= (select clock_timestamp())
         order by wake_at limit ${limit} for update skip locked
       )
       update arcadia.sagas set wake_at = clock_timestamp() + ${slackMs}::double precision * interval '1 millisecond'
