@@ -59,8 +59,8 @@ if heldUntil > now or roomAt(0) > now then
   local ahead = redis.call('ZCARD', promised)
   local at = math.max(roomAt(ahead), heldUntil + ahead * 60000 / minuteLimit, now + 1)
   wait = math.ceil(at - now)
-  -- Nobody knows when the requests of others leave the window.
-  if foreign > 0 then wait = math.min(wait, math.max(60000, heldUntil - now)) end
+  -- Nobody knows when the requests of others leave the window; and after a 429 the limit grows back meanwhile.
+  if foreign > 0 or share() < 1 then wait = math.min(wait, math.max(60000, heldUntil - now)) end
   redis.call('ZADD', promised, now + wait, redis.call('HINCRBY', state, 'serial', 1))
   redis.call('PEXPIRE', promised, wait + 1000)
 else

@@ -235,12 +235,13 @@ export async function takeOverdue(db: Database, limit: number, slackMs: number):
     (sql) => sql<SagaRow[]>`
       with overdue as (
         select id from arcadia.sagas
-        -- Only unfinished sagas have one. In a subquery, as no index is asked for what may change from row to row.
+        -- In a subquery, as no index is asked for what may change from row to row. The status is left to the update: here
+        -- it would have a second index read, of all that are unfinished.
         where wake_at <= (select clock_timestamp())
         order by wake_at limit ${limit} for update skip locked
       )
       update arcadia.sagas set wake_at = clock_timestamp() + ${slackMs}::double precision * interval '1 millisecond'
-      where id = any(array(select id from overdue))
+      where id = any(array(select id from overdue)) and status in ('pending', 'running', 'compensating')
       returning ${sagaColumns(sql)}`,
   );
 }

@@ -89,6 +89,15 @@ describe.each(Object.entries(stores))('the account in %s', (_name, create) => {
     expect((await drawAll(other, 10, ask())).granted).toBe(4);
   });
 
+  test('after a 429 nobody is sent away for long by a limit that grows back meanwhile', async () => {
+    const store = create();
+    await store.hold(50);
+    const { waits } = await drawAll(store, 200, ask());
+    expect(waits.length).toBeGreaterThan(100);
+    // At half the limit, the last would wait for 40 minutes, of which the limit is cut for five.
+    expect(Math.max(...waits)).toBeLessThanOrEqual(60_000);
+  });
+
   test("what others use of the token's hour is taken off, and given back once they use less", async () => {
     const store = create();
     await drawAll(store, 5, ask());
