@@ -30,7 +30,7 @@ export function numberedIo(chain: Chain, around: Around): Io {
     if (first !== undefined) chains.enterWith(first);
     if (name === 'store.take_overdue') passes += 1;
     // Done before any worker exists.
-    if (name === 'environment.read') return operation();
+    if (name === 'environment.read' || name === 'pooler.check') return operation();
     // For people to read, after all is decided and carried out, the last one after the saga is at rest. That nothing
     // depends on it is shown in test/queues/job-logs.test.ts.
     if (kind === 'queue' && name === 'log') return operation();

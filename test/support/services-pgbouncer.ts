@@ -43,7 +43,7 @@ function iniOf(serverUrl: string, port: number, settings: Readonly<Record<string
     // Each transaction on another session than the one before, as far as there are others: what a client left behind in a
     // session it does not meet again.
     server_round_robin: '1',
-    default_pool_size: '8',
+    default_pool_size: '16',
     max_client_conn: '1000',
     server_idle_timeout: '10',
     // The databases of tests come and go.
