@@ -47,6 +47,9 @@ const settings = {
   WORKER_LOCK_MS: '1500',
   ADOPTION_GRACE_MS: '2000',
   RECONCILE_INTERVAL_MS: '500',
+  // Without Redis, a worker takes a tenth of this: still enough not to be held up.
+  DIGITALOCEAN_REQUESTS_PER_MINUTE: '10000',
+  DIGITALOCEAN_REQUESTS_PER_HOUR: '100000',
   WAIT_POLL_INTERVAL_MS: '100',
   STEP_BACKOFF_MS: '50',
 } as const;

@@ -31,7 +31,7 @@ test.each(backends)('Bull Board, queues on %s', async (backend) => {
 
   const sagaId = sagaIdOf(await web.call('POST', '/v1/sagas/provision_droplet', { body: { ...droplet, user_data: CANARY }, headers: operator }));
   const shown = await board(operator, 'saga-steps');
-  expect(shown.queues.map(({ name }) => name).toSorted()).toEqual(['saga-compensations', 'saga-steps', 'sagas']);
+  expect(shown.queues.map(({ name }) => name).toSorted()).toEqual(['inventory', 'saga-compensations', 'saga-steps', 'sagas']);
   const steps = shown.queues.find(({ name }) => name === 'saga-steps');
   expect(steps).toMatchObject({ readOnlyMode: false, jobs: [{ data: { sagaId }, externalUrl: { href: `/sagas/${sagaId}` } }] });
   expect((await board(reader, 'saga-steps')).queues.every(({ readOnlyMode, allowRetries }) => readOnlyMode && !allowRetries)).toBe(true);
