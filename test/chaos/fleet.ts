@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { compileCache } from '../support/compile-cache.ts';
 
 export type FleetWorker = {
   readonly pid: number;
@@ -92,7 +93,7 @@ export function startFleet(size: number, environment: NodeJS.ProcessEnv, secrets
 /** It has a channel to this process, and stops when this process is gone. */
 function forkWorker(environment: NodeJS.ProcessEnv): ChildProcess {
   const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
-  return fork(main, ['worker'], { env: environment, execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  return fork(main, ['worker'], { env: { ...compileCache, ...environment }, execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
 }
 
 function readOutput(child: ChildProcess, watch: (text: string) => void): { ready: Promise<void>; tail: () => string } {

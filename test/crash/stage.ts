@@ -3,8 +3,6 @@
 
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import type { Config } from '../../src/config.ts';
@@ -37,6 +35,7 @@ import { cancelEverySaga } from './cancel.ts';
 import type { CrashPlan } from './crash-plan.ts';
 import type { Scenario } from './scenarios.ts';
 import { DROPLET_NAME } from './scenarios.ts';
+import { compileCache } from '../support/compile-cache.ts';
 
 /** Where the jobs are: the run's Redis, a Redis of the test's own, or Postgres. */
 export type QueueBackend = 'redis' | 'postgres' | { readonly redisUrl: string };
@@ -189,8 +188,7 @@ async function migrateAll(url: string): Promise<void> {
 function startVictim(environment: NodeJS.ProcessEnv): Victim {
   const { PATH } = process.env;
   const child = fork(fileURLToPath(new URL('crashing-worker.ts', import.meta.url)), {
-    // Hundreds of processes load the same modules.
-    env: { PATH, NODE_COMPILE_CACHE: join(tmpdir(), 'arcadia-crash-compile-cache'), ...environment },
+    env: { PATH, ...compileCache, ...environment },
     execArgv: [],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });

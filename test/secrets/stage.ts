@@ -19,6 +19,7 @@ import type { TcpProxy } from '../support/tcp-proxy.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait-for.ts';
 import type { Secrets } from './search.ts';
+import { compileCache } from '../support/compile-cache.ts';
 
 const canary = (what: string): string => `canary${what}${randomBytes(12).toString('hex')}`;
 
@@ -120,7 +121,7 @@ export async function openSecretStage(): Promise<SecretStage> {
 
 async function startProcess(command: string, isReady: RegExp, environment: NodeJS.ProcessEnv, stack: AsyncDisposableStack) {
   const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
-  const child = fork(main, [command], { env: environment, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
+  const child = fork(main, [command], { env: { ...compileCache, ...environment }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
   const ended = once(child, 'exit');
   stack.defer(async () => {
     child.kill('SIGKILL');

@@ -33,6 +33,7 @@ import { createTestDatabase } from './services-postgres.ts';
 import { encryptionKeys } from './keys.ts';
 import { connectTestRedis, createTestRedis } from './services-redis.ts';
 import { waitFor } from './wait-for.ts';
+import { compileCache } from './compile-cache.ts';
 
 /** Everything as in production, some ten to thirty times faster. */
 export const quickSettings = {
@@ -259,7 +260,7 @@ function connectPool(connectionString: string, stack: AsyncDisposableStack): Poo
 
 function startProcess(env: NodeJS.ProcessEnv, stack: AsyncDisposableStack): StageProcess {
   const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
-  const child = fork(main, ['worker'], { env, execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  const child = fork(main, ['worker'], { env: { ...compileCache, ...env }, execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream?.setEncoding('utf8').on('data', (text: string) => (output += text));
   const ended = once(child, 'close');
