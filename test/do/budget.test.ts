@@ -1,6 +1,5 @@
 // The fleet's request budget: the same account, kept in Redis, in Postgres, and (while the store is away) in a process.
 
-import { Redis } from 'ioredis';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openDatabase } from '../../src/db.ts';
@@ -16,11 +15,11 @@ import { directIo } from '../../src/io.ts';
 import { silentLog } from '../../src/log.ts';
 import { createScriptRunner } from '../../src/queues/redis-scripts.ts';
 import { createEngineDatabase } from '../support/engine.ts';
-import { createTestRedis } from '../support/services-redis.ts';
+import { connectTestRedis, createTestRedis } from '../support/services-redis.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const place = createTestRedis();
-const redis = new Redis(place.url);
+const redis = connectTestRedis(place.url);
 let database: { db: Database; drop: () => Promise<void> };
 let ids = 0;
 

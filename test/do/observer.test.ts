@@ -1,6 +1,5 @@
 // Looks at droplets that share a read: what is asked of the API, and what may be concluded from what others saw.
 
-import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { openDatabase } from '../../src/db.ts';
 import type { Database } from '../../src/db.ts';
@@ -16,14 +15,14 @@ import { directIo } from '../../src/io.ts';
 import { silentLog } from '../../src/log.ts';
 import { createScriptRunner } from '../../src/queues/redis-scripts.ts';
 import { createEngineDatabase } from '../support/engine.ts';
-import { createTestRedis } from '../support/services-redis.ts';
+import { connectTestRedis, createTestRedis } from '../support/services-redis.ts';
 
 const WAVE = 'arcadia-wave-7';
 const SINGLE = 'GET /v2/droplets/:id';
 const LIST = 'GET /v2/droplets?tag_name';
 
 const place = createTestRedis();
-const redis = new Redis(place.url);
+const redis = connectTestRedis(place.url);
 let database: { db: Database; drop: () => Promise<void> };
 let scopes = 0;
 
