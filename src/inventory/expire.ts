@@ -11,7 +11,7 @@ export function hasLiveResource(sql: Sql, sagaId: SqlFragment): SqlFragment {
   )`;
 }
 
-/** Resources that were deleted longer than `days` ago. */
+/** Resources that were deleted longer than `days` ago, but for those whose drift nobody has put right or accepted. */
 export function resourceExpiry(db: Pick<Database, 'run'>, days: number) {
   return {
     of: 'resources',
@@ -23,6 +23,7 @@ export function resourceExpiry(db: Pick<Database, 'run'>, days: number) {
           expired as (
             select id from arcadia.cloud_resources
             where exists (select from lease) and deleted_at < (select clock_timestamp() - ${days}::int * interval '1 day')
+              and not exists (select from arcadia.cloud_drift where resource_id = cloud_resources.id and resolved_at is null)
             order by deleted_at limit ${BATCH} for update skip locked
           ),
           released as (delete from arcadia.cloud_provisioned where resource_id = any(array(select id from expired))),

@@ -91,7 +91,13 @@ describe('sagas', () => {
       select name from arcadia.cloud_resources join arcadia.cloud_provisioned on resource_id = cloud_resources.id order by name`;
     expect(left).toEqual([{ name: 'old-1' }, { name: 'old-2' }]);
     await db.sql`update arcadia.cloud_resources set deleted_at = clock_timestamp() - interval '91 days'`;
-    expect(await pass(db)).toEqual({ sagas: 1, audit: 0, resources: 2 });
+    // Nobody has said yet what is to become of one that vanished.
+    await db.sql`
+      insert into arcadia.cloud_drift (resource_id, field, desired, actual)
+      select id, 'existence', 'there', 'gone' from arcadia.cloud_resources order by name limit 1`;
+    expect(await pass(db)).toEqual({ sagas: 1, audit: 0, resources: 1 });
+    await db.sql`update arcadia.cloud_drift set resolved_at = clock_timestamp(), resolution = 'accepted'`;
+    expect(await pass(db)).toEqual({ sagas: 0, audit: 0, resources: 1 });
   });
 
   test('leave their idempotency key to a new saga', async () => {
