@@ -11,6 +11,7 @@ import { queueNames } from '../../src/queues/jobs.ts';
 import { setFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
 import { runCommand } from '../support/fleet.ts';
+import { queueStoreKinds } from '../support/topology.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { tagsOf } from './support.ts';
 
@@ -28,7 +29,7 @@ async function syncs(stage: Stage, more = 1): Promise<number> {
 
 const gone = (stage: Stage, id: number) => waitFor(() => !alive(stage).includes(id), { what: `droplet ${id} to be destroyed`, deadlineMs: 20_000 });
 
-describe.each([['redis'], ['postgres']])('three workers, queues on %s', (backend) => {
+describe.each(queueStoreKinds())('three workers, queues on %s', (backend) => {
   test('sync once in an interval, and still do after the queues were lost', async () => {
     await using stage = await setFaultStage({ settings: { ...settings, INVENTORY_SYNC_INTERVAL_MS: '600' }, ...(backend === 'postgres' ? { redisUrl: null } : {}) });
     stage.sandbox.addForeignDroplet({ name: 'somebody-elses' });
