@@ -150,7 +150,9 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
     max: 20,
     keepAlive: true,
     connectionTimeoutMillis: 5_000,
-    query_timeout: 15_000,
+    // What a queue asks takes milliseconds. A connection of which the other end is gone without a word is found so; each costs
+    // that long, and a pool may hold several.
+    query_timeout: 5_000,
     options: `-c search_path=${POSTGRES_SCHEMA}`,
     application_name: 'arcadia-queues',
   });
