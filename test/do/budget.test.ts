@@ -1,9 +1,7 @@
 // The fleet's request budget: the same account, kept in Redis, in Postgres, and (while the store is away) in a process.
 
 import { pino } from 'pino';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openDatabase } from '../../src/db.ts';
-import type { Database } from '../../src/db.ts';
+import { afterAll, describe, expect, test } from 'vitest';
 import { budgetId, createRequestBudget } from '../../src/do/budget.ts';
 import { createLocalBudgetStore } from '../../src/do/budget-local.ts';
 import { createPostgresBudgetStore } from '../../src/do/budget-postgres.ts';
@@ -14,31 +12,24 @@ import { DigitalOceanError } from '../../src/do/errors.ts';
 import { directIo } from '../../src/io.ts';
 import { silentLog } from '../../src/log.ts';
 import { createScriptRunner } from '../../src/queues/redis-scripts.ts';
-import { createEngineDatabase } from '../support/engine.ts';
 import { connectTestRedis, createTestRedis } from '../support/services-redis.ts';
+import { useSharedDatabase } from '../support/shared-database.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const place = createTestRedis();
 const redis = connectTestRedis(place.url);
-let database: { db: Database; drop: () => Promise<void> };
+const database = useSharedDatabase(8);
 let ids = 0;
-
-beforeAll(async () => {
-  const { url, drop } = await createEngineDatabase();
-  const db = openDatabase(url, { max: 8 });
-  database = { db, drop: async () => { await db.close(); await drop(); } };
-});
 
 afterAll(async () => {
   redis.disconnect();
   await place.drop();
-  await database.drop();
 });
 
 const newId = () => budgetId(`token-${(ids += 1)}`, 'https://api.digitalocean.com');
 const stores = {
   redis: () => createRedisBudgetStore(createScriptRunner(redis), place.prefix, newId()),
-  postgres: () => createPostgresBudgetStore(database.db, newId()),
+  postgres: () => createPostgresBudgetStore(database(), newId()),
 };
 const ask = (more: Partial<BudgetAsk> = {}): BudgetAsk => ({ perMinute: 10, perHour: 100, keepMinute: 0, keepHour: 0, ...more });
 

@@ -1,8 +1,6 @@
 // Looks at droplets that share a read: what is asked of the API, and what may be concluded from what others saw.
 
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { openDatabase } from '../../src/db.ts';
-import type { Database } from '../../src/db.ts';
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { createDigitalOceanClient } from '../../src/do/client.ts';
 import { createObservationStore } from '../../src/do/observation-store.ts';
 import type { SharedObservations } from '../../src/do/observation-store.ts';
@@ -14,8 +12,8 @@ import type { SandboxOptions } from '../../src/do/sandbox/server.ts';
 import { directIo } from '../../src/io.ts';
 import { silentLog } from '../../src/log.ts';
 import { createScriptRunner } from '../../src/queues/redis-scripts.ts';
-import { createEngineDatabase } from '../support/engine.ts';
 import { connectTestRedis, createTestRedis } from '../support/services-redis.ts';
+import { useSharedDatabase } from '../support/shared-database.ts';
 
 const WAVE = 'arcadia-wave-7';
 const SINGLE = 'GET /v2/droplets/:id';
@@ -23,24 +21,17 @@ const LIST = 'GET /v2/droplets?tag_name';
 
 const place = createTestRedis();
 const redis = connectTestRedis(place.url);
-let database: { db: Database; drop: () => Promise<void> };
+const database = useSharedDatabase(8);
 let scopes = 0;
-
-beforeAll(async () => {
-  const { url, drop } = await createEngineDatabase();
-  const db = openDatabase(url, { max: 8 });
-  database = { db, drop: async () => { await db.close(); await drop(); } };
-});
 
 afterAll(async () => {
   redis.disconnect();
   await place.drop();
-  await database.drop();
 });
 
 const stores = {
   redis: (scope: string) => createRedisObservations(createScriptRunner(redis), place.prefix, scope),
-  postgres: (scope: string) => createPostgresObservations(database.db, scope),
+  postgres: (scope: string) => createPostgresObservations(database(), scope),
 };
 const away: SharedObservations = {
   look: async () => Promise.reject(new Error('connect ECONNREFUSED')),

@@ -5,29 +5,10 @@ import { describe, expect, inject, test } from 'vitest';
 import { DatabaseTimeoutError, openDatabase } from '../../src/db.ts';
 import type { Io } from '../../src/io.ts';
 import { setFaultStage } from '../support/fault-stage.ts';
-import type { Stage } from '../support/fault-stage.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import { startTcpProxy, throughProxy } from '../support/fault-proxy.ts';
 import { queueStoreKinds } from '../support/topology.ts';
-import { waitFor } from '../support/wait-for.ts';
-
-const SAGAS = 12;
-
-async function provisionAll(stage: Stage): Promise<string[]> {
-  return Promise.all(Array.from({ length: SAGAS }, (_, at) => stage.provision(`web-${at}`)));
-}
-
-/** Some sagas are in the middle of it, none is done with everything. */
-async function untilUnderWay(stage: Stage): Promise<void> {
-  await waitFor(() => stage.sandbox.state().length >= 3, { what: 'the first droplets', everyMs: 5 });
-}
-
-async function expectAllCompleted(stage: Stage): Promise<void> {
-  const sagas = await stage.atRest(35_000);
-  expect(sagas.map(({ status, error }) => error?.message ?? status)).toEqual(sagas.map(() => 'completed'));
-  await stage.expectLawful();
-  expect(stage.sandbox.state({ alive: true })).toHaveLength(sagas.length);
-}
+import { SAGAS, expectAllCompleted, provisionAll, untilUnderWay } from './sagas-under-way.ts';
 
 describe.concurrent('connections to Postgres', { timeout: 60_000 }, () => {
   test.for(queueStoreKinds())('goes on, over new connections, when all its connections to Postgres went silent for good (queues on %s)', async (queues) => {

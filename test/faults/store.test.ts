@@ -10,8 +10,7 @@ import { setFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
 import { startPrivatePostgres } from '../support/services-postgres.ts';
 import { waitFor } from '../support/wait-for.ts';
-
-const SAGAS = 12;
+import { SAGAS, expectAllCompleted, provisionAll, untilUnderWay } from './sagas-under-way.ts';
 
 let server: EmbeddedPostgres;
 let databases = 0;
@@ -54,22 +53,6 @@ async function takeAllConnections(hoard: Client[]): Promise<void> {
     }
     hoard.push(client);
   }
-}
-
-async function provisionAll(stage: Stage): Promise<string[]> {
-  return Promise.all(Array.from({ length: SAGAS }, (_, at) => stage.provision(`web-${at}`)));
-}
-
-/** Some sagas are in the middle of it, none is done with everything. */
-async function untilUnderWay(stage: Stage): Promise<void> {
-  await waitFor(() => stage.sandbox.state().length >= 3, { what: 'the first droplets', everyMs: 5 });
-}
-
-async function expectAllCompleted(stage: Stage): Promise<void> {
-  const sagas = await stage.atRest(35_000);
-  expect(sagas.map(({ status, error }) => error?.message ?? status)).toEqual(sagas.map(() => 'completed'));
-  await stage.expectLawful();
-  expect(stage.sandbox.state({ alive: true })).toHaveLength(sagas.length);
 }
 
 test.each([

@@ -3,9 +3,8 @@
 // its I/Os: from then on nothing that it asks for happens.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, onTestFinished } from 'vitest';
+import { onTestFinished } from 'vitest';
 import { catalog } from '../../src/catalog.ts';
-import { openDatabase } from '../../src/db.ts';
 import type { Database } from '../../src/db.ts';
 import { createDigitalOceanClient } from '../../src/do/client.ts';
 import type { RequestBudget } from '../../src/do/budget.ts';
@@ -36,7 +35,8 @@ import { decide } from '../../src/saga/transition.ts';
 import { openUserData } from '../../src/saga/user-data.ts';
 import type { StepDeps, StepSettings } from '../../src/steps/deps.ts';
 import { toStepOutcome } from '../../src/steps/failures.ts';
-import { commitTransition, createEngineDatabase } from '../support/engine.ts';
+import { commitTransition } from '../support/engine.ts';
+import { useSharedDatabase } from '../support/shared-database.ts';
 import { keyRing } from '../support/keys.ts';
 
 export const web = { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
@@ -89,24 +89,11 @@ export type Bench = {
 
 /** Gives each test of the file a bench of its own on one database. */
 export function useBench(): (options?: BenchOptions) => Promise<Bench> {
-  let shared: { db: Database; close: () => Promise<void> } | undefined;
-  beforeAll(async () => {
-    const database = await createEngineDatabase();
-    const db = openDatabase(database.url, { max: 10 });
-    shared = {
-      db,
-      close: async () => {
-        await db.close();
-        await database.drop();
-      },
-    };
-  });
-  afterAll(() => shared?.close());
+  const database = useSharedDatabase(10);
   return async (options = {}) => {
-    if (shared === undefined) throw new Error('there is no database yet');
     // Every sandbox counts its droplets from the same id on: one of the last test must not be taken for one of this.
-    await shared.db.sql`truncate arcadia.sagas, arcadia.cloud_resources cascade`;
-    return openBench(shared.db, options);
+    await database().sql`truncate arcadia.sagas, arcadia.cloud_resources cascade`;
+    return openBench(database(), options);
   };
 }
 

@@ -1,8 +1,7 @@
 // Syncs on the stage: a database, the sandbox, and a sync whenever the test says so, without queues.
 
 import { pino } from 'pino';
-import { afterAll, beforeAll, onTestFinished } from 'vitest';
-import { openDatabase } from '../../src/db.ts';
+import { onTestFinished } from 'vitest';
 import type { Database } from '../../src/db.ts';
 import { createDigitalOceanClient } from '../../src/do/client.ts';
 import type { Sandbox, SandboxOptions } from '../../src/do/sandbox/server.ts';
@@ -14,7 +13,7 @@ import type { RequestBudget } from '../../src/do/budget.ts';
 import { unlimitedBudget } from '../../src/do/budget.ts';
 import type { SyncReport } from '../../src/sync/sync-inventory.ts';
 import { syncInventory } from '../../src/sync/sync-inventory.ts';
-import { createEngineDatabase } from '../support/engine.ts';
+import { useSharedDatabase } from '../support/shared-database.ts';
 
 export const LAG_MS = 500;
 
@@ -42,23 +41,10 @@ export type Scene = {
 
 /** Gives each test of the file a scene of its own on one database. */
 export function useScene(): (options?: SandboxOptions) => Promise<Scene> {
-  let shared: { db: Database; close: () => Promise<void> } | undefined;
-  beforeAll(async () => {
-    const database = await createEngineDatabase();
-    const db = openDatabase(database.url, { max: 10 });
-    shared = {
-      db,
-      close: async () => {
-        await db.close();
-        await database.drop();
-      },
-    };
-  });
-  afterAll(() => shared?.close());
+  const database = useSharedDatabase(10);
   return async (options = {}) => {
-    if (shared === undefined) throw new Error('there is no database yet');
-    await shared.db.sql`truncate arcadia.sagas, arcadia.cloud_resources, arcadia.inventory_syncs, arcadia.saga_tombstones, arcadia.audit cascade`;
-    return setScene(shared.db, options);
+    await database().sql`truncate arcadia.sagas, arcadia.cloud_resources, arcadia.inventory_syncs, arcadia.saga_tombstones, arcadia.audit cascade`;
+    return setScene(database(), options);
   };
 }
 
