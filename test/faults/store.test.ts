@@ -73,17 +73,22 @@ test.each([
 describe.each(['redis', 'postgres'] as const)('with the queues on %s', (queues) => {
   test('goes on after Postgres was read-only for a while, in which it created nothing that was not announced', async () => {
     await using stage = await setStageOnOwnServer(queues);
-    const { log } = await stage.work();
+    // So slow that most creates are not announced yet when the writing stops.
+    stage.sandbox.setFaults({ latencyMs: { minMs: 150, maxMs: 150 } });
+    const { log } = await stage.work({ settings: { WORKER_CONCURRENCY: '2' } });
     await provisionAll(stage);
     await untilUnderWay(stage);
     await asAdmin((admin) => admin`alter system set default_transaction_read_only = on`);
     await asAdmin((admin) => admin`select pg_reload_conf()`);
     try {
       await waitFor(() => log.some((line) => JSON.stringify(line).includes('read-only transaction')), { what: 'a refused write' });
-      const before = stage.sandbox.state().length;
       // Longer than the lock: every job that was held by then has been given to somebody else.
       await waitFor(() => log.filter((line) => JSON.stringify(line).includes('read-only transaction')).length >= 3, { what: 'more refused writes', deadlineMs: 10_000 });
-      expect(stage.sandbox.state().length - before).toBeLessThanOrEqual(1);
+      // Several creates are announced by one statement: those of the last one may still be on their way.
+      const creates = stage.sandbox.ledger().filter(({ method }) => method === 'POST').length;
+      const [row] = await stage.db.sql<{ announced: number }[]>`select sum((context->>'create_intents')::int)::int as announced from arcadia.sagas`;
+      expect(creates).toBeLessThanOrEqual(row?.announced ?? 0);
+      expect(row?.announced).toBeLessThan(SAGAS);
     } finally {
       await asAdmin((admin) => admin`alter system reset default_transaction_read_only`);
       await asAdmin((admin) => admin`select pg_reload_conf()`);
