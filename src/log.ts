@@ -20,7 +20,31 @@ function tellError(error: unknown, depth = 0): unknown {
   };
 }
 
-const secretKeys = ['token', 'password', 'authorization', 'user_data', 'userData', 'secret', 'DIGITALOCEAN_TOKEN', 'databaseUrl', 'redisNodes'];
+const secretKeys = new Set(['token', 'password', 'authorization', 'user_data', 'userData', 'secret', 'DIGITALOCEAN_TOKEN', 'databaseUrl', 'redisNodes']);
+
+const CENSORED = '[redacted]';
+// Deeper than anything that is logged; what is deeper still is cut off whole, as nobody has looked at it.
+const MAX_DEPTH = 8;
+
+// pino's own redaction costs 25 us a line with these keys at three depths, a tenth of a worker that is busy with sagas.
+/** The object without its secrets, at any depth; itself where it holds none, as nearly all do. */
+function censor(object: Record<string, unknown>, depth = 0): Record<string, unknown> {
+  let censored: Record<string, unknown> | null = null;
+  for (const key of Object.keys(object)) {
+    const value = object[key];
+    const shown = secretKeys.has(key) ? CENSORED : censorValue(value, depth);
+    if (shown !== value) (censored ??= { ...object })[key] = shown;
+  }
+  return censored ?? object;
+}
+
+function censorValue(value: unknown, depth: number): unknown {
+  if (typeof value !== 'object' || value === null || value instanceof Date) return value;
+  if (value instanceof Error) return tellError(value);
+  if (depth === MAX_DEPTH) return CENSORED;
+  if (!Array.isArray(value)) return censor(value as Record<string, unknown>, depth + 1); // oxlint-disable-line typescript/no-unsafe-type-assertion
+  return value.map((entry: unknown) => censorValue(entry, depth + 1));
+}
 
 /**
  * Makes the process's logger.
@@ -33,8 +57,11 @@ export function createLog(level: string, destination: 1 | 2 = 1): Log {
   const options = {
     level,
     base: { pid: process.pid },
+    // An error that is logged by itself goes this way; one in an object has been told by then.
     serializers: { err: (error: unknown) => tellError(error) },
-    redact: { paths: secretKeys.flatMap((key) => [key, `*.${key}`, `*.*.${key}`]), censor: '[redacted]' },
+    formatters: { log: (object: Record<string, unknown>) => censor(object) },
+    // What a child logger carries is not formatted.
+    redact: { paths: [...secretKeys], censor: CENSORED },
   };
   if (!stream.isTTY) return pino(options, pino.destination({ dest: destination, sync: destination === 2 }));
   return pino({

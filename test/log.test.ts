@@ -1,0 +1,33 @@
+// No secret in a log line, wherever it stands in what was logged.
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { expect, test } from 'vitest';
+
+const run = promisify(execFile);
+
+/** What a process logs that runs this with `log` at hand. */
+async function logged(body: string): Promise<string> {
+  const program = `import { createLog } from '${new URL('../src/log.ts', import.meta.url).href}'; const log = createLog('trace'); ${body}`;
+  const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', program]);
+  return stdout;
+}
+
+test.each([
+  ['at the top', `log.info({ token: 'CANARY' }, 'told')`],
+  ['deep inside', `log.info({ a: { b: { c: { d: { user_data: 'CANARY' } } } } }, 'told')`],
+  ['in a list', `log.info({ tries: [{ secret: 'CANARY' }] }, 'told')`],
+  ['in what a child logger carries', `log.child({ password: 'CANARY' }).info('told')`],
+  ['in the fields of an error', `log.info({ err: Object.assign(new Error('told'), { command: ['AUTH', 'CANARY'] }) })`],
+  ['in the fields of an error under another name', `log.info({ reason: Object.assign(new Error('told'), { password: 'CANARY' }) })`],
+  ['in an error logged by itself', `log.error(Object.assign(new Error('told'), { password: 'CANARY' }))`],
+  ['deeper than anybody looks', `log.info({ a: ${'{ a: '.repeat(20)} { user_data: 'CANARY' } ${'}'.repeat(20)} }, 'told')`],
+])('a secret %s is not in the line', async (_where, body) => {
+  const line = await logged(body);
+  expect(line).toContain('told');
+  expect(line).not.toContain('CANARY');
+});
+
+test('what holds no secret is logged as it is, dates, lists and circles too', async () => {
+  const line = await logged(`const circle = { n: 1 }; circle.self = circle; log.info({ at: new Date(0), list: [1, { two: 2 }], none: null, circle }, 'told')`);
+  expect(JSON.parse(line)).toMatchObject({ at: '1970-01-01T00:00:00.000Z', list: [1, { two: 2 }], none: null, circle: { n: 1, self: { n: 1 } }, msg: 'told' });
+});
