@@ -1,6 +1,7 @@
 // Where BullMQ keeps its jobs: Redis, or Postgres where no Redis is configured. The rest of src/queues asks this for
 // queues and workers, and does not care which it is.
 import { EventEmitter } from 'node:events';
+import { setImmediate } from 'node:timers/promises';
 import { Queue, Worker, createPostgresBackend, runMigrations, withBackend } from 'bullmq';
 import type { Processor, WorkerOptions } from 'bullmq';
 import { Pool } from 'pg';
@@ -32,11 +33,20 @@ export type JobLoop = Readonly<{
   running: number;
 }>;
 
+/** Queues on a worker's own connection: what is added there reaches the store ahead of what the worker says afterwards. */
+export type Lane = Readonly<{
+  queue(name: string): Queue;
+  /** Resolves when what was added so far is on its way. */
+  sent(): Promise<void>;
+}>;
+
 /** Makes queues and workers on one store. */
 export type QueueConnection = Readonly<{
   store: QueueStore;
   queue(name: string): Queue;
   worker(name: string, processor: Processor, options: WorkerSettingsOfBullMq): Worker;
+  /** The lane of a worker that was made here; null where the store keeps no order between two statements (Postgres). */
+  laneOf(worker: Worker): Lane | null;
   /** Runs Lua scripts in the store; null where it is not Redis. */
   runScript: RunRedisScript | null;
   /** The workers made so far. */
@@ -115,7 +125,7 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
   const warn = onceInAWhile((error: Error) => log.warn({ reason: error.message }, 'redis: connection trouble'));
   // Producers fail fast, so that nothing hangs on an `add` while Redis is away; workers retry for ever, as BullMQ asks.
   const producer = connectRedis(store.nodes, { maxRetriesPerRequest: 1, enableOfflineQueue: true, commandTimeout: 5_000, socketTimeout: 5_000 });
-  const consumers: RedisClient[] = [];
+  const consumers = new Map<Worker, RedisClient>();
   const loops = countLoops();
   const telemetry = createQueueTelemetry();
   producer.on('error', warn);
@@ -125,14 +135,24 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
     worker: (name, processor, options) => {
       const consumer = connectRedis(store.nodes, { maxRetriesPerRequest: null, socketTimeout: CONSUMER_SILENCE_MS });
       consumer.on('error', warn);
-      consumers.push(consumer);
-      return listening(new Worker(name, loops.counted(name, processor, options), { ...options, connection: consumer, prefix: store.prefix, telemetry }), warn);
+      const worker = listening(new Worker(name, loops.counted(name, processor, options), { ...options, connection: consumer, prefix: store.prefix, telemetry }), warn);
+      consumers.set(worker, consumer);
+      return worker;
+    },
+    laneOf: (worker) => {
+      const consumer = consumers.get(worker);
+      if (consumer === undefined) return null;
+      return {
+        queue: (name) => listening(new Queue(name, { connection: consumer, prefix: store.prefix, telemetry }), warn),
+        // BullMQ has written a command by the end of the turn in which it was asked to, where the connection stands.
+        sent: () => setImmediate(),
+      };
     },
     runScript: createScriptRunner(producer),
     loops: loops.all,
     check: () => checkRedis(producer, store.prefix),
     close: () => {
-      for (const client of [producer, ...consumers]) endRedis(client);
+      for (const client of [producer, ...consumers.values()]) endRedis(client);
       return Promise.resolve();
     },
   };
@@ -171,6 +191,7 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
       worker.waitUntilReady().then(() => worker.run()).catch(warn);
       return worker;
     },
+    laneOf: () => null,
     runScript: null,
     loops: loops.all,
     check: async () => {

@@ -36,8 +36,12 @@ const MAX_JOB_BYTES = 4_096;
 // Lines that a job's log keeps.
 const KEEP_LOGS = 50;
 
-/** Opens the queues of steps and compensations for adding. */
-export function openStepQueues(connection: QueueConnection, io: Io): StepQueues {
+/**
+ * Opens the queues of steps and compensations for adding.
+ *
+ * @param connection the queues' own, or the lane of a worker
+ */
+export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: Io): StepQueues {
   const queues: Record<Direction, Queue> = {
     forward: connection.queue(queueNames.steps),
     backward: connection.queue(queueNames.compensations),

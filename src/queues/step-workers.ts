@@ -5,10 +5,12 @@ import { withDeadline } from '../deadline.ts';
 import type { Io } from '../io.ts';
 import type { Log } from '../log.ts';
 import type { JobClaim, Verdict } from '../saga/runner.ts';
+import type { NextJob } from '../saga/saga.ts';
 import { annotate } from '../tracing.ts';
-import type { QueueConnection } from './connection.ts';
+import type { Lane, QueueConnection } from './connection.ts';
 import { dueAtOf, isStepJobId, jobIdOf, queueNames, stepJobSchema } from './jobs.ts';
 import type { StepQueues } from './step-queues.ts';
+import { openStepQueues } from './step-queues.ts';
 
 export type WorkerSettings = Readonly<{
   concurrency: number;
@@ -59,23 +61,45 @@ type StepWorkerOptions = Readonly<{
 export function startStepWorkers(connection: QueueConnection, options: StepWorkerOptions): Worker[] {
   const { settings, log } = options;
   return [queueNames.steps, queueNames.compensations].map((name) => {
-    const worker = connection.worker(
+    const worker: Worker = connection.worker(
       name,
       (job, token) => {
         // By the clocks of two machines, where another one delayed the job.
         options.onTaken?.(name, Math.max(0, Date.now() - dueAtOf(job)));
         annotate({ 'messaging.system': 'bullmq', 'messaging.operation.type': 'process', 'messaging.destination.name': name });
-        return processJob(job, token, options);
+        return processJob(job, token, options, handOn);
       },
       workerOptions(settings),
     );
+    const handOn = handingOn(connection.laneOf(worker), options);
     worker.on('failed', (job, error) => log.warn({ queue: name, jobId: job?.id, reason: error.message }, 'job failed'));
     worker.on('lockRenewalFailed', (jobIds) => log.warn({ queue: name, jobIds }, 'lost the lock: another worker may take over'));
     return worker;
   });
 }
 
-async function processJob(job: Job, token: string | undefined, options: StepWorkerOptions): Promise<string> {
+/** Enqueues the job that follows, and notes in the log of the one before what was decided. */
+type HandOn = (from: Job, next: NextJob, note: string) => Promise<void>;
+
+/**
+ * What was decided is written: where the queue is away, the reconciler enqueues the job once it is overdue. So down a
+ * worker's own lane nobody waits for the queue's word: the job that follows is there before this one is finished, as the
+ * store is told so in that order.
+ */
+function handingOn(lane: Lane | null, { queues, io, log }: StepWorkerOptions): HandOn {
+  const laned = lane === null ? queues : openStepQueues(lane, io);
+  return async (from, next, note) => {
+    const handed = Promise.all([
+      laned.enqueue(next).catch((error: unknown) => {
+        log.warn({ sagaId: next.sagaId, err: error }, 'could not enqueue the next job: the reconciler will');
+      }),
+      writeToLog(from, note, io),
+    ]);
+    await (lane === null ? handed : lane.sent());
+  };
+}
+
+async function processJob(job: Job, token: string | undefined, options: StepWorkerOptions, handOn: HandOn): Promise<string> {
   const parsed = stepJobSchema.safeParse(job.data);
   if (!parsed.success) {
     const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'data'}: ${issue.message}`);
@@ -103,14 +127,7 @@ async function processJob(job: Job, token: string | undefined, options: StepWork
       await writeToLog(job, verdict.note, options.io);
       return verdict.note;
     case 'next':
-      // What was decided is written: where the queue is away, the reconciler enqueues the job once it is overdue.
-      // Its line in the job's log goes down the same connection with it: waited for one after the other, they take twice as long.
-      await Promise.all([
-        options.queues.enqueue(verdict.job).catch((error: unknown) => {
-          options.log.warn({ sagaId, err: error }, 'could not enqueue the next job: the reconciler will');
-        }),
-        writeToLog(job, verdict.note, options.io),
-      ]);
+      await handOn(job, verdict.job, verdict.note);
       return verdict.note;
     case 'postpone':
       return postpone(job, token, verdict, { io: options.io, isNews: verdict.note !== parsed.data.reason });

@@ -1,5 +1,6 @@
 // BullMQ, as far as the queues and the workers use it: jobs with their states, locks that expire, ids that swallow an
 // `add`. The code of src/queues runs on it as it is.
+import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Job, Queue, Worker } from 'bullmq';
 import type { QueueConnection } from '../../src/queues/connection.ts';
 import { standIn } from './stand-in.ts';
@@ -20,6 +21,8 @@ export type SimulatedJob = {
   stalls: number;
 };
 
+type Added = { queue: string; name: string; data: object; more: { jobId: string; delay?: number }; at: number };
+
 type Processor = (job: Job, token: string) => Promise<unknown>;
 
 export type SimulatedQueues = Readonly<{
@@ -28,6 +31,8 @@ export type SimulatedQueues = Readonly<{
   jobs(): SimulatedJob[];
   /** What a worker makes of a job. */
   process(job: SimulatedJob, token: string): Promise<unknown>;
+  /** Adds the jobs that a run handed on down its worker's lane: the store is told of them before it is told how the job ended. */
+  addHanded(token: string): Promise<void>;
   /** Takes an active job out of a worker's hands; throws when it has lost its lock, or the job is gone. */
   finish(job: SimulatedJob, token: string, state: 'completed' | 'failed'): void;
   remove(job: SimulatedJob): void;
@@ -42,6 +47,9 @@ export function createSimulatedQueues(options: { call: Call; wallClockMs: () => 
   const { call, wallClockMs } = options;
   let jobs = new Map<string, SimulatedJob>();
   const processors = new Map<string, Processor>();
+  /** What runs handed on, by their tokens. */
+  const handed = new Map<string, Added[]>();
+  const running = new AsyncLocalStorage<string>();
 
   const add = (queue: string, name: string, data: object, { jobId, delay = 0 }: { jobId: string; delay?: number }, at: number) => {
     const key = keyOf(queue, jobId);
@@ -83,11 +91,11 @@ export function createSimulatedQueues(options: { call: Call; wallClockMs: () => 
     };
   };
 
+  const callAdd = ({ queue, name, data, more, at }: Added) =>
+    call('queue', `add to ${queue}`, () => add(queue, name, data, more, at), () => `${more.jobId} delay ${more.delay ?? 0}`);
+
   const queueCalled = (queue: string) => ({
-    add: (name: string, data: object, more: { jobId: string; delay?: number }) => {
-      const at = wallClockMs();
-      return call('queue', `add to ${queue}`, () => add(queue, name, data, more, at), () => `${more.jobId} delay ${more.delay ?? 0}`);
-    },
+    add: (name: string, data: object, more: { jobId: string; delay?: number }) => callAdd({ queue, name, data, more, at: wallClockMs() }),
     getJob: (id: string) => call('queue', `find in ${queue}`, () => found(queue, id), () => id),
   });
 
@@ -116,12 +124,34 @@ export function createSimulatedQueues(options: { call: Call; wallClockMs: () => 
         processors.set(name, processor);
         return standIn<Worker>({ on: () => undefined });
       },
+      laneOf: () => ({
+        queue: (queue: string) =>
+          standIn<Queue>({
+            add: (name: string, data: object, more: { jobId: string; delay?: number }) => {
+              handed.get(running.getStore() ?? '')?.push({ queue, name, data, more, at: wallClockMs() });
+              return Promise.resolve();
+            },
+          }),
+        sent: () => Promise.resolve(),
+      }),
     }),
     jobs: () => [...jobs.values()],
     process: async (job, token) => {
       const processor = processors.get(job.queue);
       if (processor === undefined) throw new Violation(`nobody works on the queue ${job.queue}`);
-      return processor(standIn<Job>(jobInHand(job)), token);
+      handed.set(token, []);
+      return running.run(token, () => processor(standIn<Job>(jobInHand(job)), token));
+    },
+    addHanded: async (token) => {
+      for (const added of handed.get(token) ?? []) {
+        try {
+          await callAdd(added);
+        } catch (error) {
+          // Nobody waits for it.
+          if (error instanceof Violation) throw error;
+        }
+      }
+      handed.delete(token);
     },
     finish: (job, token, state) => {
       const current = locked(job.queue, job.id, token);

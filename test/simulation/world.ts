@@ -310,6 +310,7 @@ function createWorld(tape: Tape, without: Mechanism | null, trace: ((line: strin
       if (error instanceof DelayedError) return;
       end = 'failed';
     }
+    await bull.addHanded(token);
     try {
       await call('queue', `move to ${end}`, () => bull.finish(job, token, end), () => job.id);
     } catch (error) {
