@@ -1,114 +1,112 @@
 // How fast the engine is: sagas of three no-op steps, driven to their end by one worker process, against a bare chain of
-// three BullMQ jobs in the same run. See docs/performance.md.
+// three BullMQ jobs and against the same saga written by hand on other engines and queues, in the same run. See
+// docs/performance.md.
 //
-//   node bench/engine.ts [--sagas 20000] [--rounds 3] [--concurrency 200] [--spaced 100] [--json]
+//   node bench/engine.ts [--contenders bare-chain,arcadia,…] [--sagas 20000] [--slow-sagas 5000] [--spaced 100]
+//     [--rounds 3] [--concurrency 200] [--small] [--json]
+//     --slow-sagas: of those that keep everything in Postgres and have no batches of ours; all figures are a second or per 1,000
 //     BENCH_PROFILE=<folder> writes a CPU profile of each contender's measured part there
 //
-// Redis with its append-only file, Postgres with fsync and synchronous_commit.
+// Redis with its append-only file, Postgres with fsync and synchronous_commit. The packages of the other engines are those
+// of bench/package.json: npm ci --prefix bench
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { openSync } from 'node:fs';
+import { existsSync, openSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
-import postgres from 'postgres';
 import { openDatabase } from '../src/db.ts';
 import { startEmbeddedPostgres } from '../src/embedded-postgres/start-embedded-postgres.ts';
 import { migrate } from '../src/migrate.ts';
 import { startPrivateRedis } from '../test/support/services-redis-server.ts';
 import { latencySchema, throughputSchema } from './engine/contender.ts';
 import type { Ask, Latency, Place, Throughput } from './engine/contender.ts';
+import { readOptions } from './options.ts';
+import { report } from './report.ts';
 
-const { values } = parseArgs({
-  options: {
-    sagas: { type: 'string', default: '20000' },
-    // Of the part that measures latency, at 20 sagas a second.
-    spaced: { type: 'string', default: '100' },
-    rounds: { type: 'string', default: '3' },
-    concurrency: { type: 'string', default: '200' },
-    json: { type: 'boolean', default: false },
-  },
-});
-const sagas = Number(values.sagas);
-const spaced = Number(values.spaced);
-const rounds = Number(values.rounds);
-const concurrency = Number(values.concurrency);
+const own = ['bare-chain', 'arcadia'];
+const slow = ['dbos', 'openworkflow', 'graphile-worker', 'pg-boss'];
+const SPACED_PER_SECOND = 20;
 
-const contenders = ['bare-chain', 'arcadia'] as const;
-type Name = (typeof contenders)[number];
+const options = readOptions(
+  { contenders: [...own, ...slow].join(','), sagas: 20_000, 'slow-sagas': 5_000, spaced: 100, rounds: 3, concurrency: 200 },
+  { sagas: 20, 'slow-sagas': 20, spaced: 3, rounds: 1, concurrency: 20 },
+);
+const contenders = options.contenders.split(',');
+const unknown = contenders.filter((name) => !own.includes(name) && !slow.includes(name));
+if (unknown.length > 0) throw new Error(`--contenders: ${unknown.join(', ')}: none of ${[...own, ...slow].join(', ')}`);
+if (contenders.some((name) => slow.includes(name)) && !existsSync(new URL('node_modules', import.meta.url))) {
+  throw new Error('the packages of the other engines are not installed: run "npm ci --prefix bench", or choose --contenders bare-chain,arcadia');
+}
+const sagasOf = (name: string) => (slow.includes(name) ? options['slow-sagas'] : options.sagas);
 
 const redis = await startPrivateRedis({ appendonly: 'yes', appendfsync: 'everysec' });
 const server = await startEmbeddedPostgres({ settings: { fsync: 'on', synchronous_commit: 'on', full_page_writes: 'on' } });
 try {
-  const throughputs = new Map<Name, Throughput[]>();
-  const latencies = new Map<Name, Latency[]>();
-  for (let round = 1; round <= rounds; round += 1) {
+  const throughputs = new Map<string, Throughput[]>();
+  const latencies = new Map<string, Latency[]>();
+  for (let round = 1; round <= options.rounds; round += 1) {
     for (const name of contenders) {
-      const throughput = throughputSchema.parse(await run(name, { kind: 'throughput', sagas, ...(await freshPlace(`t_${name}_${round}`)) }));
-      const latency = latencySchema.parse(await run(name, { kind: 'latency', sagas: spaced, sagasPerSecond: 20, ...(await freshPlace(`l_${name}_${round}`)) }));
+      const throughput = throughputSchema.parse(await run(name, { kind: 'throughput', sagas: sagasOf(name), ...(await freshPlace(`t_${name}_${round}`)) }));
+      const latency = latencySchema.parse(await run(name, { kind: 'latency', sagas: options.spaced, sagasPerSecond: SPACED_PER_SECOND, ...(await freshPlace(`l_${name}_${round}`)) }));
       throughputs.set(name, [...(throughputs.get(name) ?? []), throughput]);
       latencies.set(name, [...(latencies.get(name) ?? []), latency]);
       process.stderr.write(`round ${round} ${name}: ${JSON.stringify({ ...throughput, ...latency })}\n`);
     }
   }
-  const results = contenders.map((name) => {
-    const runs = throughputs.get(name) ?? [];
-    return {
-      name,
-      sagasPerSecond: median(runs.map((one) => one.sagasPerSecond)),
-      workerCpu: median(runs.map((one) => one.workerCpu)),
-      postgresCpu: median(runs.map((one) => one.postgresCpu)),
-      redisCpu: median(runs.map((one) => one.redisCpu)),
-      p50Ms: median((latencies.get(name) ?? []).map(({ p50Ms }) => p50Ms)),
-      p99Ms: median((latencies.get(name) ?? []).map(({ p99Ms }) => p99Ms)),
-    };
+  const medians = contenders.map((name) => {
+    const of = (key: keyof Throughput) => median((throughputs.get(name) ?? []).map((one) => one[key]));
+    const timeOf = (key: keyof Latency) => median((latencies.get(name) ?? []).map((one) => one[key]));
+    const costs = { workerCpu: of('workerCpu'), postgresCpu: of('postgresCpu'), redisCpu: of('redisCpu') };
+    return { name, sagas: sagasOf(name), sagasPerSecond: of('sagasPerSecond'), ...costs, p50Ms: timeOf('p50Ms'), p99Ms: timeOf('p99Ms') };
   });
-  const [baseline] = results;
-  const withRatios = results.map((one) => ({
+  const bare = medians.find(({ name }) => name === 'bare-chain');
+  const results = medians.map((one) => ({
     ...one,
-    ofBareChain: one.sagasPerSecond / (baseline?.sagasPerSecond ?? 1),
-    latencyOfBareChain: one.p50Ms / (baseline?.p50Ms ?? 1),
+    ofBareChain: bare === undefined ? null : one.sagasPerSecond / bare.sagasPerSecond,
+    latencyOfBareChain: bare === undefined ? null : one.p50Ms / bare.p50Ms,
   }));
-  if (values.json) process.stdout.write(`${JSON.stringify({ sagas, rounds, concurrency, results: withRatios })}\n`);
-  else print(withRatios);
+  report({ part: 'engine', rounds: options.rounds, concurrency: options.concurrency, results }, [tableOf(results)], options);
 } finally {
   await Promise.all([redis.stop(), server.stop()]);
 }
 
-function print(rows: readonly Readonly<Record<'sagasPerSecond' | 'workerCpu' | 'postgresCpu' | 'redisCpu' | 'p50Ms' | 'p99Ms' | 'ofBareChain' | 'latencyOfBareChain', number> & { name: string }>[]): void {
-  const table = new Table({ head: ['system', 'sagas/s', 'of the bare chain', 'worker CPU s per 1,000', 'Postgres', 'Redis', 'p50 at 20/s', 'p99', 'p50 of the bare chain'] });
-  for (const row of rows) {
+type Result = Throughput & Latency & Readonly<{ name: string; sagas: number; ofBareChain: number | null; latencyOfBareChain: number | null }>;
+
+function tableOf(results: readonly Result[]): string {
+  const table = new Table({ head: ['system', 'sagas', 'sagas/s', 'of the bare chain', 'worker CPU s per 1,000', 'Postgres', 'Redis', 'p50 at 20/s', 'p99', 'p50 of the bare chain'] });
+  for (const one of results) {
     table.push([
-      row.name,
-      row.sagasPerSecond.toFixed(0),
-      `${(100 * row.ofBareChain).toFixed(0)} %`,
-      row.workerCpu.toFixed(2),
-      row.postgresCpu.toFixed(2),
-      row.redisCpu.toFixed(2),
-      `${row.p50Ms.toFixed(1)} ms`,
-      `${row.p99Ms.toFixed(1)} ms`,
-      `${row.latencyOfBareChain.toFixed(1)} x`,
+      one.name,
+      one.sagas,
+      one.sagasPerSecond.toFixed(0),
+      one.ofBareChain === null ? '' : `${(100 * one.ofBareChain).toFixed(0)} %`,
+      one.workerCpu.toFixed(2),
+      one.postgresCpu.toFixed(2),
+      one.redisCpu.toFixed(2),
+      `${one.p50Ms.toFixed(1)} ms`,
+      `${one.p99Ms.toFixed(1)} ms`,
+      one.latencyOfBareChain === null ? '' : `${one.latencyOfBareChain.toFixed(1)} x`,
     ]);
   }
-  process.stdout.write(`${table.toString()}\n`);
+  return table.toString();
 }
 
 /** A database of the run's own, and the Redis that all share: each contender has its own prefix. */
 async function freshPlace(name: string): Promise<Place> {
-  const admin = postgres(server.url, { max: 1 });
+  const admin = openDatabase(server.url, { max: 1 });
   const database = name.replaceAll('-', '_');
-  await admin.unsafe(`create database ${database}`);
-  await admin.end();
+  await admin.sql`create database ${admin.sql(database)}`;
+  await admin.close();
   const url = new URL(server.url);
   url.pathname = `/${database}`;
   const db = openDatabase(url.href, { max: 1 });
   await migrate(db, 'default');
   await db.close();
-  return { databaseUrl: url.href, redisUrl: redis.url, concurrency, postgresPid: server.pid, redisPid: redis.pid };
+  return { databaseUrl: url.href, redisUrl: redis.url, concurrency: options.concurrency, postgresPid: server.pid, redisPid: redis.pid };
 }
 
 /** Asks a contender in a process of its own. Its log goes nowhere, as a process's log goes somewhere. */
-async function run(name: Name, ask: Ask): Promise<unknown> {
+async function run(name: string, ask: Ask): Promise<unknown> {
   const program = fileURLToPath(new URL(`engine/${name}.ts`, import.meta.url));
   const child = fork(program, { stdio: ['ignore', openSync('/dev/null', 'w'), 'inherit', 'ipc'] });
   child.send(ask);

@@ -5,7 +5,9 @@ import { writeFile } from 'node:fs/promises';
 import { Session } from 'node:inspector/promises';
 import { basename } from 'node:path';
 import process from 'node:process';
+import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
+import { openDatabase } from '../../src/db.ts';
 
 /** Where a contender finds its stores, and how much it may do at once. */
 export type Place = Readonly<{ databaseUrl: string; redisUrl: string; concurrency: number; postgresPid: number; redisPid: number }>;
@@ -33,11 +35,12 @@ export type Ask =
   | (Place & Readonly<{ kind: 'throughput'; sagas: number }>)
   | (Place & Readonly<{ kind: 'latency'; sagasPerSecond: number; sagas: number }>);
 
-/** Makes this process answer the benchmark: one question, then it ends. */
+/** Makes this process answer the benchmark: one question, then it ends. It does not outlive who asks. */
 export function serve(contender: Contender): void {
   process.once('message', (ask: Ask) => {
     void answer(contender, ask).then((reply) => process.send?.(reply, () => process.exit(0)));
   });
+  process.once('disconnect', () => process.exit(1));
 }
 
 async function answer(contender: Contender, ask: Ask): Promise<Throughput | Latency> {
@@ -105,6 +108,22 @@ export function createTally() {
     },
     ofName: (name: string) => new Promise<void>((resolve) => void named.set(name, resolve)),
   };
+}
+
+/** Does something so many times, a number of them at once. */
+export async function repeat(times: number, atOnce: number, once: () => Promise<unknown>): Promise<void> {
+  let left = times;
+  const some = async () => {
+    while ((left -= 1) >= 0) await once();
+  };
+  await Promise.all(Array.from({ length: atOnce }, some));
+}
+
+/** Resolves when a query gives no row: what was left to be written is written. */
+export async function untilNone(databaseUrl: string, query: string): Promise<void> {
+  const db = openDatabase(databaseUrl, { max: 1 });
+  while ((await db.sql.unsafe(query)).length > 0) await delay(5);
+  await db.close();
 }
 
 /** BENCH_PROFILE names a folder: each contender's CPU profile of the measured part is written there. */

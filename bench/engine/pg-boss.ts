@@ -1,0 +1,52 @@
+// pg-boss: one queue whose jobs say which step they are. The handler of a batch sends the jobs of the next step in one
+// statement, and the batch is completed afterwards, in another.
+//
+// Tuned: batches of 50 by as many fetchers as make up the concurrency, fetched on without a pause while they come back
+// full; a new job is announced by NOTIFY, with its shortest polling interval (0.5 s) behind it; 20 connections rather
+// than 10. Upkeep of the queues (supervise, schedule) is off.
+import { randomUUID } from 'node:crypto';
+import { PgBoss } from 'pg-boss';
+import { createTally, serve, untilNone } from './contender.ts';
+
+const STEPS = 3;
+const QUEUE = 'sagas';
+const BATCH = 50;
+
+type Data = { sagaId: string; step: number };
+
+const first = () => ({ data: { sagaId: randomUUID(), step: 1 } });
+
+serve(async ({ databaseUrl, concurrency }) => {
+  const tally = createTally();
+  const boss = new PgBoss({ connectionString: databaseUrl, max: 20, useListenNotify: true, supervise: false, schedule: false });
+  boss.on('error', (error) => void process.stderr.write(`pg-boss: ${error.message}\n`));
+  await boss.start();
+  await boss.createQueue(QUEUE, { notify: true });
+  const advance = async (jobs: readonly { data: Data }[]) => {
+    const next = jobs.filter(({ data }) => data.step < STEPS).map(({ data }) => ({ data: { ...data, step: data.step + 1 } }));
+    if (next.length > 0) await boss.insert(QUEUE, next);
+    for (const { data } of jobs) if (data.step === STEPS) tally.finish(data.sagaId);
+  };
+  return {
+    preload: async (sagas) => {
+      for (let left = sagas; left > 0; left -= 500) await boss.insert(QUEUE, Array.from({ length: Math.min(500, left) }, first));
+    },
+    start: async () => {
+      await boss.work<Data>(
+        QUEUE,
+        { batchSize: BATCH, localConcurrency: Math.ceil(concurrency / BATCH), burstWhenBatchFull: true, pollingIntervalSeconds: 0.5, notifyPollingIntervalSeconds: 0.5 },
+        advance,
+      );
+    },
+    finished: async (sagas) => {
+      await tally.reached(sagas);
+      await untilNone(databaseUrl, `select 1 from pgboss.job where name = '${QUEUE}' and state < 'completed' limit 1`);
+    },
+    one: async () => {
+      const { data } = first();
+      const ended = tally.ofName(data.sagaId);
+      await boss.send(QUEUE, data);
+      await ended;
+    },
+  };
+});

@@ -1,0 +1,7 @@
+// How a benchmark says what it measured.
+
+/** Prints tables; or with `json` one JSON document on stdout, and the tables on stderr for who watches. */
+export function report(figures: object, tables: readonly string[], { json }: { readonly json: boolean }): void {
+  if (json) process.stdout.write(`${JSON.stringify(figures)}\n`);
+  (json ? process.stderr : process.stdout).write(tables.map((table) => `${table}\n`).join(''));
+}
