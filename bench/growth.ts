@@ -1,13 +1,14 @@
 // What a database that has grown costs: a new saga beside a million finished ones and 5,000 that wait, in the same run as
 // one in an empty database; the page of sagas and its search; and retention, while sagas are started.
 //
-//   node bench/growth.ts [--finished 1000000] [--waiting 5000] [--expired 100000] [--sagas 10000] [--rounds 3] [--json]
+//   node bench/growth.ts [--finished 1000000] [--waiting 5000] [--expired 100000] [--sagas 10000] [--rounds 3]
+//     [--quiet 15] [--small] [--json]
+//     --quiet: seconds of starts without retention, to compare those during it with
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { z } from 'zod';
 import type { Database } from '../src/db.ts';
@@ -30,22 +31,14 @@ import { writeSagas } from '../test/support/many-sagas.ts';
 import { startPrivateRedis } from '../test/support/services-redis-server.ts';
 import type { Ask, Throughput } from './engine/contender.ts';
 import { throughputSchema } from './engine/contender.ts';
+import { readOptions } from './options.ts';
+import { report } from './report.ts';
 
-const { values } = parseArgs({
-  options: {
-    finished: { type: 'string', default: '1000000' },
-    waiting: { type: 'string', default: '5000' },
-    expired: { type: 'string', default: '100000' },
-    sagas: { type: 'string', default: '10000' },
-    rounds: { type: 'string', default: '3' },
-    json: { type: 'boolean', default: false },
-  },
-});
-const finished = Number(values.finished);
-const waiting = Number(values.waiting);
-const expired = Number(values.expired);
-const sagas = Number(values.sagas);
-const rounds = Number(values.rounds);
+const options = readOptions(
+  { finished: 1_000_000, waiting: 5_000, expired: 100_000, sagas: 10_000, rounds: 3, quiet: 15 },
+  { finished: 2_000, waiting: 10, expired: 500, sagas: 20, rounds: 1, quiet: 0.5 },
+);
+const { finished, waiting, expired, sagas, rounds } = options;
 
 // As many as one statement may write within the time that a statement has.
 const AT_ONCE = 20_000;
@@ -60,8 +53,7 @@ try {
   const costs = await compareCosts();
   const reads = await measureReads(grown.db);
   const retention = await measureRetention(grown.db);
-  if (values.json) process.stdout.write(`${JSON.stringify({ part: 'growth', finished, waiting, expired, sagas, rounds, costs, reads, retention })}\n`);
-  else print(costs, reads, retention);
+  report({ part: 'growth', finished, waiting, expired, sagas, rounds, costs, reads, retention }, tablesOf(costs, reads, retention), options);
 } finally {
   await grown.db.close();
   await Promise.all([redis.stop(), server.stop()]);
@@ -182,7 +174,7 @@ async function measureRetention(db: Database) {
     const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
     return { calls: sorted.length, p50Ms: at(0.5), p99Ms: at(0.99), maxMs: at(1) };
   };
-  const quietUntil = performance.now() + 15_000;
+  const quietUntil = performance.now() + options.quiet * 1_000;
   const without = await callUntil(() => performance.now() > quietUntil);
   const from = performance.now();
   const passing = { isOver: false };
@@ -191,7 +183,7 @@ async function measureRetention(db: Database) {
   return { deleted: (await deleting)?.['sagas'] ?? 0, seconds: seconds(from), without, during };
 }
 
-function print(costs: Awaited<ReturnType<typeof compareCosts>>, reads: Awaited<ReturnType<typeof measureReads>>, retention: Awaited<ReturnType<typeof measureRetention>>): void {
+function tablesOf(costs: Awaited<ReturnType<typeof compareCosts>>, reads: Awaited<ReturnType<typeof measureReads>>, retention: Awaited<ReturnType<typeof measureRetention>>): string[] {
   const costTable = new Table({ head: ['a new saga', 'sagas/s', 'worker CPU s per 1,000', 'Postgres', 'Redis', 'CPU of the first'] });
   for (const one of costs) costTable.push([one.name, one.sagasPerSecond.toFixed(0), one.workerCpu.toFixed(2), one.postgresCpu.toFixed(2), one.redisCpu.toFixed(2), one.cpuRatio.toFixed(2)]);
   const readTable = new Table({ head: [`with ${finished} sagas`, 'ms'] });
@@ -201,7 +193,7 @@ function print(costs: Awaited<ReturnType<typeof compareCosts>>, reads: Awaited<R
     const { calls, p50Ms, p99Ms, maxMs } = retention[name];
     retentionTable.push([`start and read a saga, ${name}`, calls, p50Ms.toFixed(1), p99Ms.toFixed(1), maxMs.toFixed(1)]);
   }
-  process.stdout.write(`${costTable.toString()}\n${readTable.toString()}\n${retentionTable.toString()}\n`);
+  return [costTable, readTable, retentionTable].map(String);
 }
 
 function cpuOf(one: Throughput): number {

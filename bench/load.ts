@@ -1,14 +1,16 @@
 // A real load: thousands of droplets at once through four worker processes, each active after 20 to 60 s; without limits,
 // and with those of DigitalOcean, held against the time that the limits alone take.
 //
-//   node bench/load.ts [--droplets 5000] [--workers 4] [--limits off,on] [--scale 1] [--no-redis] [--json]
+//   node bench/load.ts [--droplets 5000] [--workers 4] [--limits off,on] [--scale 1] [--active-after 20,60]
+//     [--no-redis] [--small] [--json]
 //     [--scale 10]   ten times DigitalOcean's limits: 5,000 droplets then take as long as 500 do
 import { setTimeout as delay } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { startEmbeddedPostgres } from '../src/embedded-postgres/start-embedded-postgres.ts';
 import { startPrivateRedis } from '../test/support/services-redis-server.ts';
 import { dropletInput, startFleet } from './fleet.ts';
+import { readOptions } from './options.ts';
+import { report } from './report.ts';
 
 type Row = Readonly<{
   limits: 'off' | 'on';
@@ -24,31 +26,26 @@ type Row = Readonly<{
   leastSeconds: number;
 }>;
 
-const ACTIVE_AFTER_MS = { minMs: 20_000, maxMs: 60_000 };
 const PER_MINUTE = 250;
 const PER_HOUR = 5_000;
 const PAGE = 200;
 const STARTS_AT_ONCE = 100;
 
-const { values } = parseArgs({
-  options: {
-    droplets: { type: 'string', default: '5000' },
-    workers: { type: 'string', default: '4' },
-    limits: { type: 'string', default: 'off,on' },
-    scale: { type: 'string', default: '1' },
-    'no-redis': { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-  },
-});
-const droplets = Number(values.droplets);
-const limits = { perMinute: PER_MINUTE * Number(values.scale), perHour: PER_HOUR * Number(values.scale) };
+// `active-after`: seconds, at least and at most.
+const options = readOptions(
+  { droplets: 5_000, workers: 4, limits: 'off,on', scale: 1, 'active-after': '20,60', 'no-redis': false },
+  { droplets: 10, workers: 1, limits: 'on', 'active-after': '0.2,0.6' },
+);
+const { droplets, workers } = options;
+const [shortest = 20, longest = 60] = options['active-after'].split(',').map(Number);
+const limits = { perMinute: PER_MINUTE * options.scale, perHour: PER_HOUR * options.scale };
 
 const postgres = await startEmbeddedPostgres();
-const redis = values['no-redis'] ? null : await startPrivateRedis();
+const redis = options['no-redis'] ? null : await startPrivateRedis();
 try {
   const rows: Row[] = [];
-  for (const kind of values.limits.split(',')) rows.push(await measure(kind === 'on' ? 'on' : 'off'));
-  print(rows);
+  for (const kind of options.limits.split(',')) rows.push(await measure(kind === 'on' ? 'on' : 'off'));
+  report({ part: 'load', workers, ...limits, rows }, [tableOf(rows)], options);
   process.exitCode = rows.every((row) => row.completed === droplets && row.throttled <= row.requests / 100) ? 0 : 1;
 } finally {
   await redis?.stop();
@@ -57,8 +54,8 @@ try {
 
 async function measure(kind: 'off' | 'on'): Promise<Row> {
   const isOn = kind === 'on';
-  const sandbox = { activateAfterMs: ACTIVE_AFTER_MS, ratePerMinute: isOn ? limits.perMinute : null, ratePerHour: isOn ? limits.perHour : null };
-  const fleet = await startFleet({ name: `load_${kind}`, postgresUrl: postgres.url, redisUrl: redis?.url ?? null, workers: Number(values.workers), sandbox });
+  const sandbox = { activateAfterMs: { minMs: shortest * 1_000, maxMs: longest * 1_000 }, ratePerMinute: isOn ? limits.perMinute : null, ratePerHour: isOn ? limits.perHour : null };
+  const fleet = await startFleet({ name: `load_${kind}`, postgresUrl: postgres.url, redisUrl: redis?.url ?? null, workers, sandbox });
   try {
     const from = performance.now();
     let next = 0;
@@ -86,8 +83,6 @@ async function measure(kind: 'off' | 'on'): Promise<Row> {
     const { total, byStatus, byRoute } = fleet.sandbox.ledgerSummary();
     process.stderr.write(`limits ${kind}: ${JSON.stringify(byRoute)}\n`);
     const throttled = byStatus['429'] ?? 0;
-    const longest = ACTIVE_AFTER_MS.maxMs / 1_000;
-    const shortest = ACTIVE_AFTER_MS.minMs / 1_000;
     return {
       limits: kind,
       droplets,
@@ -114,11 +109,7 @@ function secondsUntil(requests: number): number {
   return sentAt.at(-1) ?? 0;
 }
 
-function print(rows: readonly Row[]): void {
-  if (values.json) {
-    process.stdout.write(`${JSON.stringify({ part: 'load', workers: Number(values.workers), ...limits, rows })}\n`);
-    return;
-  }
+function tableOf(rows: readonly Row[]): string {
   const table = new Table({
     head: ['limits', 'droplets', 'completed', 's', 'requests', 'a droplet', '429', 'p50 to active', 'p99', 'bound s', 'of the bound', 'least s', 'of the least'],
   });
@@ -130,5 +121,5 @@ function print(rows: readonly Row[]): void {
       row.boundSeconds.toFixed(0), share(row.boundSeconds), row.leastSeconds.toFixed(0), share(row.leastSeconds),
     ]);
   }
-  process.stdout.write(`${table.toString()}\n`);
+  return table.toString();
 }

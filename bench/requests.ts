@@ -1,13 +1,12 @@
 // How many requests to DigitalOcean a provisioned droplet takes, by the sandbox's ledger: one saga alone, a hundred at
 // once, a thousand at once, each droplet active after 30 s. Times are scaled down, the number of polls stays.
 //
-//   node bench/requests.ts [--sagas 1,100,1000] [--workers 2] [--scale 10] [--no-redis] [--json]
+//   node bench/requests.ts [--sagas 1,100,1000] [--workers 2] [--scale 10] [--no-redis] [--small] [--json]
 //     [--per-minute 250 --per-hour 5000]   the sandbox enforces these limits, and the fleet is told of them
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { openClient } from '../src/client.ts';
 import { loadConfig } from '../src/config.ts';
@@ -18,6 +17,8 @@ import { migrate } from '../src/migrate.ts';
 import { migrateQueues, queueStoreOf } from '../src/queues/connection.ts';
 import { listSagas } from '../src/saga/store.ts';
 import { startPrivateRedis } from '../test/support/services-redis-server.ts';
+import { readOptions } from './options.ts';
+import { report } from './report.ts';
 
 type Row = { sagas: number; completed: number; requests: number; perDroplet: number; limit: number | null; byRoute: Record<string, number>; throttled: number; seconds: number };
 
@@ -25,27 +26,21 @@ const ACTIVE_AFTER_MS = 30_000;
 const POLL_INTERVAL_MS = 5_000;
 const limits: Readonly<Record<number, number>> = { 1: 8, 100: 3.3, 1_000: 2.5 };
 
-const { values } = parseArgs({
-  options: {
-    sagas: { type: 'string', default: '1,100,1000' },
-    workers: { type: 'string', default: '2' },
-    scale: { type: 'string', default: '10' },
-    'no-redis': { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-    'per-minute': { type: 'string' },
-    'per-hour': { type: 'string' },
-  },
-});
-const scale = Number(values.scale);
-const perMinute = values['per-minute'] === undefined ? null : Number(values['per-minute']);
-const perHour = values['per-hour'] === undefined ? null : Number(values['per-hour']);
+// Limits of 0: none.
+const options = readOptions(
+  { sagas: '1,100,1000', workers: 2, scale: 10, 'no-redis': false, 'per-minute': 0, 'per-hour': 0 },
+  { sagas: '2,5', workers: 1, scale: 50 },
+);
+const { scale, workers: workerCount } = options;
+const perMinute = options['per-minute'] === 0 ? null : options['per-minute'];
+const perHour = options['per-hour'] === 0 ? null : options['per-hour'];
 
 const postgres = await startEmbeddedPostgres();
-const redis = values['no-redis'] ? null : await startPrivateRedis();
+const redis = options['no-redis'] ? null : await startPrivateRedis();
 try {
   const rows: Row[] = [];
-  for (const [index, sagas] of values.sagas.split(',').map(Number).entries()) rows.push(await measure(sagas, `requests_${index}`));
-  print(rows);
+  for (const [index, sagas] of options.sagas.split(',').map(Number).entries()) rows.push(await measure(sagas, `requests_${index}`));
+  report({ part: 'requests', scale, workers: workerCount, rows }, [tableOf(rows)], options);
   process.exitCode = rows.every((row) => row.completed === row.sagas && (row.limit === null || row.perDroplet <= row.limit)) ? 0 : 1;
 } finally {
   await redis?.stop();
@@ -72,7 +67,7 @@ async function measure(sagas: number, database: string): Promise<Row> {
   await migrate(db, 'default');
   await migrateQueues(queueStoreOf(config));
   const client = openClient({ databaseUrl, queueStore: queueStoreOf(config) });
-  const workers = Array.from({ length: Number(values.workers) }, () => {
+  const workers = Array.from({ length: workerCount }, () => {
     const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
     return fork(main, ['worker'], { env, execArgv: [], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
   });
@@ -107,15 +102,11 @@ async function createDatabase(name: string): Promise<string> {
   return url.href;
 }
 
-function print(rows: readonly Row[]): void {
-  if (values.json) {
-    process.stdout.write(`${JSON.stringify({ part: 'requests', scale, workers: Number(values.workers), rows })}\n`);
-    return;
-  }
+function tableOf(rows: readonly Row[]): string {
   const table = new Table({ head: ['sagas at once', 'completed', 'requests', 'a droplet', 'limit', 'creates', 'single reads', 'list pages', '429', 's'] });
   for (const { sagas, completed, requests, perDroplet, limit, byRoute, throttled, seconds } of rows) {
     const of = (route: string) => byRoute[route] ?? 0;
     table.push([sagas, completed, requests, perDroplet, limit ?? '', of('POST /v2/droplets'), of('GET /v2/droplets/:id'), of('GET /v2/droplets?tag_name'), throttled, seconds]);
   }
-  process.stdout.write(`${table.toString()}\n`);
+  return table.toString();
 }

@@ -1,12 +1,11 @@
 // What a sync of a large account takes: requests, time, memory, and how long the longest of its statements is. The
 // account stands in the sandbox, half of it provisioned by sagas of ours.
 //
-//   node --expose-gc bench/sync.ts [--droplets 10000] [--per-minute 250] [--json]
+//   node --expose-gc bench/sync.ts [--droplets 10000] [--per-minute 250] [--small] [--json]
 //     --per-minute: the fleet's budget of requests; the default is beyond what a sync asks for
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { openDatabase } from '../src/db.ts';
 import { createLocalBudgetStore } from '../src/do/budget-local.ts';
@@ -18,14 +17,15 @@ import { directIo } from '../src/io.ts';
 import { silentLog } from '../src/log.ts';
 import { migrate } from '../src/migrate.ts';
 import { syncInventory } from '../src/sync/sync-inventory.ts';
+import { readOptions } from './options.ts';
+import { report } from './report.ts';
 
 type Row = { sync: string; droplets: number; requests: number; seconds: number; longestStatementMs: number; statements: number; heapMb: number };
 
-const { values } = parseArgs({
-  options: { droplets: { type: 'string', default: '10000' }, 'per-minute': { type: 'string', default: '1000' }, json: { type: 'boolean', default: false } },
-});
-const droplets = Number(values.droplets);
-const perMinute = Number(values['per-minute']);
+const options = readOptions({ droplets: 10_000, 'per-minute': 1_000 }, { droplets: 200 });
+const { droplets, 'per-minute': perMinute } = options;
+const resized = Math.ceil(droplets / 200);
+const gone = Math.ceil(droplets / 10);
 
 // A process of its own: its memory is not the sync's.
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
@@ -39,10 +39,10 @@ try {
   const rows = [await measure('the first', url)];
   await provision(ids.slice(0, droplets / 2));
   rows.push(await measure('with half of them provisioned', url));
-  for (const id of ids.slice(0, 50)) await edit(url, id, { size_slug: 's-2vcpu-4gb' });
-  for (const id of ids.slice(-1_000)) await edit(url, id, { vanish: true });
-  rows.push(await measure('50 resized, 1,000 gone', url));
-  print(rows);
+  for (const id of ids.slice(0, resized)) await edit(url, id, { size_slug: 's-2vcpu-4gb' });
+  for (const id of ids.slice(-gone)) await edit(url, id, { vanish: true });
+  rows.push(await measure(`${resized} resized, ${gone} gone`, url));
+  report({ part: 'sync', rows }, [tableOf(rows)], options);
   await db.close();
 
   async function provision(those: readonly number[]): Promise<void> {
@@ -116,12 +116,8 @@ async function edit(url: string, id: number, change: object): Promise<void> {
   await fetch(`${url}/sandbox/droplets/${id}`, { method: 'PATCH', body: JSON.stringify(change) });
 }
 
-function print(rows: readonly Row[]): void {
-  if (values.json) {
-    process.stdout.write(`${JSON.stringify({ part: 'sync', rows })}\n`);
-    return;
-  }
+function tableOf(rows: readonly Row[]): string {
   const table = new Table({ head: ['sync', 'droplets', 'requests', 's', 'statements', 'longest, ms', 'heap, MB'] });
   for (const row of rows) table.push([row.sync, row.droplets, row.requests, row.seconds, row.statements, row.longestStatementMs, row.heapMb]);
-  process.stdout.write(`${table.toString()}\n`);
+  return table.toString();
 }
