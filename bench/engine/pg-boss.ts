@@ -4,8 +4,7 @@
 //
 // Tuned: batches of 100 by as many fetchers as make up the concurrency, fetched on without a pause while they come back
 // full (batches of 25 and 50 were slower, of 200 no faster; jobs fetched one by one, by 200 fetchers, thirty times
-// slower); a new job is announced by NOTIFY, with the shortest polling interval (0.5 s) behind it. Upkeep of the queues
-// (supervise, schedule) is off.
+// slower); a new job is announced by NOTIFY, with the shortest polling interval (0.5 s) behind it.
 import { randomUUID } from 'node:crypto';
 import { PgBoss } from 'pg-boss';
 import { createTally, serve, untilNone } from './contender.ts';
@@ -20,7 +19,7 @@ const first = () => ({ data: { sagaId: randomUUID(), step: 1 } });
 
 serve(async ({ databaseUrl, concurrency }) => {
   const tally = createTally();
-  const boss = new PgBoss({ connectionString: databaseUrl, useListenNotify: true, supervise: false, schedule: false });
+  const boss = new PgBoss({ connectionString: databaseUrl, useListenNotify: true });
   boss.on('error', (error) => void process.stderr.write(`pg-boss: ${error.message}\n`));
   await boss.start();
   await boss.createQueue(QUEUE, { notify: true });
