@@ -1,7 +1,7 @@
 // What this process knows of sagas that it moved on a moment ago: the job that follows need not read them again.
 //
-// It is no cache: a saga is handed out once, to the job of the very revision that was written, and is forgotten a second
-// later. Somebody else may have moved the saga on meanwhile, just as between a read and what is done upon it; whoever was
+// It is no cache: a saga is handed out once, to the job of the very revision that was written, and is forgotten some
+// seconds later. Somebody else may have moved the saga on meanwhile, just as between a read and what is done upon it; whoever was
 // overtaken learns it from the fence of its next write.
 import type { Saga } from './saga.ts';
 import type { Claim } from './step.ts';
@@ -14,19 +14,24 @@ export type RecentSagas = Readonly<{
 }>;
 
 /**
- * @param limits.max sagas at once; of more, the oldest are forgotten
+ * @param limits.max sagas at once; what comes beyond is not kept, as under a backlog the oldest are the next to be asked for
+ * @param limits.maxAgeMs how long a saga is known
  */
 export function createRecentSagas(limits: { max: number; maxAgeMs: number }, monotonicMs = () => performance.now()): RecentSagas {
+  // Oldest first: a saga that is put again goes to the end.
   const sagas = new Map<string, { saga: Saga; sentAt: number; knownAt: number }>();
+  const forgetOld = (now: number) => {
+    for (const [id, { sentAt }] of sagas) {
+      if (now - sentAt <= limits.maxAgeMs) return;
+      sagas.delete(id);
+    }
+  };
   return {
     put: (saga, sentAt) => {
+      const knownAt = monotonicMs();
+      forgetOld(knownAt);
       sagas.delete(saga.id);
-      sagas.set(saga.id, { saga, sentAt, knownAt: monotonicMs() });
-      if (sagas.size <= limits.max) return;
-      for (const oldest of sagas.keys()) {
-        sagas.delete(oldest);
-        break;
-      }
+      if (sagas.size < limits.max) sagas.set(saga.id, { saga, sentAt, knownAt });
     },
     take: ({ sagaId, revision }) => {
       const found = sagas.get(sagaId);

@@ -58,8 +58,9 @@ export type SagaStore = Readonly<{
 // Rows in one statement; and how long the next waits for it, where it meets a row that somebody holds.
 const gathered = { max: 200, patienceMs: 50 };
 
-// A saga that this process moved on is known for so long: the job that follows is seldom later, where there is no backlog.
-const known = { max: 1_000, maxAgeMs: 1_000 };
+// A saga that this process moved on is known for so long: the job that follows comes within milliseconds, or behind a
+// backlog of some seconds. Of this many, each takes about a kilobyte.
+const known = { max: 20_000, maxAgeMs: 5_000 };
 
 /**
  * Binds the store's functions to a database.

@@ -32,9 +32,17 @@ test.each([
   expect(recent.take({ sagaId: saga.id, revision: claimed })).toBeNull();
 });
 
-test('forgets the oldest of more than it may hold', () => {
-  const recent = recentAt({ ms: 0 }, 2);
+test('keeps no more than it may hold, until the old ones are over', () => {
+  const clock = { ms: 0 };
+  const recent = recentAt(clock, 2);
   const sagas = [1, 2, 3].map(() => makeSaga({ revision: 1 }));
   for (const saga of sagas) recent.put(saga, 0);
-  expect(sagas.map(({ id }) => recent.take({ sagaId: id, revision: 1 }) !== null)).toEqual([false, true, true]);
+  clock.ms = 1_001;
+  const late = makeSaga({ revision: 1 });
+  recent.put(late, 1_001);
+  expect(recent.take({ sagaId: late.id, revision: 1 })).not.toBeNull();
+
+  const others = [1, 2, 3].map(() => makeSaga({ revision: 1 }));
+  for (const saga of others) recent.put(saga, 1_001);
+  expect(others.map(({ id }) => recent.take({ sagaId: id, revision: 1 }) !== null)).toEqual([true, true, false]);
 });
