@@ -90,7 +90,8 @@ async function untilReady(child: ChildProcess): Promise<void> {
   stdout.resume();
 }
 
-async function createDatabase(serverUrl: string, name: string): Promise<string> {
+/** A database of its own on a server. */
+export async function createDatabase(serverUrl: string, name: string): Promise<string> {
   const admin = openDatabase(serverUrl, { max: 1 });
   await admin.sql`create database ${admin.sql(name)}`;
   await admin.close();

@@ -33,6 +33,11 @@ describe.concurrent('each benchmark', () => {
     expect(retention.deleted).toBe(500);
   });
 
+  test('of workers compares one with two', { timeout: TIMEOUT_MS }, async () => {
+    const { rows } = z.object({ rows: z.array(z.object({ stepMs: z.number(), workers: z.number(), sagasPerSecond: positive })) }).parse(await run('workers'));
+    expect(rows.map(({ stepMs, workers }) => [stepMs, workers])).toEqual([[0, 1], [0, 2], [1, 1], [1, 2]]);
+  });
+
   test('of memory keeps a worker busy and looks at its size', { timeout: TIMEOUT_MS }, async () => {
     const { completed, samples } = z.object({ completed: z.number(), samples: z.array(positive) }).parse(await run('memory'));
     expect(completed).toBeGreaterThan(0);

@@ -15,6 +15,7 @@ import type { Step } from '../../src/saga/step.ts';
 import type { StepDeps } from '../../src/steps/deps.ts';
 import { startWorker } from '../../src/worker.ts';
 import { createTally, serve } from './contender.ts';
+import { noOpCatalog } from './no-op.ts';
 
 const PARALLEL_STARTS = 50;
 // The reconciler leaves the sagas that are loaded before the clock starts to their jobs.
@@ -22,17 +23,6 @@ const SLACK_MS = 600_000;
 
 // Sagas that wait while the others run: how many, and milliseconds from one look to the next.
 const WAITING = { sagas: Number(process.env['BENCH_WAITING'] ?? 0), everyMs: Number(process.env['BENCH_WAITING_MS'] ?? 5_000) };
-
-function noOp(name: string, onExecute: (sagaId: string) => void = () => undefined): Step<StepDeps> {
-  return {
-    name,
-    execute: (run) => {
-      onExecute(run.saga.id);
-      return Promise.resolve(done());
-    },
-    compensate: () => Promise.resolve(done()),
-  };
-}
 
 serve(async ({ databaseUrl, redisUrl, concurrency }) => {
   const config = loadConfig({
@@ -46,13 +36,12 @@ serve(async ({ databaseUrl, redisUrl, concurrency }) => {
   const db = openDatabase(databaseUrl, { max: 10 });
   const queues = openStepQueues(openQueueConnection(queueStoreOf(config), silentLog), directIo);
   const tally = createTally();
-  const steps = [noOp('step_1'), noOp('step_2'), noOp('step_3', (sagaId) => tally.finish(sagaId))];
   const wait: Step<StepDeps> = {
     name: 'wait',
     execute: () => Promise.resolve(waiting(WAITING.everyMs, 'not yet')),
     compensate: () => Promise.resolve(done()),
   };
-  const catalog = { no_op: { input: z.custom<JsonObject>(), steps }, wait: { input: z.custom<JsonObject>(), steps: [wait] } };
+  const catalog = { ...noOpCatalog({ onLastStep: tally.finish }), wait: { input: z.custom<JsonObject>(), steps: [wait] } };
   const startOne = async (slackMs: number) => {
     const { sagaId, firstJob } = await startSaga(db, catalog, { name: 'no_op', input: {} }, slackMs);
     const ended = tally.ofName(sagaId);

@@ -1,0 +1,10 @@
+// A worker process, configured as any, that knows the saga of three steps alone. Its argument: milliseconds a step.
+import { loadConfig } from '../../src/config.ts';
+import { createLog } from '../../src/log.ts';
+import { directIo } from '../../src/io.ts';
+import { startWorker } from '../../src/worker.ts';
+import { noOpCatalog } from './no-op.ts';
+
+process.once('disconnect', () => process.exit(1));
+await startWorker(loadConfig(process.env), createLog('warn'), directIo, noOpCatalog({ stepMs: Number(process.argv[2] ?? 0) }));
+process.send?.('ready');
