@@ -13,7 +13,7 @@ import { QueueStoreError } from './queue-store-error.ts';
 import type { RedisClient } from './redis.ts';
 import { checkRedis, connectRedis, endRedis } from './redis.ts';
 import { createScriptRunner } from './redis-scripts.ts';
-import { createQueueTelemetry } from './telemetry.ts';
+import { traced } from './telemetry.ts';
 
 /** How to reach the queues. */
 export type QueueStore =
@@ -127,15 +127,14 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
   const producer = connectRedis(store.nodes, { maxRetriesPerRequest: 1, enableOfflineQueue: true, commandTimeout: 5_000, socketTimeout: 5_000 });
   const consumers = new Map<Worker, RedisClient>();
   const loops = countLoops();
-  const telemetry = createQueueTelemetry();
   producer.on('error', warn);
   return {
     store,
-    queue: (name) => listening(new Queue(name, { connection: producer, prefix: store.prefix, telemetry }), warn),
+    queue: (name) => listening(new Queue(name, { connection: producer, prefix: store.prefix, ...traced() }), warn),
     worker: (name, processor, options) => {
       const consumer = connectRedis(store.nodes, { maxRetriesPerRequest: null, socketTimeout: CONSUMER_SILENCE_MS });
       consumer.on('error', warn);
-      const worker = listening(new Worker(name, loops.counted(name, processor, options), { ...options, connection: consumer, prefix: store.prefix, telemetry }), warn);
+      const worker = listening(new Worker(name, loops.counted(name, processor, options), { ...options, connection: consumer, prefix: store.prefix, ...traced() }), warn);
       consumers.set(worker, consumer);
       return worker;
     },
@@ -143,7 +142,7 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
       const consumer = consumers.get(worker);
       if (consumer === undefined) return null;
       return {
-        queue: (name) => listening(new Queue(name, { connection: consumer, prefix: store.prefix, telemetry }), warn),
+        queue: (name) => listening(new Queue(name, { connection: consumer, prefix: store.prefix, ...traced() }), warn),
         // BullMQ has written a command by the end of the turn in which it was asked to, where the connection stands.
         sent: () => setImmediate(),
       };
@@ -208,11 +207,11 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
 // BullMQ types its classes by their backend, and pools against its own declarations. What we use is the same on both.
 /* oxlint-disable typescript/no-unsafe-type-assertion */
 function queueOnPostgres(name: string, pool: Pool): Queue {
-  return new PostgresQueue(name, { connection: pool as never, telemetry: createQueueTelemetry() }) as unknown as Queue;
+  return new PostgresQueue(name, { connection: pool as never, ...traced() }) as unknown as Queue;
 }
 
 function workerOnPostgres(name: string, processor: Processor, options: WorkerSettingsOfBullMq, pool: Pool): Worker {
-  return new PostgresWorker(name, processor, { ...options, connection: pool as never, telemetry: createQueueTelemetry() }) as unknown as Worker;
+  return new PostgresWorker(name, processor, { ...options, connection: pool as never, ...traced() }) as unknown as Worker;
 }
 /* oxlint-enable typescript/no-unsafe-type-assertion */
 

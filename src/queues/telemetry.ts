@@ -1,14 +1,24 @@
 // BullMQ's part of a trace: adding a job and processing it, with the trace carried in the job's options from one to the
 // other. By bullmq-otel, so that producers of other programs that use it are understood.
-import { INVALID_SPAN_CONTEXT, SpanKind, context, isSpanContextValid, trace } from '@opentelemetry/api';
+import { INVALID_SPAN_CONTEXT, ProxyTracerProvider, SpanKind, context, isSpanContextValid, trace } from '@opentelemetry/api';
 import type { Context } from '@opentelemetry/api';
 import type { Telemetry } from 'bullmq';
 import { BullMQOTelSpan, BullMQOtel } from 'bullmq-otel';
 
 const noSpan = new BullMQOTelSpan(trace.wrapSpanContext(INVALID_SPAN_CONTEXT));
 
-/** Makes what BullMQ's queues and workers trace with. Does nothing where no OpenTelemetry SDK is registered. */
-export function createQueueTelemetry(): Telemetry<Context> {
+/** The option with which BullMQ's queues and workers trace; none where no OpenTelemetry SDK is registered: every job would pay for it. */
+export function traced(): { telemetry?: Telemetry<Context> } {
+  return isSdkRegistered() ? { telemetry: createTelemetry() } : {};
+}
+
+/** An SDK stands behind the provider that the API hands out, once it is registered. */
+function isSdkRegistered(): boolean {
+  const provider = trace.getTracerProvider();
+  return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer('arcadia-cloud') !== undefined;
+}
+
+function createTelemetry(): Telemetry<Context> {
   const { tracer, contextManager } = new BullMQOtel({ tracerName: 'arcadia-cloud' });
   return {
     tracer: {
