@@ -32,7 +32,7 @@ import { watchForStandstill } from './queues/standstill.ts';
 import { openStepQueues } from './queues/step-queues.ts';
 import { startStepWorkers } from './queues/step-workers.ts';
 import type { Catalog } from './saga/definition.ts';
-import { stepNames } from './saga/definition.ts';
+import { stepsToStartAt } from './saga/definition.ts';
 import { auditExpiry, sagaExpiry } from './saga/expire.ts';
 import { runReconciler } from './saga/reconciler.ts';
 import { runRetention } from './saga/retention.ts';
@@ -133,7 +133,7 @@ export async function startWorker(
     adoptionGraceMs: config.adoptionGraceMs,
     maxCreates: config.retry.stepAttempts,
   };
-  const store = createSagaStore(db, { worker: name, slackMs, steps: stepNames(catalog) });
+  const store = createSagaStore(db, { worker: name, slackMs, startsAt: stepsToStartAt(catalog) });
   const inventory = createInventory(db, claimFragment);
   const runner = {
     store,

@@ -14,6 +14,7 @@ import type { StepDeps } from '../../src/steps/deps.ts';
 export function noOpCatalog({ stepMs = 0, onLastStep = () => undefined }: { stepMs?: number; onLastStep?: (sagaId: string) => void }): Catalog<StepDeps> {
   const step = (name: string, onExecute: (sagaId: string) => void = () => undefined): Step<StepDeps> => ({
     name,
+    recordsFirst: true,
     execute: async (run) => {
       onExecute(run.saga.id);
       if (stepMs > 0) await delay(stepMs);

@@ -105,7 +105,7 @@ async function processJob(job: Job, token: string | undefined, options: StepWork
     const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'data'}: ${issue.message}`);
     throw new UnrecoverableError(`not a job of a saga: ${problems.join('; ')}. Nothing was done. Remove it: sagas are started by the queue ${queueNames.intake}, and make their own jobs`);
   }
-  const { sagaId, revision, memo = {} } = parsed.data;
+  const { sagaId, revision, step, memo = {} } = parsed.data;
   // Edited by hand, it would run for another saga, and its own would wait: the reconciler leaves a saga alone that has a live job.
   if (isStepJobId(job.id) && job.id !== jobIdOf(parsed.data)) {
     throw new UnrecoverableError(
@@ -114,7 +114,7 @@ async function processJob(job: Job, token: string | undefined, options: StepWork
   }
   let verdict: Verdict;
   try {
-    verdict = await options.run({ sagaId, revision, memo });
+    verdict = await options.run({ sagaId, revision, memo, step });
   } catch (error) {
     // Nothing was decided, so nothing is lost. The job stays the same, and so do the saga's attempts.
     options.log.error({ sagaId, jobId: job.id, err: error }, 'job could not be run: left for later');

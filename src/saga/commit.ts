@@ -74,7 +74,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
         select * from jsonb_to_recordset(${jsonText(given)}::text::jsonb) as given (
           id uuid, revision int, status text, cursor int, attempt int, patch jsonb, stamps jsonb, error jsonb, cancels boolean, step_changed boolean,
           wake_in_ms double precision, is_finished boolean, goes_on boolean,
-          new_input jsonb, sealed text, fingerprint text, may_create boolean, seq int, kind text, step text, event_attempt int, detail jsonb, transition_id uuid, audit_actor text
+          new_input jsonb, sealed text, fingerprint text, may_create boolean, before jsonb, seq int, kind text, step text, event_attempt int, detail jsonb, transition_id uuid, audit_actor text
         )
       ),
       moved as (
@@ -112,7 +112,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
         from given
         -- The list makes the planner use the primary key, whatever it believes of the sizes of both.
         where saga.id = given.id and saga.revision = given.revision and saga.id = any(${given.map(({ id }) => id)}::uuid[])
-        returning given.id, given.seq, given.kind, given.step, given.event_attempt, given.detail, given.transition_id, given.audit_actor,
+        returning given.id, given.before, given.seq, given.kind, given.step, given.event_attempt, given.detail, given.transition_id, given.audit_actor,
           case when given.goes_on then saga.context end as context, saga.step_started_at, saga.updated_at
       ),
       audited as (
@@ -122,6 +122,9 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
       told as (
         insert into arcadia.saga_events (saga_id, seq, kind, step, attempt, detail, worker, transition_id)
         select id, seq, kind, step, event_attempt, detail, ${worker}, transition_id from moved
+        union all
+        select id, (before->>'seq')::int, before->>'kind', before->>'step', (before->>'attempt')::int, before->'detail', ${worker}, gen_random_uuid()
+        from moved where before is not null
       )
       select transition_id, context, step_started_at, updated_at from moved`,
   );
@@ -137,7 +140,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
 
 /** A transition as the statement takes it; what is left out is null there. */
 function rowOf({ transition, transitionId }: Writing, slackMs: number) {
-  const { saga, event, next } = transition;
+  const { saga, before, event, next } = transition;
   const isAskedFor = event.kind === 'cancel_requested' || event.kind === 'retry_requested';
   return {
     id: transition.sagaId,
@@ -157,6 +160,7 @@ function rowOf({ transition, transitionId }: Writing, slackMs: number) {
     ...(transition.sealed === null ? {} : { sealed: transition.sealed.value, fingerprint: transition.sealed.fingerprint }),
     // A saga that is being rolled back never asks for a droplet again.
     may_create: saga.status === 'pending' || saga.status === 'running',
+    ...(before === undefined ? {} : { before }),
     seq: event.seq,
     kind: event.kind,
     step: event.step,

@@ -8,9 +8,9 @@ export type SagaDefinition<Deps> = Readonly<{ input: z.ZodType<JsonObject>; step
 /** The sagas that a process knows, by name. */
 export type Catalog<Deps> = Readonly<Record<string, SagaDefinition<Deps>>>;
 
-/** Names of all steps that a catalogue knows. */
-export function stepNames<Deps>(catalog: Catalog<Deps>): string[] {
-  return Object.values(catalog).flatMap(({ steps }) => steps.map(({ name }) => name));
+/** Names of the steps of a catalogue that must not run before the start of their saga is written. */
+export function stepsToStartAt<Deps>(catalog: Catalog<Deps>): string[] {
+  return Object.values(catalog).flatMap(({ steps }) => steps.filter(({ recordsFirst }) => recordsFirst !== true).map(({ name }) => name));
 }
 
 /**

@@ -13,10 +13,10 @@ import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
 import { StaleRevisionError, StepFailure } from './step.ts';
 import type { ClaimedSaga, LoadedSaga, SagaStore } from './store.ts';
 import type { Outcome, RetryPolicy, Transition } from './transition.ts';
-import { decide } from './transition.ts';
+import { decide, joined } from './transition.ts';
 
-/** What a job says: look at this saga, if it is still at this revision. */
-export type JobClaim = Readonly<{ sagaId: string; revision: number; memo: Memo }>;
+/** What a job says: look at this saga, if it is still at this revision. `step`: what it was made for, by its own word. */
+export type JobClaim = Readonly<{ sagaId: string; revision: number; memo: Memo; step?: string | undefined }>;
 
 /** What the queue has to do with the job, after it was run. */
 export type Verdict =
@@ -99,7 +99,8 @@ async function runStep<Deps>(
   { jobRevision, askedAt }: { jobRevision: number; askedAt: number },
   options: RunnerOptions<Deps>,
 ): Promise<Verdict> {
-  const claim = { saga: loaded.saga, now: loaded.now, at: askedAt - loaded.ageMs };
+  // `start`: what the saga has as its first transition, and the database does not have yet.
+  const claim: { saga: Saga; start: Transition | null; now: Date; at: number } = { saga: loaded.saga, start: null, now: loaded.now, at: askedAt - loaded.ageMs };
   const about = { sagaId: claim.saga.id, saga: claim.saga.name, step: step.name, attempt: claim.saga.attempt + 1 };
   // Made when a step logs something: most log nothing, and a child is dear.
   let child: Log | undefined;
@@ -108,11 +109,15 @@ async function runStep<Deps>(
     const sentAt = monotonicMs(options);
     const transition = decide(claim.saga, outcome, options.policy, (options.random ?? Math.random)());
     if ('refused' in transition) throw new StaleRevisionError(transition.refused);
-    const result = await options.store.commit(transition);
-    if (result === 'fenced') throw new StaleRevisionError(`saga ${claim.saga.id} has moved on from revision ${claim.saga.revision}`);
-    claim.saga = transition.saga;
-    claim.at = sentAt;
+    await write(claim.start === null ? transition : joined(claim.start, transition), sentAt);
     return transition;
+  };
+  const write = async (transition: Transition, sentAt: number) => {
+    const result = await options.store.commit(transition);
+    if (result === 'fenced') throw new StaleRevisionError(`saga ${claim.saga.id} has moved on from revision ${transition.from}`);
+    claim.saga = transition.saga;
+    claim.start = null;
+    claim.at = sentAt;
   };
 
   const run: StepRun = {
@@ -120,7 +125,7 @@ async function runStep<Deps>(
       return claim.saga;
     },
     get claim() {
-      return { sagaId: claim.saga.id, revision: claim.saga.revision };
+      return { sagaId: claim.saga.id, revision: claim.start?.from ?? claim.saga.revision };
     },
     direction: directionOf(loaded.saga),
     memo: loaded.memo,
@@ -142,7 +147,8 @@ async function runStep<Deps>(
   try {
     if (claim.saga.status === 'pending') {
       const start = startOf(loaded, options);
-      await commit(start);
+      if (start.kind === 'started' && start.input === undefined && step.recordsFirst === true) claim.start = startUnwritten(claim, options);
+      else await commit(start);
       if (start.kind === 'rejected') {
         result = 'failed';
         options.log.warn({ ...about, reason: start.error.message }, 'saga rejected: its input is not what it takes');
@@ -150,6 +156,8 @@ async function runStep<Deps>(
       }
     }
     outcome = await outcomeOf(step, run, options);
+    // A wait writes nothing of its own.
+    if (outcome.kind === 'waiting' && claim.start !== null) await write(claim.start, monotonicMs(options));
     const settled = await settle(outcome, jobRevision, commit, claim, { ...options, about });
     result = settled.result;
     return settled.verdict;
@@ -161,6 +169,14 @@ async function runStep<Deps>(
   } finally {
     options.onRun?.(reportOf(step.name, loaded.saga, claim.saga, result, monotonicMs(options) - askedAt));
   }
+}
+
+/** The saga goes on as started; the first thing that its step writes tells the database so. */
+function startUnwritten<Deps>(claim: { saga: Saga }, { policy }: RunnerOptions<Deps>): Transition {
+  const transition = decide(claim.saga, { kind: 'started' }, policy, 0);
+  if ('refused' in transition) throw new StaleRevisionError(transition.refused);
+  claim.saga = transition.saga;
+  return transition;
 }
 
 /** Told of the saga as it was before the step, but for the droplet: the step may have made it. */

@@ -19,6 +19,11 @@ import type { Direction, Saga } from './saga.ts';
  */
 export type Step<Deps> = Readonly<{
   name: string;
+  /**
+   * `execute` does nothing that lasts before its first `record`, or nothing that lasts at all. Where it is a saga's first
+   * step, the start of the saga is written together with what it writes first, and not before it runs.
+   */
+  recordsFirst?: true;
   execute(run: StepRun, deps: Deps): Promise<StepOutcome>;
   compensate(run: StepRun, deps: Deps): Promise<StepOutcome>;
   superseded?(run: StepRun, outputs: JsonObject, deps: Deps): Promise<void>;

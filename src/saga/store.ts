@@ -48,8 +48,8 @@ export const sagaColumns = (sql: Sql) => sql`
 /** What the engine needs of the store, each function one statement: see those below. */
 export type SagaStore = Readonly<{
   load(sagaId: string): Promise<LoadedSaga | null>;
-  /** Reads a saga for a job. A pending one that needs no admission, and the first step of which is known, is running from then on. */
-  claim(job: Claim): Promise<ClaimedSaga | null>;
+  /** Reads a saga for a job. A pending one that needs no admission, and the first step of which is among `startsAt`, is running from then on. */
+  claim(job: Claim & { step?: string | undefined }): Promise<ClaimedSaga | null>;
   commit(transition: Transition): Promise<CommitResult>;
   takeOverdue(limit: number): Promise<Saga[]>;
   saveMemos(memos: readonly (Claim & { memo: Memo })[]): Promise<void>;
@@ -67,19 +67,20 @@ const known = { max: 20_000, maxAgeMs: 5_000 };
  *
  * @param options.worker names this process in the events
  * @param options.slackMs how long after it is due a job is given before the reconciler looks for it
- * @param options.steps names of the steps that this process can run: without them, a claim starts no saga
+ * @param options.startsAt names of first steps: a claim starts the sagas that begin with one of them
  */
-export function createSagaStore(db: Database, options: { worker: string; slackMs: number; steps?: readonly string[] }): SagaStore {
-  const { slackMs, worker, steps = [] } = options;
+export function createSagaStore(db: Database, options: { worker: string; slackMs: number; startsAt?: readonly string[] }): SagaStore {
+  const { slackMs, worker, startsAt = [] } = options;
   const recent = createRecentSagas(known);
   // What concurrent steps read and write goes in one statement each: on its own, each would cost a round trip.
   const load = gather((sagaIds: readonly string[]) => loadSagas(db, sagaIds, slackMs), gathered);
-  const start = gather((sagaIds: readonly string[]) => startSagas(db, sagaIds, { worker, slackMs, steps }), gathered);
+  const start = gather((sagaIds: readonly string[]) => startSagas(db, sagaIds, { worker, slackMs, steps: startsAt }), gathered);
   const write = gather(transitionWriter(db, { worker, slackMs, onWritten: recent.put }), gathered);
   return {
     load,
     claim: async (job) => {
-      const mine = job.revision === 0 && steps.length > 0 ? await start(job.sagaId) : recent.take(job);
+      const mayStart = job.revision === 0 && (job.step === undefined ? startsAt.length > 0 : startsAt.includes(job.step));
+      const mine = mayStart ? await start(job.sagaId) : recent.take(job);
       if (mine !== null) return { ...mine, stands: true };
       const loaded = await load(job.sagaId);
       return loaded === null ? null : { ...loaded, stands: loaded.saga.revision === job.revision, ageMs: 0 };

@@ -40,6 +40,8 @@ export type Transition = Readonly<{
   stamps: readonly string[];
   /** The current step, or its direction, changed: its clock starts anew. */
   stepChanged: boolean;
+  /** What happened just before, and is written with it: the start of a saga whose first step records first. */
+  before?: SagaEvent;
   event: SagaEvent;
   next: NextJob | null;
 }>;
@@ -76,6 +78,11 @@ export function decide(saga: Saga, outcome: Outcome, policy: RetryPolicy, random
     default:
       return outcome satisfies never;
   }
+}
+
+/** Two transitions as one: `second` starts where `first`, which has nothing else to write than its event, ends. */
+export function joined(first: Transition, second: Transition): Transition {
+  return { ...second, from: first.from, before: first.event };
 }
 
 type StepResult = Extract<Outcome, { kind: 'recorded' | 'postponed' | 'done' | 'failed' }>;

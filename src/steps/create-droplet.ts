@@ -20,6 +20,7 @@ const UNDECIDED_GRACES = 10;
 
 export const createDroplet: Step<StepDeps> = {
   name: 'create_droplet',
+  recordsFirst: true,
 
   async execute(run, deps) {
     const recorded = recordedDropletId(run.saga);

@@ -81,7 +81,7 @@ describe('a job that is not due', () => {
   test('is left to a newer worker when this one does not know the step: nothing is written, and the counters stay', async () => {
     await using engine = await openEngine(catalogOf(fakeStep('one')));
     const first = await engine.start();
-    const store = createSagaStore(engine.db, { worker: 'test:1', slackMs, steps: ['other'] });
+    const store = createSagaStore(engine.db, { worker: 'test:1', slackMs, startsAt: ['other'] });
     const older = { ...engine.options, store, catalog: catalogOf(fakeStep('other')), random: () => 0.5 };
     const before = await engine.load(first.sagaId);
     expect(await runJob({ ...claimOf(first), memo: { polls: 4 } }, older)).toMatchObject({ kind: 'postpone', delayMs: 1_000, memo: { polls: 4 } });
@@ -620,4 +620,88 @@ describe('a whole saga', () => {
       expect(events.map(({ seq }) => seq)).toEqual(events.map((_, index) => index));
     },
   );
+});
+
+/** A first step that records first: the claims of its runs, and whatever is to happen in the middle of one. */
+function recording(more: { asides?: ((run: StepRun) => Promise<unknown>)[]; outcome?: () => ReturnType<typeof done> } = {}) {
+  const claims: number[] = [];
+  const step = fakeStep('one', {
+    recordsFirst: true,
+    execute: async (run, ledger) => {
+      claims.push(run.claim.revision);
+      await more.asides?.shift()?.(run);
+      if (more.outcome !== undefined) return more.outcome();
+      await run.record('about to', { intent: 1 });
+      claims.push(run.claim.revision);
+      ledger.make(run, 'one');
+      return done({ one: true });
+    },
+  });
+  return { step, claims };
+}
+
+describe('a first step that records first', () => {
+  test('starts its saga with what it records', async () => {
+    const { step, claims } = recording();
+    await using engine = await openEngine(catalogOf(step, fakeStep('two')));
+    const first = await engine.start();
+    await engine.drive(first);
+    expect(await kindsOf(engine, first.sagaId)).toEqual(['saga_created', 'saga_started', 'step_recorded', 'step_completed', 'step_completed']);
+    const [, started] = await engine.events(first.sagaId);
+    expect(started).toMatchObject({ seq: 1, step: 'one', attempt: 1, detail: { status: 'running' }, worker: 'test:1' });
+    // Until then, what is written under the claim is written under the revision that the database has.
+    expect(claims).toEqual([0, 2]);
+    expect((await engine.load(first.sagaId)).saga).toMatchObject({ status: 'completed', revision: 4 });
+  });
+
+  test('whose saga is cancelled before it recorded anything has done nothing, and the saga ends at once', async () => {
+    const { step } = recording({ asides: [async (run) => moveAside(engine, run.saga.id)] });
+    await using engine = await openEngine(catalogOf(step));
+    const first = await engine.start();
+    expect(await engine.run(claimOf(first))).toMatchObject({ kind: 'complete' });
+    expect(await kindsOf(engine, first.sagaId)).toEqual(['saga_created', 'cancel_requested']);
+    expect((await engine.load(first.sagaId)).saga.status).toBe('compensated');
+    expect(engine.ledger.history).toEqual([]);
+  });
+
+  test('run by two workers at once goes on in one of them', async () => {
+    const both = Promise.withResolvers<void>();
+    let arrived = 0;
+    const meet = async () => {
+      if ((arrived += 1) === 2) both.resolve();
+      return both.promise;
+    };
+    const { step } = recording({ asides: [meet, meet] });
+    await using engine = await openEngine(catalogOf(step));
+    const first = await engine.start();
+    await Promise.all([engine.run(claimOf(first)), engine.run(claimOf(first))]);
+    expect(engine.ledger.historyOf(first.sagaId)).toEqual(['one']);
+    expect(await kindsOf(engine, first.sagaId)).toEqual(['saga_created', 'saga_started', 'step_recorded', 'step_completed']);
+  });
+
+  test('that has to wait before it records anything leaves a saga that is running', async () => {
+    const { step } = recording({ outcome: () => waiting(1_000, 'no room yet') });
+    await using engine = await openEngine(catalogOf(step));
+    const first = await engine.start();
+    const verdict = await engine.run(claimOf(first));
+    expect(verdict).toMatchObject({ kind: 'next', job: { revision: 1, delayMs: 1_000 } });
+    expect(await kindsOf(engine, first.sagaId)).toEqual(['saga_created', 'saga_started']);
+  });
+
+  test('that fails is retried, and rolled back, as any other', async () => {
+    const step = fakeStep('one', { recordsFirst: true, execute: async () => Promise.reject(busy()) });
+    await using engine = await openEngine(catalogOf(step), { policy: { stepAttempts: 2, stepBackoffMs: 1, compensationAttempts: 1 } });
+    const first = await engine.start();
+    await engine.drive(first);
+    expect(await kindsOf(engine, first.sagaId)).toEqual(['saga_created', 'saga_started', 'step_retried', 'step_failed', 'compensation_completed']);
+  });
+
+  test('of a saga that nobody has checked is admitted before it runs', async () => {
+    const { step, claims } = recording();
+    await using engine = await openEngine(catalogOf(step));
+    const first = await engine.start();
+    await engine.db.sql`update arcadia.sagas set input_checked = false where id = ${first.sagaId}`;
+    await engine.run(claimOf(first));
+    expect(claims).toEqual([1, 2]);
+  });
 });

@@ -350,7 +350,7 @@ async function commitTogether(transitions: readonly Transition[], through: Datab
 const doneBy = (saga: Saga, outputs: JsonObject = {}): Transition => transitionOf(saga, { kind: 'done', outputs });
 
 function storeOf(steps: readonly string[] = ['one', 'two', 'three'], on: Database = db): SagaStore {
-  return createSagaStore(on, { worker: 'test:1', slackMs, steps });
+  return createSagaStore(on, { worker: 'test:1', slackMs, startsAt: steps });
 }
 
 /** A saga and its events, without what differs between any two. */

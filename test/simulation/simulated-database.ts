@@ -34,9 +34,11 @@ export function createSimulatedDatabase(options: {
   call: Call;
   nowMs: () => number;
   slackMs: number;
+  /** First steps that must not run before the start of their saga is written. */
+  startsAt: readonly string[];
   without: Mechanism | null;
 }): SimulatedDatabase {
-  const { call, nowMs, slackMs, without } = options;
+  const { call, nowMs, slackMs, startsAt, without } = options;
   const rows = new Map<string, Row>();
   const resources = new Map<string, { deletedAt: number | null; provisioned: { sagaId: string; name: string } | null }>();
 
@@ -133,7 +135,8 @@ export function createSimulatedDatabase(options: {
   return {
     store: {
       claim: async (job) => {
-        const started = job.revision === 0 ? await call('sql', 'store.start', () => start(job), () => job.sagaId) : null;
+        const startsHere = job.revision === 0 && startsAt.includes(job.step ?? '');
+        const started = startsHere ? await call('sql', 'store.start', () => start(job), () => job.sagaId) : null;
         if (started !== null) return started;
         const loaded = await call('sql', 'store.load', () => load(job.sagaId), () => `${job.sagaId}: ${describe(rowOf(job.sagaId).saga)}`);
         return { ...loaded, stands: loaded.saga.revision === job.revision, ageMs: 0 };
@@ -174,10 +177,12 @@ export function createSimulatedDatabase(options: {
 /** What must be true of every single transition that is written. */
 function checkTransition(row: Row, transition: Transition, without: Mechanism | null): void {
   const { saga: from } = row;
-  const { saga: to, event } = transition;
+  const { saga: to, before, event } = transition;
   // Without its fence the history is broken at once; what is to be seen is what that does to droplets.
   if (without === 'fencing') return;
-  if (to.revision !== from.revision + 1 || event.seq !== to.revision) {
+  const startsToo = before !== undefined && before.kind === 'saga_started' && before.seq === 1 && from.status === 'pending';
+  if (before !== undefined && !startsToo) throw new Violation(`${from.id} is ${from.status}, and ${before.kind} is written with ${event.kind}`);
+  if (to.revision !== from.revision + (startsToo ? 2 : 1) || event.seq !== to.revision) {
     throw new Violation(`${from.id}: revision ${from.revision} is followed by ${to.revision}, event ${event.seq}`);
   }
   if (from.status === 'completed' || from.status === 'compensated') {

@@ -16,6 +16,7 @@ import { openStepQueues } from '../../src/queues/step-queues.ts';
 import { startStepWorkers } from '../../src/queues/step-workers.ts';
 import { directIo } from '../../src/io.ts';
 import { reconcile } from '../../src/saga/reconciler.ts';
+import { stepsToStartAt } from '../../src/saga/definition.ts';
 import { runJob } from '../../src/saga/runner.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest, nextJobOf } from '../../src/saga/saga.ts';
@@ -153,7 +154,7 @@ function createWorld(tape: Tape, without: Mechanism | null, trace: ((line: strin
 
   const wallClockMs = () => now + (current?.process.skewMs ?? 0);
   const nowMs = () => now;
-  const db = createSimulatedDatabase({ call, nowMs, slackMs: RECONCILE_MS, without });
+  const db = createSimulatedDatabase({ call, nowMs, slackMs: RECONCILE_MS, startsAt: stepsToStartAt(catalog), without });
   const cloud = createSimulatedCloud({ call, nowMs, tape: { pick }, without, isBeyondLimits, count, onCreate, onDestroy });
   const bull = createSimulatedQueues({ call, wallClockMs });
   const queues = openStepQueues(bull.connection, directIo);

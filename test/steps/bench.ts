@@ -21,7 +21,7 @@ import type { Io } from '../../src/io.ts';
 import type { JsonObject } from '../../src/json.ts';
 import type { KeyRing } from '../../src/key-ring.ts';
 import { silentLog } from '../../src/log.ts';
-import { stepNames } from '../../src/saga/definition.ts';
+import { stepsToStartAt } from '../../src/saga/definition.ts';
 import { runJob } from '../../src/saga/runner.ts';
 import type { Verdict } from '../../src/saga/runner.ts';
 import type { Saga } from '../../src/saga/saga.ts';
@@ -115,7 +115,7 @@ async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
     const openOwn = (claim: Claim) => openUserData(ownDb, ring, claim);
     const droplets = (options.observer ?? lookSingly)(digitalOcean);
     const deps: StepDeps = { inventory: createInventory(ownDb, claimFragment), digitalOcean, droplets, openUserData: openOwn, settings };
-    const store = createSagaStore(ownDb, { worker: name, slackMs, steps: stepNames(catalog) });
+    const store = createSagaStore(ownDb, { worker: name, slackMs, startsAt: stepsToStartAt(catalog) });
     return { store, catalog, deps, policy, toOutcome: toStepOutcome, claimMs: 10_000, log: silentLog, random: () => 0 };
   };
   const run = async (sagaId: string, revision: number, worker: WorkerOptions): Promise<Verdict> => {

@@ -10,7 +10,7 @@ import { migrate } from '../../src/migrate.ts';
 import { migrateQueues } from '../../src/queues/connection.ts';
 import type { CommitResult } from '../../src/saga/commit.ts';
 import type { Catalog } from '../../src/saga/definition.ts';
-import { stepNames } from '../../src/saga/definition.ts';
+import { stepsToStartAt } from '../../src/saga/definition.ts';
 import type { JobClaim, RunnerOptions, Verdict } from '../../src/saga/runner.ts';
 import { runJob } from '../../src/saga/runner.ts';
 import type { NextJob, Saga } from '../../src/saga/saga.ts';
@@ -135,7 +135,7 @@ export async function openEngine(catalog: Catalog<Ledger>, given: Partial<Runner
   const db = openDatabase(database.url);
   const ledger = new Ledger();
   const options: RunnerOptions<Ledger> = {
-    store: createSagaStore(db, { worker: 'test:1', slackMs, steps: stepNames(catalog) }),
+    store: createSagaStore(db, { worker: 'test:1', slackMs, startsAt: stepsToStartAt(catalog) }),
     catalog,
     deps: ledger,
     policy,
