@@ -10,6 +10,7 @@ import type { Database } from '../src/db.ts';
 import { openDatabase } from '../src/db.ts';
 import type { Sandbox, SandboxOptions } from '../src/do/sandbox/server.ts';
 import { startSandbox } from '../src/do/sandbox/server.ts';
+import { heapLimits } from '../src/heap-limits.ts';
 import { migrate } from '../src/migrate.ts';
 import { migrateQueues, queueStoreOf } from '../src/queues/connection.ts';
 
@@ -37,9 +38,6 @@ export type MeasuredFleet = Readonly<{
 /** What a droplet is asked for with, but for its name. */
 export const dropletInput = { region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
 
-// As in the Procfile.
-const workerFlags = ['--max-semi-space-size=4'];
-
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 
 /** Starts a fleet and returns when its workers are ready. They are told of the sandbox's limits. */
@@ -63,7 +61,7 @@ export async function startFleet({ name, postgresUrl, redisUrl, workers, sandbox
   await migrate(db, 'default');
   await migrateQueues(queueStoreOf(config));
   const client = openClient({ databaseUrl, queueStore: queueStoreOf(config) });
-  const children = Array.from({ length: workers }, () => fork(main, ['worker'], { env, execArgv: workerFlags, stdio: ['ignore', 'pipe', 'inherit', 'ipc'] }));
+  const children = Array.from({ length: workers }, () => fork(main, ['worker'], { env, execArgv: heapLimits, stdio: ['ignore', 'pipe', 'inherit', 'ipc'] }));
   await Promise.all(children.map(untilReady));
   return {
     db,

@@ -32,7 +32,12 @@ program
 program
   .command('worker')
   .description('run a worker: takes steps of sagas from the queues until it is stopped')
-  .action(run(async () => (await import('./commands/processes.ts')).workerCommand()));
+  .action(
+    run(async () => {
+      (await import('./heap-limits.ts')).limitHeap();
+      return (await import('./commands/processes.ts')).workerCommand();
+    }),
+  );
 
 program
   .command('web')

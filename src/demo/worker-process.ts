@@ -4,6 +4,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { builtBeside } from '../built-beside.ts';
+import { heapLimits } from '../heap-limits.ts';
 
 export type WorkerProcess = Readonly<{
   pid: number;
@@ -22,7 +23,7 @@ const READY_WITHIN_MS = 20_000;
  */
 export async function startWorkerProcess(environment: NodeJS.ProcessEnv): Promise<WorkerProcess> {
   const main = fileURLToPath(builtBeside('../main', import.meta.url));
-  const child = fork(main, ['worker'], { env: environment, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  const child = fork(main, ['worker'], { env: environment, execArgv: [...process.execArgv, ...heapLimits], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
   await untilReady(child);
   const { pid } = child;
   if (pid === undefined) throw new Error('the worker process has no pid');

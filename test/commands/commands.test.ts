@@ -1,11 +1,13 @@
 // The command line, run as whoever types it runs it: a process of its own, with stdout on a pipe.
 
-import { fork } from 'node:child_process';
+import { execFile, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { getHeapStatistics } from 'node:v8';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import type { Fleet } from '../support/fleet.ts';
@@ -297,6 +299,33 @@ describe('every command', () => {
     expect([ended.code, ended.stdout]).toEqual([1, '']);
     expect(ended.stderr).toContain('ECONNREFUSED');
     expect(ended.stderr).not.toContain('canary');
+  });
+});
+
+describe('worker', () => {
+  const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+  /** Started as by a shell: without a channel. */
+  const start = async (nodeOptions: string[] = []) => {
+    const child = spawn(process.execPath, [...nodeOptions, main, 'worker'], { env: fleet.environment(), stdio: ['ignore', 'pipe', 'inherit'] });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    let output = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+    });
+    await waitFor(() => output.includes('worker ready'), { what: 'the worker', deadlineMs: 20_000 });
+    const { stdout } = await promisify(execFile)('ps', ['-o', 'args=', '-p', String(child.pid)]);
+    return { child, args: stdout.trim() };
+  };
+
+  test('limits its heap when nobody else has, and stays the same process', async () => {
+    const [ofItself, told] = await Promise.all([start(), start(['--max-semi-space-size=32'])]);
+    // On a small machine V8 plans with less by itself.
+    const isRoomy = getHeapStatistics().heap_size_limit > 1.25 * 2 ** 30;
+    expect(ofItself.args.includes(`--max-semi-space-size=16 --max-old-space-size=1024 ${main}`)).toBe(isRoomy);
+    expect(told.args).toContain(`--max-semi-space-size=32 ${main}`);
+    const exited = once(ofItself.child, 'exit');
+    ofItself.child.kill('SIGTERM');
+    expect(await exited).toEqual([0, null]);
   });
 });
 
