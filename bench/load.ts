@@ -19,9 +19,17 @@ type Row = Readonly<{
   seconds: number;
   requests: number;
   throttled: number;
+  /** Until the last create. */
+  createsSeconds: number;
   p50Seconds: number;
   p99Seconds: number;
-  /** What the limits alone take: for the requests that were sent, and for the fewest that would do. */
+  /** Likewise, if creates alone were limited and each droplet were seen the moment it is active. */
+  leastP50Seconds: number;
+  leastP99Seconds: number;
+  /**
+   * What the limits alone take: for the requests that were sent, and for the fewest that would do. Without limits: what the
+   * last droplet took to become active, after it was created when it was, and had it been at once.
+   */
   boundSeconds: number;
   leastSeconds: number;
 }>;
@@ -30,6 +38,7 @@ const PER_MINUTE = 250;
 const PER_HOUR = 5_000;
 const PAGE = 200;
 const STARTS_AT_ONCE = 100;
+const TELL_EVERY_MS = 60_000;
 
 // `active-after`: seconds, at least and at most.
 const options = readOptions(
@@ -58,6 +67,7 @@ async function measure(kind: 'off' | 'on'): Promise<Row> {
   const fleet = await startFleet({ name: `load_${kind}`, postgresUrl: postgres.url, redisUrl: redis?.url ?? null, workers, sandbox });
   try {
     const from = performance.now();
+    const startedAt = Date.now();
     let next = 0;
     const startSome = async () => {
       while (next < droplets) {
@@ -67,9 +77,16 @@ async function measure(kind: 'off' | 'on'): Promise<Row> {
     };
     await Promise.all(Array.from({ length: STARTS_AT_ONCE }, startSome));
     process.stderr.write(`limits ${kind}: ${droplets} enqueued after ${((performance.now() - from) / 1_000).toFixed(1)} s\n`);
+    let tellAt = from + TELL_EVERY_MS;
     for (;;) {
       const [row] = await fleet.db.sql<{ left: number }[]>`select count(*)::int as left from arcadia.sagas where status in ('pending', 'running', 'compensating')`;
       if (row?.left === 0) break;
+      if (performance.now() >= tellAt) {
+        const { total, byStatus } = fleet.sandbox.ledgerSummary();
+        const seconds = ((tellAt - from) / 1_000).toFixed(0);
+        process.stderr.write(`${seconds} s: ${row?.left} left, ${fleet.sandbox.state().length} droplets, ${total} requests, ${byStatus['429'] ?? 0} 429s\n`);
+        tellAt += TELL_EVERY_MS;
+      }
       await delay(500);
     }
     const [result] = await fleet.db.sql<{ completed: number; seconds: number; p50Seconds: number; p99Seconds: number }[]>`
@@ -82,15 +99,19 @@ async function measure(kind: 'off' | 'on'): Promise<Row> {
     if (result === undefined) throw new Error('no result');
     const { total, byStatus, byRoute } = fleet.sandbox.ledgerSummary();
     process.stderr.write(`limits ${kind}: ${JSON.stringify(byRoute)}\n`);
+    const lastCreateAt = Math.max(...fleet.sandbox.ledger().flatMap(({ method, at }) => (method === 'POST' ? [at] : [])));
+    const createsSeconds = (lastCreateAt - startedAt) / 1_000;
     const throttled = byStatus['429'] ?? 0;
     return {
       limits: kind,
       droplets,
       requests: total,
       throttled,
+      createsSeconds,
       ...result,
+      ...leastPercentiles(isOn),
       // Of the last requests, one tells that a droplet is active: its create went before.
-      boundSeconds: isOn ? Math.max(longest, secondsUntil(total - throttled)) : longest,
+      boundSeconds: isOn ? Math.max(longest, secondsUntil(total - throttled)) : createsSeconds + longest,
       leastSeconds: isOn ? Math.max(longest, secondsUntil(droplets) + shortest, secondsUntil(droplets + Math.ceil(droplets / PAGE))) : longest,
     };
   } finally {
@@ -98,26 +119,42 @@ async function measure(kind: 'off' | 'on'): Promise<Row> {
   }
 }
 
-/** Seconds until the last of so many requests may be sent, each as early as a rolling minute and a rolling hour allow. */
+/** Seconds until the last of so many requests may be sent. */
 function secondsUntil(requests: number): number {
+  return sendTimes(requests).at(-1) ?? 0;
+}
+
+/** When each of so many requests may be sent, in seconds: as early as a rolling minute and a rolling hour allow. */
+function sendTimes(requests: number): number[] {
   const sentAt: number[] = [];
   for (let index = 0; index < requests; index += 1) {
     const minute = (sentAt[index - limits.perMinute] ?? -60) + 60;
     const hour = (sentAt[index - limits.perHour] ?? -3_600) + 3_600;
     sentAt.push(Math.max(minute, hour));
   }
-  return sentAt.at(-1) ?? 0;
+  return sentAt;
+}
+
+function leastPercentiles(isOn: boolean): Pick<Row, 'leastP50Seconds' | 'leastP99Seconds'> {
+  const sentAt = isOn ? sendTimes(droplets) : Array.from({ length: droplets }, () => 0);
+  const { minMs, maxMs } = ACTIVE_AFTER_MS;
+  // The golden ratio spreads evenly, whatever part of the sequence is looked at.
+  const activeAt = sentAt.map((at, index) => at + (minMs + (maxMs - minMs) * ((index * 0.618_034) % 1)) / 1_000).toSorted((a, b) => a - b);
+  const percentile = (share: number) => activeAt[Math.ceil(share * droplets) - 1] ?? 0;
+  return { leastP50Seconds: percentile(0.5), leastP99Seconds: percentile(0.99) };
 }
 
 function tableOf(rows: readonly Row[]): string {
   const table = new Table({
-    head: ['limits', 'droplets', 'completed', 's', 'requests', 'a droplet', '429', 'p50 to active', 'p99', 'bound s', 'of the bound', 'least s', 'of the least'],
+    style: { head: [], border: [] },
+    head: ['limits', 'droplets', 'completed', 's', 'requests', 'a droplet', '429', 'creates s', 'p50 to active', 'at least', 'p99', 'at least', 'bound s', 'of the bound', 'least s', 'of the least'],
   });
   for (const row of rows) {
     const perDroplet = (row.requests / row.droplets).toFixed(2);
     const share = (bound: number) => `${((100 * bound) / row.seconds).toFixed(0)} %`;
     table.push([
-      row.limits, row.droplets, row.completed, row.seconds.toFixed(1), row.requests, perDroplet, row.throttled, row.p50Seconds.toFixed(1), row.p99Seconds.toFixed(1),
+      row.limits, row.droplets, row.completed, row.seconds.toFixed(1), row.requests, perDroplet, row.throttled, row.createsSeconds.toFixed(1),
+      row.p50Seconds.toFixed(1), row.leastP50Seconds.toFixed(1), row.p99Seconds.toFixed(1), row.leastP99Seconds.toFixed(1),
       row.boundSeconds.toFixed(0), share(row.boundSeconds), row.leastSeconds.toFixed(0), share(row.leastSeconds),
     ]);
   }
