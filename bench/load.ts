@@ -137,9 +137,8 @@ function sendTimes(requests: number): number[] {
 
 function leastPercentiles(isOn: boolean): Pick<Row, 'leastP50Seconds' | 'leastP99Seconds'> {
   const sentAt = isOn ? sendTimes(droplets) : Array.from({ length: droplets }, () => 0);
-  const { minMs, maxMs } = ACTIVE_AFTER_MS;
   // The golden ratio spreads evenly, whatever part of the sequence is looked at.
-  const activeAt = sentAt.map((at, index) => at + (minMs + (maxMs - minMs) * ((index * 0.618_034) % 1)) / 1_000).toSorted((a, b) => a - b);
+  const activeAt = sentAt.map((at, index) => at + shortest + (longest - shortest) * ((index * 0.618_034) % 1)).toSorted((a, b) => a - b);
   const percentile = (share: number) => activeAt[Math.ceil(share * droplets) - 1] ?? 0;
   return { leastP50Seconds: percentile(0.5), leastP99Seconds: percentile(0.99) };
 }

@@ -39,7 +39,7 @@ describe.concurrent('each benchmark', () => {
   });
 
   test('of memory keeps a worker busy and looks at its size', { timeout: TIMEOUT_MS }, async () => {
-    const { completed, samples } = z.object({ completed: z.number(), samples: z.array(positive) }).parse(await run('memory'));
+    const { completed, samples } = z.object({ completed: z.number(), samples: z.array(z.object({ residentMib: positive, heapUsedMib: positive })) }).parse(await run('memory'));
     expect(completed).toBeGreaterThan(0);
     expect(samples.length).toBeGreaterThan(1);
   });

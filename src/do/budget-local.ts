@@ -25,8 +25,10 @@ export function createLocalBudgetStore(nowMs: () => number = () => performance.n
       const waitMs = Math.max(waitOf(MINUTE_MS, perMinute - keepMinute, now), waitOf(HOUR_MS, perHour - keepHour, now), heldUntil - now, 0);
       if (waitMs === 0) drawnAt.push(now);
       const usedMinute = drawnAt.filter((at) => at > now - MINUTE_MS).length;
-      return Promise.resolve({ waitMs, usedMinute, usedHour: drawnAt.length, foreign: 0 });
+      return Promise.resolve({ waitMs, usedMinute, usedHour: drawnAt.length, foreign: 0, serial: 0 });
     },
+    // A share this small is none that a second more or less would matter to.
+    late: async () => Promise.resolve(),
     hold: async (forMs) => {
       heldUntil = Math.max(heldUntil, nowMs() + forMs);
       return Promise.resolve();

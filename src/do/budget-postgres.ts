@@ -2,19 +2,25 @@
 
 import type { Database } from '../db.ts';
 import type { BudgetStore } from './budget-store.ts';
-import { ARRIVAL_MARGIN_MS } from './budget-store.ts';
+import { ARRIVAL_MARGIN_MS, SOONEST_MS } from './budget-store.ts';
 
-type DrawRow = { waitMs: number; usedMinute: number; usedHour: number; others: number };
+type DrawRow = { waitMs: number; usedMinute: number; usedHour: number; others: number; serial: string };
 
 /** The account of one budget. The budget's own time limit and place at the I/O seam apply: none are added here. */
 export function createPostgresBudgetStore(db: Pick<Database, 'sql'>, id: string): BudgetStore {
   return {
-    draw: async ({ perMinute, perHour, keepMinute, keepHour }) => {
+    draw: async (ask) => {
+      const { perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, isRead, isQueued } = ask;
       const [row] = await db.sql<DrawRow[]>`
-        select wait_ms, used_minute, used_hour, others
-        from arcadia.draw_request(${id}, ${perMinute}, ${perHour}, ${keepMinute}, ${keepHour}, ${`${ARRIVAL_MARGIN_MS} milliseconds`}::interval)`;
+        select wait_ms, used_minute, used_hour, others, serial
+        from arcadia.draw_request(
+          ${id}, ${perMinute}, ${perHour}, ${keepMinute}, ${keepHour}, ${readsMinute}, ${readsHour}, ${isRead}, ${isQueued},
+          ${`${ARRIVAL_MARGIN_MS} milliseconds`}::interval, ${`${SOONEST_MS} milliseconds`}::interval)`;
       if (row === undefined) throw new Error('budget.draw: no answer');
-      return { waitMs: row.waitMs, usedMinute: row.usedMinute, usedHour: row.usedHour, foreign: row.others };
+      return { waitMs: row.waitMs, usedMinute: row.usedMinute, usedHour: row.usedHour, foreign: row.others, serial: Number(row.serial) };
+    },
+    late: async (serial) => {
+      await db.sql`update arcadia.drawn_requests set drawn_at = clock_timestamp() where budget = ${id} and serial = ${serial}`;
     },
     hold: async (forMs) => {
       await db.sql`

@@ -8,18 +8,29 @@ import type { Log } from '../log.ts';
 import type { ObservedAnswer } from './call.ts';
 import { createLocalBudgetStore } from './budget-local.ts';
 import type { BudgetAnswer, BudgetAsk, BudgetStore } from './budget-store.ts';
+import { ARRIVAL_MARGIN_MS } from './budget-store.ts';
 import { DigitalOceanError } from './errors.ts';
 import type { Method } from './outcome.ts';
 import type { RateLimit } from './rate-limit.ts';
 
 /**
  * Who goes first when the budget is short, first to last. `now` is for what cannot be put off, as nobody would come
- * back for it: it is counted, and never refused.
+ * back for it: it is counted, and never refused. `page` is the next page of a list that was begun: begun over and over,
+ * its end would never be seen.
  */
-export type Priority = 'now' | 'destroy' | 'create' | 'read' | 'sync';
+export type Priority = 'now' | 'destroy' | 'create' | 'page' | 'read' | 'sync';
 
 /** What is left of the budget, by the last draw of this process. */
 export type BudgetLeft = Readonly<{ minute: number; hour: number }>;
+
+/** A request that was taken out of the budget. */
+export type Drawn = Readonly<{
+  /** To be called once it was answered, or has failed: where it took long, it counts from then. Never throws. */
+  over(): void;
+}>;
+
+/** One that no budget keeps count of. */
+export const uncounted: Drawn = { over: () => undefined };
 
 export type RequestBudget = Readonly<{
   /**
@@ -27,7 +38,7 @@ export type RequestBudget = Readonly<{
    *
    * @throws {DigitalOceanError} `throttled`, with `retryAfterMs` until there will be some, when there is none
    */
-  draw(priority: Priority, request: { method: Method; path: string }): Promise<void>;
+  draw(priority: Priority, request: { method: Method; path: string }): Promise<Drawn>;
   /** Takes note of what an answer says about the limit. Never throws. */
   answered(answer: ObservedAnswer): void;
   /** Null before the first draw, and while the store is away. */
@@ -35,7 +46,16 @@ export type RequestBudget = Readonly<{
 }>;
 
 // The share of each window that a class leaves to those before it.
-const KEPT: Readonly<Record<Priority, number>> = { now: 0, destroy: 0, create: 0.02, read: 0.04, sync: 0.25 };
+const KEPT: Readonly<Record<Priority, number>> = { now: 0, destroy: 0, create: 0.02, page: 0.02, read: 0.02, sync: 0.25 };
+
+// What creates leave to reads: nobody would see that the droplets of a long queue of creates are active before its end.
+// Of a minute, a look every ten seconds or so at what is in flight; of the hour, that for as long as creates take to use
+// it up, and for the last of their droplets.
+const READS = { minute: 0.04, hour: 0.06 };
+const MINDS_READS: ReadonlySet<Priority> = new Set(['create', 'read']);
+
+// They are many, and each is for itself. Deletions go first however many there are; what one read sees is for all.
+const QUEUED: Priority = 'create';
 
 const STORE_LIMIT_MS = 1_000;
 const WARN_EVERY_MS = 10_000;
@@ -74,14 +94,14 @@ export function createRequestBudget(options: {
   };
 
   const drawFromStore = async (priority: Priority): Promise<BudgetAnswer> => {
-    const wanted = { perMinute, perHour, keepMinute: keptOf(perMinute, priority), keepHour: keptOf(perHour, priority) };
+    const wanted = askOf(perMinute, perHour, priority);
     try {
       last = await ask('budget.draw', () => store.draw(wanted));
       return last;
     } catch (error) {
       warn(error, 'the request budget is out of reach: this process goes on with a small share of its own');
       last = null;
-      return local.draw(localShareOf(wanted, priority));
+      return local.draw(askOf(localShareOf(perMinute), localShareOf(perHour), priority));
     }
   };
 
@@ -99,8 +119,14 @@ export function createRequestBudget(options: {
 
   return {
     draw: async (priority, request) => {
-      const { waitMs } = await drawFromStore(priority);
+      const askedAt = performance.now();
+      const { waitMs, serial } = await drawFromStore(priority);
       if (waitMs > 0 && priority !== 'now') throw usedUp(request, waitMs);
+      return {
+        over: () => {
+          if (performance.now() - askedAt > ARRIVAL_MARGIN_MS) tell(ask('budget.late', () => store.late(serial)));
+        },
+      };
     },
     answered: ({ status, rateLimit, retryAfterMs }) => {
       if (status === 429 && retryAfterMs !== null) {
@@ -119,24 +145,35 @@ export function createRequestBudget(options: {
 
 /** A budget without an end: for tools and tests that make a few requests. */
 export const unlimitedBudget: RequestBudget = {
-  draw: async () => Promise.resolve(),
+  draw: async () => Promise.resolve(uncounted),
   answered: () => undefined,
   left: () => null,
 };
 
+function askOf(perMinute: number, perHour: number, priority: Priority): BudgetAsk {
+  const readsOf = (limit: number, share: number) => (priority === 'page' ? limit : partOf(limit, MINDS_READS.has(priority) ? share : 0));
+  return {
+    perMinute,
+    perHour,
+    keepMinute: partOf(perMinute, KEPT[priority]),
+    keepHour: partOf(perHour, KEPT[priority]),
+    readsMinute: readsOf(perMinute, READS.minute),
+    readsHour: readsOf(perHour, READS.hour),
+    isRead: priority === 'read' || priority === 'page',
+    isQueued: priority === QUEUED,
+  };
+}
+
 /** At least one, so that small budgets have a reserve too; never all of it. */
-function keptOf(limit: number, priority: Priority): number {
-  const share = KEPT[priority];
+function partOf(limit: number, share: number): number {
   return share === 0 ? 0 : Math.min(limit - 1, Math.ceil(limit * share));
 }
 
 // Nobody knows how many workers there are while the store is away; a tenth each is a fair guess on the safe side.
 const LOCAL_SHARE = 0.1;
 
-function localShareOf({ perMinute, perHour }: BudgetAsk, priority: Priority): BudgetAsk {
-  const minute = Math.max(1, Math.floor(perMinute * LOCAL_SHARE));
-  const hour = Math.max(1, Math.floor(perHour * LOCAL_SHARE));
-  return { perMinute: minute, perHour: hour, keepMinute: keptOf(minute, priority), keepHour: keptOf(hour, priority) };
+function localShareOf(limit: number): number {
+  return Math.max(1, Math.floor(limit * LOCAL_SHARE));
 }
 
 function isOfTheMinute(limit: number, perMinute: number, perHour: number): boolean {

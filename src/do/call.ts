@@ -45,16 +45,20 @@ export type CallerOptions = {
   readonly onAnswer: (answer: ObservedAnswer) => void;
 };
 
-/** Asked before each request, and waited for; rejects when the request must not be made now. */
-export type Admit = (request: { readonly method: Method; readonly path: string }) => Promise<void>;
+/** Asked before each request, and waited for; rejects when the request must not be made now. Told when it is over. */
+export type Admit = (request: { readonly method: Method; readonly path: string }) => Promise<{ over(): void }>;
 
 export type Caller = <T>(call: Call<T>) => Promise<CallResult<T>>;
 
 /** Makes the function through which every call goes; each is one I/O, named like `GET /v2/droplets/{id}`. */
 export function createCaller(options: CallerOptions, admit: Admit): Caller {
   return async (call) => {
-    await admit({ method: call.method, path: withoutIds(call.path) });
-    return options.io('http', `${call.method} ${withoutIds(call.path)}`, () => perform(options, call));
+    const admitted = await admit({ method: call.method, path: withoutIds(call.path) });
+    try {
+      return await options.io('http', `${call.method} ${withoutIds(call.path)}`, () => perform(options, call));
+    } finally {
+      admitted.over();
+    }
   };
 }
 

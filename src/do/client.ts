@@ -3,7 +3,7 @@
 
 import { z } from 'zod';
 import { directIo, type Io } from '../io.ts';
-import { unlimitedBudget, type Priority, type RequestBudget } from './budget.ts';
+import { uncounted, unlimitedBudget, type Drawn, type Priority, type RequestBudget } from './budget.ts';
 import { createCaller, type Call, type Caller, type CallerOptions, type ObservedAnswer } from './call.ts';
 import { DigitalOceanError } from './errors.ts';
 import { createExchanger } from './exchange.ts';
@@ -29,14 +29,14 @@ export type DigitalOceanClient = {
   /** The same client, whose requests (but for creates) are drawn from the budget with this priority. */
   at(priority: Priority): DigitalOceanClient;
   /** Draws the request of one create from the budget; rejects as `throttled` when there is none. */
-  reserveCreate(): Promise<void>;
+  reserveCreate(): Promise<Drawn>;
   /**
    * Asks for a droplet. It has no network addresses yet, and may still fail to be placed: follow the action, where
    * there is one. There is no idempotency key, so after an `ambiguous` error the droplet may exist.
    *
-   * Draws nothing from the request budget: {@link reserveCreate} has, before the create was announced.
+   * @param drawn what {@link reserveCreate} drew for it, before it was announced: it draws nothing itself
    */
-  createDroplet(request: CreateDropletRequest): Promise<{ droplet: Droplet; actionId: number | null }>;
+  createDroplet(request: CreateDropletRequest, drawn?: Drawn): Promise<{ droplet: Droplet; actionId: number | null }>;
   /** Null when there is no such droplet, or when it was created a moment ago. */
   getDroplet(id: number): Promise<Droplet | null>;
   /** Every droplet with the tag; a droplet gets its tags a while after it was created. */
@@ -91,14 +91,16 @@ export function createDigitalOceanClient(options: DigitalOceanClientOptions): Di
 // Without a priority of their own, requests have that of what they do: deletions go before reads.
 function clientAt(priority: Priority | null, options: CallerOptions, budget: RequestBudget): DigitalOceanClient {
   const call = createCaller(options, async (request) => {
-    if (request.method !== 'POST') await budget.draw(priority ?? (request.method === 'DELETE' ? 'destroy' : 'read'), request);
+    if (request.method === 'POST') return uncounted;
+    return budget.draw(priority ?? (request.method === 'DELETE' ? 'destroy' : 'read'), request);
   });
+  const callOn = priority === null ? createCaller(options, (request) => budget.draw('page', request)) : call;
 
   const pages = <T>(path: string, key: string, list: ListOptions<T>) => {
     checkPath(path);
     return readPages(
       {
-        readPage: (params, schema) => callPresent(call, { method: 'GET', path, params, schema }),
+        readPage: (params, schema) => callPresent(params['page'] === 1 ? call : callOn, { method: 'GET', path, params, schema }),
         invalidAnswer: (why) => invalidAnswer(path, 200, why),
       },
       key,
@@ -114,8 +116,13 @@ function clientAt(priority: Priority | null, options: CallerOptions, budget: Req
     // Async, so that an argument that must not be sent is a rejection here too.
     listPaginated: async (path, key, list) => listPaginated(path, key, list),
 
-    createDroplet: (request) =>
-      callPresent(call, { method: 'POST', path: '/v2/droplets', json: request, schema: createDropletBody }),
+    async createDroplet(request, drawn = uncounted) {
+      try {
+        return await callPresent(call, { method: 'POST', path: '/v2/droplets', json: request, schema: createDropletBody });
+      } finally {
+        drawn.over();
+      }
+    },
 
     async getDroplet(id) {
       checkId('droplet', id);

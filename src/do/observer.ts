@@ -109,6 +109,7 @@ async function readWave(wave: string, batch: readonly Due[], { client, store }: 
   const shown = new Map<number, Droplet>();
   let pages = 0;
   let isWhole = false;
+  let brokenOffBy: DigitalOceanError | null = null;
   try {
     for await (const page of client.pages('/v2/droplets', 'droplets', { params: { tag_name: wave }, itemSchema: dropletSchema })) {
       pages += 1;
@@ -117,13 +118,16 @@ async function readWave(wave: string, batch: readonly Due[], { client, store }: 
     isWhole = true;
   } catch (error) {
     // One droplet that is not as documented makes the list useless, and must not hold up the others.
-    if (!(error instanceof DigitalOceanError) || error.status !== 200) throw error;
+    if (!(error instanceof DigitalOceanError)) throw error;
+    if (error.status !== 200) brokenOffBy = error;
   } finally {
     await store.finish(wave, [...shown.values()], { tookMs: age(), keepMs: KEEP_MS, pages: isWhole ? pages : 0 });
   }
   for (const one of batch) {
     const droplet = shown.get(one.dropletId);
-    one.resolve(droplet === undefined ? null : { droplet, ageMs: age() });
+    if (droplet !== undefined) one.resolve({ droplet, ageMs: age() });
+    else if (brokenOffBy !== null) one.reject(brokenOffBy);
+    else one.resolve(null);
   }
 }
 

@@ -35,12 +35,12 @@ export const createDroplet: Step<StepDeps> = {
     const userData = await openUserData(run, deps);
     if (userData.kind !== 'opened') return userData;
     // Before the create is announced: one that waits for its turn was never sent.
-    await deps.digitalOcean.reserveCreate();
+    const drawn = await deps.digitalOcean.reserveCreate();
     const wave = waveTag(run.now);
     await run.record('announced a create', { create_intents: announcedCreates(run.saga) + 1, ...userData.outputs }, ['create_intent_at']);
     run.assertClaimIsFresh();
     try {
-      const { droplet, actionId } = await deps.digitalOcean.createDroplet(requestOf(run.saga, userData.text, wave));
+      const { droplet, actionId } = await deps.digitalOcean.createDroplet(requestOf(run.saga, userData.text, wave), drawn);
       const contradicted = contradiction(droplet, run.saga);
       if (contradicted !== null) return ambiguous(`DigitalOcean answered with droplet ${droplet.id}, which is not this saga's: ${contradicted}`);
       return done({ droplet_id: droplet.id, droplet_origin: 'created', droplet_wave: wave, create_action_id: actionId }, `created droplet ${droplet.id}`);

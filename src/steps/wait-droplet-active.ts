@@ -29,8 +29,10 @@ export const waitDropletActive: Step<StepDeps> = {
       ({ droplet, ageMs } = await look(dropletId, run, deps));
     } catch (error) {
       // A poll that could not observe doesn't count, and fails nothing.
-      if (error instanceof DigitalOceanError && error.kind === 'later') {
-        return waiting(deps.settings.pollIntervalMs, `could not look at droplet ${dropletId}: ${error.message}`, { memo: run.memo });
+      // Without budget, however soon there is some, no sooner than any poll: there are many, and one of them reads for all.
+      if (error instanceof DigitalOceanError && (error.kind === 'later' || error.code === 'request_budget')) {
+        const roomInMs = error.kind === 'throttled' ? (error.retryAfterMs ?? 0) : 0;
+        return waiting(Math.max(deps.settings.pollIntervalMs, roomInMs), `could not look at droplet ${dropletId}: ${error.message}`, { memo: run.memo });
       }
       throw error;
     }

@@ -1,7 +1,7 @@
 // The fleet's request budget: the same account, kept in Redis, in Postgres, and (while the store is away) in a process.
 
 import { pino } from 'pino';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import { budgetId, createRequestBudget } from '../../src/do/budget.ts';
 import { createLocalBudgetStore } from '../../src/do/budget-local.ts';
 import { createPostgresBudgetStore } from '../../src/do/budget-postgres.ts';
@@ -31,7 +31,9 @@ const stores = {
   redis: () => createRedisBudgetStore(createScriptRunner(redis), place.prefix, newId()),
   postgres: () => createPostgresBudgetStore(database(), newId()),
 };
-const ask = (more: Partial<BudgetAsk> = {}): BudgetAsk => ({ perMinute: 10, perHour: 100, keepMinute: 0, keepHour: 0, ...more });
+const ask = (more: Partial<BudgetAsk> = {}): BudgetAsk => ({
+  perMinute: 10, perHour: 100, keepMinute: 0, keepHour: 0, readsMinute: 0, readsHour: 0, isRead: false, isQueued: true, ...more,
+});
 
 async function drawAll(store: BudgetStore, times: number, what: BudgetAsk) {
   const answers = await Promise.all(Array.from({ length: times }, () => store.draw(what)));
@@ -65,6 +67,66 @@ describe.each(Object.entries(stores))('the account in %s', (_name, create) => {
     expect((await drawAll(store, 20, ask({ keepMinute: 3 }))).granted).toBe(7);
     expect((await drawAll(store, 20, ask({ keepMinute: 2 }))).granted).toBe(1);
     expect((await drawAll(store, 20, ask())).granted).toBe(2);
+  });
+
+  test('others leave reads their share, and reads that use more leave as much to others', async () => {
+    const share = { readsMinute: 2, readsHour: 20 };
+    const afterCreates = create();
+    expect((await drawAll(afterCreates, 20, ask(share))).granted).toBe(8);
+    // One look after another: a fifth of the minute has a fifth of the share.
+    const reads = await drawAll(afterCreates, 20, ask({ ...share, isRead: true, isQueued: false }));
+    expect(reads.granted).toBe(1);
+    expect(Math.max(...reads.waits)).toBeLessThanOrEqual(12_200);
+    const afterReads = create();
+    expect((await drawAll(afterReads, 20, ask({ ...share, isRead: true, isQueued: false }))).granted).toBe(8);
+    expect((await drawAll(afterReads, 20, ask(share))).granted).toBe(2);
+  });
+
+  test('who has no place in the queue is told of the next room, however many are queued', async () => {
+    const store = create();
+    const share = { readsMinute: 2, readsHour: 20 };
+    expect(Math.max(...(await drawAll(store, 60, ask(share))).waits)).toBeGreaterThan(300_000);
+    const { granted, waits } = await drawAll(store, 10, ask({ ...share, isRead: true, isQueued: false }));
+    expect(granted).toBe(1);
+    expect(Math.max(...waits)).toBeLessThanOrEqual(61_000);
+    expect((await drawAll(store, 1, ask({ perMinute: 11, isQueued: false }))).granted).toBe(1);
+    expect(Math.max(...(await drawAll(store, 5, ask({ perMinute: 11, isQueued: false }))).waits)).toBeLessThanOrEqual(61_000);
+  });
+
+  test('who has no place in the queue does not come back at once, over and over', async () => {
+    const store = create();
+    await store.hold(50);
+    const { waits } = await drawAll(store, 5, ask({ isQueued: false }));
+    expect(waits).toEqual([1_000, 1_000, 1_000, 1_000, 1_000]);
+  });
+
+  test('those who wait are told of the hour, too, as those before them will use it up', async () => {
+    const { waits } = await drawAll(create(), 25, ask({ perHour: 20 }));
+    waits.sort((a, b) => a - b);
+    // Ten at once, ten in a minute; when the first ten leave the hour, there is room for the last five.
+    expect(waits[9]).toBeLessThan(62_000);
+    expect(waits[10]).toBeGreaterThan(3_600_000);
+    expect(waits[14]).toBeLessThan(3_602_000);
+  });
+
+  test('room before the turn of those who wait is not left unused', async () => {
+    const store = create();
+    expect((await drawAll(store, 25, ask({ readsMinute: 2, readsHour: 20 }))).granted).toBe(8);
+    const { granted, waits } = await drawAll(store, 3, ask());
+    expect(granted).toBe(2);
+    expect(waits[0]).toBeLessThan(61_500);
+    // The next turn is an hour away.
+    const other = create();
+    expect((await drawAll(other, 17, ask({ perHour: 16, readsMinute: 2 }))).granted).toBe(8);
+    expect((await drawAll(other, 3, ask({ perHour: 19 }))).waits[0]).toBeLessThan(61_500);
+  });
+
+  test('a request that took long to arrive counts from then', async () => {
+    const store = create();
+    const drawn = await Promise.all(Array.from({ length: 10 }, () => store.draw(ask())));
+    await waitFor(async () => (await store.draw(ask({ isQueued: false }))).waitMs < 60_700, { what: 'the windows to roll on a bit', everyMs: 20 });
+    await Promise.all(drawn.map(({ serial }) => store.late(serial)));
+    expect((await store.draw(ask({ isQueued: false }))).waitMs).toBeGreaterThan(60_800);
   });
 
   test('a 429 holds everybody for as long as it says, and halves the minute', async () => {
@@ -115,7 +177,7 @@ function budgetOn(store: BudgetStore, limits = { perMinute: 100, perHour: 1_000 
   return createRequestBudget({ store, ...limits, io: directIo, log });
 }
 
-async function granted(draws: Promise<void>[]): Promise<number> {
+async function granted(draws: Promise<unknown>[]): Promise<number> {
   return (await Promise.allSettled(draws)).filter(({ status }) => status === 'fulfilled').length;
 }
 
@@ -138,9 +200,9 @@ describe('the budget of a process', () => {
     for (const priority of ['sync', 'read', 'create', 'destroy'] as const) {
       drawn.push(await granted(Array.from({ length: 100 }, () => budget.draw(priority, request))));
     }
-    expect(drawn).toEqual([75, 21, 2, 2]);
+    expect(drawn).toEqual([75, 19, 4, 2]);
     expect(budget.left()).toEqual({ minute: 0, hour: 900 });
-    await expect(budget.draw('now', request)).resolves.toBeUndefined();
+    await expect(budget.draw('now', request)).resolves.toBeDefined();
   });
 
   test('answers that tell of more use than ours correct the account; ours alone do not', async () => {
@@ -158,10 +220,32 @@ describe('the budget of a process', () => {
     expect(told).toEqual([[1_000, 600]]);
   });
 
+  test('a request that took longer than is allowed for is told to the store, another is not', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      const told: number[] = [];
+      let serial = 0;
+      const local = createLocalBudgetStore();
+      const store: BudgetStore = {
+        ...local,
+        draw: async (what) => ({ ...(await local.draw(what)), serial: (serial += 1) }),
+        late: async (which) => Promise.resolve(void told.push(which)),
+      };
+      const budget = budgetOn(store);
+      const [quick, slow] = [await budget.draw('create', request), await budget.draw('create', request)];
+      quick.over();
+      vi.advanceTimersByTime(1_500);
+      slow.over();
+      expect(told).toEqual([2]);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   test('with the store away it goes on with a tenth of its own, and says so', async () => {
     const lines: string[] = [];
     const log = pino({}, { write: (line) => void lines.push(line) });
-    const budget = budgetOn({ draw: away, hold: away, correct: away }, { perMinute: 100, perHour: 1_000 }, log);
+    const budget = budgetOn({ draw: away, late: away, hold: away, correct: away }, { perMinute: 100, perHour: 1_000 }, log);
     expect(await granted(Array.from({ length: 50 }, () => budget.draw('destroy', request)))).toBe(10);
     expect(lines).toHaveLength(1);
     expect(lines[0]).toContain('small share of its own');
@@ -170,7 +254,7 @@ describe('the budget of a process', () => {
 
   test('a store that does not answer is not waited for', async () => {
     const startedAt = performance.now();
-    await budgetOn({ draw: silent, hold: silent, correct: silent }).draw('read', request);
+    await budgetOn({ draw: silent, late: silent, hold: silent, correct: silent }).draw('read', request);
     expect(performance.now() - startedAt).toBeLessThan(3_000);
   });
 

@@ -1,7 +1,10 @@
 // Looks at droplets that share a read: what is asked of the API, and what may be concluded from what others saw.
 
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
+import type { RequestBudget } from '../../src/do/budget.ts';
+import { uncounted, unlimitedBudget } from '../../src/do/budget.ts';
 import { createDigitalOceanClient } from '../../src/do/client.ts';
+import { DigitalOceanError } from '../../src/do/errors.ts';
 import { createObservationStore } from '../../src/do/observation-store.ts';
 import type { SharedObservations } from '../../src/do/observation-store.ts';
 import { createObserver } from '../../src/do/observer.ts';
@@ -39,11 +42,11 @@ const away: SharedObservations = {
 };
 
 /** A sandbox with droplets of one wave, and workers that share what they see of them. */
-async function stage(createShared: (scope: string) => SharedObservations, options: SandboxOptions & { droplets: number }) {
+async function stage(createShared: (scope: string) => SharedObservations, { budget = unlimitedBudget, ...options }: SandboxOptions & { droplets: number; budget?: RequestBudget }) {
   const sandbox = await startSandbox({ activateAfterMs: 3_600_000, ratePerMinute: null, ratePerHour: null, ...options });
   onTestFinished(() => sandbox.close());
   const scope = `scope-${(scopes += 1)}`;
-  const client = createDigitalOceanClient({ apiUrl: sandbox.url, token: 'observer', timeoutMs: 5_000 });
+  const client = createDigitalOceanClient({ apiUrl: sandbox.url, token: 'observer', timeoutMs: 5_000, budget });
   const ids: number[] = [];
   for (let number = 0; number < options.droplets; number += 1) {
     const request = { name: `web-${number}`, region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64', tags: [WAVE] };
@@ -54,6 +57,8 @@ async function stage(createShared: (scope: string) => SharedObservations, option
   sandbox.clearLedger();
   return { sandbox, ids, worker, requests: () => sandbox.ledgerSummary().byRoute };
 }
+
+const usedUp = new DigitalOceanError('no room', { kind: 'throttled', code: 'request_budget', status: null, requestId: null, retryAfterMs: 9_000, method: 'GET', path: '/v2/droplets' });
 
 const recent = { wave: WAVE, maxAgeMs: 1_000 };
 
@@ -106,6 +111,24 @@ describe.each(Object.entries(stores))('looks that are shared by way of %s', (_na
     const looks = await Promise.all(ids.map((id) => one.look(id, recent)));
     expect(looks.map(({ droplet }) => droplet?.id)).toEqual(ids);
     expect(requests()[SINGLE]).toBe(5);
+  });
+
+  test('what a list has shown before the limit was used up is seen all the same', async () => {
+    const asked: string[] = [];
+    const budget: RequestBudget = {
+      ...unlimitedBudget,
+      draw: async (priority) => {
+        asked.push(priority);
+        return priority === 'page' ? Promise.reject(usedUp) : Promise.resolve(uncounted);
+      },
+    };
+    const { ids, worker } = await stage(shared, { droplets: 202, budget });
+    const one = worker();
+    const looks = await Promise.allSettled(ids.map((id) => one.look(id, recent)));
+    // The first looks alone, and those after it together.
+    expect(asked).toEqual(['read', 'read', 'page']);
+    const seen = looks.filter(({ status }) => status === 'fulfilled').length;
+    expect([200, 201]).toContain(seen);
   });
 
   test('a limit that is used up is told to all who wait for the list', async () => {

@@ -18,8 +18,10 @@ async function passMinute(stage: Stage): Promise<void> {
   stage.sandbox.advanceClock(61_000);
   const redis = connectTestRedis(stage.env['REDIS_URL'] ?? '');
   const key = `${stage.env['QUEUE_PREFIX']}:budget:${budgetId('sandbox', stage.sandbox.url)}`;
-  const drawn = await redis.zrange(`${key}:drawn`, 0, -1, 'WITHSCORES');
-  for (let at = 0; at < drawn.length; at += 2) await redis.zadd(`${key}:drawn`, Number(drawn[at + 1]) - 61_000, drawn[at] ?? '');
+  for (const set of ['drawn', 'reads', 'others']) {
+    const drawn = await redis.zrange(`${key}:${set}`, 0, -1, 'WITHSCORES');
+    for (let at = 0; at < drawn.length; at += 2) await redis.zadd(`${key}:${set}`, Number(drawn[at + 1]) - 61_000, drawn[at] ?? '');
+  }
   await redis.del(`${key}:promised`);
   redis.disconnect();
   for (const name of [queueNames.steps, queueNames.compensations]) {

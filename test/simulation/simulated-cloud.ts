@@ -1,5 +1,6 @@
 // DigitalOcean, as far as the steps use it: droplets that show late in lists, get their tags late, vanish, never become
 // active, refuse their deletion; and droplets of other people. Errors of the way there are the world's business.
+import { uncounted } from '../../src/do/budget.ts';
 import type { DigitalOceanClient } from '../../src/do/client.ts';
 import { DigitalOceanError } from '../../src/do/errors.ts';
 import type { DigitalOceanFailure } from '../../src/do/errors.ts';
@@ -175,7 +176,10 @@ export function createSimulatedCloud(options: {
   const client: DigitalOceanClient = {
     // There is no budget in this world: requests are throttled as the schedule wants it.
     at: () => client,
-    reserveCreate: async () => turn,
+    reserveCreate: async () => {
+      await turn;
+      return uncounted;
+    },
     createDroplet: (request) => call('http', 'POST /v2/droplets', () => create(request), () => request.name),
     getDroplet: (id) => call('http', 'GET /v2/droplets/', () => get(id), () => String(id)),
     listDropletsByTag: (tag) => call('http', 'GET /v2/droplets?tag_name=', () => list((droplet) => droplet.taggedAt <= nowMs() && droplet.tags.includes(tag)), () => tag),

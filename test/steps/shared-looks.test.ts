@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import type { Priority, RequestBudget } from '../../src/do/budget.ts';
+import { uncounted } from '../../src/do/budget.ts';
 import { DigitalOceanError } from '../../src/do/errors.ts';
 import type { DropletObserver, Look } from '../../src/do/observer.ts';
 import { lookSingly } from '../../src/do/observer.ts';
@@ -82,9 +83,14 @@ describe('a shared look', () => {
 
 /** A budget that has nothing for these. */
 function budgetWithout(...without: Priority[]): { budget: RequestBudget; without: Priority[] } {
-  const failure = { kind: 'throttled', code: 'request_budget', status: null, requestId: null, retryAfterMs: 9_000, method: 'GET', path: '/v2/droplets' } as const;
+  return budgetWithin(9_000, ...without);
+}
+
+/** A budget that will have something for these after a while. */
+function budgetWithin(retryAfterMs: number, ...without: Priority[]): { budget: RequestBudget; without: Priority[] } {
+  const failure = { kind: 'throttled', code: 'request_budget', status: null, requestId: null, retryAfterMs, method: 'GET', path: '/v2/droplets' } as const;
   const budget: RequestBudget = {
-    draw: async (priority) => (without.includes(priority) ? Promise.reject(new DigitalOceanError(`no budget for ${priority}`, failure)) : undefined),
+    draw: async (priority) => (without.includes(priority) ? Promise.reject(new DigitalOceanError(`no budget for ${priority}`, failure)) : uncounted),
     answered: () => undefined,
     left: () => null,
   };
@@ -112,6 +118,14 @@ describe('without budget', () => {
     await bench.drive(saga.id, at('wait_droplet_active'));
     expect(await bench.step(saga.id)).toMatchObject({ kind: 'postpone', delayMs: 9_000, memo: {} });
     expect(requests(bench.sandbox, GET_DROPLET)).toBe(0);
+  });
+
+  test('a poll comes back no sooner than polls do, however soon there is room: there are many, and one of them reads for all', async () => {
+    const { budget } = budgetWithin(1, 'read');
+    const bench = await openBench({ budget, settings });
+    const saga = await bench.provision();
+    await bench.drive(saga.id, at('wait_droplet_active'));
+    expect(await bench.step(saga.id)).toMatchObject({ kind: 'postpone', delayMs: settings.pollIntervalMs });
   });
 
   test('for creates and reads, a rollback and a destroy go on: all their requests go first', async () => {

@@ -3,6 +3,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { uncounted } from '../../src/do/budget.ts';
 import { DigitalOceanError } from '../../src/do/errors.ts';
 import type { Io } from '../../src/io.ts';
 import { listSyncs } from '../../src/inventory/syncs.ts';
@@ -240,7 +241,7 @@ describe('one sync at a time in the whole fleet', () => {
           const failure = { kind: 'throttled', code: 'request_budget', status: null, requestId: null, retryAfterMs: 20, method: 'GET', path: '/v2/droplets' } as const;
           return Promise.reject(new DigitalOceanError('no room', failure));
         }
-        return Promise.resolve();
+        return Promise.resolve(uncounted);
       },
       answered: () => undefined,
       left: () => null,
