@@ -74,8 +74,8 @@ describe.concurrent('a fleet of several processes', { timeout: 60_000 }, () => {
     await Promise.all(names(30).map((name) => stage.provision(name)));
     const sagas = await stage.atRest();
     expect(sagas.filter(({ status }) => status === 'completed')).toHaveLength(30);
-    // Six polls each, or more: alone, a saga makes eight requests.
-    expect(stage.sandbox.ledgerSummary().total / 30).toBeLessThan('tagLagMs' in faults ? 5 : 3.3);
+    // Six polls each, or more on a slow machine: alone, a saga makes eight requests at least. A droplet whose tags come late is read by itself meanwhile.
+    expect(stage.sandbox.ledgerSummary().total / 30).toBeLessThan('tagLagMs' in faults ? 6 : 3.3);
     for (const { context } of sagas) expect(context['public_ipv4']).toMatch(/^198\.18\./);
     await stage.expectLawful();
   });
