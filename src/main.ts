@@ -164,7 +164,12 @@ program
   .command('dev')
   .description('run everything in one process: Postgres, the sandbox unless a token is set, migrations, a worker, the web')
   .option('--data-dir <folder>', 'keep the data of the embedded Postgres here')
-  .action(run(async (options) => (await import('./commands/dev.ts')).devCommand(options)));
+  .action(
+    run(async (options) => {
+      (await import('./heap-limits.ts')).limitHeap();
+      return (await import('./commands/dev.ts')).devCommand(options);
+    }),
+  );
 
 program
   .command('demo')
