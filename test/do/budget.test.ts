@@ -95,7 +95,7 @@ describe.each(Object.entries(stores))('the account in %s', (_name, create) => {
 
   test('who has no place in the queue does not come back at once, over and over', async () => {
     const store = create();
-    await store.hold(50);
+    await store.hold(990);
     const { waits } = await drawAll(store, 5, ask({ isQueued: false }));
     expect(waits).toEqual([1_000, 1_000, 1_000, 1_000, 1_000]);
   });
@@ -124,9 +124,11 @@ describe.each(Object.entries(stores))('the account in %s', (_name, create) => {
   test('a request that took long to arrive counts from then', async () => {
     const store = create();
     const drawn = await Promise.all(Array.from({ length: 10 }, () => store.draw(ask())));
-    await waitFor(async () => (await store.draw(ask({ isQueued: false }))).waitMs < 60_700, { what: 'the windows to roll on a bit', everyMs: 20 });
+    const waitMs = async () => (await store.draw(ask({ isQueued: false }))).waitMs;
+    await waitFor(async () => (await waitMs()) < 60_700, { what: 'the windows to roll on a bit', everyMs: 20 });
+    const before = await waitMs();
     await Promise.all(drawn.map(({ serial }) => store.late(serial)));
-    expect((await store.draw(ask({ isQueued: false }))).waitMs).toBeGreaterThan(60_800);
+    expect(await waitMs()).toBeGreaterThan(before);
   });
 
   test('a 429 holds everybody for as long as it says, and halves the minute', async () => {
