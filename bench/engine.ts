@@ -15,6 +15,7 @@ import { once } from 'node:events';
 import { existsSync, openSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
+import { Redis } from 'ioredis';
 import { openDatabase } from '../src/db.ts';
 import { startEmbeddedPostgres } from '../src/embedded-postgres/start-embedded-postgres.ts';
 import { migrate } from '../src/migrate.ts';
@@ -42,6 +43,7 @@ if (!contenders.every((name) => withoutPackages.includes(name)) && !existsSync(n
 const sagasOf = (name: string) => (slow.includes(name) ? options['slow-sagas'] : options.sagas);
 
 const redis = await startPrivateRedis({ appendonly: 'yes', appendfsync: 'everysec' });
+const keys = new Redis(redis.url);
 const server = await startEmbeddedPostgres({ settings: { fsync: 'on', synchronous_commit: 'on', full_page_writes: 'on' } });
 try {
   const throughputs = new Map<string, Throughput[]>();
@@ -69,6 +71,7 @@ try {
   }));
   report({ part: 'engine', rounds: options.rounds, concurrency: options.concurrency, results }, [tableOf(results)], options);
 } finally {
+  keys.disconnect();
   await Promise.all([redis.stop(), server.stop()]);
 }
 
@@ -95,9 +98,12 @@ function tableOf(results: readonly Result[]): string {
 
 /** A database of the run's own, and the Redis that all share: each contender has its own prefix. */
 async function freshPlace(name: string): Promise<Place> {
-  const admin = openDatabase(server.url, { max: 1 });
+  const admin = openDatabase(server.url, { max: 1, timeoutMs: 60_000 });
   const database = name.replaceAll('-', '_');
   await admin.sql`create database ${admin.sql(database)}`;
+  // What those before left to be written to disk is not to be this one's.
+  await admin.sql`checkpoint`;
+  await keys.flushall();
   await admin.close();
   const url = new URL(server.url);
   url.pathname = `/${database}`;
