@@ -56,8 +56,11 @@ declare
   others_count int;
   gap int;
 begin
-  -- As many turns as a minute has room for: none was lost. (What was drawn at a minute's start need not be to the millisecond.)
-  if (select count(*) from unnest(p_promised) as at where at <= p_now + p_minute + interval '5 seconds') >= p_limit - p_share then return p_promised; end if;
+  -- As many turns within half a minute as will leave it until then: somebody comes for each.
+  if (select count(*) from unnest(p_promised) as at where at <= p_now + p_minute / 2) >= (
+    select count(*) from arcadia.drawn_requests
+    where budget = p_budget and drawn_at > p_now - p_minute and drawn_at <= p_now - p_minute / 2 and not is_read
+  ) then return p_promised; end if;
   select coalesce(array_agg(drawn_at order by drawn_at), '{}'), coalesce(array_agg(drawn_at order by drawn_at) filter (where not is_read), '{}')
   into drawn, others
   from arcadia.drawn_requests where budget = p_budget and drawn_at > p_now - p_minute;

@@ -79,8 +79,9 @@ local function scores(set, first, last)
   return list
 end
 local function countAhead()
-  -- As many turns as a minute has room for: none was lost. (What was drawn at a minute's start need not be to the millisecond.)
-  if redis.call('ZCOUNT', promised, '-inf', now + minute + 5000) >= minuteLimit - readsMinute then return redis.call('ZCARD', promised) end
+  -- As many turns within half a minute as will leave it until then: somebody comes for each.
+  local leaving = redis.call('ZCOUNT', others, '(' .. now - minute, now - minute / 2)
+  if redis.call('ZCOUNT', promised, '-inf', now + minute / 2) >= leaving then return redis.call('ZCARD', promised) end
   -- Turns come round by the minute: it shows in the turns of two minutes, or in the next one after them.
   local turns = scores(promised, 0, redis.call('ZCOUNT', promised, '-inf', now + 2 * minute))
   local function slots(set, limit)
