@@ -233,6 +233,8 @@ test('no secret is printed, kept or answered, whatever goes wrong; and DigitalOc
 
   await commands();
   await outages();
+  const unfired = () => stage.sandbox.faults().rules.filter(({ fired }) => fired === 0).map(({ match }) => match.name);
+  await waitFor(async () => Promise.resolve(unfired().length === 0), { what: 'every fault to have struck', deadlineMs: 25_000 });
   for (const name of holding) {
     const [held] = await stage.db.sql<{ id: string }[]>`select id from arcadia.sagas where input->>'name' = ${name} and status = 'running'`;
     expect({ name, held }).toMatchObject({ held: { id: expect.any(String) } });
@@ -243,7 +245,6 @@ test('no secret is printed, kept or answered, whatever goes wrong; and DigitalOc
   });
   await withIntake((queue) => waitFor(async () => ((await queue.getJobs(['waiting', 'active', 'delayed'])) as Job[]).length === 0, { what: 'the intake to be done' }));
   await stream;
-  expect(stage.sandbox.faults().rules.filter(({ fired }) => fired === 0).map(({ match }) => match.name)).toEqual([]);
   const shown = ['/v1/sagas?limit=200', '/v1/resources', '/sagas', '/metrics', '/readyz', '/openapi.json', '/queues', ...ids.flatMap((id) => [`/v1/sagas/${id}`, `/sagas/${id}`])];
   await Promise.all(shown.map((path) => call('GET', path)));
   const board = ['sagas', 'saga-steps', 'saga-compensations'].flatMap((name) =>
