@@ -27,6 +27,8 @@ export type Stage = Readonly<{
 export const demoSettings = {
   DIGITALOCEAN_TIMEOUT_MS: '4000',
   WORKER_LOCK_MS: '5000',
+  // Where the demo is gone, so are Postgres and the sandbox: a step that is under way has nobody to wait for.
+  WORKER_SHUTDOWN_MS: '5000',
   ADOPTION_GRACE_MS: '8000',
   RECONCILE_INTERVAL_MS: '2000',
   WAIT_POLL_INTERVAL_MS: '1000',
