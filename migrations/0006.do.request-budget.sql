@@ -82,8 +82,7 @@ begin
       t + interval '1 millisecond'
     );
     wait_ms := ceil(extract(epoch from room - t) * 1000);
-    -- After a 429 the limit of a minute grows back: who was told to wait by what it is now would come back far too late.
-    if others > 0 or arcadia.budget_share(budget, t) < 1 then wait_ms := least(wait_ms, greatest(60000, extract(epoch from budget.held_until - t) * 1000)); end if;
+    if others > 0 then wait_ms := least(wait_ms, greatest(60000, extract(epoch from budget.held_until - t) * 1000)); end if;
     update arcadia.request_budgets set promised = budget.promised || (t + wait_ms * interval '1 millisecond') where id = p_budget;
   else
     wait_ms := 0;
