@@ -22,8 +22,9 @@ import { migrate } from '../src/migrate.ts';
 import { startPrivateRedis } from '../test/support/services-redis-server.ts';
 import { latencySchema, throughputSchema } from './engine/contender.ts';
 import type { Ask, Latency, Place, Throughput } from './engine/contender.ts';
+import { createDatabase } from './fleet.ts';
 import { readOptions } from './options.ts';
-import { report } from './report.ts';
+import { median, report } from './report.ts';
 
 const all = ['bare-chain', 'arcadia', 'dbos', 'openworkflow', 'graphile-worker', 'pg-boss'];
 const withoutPackages = ['bare-chain', 'arcadia'];
@@ -98,19 +99,14 @@ function tableOf(results: readonly Result[]): string {
 
 /** A database of the run's own, and the Redis that all share: each contender has its own prefix. */
 async function freshPlace(name: string): Promise<Place> {
-  const admin = openDatabase(server.url, { max: 1, timeoutMs: 60_000 });
-  const database = name.replaceAll('-', '_');
-  await admin.sql`create database ${admin.sql(database)}`;
-  // What those before left to be written to disk is not to be this one's.
-  await admin.sql`checkpoint`;
-  await keys.flushall();
-  await admin.close();
-  const url = new URL(server.url);
-  url.pathname = `/${database}`;
-  const db = openDatabase(url.href, { max: 1 });
+  const databaseUrl = await createDatabase(server.url, name.replaceAll('-', '_'));
+  const db = openDatabase(databaseUrl, { max: 1, timeoutMs: 60_000 });
   await migrate(db, 'default');
+  // What those before left to be written to disk is not to be this one's.
+  await db.sql`checkpoint`;
+  await keys.flushall();
   await db.close();
-  return { databaseUrl: url.href, redisUrl: redis.url, concurrency: options.concurrency, postgresPid: server.pid, redisPid: redis.pid };
+  return { databaseUrl, redisUrl: redis.url, concurrency: options.concurrency, postgresPid: server.pid, redisPid: redis.pid };
 }
 
 /** Asks a contender in a process of its own. Its log goes nowhere, as a process's log goes somewhere. */
@@ -124,8 +120,4 @@ async function run(name: string, ask: Ask): Promise<unknown> {
   ended.catch(() => undefined);
   const [reply]: unknown[] = await Promise.race([once(child, 'message'), ended]);
   return reply;
-}
-
-function median(numbers: readonly number[]): number {
-  return numbers.toSorted((one, other) => one - other)[Math.floor(numbers.length / 2)] ?? Number.NaN;
 }

@@ -31,8 +31,9 @@ import { writeSagas } from '../test/support/many-sagas.ts';
 import { startPrivateRedis } from '../test/support/services-redis-server.ts';
 import type { Ask, Throughput } from './engine/contender.ts';
 import { throughputSchema } from './engine/contender.ts';
+import { createDatabase } from './fleet.ts';
 import { readOptions } from './options.ts';
-import { report } from './report.ts';
+import { median, report } from './report.ts';
 
 const options = readOptions(
   { finished: 1_000_000, waiting: 5_000, expired: 100_000, sagas: 10_000, rounds: 3, quiet: 15 },
@@ -47,7 +48,7 @@ const HOUR_MS = 3_600_000;
 
 const redis = await startPrivateRedis({ appendonly: 'yes', appendfsync: 'everysec' });
 const server = await startEmbeddedPostgres({ settings: { fsync: 'on', synchronous_commit: 'on', full_page_writes: 'on', max_wal_size: '8GB', shared_buffers: '512MB' } });
-const grown = await createDatabase('grown');
+const grown = await createMigrated('grown');
 try {
   await grow(grown.db);
   const costs = await compareCosts();
@@ -59,15 +60,11 @@ try {
   await Promise.all([redis.stop(), server.stop()]);
 }
 
-async function createDatabase(name: string): Promise<{ url: string; db: Database }> {
-  const admin = openDatabase(server.url, { max: 1 });
-  await admin.sql`create database ${admin.sql(name)}`;
-  await admin.close();
-  const url = new URL(server.url);
-  url.pathname = `/${name}`;
-  const db = openDatabase(url.href, { max: 10, timeoutMs: 600_000 });
+async function createMigrated(name: string): Promise<{ url: string; db: Database }> {
+  const url = await createDatabase(server.url, name);
+  const db = openDatabase(url, { max: 10, timeoutMs: 600_000 });
   await migrate(db, 'default');
-  return { url: url.href, db };
+  return { url, db };
 }
 
 async function grow(db: Database): Promise<void> {
@@ -88,7 +85,7 @@ async function grow(db: Database): Promise<void> {
 async function compareCosts() {
   const runs = {
     'an empty database': async (round: number) => {
-      const empty = await createDatabase(`empty_${round}`);
+      const empty = await createMigrated(`empty_${round}`);
       await empty.db.close();
       return run(empty.url, {});
     },
@@ -198,10 +195,6 @@ function tablesOf(costs: Awaited<ReturnType<typeof compareCosts>>, reads: Awaite
 
 function cpuOf(one: Throughput): number {
   return one.workerCpu + one.postgresCpu + one.redisCpu;
-}
-
-function median(numbers: readonly number[]): number {
-  return numbers.toSorted((one, other) => one - other)[Math.floor(numbers.length / 2)] ?? Number.NaN;
 }
 
 function seconds(from: number): number {

@@ -17,6 +17,7 @@ import { migrate } from '../src/migrate.ts';
 import { migrateQueues, queueStoreOf } from '../src/queues/connection.ts';
 import { listSagas } from '../src/saga/store.ts';
 import { startPrivateRedis } from '../test/support/services-redis-server.ts';
+import { createDatabase } from './fleet.ts';
 import { readOptions } from './options.ts';
 import { report } from './report.ts';
 
@@ -49,7 +50,7 @@ try {
 
 async function measure(sagas: number, database: string): Promise<Row> {
   const sandbox = await startSandbox({ activateAfterMs: ACTIVE_AFTER_MS / scale, ratePerMinute: perMinute, ratePerHour: perHour });
-  const databaseUrl = await createDatabase(database);
+  const databaseUrl = await createDatabase(postgres.url, database);
   const env = {
     PATH: process.env['PATH'],
     DATABASE_URL: databaseUrl,
@@ -91,15 +92,6 @@ async function measure(sagas: number, database: string): Promise<Row> {
     await db.close();
     await sandbox.close();
   }
-}
-
-async function createDatabase(name: string): Promise<string> {
-  const admin = openDatabase(postgres.url, { max: 1 });
-  await admin.sql`create database ${admin.sql(name)}`;
-  await admin.close();
-  const url = new URL(postgres.url);
-  url.pathname = `/${name}`;
-  return url.href;
 }
 
 function tableOf(rows: readonly Row[]): string {

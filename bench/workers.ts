@@ -27,7 +27,7 @@ import { startPrivateRedis } from '../test/support/services-redis-server.ts';
 import { noOpCatalog } from './engine/no-op.ts';
 import { createDatabase } from './fleet.ts';
 import { readOptions } from './options.ts';
-import { report } from './report.ts';
+import { median, report } from './report.ts';
 
 const STARTS_AT_ONCE = 50;
 // The reconciler leaves the sagas that are loaded before the clock starts to their jobs.
@@ -121,10 +121,6 @@ async function untilDone(db: Database): Promise<void> {
 
 function idleSeconds(): number {
   return cpus().reduce((sum, { times }) => sum + times.idle, 0) / 1_000;
-}
-
-function median(numbers: readonly number[]): number {
-  return numbers.toSorted((one, other) => one - other)[Math.floor(numbers.length / 2)] ?? Number.NaN;
 }
 
 function tableOf(rows: readonly Row[]): string {

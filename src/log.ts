@@ -57,7 +57,7 @@ export function createLog(level: string, destination: 1 | 2 = 1): Log {
   const options = {
     level,
     base: { pid: process.pid },
-    // An error that is logged by itself goes this way; one in an object has been told by then.
+    // What is logged has told its errors by then, but for those that a child logger carries. pino's own would tell them again.
     serializers: { err: (error: unknown) => tellError(error) },
     formatters: { log: (object: Record<string, unknown>) => censor(object) },
     // What a child logger carries is not formatted.

@@ -156,8 +156,8 @@ async function runStep<Deps>(
       }
     }
     outcome = await outcomeOf(step, run, options);
-    // A wait writes nothing of its own.
-    if (outcome.kind === 'waiting' && claim.start !== null) await write(claim.start, monotonicMs(options));
+    // A wait without outputs writes nothing of its own.
+    if (outcome.kind === 'waiting' && outcome.outputs === undefined && claim.start !== null) await write(claim.start, monotonicMs(options));
     const settled = await settle(outcome, jobRevision, commit, claim, { ...options, about });
     result = settled.result;
     return settled.verdict;
