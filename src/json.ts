@@ -15,3 +15,8 @@ export function jsonText(value: unknown): string {
   if (!/\\u(?:0000|d[89a-f])/.test(text)) return text;
   return JSON.stringify(value, (_key, part: unknown) => (typeof part === 'string' ? part.toWellFormed().replaceAll('\0', '\uFFFD') : part));
 }
+
+/** What comes back of an object that Postgres stores: without what is undefined, and without what it can't store. */
+export function asStored(value: JsonObject): JsonObject {
+  return JSON.parse(jsonText(value)) as JsonObject; // oxlint-disable-line typescript/no-unsafe-type-assertion -- an object went in
+}

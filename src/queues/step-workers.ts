@@ -67,39 +67,37 @@ export function startStepWorkers(connection: QueueConnection, options: StepWorke
         // By the clocks of two machines, where another one delayed the job.
         options.onTaken?.(name, Math.max(0, Date.now() - dueAtOf(job)));
         annotate({ 'messaging.system': 'bullmq', 'messaging.operation.type': 'process', 'messaging.destination.name': name });
-        return processJob(job, token, options, handOn);
+        return processJob(job, token, options, after);
       },
       workerOptions(settings),
     );
-    const handOn = handingOn(connection.laneOf(worker), options);
+    const after = openAfterwards(connection.laneOf(worker), options);
     worker.on('failed', (job, error) => log.warn({ queue: name, jobId: job?.id, reason: error.message }, 'job failed'));
     worker.on('lockRenewalFailed', (jobIds) => log.warn({ queue: name, jobIds }, 'lost the lock: another worker may take over'));
     return worker;
   });
 }
 
-/** Enqueues the job that follows, and notes in the log of the one before what was decided. */
-type HandOn = (from: Job, next: NextJob, note: string) => Promise<void>;
+/** What is done about a job once its verdict stands: `next` is enqueued, and the job's log says what was decided. */
+type Afterwards = (job: Job, next: NextJob | null, note: string) => Promise<void>;
 
 /**
  * What was decided is written: where the queue is away, the reconciler enqueues the job once it is overdue. So down a
  * worker's own lane nobody waits for the queue's word: the job that follows is there before this one is finished, as the
  * store is told so in that order.
  */
-function handingOn(lane: Lane | null, { queues, io, log }: StepWorkerOptions): HandOn {
+function openAfterwards(lane: Lane | null, { queues, io, log }: StepWorkerOptions): Afterwards {
   const laned = lane === null ? queues : openStepQueues(lane, io);
-  return async (from, next, note) => {
-    const handed = Promise.all([
-      laned.enqueue(next).catch((error: unknown) => {
-        log.warn({ sagaId: next.sagaId, err: error }, 'could not enqueue the next job: the reconciler will');
-      }),
-      writeToLog(from, note, io),
-    ]);
-    await (lane === null ? handed : lane.sent());
+  return async (job, next, note) => {
+    const enqueued = next === null ? undefined : laned.enqueue(next).catch((error: unknown) => {
+      log.warn({ sagaId: next.sagaId, err: error }, 'could not enqueue the next job: the reconciler will');
+    });
+    const written = writeToLog(job, note, io, lane);
+    await (lane === null ? Promise.all([enqueued, written]) : lane.sent());
   };
 }
 
-async function processJob(job: Job, token: string | undefined, options: StepWorkerOptions, handOn: HandOn): Promise<string> {
+async function processJob(job: Job, token: string | undefined, options: StepWorkerOptions, after: Afterwards): Promise<string> {
   const parsed = stepJobSchema.safeParse(job.data);
   if (!parsed.success) {
     const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'data'}: ${issue.message}`);
@@ -124,10 +122,10 @@ async function processJob(job: Job, token: string | undefined, options: StepWork
   }
   switch (verdict.kind) {
     case 'complete':
-      await writeToLog(job, verdict.note, options.io);
+      await after(job, null, verdict.note);
       return verdict.note;
     case 'next':
-      await handOn(job, verdict.job, verdict.note);
+      await after(job, verdict.job, verdict.note);
       return verdict.note;
     case 'postpone':
       return postpone(job, token, verdict, { io: options.io, isNews: verdict.note !== parsed.data.reason });
@@ -152,10 +150,13 @@ async function postpone(
 }
 
 /** Tells the dashboard what was decided, once it is carried out. Without it a job runs just as well: no failure of it counts. */
-async function writeToLog(job: Job, text: string, io: Io): Promise<void> {
+async function writeToLog(job: Job, text: string, io: Io, lane: Lane | null = null): Promise<void> {
   const line = `${new Date().toISOString()} ${text.slice(0, MAX_LOG_LENGTH)}`;
   try {
-    await io('queue', 'log', () => withDeadline(LOG_WITHIN_MS, job.log(line), () => new Error('the log was not written in time')));
+    await io('queue', 'log', async () => {
+      if (lane !== null && job.id !== undefined) return lane.log(job.id, line);
+      await withDeadline(LOG_WITHIN_MS, job.log(line), () => new Error('the log was not written in time'));
+    });
   } catch {
     // Everything that matters is done.
   }

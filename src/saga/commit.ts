@@ -69,11 +69,11 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
   const sentAt = performance.now();
   const written = await db.run(
     'store.commit',
-    (sql) => sql<{ transitionId: string; context: JsonObject | null; stepStartedAt: Date; updatedAt: Date }[]>`
+    (sql) => sql<{ transitionId: string; updatedAt: Date; stampedContext: JsonObject | null }[]>`
       with given as (
-        select * from jsonb_to_recordset(${jsonText(given)}::text::jsonb) as given (
+        select *, clock_timestamp() as at from json_to_recordset(${jsonText(given)}::text::json) as given (
           id uuid, revision int, status text, cursor int, attempt int, patch jsonb, stamps jsonb, error jsonb, cancels boolean, step_changed boolean,
-          wake_in_ms double precision, is_finished boolean, goes_on boolean,
+          wake_in_ms double precision, is_finished boolean,
           new_input jsonb, sealed text, fingerprint text, may_create boolean, before jsonb, seq int, kind text, step text, event_attempt int, detail jsonb, transition_id uuid, audit_actor text
         )
       ),
@@ -83,8 +83,8 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
             cursor = given.cursor,
             revision = given.seq,
             attempt = given.attempt,
-            context = saga.context || given.patch || case when given.stamps is null then '{}' else (
-              select jsonb_object_agg(key, to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) from jsonb_array_elements_text(given.stamps) as key
+            context = saga.context || coalesce(given.patch, '{}') || case when given.stamps is null then '{}' else (
+              select jsonb_object_agg(key, to_char(given.at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) from jsonb_array_elements_text(given.stamps) as key
             ) end,
             memo = '{}',
             -- An input that was checked just now takes the place of the one that nobody had checked, its user data sealed. Else it
@@ -98,22 +98,22 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
             sealed_user_data = case when given.new_input is not null then given.sealed when given.may_create then saga.sealed_user_data end,
             user_data_fingerprint = case when given.new_input is not null then given.fingerprint else saga.user_data_fingerprint end,
             error = given.error,
-            cancel_requested_at = case when given.cancels then clock_timestamp() else saga.cancel_requested_at end,
-            step_started_at = case when given.step_changed then clock_timestamp() else saga.step_started_at end,
+            cancel_requested_at = case when given.cancels then given.at else saga.cancel_requested_at end,
+            step_started_at = case when given.step_changed then given.at else saga.step_started_at end,
             wake_at = case
               -- What is due at once may be looked for a little earlier, if that spares the indexes a new entry.
               when given.wake_in_ms = ${slackMs}::double precision
-                and saga.wake_at between clock_timestamp() + ${slackMs / 2}::double precision * interval '1 millisecond' and clock_timestamp() + ${slackMs}::double precision * interval '1 millisecond'
+                and saga.wake_at between given.at + ${slackMs / 2}::double precision * interval '1 millisecond' and given.at + ${slackMs}::double precision * interval '1 millisecond'
               then saga.wake_at
-              else clock_timestamp() + given.wake_in_ms * interval '1 millisecond'
+              else given.at + given.wake_in_ms * interval '1 millisecond'
             end,
-            updated_at = clock_timestamp(),
-            finished_at = case when given.is_finished then clock_timestamp() end
+            updated_at = given.at,
+            finished_at = case when given.is_finished then given.at end
         from given
         -- The list makes the planner use the primary key, whatever it believes of the sizes of both.
         where saga.id = given.id and saga.revision = given.revision and saga.id = any(${given.map(({ id }) => id)}::uuid[])
         returning given.id, given.before, given.seq, given.kind, given.step, given.event_attempt, given.detail, given.transition_id, given.audit_actor,
-          case when given.goes_on then saga.context end as context, saga.step_started_at, saga.updated_at
+          given.at, case when given.stamps is not null then saga.context end as stamped_context
       ),
       audited as (
         insert into arcadia.audit (actor, action, saga_id, detail)
@@ -126,19 +126,22 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
         select id, (before->>'seq')::int, before->>'kind', before->>'step', (before->>'attempt')::int, before->'detail', ${worker}, gen_random_uuid()
         from moved where before is not null
       )
-      select transition_id, context, step_started_at, updated_at from moved`,
+      select transition_id, at as updated_at, stamped_context from moved`,
   );
   const applied = new Map(written.map(({ transitionId, ...row }) => [transitionId, row]));
   return writings.map(({ transitionId, transition }) => {
     const row = applied.get(transitionId);
     if (row === undefined) return 'fenced';
-    const { context, stepStartedAt, updatedAt } = row;
-    if (context !== null) onWritten({ ...transition.saga, context, stepStartedAt, updatedAt }, sentAt);
+    const { updatedAt, stampedContext } = row;
+    if (transition.event.kind === 'step_completed' && transition.next !== null) {
+      const { saga } = transition;
+      onWritten({ ...saga, context: stampedContext ?? saga.context, stepStartedAt: transition.stepChanged ? updatedAt : saga.stepStartedAt, updatedAt }, sentAt);
+    }
     return 'applied';
   });
 }
 
-/** A transition as the statement takes it; what is left out is null there. */
+/** A transition as the statement takes it; what is left out is null there, or false. */
 function rowOf({ transition, transitionId }: Writing, slackMs: number) {
   const { saga, before, event, next } = transition;
   const isAskedFor = event.kind === 'cancel_requested' || event.kind === 'retry_requested';
@@ -148,25 +151,24 @@ function rowOf({ transition, transitionId }: Writing, slackMs: number) {
     status: saga.status,
     cursor: saga.cursor,
     attempt: saga.attempt,
-    patch: transition.patch,
-    ...(transition.stamps.length === 0 ? {} : { stamps: transition.stamps }),
-    ...(saga.error === null ? {} : { error: saga.error }),
-    cancels: event.kind === 'cancel_requested',
-    step_changed: transition.stepChanged,
-    ...(next === null ? {} : { wake_in_ms: next.delayMs + slackMs }),
-    is_finished: saga.status === 'completed' || saga.status === 'compensated',
-    goes_on: event.kind === 'step_completed' && next !== null,
-    ...(transition.input === null ? {} : { new_input: transition.input }),
-    ...(transition.sealed === null ? {} : { sealed: transition.sealed.value, fingerprint: transition.sealed.fingerprint }),
-    // A saga that is being rolled back never asks for a droplet again.
-    may_create: saga.status === 'pending' || saga.status === 'running',
-    ...(before === undefined ? {} : { before }),
     seq: event.seq,
     kind: event.kind,
     step: event.step,
     event_attempt: event.attempt,
     detail: event.detail,
     transition_id: transitionId,
+    ...(Object.keys(transition.patch).length === 0 ? {} : { patch: transition.patch }),
+    ...(transition.stamps.length === 0 ? {} : { stamps: transition.stamps }),
+    ...(saga.error === null ? {} : { error: saga.error }),
+    ...(event.kind === 'cancel_requested' ? { cancels: true } : {}),
+    ...(transition.stepChanged ? { step_changed: true } : {}),
+    ...(next === null ? {} : { wake_in_ms: next.delayMs + slackMs }),
+    ...(saga.status === 'completed' || saga.status === 'compensated' ? { is_finished: true } : {}),
+    ...(transition.input === null ? {} : { new_input: transition.input }),
+    ...(transition.sealed === null ? {} : { sealed: transition.sealed.value, fingerprint: transition.sealed.fingerprint }),
+    // A saga that is being rolled back never asks for a droplet again.
+    ...(saga.status === 'pending' || saga.status === 'running' ? { may_create: true } : {}),
+    ...(before === undefined ? {} : { before }),
     // What a person or a program asked of a saga is audited by the statement that does it: neither is there without the other.
     ...(isAskedFor ? { audit_actor: textOf(event.detail['by'], 'unknown') } : {}),
   };

@@ -1,6 +1,7 @@
 // The decision at the heart of the engine: given this saga and what happened to it, what is it now, what is there to
 // tell, and what is due next? Pure: no I/O, no clock, no dice of its own.
 import type { JsonObject } from '../json.ts';
+import { asStored } from '../json.ts';
 import { computeBackoffMs } from './backoff.ts';
 import type { NextJob, Saga, SagaError, SagaEvent, SagaEventKind } from './saga.ts';
 import { currentStep, directionOf, nextJobOf } from './saga.ts';
@@ -196,7 +197,7 @@ type Telling = {
 
 /** Every transition is made here: the revision goes up by one, one event tells of it, and the next job follows from the row. */
 function move(from: Saga, change: Change, telling: Telling): Transition {
-  const patch = telling.patch ?? {};
+  const patch = telling.patch === undefined ? {} : asStored(telling.patch);
   const input = telling.input ?? null;
   const saga: Saga = { ...from, ...change, revision: from.revision + 1, input: input ?? from.input, context: { ...from.context, ...patch } };
   return {

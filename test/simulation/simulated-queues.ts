@@ -132,6 +132,7 @@ export function createSimulatedQueues(options: { call: Call; wallClockMs: () => 
               return Promise.resolve();
             },
           }),
+        log: () => Promise.resolve(),
         sent: () => Promise.resolve(),
       }),
     }),
