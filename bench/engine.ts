@@ -1,6 +1,6 @@
 // How fast the engine is: sagas of three no-op steps, driven to their end by one worker process, against a bare chain of
-// three BullMQ jobs and against the same saga written by hand on other engines and queues, in the same run. See
-// docs/performance.md.
+// three BullMQ jobs, against the same chain with a commit a step, and against the same saga written by hand on other
+// engines and queues, in the same run. See docs/performance.md.
 //
 //   node bench/engine.ts [--contenders bare-chain,arcadia,…] [--sagas 20000] [--slow-sagas 5000] [--spaced 100]
 //     [--rounds 3] [--concurrency 200] [--small] [--json]
@@ -26,8 +26,8 @@ import { createDatabase } from './fleet.ts';
 import { readOptions } from './options.ts';
 import { median, report } from './report.ts';
 
-const all = ['bare-chain', 'arcadia', 'dbos', 'openworkflow', 'graphile-worker', 'pg-boss'];
-const withoutPackages = ['bare-chain', 'arcadia'];
+const all = ['bare-chain', 'durable-chain', 'arcadia', 'dbos', 'openworkflow', 'graphile-worker', 'pg-boss'];
+const withoutPackages = ['bare-chain', 'durable-chain', 'arcadia'];
 const slow = ['dbos', 'openworkflow', 'graphile-worker'];
 const SPACED_PER_SECOND = 20;
 

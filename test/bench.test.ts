@@ -21,7 +21,7 @@ const fleetRows = (key: 'sagas' | 'droplets') => z.array(z.object({ completed: z
 describe.concurrent('each benchmark', () => {
   test('of the engine drives every saga to its end, ours and those of the baselines', { timeout: TIMEOUT_MS }, async () => {
     const { results } = z.object({ results: z.array(result) }).parse(await run('engine'));
-    expect(results.map(({ name }) => name)).toEqual(['bare-chain', 'arcadia', 'dbos', 'openworkflow', 'graphile-worker', 'pg-boss']);
+    expect(results.map(({ name }) => name)).toEqual(['bare-chain', 'durable-chain', 'arcadia', 'dbos', 'openworkflow', 'graphile-worker', 'pg-boss']);
     expect(results[0]?.ofBareChain).toBe(1);
   });
 
