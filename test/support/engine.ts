@@ -129,9 +129,9 @@ export type Engine = {
   readonly [Symbol.asyncDispose]: () => Promise<void>;
 };
 
-/** A database with an engine of these steps on it. */
-export async function openEngine(catalog: Catalog<Ledger>, given: Partial<RunnerOptions<Ledger>> = {}): Promise<Engine> {
-  const database = await createEngineDatabase();
+/** A database with an engine of these steps on it. `on`: a database that is migrated already. */
+export async function openEngine(catalog: Catalog<Ledger>, given: Partial<RunnerOptions<Ledger>> = {}, on?: TestDatabase): Promise<Engine> {
+  const database = on ?? (await createEngineDatabase());
   const db = openDatabase(database.url);
   const ledger = new Ledger();
   const options: RunnerOptions<Ledger> = {
