@@ -58,6 +58,10 @@ const MINDS_READS: ReadonlySet<Priority> = new Set(['create', 'read']);
 const QUEUED: Priority = 'create';
 
 const STORE_LIMIT_MS = 1_000;
+
+// A store that answers late is there, and counts what it was asked for: a process that went on with a share of its own
+// beside it would have drawn twice. After so long without a word it is taken to be away.
+const SILENCE_MS = 5_000;
 const WARN_EVERY_MS = 10_000;
 
 // How far DigitalOcean's count may be from ours before we take note: requests under way are in one, and not in the other.
@@ -65,6 +69,10 @@ const TOLERANCE = { requests: 10, share: 0.02 };
 
 // DigitalOcean's limit of a minute, of which the headers tell once it is used up. Source: its documents, "Rate Limit".
 const DOCUMENTED_PER_MINUTE = 250;
+
+class LateStoreError extends Error {
+  override readonly name = 'LateStoreError';
+}
 
 /** Names a token's budget without giving the token away. */
 export function budgetId(token: string, apiUrl: string): string {
@@ -82,10 +90,11 @@ export function createRequestBudget(options: {
   const { store, perMinute, perHour, io, log } = options;
   const local = createLocalBudgetStore();
   let last: BudgetAnswer | null = null;
+  let heardAt = performance.now();
   let warnedAt = Number.NEGATIVE_INFINITY;
 
   const ask = <T>(name: string, operation: () => Promise<T>): Promise<T> =>
-    io('queue', name, () => withDeadline(STORE_LIMIT_MS, operation(), () => new Error(`${name}: no answer within ${STORE_LIMIT_MS} ms`)));
+    io('queue', name, () => withDeadline(STORE_LIMIT_MS, operation(), () => new LateStoreError(`${name}: no answer within ${STORE_LIMIT_MS} ms`)));
 
   const warn = (error: unknown, what: string) => {
     if (performance.now() - warnedAt < WARN_EVERY_MS) return;
@@ -93,12 +102,17 @@ export function createRequestBudget(options: {
     log.warn({ reason: error instanceof Error ? error.message : String(error) }, what);
   };
 
-  const drawFromStore = async (priority: Priority): Promise<BudgetAnswer> => {
+  const drawFromStore = async (priority: Priority): Promise<Pick<BudgetAnswer, 'waitMs' | 'serial'>> => {
     const wanted = askOf(perMinute, perHour, priority);
     try {
       last = await ask('budget.draw', () => store.draw(wanted));
+      heardAt = performance.now();
       return last;
     } catch (error) {
+      if (error instanceof LateStoreError && performance.now() - heardAt < SILENCE_MS) {
+        warn(error, 'the request budget answers late: requests wait for it');
+        return { waitMs: STORE_LIMIT_MS, serial: 0 };
+      }
       warn(error, 'the request budget is out of reach: this process goes on with a small share of its own');
       last = null;
       return local.draw(askOf(localShareOf(perMinute), localShareOf(perHour), priority));

@@ -276,10 +276,32 @@ describe('the budget of a process', () => {
     expect(budget.left()).toBeNull();
   });
 
-  test('a store that does not answer is not waited for', async () => {
-    const startedAt = performance.now();
-    await budgetOn({ draw: silent, late: silent, hold: silent, correct: silent }).draw('read', request);
-    expect(performance.now() - startedAt).toBeLessThan(3_000);
+  test('while the store answers late, requests wait for it; none is drawn from elsewhere', async () => {
+    const local = createLocalBudgetStore();
+    let isLate = false;
+    const store: BudgetStore = { ...local, draw: async (what) => (isLate ? silent() : local.draw(what)) };
+    const budget = budgetOn(store);
+    await budget.draw('destroy', request);
+    isLate = true;
+    const refusals = await Promise.allSettled(Array.from({ length: 20 }, () => budget.draw('destroy', request)));
+    expect(refusals).toEqual(refusals.map(() => ({ status: 'rejected', reason: expect.objectContaining({ kind: 'throttled', retryAfterMs: 1_000 }) })));
+    // Nobody would come back for it.
+    await budget.draw('now', request);
+    isLate = false;
+    await budget.draw('destroy', request);
+  });
+
+  test('a store that has not said a word for seconds is away', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      const budget = budgetOn({ draw: silent, late: silent, hold: silent, correct: silent }, { perMinute: 100, perHour: 1_000 });
+      vi.advanceTimersByTime(5_000);
+      const startedAt = Date.now();
+      expect(await granted(Array.from({ length: 50 }, () => budget.draw('destroy', request)))).toBe(10);
+      expect(Date.now() - startedAt).toBeLessThan(3_000);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   test('the name of an account gives neither the token nor the URL away', () => {
