@@ -13,8 +13,11 @@ export type ListedResource = Omit<CloudResource, 'provider' | 'kind'> &
     sagaId: string | null;
   }>;
 
-/** SQL that is true while a saga is at work on a droplet, or was after `since`: its row is the saga's to write. */
-export type AtWorkSql = (sql: Sql, droplet: { providerId: SqlFragment; sagaId: SqlFragment }, since: Date) => SqlFragment;
+/**
+ * SQL that is true while a saga is at work on a droplet, was after `since`, or destroyed it in a rollback that ended after
+ * `rolledBackSince`: its row is the saga's to write.
+ */
+export type AtWorkSql = (sql: Sql, droplet: { providerId: SqlFragment; sagaId: SqlFragment }, since: Date, rolledBackSince?: Date) => SqlFragment;
 
 /** What a sync found to be new. `fields`: what changed. */
 export type Change = Readonly<{ kind: 'appeared' | 'returned' | 'changed' | 'vanished'; providerId: string; name: string; fields: readonly string[] }>;
@@ -42,6 +45,8 @@ export async function writePage(
   how: { atWork: AtWorkSql; lagMs: number },
 ): Promise<{ changes: Change[]; now: Date }> {
   const { askedAt, number } = reading;
+  // What was rolled back before it was registered has no row that would say when it was destroyed.
+  const lagging = new Date(askedAt.getTime() - how.lagMs);
   const rows = await db.run(
     'listing.page',
     (sql) => sql<ChangeRow[]>`
@@ -60,7 +65,7 @@ export async function writePage(
         select 'digitalocean', page."providerId", 'droplet', page.name, page.region, page.status, page."sizeSlug", page.tags,
                page.attrs, page.image, ${askedAt}, ${askedAt}
         from page, held
-        where not ${how.atWork(sql, { providerId: sql`page."providerId"`, sagaId: sql`page."sagaId"` }, askedAt)}
+        where not ${how.atWork(sql, { providerId: sql`page."providerId"`, sagaId: sql`page."sagaId"` }, askedAt, lagging)}
         on conflict (provider, kind, provider_id) do update
         set name = excluded.name, region = excluded.region, status = excluded.status, size_slug = excluded.size_slug,
             tags = excluded.tags, attrs = excluded.attrs, image = excluded.image, last_seen_at = excluded.last_seen_at,

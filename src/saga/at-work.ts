@@ -2,13 +2,14 @@
 import type { Database, Sql, SqlFragment } from '../db.ts';
 
 /**
- * SQL that is true while a saga is at work on a droplet (as its own, or to destroy it), or was so after `since`.
+ * SQL that is true while a saga is at work on a droplet (as its own, or to destroy it), was so after `since`, or came to
+ * the end of its rollback after `rolledBackSince`.
  *
  * @param droplet.providerId SQL for the droplet's id as text
  * @param droplet.sagaId SQL for the id of the saga that the droplet carries; may be null
  */
-export function sagaAtWork(sql: Sql, droplet: { providerId: SqlFragment; sagaId: SqlFragment }, since: Date): SqlFragment {
-  const atWork = sql`(status in ('pending', 'running', 'compensating') or finished_at >= ${since})`;
+export function sagaAtWork(sql: Sql, droplet: { providerId: SqlFragment; sagaId: SqlFragment }, since: Date, rolledBackSince = since): SqlFragment {
+  const atWork = sql`(status in ('pending', 'running', 'compensating') or finished_at >= ${since} or (status = 'compensated' and finished_at >= ${rolledBackSince}))`;
   // Two looks, each by an index of its own.
   return sql`(
     exists (select from arcadia.sagas where id = ${droplet.sagaId} and ${atWork})
