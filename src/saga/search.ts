@@ -85,18 +85,24 @@ export async function countSagas(db: Pick<Database, 'run'>, filter: SagaFilter):
 /** The conditions of a filter, for a query of `arcadia.sagas`. */
 export function matches(sql: Sql, filter: SagaFilter): SqlFragment {
   const conditions: SqlFragment[] = [];
-  if (filter.status !== undefined) conditions.push(sql`status in ${sql([...filter.status])}`);
+  if (filter.status !== undefined) conditions.push(hasStatus(sql, filter.status));
   if (filter.name !== undefined) conditions.push(sql`name = ${filter.name}`);
   if (filter.dropletId !== undefined) {
     conditions.push(sql`coalesce(context->>'droplet_id', input->>'droplet_id') = ${String(filter.dropletId)}`);
   }
-  if (filter.tag !== undefined) conditions.push(sql`input->'tags' @> ${JSON.stringify([filter.tag])}::text::jsonb`);
+  if (filter.tag !== undefined) conditions.push(sql`input ? 'tags' and input->'tags' @> ${JSON.stringify([filter.tag])}::text::jsonb`);
   if (filter.createdFrom !== undefined) conditions.push(sql`created_at >= ${filter.createdFrom}`);
   if (filter.createdBefore !== undefined) conditions.push(sql`created_at < ${filter.createdBefore}`);
   if (filter.requestedBy !== undefined) conditions.push(sql`requested_by = ${filter.requestedBy}`);
   if (filter.text !== undefined) conditions.push(sql`strpos(lower(input->>'name'), lower(${filter.text})) > 0`);
   if (filter.query !== undefined) conditions.push(matchesQuery(sql, filter.query));
   return conditions.reduce((all, condition) => sql`${all} and ${condition}`, sql`true`);
+}
+
+/** A completed saga is over and has no error, and only such a one. Said in so many words, as the index of all others says it. */
+function hasStatus(sql: Sql, statuses: readonly SagaStatus[]): SqlFragment {
+  const isOneOf = sql`status in ${sql([...statuses])}`;
+  return statuses.includes('completed') ? isOneOf : sql`${isOneOf} and (finished_at is null or error is not null)`;
 }
 
 /** Eight digits may be the beginning of a saga's id, a droplet's id, and a part of a name: all are looked for. */

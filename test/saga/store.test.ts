@@ -671,7 +671,7 @@ describe('saveMemos', () => {
 
 describe('listSagas', () => {
   test('filters by status and by name, newest first, up to the limit', async () => {
-    await db.sql`truncate arcadia.sagas cascade`;
+    await db.sql`truncate arcadia.sagas, arcadia.saga_events`;
     const ids = [await start(), await start(), await start()];
     await move(ids[1] ?? '', { kind: 'started' });
     expect((await listSagas(db, { limit: 2 })).map(({ id }) => id)).toEqual([ids[2], ids[1]]);

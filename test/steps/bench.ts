@@ -92,7 +92,7 @@ export function useBench(): (options?: BenchOptions) => Promise<Bench> {
   const database = useSharedDatabase(10);
   return async (options = {}) => {
     // Every sandbox counts its droplets from the same id on: one of the last test must not be taken for one of this.
-    await database().sql`truncate arcadia.sagas, arcadia.cloud_resources cascade`;
+    await database().sql`truncate arcadia.sagas, arcadia.saga_events, arcadia.cloud_resources cascade`;
     return openBench(database(), options);
   };
 }

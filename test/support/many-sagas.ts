@@ -15,10 +15,11 @@ export async function writeSagas(db: Database, { count, status, daysAgo, eventsE
   const isFinished = status === 'completed' || status === 'compensated';
   await db.sql`
     with inserted as (
-      insert into arcadia.sagas (id, saga8, name, status, steps, cursor, revision, input, context, wake_at, created_at, updated_at, finished_at)
+      insert into arcadia.sagas (id, saga8, name, status, steps, cursor, revision, input, context, error, wake_at, created_at, updated_at, finished_at)
       select id, left(id::text, 8), 'provision_droplet', ${status}, '{create_droplet,wait_droplet_active,register_droplet}', 2, ${eventsEach - 1},
              jsonb_build_object('name', 'old-' || number, 'region', 'fra1', 'size', 's-1vcpu-1gb', 'image', 'debian-12-x64'),
              jsonb_build_object('droplet_id', 1000000 + number, 'public_ipv4', '192.0.2.1'),
+             case when ${status === 'compensated'} then '{"code": "cancelled", "message": "cancelled", "step": "create_droplet", "retryable": false}'::jsonb end,
              case when ${status === 'running'} then began_at + interval '1 hour' end, began_at, began_at + interval '1 hour', case when ${isFinished} then began_at + interval '1 hour' end
       from (
         select gen_random_uuid() as id, number,

@@ -43,7 +43,7 @@ export type Scene = {
 export function useScene(): (options?: SandboxOptions) => Promise<Scene> {
   const database = useSharedDatabase(10);
   return async (options = {}) => {
-    await database().sql`truncate arcadia.sagas, arcadia.cloud_resources, arcadia.inventory_syncs, arcadia.saga_tombstones, arcadia.audit cascade`;
+    await database().sql`truncate arcadia.sagas, arcadia.saga_events, arcadia.cloud_resources, arcadia.inventory_syncs, arcadia.saga_tombstones, arcadia.audit cascade`;
     return setScene(database(), options);
   };
 }

@@ -1,0 +1,21 @@
+-- From its start to the step before its last, a saga's row changes nothing that an index names: its status stands in none.
+-- Who looks for the sagas of a status looks among those that are not completed, or walks the newest.
+create index sagas_not_completed on arcadia.sagas (created_at desc, id) where finished_at is null or error is not null;
+drop index arcadia.sagas_by_status;
+
+-- Sagas without tags, and those without a droplet yet, are nothing to look for.
+drop index arcadia.sagas_by_tag;
+create index sagas_by_tag on arcadia.sagas using gin ((input->'tags') jsonb_path_ops) where input ? 'tags';
+drop index arcadia.sagas_by_droplet;
+create index sagas_by_droplet on arcadia.sagas ((coalesce(context->>'droplet_id', input->>'droplet_id')))
+  where coalesce(context->>'droplet_id', input->>'droplet_id') is not null;
+
+-- An event is only ever inserted by the statement that moves its saga: to ask for the saga once more costs each of them a
+-- look. What the foreign key did besides, a trigger does: the events go with their saga.
+alter table arcadia.saga_events drop constraint saga_events_saga_id_fkey;
+create function arcadia.bury_events() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  delete from arcadia.saga_events where saga_id in (select id from gone);
+  return null;
+end $$;
+create trigger bury_events after delete on arcadia.sagas referencing old table as gone for each statement execute function arcadia.bury_events();

@@ -1,0 +1,68 @@
+// What the indexes of `sagas` are for: the few that a person looks for are found among the many that nobody does, and a
+// saga on its way pays for none of them.
+import { describe, expect, test } from 'vitest';
+import { decide } from '../../src/saga/transition.ts';
+import { createSagaStore, insertSaga, loadSaga } from '../../src/saga/store.ts';
+import type { SagaFilter } from '../../src/saga/search.ts';
+import { countSagas, searchSagas } from '../../src/saga/search.ts';
+import { explaining } from '../support/explain.ts';
+import { writeSagas } from '../support/many-sagas.ts';
+import { useSharedDatabase } from '../support/shared-database.ts';
+
+const database = useSharedDatabase(1);
+
+describe('among 20,000 completed sagas', () => {
+  const search = async (filter: SagaFilter) => {
+    const explained = explaining(database());
+    const { sagas } = await searchSagas(explained.db, filter, { limit: 50 });
+    return { sagas, plan: explained.statements[0]?.plan ?? '' };
+  };
+
+  test('those of a rare status, of a droplet and of a tag are found by an index', async () => {
+    const db = database();
+    await writeSagas(db, { count: 20_000, status: 'completed', daysAgo: 3 });
+    const rare = ['stuck', 'compensated', 'running'] as const;
+    for (const status of rare) await writeSagas(db, { count: 20, status, daysAgo: 10 });
+    await db.sql`update arcadia.sagas set input = jsonb_set(input, '{tags}', '["team-a"]') where status = 'stuck'`;
+    await db.sql`analyze arcadia.sagas`;
+    for (const status of rare) {
+      const { sagas, plan } = await search({ status: [status] });
+      expect(sagas.map((saga) => saga.status)).toEqual(Array.from({ length: 20 }, () => status));
+      expect(plan).toMatch(/Index Scan (using|on) sagas_not_completed/);
+    }
+    expect(await countSagas(db, { status: ['completed', 'stuck'] })).toBe(20_020);
+    expect((await search({ status: ['completed'] })).plan).toMatch(/Index Scan using sagas_recent/);
+
+    const byTag = await search({ tag: 'team-a' });
+    expect(byTag.sagas.map(({ status }) => status)).toEqual(Array.from({ length: 20 }, () => 'stuck'));
+    expect(byTag.plan).toContain('sagas_by_tag');
+    const byDroplet = await search({ dropletId: 1_019_999 });
+    expect(byDroplet.sagas.map(({ input }) => input['name'])).toEqual(['old-19999']);
+    expect(byDroplet.plan).toContain('sagas_by_droplet');
+  });
+});
+
+test('from its start to its last step but one, a saga is written to no index', async () => {
+  const db = database();
+  const id = crypto.randomUUID();
+  const steps = ['one', 'two', 'three'];
+  await insertSaga(db, { id, name: 'fake', steps, input: {}, sealed: null, idempotencyKey: null, requestedBy: null, traceparent: null }, 60_000);
+  const store = createSagaStore(db, { worker: 'test:1', slackMs: 60_000 });
+  const policy = { stepAttempts: 1, stepBackoffMs: 1, compensationAttempts: 1 };
+  const updates = async () => {
+    // The one connection of the pool: what it counted is told with its next statement.
+    await db.sql`select pg_stat_force_next_flush()`;
+    const [row] = await db.sql<{ all: number; hot: number }[]>`
+      select n_tup_upd::int as all, n_tup_hot_upd::int as hot from pg_stat_user_tables where relid = 'arcadia.sagas'::regclass`;
+    return row ?? { all: 0, hot: 0 };
+  };
+  const before = await updates();
+  for (const outcome of [{ kind: 'started' }, { kind: 'done', outputs: {} }, { kind: 'done', outputs: {} }, { kind: 'done', outputs: {} }] as const) {
+    const saga = (await loadSaga(db, id))?.saga;
+    const transition = saga === undefined ? { refused: 'gone' } : decide(saga, outcome, policy, 0);
+    if ('refused' in transition) throw new Error(transition.refused);
+    expect(await store.commit(transition)).toBe('applied');
+  }
+  const after = await updates();
+  expect({ all: after.all - before.all, hot: after.hot - before.hot }).toEqual({ all: 4, hot: 3 });
+});
