@@ -64,7 +64,7 @@ export async function startWeb(config: Config, log: Log, workerMetrics?: () => P
   const db = openDatabase(databaseUrl, { max: 10, applicationName: 'arcadia-web', io: tracedIo(directIo) });
   const connection = openQueueConnection(queueStoreOf(config), log);
   const queues = openStepQueues(connection, directIo);
-  const dashboard = openQueueDashboard(connection);
+  const dashboard = openQueueDashboard(connection, (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq));
   const closeAll = async (): Promise<void> => {
     await Promise.allSettled([queues.close(), dashboard.close()]);
     await Promise.allSettled([connection.close(), db.close()]);

@@ -9,8 +9,6 @@ import { ConfigError } from '../config.ts';
 import { readDatabaseUrl } from '../database-url.ts';
 import type { Log } from '../log.ts';
 import type { RunRedisScript } from '../redis-script.ts';
-import type { WriteLine } from './job-log.ts';
-import { createLineWriter } from './job-log.ts';
 import { QueueStoreError } from './queue-store-error.ts';
 import type { RedisClient } from './redis.ts';
 import { checkRedis, connectRedis, endRedis } from './redis.ts';
@@ -38,8 +36,6 @@ export type JobLoop = Readonly<{
 /** Queues on a worker's own connection: what is added there reaches the store ahead of what the worker says afterwards. */
 export type Lane = Readonly<{
   queue(name: string): Queue;
-  /** Adds a line to the log of one of the worker's jobs. */
-  log: WriteLine;
   /** Resolves when what was added so far is on its way. */
   sent(): Promise<void>;
 }>;
@@ -147,7 +143,6 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
       if (consumer === undefined) return null;
       return {
         queue: (name) => listening(new Queue(name, { connection: consumer, prefix: store.prefix, ...traced() }), warn),
-        log: createLineWriter(createScriptRunner(consumer), (jobId) => worker.toKey(jobId)),
         // BullMQ has written a command by the end of the turn in which it was asked to, where the connection stands.
         sent: () => setImmediate(),
       };

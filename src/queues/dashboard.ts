@@ -1,8 +1,10 @@
 // What the web process sees of the queues: adapters for Bull Board, BullMQ's own metrics, and whether jobs move at all.
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import type { Job, Queue } from 'bullmq';
+import type { StoredEvent } from '../saga/store.ts';
 import type { QueueConnection } from './connection.ts';
-import { acceptedJobSchema, queueNames, stepJobSchema } from './jobs.ts';
+import { jobLine, linesOfEvents, mergeLines } from './job-lines.ts';
+import { acceptedJobSchema, claimOfJobId, queueNames, stepJobSchema } from './jobs.ts';
 
 /** The job that should move next, of those that wait or are delayed. */
 export type QueueHead = Readonly<{
@@ -15,8 +17,11 @@ export type QueueHead = Readonly<{
   delayMs: number;
 }>;
 
+/** Reads a saga's events after `afterSeq`, oldest first. */
+export type ReadEvents = (sagaId: string, afterSeq: number) => Promise<readonly StoredEvent[]>;
+
 export type QueueDashboard = Readonly<{
-  /** For Bull Board. Each job links to its saga's page. */
+  /** For Bull Board. Each job links to its saga's page, and the log of a step's job tells what its saga's events say of it. */
   adapters: readonly BullMQAdapter[];
   /** BullMQ's metrics of each queue, in the text format of Prometheus, one document a queue. */
   exportMetrics(): Promise<readonly string[]>;
@@ -33,18 +38,54 @@ const descriptions: Readonly<Record<string, string>> = {
 };
 
 /** Opens the queues for looking at them. */
-export function openQueueDashboard(connection: QueueConnection): QueueDashboard {
+export function openQueueDashboard(connection: QueueConnection, readEvents: ReadEvents): QueueDashboard {
   const queues = Object.values(queueNames).map((name) => connection.queue(name));
   return {
-    adapters: queues.map(
-      (queue) => new BullMQAdapter(queue, { description: descriptions[queue.name] ?? '', externalJobUrl: (job) => linkToSaga(job.data, job.returnvalue) }),
-    ),
+    adapters: queues.map((queue) => adapterOf(queue, readEvents)),
     exportMetrics: () => Promise.all(queues.map((queue) => queue.exportPrometheusMetrics())),
     heads: async () => (await Promise.all(queues.map(readHeads))).flat(),
     close: async () => {
       await Promise.all(queues.map((queue) => queue.close()));
     },
   };
+}
+
+function adapterOf(queue: Queue, readEvents: ReadEvents): BullMQAdapter {
+  const isOfSteps = queue.name === queueNames.steps || queue.name === queueNames.compensations;
+  return isOfSteps ? new StepAdapter(queue, readEvents) : new BullMQAdapter(queue, optionsOf(queue));
+}
+
+function optionsOf(queue: Queue): ConstructorParameters<typeof BullMQAdapter>[1] {
+  return { description: descriptions[queue.name] ?? '', externalJobUrl: (job) => linkToSaga(job.data, job.returnvalue) };
+}
+
+/** Shows, beside the lines that BullMQ keeps, those that are made of events: a job that ends writes nothing into its log. */
+class StepAdapter extends BullMQAdapter {
+  readonly #readEvents: ReadEvents;
+
+  constructor(queue: Queue, readEvents: ReadEvents) {
+    super(queue, optionsOf(queue));
+    this.#readEvents = readEvents;
+  }
+
+  override async getJobLogs(jobId: string): Promise<string[]> {
+    const [kept, made] = await Promise.all([super.getJobLogs(jobId), this.#readLines(jobId)]);
+    return mergeLines(kept, made);
+  }
+
+  async #readLines(jobId: string): Promise<string[]> {
+    const claim = claimOfJobId(jobId);
+    if (claim === null) return [];
+    let events: readonly StoredEvent[];
+    try {
+      events = await this.#readEvents(claim.sagaId, claim.revision);
+    } catch (error) {
+      // Only its name: nobody knows what an error that was not expected says.
+      const name = error instanceof Error ? error.name : 'Error';
+      return [jobLine(new Date(), `the saga's events could not be read (${name}): what they tell of this job is missing here`)];
+    }
+    return linesOfEvents(events, claim.revision);
+  }
 }
 
 /** Bull Board shows no link where the address is empty. */

@@ -2,6 +2,7 @@
 import type { Job } from 'bullmq';
 import { z } from 'zod';
 import type { Direction, NextJob } from '../saga/saga.ts';
+import type { Claim } from '../saga/step.ts';
 
 /** Names of the queues. */
 export const queueNames = { intake: 'sagas', steps: 'saga-steps', compensations: 'saga-compensations', inventory: 'inventory' } as const;
@@ -52,6 +53,13 @@ export function jobIdOf(job: Pick<NextJob, 'sagaId' | 'revision'>): string {
 /** Whether a job's id was made by `jobIdOf`; jobs that are added by hand have others. */
 export function isStepJobId(id: string | undefined): boolean {
   return id !== undefined && /^[0-9a-f-]{36}_\d+$/.test(id);
+}
+
+/** What an id that `jobIdOf` made says; null for any other. */
+export function claimOfJobId(jobId: string): Claim | null {
+  const [, sagaId, revision] = /^(.{36})_(\d+)$/.exec(jobId) ?? [];
+  const parsed = stepJobSchema.pick({ sagaId: true, revision: true }).safeParse({ sagaId, revision: Number(revision) });
+  return parsed.data ?? null;
 }
 
 /** What stands in the job. */

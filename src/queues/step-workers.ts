@@ -8,6 +8,7 @@ import type { JobClaim, Verdict } from '../saga/runner.ts';
 import type { NextJob } from '../saga/saga.ts';
 import { annotate } from '../tracing.ts';
 import type { Lane, QueueConnection } from './connection.ts';
+import { jobLine } from './job-lines.ts';
 import { dueAtOf, isStepJobId, jobIdOf, queueNames, stepJobSchema } from './jobs.ts';
 import type { StepQueues } from './step-queues.ts';
 import { openStepQueues } from './step-queues.ts';
@@ -25,9 +26,8 @@ const OUTAGE_DELAY_MS = 1_000;
 // Only ever an upper bound: a job lost to stalls is made again by the reconciler.
 const MAX_STALLED_COUNT = 10;
 
-// The job's log is for people: no job waits long for it, and no line grows without bounds.
+// The job's log is for people: no job waits long for it.
 const LOG_WITHIN_MS = 1_000;
-const MAX_LOG_LENGTH = 500;
 
 /** What both kinds of workers are made with. */
 export function workerOptions(settings: WorkerSettings) {
@@ -41,6 +41,9 @@ export function workerOptions(settings: WorkerSettings) {
     maxStalledCount: MAX_STALLED_COUNT,
     // BullMQ waits this long before it tries again to tell its store of a finished job. Default: 15 s.
     runRetryDelay: 1_000,
+    // Kept for people to look at on the dashboard; the truth about sagas is in Postgres. A producer's own options come first.
+    removeOnComplete: { age: 24 * 3_600, count: 2_000 },
+    removeOnFail: { age: 14 * 24 * 3_600, count: 5_000 },
     // Counts what was completed and failed, for the metrics and the dashboard: a point a minute.
     metrics: { maxDataPoints: MetricsTime.ONE_WEEK },
   };
@@ -67,37 +70,36 @@ export function startStepWorkers(connection: QueueConnection, options: StepWorke
         // By the clocks of two machines, where another one delayed the job.
         options.onTaken?.(name, Math.max(0, Date.now() - dueAtOf(job)));
         annotate({ 'messaging.system': 'bullmq', 'messaging.operation.type': 'process', 'messaging.destination.name': name });
-        return processJob(job, token, options, after);
+        return processJob(job, token, options, enqueueNext);
       },
       workerOptions(settings),
     );
-    const after = openAfterwards(connection.laneOf(worker), options);
+    const enqueueNext = openEnqueueNext(connection.laneOf(worker), options);
     worker.on('failed', (job, error) => log.warn({ queue: name, jobId: job?.id, reason: error.message }, 'job failed'));
     worker.on('lockRenewalFailed', (jobIds) => log.warn({ queue: name, jobIds }, 'lost the lock: another worker may take over'));
     return worker;
   });
 }
 
-/** What is done about a job once its verdict stands: `next` is enqueued, and the job's log says what was decided. */
-type Afterwards = (job: Job, next: NextJob | null, note: string) => Promise<void>;
+/** Enqueues the job that follows. */
+type EnqueueNext = (next: NextJob) => Promise<void>;
 
 /**
  * What was decided is written: where the queue is away, the reconciler enqueues the job once it is overdue. So down a
  * worker's own lane nobody waits for the queue's word: the job that follows is there before this one is finished, as the
  * store is told so in that order.
  */
-function openAfterwards(lane: Lane | null, { queues, io, log }: StepWorkerOptions): Afterwards {
+function openEnqueueNext(lane: Lane | null, { queues, io, log }: StepWorkerOptions): EnqueueNext {
   const laned = lane === null ? queues : openStepQueues(lane, io);
-  return async (job, next, note) => {
-    const enqueued = next === null ? undefined : laned.enqueue(next).catch((error: unknown) => {
+  return async (next) => {
+    const enqueued = laned.enqueue(next).catch((error: unknown) => {
       log.warn({ sagaId: next.sagaId, err: error }, 'could not enqueue the next job: the reconciler will');
     });
-    const written = writeToLog(job, note, io, lane);
-    await (lane === null ? Promise.all([enqueued, written]) : lane.sent());
+    await (lane === null ? enqueued : lane.sent());
   };
 }
 
-async function processJob(job: Job, token: string | undefined, options: StepWorkerOptions, after: Afterwards): Promise<string> {
+async function processJob(job: Job, token: string | undefined, options: StepWorkerOptions, enqueueNext: EnqueueNext): Promise<string> {
   const parsed = stepJobSchema.safeParse(job.data);
   if (!parsed.success) {
     const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'data'}: ${issue.message}`);
@@ -122,10 +124,9 @@ async function processJob(job: Job, token: string | undefined, options: StepWork
   }
   switch (verdict.kind) {
     case 'complete':
-      await after(job, null, verdict.note);
       return verdict.note;
     case 'next':
-      await after(job, verdict.job, verdict.note);
+      await enqueueNext(verdict.job);
       return verdict.note;
     case 'postpone':
       return postpone(job, token, verdict, { io: options.io, isNews: verdict.note !== parsed.data.reason });
@@ -141,22 +142,22 @@ async function postpone(
   verdict: Extract<Verdict, { kind: 'postpone' }>,
   { io, isNews }: { io: Io; isNews: boolean },
 ): Promise<never> {
-  const dueAt = Math.round(Date.now() + verdict.delayMs);
+  const decidedAt = Date.now();
+  const dueAt = Math.round(decidedAt + verdict.delayMs);
   await io('queue', 'update data', () => job.updateData({ ...job.data, memo: verdict.memo, dueAt, reason: verdict.note }));
   await io('queue', 'move to delayed', () => job.moveToDelayed(dueAt, token));
   // A poll like the one before it has nothing to tell.
-  if (isNews) await writeToLog(job, verdict.note, io);
+  if (isNews) await writeToLog(job, jobLine(new Date(decidedAt), verdict.note), io);
   throw new DelayedError();
 }
 
-/** Tells the dashboard what was decided, once it is carried out. Without it a job runs just as well: no failure of it counts. */
-async function writeToLog(job: Job, text: string, io: Io, lane: Lane | null = null): Promise<void> {
-  const line = `${new Date().toISOString()} ${text.slice(0, MAX_LOG_LENGTH)}`;
+/**
+ * Tells the dashboard why a job was put back, once it is. (What a job ended with is in Postgres: see job-lines.ts.)
+ * Without it a job runs just as well: no failure of it counts.
+ */
+async function writeToLog(job: Job, line: string, io: Io): Promise<void> {
   try {
-    await io('queue', 'log', async () => {
-      if (lane !== null && job.id !== undefined) return lane.log(job.id, line);
-      await withDeadline(LOG_WITHIN_MS, job.log(line), () => new Error('the log was not written in time'));
-    });
+    await io('queue', 'log', () => withDeadline(LOG_WITHIN_MS, job.log(line), () => new Error('the log was not written in time')));
   } catch {
     // Everything that matters is done.
   }

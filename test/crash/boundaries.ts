@@ -31,8 +31,8 @@ export function numberedIo(chain: Chain, around: Around): Io {
     if (name === 'store.take_overdue') passes += 1;
     // Done before any worker exists.
     if (name === 'environment.read' || name === 'pooler.check') return operation();
-    // For people to read, after all is decided and carried out, the last one after the saga is at rest. That nothing
-    // depends on it is shown in test/queues/job-logs.test.ts.
+    // For people to read, after the job is put back: another worker may have taken it by then. That nothing depends on
+    // it is shown in test/queues/job-logs.test.ts.
     if (kind === 'queue' && name === 'log') return operation();
     const isOther = (chains.getStore() ?? 'job') !== chain || (chain === 'reconciler' && passes > 1);
     if (isOther) return operation();

@@ -251,6 +251,11 @@ test('no secret is printed, kept or answered, whatever goes wrong; and DigitalOc
     ['latest', 'failed', 'completed', 'delayed'].map((status) => `/queues/api/queues?activeQueue=${name}&status=${status}&page=1&jobsPerPage=200`),
   );
   await Promise.all(board.map((path) => call('GET', path)));
+  const logs = await stage.db.sql<{ path: string }[]>`
+    select '/queues/api/queues/saga-steps/' || saga_id || '_' || seq || '/logs' as path from arcadia.saga_events`;
+  const jobLogs = await Promise.all(logs.map(({ path }) => call('GET', path)));
+  expect(jobLogs.some(({ text }) => text.includes('rolling back'))).toBe(true);
+  expect(jobLogs.every(({ status, text }) => status === 200 && !text.includes('could not be read'))).toBe(true);
   await Promise.all([command(['sagas', '--json']), command(['saga', ids[0] ?? ''])]);
 
   // What was sent to DigitalOcean holds two of them: the search finds them there.

@@ -132,7 +132,6 @@ export function createSimulatedQueues(options: { call: Call; wallClockMs: () => 
               return Promise.resolve();
             },
           }),
-        log: () => Promise.resolve(),
         sent: () => Promise.resolve(),
       }),
     }),

@@ -100,6 +100,19 @@ test('a stream that is cut off goes on where it was: no event is lost, none come
   expect(wrong.json()).toMatchObject({ status: 400, errors: [{ field: 'last-event-id' }] });
   expect([first, second, whole].map(({ text }) => text).join()).not.toContain(CANARY);
 
+  // Bull Board tells of each job what the saga's events say, and why it was put back.
+  const logsOf = async (revision: number) => {
+    const answer = await web.call('GET', `/queues/api/queues/saga-steps/${id}_${revision}/logs`, { headers: bearer(secrets.read) });
+    expect(answer.text).not.toContain(CANARY);
+    return z.array(z.string()).parse(answer.json()).map((line) => line.replace(/^\d{4}-\S+Z /, ''));
+  };
+  const created = saga.events.find(({ kind, step }) => kind === 'step_completed' && step === 'create_droplet')?.seq ?? 0;
+  expect(await logsOf(0)).toEqual(['saga started', 'create_droplet: announced a create', expect.stringMatching(/^create_droplet completed: created droplet \d+$/)]);
+  const waits = await logsOf(created);
+  expect(waits.length).toBeGreaterThan(1);
+  expect(waits.at(-1)).toMatch(/^wait_droplet_active completed/);
+  expect(waits.slice(0, -1).every((line) => line.includes('new'))).toBe(true);
+
   const metrics = await web.call('GET', '/metrics', { headers: bearer(secrets.read) });
   expect(metrics.text).toMatch(/^bullmq_job_completed_total\{queue="saga-steps"\} [1-9]/m);
   expect(metrics.text).toMatch(/^arcadia_step_outcomes\{step="create_droplet",outcome="completed"\} 1$/m);
