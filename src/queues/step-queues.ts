@@ -27,12 +27,6 @@ export type StepQueues = Readonly<{
 
 const TIME_LIMIT_MS = 5_000;
 
-// Kept for people to look at on the dashboard. The truth about sagas is in Postgres.
-const keepCompleted = { age: 24 * 3_600, count: 2_000 };
-const keepFailed = { age: 14 * 24 * 3_600, count: 5_000 };
-
-const MAX_JOB_BYTES = 4_096;
-
 // Lines that a job's log keeps.
 const KEEP_LOGS = 50;
 
@@ -50,15 +44,14 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
   const ask = <T>(name: string, operation: () => Promise<T>): Promise<T> => io('queue', name, () => withTimeLimit(name, operation));
 
   const add = async (job: NextJob) => {
+    const delayMs = Math.max(0, Math.round(job.delayMs));
+    // What stands here is written, read and sent along with each job: how long it is kept, its worker says.
     const options = {
       jobId: jobIdOf(job),
-      delay: Math.max(0, Math.round(job.delayMs)),
-      attempts: 1,
-      // A few hundred bytes: what is larger is not what we meant to add.
-      sizeLimit: MAX_JOB_BYTES,
-      removeOnComplete: keepCompleted,
-      removeOnFail: keepFailed,
       keepLogs: KEEP_LOGS,
+      ...(delayMs === 0 ? {} : { delay: delayMs }),
+      // What was begun comes before what was not: under a backlog, sagas end one after the other instead of all at last.
+      ...(job.revision === 0 ? {} : { lifo: true }),
     };
     await inTraceOf(job.traceparent, () => queues[job.direction].add(job.step, jobDataOf(job), options));
   };

@@ -11,13 +11,13 @@ import { useSharedDatabase } from '../support/shared-database.ts';
 
 const database = useSharedDatabase(1);
 
-describe('among 20,000 completed sagas', () => {
-  const search = async (filter: SagaFilter) => {
-    const explained = explaining(database());
-    const { sagas } = await searchSagas(explained.db, filter, { limit: 50 });
-    return { sagas, plan: explained.statements[0]?.plan ?? '' };
-  };
+const search = async (filter: SagaFilter) => {
+  const explained = explaining(database());
+  const { sagas } = await searchSagas(explained.db, filter, { limit: 50 });
+  return { sagas, plan: explained.statements[0]?.plan ?? '' };
+};
 
+describe('among 20,000 completed sagas', () => {
   test('those of a rare status, of a droplet and of a tag are found by an index', async () => {
     const db = database();
     await writeSagas(db, { count: 20_000, status: 'completed', daysAgo: 3 });
