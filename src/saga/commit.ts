@@ -65,14 +65,14 @@ type Writer = Readonly<{ worker: string; slackMs: number; onWritten(saga: Saga, 
 
 async function writeTransitions(db: Database, writings: readonly Writing[], { worker, slackMs, onWritten }: Writer): Promise<CommitResult[]> {
   // By id, so that two workers that write about the same sagas lock them in the same order.
-  const given = writings.map((writing) => rowOf(writing, slackMs)).toSorted((one, other) => (one.id < other.id ? -1 : 1));
+  const given = writings.map((writing, place) => rowOf(writing, place, slackMs)).toSorted((one, other) => (one.id < other.id ? -1 : 1));
   const sentAt = performance.now();
-  const written = await db.run(
+  const [written] = await db.run(
     'store.commit',
-    (sql) => sql<{ transitionId: string; updatedAt: Date; stampedContext: JsonObject | null }[]>`
+    (sql) => sql<{ places: string; updatedAt: Date; stamped: Readonly<Record<string, JsonObject>> | null }[]>`
       with given as (
-        select *, clock_timestamp() as at from json_to_recordset(${jsonText(given)}::text::json) as given (
-          id uuid, revision int, status text, cursor int, attempt int, patch jsonb, stamps jsonb, error jsonb, cancels boolean, step_changed boolean,
+        select * from (select clock_timestamp() as at) as clock, json_to_recordset(${jsonText(given)}::text::json) as given (
+          place int, id uuid, revision int, status text, cursor int, attempt int, patch jsonb, stamps jsonb, error jsonb, cancels boolean, step_changed boolean,
           wake_in_ms double precision, is_finished boolean,
           new_input jsonb, sealed text, fingerprint text, may_create boolean, before jsonb, seq int, kind text, step text, event_attempt int, detail jsonb, transition_id uuid, audit_actor text
         )
@@ -112,7 +112,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
         from given
         -- The list makes the planner use the primary key, whatever it believes of the sizes of both.
         where saga.id = given.id and saga.revision = given.revision and saga.id = any(${given.map(({ id }) => id)}::uuid[])
-        returning given.id, given.before, given.seq, given.kind, given.step, given.event_attempt, given.detail, given.transition_id, given.audit_actor,
+        returning given.place, given.id, given.before, given.seq, given.kind, given.step, given.event_attempt, given.detail, given.transition_id, given.audit_actor,
           given.at, case when given.stamps is not null then saga.context end as stamped_context
       ),
       audited as (
@@ -126,26 +126,28 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
         select id, (before->>'seq')::int, before->>'kind', before->>'step', (before->>'attempt')::int, before->'detail', ${worker}, gen_random_uuid()
         from moved where before is not null
       )
-      select transition_id, at as updated_at, stamped_context from moved`,
+      -- One row, as each would have to be read.
+      select string_agg(place::text, ',') as places, max(at) as updated_at, jsonb_object_agg(place, stamped_context) filter (where stamped_context is not null) as stamped
+      from moved having count(*) > 0`,
   );
-  const applied = new Map(written.map(({ transitionId, ...row }) => [transitionId, row]));
-  return writings.map(({ transitionId, transition }) => {
-    const row = applied.get(transitionId);
-    if (row === undefined) return 'fenced';
-    const { updatedAt, stampedContext } = row;
+  const { places, updatedAt, stamped } = written ?? {};
+  const applied = new Set(places?.split(',').map(Number));
+  return writings.map(({ transition }, place) => {
+    if (updatedAt === undefined || !applied.has(place)) return 'fenced';
     if (transition.event.kind === 'step_completed' && transition.next !== null) {
       const { saga } = transition;
-      onWritten({ ...saga, context: stampedContext ?? saga.context, stepStartedAt: transition.stepChanged ? updatedAt : saga.stepStartedAt, updatedAt }, sentAt);
+      onWritten({ ...saga, context: stamped?.[place] ?? saga.context, stepStartedAt: transition.stepChanged ? updatedAt : saga.stepStartedAt, updatedAt }, sentAt);
     }
     return 'applied';
   });
 }
 
 /** A transition as the statement takes it; what is left out is null there, or false. */
-function rowOf({ transition, transitionId }: Writing, slackMs: number) {
+function rowOf({ transition, transitionId }: Writing, place: number, slackMs: number) {
   const { saga, before, event, next } = transition;
   const isAskedFor = event.kind === 'cancel_requested' || event.kind === 'retry_requested';
   return {
+    place,
     id: transition.sagaId,
     revision: transition.from,
     status: saga.status,
