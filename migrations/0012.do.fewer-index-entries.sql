@@ -1,14 +1,13 @@
 -- From its start to the step before its last, a saga's row changes nothing that an index names: its status stands in none.
--- Who looks for the sagas of a status looks among those that are not completed, or walks the newest.
-create index sagas_not_completed on arcadia.sagas (created_at desc, id) where finished_at is null or error is not null;
+-- What a status means for the times does: unfinished ones have a wake_at (sagas_due), stuck ones have neither that nor an
+-- end, and those that were rolled back ended with an error. Completed ones are most of the newest.
+create index sagas_stuck on arcadia.sagas (created_at desc, id) where wake_at is null and finished_at is null;
+create index sagas_compensated on arcadia.sagas (created_at desc, id) where finished_at is not null and error is not null;
 drop index arcadia.sagas_by_status;
 
--- Sagas without tags, and those without a droplet yet, are nothing to look for.
+-- Sagas without tags are nothing to look for by them.
 drop index arcadia.sagas_by_tag;
 create index sagas_by_tag on arcadia.sagas using gin ((input->'tags') jsonb_path_ops) where input ? 'tags';
-drop index arcadia.sagas_by_droplet;
-create index sagas_by_droplet on arcadia.sagas ((coalesce(context->>'droplet_id', input->>'droplet_id')))
-  where coalesce(context->>'droplet_id', input->>'droplet_id') is not null;
 
 -- An event is only ever inserted by the statement that moves its saga: to ask for the saga once more costs each of them a
 -- look. What the foreign key did besides, a trigger does: the events go with their saga.

@@ -99,10 +99,13 @@ export function matches(sql: Sql, filter: SagaFilter): SqlFragment {
   return conditions.reduce((all, condition) => sql`${all} and ${condition}`, sql`true`);
 }
 
-/** A completed saga is over and has no error, and only such a one. Said in so many words, as the index of all others says it. */
+/** No index names the status: what it means for other columns is said besides, in the words of the index that knows them. */
 function hasStatus(sql: Sql, statuses: readonly SagaStatus[]): SqlFragment {
   const isOneOf = sql`status in ${sql([...statuses])}`;
-  return statuses.includes('completed') ? isOneOf : sql`${isOneOf} and (finished_at is null or error is not null)`;
+  if (statuses.every((status) => status === 'stuck')) return sql`${isOneOf} and wake_at is null and finished_at is null`;
+  if (statuses.every((status) => status === 'compensated')) return sql`${isOneOf} and finished_at is not null and error is not null`;
+  if (statuses.every((status) => status === 'pending' || status === 'running' || status === 'compensating')) return sql`${isOneOf} and wake_at is not null`;
+  return isOneOf;
 }
 
 /** Eight digits may be the beginning of a saga's id, a droplet's id, and a part of a name: all are looked for. */
