@@ -13,11 +13,8 @@ export type ListedResource = Omit<CloudResource, 'provider' | 'kind'> &
     sagaId: string | null;
   }>;
 
-/**
- * SQL that is true while a saga is at work on a droplet, was after `since`, or destroyed it in a rollback that ended after
- * `rolledBackSince`: its row is the saga's to write.
- */
-export type AtWorkSql = (sql: Sql, droplet: { providerId: SqlFragment; sagaId: SqlFragment }, since: Date, rolledBackSince?: Date) => SqlFragment;
+/** SQL that is true while a saga is at work on a droplet, or was after `since`: its row is the saga's to write. */
+export type AtWorkSql = (sql: Sql, droplet: { providerId: SqlFragment; sagaId: SqlFragment }, since: Date) => SqlFragment;
 
 /** What a sync found to be new. `fields`: what changed. */
 export type Change = Readonly<{ kind: 'appeared' | 'returned' | 'changed' | 'vanished'; providerId: string; name: string; fields: readonly string[] }>;
@@ -30,11 +27,17 @@ export type Absence = Readonly<{ id: string; providerId: string; name: string; a
 
 type ChangeRow = { providerId: string | null; name: string; isNew: boolean; wasDeleted: boolean; fields: string[]; now: Date };
 
+/** A droplet of the page, as SQL. */
+function onPage(sql: Sql): { providerId: SqlFragment; sagaId: SqlFragment } {
+  return { providerId: sql`page."providerId"`, sagaId: sql`page."sagaId"` };
+}
+
 /**
  * Writes one page of a list.
  *
  * @param page.oddIds droplets that are there, and of which no more could be read
- * @param lagMs how long a list may still show a droplet that was destroyed
+ * @param how.rolledBack SQL that is true for a droplet that its saga destroyed after `since`, being rolled back
+ * @param how.lagMs how long a list may still show a droplet that was destroyed
  * @returns what was new, and the clock for the next page
  * @throws {SyncLostError}
  */
@@ -42,10 +45,9 @@ export async function writePage(
   db: Pick<Database, 'run'>,
   reading: Reading,
   page: { listed: readonly ListedResource[]; oddIds: readonly string[] },
-  how: { atWork: AtWorkSql; lagMs: number },
+  how: { atWork: AtWorkSql; rolledBack: AtWorkSql; lagMs: number },
 ): Promise<{ changes: Change[]; now: Date }> {
   const { askedAt, number } = reading;
-  // What was rolled back before it was registered has no row that would say when it was destroyed.
   const lagging = new Date(askedAt.getTime() - how.lagMs);
   const rows = await db.run(
     'listing.page',
@@ -65,7 +67,9 @@ export async function writePage(
         select 'digitalocean', page."providerId", 'droplet', page.name, page.region, page.status, page."sizeSlug", page.tags,
                page.attrs, page.image, ${askedAt}, ${askedAt}
         from page, held
-        where not ${how.atWork(sql, { providerId: sql`page."providerId"`, sagaId: sql`page."sagaId"` }, askedAt, lagging)}
+        where not ${how.atWork(sql, onPage(sql), askedAt)}
+          -- Rolled back before it was registered, it has no row that would say when it was destroyed.
+          and (page."providerId" in (select provider_id from known) or not ${how.rolledBack(sql, onPage(sql), lagging)})
         on conflict (provider, kind, provider_id) do update
         set name = excluded.name, region = excluded.region, status = excluded.status, size_slug = excluded.size_slug,
             tags = excluded.tags, attrs = excluded.attrs, image = excluded.image, last_seen_at = excluded.last_seen_at,

@@ -2,18 +2,33 @@
 import type { Database, Sql, SqlFragment } from '../db.ts';
 
 /**
- * SQL that is true while a saga is at work on a droplet (as its own, or to destroy it), was so after `since`, or came to
- * the end of its rollback after `rolledBackSince`.
+ * SQL that is true while a saga is at work on a droplet (as its own, or to destroy it), or was so after `since`.
  *
  * @param droplet.providerId SQL for the droplet's id as text
  * @param droplet.sagaId SQL for the id of the saga that the droplet carries; may be null
  */
-export function sagaAtWork(sql: Sql, droplet: { providerId: SqlFragment; sagaId: SqlFragment }, since: Date, rolledBackSince = since): SqlFragment {
-  const atWork = sql`(status in ('pending', 'running', 'compensating') or finished_at >= ${since} or (status = 'compensated' and finished_at >= ${rolledBackSince}))`;
+export function sagaAtWork(sql: Sql, droplet: { providerId: SqlFragment; sagaId: SqlFragment }, since: Date): SqlFragment {
+  const atWork = sql`(status in ('pending', 'running', 'compensating') or finished_at >= ${since})`;
   // Two looks, each by an index of its own.
   return sql`(
     exists (select from arcadia.sagas where id = ${droplet.sagaId} and ${atWork})
     or exists (select from arcadia.sagas where coalesce(context->>'droplet_id', input->>'droplet_id') = ${droplet.providerId} and ${atWork})
+  )`;
+}
+
+/**
+ * SQL that is true for a droplet whose own saga was rolled back, and with it the droplet destroyed, after `since`.
+ *
+ * @param droplet as for {@link sagaAtWork}
+ */
+export function sagaRolledBack(sql: Sql, droplet: { providerId: SqlFragment; sagaId: SqlFragment }, since: Date): SqlFragment {
+  const rolledBack = sql`status = 'compensated' and finished_at >= ${since}`;
+  return sql`(
+    exists (select from arcadia.sagas where id = ${droplet.sagaId} and ${rolledBack})
+    or exists (
+      select from arcadia.sagas
+      where coalesce(context->>'droplet_id', input->>'droplet_id') = ${droplet.providerId} and context->>'droplet_id' = ${droplet.providerId} and ${rolledBack}
+    )
   )`;
 }
 

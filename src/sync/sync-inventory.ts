@@ -17,7 +17,7 @@ import { recordSightings, resolveOrphans } from '../inventory/orphans.ts';
 import type { SyncRun } from '../inventory/syncs.ts';
 import { SyncLostError, finishSync, renewSync, startSync } from '../inventory/syncs.ts';
 import type { Log } from '../log.ts';
-import { sagaAtWork } from '../saga/at-work.ts';
+import { sagaAtWork, sagaRolledBack } from '../saga/at-work.ts';
 import { toCloudResource } from '../steps/droplet-resource.ts';
 import { lookForOrphans } from './orphan-look.ts';
 import { sagaIdOn } from './orphan-verdict.ts';
@@ -141,7 +141,7 @@ async function takePage(run: SyncRun, page: readonly ListedDroplet[], askedAt: D
   const odd = page.filter((droplet) => droplet.kind === 'odd');
   if (odd.length > 0) log.warn({ dropletIds: odd.map(({ id }) => id) }, 'droplets are not as documented: the inventory keeps what it knew of them');
   const listed = droplets.map((droplet) => ({ ...toCloudResource(droplet), image: droplet.image, sagaId: sagaIdOn(droplet) }));
-  const { changes, now } = await writePage(db, { number: run.number, askedAt }, { listed, oddIds: odd.map(({ id }) => String(id)) }, { atWork: sagaAtWork, lagMs: deps.settings.adoptionGraceMs });
+  const { changes, now } = await writePage(db, { number: run.number, askedAt }, { listed, oddIds: odd.map(({ id }) => String(id)) }, { atWork: sagaAtWork, rolledBack: sagaRolledBack, lagMs: deps.settings.adoptionGraceMs });
   tally.summary.droplets += page.length;
   tally.summary.odd += odd.length;
   for (const { kind } of changes) tally.summary[kind] += 1;

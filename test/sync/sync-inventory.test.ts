@@ -182,6 +182,16 @@ describe('rows of sagas', () => {
     expect((await sync()).summary.appeared).toBe(2);
   });
 
+  test('a droplet that a saga was refused to destroy a moment ago is present, however often it is asked for', async () => {
+    const { sync, add, row, saga } = await scene();
+    const [id = 0] = add(1);
+    await sync();
+    await saga({ name: 'destroy_droplet', status: 'compensated', input: { droplet_id: id }, endedAgoMs: 0 });
+    await sleep(5);
+    for (let round = 0; round < 3; round += 1) expect((await sync()).summary).toMatchObject({ appeared: 0, vanished: 0 });
+    expect(await row(id)).toMatchObject({ absences: 0, deletedAt: null });
+  });
+
   test('what a saga writes after a page was asked for stands: a registration, a deletion', async () => {
     const { db, sync, add, row, sandbox } = await scene();
     const ids = add(3);
