@@ -11,8 +11,10 @@ import { QueueStoreError } from './connection.ts';
 import { dueAtOf, jobDataOf, jobIdOf, queueNameOf, queueNames, stepJobSchema } from './jobs.ts';
 
 export type StepQueues = Readonly<{
-  /** Adds a job; does nothing when it is there already, in whatever state. */
+  /** Adds a job at the end of its queue; does nothing when it is there already, in whatever state. */
   enqueue(job: NextJob): Promise<void>;
+  /** Adds the job that follows one that ends now: where it is due at once, it is the next to be taken. */
+  follow(job: NextJob): Promise<void>;
   /**
    * Makes sure that a job is going to run: leaves one that is waiting, delayed or active, and puts a new one in the
    * place of one that is finished or gone.
@@ -43,21 +45,20 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
 
   const ask = <T>(name: string, operation: () => Promise<T>): Promise<T> => io('queue', name, () => withTimeLimit(name, operation));
 
-  const add = async (job: NextJob) => {
+  const add = async (job: NextJob, place: { lifo?: true } = {}) => {
     const delayMs = Math.max(0, Math.round(job.delayMs));
     // What stands here is written, read and sent along with each job: how long it is kept, its worker says.
     const options = {
       jobId: jobIdOf(job),
       keepLogs: KEEP_LOGS,
-      ...(delayMs === 0 ? {} : { delay: delayMs }),
-      // What was begun comes before what was not: under a backlog, sagas end one after the other instead of all at last.
-      ...(job.revision === 0 ? {} : { lifo: true }),
+      ...(delayMs === 0 ? place : { delay: delayMs }),
     };
     await inTraceOf(job.traceparent, () => queues[job.direction].add(job.step, jobDataOf(job), options));
   };
 
   return {
     enqueue: (job) => ask(`add ${queueNameOf(job.direction)}`, () => add(job)),
+    follow: (job) => ask(`add ${queueNameOf(job.direction)}`, () => add(job, { lifo: true })),
     ensure: async (job) => {
       const name = queueNameOf(job.direction);
       const found = await ask(`find in ${name}`, () => findJob(queues[job.direction], job));

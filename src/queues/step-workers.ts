@@ -9,7 +9,7 @@ import type { NextJob } from '../saga/saga.ts';
 import { annotate } from '../tracing.ts';
 import type { Lane, QueueConnection } from './connection.ts';
 import { jobLine } from './job-lines.ts';
-import { dueAtOf, isStepJobId, jobIdOf, queueNames, stepJobSchema } from './jobs.ts';
+import { dueAtOf, isStepJobId, jobIdOf, queueNameOf, queueNames, stepJobSchema } from './jobs.ts';
 import type { StepQueues } from './step-queues.ts';
 import { openStepQueues } from './step-queues.ts';
 
@@ -29,7 +29,10 @@ const MAX_STALLED_COUNT = 10;
 // The job's log is for people: no job waits long for it.
 const LOG_WITHIN_MS = 1_000;
 
-/** What both kinds of workers are made with. */
+// Kept for people to look at on the dashboard; the truth about sagas is in Postgres.
+const kept = { removeOnComplete: { age: 24 * 3_600, count: 2_000 }, removeOnFail: { age: 14 * 24 * 3_600, count: 5_000 } };
+
+/** What all kinds of workers are made with. */
 export function workerOptions(settings: WorkerSettings) {
   return {
     ...(settings.name === undefined ? {} : { name: settings.name }),
@@ -41,9 +44,6 @@ export function workerOptions(settings: WorkerSettings) {
     maxStalledCount: MAX_STALLED_COUNT,
     // BullMQ waits this long before it tries again to tell its store of a finished job. Default: 15 s.
     runRetryDelay: 1_000,
-    // Kept for people to look at on the dashboard; the truth about sagas is in Postgres. A producer's own options come first.
-    removeOnComplete: { age: 24 * 3_600, count: 2_000 },
-    removeOnFail: { age: 14 * 24 * 3_600, count: 5_000 },
     // Counts what was completed and failed, for the metrics and the dashboard: a point a minute.
     metrics: { maxDataPoints: MetricsTime.ONE_WEEK },
   };
@@ -72,9 +72,9 @@ export function startStepWorkers(connection: QueueConnection, options: StepWorke
         annotate({ 'messaging.system': 'bullmq', 'messaging.operation.type': 'process', 'messaging.destination.name': name });
         return processJob(job, token, options, enqueueNext);
       },
-      workerOptions(settings),
+      { ...workerOptions(settings), ...kept },
     );
-    const enqueueNext = openEnqueueNext(connection.laneOf(worker), options);
+    const enqueueNext = openEnqueueNext(name, connection.laneOf(worker), options);
     worker.on('failed', (job, error) => log.warn({ queue: name, jobId: job?.id, reason: error.message }, 'job failed'));
     worker.on('lockRenewalFailed', (jobIds) => log.warn({ queue: name, jobIds }, 'lost the lock: another worker may take over'));
     return worker;
@@ -89,13 +89,17 @@ type EnqueueNext = (next: NextJob) => Promise<void>;
  * worker's own lane nobody waits for the queue's word: the job that follows is there before this one is finished, as the
  * store is told so in that order.
  */
-function openEnqueueNext(lane: Lane | null, { queues, io, log }: StepWorkerOptions): EnqueueNext {
-  const laned = lane === null ? queues : openStepQueues(lane, io);
+function openEnqueueNext(queueName: string, lane: Lane | null, { queues, io, log }: StepWorkerOptions): EnqueueNext {
+  const warn = (next: NextJob) => (error: unknown) => {
+    log.warn({ sagaId: next.sagaId, err: error }, 'could not enqueue the next job: the reconciler will');
+  };
+  if (lane === null) return async (next) => queues.enqueue(next).catch(warn(next));
+  const laned = openStepQueues(lane, io);
   return async (next) => {
-    const enqueued = laned.enqueue(next).catch((error: unknown) => {
-      log.warn({ sagaId: next.sagaId, err: error }, 'could not enqueue the next job: the reconciler will');
-    });
-    await (lane === null ? enqueued : lane.sent());
+    // In the place of the one that ends: of what comes from elsewhere, none is put off by it.
+    const follows = queueNameOf(next.direction) === queueName;
+    (follows ? laned.follow(next) : laned.enqueue(next)).catch(warn(next));
+    await lane.sent();
   };
 }
 
