@@ -16,7 +16,7 @@ export type ReadinessOptions = Readonly<{
   sampleEveryMs?: number;
 }>;
 
-// Full workers leave a job at the head for about as long as the slowest step takes.
+// Full workers leave a job at the head for about as long as the slowest steps that follow one another at once take.
 const JOB_STALL_MS = 60_000;
 const SAMPLE_EVERY_MS = 5_000;
 const ANSWER_WITHIN_MS = 4_000;

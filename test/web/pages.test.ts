@@ -22,7 +22,10 @@ const start = async (input: object = {}, headers: Record<string, string> = {}): 
 const page = async (path: string, headers: Record<string, string> = operator): Promise<string> => (await web.call('GET', path, { headers })).text;
 const namesOn = (html: string): string[] => [...html.matchAll(/data-walk>([^<]*)</g)].map(([, name]) => name ?? '');
 const setStatus = (id: string, status: string) =>
-  web.db.sql`update arcadia.sagas set status = ${status}, finished_at = case when ${status} = 'completed' then now() end where id = ${id}`;
+  web.db.sql`
+    update arcadia.sagas
+    set status = ${status}, finished_at = case when ${status} = 'completed' then now() end, wake_at = case when ${status} not in ('completed', 'stuck') then wake_at end
+    where id = ${id}`;
 
 describe('the list', () => {
   test('puts what is stuck first, then what is under way, then what is over, also from page to page', async () => {
