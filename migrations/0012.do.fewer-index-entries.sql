@@ -15,7 +15,8 @@ begin
   perform set_config('lock_timeout', '0', true);
 end $$;
 
--- From its start to the step before its last, a saga's row changes nothing that an index names: its status stands in none.
+-- From its start to the step before its last, a saga's row changes nothing that an index names but, where steps have
+-- outputs, its context (sagas_by_droplet): its status stands in none.
 -- What a status means for the times does: unfinished ones have a wake_at (sagas_due), stuck ones have neither that nor an
 -- end, and those that were rolled back ended with an error. Completed ones are most of the newest.
 create index sagas_stuck on arcadia.sagas (created_at desc, id) where wake_at is null and finished_at is null;

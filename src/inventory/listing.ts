@@ -27,11 +27,6 @@ export type Absence = Readonly<{ id: string; providerId: string; name: string; a
 
 type ChangeRow = { providerId: string | null; name: string; isNew: boolean; wasDeleted: boolean; fields: string[]; now: Date };
 
-/** A droplet of the page, as SQL. */
-function onPage(sql: Sql): { providerId: SqlFragment; sagaId: SqlFragment } {
-  return { providerId: sql`page."providerId"`, sagaId: sql`page."sagaId"` };
-}
-
 /**
  * Writes one page of a list.
  *
@@ -102,6 +97,10 @@ export async function writePage(
   const [first] = rows;
   if (first === undefined) throw lostSync(number);
   return { changes: rows.flatMap(toChange), now: first.now };
+}
+
+function onPage(sql: Sql): { providerId: SqlFragment; sagaId: SqlFragment } {
+  return { providerId: sql`page."providerId"`, sagaId: sql`page."sagaId"` };
 }
 
 function toChange({ providerId, name, isNew, wasDeleted, fields }: ChangeRow): Change[] {

@@ -14,7 +14,7 @@ export type RecentSagas = Readonly<{
 }>;
 
 /**
- * @param limits.max sagas at once; what comes beyond is not kept, and read
+ * @param limits.max sagas at once; what comes beyond is not kept, and has to be read
  * @param limits.maxAgeMs how long a saga is known
  */
 export function createRecentSagas(limits: { max: number; maxAgeMs: number }, monotonicMs = () => performance.now()): RecentSagas {

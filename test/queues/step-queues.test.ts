@@ -29,6 +29,17 @@ describe.each(backends)('the step queues on %s', (backend) => {
     expect(await countJobs(fleet.forward)).toBe(1);
   });
 
+  test('what follows the job that ends is the next to be taken; what else is added goes to the end, whatever its revision', async () => {
+    const [first, cancelled, following, delayed] = [await fleet.engine.start(), await fleet.engine.start(), await fleet.engine.start(), await fleet.engine.start()];
+    await fleet.queues.enqueue(first);
+    await fleet.queues.ensure({ ...cancelled, revision: 3 });
+    await fleet.queues.follow({ ...following, revision: 2 });
+    await fleet.queues.follow({ ...delayed, revision: 1, delayMs: 60_000 });
+    const waiting = await fleet.forward.getJobs(['waiting'], 0, -1, true);
+    expect(waiting.map(({ id }) => id)).toEqual([`${following.sagaId}_2`, `${first.sagaId}_0`, `${cancelled.sagaId}_3`]);
+    expect(await fleet.forward.getDelayedCount()).toBe(1);
+  });
+
   test('a job says which saga at which revision, and nothing of its input', async () => {
     const job = await fleet.engine.start({ secret: 'hush' });
     await fleet.queues.enqueue(job);
