@@ -43,13 +43,14 @@ export type Orphan = Readonly<{
 /**
  * Writes down what a page of a sync showed.
  *
- * @returns those that are new
+ * @returns those that are new, and how many are on record now: a droplet that the inventory has not, or has as destroyed,
+ *   is none
  * @throws {SyncLostError}
  */
-export async function recordSightings(db: Pick<Database, 'run'>, number: number, sightings: readonly Sighting[]): Promise<Orphan[]> {
+export async function recordSightings(db: Pick<Database, 'run'>, number: number, sightings: readonly Sighting[]): Promise<{ found: Orphan[]; count: number }> {
   const rows = await db.run(
     'orphans.record',
-    (sql) => sql<(OrphanRow & { isNew: boolean | null })[]>`
+    (sql) => sql<(OrphanRow & { isNew: boolean | null; count: number })[]>`
       with held as (${heldSync(sql, number)}),
       seen as (
         select * from jsonb_to_recordset(${jsonText(sightings)}::text::jsonb) as seen (
@@ -70,12 +71,13 @@ export async function recordSightings(db: Pick<Database, 'run'>, number: number,
             approved_at = case when orphan.category = excluded.category and orphan.saga_id is not distinct from excluded.saga_id then orphan.approved_at end
         returning orphan.*, orphan.first_sync = orphan.last_sync as is_new
       )
-      select orphan.*, resource.provider_id, resource.name, resource.region, resource.size_slug, resource.tags
+      select orphan.*, resource.provider_id, resource.name, resource.region, resource.size_slug, resource.tags, (select count(*)::int from orphan) as count
       from held left join orphan on is_new left join arcadia.cloud_resources resource on resource.id = orphan.resource_id
       order by orphan.id`,
   );
-  if (rows.length === 0) throw lostSync(number);
-  return rows.filter(({ isNew }) => isNew !== null).map(toOrphan);
+  const [first] = rows;
+  if (first === undefined) throw lostSync(number);
+  return { found: rows.filter(({ isNew }) => isNew !== null).map(toOrphan), count: first.count };
 }
 
 /** Closes what a complete sync has explained, or has not found any more. */

@@ -154,11 +154,11 @@ async function takePage(run: SyncRun, page: readonly ListedDroplet[], askedAt: D
     createdAt: droplet.created_at,
   }));
   if (sightings.length > 0) {
-    const found = await recordSightings(db, run.number, sightings);
+    const { found, count } = await recordSightings(db, run.number, sightings);
     for (const { providerId, category, reason, sagaId, priceUsdPerHour } of found.slice(0, MOST_LOOKS)) {
       log.warn({ dropletId: providerId, category, reason, sagaId, priceUsdPerHour }, 'found a droplet with our tags that no saga accounts for');
     }
-    tally.summary.orphans += sightings.length;
+    tally.summary.orphans += count;
     tell(tally.orphans, found);
   }
   return now;
