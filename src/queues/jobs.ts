@@ -50,14 +50,16 @@ export function jobIdOf(job: Pick<NextJob, 'sagaId' | 'revision'>): string {
   return `${job.sagaId}_${job.revision}`;
 }
 
+const STEP_JOB_ID = /^([0-9a-f-]{36})_(\d+)$/;
+
 /** Whether a job's id was made by `jobIdOf`; jobs that are added by hand have others. */
 export function isStepJobId(id: string | undefined): boolean {
-  return id !== undefined && /^[0-9a-f-]{36}_\d+$/.test(id);
+  return id !== undefined && STEP_JOB_ID.test(id);
 }
 
 /** What an id that `jobIdOf` made says; null for any other. */
 export function claimOfJobId(jobId: string): Claim | null {
-  const [, sagaId, revision] = /^(.{36})_(\d+)$/.exec(jobId) ?? [];
+  const [, sagaId, revision] = STEP_JOB_ID.exec(jobId) ?? [];
   const parsed = stepJobSchema.pick({ sagaId: true, revision: true }).safeParse({ sagaId, revision: Number(revision) });
   return parsed.data ?? null;
 }
@@ -74,8 +76,11 @@ export function jobDataOf(job: NextJob): StepJobData {
   };
 }
 
-/** When a delayed job is due, in Unix milliseconds by the clock of whoever delayed it. */
-export function dueAtOf(job: Pick<Job, 'data' | 'timestamp' | 'delay'>): number {
-  const parsed = stepJobSchema.safeParse(job.data);
-  return parsed.data?.dueAt ?? job.timestamp + job.delay;
+/**
+ * When a delayed job is due, in Unix milliseconds by the clock of whoever delayed it.
+ *
+ * @param data what stands in the job, where it was read already
+ */
+export function dueAtOf(job: Pick<Job, 'data' | 'timestamp' | 'delay'>, data: Pick<StepJobData, 'dueAt'> | undefined = stepJobSchema.safeParse(job.data).data): number {
+  return data?.dueAt ?? job.timestamp + job.delay;
 }

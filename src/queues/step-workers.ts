@@ -67,10 +67,11 @@ export function startStepWorkers(connection: QueueConnection, options: StepWorke
     const worker: Worker = connection.worker(
       name,
       (job, token) => {
+        const parsed = stepJobSchema.safeParse(job.data);
         // By the clocks of two machines, where another one delayed the job.
-        options.onTaken?.(name, Math.max(0, Date.now() - dueAtOf(job)));
+        options.onTaken?.(name, Math.max(0, Date.now() - dueAtOf(job, parsed.data)));
         annotate({ 'messaging.system': 'bullmq', 'messaging.operation.type': 'process', 'messaging.destination.name': name });
-        return processJob(job, token, options, enqueueNext);
+        return processJob(job, { parsed, token, options, enqueueNext });
       },
       { ...workerOptions(settings), ...kept },
     );
@@ -103,8 +104,9 @@ function openEnqueueNext(queueName: string, lane: Lane | null, { queues, io, log
   };
 }
 
-async function processJob(job: Job, token: string | undefined, options: StepWorkerOptions, enqueueNext: EnqueueNext): Promise<string> {
-  const parsed = stepJobSchema.safeParse(job.data);
+type Processing = Readonly<{ parsed: ReturnType<typeof stepJobSchema.safeParse>; token: string | undefined; options: StepWorkerOptions; enqueueNext: EnqueueNext }>;
+
+async function processJob(job: Job, { parsed, token, options, enqueueNext }: Processing): Promise<string> {
   if (!parsed.success) {
     const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'data'}: ${issue.message}`);
     throw new UnrecoverableError(`not a job of a saga: ${problems.join('; ')}. Nothing was done. Remove it: sagas are started by the queue ${queueNames.intake}, and make their own jobs`);
