@@ -15,7 +15,7 @@ import { startSandbox } from '../src/do/sandbox/server.ts';
 import { startEmbeddedPostgres } from '../src/embedded-postgres/start-embedded-postgres.ts';
 import { migrate } from '../src/migrate.ts';
 import { migrateQueues, queueStoreOf } from '../src/queues/connection.ts';
-import { listSagas } from '../src/saga/store.ts';
+import { listSagas } from '../test/support/list-sagas.ts';
 import { startPrivateRedis } from '../test/support/services-redis-server.ts';
 import { createDatabase } from './fleet.ts';
 import { readOptions } from './options.ts';

@@ -270,21 +270,6 @@ export async function listEvents(db: Database, sagaId: string, afterSeq = -1): P
   );
 }
 
-/** Lists sagas, newest first. */
-export async function listSagas(
-  db: Database,
-  filter: { status?: SagaStatus; name?: string; limit: number },
-): Promise<Saga[]> {
-  return db.run(
-    'store.list',
-    (sql) => sql<SagaRow[]>`
-      select ${sagaColumns(sql)} from arcadia.sagas
-      where ${filter.status === undefined ? sql`true` : sql`status = ${filter.status}`}
-        and ${filter.name === undefined ? sql`true` : sql`name = ${filter.name}`}
-      order by created_at desc, id limit ${filter.limit}`,
-  );
-}
-
 function json(sql: Sql, value: JsonObject | readonly object[]) {
   return sql`${jsonText(value)}::text::jsonb`;
 }

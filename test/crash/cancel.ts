@@ -3,7 +3,8 @@
 
 import type { Database } from '../../src/db.ts';
 import { cancelSaga } from '../../src/saga/steer.ts';
-import { createSagaStore, listSagas } from '../../src/saga/store.ts';
+import { createSagaStore } from '../../src/saga/store.ts';
+import { listSagas } from '../support/list-sagas.ts';
 
 /** Cancels every saga that can be cancelled. */
 export async function cancelEverySaga(db: Database): Promise<void> {

@@ -6,7 +6,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import type { Rule } from '../../src/do/sandbox/server.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
-import { listSagas } from '../../src/saga/store.ts';
 import type { Around, Boundary, Position } from './boundaries.ts';
 import { numberedIo, strikeAt } from './boundaries.ts';
 import { DURING_MS } from './crash-plan.ts';
@@ -17,6 +16,7 @@ import { scenarios } from './scenarios.ts';
 import { queueStoreKinds } from '../support/topology.ts';
 import type { ExtraRules, QueueBackend, Stage } from './stage.ts';
 import { setStage, times } from './stage.ts';
+import { listSagas } from '../support/list-sagas.ts';
 
 /** One case: one boundary of one scenario, and the side from which it is interrupted. */
 export type Case = {

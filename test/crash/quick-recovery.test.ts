@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest';
 import type { Saga } from '../../src/saga/saga.ts';
-import { listSagas } from '../../src/saga/store.ts';
 import { openClient } from '../../src/client.ts';
 import { openDatabase } from '../../src/db.ts';
 import { startWorkerProcess } from '../../src/demo/worker-process.ts';
@@ -9,6 +8,7 @@ import { migrate } from '../../src/migrate.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import { createTestRedis } from '../support/services-redis.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { listSagas } from '../support/list-sagas.ts';
 
 const SAGAS = 100;
 const PROMISED_MS = 45_000;

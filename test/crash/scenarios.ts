@@ -5,7 +5,6 @@
 import type { Faults } from '../../src/do/sandbox/server.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import { startSaga } from '../../src/saga/start.ts';
-import { listSagas } from '../../src/saga/store.ts';
 import { catalog } from '../../src/catalog.ts';
 import { startAndEnqueue } from '../../src/start-and-enqueue.ts';
 import { keyRing } from '../support/keys.ts';
@@ -13,6 +12,7 @@ import { silentLog } from '../../src/log.ts';
 import type { Expectation } from '../support/at-rest.ts';
 import type { Chain } from './boundaries.ts';
 import type { Stage } from './stage.ts';
+import { listSagas } from '../support/list-sagas.ts';
 
 export type Scenario = {
   readonly name: string;

@@ -22,7 +22,7 @@ import { openStepQueues } from '../../src/queues/step-queues.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import type { StoredEvent } from '../../src/saga/store.ts';
-import { listEvents, listSagas } from '../../src/saga/store.ts';
+import { listEvents } from '../../src/saga/store.ts';
 import type { RunningWorker } from '../../src/worker.ts';
 import { startWorker } from '../../src/worker.ts';
 import { problemsAtRest } from '../support/at-rest.ts';
@@ -36,6 +36,7 @@ import type { CrashPlan } from './crash-plan.ts';
 import type { Scenario } from './scenarios.ts';
 import { DROPLET_NAME } from './scenarios.ts';
 import { compileCache } from '../support/compile-cache.ts';
+import { listSagas } from '../support/list-sagas.ts';
 
 /** Where the jobs are: the run's Redis, a Redis of the test's own, or Postgres. */
 export type QueueBackend = 'redis' | 'postgres' | { readonly redisUrl: string };

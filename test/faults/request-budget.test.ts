@@ -5,11 +5,12 @@ import { describe, expect, test } from 'vitest';
 import { budgetId } from '../../src/do/budget.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
-import { listEvents, listSagas } from '../../src/saga/store.ts';
+import { listEvents } from '../../src/saga/store.ts';
 import { setFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
 import { connectTestRedis } from '../support/services-redis.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { listSagas } from '../support/list-sagas.ts';
 
 const names = (count: number) => Array.from({ length: count }, (_, number) => `web-${number}`);
 

@@ -10,7 +10,7 @@ import type { JsonObject } from '../../src/json.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { IdempotencyConflictError, InvalidRequestError, startSaga } from '../../src/saga/start.ts';
 import type { Claim } from '../../src/saga/step.ts';
-import { claimFragment, createSagaStore, insertSaga, listEvents, listSagas, loadSaga, saveMemos, takeOverdue } from '../../src/saga/store.ts';
+import { claimFragment, createSagaStore, insertSaga, listEvents, loadSaga, saveMemos, takeOverdue } from '../../src/saga/store.ts';
 import type { NewSaga, SagaStore } from '../../src/saga/store.ts';
 import type { Outcome, Transition } from '../../src/saga/transition.ts';
 import { decide } from '../../src/saga/transition.ts';
@@ -666,18 +666,6 @@ describe('saveMemos', () => {
     await saveMemos(db, [{ sagaId: saga.id, revision: saga.revision, memo: { polls: 1 } }]);
     expect((await loadExisting(db, saga.id)).saga).toMatchObject({ revision: 1 });
     expect(await listEvents(db, saga.id, 1)).toEqual([]);
-  });
-});
-
-describe('listSagas', () => {
-  test('filters by status and by name, newest first, up to the limit', async () => {
-    await db.sql`truncate arcadia.sagas, arcadia.saga_events`;
-    const ids = [await start(), await start(), await start()];
-    await move(ids[1] ?? '', { kind: 'started' });
-    expect((await listSagas(db, { limit: 2 })).map(({ id }) => id)).toEqual([ids[2], ids[1]]);
-    expect((await listSagas(db, { limit: 10, status: 'running' })).map(({ id }) => id)).toEqual([ids[1]]);
-    expect(await listSagas(db, { limit: 10, name: 'other' })).toEqual([]);
-    expect(await listSagas(db, { limit: 10, name: 'fake', status: 'pending' })).toHaveLength(2);
   });
 });
 

@@ -25,7 +25,7 @@ import type { Catalog } from '../../src/saga/definition.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import type { StoredEvent } from '../../src/saga/store.ts';
-import { listEvents, listSagas } from '../../src/saga/store.ts';
+import { listEvents } from '../../src/saga/store.ts';
 import type { ProvisionDropletInput } from '../../src/steps/inputs.ts';
 import type { StepDeps } from '../../src/steps/deps.ts';
 import { startWorker } from '../../src/worker.ts';
@@ -34,6 +34,7 @@ import { encryptionKeys } from './keys.ts';
 import { connectTestRedis, createTestRedis } from './services-redis.ts';
 import { waitFor } from './wait-for.ts';
 import { compileCache } from './compile-cache.ts';
+import { listSagas } from './list-sagas.ts';
 
 /** Everything as in production, some ten to thirty times faster. */
 export const quickSettings = {
