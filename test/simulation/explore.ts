@@ -1,8 +1,8 @@
 // Looks for a violation in many schedules; what it finds is made as simple as it can be and told line by line.
+import { simulate } from './simulate.ts';
 import { recordedTape, randomTape, seedOf, shrink } from './tape.ts';
 import type { Mechanism } from './violation.ts';
 import { Violation } from './violation.ts';
-import { simulate } from './world.ts';
 
 /** What was found in all the schedules that were run. */
 export type Exploration = Readonly<{

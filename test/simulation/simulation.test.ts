@@ -2,9 +2,9 @@
 // mechanism missing. `script/simulate` runs many more. ARCADIA_SIM_SEED and ARCADIA_SIM_RUNS choose others.
 import { describe, expect, test } from 'vitest';
 import { describeFinding, explore } from './explore.ts';
+import { simulate } from './simulate.ts';
 import { randomTape, recordedTape } from './tape.ts';
 import type { Mechanism } from './violation.ts';
-import { simulate } from './world.ts';
 
 const seed = Number(process.env['ARCADIA_SIM_SEED'] ?? 20_300_101);
 const schedules = Number(process.env['ARCADIA_SIM_RUNS'] ?? 4_000);

@@ -1,0 +1,75 @@
+// What the processes do: workers take jobs and reconcile, clients start sagas, cancel and retry them.
+import { DelayedError } from 'bullmq';
+import { catalog } from '../../src/catalog.ts';
+import { reconcile } from '../../src/saga/reconciler.ts';
+import type { Saga } from '../../src/saga/saga.ts';
+import { nextJobOf } from '../../src/saga/saga.ts';
+import type { Steered } from '../../src/saga/steer.ts';
+import { enqueueOrLeave } from '../../src/start-and-enqueue.ts';
+import { newRun, start } from './runs.ts';
+import type { SimulatedJob } from './simulated-queues.ts';
+import type { Process } from './state.ts';
+import { pick, tell } from './state.ts';
+import { Violation } from './violation.ts';
+import type { World } from './world.ts';
+
+export async function deliver(world: World, job: SimulatedJob, worker: Process): Promise<void> {
+  const { state } = world;
+  state.deliveries += 1;
+  const token = `${worker.name}:${state.deliveries}`;
+  job.state = 'active';
+  job.token = token;
+  job.lockUntil = Number.POSITIVE_INFINITY;
+  tell(state, () => `${worker.name} takes the job ${job.id} ${job.name}`);
+  const run = newRun(worker, job.id, job.id.slice(0, 36), { token });
+  await start(state, run, () => work(world, job, token));
+}
+
+/** What BullMQ's worker does around its processor. */
+async function work({ bull, call }: World, job: SimulatedJob, token: string): Promise<void> {
+  let end: 'completed' | 'failed' = 'completed';
+  try {
+    await bull.process(job, token);
+  } catch (error) {
+    if (error instanceof Violation) throw error;
+    if (error instanceof DelayedError) return;
+    end = 'failed';
+  }
+  await bull.addHanded(token);
+  try {
+    await call('queue', `move to ${end}`, () => bull.finish(job, token, end), () => job.id);
+  } catch (error) {
+    // BullMQ goes on to the next job; this one's lock is not renewed any more.
+    if (error instanceof Violation) throw error;
+  }
+}
+
+export async function startReconciler({ state, db, queues, log }: World, worker: Process): Promise<void> {
+  worker.isReconciling = true;
+  const run = newRun(worker, 'reconciler', null, { isParallel: true });
+  await start(state, run, async () => {
+    try {
+      await reconcile({ store: db.store, ensure: queues.ensure, log });
+    } finally {
+      worker.isReconciling = false;
+    }
+  });
+}
+
+export async function steer({ state, people, queues, log }: World, label: string, sagaId: string, request: () => Promise<Steered>): Promise<void> {
+  tell(state, () => `client asks to ${label} ${sagaId}`);
+  await start(state, newRun(people, label, null), async () => {
+    const steered = await request();
+    if (steered.kind === 'accepted' && steered.next !== null) await enqueueOrLeave(steered.next, queues, log);
+  });
+}
+
+export async function startSaga({ state, db, people, queues, log }: World, id: string, name: string, input: Saga['input']): Promise<void> {
+  const steps = (name === 'destroy_droplet' ? catalog.destroy_droplet : catalog.provision_droplet).steps.map((step) => step.name);
+  // Some callers insert the row in their own transaction, by SQL, and enqueue nothing.
+  const isBySql = state.without !== 'reconciler' && pick(state, 4) === 3;
+  db.insert({ id, name, steps, input, inputChecked: !isBySql });
+  tell(state, () => `client starts ${name} ${id}`);
+  const job = nextJobOf(db.saga(id));
+  if (job !== null && !isBySql) await start(state, newRun(people, 'enqueue', null), () => enqueueOrLeave(job, queues, log));
+}

@@ -1,0 +1,53 @@
+// What a schedule begins with, and what people ask for later on.
+import { recordedDropletId } from '../../src/steps/intents.ts';
+import { startSaga } from './processes.ts';
+import { count, oneOf, pick } from './state.ts';
+import type { World } from './world.ts';
+
+const input = { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
+
+export async function setTheScene(world: World): Promise<void> {
+  const { state, cloud } = world;
+  const sagas = oneOf(state, [1, 1, 2, 3]);
+  for (let index = 1; index <= sagas; index += 1) {
+    const id = `a000000${index}-0000-4000-8000-00000000000${index}`;
+    state.plans.push({ id, thenDestroys: pick(state, 4) === 3 });
+    addForeign(world, id, index);
+    await startSaga(world, id, 'provision_droplet', { ...input, name: `web-${index}` });
+  }
+  // Somebody asks for the end of a droplet that arcadia-cloud did not make.
+  const [foreign] = cloud.droplets.values();
+  if (foreign !== undefined && pick(state, 4) === 3) {
+    await startSaga(world, 'f0000000-0000-4000-8000-000000000000', 'destroy_droplet', { droplet_id: foreign.id });
+  }
+}
+
+/** Somebody else's droplets, of the kinds that might be taken for the saga's. */
+function addForeign({ state, cloud }: World, id: string, index: number): void {
+  const name = `web-${index}`;
+  const saga8Tag = `arcadia-saga-${id.slice(0, 8)}`;
+  const otherId = `arcadia-saga-id-${id.slice(0, 8)}-ffff-4fff-8fff-ffffffffffff`;
+  const kinds = [
+    [],
+    [{ name, tags: [], ageMs: 3_600_000 }],
+    [{ name: `other-${index}`, tags: [saga8Tag], ageMs: 0 }],
+    [{ name, tags: [saga8Tag, otherId], ageMs: 0 }],
+    [{ name: `other-${index}`, tags: ['managed-by-arcadia-cloud', 'arcadia-saga-id-ffffffff-ffff-4fff-8fff-ffffffffffff'], ageMs: 0 }],
+    [{ name, tags: [saga8Tag], ageMs: 3_600_000 }],
+    [{ name, tags: [], ageMs: 0 }],
+  ];
+  for (const foreign of kinds[Math.max(0, pick(state, 14) - 7)] ?? []) {
+    count(state, 'foreign droplet that looks like ours');
+    cloud.addForeign(foreign);
+  }
+}
+
+export async function startWhatFollows(world: World): Promise<void> {
+  const { state, db } = world;
+  for (const plan of state.plans) {
+    if (!plan.thenDestroys || db.saga(plan.id).status !== 'completed') continue;
+    plan.thenDestroys = false;
+    const dropletId = recordedDropletId(db.saga(plan.id));
+    if (dropletId !== null) await startSaga(world, `d${plan.id.slice(1)}`, 'destroy_droplet', { droplet_id: dropletId });
+  }
+}
