@@ -14,9 +14,8 @@ import { startSandbox } from '../../src/do/sandbox/server.ts';
 import type { Io } from '../../src/io.ts';
 import { directIo } from '../../src/io.ts';
 import { silentLog } from '../../src/log.ts';
-import { migrate } from '../../src/migrate.ts';
 import type { QueueConnection } from '../../src/queues/connection.ts';
-import { migrateQueues, openQueueConnection, queueStoreOf } from '../../src/queues/connection.ts';
+import { openQueueConnection, queueStoreOf } from '../../src/queues/connection.ts';
 import type { StepQueues } from '../../src/queues/step-queues.ts';
 import { openStepQueues } from '../../src/queues/step-queues.ts';
 import type { Saga } from '../../src/saga/saga.ts';
@@ -27,12 +26,12 @@ import type { RunningWorker } from '../../src/worker.ts';
 import { startWorker } from '../../src/worker.ts';
 import { problemsAtRest } from '../support/at-rest.ts';
 import { encryptionKeys } from '../support/keys.ts';
-import { createTestDatabase } from '../support/services-postgres.ts';
 import { createTestRedis } from '../support/services-redis.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { withSequel } from './boundaries.ts';
 import { cancelEverySaga } from './cancel.ts';
 import type { CrashPlan } from './crash-plan.ts';
+import { giveBack, takeDatabase } from './databases.ts';
 import type { Scenario } from './scenarios.ts';
 import { DROPLET_NAME } from './scenarios.ts';
 import { compileCache } from '../support/compile-cache.ts';
@@ -88,7 +87,7 @@ export type ExtraRules = { readonly first?: readonly Rule[]; readonly last?: rea
 
 /** Sets the stage of a scenario and asks for its saga. */
 export async function setStage(scenario: Scenario, backend: QueueBackend, rules: ExtraRules = {}): Promise<Stage> {
-  const database = await createTestDatabase({ template: 'crash', migrate: migrateAll });
+  const database = await takeDatabase();
   const redis = createTestRedis();
   const sandbox = await startSandbox({ activateAfterMs: 0, ratePerMinute: null, ratePerHour: null });
   const foreign = [
@@ -155,7 +154,7 @@ export async function setStage(scenario: Scenario, backend: QueueBackend, rules:
       await Promise.allSettled(workers.map((worker) => worker.close()));
       await stepQueues.close();
       await Promise.allSettled([queues.close(), db.close(), sandbox.close()]);
-      await Promise.allSettled([database.drop(), backend === 'redis' ? redis.drop() : undefined]);
+      await Promise.allSettled([giveBack(database), backend === 'redis' ? redis.drop() : undefined]);
     },
   };
   try {
@@ -177,13 +176,6 @@ async function newestEvents(db: Database): Promise<StoredEvent[]> {
 function directionsOf(kind: StoredEvent['kind']): string[] {
   if (kind === 'step_completed' || kind === 'step_failed') return ['forward'];
   return kind === 'compensation_completed' ? ['backward'] : [];
-}
-
-async function migrateAll(url: string): Promise<void> {
-  const db = openDatabase(url, { max: 2 });
-  await migrate(db, 'default');
-  await migrateQueues({ kind: 'postgres', databaseUrl: url });
-  await db.close();
 }
 
 function startVictim(environment: NodeJS.ProcessEnv): Victim {
