@@ -18,7 +18,7 @@ export type Outcome =
   | Readonly<{ kind: 'recorded'; note: string; outputs: JsonObject; stamps?: readonly string[] }>
   /** The current step has something to write down, and wants to be looked at again later. */
   | Readonly<{ kind: 'postponed'; delayMs: number; reason: string; outputs: JsonObject }>
-  | Readonly<{ kind: 'done'; outputs: JsonObject; note?: string; waits?: number }>
+  | Readonly<{ kind: 'done'; outputs: JsonObject; note?: string }>
   | Readonly<{ kind: 'failed'; error: Failure; outputs?: JsonObject }>
   | Readonly<{ kind: 'cancel_requested'; by: string; reason?: string }>
   | Readonly<{ kind: 'retry_requested'; by: string }>;
@@ -175,8 +175,8 @@ function failureEvent(outcome: Extract<Outcome, { kind: 'failed' }>, kind: SagaE
 }
 
 function doneDetail(outcome: Extract<Outcome, { kind: 'done' }>): JsonObject {
-  const { note, waits, outputs } = outcome;
-  return { ...outputs, ...(note === undefined ? {} : { note }), ...(waits === undefined ? {} : { waits }) };
+  const { note, outputs } = outcome;
+  return { ...outputs, ...(note === undefined ? {} : { note }) };
 }
 
 function toSagaError(saga: Saga, failure: Failure): SagaError {
