@@ -40,6 +40,9 @@ async function work(fleet: Fleet, changes: NodeJS.ProcessEnv = {}) {
 const spans = (): ReadableSpan[] => exporter.getFinishedSpans();
 const named = (name: string): ReadableSpan[] => spans().filter((span) => span.name === name);
 
+/** Polls are runs of the same job. */
+const isPoll = ({ attributes }: ReadableSpan): boolean => attributes['arcadia.step.result'] === 'waiting';
+
 /** Every span that tells of this saga, and those below them, belong to one trace; and there is no other. */
 function traceIds(): string[] {
   return [...new Set(spans().map((span) => span.spanContext().traceId))];
@@ -55,8 +58,6 @@ describe.each(backends)('a trace, queues on %s', (backend) => {
     await using fleet = await openFleet(backend, { activateAfterMs: 60_000 });
     const worker = await work(fleet);
     const { sagaId } = await fleet.client.provisionDroplet({ ...droplet, user_data: CANARY });
-    // Polls are runs of the same job.
-    const isPoll = ({ attributes }: ReadableSpan) => attributes['arcadia.step.result'] === 'waiting';
     await waitFor(() => Promise.resolve(named('process saga-steps').some(isPoll)), { what: 'a poll', deadlineMs: 15_000, everyMs: 20 });
     fleet.sandbox.advanceClock(60_000);
     const saga = await fleet.atRest(sagaId);
