@@ -1,9 +1,7 @@
 // The databases of the crash matrix. One is some 400 files, and to clone it takes a good part of a case's time: that of a
 // case which is over is emptied, and is the next one's. They are dropped with the run's other databases.
-import { migrate } from '../../src/migrate.ts';
 import { openDatabase } from '../../src/db.ts';
-import { migrateQueues } from '../../src/queues/connection.ts';
-import { createTestDatabase } from '../support/services-postgres.ts';
+import { createEngineDatabase } from '../support/engine.ts';
 import type { TestDatabase } from '../support/services-postgres.ts';
 
 const free: TestDatabase[] = [];
@@ -13,7 +11,7 @@ const kept = ['arcadia.migrations', 'arcadia.environment', 'arcadia.saga_definit
 
 /** A database in which nothing has happened yet. */
 export async function takeDatabase(): Promise<TestDatabase> {
-  return free.pop() ?? createTestDatabase({ template: 'crash', migrate: migrateAll });
+  return free.pop() ?? createEngineDatabase('default');
 }
 
 /** Takes a database back that nobody uses any more, but perhaps the dead: what these asked Postgres for is broken off. */
@@ -31,11 +29,4 @@ export async function giveBack(database: TestDatabase): Promise<void> {
     await db.close();
   }
   free.push(database);
-}
-
-async function migrateAll(url: string): Promise<void> {
-  const db = openDatabase(url, { max: 2 });
-  await migrate(db, 'default');
-  await migrateQueues({ kind: 'postgres', databaseUrl: url });
-  await db.close();
 }

@@ -27,14 +27,14 @@ export const policy: RetryPolicy = { stepAttempts: 3, stepBackoffMs: 100, compen
 
 export const slackMs = 60_000;
 
-/** A database with our tables, and those of BullMQ's Postgres backend. */
-export async function createEngineDatabase(): Promise<TestDatabase> {
+/** A database with our tables, and those of BullMQ's Postgres backend. `environment`: whose it is, in lower-case letters. */
+export async function createEngineDatabase(environment = 'test'): Promise<TestDatabase> {
   return createTestDatabase({
-    template: 'engine',
+    template: `engine_${environment}`,
     migrate: async (url) => {
       const db = openDatabase(url);
       try {
-        await migrate(db, 'test');
+        await migrate(db, environment);
       } finally {
         await db.close();
       }
