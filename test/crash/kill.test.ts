@@ -11,9 +11,10 @@ const positions = ['before', 'during', 'after'] as const;
 const onRedis = await listCases('redis', positions);
 // What is durable after an I/O is what is durable before the next: of these, a part each day. Around a request every one is
 // tried: what DigitalOcean did is in no store of ours.
-const afterwards = onRedis.filter(({ position }) => position === 'after');
+const aroundRequests = onRedis.filter(({ position, boundary }) => position !== 'after' && boundary.kind === 'http');
 const beforehand = onRedis.filter(({ position, boundary }) => position === 'before' && boundary.kind !== 'http');
-const sampled = [...onRedis.filter((one) => !afterwards.includes(one) && !beforehand.includes(one)), ...samplePart(beforehand, 2), ...samplePart(afterwards, 3)];
+const afterwards = onRedis.filter(({ position }) => position === 'after');
+const sampled = [...aroundRequests, ...samplePart(beforehand, 2), ...samplePart(afterwards, 3)];
 const onPostgres = samplePart(await listCases('postgres', positions), 12);
 
 describe('the boundaries', () => {

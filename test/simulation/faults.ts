@@ -51,9 +51,9 @@ const oneUp = ({ state, workers }: World) => {
   return up[pick(state, Math.max(1, up.length))];
 };
 
-const crash: Fault = (world) => {
+const toOneUp = (strike: (world: World, worker: Process) => boolean): Fault => (world) => {
   const worker = oneUp(world);
-  return worker !== undefined && crashProcess(world, worker);
+  return worker !== undefined && strike(world, worker);
 };
 
 const crashProcess = ({ state, people }: World, worker: Process) => {
@@ -72,11 +72,6 @@ const crashProcess = ({ state, people }: World, worker: Process) => {
   return true;
 };
 
-const freeze: Fault = (world) => {
-  const worker = oneUp(world);
-  return worker !== undefined && freezeProcess(world, worker);
-};
-
 const freezeProcess = ({ state, people }: World, worker: Process) => {
   if (worker === people) return false;
   count(state, 'worker freezes');
@@ -91,13 +86,12 @@ const freezeProcess = ({ state, people }: World, worker: Process) => {
   return true;
 };
 
-const oneJob = ({ state, bull }: World, matches: (job: SimulatedJob) => boolean) => {
-  const matching = bull.jobs().filter(matches);
-  return matching[pick(state, Math.max(1, matching.length))];
-};
+const crash = toOneUp(crashProcess);
+const freeze = toOneUp(freezeProcess);
 
 const onJob = (what: string, matches: (job: SimulatedJob) => boolean, change: (job: SimulatedJob, bull: SimulatedQueues) => void): Fault => (world) => {
-  const job = oneJob(world, matches);
+  const matching = world.bull.jobs().filter(matches);
+  const job = matching[pick(world.state, Math.max(1, matching.length))];
   if (job === undefined) return false;
   count(world.state, what);
   tell(world.state, () => `${what}: ${job.id}`);
