@@ -72,7 +72,7 @@ describe.concurrent('a fleet of several processes', { timeout: 60_000 }, () => {
     ['that show at once', {}],
     ['whose tags come late', { tagLagMs: 450 }],
   ] as const)('reads together what many sagas wait for, droplets %s', async ([, faults]) => {
-    await using stage = await setFaultStage({ settings: patient, sandbox: { activateAfterMs: 2_500, faults } });
+    await using stage = await setFaultStage({ settings: patient, sandbox: { activateAfterMs: 4_000, faults } });
     const workers = [stage.fork(), stage.fork()];
     await Promise.all(workers.map((worker) => worker.ready()));
     await Promise.all(names(30).map((name) => stage.provision(name)));
