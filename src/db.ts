@@ -72,7 +72,8 @@ export function openDatabase(
   const address = readDatabaseUrl(url);
   const open = () => postgres(address.url, {
     max,
-    connect_timeout: 5,
+    // Seconds. As long as a statement may take: on a machine that is only busy, a shorter one fails what would be served.
+    connect_timeout: Math.max(5, timeoutMs / 1_000),
     // Seconds. Small and fixed: the default grows to 20 s, longer than a restart of Postgres takes.
     backoff: () => 0.5,
     onnotice: () => undefined,

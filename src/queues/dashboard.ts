@@ -80,12 +80,16 @@ class StepAdapter extends BullMQAdapter {
     try {
       events = await this.#readEvents(claim.sagaId, claim.revision);
     } catch (error) {
-      // Only its name: nobody knows what an error that was not expected says.
-      const name = error instanceof Error ? error.name : 'Error';
-      return [jobLine(new Date(), `the saga's events could not be read (${name}): what they tell of this job is missing here`)];
+      return [jobLine(new Date(), `the saga's events could not be read (${labelOf(error)}): what they tell of this job is missing here`)];
     }
     return linesOfEvents(events, claim.revision);
   }
+}
+
+/** An error's code or name: nobody knows what one that was not expected says. */
+function labelOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'Error';
+  return 'code' in error && typeof error.code === 'string' ? error.code : error.name;
 }
 
 /** Bull Board shows no link where the address is empty. */

@@ -14,7 +14,8 @@ import { record } from './recording.ts';
 import type { Scenario } from './scenarios.ts';
 import { scenarios } from './scenarios.ts';
 import { queueStoreKinds } from '../support/topology.ts';
-import type { ExtraRules, QueueBackend, Stage } from './stage.ts';
+import { waitFor } from '../support/wait-for.ts';
+import type { ExtraRules, QueueBackend, Stage, Victim } from './stage.ts';
 import { setStage, times } from './stage.ts';
 import { listSagas } from '../support/list-sagas.ts';
 
@@ -65,10 +66,10 @@ export async function killAndRescue(one: Case, backend: QueueBackend): Promise<s
   const held: Rule = { match: {}, effect: { holdAnswerMs: 2 * DURING_MS } };
   return playing(one, `kill ${nameOf(backend)}`, backend, position === 'during' ? { last: [held] } : {}, async (stage) => {
     const victim = stage.startVictim({ chain: scenario.chain, number: boundary.number, position, signal: 'SIGKILL' });
-    requireSameCourse(one, await victim.struck);
+    requireSameCourse(one, await strikeOf(victim, stage));
     await victim.exited;
     const diedAt = performance.now();
-    const wasAtRest = isAtRest((await listSagas(stage.db, { limit: 1 }))[0]?.status ?? 'pending');
+    const isOver = await hasComeToRest(stage);
     const rescuer = await stage.startWorker();
     await stage.untilAtRest();
     const recoveryMs = performance.now() - diedAt;
@@ -76,7 +77,7 @@ export async function killAndRescue(one: Case, backend: QueueBackend): Promise<s
     const hadWritten = one.recording.boundaries.some(({ name, number }) => (name === 'store.start' || name === 'store.commit') && number < boundary.number);
     const problems: string[] = [];
     if (hadWritten && !authors.some((author) => author.endsWith(`:${victim.pid}`))) problems.push('no event is by the worker that was killed');
-    if (!wasAtRest && !authors.includes(rescuer.name)) problems.push('no event is by the worker that took over');
+    if (!isOver && !authors.includes(rescuer.name)) problems.push('no event is by the worker that took over');
     return { recoveryMs, problems };
   });
 }
@@ -95,7 +96,7 @@ export async function freezeAndThaw(one: Case, backend: QueueBackend, thaw: 'mid
   const relaxed = isCreate ? { ...scenario, expected: { ...scenario.expected, posts, made } } : scenario;
   return playing({ ...one, scenario: relaxed }, `zombie ${nameOf(backend)}`, backend, {}, async (stage) => {
     const victim = stage.startVictim({ chain: scenario.chain, number: boundary.number, position, signal: 'SIGSTOP' });
-    requireSameCourse(one, await victim.struck);
+    requireSameCourse(one, await strikeOf(victim, stage));
     const frozenAt = performance.now();
     await stage.startWorker();
     const longerThanTheLock = delay(1.8 * Number(times.WORKER_LOCK_MS));
@@ -186,6 +187,28 @@ class OtherCourse extends Error {
 function requireSameCourse({ recording, boundary }: Case, seen: readonly string[]): void {
   const recorded = recording.boundaries.slice(0, boundary.number).map(({ name }) => name);
   if (seen.join() !== recorded.join()) throw new OtherCourse(`expected ${recorded.join(', ')}; found ${seen.join(', ')}`);
+}
+
+// What a worker does after its saga's last commit: the job's end, and a look at the queue.
+const LAST_STEPS_MS = 3_000;
+
+/** The victim's I/Os up to its boundary. A course that ends before the boundary is another one. */
+async function strikeOf(victim: Victim, stage: Stage): Promise<string[]> {
+  let isStruck = false;
+  const struck = victim.struck.finally(() => {
+    isStruck = true;
+  });
+  const ended = async (): Promise<never> => {
+    await waitFor(async () => isStruck || (await hasComeToRest(stage)), { what: 'the worker to come to its boundary', deadlineMs: 25_000, everyMs: 250 });
+    await delay(LAST_STEPS_MS);
+    throw new OtherCourse('the saga came to rest before the boundary');
+  };
+  return Promise.race([struck, ended()]);
+}
+
+async function hasComeToRest(stage: Stage): Promise<boolean> {
+  const [saga] = await listSagas(stage.db, { limit: 1 });
+  return isAtRest(saga?.status ?? 'pending');
 }
 
 const MAX_COURSES = 4;

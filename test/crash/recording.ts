@@ -17,7 +17,7 @@ export type Recording = {
 
 /** Runs a scenario without a fault. */
 export async function record(scenario: Scenario, backend: QueueBackend): Promise<Recording> {
-  const stage = await setStage(scenario, backend);
+  const stage = await setStage(scenario, backend, {}, true);
   try {
     const boundaries: Boundary[] = [];
     const worker = await stage.startWorker(

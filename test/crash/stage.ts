@@ -80,13 +80,16 @@ export const times = {
   STEP_BACKOFF_MS: '50',
 } as const;
 
+/** Where nothing is interrupted, nothing has to run out: on a slow machine a lock that did would lead to another course. */
+const patientTimes = { DIGITALOCEAN_TIMEOUT_MS: '10000', WORKER_LOCK_MS: '20000', ADOPTION_GRACE_MS: '30000' } as const;
+
 const REST_WITHIN_MS = 25_000;
 
 /** Faults of the sandbox on top of the scenario's own: those that go before them, and those that come after. */
 export type ExtraRules = { readonly first?: readonly Rule[]; readonly last?: readonly Rule[] };
 
-/** Sets the stage of a scenario and asks for its saga. */
-export async function setStage(scenario: Scenario, backend: QueueBackend, rules: ExtraRules = {}): Promise<Stage> {
+/** Sets the stage of a scenario and asks for its saga. `isPatient` for a course that nothing interrupts. */
+export async function setStage(scenario: Scenario, backend: QueueBackend, rules: ExtraRules = {}, isPatient = false): Promise<Stage> {
   const database = await takeDatabase();
   const redis = createTestRedis();
   const sandbox = await startSandbox({ activateAfterMs: 0, ratePerMinute: null, ratePerHour: null });
@@ -96,6 +99,7 @@ export async function setStage(scenario: Scenario, backend: QueueBackend, rules:
   ];
   const environment = {
     ...times,
+    ...(isPatient ? patientTimes : {}),
     DATABASE_URL: database.url,
     ...(backend === 'postgres' ? {} : { REDIS_URL: backend === 'redis' ? redis.url : backend.redisUrl }),
     QUEUE_PREFIX: redis.prefix,
