@@ -16,7 +16,7 @@ import { scenarios } from './scenarios.ts';
 import { queueStoreKinds } from '../support/topology.ts';
 import { waitFor } from '../support/wait-for.ts';
 import type { ExtraRules, QueueBackend, Stage, Victim } from './stage.ts';
-import { setStage, times } from './stage.ts';
+import { setStage } from './stage.ts';
 import { listSagas } from '../support/list-sagas.ts';
 
 /** One case: one boundary of one scenario, and the side from which it is interrupted. */
@@ -63,8 +63,8 @@ export function samplePart<T>(cases: readonly T[], parts: number): T[] {
 /** A worker process is killed at the boundary; another worker finishes the saga. */
 export async function killAndRescue(one: Case, backend: QueueBackend): Promise<string[]> {
   const { scenario, boundary, position } = one;
-  const held: Rule = { match: {}, effect: { holdAnswerMs: 2 * DURING_MS } };
-  return playing(one, `kill ${nameOf(backend)}`, backend, position === 'during' ? { last: [held] } : {}, async (stage) => {
+  const rules = position === 'during' ? [atBoundary(one, { holdAnswerMs: 2 * DURING_MS })] : [];
+  return playing(one, `kill ${nameOf(backend)}`, backend, rules, async (stage) => {
     const victim = stage.startVictim({ chain: scenario.chain, number: boundary.number, position, signal: 'SIGKILL' });
     requireSameCourse(one, await strikeOf(victim, stage));
     await victim.exited;
@@ -94,12 +94,12 @@ export async function freezeAndThaw(one: Case, backend: QueueBackend, thaw: 'mid
   // only then: a second droplet may be made, and must be destroyed again.
   const isCreate = position === 'before' && boundary.name === 'POST /v2/droplets';
   const relaxed = isCreate ? { ...scenario, expected: { ...scenario.expected, posts, made } } : scenario;
-  return playing({ ...one, scenario: relaxed }, `zombie ${nameOf(backend)}`, backend, {}, async (stage) => {
+  return playing({ ...one, scenario: relaxed }, `zombie ${nameOf(backend)}`, backend, [], async (stage) => {
     const victim = stage.startVictim({ chain: scenario.chain, number: boundary.number, position, signal: 'SIGSTOP' });
     requireSameCourse(one, await strikeOf(victim, stage));
     const frozenAt = performance.now();
     await stage.startWorker();
-    const longerThanTheLock = delay(1.8 * Number(times.WORKER_LOCK_MS));
+    const longerThanTheLock = delay(1.8 * stage.config.worker.lockMs);
     const atRest = stage.untilAtRest().then(() => performance.now() - frozenAt);
     await (thaw === 'midway' ? longerThanTheLock : Promise.all([longerThanTheLock, atRest]));
     victim.signal('SIGCONT');
@@ -113,15 +113,20 @@ export async function freezeAndThaw(one: Case, backend: QueueBackend, thaw: 'mid
 
 /** The I/O takes effect, and the connection breaks before its reply is read. The same worker goes on. */
 export async function cutReply(one: Case, backend: QueueBackend): Promise<string[]> {
-  const { boundary, recording } = one;
-  const skip = recording.boundaries.filter(({ kind, number }) => kind === 'http' && number < boundary.number).length;
-  const rules = boundary.kind === 'http' ? { first: [{ match: {}, skip, times: 1, effect: { lostAnswer: true } } satisfies Rule] } : {};
+  const { boundary } = one;
+  const rules = boundary.kind === 'http' ? [atBoundary(one, { lostAnswer: true })] : [];
   const around: Around = async ({ number, kind }, operation) => {
     const result = await operation();
     if (number === boundary.number && kind !== 'http') throw brokenConnection(kind);
     return result;
   };
   return playing(one, `cut ${nameOf(backend)}`, backend, rules, (stage) => runInterrupted(one, stage, around));
+}
+
+/** A fault of the one request that is the case's boundary. */
+function atBoundary({ recording, boundary }: Case, effect: Rule['effect']): Rule {
+  const skip = recording.boundaries.filter(({ kind, number }) => kind === 'http' && number < boundary.number).length;
+  return { match: {}, skip, times: 1, effect };
 }
 
 /** What the drivers say of a broken connection. */
@@ -140,7 +145,7 @@ export async function flushAll(one: Case, redisUrl: string): Promise<string[]> {
     const flush = async () => {
       await redis.flushall();
     };
-    return await playing(one, 'flush redis', { redisUrl }, {}, (stage) => runInterrupted(one, stage, strikeAt(boundary.number, position, flush)));
+    return await playing(one, 'flush redis', { redisUrl }, [], (stage) => runInterrupted(one, stage, strikeAt(boundary.number, position, flush)));
   } finally {
     redis.disconnect();
   }
@@ -150,7 +155,7 @@ export async function flushAll(one: Case, redisUrl: string): Promise<string[]> {
 export async function loseAnswer(scenario: Scenario, effect: Rule['effect'], backend: QueueBackend): Promise<string[]> {
   const mode = `answer: ${Object.keys(effect).join()}`;
   const stageOf = { title: `${scenario.name}: ${mode}`, scenario };
-  return playing(stageOf, mode, backend, { first: [{ match: { method: 'POST' }, times: 1, effect }] }, async (stage) => {
+  return playing(stageOf, mode, backend, [{ match: { method: 'POST' }, times: 1, effect }], async (stage) => {
     const startedAt = performance.now();
     await stage.startWorker();
     await stage.untilAtRest();
@@ -222,8 +227,10 @@ async function playing(
 ): Promise<string[]> {
   for (let course = 1; ; course += 1) {
     try {
-      if (backend !== 'postgres') return await playOnce(one, mode, backend, rules, play);
-      return await inTurn(() => playOnce(one, mode, backend, rules, play));
+      // The machine was too slow for the limits of the course before.
+      const patience = course;
+      const once = () => playOnce(one, mode, backend, rules, play, patience);
+      return await (backend === 'postgres' ? inTurn(once) : once());
     } catch (error) {
       if (!(error instanceof OtherCourse) || course === MAX_COURSES) throw error;
     }
@@ -251,8 +258,9 @@ async function playOnce(
   backend: QueueBackend,
   rules: ExtraRules,
   play: (stage: Stage) => Promise<Played>,
+  patience: number,
 ): Promise<string[]> {
-  const stage = await setStage(one.scenario, backend, rules);
+  const stage = await setStage(one.scenario, backend, rules, patience);
   let recoveryMs: number | null = null;
   try {
     const played = await play(stage);

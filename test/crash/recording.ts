@@ -15,9 +15,12 @@ export type Recording = {
   readonly problems: readonly string[];
 };
 
+// Nothing is interrupted, so nothing has to run out.
+const PATIENCE = 15;
+
 /** Runs a scenario without a fault. */
 export async function record(scenario: Scenario, backend: QueueBackend): Promise<Recording> {
-  const stage = await setStage(scenario, backend, {}, true);
+  const stage = await setStage(scenario, backend, [], PATIENCE);
   try {
     const boundaries: Boundary[] = [];
     const worker = await stage.startWorker(

@@ -70,26 +70,24 @@ export type Victim = {
   readonly signal: (signal: NodeJS.Signals) => void;
 };
 
-/** As in production, some twenty times faster: request < lock < grace. */
-export const times = {
-  DIGITALOCEAN_TIMEOUT_MS: '700',
-  WORKER_LOCK_MS: '1200',
-  ADOPTION_GRACE_MS: '1800',
-  RECONCILE_INTERVAL_MS: '400',
-  WAIT_POLL_INTERVAL_MS: '150',
-  STEP_BACKOFF_MS: '50',
-} as const;
+/** As in production, some twenty times faster. */
+const times = { WAIT_POLL_INTERVAL_MS: '150', STEP_BACKOFF_MS: '50' } as const;
 
-/** Where nothing is interrupted, nothing has to run out: on a slow machine a lock that did would lead to another course. */
-const patientTimes = { DIGITALOCEAN_TIMEOUT_MS: '10000', WORKER_LOCK_MS: '20000', ADOPTION_GRACE_MS: '30000' } as const;
+/** What runs out where something hangs, is frozen, was killed or got lost: request < lock < grace. In milliseconds. */
+const limits = { RECONCILE_INTERVAL_MS: 400, DIGITALOCEAN_TIMEOUT_MS: 700, WORKER_LOCK_MS: 1_200, ADOPTION_GRACE_MS: 1_800 } as const;
 
 const REST_WITHIN_MS = 25_000;
 
-/** Faults of the sandbox on top of the scenario's own: those that go before them, and those that come after. */
-export type ExtraRules = { readonly first?: readonly Rule[]; readonly last?: readonly Rule[] };
+/** Faults of the sandbox that go before the scenario's own. */
+export type ExtraRules = readonly Rule[];
 
-/** Sets the stage of a scenario and asks for its saga. `isPatient` for a course that nothing interrupts. */
-export async function setStage(scenario: Scenario, backend: QueueBackend, rules: ExtraRules = {}, isPatient = false): Promise<Stage> {
+/**
+ * Sets the stage of a scenario and asks for its saga.
+ *
+ * @param patience factor of the limits after which a request, a worker or a job is taken for lost: 1 is quick, and on a
+ *   slow machine takes for lost what is only late
+ */
+export async function setStage(scenario: Scenario, backend: QueueBackend, rules: ExtraRules = [], patience = 1): Promise<Stage> {
   const database = await takeDatabase();
   const redis = createTestRedis();
   const sandbox = await startSandbox({ activateAfterMs: 0, ratePerMinute: null, ratePerHour: null });
@@ -99,7 +97,7 @@ export async function setStage(scenario: Scenario, backend: QueueBackend, rules:
   ];
   const environment = {
     ...times,
-    ...(isPatient ? patientTimes : {}),
+    ...Object.fromEntries(Object.entries(limits).map(([name, ms]) => [name, String(ms * patience)])),
     DATABASE_URL: database.url,
     ...(backend === 'postgres' ? {} : { REDIS_URL: backend === 'redis' ? redis.url : backend.redisUrl }),
     QUEUE_PREFIX: redis.prefix,
@@ -163,7 +161,7 @@ export async function setStage(scenario: Scenario, backend: QueueBackend, rules:
   };
   try {
     await scenario.prepare?.(stage);
-    sandbox.setFaults({ ...scenario.faults, rules: [...(rules.first ?? []), ...(scenario.faults?.rules ?? []), ...(rules.last ?? [])] });
+    sandbox.setFaults({ ...scenario.faults, rules: [...rules, ...(scenario.faults?.rules ?? [])] });
     await scenario.start(stage);
   } catch (error) {
     await stage.close();
