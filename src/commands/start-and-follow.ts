@@ -1,8 +1,11 @@
 // What `provision` and `destroy` have in common: start a saga, show its progress, and say how it ended.
 import type { Client } from '../client.ts';
 import { openClient } from '../client.ts';
+import type { Config } from '../config.ts';
 import { loadConfig } from '../config.ts';
+import { openDatabase } from '../db.ts';
 import { createLog } from '../log.ts';
+import { checkEnvironment } from '../migrate.ts';
 import { queueStoreOf } from '../queues/connection.ts';
 import { redactSaga } from '../saga/redact.ts';
 import type { Saga } from '../saga/saga.ts';
@@ -35,15 +38,29 @@ export function reportEnd(saga: Saga, options: Pick<FollowOptions, 'json'>): num
   return saga.status === 'completed' ? 0 : 1;
 }
 
-/** Opens a client by the environment, and closes it again. */
+/**
+ * Opens a client by the environment, and closes it again.
+ *
+ * @throws {EnvironmentMismatchError} where the database is another environment's: its workers would carry out what is asked
+ */
 export async function withClient<T>(use: (client: Client, maxPolls: number) => Promise<T>): Promise<T> {
   const config = loadConfig(process.env, ['DATABASE_URL']);
+  await requireEnvironment(config);
   const log = createLog(config.logLevel === 'info' ? 'warn' : config.logLevel, 2);
   const client = openClient({ databaseUrl: config.databaseUrl ?? '', queueStore: queueStoreOf(config), keyRing: config.keyRing, log });
   try {
     return await use(client, config.wait.maxPolls);
   } finally {
     await client.close();
+  }
+}
+
+async function requireEnvironment({ databaseUrl, environment }: Config): Promise<void> {
+  const db = openDatabase(databaseUrl ?? '', { max: 1 });
+  try {
+    await checkEnvironment(db, environment);
+  } finally {
+    await db.close();
   }
 }
 

@@ -1,6 +1,7 @@
 // The command line, run as whoever types it runs it: a process of its own, with stdout on a pipe.
 
 import { execFile, fork, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -78,6 +79,20 @@ describe('migrate', () => {
     expect([ended.code, ended.stdout]).toEqual([78, '']);
     expect(ended.stderr).toContain('ARCADIA_ENV is staging');
   });
+});
+
+test.each([
+  ['provision', '--name', 'elsewhere', '--region', 'fra1', '--size', 's-1vcpu-1gb', '--image', 'debian-12-x64'],
+  ['destroy', '1'],
+  ['cancel', randomUUID()],
+  ['retry', randomUUID()],
+  ['sagas'],
+  ['saga', randomUUID()],
+])("%s refuses another environment's database with exit code 78, and asks nothing of it", async (...args) => {
+  const ended = await runCommand(args, fleet.environment({ ARCADIA_ENV: 'staging' }));
+  expect([ended.code, ended.stdout]).toEqual([78, '']);
+  expect(ended.stderr).toContain('ARCADIA_ENV is staging, but this database belongs to the environment test');
+  expect(await fleet.client.list({ text: 'elsewhere' })).toEqual([]);
 });
 
 describe('provision', () => {
