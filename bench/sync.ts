@@ -75,7 +75,7 @@ try {
     globalThis.gc?.();
     const heapBefore = process.memoryUsage().heapUsed;
     await fetch(`${apiUrl}/sandbox/ledger`, { method: 'DELETE' });
-    const deps = { db: own, digitalOcean, worker: 'bench', settings: { adoptionGraceMs: 60_000, orphanGraceMs: 900_000, retryMs: 1_000 }, signal: new AbortController().signal, log: silentLog };
+    const deps = { db: own, digitalOcean, worker: 'bench', settings: { adoptionGraceMs: 60_000, orphanGraceMs: 900_000, retryMs: 1_000 }, isPaused: async () => Promise.resolve(false), signal: new AbortController().signal, log: silentLog };
     const report = await syncInventory(deps, { intervalMs: null, requestedBy: 'bench' });
     if (report === null) throw new Error('another sync is under way');
     const { total } = (await (await fetch(`${apiUrl}/sandbox/ledger?summary=1`)).json()) as { total: number }; // oxlint-disable-line typescript/no-unsafe-type-assertion -- our own sandbox

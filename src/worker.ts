@@ -152,9 +152,9 @@ export async function startWorker(
   };
   const workerSettings = { ...config.worker, name };
   const stopping = new AbortController();
-  const syncDeps: SyncDeps = { db, digitalOcean: digitalOcean.at('sync'), worker: name, settings: syncSettings(config), signal: stopping.signal, log };
-  const due = { intervalMs: config.inventorySyncIntervalMs, requestedBy: null };
   const inventoryQueue = openInventoryQueue(connection, io);
+  const syncDeps: SyncDeps = { db, digitalOcean: digitalOcean.at('sync'), worker: name, settings: syncSettings(config), isPaused: inventoryQueue.isPaused, signal: stopping.signal, log };
+  const due = { intervalMs: config.inventorySyncIntervalMs, requestedBy: null };
   const workers = [
     ...startStepWorkers(connection, { settings: workerSettings, queues, run: (claim) => runJob(claim, runner), onTaken: metrics.onTaken, io, log }),
     startIntakeWorker(connection, {

@@ -11,7 +11,7 @@ const MOST_LINES = 50;
 
 /** What a sync found. */
 export function formatSync(report: SyncReport): string {
-  const { summary, changes, drift, orphans, destroyed, held, number, tookMs } = report;
+  const { summary, changes, drift, orphans, destroyed, held, isPaused, number, tookMs } = report;
   const changed = summary.appeared + summary.returned + summary.changed + summary.vanished;
   const lines = [
     ...some(changes.map(describeChange), changed),
@@ -20,6 +20,7 @@ export function formatSync(report: SyncReport): string {
     ...destroyed.map(({ providerId, name, reason }) => `destroyed ${providerId} ${name}: ${reason}`),
   ];
   if (held.length > 0) lines.push(`HELD      ${summary.held} surplus droplets at once: none is destroyed until you have looked at them with \`arcadia orphans\` and said so with \`arcadia orphans --destroy\``);
+  if (isPaused) lines.push('PAUSED    the queue inventory is paused: no surplus droplet is destroyed until it is resumed');
   const counts = `${summary.appeared} appeared, ${summary.returned} returned, ${summary.changed} changed, ${summary.vanished} vanished, ${summary.drifted} drifted, ${summary.resolved} resolved`;
   lines.push(`sync ${number}: ${summary.droplets} droplets in ${formatDuration(tookMs)}; ${counts}`);
   return lines.join('\n');
@@ -57,7 +58,7 @@ export function formatDrift(findings: readonly Drift[]): string {
 export function formatOrphans(orphans: readonly Orphan[]): string {
   if (orphans.length === 0) return 'no orphans';
   const table = formatTable(
-    ['id', 'category', 'droplet', 'name', 'region', 'size', 'USD/h', 'created', 'seen since', 'why'],
+    ['id', 'category', 'droplet', 'name', 'region', 'size', 'USD/h', 'created', 'seen since', 'why', 'saga'],
     orphans.map((orphan) => [
       String(orphan.id),
       orphan.approvedAt === null ? orphan.category : `${orphan.category}, approved`,
@@ -69,6 +70,7 @@ export function formatOrphans(orphans: readonly Orphan[]): string {
       minute(orphan.createdAt),
       minute(orphan.firstSeenAt),
       orphan.reason,
+      orphan.sagaId ?? '',
     ]),
   );
   const sums = (['surplus', 'unknown'] as const).flatMap((category) => {

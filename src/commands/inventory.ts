@@ -16,6 +16,7 @@ import type { Log } from '../log.ts';
 import { createLog } from '../log.ts';
 import { checkEnvironment } from '../migrate.ts';
 import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
+import { openInventoryQueue } from '../queues/inventory-queue.ts';
 import { syncInventory, syncSettings } from '../sync/sync-inventory.ts';
 import type { SyncReport } from '../sync/sync-inventory.ts';
 import { sharedStores } from '../worker.ts';
@@ -34,6 +35,7 @@ export async function syncCommand(options: { json?: boolean }): Promise<number> 
   return withDatabase(['DATABASE_URL', 'DIGITALOCEAN_TOKEN'], async (db, config, log) => {
     const { token, apiUrl, timeoutMs, requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
     const connection = openQueueConnection(queueStoreOf(config), log);
+    const queue = openInventoryQueue(connection, directIo);
     const stopping = new AbortController();
     const stop = () => stopping.abort();
     process.once('SIGINT', stop);
@@ -42,12 +44,13 @@ export async function syncCommand(options: { json?: boolean }): Promise<number> 
       const budget = createRequestBudget({ store, perMinute, perHour, io: directIo, log });
       const digitalOcean = createDigitalOceanClient({ apiUrl, token: token ?? '', timeoutMs, budget }).at('sync');
       const worker = `${requester()}@${hostname()}:${process.pid}`;
-      const deps = { db, digitalOcean, worker, settings: syncSettings(config), signal: stopping.signal, log };
+      const deps = { db, digitalOcean, worker, settings: syncSettings(config), isPaused: queue.isPaused, signal: stopping.signal, log };
       const report = await untilOurs(db, stopping.signal, () => syncInventory(deps, { intervalMs: null, requestedBy: requester() }));
       write(options.json === true ? JSON.stringify(report) : formatSync(report));
       return 0;
     } finally {
       process.off('SIGINT', stop);
+      await queue.close();
       await connection.close();
     }
   });

@@ -5,10 +5,7 @@ import { jsonText } from '../json.ts';
 import type { Actual, Difference, DriftField } from './drift.ts';
 import { acceptDifference } from './drift.ts';
 import type { AtWorkSql } from './listing.ts';
-import { heldSync, lostSync } from './syncs.ts';
-
-/** On this channel of Postgres stands what becomes of the inventory: `{"kind": "drift_found", …}`. */
-const INVENTORY_CHANNEL = 'arcadia_inventory';
+import { INVENTORY_CHANNEL, heldSync, lostSync } from './syncs.ts';
 
 /** A finding. */
 export type Drift = Readonly<{

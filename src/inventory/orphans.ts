@@ -2,7 +2,7 @@
 // many; they are destroyed in the end. `unknown`: another environment's, or nobody knows; they are reported.
 import type { Database } from '../db.ts';
 import { jsonText } from '../json.ts';
-import { heldSync, lostSync } from './syncs.ts';
+import { INVENTORY_CHANNEL, heldSync, lostSync } from './syncs.ts';
 
 export type OrphanCategory = 'surplus' | 'unknown';
 
@@ -41,7 +41,7 @@ export type Orphan = Readonly<{
 }>;
 
 /**
- * Writes down what a page of a sync showed.
+ * Writes down what a page of a sync showed. What is new stands in the audit, and on the channel of the inventory.
  *
  * @returns those that are new, and how many are on record now: a droplet that the inventory has not, or has as destroyed,
  *   is none
@@ -70,8 +70,15 @@ export async function recordSightings(db: Pick<Database, 'run'>, number: number,
             first_sync = case when orphan.category = excluded.category and orphan.saga_id is not distinct from excluded.saga_id then orphan.first_sync else excluded.first_sync end,
             approved_at = case when orphan.category = excluded.category and orphan.saga_id is not distinct from excluded.saga_id then orphan.approved_at end
         returning orphan.*, orphan.first_sync = orphan.last_sync as is_new
-      )
-      select orphan.*, resource.provider_id, resource.name, resource.region, resource.size_slug, resource.tags, (select count(*)::int from orphan) as count
+      ),
+      told as (
+        select orphan.saga_id, jsonb_build_object(
+          'orphan', orphan.id, 'droplet_id', resource.provider_id, 'name', resource.name, 'category', orphan.category, 'reason', orphan.reason) as detail
+        from orphan join arcadia.cloud_resources resource on resource.id = orphan.resource_id where orphan.is_new
+      ),
+      audited as (insert into arcadia.audit (actor, action, saga_id, detail) select 'sync', 'orphan_found', saga_id, detail from told returning 1)
+      select orphan.*, resource.provider_id, resource.name, resource.region, resource.size_slug, resource.tags, (select count(*)::int from orphan) as count,
+             (select count(pg_notify(${INVENTORY_CHANNEL}, (detail || '{"kind":"orphan_found"}')::text)) from told) as notified
       from held left join orphan on is_new left join arcadia.cloud_resources resource on resource.id = orphan.resource_id
       order by orphan.id`,
   );

@@ -4,6 +4,9 @@ import type { Database, Sql, SqlFragment } from '../db.ts';
 import type { JsonObject } from '../json.ts';
 import { jsonText } from '../json.ts';
 
+/** On this channel of Postgres stands what syncs find: `{"kind": "drift_found", …}`. */
+export const INVENTORY_CHANNEL = 'arcadia_inventory';
+
 /** One sync under way. */
 export type SyncRun = Readonly<{ number: number; /** By the database's clock. */ startedAt: Date }>;
 

@@ -13,6 +13,8 @@ import { workerOptions } from './step-workers.ts';
 export type InventoryQueue = Readonly<{
   /** Makes sure that there is a job for the sync of this number; puts a new one in the place of one that is finished. */
   ensure(syncNumber: number): Promise<void>;
+  /** Whether people have paused the queue: then no surplus droplet is destroyed either, whoever syncs. */
+  isPaused(): Promise<boolean>;
   close(): Promise<void>;
 }>;
 
@@ -34,6 +36,7 @@ export function openInventoryQueue(connection: QueueConnection, io: Io): Invento
       if (state === 'completed' || state === 'failed') await ask('remove from inventory', () => queue.remove(jobId));
       await ask('add inventory', () => queue.add('sync', { sync: syncNumber }, { jobId, attempts: 1, removeOnComplete: kept, removeOnFail: kept }));
     },
+    isPaused: () => ask('is inventory paused', () => queue.isPaused()),
     close: () => queue.close(),
   };
 }

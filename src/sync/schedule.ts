@@ -36,5 +36,5 @@ export async function scheduleSyncs(options: {
 export function describeSync(report: SyncReport | null): string {
   if (report === null) return 'no sync is due, or another worker is at it';
   const { droplets, appeared, returned, changed, vanished, drifted, destroyed, held } = report.summary;
-  return `sync ${report.number}: ${droplets} droplets; ${appeared} appeared, ${returned} returned, ${changed} changed, ${vanished} vanished; ${drifted} drifted; ${destroyed} surplus destroyed${held > 0 ? `, ${held} HELD until a person has looked` : ''}`;
+  return `sync ${report.number}: ${droplets} droplets; ${appeared} appeared, ${returned} returned, ${changed} changed, ${vanished} vanished; ${drifted} drifted; ${destroyed} surplus destroyed${held > 0 ? `, ${held} HELD until a person has looked` : ''}${report.isPaused ? '; PAUSED: nothing is destroyed' : ''}`;
 }

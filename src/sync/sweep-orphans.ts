@@ -13,7 +13,8 @@ import { lookForOrphans } from './orphan-look.ts';
 /** A pass destroys so many at most, unless a person approved more. */
 const MOST_DESTROYED = 5;
 
-export type SweepResult = Readonly<{ destroyed: Orphan[]; held: Orphan[] }>;
+/** `isPaused`: there was something to destroy, and people had paused the queue. */
+export type SweepResult = Readonly<{ destroyed: Orphan[]; held: Orphan[]; isPaused: boolean }>;
 
 /**
  * One pass, as a part of a sync.
@@ -22,7 +23,15 @@ export type SweepResult = Readonly<{ destroyed: Orphan[]; held: Orphan[] }>;
  */
 export async function sweepOrphans(
   sync: { number: number; startedAt: Date },
-  deps: { db: Database; digitalOcean: DigitalOceanClient; graceMs: number; beforeRetry: (error: unknown, failures: number) => Promise<void>; signal: AbortSignal; log: Log },
+  deps: {
+    db: Database;
+    digitalOcean: DigitalOceanClient;
+    graceMs: number;
+    isPaused: () => Promise<boolean>;
+    beforeRetry: (error: unknown, failures: number) => Promise<void>;
+    signal: AbortSignal;
+    log: Log;
+  },
 ): Promise<SweepResult> {
   const { db, log } = deps;
   const doomed = await listDoomed(db, sync.number, deps.graceMs);
@@ -37,16 +46,20 @@ export async function sweepOrphans(
     await recordHold(db, others, MOST_DESTROYED);
   }
   const destroyed: Orphan[] = [];
+  let isPaused = false;
   for (const orphan of isHeld ? approved : [...approved, ...others]) {
     if (deps.signal.aborted) throw new SyncLostError(`sync ${sync.number} was told to stop`);
     try {
+      isPaused = await deps.isPaused();
+      if (isPaused) break;
       if (await destroyOrphan(orphan, sync.number, deps)) destroyed.push(orphan);
     } catch (error) {
       if (error instanceof SyncLostError) throw error;
       log.warn({ err: error, dropletId: orphan.providerId }, 'a surplus droplet could not be destroyed: the next sync tries again');
     }
   }
-  return { destroyed, held: isHeld ? others : [] };
+  if (isPaused) log.warn({ droplets: doomed.length - destroyed.length }, 'the queue inventory is paused: no surplus droplet is destroyed');
+  return { destroyed, held: isHeld ? others : [], isPaused };
 }
 
 /** Destroys one, if it still is what it was taken for. */

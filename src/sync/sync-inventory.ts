@@ -36,6 +36,8 @@ export type SyncDeps = Readonly<{
     /** Between two tries of a request that failed; it doubles each time. */
     retryMs: number;
   }>;
+  /** Whether people have paused the queue of syncs: then no surplus droplet is destroyed, whoever asked for this sync. */
+  isPaused: () => Promise<boolean>;
   /** Ends the sync between two requests. */
   signal: AbortSignal;
   log: Log;
@@ -67,7 +69,18 @@ export type SyncSummary = Readonly<{
 }>;
 
 /** What came of a sync. Of each list, so many at most are told; the summary counts them all. */
-export type SyncReport = Readonly<{ number: number; tookMs: number; summary: SyncSummary; changes: readonly Change[]; drift: readonly Drift[]; orphans: readonly Orphan[]; destroyed: readonly Orphan[]; held: readonly Orphan[] }>;
+export type SyncReport = Readonly<{
+  number: number;
+  tookMs: number;
+  summary: SyncSummary;
+  changes: readonly Change[];
+  drift: readonly Drift[];
+  orphans: readonly Orphan[];
+  destroyed: readonly Orphan[];
+  held: readonly Orphan[];
+  /** There was something to destroy, and the queue was paused. */
+  isPaused: boolean;
+}>;
 
 const MOST_TOLD = 1_000;
 
@@ -109,11 +122,11 @@ export async function syncInventory(deps: SyncDeps, how: { intervalMs: number | 
   return { number: run.number, tookMs, ...tally };
 }
 
-type Tally = { summary: { -readonly [key in keyof SyncSummary]: number }; changes: Change[]; drift: Drift[]; orphans: Orphan[]; destroyed: Orphan[]; held: Orphan[] };
+type Tally = { summary: { -readonly [key in keyof SyncSummary]: number }; changes: Change[]; drift: Drift[]; orphans: Orphan[]; destroyed: Orphan[]; held: Orphan[]; isPaused: boolean };
 
 function createTally(): Tally {
   const summary = { pages: 0, droplets: 0, appeared: 0, returned: 0, changed: 0, vanished: 0, odd: 0, drifted: 0, resolved: 0, orphans: 0, destroyed: 0, held: 0 };
-  return { summary, changes: [], drift: [], orphans: [], destroyed: [], held: [] };
+  return { summary, changes: [], drift: [], orphans: [], destroyed: [], held: [], isPaused: false };
 }
 
 /** Keeps what is told within bounds, however much there is. */
@@ -206,11 +219,12 @@ async function compare(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void
 
 async function concludeOrphans(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void> {
   await resolveOrphans(deps.db, run.number);
-  const { destroyed, held } = await sweepOrphans(run, { ...deps, graceMs: deps.settings.orphanGraceMs, beforeRetry: patienceOf(run, deps) });
+  const { destroyed, held, isPaused } = await sweepOrphans(run, { ...deps, graceMs: deps.settings.orphanGraceMs, beforeRetry: patienceOf(run, deps) });
   tally.summary.destroyed = destroyed.length;
   tally.summary.held = held.length;
   tell(tally.destroyed, destroyed);
   tell(tally.held, held);
+  tally.isPaused = isPaused;
 }
 
 function patienceOf(run: SyncRun, { db, signal, settings }: SyncDeps) {

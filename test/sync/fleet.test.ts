@@ -162,8 +162,13 @@ test('on the command line: a sync, drift and its acceptance, orphans and their a
   const [listed, again, orphans, approved] = await Promise.all([run('drift', '--all'), run('drift', 'accept', String(drift?.id)), run('orphans'), run('orphans', '--destroy', '--yes')]);
   expect(listed.out).toMatch(new RegExp(`^${drift?.id} +${id} +web-1 +size_slug +s-1vcpu-1gb +s-2vcpu-4gb .* accepted `, 'm'));
   expect([again.code, again.err]).toEqual([1, `drift ${drift?.id} is resolved already (accepted)\n`]);
+  expect(orphans.out).toContain(sagaId);
   expect(orphans.out).toMatch(/^6 surplus: 0\.05358 USD an hour$/m);
   expect(approved.out).toContain('approved 6');
+  await stage.queue(queueNames.inventory).pause();
+  expect((await run('sync')).out).toContain('PAUSED    the queue inventory is paused');
+  expect(alive(stage)).toHaveLength(7);
+  await stage.queue(queueNames.inventory).resume();
   expect((await run('sync')).out).toContain(`destroyed ${surplus[0]} web-1`);
   expect(alive(stage)).toEqual([id]);
   expect((await run('orphans', '--json')).out).toBe('[]');

@@ -3,6 +3,8 @@
 import { describe, expect, test } from 'vitest';
 import { approveOrphans, listOrphans } from '../../src/inventory/orphans.ts';
 import type { Io } from '../../src/io.ts';
+import { listAudit } from '../../src/saga/audit.ts';
+import { waitFor } from '../support/wait-for.ts';
 import { LAG_MS, tagsOf, useScene } from './support.ts';
 import type { Scene } from './support.ts';
 
@@ -35,7 +37,36 @@ describe('surplus droplets of ours', () => {
     expect(alive(stage)).toEqual([kept]);
     expect((await stage.row(late))?.deletedAt).not.toBeNull();
     expect(await listOrphans(stage.db, 10)).toEqual([]);
-    expect(await audited(stage)).toEqual(['orphan-sweep orphan_destroyed', 'orphan-sweep orphan_destroyed']);
+    expect(await audited(stage)).toEqual(['sync orphan_found', 'sync orphan_found', 'orphan-sweep orphan_destroyed', 'orphan-sweep orphan_destroyed']);
+  });
+
+  test('is told of once, in the audit and on the channel of the inventory', async () => {
+    const stage = await scene();
+    const told: unknown[] = [];
+    const listening = await stage.db.sql.listen('arcadia_inventory', (text) => void told.push(JSON.parse(text)));
+    const sagaId = await stage.saga({ status: 'compensated' });
+    const [surplus = 0] = addOf(stage, sagaId, 1);
+    const [unknown = 0] = addOf(stage, crypto.randomUUID(), 1);
+    for (let pass = 0; pass < 2; pass += 1) await stage.sync({ orphanGraceMs: 900_000 });
+    const about = { kind: 'orphan_found', name: 'web-0' };
+    await waitFor(() => told.length >= 2, { what: 'both to be told' });
+    expect(told).toMatchObject([
+      { ...about, droplet_id: String(surplus), category: 'surplus', reason: 'its saga was rolled back' },
+      { ...about, droplet_id: String(unknown), category: 'unknown' },
+    ]);
+    expect(await audited(stage)).toEqual(['sync orphan_found', 'sync orphan_found']);
+    expect((await listAudit(stage.db, sagaId)).map(({ action }) => action)).toEqual(['orphan_found']);
+    await listening.unlisten();
+  });
+
+  test('stays as long as the queue of syncs is paused, whoever syncs', async () => {
+    const stage = await scene();
+    const sagaId = await stage.saga({ status: 'compensated' });
+    const [id] = addOf(stage, sagaId, 1);
+    expect((await stage.sync({ isPaused: true })).isPaused).toBe(false);
+    for (let pass = 0; pass < 2; pass += 1) expect(await stage.sync({ isPaused: true })).toMatchObject({ destroyed: [], held: [], isPaused: true });
+    expect(deletes(stage)).toEqual([]);
+    expect((await stage.sync()).destroyed.map(({ providerId }) => providerId)).toEqual([String(id)]);
   });
 
   test('is left in peace until the grace period is over, by the age of the droplet and by that of its saga\'s end', async () => {
@@ -90,7 +121,7 @@ describe('surplus droplets of ours', () => {
     expect(held.summary).toMatchObject({ destroyed: 0, held: 6 });
     expect(deletes(stage)).toEqual([]);
     expect(stage.log.filter(({ level, msg }) => level === 50 && String(msg).startsWith('too many surplus droplets'))).toHaveLength(1);
-    expect(await audited(stage)).toEqual(['orphan-sweep orphans_held']);
+    expect((await audited(stage)).filter((entry) => entry !== 'sync orphan_found')).toEqual(['orphan-sweep orphans_held']);
     const orphans = await listOrphans(stage.db, 10);
     expect(await approveOrphans(stage.db, orphans.map(({ id }) => id), 'cli:ada')).toHaveLength(6);
     expect((await stage.sync()).summary).toMatchObject({ destroyed: 6, held: 0 });
