@@ -6,12 +6,13 @@ import type { ObservedAnswer } from './do/call.ts';
 import type { OutcomeKind } from './do/outcome.ts';
 import type { JobLoop } from './queues/connection.ts';
 import { queueNames } from './queues/jobs.ts';
+import type { ReconcilerPass } from './saga/reconciler.ts';
 import type { StepReport } from './saga/runner.ts';
 
 export type WorkerMetrics = Readonly<{
   onRun(report: StepReport): void;
   onRequest(request: ObservedAnswer): void;
-  onPass(pass: { overdue: number; remade: number } | null): void;
+  onPass(pass: ReconcilerPass | null): void;
   onTaken(queue: string, lateMs: number): void;
   /** In the text format of Prometheus, without what tells of the process. */
   expose(): Promise<string>;
@@ -58,7 +59,8 @@ export function createWorkerMetrics(loops: () => readonly JobLoop[], budgetLeft:
   remaining.set(Number.NaN);
   const passes = new Counter({ name: 'arcadia_reconciler_passes_total', help: 'Passes of the reconciler', labelNames: ['result'], registers });
   const overdue = new Counter({ name: 'arcadia_reconciler_overdue_sagas_total', help: 'Overdue sagas that the reconciler took', registers });
-  const remade = new Counter({ name: 'arcadia_reconciler_remade_jobs_total', help: 'Jobs that the reconciler made again, because they were gone', registers });
+  const firstJobs = new Counter({ name: 'arcadia_reconciler_first_jobs_total', help: 'First jobs that the reconciler made, of sagas that were started in Postgres alone or whose first job was gone', registers });
+  const remade = new Counter({ name: 'arcadia_reconciler_remade_jobs_total', help: 'Later jobs that the reconciler made again, because they were gone', registers });
   for (const result of ['done', 'failed']) passes.inc({ result }, 0);
   const lateness = new Histogram({
     name: 'arcadia_job_lateness_seconds',
@@ -82,6 +84,7 @@ export function createWorkerMetrics(loops: () => readonly JobLoop[], budgetLeft:
     onPass: (pass) => {
       passes.inc({ result: pass === null ? 'failed' : 'done' });
       overdue.inc(pass?.overdue ?? 0);
+      firstJobs.inc(pass?.firstJobs ?? 0);
       remade.inc(pass?.remade ?? 0);
     },
     onTaken: (queue, lateMs) => lateness.observe({ queue }, lateMs / 1_000),

@@ -12,8 +12,17 @@ export type ReconcilerOptions = Readonly<{
   /** Makes sure that a job is going to run; returns the memo of one that was there, null for one made again. */
   ensure(job: NextJob): Promise<Memo | null>;
   log: Log;
-  /** Told of each pass: how many were overdue, and for how many the job was gone; null: it failed. Must not throw. */
-  onPass?: (pass: { overdue: number; remade: number } | null) => void;
+  /** Told of each pass; null: it failed. Must not throw. */
+  onPass?: (pass: ReconcilerPass | null) => void;
+}>;
+
+export type ReconcilerPass = Readonly<{
+  /** Sagas that were overdue. */
+  overdue: number;
+  /** First jobs that were not there: of sagas that were started in Postgres alone, or whose first job was lost. */
+  firstJobs: number;
+  /** Later jobs that were gone. */
+  remade: number;
 }>;
 
 const BATCH = 200;
@@ -21,13 +30,10 @@ const BATCH = 200;
 // One look asks the queue for so many jobs at a time.
 const PARALLEL = 20;
 
-/**
- * Takes every saga that is overdue and makes sure that it has a live job.
- *
- * @returns how many were overdue, and for how many the job was gone
- */
-export async function reconcile(options: ReconcilerOptions): Promise<{ overdue: number; remade: number }> {
+/** Takes every saga that is overdue and makes sure that it has a live job. */
+export async function reconcile(options: ReconcilerOptions): Promise<ReconcilerPass> {
   let overdue = 0;
+  let firstJobs = 0;
   let remade = 0;
   for (;;) {
     const sagas = await options.store.takeOverdue(BATCH);
@@ -38,7 +44,8 @@ export async function reconcile(options: ReconcilerOptions): Promise<{ overdue: 
         const job = nextJobOf(saga);
         if (job === null) return;
         const memo = await options.ensure(job);
-        if (memo === null) remade += 1;
+        if (memo === null && job.revision === 0) firstJobs += 1;
+        else if (memo === null) remade += 1;
         else if (Object.keys(memo).length > 0) memos.push({ sagaId: saga.id, revision: saga.revision, memo });
       });
       await Promise.all(looks);
@@ -46,8 +53,8 @@ export async function reconcile(options: ReconcilerOptions): Promise<{ overdue: 
     await options.store.saveMemos(memos);
     if (sagas.length < BATCH) break;
   }
-  if (remade > 0) options.log.info({ overdue, remade }, 'reconciler enqueued sagas that had no job');
-  return { overdue, remade };
+  if (firstJobs + remade > 0) options.log.info({ overdue, firstJobs, remade }, 'reconciler enqueued sagas that had no job');
+  return { overdue, firstJobs, remade };
 }
 
 /**

@@ -12,6 +12,7 @@ import type { StepQueues } from '../../src/queues/step-queues.ts';
 import { startStepWorkers } from '../../src/queues/step-workers.ts';
 import type { WorkerSettings } from '../../src/queues/step-workers.ts';
 import type { Catalog } from '../../src/saga/definition.ts';
+import type { ReconcilerPass } from '../../src/saga/reconciler.ts';
 import { reconcile } from '../../src/saga/reconciler.ts';
 import { runJob } from '../../src/saga/runner.ts';
 import type { RunnerOptions } from '../../src/saga/runner.ts';
@@ -40,7 +41,7 @@ export type Fleet = {
   /** Starts workers of both step queues; `runner` is laid over the engine's options. */
   readonly work: (settings?: Partial<WorkerSettings>, runner?: Partial<RunnerOptions<Ledger>>) => Promise<Worker[]>;
   /** One pass of the reconciler. */
-  readonly reconcile: () => Promise<{ overdue: number; remade: number }>;
+  readonly reconcile: () => Promise<ReconcilerPass>;
   /** Waits until these sagas are at rest, and returns their statuses. */
   readonly settled: (jobs: readonly NextJob[]) => Promise<SagaStatus[]>;
   readonly [Symbol.asyncDispose]: () => Promise<void>;

@@ -26,7 +26,7 @@ describe('reconcile', () => {
     await engine.start();
     const asked: NextJob[] = [];
     const result = await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 1_000 }), ensure: async (job) => Promise.resolve((asked.push(job), null)), log: silentLog });
-    expect(result).toEqual({ overdue: 0, remade: 0 });
+    expect(result).toEqual({ overdue: 0, firstJobs: 0, remade: 0 });
     expect(asked).toEqual([]);
   });
 
@@ -41,9 +41,9 @@ describe('reconcile', () => {
       asked.push(job);
       return Promise.resolve(gone.has(job.sagaId) ? null : {});
     };
-    expect(await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 60_000 }), ensure, log: silentLog })).toEqual({ overdue: 230, remade: 100 });
+    expect(await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 60_000 }), ensure, log: silentLog })).toEqual({ overdue: 230, firstJobs: 100, remade: 0 });
     expect(asked.map(({ sagaId }) => sagaId).toSorted()).toEqual(jobs.map(({ sagaId }) => sagaId).toSorted());
-    expect(await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 60_000 }), ensure, log: silentLog })).toEqual({ overdue: 0, remade: 0 });
+    expect(await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 60_000 }), ensure, log: silentLog })).toEqual({ overdue: 0, firstJobs: 0, remade: 0 });
   });
 
   test('asks for the job that is due: the revision, step and direction of the row', async () => {
@@ -130,7 +130,7 @@ async function survive(fleet: Fleet, sagas: ReturnType<typeof mixedSagas>, empty
   await firstWorker?.resume();
   sagas.gate.isOpen = true;
   await makeOverdue(fleet.engine);
-  expect(await fleet.reconcile()).toEqual({ overdue: 22, remade: 22 });
+  expect(await fleet.reconcile()).toEqual({ overdue: 22, firstJobs: 2, remade: 20 });
   expect(await fleet.settled(jobs)).toEqual(jobs.map(({ sagaId }) => (fails(sagaId) ? 'compensated' : 'completed')));
   for (const { sagaId } of jobs) {
     const forth = ['one', 'two', 'three'];
@@ -174,7 +174,7 @@ describe.each(backends)('the reconciler and the queues on %s', (backend) => {
     const job = await fleet.engine.start();
     await fleet.work();
     await makeOverdue(fleet.engine);
-    expect(await fleet.reconcile()).toEqual({ overdue: 1, remade: 1 });
+    expect(await fleet.reconcile()).toEqual({ overdue: 1, firstJobs: 1, remade: 0 });
     expect(await fleet.settled([job])).toEqual(['completed']);
   });
 
@@ -186,11 +186,11 @@ describe.each(backends)('the reconciler and the queues on %s', (backend) => {
     const id = jobIdOf({ sagaId: first.sagaId, revision: 2 });
     await waitFor(async () => (await (await fleet.forward.getJob(id))?.getState()) === 'delayed', { what: 'the saga to wait' });
     await makeOverdue(fleet.engine);
-    expect(await fleet.reconcile()).toEqual({ overdue: 1, remade: 0 });
+    expect(await fleet.reconcile()).toEqual({ overdue: 1, firstJobs: 0, remade: 0 });
     expect((await fleet.engine.load(first.sagaId)).memo).toEqual({ polls: 1 });
     await (await fleet.forward.getJob(id))?.remove();
     await makeOverdue(fleet.engine);
-    expect(await fleet.reconcile()).toEqual({ overdue: 1, remade: 1 });
+    expect(await fleet.reconcile()).toEqual({ overdue: 1, firstJobs: 0, remade: 1 });
     await waitFor(async () => (await fleet.forward.getJob(id))?.data.memo?.polls === 2, { what: 'the wait to go on counting' });
     await Promise.all(workers.map((worker) => worker.close()));
   });
@@ -204,7 +204,7 @@ describe.each(backends)('the reconciler and the queues on %s', (backend) => {
     await waitFor(async () => (await (await fleet.forward.getJob(jobIdOf(job)))?.getState()) === 'failed', { what: 'the job to fail' });
     expect((await fleet.engine.load(job.sagaId)).saga.status).toBe('pending');
     await makeOverdue(fleet.engine);
-    expect(await fleet.reconcile()).toEqual({ overdue: 1, remade: 1 });
+    expect(await fleet.reconcile()).toEqual({ overdue: 1, firstJobs: 1, remade: 0 });
     expect(await fleet.settled([job])).toEqual(['completed']);
   });
 });

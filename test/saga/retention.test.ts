@@ -235,7 +235,7 @@ test('the reconciler with nothing to do asks one question, and an index answers 
   await db.sql`analyze arcadia.sagas`;
   const explained = explaining(db);
   const store = createSagaStore(explained.db, { worker: 'test:1', slackMs });
-  expect(await reconcile({ store, ensure: () => Promise.reject(new Error('nothing is due')), log: silentLog })).toEqual({ overdue: 0, remade: 0 });
+  expect(await reconcile({ store, ensure: () => Promise.reject(new Error('nothing is due')), log: silentLog })).toEqual({ overdue: 0, firstJobs: 0, remade: 0 });
   expect(explained.statements).toMatchObject([{ name: 'store.take_overdue', plan: expect.stringMatching(/Index Scan using sagas_due on sagas.*\n *Index Cond: \(wake_at <= /) }]);
   expect(explained.statements[0]?.plan).not.toContain('Seq Scan on sagas');
 });
