@@ -34,7 +34,7 @@ const descriptions: Readonly<Record<string, string>> = {
   [queueNames.intake]: 'Requests for sagas. A refused one says why.',
   [queueNames.steps]: 'Steps of sagas, forward. Removing or repeating a job is harmless: the truth is in Postgres.',
   [queueNames.compensations]: 'Steps of sagas that are being undone.',
-  [queueNames.inventory]: 'Syncs of the inventory. Paused, none runs, and no surplus droplet is destroyed.',
+  [queueNames.inventory]: 'Syncs of the inventory. Paused, no worker syncs, and no surplus droplet is destroyed, whoever does.',
 };
 
 /** Opens the queues for looking at them. */

@@ -56,7 +56,7 @@ async function accept(
   return { sagaId: started.sagaId };
 }
 
-/** A refused job stays for weeks, for people to look at: without the user data that it may have brought. */
+/** A refused job stays for as long as its producer says, for people to look at: without the user data that it may have brought. */
 async function refuse(job: Job, reason: string, io: Io): Promise<never> {
   // A text is no request, and may be one that was encoded twice.
   const kept: unknown = typeof job.data === 'string' ? null : redactUserData(job.data);

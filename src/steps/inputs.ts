@@ -19,7 +19,7 @@ const positiveId = z.int('expected a whole number').positive('expected a positiv
 const tag = z
   .string()
   .regex(TAG_PATTERN, 'expected 1 to 255 letters, digits, and _ - :')
-  .refine((value) => !isReservedTag(value), 'expected a tag that does not begin with arcadia-saga- and is not managed-by-arcadia-cloud: those are set by arcadia-cloud itself');
+  .refine((value) => !isReservedTag(value), 'expected a tag that does not begin with arcadia-saga- or arcadia-wave- and is not managed-by-arcadia-cloud: those are set by arcadia-cloud itself');
 
 /**
  * Input of `provision_droplet`: DigitalOcean's own create fields.
