@@ -14,7 +14,7 @@ import { z } from 'zod';
 import type { Database } from '../src/db.ts';
 import { openDatabase } from '../src/db.ts';
 import { startEmbeddedPostgres } from '../src/embedded-postgres/start-embedded-postgres.ts';
-import { hasLiveResource } from '../src/inventory/expire.ts';
+import { hasResource } from '../src/inventory/expire.ts';
 import type { JsonObject } from '../src/json.ts';
 import { silentLog } from '../src/log.ts';
 import { migrate } from '../src/migrate.ts';
@@ -175,7 +175,7 @@ async function measureRetention(db: Database) {
   const without = await callUntil(() => performance.now() > quietUntil);
   const from = performance.now();
   const passing = { isOver: false };
-  const deleting = retain({ db, expiries: [sagaExpiry(db, 90, hasLiveResource)], log: silentLog, signal: new AbortController().signal, everyMs: 0 }).finally(() => (passing.isOver = true));
+  const deleting = retain({ db, expiries: [sagaExpiry(db, 90, hasResource(90))], log: silentLog, signal: new AbortController().signal, everyMs: 0 }).finally(() => (passing.isOver = true));
   const during = await callUntil(() => passing.isOver);
   return { deleted: (await deleting)?.['sagas'] ?? 0, seconds: seconds(from), without, during };
 }

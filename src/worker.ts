@@ -15,7 +15,7 @@ import { createObservationStore } from './do/observation-store.ts';
 import { createPostgresObservations } from './do/observations-postgres.ts';
 import { createRedisObservations } from './do/observations-redis.ts';
 import { createObserver } from './do/observer.ts';
-import { hasLiveResource, resourceExpiry } from './inventory/expire.ts';
+import { hasResource, resourceExpiry } from './inventory/expire.ts';
 import { createInventory } from './inventory/resources.ts';
 import type { Io } from './io.ts';
 import { directIo } from './io.ts';
@@ -194,9 +194,9 @@ export async function startWorker(
   };
 }
 
-/** A saga whose droplet lives is kept: so its droplet stays ours, its first 8 characters taken, and its key used. */
+/** A saga whose droplet lives, or did until lately, is kept: so its droplet stays ours, its first 8 characters taken, and its key used. */
 function expiriesOf({ sagaRetentionDays, auditRetentionDays }: Config, db: Database) {
-  return [sagaExpiry(db, sagaRetentionDays, hasLiveResource), auditExpiry(db, auditRetentionDays), resourceExpiry(db, sagaRetentionDays)];
+  return [sagaExpiry(db, sagaRetentionDays, hasResource(sagaRetentionDays)), auditExpiry(db, auditRetentionDays), resourceExpiry(db, sagaRetentionDays)];
 }
 
 /** The span of a job tells of its saga, and is marked where the step failed. */

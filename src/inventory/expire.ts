@@ -3,11 +3,14 @@ import type { Database, Sql, SqlFragment } from '../db.ts';
 
 const BATCH = 500;
 
-/** SQL that is true while a resource that a saga provisioned is there, as far as the inventory knows. */
-export function hasLiveResource(sql: Sql, sagaId: SqlFragment): SqlFragment {
-  return sql`exists (
+/**
+ * SQL that is true while a resource that a saga provisioned is there, or was less than `days` ago: what the inventory
+ * takes for gone may turn out to be there at the next sync.
+ */
+export function hasResource(days: number): (sql: Sql, sagaId: SqlFragment) => SqlFragment {
+  return (sql, sagaId) => sql`exists (
     select from arcadia.cloud_provisioned provisioned join arcadia.cloud_resources resource on resource.id = provisioned.resource_id
-    where provisioned.saga_id = ${sagaId} and resource.deleted_at is null
+    where provisioned.saga_id = ${sagaId} and (resource.deleted_at is null or resource.deleted_at > clock_timestamp() - ${days}::int * interval '1 day')
   )`;
 }
 

@@ -1,6 +1,6 @@
 // What retention must not take away: that a droplet of long ago is still ours.
 import { expect, test } from 'vitest';
-import { hasLiveResource, resourceExpiry } from '../../src/inventory/expire.ts';
+import { hasResource, resourceExpiry } from '../../src/inventory/expire.ts';
 import { silentLog } from '../../src/log.ts';
 import { auditExpiry, sagaExpiry } from '../../src/saga/expire.ts';
 import { retain } from '../../src/saga/retention.ts';
@@ -14,7 +14,7 @@ async function ageByRetention({ db }: Bench): Promise<unknown> {
   const by = db.sql`interval '91 days'`;
   await db.sql`update arcadia.sagas set created_at = created_at - ${by}, finished_at = finished_at - ${by}`;
   await db.sql`update arcadia.cloud_resources set deleted_at = deleted_at - ${by}`;
-  const expiries = [sagaExpiry(db, 90, hasLiveResource), auditExpiry(db, 90), resourceExpiry(db, 90)];
+  const expiries = [sagaExpiry(db, 90, hasResource(90)), auditExpiry(db, 90), resourceExpiry(db, 90)];
   return retain({ db, expiries, log: silentLog, signal: new AbortController().signal, pauseMs: 0, everyMs: 0 });
 }
 
