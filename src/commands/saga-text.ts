@@ -15,7 +15,7 @@ export function describeResult(saga: Saga): string {
     case 'completed':
       return saga.name === 'destroy_droplet' ? `${droplet} is destroyed` : `${droplet} is ready${address}`;
     case 'compensated':
-      return `rolled back: ${saga.error?.message ?? 'no reason given'}`;
+      return `rolled back: ${saga.error?.message ?? 'no reason given'}${unproven(saga)}`;
     case 'stuck':
       return `stuck, a person is needed: run \`arcadia saga ${saga.id}\` to see why. It was rolling back because of: ${saga.error?.message ?? 'no reason given'}`;
     case 'pending':
@@ -25,6 +25,12 @@ export function describeResult(saga: Saga): string {
     default:
       return saga.status satisfies never;
   }
+}
+
+/** What a rollback could not prove to be the saga's, and left alone. */
+function unproven({ context }: Saga): string {
+  const ids = context['unproven_droplets'];
+  return Array.isArray(ids) ? `\nLOOK at droplet ${ids.join(', ')} at DigitalOcean: it may be this saga's, and was left alone, as it does not carry its full id` : '';
 }
 
 /** One saga with its timeline. */

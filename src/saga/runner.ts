@@ -265,10 +265,12 @@ async function giveWay<Deps>(
   options: RunnerOptions<Deps>,
 ): Promise<Verdict> {
   const current = await options.store.load(run.saga.id);
-  if (current === null) return { kind: 'complete', note: 'the saga is gone' };
   if (outcome?.kind === 'done' && run.direction === 'forward' && step.superseded !== undefined) {
-    await step.superseded({ ...run, saga: current.saga }, outcome.outputs, options.deps);
+    // A row that is gone (deleted by hand, lost by Postgres) has nobody to go on with it: as if it had been rolled back.
+    const saga: Saga = current?.saga ?? { ...run.saga, status: 'compensated' };
+    await step.superseded({ ...run, saga }, outcome.outputs, options.deps);
   }
+  if (current === null) return { kind: 'complete', note: 'the saga is gone' };
   return supersededBy(current, run.saga.revision);
 }
 

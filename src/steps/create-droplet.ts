@@ -65,8 +65,9 @@ export const createDroplet: Step<StepDeps> = {
       isLeftAlone = end === 'left alone';
     }
     let graceMs = deps.settings.adoptionGraceMs;
+    let unproven: number[] = [];
     if (openCreates(run.saga) > 0 || run.saga.context['create_duplicates'] !== undefined || isLeftAlone) {
-      const { proven, undecided } = await lookForDroplets(run, deps);
+      const { proven, adoptable, undecided } = await lookForDroplets(run, deps);
       const others = proven.filter((droplet) => droplet.id !== recorded);
       let destroyed = 0;
       for (const droplet of others) {
@@ -75,11 +76,18 @@ export const createDroplet: Step<StepDeps> = {
         if (end === 'destroyed') destroyed += 1;
       }
       isSettled &&= destroyed >= Math.max(openCreates(run.saga), others.length);
-      if (undecided.length > 0) graceMs *= UNDECIDED_GRACES;
+      // Its full id may still come; without it, nobody may delete it.
+      unproven = [...adoptable.filter((droplet) => !proven.includes(droplet)), ...undecided].map(({ id }) => id).filter((id) => id !== recorded);
+      if (unproven.length > 0) graceMs *= UNDECIDED_GRACES;
     }
     const settlesInMs = graceMs - lastCreateAgeMs(run);
     if (!isSettled && settlesInMs > 0) {
       return waiting(Math.min(deps.settings.pollIntervalMs, settlesInMs), 'a create has no known end yet: looking for what it may have made');
+    }
+    if (unproven.length > 0) {
+      run.log.error({ dropletIds: unproven }, 'rolled back, and droplets that may be this saga\'s are left: look at them, and destroy them by hand if they are');
+      notes.push(`droplet ${unproven.join(', ')} may be this saga's, and does not carry its full id: left alone. Look at it, and destroy it by hand if it is`);
+      return done({ unproven_droplets: unproven }, notes.join(', '));
     }
     return done({}, notes.length === 0 ? 'DigitalOcean has no droplet of this saga' : notes.join(', '));
   },

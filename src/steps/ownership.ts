@@ -52,10 +52,15 @@ export function tagsOf(saga: Pick<Saga, 'id' | 'saga8'>, callersTags: readonly s
   return [...new Set([sagaTag(saga), MANAGED_TAG, sagaIdTag(saga), ...callersTags, wave])];
 }
 
+/** Whether a tag names a saga, by its full id or by the first characters of it. */
+export function isSagaTag(tag: string): boolean {
+  return tag.toLowerCase().startsWith(SAGA_TAG_PREFIX);
+}
+
 /** Tags that callers must not set: they would make us take one droplet for another. DigitalOcean's tags ignore case. */
 export function isReservedTag(tag: string): boolean {
   const lower = tag.toLowerCase();
-  return lower.startsWith(SAGA_TAG_PREFIX) || lower.startsWith(WAVE_TAG_PREFIX) || lower === MANAGED_TAG;
+  return isSagaTag(tag) || lower.startsWith(WAVE_TAG_PREFIX) || lower === MANAGED_TAG;
 }
 
 /** Positive proof: the droplet carries the saga's full id. Only such a droplet may be deleted without being on record. */

@@ -405,15 +405,21 @@ describe('a run that was overtaken', () => {
     expect(calls).toEqual([]);
   });
 
-  test('is complete when the saga has gone meanwhile', async () => {
+  test('is complete when the saga has gone meanwhile, and what it did is taken back', async () => {
+    const taken: unknown[] = [];
     const step = fakeStep('one', {
       execute: async (run) => {
         await engine.db.sql`delete from arcadia.sagas where id = ${run.saga.id}`;
-        return done();
+        return done({ made: 7 });
+      },
+      superseded: async ({ saga }, outputs) => {
+        taken.push([saga.status, outputs]);
+        return Promise.resolve();
       },
     });
     await using engine = await openEngine(catalogOf(step));
     expect(await engine.run(claimOf(await engine.start()))).toEqual({ kind: 'complete', note: 'the saga is gone' });
+    expect(taken).toEqual([['compensated', { made: 7 }]]);
   });
 
   test('stops before an effect that cannot be repeated, when its claim is too old', async () => {

@@ -419,6 +419,36 @@ describe('cancelled', () => {
     expect(alive(bench.sandbox)).toEqual([]);
   });
 
+  test.each([
+    ['no tag at all', () => []],
+    ['the tag of the saga alone', ({ saga8 }: { saga8: string }) => [`arcadia-saga-${saga8}`]],
+  ])('after an answer was lost, beside a droplet of our name with %s: the rollback waits, ends, and names it', async (_what, tagsThere) => {
+    const bench = await openBench({ settings: { adoptionGraceMs: 60 } });
+    bench.sandbox.setFaults(once({ reset: true }));
+    const saga = await bench.provision();
+    await bench.step(saga.id);
+    await bench.cancel(saga.id);
+    const { id } = bench.sandbox.addForeignDroplet({ name: 'web-1', tags: tagsThere(saga) });
+    const startedAt = Date.now();
+    const after = await bench.drive(saga.id);
+    expect(Date.now() - startedAt).toBeGreaterThan(300);
+    expect(after).toMatchObject({ status: 'compensated', context: { unproven_droplets: [id] } });
+    const [compensated] = (await bench.events(saga.id)).filter(({ kind }) => kind === 'compensation_completed').toReversed();
+    expect(JSON.stringify(compensated?.detail)).toContain(`droplet ${id} may be this saga's`);
+    expect(idsOf(alive(bench.sandbox))).toEqual([id]);
+  });
+
+  test('while the POST is under way, and the saga\'s row is lost: what was just made is destroyed', async () => {
+    const bench = await openBench();
+    bench.sandbox.setFaults(once({ holdAnswerMs: 400 }));
+    const saga = await bench.provision();
+    const posting = bench.step(saga.id);
+    await waitFor(() => alive(bench.sandbox)[0], { what: 'the droplet' });
+    await bench.db.sql`delete from arcadia.sagas where id = ${saga.id}`;
+    expect(await posting).toMatchObject({ kind: 'complete', note: 'the saga is gone' });
+    expect(alive(bench.sandbox)).toEqual([]);
+  });
+
   test('while the POST is under way: what was just made is destroyed', async () => {
     const bench = await openBench();
     bench.sandbox.setFaults(once({ holdAnswerMs: 400 }));

@@ -1,4 +1,5 @@
 // One saga: what it is, what goes on and what to do about it, its timeline, and everything that is known of it.
+import { z } from 'zod';
 import type { AuditRow } from '../../saga/audit.ts';
 import { textOf } from '../../json.ts';
 import { redactSaga, redactUserData } from '../../saga/redact.ts';
@@ -99,7 +100,7 @@ function goesOn(view: SagaView): Html {
     case 'completed':
       return html`<p class="now ok">${saga.name === 'destroy_droplet' ? `Droplet ${dropletIdOf(saga) ?? ''} is destroyed.` : `The droplet is ready${textOf(saga.context['public_ipv4']) === '' ? '' : ` at ${textOf(saga.context['public_ipv4'])}`}.`}</p>`;
     case 'compensated':
-      return html`<div class="now"><p>Rolled back: nothing of it is left.</p>${reason(saga)}</div>`;
+      return html`<div class="now">${rolledBack(saga)}${reason(saga)}</div>`;
     case 'pending':
     case 'running':
     case 'compensating':
@@ -107,6 +108,12 @@ function goesOn(view: SagaView): Html {
     default:
       return saga.status satisfies never;
   }
+}
+
+function rolledBack({ context }: Saga): Html {
+  const unproven = z.array(z.int()).safeParse(context['unproven_droplets']).data;
+  if (unproven === undefined) return html`<p>Rolled back: nothing of it is left.</p>`;
+  return html`<p><b>Rolled back, but look at ${unproven.length === 1 ? 'droplet' : 'droplets'} ${unproven.join(', ')} at DigitalOcean.</b> It may be this saga's: it bears its name, and not its full id, so it was left alone. Destroy it by hand if it is.</p>`;
 }
 
 function sentence(text: string): string {
