@@ -13,6 +13,8 @@ export type SagaOwner = Readonly<{
   dropletName: string | null;
   createdAt: Date;
   finishedAt: Date | null;
+  /** Its row is gone: nobody is at work on it any more, whatever its status was. */
+  isBuried: boolean;
 }>;
 
 /** Finds sagas by their ids; those that this database never had are left out. */
@@ -21,10 +23,10 @@ export async function findOwners(db: Pick<Database, 'run'>, sagaIds: readonly st
   const rows = await db.run(
     'sagas.owners',
     (sql) => sql<(Omit<SagaOwner, 'dropletId'> & { dropletId: string | null })[]>`
-      select id, name, status, context->>'droplet_id' as droplet_id, input->>'name' as droplet_name, created_at, finished_at
+      select id, name, status, context->>'droplet_id' as droplet_id, input->>'name' as droplet_name, created_at, finished_at, false as is_buried
       from arcadia.sagas where id = any(${[...sagaIds]}::uuid[])
       union all
-      select saga_id, name, status, droplet_id, droplet_name, created_at, finished_at
+      select saga_id, name, status, droplet_id, droplet_name, created_at, finished_at, true
       from arcadia.saga_tombstones tombstone
       where saga_id = any(${[...sagaIds]}::uuid[]) and not exists (select from arcadia.sagas where id = tombstone.saga_id)`,
   );

@@ -3,7 +3,7 @@
 import type { Droplet } from '../do/schemas.ts';
 import type { OrphanCategory } from '../inventory/orphans.ts';
 import type { SagaOwner } from '../saga/owners.ts';
-import { MANAGED_TAG, contradiction, sagaIdsOn } from '../steps/ownership.ts';
+import { MANAGED_TAG, contradiction, isSagaTag, sagaIdsOn } from '../steps/ownership.ts';
 
 /** What this database knows about a droplet. */
 export type Knowledge = Readonly<{
@@ -23,7 +23,7 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** Whether the orphan sweep has to look at a droplet at all. */
 export function bearsOurTags(droplet: Pick<Droplet, 'tags'>): boolean {
-  return droplet.tags.some((tag) => tag.toLowerCase() === MANAGED_TAG) || sagaIdsOn(droplet).length > 0;
+  return droplet.tags.some((tag) => tag.toLowerCase() === MANAGED_TAG || isSagaTag(tag));
 }
 
 /** The one saga whose full id a droplet carries; null: none, several, or no id. */
@@ -48,12 +48,15 @@ export function judgeOrphan(droplet: Droplet, { owner, provision, destroyedAt, i
     return surplus('it was destroyed on request, and is there again', destroyedAt);
   }
   if (owner === null) return unknown('this environment has no saga of that id: it is another one\'s, or the saga was lost');
-  if (owner.finishedAt === null || (owner.status !== 'completed' && owner.status !== 'compensated')) return null;
+  if (owner.finishedAt === null || (owner.status !== 'completed' && owner.status !== 'compensated')) {
+    return owner.isBuried ? unknown(`its saga was deleted while it was ${owner.status}`) : null;
+  }
   const identity = { id: owner.id, saga8: owner.id.slice(0, 8), createdAt: owner.createdAt, input: { name: owner.dropletName ?? '' } };
   const contradicted = contradiction(droplet, identity);
   if (contradicted !== null) return unknown(`it carries the id of a saga that is over, but ${contradicted}`);
   if (owner.status === 'compensated') return surplus('its saga was rolled back', owner.finishedAt);
-  if (owner.dropletId === droplet.id) return null;
+  // What was on record of the droplet itself may be past its time by now.
+  if (owner.dropletId === droplet.id) return destroyedAt === null ? null : surplus('it was destroyed on request, and is there again', destroyedAt);
   if (owner.dropletId === null) return unknown('its saga is completed, and has no droplet on record');
   return surplus(`its saga completed with droplet ${owner.dropletId}`, owner.finishedAt);
 }

@@ -96,7 +96,11 @@ describe('surplus droplets of ours', () => {
     expect(alive(stage)).toEqual([id]);
     const destroying = await stage.saga({ name: 'destroy_droplet', status: 'completed', input: { droplet_id: id }, context: { droplet_id: id } });
     await stage.db.sql`delete from arcadia.sagas where id = ${destroying}`;
-    expect((await stage.sync()).orphans).toMatchObject([{ category: 'surplus', reason: 'it was destroyed on request, and is there again' }]);
+    const again = [{ category: 'surplus', reason: 'it was destroyed on request, and is there again' }];
+    expect((await stage.sync()).orphans).toMatchObject(again);
+    // Nor does it matter that nothing is on record of the droplet itself any more.
+    for (const table of ['cloud_orphans', 'cloud_provisioned', 'cloud_resources']) await stage.db.sql`delete from ${stage.db.sql(`arcadia.${table}`)}`;
+    expect((await stage.sync()).orphans).toMatchObject(again);
     await stage.sync();
     expect(alive(stage)).toEqual([]);
   });
@@ -169,6 +173,16 @@ describe('surplus droplets of ours', () => {
 });
 
 describe('never touched', () => {
+  test.each(['pending', 'running', 'compensating', 'stuck'])('a droplet whose saga was deleted while it was %s: it is reported', async (status) => {
+    const stage = await scene();
+    const sagaId = await stage.saga({ status });
+    const [id] = addOf(stage, sagaId, 1);
+    await stage.db.sql`delete from arcadia.sagas`;
+    await stage.sync();
+    expect((await stage.sync()).destroyed).toEqual([]);
+    expect(await listOrphans(stage.db, 10)).toMatchObject([{ providerId: String(id), category: 'unknown', reason: `its saga was deleted while it was ${status}`, sagaId }]);
+  });
+
   test('droplets of another environment, of nobody, of several sagas, renamed ones, and those of sagas that are not over', async () => {
     const stage = await scene();
     const stranger = crypto.randomUUID();
@@ -179,6 +193,7 @@ describe('never touched', () => {
     const [renamed = 0] = addOf(stage, rolledBack, 1, { name: 'somebody-elses-now' });
     const [odd = 0] = stage.add(1, { created_at: anHourAgo(), tags: ['managed-by-arcadia-cloud', 'arcadia-saga-id-not-a-uuid'] });
     for (const status of ['pending', 'running', 'compensating', 'stuck']) addOf(stage, await stage.saga({ status }), 2);
+    const [short = 0] = stage.add(1, { created_at: anHourAgo(), tags: [`arcadia-saga-${rolledBack.slice(0, 8)}`] });
     const [plain = 0] = stage.add(1, { created_at: anHourAgo(), tags: ['web'] });
     const before = alive(stage);
     await stage.sync();
@@ -187,7 +202,7 @@ describe('never touched', () => {
     expect(alive(stage)).toEqual(before);
     expect(deletes(stage)).toEqual([]);
     const orphans = await listOrphans(stage.db, 100);
-    expect(orphans.map(({ providerId, category }) => [Number(providerId), category])).toEqual([other, bare, both, renamed, odd].map((id) => [id, 'unknown']));
+    expect(orphans.map(({ providerId, category }) => [Number(providerId), category])).toEqual([other, bare, both, renamed, odd, short].map((id) => [id, 'unknown']));
     expect(await approveOrphans(stage.db, orphans.map(({ id }) => id), 'cli:ada')).toEqual([]);
     expect(before).toContain(plain);
   });
