@@ -2,7 +2,7 @@
 // unless a token is set, the migrations, a worker, and the web.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { loadConfig, requireClosedWeb } from '../config.ts';
+import { ConfigError, loadConfig, requireClosedWeb } from '../config.ts';
 import type { Config } from '../config.ts';
 import { openDatabase } from '../db.ts';
 import { startSandbox } from '../do/sandbox/server.ts';
@@ -24,6 +24,12 @@ const SANDBOX_ACTIVATION_MS = { minMs: 8_000, maxMs: 15_000 };
 export async function devCommand(options: { dataDir?: string }): Promise<number> {
   const given = loadConfig(process.env);
   requireClosedWeb(given.web);
+  if (given.digitalOcean.token !== null && given.databaseUrl === null && options.dataDir === undefined) {
+    throw new ConfigError(
+      'DIGITALOCEAN_TOKEN is set, so `dev` would make real droplets, and the database that knows of them would be gone when it ends: ' +
+        'unset DIGITALOCEAN_TOKEN for the sandbox, or keep the data with --data-dir or DATABASE_URL',
+    );
+  }
   const log = createLog(given.logLevel);
   const closers: (() => Promise<void>)[] = [];
   try {

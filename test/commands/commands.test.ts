@@ -95,6 +95,12 @@ test.each([
   expect(await fleet.client.list({ text: 'elsewhere' })).toEqual([]);
 });
 
+test('dev with a token, and nowhere to keep its data: exit code 78, and what to do', async () => {
+  const ended = await runCommand(['dev'], fleet.environment({ DATABASE_URL: undefined }));
+  expect([ended.code, ended.stdout]).toEqual([78, '']);
+  expect(ended.stderr).toContain('unset DIGITALOCEAN_TOKEN for the sandbox, or keep the data with --data-dir or DATABASE_URL');
+});
+
 describe('provision', () => {
   test('on a pipe: a line for each event, the result last, exit code 0', async () => {
     const ended = await arcadia(...provisionArgs('piped'));
