@@ -3,20 +3,14 @@
 import { fileURLToPath } from 'node:url';
 import Postgrator from 'postgrator';
 import { catalog } from './catalog.ts';
-import { ConfigError } from './config.ts';
 import type { Database, ReservedSql } from './db.ts';
 import { reserveConnection } from './db.ts';
+import { requireSameEnvironment } from './environment.ts';
 
 // Any number will do, as long as everybody who migrates this schema uses the same.
 const MIGRATION_LOCK = 4_207_310_583;
 
 const migrationPattern = fileURLToPath(new URL('../migrations/*', import.meta.url));
-
-/** Thrown when a database belongs to another environment than the one this process runs in. */
-export class EnvironmentMismatchError extends Error {
-  override readonly name = 'EnvironmentMismatchError';
-  readonly code = 'environment_mismatch';
-}
 
 /**
  * Brings the schema `arcadia` up to date; does nothing where it is. The first call writes the environment's name into
@@ -47,6 +41,9 @@ export async function migrate(db: Database, environment: string): Promise<string
         only_row boolean primary key default true check (only_row),
         name text not null
       )`;
+    // No migration's: the files come before the table. Each column by itself, as a database may be of a version between.
+    await connection`alter table arcadia.environment add column if not exists deployment uuid not null default gen_random_uuid()`;
+    await connection`alter table arcadia.environment add column if not exists account text`;
     await connection`insert into arcadia.environment (name) values (${environment}) on conflict do nothing`;
     const [row] = await connection<{ name: string }[]>`select name from arcadia.environment`;
     requireSameEnvironment(row?.name, environment);
@@ -79,34 +76,4 @@ async function writeDefinitions(connection: ReservedSql): Promise<void> {
 async function queryRows(connection: ReservedSql, query: string): Promise<Record<string, unknown>[]> {
   const rows = await connection.unsafe<Record<string, unknown>[]>(query);
   return Array.from(rows, (row) => Object.assign({}, row, { column_name: row['columnName'] }));
-}
-
-/**
- * Checks that this database is migrated and belongs to this environment: a copy of production's database must never
- * act on production's droplets.
- *
- * @throws {EnvironmentMismatchError} when it is another environment's, or was never migrated
- * @throws {ConfigError} when it is a standby, which can only be read
- */
-export async function checkEnvironment(db: Database, environment: string): Promise<void> {
-  const rows = await db
-    .run('environment.read', (sql) => sql<{ name: string; isStandby: boolean }[]>`select name, pg_is_in_recovery() as is_standby from arcadia.environment`)
-    .catch((error: unknown) => {
-      if (error instanceof Error && 'code' in error && (error.code === '42P01' || error.code === '3F000')) return [];
-      throw error;
-    });
-  if (rows[0] === undefined) {
-    throw new EnvironmentMismatchError('This database has not been set up yet: run `arcadia migrate` first.');
-  }
-  requireSameEnvironment(rows[0].name, environment);
-  // A standby shows the past, and a saga must be read where it is written.
-  if (rows[0].isStandby) throw new ConfigError('DATABASE_URL leads to a standby of Postgres: name the primary, or add target_session_attrs=read-write where it names several hosts.');
-}
-
-function requireSameEnvironment(found: string | undefined, expected: string): void {
-  if (found === expected) return;
-  throw new EnvironmentMismatchError(
-    `ARCADIA_ENV is ${expected}, but this database belongs to the environment ${found}. ` +
-      'If it is a copy, set up a database of its own for this environment; else set ARCADIA_ENV to match.',
-  );
 }

@@ -6,6 +6,7 @@ import type { Config } from './config.ts';
 import { ConfigError, isLoopback, requireClosedWeb } from './config.ts';
 import type { Database } from './db.ts';
 import { openDatabase } from './db.ts';
+import { checkEnvironment, ownerOf } from './environment.ts';
 import { acceptDrift, listDrift } from './inventory/drift-store.ts';
 import { listOrphans } from './inventory/orphans.ts';
 import { readInventoryStats } from './inventory/stats.ts';
@@ -13,7 +14,6 @@ import { searchInventory } from './inventory/search.ts';
 import { directIo } from './io.ts';
 import type { KeyRing } from './key-ring.ts';
 import type { Log } from './log.ts';
-import { checkEnvironment } from './migrate.ts';
 import { checkPooler } from './pooler.ts';
 import { openQueueConnection, queueStoreOf } from './queues/connection.ts';
 import type { QueueDashboard } from './queues/dashboard.ts';
@@ -70,9 +70,9 @@ export async function startWeb(config: Config, log: Log, workerMetrics?: () => P
     await Promise.allSettled([connection.close(), db.close()]);
   };
   try {
-    await checkEnvironment(db, config.environment);
+    const environment = await checkEnvironment(db, config.environment);
     await checkPooler(db, databaseUrl, log);
-    await connection.check();
+    await connection.check(ownerOf(environment));
     const app = await buildWeb(bindPorts({ db, queues, dashboard, keyRing: config.keyRing, workerMetrics, log, workerSlackMs: config.reconcileIntervalMs }), {
       auth: config.web,
       readiness: { reconcileIntervalMs: config.reconcileIntervalMs },

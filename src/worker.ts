@@ -15,13 +15,13 @@ import { createObservationStore } from './do/observation-store.ts';
 import { createPostgresObservations } from './do/observations-postgres.ts';
 import { createRedisObservations } from './do/observations-redis.ts';
 import { createObserver } from './do/observer.ts';
+import { checkAccount, checkEnvironment, ownerOf, watchAccount } from './environment.ts';
 import { hasResource, resourceExpiry } from './inventory/expire.ts';
 import { createInventory } from './inventory/resources.ts';
 import type { Io } from './io.ts';
 import { directIo } from './io.ts';
 import { listenForSagas } from './listen.ts';
 import type { Log } from './log.ts';
-import { checkEnvironment } from './migrate.ts';
 import { checkPooler } from './pooler.ts';
 import { closeWorkers } from './queues/close-workers.ts';
 import type { QueueConnection } from './queues/connection.ts';
@@ -68,10 +68,10 @@ export type RunningWorker = Readonly<{
   /** Stops taking jobs, lets the running ones finish for at most `WORKER_SHUTDOWN_MS`, and closes everything. */
   close(): Promise<void>;
   /**
-   * Resolves with the reason when the worker finds that it takes no jobs any more although its store answers; never
-   * otherwise. Only a new process helps then.
+   * Resolves with the reason when the worker finds that it takes no jobs any more although its store answers, or that its
+   * token is of another account than the droplets on record; never otherwise. Only a new process helps then.
    */
-  stoodStill: Promise<string>;
+  cannotGoOn: Promise<string>;
 }>;
 
 /**
@@ -79,7 +79,7 @@ export type RunningWorker = Readonly<{
  *
  * @param catalog the sagas that it knows: those of this version, where left out
  * @throws {ConfigError} when the token or the database is missing, or the stores cannot be used as they are
- * @throws {EnvironmentMismatchError} when the database is not this environment's
+ * @throws {EnvironmentMismatchError} when the database is not this environment's, or the token another account's
  * @throws {QueueStoreError} when the queue store can't be reached or may evict jobs
  */
 export async function startWorker(
@@ -95,10 +95,14 @@ export async function startWorker(
   const name = `${hostname()}:${process.pid}`;
   const db = openDatabase(databaseUrl, { io, max: Math.min(20, config.worker.concurrency + 4), applicationName: 'arcadia-worker' });
   const connection = openQueueConnection(queueStoreOf(config), log);
+  // Outside the budget, which may have no room: it is one request for each start.
+  const account = { db, digitalOcean: createDigitalOceanClient({ apiUrl, token, timeoutMs }), log };
+  let isAccountSettled: boolean;
   try {
-    await checkEnvironment(db, config.environment);
+    const environment = await checkEnvironment(db, config.environment);
     await checkPooler(db, databaseUrl, log);
-    await connection.check();
+    await connection.check(ownerOf(environment));
+    isAccountSettled = await checkAccount(account);
   } catch (error) {
     await Promise.allSettled([db.close(), connection.close()]);
     throw error;
@@ -172,7 +176,8 @@ export async function startWorker(
     throw new QueueStoreError(`the workers cannot start: ${error instanceof Error ? error.message : String(error)}`);
   }
   const watching = watchForStandstill(connection, { everyMs: Math.max(MIN_LOOK_MS, config.worker.lockMs / 2), signal: stopping.signal });
-  const stoodStill = watching.then((reason) => reason ?? new Promise<never>(() => {}));
+  const watchingAccount = isAccountSettled ? Promise.resolve(null) : watchAccount({ ...account, everyMs: config.reconcileIntervalMs, signal: stopping.signal });
+  const cannotGoOn = Promise.race([watching, watchingAccount].map(async (reason) => (await reason) ?? new Promise<never>(() => {})));
   const wakeup = createWakeup();
   const reconciling = runReconciler({ store, ensure: queues.ensure, intervalMs: config.reconcileIntervalMs, wakeup, signal: stopping.signal, log, onPass: metrics.onPass });
   const scheduling = scheduleSyncs({ db, intervalMs: due.intervalMs, ensure: inventoryQueue.ensure, signal: stopping.signal, log });
@@ -182,13 +187,13 @@ export async function startWorker(
   return {
     name,
     metrics: metrics.expose,
-    stoodStill,
+    cannotGoOn,
     budgetLeft: () => budget.left(),
     close: async () => {
       stopping.abort();
       await closeWorkers(workers, Math.max(1, config.worker.shutdownMs - CLOSING_MS), log);
       // Whatever still waits for an answer of Postgres or Redis by then is not worth a late exit.
-      const closing = Promise.all([reconciling, retaining, watching, listening, scheduling]).then(() => Promise.all([queues.close(), inventoryQueue.close()])).then(() => Promise.allSettled([connection.close(), db.close()]));
+      const closing = Promise.all([reconciling, retaining, watching, watchingAccount, listening, scheduling]).then(() => Promise.all([queues.close(), inventoryQueue.close()])).then(() => Promise.allSettled([connection.close(), db.close()]));
       await endsWithin(CLOSING_MS, closing);
     },
   };

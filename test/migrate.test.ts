@@ -4,7 +4,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ConfigError } from '../src/config.ts';
 import { openDatabase, reserveConnection } from '../src/db.ts';
 import type { Database } from '../src/db.ts';
-import { checkEnvironment, EnvironmentMismatchError, migrate } from '../src/migrate.ts';
+import { checkEnvironment, EnvironmentMismatchError } from '../src/environment.ts';
+import { migrate } from '../src/migrate.ts';
 import { createTestDatabase, startPrivatePostgres } from './support/services-postgres.ts';
 import type { TestDatabase } from './support/services-postgres.ts';
 import { waitFor } from './support/wait-for.ts';
@@ -128,7 +129,7 @@ describe('migrate', () => {
 describe('checkEnvironment', () => {
   test('accepts the database of its own environment', async () => {
     await migrate(db, 'production');
-    await expect(checkEnvironment(db, 'production')).resolves.toBeUndefined();
+    await expect(checkEnvironment(db, 'production')).resolves.toMatchObject({ name: 'production' });
   });
 
   test('refuses the database of another environment', async () => {
@@ -147,7 +148,7 @@ describe('checkEnvironment', () => {
     const primary = openDatabase(server.url);
     try {
       await migrate(primary, 'production');
-      await expect(checkEnvironment(primary, 'production')).resolves.toBeUndefined();
+      await expect(checkEnvironment(primary, 'production')).resolves.toMatchObject({ name: 'production' });
       await writeFile(join(server.dataDir, 'standby.signal'), '');
       await server.restart('fast');
       const standby = openDatabase(server.url);

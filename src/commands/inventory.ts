@@ -8,13 +8,13 @@ import type { Database } from '../db.ts';
 import { openDatabase } from '../db.ts';
 import { budgetId, createRequestBudget } from '../do/budget.ts';
 import { createDigitalOceanClient } from '../do/client.ts';
+import { checkAccount, checkEnvironment } from '../environment.ts';
 import { acceptDrift, listDrift } from '../inventory/drift-store.ts';
 import { approveOrphans, listOrphans } from '../inventory/orphans.ts';
 import { listSyncs } from '../inventory/syncs.ts';
 import { directIo } from '../io.ts';
 import type { Log } from '../log.ts';
 import { createLog } from '../log.ts';
-import { checkEnvironment } from '../migrate.ts';
 import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
 import { openInventoryQueue } from '../queues/inventory-queue.ts';
 import { syncInventory, syncSettings } from '../sync/sync-inventory.ts';
@@ -34,6 +34,7 @@ const MOST_ROWS = 10_000;
 export async function syncCommand(options: { json?: boolean }): Promise<number> {
   return withDatabase(['DATABASE_URL', 'DIGITALOCEAN_TOKEN'], async (db, config, log) => {
     const { token, apiUrl, timeoutMs, requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
+    await checkAccount({ db, digitalOcean: createDigitalOceanClient({ apiUrl, token: token ?? '', timeoutMs }), log });
     const connection = openQueueConnection(queueStoreOf(config), log);
     const queue = openInventoryQueue(connection, directIo);
     const stopping = new AbortController();

@@ -54,10 +54,10 @@ export async function workerCommand(): Promise<number> {
   );
   const stop = await Promise.race([
     stopped.then((why) => ({ why, exitCode: 0 })),
-    worker.stoodStill.then((why) => ({ why, exitCode: 1 })),
+    worker.cannotGoOn.then((why) => ({ why, exitCode: 1 })),
   ]);
   if (stop.exitCode === 0) log.info({ why: stop.why }, 'worker stopping: running steps may finish');
-  else log.fatal({ why: stop.why }, 'worker stands still: ending, so that its supervisor starts another');
+  else log.fatal({ why: stop.why }, 'worker cannot go on: ending, so that its supervisor starts another');
   await worker.close();
   http?.close();
   log.info('worker stopped');

@@ -61,14 +61,10 @@ export const actionSchema = z.object({
   resource_id: id.nullish().transform((resource) => resource ?? null),
 });
 
-export const accountSchema = z.object({
-  email: z.string(),
-  uuid: text,
-  /** `active`, `warning` or `locked`. */
-  status: text,
-  /** Null when the token may not read droplets. */
-  droplet_limit: z.int().nonnegative().nullish().transform((limit) => limit ?? null),
-});
+/** What a token works in: a team, or a person's own account. Source: https://docs.digitalocean.com/reference/api/digitalocean/#tag/Account */
+export const accountSchema = z
+  .object({ uuid: text, team: z.object({ uuid: text }).nullish() })
+  .transform(({ uuid, team }) => ({ id: team?.uuid ?? uuid }));
 
 export type Droplet = z.infer<typeof dropletSchema>;
 export type ListedDroplet = z.infer<typeof listedDropletSchema>;

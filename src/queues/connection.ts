@@ -11,7 +11,7 @@ import type { Log } from '../log.ts';
 import type { RunRedisScript } from '../redis-script.ts';
 import { QueueStoreError } from './queue-store-error.ts';
 import type { RedisClient } from './redis.ts';
-import { checkRedis, connectRedis, endRedis } from './redis.ts';
+import { checkRedis, claimQueues, connectRedis, endRedis } from './redis.ts';
 import { createScriptRunner } from './redis-scripts.ts';
 import { traced } from './telemetry.ts';
 
@@ -52,12 +52,13 @@ export type QueueConnection = Readonly<{
   /** The workers made so far. */
   loops(): readonly JobLoop[];
   /**
-   * Checks that the store can be trusted with jobs.
+   * Checks that the store can be trusted with jobs, and that the queues in it are this database's.
    *
+   * @param owner name of the database that the jobs are about
    * @throws {QueueStoreError} when it can't be reached
-   * @throws {ConfigError} when it may evict jobs
+   * @throws {ConfigError} when it may evict jobs, or the queues are another's
    */
-  check(): Promise<void>;
+  check(owner: string): Promise<void>;
   /** Closes the shared connections; the queues and workers must have been closed before. */
   close(): Promise<void>;
 }>;
@@ -149,7 +150,10 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
     },
     runScript: createScriptRunner(producer),
     loops: loops.all,
-    check: () => checkRedis(producer, store.prefix),
+    check: async (owner) => {
+      await checkRedis(producer, store.prefix);
+      await claimQueues(producer, store.prefix, owner);
+    },
     close: () => {
       for (const client of [producer, ...consumers.values()]) endRedis(client);
       return Promise.resolve();

@@ -30,7 +30,7 @@ export function numberedIo(chain: Chain, around: Around): Io {
     if (first !== undefined) chains.enterWith(first);
     if (name === 'store.take_overdue') passes += 1;
     // Done before any worker exists.
-    if (name === 'environment.read' || name === 'pooler.check') return operation();
+    if (name === 'environment.read' || name === 'environment.account' || name === 'pooler.check') return operation();
     // For people to read, after the job is put back: another worker may have taken it by then. That nothing depends on
     // it is shown in test/queues/job-logs.test.ts.
     if (kind === 'queue' && name === 'log') return operation();

@@ -61,7 +61,7 @@ describe('a call', () => {
     const server = await startServer(({ url }, response) =>
       sendJson(response, 200, url.pathname === '/v2/account' ? { account } : { action }));
     expect(await clientOf(server).getAction(5)).toEqual(action);
-    expect(await clientOf(server).getAccount()).toEqual({ droplet_limit: 25, email: 'a@example.com', uuid: 'b6f', status: 'active' });
+    expect(await clientOf(server).getAccount()).toEqual({ id: 'b6f' });
   });
 
   test('finds a droplet or an action absent after a 404', async () => {

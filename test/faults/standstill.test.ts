@@ -150,7 +150,7 @@ test('a worker process that is handed no jobs any more ends with an error, sayin
   await stage.provision('web-2');
   expect(await worker.exit()).toMatchObject({ code: 1, signal: null });
   const last = worker.log().find(({ level }) => level === 60);
-  expect(last).toMatchObject({ msg: 'worker stands still: ending, so that its supervisor starts another', why: expect.stringContaining('takes no jobs') });
+  expect(last).toMatchObject({ msg: 'worker cannot go on: ending, so that its supervisor starts another', why: expect.stringContaining('takes no jobs') });
   await stage.work();
   expect((await stage.atRest()).map(({ status }) => status)).toEqual(['completed', 'completed']);
   await stage.expectLawful();

@@ -26,7 +26,7 @@ describe('check', () => {
     await using database = await createEngineDatabase();
     for (const store of [{ kind: 'redis', nodes: createTestRedis().nodes, prefix }, { kind: 'postgres', databaseUrl: database.directUrl }] as const) {
       const connection = openQueueConnection(store, silentLog);
-      await expect(connection.check()).resolves.toBeUndefined();
+      await expect(connection.check('test')).resolves.toBeUndefined();
       await connection.close();
     }
   });
@@ -36,13 +36,13 @@ describe('check', () => {
     const connection = openQueueConnection({ kind: 'redis', nodes: [redis.url], prefix }, silentLog);
     const admin = new Redis(redis.url);
     try {
-      const refused = connection.check();
+      const refused = connection.check('test');
       await expect(refused).rejects.toThrow(ConfigError);
       await expect(refused).rejects.toThrow(/maxmemory-policy allkeys-lru.*Set it to noeviction/);
       await admin.config('SET', 'maxmemory-policy', 'volatile-ttl');
-      await expect(connection.check()).rejects.toThrow('volatile-ttl');
+      await expect(connection.check('test')).rejects.toThrow('volatile-ttl');
       await admin.config('SET', 'maxmemory-policy', 'noeviction');
-      await expect(connection.check()).resolves.toBeUndefined();
+      await expect(connection.check('test')).resolves.toBeUndefined();
     } finally {
       admin.disconnect();
       await connection.close();
@@ -56,7 +56,7 @@ describe('check', () => {
   ] as const)('says of a store that cannot be reached which variable names it, without its password: %j', async (store, variable) => {
     const connection = openQueueConnection(store, silentLog);
     try {
-      const refused = connection.check();
+      const refused = connection.check('test');
       await expect(refused).rejects.toThrow(QueueStoreError);
       await expect(refused).rejects.toThrow(`cannot be reached (${variable})`);
       await expect(refused).rejects.not.toThrow('hunter2');
@@ -93,9 +93,9 @@ describe('a producer', () => {
     const redis = await startPrivateRedis();
     const connection = openQueueConnection({ kind: 'redis', nodes: [redis.url], prefix }, silentLog);
     try {
-      await connection.check();
+      await connection.check('test');
       redis.pause();
-      await expect(connection.check()).rejects.toThrow(QueueStoreError);
+      await expect(connection.check('test')).rejects.toThrow(QueueStoreError);
     } finally {
       redis.resume();
       await connection.close();

@@ -70,7 +70,7 @@ export type StageWorker = {
   readonly log: readonly LogLine[];
   readonly close: () => Promise<void>;
   /** Resolves when the worker finds that it takes no jobs any more. */
-  readonly stoodStill: Promise<string>;
+  readonly cannotGoOn: Promise<string>;
 };
 
 export type StageProcess = {
@@ -167,7 +167,7 @@ export async function setFaultStage(options: StageOptions = {}): Promise<Stage> 
       const log: Log = pino({ level: 'debug' }, { write: (line) => void lines.push(parseLine(line)) });
       const worker = await startWorker(loadConfig({ ...env, ...settings }), log, io, known);
       stack.defer(() => worker.close());
-      return { log: lines, close: () => worker.close(), stoodStill: worker.stoodStill };
+      return { log: lines, close: () => worker.close(), cannotGoOn: worker.cannotGoOn };
     },
     fork: (settings = {}) => startProcess({ ...env, ...settings }, stack),
     queue: openQueue,

@@ -25,21 +25,21 @@ function connect(urls: string, keyPrefix = prefix): QueueConnection {
 
 test('is refused while any of its nodes may evict jobs', async () => {
   const connection = connect(cluster.url);
-  await expect(connection.check()).resolves.toBeUndefined();
+  await expect(connection.check('test')).resolves.toBeUndefined();
   for (const server of cluster.servers) {
     const admin = new Redis(server.url);
     onTestFinished(() => admin.disconnect());
     await admin.config('SET', 'maxmemory-policy', 'allkeys-lru');
-    await expect(connection.check()).rejects.toThrow(/maxmemory-policy allkeys-lru.*on every node/);
+    await expect(connection.check('test')).rejects.toThrow(/maxmemory-policy allkeys-lru.*on every node/);
     await admin.config('SET', 'maxmemory-policy', 'noeviction');
   }
-  await expect(connection.check()).resolves.toBeUndefined();
+  await expect(connection.check('test')).resolves.toBeUndefined();
 });
 
 test('has to be named by several nodes; the same one twice will do', async () => {
   const [node = ''] = cluster.url.split(',');
-  await expect(connect(node).check()).rejects.toThrow(/^REDIS_URL names one node of a Redis Cluster: name several/);
-  await expect(connect(`${node},${node}`).check()).resolves.toBeUndefined();
+  await expect(connect(node).check('test')).rejects.toThrow(/^REDIS_URL names one node of a Redis Cluster: name several/);
+  await expect(connect(`${node},${node}`).check('test')).resolves.toBeUndefined();
 });
 
 test('needs a prefix that keeps the keys of a queue together', () => {
@@ -55,7 +55,7 @@ test('that cannot be reached, or is none, is an error that says so, soon', async
       ['redis://127.0.0.1:1,redis://127.0.0.1:2', 'Connection is closed'],
       [`${single.url},${single.url}`, 'cluster support disabled'],
     ].map(async ([urls = '', reason = '']) => {
-      const refused = connect(urls).check();
+      const refused = connect(urls).check('test');
       await expect(refused).rejects.toThrow(QueueStoreError);
       await expect(refused).rejects.toThrow(/^Redis cannot be reached \(REDIS_URL\)/);
       await expect(refused).rejects.toThrow(reason);

@@ -1,0 +1,75 @@
+// Processes that are pointed at what is not theirs: the token of another account, the queues of another database. They
+// stop before they touch anything.
+
+import { expect, onTestFinished, test } from 'vitest';
+import { setFaultStage } from '../support/fault-stage.ts';
+import type { Stage } from '../support/fault-stage.ts';
+import { runCommand } from '../support/fleet.ts';
+import { connectTestRedis } from '../support/services-redis.ts';
+
+const path = '/v2/account';
+const team = (uuid: string) => ({ status: 200, body: { account: { uuid: 'somebody', team: { uuid } } } });
+
+/** A completed saga's droplet, on record with its account, and another saga that waits for a worker. */
+async function setScene(settings: Record<string, string> = {}): Promise<Stage & { waiting: string }> {
+  const stage = await setFaultStage({ settings });
+  const first = await stage.provision('web-1');
+  const worker = await stage.work();
+  await stage.until(first, 'completed', ({ status }) => status === 'completed');
+  await worker.close();
+  const [resource] = await stage.db.sql<{ providerId: string }[]>`select provider_id from arcadia.cloud_resources`;
+  const { sagaId } = await stage.client.destroyDroplet(Number(resource?.providerId));
+  stage.sandbox.clearLedger();
+  return { ...stage, waiting: sagaId };
+}
+
+const asked = ({ sandbox }: Stage) => sandbox.ledger().map(({ method, path: of }) => `${method} ${of}`);
+
+test.each(['worker', 'sync'])('%s with the token of another account: exit code 78, and nothing is asked of it', async (command) => {
+  await using stage = await setScene();
+  stage.sandbox.setFaults({ rules: [{ match: { path }, effect: team('another') }] });
+  const ended = await runCommand([command], stage.env);
+  expect([ended.code, ended.stdout]).toEqual([78, '']);
+  expect(ended.stderr).toMatch(/DIGITALOCEAN_TOKEN is of the account another, but this database's droplets are in the account [0-9a-f]{40}/);
+  expect(asked(stage)).toEqual(['GET /v2/account']);
+  // With the right one again, all is as it was.
+  stage.sandbox.setFaults({ rules: [] });
+  await stage.work();
+  await stage.until(stage.waiting, 'completed', ({ status }) => status === 'completed');
+  expect(stage.sandbox.state({ alive: true })).toEqual([]);
+});
+
+test('where the account cannot be read at first, a worker works, asks again, and ends when it is another one', async () => {
+  await using stage = await setScene({ RECONCILE_INTERVAL_MS: '300' });
+  stage.sandbox.setFaults({ rules: [{ match: { path }, times: 2, effect: { status: 503 } }, { match: { path }, effect: team('another') }] });
+  const worker = stage.fork();
+  await worker.ready();
+  expect(await worker.exit()).toMatchObject({ code: 1 });
+  expect(worker.log().find(({ level }) => level === 60)).toMatchObject({ msg: 'worker cannot go on: ending, so that its supervisor starts another', why: expect.stringContaining('the account another') });
+  expect(asked(stage).filter((request) => request.endsWith('account'))).toHaveLength(3);
+});
+
+test('a token that may not read its account is let pass, and the log says so', async () => {
+  await using stage = await setScene();
+  stage.sandbox.setFaults({ rules: [{ match: { path }, effect: { status: 403, body: { id: 'forbidden', message: 'You are not authorized to perform this operation' } } }] });
+  const worker = await stage.work();
+  await stage.until(stage.waiting, 'completed', ({ status }) => status === 'completed');
+  expect(worker.log.filter(({ level, msg }) => level === 40 && msg.includes('account:read'))).toHaveLength(1);
+});
+
+test('workers and web do not start on the queues of another database, until its claim is gone', async () => {
+  await using first = await setFaultStage();
+  await using second = await setFaultStage();
+  await first.work();
+  const prefix = first.env['QUEUE_PREFIX'] ?? '';
+  for (const command of ['worker', 'web']) {
+    const ended = await runCommand([command], { ...second.env, QUEUE_PREFIX: prefix, PORT: '0' });
+    expect([ended.code, ended.stdout]).toEqual([78, '']);
+    expect(ended.stderr).toContain(`under QUEUE_PREFIX ${prefix} belong to another database`);
+  }
+  await first.until(await first.provision('web-1'), 'completed', ({ status }) => status === 'completed');
+  const redis = connectTestRedis(first.env['REDIS_URL'] ?? '');
+  onTestFinished(() => redis.disconnect());
+  await redis.del(`${prefix}:owner`);
+  await second.fork({ QUEUE_PREFIX: prefix }).ready();
+});
