@@ -47,7 +47,8 @@ try {
   const load = Promise.all(Array.from({ length: options['in-flight'] }, keepBusy));
   const samples: Sample[] = [];
   let tellAt = from;
-  while (performance.now() < until) {
+  // A slope takes two.
+  while (performance.now() < until || samples.length < 2) {
     await delay(options.every * 1_000);
     const minutes = (performance.now() - from) / MINUTE_MS;
     const sample = { minutes, completed, residentMib: await residentMib(fleet.pids[0] ?? 0), ...(await heapOf(metricsPort)) };
