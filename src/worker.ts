@@ -95,8 +95,12 @@ export async function startWorker(
   const name = `${hostname()}:${process.pid}`;
   const db = openDatabase(databaseUrl, { io, max: Math.min(20, config.worker.concurrency + 4), applicationName: 'arcadia-worker' });
   const connection = openQueueConnection(queueStoreOf(config), log);
-  // Outside the budget, which may have no room: it is one request for each start.
-  const account = { db, digitalOcean: createDigitalOceanClient({ apiUrl, token, timeoutMs }), log };
+  const shared = sharedStores(config, { db, connection }, budgetId(token, apiUrl));
+  const { requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
+  const budget = createRequestBudget({ store: shared.budget, perMinute, perHour, io, log });
+  // Not one of the I/Os of sagas, and it does not wait for its turn: it is counted all the same.
+  const ownBudget = createRequestBudget({ store: shared.budget, perMinute, perHour, io: directIo, log });
+  const account = { db, digitalOcean: createDigitalOceanClient({ apiUrl, token, timeoutMs, budget: ownBudget }).at('now'), log };
   let isAccountSettled: boolean;
   try {
     const environment = await checkEnvironment(db, config.environment);
@@ -109,9 +113,6 @@ export async function startWorker(
   }
 
   const queues = openStepQueues(connection, io);
-  const shared = sharedStores(config, { db, connection }, budgetId(token, apiUrl));
-  const { requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
-  const budget = createRequestBudget({ store: shared.budget, perMinute, perHour, io, log });
   const metrics = createWorkerMetrics(connection.loops, () => budget.left());
   const digitalOcean = createDigitalOceanClient({
     apiUrl,

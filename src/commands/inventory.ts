@@ -34,7 +34,6 @@ const MOST_ROWS = 10_000;
 export async function syncCommand(options: { json?: boolean }): Promise<number> {
   return withDatabase(['DATABASE_URL', 'DIGITALOCEAN_TOKEN'], async (db, config, log) => {
     const { token, apiUrl, timeoutMs, requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
-    await checkAccount({ db, digitalOcean: createDigitalOceanClient({ apiUrl, token: token ?? '', timeoutMs }), log });
     const connection = openQueueConnection(queueStoreOf(config), log);
     const queue = openInventoryQueue(connection, directIo);
     const stopping = new AbortController();
@@ -43,7 +42,9 @@ export async function syncCommand(options: { json?: boolean }): Promise<number> 
     try {
       const { budget: store } = sharedStores(config, { db, connection }, budgetId(token ?? '', apiUrl));
       const budget = createRequestBudget({ store, perMinute, perHour, io: directIo, log });
-      const digitalOcean = createDigitalOceanClient({ apiUrl, token: token ?? '', timeoutMs, budget }).at('sync');
+      const client = createDigitalOceanClient({ apiUrl, token: token ?? '', timeoutMs, budget });
+      await checkAccount({ db, digitalOcean: client.at('now'), log });
+      const digitalOcean = client.at('sync');
       const worker = `${requester()}@${hostname()}:${process.pid}`;
       const deps = { db, digitalOcean, worker, settings: syncSettings(config), isPaused: queue.isPaused, signal: stopping.signal, log };
       const report = await untilOurs(db, stopping.signal, () => syncInventory(deps, { intervalMs: null, requestedBy: requester() }));

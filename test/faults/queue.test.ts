@@ -45,7 +45,7 @@ describe.concurrent('Redis', { timeout: 60_000 }, () => {
     await provisionUntilUnderWay(stage);
     await redis.kill();
     const gone = sleep(LONGER_THAN_ALL_LOCKS_MS);
-    const late = openClient({ databaseUrl: stage.env['DATABASE_URL'] ?? '', queueStore: { kind: 'redis', nodes: [redis.url], prefix: '{faults}' } });
+    const late = openClient({ databaseUrl: stage.env['DATABASE_URL'] ?? '', queueStore: { kind: 'redis', nodes: [redis.url], prefix: stage.env['QUEUE_PREFIX'] ?? '' } });
     stack.defer(() => late.close());
     const from = performance.now();
     await Promise.all([
@@ -93,7 +93,7 @@ describe.concurrent('Redis', { timeout: 60_000 }, () => {
     await waitFor(() => stage.sandbox.state().length === SAGAS, { what: 'all droplets', everyMs: 5 });
     await redis.kill();
     await redis.restart();
-    expect(await admin.exists(`{faults}:${queueNames.steps}:${jobIdOf({ sagaId: first ?? '', revision: 0 })}`)).toBe(1);
+    expect(await admin.exists(`${stage.env['QUEUE_PREFIX']}:${queueNames.steps}:${jobIdOf({ sagaId: first ?? '', revision: 0 })}`)).toBe(1);
     expect(await outcomes(stage)).toEqual({ completed: SAGAS, creates: SAGAS });
     // And once more, when everything is over.
     await redis.kill();
@@ -140,9 +140,9 @@ describe.concurrent('Redis', { timeout: 60_000 }, () => {
     await waitFor(() => stage.sandbox.state().length === 1, { what: 'the create to be accepted', everyMs: 5 });
     doomed.signal('SIGKILL');
     await doomed.exit();
-    const [jobId] = await admin.lrange(`{faults}:${queueNames.steps}:active`, 0, -1);
+    const [jobId] = await admin.lrange(`${stage.env['QUEUE_PREFIX']}:${queueNames.steps}:active`, 0, -1);
     expect(jobId).toContain(sagaId);
-    await admin.hset(`{faults}:${queueNames.steps}:${jobId}`, 'stc', '10');
+    await admin.hset(`${stage.env['QUEUE_PREFIX']}:${queueNames.steps}:${jobId}`, 'stc', '10');
     await stage.work();
     const failed = await waitFor(async () => (await stage.queue(queueNames.steps).getFailed())[0], { what: 'the stalled job to fail' });
     expect(failed).toMatchObject({ id: jobId, failedReason: expect.stringContaining('stalled') });

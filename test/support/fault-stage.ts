@@ -1,6 +1,7 @@
 // What a fault test plays on: a database, a queue store, the sandbox and a client, with times short enough to see the end
 // of every wait; workers in this process or in their own; and the laws that must hold once everything is at rest.
 
+import { randomBytes } from 'node:crypto';
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
@@ -117,7 +118,8 @@ export async function setFaultStage(options: StageOptions = {}): Promise<Stage> 
   const redisUrl = options.redisUrl === undefined ? (place?.url ?? null) : options.redisUrl;
   const sandbox = await startSandbox({ activateAfterMs: 300, ratePerMinute: null, ratePerHour: null, ...options.sandbox });
   stack.defer(() => sandbox.close());
-  const prefix = place?.prefix ?? '{faults}';
+  // The database's own, as the queues of one are not another's.
+  const prefix = place?.prefix ?? `{faults-${randomBytes(6).toString('hex')}}`;
   const reachableRedisUrl = options.workersRedisUrl ?? redisUrl;
   const env: NodeJS.ProcessEnv = {
     PATH: process.env['PATH'],
