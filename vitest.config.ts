@@ -1,15 +1,46 @@
 // How the tests run: every *.test.ts under test/, against the services that test/support/services.ts starts once a run.
 
 import { defineConfig } from 'vitest/config';
+import type { TestSpecification } from 'vitest/node';
+import { BaseSequencer } from 'vitest/node';
+
+// Those that take longest, first: at the end, one of them would keep all waiting. Vitest, which knows no times in a fresh
+// checkout, goes by the size of a file. Of the crash matrix and the chaos run, no two begin together.
+const longest = [
+  'crash/kill',
+  'embedded-postgres',
+  'commands/commands',
+  'chaos/chaos',
+  'crash/zombie',
+  'commands/demo',
+  'crash/quick-recovery',
+  'simulation/simulation',
+  'faults/store',
+  'faults/standstill',
+];
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    // oxlint-disable-next-line unicorn/no-array-sort -- not an array's
+    const bySize = await super.sort(files);
+    return bySize.toSorted((one, other) => placeOf(one) - placeOf(other));
+  }
+}
+
+function placeOf({ moduleId }: TestSpecification): number {
+  const index = longest.findIndex((name) => moduleId.endsWith(`/test/${name}.test.ts`));
+  return index === -1 ? longest.length : index;
+}
 
 export default defineConfig({
   test: {
     environment: 'node',
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/services.ts'],
+    sequence: { sequencer: LongestFirst },
     // A process for each file: the tests kill, signal and wait, and a file must not see what another one left behind.
     pool: 'forks',
-    // The tests start real servers and workers: on the two cores of a small machine, more files at once only run late.
+    // The tests start real servers and workers, and wait much of the time: on two cores, more files at once only run late.
     maxWorkers: 3,
     testTimeout: 30_000,
     hookTimeout: 60_000,
