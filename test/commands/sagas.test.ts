@@ -50,6 +50,15 @@ describe('saga --follow', () => {
     expect(lines.at(-1)).toMatch(/^droplet \d+ is ready at /);
   });
 
+  test('names the droplets that a rollback could not prove to be its own', async () => {
+    const { sagaId } = await fleet.client.provisionDroplet({ ...droplet, size: 'none' });
+    await fleet.atRest(sagaId);
+    await fleet.db.sql`update arcadia.sagas set context = context || '{"unproven_droplets": [7, 8]}' where id = ${sagaId}`;
+    const ended = await arcadia('saga', sagaId, '--follow');
+    expect(ended.code).toBe(1);
+    expect(ended.stdout.trimEnd().split('\n').at(-1)).toMatch(/^LOOK at droplet 7, 8 at DigitalOcean/);
+  });
+
   test('with --json: a document a line, the saga last; exit code 1 for one that was rolled back', async () => {
     const { sagaId } = await fleet.client.provisionDroplet({ ...droplet, size: 'none' });
     const ended = await arcadia('saga', sagaId, '--follow', '--json');

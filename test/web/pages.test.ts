@@ -101,6 +101,18 @@ test('nothing that a caller wrote becomes HTML, and user data is nowhere', async
   expect(await page(`/sagas/${id}`)).toContain('&quot;&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;');
 });
 
+test('the page of a saga that was rolled back says that nothing is left, or which droplets a person has to look at', async () => {
+  const [clean, doubtful] = [await start(), await start()];
+  await web.db.sql`
+    update arcadia.sagas set status = 'compensated', wake_at = null, finished_at = now(), error = '{"code": "cancelled", "step": "create_droplet", "message": "not needed"}'
+    where id in (${clean}, ${doubtful})`;
+  await web.db.sql`update arcadia.sagas set context = '{"unproven_droplets": [7, 8]}' where id = ${doubtful}`;
+  expect(await page(`/sagas/${clean}`)).toContain('Rolled back: nothing of it is left.');
+  const told = await page(`/sagas/${doubtful}`);
+  expect(told).toContain('Rolled back, but look at droplets 7, 8 at DigitalOcean.');
+  expect(told).not.toContain('nothing of it is left');
+});
+
 describe('buttons', () => {
   test('are there for those who may press them, and only for them', async () => {
     const running = await start({ name: 'button-running' });
