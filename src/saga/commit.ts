@@ -72,7 +72,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
     (sql) => sql<{ places: string; updatedAt: Date; stamped: Readonly<Record<string, JsonObject>> | null }[]>`
       with given as (
         select * from (select clock_timestamp() as at) as clock, json_to_recordset(${jsonText(given)}::text::json) as given (
-          place int, id uuid, revision int, status text, cursor int, attempt int, patch jsonb, stamps jsonb, error jsonb, cancels boolean, step_changed boolean,
+          place int, id uuid, revision int, was text, status text, cursor int, attempt int, patch jsonb, stamps jsonb, error jsonb, cancels boolean, step_changed boolean,
           wake_in_ms double precision, is_finished boolean,
           new_input jsonb, sealed text, fingerprint text, may_create boolean, before jsonb, seq int, kind text, step text, event_attempt int, detail jsonb, transition_id uuid, audit_actor text
         )
@@ -111,7 +111,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
             finished_at = case when given.is_finished then given.at end
         from given
         -- The list makes the planner use the primary key, whatever it believes of the sizes of both.
-        where saga.id = given.id and saga.revision = given.revision and saga.id = any(${given.map(({ id }) => id)}::uuid[])
+        where saga.id = given.id and saga.revision = given.revision and saga.status = given.was and saga.id = any(${given.map(({ id }) => id)}::uuid[])
         returning given.place, given.id, given.before, given.seq, given.kind, given.step, given.event_attempt, given.detail, given.transition_id, given.audit_actor,
           given.at, case when given.stamps is not null then saga.context end as stamped_context
       ),
@@ -150,6 +150,7 @@ function rowOf({ transition, transitionId }: Writing, place: number, slackMs: nu
     place,
     id: transition.sagaId,
     revision: transition.from,
+    was: transition.was,
     status: saga.status,
     cursor: saga.cursor,
     attempt: saga.attempt,

@@ -3,7 +3,7 @@
 import type { JsonObject } from '../json.ts';
 import { asStored } from '../json.ts';
 import { computeBackoffMs } from './backoff.ts';
-import type { NextJob, Saga, SagaError, SagaEvent, SagaEventKind } from './saga.ts';
+import type { NextJob, Saga, SagaError, SagaEvent, SagaEventKind, SagaStatus } from './saga.ts';
 import { currentStep, directionOf, nextJobOf } from './saga.ts';
 import type { Failure } from './step.ts';
 import type { SealedUserData } from './user-data.ts';
@@ -30,6 +30,8 @@ export type Transition = Readonly<{
   sagaId: string;
   /** The revision that this transition starts from; `saga.revision` is one more. */
   from: number;
+  /** The status that it starts from. A revision alone says little where Postgres lost the last ones, and they were used again. */
+  was: SagaStatus;
   saga: Saga;
   /** What is merged into the stored context, so that keys this program doesn't know survive. */
   patch: JsonObject;
@@ -83,7 +85,7 @@ export function decide(saga: Saga, outcome: Outcome, policy: RetryPolicy, random
 
 /** Two transitions as one: `second` starts where `first`, which has nothing else to write than its event, ends. */
 export function joined(first: Transition, second: Transition): Transition {
-  return { ...second, from: first.from, before: first.event };
+  return { ...second, from: first.from, was: first.was, before: first.event };
 }
 
 type StepResult = Extract<Outcome, { kind: 'recorded' | 'postponed' | 'done' | 'failed' }>;
@@ -203,6 +205,7 @@ function move(from: Saga, change: Change, telling: Telling): Transition {
   return {
     sagaId: from.id,
     from: from.revision,
+    was: from.status,
     saga,
     patch,
     input,

@@ -144,6 +144,14 @@ describe('a write that comes late', () => {
 });
 
 describe('commitTransition', () => {
+  test('holds at one status too: a revision that Postgres lost may have been used again, by a cancel', async () => {
+    const saga = await startRunning();
+    const late = transitionOf(saga, { kind: 'done', outputs: { late: 1 } });
+    await db.sql`update arcadia.sagas set status = 'compensating' where id = ${saga.id}`;
+    expect(await commitTransition(db, late, 'late', slackMs)).toBe('fenced');
+    expect((await loadExisting(db, saga.id)).saga.status).toBe('compensating');
+  });
+
   test('writes the row and its event, and nothing that it was not told', async () => {
     const sagaId = await start({ input: { name: 'web' }, requestedBy: 'billing' });
     await move(sagaId, { kind: 'started' });

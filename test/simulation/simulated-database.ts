@@ -66,7 +66,7 @@ export function createSimulatedDatabase(options: {
 
   const commit = (transition: Transition): CommitResult => {
     const row = rowOf(transition.sagaId);
-    if (without !== 'fencing' && row.saga.revision !== transition.from) return 'fenced';
+    if (without !== 'fencing' && (row.saga.revision !== transition.from || row.saga.status !== transition.was)) return 'fenced';
     checkTransition(row, transition, without);
     const { saga, event, next } = transition;
     const now = new Date(nowMs());
