@@ -41,9 +41,16 @@ export async function migrate(db: Database, environment: string): Promise<string
         only_row boolean primary key default true check (only_row),
         name text not null
       )`;
-    // No migration's: the files come before the table. Each column by itself, as a database may be of a version between.
-    await connection`alter table arcadia.environment add column if not exists deployment uuid not null default gen_random_uuid()`;
-    await connection`alter table arcadia.environment add column if not exists account text`;
+    // No migration's: the files come before the table. Looked for first, as to alter a table takes a lock on it in any case,
+    // for which a backup may have to be waited for, and everybody who starts would wait behind.
+    const columns = await connection<{ name: string }[]>`
+      select attname as name from pg_attribute where attrelid = 'arcadia.environment'::regclass and attname in ('deployment', 'account') and not attisdropped`;
+    if (columns.length < 2) {
+      await connection`
+        alter table arcadia.environment
+          add column if not exists deployment uuid not null default gen_random_uuid(),
+          add column if not exists account text`;
+    }
     await connection`insert into arcadia.environment (name) values (${environment}) on conflict do nothing`;
     const [row] = await connection<{ name: string }[]>`select name from arcadia.environment`;
     requireSameEnvironment(row?.name, environment);

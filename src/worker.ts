@@ -98,15 +98,15 @@ export async function startWorker(
   const shared = sharedStores(config, { db, connection }, budgetId(token, apiUrl));
   const { requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
   const budget = createRequestBudget({ store: shared.budget, perMinute, perHour, io, log });
-  // Not one of the I/Os of sagas, and it does not wait for its turn: it is counted all the same.
+  // Counted, though it is not one of the I/Os of sagas; and the first one does not wait for its turn.
   const ownBudget = createRequestBudget({ store: shared.budget, perMinute, perHour, io: directIo, log });
-  const account = { db, digitalOcean: createDigitalOceanClient({ apiUrl, token, timeoutMs, budget: ownBudget }).at('now'), log };
+  const account = { db, digitalOcean: createDigitalOceanClient({ apiUrl, token, timeoutMs, budget: ownBudget }), log };
   let isAccountSettled: boolean;
   try {
     const environment = await checkEnvironment(db, config.environment);
     await checkPooler(db, databaseUrl, log);
     await connection.check(ownerOf(environment));
-    isAccountSettled = await checkAccount(account);
+    isAccountSettled = await checkAccount({ ...account, digitalOcean: account.digitalOcean.at('now') });
   } catch (error) {
     await Promise.allSettled([db.close(), connection.close()]);
     throw error;

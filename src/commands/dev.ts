@@ -1,5 +1,6 @@
 // `dev`: everything in one process, for working on a laptop: embedded Postgres unless DATABASE_URL is set, the sandbox
 // unless a token is set, the migrations, a worker, and the web.
+import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError, loadConfig, requireClosedWeb } from '../config.ts';
@@ -37,11 +38,14 @@ export async function devCommand(options: { dataDir?: string }): Promise<number>
     if (postgres !== null) closers.push(postgres.stop);
     const sandbox = given.digitalOcean.token === null ? await startSandbox({ activateAfterMs: SANDBOX_ACTIVATION_MS }) : null;
     if (sandbox !== null) closers.push(() => sandbox.close());
+    const isThrownAway = postgres !== null && options.dataDir === undefined && given.redisNodes !== null;
     const ownKey = postgres === null || given.keyRing.keys.length > 0 ? null : await keyBeside(options.dataDir);
     const config: Config = {
       ...given,
       keyRing: ownKey === null ? given.keyRing : parseKeyRing(ownKey),
       databaseUrl: given.databaseUrl ?? postgres?.url ?? null,
+      // The queues of a database that will be gone are nobody's afterwards.
+      queuePrefix: isThrownAway ? `{arcadia-dev-${randomBytes(4).toString('hex')}}` : given.queuePrefix,
       digitalOcean: sandbox === null ? given.digitalOcean : { ...given.digitalOcean, token: 'sandbox', apiUrl: sandbox.url },
     };
     const db = openDatabase(config.databaseUrl ?? '', { max: 2 });
@@ -59,6 +63,7 @@ export async function devCommand(options: { dataDir?: string }): Promise<number>
     if (postgres !== null) {
       write('In another terminal:\n');
       write(`  export DATABASE_URL='${postgres.url}'`);
+      if (isThrownAway) write(`  export QUEUE_PREFIX='${config.queuePrefix}'`);
       if (ownKey !== null) write(`  export ARCADIA_ENCRYPTION_KEYS='${ownKey}'`);
       // `sync` asks DigitalOcean itself.
       if (sandbox !== null) write(`  export DIGITALOCEAN_API_URL='${sandbox.url}' DIGITALOCEAN_TOKEN=sandbox`);
@@ -68,8 +73,10 @@ export async function devCommand(options: { dataDir?: string }): Promise<number>
     if (web === null) write(`The web does not run: port ${config.web.port} is taken. PORT names another.`);
     else write(`The web: ${web.url} (queues at /queues, HTTP API at /docs)`);
     write('Ctrl-C stops it.');
-    await untilStopped();
-    return 0;
+    const reason = await Promise.race([untilStopped().then(() => null), worker.cannotGoOn]);
+    if (reason === null) return 0;
+    process.stderr.write(`${reason}\n`);
+    return 1;
   } finally {
     for (const close of closers.toReversed()) await close();
   }

@@ -8,7 +8,8 @@ import type { Database } from '../db.ts';
 import { openDatabase } from '../db.ts';
 import { budgetId, createRequestBudget } from '../do/budget.ts';
 import { createDigitalOceanClient } from '../do/client.ts';
-import { checkAccount, checkEnvironment } from '../environment.ts';
+import type { Environment } from '../environment.ts';
+import { checkAccount, checkEnvironment, ownerOf } from '../environment.ts';
 import { acceptDrift, listDrift } from '../inventory/drift-store.ts';
 import { approveOrphans, listOrphans } from '../inventory/orphans.ts';
 import { listSyncs } from '../inventory/syncs.ts';
@@ -32,7 +33,7 @@ const MOST_ROWS = 10_000;
 
 /** Syncs in this process, with the fleet's request budget. */
 export async function syncCommand(options: { json?: boolean }): Promise<number> {
-  return withDatabase(['DATABASE_URL', 'DIGITALOCEAN_TOKEN'], async (db, config, log) => {
+  return withDatabase(['DATABASE_URL', 'DIGITALOCEAN_TOKEN'], async (db, config, log, environment) => {
     const { token, apiUrl, timeoutMs, requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
     const connection = openQueueConnection(queueStoreOf(config), log);
     const queue = openInventoryQueue(connection, directIo);
@@ -43,7 +44,10 @@ export async function syncCommand(options: { json?: boolean }): Promise<number> 
       const { budget: store } = sharedStores(config, { db, connection }, budgetId(token ?? '', apiUrl));
       const budget = createRequestBudget({ store, perMinute, perHour, io: directIo, log });
       const client = createDigitalOceanClient({ apiUrl, token: token ?? '', timeoutMs, budget });
-      await checkAccount({ db, digitalOcean: client.at('now'), log });
+      // Whether it may destroy is a matter of these queues.
+      await connection.check(ownerOf(environment));
+      const isSettled = await checkAccount({ db, digitalOcean: client.at('now'), log: createLog(config.logLevel === 'info' ? 'warn' : config.logLevel, 2) });
+      if (!isSettled) throw new Error('DigitalOcean does not say whose DIGITALOCEAN_TOKEN is: nothing was synced. Try again in a moment');
       const digitalOcean = client.at('sync');
       const worker = `${requester()}@${hostname()}:${process.pid}`;
       const deps = { db, digitalOcean, worker, settings: syncSettings(config), isPaused: queue.isPaused, signal: stopping.signal, log };
@@ -135,14 +139,14 @@ async function isConfirmed(count: number, usdPerHour: number): Promise<boolean> 
   }
 }
 
-async function withDatabase(needs: Parameters<typeof loadConfig>[1], use: (db: Database, config: Config, log: Log) => Promise<number>): Promise<number> {
+async function withDatabase(needs: Parameters<typeof loadConfig>[1], use: (db: Database, config: Config, log: Log, environment: Environment) => Promise<number>): Promise<number> {
   const config = loadConfig(process.env, needs);
   const log = createLog(config.logLevel === 'info' ? 'error' : config.logLevel, 2);
   const db = openDatabase(config.databaseUrl ?? '', { max: 4 });
   try {
     // What is done here is done to droplets, in the end.
-    await checkEnvironment(db, config.environment);
-    return await use(db, config, log);
+    const environment = await checkEnvironment(db, config.environment);
+    return await use(db, config, log, environment);
   } finally {
     await db.close();
   }

@@ -65,17 +65,28 @@ export async function checkRedis(client: RedisClient, prefix: string): Promise<v
  * Claims the queues for a database: whoever comes first writes its name beside them.
  *
  * @param owner name of the database that the jobs are about
+ * @throws {QueueStoreError} when Redis can't be reached, or takes no claim
  * @throws {ConfigError} when they are another's: its workers would take our requests, and ours would take its
  */
 export async function claimQueues(client: RedisClient, prefix: string, owner: string): Promise<void> {
   const key = `${prefix}:owner`;
-  await client.set(key, owner, 'NX');
-  const found = await client.get(key);
+  let found: string | null;
+  try {
+    // A Redis that is full, or read-only for a moment, lets nobody write: who has the claim need not.
+    found = (await client.get(key)) ?? (await claim(client, key, owner));
+  } catch (error) {
+    throw new QueueStoreError(`Redis does not say whose its queues are (REDIS_URL): ${error instanceof Error ? error.message : String(error)}`);
+  }
   if (found === owner || found === null) return;
   throw new ConfigError(
     `The queues at REDIS_URL under QUEUE_PREFIX ${prefix} belong to another database (${found}; this one is ${owner}). ` +
       `Give each database a QUEUE_PREFIX of its own. Where the other one is gone for good: DEL ${key}`,
   );
+}
+
+async function claim(client: RedisClient, key: string, owner: string): Promise<string | null> {
+  await client.set(key, owner, 'NX');
+  return client.get(key);
 }
 
 async function readInfos(client: RedisClient, prefix: string): Promise<string[]> {
