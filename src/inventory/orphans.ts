@@ -75,6 +75,11 @@ export async function recordSightings(db: Pick<Database, 'run'>, number: number,
         select orphan.saga_id, jsonb_build_object(
           'orphan', orphan.id, 'droplet_id', resource.provider_id, 'name', resource.name, 'category', orphan.category, 'reason', orphan.reason) as detail
         from orphan join arcadia.cloud_resources resource on resource.id = orphan.resource_id where orphan.is_new
+          -- Not what this sync has told of already, on a page before: the list shifts while it is read.
+          and not exists (
+            select from arcadia.cloud_orphans before
+            where before.id = orphan.id and before.last_sync = orphan.last_sync and before.category = orphan.category and before.saga_id is not distinct from orphan.saga_id
+          )
       ),
       audited as (insert into arcadia.audit (actor, action, saga_id, detail) select 'sync', 'orphan_found', saga_id, detail from told returning 1)
       select orphan.*, resource.provider_id, resource.name, resource.region, resource.size_slug, resource.tags, (select count(*)::int from orphan) as count,

@@ -3,7 +3,7 @@
 import type { Droplet } from '../do/schemas.ts';
 import type { OrphanCategory } from '../inventory/orphans.ts';
 import type { SagaOwner } from '../saga/owners.ts';
-import { MANAGED_TAG, contradiction, isSagaTag, sagaIdsOn } from '../steps/ownership.ts';
+import { MANAGED_TAG, contradiction, isSagaTag, sagaIdsOn, sagaTag } from '../steps/ownership.ts';
 
 /** What this database knows about a droplet. */
 export type Knowledge = Readonly<{
@@ -32,6 +32,11 @@ export function sagaIdOn(droplet: Pick<Droplet, 'tags'>): string | null {
   return id !== undefined && others.length === 0 && UUID.test(id) ? id : null;
 }
 
+function bearsTagOf(droplet: Pick<Droplet, 'tags'>, sagaId: string): boolean {
+  const tag = sagaTag({ saga8: sagaId.slice(0, 8) });
+  return droplet.tags.some((one) => one.toLowerCase() === tag);
+}
+
 /** Judges a droplet that bears our tags; null: it is accounted for. */
 export function judgeOrphan(droplet: Droplet, { owner, provision, destroyedAt, isAtWork }: Knowledge): OrphanVerdict | null {
   const sagaId = sagaIdOn(droplet);
@@ -39,6 +44,8 @@ export function judgeOrphan(droplet: Droplet, { owner, provision, destroyedAt, i
   const surplus = (reason: string, endedAt: Date): OrphanVerdict => ({ category: 'surplus', reason, sagaId, endedAt });
 
   if (isAtWork) return null;
+  // One that was adopted by the short tag, and is on record for the saga which that names.
+  if (sagaIdsOn(droplet).length === 0 && provision !== null && provision.releasedAt === null && bearsTagOf(droplet, provision.sagaId)) return null;
   if (sagaId === null) return unknown(sagaIdsOn(droplet).length > 1 ? 'it carries the ids of several sagas' : 'it carries no id of a saga');
   if (provision !== null && provision.releasedAt === null) {
     return provision.sagaId === sagaId ? null : unknown(`it is on record for saga ${provision.sagaId}, and carries the id of another`);

@@ -59,6 +59,22 @@ describe('surplus droplets of ours', () => {
     await listening.unlisten();
   });
 
+  test('on two pages of a list that shifts is told of once', async () => {
+    const stage = await scene();
+    const sagaId = await stage.saga({ status: 'compensated' });
+    addOf(stage, sagaId, 1);
+    let page = 0;
+    // Droplets that are made between two pages push the oldest of the first onto the second.
+    const io: Io = async (kind, name, operation) => {
+      const answer = await operation();
+      if (name.startsWith('GET /v2/droplets') && (page += 1) === 1) stage.add(200);
+      return answer;
+    };
+    stage.add(199);
+    const report = await stage.sync({ io });
+    expect([report.summary.pages >= 2, await audited(stage)]).toEqual([true, ['sync orphan_found']]);
+  });
+
   test('stays as long as the queue of syncs is paused, whoever syncs', async () => {
     const stage = await scene();
     const sagaId = await stage.saga({ status: 'compensated' });
@@ -205,6 +221,17 @@ describe('never touched', () => {
     expect(orphans.map(({ providerId, category }) => [Number(providerId), category])).toEqual([other, bare, both, renamed, odd, short].map((id) => [id, 'unknown']));
     expect(await approveOrphans(stage.db, orphans.map(({ id }) => id), 'cli:ada')).toEqual([]);
     expect(before).toContain(plain);
+  });
+
+  test('a droplet that was adopted by the short tag alone, and is on record', async () => {
+    const stage = await scene();
+    const sagaId = await stage.saga({ status: 'completed' });
+    const [id = 0] = stage.add(1, { created_at: anHourAgo(), name: 'web-0', tags: [`arcadia-saga-${sagaId.slice(0, 8)}`] });
+    await stage.sync();
+    expect(await listOrphans(stage.db, 10)).toMatchObject([{ category: 'unknown' }]);
+    await stage.provision(id, sagaId);
+    await stage.sync();
+    expect(await listOrphans(stage.db, 10)).toEqual([]);
   });
 
   test('what is on record as provisioned, though its saga\'s row says otherwise', async () => {
