@@ -263,13 +263,17 @@ async function playOnce(
 ): Promise<string[]> {
   const stage = await setStage(one.scenario, backend, rules, patience);
   let recoveryMs: number | null = null;
+  let saysNothing = false;
   try {
     const played = await play(stage);
     const problems = [...played.problems, ...(await stage.problems())];
     if (problems.length === 0) recoveryMs = played.recoveryMs;
     return problems;
+  } catch (error) {
+    saysNothing = error instanceof OtherCourse;
+    throw error;
   } finally {
-    report({ scenario: one.scenario.name, mode, title: one.title, recoveryMs });
+    if (!saysNothing) report({ scenario: one.scenario.name, mode, title: one.title, recoveryMs });
     await stage.close();
   }
 }
