@@ -6,6 +6,7 @@ import { setFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
 import { runCommand } from '../support/fleet.ts';
 import { connectTestRedis } from '../support/services-redis.ts';
+import { startPrivateRedis } from '../support/services-redis-server.ts';
 
 const path = '/v2/account';
 const team = (uuid: string) => ({ status: 200, body: { account: { uuid: 'somebody', team: { uuid } } } });
@@ -49,6 +50,15 @@ test('where the account cannot be read at first, a worker works, asks again, and
   expect(asked(stage).filter((request) => request.endsWith('account'))).toHaveLength(3);
 });
 
+test('where the account cannot be read, sync does not sync: exit code 1, and it says so', async () => {
+  await using stage = await setScene();
+  stage.sandbox.setFaults({ rules: [{ match: { path }, effect: { status: 503 } }] });
+  const ended = await runCommand(['sync'], stage.env);
+  expect([ended.code, ended.stdout]).toEqual([1, '']);
+  expect(ended.stderr).toContain('nothing was synced');
+  expect(asked(stage)).toEqual(['GET /v2/account']);
+});
+
 test('a token that may not read its account is let pass, and the log says so', async () => {
   await using stage = await setScene();
   stage.sandbox.setFaults({ rules: [{ match: { path }, effect: { status: 403, body: { id: 'forbidden', message: 'You are not authorized to perform this operation' } } }] });
@@ -72,4 +82,17 @@ test('workers and web do not start on the queues of another database, until its 
   onTestFinished(() => redis.disconnect());
   await redis.del(`${prefix}:owner`);
   await second.fork({ QUEUE_PREFIX: prefix }).ready();
+});
+
+test('workers start where the claim stands, though Redis takes no writes', async () => {
+  const redis = await startPrivateRedis();
+  onTestFinished(() => redis.stop());
+  await using stage = await setFaultStage({ redisUrl: redis.url });
+  await (await stage.work()).close();
+  const admin = connectTestRedis(redis.url);
+  onTestFinished(() => admin.disconnect());
+  await admin.config('SET', 'maxmemory', '1');
+  await expect(admin.set('full', '1')).rejects.toThrow(/^OOM/);
+  await stage.fork().ready();
+  await admin.config('SET', 'maxmemory', '0');
 });
