@@ -40,7 +40,8 @@ describe.concurrent('DigitalOcean', { timeout: 60_000 }, () => {
   test('refuses the token: no saga is rolled back, no attempt is used, and the log says so as an error', async () => {
     await using stage = await setFaultStage({
       settings: { STEP_ATTEMPTS: '2', COMPENSATION_ATTEMPTS: '2' },
-      sandbox: { activateAfterMs: 1_000 },
+      // However slow the machine, they wait until the token is refused.
+      sandbox: { activateAfterMs: 0, faults: { neverActive: true } },
     });
     const { log } = await stage.work();
     const early = await Promise.all([1, 2, 3].map((at) => stage.provision(`early-${at}`)));
@@ -62,7 +63,7 @@ describe.concurrent('DigitalOcean', { timeout: 60_000 }, () => {
     expect(refusals(late[0] ?? '')[0]?.['reason']).toContain('Check DIGITALOCEAN_TOKEN');
     for (const id of [...early, ...late]) expect((await stage.client.get(id))?.status).toBe(id === cancelled ? 'compensating' : 'running');
     expect(JSON.stringify(log)).not.toContain('Bearer');
-    stage.sandbox.setFaults({ unauthorized: false });
+    stage.sandbox.setFaults({ unauthorized: false, neverActive: false });
     for (const queue of queues) for (const job of await queue.getDelayed()) await job.promote().catch(() => undefined);
     const sagas = await stage.atRest();
     expect(sagas.map(({ id, status }) => [id, status])).toEqual(expect.arrayContaining([...early, ...late].map((id) => [id, id === cancelled ? 'compensated' : 'completed'])));
