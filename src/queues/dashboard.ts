@@ -80,7 +80,10 @@ class StepAdapter extends BullMQAdapter {
     try {
       const read = () => this.#readEvents(claim.sagaId, claim.revision);
       // After an outage, one connection of many may come up late or not at all: the next one answers.
-      events = await read().catch(read);
+      events = await read().catch((error: unknown) => {
+        if (labelOf(error) === 'CONNECT_TIMEOUT') return read();
+        throw error;
+      });
     } catch (error) {
       return [jobLine(new Date(), `the saga's events could not be read (${labelOf(error)}): what they tell of this job is missing here`)];
     }
