@@ -72,8 +72,8 @@ export function openDatabase(
   const address = readDatabaseUrl(url);
   const open = () => postgres(address.url, {
     max,
-    // Seconds. As long as a statement may take: on a machine that is only busy, a shorter one fails what would be served.
-    connect_timeout: Math.max(5, timeoutMs / 1_000),
+    // Seconds; a statement may need two of them, see below.
+    connect_timeout: 5,
     // Seconds. Small and fixed: the default grows to 20 s, longer than a restart of Postgres takes.
     backoff: () => 0.5,
     onnotice: () => undefined,
@@ -87,11 +87,24 @@ export function openDatabase(
   });
   let pool = open();
   // A connection whose other end is gone without a word stays in the pool, and postgres.js sends further statements down
-  // the same hole, until TCP gives up a quarter of an hour later. So after a silence the whole pool is replaced.
+  // the same hole, until TCP gives up a quarter of an hour later. So does one that was lost while something was still to be
+  // written on it: it never writes again (https://github.com/porsager/postgres/pull/1215), so that it cannot be made anew.
+  // So after a silence the whole pool is replaced.
   const replace = (silent: Sql) => {
     if (silent !== pool) return;
     pool = open();
     void silent.end({ timeout: LEAVING_S });
+  };
+  // Where no connection came about, nothing was sent: it is asked on a new pool, once.
+  const ask = async <T>(statement: (sql: Sql) => PromiseLike<T>): Promise<T> => {
+    const used = pool;
+    try {
+      return await statement(used);
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'CONNECT_TIMEOUT')) throw error;
+      replace(used);
+      return statement(pool);
+    }
   };
   return {
     get sql() {
@@ -102,7 +115,7 @@ export function openDatabase(
         const used = pool;
         try {
           // The server's statement_timeout cannot help when the server cannot be reached: this is the limit on our side.
-          return await withDeadline(limitMs, statement(used), () => timeoutError(name, limitMs));
+          return await withDeadline(limitMs, ask(statement), () => timeoutError(name, limitMs));
         } catch (error) {
           if (error instanceof DatabaseTimeoutError) replace(used);
           throw isUndeclaredPooler(error) ? poolerError(error) : error;

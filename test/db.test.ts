@@ -4,6 +4,8 @@ import type { Socket } from 'node:net';
 import { once } from 'node:events';
 import { expect, inject, onTestFinished, test } from 'vitest';
 import { openDatabase } from '../src/db.ts';
+import { startTcpProxy } from './support/tcp-proxy.ts';
+import { waitFor } from './support/wait-for.ts';
 
 test('reads and writes lists of text, whatever stands in them', async () => {
   const db = openDatabase(inject('services').databaseUrl, { max: 1 });
@@ -31,6 +33,39 @@ test('loses Postgres right after a connection was made, and only the statement f
     setImmediate(resolve);
   });
   expect(unhandled).toEqual([]);
+});
+
+// postgres.js forgets that nothing is to be written any more when a connection closes: what comes next waits for a flush
+// that nobody makes.
+test('serves statements again after connections were lost while statements were being written on them', { timeout: 90_000 }, async () => {
+  const { databaseUrl } = inject('services');
+  const outcomes = await Promise.all(
+    Array.from({ length: 20 }, async () => {
+      await using proxy = await startTcpProxy(databaseUrl);
+      const db = openDatabase(proxy.through(databaseUrl), { max: 1 });
+      const one = () => db.run('test', (sql) => sql`select 1 as one`);
+      await one();
+      let isLost = false;
+      const keepWriting = () => {
+        if (isLost) return;
+        one().catch(() => {
+          isLost = true;
+        });
+        setImmediate(keepWriting);
+      };
+      keepWriting();
+      proxy.down();
+      await waitFor(() => isLost, { what: 'a statement to be lost', everyMs: 1 });
+      proxy.up();
+      const outcome = await one().then(
+        ([row]) => row,
+        (error: unknown) => error,
+      );
+      await db.close();
+      return outcome;
+    }),
+  );
+  expect(outcomes).toEqual(outcomes.map(() => ({ one: 1 })));
 });
 
 /** Relays to Postgres until the first connection stands (ReadyForQuery); at the next word of the client it is gone for good. */

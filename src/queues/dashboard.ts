@@ -78,12 +78,7 @@ class StepAdapter extends BullMQAdapter {
     if (claim === null) return [];
     let events: readonly StoredEvent[];
     try {
-      const read = () => this.#readEvents(claim.sagaId, claim.revision);
-      // After an outage, one connection of many may come up late or not at all: the next one answers.
-      events = await read().catch((error: unknown) => {
-        if (labelOf(error) === 'CONNECT_TIMEOUT') return read();
-        throw error;
-      });
+      events = await this.#readEvents(claim.sagaId, claim.revision);
     } catch (error) {
       return [jobLine(new Date(), `the saga's events could not be read (${labelOf(error)}): what they tell of this job is missing here`)];
     }
