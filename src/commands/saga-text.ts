@@ -4,6 +4,7 @@ import { formatDuration } from '../duration.ts';
 import { textOf } from '../json.ts';
 import { describeEvent } from '../saga/describe-event.ts';
 import type { Saga } from '../saga/saga.ts';
+import { unprovenDroplets } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
 
 /** What came of a saga, in one line. */
@@ -27,10 +28,9 @@ export function describeResult(saga: Saga): string {
   }
 }
 
-/** What a rollback could not prove to be the saga's, and left alone. */
-function unproven({ context }: Saga): string {
-  const ids = context['unproven_droplets'];
-  return Array.isArray(ids) ? `\nLOOK at droplet ${ids.join(', ')} at DigitalOcean: it may be this saga's, and was left alone, as it does not carry its full id` : '';
+function unproven(saga: Saga): string {
+  const ids = unprovenDroplets(saga);
+  return ids.length > 0 ? `\nLOOK at droplet ${ids.join(', ')} at DigitalOcean: it may be this saga's, and was left alone, as it does not carry its full id` : '';
 }
 
 /** One saga with its timeline. */

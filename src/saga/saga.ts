@@ -1,4 +1,5 @@
 // What a saga is at rest: the row of `arcadia.sagas`, its events, and the words for both.
+import { z } from 'zod';
 import type { Json, JsonObject } from '../json.ts';
 
 export type SagaStatus = 'pending' | 'running' | 'completed' | 'compensating' | 'compensated' | 'stuck';
@@ -121,4 +122,9 @@ export function nextJobOf(saga: Pick<Saga, 'id' | 'status' | 'steps' | 'cursor' 
 export function dropletIdOf(saga: Pick<Saga, 'input' | 'context'>): number | null {
   const id = saga.context['droplet_id'] ?? saga.input['droplet_id'];
   return typeof id === 'number' ? id : null;
+}
+
+/** Droplets that a rollback could not prove to be the saga's, and left alone. */
+export function unprovenDroplets(saga: Pick<Saga, 'context'>): readonly number[] {
+  return z.array(z.int()).safeParse(saga.context['unproven_droplets']).data ?? [];
 }

@@ -1,10 +1,9 @@
 // One saga: what it is, what goes on and what to do about it, its timeline, and everything that is known of it.
-import { z } from 'zod';
 import type { AuditRow } from '../../saga/audit.ts';
 import { textOf } from '../../json.ts';
 import { redactSaga, redactUserData } from '../../saga/redact.ts';
 import type { Saga } from '../../saga/saga.ts';
-import { currentStep, isAtRest } from '../../saga/saga.ts';
+import { currentStep, isAtRest, unprovenDroplets } from '../../saga/saga.ts';
 import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/store.ts';
 import type { Html } from '../html.ts';
@@ -110,9 +109,9 @@ function goesOn(view: SagaView): Html {
   }
 }
 
-function rolledBack({ context }: Saga): Html {
-  const unproven = z.array(z.int()).safeParse(context['unproven_droplets']).data;
-  if (unproven === undefined) return html`<p>Rolled back: nothing of it is left.</p>`;
+function rolledBack(saga: Saga): Html {
+  const unproven = unprovenDroplets(saga);
+  if (unproven.length === 0) return html`<p>Rolled back: nothing of it is left.</p>`;
   return html`<p><b>Rolled back, but look at ${unproven.length === 1 ? 'droplet' : 'droplets'} ${unproven.join(', ')} at DigitalOcean.</b> It may be this saga's: it bears its name, and not its full id, so it was left alone. Destroy it by hand if it is.</p>`;
 }
 
