@@ -98,21 +98,6 @@ export async function startWorker(
   const shared = sharedStores(config, { db, connection }, budgetId(token, apiUrl));
   const { requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
   const budget = createRequestBudget({ store: shared.budget, perMinute, perHour, io, log });
-  // Counted, though it is not one of the I/Os of sagas; and the first one does not wait for its turn.
-  const ownBudget = createRequestBudget({ store: shared.budget, perMinute, perHour, io: directIo, log });
-  const account = { db, digitalOcean: createDigitalOceanClient({ apiUrl, token, timeoutMs, budget: ownBudget }), log };
-  let isAccountSettled: boolean;
-  try {
-    const environment = await checkEnvironment(db, config.environment);
-    await checkPooler(db, databaseUrl, log);
-    await connection.check(ownerOf(environment));
-    isAccountSettled = await checkAccount({ ...account, digitalOcean: account.digitalOcean.at('now') });
-  } catch (error) {
-    await Promise.allSettled([db.close(), connection.close()]);
-    throw error;
-  }
-
-  const queues = openStepQueues(connection, io);
   const metrics = createWorkerMetrics(connection.loops, () => budget.left());
   const digitalOcean = createDigitalOceanClient({
     apiUrl,
@@ -125,6 +110,20 @@ export async function startWorker(
       if (request.status !== null) annotate({ 'http.response.status_code': request.status });
     },
   });
+  const account = { db, digitalOcean, log };
+  let isAccountSettled: boolean;
+  try {
+    const environment = await checkEnvironment(db, config.environment);
+    await checkPooler(db, databaseUrl, log);
+    await connection.check(ownerOf(environment));
+    // The first one does not wait for its turn.
+    isAccountSettled = await checkAccount({ ...account, digitalOcean: digitalOcean.at('now') });
+  } catch (error) {
+    await Promise.allSettled([db.close(), connection.close()]);
+    throw error;
+  }
+
+  const queues = openStepQueues(connection, io);
   const droplets = createObserver({
     client: digitalOcean,
     store: createObservationStore(shared.observations, { io, log }),

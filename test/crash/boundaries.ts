@@ -25,12 +25,16 @@ export function numberedIo(chain: Chain, around: Around): Io {
   const chains = new AsyncLocalStorage<Chain>();
   let number = 0;
   let passes = 0;
+  let isStarted = false;
   return async (kind, name, operation) => {
     const first = firstOfChain[name];
     if (first !== undefined) chains.enterWith(first);
     if (name === 'store.take_overdue') passes += 1;
-    // Done before any worker exists.
-    if (name === 'environment.read' || name === 'environment.account' || name === 'pooler.check') return operation();
+    // Before it, no worker exists: the account is what a process looks at last when it starts.
+    if (!isStarted) {
+      isStarted = name === 'environment.account';
+      return operation();
+    }
     // For people to read, after the job is put back: another worker may have taken it by then. That nothing depends on
     // it is shown in test/queues/job-logs.test.ts.
     if (kind === 'queue' && name === 'log') return operation();
