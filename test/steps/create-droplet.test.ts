@@ -24,6 +24,15 @@ async function madeAndCancelled(bench: Bench): Promise<Saga> {
   return bench.drive(saga.id, at('create_droplet', 'compensating'));
 }
 
+/** A saga whose droplet stands at DigitalOcean, while the answer to its create is held; `posting` ends with the run of the step. */
+async function postUnderWay(bench: Bench, faults: Partial<Faults>) {
+  bench.sandbox.setFaults(faults);
+  const saga = await bench.provision();
+  const posting = bench.step(saga.id);
+  await waitFor(() => alive(bench.sandbox)[0], { what: 'the droplet' });
+  return { saga, posting };
+}
+
 describe('the request', () => {
   test("creates the droplet with the saga's tags, the proof of ownership and the caller's tags", async () => {
     const bench = await openBench();
@@ -441,10 +450,7 @@ describe('cancelled', () => {
 
   test('while the POST is under way, and the saga\'s row is lost: what was just made is destroyed', async () => {
     const bench = await openBench();
-    bench.sandbox.setFaults(once({ holdAnswerMs: 400 }));
-    const saga = await bench.provision();
-    const posting = bench.step(saga.id);
-    await waitFor(() => alive(bench.sandbox)[0], { what: 'the droplet' });
+    const { saga, posting } = await postUnderWay(bench, once({ holdAnswerMs: 400 }));
     await bench.db.sql`delete from arcadia.sagas where id = ${saga.id}`;
     expect(await posting).toMatchObject({ kind: 'complete', note: 'the saga is gone' });
     expect(alive(bench.sandbox)).toEqual([]);
@@ -452,10 +458,7 @@ describe('cancelled', () => {
 
   test('while the POST is under way: what was just made is destroyed', async () => {
     const bench = await openBench();
-    bench.sandbox.setFaults(once({ holdAnswerMs: 400 }));
-    const saga = await bench.provision();
-    const posting = bench.step(saga.id);
-    await waitFor(() => alive(bench.sandbox)[0], { what: 'the droplet' });
+    const { saga, posting } = await postUnderWay(bench, once({ holdAnswerMs: 400 }));
     await bench.cancel(saga.id);
     expect(await posting).toMatchObject({ kind: 'next', job: { direction: 'backward', step: 'create_droplet' } });
     expect(alive(bench.sandbox)).toEqual([]);
@@ -464,10 +467,7 @@ describe('cancelled', () => {
 
   test('while the POST is under way, and rolled back before its answer comes: no droplet is left', async () => {
     const bench = await openBench();
-    bench.sandbox.setFaults(once({ holdAnswerMs: 1_000 }));
-    const saga = await bench.provision();
-    const posting = bench.step(saga.id);
-    await waitFor(() => alive(bench.sandbox)[0], { what: 'the droplet' });
+    const { saga, posting } = await postUnderWay(bench, once({ holdAnswerMs: 1_000 }));
     await bench.cancel(saga.id);
     expect((await bench.drive(saga.id)).status).toBe('compensated');
     expect(await posting).toMatchObject({ kind: 'complete' });
@@ -476,10 +476,7 @@ describe('cancelled', () => {
 
   test('while the POST is under way, and rolled back without having seen the droplet: it is destroyed by who made it', async () => {
     const bench = await openBench({ settings: { adoptionGraceMs: 100 } });
-    bench.sandbox.setFaults({ listLagMs: HOUR_MS, ...once({ holdAnswerMs: 1_000 }) });
-    const saga = await bench.provision();
-    const posting = bench.step(saga.id);
-    await waitFor(() => alive(bench.sandbox)[0], { what: 'the droplet' });
+    const { saga, posting } = await postUnderWay(bench, { listLagMs: HOUR_MS, ...once({ holdAnswerMs: 1_000 }) });
     await bench.cancel(saga.id);
     expect((await bench.drive(saga.id)).status).toBe('compensated');
     expect(alive(bench.sandbox)).toHaveLength(1);
