@@ -4,6 +4,7 @@ import postgres from 'postgres';
 import { ConfigError } from './config.ts';
 import { readDatabaseUrl } from './database-url.ts';
 import { withDeadline } from './deadline.ts';
+import { errorCodeOf } from './error-code.ts';
 import type { Io } from './io.ts';
 import { directIo } from './io.ts';
 
@@ -51,8 +52,7 @@ const outageClasses = ['08', '53', '57', '58', '25', '40', '55'];
 export function isDatabaseOutage(error: unknown): boolean {
   const state = sqlStateOf(error);
   if (state !== null) return outageClasses.some((prefix) => state.startsWith(prefix));
-  if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return false;
-  return /^(CONNECT|CONNECTION_|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|database_timeout)/.test(error.code);
+  return /^(CONNECT|CONNECTION_|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|database_timeout)/.test(errorCodeOf(error) ?? '');
 }
 
 /**
@@ -101,7 +101,7 @@ export function openDatabase(
     try {
       return await statement(used);
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'CONNECT_TIMEOUT')) throw error;
+      if (errorCodeOf(error) !== 'CONNECT_TIMEOUT') throw error;
       replace(used);
       return statement(pool);
     }

@@ -1,6 +1,7 @@
 // The one logger: JSON lines on stdout, pretty on a terminal, secrets cut out by key wherever they stand.
 import { pino } from 'pino';
 import type { Logger } from 'pino';
+import { errorCodeOf } from './error-code.ts';
 
 export type Log = Logger;
 
@@ -10,10 +11,11 @@ const MAX_CAUSES = 5;
 
 function tellError(error: unknown, depth = 0): unknown {
   if (!(error instanceof Error)) return error;
+  const code = errorCodeOf(error);
   return {
     type: error.name,
     message: error.message,
-    ...('code' in error && typeof error.code === 'string' ? { code: error.code } : {}),
+    ...(code === null ? {} : { code }),
     ...(error.stack === undefined ? {} : { stack: error.stack }),
     ...(error.cause instanceof Error && depth < MAX_CAUSES ? { cause: tellError(error.cause, depth + 1) } : {}),
     ...(error instanceof AggregateError && depth < MAX_CAUSES ? { errors: error.errors.map((one) => tellError(one, depth + 1)) } : {}),

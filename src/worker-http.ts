@@ -5,6 +5,7 @@ import { createServer } from 'node:http';
 import type { Server, ServerResponse } from 'node:http';
 import { Registry, collectDefaultMetrics } from 'prom-client';
 import { ConfigError } from './config.ts';
+import { errorCodeOf } from './error-code.ts';
 import type { Log } from './log.ts';
 
 /**
@@ -38,7 +39,7 @@ export async function startWorkerHttp(options: { host: string; port: number; met
   try {
     await once(server, 'listening');
   } catch (error) {
-    const why = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE' ? 'is taken' : 'cannot be listened on';
+    const why = errorCodeOf(error) === 'EADDRINUSE' ? 'is taken' : 'cannot be listened on';
     throw new ConfigError(`WORKER_METRICS_PORT: port ${options.port} of ${options.host} ${why}; choose another, or leave it out`);
   }
   return {

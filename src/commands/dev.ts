@@ -8,6 +8,7 @@ import type { Config } from '../config.ts';
 import { openDatabase } from '../db.ts';
 import { startSandbox } from '../do/sandbox/server.ts';
 import { startEmbeddedPostgres } from '../embedded-postgres/start-embedded-postgres.ts';
+import { errorCodeOf } from '../error-code.ts';
 import { generateKey, parseKeyRing } from '../key-ring.ts';
 import type { Log } from '../log.ts';
 import { createLog } from '../log.ts';
@@ -87,7 +88,7 @@ async function keyBeside(dataDir: string | undefined): Promise<string> {
   if (dataDir === undefined) return generateKey();
   const file = join(dataDir, 'encryption-keys');
   await writeFile(file, `${generateKey()}\n`, { flag: 'wx', mode: 0o600 }).catch((error: unknown) => {
-    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+    if (errorCodeOf(error) !== 'EEXIST') throw error;
   });
   return (await readFile(file, 'utf8')).trim();
 }
@@ -97,7 +98,7 @@ async function startWebIfFree(config: Config, log: Log, workerMetrics: () => Pro
   try {
     return await startWeb(config, log, workerMetrics);
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') return null;
+    if (errorCodeOf(error) === 'EADDRINUSE') return null;
     throw error;
   }
 }

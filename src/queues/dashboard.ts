@@ -1,6 +1,7 @@
 // What the web process sees of the queues: adapters for Bull Board, BullMQ's own metrics, and whether jobs move at all.
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import type { Job, Queue } from 'bullmq';
+import { errorCodeOf } from '../error-code.ts';
 import type { StoredEvent } from '../saga/store.ts';
 import type { QueueConnection } from './connection.ts';
 import { jobLine, linesOfEvents, mergeLines } from './job-lines.ts';
@@ -80,16 +81,12 @@ class StepAdapter extends BullMQAdapter {
     try {
       events = await this.#readEvents(claim.sagaId, claim.revision);
     } catch (error) {
-      return [jobLine(new Date(), `the saga's events could not be read (${labelOf(error)}): what they tell of this job is missing here`)];
+      // No message: nobody knows what an error that was not expected says.
+      const label = errorCodeOf(error) ?? (error instanceof Error ? error.name : 'Error');
+      return [jobLine(new Date(), `the saga's events could not be read (${label}): what they tell of this job is missing here`)];
     }
     return linesOfEvents(events, claim.revision);
   }
-}
-
-/** An error's code or name: nobody knows what one that was not expected says. */
-function labelOf(error: unknown): string {
-  if (!(error instanceof Error)) return 'Error';
-  return 'code' in error && typeof error.code === 'string' ? error.code : error.name;
 }
 
 /** Bull Board shows no link where the address is empty. */

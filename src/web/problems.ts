@@ -4,6 +4,7 @@ import type { FastifyReply, FastifyRequest, FastifySchemaValidationError } from 
 import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { isDatabaseOutage } from '../db.ts';
+import { errorCodeOf } from '../error-code.ts';
 import { CursorError } from '../saga/search.ts';
 import { IdempotencyConflictError, InvalidRequestError } from '../saga/start.ts';
 import type { App } from './app.ts';
@@ -157,7 +158,6 @@ function problemsOf(issue: FastifySchemaValidationError, context: string | undef
 
 /** Fastify's own errors say what the caller did wrong, and nothing of the inside; all else is ours to keep. */
 function fromFastify(error: unknown): Problem {
-  const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
   const status = error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number' ? error.statusCode : 500;
   const message = error instanceof Error ? error.message : '';
   if (status === 413) return new Problem('body_too_large', 'expected a body of at most 512 KiB');
@@ -165,7 +165,7 @@ function fromFastify(error: unknown): Problem {
   if (status === 404) return new Problem('not_found', 'there is no such file');
   if (status >= 400 && status < 500) {
     // A parser of JSON quotes what it could not read.
-    const detail = code === 'FST_ERR_CTP_INVALID_JSON_BODY' || error instanceof SyntaxError ? 'expected JSON' : message;
+    const detail = errorCodeOf(error) === 'FST_ERR_CTP_INVALID_JSON_BODY' || error instanceof SyntaxError ? 'expected JSON' : message;
     return new Problem('invalid_request', `body: ${detail}`, { status, errors: [{ field: 'body', message: detail }] });
   }
   return new Problem('internal', 'the error is in the log of the web process');
