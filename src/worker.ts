@@ -55,6 +55,9 @@ import { syncInventory, syncSettings } from './sync/sync-inventory.ts';
 // Of WORKER_SHUTDOWN_MS, so much is for closing connections.
 const CLOSING_MS = 1_500;
 
+// A deletion that DigitalOcean accepted is not repeated for so many times ADOPTION_GRACE_MS: three minutes by default.
+const DELETE_AGAIN_GRACES = 3;
+
 // Three looks in a row must be longer than a live worker may block on its store.
 const MIN_LOOK_MS = 5_000;
 
@@ -136,6 +139,8 @@ export async function startWorker(
     maxPolls: config.wait.maxPolls,
     adoptionGraceMs: config.adoptionGraceMs,
     maxCreates: config.retry.stepAttempts,
+    deleteAgainAfterMs: DELETE_AGAIN_GRACES * config.adoptionGraceMs,
+    maxDeletes: config.retry.compensationAttempts,
   };
   const store = createSagaStore(db, { worker: name, slackMs, startsAt: stepsToStartAt(catalog) });
   const inventory = createInventory(db, claimFragment);

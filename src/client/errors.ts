@@ -1,7 +1,10 @@
 // How a saga can end that its caller did not hope for.
-import type { SagaError } from '../saga/saga.ts';
+import type { Direction, SagaError } from '../saga/saga.ts';
 
-/** The saga was rolled back: nothing of it stands. `reason` says why, in DigitalOcean's own words where it was DigitalOcean's doing. */
+/**
+ * The saga did not do its work, and nothing of it is left: it was rolled back, refused or cancelled. `reason` says why, in
+ * DigitalOcean's own words where DigitalOcean refused. (A destroy that was refused or cancelled leaves its droplet.)
+ */
 export class SagaRolledBackError extends Error {
   override readonly name = 'SagaRolledBackError';
   readonly code = 'saga_rolled_back';
@@ -17,23 +20,30 @@ export class SagaRolledBackError extends Error {
 }
 
 /**
- * The saga's rollback failed for good, and a person has to look: something of it may stand. Not the end: after
- * `retry` the rollback goes on, and the result can be asked for again.
+ * A step that must be done, or the saga's rollback, failed for good, and a person has to look. Not the end: after `retry`
+ * the saga goes on where it was, and the result can be asked for again.
  */
 export class SagaStuckError extends Error {
   override readonly name = 'SagaStuckError';
   readonly code = 'saga_stuck';
   readonly sagaId: string;
-  /** Why it was being rolled back. */
+  /** Why it was being rolled back; where it is stuck on its way forward, why the step failed. */
   readonly reason: SagaError;
-  /** Why the rollback itself failed. */
+  /** What failed for good: undoing this step or, on the way forward, the step itself. */
   readonly compensation: Readonly<{ step: string; message: string }>;
+  /** `backward`: the rollback is stuck. `forward`: a step that must be done is. */
+  readonly direction: Direction;
 
-  constructor(sagaId: string, reason: SagaError, compensation: { step: string; message: string }) {
-    super(`saga ${sagaId} is stuck: undoing ${compensation.step} failed: ${compensation.message} (rolled back because of: ${reason.message})`);
+  constructor(sagaId: string, reason: SagaError, compensation: { step: string; message: string }, direction: Direction = 'backward') {
+    super(
+      direction === 'forward'
+        ? `saga ${sagaId} is stuck: ${compensation.step} failed: ${compensation.message}`
+        : `saga ${sagaId} is stuck: undoing ${compensation.step} failed: ${compensation.message} (rolled back because of: ${reason.message})`,
+    );
     this.sagaId = sagaId;
     this.reason = reason;
     this.compensation = compensation;
+    this.direction = direction;
   }
 }
 

@@ -5,8 +5,8 @@ import type { z } from 'zod';
 import { isDatabaseOutage } from '../db.ts';
 import { textOf } from '../json.ts';
 import type { Log } from '../log.ts';
-import type { Saga } from '../saga/saga.ts';
-import { isAtRest } from '../saga/saga.ts';
+import type { Direction, Saga } from '../saga/saga.ts';
+import { isAtRest, isStuckForward } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
 import { SagaNotFoundError, SagaRolledBackError, SagaStuckError } from './errors.ts';
 
@@ -21,8 +21,8 @@ export type SagaHandle<Outputs> = Readonly<{
    * Waits until the saga is at rest. While Postgres is away, it waits on.
    *
    * @returns what the saga made
-   * @throws {SagaRolledBackError} when it was rolled back, with the reason
-   * @throws {SagaStuckError} when its rollback failed for good. Can be asked again after `retry`
+   * @throws {SagaRolledBackError} when it was rolled back, refused or cancelled, with the reason
+   * @throws {SagaStuckError} when its rollback, or a step that must be done, failed for good. Can be asked again after `retry`
    * @throws {SagaNotFoundError} {ClientClosedError}; the signal's reason, when it is aborted
    */
   result(options?: WaitOptions): Promise<Outputs>;
@@ -121,8 +121,13 @@ async function pause(ms: number, signal: AbortSignal): Promise<void> {
 }
 
 function stuckError(saga: Saga, events: readonly StoredEvent[]): SagaStuckError {
-  const last = events.findLast((event) => event.kind === 'compensation_stuck');
-  return new SagaStuckError(saga.id, reasonOf(saga), { step: last?.step ?? '', message: textOf(last?.detail['message'], 'no reason given') });
+  const last = events.findLast((event) => event.kind === 'compensation_stuck' || event.kind === 'step_stuck');
+  const failed = { step: last?.step ?? '', message: textOf(last?.detail['message'], 'no reason given') };
+  return new SagaStuckError(saga.id, reasonOf(saga), failed, directionOfStuck(saga));
+}
+
+function directionOfStuck(saga: Saga): Direction {
+  return isStuckForward(saga) ? 'forward' : 'backward';
 }
 
 function reasonOf(saga: Saga): NonNullable<Saga['error']> {

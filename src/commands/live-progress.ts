@@ -5,7 +5,7 @@ import type { ListrTask } from 'listr2';
 import { formatDuration } from '../duration.ts';
 import { textOf } from '../json.ts';
 import type { Saga } from '../saga/saga.ts';
-import { currentStep } from '../saga/saga.ts';
+import { currentStep, isStuckForward } from '../saga/saga.ts';
 import type { Snapshot } from './follow.ts';
 import { describeResult } from './saga-text.ts';
 
@@ -109,7 +109,7 @@ function watchSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>
     forwardEnd: (step: string) => endOf(forward, step),
     backwardEnd: (step: string) => endOf(backward, step),
     /** Empty unless the saga is being, or was, rolled back. */
-    stepsToUndo: () => (latest === undefined || latest.saga.error === null ? [] : steps.slice(0, steps.indexOf(latest.saga.error.step) + 1).toReversed()),
+    stepsToUndo: () => (latest === undefined || latest.saga.error === null || isStuckForward(latest.saga) ? [] : steps.slice(0, steps.indexOf(latest.saga.error.step) + 1).toReversed()),
   };
 }
 

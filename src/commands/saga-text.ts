@@ -1,24 +1,29 @@
 // Sagas in words: a line for what came of one, a line an event, a table of many.
 import Table from 'cli-table3';
+import { catalog } from '../catalog.ts';
 import { formatDuration } from '../duration.ts';
 import { textOf } from '../json.ts';
 import { describeEvent } from '../saga/describe-event.ts';
 import type { Saga } from '../saga/saga.ts';
-import { unprovenDroplets } from '../saga/saga.ts';
+import { isStuckForward } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
+import { describeEnd, wordsOf } from '../saga/words.ts';
 
 /** What came of a saga, in one line. */
 export function describeResult(saga: Saga): string {
-  const dropletId = saga.context['droplet_id'];
-  const droplet = typeof dropletId === 'number' ? `droplet ${dropletId}` : 'no droplet';
-  const address = typeof saga.context['public_ipv4'] === 'string' ? ` at ${saga.context['public_ipv4']}` : '';
+  const words = wordsOf(Object.entries(catalog).find(([name]) => name === saga.name)?.[1]);
+  const reason = saga.error?.message ?? 'no reason given';
   switch (saga.status) {
     case 'completed':
-      return saga.name === 'destroy_droplet' ? `${droplet} is destroyed` : `${droplet} is ready${address}`;
-    case 'compensated':
-      return `rolled back: ${saga.error?.message ?? 'no reason given'}${unproven(saga)}`;
-    case 'stuck':
-      return `stuck, a person is needed: run \`arcadia saga ${saga.id}\` to see why. It was rolling back because of: ${saga.error?.message ?? 'no reason given'}`;
+      return phrase(describeEnd(words, saga).text);
+    case 'compensated': {
+      const { label, text, tone } = describeEnd(words, saga);
+      return `${label}: ${reason}${tone === 'attention' && !reason.includes(phrase(text)) ? `\n${text}` : ''}`;
+    }
+    case 'stuck': {
+      const why = isStuckForward(saga) ? `${saga.error?.step ?? 'a step'} failed for good: ${reason}` : `it was rolling back because of: ${reason}`;
+      return `needs attention: ${why}\n${words.stuck(saga)} Look at it with \`arcadia saga ${saga.id}\`, remove the cause, then run \`arcadia retry ${saga.id}\``;
+    }
     case 'pending':
     case 'running':
     case 'compensating':
@@ -28,9 +33,9 @@ export function describeResult(saga: Saga): string {
   }
 }
 
-function unproven(saga: Saga): string {
-  const ids = unprovenDroplets(saga);
-  return ids.length > 0 ? `\nLOOK at droplet ${ids.join(', ')} at DigitalOcean: it may be this saga's, and was left alone, as it does not carry its full id` : '';
+/** A sentence as a part of a line. */
+function phrase(sentence: string): string {
+  return sentence.charAt(0).toLowerCase() + sentence.slice(1).replace(/\.$/, '');
 }
 
 /** One saga with its timeline. */

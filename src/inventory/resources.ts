@@ -49,8 +49,11 @@ export type Inventory = Readonly<{
    */
   markDestroyed(claim: WriteClaim, providerId: string): Promise<boolean>;
   /** Finds the saga that provisioned a droplet; null when none of this database did. */
-  findProvisioner(providerId: string): Promise<{ sagaId: string; name: string } | null>;
+  findProvisioner(providerId: string): Promise<Provisioner | null>;
 }>;
+
+/** The saga that provisioned a resource, and what the inventory knows of the resource. */
+export type Provisioner = Readonly<{ sagaId: string; name: string; lastSeenAt: Date; deletedAt: Date | null }>;
 
 /**
  * Binds the inventory to a database.
@@ -149,11 +152,11 @@ async function markDestroyed(db: Database, claim: BoundClaim, providerId: string
   return rows.length === 1;
 }
 
-async function findProvisioner(db: Database, providerId: string): Promise<{ sagaId: string; name: string } | null> {
+async function findProvisioner(db: Database, providerId: string): Promise<Provisioner | null> {
   const [row] = await db.run(
     'inventory.find_provisioner',
-    (sql) => sql<{ sagaId: string; name: string }[]>`
-      select provisioned.saga_id, resource.name
+    (sql) => sql<Provisioner[]>`
+      select provisioned.saga_id, resource.name, resource.last_seen_at, resource.deleted_at
       from arcadia.cloud_resources resource join arcadia.cloud_provisioned provisioned on provisioned.resource_id = resource.id
       where resource.provider = 'digitalocean' and resource.kind = 'droplet' and resource.provider_id = ${providerId}`,
   );

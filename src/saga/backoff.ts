@@ -3,18 +3,21 @@
 /** No two attempts are further apart than this. */
 export const BACKOFF_CAP_MS = 60_000;
 
+/** The same for a failure that may last for hours: 20 attempts then take two and a half hours on average. */
+export const PATIENT_BACKOFF_CAP_MS = 30 * 60_000;
+
 // An attempt that fails at once must not come back at once: a saga that cannot succeed would spin.
 const BACKOFF_FLOOR_MS = 100;
 
 /**
- * Exponential back-off with full jitter: a random time up to `baseMs * 2^(attempt - 1)`, at most 60 s.
+ * Exponential back-off with full jitter: a random time up to `baseMs * 2^(attempt - 1)`, at most `capMs`.
  * Full jitter spreads the retries of a fleet that failed together (AWS Architecture Blog, "Exponential Backoff And Jitter").
  *
  * @param attempt the number of failed attempts so far, from 1
  * @param random from 0 (inclusive) to 1 (exclusive)
- * @returns milliseconds, from 100 to 60,000
+ * @returns milliseconds, from 100 to `capMs`
  */
-export function computeBackoffMs(attempt: number, baseMs: number, random: number): number {
-  const ceilingMs = Math.min(BACKOFF_CAP_MS, baseMs * 2 ** Math.min(Math.max(attempt, 1) - 1, 30));
+export function computeBackoffMs(attempt: number, baseMs: number, random: number, capMs = BACKOFF_CAP_MS): number {
+  const ceilingMs = Math.min(capMs, baseMs * 2 ** Math.min(Math.max(attempt, 1) - 1, 30));
   return Math.max(BACKOFF_FLOOR_MS, Math.round(ceilingMs * random));
 }

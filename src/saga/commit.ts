@@ -6,6 +6,7 @@ import { sqlStateOf } from '../db.ts';
 import type { JsonObject } from '../json.ts';
 import { jsonText, textOf } from '../json.ts';
 import type { Saga } from './saga.ts';
+import { isStuckForward } from './saga.ts';
 import type { Transition } from './transition.ts';
 
 /** What became of a transition: written, or fenced off because the saga had moved on. */
@@ -170,7 +171,7 @@ function rowOf({ transition, transitionId }: Writing, place: number, slackMs: nu
     ...(transition.input === null ? {} : { new_input: transition.input }),
     ...(transition.sealed === null ? {} : { sealed: transition.sealed.value, fingerprint: transition.sealed.fingerprint }),
     // A saga that is being rolled back never asks for a droplet again.
-    ...(saga.status === 'pending' || saga.status === 'running' ? { may_create: true } : {}),
+    ...(saga.status === 'pending' || saga.status === 'running' || isStuckForward(saga) ? { may_create: true } : {}),
     ...(before === undefined ? {} : { before }),
     // What a person or a program asked of a saga is audited by the statement that does it: neither is there without the other.
     ...(isAskedFor ? { audit_actor: textOf(event.detail['by'], 'unknown') } : {}),

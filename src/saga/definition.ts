@@ -2,8 +2,10 @@
 import type { z } from 'zod';
 import type { JsonObject } from '../json.ts';
 import type { Step } from './step.ts';
+import type { SagaWords } from './words.ts';
 
-export type SagaDefinition<Deps> = Readonly<{ input: z.ZodType<JsonObject>; steps: readonly Step<Deps>[] }>;
+/** `words`: what it says to people; plain facts where left out. */
+export type SagaDefinition<Deps> = Readonly<{ input: z.ZodType<JsonObject>; steps: readonly Step<Deps>[]; words?: SagaWords }>;
 
 /** The sagas that a process knows, by name. */
 export type Catalog<Deps> = Readonly<Record<string, SagaDefinition<Deps>>>;

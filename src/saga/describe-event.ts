@@ -32,6 +32,8 @@ export function describeEvent(event: Pick<SagaEvent, 'kind' | 'step' | 'attempt'
       return `${step} failed (attempt ${attempt}), again${inSeconds}${why}`;
     case 'step_failed':
       return `${step} failed (attempt ${attempt}), rolling back${why}`;
+    case 'step_stuck':
+      return `${step} failed for good (attempt ${attempt}), a person is needed${why}`;
     case 'compensation_completed':
       return `${step} undone${note}`;
     case 'compensation_retried':

@@ -158,7 +158,7 @@ async function runStep<Deps>(
     outcome = await outcomeOf(step, run, options);
     // A wait without outputs writes nothing of its own.
     if (outcome.kind === 'waiting' && outcome.outputs === undefined && claim.start !== null) await write(claim.start, monotonicMs(options));
-    const settled = await settle(outcome, jobRevision, commit, claim, { ...options, about });
+    const settled = await settle(outcome, jobRevision, commit, claim, { ...options, about, forwardOnly: step.forwardOnly === true });
     result = settled.result;
     return settled.verdict;
   } catch (error) {
@@ -222,7 +222,7 @@ async function settle(
   jobRevision: number,
   commit: (outcome: Outcome) => Promise<Transition>,
   claim: Readonly<{ saga: Saga; now: Date }>,
-  { log, about }: { log: Log; about: object },
+  { log, about, forwardOnly }: { log: Log; about: object; forwardOnly: boolean },
 ): Promise<{ verdict: Verdict; result: StepResult }> {
   if (outcome.kind === 'waiting' && (outcome.alarm === true || log.isLevelEnabled('debug'))) {
     const ageMs = claim.now.getTime() - claim.saga.createdAt.getTime();
@@ -234,13 +234,22 @@ async function settle(
     }
     return { verdict: next(nextJobOf(claim.saga, outcome.delayMs), outcome.reason), result: 'waiting' };
   }
-  const transition = await commit(toTransitionOutcome(outcome));
+  const transition = await commit(toTransitionOutcome(outcome, forwardOnly));
   const { event, saga } = transition;
-  // What is routine is told by the timeline; the log tells what ends a saga, and what goes wrong.
-  const level = event.kind === 'step_completed' && transition.next !== null ? 'debug' : 'info';
+  const level = event.kind === 'step_completed' && transition.next !== null ? 'debug' : (levels[event.kind] ?? 'info');
   if (log.isLevelEnabled(level)) log[level]({ ...about, event: event.kind, detail: event.detail, revision: saga.revision }, event.kind.replaceAll('_', ' '));
   return { verdict: next(transition.next, describeEvent(event)), result: results[event.kind] ?? 'waiting' };
 }
+
+// What is routine is told by the timeline; the log tells what ends a saga, and what goes wrong. `error`: a person is needed.
+// `warn`: something failed and is being handled.
+const levels: Partial<Record<SagaEventKind, 'warn' | 'error'>> = {
+  step_stuck: 'error',
+  compensation_stuck: 'error',
+  step_failed: 'warn',
+  step_retried: 'warn',
+  compensation_retried: 'warn',
+};
 
 // Of what is written down, only a postponement tells of no end.
 const results: Partial<Record<SagaEventKind, StepResult>> = {
@@ -249,11 +258,13 @@ const results: Partial<Record<SagaEventKind, StepResult>> = {
   step_retried: 'retried',
   compensation_retried: 'retried',
   step_failed: 'failed',
+  step_stuck: 'stuck',
   compensation_stuck: 'stuck',
 };
 
-function toTransitionOutcome(outcome: StepOutcome): Outcome {
-  if (outcome.kind !== 'waiting') return outcome;
+function toTransitionOutcome(outcome: StepOutcome, forwardOnly: boolean): Outcome {
+  if (outcome.kind === 'failed') return forwardOnly ? { ...outcome, forwardOnly } : outcome;
+  if (outcome.kind === 'done') return outcome;
   return { kind: 'postponed', delayMs: outcome.delayMs, reason: outcome.reason, outputs: outcome.outputs ?? {} };
 }
 

@@ -1,13 +1,15 @@
 // What a saga is at rest: the row of `arcadia.sagas`, its events, and the words for both.
-import { z } from 'zod';
 import type { Json, JsonObject } from '../json.ts';
 
 export type SagaStatus = 'pending' | 'running' | 'completed' | 'compensating' | 'compensated' | 'stuck';
 
 export const sagaStatuses: readonly SagaStatus[] = ['pending', 'running', 'completed', 'compensating', 'compensated', 'stuck'];
 
-/** Why a saga is being rolled back, or is stuck. `message` is for people, and says what DigitalOcean said. */
-export type SagaError = Readonly<{ code: string; message: string; step: string; retryable: boolean }>;
+/**
+ * Why a saga is being rolled back, or is stuck. `message` is for people, and repeats what the other end said.
+ * `direction: 'forward'`: the saga is stuck on its way forward, at a step that must be done; it is not being rolled back.
+ */
+export type SagaError = Readonly<{ code: string; message: string; step: string; retryable: boolean; direction?: 'forward' }>;
 
 /** One saga, as a worker knows it at one revision. */
 export type Saga = Readonly<{
@@ -51,6 +53,7 @@ export type SagaEventKind =
   | 'step_completed'
   | 'step_retried'
   | 'step_failed'
+  | 'step_stuck'
   | 'compensation_recorded'
   | 'compensation_postponed'
   | 'compensation_completed'
@@ -94,6 +97,16 @@ export function directionOf(saga: Pick<Saga, 'status'>): Direction {
   return saga.status === 'compensating' ? 'backward' : 'forward';
 }
 
+/** Whether a saga is stuck on its way forward: a retry goes on with the step, and a cancel gives it up. */
+export function isStuckForward(saga: Pick<Saga, 'status' | 'error'>): boolean {
+  return saga.status === 'stuck' && saga.error?.direction === 'forward';
+}
+
+/** Whether a saga can be cancelled as it stands. */
+export function isCancellable(saga: Pick<Saga, 'status' | 'error'>): boolean {
+  return saga.status === 'pending' || saga.status === 'running' || isStuckForward(saga);
+}
+
 /** Name of the step that is current. */
 export function currentStep(saga: Pick<Saga, 'steps' | 'cursor'>): string {
   const step = saga.steps[saga.cursor];
@@ -122,9 +135,4 @@ export function nextJobOf(saga: Pick<Saga, 'id' | 'status' | 'steps' | 'cursor' 
 export function dropletIdOf(saga: Pick<Saga, 'input' | 'context'>): number | null {
   const id = saga.context['droplet_id'] ?? saga.input['droplet_id'];
   return typeof id === 'number' ? id : null;
-}
-
-/** Droplets that a rollback could not prove to be the saga's, and left alone. */
-export function unprovenDroplets(saga: Pick<Saga, 'context'>): readonly number[] {
-  return z.array(z.int()).safeParse(saga.context['unproven_droplets']).data ?? [];
 }

@@ -61,7 +61,7 @@ export async function readStepStats(db: Pick<Database, 'run'>): Promise<readonly
                ))::float8 as seconds
         from arcadia.saga_events ending
         where ending.at > clock_timestamp() - ${STEP_WINDOW_SECONDS}::int * interval '1 second' and ending.step is not null
-          and ending.kind in ('step_completed', 'step_retried', 'step_failed', 'compensation_completed', 'compensation_retried', 'compensation_stuck')
+          and ending.kind in ('step_completed', 'step_retried', 'step_failed', 'compensation_completed', 'compensation_retried', 'compensation_stuck', 'step_stuck')
       )
       select step, outcome, count(*)::int as count,
              coalesce(percentile_cont(0.5) within group (order by seconds), 0) as p50_seconds,

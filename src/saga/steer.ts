@@ -25,7 +25,7 @@ export async function cancelSaga(store: Pick<SagaStore, 'load' | 'commit'>, saga
   return steer(store, sagaId, outcome, (saga) => saga.status === 'compensating' || saga.status === 'compensated');
 }
 
-/** Resumes a stuck saga: its compensation gets all its attempts again. */
+/** Resumes a stuck saga: its step, or its compensation, gets all its attempts again. */
 export async function retrySaga(store: Pick<SagaStore, 'load' | 'commit'>, sagaId: string, by: string): Promise<Steered> {
   return steer(store, sagaId, { kind: 'retry_requested', by }, (saga) => saga.status === 'compensating');
 }

@@ -24,6 +24,12 @@ export type Step<Deps> = Readonly<{
    * step, the start of the saga is written together with what it writes first, and not before it runs.
    */
   recordsFirst?: true;
+  /**
+   * What it does cannot be undone, and must be done: a forward-only step has the attempts of a compensation, and where it
+   * fails for good the saga is `stuck`, for a person to resume or to cancel. It is rolled back only for a failure that
+   * says `nothingDone`.
+   */
+  forwardOnly?: true;
   execute(run: StepRun, deps: Deps): Promise<StepOutcome>;
   compensate(run: StepRun, deps: Deps): Promise<StepOutcome>;
   superseded?(run: StepRun, outputs: JsonObject, deps: Deps): Promise<void>;
@@ -40,7 +46,15 @@ export type StepOutcome =
   | Readonly<{ kind: 'failed'; error: Failure; outputs?: JsonObject }>;
 
 /** Why a step failed. What can be retried is retried, with back-off, as often as the policy allows. */
-export type Failure = Readonly<{ code: string; message: string; retryable: boolean }>;
+export type Failure = Readonly<{
+  code: string;
+  message: string;
+  retryable: boolean;
+  /** What is in the way may stay there for hours: the attempts drift further apart than those of other failures. */
+  patient?: true;
+  /** A forward-only step declined before it changed anything: there is nothing for a person to finish. */
+  nothingDone?: true;
+}>;
 
 /** Counters that one run of a step hands to the next. They live in the queue and may be lost; steps must bear that. */
 export type Memo = Readonly<Record<string, number>>;
@@ -100,6 +114,6 @@ export function done(outputs: JsonObject = {}, note?: string): StepOutcome {
 }
 
 /** It is too early to tell: come back after `delayMs`. */
-export function waiting(delayMs: number, reason: string, more: { memo?: Memo; outputs?: JsonObject; alarm?: boolean } = {}): StepOutcome {
+export function waiting(delayMs: number, reason: string, more: { memo?: Memo; outputs?: JsonObject; alarm?: boolean } = {}): Extract<StepOutcome, { kind: 'waiting' }> {
   return { kind: 'waiting', delayMs, reason, ...more };
 }

@@ -2,9 +2,9 @@
 // tell, and what is due next? Pure: no I/O, no clock, no dice of its own.
 import type { JsonObject } from '../json.ts';
 import { asStored } from '../json.ts';
-import { computeBackoffMs } from './backoff.ts';
+import { BACKOFF_CAP_MS, PATIENT_BACKOFF_CAP_MS, computeBackoffMs } from './backoff.ts';
 import type { NextJob, Saga, SagaError, SagaEvent, SagaEventKind, SagaStatus } from './saga.ts';
-import { currentStep, directionOf, nextJobOf } from './saga.ts';
+import { currentStep, directionOf, isCancellable, isStuckForward, nextJobOf } from './saga.ts';
 import type { Failure } from './step.ts';
 import type { SealedUserData } from './user-data.ts';
 
@@ -19,7 +19,8 @@ export type Outcome =
   /** The current step has something to write down, and wants to be looked at again later. */
   | Readonly<{ kind: 'postponed'; delayMs: number; reason: string; outputs: JsonObject }>
   | Readonly<{ kind: 'done'; outputs: JsonObject; note?: string }>
-  | Readonly<{ kind: 'failed'; error: Failure; outputs?: JsonObject }>
+  /** `forwardOnly`: the step must be done, so the saga is not rolled back for it. */
+  | Readonly<{ kind: 'failed'; error: Failure; outputs?: JsonObject; forwardOnly?: boolean }>
   | Readonly<{ kind: 'cancel_requested'; by: string; reason?: string }>
   | Readonly<{ kind: 'retry_requested'; by: string }>;
 
@@ -103,8 +104,13 @@ function forward(saga: Saga, outcome: StepResult, policy: RetryPolicy, random: n
     }
     case 'failed': {
       const attempt = saga.attempt + 1;
-      if (outcome.error.retryable && attempt < policy.stepAttempts) {
-        return retryLater(saga, outcome, 'step_retried', computeBackoffMs(attempt, policy.stepBackoffMs, random));
+      const forwardOnly = outcome.forwardOnly === true;
+      if (outcome.error.retryable && attempt < (forwardOnly ? policy.compensationAttempts : policy.stepAttempts)) {
+        return retryLater(saga, outcome, 'step_retried', backoffMs(attempt, outcome.error, policy, random));
+      }
+      if (forwardOnly && outcome.error.nothingDone !== true) {
+        const error: SagaError = { ...toSagaError(saga, outcome.error), direction: 'forward' };
+        return move(saga, { status: 'stuck', attempt, error }, failureEvent(outcome, 'step_stuck', attempt));
       }
       // The failed step is compensated too: a request that timed out may have taken effect.
       const change: Change = { status: 'compensating', attempt: 0, error: toSagaError(saga, outcome.error) };
@@ -128,13 +134,17 @@ function backward(saga: Saga, outcome: StepResult, policy: RetryPolicy, random: 
     case 'failed': {
       const attempt = saga.attempt + 1;
       if (outcome.error.retryable && attempt < policy.compensationAttempts) {
-        return retryLater(saga, outcome, 'compensation_retried', computeBackoffMs(attempt, policy.stepBackoffMs, random));
+        return retryLater(saga, outcome, 'compensation_retried', backoffMs(attempt, outcome.error, policy, random));
       }
       return move(saga, { status: 'stuck', attempt }, failureEvent(outcome, 'compensation_stuck', attempt));
     }
     default:
       return outcome satisfies never;
   }
+}
+
+function backoffMs(attempt: number, { patient }: Failure, { stepBackoffMs }: RetryPolicy, random: number): number {
+  return computeBackoffMs(attempt, stepBackoffMs, random, patient === true ? PATIENT_BACKOFF_CAP_MS : BACKOFF_CAP_MS);
 }
 
 function cancel(saga: Saga, outcome: Extract<Outcome, { kind: 'cancel_requested' }>): Transition | Refusal {
@@ -147,13 +157,14 @@ function cancel(saga: Saga, outcome: Extract<Outcome, { kind: 'cancel_requested'
   };
   // Nothing of a pending saga has run, so there is nothing to undo.
   if (saga.status === 'pending') return move(saga, { status: 'compensated', error }, { kind: 'cancel_requested', detail });
-  if (saga.status === 'running') return move(saga, { status: 'compensating', attempt: 0, error }, { kind: 'cancel_requested', detail });
+  if (isCancellable(saga)) return move(saga, { status: 'compensating', attempt: 0, error }, { kind: 'cancel_requested', detail });
   return { refused: saga.status === 'completed' ? 'the saga is already completed' : `the saga is already ${saga.status}` };
 }
 
 function retry(saga: Saga, outcome: Extract<Outcome, { kind: 'retry_requested' }>): Transition | Refusal {
   if (saga.status !== 'stuck') return { refused: `only a stuck saga can be resumed; this one is ${saga.status}` };
-  return move(saga, { status: 'compensating', attempt: 0 }, { kind: 'retry_requested', detail: { by: outcome.by } });
+  const change: Change = isStuckForward(saga) ? { status: 'running', error: null } : { status: 'compensating' };
+  return move(saga, { ...change, attempt: 0 }, { kind: 'retry_requested', detail: { by: outcome.by } });
 }
 
 function record(saga: Saga, outcome: Extract<Outcome, { kind: 'recorded' }>, kind: SagaEventKind): Transition {
@@ -173,7 +184,8 @@ function retryLater(saga: Saga, outcome: Extract<Outcome, { kind: 'failed' }>, k
 }
 
 function failureEvent(outcome: Extract<Outcome, { kind: 'failed' }>, kind: SagaEventKind, attempt: number): Telling {
-  return { kind, attempt, detail: { ...outcome.error }, patch: outcome.outputs ?? {} };
+  const { code, message, retryable } = outcome.error;
+  return { kind, attempt, detail: { code, message, retryable }, patch: outcome.outputs ?? {} };
 }
 
 function doneDetail(outcome: Extract<Outcome, { kind: 'done' }>): JsonObject {
@@ -211,7 +223,7 @@ function move(from: Saga, change: Change, telling: Telling): Transition {
     input,
     sealed: telling.sealed ?? null,
     stamps: telling.stamps ?? [],
-    stepChanged: saga.cursor !== from.cursor || directionOf(saga) !== directionOf(from),
+    stepChanged: saga.cursor !== from.cursor || directionOf(saga) !== directionOf(from) || telling.kind === 'retry_requested',
     event: {
       seq: saga.revision,
       kind: telling.kind,

@@ -7,7 +7,8 @@ import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { done, waiting } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';
 import { forRollback } from './deps.ts';
-import { destroyAndConfirm } from './destroy-and-confirm.ts';
+import type { DestroyResult, Waiting } from './destroy-and-confirm.ts';
+import { deleteAndLook, destroyAndConfirm, soonerOf } from './destroy-and-confirm.ts';
 import { describe, failed, toStepOutcome } from './failures.ts';
 import { storedProvisionInput } from './inputs.ts';
 import { announcedCreates, lastCreateAgeMs, openCreates, recordedDropletId, refusedCreates } from './intents.ts';
@@ -58,9 +59,11 @@ export const createDroplet: Step<StepDeps> = {
     // A GET, and a DELETE, of a droplet that was accepted a moment ago may say 404: that is no proof of its absence yet.
     let isSettled = true;
     let isLeftAlone = false;
+    let pending: Waiting | null = null;
     if (recorded !== null) {
       const end = await destroyUnlessForeign(recorded, run, deps);
-      notes.push(`droplet ${recorded} ${end}`);
+      if (typeof end === 'object') pending = end;
+      else notes.push(`droplet ${recorded} ${end}`);
       isSettled = end === 'destroyed';
       isLeftAlone = end === 'left alone';
     }
@@ -71,8 +74,9 @@ export const createDroplet: Step<StepDeps> = {
       const others = proven.filter((droplet) => droplet.id !== recorded);
       let destroyed = 0;
       for (const droplet of others) {
-        const end = await destroyAndConfirm(droplet.id, deps);
-        notes.push(`droplet ${droplet.id} ${end}`);
+        const end = await destroyAndConfirm(droplet.id, run, deps);
+        if (typeof end === 'object') pending = soonerOf(pending, end);
+        else notes.push(`droplet ${droplet.id} ${end}`);
         if (end === 'destroyed') destroyed += 1;
       }
       isSettled &&= destroyed >= Math.max(openCreates(run.saga), others.length);
@@ -80,6 +84,7 @@ export const createDroplet: Step<StepDeps> = {
       unproven = [...adoptable.filter((droplet) => !proven.includes(droplet)), ...undecided].map(({ id }) => id).filter((id) => id !== recorded);
       if (unproven.length > 0) graceMs *= UNDECIDED_GRACES;
     }
+    if (pending !== null) return pending;
     const settlesInMs = graceMs - lastCreateAgeMs(run);
     if (!isSettled && settlesInMs > 0) {
       return waiting(Math.min(deps.settings.pollIntervalMs, settlesInMs), 'a create has no known end yet: looking for what it may have made');
@@ -101,17 +106,21 @@ export const createDroplet: Step<StepDeps> = {
     if (recorded === null && run.saga.status === 'running') return;
     run.log.warn({ dropletId: made }, 'destroying the droplet just made: the saga went on without it');
     // Nobody comes back for it: this cannot wait for its turn.
-    await destroyUnlessForeign(made, run, { ...deps, digitalOcean: deps.digitalOcean.at('now') });
+    const digitalOcean = deps.digitalOcean.at('now');
+    if (speaksAgainst(await digitalOcean.getDroplet(made), run) === null) await deleteAndLook(made, digitalOcean);
   },
 };
 
-/** An id alone is DigitalOcean's word of a while ago. What it stands for now must not speak against being this saga's. */
-async function destroyUnlessForeign(dropletId: number, run: StepRun, deps: StepDeps): Promise<'destroyed' | 'absent' | 'left alone'> {
+async function destroyUnlessForeign(dropletId: number, run: StepRun, deps: StepDeps): Promise<DestroyResult | 'left alone'> {
   const droplet = await deps.digitalOcean.getDroplet(dropletId);
+  return speaksAgainst(droplet, run) === null ? destroyAndConfirm(dropletId, run, deps, droplet) : 'left alone';
+}
+
+/** An id alone is DigitalOcean's word of a while ago. What speaks against the droplet being this saga's now; null: nothing. */
+function speaksAgainst(droplet: Droplet | null, run: StepRun): string | null {
   const contradicted = droplet === null || isProvenOurs(droplet, run.saga) ? null : contradiction(droplet, run.saga);
-  if (contradicted === null) return destroyAndConfirm(dropletId, deps);
-  run.log.error({ dropletId, contradicted }, 'droplet on record is not this saga\'s: left alone');
-  return 'left alone';
+  if (contradicted !== null) run.log.error({ dropletId: droplet?.id, contradicted }, 'droplet on record is not this saga\'s: left alone');
+  return contradicted;
 }
 
 /** A create may have made a droplet. Adopts it; or waits until it would have shown; null: there is none. */

@@ -31,4 +31,8 @@ export type StepSettings = Readonly<{
   adoptionGraceMs: number;
   /** How many times at most a saga asks for its droplet where no answer says whether there is one. */
   maxCreates: number;
+  /** After a DELETE that DigitalOcean accepted: how long a droplet that is still there is only looked at. */
+  deleteAgainAfterMs: number;
+  /** How many accepted deletions a droplet may survive before a person is asked to look. */
+  maxDeletes: number;
 }>;

@@ -35,12 +35,13 @@ function fromDigitalOcean(error: DigitalOceanError, direction: Direction, memo: 
         { memo, alarm: true },
       );
     case 'later':
-      return isOutage(error) ? holdOn(error, memo) : failed(error, true);
+      if (isOutage(error)) return holdOn(error, memo);
+      return error.method === 'DELETE' ? patient(failed(error, true)) : failed(error, true);
     case 'ambiguous':
       return failed(error, true);
     case 'rejected':
       // A rollback is not given up because of one odd answer.
-      return failed(error, direction === 'backward');
+      return direction === 'backward' ? patient(failed(error, true)) : failed(error, false);
     default:
       return error.kind satisfies never;
   }
@@ -60,8 +61,15 @@ function isOutage(error: DigitalOceanError): boolean {
   return error.status === null || error.status >= 500;
 }
 
+/** A lock, or an action that is running on the droplet, may last for hours: a snapshot of a large disk does. */
+function patient(outcome: Failed): Failed {
+  return { ...outcome, error: { ...outcome.error, patient: true } };
+}
+
+type Failed = Extract<StepOutcome, { kind: 'failed' }>;
+
 /** The step failed; retried, or not. */
-export function failed(error: DigitalOceanError, retryable: boolean): StepOutcome {
+export function failed(error: DigitalOceanError, retryable: boolean): Failed {
   return { kind: 'failed', error: { code: `digitalocean_${error.kind}`, message: describe(error), retryable } };
 }
 

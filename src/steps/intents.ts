@@ -1,5 +1,6 @@
 // What a saga's context says about the creates that it announced. An announced create whose answer is not known may
 // have made a droplet.
+import { z } from 'zod';
 import type { Saga } from '../saga/saga.ts';
 import type { StepRun } from '../saga/step.ts';
 
@@ -13,6 +14,11 @@ export function recordedDropletId(saga: Pick<Saga, 'context'>): number | null {
 export function recordedWave(saga: Pick<Saga, 'context'>): string | null {
   const wave = saga.context['droplet_wave'];
   return typeof wave === 'string' ? wave : null;
+}
+
+/** Droplets that a rollback could not prove to be the saga's, and left alone. */
+export function unprovenDroplets(saga: Pick<Saga, 'context'>): readonly number[] {
+  return z.array(z.int()).safeParse(saga.context['unproven_droplets']).data ?? [];
 }
 
 /** Creates announced so far. */

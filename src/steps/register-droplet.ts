@@ -6,7 +6,8 @@ import type { Saga } from '../saga/saga.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StaleRevisionError, StepFailure, done, waiting } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';
-import { destroyAndConfirm } from './destroy-and-confirm.ts';
+import type { Waiting } from './destroy-and-confirm.ts';
+import { destroyAndConfirm, soonerOf } from './destroy-and-confirm.ts';
 import { toCloudResource } from './droplet-resource.ts';
 import { lastCreateAgeMs, openCreates, recordedDropletId, recordedWave } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
@@ -66,11 +67,15 @@ async function destroySurplus(keep: number, run: StepRun, deps: StepDeps): Promi
   if (!mayHaveMore) return null;
   const surplus = (await lookForDroplets(run, deps)).proven.filter((droplet) => droplet.id !== keep);
   let destroyed = 0;
+  let pending: Waiting | null = null;
   for (const droplet of surplus) {
     run.log.warn({ dropletId: droplet.id, keep }, 'destroying a surplus droplet of this saga');
+    const end = await destroyAndConfirm(droplet.id, run, deps);
+    if (typeof end === 'object') pending = soonerOf(pending, end);
     // A DELETE of a droplet that was accepted a moment ago may say 404: no proof of its absence yet.
-    if ((await destroyAndConfirm(droplet.id, deps)) === 'destroyed') destroyed += 1;
+    if (end === 'destroyed') destroyed += 1;
   }
+  if (pending !== null) return pending;
   if (destroyed >= Math.max(surplus.length, openCreates(run.saga))) return null;
   const settlesInMs = deps.settings.adoptionGraceMs - lastCreateAgeMs(run);
   if (settlesInMs <= 0) return null;

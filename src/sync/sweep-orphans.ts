@@ -7,7 +7,7 @@ import type { Orphan } from '../inventory/orphans.ts';
 import { announceDestruction, listDoomed, markOrphanGone, recordHold } from '../inventory/orphans.ts';
 import { SyncLostError } from '../inventory/syncs.ts';
 import type { Log } from '../log.ts';
-import { destroyAndConfirm } from '../steps/destroy-and-confirm.ts';
+import { deleteAndLook } from '../steps/destroy-and-confirm.ts';
 import { lookForOrphans } from './orphan-look.ts';
 
 /** A pass destroys so many at most, unless a person approved more. */
@@ -77,7 +77,11 @@ async function destroyOrphan(orphan: Orphan, number: number, { db, digitalOcean,
   }
   await announceDestruction(db, number, orphan);
   log.warn({ dropletId: id, sagaId: orphan.sagaId, name: droplet.name, reason: found.verdict.reason, approvedBy: orphan.approvedBy }, 'destroying a surplus droplet');
-  await withRetries(() => destroyAndConfirm(id, { digitalOcean }), beforeRetry);
+  const { left } = await withRetries(() => deleteAndLook(id, digitalOcean), beforeRetry);
+  if (left !== null) {
+    log.warn({ dropletId: id, status: left.status }, 'DigitalOcean accepted the deletion of a surplus droplet, and still shows it: the next sync looks again');
+    return false;
+  }
   await markOrphanGone(db, orphan, 'destroyed');
   return true;
 }

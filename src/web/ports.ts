@@ -16,6 +16,7 @@ import type { Backlog, StepStats, countByStatus } from '../saga/stats.ts';
 import type { Steered } from '../saga/steer.ts';
 import type { Memo } from '../saga/step.ts';
 import type { LoadedSaga, StoredEvent } from '../saga/store.ts';
+import type { SagaWords } from '../saga/words.ts';
 
 export type WebPorts = Readonly<{
   sagas: SagaPort;
@@ -29,8 +30,8 @@ export type WebPorts = Readonly<{
 }>;
 
 export type SagaPort = Readonly<{
-  /** The sagas that can be started, with the schemas of their inputs. */
-  definitions: Readonly<Record<string, Readonly<{ input: z.ZodType<JsonObject> }>>>;
+  /** The sagas that can be started, with the schemas of their inputs and their words. */
+  definitions: Readonly<Record<string, Readonly<{ input: z.ZodType<JsonObject>; words?: SagaWords }>>>;
   /** @throws {InvalidRequestError} {IdempotencyConflictError} */
   start(request: StartRequest): Promise<StartedSaga>;
   get(sagaId: string): Promise<Saga | null>;

@@ -78,8 +78,11 @@ export function createRules(options: { state: State; db: SimulatedDatabase; drop
   }
 
   function checkDestroyAtRest(saga: Saga): void {
-    if (saga.status !== 'completed') return;
     const droplet = droplets().get(Number(saga.input['droplet_id']));
+    if (saga.status === 'compensated' && saga.context['destroy_result'] === 'destroyed' && droplet?.deletedAt === null) {
+      throw new Violation(`${saga.id} says that droplet ${droplet.id} is destroyed, and it is still there`);
+    }
+    if (saga.status !== 'completed') return;
     if (droplet?.owner === null) throw new Violation(`${saga.id} completed with somebody else's droplet ${droplet.id}`);
     if (droplet?.deletedAt === null) throw new Violation(`${saga.id} completed, and droplet ${droplet.id} is still there`);
     const owner = plans.flatMap(({ id }) => db.provisionedBy(id)).find(({ providerId }) => Number(providerId) === droplet?.id);

@@ -106,7 +106,7 @@ async function comeToRest(world: World): Promise<void> {
 /** A person looks at a stuck saga, removes what is in its way, and resumes it. */
 async function release(world: World, saga: Saga): Promise<void> {
   const { db, cloud } = world;
-  const own = [...cloud.droplets.values()].filter(({ owner }) => owner === saga.id);
+  const own = [...cloud.droplets.values()].filter(({ id, owner }) => owner === saga.id || id === saga.input['droplet_id']);
   const wasRefused = own.some(({ isProtected }) => isProtected) || cloud.refusalsOf(saga.id) >= policy.compensationAttempts / 2;
   if (!wasRefused) throw new Violation(`${saga.id} is stuck, though its droplet's deletion was never refused: ${saga.error?.message}`);
   for (const droplet of own) droplet.isProtected = false;

@@ -1,6 +1,6 @@
 // Postgres, as far as the engine and the inventory use it: the same conditions and the same writes as their SQL, on rows
 // in memory. A statement is one effect, as it is one statement there.
-import type { Inventory } from '../../src/inventory/resources.ts';
+import type { Inventory, Provisioner } from '../../src/inventory/resources.ts';
 import { ResourceTakenError } from '../../src/inventory/resources.ts';
 import type { JsonObject } from '../../src/json.ts';
 import type { CommitResult } from '../../src/saga/commit.ts';
@@ -40,7 +40,7 @@ export function createSimulatedDatabase(options: {
 }): SimulatedDatabase {
   const { call, nowMs, slackMs, startsAt, without } = options;
   const rows = new Map<string, Row>();
-  const resources = new Map<string, { deletedAt: number | null; provisioned: { sagaId: string; name: string } | null }>();
+  const resources = new Map<string, { deletedAt: number | null; lastSeenAt: number; provisioned: { sagaId: string; name: string } | null }>();
 
   const rowOf = (id: string): Row => {
     const row = rows.get(id);
@@ -105,9 +105,10 @@ export function createSimulatedDatabase(options: {
   const register: Inventory['register'] = (claim, resource, provision) => {
     const effect = () => {
       if (!claimStands(claim)) return null;
-      const known = resources.get(resource.providerId) ?? { deletedAt: null, provisioned: null };
+      const known = resources.get(resource.providerId) ?? { deletedAt: null, lastSeenAt: nowMs(), provisioned: null };
       resources.set(resource.providerId, known);
       known.deletedAt = null;
+      known.lastSeenAt = nowMs();
       known.provisioned ??= { sagaId: provision.sagaId, name: resource.name };
       if (known.provisioned.sagaId !== provision.sagaId) throw new ResourceTakenError(resource.providerId);
       return `resource-${resource.providerId}`;
@@ -123,6 +124,12 @@ export function createSimulatedDatabase(options: {
       resource.deletedAt ??= nowMs();
     }
     return true;
+  };
+
+  const findProvisioner = (providerId: string): Provisioner | null => {
+    const resource = resources.get(providerId);
+    if (resource === undefined || resource.provisioned === null) return null;
+    return { ...resource.provisioned, lastSeenAt: new Date(resource.lastSeenAt), deletedAt: resource.deletedAt === null ? null : new Date(resource.deletedAt) };
   };
 
   const markDestroyed = (claim: Claim, providerId: string): boolean => {
@@ -159,7 +166,7 @@ export function createSimulatedDatabase(options: {
       unregister: (claim) => call('sql', 'inventory.unregister', () => unregister(claim), () => claim.sagaId),
       markDestroyed: (claim, providerId) =>
         call('sql', 'inventory.mark_destroyed', () => markDestroyed(claim, providerId), () => `droplet ${providerId}`),
-      findProvisioner: (providerId) => call('sql', 'inventory.find_provisioner', () => resources.get(providerId)?.provisioned ?? null),
+      findProvisioner: (providerId) => call('sql', 'inventory.find_provisioner', () => findProvisioner(providerId)),
     },
     insert: ({ inputChecked, ...saga }) => {
       const now = new Date(nowMs());

@@ -100,7 +100,7 @@ export function useBench(): (options?: BenchOptions) => Promise<Bench> {
 async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
   const sandbox = await startSandbox({ activateAfterMs: 0, ratePerMinute: null, ratePerHour: null, ...options });
   onTestFinished(() => sandbox.close());
-  const settings = { pollIntervalMs: 20, maxPolls: 5, adoptionGraceMs: 300, maxCreates: policy.stepAttempts, ...options.settings };
+  const settings = { pollIntervalMs: 20, maxPolls: 5, adoptionGraceMs: 300, maxCreates: policy.stepAttempts, deleteAgainAfterMs: 150, maxDeletes: policy.compensationAttempts, ...options.settings };
   const memos = new Map<string, Memo>();
 
   const load = async (sagaId: string): Promise<Saga> => {

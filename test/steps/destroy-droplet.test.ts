@@ -1,6 +1,9 @@
 // destroy_droplet: what arcadia-cloud provisioned is destroyed, and nothing else.
 
 import { describe, expect, test } from 'vitest';
+import { DigitalOceanError } from '../../src/do/errors.ts';
+import { toStepOutcome } from '../../src/steps/failures.ts';
+import { decide } from '../../src/saga/transition.ts';
 import type { Faults } from '../../src/do/sandbox/server.ts';
 import type { BenchOptions } from './bench.ts';
 import { alive, idsOf, policy, requests, stepToDeath, useBench } from './bench.ts';
@@ -39,8 +42,35 @@ test('a droplet that is gone already counts as destroyed, and its row is marked'
   const { bench, saga, dropletId } = await provisioned();
   bench.sandbox.editDroplet(dropletId, { vanish: true });
   expect((await bench.drive(saga.id)).status).toBe('completed');
-  expect(requests(bench.sandbox, 'DELETE /v2/droplets/:id')).toBe(0);
+  expect(await bench.saga(saga.id)).toMatchObject({ context: { destroy_result: 'already_gone' } });
   expect(await bench.inventory()).toMatchObject([{ deletedAt: expect.any(Date) }]);
+});
+
+describe('a 404 of a droplet that was there a moment ago', () => {
+  test('is no proof: the DELETE is sent all the same', async () => {
+    const { bench, saga, dropletId } = await provisioned();
+    bench.sandbox.setFaults({ rules: [{ match: { method: 'GET', path: `/v2/droplets/${dropletId}` }, times: 1, effect: { status: 404, body: { id: 'not_found', message: 'gone' } } }] });
+    expect(await bench.drive(saga.id)).toMatchObject({ status: 'completed', context: { destroy_result: 'destroyed' } });
+    expect(alive(bench.sandbox)).toEqual([]);
+  });
+
+  test('nor is a DELETE that says so too: the droplet is looked for until the grace since it was last seen is over', async () => {
+    const { bench, saga, dropletId } = await provisioned({ settings: { adoptionGraceMs: 20_000 } });
+    bench.sandbox.setFaults({ rules: [{ match: { path: `/v2/droplets/${dropletId}` }, times: 3, effect: { status: 404, body: { id: 'not_found', message: 'gone' } } }] });
+    await bench.step(saga.id);
+    expect((await bench.saga(saga.id)).status).toBe('running');
+    expect(await bench.drive(saga.id)).toMatchObject({ status: 'completed', context: { destroy_result: 'destroyed' } });
+    expect(alive(bench.sandbox)).toEqual([]);
+    // One that the stale answers refused, and one that took.
+    expect(requests(bench.sandbox, 'DELETE /v2/droplets/:id')).toBe(2);
+  });
+
+  test('a DELETE that says 404 of a droplet that a GET shows is made again', async () => {
+    const { bench, saga } = await provisioned();
+    bench.sandbox.setFaults({ rules: [{ match: { method: 'DELETE' }, times: 1, effect: { status: 404, body: { id: 'not_found', message: 'gone' } } }] });
+    expect(await bench.drive(saga.id)).toMatchObject({ status: 'completed', context: { destroy_result: 'destroyed' } });
+    expect(alive(bench.sandbox)).toEqual([]);
+  });
 });
 
 describe('what is not ours', () => {
@@ -63,39 +93,102 @@ describe('what is not ours', () => {
     expect(await bench.inventory()).toMatchObject([{ deletedAt: null }]);
   });
 
-  test('a droplet that was there and is in no inventory, and is gone, ends the saga well', async () => {
+  test('an id that never was is refused, and nothing says that it was destroyed', async () => {
     const bench = await openBench();
-    expect((await bench.drive((await bench.destroy(987_654_321)).id)).status).toBe('completed');
+    const after = await bench.drive((await bench.destroy(987_654_321)).id);
+    expect(after).toMatchObject({ status: 'compensated', error: { code: 'droplet_unknown' }, context: { destroy_result: 'not_destroyed' } });
+    expect(after.error?.message).toContain('no droplet 987654321');
+    expect(requests(bench.sandbox, 'DELETE /v2/droplets/:id')).toBe(0);
     expect(await bench.inventory()).toEqual([]);
   });
 });
 
 describe('a DELETE that does not take', () => {
-  const early: [string, Partial<Faults>][] = [
-    ['422 "pending event"', { earlyDelete: '422' }],
-    ['204, and the droplet lives on', { earlyDelete: 'ignored' }],
+  const early: [string, Partial<Faults>, object][] = [
+    ['422 "pending event"', { earlyDelete: '422' }, { status: 'running', attempt: 2 }],
+    ['204, and the droplet lives on', { earlyDelete: 'ignored' }, { status: 'running', attempt: 0 }],
   ];
-  test.each(early)('%s: it is made again until a GET says 404', async (_title, faults) => {
+  test.each(early)('%s: it is made again until a GET says 404', async (_title, faults, meanwhile) => {
     const { bench, saga, dropletId } = await provisioned();
     bench.sandbox.editDroplet(dropletId, { status: 'new' });
     bench.sandbox.setFaults(faults);
     await bench.step(saga.id);
     await bench.step(saga.id);
-    expect(await bench.saga(saga.id)).toMatchObject({ status: 'running', attempt: 2 });
+    expect(await bench.saga(saga.id)).toMatchObject(meanwhile);
     expect([idsOf(alive(bench.sandbox)), (await bench.inventory())[0]?.deletedAt]).toEqual([[dropletId], null]);
     bench.sandbox.editDroplet(dropletId, { status: 'active' });
     expect((await bench.drive(saga.id)).status).toBe('completed');
     expect(alive(bench.sandbox)).toEqual([]);
   });
 
-  test('and never does: the saga ends with the reason, and the row stays as it is', async () => {
+  test('204, and the droplet takes its time: one DELETE, then looks, and no attempt is used', async () => {
+    const { bench, saga, dropletId } = await provisioned({ settings: { deleteAgainAfterMs: 20_000 } });
+    bench.sandbox.editDroplet(dropletId, { status: 'new' });
+    bench.sandbox.setFaults({ earlyDelete: 'ignored' });
+    bench.sandbox.clearLedger();
+    for (let look = 0; look < 6; look += 1) await bench.step(saga.id);
+    expect(await bench.saga(saga.id)).toMatchObject({ status: 'running', attempt: 0 });
+    expect(requests(bench.sandbox, 'DELETE /v2/droplets/:id')).toBe(1);
+    expect(await bench.history(saga.id)).toEqual(['saga_created', 'saga_started', 'step_recorded']);
+    bench.sandbox.editDroplet(dropletId, { vanish: true });
+    expect(await bench.drive(saga.id)).toMatchObject({ status: 'completed', context: { destroy_result: 'destroyed' } });
+    expect(requests(bench.sandbox, 'DELETE /v2/droplets/:id')).toBe(1);
+    expect(await bench.inventory()).toMatchObject([{ deletedAt: expect.any(Date) }]);
+  });
+
+  test('204, and the droplet never goes: after many deletions, further and further apart, a person is asked for', async () => {
+    const { bench, saga, dropletId } = await provisioned({ settings: { deleteAgainAfterMs: 30, maxDeletes: 3 } });
+    bench.sandbox.editDroplet(dropletId, { status: 'new' });
+    bench.sandbox.setFaults({ earlyDelete: 'ignored' });
+    bench.sandbox.clearLedger();
+    expect(await bench.drive(saga.id)).toMatchObject({ status: 'stuck', error: { code: 'droplet_still_there', direction: 'forward' } });
+    expect(requests(bench.sandbox, 'DELETE /v2/droplets/:id')).toBe(3);
+    bench.sandbox.resetFaults();
+    await bench.ask(saga.id, { kind: 'retry_requested', by: 'test' });
+    expect((await bench.drive(saga.id)).status).toBe('completed');
+    expect(alive(bench.sandbox)).toEqual([]);
+  });
+
+  test('and never does: the saga is stuck with the reason after as many attempts as a compensation has, and a retry resumes it', async () => {
     const { bench, saga } = await provisioned();
     bench.sandbox.setFaults({ rules: [{ match: { method: 'DELETE' }, effect: { status: 422, body: { id: 'unprocessable_entity', message: 'Droplet is locked.' } } }] });
     const after = await bench.drive(saga.id);
-    expect(after.status).toBe('compensated');
-    expect(after.error?.message).toContain('Droplet is locked.');
-    expect(requests(bench.sandbox, 'DELETE /v2/droplets/:id')).toBe(policy.stepAttempts);
+    expect(after).toMatchObject({ status: 'stuck', attempt: policy.compensationAttempts, error: { direction: 'forward', message: expect.stringContaining('Droplet is locked.') } });
+    expect((await bench.events(saga.id)).at(-1)).toMatchObject({ kind: 'step_stuck', detail: { message: expect.stringContaining('Droplet is locked.') } });
+    expect(requests(bench.sandbox, 'DELETE /v2/droplets/:id')).toBe(policy.compensationAttempts);
     expect(await bench.inventory()).toMatchObject([{ deletedAt: null }]);
+    bench.sandbox.resetFaults();
+    expect(await bench.ask(saga.id, { kind: 'retry_requested', by: 'test' })).toMatchObject({ status: 'running', attempt: 0, error: null });
+    expect((await bench.drive(saga.id)).status).toBe('completed');
+    expect(alive(bench.sandbox)).toEqual([]);
+  });
+
+  test('and is given up by a person: the saga says that the droplet is still there', async () => {
+    const { bench, saga, dropletId } = await provisioned();
+    bench.sandbox.setFaults({ rules: [{ match: { method: 'DELETE' }, effect: { status: 422, body: { id: 'unprocessable_entity', message: 'Droplet is locked.' } } }] });
+    await bench.drive(saga.id);
+    await bench.cancel(saga.id);
+    expect(await bench.drive(saga.id)).toMatchObject({ status: 'compensated', error: { code: 'cancelled' }, context: { destroy_result: 'not_destroyed' } });
+    expect(idsOf(alive(bench.sandbox))).toEqual([dropletId]);
+  });
+
+  test('is tried again after more and more time: for hours before a person is asked for', async () => {
+    const { bench, saga } = await provisioned();
+    const locked = new DigitalOceanError('Droplet is locked.', { kind: 'later', code: 'unprocessable_entity', status: 422, requestId: null, retryAfterMs: null, method: 'DELETE', path: '/v2/droplets/1' });
+    const failure = toStepOutcome(locked, 'backward', {});
+    if (failure?.kind !== 'failed') throw new Error('expected a failure');
+    await bench.ask(saga.id, { kind: 'started' });
+    const production = { stepAttempts: 5, stepBackoffMs: 1_000, compensationAttempts: 20 };
+    let at = await bench.saga(saga.id);
+    let totalMs = 0;
+    while (at.status === 'running') {
+      const decision = decide(at, { ...failure, forwardOnly: true }, production, 0.5);
+      if ('refused' in decision) throw new Error(decision.refused);
+      totalMs += decision.next?.delayMs ?? 0;
+      at = decision.saga;
+    }
+    expect(at).toMatchObject({ status: 'stuck', attempt: 20 });
+    expect(totalMs).toBeGreaterThan(2 * 3_600_000);
   });
 
   test('an answer that was lost: it is made again', async () => {
@@ -145,7 +238,8 @@ describe('run again and undone', () => {
     await stepToDeath(bench, saga.id, 'sql store.commit', 'before');
     expect((await bench.drive(saga.id)).status).toBe('compensated');
     expect(alive(bench.sandbox)).toEqual([]);
-    expect((await bench.events(saga.id)).at(-1)?.detail['note']).toContain('irreversible');
+    expect((await bench.events(saga.id)).at(-1)?.detail['note']).toContain('the cancel came too late');
+    expect(await bench.inventory()).toMatchObject([{ deletedAt: expect.any(Date) }]);
   });
 
   test('a worker that was left behind marks nothing', async () => {

@@ -144,7 +144,15 @@ const sagaAnswer = z
     attempt: z.int().describe('failed attempts of the current step'),
     input: json.describe('as it was given; user_data is never shown'),
     context: json.describe('outputs of the steps, such as droplet_id and public_ipv4'),
-    error: z.object({ code: z.string(), message: z.string(), step: z.string(), retryable: z.boolean() }).nullable(),
+    error: z
+      .object({
+        code: z.string(),
+        message: z.string(),
+        step: z.string(),
+        retryable: z.boolean(),
+        direction: z.literal('forward').optional().meta({ description: 'present where a stuck saga is to go on with its step, and is not being rolled back' }),
+      })
+      .nullable(),
     idempotencyKey: z.string().nullable(),
     requestedBy: z.string().nullable(),
     traceparent: z.string().nullable().describe('the trace that it belongs to, as W3C Trace Context writes it'),

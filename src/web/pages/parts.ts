@@ -1,12 +1,21 @@
 // What both the list and a saga's page show of a saga.
 import { textOf } from '../../json.ts';
 import type { Saga, SagaStatus } from '../../saga/saga.ts';
+import type { SagaWords } from '../../saga/words.ts';
+import { describeEnd } from '../../saga/words.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 
 /** The status: told by a sign and the word, not by colour alone. */
 export function badge(status: SagaStatus): Html {
   return html`<span class="badge ${status}">${status}</span>`;
+}
+
+/** The same for a saga that is known: of one that is over, how it ended. */
+export function badgeOf(saga: Saga, words: SagaWords): Html {
+  if (saga.status !== 'compensated') return badge(saga.status);
+  const { label, tone } = describeEnd(words, saga);
+  return label === 'rolled back' ? badge(saga.status) : html`<span class="badge compensated ${tone}">${label}</span>`;
 }
 
 /** Name of the droplet that it is about, or what is known instead. */

@@ -1,9 +1,10 @@
 // The list of sagas: search, filters, counts, and a row for each saga with what it waits for.
 import { textOf } from '../../json.ts';
 import type { Saga } from '../../saga/saga.ts';
-import { isAtRest } from '../../saga/saga.ts';
+import { currentStep, isAtRest, isStuckForward } from '../../saga/saga.ts';
 import type { Overview } from '../../saga/overview.ts';
 import type { StoredEvent } from '../../saga/store.ts';
+import type { SagaWords } from '../../saga/words.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import type { PeekedJob } from '../ports.ts';
@@ -11,7 +12,7 @@ import type { ListFilter } from './filter.ts';
 import { addressOf, isNarrowed } from './filter.ts';
 import type { GroupedPage } from './grouped-search.ts';
 import { groups } from './grouped-search.ts';
-import { badge, dropletIdOf, progress, subjectOf } from './parts.ts';
+import { badgeOf, dropletIdOf, progress, subjectOf } from './parts.ts';
 import { withoutRequest } from './timeline.ts';
 import { ago, formatDuration, inTime } from './times.ts';
 import { describeWait } from './waits.ts';
@@ -19,6 +20,8 @@ import { describeWait } from './waits.ts';
 export type SagaList = Readonly<{
   filter: ListFilter;
   names: readonly string[];
+  /** The words of a saga, by its name. */
+  wordsOf(name: string): SagaWords;
   overview: Overview;
   page: GroupedPage;
   isFirstPage: boolean;
@@ -85,7 +88,7 @@ function counts({ filter, overview, mayOperate }: SagaList): Html {
 function row(saga: Saga, list: SagaList): Html {
   const { now } = list.overview;
   const dropletId = dropletIdOf(saga);
-  return html`<tr class="${saga.status}"><td>${badge(saga.status)}</td>
+  return html`<tr class="${saga.status}"><td>${badgeOf(saga, list.wordsOf(saga.name))}</td>
 <td class="subject"><a href="/sagas/${saga.id}" data-walk>${subjectOf(saga)}</a><small>${saga.name} <code>${saga.saga8}</code></small></td>
 <td class="droplet">${dropletId === null ? html`<span class="none">none</span>` : html`<code>${dropletId}</code>`}</td>
 <td class="at">${progress(saga)}</td>
@@ -96,7 +99,7 @@ function row(saga: Saga, list: SagaList): Html {
 function goesOn(saga: Saga, { lastEvents, jobs, overview }: SagaList): Html {
   const last = lastEvents.get(saga.id);
   const job = jobs.get(saga.id);
-  if (saga.status === 'stuck') return html`<b>undoing failed</b>: ${withoutRequest(textOf(last?.detail['message'], 'no reason is on record'))}`;
+  if (saga.status === 'stuck') return html`<b>${isStuckForward(saga) ? `${currentStep(saga)} failed` : 'undoing failed'}</b>: ${withoutRequest(textOf(last?.detail['message'], 'no reason is on record'))}`;
   if (!isAtRest(saga.status)) {
     return html`${describeWait(saga, last, job ?? { memo: {} })}${job === undefined ? null : html` <span class="next">next ${inTime(job.dueInMs, overview.now)}</span>`}`;
   }

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { withDeadline } from '../../deadline.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { directionOf, isAtRest } from '../../saga/saga.ts';
+import { wordsOf } from '../../saga/words.ts';
 import type { Steered } from '../../saga/steer.ts';
 import { steerAll } from '../api/bulk.ts';
 import type { App } from '../app.ts';
@@ -84,6 +85,7 @@ function addList(app: App, { sagas, queues }: Ports): void {
       const body = renderList({
         filter, overview, page, lastEvents, jobs,
         names: Object.keys(sagas.definitions),
+        wordsOf: (name) => wordsOf(sagas.definitions[name]),
         isFirstPage: cursor === undefined,
         mayOperate: may(request.principal, 'operate'),
       });
@@ -125,6 +127,7 @@ function addSaga(app: App, { sagas, audit, queues }: Ports): void {
     const events = found.filter(({ seq }) => seq <= saga.revision);
     const body = renderSaga({
       ...loaded, events, job, isPaused,
+      words: wordsOf(sagas.definitions[saga.name]),
       entries: timelineOf(saga, events, { now: loaded.now, memo: memoOf({ job, memo: loaded.memo }), isWaiting: job?.kind === 'there' && job.dueInMs > 0 }),
       audit: auditRows,
       place: (where) => queues.place({ sagaId: id, ...where }),

@@ -3,13 +3,15 @@ import type { AuditRow } from '../../saga/audit.ts';
 import { textOf } from '../../json.ts';
 import { redactSaga, redactUserData } from '../../saga/redact.ts';
 import type { Saga } from '../../saga/saga.ts';
-import { currentStep, isAtRest, unprovenDroplets } from '../../saga/saga.ts';
+import { currentStep, isAtRest, isCancellable, isStuckForward } from '../../saga/saga.ts';
 import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/store.ts';
+import type { SagaWords } from '../../saga/words.ts';
+import { describeEnd } from '../../saga/words.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import type { JobPlace, PeekedJob } from '../ports.ts';
-import { badge, dropletIdOf, progress, subjectOf } from './parts.ts';
+import { badgeOf, dropletIdOf, progress, subjectOf } from './parts.ts';
 import type { Entry } from './timeline.ts';
 import { requestOf, withoutRequest } from './timeline.ts';
 import { renderTimeline } from './timeline-view.ts';
@@ -21,6 +23,7 @@ export type DueJob = Readonly<{ kind: 'there' } & PeekedJob> | Readonly<{ kind: 
 
 export type SagaView = Readonly<{
   saga: Saga;
+  words: SagaWords;
   /** The database's clock. */
   now: Date;
   /** When it acts next as far as the database knows, in milliseconds. */
@@ -48,13 +51,13 @@ export function renderSaga(view: SagaView): Html {
   return html`<p class="crumbs"><a href="/sagas" data-up>Sagas</a></p>
 ${view.told === null ? null : html`<p class="notice" role="status">${view.told}</p>`}
 <div id="live" data-now="${now.toISOString()}" data-revision="${saga.revision}" data-status="${saga.status}: ${currentStep(saga)}"${events}${refresh(view)}>
-<div class="title"><h1>${subjectOf(saga)}</h1>${badge(saga.status)}${view.mayOperate ? buttons(saga) : null}</div>
+<div class="title"><h1>${subjectOf(saga)}</h1>${badgeOf(saga, view.words)}${view.mayOperate ? buttons(saga) : null}</div>
 ${goesOn(view)}
 ${facts(view)}
 <section aria-labelledby="timeline"><h2 id="timeline">Timeline</h2>${renderTimeline(saga, view.entries, now, view.place)}</section>
 ${known(view)}
 </div>
-${view.mayOperate ? dialogs(saga) : null}
+${view.mayOperate ? dialogs(saga, view.words) : null}
 <p class="keys"><kbd>u</kbd> back to the list <kbd>/</kbd> search</p>`;
 }
 
@@ -65,28 +68,28 @@ function refresh({ saga, job, dueInMs }: SagaView): Html | null {
   return html` data-refresh-ms="${saga.status === 'stuck' ? SLOWLY_MS : Math.min(SLOWLY_MS, Math.max(1_000, nextMs + 700))}"`;
 }
 
-function canCancel(saga: Saga): boolean {
-  return saga.status === 'pending' || saga.status === 'running';
-}
-
-function buttons(saga: Saga): Html | null {
-  if (canCancel(saga)) return html`<button class="danger" type="button" popovertarget="cancel">Cancel…</button>`;
-  return saga.status === 'stuck' ? html`<button class="primary" type="button" popovertarget="retry">Retry…</button>` : null;
+function buttons(saga: Saga): Html {
+  const retry = saga.status === 'stuck' ? html`<button class="primary" type="button" popovertarget="retry">Retry…</button>` : null;
+  const cancel = isCancellable(saga) ? html`<button class="danger" type="button" popovertarget="cancel">Cancel…</button>` : null;
+  return html`${retry}${cancel}`;
 }
 
 /** Opened by the browser itself, without a script; outside of what is renewed, so that nobody's typing is lost. */
-function dialogs(saga: Saga): Html {
-  const dropletId = dropletIdOf(saga);
-  if (canCancel(saga)) {
-    const effect = saga.name === 'destroy_droplet' ? 'A droplet that is destroyed already stays destroyed.' : dropletId === null ? 'A droplet that it makes meanwhile is destroyed.' : `Droplet ${dropletId} is destroyed, with all data on it.`;
-    return html`<form id="cancel" popover class="dialog" method="post" action="/sagas/${saga.id}/cancel" aria-labelledby="cancel-title"><h2 id="cancel-title">Roll back ${subjectOf(saga)}?</h2>
-<p>Its steps are undone, last first. ${effect} A rollback cannot be stopped.</p>
+function dialogs(saga: Saga, words: SagaWords): Html {
+  return html`${isCancellable(saga) ? cancelDialog(saga, words) : null}${saga.status === 'stuck' ? retryDialog(saga) : null}`;
+}
+
+function cancelDialog(saga: Saga, words: SagaWords): Html {
+  return html`<form id="cancel" popover class="dialog" method="post" action="/sagas/${saga.id}/cancel" aria-labelledby="cancel-title"><h2 id="cancel-title">Roll back ${subjectOf(saga)}?</h2>
+<p>Its steps are undone, last first. ${words.cancelled(saga)} A rollback cannot be stopped.</p>
 <label>Reason, for the record <input name="reason" maxlength="1000" autocomplete="off"></label>
 <div class="actions"><button type="button" popovertarget="cancel" popovertargetaction="hide">Keep it</button><button class="danger" type="submit">Roll it back</button></div></form>`;
-  }
-  if (saga.status !== 'stuck') return html``;
-  return html`<form id="retry" popover class="dialog" method="post" action="/sagas/${saga.id}/retry" aria-labelledby="retry-title"><h2 id="retry-title">Go on with the rollback?</h2>
-<p>Undoing <code>${currentStep(saga)}</code> gets all its attempts again. It is safe to press this more than once.</p>
+}
+
+function retryDialog(saga: Saga): Html {
+  const step = html`<code>${currentStep(saga)}</code>`;
+  return html`<form id="retry" popover class="dialog" method="post" action="/sagas/${saga.id}/retry" aria-labelledby="retry-title"><h2 id="retry-title">${isStuckForward(saga) ? 'Try again?' : 'Go on with the rollback?'}</h2>
+<p>${isStuckForward(saga) ? html`Step ${step}` : html`Undoing ${step}`} gets all its attempts again. It is safe to press this more than once.</p>
 <div class="actions"><button type="button" popovertarget="retry" popovertargetaction="hide">Not yet</button><button class="primary" type="submit">Retry</button></div></form>`;
 }
 
@@ -97,22 +100,18 @@ function goesOn(view: SagaView): Html {
     case 'stuck':
       return stuck(view, last);
     case 'completed':
-      return html`<p class="now ok">${saga.name === 'destroy_droplet' ? `Droplet ${dropletIdOf(saga) ?? ''} is destroyed.` : `The droplet is ready${textOf(saga.context['public_ipv4']) === '' ? '' : ` at ${textOf(saga.context['public_ipv4'])}`}.`}</p>`;
-    case 'compensated':
-      return html`<div class="now">${rolledBack(saga)}${reason(saga)}</div>`;
+      return html`<p class="now ok">${describeEnd(view.words, saga).text}</p>`;
+    case 'compensated': {
+      const { text, tone } = describeEnd(view.words, saga);
+      return html`<div class="now ${tone}"><p>${tone === 'attention' ? html`<b>${text}</b>` : text}</p>${reason(saga, tone === 'attention' ? 'Why' : 'Why it was rolled back')}</div>`;
+    }
     case 'pending':
     case 'running':
     case 'compensating':
-      return html`<div class="now live"><p><b>${sentence(describeWait(saga, last, { memo: memoOf(view), reason: view.job?.kind === 'there' ? view.job.reason : undefined }))}.</b> ${nextAct(view)}</p>${reason(saga)}</div>`;
+      return html`<div class="now live"><p><b>${sentence(describeWait(saga, last, { memo: memoOf(view), reason: view.job?.kind === 'there' ? view.job.reason : undefined }))}.</b> ${nextAct(view)}</p>${reason(saga, 'Why it is rolled back')}</div>`;
     default:
       return saga.status satisfies never;
   }
-}
-
-function rolledBack(saga: Saga): Html {
-  const unproven = unprovenDroplets(saga);
-  if (unproven.length === 0) return html`<p>Rolled back: nothing of it is left.</p>`;
-  return html`<p><b>Rolled back, but look at ${unproven.length === 1 ? 'droplet' : 'droplets'} ${unproven.join(', ')} at DigitalOcean.</b> It may be this saga's: it bears its name, and not its full id, so it was left alone. Destroy it by hand if it is.</p>`;
 }
 
 function sentence(text: string): string {
@@ -138,17 +137,20 @@ function nextAct({ job, dueInMs, now, isPaused }: SagaView): Html {
   }
 }
 
-function stuck({ saga }: SagaView, last: StoredEvent | undefined): Html {
+function stuck({ saga, words }: SagaView, last: StoredEvent | undefined): Html {
   const said = textOf(last?.detail['message']);
-  const dropletId = dropletIdOf(saga);
-  return html`<div class="now bad"><p><b>Undoing <code>${currentStep(saga)}</code> failed ${saga.attempt} ${saga.attempt === 1 ? 'time' : 'times'}, and is not tried again by itself.</b> ${dropletId === null ? 'A droplet may be left, and cost money.' : `Droplet ${dropletId} may be left, and cost money.`}</p>
+  const isForward = isStuckForward(saga);
+  const step = html`<code>${currentStep(saga)}</code>`;
+  const what = isForward ? html`Step ${step}` : html`Undoing ${step}`;
+  const orGiveUp = isForward ? html` To give up, press <b>Cancel</b>: ${words.cancelled(saga)}` : null;
+  return html`<div class="now bad"><p><b>${what} failed ${saga.attempt} ${saga.attempt === 1 ? 'time' : 'times'}. It is not tried again by itself.</b> ${words.stuck(saga)}</p>
 ${quote('Last answer', said)}
-${reason(saga)}
-<p><b>What to do:</b> put right what the answer names (the token and its scopes, a lock or a running action on the droplet, a limit of the account), then press <b>Retry</b>. Undoing is safe to repeat; a droplet that is gone already counts as undone.</p></div>`;
+${isForward ? null : reason(saga, 'Why it was rolled back')}
+<p><b>What to do:</b> remove the cause that the answer names (the token and its scopes, a lock or a running action on the droplet, a limit of the account), then press <b>Retry</b>. It is safe to repeat: what is done already counts as done.${orGiveUp}</p></div>`;
 }
 
-function reason(saga: Saga): Html | null {
-  return saga.error === null ? null : quote(saga.error.code === 'cancelled' ? 'Why it was rolled back' : `Why it was rolled back (${saga.error.code} in ${saga.error.step})`, saga.error.message);
+function reason({ error }: Saga, title: string): Html | null {
+  return error === null ? null : quote(error.code === 'cancelled' ? title : `${title} (${error.code} in ${error.step})`, error.message);
 }
 
 function quote(what: string, said: string): Html {

@@ -73,6 +73,7 @@ function entriesOf(event: StoredEvent, draft: Draft): Entry[] {
     case 'compensation_completed':
       return [close(event, draft, 'ok')];
     case 'step_failed':
+    case 'step_stuck':
     case 'compensation_stuck':
       return [close(event, draft, 'bad')];
     case 'step_retried':
@@ -90,7 +91,7 @@ function entriesOf(event: StoredEvent, draft: Draft): Entry[] {
     }
     case 'retry_requested': {
       const stuck = entry({ kind: 'wait', tone: 'bad', title: 'waited for a person', from: draft.since, to: at });
-      begin(draft, event, 'backward');
+      begin(draft, event, event.detail['status'] === 'running' ? 'forward' : 'backward');
       return [stuck, entry({ title: 'retry requested', from: at, text: byOf(event.detail['by']) })];
     }
     default:

@@ -1,0 +1,52 @@
+// What the droplet sagas say to people: how they ended, what a cancel does, and what is left where a person is needed.
+import { textOf } from '../json.ts';
+import type { SagaFacts, SagaWords } from '../saga/words.ts';
+import { unprovenDroplets } from './intents.ts';
+
+export const provisionWords: SagaWords = {
+  completed: (saga) => {
+    const address = textOf(saga.context['public_ipv4'] ?? saga.context['private_ipv4'] ?? saga.context['public_ipv6']);
+    return `${dropletOf(saga)} is ready${address === '' ? '' : ` at ${address}`}.`;
+  },
+  cancelled: (saga) => (saga.context['droplet_id'] === undefined ? 'A droplet that it makes meanwhile is destroyed.' : `${dropletOf(saga)} is destroyed, with all data on it.`),
+  rolledBack: (saga) => {
+    const unproven = unprovenDroplets(saga);
+    if (unproven.length === 0) return 'Rolled back: nothing of it is left.';
+    return {
+      text:
+        `Rolled back, but look at ${unproven.length === 1 ? 'droplet' : 'droplets'} ${unproven.join(', ')} at DigitalOcean. ` +
+        'It may belong to this saga: it has the saga\'s name, but not its full id, so it was left alone. Destroy it by hand if it does.',
+      label: 'look at its droplet',
+      tone: 'attention',
+    };
+  },
+  stuck: (saga) => `${saga.context['droplet_id'] === undefined ? 'A droplet' : dropletOf(saga)} may be left, and cost money.`,
+};
+
+export const destroyWords: SagaWords = {
+  completed: (saga) =>
+    saga.context['destroy_result'] === 'already_gone' ? `Nothing to destroy: droplet ${idOf(saga)} was gone already.` : `Droplet ${idOf(saga)} is destroyed.`,
+  cancelled: (saga) => `Droplet ${idOf(saga)} is left as it is, unless DigitalOcean has accepted its deletion already: what is destroyed stays destroyed.`,
+  rolledBack: (saga) => {
+    if (saga.context['destroy_result'] === 'destroyed') {
+      return { text: `The cancel came too late: droplet ${idOf(saga)} is destroyed.`, label: 'destroyed', tone: 'plain' };
+    }
+    if (saga.context['destroy_result'] === 'already_gone') return { text: `Nothing was destroyed: there is no droplet ${idOf(saga)}.`, label: 'nothing destroyed', tone: 'plain' };
+    const isUnknown = saga.error?.code === 'droplet_unknown';
+    return {
+      text: isUnknown ? `Nothing was destroyed: no droplet ${idOf(saga)} is known.` : `Droplet ${idOf(saga)} was not destroyed.`,
+      label: isUnknown ? 'nothing destroyed' : 'not destroyed',
+      tone: 'attention',
+    };
+  },
+  stuck: (saga) => `Droplet ${idOf(saga)} is not destroyed, and costs money.`,
+};
+
+function dropletOf(saga: SagaFacts): string {
+  const id = idOf(saga);
+  return id === '' ? 'The droplet' : `Droplet ${id}`;
+}
+
+function idOf({ input, context }: SagaFacts): string {
+  return textOf(context['droplet_id'] ?? input['droplet_id']);
+}
