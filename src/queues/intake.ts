@@ -48,7 +48,7 @@ async function accept(
     started = await options.start({ name: job.name, input, idempotencyKey, requestedBy });
   } catch (error) {
     if (error instanceof InvalidRequestError || error instanceof IdempotencyConflictError) return refuse(job, error.message, options.io);
-    options.log.error({ jobId: job.id, err: error }, 'request could not be accepted yet: left for later');
+    options.log.warn({ jobId: job.id, err: error }, 'request could not be accepted yet: left for later');
     await options.io('queue', 'move to delayed', () => job.moveToDelayed(Date.now() + OUTAGE_DELAY_MS, token));
     throw new DelayedError();
   }

@@ -123,7 +123,7 @@ async function processJob(job: Job, { parsed, token, options, enqueueNext }: Pro
     verdict = await options.run({ sagaId, revision, memo, step });
   } catch (error) {
     // Nothing was decided, so nothing is lost. The job stays the same, and so do the saga's attempts.
-    options.log.error({ sagaId, jobId: job.id, err: error }, 'job could not be run: left for later');
+    options.log.warn({ sagaId, jobId: job.id, err: error }, 'job could not be run: left for later');
     // Only its name: nobody knows what an error that was not expected says.
     const note = `nothing could be decided (${error instanceof Error ? error.name : 'Error'}): tried again; the log of worker ${options.settings.name ?? ''} says why`;
     verdict = { kind: 'postpone', delayMs: OUTAGE_DELAY_MS, memo, note };

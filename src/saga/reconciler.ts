@@ -68,7 +68,7 @@ export async function runReconciler(options: ReconcilerOptions & { intervalMs: n
       options.onPass?.(pass);
     } catch (error) {
       options.onPass?.(null);
-      options.log.error({ err: error }, 'reconciler pass failed: trying again at the next');
+      options.log.warn({ err: error }, 'reconciler pass failed: trying again at the next');
     }
     const jitter = 0.75 + Math.random() * 0.5;
     await options.wakeup.wait(options.intervalMs * jitter, options.signal);

@@ -57,7 +57,7 @@ export async function retain(options: RetentionOptions): Promise<Readonly<Record
       } while (after !== null && !signal.aborted);
     } catch (error) {
       isWhole = false;
-      log.error({ err: error, of: expiry.of }, 'retention failed: trying again later');
+      log.warn({ err: error, of: expiry.of }, 'retention failed: trying again later');
     }
     if (signal.aborted) break;
   }
@@ -76,7 +76,7 @@ export async function runRetention(options: RetentionOptions & { lookEveryMs?: n
     try {
       await retain(options);
     } catch (error) {
-      log.error({ err: error }, 'retention failed: trying again later');
+      log.warn({ err: error }, 'retention failed: trying again later');
     }
   }
 }

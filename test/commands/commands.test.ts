@@ -222,6 +222,12 @@ describe('destroy', () => {
     expect(fleet.sandbox.state({ name: 'theirs' })[0]?.alive).toBe(true);
   });
 
+  test('of an id that never was destroys nothing, and says so: exit code 1', async () => {
+    const ended = await arcadia('destroy', '99');
+    expect(ended.code).toBe(1);
+    expect(ended.stdout.trimEnd().split('\n').slice(-2).join('\n')).toMatch(/^nothing destroyed: there is no droplet 99, .*\nNothing was destroyed: no droplet 99 is known\.$/);
+  });
+
   test.each(['web-1', '0', '-5', '1.5', '12345678901234567890'])('of %s is wrong usage', async (dropletId) => {
     const ended = await arcadia('destroy', '--', dropletId);
     expect([ended.code, ended.stdout]).toEqual([2, '']);

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
 import { openDatabase } from '../../src/db.ts';
 import type { JsonObject } from '../../src/json.ts';
 import type { JobClaim } from '../../src/saga/runner.ts';
@@ -318,6 +320,57 @@ describe('a step that fails', () => {
     expect((await engine.load(first.sagaId)).saga.status).toBe('compensated');
     expect(engine.ledger.historyOf(first.sagaId)).toEqual(['one', 'two', '-two', '-one']);
     expect(engine.ledger.violations).toEqual([]);
+  });
+
+  test('is stuck on its way forward when a step that must be done fails for good; a retry goes on, and a cancel gives up', async () => {
+    let isBroken = true;
+    const must = fakeStep('must', {
+      forwardOnly: true,
+      execute: async (run, ledger) => {
+        if (isBroken) return Promise.reject(busy('locked'));
+        ledger.make(run, 'must');
+        return Promise.resolve(done());
+      },
+    });
+    await using engine = await openEngine(catalogOf(must));
+    const [first, second] = [await engine.start(), await engine.start()];
+    for (const saga of [first, second]) await engine.drive(saga);
+    const stuck = (await engine.load(first.sagaId)).saga;
+    expect(stuck).toMatchObject({ status: 'stuck', attempt: 4, error: { code: 'busy', message: 'locked', direction: 'forward' } });
+    expect((await kindsOf(engine, first.sagaId)).slice(2)).toEqual(['step_retried', 'step_retried', 'step_retried', 'step_stuck']);
+    isBroken = false;
+    const resumed = await moveAside(engine, first.sagaId, { kind: 'retry_requested', by: 'ann' });
+    expect(resumed).toMatchObject({ status: 'running', attempt: 0, error: null });
+    await engine.drive({ ...first, revision: resumed.revision });
+    expect((await engine.load(first.sagaId)).saga).toMatchObject({ status: 'completed', error: null });
+    const givenUp = await moveAside(engine, second.sagaId);
+    await engine.drive({ ...second, revision: givenUp.revision });
+    expect((await engine.load(second.sagaId)).saga).toMatchObject({ status: 'compensated', error: { code: 'cancelled' } });
+  });
+
+  test('is rolled back, and not stuck, when a step that must be done declines before it did anything', async () => {
+    const step = fakeStep('must', { forwardOnly: true, execute: async () => Promise.reject(new StepFailure({ code: 'not_ours', message: 'no', retryable: false, nothingDone: true })) });
+    await using engine = await openEngine(catalogOf(step));
+    const first = await engine.start();
+    await engine.drive(first);
+    expect((await engine.load(first.sagaId)).saga).toMatchObject({ status: 'compensated', error: { code: 'not_ours' } });
+  });
+
+  test('is logged by what it means: an error where a person is needed, a warning where a failure is handled', async () => {
+    const lines: string[] = [];
+    const log = pino({ level: 'warn' }, { write: (line: string) => void lines.push(line) });
+    const never = fakeStep('two', { execute: async () => Promise.reject(fatal()), compensate: async () => Promise.reject(busy('cannot undo')) });
+    const must = fakeStep('must', { forwardOnly: true, execute: async () => Promise.reject(busy('locked')) });
+    for (const [step, expected] of [
+      [never, ['warn step failed', 'warn compensation retried', 'warn compensation retried', 'warn compensation retried', 'error compensation stuck']],
+      [must, ['warn step retried', 'warn step retried', 'warn step retried', 'error step stuck']],
+    ] as const) {
+      lines.length = 0;
+      await using engine = await openEngine(catalogOf(step), { log });
+      await engine.drive(await engine.start());
+      const told = lines.map((line) => z.object({ level: z.int(), msg: z.string() }).parse(JSON.parse(line)));
+      expect(told.map(({ level, msg }) => `${pino.levels.labels[level]} ${msg}`)).toEqual(expected);
+    }
   });
 
   // Postgres can store neither NUL nor half a surrogate pair, and what an API answers may hold either.

@@ -113,6 +113,44 @@ test('the page of a saga that was rolled back says that nothing is left, or whic
   expect(told).not.toContain('nothing of it is left');
 });
 
+const destroyed = async (row: { status: string; error?: object; context?: object }) => {
+  const id = sagaIdOf(await web.call('POST', '/v1/sagas/destroy_droplet', { body: { droplet_id: 4711 }, headers: basic() }));
+  await web.db.sql`
+    update arcadia.sagas set status = ${row.status}, wake_at = null, finished_at = ${row.status === 'stuck' ? null : new Date()},
+      error = ${row.error === undefined ? null : JSON.stringify(row.error)}::text::jsonb, context = ${JSON.stringify(row.context ?? {})}::text::jsonb
+    where id = ${id}`;
+  return { html: await page(`/sagas/${id}`), list: await page(`/sagas?q=${id}`) };
+};
+const errorOf = (code: string, message: string, more: object = {}) => ({ code, message, step: 'destroy_droplet', retryable: false, ...more });
+
+describe('the page of a destroy says what became of the droplet', () => {
+  test('destroyed, or gone already', async () => {
+    expect((await destroyed({ status: 'completed', context: { destroy_result: 'destroyed' } })).html).toContain('Droplet 4711 is destroyed.');
+    expect((await destroyed({ status: 'completed', context: { destroy_result: 'already_gone' } })).html).toContain('Nothing to destroy: droplet 4711 was gone already.');
+  });
+
+  test.each([
+    ['refused as not ours', errorOf('droplet_not_ours', 'droplet 4711 was not provisioned by this arcadia-cloud'), 'not_destroyed', 'Droplet 4711 was not destroyed.', 'not destroyed'],
+    ['unknown', errorOf('droplet_unknown', 'there is no droplet 4711'), 'not_destroyed', 'Nothing was destroyed: no droplet 4711 is known.', 'nothing destroyed'],
+    ['cancelled in time', errorOf('cancelled', 'cancelled by ann'), 'not_destroyed', 'Droplet 4711 was not destroyed.', 'not destroyed'],
+    ['cancelled too late', errorOf('cancelled', 'cancelled by ann'), 'destroyed', 'The cancel came too late: droplet 4711 is destroyed.', 'destroyed'],
+  ])('%s', async (_title, error, result, text, label) => {
+    const { html, list } = await destroyed({ status: 'compensated', error, context: { destroy_result: result } });
+    expect(html).toContain(text);
+    expect(html).toContain(error.message);
+    expect(html).not.toMatch(/nothing of it is left|does not come back|>rolled back</i);
+    for (const shown of [html, list]) expect(shown).toMatch(new RegExp(`class="badge compensated \\w+">${label}<`));
+  });
+
+  test('stuck: why, what it costs, and what to press', async () => {
+    const { html, list } = await destroyed({ status: 'stuck', error: errorOf('digitalocean_later', 'DigitalOcean: Droplet is locked.', { direction: 'forward' }) });
+    expect(html).toContain('Droplet 4711 is not destroyed, and costs money.');
+    for (const button of ['popovertarget="retry">Retry…', 'popovertarget="cancel">Cancel…']) expect(html).toContain(button);
+    expect(html).not.toContain('rolled back');
+    expect(list).toContain('<b>destroy_droplet failed</b>');
+  });
+});
+
 describe('buttons', () => {
   test('are there for those who may press them, and only for them', async () => {
     const running = await start({ name: 'button-running' });
