@@ -32,15 +32,28 @@ const LOG_WITHIN_MS = 1_000;
 // Kept for people to look at on the dashboard; the truth about sagas is in Postgres.
 const kept = { removeOnComplete: { age: 24 * 3_600, count: 2_000 }, removeOnFail: { age: 14 * 24 * 3_600, count: 5_000 } };
 
+// Two intervals may pass between two checks of a queue: a check holds off all others for one interval, and a worker whose
+// timer fires just before that is over skips its own and sleeps for another one.
+const INTERVALS_BETWEEN_CHECKS = 2;
+const CHECKS_A_LOCK = 8;
+
+/** How often a worker looks for jobs of the dead, in milliseconds. */
+function stalledIntervalMs(lockMs: number): number {
+  return Math.max(100, Math.round(lockMs / CHECKS_A_LOCK));
+}
+
+/** By when the job of a worker that died is waiting again, in milliseconds after its death: 37.5 s by default. */
+export function takeoverWithinMs(lockMs: number): number {
+  return lockMs + INTERVALS_BETWEEN_CHECKS * stalledIntervalMs(lockMs);
+}
+
 /** What all kinds of workers are made with. */
 export function workerOptions(settings: WorkerSettings) {
   return {
     ...(settings.name === undefined ? {} : { name: settings.name }),
     concurrency: settings.concurrency,
     lockDuration: settings.lockMs,
-    // A dead worker's job is taken over at the first check after its lock ran out: at most 1 1/4 lock times after the
-    // death, 37.5 s by default. With checks at half the lock, it was the whole 45 s that a takeover may take.
-    stalledInterval: Math.max(100, Math.round(settings.lockMs / 4)),
+    stalledInterval: stalledIntervalMs(settings.lockMs),
     maxStalledCount: MAX_STALLED_COUNT,
     // BullMQ waits this long before it tries again to tell its store of a finished job. Default: 15 s.
     runRetryDelay: 1_000,

@@ -5,6 +5,7 @@ import { openDatabase } from '../../src/db.ts';
 import { startWorkerProcess } from '../../src/demo/worker-process.ts';
 import { startSandbox } from '../../src/do/sandbox/server.ts';
 import { migrate } from '../../src/migrate.ts';
+import { takeoverWithinMs } from '../../src/queues/step-workers.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import { createTestRedis } from '../support/services-redis.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -12,6 +13,8 @@ import { listSagas } from '../support/list-sagas.ts';
 
 const SAGAS = 100;
 const PROMISED_MS = 45_000;
+// The lock is the default one. What is left of the promise is for taking the job and running its step, on a busy machine.
+const TAKEOVER_MS = takeoverWithinMs(30_000);
 
 // Nothing is set but where things are: locks, polls and the reconciler run at their defaults.
 test('moves every saga on within 45 s after one of two workers with 100 sagas in flight is killed', { timeout: 120_000 }, async () => {
@@ -72,6 +75,7 @@ test('moves every saga on within 45 s after one of two workers with 100 sagas in
     const medianMs = ofHeld[Math.floor(ofHeld.length / 2)] ?? Infinity;
     process.stdout.write(`killed one of two workers; it held ${held.size} of ${SAGAS} sagas: they moved on after ${seconds(medianMs)} s (p50), ${seconds(worstMs)} s (worst)\n`);
     expect(worstMs).toBeLessThanOrEqual(PROMISED_MS);
+    expect(medianMs).toBeLessThanOrEqual(TAKEOVER_MS);
 
     const sagas = await waitFor(async () => allCompleted(await listSagas(db, { limit: SAGAS })), { what: 'every saga to complete', deadlineMs: 30_000 });
     const alive = sandbox.state({ alive: true }).map(({ id }) => id);
