@@ -11,7 +11,7 @@ import { budgetId, createRequestBudget } from './do/budget.ts';
 import { createPostgresBudgetStore } from './do/budget-postgres.ts';
 import { createRedisBudgetStore } from './do/budget-redis.ts';
 import { createDigitalOceanClient } from './do/client.ts';
-import { createObservationStore } from './do/observation-store.ts';
+import { createObservationStore, observationKey } from './do/observation-store.ts';
 import { createPostgresObservations } from './do/observations-postgres.ts';
 import { createRedisObservations } from './do/observations-redis.ts';
 import { createObserver } from './do/observer.ts';
@@ -129,7 +129,7 @@ export async function startWorker(
   const queues = openStepQueues(connection, io);
   const droplets = createObserver({
     client: digitalOcean,
-    store: createObservationStore(shared.observations, { io, log }),
+    store: createObservationStore(shared.observations, { io, log, key: observationKey(token) }),
     intervalMs: config.wait.pollIntervalMs,
     leaseMs: timeoutMs,
   });

@@ -1,12 +1,13 @@
 // What workers leave for each other of what they saw: the contract of observations-redis.ts and observations-postgres.ts,
-// and the care that a worker takes of a store that may be away.
+// and the care that a worker takes of a store that may be away, or written by others. An observation decides which address
+// a saga's caller is given, so each is signed with a key that only the fleet's workers have.
 
-import { randomUUID } from 'node:crypto';
+import { createHmac, hkdfSync, randomUUID, timingSafeEqual } from 'node:crypto';
 import { withDeadline } from '../deadline.ts';
 import type { Io } from '../io.ts';
 import type { Log } from '../log.ts';
 import type { Look } from './observer.ts';
-import type { Droplet } from './schemas.ts';
+import { dropletSchema, type Droplet } from './schemas.ts';
 
 /** A droplet that somebody wants to know of, and how old an observation of it may be. */
 export type Wanted = Readonly<{ dropletId: number; maxAgeMs: number }>;
@@ -30,26 +31,47 @@ export type ObservationStore = Readonly<{
   finish(wave: string, droplets: readonly Droplet[], read: { tookMs: number; keepMs: number; pages: number }): Promise<void>;
 }>;
 
-/** What a shared store can do; `holder` is whose a lease is. */
+/**
+ * What a shared store can do; `holder` is whose a lease is. `sealed` is a text that only {@link createObservationStore}
+ * reads; `nowMs` is the store's clock, which all workers share.
+ */
 export type SharedObservations = Readonly<{
   look(
     wave: string | null,
     wanted: readonly Wanted[],
     how: { intervalMs: number; leaseMs: number; holder: string },
-  ): Promise<{ way: Way; seen: ReadonlyMap<number, Look> }>;
+  ): Promise<{ way: Way; nowMs: number; seen: ReadonlyMap<number, string> }>;
   save(
     wave: string | null,
-    droplets: readonly Droplet[],
+    entries: readonly SealedDroplet[],
     read: { tookMs: number; keepMs: number; list: { pages: number; holder: string } | null },
   ): Promise<void>;
 }>;
 
+/** An observation as a store keeps it. */
+export type SealedDroplet = Readonly<{ id: number; status: string; sealed: string }>;
+
 const STORE_LIMIT_MS = 1_000;
 const WARN_EVERY_MS = 10_000;
 
-/** Makes a store of one process from the shared one. While that is away, nothing is shared, and everybody reads singly. */
-export function createObservationStore(shared: SharedObservations, { io, log }: { io: Io; log: Log }): ObservationStore {
+/**
+ * The key that signs a fleet's observations. It comes from the API token: whoever has that may ask DigitalOcean anyway, and
+ * every worker has it. HKDF, RFC 5869.
+ */
+export function observationKey(token: string): Buffer {
+  return Buffer.from(hkdfSync('sha256', token, '', 'arcadia-cloud observations', 32));
+}
+
+/**
+ * Makes a store of one process from the shared one. While that is away, nothing is shared, and everybody reads singly. What
+ * the fleet did not sign was not seen, nor was anything that claims to be from the future.
+ *
+ * @param options.key see {@link observationKey}
+ */
+export function createObservationStore(shared: SharedObservations, { io, log, key }: { io: Io; log: Log; key: Buffer }): ObservationStore {
   const holder = randomUUID();
+  // The store's clock less this process's monotonic one, by the last look.
+  let clockMs: number | null = null;
   let warnedAt = Number.NEGATIVE_INFINITY;
   const ask = async <T>(name: string, operation: () => Promise<T>, otherwise: T): Promise<T> => {
     try {
@@ -62,10 +84,48 @@ export function createObservationStore(shared: SharedObservations, { io, log }: 
       return otherwise;
     }
   };
-  return {
-    look: (wave, wanted, how) => ask('observations.look', () => shared.look(wave, wanted, { ...how, holder }), { way: 'single', seen: new Map() }),
-    save: (wave, droplets, tookMs, keepMs) => ask('observations.save', () => shared.save(wave, droplets, { tookMs, keepMs, list: null }), undefined),
-    finish: (wave, droplets, { tookMs, keepMs, pages }) =>
-      ask('observations.save', () => shared.save(wave, droplets, { tookMs, keepMs, list: { pages, holder } }), undefined),
+  const look: ObservationStore['look'] = async (wave, wanted, how) => {
+    const { way, nowMs, seen } = await shared.look(wave, wanted, { ...how, holder });
+    clockMs = nowMs - performance.now();
+    return { way, seen: new Map([...seen].flatMap(([id, sealed]) => unseal(id, sealed, nowMs, key))) };
   };
+  // Before the first look the store's clock is not known, and nothing can be signed: nothing is shared then.
+  const sealAll = (droplets: readonly Droplet[], tookMs: number): SealedDroplet[] => {
+    if (clockMs === null) return [];
+    const atMs = Math.floor(clockMs + performance.now() - tookMs);
+    return droplets.map((droplet) => ({ id: droplet.id, status: droplet.status, sealed: seal(droplet, atMs, key) }));
+  };
+  return {
+    look: (wave, wanted, how) => ask('observations.look', () => look(wave, wanted, how), { way: 'single', seen: new Map() }),
+    save: (wave, droplets, tookMs, keepMs) => ask('observations.save', () => shared.save(wave, sealAll(droplets, tookMs), { tookMs, keepMs, list: null }), undefined),
+    finish: (wave, droplets, { tookMs, keepMs, pages }) =>
+      ask('observations.save', () => shared.save(wave, sealAll(droplets, tookMs), { tookMs, keepMs, list: { pages, holder } }), undefined),
+  };
+}
+
+/** `<time>.<signature>.<droplet as JSON>`; the time is the store's, in milliseconds. */
+function seal(droplet: Droplet, atMs: number, key: Buffer): string {
+  const text = JSON.stringify(droplet);
+  return `${atMs}.${signatureOf(atMs, text, key)}.${text}`;
+}
+
+function unseal(dropletId: number, sealed: string, nowMs: number, key: Buffer): [number, Look][] {
+  const [, at = '', signature = '', text = ''] = /^(\d{1,15})\.([0-9a-f]{64})\.(.*)$/s.exec(sealed) ?? [];
+  const atMs = Number(at);
+  if (signature === '' || !timingSafeEqual(Buffer.from(signature), Buffer.from(signatureOf(atMs, text, key)))) return [];
+  const droplet = dropletSchema.safeParse(parseJson(text)).data;
+  const ageMs = nowMs - atMs;
+  return droplet === undefined || droplet.id !== dropletId || ageMs < 0 ? [] : [[dropletId, { droplet, ageMs }]];
+}
+
+function signatureOf(atMs: number, text: string, key: Buffer): string {
+  return createHmac('sha256', key).update(`${atMs}.`).update(text).digest('hex');
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }

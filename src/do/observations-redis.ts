@@ -3,8 +3,6 @@
 import { z } from 'zod';
 import type { RedisScript, RunRedisScript } from '../redis-script.ts';
 import type { SharedObservations } from './observation-store.ts';
-import type { Look } from './observer.ts';
-import { dropletSchema, type Droplet } from './schemas.ts';
 
 const now = `
 local time = redis.call('TIME')
@@ -24,27 +22,27 @@ for i = 4, #KEYS do
   if isWave then redis.call('ZADD', KEYS[1], now, id) end
   strictest = math.min(strictest, maxAge)
   local seen = redis.call('GET', KEYS[i])
-  local age = seen and now - tonumber(string.sub(seen, 1, 13))
-  if seen and age <= maxAge then
-    found[#found + 1] = {tonumber(id), age, string.sub(seen, 14)}
+  local at = seen and tonumber(string.sub(seen, 1, 13))
+  if at and at <= now and now - at <= maxAge then
+    found[#found + 1] = {tonumber(id), string.sub(seen, 14)}
   else
     missing = missing + 1
   end
 end
-if not isWave or missing == 0 then return {'single', found} end
+if not isWave or missing == 0 then return {'single', now, found} end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 1.5 * intervalMs)
 redis.call('PEXPIRE', KEYS[1], 3 * intervalMs)
 -- A list that was read a moment ago and does not show a droplet would not show it now.
 local listedAt = tonumber(redis.call('HGET', KEYS[2], 'listedAt') or '0')
-if now - listedAt <= strictest then return {'single', found} end
+if listedAt <= now and now - listedAt <= strictest then return {'single', now, found} end
 local pages = tonumber(redis.call('HGET', KEYS[2], 'pages') or '1')
-if redis.call('ZCARD', KEYS[1]) <= pages then return {'single', found} end
-if redis.call('SET', KEYS[3], ARGV[4], 'NX', 'PX', ARGV[3]) then return {'list', found} end
-return {'busy', found}`,
+if redis.call('ZCARD', KEYS[1]) <= pages then return {'single', now, found} end
+if redis.call('SET', KEYS[3], ARGV[4], 'NX', 'PX', ARGV[3]) then return {'list', now, found} end
+return {'busy', now, found}`,
 };
 
 // KEYS: looked, wave, lease, then one for each droplet. ARGV: tookMs, keepMs, pages (-1: not a whole list), holder, then id and
-// JSON of each droplet.
+// sealed text of each droplet.
 const save: RedisScript = {
   name: 'observations.save',
   lua: `${now}
@@ -61,7 +59,7 @@ if pages >= 0 and redis.call('GET', KEYS[3]) == ARGV[4] then redis.call('DEL', K
 return 1`,
 };
 
-const lookReply = z.tuple([z.enum(['single', 'list', 'busy']), z.array(z.tuple([z.number(), z.number(), z.string()]))]);
+const lookReply = z.tuple([z.enum(['single', 'list', 'busy']), z.number(), z.array(z.tuple([z.number(), z.string()]))]);
 
 // A script's arguments are all in memory at once.
 const CHUNK = 200;
@@ -82,38 +80,23 @@ export function createRedisObservations(run: RunRedisScript, prefix: string, id:
         holder,
         ...wanted.flatMap(({ dropletId, maxAgeMs }) => [dropletId, Math.floor(maxAgeMs)]),
       ]);
-      const [way, found] = lookReply.parse(reply);
-      return { way, seen: new Map(found.flatMap(([dropletId, ageMs, text]) => readObservation(dropletId, ageMs, text))) };
+      const [way, nowMs, found] = lookReply.parse(reply);
+      return { way, nowMs, seen: new Map(found) };
     },
-    save: async (wave, droplets, { tookMs, keepMs, list }) => {
-      for (let start = 0; start === 0 || start < droplets.length; start += CHUNK) {
-        const chunk = droplets.slice(start, start + CHUNK);
-        const isLast = start + CHUNK >= droplets.length;
+    save: async (wave, entries, { tookMs, keepMs, list }) => {
+      for (let start = 0; start === 0 || start < entries.length; start += CHUNK) {
+        const chunk = entries.slice(start, start + CHUNK);
+        const isLast = start + CHUNK >= entries.length;
         // Only the last one says that the list is there, and gives the lease back.
         const pages = list !== null && isLast ? list.pages : -1;
-        await run(save, keysOf(wave, chunk.map((droplet) => droplet.id)), [
+        await run(save, keysOf(wave, chunk.map((entry) => entry.id)), [
           Math.ceil(tookMs),
           Math.ceil(keepMs),
           pages,
           list?.holder ?? '',
-          ...chunk.flatMap((droplet) => [droplet.id, JSON.stringify(droplet)]),
+          ...chunk.flatMap(({ id: dropletId, sealed }) => [dropletId, sealed]),
         ]);
       }
     },
   };
-}
-
-/** Whoever can reach the store may have written it: what is no droplet was not seen. */
-export function readObservation(dropletId: number, ageMs: number, text: string): [number, Look][] {
-  const parsed = dropletSchema.safeParse(parseJson(text));
-  const droplet: Droplet | undefined = parsed.data;
-  return droplet === undefined || droplet.id !== dropletId ? [] : [[dropletId, { droplet, ageMs: Math.max(0, ageMs) }]];
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

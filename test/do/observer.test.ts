@@ -1,12 +1,13 @@
 // Looks at droplets that share a read: what is asked of the API, and what may be concluded from what others saw.
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { RequestBudget } from '../../src/do/budget.ts';
 import { uncounted, unlimitedBudget } from '../../src/do/budget.ts';
 import { createDigitalOceanClient } from '../../src/do/client.ts';
 import { DigitalOceanError } from '../../src/do/errors.ts';
-import { createObservationStore } from '../../src/do/observation-store.ts';
-import type { SharedObservations } from '../../src/do/observation-store.ts';
+import { createObservationStore, observationKey } from '../../src/do/observation-store.ts';
+import type { SealedDroplet, SharedObservations } from '../../src/do/observation-store.ts';
 import { createObserver } from '../../src/do/observer.ts';
 import { createPostgresObservations } from '../../src/do/observations-postgres.ts';
 import { createRedisObservations } from '../../src/do/observations-redis.ts';
@@ -53,7 +54,7 @@ async function stage(createShared: (scope: string) => SharedObservations, { budg
     ids.push((await client.createDroplet(request)).droplet.id);
   }
   const worker = () =>
-    createObserver({ client, store: createObservationStore(createShared(scope), { io: directIo, log: silentLog }), intervalMs: 5_000, leaseMs: 2_000 });
+    createObserver({ client, store: createObservationStore(createShared(scope), { io: directIo, log: silentLog, key: observationKey('observer') }), intervalMs: 5_000, leaseMs: 2_000 });
   sandbox.clearLedger();
   return { sandbox, ids, worker, requests: () => sandbox.ledgerSummary().byRoute };
 }
@@ -138,6 +139,66 @@ describe.each(Object.entries(stores))('looks that are shared by way of %s', (_na
     const looks = await Promise.allSettled(ids.map((id) => one.look(id, recent)));
     expect(looks.map((look) => look.status === 'rejected' && look.reason)).toEqual(ids.map(() => expect.objectContaining({ kind: 'throttled', retryAfterMs: 7_000 })));
   });
+});
+
+const ipOf = (droplet: { networks: { v4: readonly { ip_address: string; type: string }[] } } | null) => droplet?.networks.v4.find(({ type }) => type === 'public')?.ip_address;
+
+describe.each(Object.entries(stores))('what stands in %s and the fleet did not sign', (_name, createShared) => {
+  /** A worker that leaves what it saw in `shared`, and what it left there. */
+  async function seenActive() {
+    const left: SealedDroplet[] = [];
+    const recording = (scope: string): SharedObservations => {
+      const shared = createShared(scope);
+      return { ...shared, save: async (wave, entries, read) => (left.push(...entries), shared.save(wave, entries, read)) };
+    };
+    const { ids, worker, requests } = await stage(recording, { droplets: 2, activateAfterMs: 0 });
+    for (const id of ids) await worker().look(id, { wave: null, maxAgeMs: 1_000 });
+    const shared = createShared(`scope-${scopes}`);
+    const plant = async (entry: SealedDroplet) => shared.save(null, [entry], { tookMs: 0, keepMs: 60_000, list: null });
+    return { ids, worker, requests, plant, left };
+  }
+
+  test.each([
+    ['another address', (text: string) => text.replace('198.18.', '203.0.')],
+    ['no signature', (text: string) => text.replace(/^.*?\.[0-9a-f]{64}\./, '')],
+    ['a later time', (text: string) => text.replace(/^\d+/, (at) => String(Number(at) + 50))],
+    ['a time in the future', (text: string) => text.replace(/^\d+/, (at) => String(Number(at) + 3_600_000))],
+    ['no droplet', () => 'nonsense'],
+  ])('was not seen: %s', async (_what, change) => {
+    const { ids, worker, requests, plant, left } = await seenActive();
+    const [entry] = left;
+    if (entry === undefined) throw new Error('nothing was left');
+    const planted = change(entry.sealed);
+    expect(planted).not.toBe(entry.sealed);
+    await plant({ ...entry, sealed: planted });
+    const before = requests()[SINGLE] ?? 0;
+    expect(ipOf((await worker().look(ids[0] ?? 0, { wave: null, maxAgeMs: 1_000 })).droplet)).toMatch(/^198\.18\./);
+    expect(requests()[SINGLE]).toBe(before + 1);
+  });
+
+  test("was not seen: another droplet's observation, and an old one that stands there as new", async () => {
+    const { ids, worker, requests, plant, left } = await seenActive();
+    const [first, second] = left;
+    if (first === undefined || second === undefined) throw new Error('nothing was left');
+    await plant({ ...first, sealed: second.sealed });
+    const before = requests()[SINGLE] ?? 0;
+    expect((await worker().look(ids[0] ?? 0, { wave: null, maxAgeMs: 1_000 })).droplet?.id).toBe(ids[0]);
+    expect(requests()[SINGLE]).toBe(before + 1);
+    await sleep(60);
+    await plant(second);
+    expect((await worker().look(ids[1] ?? 0, { wave: null, maxAgeMs: 50 })).ageMs).toBe(0);
+    expect(requests()[SINGLE]).toBe(before + 2);
+  });
+});
+
+test('a time in the future keeps nothing fresh in Redis, whoever wrote it', async () => {
+  const { ids, worker, requests } = await stage(stores.redis, { droplets: 1, activateAfterMs: 0 });
+  await worker().look(ids[0] ?? 0, recent);
+  const key = `${place.prefix}:seen:scope-${scopes}:${ids[0]}`;
+  const left = (await redis.get(key)) ?? '';
+  await redis.set(key, `${String(Date.now() + 3_600_000).padStart(13, '0')}${left.slice(13)}`);
+  await worker().look(ids[0] ?? 0, recent);
+  expect(requests()[SINGLE]).toBe(2);
 });
 
 test('with nothing shared each droplet is read by itself', async () => {
