@@ -18,6 +18,7 @@ import { silentLog } from './log.ts';
 import type { QueueStore } from './queues/connection.ts';
 import { openQueueConnection } from './queues/connection.ts';
 import { openStepQueues } from './queues/step-queues.ts';
+import { createEventFeed } from './saga/event-feed.ts';
 import type { Memo } from './saga/step.ts';
 import type { NextJob, Saga, SagaStatus } from './saga/saga.ts';
 import { nextJobOf } from './saga/saga.ts';
@@ -28,7 +29,7 @@ import { startSaga } from './saga/start.ts';
 import type { StoredEvent } from './saga/store.ts';
 import type { Steered } from './saga/steer.ts';
 import { cancelSaga, retrySaga } from './saga/steer.ts';
-import { announceSaga, createSagaStore, listEvents, loadSaga } from './saga/store.ts';
+import { announceSaga, createSagaStore, listEvents, loadSaga, readProgress } from './saga/store.ts';
 import { enqueueOrLeave, startAndEnqueue } from './start-and-enqueue.ts';
 import { tracedIo } from './tracing.ts';
 import type { ProvisionDropletInput } from './steps/inputs.ts';
@@ -96,6 +97,9 @@ export type Client = Readonly<{
 // How long the reconciler leaves the enqueueing of a new saga to the client that started it.
 const ENQUEUE_SLACK_MS = 5_000;
 
+// Handles that wait, however many, make one statement in this time.
+const LOOK_EVERY_MS = 250;
+
 // A queue store that can't be reached must not keep a command from ending.
 const CLOSE_WITHIN_MS = 1_000;
 
@@ -112,7 +116,8 @@ export function openClient(options: ClientOptions): Client {
     get: async (sagaId: string) => (await loadSaga(db, sagaId))?.saga ?? null,
     events: (sagaId: string, afterSeq?: number) => listEvents(db, sagaId, afterSeq),
   };
-  const handleOf = <Outputs>(sagaId: string, outputs: z.ZodType<Outputs>) => createHandle(sagaId, { reader, outputs, closed: closing.signal, log });
+  const feed = createEventFeed((wanted) => readProgress(db, wanted), log, LOOK_EVERY_MS);
+  const handleOf = <Outputs>(sagaId: string, outputs: z.ZodType<Outputs>) => createHandle(sagaId, { reader, feed, outputs, closed: closing.signal, log });
 
   const start = async (name: string, input: JsonObject, { transaction, idempotencyKey, requestedBy }: StartOptions) => {
     const request: StartRequest = { name, input, idempotencyKey, requestedBy };

@@ -28,7 +28,7 @@ import { countSagas, searchSagas } from './saga/search.ts';
 import { countByStatus, readBacklog, readStepStats } from './saga/stats.ts';
 import type { Steered } from './saga/steer.ts';
 import { cancelSaga, retrySaga } from './saga/steer.ts';
-import { createSagaStore, listEvents, loadSaga } from './saga/store.ts';
+import { createSagaStore, listEvents, loadSaga, readProgress } from './saga/store.ts';
 import { enqueueOrLeave, startAndEnqueue } from './start-and-enqueue.ts';
 import { tracedIo } from './tracing.ts';
 import type { WebPorts } from './web/ports.ts';
@@ -114,6 +114,7 @@ function bindPorts({ db, queues, dashboard, keyRing, workerMetrics, log, workerS
       // Jobs are made by the workers: it is their slack that stands between a job's time and the reconciler's.
       look: (sagaId) => loadSaga(db, sagaId, workerSlackMs),
       events: (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq),
+      progress: (wanted) => readProgress(db, wanted),
       search: (filter, page) => searchSagas(db, filter, page),
       count: (filter) => countSagas(db, filter),
       overview: (filter) => readOverview(db, filter),

@@ -1,12 +1,12 @@
-// A saga in its caller's hands: what comes of it, and what happens to it meanwhile. Polled, so that it also works
-// through connection poolers, and loses nothing when a connection is lost.
+// A saga in its caller's hands: what comes of it, and what happens to it meanwhile. All handles of a client share one poll.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { z } from 'zod';
 import { isDatabaseOutage } from '../db.ts';
 import { textOf } from '../json.ts';
 import type { Log } from '../log.ts';
+import type { EventFeed } from '../saga/event-feed.ts';
 import type { Direction, Saga } from '../saga/saga.ts';
-import { isAtRest, isStuckForward } from '../saga/saga.ts';
+import { isStuckForward } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
 import { SagaNotFoundError, SagaRolledBackError, SagaStuckError } from './errors.ts';
 
@@ -41,9 +41,10 @@ export type SagaReader = Readonly<{
   events(sagaId: string, afterSeq?: number): Promise<StoredEvent[]>;
 }>;
 
-// Often at first, so that what is quick is known quickly; a saga of minutes is looked at once a second.
-const LOOK_AGAIN_MS = { min: 100, max: 1_000 };
 const AFTER_OUTAGE_MS = 1_000;
+
+// Later than any event: who waits for the end wants none.
+const NO_EVENTS = 2_147_483_647;
 
 /**
  * Makes a handle.
@@ -53,9 +54,9 @@ const AFTER_OUTAGE_MS = 1_000;
  */
 export function createHandle<Outputs>(
   sagaId: string,
-  options: { reader: SagaReader; outputs: z.ZodType<Outputs>; closed: AbortSignal; log: Log },
+  options: { reader: SagaReader; feed: EventFeed; outputs: z.ZodType<Outputs>; closed: AbortSignal; log: Log },
 ): SagaHandle<Outputs> {
-  const { reader, outputs, closed, log } = options;
+  const { reader, feed, outputs, closed, log } = options;
 
   const patiently = async <T>(look: () => Promise<T>, signal: AbortSignal): Promise<T> => {
     for (;;) {
@@ -81,35 +82,58 @@ export function createHandle<Outputs>(
     sagaId,
     result: async ({ signal } = {}) => {
       const ending = anyOf(closed, signal);
-      const from = performance.now();
       for (;;) {
+        await eventsOf(feed, sagaId, NO_EVENTS, ending).next();
         const saga = await patiently(existing, ending);
         if (saga.status === 'completed') return outputs.parse(saga.context);
         if (saga.status === 'compensated') throw new SagaRolledBackError(sagaId, reasonOf(saga));
         if (saga.status === 'stuck') throw stuckError(saga, await patiently(() => reader.events(sagaId), ending));
-        await pause(lookAgainMs(from), ending);
+        // A stuck saga was resumed between the two looks.
       }
     },
-    events: async function* ({ signal, afterSeq = -1 } = {}) {
-      const ending = anyOf(closed, signal);
-      const from = performance.now();
-      let lastSeq = afterSeq;
-      for (;;) {
-        // The saga first: where it is at rest already, the events read after it are all there will be.
-        const saga = await patiently(existing, ending);
-        for (const event of await patiently(() => reader.events(sagaId, lastSeq), ending)) {
-          lastSeq = event.seq;
-          yield event;
-        }
-        if (isAtRest(saga.status)) return;
-        await pause(lookAgainMs(from), ending);
-      }
-    },
+    events: ({ signal, afterSeq = -1 } = {}) => eventsOf(feed, sagaId, afterSeq, anyOf(closed, signal)),
   };
 }
 
-function lookAgainMs(from: number): number {
-  return Math.min(LOOK_AGAIN_MS.max, LOOK_AGAIN_MS.min + (performance.now() - from) / 10);
+/** What the feed tells of a saga, until it is at rest. */
+async function* eventsOf(feed: EventFeed, sagaId: string, afterSeq: number, signal: AbortSignal): AsyncGenerator<StoredEvent, void, void> {
+  signal.throwIfAborted();
+  const told: StoredEvent[] = [];
+  const state: { end: { error: unknown } | 'over' | null } = { end: null };
+  let news = Promise.withResolvers<void>();
+  const tell = (): void => news.resolve();
+  const leave = feed.listen(sagaId, afterSeq, {
+    onEvent: (event) => {
+      told.push(event);
+      tell();
+    },
+    onEnd: (status) => {
+      state.end = status === 'gone' ? { error: new SagaNotFoundError(sagaId) } : 'over';
+      tell();
+    },
+    onFailure: (error) => {
+      state.end = { error };
+      tell();
+    },
+  });
+  signal.addEventListener('abort', tell, { once: true });
+  try {
+    for (;;) {
+      signal.throwIfAborted();
+      const event = told.shift();
+      if (event !== undefined) {
+        yield event;
+        continue;
+      }
+      if (state.end === 'over') return;
+      if (state.end !== null) throw state.end.error;
+      await news.promise;
+      news = Promise.withResolvers<void>();
+    }
+  } finally {
+    leave();
+    signal.removeEventListener('abort', tell);
+  }
 }
 
 function anyOf(closed: AbortSignal, signal: AbortSignal | undefined): AbortSignal {

@@ -270,6 +270,25 @@ export async function listEvents(db: Database, sagaId: string, afterSeq = -1): P
   );
 }
 
+/** How far a saga is: its status, and what happened to it after an event. */
+export type SagaProgress = Readonly<{ status: SagaStatus; events: readonly StoredEvent[] }>;
+
+/** Reads how far many sagas are, in one statement: for each, the events after `afterSeq`, oldest first. Sagas that are not there are left out. */
+export async function readProgress(db: Pick<Database, 'run'>, wanted: readonly { sagaId: string; afterSeq: number }[]): Promise<ReadonlyMap<string, SagaProgress>> {
+  const rows = await db.run(
+    'store.progress',
+    (sql) => sql<{ id: string; status: SagaStatus; events: readonly (Omit<StoredEvent, 'at'> & { at: string })[] | null }[]>`
+      with wanted as (select "sagaId" as id, "afterSeq" as after_seq from jsonb_to_recordset(${json(sql, wanted)}) as wanted ("sagaId" uuid, "afterSeq" int))
+      select saga.id, saga.status,
+             case when saga.revision > wanted.after_seq then (
+               select jsonb_agg(jsonb_build_object('seq', seq, 'at', at, 'kind', kind, 'step', step, 'attempt', attempt, 'detail', detail, 'worker', worker) order by seq)
+               from arcadia.saga_events where saga_id = wanted.id and seq > wanted.after_seq
+             ) end as events
+      from wanted join arcadia.sagas saga on saga.id = wanted.id`,
+  );
+  return new Map(rows.map(({ id, status, events }) => [id, { status, events: (events ?? []).map((event) => ({ ...event, at: new Date(event.at) })) }]));
+}
+
 function json(sql: Sql, value: JsonObject | readonly object[]) {
   return sql`${jsonText(value)}::text::jsonb`;
 }

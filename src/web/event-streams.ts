@@ -2,12 +2,17 @@
 import { Readable } from 'node:stream';
 import type { FastifyReply } from 'fastify';
 import { redactUserData } from '../saga/redact.ts';
-import type { EventFeed } from './event-feed.ts';
+import type { EventFeed } from '../saga/event-feed.ts';
 import { Problem } from './problems.ts';
 
 export type EventStreams = Readonly<{
-  /** Answers with a stream of what happens to a saga after event `afterSeq`, until it is at rest. */
-  open(reply: FastifyReply, sagaId: string, afterSeq: number): FastifyReply;
+  /**
+   * Answers with a stream of what happens to a saga after event `afterSeq`, until it is at rest.
+   *
+   * @param holder who asks for it: each has a share of the streams
+   * @throws {Problem} when all streams are taken, or the holder's share of them
+   */
+  open(reply: FastifyReply, sagaId: string, afterSeq: number, holder: string): FastifyReply;
   /** Ends all streams: clients come back to another process. */
   closeAll(): void;
 }>;
@@ -16,16 +21,29 @@ export type EventStreams = Readonly<{
 const HEARTBEAT_MS = 15_000;
 
 const MAX_STREAMS = 1_000;
+const MAX_STREAMS_EACH = 200;
 
 // A client that reads slower than this lets things pile up comes back for them later.
 const MAX_BEHIND_BYTES = 1024 * 1024;
 
 /** Makes the streams over a feed. */
-export function createEventStreams(feed: EventFeed, heartbeatMs = HEARTBEAT_MS): EventStreams {
+export function createEventStreams(feed: EventFeed, { heartbeatMs = HEARTBEAT_MS, most = MAX_STREAMS, mostEach = MAX_STREAMS_EACH } = {}): EventStreams {
   const open = new Set<() => void>();
+  const held = new Map<string, number>();
+  const take = (holder: string): (() => void) => {
+    if (open.size >= most) throw new Problem('unavailable', 'too many streams are open', { retryAfterSeconds: 10 });
+    const count = held.get(holder) ?? 0;
+    if (count >= mostEach) throw new Problem('too_many_streams', `${holder} has ${count} streams open, and may have ${mostEach}: close some, or follow the sagas by GET /v1/sagas/:id`, { retryAfterSeconds: 10 });
+    held.set(holder, count + 1);
+    return () => {
+      const left = (held.get(holder) ?? 1) - 1;
+      if (left > 0) held.set(holder, left);
+      else held.delete(holder);
+    };
+  };
   return {
-    open: (reply, sagaId, afterSeq) => {
-      if (open.size >= MAX_STREAMS) throw new Problem('unavailable', 'too many streams are open', { retryAfterSeconds: 10 });
+    open: (reply, sagaId, afterSeq, holder) => {
+      let giveBack: (() => void) | null = take(holder);
       const stream = new Readable({ read: () => undefined });
       let isOver = false;
       const write = (text: string): void => {
@@ -51,6 +69,8 @@ export function createEventStreams(feed: EventFeed, heartbeatMs = HEARTBEAT_MS):
         clearInterval(heartbeat);
         leave();
         open.delete(finish);
+        giveBack?.();
+        giveBack = null;
       };
       stream.once('end', end);
       stream.once('close', end);

@@ -8,6 +8,7 @@ import type { InventoryStats } from '../inventory/stats.ts';
 import type { ResourceFilter, ResourcePlace, FoundResource } from '../inventory/search.ts';
 import type { JsonObject } from '../json.ts';
 import type { AuditEntry, AuditRow } from '../saga/audit.ts';
+import type { ReadProgress } from '../saga/event-feed.ts';
 import type { Overview } from '../saga/overview.ts';
 import type { Direction, Saga } from '../saga/saga.ts';
 import type { SagaFilter, SagaPage } from '../saga/search.ts';
@@ -38,6 +39,8 @@ export type SagaPort = Readonly<{
   /** The saga with the database's clock, and when it acts next as far as the database knows. */
   look(sagaId: string): Promise<LoadedSaga | null>;
   events(sagaId: string, afterSeq?: number): Promise<StoredEvent[]>;
+  /** How far many sagas are, by their ids. */
+  progress: ReadProgress;
   /** @throws {CursorError} */
   search(filter: SagaFilter, page: { limit: number; cursor?: string | undefined }): Promise<SagaPage>;
   count(filter: SagaFilter): Promise<number>;

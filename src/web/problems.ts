@@ -24,6 +24,7 @@ const codes = {
   unsupported_media_type: [415, 'The body is not JSON'],
   misdirected: [421, 'The request names another host'],
   invalid_input: [422, 'The input is not what the saga takes'],
+  too_many_streams: [429, 'Too many streams'],
   too_many_failures: [429, 'Too many failed attempts'],
   internal: [500, 'Something went wrong'],
   unavailable: [503, 'The service cannot answer at the moment'],
@@ -74,20 +75,29 @@ export function answerWithProblems(app: App): void {
 
 /** Answers with the problem document of an error. */
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const problem = toProblem(error);
+  const problem = problemOf(error, request);
   logIfOurs(error, problem, request);
   return send(request, reply, problem);
 }
 
 /** An error in words for people, on a page. */
 export function describeProblem(error: unknown, request: FastifyRequest): { status: number; title: string; detail: string } {
-  const problem = toProblem(error);
+  const problem = problemOf(error, request);
   logIfOurs(error, problem, request);
   return { status: statusOf(problem), title: codes[problem.code][1], detail: problem.message };
 }
 
 function logIfOurs(error: unknown, problem: Problem, request: FastifyRequest): void {
   if (statusOf(problem) >= 500) request.log.error({ err: error, method: request.method, path: pathOf(request) }, 'request failed');
+}
+
+function problemOf(error: unknown, request: FastifyRequest): Problem {
+  return isBrokenOff(request) ? new Problem('invalid_request', 'the request broke off before its body was whole') : toProblem(error);
+}
+
+/** The caller gave up, or its connection did: nobody hears an answer, and it is no fault of ours. */
+function isBrokenOff({ raw }: FastifyRequest): boolean {
+  return raw.destroyed && !raw.complete;
 }
 
 function statusOf(problem: Problem): number {

@@ -15,7 +15,7 @@ import type { App } from './app.ts';
 import type { AuthOptions } from './auth.ts';
 import { actorOf, forbidCaching, guard } from './auth.ts';
 import { addBoard } from './board.ts';
-import { createEventFeed } from './event-feed.ts';
+import { createEventFeed } from '../saga/event-feed.ts';
 import { createEventStreams } from './event-streams.ts';
 import { createMetrics } from './metrics.ts';
 import { addApiPages } from './pages/api-page.ts';
@@ -57,7 +57,7 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
 
   const readiness = watchReadiness(ports, options.readiness);
   const metrics = createMetrics(ports, readiness, log);
-  const streams = createEventStreams(createEventFeed(ports.sagas, log));
+  const streams = createEventStreams(createEventFeed(ports.sagas.progress, log));
 
   await app.register(rateLimit, { global: false });
   await app.register(helmet, {

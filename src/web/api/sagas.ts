@@ -71,7 +71,7 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
       const afterSeq = lastEventId === '' ? -1 : Number(lastEventId);
       // To a 204, browsers do not come back.
       if (isAtRest(saga.status) && afterSeq >= saga.revision) return reply.code(204).send();
-      return streams.open(reply, id, afterSeq);
+      return streams.open(reply, id, afterSeq, actorOf(request.principal));
     },
   );
 
