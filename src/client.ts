@@ -55,6 +55,8 @@ export type ClientOptions = Readonly<{
   /** Seals `user_data`: the same keys as the workers' (see `parseKeyRing`). Without it, none is accepted. */
   keyRing?: KeyRing | undefined;
   log?: Log | undefined;
+  /** Connections to Postgres that the client may hold, beside those of queues in Postgres: 4 unless told otherwise. Idle ones are closed. */
+  poolMax?: number | undefined;
 }>;
 
 export type Client = Readonly<{
@@ -100,13 +102,16 @@ const ENQUEUE_SLACK_MS = 5_000;
 // Handles that wait, however many, make one statement in this time.
 const LOOK_EVERY_MS = 250;
 
+// A client asks one thing after the other; its caller has a pool too.
+const POOL_MAX = 4;
+
 // A queue store that can't be reached must not keep a command from ending.
 const CLOSE_WITHIN_MS = 1_000;
 
 /** Opens a client. Connections are made when first used. */
 export function openClient(options: ClientOptions): Client {
   const { keyRing = emptyKeyRing, log = silentLog } = options;
-  const db: Database = openDatabase(options.databaseUrl, { max: 4, applicationName: 'arcadia-client', io: tracedIo(directIo) });
+  const db: Database = openDatabase(options.databaseUrl, { max: options.poolMax ?? POOL_MAX, applicationName: 'arcadia-client', io: tracedIo(directIo) });
   const connection = options.queueStore === undefined ? null : openQueueConnection(options.queueStore, log);
   const queues = connection === null ? null : openStepQueues(connection, directIo);
   const slackMs = queues === null ? 0 : ENQUEUE_SLACK_MS;

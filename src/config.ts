@@ -1,16 +1,14 @@
 // The environment, parsed once at start by one schema. Nothing else in the project reads process.env.
 import { z } from 'zod';
+import { ConfigError } from './config-error.ts';
+import { readDatabaseUrl } from './database-url.ts';
 import type { KeyRing } from './key-ring.ts';
 import { KeyRingError, emptyKeyRing, parseKeyRing } from './key-ring.ts';
 
 /** Exit code for a configuration that cannot be used (EX_CONFIG of sysexits.h). */
 export const EXIT_CONFIG = 78;
 
-/** Thrown by {@link loadConfig}; the message lists every problem, and never the value of a secret. */
-export class ConfigError extends Error {
-  override readonly name = 'ConfigError';
-  readonly code = 'config_invalid';
-}
+export { ConfigError } from './config-error.ts';
 
 const milliseconds = (fallback: number) => wholeNumber(fallback, 1, 2_147_483_647);
 
@@ -77,11 +75,18 @@ const keyRing = z.string().transform((value, context) => {
   }
 });
 
+const databaseUrl = z.string().superRefine((value, context) => {
+  try {
+    readDatabaseUrl(value);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    for (const line of error.message.split('\n')) context.addIssue({ code: 'custom', message: line.trim().replace(/^DATABASE_URL: /, '') });
+  }
+});
+
 const environmentSchema = z.object({
-  DATABASE_URL: z
-    .string()
-    .refine(isUrlOf(['postgres:', 'postgresql:']), 'expected postgres://user:password@host:port/database')
-    .optional(),
+  DATABASE_URL: databaseUrl.optional(),
+  DATABASE_POOL_MAX: wholeNumber(20, 1, 1_000),
   REDIS_URL: redisNodes.optional(),
   QUEUE_PREFIX: z
     .string()
@@ -135,6 +140,8 @@ const environmentSchema = z.object({
 /** The parsed environment, in camel case; durations are milliseconds unless the name says otherwise. */
 export type Config = Readonly<{
   databaseUrl: string | null;
+  /** Connections that a process's pool may hold; queues in Postgres have a pool of their own, of the same size. */
+  databasePoolMax: number;
   /** Nodes of Redis; null: BullMQ runs on Postgres. More than one: a Redis Cluster. */
   redisNodes: readonly string[] | null;
   queuePrefix: string;
@@ -239,6 +246,7 @@ export function isLoopback(host: string): boolean {
 function toConfig(env: Environment): Config {
   return {
     databaseUrl: env.DATABASE_URL ?? null,
+    databasePoolMax: env.DATABASE_POOL_MAX,
     redisNodes: env.REDIS_URL ?? null,
     queuePrefix: env.QUEUE_PREFIX,
     environment: env.ARCADIA_ENV,

@@ -1,12 +1,15 @@
 // Postgres: the one pool of a process. Every statement goes through `run`, which names it for the I/O seam and
 // gives it a time limit, so that a dead connection can never hold a step for ever.
 import postgres from 'postgres';
-import { ConfigError } from './config.ts';
+import { ConfigError } from './config-error.ts';
+import { explainConnectionError } from './database-tls.ts';
 import { readDatabaseUrl } from './database-url.ts';
 import { withDeadline } from './deadline.ts';
 import { errorCodeOf } from './error-code.ts';
 import type { Io } from './io.ts';
 import { directIo } from './io.ts';
+import { postgresJsOptions } from './postgres-js-options.ts';
+import { parseTimestamp } from './time.ts';
 
 export type Sql = postgres.Sql;
 
@@ -34,6 +37,9 @@ export class DatabaseTimeoutError extends Error {
   readonly code = 'database_timeout';
 }
 
+// After a burst a pool gives back what it does not need, soon; not so soon that each minute makes connections anew.
+export const IDLE_MS = 30_000;
+
 // Seconds that statements under way are given when a pool is closed.
 const LEAVING_S = 5;
 
@@ -59,31 +65,31 @@ export function isDatabaseOutage(error: unknown): boolean {
  * Opens a pool. Connections are made when first used, and again after they were lost.
  *
  * @param url with `pgbouncer=true`, nothing is kept in a session: each statement may meet another one
- * @param options.max connections at once
+ * @param options.max connections at once; those that are idle for a while are closed
+ * @param options.idleMs how long a connection may be idle, in milliseconds
  * @param options.timeoutMs time limit of one statement, in milliseconds, from asking for a connection to its reply
- * @throws {ConfigError} when `pgbouncer` in the URL is neither true nor false
+ * @throws {ConfigError} when the URL cannot be used
  */
 export function openDatabase(
   url: string,
-  options: { max?: number; timeoutMs?: number; io?: Io; applicationName?: string } = {},
+  options: { max?: number; idleMs?: number; timeoutMs?: number; io?: Io; applicationName?: string } = {},
 ): Database {
-  const { max = 10, timeoutMs = 10_000, io = directIo, applicationName = 'arcadia' } = options;
+  const { max = 10, idleMs = IDLE_MS, timeoutMs = 10_000, io = directIo, applicationName = 'arcadia' } = options;
   const limitMs = timeoutMs + 1_000;
-  const address = readDatabaseUrl(url);
-  const open = () => postgres(address.url, {
+  const connection = postgresJsOptions(readDatabaseUrl(url), { applicationName, statementTimeoutMs: timeoutMs });
+  const open = () => postgres({
+    ...connection,
     max,
-    // Seconds; a statement may need two of them, see below.
-    connect_timeout: 5,
+    idle_timeout: idleMs / 1_000,
     // Seconds. Small and fixed: the default grows to 20 s, longer than a restart of Postgres takes.
     backoff: () => 0.5,
     onnotice: () => undefined,
     // Else postgres.js asks each new connection for the array types, and catches no error of that: where Postgres dies
     // just then, the whole process ends with an unhandled rejection. The array types in use are declared here.
     fetch_types: false,
-    types: { textArray, uuidArray },
+    types: { textArray, uuidArray, timestamp },
     // Only columns: postgres.camel would also rename the keys inside a saga's context.
     transform: { column: { from: postgres.toCamel } },
-    ...sessionSettings(address.isPooled === true, applicationName, timeoutMs),
   });
   let pool = open();
   // A connection whose other end is gone without a word stays in the pool, and postgres.js sends further statements down
@@ -118,7 +124,7 @@ export function openDatabase(
           return await withDeadline(limitMs, ask(statement), () => timeoutError(name, limitMs));
         } catch (error) {
           if (error instanceof DatabaseTimeoutError) replace(used);
-          throw isUndeclaredPooler(error) ? poolerError(error) : error;
+          throw isUndeclaredPooler(error) ? poolerError(error) : explainConnectionError(error);
         }
       }),
     close: () => pool.end({ timeout: LEAVING_S }),
@@ -132,15 +138,6 @@ export function openDatabase(
 export async function reserveConnection(db: Database): Promise<ReservedSql> {
   await db.run('db.reserve', (sql) => sql`select 1`);
   return db.sql.reserve();
-}
-
-/**
- * What stays with a connection from statement to statement. Behind a pooler that is nothing: it refuses a time limit in
- * the connection's start, and would find a prepared statement only on the session on which it was prepared.
- */
-function sessionSettings(isPooled: boolean, applicationName: string, timeoutMs: number) {
-  if (isPooled) return { prepare: false, connection: { application_name: applicationName } };
-  return { connection: { application_name: applicationName, statement_timeout: timeoutMs } };
 }
 
 /** Whether an error is that of a pooler which was offered a setting of the server's. */
@@ -167,3 +164,7 @@ const textArray = {
 };
 
 const uuidArray = { ...textArray, to: 2951, from: [2951] };
+
+// timestamptz. A time that cannot be read fails its statement: as `Invalid Date` it would make every age NaN, and each
+// comparison with it false.
+const timestamp = { to: 1184, from: [1184], serialize: (time: Date) => time.toISOString(), parse: parseTimestamp };

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import postgres from 'postgres';
 import { readDatabaseUrl } from './database-url.ts';
+import { postgresJsOptions } from './postgres-js-options.ts';
 import { withDeadline } from './deadline.ts';
 import type { Log } from './log.ts';
 import { NEW_SAGAS_CHANNEL } from './saga/store.ts';
@@ -19,8 +20,8 @@ const TIME_LIMIT_MS = 5_000;
  */
 export async function listenForSagas(databaseUrl: string, options: { onSaga: () => void; signal: AbortSignal; log: Log }): Promise<void> {
   const { onSaga, signal, log } = options;
-  const { url, isPooled } = readDatabaseUrl(databaseUrl);
-  if (isPooled === true) {
+  const address = readDatabaseUrl(databaseUrl);
+  if (address.isPooled === true) {
     // LISTEN would stay behind on a session of the server's that other clients use next.
     log.info('sagas that are started by SQL are not heard of through a pooler: the reconciler finds them');
     if (!signal.aborted) await once(signal, 'abort');
@@ -28,8 +29,10 @@ export async function listenForSagas(databaseUrl: string, options: { onSaga: () 
   }
   let isListening = false;
   const settings = {
+    ...postgresJsOptions(address, { applicationName: 'arcadia-listen', statementTimeoutMs: TIME_LIMIT_MS }),
     max: 1,
-    connect_timeout: 5,
+    // It waits in silence.
+    idle_timeout: 0,
     max_lifetime: null,
     backoff: () => 0.5,
     fetch_types: false,
@@ -37,11 +40,10 @@ export async function listenForSagas(databaseUrl: string, options: { onSaga: () 
     onclose: () => {
       isListening = false;
     },
-    connection: { application_name: 'arcadia-listen' },
     // As in postgres.js's own `listen`, which gives up once a connection could not be made again at the first try.
     onnotify: onSaga,
   };
-  const sql = postgres(url, settings);
+  const sql = postgres(settings);
   while (!signal.aborted) {
     try {
       await withDeadline(TIME_LIMIT_MS, sql`listen ${sql(NEW_SAGAS_CHANNEL)}`, () => new Error('Postgres did not answer'));

@@ -3,6 +3,7 @@
 import { fileURLToPath } from 'node:url';
 import Postgrator from 'postgrator';
 import { catalog } from './catalog.ts';
+import { createsSchema, ensureSchema } from './create-schema.ts';
 import type { Database, ReservedSql } from './db.ts';
 import { reserveConnection } from './db.ts';
 import { requireSameEnvironment } from './environment.ts';
@@ -24,10 +25,11 @@ export async function migrate(db: Database, environment: string): Promise<string
   // the connection (its issue 1204), and other statements would run inside the transaction.
   const connection = await reserveConnection(db);
   try {
-    await connection`begin`;
+    await connection`begin isolation level read committed read write`;
     // Large migrations, and waiting for those of another process, may take longer than an ordinary statement.
-    await connection`set local statement_timeout = 0`;
+    await connection`select set_config(name, '0', true) from pg_settings where name in ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')`;
     await connection`select pg_advisory_xact_lock(${MIGRATION_LOCK})`;
+    await ensureSchema('arcadia', (sql) => connection.unsafe(sql));
     const postgrator = new Postgrator({
       migrationPattern,
       driver: 'pg',
@@ -81,6 +83,7 @@ async function writeDefinitions(connection: ReservedSql): Promise<void> {
 
 /** Postgrator looks for `column_name`, which the pool's transform has turned into `columnName`. */
 async function queryRows(connection: ReservedSql, query: string): Promise<Record<string, unknown>[]> {
+  if (createsSchema(query)) return [];
   const rows = await connection.unsafe<Record<string, unknown>[]>(query);
   return Array.from(rows, (row) => Object.assign({}, row, { column_name: row['columnName'] }));
 }

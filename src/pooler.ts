@@ -1,7 +1,7 @@
 // A connection pooler between us and Postgres, such as PgBouncer in transaction mode: whether we were told of it, and
 // whether it lets Postgres end what runs too long.
 
-import { ConfigError } from './config.ts';
+import { ConfigError } from './config-error.ts';
 import { readDatabaseUrl } from './database-url.ts';
 import type { Database } from './db.ts';
 import type { Log } from './log.ts';

@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { catalog } from './catalog.ts';
+import { checkSession } from './check-session.ts';
 import type { Config } from './config.ts';
 import { ConfigError, isLoopback, requireClosedWeb } from './config.ts';
 import type { Database } from './db.ts';
@@ -61,7 +62,7 @@ export async function startWeb(config: Config, log: Log, workerMetrics?: () => P
   if (databaseUrl === null) throw new ConfigError('the web needs DATABASE_URL');
   requireClosedWeb(config.web);
   warnOfWeakSecrets(config.web, log);
-  const db = openDatabase(databaseUrl, { max: 10, applicationName: 'arcadia-web', io: tracedIo(directIo) });
+  const db = openDatabase(databaseUrl, { max: Math.min(10, config.databasePoolMax), applicationName: 'arcadia-web', io: tracedIo(directIo) });
   const connection = openQueueConnection(queueStoreOf(config), log);
   const queues = openStepQueues(connection, directIo);
   const dashboard = openQueueDashboard(connection, (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq));
@@ -70,8 +71,9 @@ export async function startWeb(config: Config, log: Log, workerMetrics?: () => P
     await Promise.allSettled([connection.close(), db.close()]);
   };
   try {
-    const environment = await checkEnvironment(db, config.environment);
     await checkPooler(db, databaseUrl, log);
+    await checkSession(db, databaseUrl, log);
+    const environment = await checkEnvironment(db, config.environment);
     await connection.check(ownerOf(environment));
     const app = await buildWeb(bindPorts({ db, queues, dashboard, keyRing: config.keyRing, workerMetrics, log, workerSlackMs: config.reconcileIntervalMs }), {
       auth: config.web,

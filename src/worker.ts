@@ -1,6 +1,7 @@
 // A worker process, wired: Postgres, the queues, DigitalOcean, the engine, the reconciler.
 import { hostname } from 'node:os';
 import { catalog as currentCatalog } from './catalog.ts';
+import { checkSession } from './check-session.ts';
 import type { Config } from './config.ts';
 import { ConfigError } from './config.ts';
 import type { Database } from './db.ts';
@@ -96,7 +97,7 @@ export async function startWorker(
   if (databaseUrl === null || token === null) throw new ConfigError('a worker needs DATABASE_URL and DIGITALOCEAN_TOKEN');
   const io = tracedIo(untracedIo);
   const name = `${hostname()}:${process.pid}`;
-  const db = openDatabase(databaseUrl, { io, max: Math.min(20, config.worker.concurrency + 4), applicationName: 'arcadia-worker' });
+  const db = openDatabase(databaseUrl, { io, max: Math.min(config.databasePoolMax, config.worker.concurrency + 4), applicationName: 'arcadia-worker' });
   const connection = openQueueConnection(queueStoreOf(config), log);
   const shared = sharedStores(config, { db, connection }, budgetId(token, apiUrl));
   const { requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
@@ -116,8 +117,9 @@ export async function startWorker(
   const account = { db, digitalOcean, log };
   let isAccountSettled: boolean;
   try {
-    const environment = await checkEnvironment(db, config.environment);
     await checkPooler(db, databaseUrl, log);
+    await checkSession(db, databaseUrl, log);
+    const environment = await checkEnvironment(db, config.environment);
     await connection.check(ownerOf(environment));
     // The first one does not wait for its turn.
     isAccountSettled = await checkAccount({ ...account, digitalOcean: digitalOcean.at('now') });

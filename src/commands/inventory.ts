@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import { createInterface } from 'node:readline/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { checkSession } from '../check-session.ts';
 import type { Config } from '../config.ts';
 import { loadConfig } from '../config.ts';
 import type { Database } from '../db.ts';
@@ -142,9 +143,10 @@ async function isConfirmed(count: number, usdPerHour: number): Promise<boolean> 
 async function withDatabase(needs: Parameters<typeof loadConfig>[1], use: (db: Database, config: Config, log: Log, environment: Environment) => Promise<number>): Promise<number> {
   const config = loadConfig(process.env, needs);
   const log = createLog(config.logLevel === 'info' ? 'error' : config.logLevel, 2);
-  const db = openDatabase(config.databaseUrl ?? '', { max: 4 });
+  const db = openDatabase(config.databaseUrl ?? '', { max: Math.min(4, config.databasePoolMax) });
   try {
     // What is done here is done to droplets, in the end.
+    await checkSession(db, config.databaseUrl ?? '', log);
     const environment = await checkEnvironment(db, config.environment);
     return await use(db, config, log, environment);
   } finally {

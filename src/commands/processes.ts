@@ -1,4 +1,5 @@
 // `migrate`, `worker` and `sandbox`: the processes of a deployment, one each.
+import { checkSession } from '../check-session.ts';
 import { loadConfig } from '../config.ts';
 import { openDatabase } from '../db.ts';
 import type { SandboxOptions } from '../do/sandbox/server.ts';
@@ -16,6 +17,7 @@ export async function migrateCommand(options: { json?: boolean }): Promise<numbe
   const queueStore = queueStoreOf(config);
   const db = openDatabase(config.databaseUrl ?? '', { max: 2 });
   try {
+    await checkSession(db, config.databaseUrl ?? '', createLog('warn', 2));
     const applied = await migrate(db, config.environment);
     await migrateQueues(queueStore);
     if (options.json === true) write(JSON.stringify({ environment: config.environment, applied }));

@@ -47,7 +47,7 @@ export async function withClient<T>(use: (client: Client, maxPolls: number) => P
   const config = loadConfig(process.env, ['DATABASE_URL']);
   await requireEnvironment(config);
   const log = createLog(config.logLevel === 'info' ? 'warn' : config.logLevel, 2);
-  const client = openClient({ databaseUrl: config.databaseUrl ?? '', queueStore: queueStoreOf(config), keyRing: config.keyRing, log });
+  const client = openClient({ databaseUrl: config.databaseUrl ?? '', poolMax: Math.min(4, config.databasePoolMax), queueStore: queueStoreOf(config), keyRing: config.keyRing, log });
   try {
     return await use(client, config.wait.maxPolls);
   } finally {

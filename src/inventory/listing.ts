@@ -2,6 +2,7 @@
 // wrote after the page was asked for is newer, and stays; rows of sagas at work are theirs.
 import type { Database, Sql, SqlFragment } from '../db.ts';
 import { jsonText } from '../json.ts';
+import { msOf } from '../time.ts';
 import type { CloudResource } from './resources.ts';
 import { heldSync, lostSync } from './syncs.ts';
 
@@ -43,7 +44,7 @@ export async function writePage(
   how: { atWork: AtWorkSql; rolledBack: AtWorkSql; lagMs: number },
 ): Promise<{ changes: Change[]; now: Date }> {
   const { askedAt, number } = reading;
-  const lagging = new Date(askedAt.getTime() - how.lagMs);
+  const lagging = new Date(msOf(askedAt) - how.lagMs);
   const rows = await db.run(
     'listing.page',
     (sql) => sql<ChangeRow[]>`

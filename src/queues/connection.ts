@@ -5,10 +5,16 @@ import { setImmediate } from 'node:timers/promises';
 import { Queue, Worker, createPostgresBackend, runMigrations, withBackend } from 'bullmq';
 import type { Processor, WorkerOptions } from 'bullmq';
 import { Pool } from 'pg';
-import { ConfigError } from '../config.ts';
+import { SESSION_SQL, requireSession } from '../check-session.ts';
+import type { FoundSetting } from '../check-session.ts';
+import { ConfigError } from '../config-error.ts';
+import { createsSchema, ensureSchema } from '../create-schema.ts';
+import { explainConnectionError } from '../database-tls.ts';
 import { readDatabaseUrl } from '../database-url.ts';
+import { IDLE_MS } from '../db.ts';
 import type { Log } from '../log.ts';
 import type { RunRedisScript } from '../redis-script.ts';
+import { pgOptions } from './pg-options.ts';
 import { QueueStoreError } from './queue-store-error.ts';
 import type { RedisClient } from './redis.ts';
 import { checkRedis, claimQueues, connectRedis, endRedis } from './redis.ts';
@@ -18,7 +24,12 @@ import { traced } from './telemetry.ts';
 /** How to reach the queues. */
 export type QueueStore =
   | Readonly<{ kind: 'redis'; nodes: readonly string[]; prefix: string }>
-  | Readonly<{ kind: 'postgres'; databaseUrl: string }>;
+  | Readonly<{
+      kind: 'postgres';
+      databaseUrl: string;
+      /** Connections that a process may hold for its queues; 20 when left out. A worker holds one of them for each queue. */
+      poolMax?: number;
+    }>;
 
 /** BullMQ's options of a worker, but for where its jobs are. */
 type WorkerSettingsOfBullMq = Omit<WorkerOptions, 'connection' | 'prefix'>;
@@ -67,6 +78,11 @@ export { QueueStoreError } from './queue-store-error.ts';
 
 const { Queue: PostgresQueue, Worker: PostgresWorker } = withBackend(createPostgresBackend);
 
+const POOL_MAX = 20;
+
+// A statement that nobody waits for any more need not go on.
+const STATEMENT_TIMEOUT_MS = 10_000;
+
 /** BullMQ's tables live in their own schema, beside `arcadia`. */
 const POSTGRES_SCHEMA = 'bullmq';
 
@@ -75,10 +91,11 @@ const POSTGRES_SCHEMA = 'bullmq';
  *
  * @throws {ConfigError} when jobs cannot be kept there
  */
-export function queueStoreOf(config: { redisNodes: readonly string[] | null; queuePrefix: string; databaseUrl: string | null }): QueueStore {
+export function queueStoreOf(config: { redisNodes: readonly string[] | null; queuePrefix: string; databaseUrl: string | null; databasePoolMax?: number }): QueueStore {
   if (config.redisNodes !== null) return usable({ kind: 'redis', nodes: config.redisNodes, prefix: config.queuePrefix });
   if (config.databaseUrl === null) throw new QueueStoreError('neither REDIS_URL nor DATABASE_URL is set');
-  return usable({ kind: 'postgres', databaseUrl: config.databaseUrl });
+  const { databaseUrl, databasePoolMax: poolMax } = config;
+  return usable({ kind: 'postgres', databaseUrl, ...(poolMax === undefined ? {} : { poolMax }) });
 }
 
 function usable(store: QueueStore): QueueStore {
@@ -105,17 +122,26 @@ export function openQueueConnection(given: QueueStore, log: Log): QueueConnectio
   return store.kind === 'redis' ? openRedis(store, log) : openPostgres(store, log);
 }
 
+/** Both kinds of pool that reach BullMQ's tables. */
+function queueOptions({ databaseUrl }: Extract<QueueStore, { kind: 'postgres' }>, applicationName: string, statementTimeoutMs: number) {
+  return pgOptions(readDatabaseUrl(databaseUrl), { applicationName, statementTimeoutMs }, { search_path: POSTGRES_SCHEMA });
+}
+
 /** Brings BullMQ's own tables up to date, where it runs on Postgres. Safe to run twice or at once. */
 export async function migrateQueues(store: QueueStore): Promise<void> {
   if (store.kind !== 'postgres') return;
-  const pool = new Pool({ connectionString: store.databaseUrl, max: 1 });
+  // Migrations may take longer than an ordinary statement.
+  const pool = new Pool({ ...queueOptions(store, 'arcadia-migrate', 0), max: 1 });
   // A server that goes away while the pool closes reports it on the pool and on the client, and without a listener that
   // would end the process. What matters is whether the migrations were run.
   pool.on('error', () => undefined);
-  const client = await pool.connect();
+  const client = await pool.connect().catch((error: unknown) => {
+    throw explainConnectionError(error);
+  });
   client.on('error', () => undefined);
   try {
-    await runMigrations(client, POSTGRES_SCHEMA);
+    await ensureSchema(POSTGRES_SCHEMA, async (sql) => (await client.query(sql)).rows);
+    await runMigrations({ query: (text, values) => (createsSchema(text) ? Promise.resolve({ rows: [] }) : client.query<never>(text, [...(values ?? [])])) }, POSTGRES_SCHEMA);
   } finally {
     client.release();
     await pool.end();
@@ -169,15 +195,12 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
   const warn = onceInAWhile((error: Error) => log.warn({ reason: error.message }, 'postgres queues: connection trouble'));
   // Every worker holds one of the pool's connections to LISTEN on.
   const pool = new Pool({
-    connectionString: store.databaseUrl,
-    max: 20,
-    keepAlive: true,
-    connectionTimeoutMillis: 5_000,
+    ...queueOptions(store, 'arcadia-queues', STATEMENT_TIMEOUT_MS),
+    max: store.poolMax ?? POOL_MAX,
+    idleTimeoutMillis: IDLE_MS,
     // What a queue asks takes milliseconds. A connection of which the other end is gone without a word is found so; each costs
     // that long, and a pool may hold several.
     query_timeout: 5_000,
-    options: `-c search_path=${POSTGRES_SCHEMA}`,
-    application_name: 'arcadia-queues',
   });
   pool.on('error', warn);
   // Each queue and each worker listens on it; Node takes more than ten for a leak.
@@ -199,9 +222,11 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
     loops: loops.all,
     check: async () => {
       try {
-        await pool.query('select 1');
+        requireSession((await pool.query<FoundSetting>(SESSION_SQL)).rows);
       } catch (error) {
-        throw new QueueStoreError(`Postgres cannot be reached (DATABASE_URL): ${error instanceof Error ? error.message : String(error)}`);
+        const explained = explainConnectionError(error);
+        if (explained instanceof ConfigError) throw explained;
+        throw new QueueStoreError(`Postgres cannot be reached (DATABASE_URL): ${explained instanceof Error ? explained.message : String(explained)}`);
       }
     },
     close: () => pool.end(),

@@ -3,6 +3,7 @@
 // It is no cache: a saga is handed out once, to the job of the very revision that was written, and is forgotten some
 // seconds later. Somebody else may have moved the saga on meanwhile, just as between a read and what is done upon it; whoever was
 // overtaken learns it from the fence of its next write.
+import { msOf } from '../time.ts';
 import type { Saga } from './saga.ts';
 import type { Claim } from './step.ts';
 import type { LoadedSaga } from './store.ts';
@@ -41,7 +42,7 @@ export function createRecentSagas(limits: { max: number; maxAgeMs: number }, mon
       const ageMs = at - found.sentAt;
       if (found.saga.revision !== revision || ageMs > limits.maxAgeMs) return null;
       // By the database's clock it is at least so late: it stood at `updatedAt` before the reply came.
-      const now = new Date(found.saga.updatedAt.getTime() + at - found.knownAt);
+      const now = new Date(msOf(found.saga.updatedAt) + at - found.knownAt);
       return { saga: found.saga, now, dueInMs: 0, memo: {}, inputChecked: true, ageMs };
     },
   };

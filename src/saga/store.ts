@@ -4,6 +4,7 @@ import type { Database, Sql, SqlFragment } from '../db.ts';
 import { gather } from '../gather.ts';
 import type { JsonObject } from '../json.ts';
 import { jsonText } from '../json.ts';
+import { msBetween } from '../time.ts';
 import type { CommitResult } from './commit.ts';
 import { commitTransition, transitionWriter } from './commit.ts';
 import { createRecentSagas } from './recent.ts';
@@ -104,7 +105,7 @@ async function loadSagas(db: Pick<Database, 'run'>, sagaIds: readonly string[], 
   );
   const loaded = new Map(
     rows.map(({ now, wakeAt, memo, inputChecked, ...saga }) => {
-      const dueInMs = wakeAt === null ? 0 : Math.max(0, wakeAt.getTime() - slackMs - now.getTime());
+      const dueInMs = wakeAt === null ? 0 : Math.max(0, msBetween(now, wakeAt) - slackMs);
       return [saga.id, { saga, now, dueInMs, memo, inputChecked }];
     }),
   );

@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import type { Saga } from '../saga/saga.ts';
 import type { StepRun } from '../saga/step.ts';
+import { msOf, readTimeMs } from '../time.ts';
 
 /** The droplet on record; null: none. */
 export function recordedDropletId(saga: Pick<Saga, 'context'>): number | null {
@@ -36,10 +37,14 @@ export function openCreates(saga: Pick<Saga, 'context'>): number {
   return announcedCreates(saga) - refusedCreates(saga) - (recordedDropletId(saga) === null ? 0 : 1);
 }
 
-/** How long ago the last create was announced, by the database's clock; infinite when none was. */
+/**
+ * How long ago the last create was announced at least, by the database's clock; infinite when none was. Where the time
+ * on record cannot be read, it counts from the saga's last change, which came no sooner.
+ */
 export function lastCreateAgeMs(run: Pick<StepRun, 'saga' | 'now'>): number {
-  const at = run.saga.context['create_intent_at'];
-  return typeof at === 'string' ? run.now.getTime() - Date.parse(at) : Number.POSITIVE_INFINITY;
+  if (announcedCreates(run.saga) === 0) return Number.POSITIVE_INFINITY;
+  const announcedMs = readTimeMs(run.saga.context['create_intent_at']);
+  return msOf(run.now) - (announcedMs ?? msOf(run.saga.updatedAt));
 }
 
 function count(saga: Pick<Saga, 'context'>, key: string): number {

@@ -3,6 +3,7 @@
 import type { Droplet } from '../do/schemas.ts';
 import { textOf } from '../json.ts';
 import type { Saga } from '../saga/saga.ts';
+import { msBetween, msOf } from '../time.ts';
 
 /** On every droplet that arcadia-cloud makes. */
 export const MANAGED_TAG = 'managed-by-arcadia-cloud';
@@ -39,7 +40,7 @@ export function sagaIdsOn(droplet: Pick<Droplet, 'tags'>): string[] {
 
 /** The tag of the droplets that are asked for at about this time: by its list, those in flight are seen together. */
 export function waveTag(now: Date): string {
-  return `${WAVE_TAG_PREFIX}${Math.floor(now.getTime() / WAVE_MS) % WAVES}`;
+  return `${WAVE_TAG_PREFIX}${Math.floor(msOf(now) / WAVE_MS) % WAVES}`;
 }
 
 /** The wave that a droplet belongs to, by its tags; null: none is known. */
@@ -87,7 +88,7 @@ export function contradiction(droplet: Droplet, saga: SagaIdentity): string | nu
   if (otherId !== undefined) return `it carries the tag ${otherId} of another saga`;
   if (droplet.name.toLowerCase() !== textOf(saga.input['name']).toLowerCase()) return `it is called ${droplet.name}`;
   if (hasTag(droplet, sagaIdTag(saga))) return null;
-  const createdBeforeMs = saga.createdAt.getTime() - Date.parse(droplet.created_at);
+  const createdBeforeMs = msBetween(droplet.created_at, saga.createdAt);
   if (createdBeforeMs > CLOCK_TOLERANCE_MS) return `it was created at ${droplet.created_at}, before the saga`;
   return null;
 }

@@ -7,6 +7,7 @@ import type { JsonObject } from '../json.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { Memo, Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, done, waiting } from '../saga/step.ts';
+import { msBetween } from '../time.ts';
 import type { StepDeps, StepSettings } from './deps.ts';
 import { recordedDropletId, recordedWave } from './intents.ts';
 import { contradiction } from './ownership.ts';
@@ -128,7 +129,7 @@ function judgeDelay(what: string, memo: Memo & { polls: number }, run: StepRun, 
 }
 
 function elapsedMs(run: StepRun): number {
-  return run.now.getTime() - run.saga.stepStartedAt.getTime();
+  return msBetween(run.saga.stepStartedAt, run.now);
 }
 
 function addressesOf(droplet: Droplet): JsonObject {

@@ -1,0 +1,77 @@
+// How a connection to Postgres is encrypted, for both drivers alike. Left to themselves, they read a URL differently:
+// `sslmode=require` verifies in one, and not in the other.
+import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { checkServerIdentity, createSecureContext, getCACertificates } from 'node:tls';
+import type { ConnectionOptions, SecureContext } from 'node:tls';
+import { ConfigError } from './config-error.ts';
+import type { DatabaseAddress, DatabaseTls } from './database-url.ts';
+import { errorCodeOf } from './error-code.ts';
+
+/**
+ * Options of `tls.connect`; false: not encrypted. As in libpq, `require` encrypts; with a root certificate it verifies the
+ * chain, as `verify-ca` does; `verify-full` verifies the name too.
+ *
+ * @throws {ConfigError} when a certificate or a key cannot be used
+ */
+export function tlsOptions({ tls, hosts }: DatabaseAddress): ConnectionOptions | false {
+  if (tls === null) return false;
+  // A name that the drivers don't pass on cannot be held against a certificate.
+  if (tls.mode === 'verify-full' && hosts.length > 1 && hosts.some(({ host }) => isIP(host) !== 0)) {
+    throw new ConfigError('DATABASE_URL: sslmode: verify-full with several hosts needs their names, not IP addresses');
+  }
+  return {
+    rejectUnauthorized: tls.mode !== 'require' || tls.rootCert !== null,
+    checkServerIdentity: tls.mode === 'verify-full' ? (name, certificate) => checkServerIdentity(identityOf(hosts) ?? name, certificate) : () => undefined,
+    secureContext: secureContextOf(tls),
+  };
+}
+
+/** Made here, as a driver that meets a file which is no certificate throws where nobody catches it. */
+function secureContextOf(tls: DatabaseTls): SecureContext {
+  const files = {
+    ...(tls.rootCert === null ? {} : { ca: tls.rootCert === 'system' ? getCACertificates('system') : read('sslrootcert', tls.rootCert) }),
+    ...(tls.cert === null ? {} : { cert: read('sslcert', tls.cert) }),
+    ...(tls.key === null ? {} : { key: read('sslkey', tls.key) }),
+    ...(tls.keyPassword === null ? {} : { passphrase: tls.keyPassword }),
+    ...(tls.crl === null ? {} : { crl: read('sslcrl', tls.crl) }),
+    ...(tls.minVersion === null ? {} : { minVersion: tls.minVersion }),
+    ...(tls.maxVersion === null ? {} : { maxVersion: tls.maxVersion }),
+  };
+  try {
+    return createSecureContext(files);
+  } catch (error) {
+    throw new ConfigError(`DATABASE_URL: sslrootcert, sslcert, sslkey, sslpassword or sslcrl: not as expected, PEM files that belong together (${errorCodeOf(error) ?? 'unknown error'})`, { cause: error });
+  }
+}
+
+/** For an IP address, the drivers would hold the certificate against the name `localhost`. */
+function identityOf(hosts: DatabaseAddress['hosts']): string | null {
+  const [first, ...others] = hosts;
+  return first === undefined || others.length > 0 ? null : first.host;
+}
+
+function read(parameter: string, file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new ConfigError(`DATABASE_URL: ${parameter}: the file cannot be read (${errorCodeOf(error) ?? 'unknown error'})`, { cause: error });
+  }
+}
+
+/** What a failed connection means where it is the URL's doing: a server that is not trusted, or does not encrypt; else the error as it is. */
+export function explainConnectionError(error: unknown): unknown {
+  if (!(error instanceof Error)) return error;
+  const code = errorCodeOf(error) ?? '';
+  if (/^(CERT_|CRL_|DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT|UNABLE_TO_|ERR_TLS_CERT_ALTNAME_INVALID|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE)/.test(code)) {
+    const what = code === 'ERR_TLS_CERT_ALTNAME_INVALID' ? 'is not for the host in the URL, as sslmode=verify-full expects' : 'is not trusted; sslrootcert names the certificate of the authority that signed it';
+    return new ConfigError(`DATABASE_URL: sslmode: the server's certificate ${what} (${code})`, { cause: error });
+  }
+  if (error.message === 'The server does not support SSL connections') {
+    return new ConfigError('DATABASE_URL: sslmode: the server does not offer TLS', { cause: error });
+  }
+  if (error.message.includes('before secure TLS connection was established')) {
+    return Object.assign(new Error('Postgres ended the connection before it was encrypted: does it offer TLS, as sslmode in DATABASE_URL expects?', { cause: error }), { code });
+  }
+  return error;
+}
