@@ -4,6 +4,7 @@
 import { ConfigError } from './config-error.ts';
 import { readDatabaseUrl } from './database-url.ts';
 import type { Database } from './db.ts';
+import { sqlStateOf } from './db.ts';
 import type { Log } from './log.ts';
 
 /**
@@ -14,12 +15,15 @@ import type { Log } from './log.ts';
  */
 export async function checkPooler(db: Database, databaseUrl: string, log: Log): Promise<void> {
   const { isPooled } = readDatabaseUrl(databaseUrl);
-  const rows = await db.run(
-    'pooler.check',
-    (sql) => sql<{ pid: number; limit: string }[]>`select pg_backend_pid() as pid, current_setting('statement_timeout') as limit`,
-  );
-  const [row] = rows;
-  if (row === undefined) return;
+  const rows = await db
+    .run('pooler.check', (sql) => sql<{ pid: number; limit: string }[]>`select pg_backend_pid() as pid, current_setting('statement_timeout') as limit`)
+    .catch((error: unknown) => {
+      // The time limit of the role is too short for anything: checkSession says so.
+      if (isPooled === true && sqlStateOf(error) === '57014') return null;
+      throw error;
+    });
+  const row = rows?.[0];
+  if (rows === null || row === undefined) return;
   if (isPooled === null && row.pid !== rows.state.pid) {
     throw new ConfigError(
       'DATABASE_URL leads through a connection pooler: add pgbouncer=true to its parameters, or pgbouncer=false where each ' +

@@ -172,3 +172,12 @@ describe('checkEnvironment', () => {
     }
   });
 });
+
+test('every function of ours has a search_path of its own', async () => {
+  await migrate(db, 'test');
+  const rows = await db.sql<{ name: string; path: string | null }[]>`
+    select proname as name, (select setting from unnest(proconfig) as setting where setting like 'search_path=%') as path
+    from pg_proc where pronamespace = 'arcadia'::regnamespace`;
+  expect(rows.length).toBeGreaterThan(5);
+  expect(rows.filter(({ path }) => path !== 'search_path=pg_catalog, pg_temp')).toEqual([]);
+});

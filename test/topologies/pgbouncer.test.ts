@@ -1,6 +1,7 @@
 // Postgres by way of PgBouncer in transaction mode: what it takes, and what is said where the URL does not tell of it.
 
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
+import { checkSession } from '../../src/check-session.ts';
 import { ConfigError, loadConfig } from '../../src/config.ts';
 import { openDatabase } from '../../src/db.ts';
 import type { Database } from '../../src/db.ts';
@@ -10,6 +11,7 @@ import { checkPooler } from '../../src/pooler.ts';
 import { startWeb } from '../../src/web-process.ts';
 import { startWorker } from '../../src/worker.ts';
 import { runCommand } from '../support/fleet.ts';
+import { setForSessions } from '../support/hostile-settings.ts';
 import { startPrivatePgBouncer } from '../support/services-pgbouncer.ts';
 import type { PrivatePgBouncer } from '../support/services-pgbouncer.ts';
 import { createEngineDatabase } from '../support/engine.ts';
@@ -41,6 +43,18 @@ function open(url: string): Database {
   return db;
 }
 
+/** A database with settings of its own, and a PgBouncer that has no session of it yet. */
+async function ownServer(settings: Readonly<Record<string, string>>) {
+  const own = await createEngineDatabase();
+  await setForSessions(own.name, 'database', settings);
+  const pgBouncer = await startPrivatePgBouncer(inject('services').databaseUrl);
+  onTestFinished(async () => {
+    await pgBouncer.stop();
+    await own.drop();
+  });
+  return { url: pgBouncer.through(own.directUrl) };
+}
+
 const undeclared = (pgBouncer: PrivatePgBouncer): string => pgBouncer.through(database.directUrl).replace('?pgbouncer=true', '');
 
 const configOf = (databaseUrl: string) => {
@@ -69,6 +83,31 @@ test('the time limit that the role has holds for each statement', async () => {
   const fresh = await startPrivatePgBouncer(inject('services').databaseUrl);
   onTestFinished(fresh.stop);
   await expect(open(fresh.through(database.directUrl)).run('test', (sql) => sql`select pg_sleep(${5}::int)`)).rejects.toThrow('statement timeout');
+});
+
+describe('settings of the database', () => {
+  test('do not change how times are written', async () => {
+    const server = await ownServer({ datestyle: 'German', timezone: 'Asia/Kathmandu', intervalstyle: 'sql_standard', search_path: 'pg_temp', bytea_output: 'escape', standard_conforming_strings: 'off', client_encoding: 'LATIN1' });
+    const db = open(server.url);
+    const answers = await Promise.all(Array.from({ length: 20 }, () => db.run('test', (sql) => sql<{ at: Date }[]>`select timestamptz '2026-12-11 10:20:30Z' as at, pg_sleep(0.01)`)));
+    expect(new Set(answers.map(([row]) => row?.at.toISOString()))).toEqual(new Set(['2026-12-11T10:20:30.000Z']));
+    await expect(checkSession(db, server.url, silentLog)).resolves.toBeUndefined();
+  });
+
+  test.each([
+    ['default_transaction_isolation', 'serializable', 'serializable; expected read committed'],
+    ['default_transaction_read_only', 'on', 'on; expected off'],
+    ['lock_timeout', '1ms', '1; expected 0, or 1s at least'],
+    ['statement_timeout', '1ms', /.*; expected 0, or 1s at least/],
+  ])('keep the process from starting where no client can set them (%s)', async (name, value, found) => {
+    const server = await ownServer({ [name]: value });
+    for (const start of [startWorker, startWeb]) {
+      const refused = start(configOf(server.url), silentLog);
+      await expect(refused).rejects.toThrow(ConfigError);
+      await expect(refused).rejects.toThrow(new RegExp(`${name} is ${found instanceof RegExp ? found.source : found}`));
+      await expect(refused).rejects.toThrow(`set ${name} = `);
+    }
+  });
 });
 
 describe('without the word pgbouncer=true, nothing starts', () => {
