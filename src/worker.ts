@@ -59,6 +59,9 @@ const CLOSING_MS = 1_500;
 // A deletion that DigitalOcean accepted is not repeated for so many times ADOPTION_GRACE_MS: three minutes by default.
 const DELETE_AGAIN_GRACES = 3;
 
+// Four queues to LISTEN for, and two connections to ask on.
+const SMALLEST_QUEUE_POOL = 6;
+
 // Three looks in a row must be longer than a live worker may block on its store.
 const MIN_LOOK_MS = 5_000;
 
@@ -95,10 +98,14 @@ export async function startWorker(
   const { databaseUrl, keyRing } = config;
   const { token, apiUrl, timeoutMs } = config.digitalOcean;
   if (databaseUrl === null || token === null) throw new ConfigError('a worker needs DATABASE_URL and DIGITALOCEAN_TOKEN');
+  const queueStore = queueStoreOf(config);
+  if (queueStore.kind === 'postgres' && config.databasePoolMax < SMALLEST_QUEUE_POOL) {
+    throw new ConfigError(`DATABASE_POOL_MAX: expected at least ${SMALLEST_QUEUE_POOL} for a worker with queues in Postgres: it listens on a connection for each of its queues; found ${config.databasePoolMax}`);
+  }
   const io = tracedIo(untracedIo);
   const name = `${hostname()}:${process.pid}`;
   const db = openDatabase(databaseUrl, { io, max: Math.min(config.databasePoolMax, config.worker.concurrency + 4), applicationName: 'arcadia-worker' });
-  const connection = openQueueConnection(queueStoreOf(config), log);
+  const connection = openQueueConnection(queueStore, log);
   const shared = sharedStores(config, { db, connection }, budgetId(token, apiUrl));
   const { requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
   const budget = createRequestBudget({ store: shared.budget, perMinute, perHour, io, log });

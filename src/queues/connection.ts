@@ -115,11 +115,12 @@ function usable(store: QueueStore): QueueStore {
 /**
  * Opens a connection to the store. Whether it can be reached is not checked yet: see {@link QueueConnection.check}.
  *
+ * @param options.idleMs how long a connection to Postgres may be idle before it is closed, in milliseconds
  * @throws {ConfigError} when jobs cannot be kept there
  */
-export function openQueueConnection(given: QueueStore, log: Log): QueueConnection {
+export function openQueueConnection(given: QueueStore, log: Log, { idleMs = IDLE_MS } = {}): QueueConnection {
   const store = usable(given);
-  return store.kind === 'redis' ? openRedis(store, log) : openPostgres(store, log);
+  return store.kind === 'redis' ? openRedis(store, log) : openPostgres(store, log, idleMs);
 }
 
 /** Both kinds of pool that reach BullMQ's tables. */
@@ -191,13 +192,13 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
 // later. A worker's blocking command is answered after 10 s at the latest.
 const CONSUMER_SILENCE_MS = 15_000;
 
-function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log): QueueConnection {
+function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log, idleMs: number): QueueConnection {
   const warn = onceInAWhile((error: Error) => log.warn({ reason: error.message }, 'postgres queues: connection trouble'));
   // Every worker holds one of the pool's connections to LISTEN on.
   const pool = new Pool({
     ...queueOptions(store, 'arcadia-queues', STATEMENT_TIMEOUT_MS),
     max: store.poolMax ?? POOL_MAX,
-    idleTimeoutMillis: IDLE_MS,
+    idleTimeoutMillis: idleMs,
     // What a queue asks takes milliseconds. A connection of which the other end is gone without a word is found so; each costs
     // that long, and a pool may hold several.
     query_timeout: 5_000,

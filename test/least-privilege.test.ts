@@ -1,0 +1,128 @@
+// The roles of docs/postgres.md have what each process needs: its SQL is run as it stands there, but for the roles' names.
+
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import postgres from 'postgres';
+import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
+import { openClient } from '../src/client.ts';
+import { loadConfig } from '../src/config.ts';
+import { startSandbox } from '../src/do/sandbox/server.ts';
+import type { Sandbox } from '../src/do/sandbox/server.ts';
+import { silentLog } from '../src/log.ts';
+import { isAtRest } from '../src/saga/saga.ts';
+import { startWeb } from '../src/web-process.ts';
+import { startWorker } from '../src/worker.ts';
+import { runCommand, web as droplet } from './support/fleet.ts';
+import { createTestDatabase } from './support/services-postgres.ts';
+import type { TestDatabase } from './support/services-postgres.ts';
+import { waitFor } from './support/wait-for.ts';
+
+const prefix = `arcadia_${randomBytes(4).toString('hex')}`;
+const roles = ['migrate', 'worker', 'web', 'client'].map((role) => `${prefix}_${role}`);
+const [prepare = '', grants = ''] = Array.from(readFileSync(new URL('../docs/postgres.md', import.meta.url), 'utf8').matchAll(/```sql\n(.*?)```/gs), ([, sql = '']) =>
+  sql.replaceAll(/arcadia_(?=migrate|worker|web|client)/g, `${prefix}_`),
+);
+
+let database: TestDatabase;
+let sandbox: Sandbox;
+
+/** Runs SQL as the tests' own user, in this database. */
+async function asAdmin(url: string, ...statements: string[]): Promise<void> {
+  const admin = postgres(url, { max: 1, onnotice: () => undefined });
+  try {
+    for (const statement of statements) await admin.unsafe(statement);
+  } finally {
+    await admin.end({ timeout: 5 });
+  }
+}
+
+const urlAs = (role: string): string => {
+  const url = new URL(database.directUrl);
+  url.username = `${prefix}_${role}`;
+  url.password = 'secret';
+  return url.href;
+};
+
+const environmentOf = (role: string) => ({
+  ARCADIA_ENV: 'test',
+  DATABASE_URL: urlAs(role),
+  DIGITALOCEAN_TOKEN: 'sandbox',
+  DIGITALOCEAN_API_URL: sandbox.url,
+  WAIT_POLL_INTERVAL_MS: '100',
+  RECONCILE_INTERVAL_MS: '500',
+  PORT: '0',
+});
+
+beforeAll(async () => {
+  [database, sandbox] = await Promise.all([createTestDatabase(), startSandbox({ activateAfterMs: 100 })]);
+  await asAdmin(database.directUrl, prepare, ...roles.map((role) => `alter role ${role} password 'secret'`));
+});
+afterAll(async () => {
+  await sandbox.close();
+  await database.drop();
+  await asAdmin(inject('services').databaseUrl, ...roles.map((role) => `drop role ${role}`));
+});
+
+test('migrate needs no right to create schemas where they are there', async () => {
+  const ended = await runCommand(['migrate'], { PATH: process.env['PATH'], ...environmentOf('migrate') });
+  expect([ended.code, ended.stderr]).toEqual([0, '']);
+  const again = await runCommand(['migrate'], { PATH: process.env['PATH'], ...environmentOf('migrate') });
+  expect([again.code, again.stdout]).toEqual([0, 'up to date (environment test)\n']);
+  await asAdmin(database.directUrl, grants);
+});
+
+test.each(['arcadia', 'bullmq'])('migrate says what to create where the schema %s is missing and it may not create it', async (schema) => {
+  await using other = await createTestDatabase();
+  if (schema === 'bullmq') await asAdmin(other.directUrl, `create schema arcadia authorization ${prefix}_migrate`);
+  const url = new URL(urlAs('migrate'));
+  url.pathname = `/${other.name}`;
+  const ended = await runCommand(['migrate'], { PATH: process.env['PATH'], ...environmentOf('migrate'), DATABASE_URL: url.href });
+  expect([ended.code, ended.stderr]).toEqual([78, expect.stringContaining(`create schema ${schema} authorization`)]);
+});
+
+describe('with these roles', () => {
+  test('a worker runs sagas that clients and the web start, and syncs', { timeout: 40_000 }, async () => {
+    const worker = await startWorker(loadConfig(environmentOf('worker')), silentLog);
+    onTestFinished(worker.close);
+    const web = await startWeb(loadConfig(environmentOf('web')), silentLog);
+    onTestFinished(web.close);
+    const client = openClient({ databaseUrl: urlAs('client'), queueStore: { kind: 'postgres', databaseUrl: urlAs('client') } });
+    onTestFinished(client.close);
+    const statusOf = (sagaId: string) =>
+      waitFor(
+        async () => {
+          const saga = await client.get(sagaId);
+          return saga !== null && isAtRest(saga.status) && saga.status;
+        },
+        { what: `saga ${sagaId} to come to rest` },
+      );
+
+    const provisioned = await client.provisionDroplet(droplet, { requestedBy: 'billing' });
+    expect(await statusOf(provisioned.sagaId)).toBe('completed');
+    const bySql = postgres(urlAs('client'), { max: 1 });
+    onTestFinished(() => bySql.end());
+    const [row] = await bySql<{ id: string }[]>`select arcadia.start_saga('provision_droplet', ${bySql.json({ ...droplet, name: 'by-sql' })}) as id`;
+    expect(await statusOf(row?.id ?? '')).toBe('completed');
+    const answer = await fetch(`${web.url}/v1/sagas/provision_droplet`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ ...droplet, name: 'by-web' }) });
+    expect(answer.status).toBe(202);
+    const started: unknown = await answer.json();
+    const id = typeof started === 'object' && started !== null && 'id' in started ? String(started.id) : '';
+    expect(await statusOf(id)).toBe('completed');
+    const [made] = sandbox.state({ name: droplet.name });
+    expect(await statusOf((await client.destroyDroplet(made?.id ?? 0)).sagaId)).toBe('completed');
+
+    for (const path of ['/sagas', '/readyz', '/metrics', '/v1/resources']) expect([path, (await fetch(`${web.url}${path}`)).status]).toEqual([path, 200]);
+    expect((await client.cancel(id, 'tester')).kind).toBe('refused');
+    const sync = await runCommand(['sync', '--json'], { PATH: process.env['PATH'], ...environmentOf('worker') });
+    expect([sync.stderr, sync.code]).toEqual(['', 0]);
+  });
+
+  test.each([
+    ['client', 'delete from arcadia.sagas'],
+    ['client', 'select * from arcadia.cloud_resources'],
+    ['web', 'delete from arcadia.sagas'],
+    ['worker', 'drop table arcadia.sagas'],
+  ])('%s may not %s', async (role, statement) => {
+    await expect(asAdmin(urlAs(role), statement)).rejects.toThrow(/permission denied|must be owner/);
+  });
+});
