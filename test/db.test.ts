@@ -1,9 +1,12 @@
 // The pool: what it does to the process it lives in when Postgres goes away, and that lists of text survive it.
 import { connect, createServer } from 'node:net';
 import type { Socket } from 'node:net';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { expect, inject, onTestFinished, test } from 'vitest';
 import { openDatabase } from '../src/db.ts';
+import { silentLog } from '../src/log.ts';
+import { openQueueConnection } from '../src/queues/connection.ts';
 import { startTcpProxy } from './support/tcp-proxy.ts';
 import { waitFor } from './support/wait-for.ts';
 
@@ -66,6 +69,28 @@ test('serves statements again after connections were lost while statements were 
     }),
   );
   expect(outcomes).toEqual(outcomes.map(() => ({ one: 1 })));
+});
+
+test('a pool gives back what was idle for a while, and makes connections anew when it needs them', async () => {
+  const { databaseUrl } = inject('services');
+  const name = `idle-${randomBytes(4).toString('hex')}`;
+  const db = openDatabase(databaseUrl, { max: 5, idleMs: 300, applicationName: name });
+  const queueUrl = new URL(databaseUrl);
+  queueUrl.searchParams.set('application_name', `${name}-queues`);
+  const connection = openQueueConnection({ kind: 'postgres', databaseUrl: queueUrl.href }, silentLog, { idleMs: 300 });
+  const watcher = openDatabase(databaseUrl, { max: 1 });
+  onTestFinished(async () => {
+    await Promise.all([db.close(), watcher.close(), connection.close()]);
+  });
+  const count = async (of: string): Promise<number> => (await watcher.sql`select 1 from pg_stat_activity where application_name = ${of}`).length;
+  const burst = () => Promise.all(Array.from({ length: 20 }, () => db.run('test', (sql) => sql`select pg_sleep(0.02)`)));
+  for (let round = 1; round <= 2; round += 1) {
+    await burst();
+    expect(await count(name)).toBe(5);
+    await connection.check('test/x');
+    expect(await count(`${name}-queues`)).toBe(1);
+    await waitFor(async () => (await count(name)) + (await count(`${name}-queues`)) === 0, { what: 'idle connections to be closed', deadlineMs: 5_000 });
+  }
 });
 
 /** Relays to Postgres until the first connection stands (ReadyForQuery); at the next word of the client it is gone for good. */

@@ -106,7 +106,7 @@ describe('with these roles', () => {
     const answer = await fetch(`${web.url}/v1/sagas/provision_droplet`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ ...droplet, name: 'by-web' }) });
     expect(answer.status).toBe(202);
     const started: unknown = await answer.json();
-    const id = typeof started === 'object' && started !== null && 'id' in started ? String(started.id) : '';
+    const id = typeof started === 'object' && started !== null && 'sagaId' in started ? String(started.sagaId) : '';
     expect(await statusOf(id)).toBe('completed');
     const [made] = sandbox.state({ name: droplet.name });
     expect(await statusOf((await client.destroyDroplet(made?.id ?? 0)).sagaId)).toBe('completed');

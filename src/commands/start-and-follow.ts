@@ -1,4 +1,5 @@
 // What `provision` and `destroy` have in common: start a saga, show its progress, and say how it ended.
+import { checkSession } from '../check-session.ts';
 import type { Client } from '../client.ts';
 import { openClient } from '../client.ts';
 import type { Config } from '../config.ts';
@@ -55,9 +56,10 @@ export async function withClient<T>(use: (client: Client, maxPolls: number) => P
   }
 }
 
-async function requireEnvironment({ databaseUrl, environment }: Config): Promise<void> {
+async function requireEnvironment({ databaseUrl, environment, logLevel }: Config): Promise<void> {
   const db = openDatabase(databaseUrl ?? '', { max: 1 });
   try {
+    await checkSession(db, databaseUrl ?? '', createLog(logLevel === 'info' ? 'warn' : logLevel, 2));
     await checkEnvironment(db, environment);
   } finally {
     await db.close();
