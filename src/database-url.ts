@@ -5,7 +5,7 @@ import { userInfo } from 'node:os';
 import { ConfigError } from './config-error.ts';
 
 /** One server: a host name, an IP address without brackets, or the folder of a Unix socket. */
-export type DatabaseHost = Readonly<{ host: string; port: number }>;
+type DatabaseHost = Readonly<{ host: string; port: number }>;
 
 /** How a connection is encrypted; files are named, not read. */
 export type DatabaseTls = Readonly<{
@@ -22,7 +22,7 @@ export type DatabaseTls = Readonly<{
   negotiation: 'postgres' | 'direct';
 }>;
 
-export type TlsVersion = (typeof tlsVersions)[number];
+type TlsVersion = (typeof tlsVersions)[number];
 
 export type DatabaseAddress = Readonly<{
   /** At least one. Several are TCP hosts, tried in turn. */

@@ -10,16 +10,16 @@ describe.each(queueStoreKinds())('with queues in %s', (kind) => {
     const most = kind === 'postgres' ? 6 : 2;
     await fleet.startWorker({ DATABASE_POOL_MAX: String(most) });
     const handles = await Promise.all(Array.from({ length: 15 }, (_, index) => fleet.client.provisionDroplet({ ...web, name: `web-${index}` })));
+    const over = new AbortController();
     let seen = 0;
-    let isOver = false;
     const watching = (async () => {
-      while (!isOver) {
+      while (!over.signal.aborted) {
         const [row] = await fleet.db.sql<{ count: number }[]>`select count(*)::int from pg_stat_activity where application_name = 'arcadia-worker' and datname = current_database()`;
         seen = Math.max(seen, row?.count ?? 0);
       }
     })();
     const sagas = await Promise.all(handles.map(({ sagaId }) => fleet.atRest(sagaId, 40_000)));
-    isOver = true;
+    over.abort();
     await watching;
     expect(sagas.map(({ status }) => status)).toEqual(sagas.map(() => 'completed'));
     expect(seen).toBeGreaterThan(0);

@@ -2,10 +2,10 @@
 // is gone, refuses one while an action is running on the droplet, and may lose the one of a droplet that is still `new`.
 import type { DigitalOceanClient } from '../do/client.ts';
 import type { Droplet } from '../do/schemas.ts';
-import { textOf } from '../json.ts';
 import type { StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, waiting } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';
+import { stampAgeMs } from './stamps.ts';
 
 /** What became of a droplet; `waiting`: DigitalOcean accepted its deletion, and still shows it. */
 export type DestroyResult = 'destroyed' | 'absent' | Waiting;
@@ -67,13 +67,12 @@ export function isDeletionAccepted(dropletId: number, run: Pick<StepRun, 'saga'>
   return run.saga.context[timeKey(dropletId)] !== undefined;
 }
 
-/** The last deletion that DigitalOcean accepted, and how many it did; null: none. A time that cannot be read counts as now. */
-function acceptedDeletion(dropletId: number, { saga, now }: Pick<StepRun, 'saga' | 'now'>): { ageMs: number; count: number } | null {
-  const at = saga.context[timeKey(dropletId)];
-  if (at === undefined) return null;
-  const ageMs = now.getTime() - Date.parse(textOf(at));
-  const count = saga.context[countKey(dropletId)];
-  return { ageMs: Number.isFinite(ageMs) ? Math.max(0, ageMs) : 0, count: typeof count === 'number' ? count : 1 };
+/** The last deletion that DigitalOcean accepted, and how many it did; null: none. */
+function acceptedDeletion(dropletId: number, run: Pick<StepRun, 'saga' | 'now'>): { ageMs: number; count: number } | null {
+  const ageMs = stampAgeMs(run, timeKey(dropletId));
+  if (ageMs === null) return null;
+  const count = run.saga.context[countKey(dropletId)];
+  return { ageMs: Math.max(0, ageMs), count: typeof count === 'number' ? count : 1 };
 }
 
 /** Of two waits, the one that ends sooner. */

@@ -5,6 +5,7 @@ import type { Droplet } from '../do/schemas.ts';
 import type { Provisioner } from '../inventory/resources.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StaleRevisionError, StepFailure, done, waiting } from '../saga/step.ts';
+import { msBetween } from '../time.ts';
 import type { StepDeps } from './deps.ts';
 import { forRollback } from './deps.ts';
 import { destroyAndConfirm, isDeletionAccepted } from './destroy-and-confirm.ts';
@@ -76,10 +77,9 @@ async function destroyOnRequest(dropletId: number, run: StepRun, deps: StepDeps)
   return finish('already_gone', `nothing to destroy: droplet ${dropletId} was gone already`, dropletId, run, deps);
 }
 
-/** A time that cannot be read counts as lately. */
 function wasSeenLately(provisioner: Provisioner | null, run: StepRun, { settings }: StepDeps): boolean {
   if (provisioner === null) return false;
-  return !(run.now.getTime() - provisioner.lastSeenAt.getTime() > settings.adoptionGraceMs);
+  return msBetween(provisioner.lastSeenAt, run.now) <= settings.adoptionGraceMs;
 }
 
 function lookAgain(dropletId: number, { settings }: StepDeps): StepOutcome {
@@ -88,7 +88,7 @@ function lookAgain(dropletId: number, { settings }: StepDeps): StepOutcome {
 
 /** The inventory lost the droplet since this saga began: this saga, or its sibling for the same droplet, destroyed it. */
 function wasMarkedHere({ deletedAt }: Provisioner, { saga }: StepRun): boolean {
-  return deletedAt !== null && deletedAt.getTime() >= saga.createdAt.getTime();
+  return deletedAt !== null && msBetween(saga.createdAt, deletedAt) >= 0;
 }
 
 async function goneAfterCancel(dropletId: number, run: StepRun, deps: StepDeps): Promise<StepOutcome> {
@@ -134,5 +134,5 @@ function declined(code: string, message: string): StepFailure {
 }
 
 function elapsedMs(run: StepRun): number {
-  return run.now.getTime() - run.saga.stepStartedAt.getTime();
+  return msBetween(run.saga.stepStartedAt, run.now);
 }

@@ -3,7 +3,8 @@
 import { z } from 'zod';
 import type { Saga } from '../saga/saga.ts';
 import type { StepRun } from '../saga/step.ts';
-import { msOf, readTimeMs } from '../time.ts';
+import { msBetween } from '../time.ts';
+import { stampAgeMs } from './stamps.ts';
 
 /** The droplet on record; null: none. */
 export function recordedDropletId(saga: Pick<Saga, 'context'>): number | null {
@@ -38,13 +39,12 @@ export function openCreates(saga: Pick<Saga, 'context'>): number {
 }
 
 /**
- * How long ago the last create was announced at least, by the database's clock; infinite when none was. Where the time
- * on record cannot be read, it counts from the saga's last change, which came no sooner.
+ * How long ago the last create was announced at least, by the database's clock; infinite when none was. An announcement
+ * without a time is one whose time is lost: it counts from the saga's last change.
  */
 export function lastCreateAgeMs(run: Pick<StepRun, 'saga' | 'now'>): number {
   if (announcedCreates(run.saga) === 0) return Number.POSITIVE_INFINITY;
-  const announcedMs = readTimeMs(run.saga.context['create_intent_at']);
-  return msOf(run.now) - (announcedMs ?? msOf(run.saga.updatedAt));
+  return stampAgeMs(run, 'create_intent_at') ?? msBetween(run.saga.updatedAt, run.now);
 }
 
 function count(saga: Pick<Saga, 'context'>, key: string): number {

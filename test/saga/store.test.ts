@@ -221,10 +221,9 @@ describe('commitTransition', () => {
   });
 
   test('stamps in UTC, whatever the time zone of the session', async () => {
-    const url = new URL(database.url);
-    url.searchParams.set('TimeZone', 'Asia/Tokyo');
-    const elsewhere = openDatabase(url.href);
+    const elsewhere = openDatabase(database.url, { max: 1 });
     try {
+      await elsewhere.sql`set time zone 'Asia/Tokyo'`;
       const saga = await startRunning();
       await commitTransition(elsewhere, transitionOf(saga, { kind: 'recorded', note: 'x', outputs: {}, stamps: ['at'] }), 'w', slackMs);
       const { saga: stored, now } = await loadExisting(db, saga.id);
