@@ -9,7 +9,7 @@ describe.each(queueStoreKinds())('with queues in %s', (kind) => {
     await using fleet = await openFleet(kind);
     const most = kind === 'postgres' ? 6 : 2;
     await fleet.startWorker({ DATABASE_POOL_MAX: String(most) });
-    const handles = await Promise.all(Array.from({ length: 15 }, (_, index) => fleet.client.provisionDroplet({ ...web, name: `web-${index}` })));
+    const handles = await Promise.all(Array.from({ length: 8 }, (_, index) => fleet.client.provisionDroplet({ ...web, name: `web-${index}` })));
     const over = new AbortController();
     let seen = 0;
     const watching = (async () => {
