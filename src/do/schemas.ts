@@ -1,64 +1,86 @@
-// What we read of the DigitalOcean API's bodies. Fields that we do not use may be missing or odd; those that we do use
-// may not. Source: DigitalOcean's OpenAPI description, https://github.com/digitalocean/openapi.
+// What we read of the DigitalOcean API's bodies. An id is read strictly: it decides which droplet is destroyed. Any other
+// field that is missing or odd is null here, for whoever needs it to decide; it never costs the id beside it.
+// Source: DigitalOcean's OpenAPI description, https://github.com/digitalocean/openapi.
 
 import { z } from 'zod';
 
 // An id above 2^53 would have been rounded by JSON.parse into somebody else's.
 const id = z.int().positive();
-const text = z.string().min(1);
+// Postgres can store neither NUL nor half a surrogate pair.
+const text = z.string().min(1).transform((value) => value.toWellFormed().replaceAll('\0', '\uFFFD'));
+
+/** Null for anything that the schema does not take. */
+function orNull<Schema extends z.ZodType>(schema: Schema) {
+  return schema.nullable().catch(null);
+}
+
+/** The items of a list that the schema takes; none for what is no list. */
+function readable<Schema extends z.ZodType>(schema: Schema) {
+  return z
+    .array(z.unknown())
+    .catch([])
+    .transform((items) => items.flatMap((item) => schema.safeParse(item).data ?? []));
+}
 
 const network = z.object({
   ip_address: text,
   /** `public` or `private`. */
-  type: z.string(),
+  type: text,
 });
 
-const networkList = z.array(network).nullish().transform((list) => list ?? []);
-
 // `{}` in older answers, `{v4: [], v6: []}` in newer ones; either way without addresses while the droplet is `new`.
-const networks = z
-  .object({ v4: networkList, v6: networkList })
-  .nullish()
-  .transform((lists) => lists ?? { v4: [], v6: [] });
+const networks = z.object({ v4: readable(network), v6: readable(network) });
+
+// Some clocks write "no time" as the year 1 or as 1970. DigitalOcean has made droplets since 2011.
+const FIRST_DROPLET = Date.parse('2011-01-01T00:00:00Z');
+
+const created = z.iso.datetime({ offset: true }).refine((value) => Date.parse(value) >= FIRST_DROPLET);
+
+const tags = orNull(z.array(z.unknown()).nullish().transform((list) => (list ?? []).flatMap((tag) => text.safeParse(tag).data ?? [])));
 
 export const dropletSchema = z.object({
   id,
-  name: text,
-  /** `new`, `active`, `off` or `archive` as documented; others are kept as they come. */
-  status: text,
+  name: orNull(text),
+  /** `new`, `active`, `off` or `archive` as documented; others are kept as they come. `unknown`: it could not be read. */
+  status: text.catch('unknown'),
   /** ISO 8601. */
-  created_at: z.iso.datetime({ offset: true }),
-  size_slug: text,
+  created_at: orNull(created),
+  size_slug: orNull(text),
   /** MB. */
-  memory: z.int().nonnegative(),
-  vcpus: z.int().nonnegative(),
+  memory: orNull(z.int().nonnegative()),
+  vcpus: orNull(z.int().nonnegative()),
   /** GB. */
-  disk: z.int().nonnegative(),
-  region: z.object({ slug: text }),
-  image: z.object({ id, slug: z.string().nullish().transform((slug) => slug ?? null) }),
-  networks,
-  /** DigitalOcean adds them after it accepted the droplet. */
-  tags: z.array(z.string()).nullish().transform((tags) => tags ?? []),
-  locked: z.boolean().nullish().transform((locked) => locked ?? false),
-  vpc_uuid: z.string().nullish().transform((uuid) => uuid ?? null),
+  disk: orNull(z.int().nonnegative()),
+  region: orNull(z.object({ slug: text })),
+  image: orNull(z.object({ id, slug: orNull(text) })),
+  networks: orNull(networks),
+  /** DigitalOcean adds them after it accepted the droplet. Null: there is something else than a list, so nobody knows. */
+  tags,
+  locked: z.boolean().catch(false),
+  vpc_uuid: orNull(text),
 });
 
-/** A droplet with what it costs, in a list that must not fail for one droplet that is not as documented: of such a one, only the id is kept. */
-export const listedDropletSchema = z.union([
-  dropletSchema.extend({ size: z.object({ price_hourly: z.number().nonnegative() }).nullish().catch(null) }).transform((droplet) => ({ kind: 'droplet' as const, ...droplet })),
-  z.object({ id }).transform((odd) => ({ kind: 'odd' as const, id: odd.id })),
-]);
+/** A droplet with what it costs an hour, in USD. */
+export const listedDropletSchema = dropletSchema.extend({ size: orNull(z.object({ price_hourly: z.number().nonnegative() })) });
+
+/** What could not be read of a droplet, or is missing, of what DigitalOcean documents for each. */
+export function oddFieldsOf(droplet: Droplet): string[] {
+  // Not the networks: older answers may leave them out.
+  const { name, status, created_at, size_slug, memory, vcpus, disk, region, image, tags: labels } = droplet;
+  const fields = { name, status: status === 'unknown' ? null : status, created_at, size_slug, memory, vcpus, disk, region, image, tags: labels };
+  return Object.entries(fields).flatMap(([field, value]) => (value === null ? [field] : []));
+}
 
 export const actionSchema = z.object({
   id,
-  /** `in-progress`, `completed` or `errored`. */
-  status: text,
+  /** `in-progress`, `completed` or `errored`. `unknown`: it could not be read. */
+  status: text.catch('unknown'),
   /** `create`, `destroy`, … */
-  type: text,
-  started_at: z.string().nullish().transform((time) => time ?? null),
-  completed_at: z.string().nullish().transform((time) => time ?? null),
+  type: text.catch('unknown'),
+  started_at: orNull(text),
+  completed_at: orNull(text),
   /** The droplet it is about. */
-  resource_id: id.nullish().transform((resource) => resource ?? null),
+  resource_id: orNull(id),
 });
 
 /** What a token works in: a team, or a person's own account. Source: https://docs.digitalocean.com/reference/api/digitalocean/#tag/Account */

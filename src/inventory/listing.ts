@@ -3,13 +3,15 @@
 import type { Database, Sql, SqlFragment } from '../db.ts';
 import { jsonText } from '../json.ts';
 import { msOf } from '../time.ts';
-import type { CloudResource } from './resources.ts';
+import type { SeenResource } from './resources.ts';
+import { UNKNOWN_NAME } from './resources.ts';
 import { heldSync, lostSync } from './syncs.ts';
 
 /** A droplet, as a list shows it. */
-export type ListedResource = Omit<CloudResource, 'provider' | 'kind'> &
+export type ListedResource = Omit<SeenResource, 'provider' | 'kind'> &
   Readonly<{
-    image: Readonly<{ id: number; slug: string | null }>;
+    /** Null: it could not be read. */
+    image: Readonly<{ id: number; slug: string | null }> | null;
     /** The saga whose full id it carries; null: none's, or several. */
     sagaId: string | null;
   }>;
@@ -31,7 +33,6 @@ type ChangeRow = { providerId: string | null; name: string; isNew: boolean; wasD
 /**
  * Writes one page of a list.
  *
- * @param page.oddIds droplets that are there, and of which no more could be read
  * @param how.rolledBack SQL that is true for a droplet that its saga destroyed after `since`, being rolled back
  * @param how.lagMs how long a list may still show a droplet that was destroyed
  * @returns what was new, and the clock for the next page
@@ -40,7 +41,7 @@ type ChangeRow = { providerId: string | null; name: string; isNew: boolean; wasD
 export async function writePage(
   db: Pick<Database, 'run'>,
   reading: Reading,
-  page: { listed: readonly ListedResource[]; oddIds: readonly string[] },
+  page: readonly ListedResource[],
   how: { atWork: AtWorkSql; rolledBack: AtWorkSql; lagMs: number },
 ): Promise<{ changes: Change[]; now: Date }> {
   const { askedAt, number } = reading;
@@ -50,7 +51,7 @@ export async function writePage(
     (sql) => sql<ChangeRow[]>`
       with held as (${heldSync(sql, number)}),
       page as (
-        select * from jsonb_to_recordset(${jsonText(page.listed)}::text::jsonb) as page (
+        select * from jsonb_to_recordset(${jsonText(page)}::text::jsonb) as page (
           "providerId" text, name text, region text, status text, "sizeSlug" text, tags text[], attrs jsonb, image jsonb, "sagaId" uuid)
       ),
       known as (
@@ -60,9 +61,11 @@ export async function writePage(
       written as (
         insert into arcadia.cloud_resources as resource
           (provider, provider_id, kind, name, region, status, size_slug, tags, attrs, image, first_seen_at, last_seen_at)
-        select 'digitalocean', page."providerId", 'droplet', page.name, page.region, page.status, page."sizeSlug", page.tags,
-               page.attrs, page.image, ${askedAt}, ${askedAt}
-        from page, held
+        -- What could not be read is as it was known before.
+        select 'digitalocean', page."providerId", 'droplet', coalesce(page.name, known.name, ${UNKNOWN_NAME}), coalesce(page.region, known.region),
+               page.status, coalesce(page."sizeSlug", known.size_slug), coalesce(page.tags, known.tags, '{}'),
+               coalesce(known.attrs, '{}') || page.attrs, coalesce(page.image, known.image), ${askedAt}, ${askedAt}
+        from held, page left join known on known.provider_id = page."providerId"
         where not ${how.atWork(sql, onPage(sql), askedAt)}
           -- Rolled back before it was registered, it has no row that would say when it was destroyed.
           and (page."providerId" in (select provider_id from known) or not ${how.rolledBack(sql, onPage(sql), lagging)})
@@ -73,11 +76,6 @@ export async function writePage(
         where resource.last_seen_at < excluded.last_seen_at
           and (resource.deleted_at is null or resource.deleted_at < excluded.last_seen_at - ${how.lagMs}::int * interval '1 millisecond')
         returning *
-      ),
-      odd as (
-        update arcadia.cloud_resources set last_seen_at = ${askedAt}, absences = 0
-        where provider = 'digitalocean' and kind = 'droplet' and provider_id = any(${[...page.oddIds]}::text[])
-          and deleted_at is null and last_seen_at < ${askedAt} and exists (select from held)
       ),
       told as (
         select written.provider_id, written.name, known.id is null as is_new, known.deleted_at is not null as was_deleted,

@@ -13,8 +13,8 @@ export type Sighting = Readonly<{
   reason: string;
   sagaId: string | null;
   priceUsdPerHour: number | null;
-  /** By DigitalOcean's clock. */
-  createdAt: string;
+  /** By DigitalOcean's clock. Null: it could not be read; then it is as old as the inventory has known it. */
+  createdAt: string | null;
   /** When its saga came to its end, by the database's clock. */
   endedAt: Date | null;
 }>;
@@ -59,7 +59,7 @@ export async function recordSightings(db: Pick<Database, 'run'>, number: number,
       orphan as (
         insert into arcadia.cloud_orphans as orphan
           (resource_id, category, reason, saga_id, price_usd_per_hour, created_at, ended_at, first_sync, last_sync)
-        select resource.id, seen.category, seen.reason, seen."sagaId", seen."priceUsdPerHour", seen."createdAt", seen."endedAt", held.number, held.number
+        select resource.id, seen.category, seen.reason, seen."sagaId", seen."priceUsdPerHour", coalesce(seen."createdAt", resource.first_seen_at), seen."endedAt", held.number, held.number
         from held, seen join arcadia.cloud_resources resource
           on resource.provider = 'digitalocean' and resource.kind = 'droplet' and resource.provider_id = seen."providerId" and resource.deleted_at is null
         on conflict (resource_id) where resolved_at is null do update
@@ -92,8 +92,12 @@ export async function recordSightings(db: Pick<Database, 'run'>, number: number,
   return { found: rows.filter(({ isNew }) => isNew !== null).map(toOrphan), count: first.count };
 }
 
-/** Closes what a complete sync has explained, or has not found any more. */
-export async function resolveOrphans(db: Pick<Database, 'run'>, number: number): Promise<void> {
+/**
+ * Closes what a complete sync has explained, or has not found any more.
+ *
+ * @param unreadIds droplets whose tags could not be read: nothing is concluded about them
+ */
+export async function resolveOrphans(db: Pick<Database, 'run'>, number: number, unreadIds: readonly string[]): Promise<void> {
   await db.run(
     'orphans.resolve',
     (sql) => sql`
@@ -107,7 +111,8 @@ export async function resolveOrphans(db: Pick<Database, 'run'>, number: number):
       from arcadia.cloud_resources resource, arcadia.inventory_syncs sync
       where resource.id = orphan.resource_id and sync.number = ${number} and sync.finished_at is null
         and orphan.resolved_at is null
-        and (resource.deleted_at is not null or (orphan.last_sync < sync.number and resource.last_seen_at >= sync.started_at))`,
+        and (resource.deleted_at is not null or (orphan.last_sync < sync.number and resource.last_seen_at >= sync.started_at
+          and resource.provider_id <> all(${[...unreadIds]}::text[])))`,
   );
 }
 

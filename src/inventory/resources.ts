@@ -17,6 +17,15 @@ export type CloudResource = Readonly<{
   attrs: JsonObject;
 }>;
 
+/**
+ * One resource, as the provider shows it. What could not be read is null, or no part of `attrs`: the inventory keeps what it
+ * knew of it.
+ */
+export type SeenResource = Omit<CloudResource, 'name' | 'tags'> & Readonly<{ name: string | null; tags: readonly string[] | null }>;
+
+/** The name of a resource whose own could never be read. */
+export const UNKNOWN_NAME = 'unknown';
+
 /** Who asked for a resource, and what was asked for: the baseline of drift. */
 export type Provision = Readonly<{ sagaId: string; provisionedBy: string; spec: JsonObject }>;
 
@@ -34,7 +43,7 @@ export type Inventory = Readonly<{
    * @returns the row's id; null when the claim no longer stands, and nothing was written
    * @throws {ResourceTakenError} when another saga provisioned this resource
    */
-  register(claim: WriteClaim, resource: CloudResource, provision: Provision): Promise<string | null>;
+  register(claim: WriteClaim, resource: SeenResource, provision: Provision): Promise<string | null>;
   /**
    * Takes back what `register` did for the claim's saga: nothing is asked for any more, and the resource counts as
    * deleted.
@@ -74,7 +83,7 @@ type BoundClaim = (sql: Sql) => SqlFragment;
 async function registerProvisioned(
   db: Database,
   claim: BoundClaim,
-  resource: CloudResource,
+  resource: SeenResource,
   provision: Provision,
 ): Promise<string | null> {
   const [row] = await db.run(
@@ -83,12 +92,15 @@ async function registerProvisioned(
       with claim as (${claim(sql)}),
       resource as (
         insert into arcadia.cloud_resources (provider, provider_id, kind, name, region, status, size_slug, tags, attrs)
-        select ${resource.provider}, ${resource.providerId}, ${resource.kind}, ${resource.name}, ${resource.region},
-               ${resource.status}, ${resource.sizeSlug}, ${[...resource.tags]}::text[], ${JSON.stringify(resource.attrs)}::text::jsonb
+        select ${resource.provider}, ${resource.providerId}, ${resource.kind}, ${resource.name ?? UNKNOWN_NAME}, ${resource.region},
+               ${resource.status}, ${resource.sizeSlug}, ${[...(resource.tags ?? [])]}::text[], ${JSON.stringify(resource.attrs)}::text::jsonb
         from claim
         on conflict (provider, kind, provider_id) do update
-        set name = excluded.name, region = excluded.region, status = excluded.status, size_slug = excluded.size_slug,
-            tags = excluded.tags, attrs = excluded.attrs, last_seen_at = clock_timestamp(), deleted_at = null
+        set name = ${resource.name === null ? sql`cloud_resources.name` : sql`excluded.name`},
+            region = coalesce(excluded.region, cloud_resources.region), status = excluded.status,
+            size_slug = coalesce(excluded.size_slug, cloud_resources.size_slug),
+            tags = ${resource.tags === null ? sql`cloud_resources.tags` : sql`excluded.tags`},
+            attrs = cloud_resources.attrs || excluded.attrs, last_seen_at = clock_timestamp(), deleted_at = null
         returning id
       ),
       provisioned as (

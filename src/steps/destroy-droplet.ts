@@ -123,7 +123,7 @@ function requireOurs(dropletId: number, droplet: Droplet | null, provisioner: Pr
   if (provisioner === null && droplet === null) {
     throw declined('droplet_unknown', `there is no droplet ${dropletId}, neither at DigitalOcean nor on record here, so nothing was destroyed: check the id`);
   }
-  const foreignTag = droplet?.tags.find((tag) => /^arcadia-saga-id-/i.test(tag) && tag.toLowerCase() !== `arcadia-saga-id-${provisioner?.sagaId}`);
+  const foreignTag = droplet?.tags?.find((tag) => /^arcadia-saga-id-/i.test(tag) && tag.toLowerCase() !== `arcadia-saga-id-${provisioner?.sagaId}`);
   if (provisioner !== null && foreignTag === undefined) return;
   const why = foreignTag === undefined ? 'it is not in this environment\'s cloud_provisioned' : `it carries the tag ${foreignTag}`;
   throw declined('droplet_not_ours', `droplet ${dropletId} was not provisioned by this arcadia-cloud (${why}), so it is left alone`);

@@ -5,7 +5,7 @@ import { textOf } from '../json.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { StepRun } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';
-import { isAdoptable, isProvenOurs, mayBecomeOurs, sagaTag } from './ownership.ts';
+import { hasTag, isAdoptable, isProvenOurs, mayBecomeOurs, sagaTag } from './ownership.ts';
 
 /** What a look at DigitalOcean's lists shows. */
 export type Sighting = Readonly<{
@@ -44,9 +44,9 @@ export async function lookForDroplets(run: StepRun, deps: StepDeps): Promise<Sig
 async function listByName(saga: Saga, deps: StepDeps): Promise<Droplet[]> {
   const name = textOf(saga.input['name']);
   const plain = await deps.digitalOcean.listDroplets({ name });
-  if (!textOf(saga.input['size']).startsWith('gpu-')) return plain;
+  if (!textOf(saga.input['size']).toLowerCase().startsWith('gpu-')) return plain;
   const gpus = await deps.digitalOcean.listDroplets({ type: 'gpus' });
-  return [...plain, ...gpus.filter((droplet) => droplet.name.toLowerCase() === name.toLowerCase())];
+  return [...plain, ...gpus.filter((droplet) => droplet.name?.toLowerCase() === name.toLowerCase() || hasTag(droplet, sagaTag(saga)))];
 }
 
 async function isTaken(droplet: Droplet, saga: Saga, deps: StepDeps): Promise<boolean> {

@@ -34,7 +34,7 @@ export function sagaIdTag(saga: Pick<Saga, 'id'>): string {
 
 /** The full ids of sagas that a droplet carries, each once. Of one that is ours there is one. */
 export function sagaIdsOn(droplet: Pick<Droplet, 'tags'>): string[] {
-  const ids = droplet.tags.map((tag) => tag.toLowerCase()).filter((tag) => tag.startsWith(SAGA_ID_TAG_PREFIX)).map((tag) => tag.slice(SAGA_ID_TAG_PREFIX.length));
+  const ids = tagsOn(droplet).map((tag) => tag.toLowerCase()).filter((tag) => tag.startsWith(SAGA_ID_TAG_PREFIX)).map((tag) => tag.slice(SAGA_ID_TAG_PREFIX.length));
   return [...new Set(ids)];
 }
 
@@ -45,7 +45,7 @@ export function waveTag(now: Date): string {
 
 /** The wave that a droplet belongs to, by its tags; null: none is known. */
 export function waveOf(droplet: Pick<Droplet, 'tags'>): string | null {
-  return droplet.tags.find((tag) => tag.startsWith(WAVE_TAG_PREFIX)) ?? null;
+  return tagsOn(droplet).find((tag) => tag.toLowerCase().startsWith(WAVE_TAG_PREFIX)) ?? null;
 }
 
 /** The tags of a saga's droplet: ours first, then the caller's, then its wave's. */
@@ -79,24 +79,43 @@ export function isAdoptable(droplet: Droplet, saga: SagaIdentity): boolean {
  * DigitalOcean puts the tags on a droplet after it accepted it; it may as well be somebody else's.
  */
 export function mayBecomeOurs(droplet: Droplet, saga: SagaIdentity): boolean {
-  return !droplet.tags.some(isReservedTag) && contradiction(droplet, saga) === null;
+  return !tagsOn(droplet).some(isReservedTag) && contradiction(droplet, saga) === null;
 }
 
-/** What speaks against this being the saga's droplet; null: nothing. */
+/**
+ * What speaks against this being the saga's droplet, where nothing but its looks says that it is: it was found by a list, or
+ * is in the answer to a create. Null: nothing. What could not be read of a droplet speaks neither for it nor against it.
+ */
 export function contradiction(droplet: Droplet, saga: SagaIdentity): string | null {
-  const [otherId] = otherSagaIds(droplet, saga);
-  if (otherId !== undefined) return `it carries the tag ${otherId} of another saga`;
-  if (droplet.name.toLowerCase() !== textOf(saga.input['name']).toLowerCase()) return `it is called ${droplet.name}`;
-  if (hasTag(droplet, sagaIdTag(saga))) return null;
+  const owner = otherOwner(droplet, saga);
+  if (owner !== null) return owner;
+  if (droplet.name !== null && droplet.name.toLowerCase() !== textOf(saga.input['name']).toLowerCase()) return `it is called ${droplet.name}`;
+  if (droplet.created_at === null || hasTag(droplet, sagaIdTag(saga))) return null;
   const createdBeforeMs = msBetween(droplet.created_at, saga.createdAt);
   if (createdBeforeMs > CLOCK_TOLERANCE_MS) return `it was created at ${droplet.created_at}, before the saga`;
   return null;
 }
 
-function otherSagaIds(droplet: Pick<Droplet, 'tags'>, saga: Pick<Saga, 'id'>): string[] {
-  return droplet.tags.filter((tag) => tag.toLowerCase().startsWith(SAGA_ID_TAG_PREFIX) && tag.toLowerCase() !== sagaIdTag(saga));
+/**
+ * What speaks against a droplet that the saga has on record. Its id is the proof: it stood in the answer to our own create,
+ * or was adopted by its tag. Anybody may have renamed it, changed its tags or resized it since; only another saga's full id
+ * on it counts. Null: nothing.
+ */
+export function otherOwner(droplet: Pick<Droplet, 'tags'>, saga: Pick<Saga, 'id'>): string | null {
+  const [otherId] = otherSagaIds(droplet, saga);
+  return otherId === undefined ? null : `it carries the tag ${otherId} of another saga`;
 }
 
-function hasTag(droplet: Pick<Droplet, 'tags'>, tag: string): boolean {
-  return droplet.tags.some((candidate) => candidate.toLowerCase() === tag);
+/** The tags that could be read. */
+export function tagsOn(droplet: Pick<Droplet, 'tags'>): readonly string[] {
+  return droplet.tags ?? [];
+}
+
+/** Whether a droplet carries a tag. DigitalOcean's tags ignore case. */
+export function hasTag(droplet: Pick<Droplet, 'tags'>, tag: string): boolean {
+  return tagsOn(droplet).some((candidate) => candidate.toLowerCase() === tag.toLowerCase());
+}
+
+function otherSagaIds(droplet: Pick<Droplet, 'tags'>, saga: Pick<Saga, 'id'>): string[] {
+  return tagsOn(droplet).filter((tag) => tag.toLowerCase().startsWith(SAGA_ID_TAG_PREFIX) && tag.toLowerCase() !== sagaIdTag(saga));
 }

@@ -1,17 +1,19 @@
 // The step that writes the droplet into the inventory: what there is, and what was asked for. It is also the last look
 // at what the saga made: where more than one create was sent, the surplus droplets are destroyed here.
 import type { Droplet } from '../do/schemas.ts';
+import { textOf } from '../json.ts';
 import { ResourceTakenError } from '../inventory/resources.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StaleRevisionError, StepFailure, done, waiting } from '../saga/step.ts';
+import { missingAddresses } from './addresses.ts';
 import type { StepDeps } from './deps.ts';
 import type { Waiting } from './destroy-and-confirm.ts';
 import { destroyAndConfirm, soonerOf } from './destroy-and-confirm.ts';
 import { toCloudResource } from './droplet-resource.ts';
 import { lastCreateAgeMs, openCreates, recordedDropletId, recordedWave } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
-import { contradiction } from './ownership.ts';
+import { otherOwner } from './ownership.ts';
 
 const A_MOMENT_MS = 5_000;
 
@@ -27,14 +29,15 @@ export const registerDroplet: Step<StepDeps> = {
 
     const droplet = await look(dropletId, run, deps);
     if (droplet === null) throw new StepFailure({ code: 'droplet_gone', message: `droplet ${dropletId} was active, and is not there now`, retryable: true });
-    const contradicted = contradiction(droplet, run.saga);
+    const contradicted = otherOwner(droplet, run.saga);
     if (contradicted !== null) {
       throw new StepFailure({ code: 'droplet_not_ours', message: `droplet ${dropletId} is not this saga's: ${contradicted}`, retryable: false });
     }
     const provision = { sagaId: run.saga.id, provisionedBy: `saga:${run.saga.id}`, spec: specOf(run.saga) };
+    const seen = toCloudResource(droplet);
     let resourceId: string | null;
     try {
-      resourceId = await deps.inventory.register(run.claim, toCloudResource(droplet), provision);
+      resourceId = await deps.inventory.register(run.claim, { ...seen, name: seen.name ?? textOf(run.saga.input['name']) }, provision);
     } catch (error) {
       if (!(error instanceof ResourceTakenError)) throw error;
       throw new StepFailure({ code: 'droplet_not_ours', message: error.message, retryable: false });
@@ -57,7 +60,8 @@ export const registerDroplet: Step<StepDeps> = {
 async function look(dropletId: number, run: StepRun, deps: StepDeps): Promise<Droplet | null> {
   const maxAgeMs = run.saga.attempt === 0 ? A_MOMENT_MS : 0;
   const { droplet, ageMs } = await deps.droplets.look(dropletId, { wave: recordedWave(run.saga), maxAgeMs });
-  if (ageMs <= 0 || (droplet?.status === 'active' && contradiction(droplet, run.saga) === null)) return droplet;
+  const isWell = droplet?.status === 'active' && otherOwner(droplet, run.saga) === null && missingAddresses(droplet, run.saga).length === 0;
+  if (ageMs <= 0 || isWell) return droplet;
   return (await deps.droplets.look(dropletId, { wave: null, maxAgeMs: 0 })).droplet;
 }
 

@@ -1,22 +1,27 @@
 // The step that waits for the droplet to become active. It looks once and, if it is too early, asks to be run again
 // after the poll interval: nothing is held meanwhile. Waiting has no side effect, so there is nothing to undo.
-import type { Droplet } from '../do/schemas.ts';
+import type { Action, Droplet } from '../do/schemas.ts';
+import { actionSchema } from '../do/schemas.ts';
 import { DigitalOceanError } from '../do/errors.ts';
 import type { Look } from '../do/observer.ts';
-import type { JsonObject } from '../json.ts';
-import type { Saga } from '../saga/saga.ts';
-import type { Memo, Step, StepOutcome, StepRun } from '../saga/step.ts';
+import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, done, waiting } from '../saga/step.ts';
 import { msBetween } from '../time.ts';
+import { addressesOf, missingAddresses } from './addresses.ts';
 import type { StepDeps, StepSettings } from './deps.ts';
 import { recordedDropletId, recordedWave } from './intents.ts';
-import { contradiction } from './ownership.ts';
+import { otherOwner } from './ownership.ts';
 
 // For this part of the poll interval, what one read has shown holds for everybody who waits.
 const SHARED_FOR = 0.2;
 
 // A droplet is not gone before a second look says so too.
 const MISSES_UNTIL_GONE = 2;
+
+// A droplet takes about half a minute. After an eighth of all polls (a minute, by default), DigitalOcean is asked whether its
+// create failed; then at intervals that grow by half, so that it is asked six times in a wait that lasts to its end.
+const FIRST_ASKED_AFTER = 1 / 8;
+const ASKED_AGAIN_AFTER = 1.5;
 
 export const waitDropletActive: Step<StepDeps> = {
   name: 'wait_droplet_active',
@@ -37,8 +42,9 @@ export const waitDropletActive: Step<StepDeps> = {
       }
       throw error;
     }
-    if (droplet === null && (await isPlacementFailed(run, deps))) {
-      throw new StepFailure({ code: 'droplet_placement_failed', message: `DigitalOcean accepted droplet ${dropletId}, and could not place it`, retryable: false });
+    if (droplet === null || mayHaveFailed(droplet, run, deps.settings)) {
+      const action = await findErroredCreate(dropletId, droplet, run, deps);
+      if (action !== null) throw placementFailed(dropletId, action);
     }
     return soonerBy(ageMs, judge(droplet, dropletId, run, deps.settings));
   },
@@ -69,40 +75,73 @@ function soonerBy(ageMs: number, outcome: StepOutcome): StepOutcome {
   return outcome.kind === 'waiting' ? { ...outcome, delayMs: Math.max(0, Math.round(outcome.delayMs - ageMs)) } : outcome;
 }
 
-/** An `errored` create action is definitive, where a 404 is not. */
-async function isPlacementFailed(run: StepRun, deps: StepDeps): Promise<boolean> {
-  const actionId = run.saga.context['create_action_id'];
-  if (typeof actionId !== 'number') return false;
+/** Whether it is time to ask what became of the create: rarely, of a droplet that takes long. */
+function mayHaveFailed(droplet: Droplet, run: StepRun, settings: StepSettings): boolean {
+  if (droplet.status === 'active' || droplet.status === 'off') return false;
+  const polls = pollsWithThis(run);
+  let due = Math.max(2, Math.ceil(settings.maxPolls * FIRST_ASKED_AFTER));
+  while (due < polls) due = Math.ceil(due * ASKED_AGAIN_AFTER);
+  return due === polls || isOver(polls, run, settings);
+}
+
+/**
+ * The create action of the droplet, where it is `errored`: that is definitive, where a 404 or `new` is not. Null: it is not,
+ * or nobody knows.
+ */
+async function findErroredCreate(dropletId: number, droplet: Droplet | null, run: StepRun, { digitalOcean }: StepDeps): Promise<Action | null> {
   try {
-    return (await deps.digitalOcean.getAction(actionId))?.status === 'errored';
+    const actionId = run.saga.context['create_action_id'];
+    // An adopted droplet came without the answer that names its action.
+    const list = async () => (droplet === null ? [] : digitalOcean.listPaginated(`/v2/droplets/${dropletId}/actions`, 'actions', { itemSchema: actionSchema }));
+    const actions = typeof actionId === 'number' ? [await digitalOcean.getAction(actionId)] : (await list()).filter(({ type }) => type === 'create');
+    return actions.find((action) => action?.status === 'errored' && (action.resource_id ?? dropletId) === dropletId) ?? null;
   } catch (error) {
-    if (error instanceof DigitalOceanError && error.kind !== 'throttled') return false;
+    if (!(error instanceof DigitalOceanError)) throw error;
+    // The droplet itself was seen: this look counts, and the action is asked for again later.
+    if (droplet !== null || error.kind !== 'throttled') return null;
     throw error;
   }
 }
 
+function placementFailed(dropletId: number, action: Action): StepFailure {
+  const ended = action.completed_at === null ? '' : ` at ${action.completed_at}`;
+  return new StepFailure({
+    code: 'droplet_placement_failed',
+    message: `DigitalOcean accepted droplet ${dropletId}, and could not place it: its create action ${action.id} errored${ended}`,
+    retryable: false,
+  });
+}
+
 function judge(droplet: Droplet | null, dropletId: number, run: StepRun, settings: StepSettings): StepOutcome {
   if (droplet === null) return judgeAbsence(dropletId, run, settings);
-  const contradicted = contradiction(droplet, run.saga);
+  const contradicted = otherOwner(droplet, run.saga);
   if (contradicted !== null) {
     throw new StepFailure({ code: 'droplet_not_ours', message: `droplet ${dropletId} is not this saga's: ${contradicted}`, retryable: false });
   }
   if (droplet.status === 'archive') {
     throw new StepFailure({ code: 'droplet_archived', message: `droplet ${dropletId} was archived`, retryable: false });
   }
-  const polls = (run.memo['polls'] ?? 0) + 1;
-  const addresses = addressesOf(droplet);
-  if (droplet.status === 'active' && hasExpectedAddress(addresses, run.saga)) {
-    return done(addresses, `droplet ${dropletId} is active after ${polls} ${polls === 1 ? 'poll' : 'polls'}`);
+  const polls = pollsWithThis(run);
+  const missing = missingAddresses(droplet, run.saga);
+  if (droplet.status === 'active' && missing.length === 0) {
+    return done(addressesOf(droplet), `droplet ${dropletId} is active after ${polls} ${polls === 1 ? 'poll' : 'polls'}`);
   }
-  const lack = droplet.status === 'active' ? 'active, without the address that was asked for' : droplet.status;
-  return judgeDelay(`droplet ${dropletId} is ${lack}`, { polls }, run, settings);
+  const isActive = droplet.status === 'active';
+  const lack = isActive ? `is active, but has no ${missing.join(' and no ')}` : `is ${droplet.status}`;
+  // The limit is the time of so many polls, by the database's clock, and so many looks: neither a pause of the queue nor a
+  // poll promoted by hand brings it on.
+  if (!isOver(polls, run, settings)) return waiting(settings.pollIntervalMs, `droplet ${dropletId} ${lack}`, { memo: { polls } });
+  throw new StepFailure({
+    code: isActive ? 'droplet_without_address' : 'droplet_not_active',
+    message: `droplet ${dropletId} ${isActive ? lack : `was still \`${droplet.status}\``} after ${polls} polls (${Math.round(elapsedMs(run) / 1000)} s)`,
+    retryable: false,
+  });
 }
 
 /** A 404 of a young droplet means that it is not visible yet; a lasting one, that it is gone. */
 function judgeAbsence(dropletId: number, run: StepRun, settings: StepSettings): StepOutcome {
   const misses = (run.memo['misses'] ?? 0) + 1;
-  const polls = (run.memo['polls'] ?? 0) + 1;
+  const polls = pollsWithThis(run);
   const isYoung = elapsedMs(run) < settings.adoptionGraceMs;
   if (isYoung || misses < MISSES_UNTIL_GONE) {
     return waiting(settings.pollIntervalMs, `droplet ${dropletId} is not visible yet`, { memo: { polls, misses: isYoung ? 0 : misses } });
@@ -114,34 +153,14 @@ function judgeAbsence(dropletId: number, run: StepRun, settings: StepSettings): 
   });
 }
 
-/**
- * The limit is the time of so many polls, by the database's clock, and so many looks: neither a pause of the queue nor
- * a poll promoted by hand brings it on.
- */
-function judgeDelay(what: string, memo: Memo & { polls: number }, run: StepRun, settings: StepSettings): StepOutcome {
-  const limitMs = settings.maxPolls * settings.pollIntervalMs;
-  if (memo.polls < settings.maxPolls || elapsedMs(run) < limitMs) return waiting(settings.pollIntervalMs, what, { memo });
-  throw new StepFailure({
-    code: 'droplet_not_active',
-    message: `${what} after ${memo.polls} polls in ${Math.round(elapsedMs(run) / 1000)} s`,
-    retryable: false,
-  });
+function isOver(polls: number, run: StepRun, { maxPolls, pollIntervalMs }: StepSettings): boolean {
+  return polls >= maxPolls && elapsedMs(run) >= maxPolls * pollIntervalMs;
+}
+
+function pollsWithThis(run: StepRun): number {
+  return (run.memo['polls'] ?? 0) + 1;
 }
 
 function elapsedMs(run: StepRun): number {
   return msBetween(run.saga.stepStartedAt, run.now);
-}
-
-function addressesOf(droplet: Droplet): JsonObject {
-  const { v4, v6 } = droplet.networks;
-  return { public_ipv4: firstOf(v4, 'public'), private_ipv4: firstOf(v4, 'private'), public_ipv6: firstOf(v6, 'public') };
-}
-
-function firstOf(networks: Droplet['networks']['v4'], type: 'public' | 'private'): string | null {
-  return networks.find((network) => network.type === type)?.ip_address ?? null;
-}
-
-function hasExpectedAddress(addresses: JsonObject, saga: Saga): boolean {
-  const expected = saga.input['public_networking'] === false ? 'private_ipv4' : 'public_ipv4';
-  return addresses[expected] !== null;
 }

@@ -3,7 +3,7 @@
 import type { Droplet } from '../do/schemas.ts';
 import type { OrphanCategory } from '../inventory/orphans.ts';
 import type { SagaOwner } from '../saga/owners.ts';
-import { MANAGED_TAG, contradiction, isSagaTag, sagaIdsOn, sagaTag } from '../steps/ownership.ts';
+import { MANAGED_TAG, contradiction, isSagaTag, sagaIdsOn, tagsOn } from '../steps/ownership.ts';
 
 /** What this database knows about a droplet. */
 export type Knowledge = Readonly<{
@@ -23,18 +23,13 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** Whether the orphan sweep has to look at a droplet at all. */
 export function bearsOurTags(droplet: Pick<Droplet, 'tags'>): boolean {
-  return droplet.tags.some((tag) => tag.toLowerCase() === MANAGED_TAG || isSagaTag(tag));
+  return tagsOn(droplet).some((tag) => tag.toLowerCase() === MANAGED_TAG || isSagaTag(tag));
 }
 
 /** The one saga whose full id a droplet carries; null: none, several, or no id. */
 export function sagaIdOn(droplet: Pick<Droplet, 'tags'>): string | null {
   const [id, ...others] = sagaIdsOn(droplet);
   return id !== undefined && others.length === 0 && UUID.test(id) ? id : null;
-}
-
-function bearsTagOf(droplet: Pick<Droplet, 'tags'>, sagaId: string): boolean {
-  const tag = sagaTag({ saga8: sagaId.slice(0, 8) });
-  return droplet.tags.some((one) => one.toLowerCase() === tag);
 }
 
 /** Judges a droplet that bears our tags; null: it is accounted for. */
@@ -44,8 +39,8 @@ export function judgeOrphan(droplet: Droplet, { owner, provision, destroyedAt, i
   const surplus = (reason: string, endedAt: Date): OrphanVerdict => ({ category: 'surplus', reason, sagaId, endedAt });
 
   if (isAtWork) return null;
-  // One that was adopted by the short tag, and is on record for the saga which that names.
-  if (sagaIdsOn(droplet).length === 0 && provision !== null && provision.releasedAt === null && bearsTagOf(droplet, provision.sagaId)) return null;
+  // What is on record is told by its id: anybody may have taken tags off it, and one that was adopted may have had no full id.
+  if (provision !== null && provision.releasedAt === null && sagaIdsOn(droplet).length === 0) return null;
   if (sagaId === null) return unknown(sagaIdsOn(droplet).length > 1 ? 'it carries the ids of several sagas' : 'it carries no id of a saga');
   if (provision !== null && provision.releasedAt === null) {
     return provision.sagaId === sagaId ? null : unknown(`it is on record for saga ${provision.sagaId}, and carries the id of another`);
@@ -59,7 +54,7 @@ export function judgeOrphan(droplet: Droplet, { owner, provision, destroyedAt, i
     return owner.isBuried ? unknown(`its saga was deleted while it was ${owner.status}`) : null;
   }
   const identity = { id: owner.id, saga8: owner.id.slice(0, 8), createdAt: owner.createdAt, input: { name: owner.dropletName ?? '' } };
-  const contradicted = contradiction(droplet, identity);
+  const contradicted = owner.dropletId === droplet.id ? null : contradiction(droplet, identity);
   if (contradicted !== null) return unknown(`it carries the id of a saga that is over, but ${contradicted}`);
   if (owner.status === 'compensated') return surplus('its saga was rolled back', owner.finishedAt);
   // What was on record of the droplet itself may be past its time by now.

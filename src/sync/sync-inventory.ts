@@ -6,7 +6,7 @@ import type { DigitalOceanClient } from '../do/client.ts';
 import { DigitalOceanError } from '../do/errors.ts';
 import { withRetries } from '../do/pages.ts';
 import type { ListedDroplet } from '../do/schemas.ts';
-import { listedDropletSchema } from '../do/schemas.ts';
+import { listedDropletSchema, oddFieldsOf } from '../do/schemas.ts';
 import { findDifferences } from '../inventory/drift.ts';
 import type { Drift } from '../inventory/drift-store.ts';
 import { listProvisioned, recordDrift, resolveReleased } from '../inventory/drift-store.ts';
@@ -59,7 +59,7 @@ export type SyncSummary = Readonly<{
   returned: number;
   changed: number;
   vanished: number;
-  /** Droplets of which nothing but the id could be read. */
+  /** Droplets of which something could not be read. */
   odd: number;
   drifted: number;
   resolved: number;
@@ -119,14 +119,15 @@ export async function syncInventory(deps: SyncDeps, how: { intervalMs: number | 
   await finishSync(deps.db, run.number, { outcome: 'complete', summary: tally.summary, error: null });
   const tookMs = Math.round(performance.now() - startedAt);
   deps.log.info({ sync: run.number, tookMs, ...tally.summary }, 'inventory synced');
-  return { number: run.number, tookMs, ...tally };
+  const { unreadIds: _unread, ...told } = tally;
+  return { number: run.number, tookMs, ...told };
 }
 
-type Tally = { summary: { -readonly [key in keyof SyncSummary]: number }; changes: Change[]; drift: Drift[]; orphans: Orphan[]; destroyed: Orphan[]; held: Orphan[]; isPaused: boolean };
+type Tally = { summary: { -readonly [key in keyof SyncSummary]: number }; changes: Change[]; drift: Drift[]; orphans: Orphan[]; destroyed: Orphan[]; held: Orphan[]; isPaused: boolean; unreadIds: string[] };
 
 function createTally(): Tally {
   const summary = { pages: 0, droplets: 0, appeared: 0, returned: 0, changed: 0, vanished: 0, odd: 0, drifted: 0, resolved: 0, orphans: 0, destroyed: 0, held: 0 };
-  return { summary, changes: [], drift: [], orphans: [], destroyed: [], held: [], isPaused: false };
+  return { summary, changes: [], drift: [], orphans: [], destroyed: [], held: [], isPaused: false, unreadIds: [] };
 }
 
 /** Keeps what is told within bounds, however much there is. */
@@ -150,17 +151,20 @@ async function readList(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<voi
 
 async function takePage(run: SyncRun, page: readonly ListedDroplet[], askedAt: Date, deps: SyncDeps, tally: Tally): Promise<Date> {
   const { db, log } = deps;
-  const droplets = page.filter((droplet) => droplet.kind === 'droplet');
-  const odd = page.filter((droplet) => droplet.kind === 'odd');
-  if (odd.length > 0) log.warn({ dropletIds: odd.map(({ id }) => id) }, 'droplets are not as documented: the inventory keeps what it knew of them');
-  const listed = droplets.map((droplet) => ({ ...toCloudResource(droplet), image: droplet.image, sagaId: sagaIdOn(droplet) }));
-  const { changes, now } = await writePage(db, { number: run.number, askedAt }, { listed, oddIds: odd.map(({ id }) => String(id)) }, { atWork: sagaAtWork, rolledBack: sagaRolledBack, lagMs: deps.settings.adoptionGraceMs });
+  const odd = page.filter((droplet) => oddFieldsOf(droplet).length > 0);
+  if (odd.length > 0) {
+    const fields = [...new Set(odd.flatMap(oddFieldsOf))];
+    log.warn({ dropletIds: odd.map(({ id }) => id), fields }, 'droplets are not as documented: the inventory keeps what it knew of the rest');
+  }
+  const listed = page.map((droplet) => ({ ...toCloudResource(droplet), image: droplet.image, sagaId: sagaIdOn(droplet) }));
+  const { changes, now } = await writePage(db, { number: run.number, askedAt }, listed, { atWork: sagaAtWork, rolledBack: sagaRolledBack, lagMs: deps.settings.adoptionGraceMs });
   tally.summary.droplets += page.length;
   tally.summary.odd += odd.length;
+  tally.unreadIds.push(...page.filter(({ tags }) => tags === null).map(({ id }) => String(id)));
   for (const { kind } of changes) tally.summary[kind] += 1;
   tell(tally.changes, changes);
 
-  const sightings = (await lookForOrphans(db, droplets)).map(({ droplet, verdict }) => ({
+  const sightings = (await lookForOrphans(db, page)).map(({ droplet, verdict }) => ({
     ...verdict,
     providerId: String(droplet.id),
     priceUsdPerHour: droplet.size?.price_hourly ?? null,
@@ -190,7 +194,7 @@ async function concludeAbsences(run: SyncRun, deps: SyncDeps, tally: Tally): Pro
       throw error;
     });
     if (droplet === null) gone.push(id);
-    else if (droplet !== 'unseen') await takePage(run, [{ kind: 'droplet', ...droplet, size: null }], askedAt, deps, tally);
+    else if (droplet !== 'unseen') await takePage(run, [{ ...droplet, size: null }], askedAt, deps, tally);
   }
   const { changes, count } = await markAbsent(db, run, gone, { atWork: sagaAtWork, mostTold: MOST_TOLD });
   tally.summary.vanished += count;
@@ -218,7 +222,7 @@ async function compare(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void
 }
 
 async function concludeOrphans(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void> {
-  await resolveOrphans(deps.db, run.number);
+  await resolveOrphans(deps.db, run.number, tally.unreadIds);
   const { destroyed, held, isPaused } = await sweepOrphans(run, { ...deps, graceMs: deps.settings.orphanGraceMs, beforeRetry: patienceOf(run, deps) });
   tally.summary.destroyed = destroyed.length;
   tally.summary.held = held.length;

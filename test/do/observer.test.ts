@@ -141,7 +141,7 @@ describe.each(Object.entries(stores))('looks that are shared by way of %s', (_na
   });
 });
 
-const ipOf = (droplet: { networks: { v4: readonly { ip_address: string; type: string }[] } } | null) => droplet?.networks.v4.find(({ type }) => type === 'public')?.ip_address;
+const ipOf = (droplet: { networks: { v4: readonly { ip_address: string; type: string }[] } | null } | null) => droplet?.networks?.v4.find(({ type }) => type === 'public')?.ip_address;
 
 describe.each(Object.entries(stores))('what stands in %s and the fleet did not sign', (_name, createShared) => {
   /** A worker that leaves what it saw in `shared`, and what it left there. */

@@ -188,7 +188,11 @@ export function createSimulatedCloud(options: {
     destroyDroplet: (id) => call('http', 'DELETE /v2/droplets/', () => destroy(id), () => String(id)),
     getAction: unused,
     getAccount: unused,
-    listPaginated: unused,
+    // The actions of a droplet: nobody knows of any.
+    listPaginated: async () => {
+      await turn;
+      return [];
+    },
     pages: () => {
       throw new Violation('no step needs this call');
     },

@@ -109,7 +109,7 @@ export function createSimulatedDatabase(options: {
       resources.set(resource.providerId, known);
       known.deletedAt = null;
       known.lastSeenAt = nowMs();
-      known.provisioned ??= { sagaId: provision.sagaId, name: resource.name };
+      known.provisioned ??= { sagaId: provision.sagaId, name: resource.name ?? '' };
       if (known.provisioned.sagaId !== provision.sagaId) throw new ResourceTakenError(resource.providerId);
       return `resource-${resource.providerId}`;
     };
