@@ -1,7 +1,7 @@
 // wait_droplet_active: looks, judges what it saw, and comes back; it neither holds anything nor believes a single 404.
 
 import { describe, expect, test } from 'vitest';
-import type { Faults } from '../../src/do/sandbox/server.ts';
+import type { DropletEdit, Faults } from '../../src/do/sandbox/server.ts';
 import { alive, at, requests, stepToDeath, useBench } from './bench.ts';
 import type { Bench, BenchOptions } from './bench.ts';
 
@@ -11,7 +11,7 @@ const HOUR_MS = 3_600_000;
 const patient = { pollIntervalMs: 20_000, maxPolls: 5, adoptionGraceMs: HOUR_MS };
 const GET_DROPLET = 'GET /v2/droplets/:id';
 
-async function waitingSaga(options: BenchOptions & { input?: { ipv6?: boolean; public_networking?: boolean } } = {}) {
+async function waitingSaga(options: BenchOptions & { input?: { ipv6?: boolean; public_networking?: boolean; vpc_uuid?: string } } = {}) {
   const bench = await openBench({ activateAfterMs: HOUR_MS, settings: patient, ...options });
   const saga = await bench.provision(options.input ?? {});
   const waiting = await bench.drive(saga.id, at('wait_droplet_active'));
@@ -45,7 +45,7 @@ describe('active', () => {
   test('without networks does not end it: the wait goes on until the address is there', async () => {
     const { bench, saga } = await waitingSaga({ faults: { activeWithoutNetworksMs: HOUR_MS } });
     bench.sandbox.advanceClock(HOUR_MS);
-    expect(await poll(bench, saga.id, 2)).toContain('active, without the address');
+    expect(await poll(bench, saga.id, 2)).toContain('active, but has no public IPv4 address');
     bench.sandbox.advanceClock(HOUR_MS);
     await bench.step(saga.id);
     expect((await bench.saga(saga.id)).context['public_ipv4']).toMatch(/^198\.18\./);
@@ -55,7 +55,7 @@ describe('active', () => {
     const { bench, saga, dropletId } = await waitingSaga();
     const own = { ip_address: '10.1.2.3', netmask: '255.255.0.0', gateway: 'nil', type: 'private' };
     bench.sandbox.editDroplet(dropletId, { status: 'active', networks: { v4: [own], v6: [] } });
-    expect(await poll(bench, saga.id, 3)).toContain('active, without the address');
+    expect(await poll(bench, saga.id, 3)).toContain('active, but has no public IPv4 address');
   });
 
   test('with a private address alone ends it when no public one was asked for', async () => {
@@ -65,6 +65,153 @@ describe('active', () => {
     const after = await bench.saga(saga.id);
     expect(at('register_droplet')(after)).toBe(true);
     expect(after.context).toMatchObject({ public_ipv4: null, private_ipv4: expect.stringMatching(/^10\./) });
+  });
+});
+
+describe('addresses that come later than active', () => {
+  const VPC = '5a4981aa-9653-4bd1-bef5-d6bff52042e4';
+  const late: [string, keyof Faults['addressLagMs'], { ipv6?: boolean; public_networking?: boolean; vpc_uuid?: string }, string][] = [
+    ['the public IPv4', 'public_ipv4', {}, 'public IPv4 address'],
+    ['the public IPv6 that was asked for', 'public_ipv6', { ipv6: true }, 'public IPv6 address'],
+    ['the private IPv4 in the VPC that was asked for', 'private_ipv4', { vpc_uuid: VPC }, `private IPv4 address in VPC ${VPC}`],
+    ['the private IPv4 where there is no public one', 'private_ipv4', { public_networking: false }, 'private IPv4 address'],
+  ];
+
+  test.each(late)('%s is waited for, and is in the result and in the inventory', async (_what, kind, input, words) => {
+    const { bench, saga, dropletId } = await waitingSaga({ input, faults: { addressLagMs: { [kind]: HOUR_MS } } });
+    bench.sandbox.advanceClock(HOUR_MS);
+    expect(await poll(bench, saga.id, 2)).toBe(`droplet ${dropletId} is active, but has no ${words}`);
+    bench.sandbox.advanceClock(HOUR_MS);
+    const after = await bench.drive(saga.id);
+    expect([after.status, after.context[kind]]).toEqual(['completed', expect.any(String)]);
+    expect(JSON.stringify((await bench.inventory())[0]?.attrs)).toContain(JSON.stringify(after.context[kind]));
+  });
+
+  test.each(late)('%s never comes: the saga fails when the wait is over, and says what is missing', async (_what, kind, input, words) => {
+    const { bench, saga, dropletId } = await waitingSaga({ activateAfterMs: 0, input, faults: { addressLagMs: { [kind]: HOUR_MS } } });
+    await poll(bench, saga.id, patient.maxPolls - 1);
+    await bench.ageStep(saga.id, 480_000);
+    const after = await bench.drive(saga.id);
+    expect(after).toMatchObject({ status: 'compensated', error: { code: 'droplet_without_address', step: 'wait_droplet_active' } });
+    expect(after.error?.message).toMatch(new RegExp(`^droplet ${dropletId} is active, but has no ${words} after 5 polls \\(48[0-9] s\\)$`));
+    expect(alive(bench.sandbox)).toEqual([]);
+  });
+
+  test('what was not asked for is not waited for', async () => {
+    const { bench, saga } = await waitingSaga({ activateAfterMs: 0, faults: { addressLagMs: { private_ipv4: HOUR_MS, public_ipv6: HOUR_MS } } });
+    const after = await bench.drive(saga.id);
+    expect([after.status, after.context['private_ipv4'], after.context['public_ipv6']]).toEqual(['completed', null, null]);
+  });
+
+  test('a private address in another VPC is not the one that was asked for', async () => {
+    const { bench, saga } = await waitingSaga({ activateAfterMs: 0, input: { vpc_uuid: VPC } });
+    bench.sandbox.setFaults({ garble: { vpc_uuid: '760e09ef-dc84-11e8-981e-3cfdfeaae000' } });
+    expect(await poll(bench, saga.id, 1)).toContain(`no private IPv4 address in VPC ${VPC}`);
+    bench.sandbox.setFaults({ garble: { vpc_uuid: VPC.toUpperCase() } });
+    expect((await bench.drive(saga.id)).status).toBe('completed');
+  });
+});
+
+describe('changed by somebody while it is waited for', () => {
+  test.each<[string, DropletEdit]>([
+    ['renamed', { name: 'renamed-by-cloud-init' }],
+    ['its tags removed', { tags: [] }],
+    ['its tags replaced', { tags: ['web', 'prod'] }],
+    ['resized', { size_slug: 's-2vcpu-4gb' }],
+    ['renamed, resized and without tags', { name: 'other', size_slug: 's-2vcpu-4gb', tags: [] }],
+  ])('%s: it is the saga\'s all the same, in the wait and in the inventory', async (_how, edit) => {
+    const { bench, saga, dropletId } = await waitingSaga();
+    bench.sandbox.editDroplet(dropletId, edit);
+    await poll(bench, saga.id, 2);
+    bench.sandbox.advanceClock(HOUR_MS);
+    const after = await bench.drive(saga.id);
+    expect(after).toMatchObject({ status: 'completed', context: { droplet_id: dropletId } });
+    const [row] = await bench.inventory();
+    expect(row).toMatchObject({
+      name: edit.name ?? 'web-1',
+      sizeSlug: edit.size_slug ?? 's-1vcpu-1gb',
+      provisionedBy: `saga:${saga.id}`,
+      spec: { size_slug: 's-1vcpu-1gb', region: 'fra1', image: 'debian-12-x64' },
+    });
+  });
+
+  test('an adopted one likewise', async () => {
+    const bench = await openBench({ settings: patient });
+    bench.sandbox.setFaults({ rules: [{ match: { method: 'POST' }, times: 1, effect: { lostAnswer: true } }] });
+    const saga = await bench.provision();
+    const adopted = await bench.drive(saga.id, at('wait_droplet_active'));
+    expect(adopted.context['droplet_origin']).toBe('adopted');
+    bench.sandbox.editDroplet(Number(adopted.context['droplet_id']), { name: 'other', tags: [] });
+    expect((await bench.drive(saga.id)).status).toBe('completed');
+  });
+
+  test('powered off, it is waited for until the wait is over: the saga says so, and is rolled back', async () => {
+    const { bench, saga, dropletId } = await waitingSaga({ activateAfterMs: 0 });
+    bench.sandbox.editDroplet(dropletId, { status: 'off' });
+    await poll(bench, saga.id, patient.maxPolls - 1);
+    await bench.ageStep(saga.id, HOUR_MS);
+    const after = await bench.drive(saga.id);
+    expect(after).toMatchObject({ status: 'compensated', error: { code: 'droplet_not_active', message: expect.stringContaining('was still `off` after 5 polls') } });
+  });
+
+  test('powered off after it was seen active, it is registered as it is', async () => {
+    const { bench, saga, dropletId } = await waitingSaga({ activateAfterMs: 0 });
+    await bench.step(saga.id);
+    bench.sandbox.editDroplet(dropletId, { status: 'off', name: 'other' });
+    expect((await bench.drive(saga.id)).status).toBe('completed');
+    expect((await bench.inventory())[0]).toMatchObject({ status: 'off', name: 'other' });
+  });
+});
+
+describe('an errored create action', () => {
+  const GET_ACTION = 'GET /v2/actions/:actionId';
+  const leftNew: Partial<Faults> = { placementFails: 1, placementFailsAfterMs: 0, placementLeavesNew: true };
+
+  test('of a droplet that stays new ends the saga long before the wait is over, with the action named', async () => {
+    const { bench, saga, dropletId } = await waitingSaga({ settings: { ...patient, maxPolls: 96 }, faults: leftNew });
+    await poll(bench, saga.id, 11);
+    expect(requests(bench.sandbox, GET_ACTION)).toBe(0);
+    await bench.step(saga.id);
+    const failed = await bench.saga(saga.id);
+    expect(failed).toMatchObject({ status: 'compensating', error: { code: 'droplet_placement_failed', retryable: false } });
+    expect(failed.error?.message).toMatch(new RegExp(`droplet ${dropletId}, and could not place it: its create action ${Number(failed.context['create_action_id'])} errored at 2`));
+    expect(requests(bench.sandbox, GET_ACTION)).toBe(1);
+    expect((await bench.drive(saga.id)).status).toBe('compensated');
+    expect(alive(bench.sandbox)).toEqual([]);
+  });
+
+  test('of an adopted droplet is found too', async () => {
+    const bench = await openBench({ settings: { ...patient, adoptionGraceMs: 20_000 }, faults: leftNew });
+    bench.sandbox.setFaults({ rules: [{ match: { method: 'POST' }, times: 1, effect: { lostAnswer: true } }] });
+    const after = await bench.drive((await bench.provision()).id);
+    expect(after).toMatchObject({ status: 'compensated', context: { droplet_origin: 'adopted' }, error: { code: 'droplet_placement_failed' } });
+  });
+
+  test('is asked for seven times at most in a whole wait, and never of a droplet that becomes active in time', async () => {
+    const { bench, saga } = await waitingSaga({ settings: { ...patient, maxPolls: 96 } });
+    await poll(bench, saga.id, 95);
+    await bench.ageStep(saga.id, 96 * patient.pollIntervalMs);
+    await bench.drive(saga.id);
+    expect(requests(bench.sandbox, GET_ACTION)).toBeLessThanOrEqual(7);
+    bench.sandbox.clearLedger();
+    bench.sandbox.setFaults({ activateAfterMs: 0 });
+    await bench.drive((await bench.provision({ name: 'web-2' })).id);
+    expect(requests(bench.sandbox, GET_ACTION)).toBe(0);
+  });
+
+  test('that cannot be read, or is another droplet\'s, ends nothing: the look counts all the same', async () => {
+    const { bench, saga } = await waitingSaga();
+    const effects = [{ status: 500 }, { retryAfterS: 3 }, { status: 403 }, { status: 200, body: { action: { id: 1, status: 'errored' } } }] as const;
+    await poll(bench, saga.id, 1);
+    for (const effect of effects) {
+      bench.sandbox.setFaults({ rules: [{ match: { method: 'GET', path: '/v2/actions' }, effect }] });
+      await poll(bench, saga.id, 1);
+    }
+    expect(bench.memo(saga.id)).toEqual({ polls: 5 });
+    const action = { id: Number(saga.context['create_action_id']), status: 'errored', type: 'create', resource_id: 7 };
+    bench.sandbox.setFaults({ rules: [{ match: { method: 'GET', path: '/v2/actions' }, effect: { status: 200, body: { action } } }] });
+    await poll(bench, saga.id, 5);
+    expect((await bench.saga(saga.id)).status).toBe('running');
   });
 });
 

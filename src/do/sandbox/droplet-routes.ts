@@ -142,6 +142,8 @@ function makeDroplet(world: World, request: CreateRequest, name: string, now: nu
       ? matchesName(faults.placementFails, name)
       : faults.placementFails > 0 && faultBox.chance() < faults.placementFails;
   const vanishes = faults.vanishAfterMs !== undefined && matchesName(faults.vanishNames, name) ? faults.vanishAfterMs : Infinity;
+  const placementFailsAtMs = placementFails ? now + faults.placementFailsAfterMs : Infinity;
+  const endsWithPlacement = placementFails && !faults.placementLeavesNew;
   const droplet: DropletRecord = {
     ...nextIds(store),
     name,
@@ -161,7 +163,8 @@ function makeDroplet(world: World, request: CreateRequest, name: string, now: nu
     isSettled: false,
     isStuckNew: isNeverActive(faults, name),
     placementFails,
-    vanishesAtMs: now + (placementFails ? faults.placementFailsAfterMs : vanishes),
+    placementFailsAtMs,
+    vanishesAtMs: endsWithPlacement ? placementFailsAtMs : now + vanishes,
     deletedAtMs: Infinity,
     forcedStatus: undefined,
     forcedNetworks: undefined,

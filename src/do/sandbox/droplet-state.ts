@@ -34,6 +34,8 @@ export type DropletRecord = {
   isSettled: boolean;
   readonly isStuckNew: boolean;
   readonly placementFails: boolean;
+  /** When its create action ends as `errored`. */
+  readonly placementFailsAtMs: number;
   vanishesAtMs: number;
   deletedAtMs: number;
   forcedStatus: string | undefined;
@@ -94,12 +96,15 @@ export function networksAt(droplet: DropletRecord, faults: Faults, nowMs: number
   if (droplet.forcedNetworks !== undefined) return droplet.forcedNetworks;
   if (!isBorn(droplet, faults, nowMs)) return noNetworks;
   if (nowMs < droplet.activeAtMs + faults.activeWithoutNetworksMs && !droplet.isSettled) return noNetworks;
-  return networksOf(droplet);
+  const ageMs = droplet.isSettled ? Infinity : nowMs - droplet.activeAtMs;
+  const { v4, v6 } = networksOf(droplet);
+  const { public_ipv4: publicMs = 0, private_ipv4: privateMs = 0, public_ipv6: sixMs = 0 } = faults.addressLagMs;
+  return { v4: v4.filter(({ type }) => ageMs >= (type === 'public' ? publicMs : privateMs)), v6: v6.filter(() => ageMs >= sixMs) };
 }
 
 /** State of its create action. */
 export function createActionStatus(droplet: DropletRecord, faults: Faults, nowMs: number): 'in-progress' | 'completed' | 'errored' {
-  if (droplet.placementFails && nowMs >= droplet.vanishesAtMs) return 'errored';
+  if (nowMs >= droplet.placementFailsAtMs) return 'errored';
   const endMs = Math.min(nowMs, droplet.vanishesAtMs);
   return isBorn(droplet, faults, endMs) || droplet.deletedAtMs <= endMs ? 'completed' : 'in-progress';
 }

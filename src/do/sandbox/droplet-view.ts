@@ -2,12 +2,13 @@
 import type { DropletRecord } from './droplet-state.ts';
 import { createActionStatus, networksAt, statusAt, tagsAt } from './droplet-state.ts';
 import type { Faults } from './faults.ts';
+import { matchesName } from './patterns.ts';
 
 /** A droplet as its reader sees it at `nowMs`. */
 export function showDroplet(droplet: DropletRecord, faults: Faults, nowMs: number): Record<string, unknown> {
   const status = statusAt(droplet, faults, nowMs);
   const { size } = droplet;
-  return {
+  const shown = {
     id: droplet.id,
     name: droplet.name,
     memory: size.memory,
@@ -35,12 +36,17 @@ export function showDroplet(droplet: DropletRecord, faults: Faults, nowMs: numbe
     vpc_uuid: droplet.vpcUuid,
     ...(size.gpu_info === undefined ? {} : { gpu_info: size.gpu_info }),
   };
+  return matchesName(faults.garbleNames, droplet.name) ? garbled(shown, faults) : shown;
+}
+
+function garbled(shown: Record<string, unknown>, { garble, garbleMissing }: Faults): Record<string, unknown> {
+  return Object.fromEntries(Object.entries({ ...shown, ...garble }).filter(([field]) => !garbleMissing.includes(field)));
 }
 
 /** The action that created a droplet. */
 export function showCreateAction(droplet: DropletRecord, faults: Faults, nowMs: number): Record<string, unknown> {
   const status = createActionStatus(droplet, faults, nowMs);
-  const endMs = Math.min(droplet.placementFails ? droplet.vanishesAtMs : droplet.activeAtMs, nowMs);
+  const endMs = Math.min(droplet.placementFails ? droplet.placementFailsAtMs : droplet.activeAtMs, nowMs);
   return {
     id: droplet.actionId,
     status,

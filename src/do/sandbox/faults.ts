@@ -99,6 +99,8 @@ const faultsSchema = z.strictObject({
   /** Droplets created while this is set (share, or names) are accepted, then their create action is `errored` and they are gone for good. */
   placementFails: z.union([share, pattern]).default(0),
   placementFailsAfterMs: ms.default(1000),
+  /** Such a droplet is not gone: it is shown as `new` for good. */
+  placementLeavesNew: z.boolean().default(false),
   /** Droplets created while this is set (all, or names) stay `new` as long as it is set. */
   neverActive: z.union([z.boolean(), pattern]).default(false),
   /** Droplets created while this is set are gone for good that long after their create; the action tells nothing. */
@@ -106,9 +108,16 @@ const faultsSchema = z.strictObject({
   vanishNames: pattern.default('*'),
   /** Networks stay empty that long after a droplet became active. */
   activeWithoutNetworksMs: ms.default(0),
+  /** Addresses of one kind are missing that long after a droplet became active. */
+  addressLagMs: z.strictObject({ public_ipv4: ms, private_ipv4: ms, public_ipv6: ms }).partial().default({}),
   /** Status shown for droplets of these names, whatever their own is. */
   statusOverride: z.string().optional(),
   statusOverrideNames: pattern.default('*'),
+
+  /** Fields of each droplet shown, by name, that have this value instead of their own; those of `garbleMissing` are left out. */
+  garble: z.record(z.string(), z.unknown()).default({}),
+  garbleMissing: z.array(z.string()).default([]),
+  garbleNames: pattern.default('*'),
 
   /** These go before the option of the same name while they are set. */
   activateAfterMs: msOrRange.optional(),
