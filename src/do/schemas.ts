@@ -36,7 +36,11 @@ const FIRST_DROPLET = Date.parse('2011-01-01T00:00:00Z');
 
 const created = z.iso.datetime({ offset: true }).refine((value) => Date.parse(value) >= FIRST_DROPLET);
 
-const tags = orNull(z.array(z.unknown()).nullish().transform((list) => (list ?? []).flatMap((tag) => text.safeParse(tag).data ?? [])));
+const tags = z
+  .array(z.unknown())
+  .nullish()
+  .transform((list): string[] | null => (list ?? []).flatMap((tag) => text.safeParse(tag).data ?? []))
+  .catch(null);
 
 export const dropletSchema = z.object({
   id,

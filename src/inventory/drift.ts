@@ -30,7 +30,7 @@ export function findDifferences(spec: JsonObject, actual: Actual): Difference[] 
   if (actual.isDeleted) return [{ field: 'existence', desired: 'present', actual: 'absent' }];
   const differences: Difference[] = [];
   const size = textOf(spec['size_slug']);
-  if (size !== '' && actual.sizeSlug !== null && size !== actual.sizeSlug) differences.push({ field: 'size_slug', desired: size, actual: actual.sizeSlug });
+  if (size !== '' && actual.sizeSlug !== null && !isSame(size, actual.sizeSlug)) differences.push({ field: 'size_slug', desired: size, actual: actual.sizeSlug });
   const region = textOf(spec['region']);
   if (region !== '' && actual.region !== null && !isIn(actual.region, region)) differences.push({ field: 'region', desired: region, actual: actual.region });
   const image = textOf(spec['image']);
@@ -42,9 +42,14 @@ export function findDifferences(spec: JsonObject, actual: Actual): Difference[] 
   return differences;
 }
 
+/** DigitalOcean takes slugs in any case, and answers with its own spelling. */
+function isSame(slug: string, other: string): boolean {
+  return slug.toLowerCase() === other.toLowerCase();
+}
+
 /** A create may ask for `nyc`, and any of `nyc1`, `nyc2`, … will do. */
 function isIn(actual: string, desired: string): boolean {
-  return actual === desired || (/[a-z]$/.test(desired) && actual.startsWith(desired) && /^\d+$/.test(actual.slice(desired.length)));
+  return isSame(actual, desired) || (/[a-z]$/i.test(desired) && isSame(actual.slice(0, desired.length), desired) && /^\d+$/.test(actual.slice(desired.length)));
 }
 
 /**
@@ -53,7 +58,7 @@ function isIn(actual: string, desired: string): boolean {
  */
 function isOf(actual: { id: number; slug: string | null }, desired: string): boolean {
   if (/^\d+$/.test(desired)) return String(actual.id) === desired;
-  return actual.slug === null || actual.slug === desired;
+  return actual.slug === null || isSame(actual.slug, desired);
 }
 
 /** The desired state once a difference is accepted; null: nothing is desired any more. */

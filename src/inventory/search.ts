@@ -4,6 +4,7 @@ import type { InventoryRow } from './resources.ts';
 
 export type ResourceFilter = Readonly<{
   status?: string | undefined;
+  /** In whatever case, as the tag. */
   region?: string | undefined;
   tag?: string | undefined;
   /** The provider's id, as text. */
@@ -32,8 +33,8 @@ export async function searchInventory(
       from arcadia.cloud_resources resource left join arcadia.cloud_provisioned provisioned on provisioned.resource_id = resource.id
       where ${filter.withDeleted === true ? sql`true` : sql`deleted_at is null`}
         and ${filter.status === undefined ? sql`true` : sql`status = ${filter.status}`}
-        and ${filter.region === undefined ? sql`true` : sql`region = ${filter.region}`}
-        and ${filter.tag === undefined ? sql`true` : sql`${filter.tag} = any(tags)`}
+        and ${filter.region === undefined ? sql`true` : sql`lower(region) = lower(${filter.region})`}
+        and ${filter.tag === undefined ? sql`true` : sql`exists (select from unnest(tags) as tag where lower(tag) = lower(${filter.tag}))`}
         and ${filter.providerId === undefined ? sql`true` : sql`provider_id = ${filter.providerId}`}
         and ${after === null ? sql`true` : sql`(name, resource.id) > (${after.name}, ${after.id}::uuid)`}
       order by name, resource.id limit ${limit}`,

@@ -13,7 +13,7 @@ export type SagaFilter = Readonly<{
   name?: string | undefined;
   /** DigitalOcean's id of the droplet that it made, or is to destroy. */
   dropletId?: number | undefined;
-  /** A tag that the caller gave the droplet. */
+  /** A tag that the caller gave the droplet, in whatever case. */
   tag?: string | undefined;
   /** Created at this time or later. */
   createdFrom?: Date | undefined;
@@ -90,13 +90,18 @@ export function matches(sql: Sql, filter: SagaFilter): SqlFragment {
   if (filter.dropletId !== undefined) {
     conditions.push(sql`coalesce(context->>'droplet_id', input->>'droplet_id') = ${String(filter.dropletId)}`);
   }
-  if (filter.tag !== undefined) conditions.push(sql`input ? 'tags' and input->'tags' @> ${JSON.stringify([filter.tag])}::text::jsonb`);
+  if (filter.tag !== undefined) conditions.push(hasTag(sql, filter.tag));
   if (filter.createdFrom !== undefined) conditions.push(sql`created_at >= ${filter.createdFrom}`);
   if (filter.createdBefore !== undefined) conditions.push(sql`created_at < ${filter.createdBefore}`);
   if (filter.requestedBy !== undefined) conditions.push(sql`requested_by = ${filter.requestedBy}`);
   if (filter.text !== undefined) conditions.push(sql`strpos(lower(input->>'name'), lower(${filter.text})) > 0`);
   if (filter.query !== undefined) conditions.push(matchesQuery(sql, filter.query));
   return conditions.reduce((all, condition) => sql`${all} and ${condition}`, sql`true`);
+}
+
+/** In the words of the index. */
+function hasTag(sql: Sql, tag: string): SqlFragment {
+  return sql`input ? 'tags' and lower((input->'tags')::text collate "C")::jsonb @> lower(${JSON.stringify([tag])}::text collate "C")::jsonb`;
 }
 
 /** No index names the status: what it means for other columns is said besides, in the words of the index that knows them. */

@@ -55,6 +55,33 @@ describe('a call', () => {
     });
   });
 
+  const oddFields = {
+    name: null, status: 5, created_at: 'yesterday', size_slug: null, memory: '1', vcpus: null, disk: -1, region: {}, image: null,
+    networks: null, tags: 'web', locked: null, vpc_uuid: {},
+  };
+  const nothing = { name: null, status: 'unknown', created_at: null, size_slug: null, memory: null, vcpus: null, disk: null, region: null, image: null, networks: null, locked: false, vpc_uuid: null };
+
+  test('reads the id of a droplet whatever its other fields are: in the answer to a create, by itself, and in lists', async () => {
+    const odd = dropletJson(7, oddFields);
+    const server = await startServer(({ method, url }, response) => {
+      const body = method === 'POST' || url.pathname.endsWith('/7') ? { droplet: odd } : { droplets: [dropletJson(6), odd, { id: 8 }] };
+      sendJson(response, method === 'POST' ? 202 : 200, body);
+    });
+    const client = clientOf(server);
+    expect((await client.createDroplet(request)).droplet).toEqual({ id: 7, tags: null, ...nothing });
+    expect(await client.getDroplet(7)).toEqual({ id: 7, tags: null, ...nothing });
+    for (const list of [await client.listDropletsByTag('web'), await client.listDroplets({ name: 'web-1' })]) {
+      expect(list.map(({ id }) => id)).toEqual([6, 7, 8]);
+      expect(list[2]).toEqual({ id: 8, tags: [], ...nothing });
+    }
+  });
+
+  test('keeps what can be read of tags and networks', async () => {
+    const v4 = [null, { ip_address: '10.0.0.1', type: 'private' }, { type: 'public' }];
+    const server = await startServer((_, response) => sendJson(response, 200, { droplet: dropletJson(7, { tags: [null, 'web', 7, ''], networks: { v4, v6: 'none' }, size_slug: 'a\0b' }) }));
+    expect(await clientOf(server).getDroplet(7)).toMatchObject({ tags: ['web'], networks: { v4: [v4[1]], v6: [] }, size_slug: 'a\uFFFDb' });
+  });
+
   test('reads an action and the account', async () => {
     const action = { id: 5, status: 'errored', type: 'create', started_at: '2020-11-14T16:29:21Z', completed_at: null, resource_id: 7 };
     const account = { droplet_limit: 25, floating_ip_limit: 5, email: 'a@example.com', uuid: 'b6f', status: 'active' };

@@ -40,6 +40,11 @@ describe('among 20,000 completed sagas', () => {
     const byTag = await search({ tag: 'team-a' });
     expect(byTag.sagas.map(({ status }) => status)).toEqual(Array.from({ length: 20 }, () => 'stuck'));
     expect(byTag.plan).toContain('sagas_by_tag');
+    await db.sql`update arcadia.sagas set input = jsonb_set(input, '{tags}', '["web", "Team-A"]') where status = 'running'`;
+    const inAnyCase = await search({ tag: 'TEAM-a' });
+    expect(inAnyCase.sagas).toHaveLength(40);
+    expect(inAnyCase.plan).toContain('sagas_by_tag');
+    expect((await search({ tag: 'team' })).sagas).toEqual([]);
     const byDroplet = await search({ dropletId: written.dropletId });
     expect(byDroplet.sagas.map(({ input }) => input['name'])).toEqual([`old-${written.dropletId - 1_000_000}`]);
     expect(byDroplet.plan).toContain('sagas_by_droplet');

@@ -46,6 +46,15 @@ test('an image given by its number stays a number in what was asked for', async 
   expect((await bench.inventory())[0]?.spec).toMatchObject({ image: 139_080_871 });
 });
 
+test('region, size and tags in capitals are taken: there is what DigitalOcean calls it, asked for is what was asked for', async () => {
+  const bench = await openBench();
+  bench.sandbox.addForeignDroplet({ name: 'first', tags: ['MY-TAG'] });
+  const input = { region: 'SYD1', size: 'S-1VCPU-1GB', tags: ['my-tag'] };
+  expect((await bench.drive((await bench.provision(input)).id)).status).toBe('completed');
+  const [row] = await bench.inventory();
+  expect(row).toMatchObject({ region: 'syd1', sizeSlug: 's-1vcpu-1gb', tags: expect.arrayContaining(['MY-TAG']), spec: { region: 'SYD1', size_slug: 'S-1VCPU-1GB' } });
+});
+
 test('completes the row that a sync made before', async () => {
   const { bench, saga, dropletId } = await registering();
   await bench.db.sql`

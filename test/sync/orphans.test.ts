@@ -238,6 +238,47 @@ describe('never touched', () => {
     expect(await listOrphans(stage.db, 10)).toEqual([]);
   });
 
+  test('a droplet on record whose tags somebody changed, or that was renamed', async () => {
+    const stage = await scene();
+    const sagaId = await stage.saga({ status: 'completed' });
+    const [retagged = 0, renamed = 0] = addOf(stage, sagaId, 2);
+    await stage.sync();
+    await stage.db.sql`delete from arcadia.cloud_orphans`;
+    await stage.provision(retagged, sagaId);
+    stage.sandbox.editDroplet(retagged, { tags: ['managed-by-arcadia-cloud', 'prod'], name: 'other' });
+    // Of this one the saga alone knows.
+    await stage.db.sql`update arcadia.sagas set context = ${JSON.stringify({ droplet_id: renamed })}::text::jsonb where id = ${sagaId}`;
+    stage.sandbox.editDroplet(renamed, { name: 'other' });
+    for (let pass = 0; pass < 3; pass += 1) await stage.sync();
+    expect(await listOrphans(stage.db, 10)).toEqual([]);
+    expect(alive(stage)).toEqual([retagged, renamed]);
+  });
+
+  test('a surplus droplet whose tags cannot be read: it stays on record, and is destroyed when they can', async () => {
+    const stage = await scene();
+    const [id = 0] = addOf(stage, await stage.saga({ status: 'compensated' }), 1);
+    await stage.sync();
+    stage.sandbox.setFaults({ garble: { tags: 'unreadable' } });
+    for (let pass = 0; pass < 2; pass += 1) expect((await stage.sync()).destroyed).toEqual([]);
+    expect(await listOrphans(stage.db, 10)).toMatchObject([{ providerId: String(id), category: 'surplus' }]);
+    expect(deletes(stage)).toEqual([]);
+    stage.sandbox.resetFaults();
+    await stage.sync();
+    expect(alive(stage)).toEqual([]);
+  });
+
+  test('a surplus droplet whose age cannot be read, before the inventory has known it for the grace period', async () => {
+    const stage = await scene();
+    addOf(stage, await stage.saga({ status: 'compensated', endedAgoMs: 10_000_000 }), 1);
+    stage.sandbox.setFaults({ garble: { created_at: '0001-01-01T00:00:00Z', image: null } });
+    for (let pass = 0; pass < 2; pass += 1) await stage.sync({ orphanGraceMs: 900_000 });
+    expect(await listOrphans(stage.db, 10)).toMatchObject([{ category: 'surplus' }]);
+    expect(deletes(stage)).toEqual([]);
+    await stage.db.sql`update arcadia.cloud_resources set first_seen_at = first_seen_at - interval '1 hour'`;
+    await stage.sync({ orphanGraceMs: 900_000 });
+    expect(alive(stage)).toEqual([]);
+  });
+
   test('what is on record as provisioned, though its saga\'s row says otherwise', async () => {
     const stage = await scene();
     const sagaId = await stage.saga({ status: 'running' });

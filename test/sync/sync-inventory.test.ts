@@ -146,6 +146,60 @@ describe('an account of 1,000 droplets that arcadia-cloud did not make', () => {
   });
 });
 
+describe('a droplet with a field that is odd', () => {
+  test('keeps what was known of the field; the others are brought up to date', async () => {
+    const { sync, add, row, sandbox } = await scene();
+    const [id = 0] = add(1, { tags: ['web'] });
+    await sync();
+    sandbox.setFaults({ garble: { image: null, region: {}, vcpus: null, name: null, tags: 'web', networks: null }, garbleMissing: ['size_slug'] });
+    sandbox.editDroplet(id, { status: 'off' });
+    const report = await sync();
+    expect(report).toMatchObject({ summary: { odd: 1, appeared: 0, changed: 1 }, changes: [{ kind: 'changed', fields: ['status'] }] });
+    expect(await row(id)).toMatchObject({ name: 'web-0', status: 'off', region: 'nyc3', sizeSlug: 's-1vcpu-1gb', tags: ['web'] });
+  });
+
+  test('is in the inventory although nothing else was ever read of it', async () => {
+    const { sync, add, row, sandbox } = await scene();
+    const [id = 0] = add(1);
+    sandbox.setFaults({ garbleMissing: ['name', 'status', 'region', 'image', 'size_slug', 'tags', 'created_at', 'vcpus', 'memory', 'disk', 'networks'] });
+    expect((await sync()).summary).toMatchObject({ droplets: 1, appeared: 1, odd: 1 });
+    expect(await row(id)).toMatchObject({ name: 'unknown', status: 'unknown', region: null, sizeSlug: null, tags: [] });
+    sandbox.resetFaults();
+    expect((await sync()).summary).toMatchObject({ odd: 0, changed: 1 });
+    expect(await row(id)).toMatchObject({ name: 'web-0', status: 'active', region: 'nyc3' });
+  });
+
+  test('has no drift in it', async () => {
+    const { sync, add, saga, provision, sandbox } = await scene();
+    const [id = 0] = add(1);
+    await sync();
+    await provision(id, await saga({ status: 'completed', context: { droplet_id: id } }));
+    sandbox.setFaults({ garble: { region: null, image: 'debian', size_slug: 7, status: null } });
+    expect((await sync()).summary).toMatchObject({ odd: 1, drifted: 0 });
+  });
+
+  test('gets an address that came after it was registered', async () => {
+    const { sync, add, row, sandbox, db } = await scene();
+    const own = { ip_address: '10.1.2.3', netmask: '255.255.0.0', gateway: 'nil', type: 'private' };
+    const six = { ip_address: '2001:db8::7', netmask: 64, gateway: '2001:db8::1', type: 'public' };
+    const [id = 0] = add(1);
+    sandbox.editDroplet(id, { networks: { v4: [own], v6: [] } });
+    await sync();
+    sandbox.editDroplet(id, { networks: { v4: [own], v6: [six] } });
+    expect((await sync()).changes).toMatchObject([{ kind: 'changed', fields: ['attrs'] }]);
+    const [found] = await db.sql<{ attrs: unknown }[]>`select attrs from arcadia.cloud_resources where id = (select id from arcadia.cloud_resources)`;
+    expect([JSON.stringify(found?.attrs).includes('2001:db8::7'), (await row(id))?.status]).toEqual([true, 'active']);
+  });
+});
+
+test('what was asked for in capitals is no drift where DigitalOcean answers in its own spelling', async () => {
+  const { sync, add, saga, provision } = await scene();
+  const [id = 0] = add(1, { region: 'syd1' });
+  await sync();
+  await provision(id, await saga({ status: 'completed', context: { droplet_id: id } }), { size_slug: 'S-1VCPU-1GB', region: 'SYD1', image: 'DEBIAN-12-X64' });
+  expect((await sync()).drift).toEqual([]);
+});
+
 describe('rows of sagas', () => {
   test('a droplet that a saga is at work on is left to the saga, found by its tag or by its record', async () => {
     const { db, sync, add, row, saga, provision, sandbox } = await scene();

@@ -114,7 +114,7 @@ describe('finding sagas', () => {
   test('by status, saga, tag, time, text and droplet', async () => {
     const tagged = await start({ name: 'find-me', tags: ['team:blue', 'x'] });
     const destroying = startedAnswer.parse((await web.call('POST', '/v1/sagas/destroy_droplet', { body: { droplet_id: 4_711 } })).json()).sagaId;
-    expect(await idsOf('tag=team:blue')).toEqual([tagged]);
+    for (const tag of ['team:blue', 'TEAM:Blue']) expect(await idsOf(`tag=${tag}`)).toEqual([tagged]);
     expect(await idsOf('text=IND-m')).toEqual([tagged]);
     expect(await idsOf('text=%25')).toEqual([]);
     expect(await idsOf('droplet_id=4711')).toEqual([destroying]);
@@ -228,6 +228,10 @@ describe('the inventory', () => {
     const second = await resources(`limit=2&tag=t&cursor=${first.nextCursor}`);
     expect([...first.resources, ...second.resources].map(({ providerId }) => providerId).toSorted()).toEqual(['0', '1', '2', '3']);
     expect(second.nextCursor).toBeNull();
+    await db().sql`update arcadia.cloud_resources set tags = '{MY-TAG}', region = 'syd1' where provider_id = '2'`;
+    for (const query of ['tag=my-tag', 'tag=MY-TAG', 'region=SYD1', 'region=syd1&tag=My-Tag']) {
+      expect((await resources(query)).resources.map(({ providerId }) => providerId), query).toEqual(['2']);
+    }
     expect((await resources('deleted=true')).resources.length).toBe(5);
     expect((await resources('droplet_id=2')).resources.map(({ name }) => name)).toEqual(['same-name']);
     expectProblem(await web.call('GET', '/v1/resources?cursor=x'), 400, 'invalid_request');

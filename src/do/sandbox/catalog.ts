@@ -105,20 +105,24 @@ export const images: readonly Image[] = [
   },
 ];
 
-/** Finds a size by its slug. */
+/** Finds a size by its slug, in any case. */
 export function findSize(slug: unknown): Size | undefined {
-  return sizes.find((size) => size.slug === slug);
+  return sizes.find((size) => isSlug(size.slug, slug));
 }
 
-/** Finds an image by number, by the number written as a string, or by slug. */
+/** Finds an image by number, by the number written as a string, or by slug in any case. */
 export function findImage(key: unknown): Image | undefined {
   if (key === null || key === '') return undefined;
-  return images.find((image) => image.id === key || image.slug === key || String(image.id) === key);
+  return images.find((image) => image.id === key || isSlug(image.slug, key) || String(image.id) === key);
 }
 
-/** Finds a region by its slug. */
+/** Finds a region by its slug, in any case. */
 export function findRegion(slug: unknown): Region | undefined {
-  return regions.find((region) => region.slug === slug);
+  return regions.find((region) => isSlug(region.slug, slug));
+}
+
+function isSlug(slug: string | null, key: unknown): boolean {
+  return slug !== null && typeof key === 'string' && slug === key.toLowerCase();
 }
 
 function size(

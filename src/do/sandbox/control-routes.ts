@@ -50,7 +50,7 @@ export function readState(world: World, filter: StateFilter = {}): DropletLine[]
   return [...world.store.byId.values()]
     .map((droplet) => showLine(droplet, world.faultBox.settings, now))
     .filter((line) => filter.alive === undefined || line.alive === filter.alive)
-    .filter((line) => filter.tag === undefined || line.tags.includes(filter.tag))
+    .filter((line) => filter.tag === undefined || line.tags.some((tag) => tag.toLowerCase() === filter.tag?.toLowerCase()))
     .filter((line) => filter.name === undefined || line.name === filter.name);
 }
 

@@ -85,7 +85,7 @@ function chooseRegion(wanted: unknown, size: Size, image: Image): Region | strin
   const fits = (region: Region): boolean => region.available && size.regions.includes(region.slug) && image.regions.includes(region.slug);
   const exact = findRegion(wanted);
   if (exact === undefined) {
-    const prefix = typeof wanted === 'string' ? wanted : '';
+    const prefix = typeof wanted === 'string' ? wanted.toLowerCase() : '';
     if (!regions.some((region) => region.slug.startsWith(prefix))) return 'You specified an invalid region for Droplet creation.';
     return regions.find((region) => region.slug.startsWith(prefix) && fits(region)) ?? 'Size is not available in this region.';
   }

@@ -115,10 +115,10 @@ export function getAction(world: World, call: Call): Answer {
   return { status: 200, body: { action: showCreateAction(droplet, world.faultBox.settings, nowMs(world)) } };
 }
 
-/** Droplets that a list by tag shows now, oldest first. */
+/** Droplets that a list by tag shows now, oldest first. In the list, unlike in the paths of tags, its case does not matter. */
 export function dropletsByTag(world: World, tag: string, now: number): DropletRecord[] {
   const faults = world.faultBox.settings;
-  const tagged = world.store.byTag.get(tag) ?? [];
+  const tagged = world.store.byTag.get(world.store.tags.get(tag.toLowerCase()) ?? tag) ?? [];
   return selectDroplets(world.store, tagged, faults, now, (droplet) => {
     return isListed(droplet, faults, now) && isIndexedByTag(droplet, faults, now);
   });

@@ -36,7 +36,8 @@ export function showDroplet(droplet: DropletRecord, faults: Faults, nowMs: numbe
     vpc_uuid: droplet.vpcUuid,
     ...(size.gpu_info === undefined ? {} : { gpu_info: size.gpu_info }),
   };
-  return matchesName(faults.garbleNames, droplet.name) ? garbled(shown, faults) : shown;
+  const isGarbled = (faults.garbleMissing.length > 0 || Object.keys(faults.garble).length > 0) && matchesName(faults.garbleNames, droplet.name);
+  return isGarbled ? garbled(shown, faults) : shown;
 }
 
 function garbled(shown: Record<string, unknown>, { garble, garbleMissing }: Faults): Record<string, unknown> {

@@ -223,11 +223,19 @@ test('a tag is known from its first use, keeps that spelling and counts its drop
   expect((await create(sandbox, { tags: ['prod', 'Prod'] })).tags).toEqual(['PROD']);
   expect((await call(sandbox, 'GET', '/v2/tags/PROD')).body.tag.resources.droplets.count).toBe(2);
   expect((await call(sandbox, 'GET', '/v2/tags/prod')).status).toBe(404);
+  expect((await call(sandbox, 'GET', '/v2/droplets?tag_name=prod')).body.droplets).toHaveLength(2);
   expect((await call(sandbox, 'POST', '/v2/tags', { body: { name: 'fresh' } })).status).toBe(201);
   expect((await call(sandbox, 'POST', '/v2/tags', { body: { name: 'no good' } })).status).toBe(400);
   expect((await call(sandbox, 'GET', '/v2/tags')).body.tags.map((tag) => tag.name)).toEqual(['PROD', 'fresh']);
   expect((await call(sandbox, 'DELETE', '/v2/tags/PROD')).status).toBe(204);
   expect(sandbox.state().map((line) => line.tags)).toEqual([[], []]);
+});
+
+test('slugs are taken in any case, and shown in the sandbox\'s own', async () => {
+  const sandbox = await openSandbox();
+  const droplet = await create(sandbox, { size: 'S-1VCPU-1GB', region: 'SYD1', image: 'Debian-12-x64' });
+  expect(droplet).toMatchObject({ size_slug: 's-1vcpu-1gb', region: { slug: 'syd1' }, image: { slug: 'debian-12-x64' } });
+  expect((await create(sandbox, { region: 'NYC' })).region.slug).toMatch(/^nyc/);
 });
 
 test('every answer has a request id of its own, which errors repeat', async () => {

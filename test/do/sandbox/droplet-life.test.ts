@@ -191,6 +191,31 @@ test('vanishAfterMs makes droplets of that name disappear without an errored act
   expect(sandbox.state({ name: 'ghost' })[0]).toMatchObject({ alive: false, deletedAt: null });
 });
 
+test('placementLeavesNew: the action is errored, and the droplet shown as new for good', async () => {
+  const sandbox = await openSandbox({ faults: { placementFails: 1, placementFailsAfterMs: 1000, placementLeavesNew: true } });
+  const droplet = await create(sandbox, {});
+  sandbox.advanceClock(minuteMs);
+  expect((await read(sandbox, droplet.id)).body.droplet.status).toBe('new');
+  expect(JSON.stringify(await (await fetch(`${sandbox.url}/v2/droplets/${droplet.id}/actions`, { headers: { authorization: 'Bearer x' } })).json())).toContain('"errored"');
+});
+
+test('addressLagMs leaves out the addresses of one kind for a while', async () => {
+  const sandbox = await openSandbox({ activateAfterMs: 0, faults: { addressLagMs: { public_ipv6: minuteMs } } });
+  const droplet = await create(sandbox, { ipv6: true });
+  expect((await read(sandbox, droplet.id)).body.droplet.networks).toMatchObject({ v4: [{ type: 'private' }, { type: 'public' }], v6: [] });
+  sandbox.advanceClock(minuteMs);
+  expect((await read(sandbox, droplet.id)).body.droplet.networks).toMatchObject({ v6: [{ type: 'public' }] });
+});
+
+test('garble and garbleMissing change the fields of the droplets of these names, wherever they are shown', async () => {
+  const sandbox = await openSandbox({ faults: { garble: { image: null, region: {} }, garbleMissing: ['size_slug'], garbleNames: 'odd-*' } });
+  const [odd, plain] = [await create(sandbox, { name: 'odd-1' }), await create(sandbox, { name: 'plain' })];
+  expect(odd).toMatchObject({ image: null, region: {} });
+  expect(odd).not.toHaveProperty('size_slug');
+  expect((await read(sandbox, odd.id)).body.droplet).toMatchObject({ id: odd.id, image: null });
+  expect(plain).toMatchObject({ size_slug: expect.any(String), image: { id: expect.any(Number) } });
+});
+
 test('activeWithoutNetworksMs leaves an active droplet without addresses for a while', async () => {
   const sandbox = await openSandbox({ activateAfterMs: 1000, faults: { activeWithoutNetworksMs: minuteMs } });
   const { id } = await create(sandbox);
