@@ -228,7 +228,7 @@ describe('the inventory', () => {
     const second = await resources(`limit=2&tag=t&cursor=${first.nextCursor}`);
     expect([...first.resources, ...second.resources].map(({ providerId }) => providerId).toSorted()).toEqual(['0', '1', '2', '3']);
     expect(second.nextCursor).toBeNull();
-    await db().sql`update arcadia.cloud_resources set tags = '{MY-TAG}', region = 'syd1' where provider_id = '2'`;
+    await web.db.sql`update arcadia.cloud_resources set tags = '{MY-TAG}', region = 'syd1' where provider_id = '2'`;
     for (const query of ['tag=my-tag', 'tag=MY-TAG', 'region=SYD1', 'region=syd1&tag=My-Tag']) {
       expect((await resources(query)).resources.map(({ providerId }) => providerId), query).toEqual(['2']);
     }
