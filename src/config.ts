@@ -5,6 +5,9 @@ import { readDatabaseUrl } from './database-url.ts';
 import type { KeyRing } from './key-ring.ts';
 import { KeyRingError, emptyKeyRing, parseKeyRing } from './key-ring.ts';
 
+// A dozen an hour, once they are rare.
+const PROBES = { firstMs: 15_000, maxMs: 300_000 } as const;
+
 /** Exit code for a configuration that cannot be used (EX_CONFIG of sysexits.h). */
 export const EXIT_CONFIG = 78;
 
@@ -152,6 +155,8 @@ export type Config = Readonly<{
     timeoutMs: number;
     requestsPerMinute: number;
     requestsPerHour: number;
+    /** How long after a refusal that only a person can put right DigitalOcean is asked again: the first time, and at most. */
+    probes: Readonly<{ firstMs: number; maxMs: number }>;
   }>;
   /** `metricsPort`: where the worker's own metrics are to be had, on `web.host`; 0 for any port, null for none. */
   worker: Readonly<{ concurrency: number; lockMs: number; shutdownMs: number; metricsPort: number | null }>;
@@ -256,6 +261,7 @@ function toConfig(env: Environment): Config {
       timeoutMs: env.DIGITALOCEAN_TIMEOUT_MS,
       requestsPerMinute: env.DIGITALOCEAN_REQUESTS_PER_MINUTE,
       requestsPerHour: env.DIGITALOCEAN_REQUESTS_PER_HOUR,
+      probes: PROBES,
     },
     worker: { concurrency: env.WORKER_CONCURRENCY, lockMs: env.WORKER_LOCK_MS, shutdownMs: env.WORKER_SHUTDOWN_MS, metricsPort: env.WORKER_METRICS_PORT ?? null },
     wait: { pollIntervalMs: env.WAIT_POLL_INTERVAL_MS, maxPolls: env.WAIT_MAX_POLLS },

@@ -6,12 +6,17 @@ import type { Config } from './config.ts';
 import { ConfigError } from './config.ts';
 import type { Database } from './db.ts';
 import { openDatabase } from './db.ts';
-import { endsWithin } from './deadline.ts';
+import { endsWithin, withDeadline } from './deadline.ts';
 import type { BudgetLeft } from './do/budget.ts';
 import { budgetId, createRequestBudget } from './do/budget.ts';
 import { createPostgresBudgetStore } from './do/budget-postgres.ts';
 import { createRedisBudgetStore } from './do/budget-redis.ts';
+import type { Ending } from './do/circuits.ts';
+import { createCircuits } from './do/circuits.ts';
+import { createCircuitStore } from './do/circuit-store.ts';
+import type { DigitalOceanClient } from './do/client.ts';
 import { createDigitalOceanClient } from './do/client.ts';
+import { DigitalOceanError } from './do/errors.ts';
 import { createObservationStore, observationKey } from './do/observation-store.ts';
 import { createPostgresObservations } from './do/observations-postgres.ts';
 import { createRedisObservations } from './do/observations-redis.ts';
@@ -35,6 +40,8 @@ import { startStepWorkers } from './queues/step-workers.ts';
 import type { Catalog } from './saga/definition.ts';
 import { stepsToStartAt } from './saga/definition.ts';
 import { auditExpiry, sagaExpiry } from './saga/expire.ts';
+import type { Held, Holds } from './saga/holds.ts';
+import { createHolds, watchHolds } from './saga/holds.ts';
 import { runReconciler } from './saga/reconciler.ts';
 import { runRetention } from './saga/retention.ts';
 import type { StepReport } from './saga/runner.ts';
@@ -61,6 +68,10 @@ const DELETE_AGAIN_GRACES = 3;
 
 // Four queues to LISTEN for, and two connections to ask on.
 const SMALLEST_QUEUE_POOL = 6;
+const BACKGROUND_LIMIT_MS = 5_000;
+
+// Of a probe's lease: for what comes before the request.
+const PROBE_MARGIN_MS = 5_000;
 
 // Three looks in a row must be longer than a live worker may block on its store.
 const MIN_LOOK_MS = 5_000;
@@ -106,16 +117,25 @@ export async function startWorker(
   const name = `${hostname()}:${process.pid}`;
   const db = openDatabase(databaseUrl, { io, max: Math.min(config.databasePoolMax, config.worker.concurrency + 4), applicationName: 'arcadia-worker' });
   const connection = openQueueConnection(queueStore, log);
-  const shared = sharedStores(config, { db, connection }, budgetId(token, apiUrl));
+  const scope = budgetId(token, apiUrl);
+  const shared = sharedStores(config, { db, connection }, scope);
   const { requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
   const budget = createRequestBudget({ store: shared.budget, perMinute, perHour, io, log });
   const metrics = createWorkerMetrics(connection.loops, () => budget.left());
+  const slackMs = config.reconcileIntervalMs;
+  const quietDb = withoutIo(db);
+  const holdsWakeup = createWakeup();
+  const circuitStore = createCircuitStore(quietDb, scope, config.digitalOcean.probes);
+  // From the lease on, the create is announced, and may take as long as a request may.
+  const circuits = createCircuits({ store: circuitStore, leaseMs: 2 * timeoutMs + PROBE_MARGIN_MS, holdMs: config.digitalOcean.probes.maxMs, log, onChanged: holdsWakeup.wake });
+  const holds = createHolds(quietDb, { scope, slackMs });
   const digitalOcean = createDigitalOceanClient({
     apiUrl,
     token,
     timeoutMs,
     io,
     budget,
+    circuits,
     onAnswer: (request) => {
       metrics.onRequest(request);
       if (request.status !== null) annotate({ 'http.response.status_code': request.status });
@@ -142,7 +162,6 @@ export async function startWorker(
     intervalMs: config.wait.pollIntervalMs,
     leaseMs: timeoutMs,
   });
-  const slackMs = config.reconcileIntervalMs;
   const settings = {
     pollIntervalMs: config.wait.pollIntervalMs,
     maxPolls: config.wait.maxPolls,
@@ -163,6 +182,7 @@ export async function startWorker(
     // The request that follows must be over before the lock is.
     claimMs: Math.max(1, (config.worker.lockMs - timeoutMs) / 2),
     log,
+    hold: (held: Held) => putHold(held, { holds, refresh: circuits.refresh, log }),
     onRun: (report: StepReport) => {
       metrics.onRun(report);
       annotateRun(report);
@@ -196,6 +216,16 @@ export async function startWorker(
   const reconciling = runReconciler({ store, ensure: queues.ensure, intervalMs: config.reconcileIntervalMs, wakeup, signal: stopping.signal, log, onPass: metrics.onPass });
   const scheduling = scheduleSyncs({ db, intervalMs: due.intervalMs, ensure: inventoryQueue.ensure, signal: stopping.signal, log });
   const retaining = runRetention({ db, expiries: expiriesOf(config, db), signal: stopping.signal, log });
+  // A person who starts workers may have put things right: they ask at once.
+  await circuitStore.hurry().catch(() => undefined);
+  const holding = watchHolds({
+    holds,
+    circuits: { ...circuits, probe: () => circuits.probeToken(() => askAccount(digitalOcean)), prune: circuitStore.prune },
+    wake: queues.wake,
+    wakeup: holdsWakeup,
+    signal: stopping.signal,
+    log,
+  });
   const listening = listenForSagas(databaseUrl, { onSaga: wakeup.wake, signal: stopping.signal, log });
 
   return {
@@ -207,7 +237,7 @@ export async function startWorker(
       stopping.abort();
       await closeWorkers(workers, Math.max(1, config.worker.shutdownMs - CLOSING_MS), log);
       // Whatever still waits for an answer of Postgres or Redis by then is not worth a late exit.
-      const closing = Promise.all([reconciling, retaining, watching, watchingAccount, listening, scheduling]).then(() => Promise.all([queues.close(), inventoryQueue.close()])).then(() => Promise.allSettled([connection.close(), db.close()]));
+      const closing = Promise.all([reconciling, retaining, watching, watchingAccount, listening, scheduling, holding]).then(() => Promise.all([queues.close(), inventoryQueue.close()])).then(() => Promise.allSettled([connection.close(), db.close()]));
       await endsWithin(CLOSING_MS, closing);
     },
   };
@@ -233,6 +263,40 @@ function annotateRun({ sagaId, saga, step, direction, attempt, dropletId, result
     },
     failed ? result : null,
   );
+}
+
+// A closed circuit lets the saga look again a moment later; one that could not be asked, as soon as a first probe.
+const CLOSED_DELAY_MS = 100;
+const UNKNOWN_DELAY_MS = 15_000;
+
+/** Puts down that a saga is held; returns for how long at most. */
+async function putHold(held: Held, { holds, refresh, log }: { holds: Holds; refresh: () => Promise<void>; log: Log }): Promise<number> {
+  try {
+    if (await holds.put(held)) return held.delayMs;
+  } catch (error) {
+    log.warn({ sagaId: held.sagaId, err: error }, 'could not put down that a saga is held: it looks again by itself');
+    return Math.min(held.delayMs, UNKNOWN_DELAY_MS);
+  }
+  await refresh();
+  return CLOSED_DELAY_MS;
+}
+
+/** Asks for the account past all circuits. */
+async function askAccount(digitalOcean: DigitalOceanClient): Promise<Ending> {
+  try {
+    await digitalOcean.at('now').getAccount();
+    return { outcome: 'done', status: 200, message: '' };
+  } catch (error) {
+    if (!(error instanceof DigitalOceanError)) throw error;
+    return { outcome: error.kind, status: error.status, message: error.message };
+  }
+}
+
+/** Statements of the background, which belong to no job: past the I/O seam, with a time limit of their own. */
+function withoutIo(db: Database): Pick<Database, 'run'> {
+  return {
+    run: (name, statement) => withDeadline(BACKGROUND_LIMIT_MS, Promise.resolve(statement(db.sql)), () => new Error(`${name}: no answer within ${BACKGROUND_LIMIT_MS} ms`)),
+  };
 }
 
 /** What the workers of a fleet share of DigitalOcean: in Redis, or in Postgres where there is none. */

@@ -3,17 +3,19 @@
 
 import type { z } from 'zod';
 import type { Io } from '../io.ts';
+import type { Asked, Ending } from './circuits.ts';
 import { cleanId, cleanMessage, DigitalOceanError, type Secrets } from './errors.ts';
 import type { Answered, Exchange, Exchanger } from './exchange.ts';
 import { classify, type Answer, type FailureKind, type Method, type OutcomeKind, type Reply } from './outcome.ts';
 import { computeThrottleMs, readRateLimit, readRetryAfterMs, type RateLimit } from './rate-limit.ts';
 import { errorBody } from './schemas.ts';
+import { likelyScopes, usedFields } from './scopes.ts';
 
 export type Call<T> = {
   readonly method: Method;
   readonly path: string;
   readonly params?: Readonly<Record<string, string | number>>;
-  readonly json?: { readonly user_data?: string | undefined };
+  readonly json?: { readonly name?: string; readonly user_data?: string | undefined };
   /** What the body of a success must be; a 204 has `null`. */
   readonly schema: z.ZodType<T>;
 };
@@ -45,21 +47,40 @@ export type CallerOptions = {
   readonly onAnswer: (answer: ObservedAnswer) => void;
 };
 
-/** Asked before each request, and waited for; rejects when the request must not be made now. Told when it is over. */
-export type Admit = (request: { readonly method: Method; readonly path: string }) => Promise<{ over(): void }>;
+/**
+ * Asked before each request, and waited for; rejects when the request must not be made now. Told how it ended, and when
+ * it is over: what `ended` returns is thrown in the place of the request's own error.
+ */
+export type Admit = (asked: Asked) => Promise<Admitted>;
+
+/** Leave to make one request. */
+export type Admitted = {
+  ended(ending: Ending, error: DigitalOceanError | null): Promise<DigitalOceanError | null>;
+  over(): void;
+};
 
 export type Caller = <T>(call: Call<T>) => Promise<CallResult<T>>;
 
 /** Makes the function through which every call goes; each is one I/O, named like `GET /v2/droplets/{id}`. */
 export function createCaller(options: CallerOptions, admit: Admit): Caller {
   return async (call) => {
-    const admitted = await admit({ method: call.method, path: withoutIds(call.path) });
+    const admitted = await admit(askedOf(call));
     try {
-      return await options.io('http', `${call.method} ${withoutIds(call.path)}`, () => perform(options, call));
+      const result = await options.io('http', `${call.method} ${withoutIds(call.path)}`, () => perform(options, call));
+      await admitted.ended({ outcome: result.kind, status: null, message: '' }, null);
+      return result;
+    } catch (error) {
+      if (!(error instanceof DigitalOceanError)) throw error;
+      throw (await admitted.ended({ outcome: error.kind, status: error.status, message: error.message }, error)) ?? error;
     } finally {
       admitted.over();
     }
   };
+}
+
+/** A request as circuits see it. */
+export function askedOf({ method, path, json }: Pick<Call<unknown>, 'method' | 'path' | 'json'>): Asked {
+  return { method, path: withoutIds(path), fields: usedFields(json), subject: json?.name ?? path };
 }
 
 async function perform<T>(options: CallerOptions, call: Call<T>): Promise<CallResult<T>> {
@@ -175,6 +196,7 @@ function toError(
     status,
     requestId: said.requestId,
     retryAfterMs: readWaitMs(exchange, nowMs),
+    ...(kind === 'unauthorized' && { hold: { circuit: null, isTokenRefused: status === 401, scopes: status === 403 ? likelyScopes(askedOf(call)) : [] } }),
   });
 }
 

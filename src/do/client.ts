@@ -4,8 +4,9 @@
 import { z } from 'zod';
 import { directIo, type Io } from '../io.ts';
 import { uncounted, unlimitedBudget, type Drawn, type Priority, type RequestBudget } from './budget.ts';
-import { createCaller, type Call, type Caller, type CallerOptions, type ObservedAnswer } from './call.ts';
-import { DigitalOceanError } from './errors.ts';
+import { askedOf, createCaller, type Admitted, type Call, type Caller, type CallerOptions, type ObservedAnswer } from './call.ts';
+import { noCircuits, type Asked, type Circuits, type Ending, type Passage } from './circuits.ts';
+import { DigitalOceanError, type DigitalOceanFailure } from './errors.ts';
 import { createExchanger } from './exchange.ts';
 import { readPages, type ListOptions } from './pages.ts';
 import {
@@ -28,15 +29,18 @@ import {
 export type DigitalOceanClient = {
   /** The same client, whose requests (but for creates) are drawn from the budget with this priority. */
   at(priority: Priority): DigitalOceanClient;
-  /** Draws the request of one create from the budget; rejects as `throttled` when there is none. */
-  reserveCreate(): Promise<Drawn>;
+  /**
+   * Draws this create from the budget, before it is announced; rejects as `throttled` when there is none, and as
+   * `unauthorized` while a circuit holds it.
+   */
+  reserveCreate(request: CreateDropletRequest): Promise<ReservedCreate>;
   /**
    * Asks for a droplet. It has no network addresses yet, and may still fail to be placed: follow the action, where
    * there is one. There is no idempotency key, so after an `ambiguous` error the droplet may exist.
    *
-   * @param drawn what {@link reserveCreate} drew for it, before it was announced: it draws nothing itself
+   * @param reserved what {@link reserveCreate} drew for it: it draws nothing itself
    */
-  createDroplet(request: CreateDropletRequest, drawn?: Drawn): Promise<{ droplet: Droplet; actionId: number | null }>;
+  createDroplet(request: CreateDropletRequest, reserved?: ReservedCreate): Promise<{ droplet: Droplet; actionId: number | null }>;
   /** Null when there is no such droplet, or when it was created a moment ago. */
   getDroplet(id: number): Promise<Droplet | null>;
   /** Every droplet with the tag; a droplet gets its tags a while after it was created. */
@@ -58,6 +62,9 @@ export type DigitalOceanClient = {
   pages<T>(path: string, key: string, options: ListOptions<T>): AsyncGenerator<T[], void>;
 };
 
+/** Leave to send one create. `passage`: it is the probe of a circuit. */
+export type ReservedCreate = Drawn & Readonly<{ passage?: Passage }>;
+
 /** `name` and `type` cannot be combined. */
 export type DropletFilter = { readonly name?: string } | { readonly type?: 'droplets' | 'gpus' };
 
@@ -73,11 +80,13 @@ export type DigitalOceanClientOptions = {
   readonly onAnswer?: (answer: ObservedAnswer) => void;
   /** Without one, requests are made without asking. */
   readonly budget?: RequestBudget;
+  /** What holds requests that DigitalOcean refuses; those that cannot be put off (`now`) are made all the same. */
+  readonly circuits?: Circuits;
 };
 
 /** Makes a client. Throws a TypeError when the URL or the token cannot be used; its message holds neither. */
 export function createDigitalOceanClient(options: DigitalOceanClientOptions): DigitalOceanClient {
-  const { token, timeoutMs, io = directIo, userAgent = 'arcadia-cloud', onAnswer = () => {}, budget = unlimitedBudget } = options;
+  const { token, timeoutMs, io = directIo, userAgent = 'arcadia-cloud', onAnswer = () => {}, budget = unlimitedBudget, circuits = noCircuits } = options;
   checkToken(token);
   const baseUrl = readBaseUrl(options.apiUrl);
   const exchange = createExchanger({ token, timeoutMs, userAgent });
@@ -85,16 +94,44 @@ export function createDigitalOceanClient(options: DigitalOceanClientOptions): Di
     budget.answered(answer);
     onAnswer(answer);
   };
-  return clientAt(null, { baseUrl, token, timeoutMs, exchange, io, onAnswer: tell }, budget);
+  return clientAt(null, { baseUrl, token, timeoutMs, exchange, io, onAnswer: tell }, budget, circuits);
 }
 
 // Without a priority of their own, requests have that of what they do: deletions go before reads.
-function clientAt(priority: Priority | null, options: CallerOptions, budget: RequestBudget): DigitalOceanClient {
-  const call = createCaller(options, async (request) => {
-    if (request.method === 'POST') return uncounted;
-    return budget.draw(priority ?? (request.method === 'DELETE' ? 'destroy' : 'read'), request);
+function clientAt(priority: Priority | null, options: CallerOptions, budget: RequestBudget, circuits: Circuits): DigitalOceanClient {
+  const admit = (asked: Asked): Promise<Passage> => (priority === 'now' ? Promise.resolve(null) : circuits.admit(asked));
+  const drawFor = async (asked: Asked, passage: Passage, drawnAt: Priority): Promise<Drawn> => {
+    try {
+      return await budget.draw(drawnAt, { method: asked.method, path: asked.path });
+    } catch (error) {
+      await circuits.giveBack(passage);
+      throw error;
+    }
+  };
+  const admitted = (asked: Asked, passage: Passage, drawn: Drawn): Admitted => ({
+    over: drawn.over,
+    ended: async (ending, error) => {
+      const held = await circuits.settle(asked, passage, ending, askAccount);
+      return held === null || error === null ? null : new DigitalOceanError(error.message, { ...fieldsOf(error), retryAfterMs: held.forMs, hold: held.hold });
+    },
   });
-  const callOn = priority === null ? createCaller(options, (request) => budget.draw('page', request)) : call;
+  const askAccount = async (): Promise<Ending> => {
+    try {
+      await clientAt('now', options, budget, circuits).getAccount();
+      return { outcome: 'done', status: 200, message: '' };
+    } catch (error) {
+      if (!(error instanceof DigitalOceanError)) throw error;
+      return { outcome: error.kind, status: error.status, message: error.message };
+    }
+  };
+  const callerAt = (priorityOf: (asked: Asked) => Priority) =>
+    createCaller(options, async (asked) => {
+      const passage = await admit(asked);
+      return admitted(asked, passage, await drawFor(asked, passage, priorityOf(asked)));
+    });
+  const call = callerAt(({ method }) => priority ?? (method === 'DELETE' ? 'destroy' : 'read'));
+  const callOn = priority === null ? callerAt(() => 'page') : call;
+  const post = (reserved: ReservedCreate) => createCaller(options, async (asked) => admitted(asked, reserved.passage === undefined ? await admit(asked) : reserved.passage, uncounted));
 
   const pages = <T>(path: string, key: string, list: ListOptions<T>) => {
     checkPath(path);
@@ -110,17 +147,23 @@ function clientAt(priority: Priority | null, options: CallerOptions, budget: Req
   const listPaginated = <T>(path: string, key: string, list: ListOptions<T>) => collect(pages(path, key, list));
 
   return {
-    at: (other) => clientAt(other, options, budget),
-    reserveCreate: () => budget.draw('create', { method: 'POST', path: '/v2/droplets' }),
+    at: (other) => clientAt(other, options, budget, circuits),
+
+    reserveCreate: async (request) => {
+      const asked = askedOf({ method: 'POST', path: '/v2/droplets', json: request });
+      const passage = await admit(asked);
+      return { ...(await drawFor(asked, passage, 'create')), passage };
+    },
+
     pages,
     // Async, so that an argument that must not be sent is a rejection here too.
     listPaginated: async (path, key, list) => listPaginated(path, key, list),
 
-    async createDroplet(request, drawn = uncounted) {
+    async createDroplet(request, reserved = uncounted) {
       try {
-        return await callPresent(call, { method: 'POST', path: '/v2/droplets', json: request, schema: createDropletBody });
+        return await callPresent(post(reserved), { method: 'POST', path: '/v2/droplets', json: request, schema: createDropletBody });
       } finally {
-        drawn.over();
+        reserved.over();
       }
     },
 
@@ -176,6 +219,10 @@ function invalidAnswer(path: string, status: number, why: string): DigitalOceanE
     method: 'GET',
     path,
   });
+}
+
+function fieldsOf({ kind, code, status, requestId, retryAfterMs, method, path, hold }: DigitalOceanError): DigitalOceanFailure {
+  return { kind, code, status, requestId, retryAfterMs, method, path, hold };
 }
 
 async function collect<T>(pages: AsyncIterable<T[]>): Promise<T[]> {

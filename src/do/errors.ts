@@ -18,7 +18,12 @@ export type DigitalOceanFailure = {
   readonly method: Method;
   /** Without the query. */
   readonly path: string;
+  /** Of an `unauthorized` one: what is refused, as far as it is known. */
+  readonly hold?: Hold | undefined;
 };
+
+/** What a refused request waits for. `circuit`: the one that is open for it; null: none. `scopes`: those that the token probably lacks. */
+export type Hold = Readonly<{ circuit: string | null; isTokenRefused: boolean; scopes: readonly string[] }>;
 
 /**
  * A request to DigitalOcean that was not done. It carries no `cause` on purpose: an error of the HTTP library holds the
@@ -33,6 +38,7 @@ export class DigitalOceanError extends Error implements DigitalOceanFailure {
   readonly retryAfterMs: number | null;
   readonly method: Method;
   readonly path: string;
+  readonly hold: Hold | undefined;
 
   constructor(message: string, failure: DigitalOceanFailure) {
     super(message);
@@ -43,6 +49,7 @@ export class DigitalOceanError extends Error implements DigitalOceanFailure {
     this.retryAfterMs = failure.retryAfterMs;
     this.method = failure.method;
     this.path = failure.path;
+    this.hold = failure.hold;
   }
 }
 

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { withDeadline } from '../deadline.ts';
 import type { Io } from '../io.ts';
 import type { Direction, NextJob } from '../saga/saga.ts';
+import type { Woken } from '../saga/holds.ts';
 import type { Memo } from '../saga/step.ts';
 import { inTraceOf } from '../tracing.ts';
 import type { QueueConnection } from './connection.ts';
@@ -22,6 +23,8 @@ export type StepQueues = Readonly<{
    * @returns the memo of the job that was found; null when it had to be made again
    */
   ensure(job: NextJob): Promise<Memo | null>;
+  /** Makes a job that is delayed due now, and puts a new one in the place of one that is finished or gone. */
+  wake(job: NextJob): Promise<Woken>;
   /** The counters of a waiting job and why it waits, for people to see; null when there is no such job. */
   peek(job: NextJob): Promise<{ memo: Memo; dueInMs: number; reason?: string | undefined } | null>;
   close(): Promise<void>;
@@ -67,6 +70,19 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
       if (found !== null) await ask(`remove from ${name}`, () => found.remove());
       await ask(`add ${name}`, () => add(job));
       return null;
+    },
+    wake: async (job) => {
+      const name = queueNameOf(job.direction);
+      const found = await ask(`find in ${name}`, () => findJob(queues[job.direction], job));
+      const state = found === null ? 'gone' : await ask(`state in ${name}`, () => found.getState());
+      if (state === 'active') return 'busy';
+      // Somebody else may have been quicker.
+      if (state === 'delayed') await ask(`promote in ${name}`, () => found?.promote().catch(() => undefined) ?? Promise.resolve());
+      else if (!isLive(state)) {
+        if (found !== null) await ask(`remove from ${name}`, () => found.remove());
+        await ask(`add ${name}`, () => add(job));
+      }
+      return 'woken';
     },
     peek: async (job) => {
       const found = await withTimeLimit('peek', () => findJob(queues[job.direction], job));

@@ -11,6 +11,7 @@ import type { Direction, NextJob, Saga, SagaEventKind } from './saga.ts';
 import { currentStep, directionOf, dropletIdOf, isAtRest, nextJobOf } from './saga.ts';
 import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
 import { StaleRevisionError, StepFailure } from './step.ts';
+import type { Held } from './holds.ts';
 import type { ClaimedSaga, LoadedSaga, SagaStore } from './store.ts';
 import type { Outcome, RetryPolicy, Transition } from './transition.ts';
 import { decide, joined } from './transition.ts';
@@ -57,6 +58,12 @@ export type RunnerOptions<Deps> = Readonly<{
   log: Log;
   /** Told of each run of a step, once it is over. Must not throw. */
   onRun?: (report: StepReport) => void;
+  /**
+   * Puts down that a saga waits for a circuit to close, so that it is woken then.
+   *
+   * @returns how long it waits at most, in milliseconds: hardly at all where the circuit is closed by now
+   */
+  hold?: (held: Held) => Promise<number>;
   /** Seals the user data of sagas that were started by SQL. */
   keyRing?: KeyRing;
   random?: () => number;
@@ -222,19 +229,23 @@ async function settle(
   jobRevision: number,
   commit: (outcome: Outcome) => Promise<Transition>,
   claim: Readonly<{ saga: Saga; now: Date }>,
-  { log, about, forwardOnly }: { log: Log; about: object; forwardOnly: boolean },
+  { log, about, forwardOnly, hold }: { log: Log; about: object; forwardOnly: boolean; hold?: RunnerOptions<never>['hold'] },
 ): Promise<{ verdict: Verdict; result: StepResult }> {
   if (outcome.kind === 'waiting' && (outcome.alarm === true || log.isLevelEnabled('debug'))) {
     const ageMs = claim.now.getTime() - claim.saga.createdAt.getTime();
     log[outcome.alarm === true ? 'error' : 'debug']({ ...about, reason: outcome.reason, delayMs: outcome.delayMs, sagaAgeMs: ageMs }, 'not yet');
   }
   if (outcome.kind === 'waiting' && outcome.outputs === undefined) {
+    const delayMs = await holdBack(outcome, claim.saga, hold);
     if (claim.saga.revision === jobRevision) {
-      return { verdict: { kind: 'postpone', delayMs: outcome.delayMs, memo: outcome.memo ?? {}, note: outcome.reason }, result: 'waiting' };
+      return { verdict: { kind: 'postpone', delayMs, memo: outcome.memo ?? {}, note: outcome.reason }, result: 'waiting' };
     }
-    return { verdict: next(nextJobOf(claim.saga, outcome.delayMs), outcome.reason), result: 'waiting' };
+    return { verdict: next(nextJobOf(claim.saga, delayMs), outcome.reason), result: 'waiting' };
   }
   const transition = await commit(toTransitionOutcome(outcome, forwardOnly));
+  if (outcome.kind === 'waiting' && outcome.heldBy !== undefined) {
+    return { verdict: next(nextJobOf(claim.saga, await holdBack(outcome, claim.saga, hold)), describeEvent(transition.event)), result: 'waiting' };
+  }
   const { event, saga } = transition;
   const level = event.kind === 'step_completed' && transition.next !== null ? 'debug' : (levels[event.kind] ?? 'info');
   if (log.isLevelEnabled(level)) log[level]({ ...about, event: event.kind, detail: event.detail, revision: saga.revision }, event.kind.replaceAll('_', ' '));
@@ -250,6 +261,12 @@ const levels: Partial<Record<SagaEventKind, 'warn' | 'error'>> = {
   step_retried: 'warn',
   compensation_retried: 'warn',
 };
+
+/** How long it waits: one that is held, until it is woken, or for so long at most. */
+async function holdBack({ heldBy, delayMs }: Extract<StepOutcome, { kind: 'waiting' }>, saga: Saga, hold: RunnerOptions<never>['hold']): Promise<number> {
+  if (heldBy === undefined || hold === undefined) return delayMs;
+  return hold({ sagaId: saga.id, revision: saga.revision, circuit: heldBy, delayMs });
+}
 
 // Of what is written down, only a postponement tells of no end.
 const results: Partial<Record<SagaEventKind, StepResult>> = {

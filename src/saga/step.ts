@@ -40,9 +40,9 @@ export type StepOutcome =
   | Readonly<{ kind: 'done'; outputs: JsonObject; note?: string }>
   /**
    * Not yet. Uses no attempt. `memo` holds counters for the next run; `outputs`, where given, are written at once.
-   * `alarm`: somebody should know.
+   * `alarm`: somebody should know. `heldBy`: the circuit that holds the saga; it is woken when that closes.
    */
-  | Readonly<{ kind: 'waiting'; delayMs: number; reason: string; memo?: Memo; outputs?: JsonObject; alarm?: boolean }>
+  | Readonly<{ kind: 'waiting'; delayMs: number; reason: string; memo?: Memo; outputs?: JsonObject; alarm?: boolean; heldBy?: string }>
   | Readonly<{ kind: 'failed'; error: Failure; outputs?: JsonObject }>;
 
 /** Why a step failed. What can be retried is retried, with back-off, as often as the policy allows. */
@@ -114,6 +114,6 @@ export function done(outputs: JsonObject = {}, note?: string): StepOutcome {
 }
 
 /** It is too early to tell: come back after `delayMs`. */
-export function waiting(delayMs: number, reason: string, more: { memo?: Memo; outputs?: JsonObject; alarm?: boolean } = {}): Extract<StepOutcome, { kind: 'waiting' }> {
+export function waiting(delayMs: number, reason: string, more: { memo?: Memo; outputs?: JsonObject; alarm?: boolean; heldBy?: string } = {}): Extract<StepOutcome, { kind: 'waiting' }> {
   return { kind: 'waiting', delayMs, reason, ...more };
 }

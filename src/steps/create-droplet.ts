@@ -35,13 +35,14 @@ export const createDroplet: Step<StepDeps> = {
 
     const userData = await openUserData(run, deps);
     if (userData.kind !== 'opened') return userData;
-    // Before the create is announced: one that waits for its turn was never sent.
-    const drawn = await deps.digitalOcean.reserveCreate();
     const wave = waveTag(run.now);
+    const request = requestOf(run.saga, userData.text, wave);
+    // Before the create is announced: one that waits for its turn, or is held, was never sent.
+    const reserved = await deps.digitalOcean.reserveCreate(request);
     await run.record('announced a create', { create_intents: announcedCreates(run.saga) + 1, ...userData.outputs }, ['create_intent_at']);
     run.assertClaimIsFresh();
     try {
-      const { droplet, actionId } = await deps.digitalOcean.createDroplet(requestOf(run.saga, userData.text, wave), drawn);
+      const { droplet, actionId } = await deps.digitalOcean.createDroplet(request, reserved);
       const contradicted = contradiction(droplet, run.saga);
       if (contradicted !== null) return ambiguous(`DigitalOcean answered with droplet ${droplet.id}, which is not this saga's: ${contradicted}`);
       return done({ droplet_id: droplet.id, droplet_origin: 'created', droplet_wave: wave, create_action_id: actionId }, `created droplet ${droplet.id}`);

@@ -6,7 +6,7 @@ import type { Direction } from '../saga/saga.ts';
 import type { Memo, StepOutcome } from '../saga/step.ts';
 import { waiting } from '../saga/step.ts';
 
-/** How often a refused token is tried again. A new token comes with a restart; an old one may be allowed again. */
+/** How often a refused request is tried again where no circuit is open for it: the circuits could not be written. */
 const UNAUTHORIZED_DELAY_MS = 15_000;
 
 const OUTAGE_FIRST_DELAY_MS = 2_000;
@@ -29,11 +29,7 @@ function fromDigitalOcean(error: DigitalOceanError, direction: Direction, memo: 
     case 'throttled':
       return waiting(error.retryAfterMs ?? OUTAGE_MAX_DELAY_MS, `DigitalOcean's rate limit is used up: ${error.message}`, { memo });
     case 'unauthorized':
-      return waiting(
-        UNAUTHORIZED_DELAY_MS,
-        `DigitalOcean refuses the token: ${error.message}. Check DIGITALOCEAN_TOKEN and its scopes; the saga goes on by itself`,
-        { memo, alarm: true },
-      );
+      return holdFor(error, memo);
     case 'later':
       if (isOutage(error)) return holdOn(error, memo);
       return error.method === 'DELETE' ? patient(failed(error, true)) : failed(error, true);
@@ -45,6 +41,16 @@ function fromDigitalOcean(error: DigitalOceanError, direction: Direction, memo: 
     default:
       return error.kind satisfies never;
   }
+}
+
+/** DigitalOcean refuses what only a person can put right. Whoever finds that it does not any more wakes the saga. */
+function holdFor({ message, hold, retryAfterMs }: DigitalOceanError, memo: Memo): StepOutcome {
+  const scopes = hold?.scopes ?? [];
+  const what = hold?.isTokenRefused === false ? 'this request' : 'the token';
+  const lack = scopes.length === 0 ? '' : ` The token probably lacks the scope ${scopes.join(' or ')}.`;
+  const check = hold?.isTokenRefused === false ? 'Check the scopes of DIGITALOCEAN_TOKEN' : 'Check DIGITALOCEAN_TOKEN';
+  const reason = `DigitalOcean refuses ${what}: ${message}.${lack} ${check}; the saga goes on by itself`;
+  return waiting(retryAfterMs ?? UNAUTHORIZED_DELAY_MS, reason, { memo, alarm: true, ...(hold?.circuit == null ? {} : { heldBy: hold.circuit }) });
 }
 
 /**

@@ -13,6 +13,7 @@ import { pino } from 'pino';
 import { expect } from 'vitest';
 import { openClient } from '../../src/client.ts';
 import type { Client } from '../../src/client.ts';
+import type { Config } from '../../src/config.ts';
 import { loadConfig } from '../../src/config.ts';
 import type { Database } from '../../src/db.ts';
 import { openDatabase } from '../../src/db.ts';
@@ -92,7 +93,7 @@ export type Stage = {
   /** The environment of a worker. */
   readonly env: NodeJS.ProcessEnv;
   /** Starts a worker in this process. */
-  readonly work: (how?: { settings?: Settings; io?: Io; sagas?: Catalog<StepDeps> }) => Promise<StageWorker>;
+  readonly work: (how?: { settings?: Settings; io?: Io; sagas?: Catalog<StepDeps>; probes?: Config['digitalOcean']['probes'] }) => Promise<StageWorker>;
   /** Starts a worker in a process of its own, ready or not. */
   readonly fork: (settings?: Settings) => StageProcess;
   readonly queue: (name: string) => Queue;
@@ -164,10 +165,11 @@ export async function setFaultStage(options: StageOptions = {}): Promise<Stage> 
     sandbox,
     client,
     env,
-    work: async ({ settings = {}, io, sagas: known } = {}) => {
+    work: async ({ settings = {}, io, sagas: known, probes } = {}) => {
       const lines: LogLine[] = [];
       const log: Log = pino({ level: 'debug' }, { write: (line) => void lines.push(parseLine(line)) });
-      const worker = await startWorker(loadConfig({ ...env, ...settings }), log, io, known);
+      const loaded = loadConfig({ ...env, ...settings });
+      const worker = await startWorker({ ...loaded, digitalOcean: { ...loaded.digitalOcean, probes: probes ?? loaded.digitalOcean.probes } }, log, io, known);
       stack.defer(() => worker.close());
       return { log: lines, close: () => worker.close(), cannotGoOn: worker.cannotGoOn };
     },

@@ -43,7 +43,14 @@ function matchesRule(match: Rule['match'], call: Call): boolean {
   if (match.method !== undefined && match.method !== call.method) return false;
   if (match.path !== undefined && !matchesPath(match.path, call.path)) return false;
   if (match.name !== undefined && !someMatches(match.name, namesOf(call))) return false;
+  if (match.field !== undefined && !carries(call, match.field)) return false;
   return match.tag === undefined || someMatches(match.tag, tagsOf(call));
+}
+
+/** Whether the body of a request carries a field that asks for something. */
+export function carries(call: Call, field: string): boolean {
+  const value = bodyOf(call)[field];
+  return value !== undefined && value !== null && value !== false && !(Array.isArray(value) && value.length === 0);
 }
 
 function someMatches(pattern: string, texts: readonly unknown[]): boolean {

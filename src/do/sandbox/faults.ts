@@ -54,6 +54,8 @@ const ruleSchema = z.strictObject({
       name: pattern,
       /** A tag of a droplet to be created, or the `tag_name` of a list or a delete. */
       tag: pattern,
+      /** A field that the body carries, such as `ssh_keys`; an empty one does not count. */
+      field: z.string().min(1),
     })
     .partial(),
   /** So many matching requests pass first. */
@@ -127,6 +129,8 @@ const faultsSchema = z.strictObject({
 
   /** Every request is answered 401. */
   unauthorized: z.boolean().default(false),
+  /** Creates that carry one of these fields, such as `ssh_keys`, are answered 403: the token lacks the scope for it. */
+  forbiddenFields: z.array(z.string().min(1)).default([]),
   /** Every request is answered 503. */
   down: z.boolean().default(false),
   /** `links.pages.next` points to this host (or origin) instead. */

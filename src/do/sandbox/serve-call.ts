@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Answer, Call } from './answer.ts';
 import { errorAnswer } from './answer.ts';
-import { chooseHit } from './faults-at-work.ts';
+import { carries, chooseHit } from './faults-at-work.ts';
 import type { Effect } from './faults.ts';
 import { isObject } from './json.ts';
 import type { LedgerEntry, LedgerStatus } from './ledger.ts';
@@ -86,6 +86,8 @@ function refuse(world: World, call: Call): [Answer | undefined, Record<string, s
   const windows = world.rates.get(call.token) ?? createRateWindows();
   world.rates.set(call.token, windows);
   const verdict = countRequest(windows, limits, now);
+  const isForbidden = world.faultBox.settings.forbiddenFields.some((field) => carries(call, field));
+  if (verdict.allowed && isForbidden) return [errorAnswer(call, 403, 'Forbidden', 'You are not authorized to perform this operation'), verdict.headers];
   if (verdict.allowed) return [undefined, verdict.headers];
   return [errorAnswer(call, 429, 'too_many_requests', 'API Rate limit exceeded.'), verdict.headers];
 }

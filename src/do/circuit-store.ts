@@ -1,0 +1,154 @@
+// The circuits as the fleet shares them, in Postgres and by its clock. One function, one statement.
+import type { Database, Sql } from '../db.ts';
+import type { JsonObject } from '../json.ts';
+import { jsonText } from '../json.ts';
+
+/** `token_refused`: whatever is asked. `request_refused`: requests of one kind, probably for a missing scope. */
+export type CircuitKind = 'token_refused' | 'request_refused';
+
+/** What a circuit is about: one for each cause. */
+export type Cause = Readonly<{
+  cause: string;
+  kind: CircuitKind;
+  /** Such as `POST /v2/droplets`; null: whatever is asked. */
+  request: string | null;
+  /** Optional fields that the refused request used: one that uses these and more is refused too. */
+  fields: readonly string[];
+}>;
+
+/** An open circuit, as it was read. */
+export type OpenCircuit = Cause &
+  Readonly<{
+    /** Of this opening. */
+    id: string;
+    /** While only one was refused (a droplet's name, or its path): that one. Null: it holds all. */
+    subject: string | null;
+    openedAt: Date;
+    detail: JsonObject;
+    relapses: number;
+    /** Until somebody may probe; 0 or less: now. */
+    probeInMs: number;
+  }>;
+
+export type Delays = Readonly<{ firstMs: number; maxMs: number }>;
+
+export type CircuitStore = Readonly<{
+  /** The open circuits of this token. */
+  listOpen(): Promise<readonly OpenCircuit[]>;
+  /** Opens a circuit, or takes note of one more refusal. `lease`: the refused request was the probe; the next comes later. */
+  refuse(refusal: Cause & { subject: string | null; detail: JsonObject; lease: string | null }): Promise<OpenCircuit>;
+  /** Takes the right to probe, where a probe is due and nobody has it. Runs out after `leaseMs`. */
+  lease(id: string, leaseMs: number): Promise<string | null>;
+  /** Gives it back: the probe told nothing. `isAsked`: a request was made, so that the next comes after the delay. */
+  giveBack(id: string, lease: string, isAsked: boolean): Promise<void>;
+  close(id: string): Promise<void>;
+  /** Takes the right to wake a saga that is to probe, for a few seconds. */
+  takeWaking(id: string): Promise<boolean>;
+  /** Lets the next probe be due now. */
+  hurry(): Promise<void>;
+  /** Removes what is long closed, and what nobody has probed for long: nobody needs it any more. */
+  prune(): Promise<void>;
+}>;
+
+// Whoever was woken to probe has come to it by then, or is not going to.
+const WAKING_MS = 5_000;
+
+// A circuit that opens within this time of its closing, and twice its delay, was closed by a probe that said too little.
+const RELAPSE_MS = 60_000;
+
+const FORGET_MS = 15 * 60_000;
+
+const columns = (sql: Sql) => sql`
+  id, cause, kind, request, fields, subject, opened_at, detail, relapses,
+  (extract(epoch from next_probe_at - clock_timestamp()) * 1000)::float8 as probe_in_ms`;
+
+/** Binds the store to a token, by its fingerprint. */
+export function createCircuitStore(db: Pick<Database, 'run'>, scope: string, { firstMs, maxMs }: Delays): CircuitStore {
+  return {
+    listOpen: () => db.run('circuits.list', (sql) => sql<OpenCircuit[]>`select ${columns(sql)} from arcadia.circuits where scope = ${scope} and closed_at is null`),
+
+    refuse: async ({ cause, kind, request, fields, subject, detail, lease }) => {
+      const [row] = await db.run(
+        'circuits.refuse',
+        (sql) => sql<OpenCircuit[]>`
+          insert into arcadia.circuits as circuit (scope, cause, kind, request, fields, subject, detail, delay_ms, next_probe_at)
+          values (${scope}, ${cause}, ${kind}, ${request}, ${[...fields]}::text[], ${subject}, ${jsonText(detail)}::text::jsonb, ${firstMs}, clock_timestamp() + ${firstMs}::float8 * interval '1 millisecond')
+          on conflict (scope, cause) do update set (id, closed_at, opened_at, subject, detail, delay_ms, next_probe_at, probes, relapses, leased_by, leased_until) = (
+            select
+              case when is_open then circuit.id else gen_random_uuid() end,
+              null::timestamptz,
+              case when is_open or is_relapse then circuit.opened_at else clock_timestamp() end,
+              case when is_open and circuit.subject is distinct from excluded.subject then null when is_open then circuit.subject else excluded.subject end,
+              case when is_open and not is_probe then circuit.detail else excluded.detail end,
+              next_delay,
+              case when is_open and not is_probe then circuit.next_probe_at else clock_timestamp() + next_delay * interval '1 millisecond' end,
+              case when is_probe then circuit.probes + 1 when is_open then circuit.probes else 0 end,
+              case when is_open then circuit.relapses when is_relapse then circuit.relapses + 1 else 0 end,
+              case when is_open and not is_probe then circuit.leased_by end,
+              case when is_open and not is_probe then circuit.leased_until else '-infinity'::timestamptz end
+            from (
+              select is_open, is_probe, is_relapse,
+                     case when is_open and not is_probe then circuit.delay_ms when is_open or is_relapse then least(circuit.delay_ms * 2, ${maxMs}::float8) else ${firstMs}::float8 end as next_delay
+              from (
+                select circuit.closed_at is null as is_open,
+                       circuit.closed_at is null and coalesce(circuit.leased_by = ${lease}::uuid, false) as is_probe,
+                       coalesce(circuit.closed_at > clock_timestamp() - (2 * circuit.delay_ms + ${RELAPSE_MS}::float8) * interval '1 millisecond', false) as is_relapse
+              ) as seen
+            ) as decided
+          )
+          returning ${columns(sql)}`,
+      );
+      if (row === undefined) throw new Error('circuits.refuse: no answer');
+      return row;
+    },
+
+    lease: async (id, leaseMs) => {
+      const [row] = await db.run(
+        'circuits.lease',
+        (sql) => sql<{ leasedBy: string }[]>`
+          update arcadia.circuits set leased_by = gen_random_uuid(), leased_until = clock_timestamp() + ${leaseMs}::float8 * interval '1 millisecond'
+          where id = ${id} and closed_at is null and next_probe_at <= clock_timestamp() and leased_until < clock_timestamp()
+          returning leased_by`,
+      );
+      return row?.leasedBy ?? null;
+    },
+
+    giveBack: async (id, lease, isAsked) => {
+      await db.run(
+        'circuits.give_back',
+        (sql) => sql`
+          update arcadia.circuits
+          set leased_by = null, leased_until = '-infinity', next_probe_at = clock_timestamp() + (case when ${isAsked} then delay_ms else 0 end) * interval '1 millisecond'
+          where id = ${id} and leased_by = ${lease}`,
+      );
+    },
+
+    close: async (id) => {
+      await db.run('circuits.close', (sql) => sql`update arcadia.circuits set closed_at = clock_timestamp(), leased_by = null, leased_until = '-infinity' where id = ${id} and closed_at is null`);
+    },
+
+    takeWaking: async (id) => {
+      const rows = await db.run(
+        'circuits.take_waking',
+        (sql) => sql`
+          update arcadia.circuits set waking_until = clock_timestamp() + ${WAKING_MS}::float8 * interval '1 millisecond'
+          where id = ${id} and closed_at is null and next_probe_at <= clock_timestamp() and leased_until < clock_timestamp() and waking_until < clock_timestamp()
+          returning id`,
+      );
+      return rows.length > 0;
+    },
+
+    hurry: async () => {
+      await db.run('circuits.hurry', (sql) => sql`update arcadia.circuits set next_probe_at = clock_timestamp() where scope = ${scope} and closed_at is null and next_probe_at > clock_timestamp()`);
+    },
+
+    prune: async () => {
+      await db.run(
+        'circuits.prune',
+        (sql) => sql`
+          delete from arcadia.circuits
+          where coalesce(closed_at, next_probe_at) < clock_timestamp() - ${FORGET_MS}::float8 * interval '1 millisecond'`,
+      );
+    },
+  };
+}

@@ -1,0 +1,183 @@
+// Sagas that are held by a circuit: put down when they begin to wait, woken when it closes. A saga that nobody wakes
+// comes back by itself, much later.
+import type { Database } from '../db.ts';
+import { gather } from '../gather.ts';
+import { jsonText } from '../json.ts';
+import type { Log } from '../log.ts';
+import type { NextJob, Saga } from './saga.ts';
+import { nextJobOf } from './saga.ts';
+import { sagaColumns } from './store.ts';
+import type { Wakeup } from './wakeup.ts';
+
+/** A saga that waits for a circuit to close; at most for `delayMs`. */
+export type Held = Readonly<{ sagaId: string; revision: number; circuit: string; delayMs: number }>;
+
+export type Holds = Readonly<{
+  /** @returns whether the circuit is still open, so that somebody is going to wake the saga */
+  put(held: Held): Promise<boolean>;
+  /** Sagas whose circuit is not open for this token any more, a batch of them. */
+  listReleased(): Promise<readonly HeldSaga[]>;
+  /** One of the sagas that a circuit holds, by chance; null: it holds none. */
+  pick(circuit: string): Promise<HeldSaga | null>;
+  forget(released: readonly HeldSaga[]): Promise<void>;
+}>;
+
+type HeldSaga = Readonly<{ saga: Saga; circuit: string }>;
+
+const gathered = { max: 200, patienceMs: 50 };
+
+const BATCH = 200;
+
+/**
+ * Binds them to a database.
+ *
+ * @param options.scope whose circuits count; those of another token hold nobody here
+ * @param options.slackMs how long after it is due a job is given before the reconciler looks for it
+ */
+export function createHolds(db: Pick<Database, 'run'>, { scope, slackMs }: { scope: string; slackMs: number }): Holds {
+  return {
+    put: gather((held: readonly Held[]) => putHeld(db, held, slackMs), gathered),
+
+    listReleased: async () =>
+      toHeld(
+        await db.run(
+          'holds.released',
+          (sql) => sql<(Saga & { circuit: string })[]>`
+            select held.circuit, ${sagaColumns(sql)} from (select saga_id, circuit, held_at from arcadia.held_sagas) as held join arcadia.sagas on sagas.id = held.saga_id
+            where not exists (select from arcadia.circuits where circuits.id = held.circuit and circuits.closed_at is null and circuits.scope = ${scope})
+            order by held.held_at limit ${BATCH}`,
+        ),
+      ),
+
+    pick: async (circuit) => {
+      const [picked] = toHeld(
+        await db.run(
+          'holds.pick',
+          (sql) => sql<(Saga & { circuit: string })[]>`
+            select held.circuit, ${sagaColumns(sql)} from (select saga_id, circuit, revision as held_at_revision from arcadia.held_sagas) as held join arcadia.sagas on sagas.id = held.saga_id and sagas.revision = held_at_revision
+            where held.circuit = ${circuit} and sagas.status in ('pending', 'running', 'compensating') order by random() limit 1`,
+        ),
+      );
+      return picked ?? null;
+    },
+
+    forget: async (released) => {
+      await db.run(
+        'holds.forget',
+        (sql) => sql`
+          delete from arcadia.held_sagas held
+          using unnest(${released.map(({ saga }) => saga.id)}::uuid[], ${released.map(({ circuit }) => circuit)}::uuid[]) as released (saga_id, circuit)
+          where held.saga_id = released.saga_id and held.circuit = released.circuit`,
+      );
+    },
+  };
+}
+
+function toHeld(rows: readonly (Saga & { circuit: string })[]): HeldSaga[] {
+  return rows.map(({ circuit, ...saga }) => ({ saga, circuit }));
+}
+
+/** A row is put down only as long as the circuit is open: its closing waits for that, or has come before. */
+async function putHeld(db: Pick<Database, 'run'>, held: readonly Held[], slackMs: number): Promise<boolean[]> {
+  const given = held.map(({ sagaId, revision, circuit, delayMs }) => ({ saga_id: sagaId, revision, circuit, wake_in_ms: delayMs + slackMs }));
+  const rows = await db.run(
+    'holds.put',
+    (sql) => sql<{ sagaId: string; circuit: string }[]>`
+      with given as (
+        select * from json_to_recordset(${jsonText(given)}::text::json) as given (saga_id uuid, revision int, circuit uuid, wake_in_ms float8)
+      ),
+      standing as (select id from arcadia.circuits where closed_at is null and id = any(${[...new Set(held.map(({ circuit }) => circuit))]}::uuid[]) for share),
+      put as (
+        insert into arcadia.held_sagas as known (saga_id, revision, circuit)
+        select distinct on (saga_id) saga_id, revision, circuit from given join standing on standing.id = given.circuit order by saga_id, revision desc
+        on conflict (saga_id) do update set revision = excluded.revision, circuit = excluded.circuit,
+          held_at = case when known.circuit = excluded.circuit then known.held_at else clock_timestamp() end
+        returning saga_id, circuit
+      ),
+      -- Nobody needs to look after a saga that is held.
+      free as (
+        select sagas.id, given.wake_in_ms from arcadia.sagas join given on given.saga_id = sagas.id and given.revision = sagas.revision
+        where sagas.id = any(${held.map(({ sagaId }) => sagaId)}::uuid[]) and exists (select from put where put.saga_id = sagas.id)
+        for update of sagas skip locked
+      ),
+      put_off as (
+        update arcadia.sagas set wake_at = clock_timestamp() + free.wake_in_ms * interval '1 millisecond'
+        from free where sagas.id = free.id and sagas.wake_at is not null
+      )
+      select saga_id, circuit from put`,
+  );
+  const put = new Set(rows.map(({ sagaId, circuit }) => `${sagaId} ${circuit}`));
+  return held.map(({ sagaId, circuit }) => put.has(`${sagaId} ${circuit}`));
+}
+
+/** What becomes of a job that is woken. `busy`: a worker has it; what that makes of it is not known yet. */
+export type Woken = 'woken' | 'busy';
+
+export type HoldWatchOptions = Readonly<{
+  holds: Holds;
+  circuits: Readonly<{
+    refresh(): Promise<void>;
+    isAnyOpen(): boolean;
+    takeDue(): Promise<readonly string[]>;
+    /** Probes what can be probed without a saga. */
+    probe(): Promise<void>;
+    prune(): Promise<void>;
+  }>;
+  /** Makes a saga's job due now. */
+  wake(job: NextJob): Promise<Woken>;
+  wakeup: Wakeup;
+  signal: AbortSignal;
+  log: Log;
+}>;
+
+// Between two looks: while something is open, and while nothing is.
+const LOOK_MS = 1_000;
+const IDLE_LOOK_MS = 5_000;
+
+// In a worker's hands when it was to be woken, a job may be put back a moment later.
+const BUSY_PAUSE_MS = 100;
+const BUSY_TRIES = 20;
+
+const PARALLEL = 20;
+
+/** Looks after what is held until the signal is aborted: wakes one saga where a circuit is to be probed, and all when it is closed. */
+export async function watchHolds(options: HoldWatchOptions): Promise<void> {
+  const { circuits, holds, log, signal, wakeup } = options;
+  while (!signal.aborted) {
+    try {
+      await circuits.refresh();
+      await circuits.probe();
+      await releaseSagas(options);
+      for (const circuit of await circuits.takeDue()) {
+        const picked = await holds.pick(circuit);
+        if (picked !== null) await wakeSaga(picked.saga, options);
+      }
+      if (!circuits.isAnyOpen()) await circuits.prune();
+    } catch (error) {
+      log.warn({ err: error }, 'could not look after held sagas: looking again in a moment');
+    }
+    await wakeup.wait(circuits.isAnyOpen() ? LOOK_MS : IDLE_LOOK_MS, signal);
+  }
+}
+
+async function releaseSagas(options: HoldWatchOptions): Promise<void> {
+  for (;;) {
+    const released = await options.holds.listReleased();
+    if (released.length === 0) return;
+    for (let start = 0; start < released.length; start += PARALLEL) {
+      await Promise.all(released.slice(start, start + PARALLEL).map(({ saga }) => wakeSaga(saga, options)));
+    }
+    // Afterwards, so that somebody else wakes them where this process dies meanwhile.
+    await options.holds.forget(released);
+    options.log.info({ sagas: released.length }, 'held sagas go on');
+  }
+}
+
+async function wakeSaga(saga: Saga, { wake, signal }: HoldWatchOptions): Promise<void> {
+  const job = nextJobOf(saga);
+  if (job === null) return;
+  for (let tries = 1; tries <= BUSY_TRIES && !signal.aborted; tries++) {
+    if ((await wake(job)) === 'woken') return;
+    await new Promise((resolve) => void setTimeout(resolve, BUSY_PAUSE_MS));
+  }
+}

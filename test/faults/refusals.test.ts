@@ -1,0 +1,172 @@
+// DigitalOcean refuses what only a person can put right: the token, or one scope of it. What needs it is held by one
+// circuit for the whole fleet, everything else goes on, and nobody is asked more often than a probe needs.
+
+import { describe, expect, test } from 'vitest';
+import type { Stage } from '../support/fault-stage.ts';
+import { setFaultStage } from '../support/fault-stage.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const LONG = { firstMs: 600_000, maxMs: 600_000 };
+const SHORT = { firstMs: 400, maxMs: 3_200 };
+
+const keyed = { ssh_keys: [4711] };
+const range = (count: number) => Array.from({ length: count }, (_, at) => at);
+
+const asked = (stage: Stage, since = 0) => stage.sandbox.ledger(since).map(({ method, path, status }) => `${method} ${path} ${String(status)}`);
+const refused = (stage: Stage, status: number) => asked(stage).filter((line) => line.endsWith(String(status)));
+const held = async (stage: Stage): Promise<number> => (await stage.db.sql<{ count: number }[]>`select count(*)::int from arcadia.held_sagas`)[0]?.count ?? 0;
+const circuits = (stage: Stage) =>
+  stage.db.sql<{ cause: string; subject: string | null; probes: number; delayMs: number; isOpen: boolean }[]>`
+    select cause, subject, probes, delay_ms, closed_at is null as is_open from arcadia.circuits order by cause`;
+const eventCounts = async (stage: Stage): Promise<number> => (await stage.db.sql<{ count: number }[]>`select count(*)::int from arcadia.saga_events`)[0]?.count ?? 0;
+
+/** Sagas whose key may not be read, all of them held. */
+async function holdKeyed(stage: Stage, count: number): Promise<string[]> {
+  stage.sandbox.setFaults({ forbiddenFields: ['ssh_keys'] });
+  const ids = await Promise.all(range(count).map((at) => stage.provision(`keyed-${at}`, keyed)));
+  await waitFor(async () => (await held(stage)) === count, { what: `${count} sagas to be held` });
+  return ids;
+}
+
+describe('a scope that is missing', { timeout: 60_000 }, () => {
+  test('holds only what needs it: a saga beside 40 held ones takes no longer than alone, and held ones ask and write nothing', async () => {
+    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0 } });
+    await stage.work({ probes: LONG, settings: { DIGITALOCEAN_REQUESTS_PER_MINUTE: '120' } });
+    await holdKeyed(stage, 20);
+    const events = await eventCounts(stage);
+    const requests = asked(stage).length;
+    // None of these is even tried.
+    const late = await Promise.all(range(20).map((at) => stage.provision(`late-${at}`, keyed)));
+    await waitFor(async () => (await held(stage)) === 40, { what: 'all to be held' });
+    for (const id of late) {
+      const saga = await stage.client.get(id);
+      expect(saga?.context['create_intents']).toBeUndefined();
+    }
+    expect(asked(stage)).toHaveLength(requests);
+    const startedAt = performance.now();
+    const healthy = await stage.provision('healthy');
+    await stage.until(healthy, 'completed', ({ status }) => status === 'completed');
+    expect(performance.now() - startedAt).toBeLessThan(3_000);
+    // Deletions and looks at what is there need another scope.
+    const droplet = (await stage.client.get(healthy))?.context['droplet_id'];
+    const destroy = await stage.client.destroyDroplet(Number(droplet));
+    await stage.until(destroy.sagaId, 'completed', ({ status }) => status === 'completed');
+    expect(refused(stage, 403).length).toBeLessThanOrEqual(20);
+    // Started and no more: two events for each that came late, and what the healthy ones wrote.
+    const written = await stage.db.sql`
+      select kind from arcadia.saga_events event join arcadia.sagas on sagas.id = saga_id where sagas.input->>'name' like 'late-%' and kind not in ('saga_created', 'saga_started')`;
+    expect(written).toHaveLength(0);
+    expect(events).toBeGreaterThan(0);
+    expect(await circuits(stage)).toMatchObject([{ cause: '403 POST /v2/droplets ssh_keys', subject: null, isOpen: true }]);
+  });
+
+  test('lets everything go on at once when one probe succeeds', async () => {
+    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0 } });
+    await stage.work({ probes: SHORT });
+    const ids = await holdKeyed(stage, 21);
+    const before = refused(stage, 403).length;
+    await waitFor(async () => ((await circuits(stage))[0]?.probes ?? 0) >= 2, { what: 'two probes' });
+    // One saga is the probe, not each of them.
+    expect(refused(stage, 403).length - before).toBeLessThanOrEqual(3);
+    stage.sandbox.setFaults({ forbiddenFields: [] });
+    await waitFor(async () => (await circuits(stage))[0]?.isOpen === false, { what: 'the circuit to close', deadlineMs: 10_000 });
+    const closedAt = performance.now();
+    for (const id of ids) await stage.until(id, 'completed', ({ status }) => status === 'completed');
+    expect(performance.now() - closedAt).toBeLessThan(4_000);
+    expect(await held(stage)).toBe(0);
+    await stage.expectLawful();
+  });
+
+  test('is named in the log, and in what the saga waits for', async () => {
+    await using stage = await setFaultStage();
+    const { log } = await stage.work({ probes: LONG });
+    await holdKeyed(stage, 2);
+    const reasons = log.filter(({ msg }) => msg === 'not yet').map((line) => String(line['reason']));
+    expect(reasons).not.toEqual([]);
+    for (const reason of reasons) expect(reason).toContain('lacks the scope ssh_key:read');
+    expect(log).toContainEqual(expect.objectContaining({ level: 50, cause: '403 POST /v2/droplets ssh_keys', scopes: ['ssh_key:read'] }));
+  });
+
+  test('a refusal of one droplet alone holds nobody else', async () => {
+    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0 } });
+    await stage.work({ probes: LONG });
+    stage.sandbox.setFaults({ rules: [{ match: { method: 'POST', name: 'odd' }, effect: { status: 403 } }] });
+    const odd = await stage.provision('odd');
+    await waitFor(async () => (await held(stage)) === 1, { what: 'it to be held' });
+    const other = await stage.provision('other');
+    await stage.until(other, 'completed', ({ status }) => status === 'completed');
+    expect((await stage.client.get(odd))?.status).toBe('running');
+  });
+
+  test('holds rollbacks whose deletion is refused, and no create beside them', async () => {
+    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0, faults: { neverActive: true } } });
+    await stage.work({ probes: SHORT });
+    const ids = await Promise.all(range(5).map((at) => stage.provision(`web-${at}`)));
+    for (const id of ids) await stage.until(id, 'waiting', ({ cursor }) => cursor === 1);
+    stage.sandbox.setFaults({ rules: [{ match: { method: 'DELETE' }, effect: { status: 403 } }] });
+    for (const id of ids) await stage.client.cancel(id, 'test');
+    await waitFor(async () => (await circuits(stage)).some(({ cause, subject, probes }) => cause === '403 DELETE /v2/droplets/{id}' && subject === null && probes >= 2), { what: 'the circuit of deletions' });
+    expect(refused(stage, 403).length).toBeLessThanOrEqual(9);
+    stage.sandbox.setFaults({ neverActive: false });
+    await stage.until(await stage.provision('beside'), 'completed', ({ status }) => status === 'completed');
+    for (const id of ids) expect(await stage.client.get(id)).toMatchObject({ status: 'compensating', attempt: 0 });
+    stage.sandbox.setFaults({ rules: [] });
+    for (const id of ids) await stage.until(id, 'rolled back', ({ status }) => status === 'compensated');
+    await stage.expectLawful();
+  });
+});
+
+describe('a refused token', { timeout: 60_000 }, () => {
+  test('holds everything, is probed by requests for the account alone, and lets everything go on at once', async () => {
+    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0, faults: { neverActive: true } } });
+    await stage.work({ probes: SHORT });
+    const waiting = await Promise.all(range(10).map((at) => stage.provision(`early-${at}`)));
+    for (const id of waiting) await stage.until(id, 'waiting', ({ cursor }) => cursor === 1);
+    stage.sandbox.setFaults({ unauthorized: true });
+    await waitFor(async () => (await circuits(stage)).length > 0, { what: 'the circuit' });
+    await stage.client.cancel(waiting[0] ?? '', 'test');
+    const late = await Promise.all(range(11).map((at) => stage.provision(`late-${at}`)));
+    await waitFor(async () => (await held(stage)) === 21, { what: 'all to be held' });
+    const events = await eventCounts(stage);
+    const { length: since } = stage.sandbox.ledger();
+    const firstProbes = (await circuits(stage))[0]?.probes ?? 0;
+    await waitFor(async () => ((await circuits(stage))[0]?.probes ?? 0) >= firstProbes + 2, { what: 'two more probes', deadlineMs: 20_000 });
+    expect(new Set(asked(stage).slice(since))).toEqual(new Set(['GET /v2/account 401']));
+    expect(asked(stage).slice(since).length).toBeLessThanOrEqual(4);
+    expect(await eventCounts(stage)).toBe(events);
+    stage.sandbox.setFaults({ unauthorized: false, neverActive: false });
+    await waitFor(async () => (await circuits(stage))[0]?.isOpen === false, { what: 'the circuit to close', deadlineMs: 10_000 });
+    const closedAt = performance.now();
+    const sagas = await stage.atRest();
+    expect(performance.now() - closedAt).toBeLessThan(4_000);
+    expect(sagas.map(({ status }) => status).toSorted()).toEqual(['compensated', ...range(20).map(() => 'completed')]);
+    expect(late).toHaveLength(11);
+    await stage.expectLawful();
+  });
+
+  test('holds workers that start later too, without a request of theirs; another token holds nobody, and wakes all', async () => {
+    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0 } });
+    const first = await stage.work({ probes: LONG });
+    stage.sandbox.setFaults({ unauthorized: true });
+    const ids = await Promise.all(range(5).map((at) => stage.provision(`web-${at}`)));
+    await waitFor(async () => (await held(stage)) === 5, { what: 'all to be held' });
+    await first.close();
+    stage.sandbox.setFaults({ unauthorized: false });
+    const startedAt = performance.now();
+    await stage.work({ probes: LONG, settings: { DIGITALOCEAN_TOKEN: 'another' } });
+    for (const id of ids) await stage.until(id, 'completed', ({ status }) => status === 'completed');
+    expect(performance.now() - startedAt).toBeLessThan(6_000);
+  });
+
+  test('is probed by somebody else when the one that was to probe died', async () => {
+    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0 } });
+    await stage.work({ probes: SHORT });
+    const ids = await holdKeyed(stage, 3);
+    // As a worker leaves it that died between its lease and its request.
+    await stage.db.sql`update arcadia.circuits set leased_by = gen_random_uuid(), leased_until = clock_timestamp() + interval '1500 milliseconds', next_probe_at = clock_timestamp()`;
+    stage.sandbox.setFaults({ forbiddenFields: [] });
+    for (const id of ids) await stage.until(id, 'completed', ({ status }) => status === 'completed');
+    expect(await held(stage)).toBe(0);
+    await stage.expectLawful();
+  });
+});
