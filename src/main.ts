@@ -142,6 +142,12 @@ program
   .action(run(async (options) => (await import('./commands/inventory.ts')).orphansCommand(options)));
 
 program
+  .command('status')
+  .description('show what keeps the fleet from its work; exit code 1 when a person is needed')
+  .option('--json', 'print one JSON document')
+  .action(run(async (options) => (await import('./commands/status.ts')).statusCommand(options)));
+
+program
   .command('sandbox')
   .description("run a server that behaves like DigitalOcean's API, with its state in memory")
   .option('--port <port>', 'port to listen on; 0 for any', wholeNumber(0, 65_535), 4010)

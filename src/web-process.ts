@@ -8,6 +8,7 @@ import { ConfigError, isLoopback, requireClosedWeb } from './config.ts';
 import type { Database } from './db.ts';
 import { openDatabase } from './db.ts';
 import { checkEnvironment, ownerOf } from './environment.ts';
+import { readFleetFacts } from './fleet/facts.ts';
 import { acceptDrift, listDrift } from './inventory/drift-store.ts';
 import { listOrphans } from './inventory/orphans.ts';
 import { readInventoryStats } from './inventory/stats.ts';
@@ -77,7 +78,7 @@ export async function startWeb(config: Config, log: Log, workerMetrics?: () => P
     await connection.check(ownerOf(environment));
     const app = await buildWeb(bindPorts({ db, queues, dashboard, keyRing: config.keyRing, workerMetrics, log, workerSlackMs: config.reconcileIntervalMs }), {
       auth: config.web,
-      readiness: { reconcileIntervalMs: config.reconcileIntervalMs },
+      fleet: { reconcileIntervalMs: config.reconcileIntervalMs, inventorySyncIntervalMs: config.inventorySyncIntervalMs },
       log,
     });
     let url: string;
@@ -139,13 +140,14 @@ function bindPorts({ db, queues, dashboard, keyRing, workerMetrics, log, workerS
       steps: () => readStepStats(db),
       backlog: () => readBacklog(db),
       inventory: () => readInventoryStats(db),
+      fleet: () => readFleetFacts(db),
     },
     queues: {
       ...dashboard,
       place: (job) => ({ queue: queueNameOf(job.direction), id: jobIdOf(job) }),
       peek: async (saga) => {
         const job = nextJobOf(saga);
-        return job === null ? null : queues.peek(job);
+        return job === null ? null : queues.inspect(job);
       },
     },
     ...(workerMetrics === undefined ? {} : { workerMetrics }),

@@ -1,5 +1,7 @@
 // A worker process, wired: Postgres, the queues, DigitalOcean, the engine, the reconciler.
+import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { z } from 'zod';
 import { catalog as currentCatalog } from './catalog.ts';
 import { checkSession } from './check-session.ts';
 import type { Config } from './config.ts';
@@ -22,6 +24,8 @@ import { createPostgresObservations } from './do/observations-postgres.ts';
 import { createRedisObservations } from './do/observations-redis.ts';
 import { createObserver } from './do/observer.ts';
 import { checkAccount, checkEnvironment, ownerOf, watchAccount } from './environment.ts';
+import { showSignOfLife } from './fleet/sign-of-life.ts';
+import { watchThrottle } from './fleet/throttle.ts';
 import { hasResource, resourceExpiry } from './inventory/expire.ts';
 import { createInventory } from './inventory/resources.ts';
 import type { Io } from './io.ts';
@@ -120,7 +124,8 @@ export async function startWorker(
   const scope = budgetId(token, apiUrl);
   const shared = sharedStores(config, { db, connection }, scope);
   const { requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
-  const budget = createRequestBudget({ store: shared.budget, perMinute, perHour, io, log });
+  const throttle = watchThrottle(createRequestBudget({ store: shared.budget, perMinute, perHour, io, log }));
+  const { budget } = throttle;
   const metrics = createWorkerMetrics(connection.loops, () => budget.left());
   const slackMs = config.reconcileIntervalMs;
   const quietDb = withoutIo(db);
@@ -226,6 +231,9 @@ export async function startWorker(
     signal: stopping.signal,
     log,
   });
+  const identity = { name, host: hostname(), pid: process.pid, version: await readVersion(), nodeVersion: process.versions.node, concurrency: config.worker.concurrency, scope };
+  const jobsAtHand = () => connection.loops().reduce((sum, { running }) => sum + running, 0);
+  const living = showSignOfLife(identity, { db: quietDb, state: () => ({ jobs: jobsAtHand(), throttledForMs: throttle.throttledForMs() }), signal: stopping.signal, log });
   const listening = listenForSagas(databaseUrl, { onSaga: wakeup.wake, signal: stopping.signal, log });
 
   return {
@@ -237,7 +245,7 @@ export async function startWorker(
       stopping.abort();
       await closeWorkers(workers, Math.max(1, config.worker.shutdownMs - CLOSING_MS), log);
       // Whatever still waits for an answer of Postgres or Redis by then is not worth a late exit.
-      const closing = Promise.all([reconciling, retaining, watching, watchingAccount, listening, scheduling, holding]).then(() => Promise.all([queues.close(), inventoryQueue.close()])).then(() => Promise.allSettled([connection.close(), db.close()]));
+      const closing = Promise.all([reconciling, retaining, watching, watchingAccount, listening, scheduling, holding, living]).then(() => Promise.all([queues.close(), inventoryQueue.close()])).then(() => Promise.allSettled([connection.close(), db.close()]));
       await endsWithin(CLOSING_MS, closing);
     },
   };
@@ -263,6 +271,12 @@ function annotateRun({ sagaId, saga, step, direction, attempt, dropletId, result
     },
     failed ? result : null,
   );
+}
+
+/** The version of this package. */
+async function readVersion(): Promise<string> {
+  const text = await readFile(new URL('../package.json', import.meta.url), 'utf8');
+  return z.object({ version: z.string() }).parse(JSON.parse(text)).version;
 }
 
 // A closed circuit lets the saga look again a moment later; one that could not be asked, as soon as a first probe.

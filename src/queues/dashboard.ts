@@ -28,6 +28,8 @@ export type QueueDashboard = Readonly<{
   exportMetrics(): Promise<readonly string[]>;
   /** The head of each queue, waiting and delayed; none where a queue is empty. */
   heads(): Promise<readonly QueueHead[]>;
+  /** Names of the queues that people have paused. */
+  paused(): Promise<readonly string[]>;
   close(): Promise<void>;
 }>;
 
@@ -45,6 +47,7 @@ export function openQueueDashboard(connection: QueueConnection, readEvents: Read
     adapters: queues.map((queue) => adapterOf(queue, readEvents)),
     exportMetrics: () => Promise.all(queues.map((queue) => queue.exportPrometheusMetrics())),
     heads: async () => (await Promise.all(queues.map(readHeads))).flat(),
+    paused: async () => (await Promise.all(queues.map(async (queue) => ((await queue.isPaused()) ? [queue.name] : [])))).flat(),
     close: async () => {
       await Promise.all(queues.map((queue) => queue.close()));
     },

@@ -27,8 +27,13 @@ export type StepQueues = Readonly<{
   wake(job: NextJob): Promise<Woken>;
   /** The counters of a waiting job and why it waits, for people to see; null when there is no such job. */
   peek(job: NextJob): Promise<{ memo: Memo; dueInMs: number; reason?: string | undefined } | null>;
+  /** The same, and whether a worker has it: who, how long it has been due. */
+  inspect(job: NextJob): Promise<InspectedJob | null>;
   close(): Promise<void>;
 }>;
+
+/** A job as its queue has it. `takenBy`: the worker that has it, by its name (empty: not known); null: none has. */
+export type InspectedJob = Readonly<{ memo: Memo; dueInMs: number; dueSinceMs: number; takenBy: string | null; reason?: string | undefined }>;
 
 const TIME_LIMIT_MS = 5_000;
 
@@ -88,6 +93,13 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
       const found = await withTimeLimit('peek', () => findJob(queues[job.direction], job));
       if (found === null) return null;
       return { memo: memoOf(found), dueInMs: Math.max(0, dueAtOf(found) - Date.now()), reason: reasonOf(found) };
+    },
+    inspect: async (job) => {
+      const found = await withTimeLimit('inspect', () => findJob(queues[job.direction], job));
+      if (found === null) return null;
+      const state = await withTimeLimit('inspect', () => found.getState());
+      const dueInMs = dueAtOf(found) - Date.now();
+      return { memo: memoOf(found), dueInMs: Math.max(0, dueInMs), dueSinceMs: Math.max(0, -dueInMs), takenBy: state === 'active' ? (found.processedBy ?? '') : null, reason: reasonOf(found) };
     },
     close: async () => {
       await Promise.all(Object.values(queues).map((queue) => queue.close()));

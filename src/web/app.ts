@@ -3,6 +3,7 @@ import type { FastifyBaseLogger, FastifyInstance, RawReplyDefaultExpression, Raw
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Scope } from '../config.ts';
 import type { Principal } from './auth.ts';
+import type { FleetWatch } from './fleet-status.ts';
 
 export type App = FastifyInstance<
   RawServerDefault,
@@ -16,8 +17,15 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** What a caller must be allowed to do; `nothing`: anybody may. Where it is left out: `read` for GET, else `operate`. */
     needs?: Scope | 'nothing';
+    /** Anybody may, and whoever shows credentials is told more: wrong ones are refused. */
+    tellsMore?: boolean;
     /** What is found at this address never changes, and holds nothing of anybody: a browser may keep it. */
     isForGood?: boolean;
+  }
+
+  interface FastifyInstance {
+    /** What every page shows of the fleet. */
+    fleet: Pick<FleetWatch, 'glance'>;
   }
 
   interface FastifyRequest {

@@ -42,10 +42,11 @@ export function guard(app: App, options: AuthOptions): void {
       throw new Problem('misdirected', 'without credentials configured, the web answers only to localhost, 127.0.0.1 and [::1]');
     }
     const needs = request.routeOptions.config.needs ?? (isReading(request) ? 'read' : 'operate');
-    if (needs === 'nothing') return;
+    const tellsMore = request.routeOptions.config.tellsMore === true && (isOpen || request.headers.authorization !== undefined);
+    if (needs === 'nothing' && !tellsMore) return;
     request.principal = isOpen ? { name: 'anybody', scopes, kind: 'anybody' } : await identify(request, check, failures);
     if (!isReading(request) && request.principal.kind !== 'program') refuseOtherSites(request);
-    if (!may(request.principal, needs)) {
+    if (needs !== 'nothing' && !may(request.principal, needs)) {
       throw new Problem('forbidden', `the scope ${needs} is needed; ${request.principal.name} has ${request.principal.scopes.join(', ') || 'none'}`);
     }
   });

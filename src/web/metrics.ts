@@ -7,7 +7,11 @@ import type { Log } from '../log.ts';
 import { sagaStatuses } from '../saga/saga.ts';
 import { STEP_WINDOW_SECONDS } from '../saga/stats.ts';
 import type { QueuesPort, SagaPort, StatsPort, WebPorts } from './ports.ts';
-import type { Readiness } from './readiness.ts';
+import type { Limits } from '../fleet/conditions.ts';
+import { conditionNames } from '../fleet/conditions.ts';
+import type { FleetWatch } from './fleet-status.ts';
+import { checksOf } from './fleet-status.ts';
+import { checkReadiness } from './readiness.ts';
 
 export type Metrics = Readonly<{
   countRequest(labels: { method: string; route: string; status: string }): void;
@@ -21,7 +25,7 @@ const KEEP_MS = 2_000;
 type MetricsPorts = Readonly<{ stats: StatsPort; queues: QueuesPort; sagas: Pick<SagaPort, 'definitions'> }> & Pick<WebPorts, 'workerMetrics'>;
 
 /** Makes the metrics of a web process. */
-export function createMetrics(ports: MetricsPorts, readiness: Pick<Readiness, 'check'>, log: Log): Metrics {
+export function createMetrics(ports: MetricsPorts, { fleet: watch, limits }: { fleet: Pick<FleetWatch, 'read'>; limits: Limits }, log: Log): Metrics {
   const own = new Registry();
   collectDefaultMetrics({ register: own });
   const requests = new Counter({ name: 'arcadia_http_requests_total', help: 'Requests that this web process answered', labelNames: ['method', 'route', 'status'], registers: [own] });
@@ -29,11 +33,20 @@ export function createMetrics(ports: MetricsPorts, readiness: Pick<Readiness, 'c
   const read = async (): Promise<string> => {
     const fleet = new Registry();
     const ok = new Gauge({ name: 'arcadia_scrape_ok', help: '1: read; 0: could not be read', labelNames: ['source'], registers: [fleet] });
-    const ready = new Gauge({ name: 'arcadia_ready', help: '1: the check of /readyz is green; 0: it is red', labelNames: ['check'], registers: [fleet] });
+    const ready = new Gauge({ name: 'arcadia_ready', help: '1: the check is green; 0: it is red', labelNames: ['check'], registers: [fleet] });
+    const conditions = new Gauge({ name: 'arcadia_condition', help: '1: this keeps the fleet from its work; 0: it does not. /statusz says more', labelNames: ['name'], registers: [fleet] });
+    const workers = new Gauge({ name: 'arcadia_workers', help: 'Workers that showed a sign of life lately', registers: [fleet] });
+    const tellFleet = async () => {
+      const status = await watch.read();
+      for (const { name, ok: isGreen } of checksOf(status, limits)) ready.set({ check: name }, isGreen ? 1 : 0);
+      for (const name of conditionNames) conditions.set({ name }, status.conditions.some((one) => one.name === name) ? 1 : 0);
+      workers.set(status.facts.postgres?.workers.filter(({ isAlive }) => isAlive).length ?? Number.NaN);
+    };
     const [, queues] = await Promise.all([
       tell('postgres', ok, log, () => Promise.all([tellSagas(fleet, ports), tellInventory(fleet, ports.stats)])),
       tell('queues', ok, log, () => ports.queues.exportMetrics()),
-      readiness.check().then((checks) => checks.forEach(({ name, ok: isGreen }) => ready.set({ check: name }, isGreen ? 1 : 0))),
+      checkReadiness(ports.stats).then((checks) => checks.forEach(({ name, ok: isGreen }) => ready.set({ check: name }, isGreen ? 1 : 0))),
+      tellFleet(),
     ]);
     const worker = await ports.workerMetrics?.();
     return mergeMetrics([await own.metrics(), await fleet.metrics(), ...(worker === undefined ? [] : [worker]), ...(queues ?? [])]);

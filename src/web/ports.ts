@@ -6,6 +6,7 @@ import type { Accepted, Drift } from '../inventory/drift-store.ts';
 import type { Orphan } from '../inventory/orphans.ts';
 import type { InventoryStats } from '../inventory/stats.ts';
 import type { ResourceFilter, ResourcePlace, FoundResource } from '../inventory/search.ts';
+import type { PostgresFacts } from '../fleet/facts.ts';
 import type { JsonObject } from '../json.ts';
 import type { AuditEntry, AuditRow } from '../saga/audit.ts';
 import type { ReadProgress } from '../saga/event-feed.ts';
@@ -65,6 +66,8 @@ export type StatsPort = Readonly<{
   steps(): Promise<readonly StepStats[]>;
   backlog(): Promise<Backlog>;
   inventory(): Promise<InventoryStats>;
+  /** What the state of the fleet is judged by, as far as Postgres knows. */
+  fleet(): Promise<PostgresFacts>;
 }>;
 
 /** The job that should move next in a queue; `mark` is another one as soon as it did. Times in milliseconds. */
@@ -73,14 +76,19 @@ export type QueueHead = Readonly<{ queue: string; isPaused: boolean; state: 'wai
 /** The queue and the id of a job. */
 export type JobPlace = Readonly<{ queue: string; id: string }>;
 
-/** A job as its queue has it. `reason`: why its step was put off the last time. */
-export type PeekedJob = Readonly<{ memo: Memo; dueInMs: number; reason?: string | undefined }>;
+/**
+ * A job as its queue has it. `reason`: why its step was put off the last time. `dueSinceMs`: how long it has been due.
+ * `takenBy`: the worker that has it now, by its name, which may not be known; null: none has.
+ */
+export type PeekedJob = Readonly<{ memo: Memo; dueInMs: number; dueSinceMs: number; takenBy: string | null; reason?: string | undefined }>;
 
 export type QueuesPort = Readonly<{
   adapters: readonly BaseAdapter[];
   /** Text documents in the format of Prometheus, one a queue. */
   exportMetrics(): Promise<readonly string[]>;
   heads(): Promise<readonly QueueHead[]>;
+  /** Names of the queues that people have paused. */
+  paused(): Promise<readonly string[]>;
   /** Where the job stands, or stood, that runs a saga at a revision. */
   place(job: { sagaId: string; revision: number; direction: Direction }): JobPlace;
   /** The job of a saga that is not at rest, as its queue has it; null where it has none. @throws when the queue store is away */

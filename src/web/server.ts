@@ -6,6 +6,7 @@ import { LogController, fastify } from 'fastify';
 import type { FastifyBaseLogger } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { jsonSchemaTransform, validatorCompiler } from 'fastify-type-provider-zod';
+import { publicStatusBody, statusBody } from '../fleet/report.ts';
 import type { Log } from '../log.ts';
 import { addBulkRoutes } from './api/bulk.ts';
 import { addInventoryRoutes } from './api/inventory.ts';
@@ -13,23 +14,24 @@ import { addResourceRoutes } from './api/resources.ts';
 import { addSagaRoutes } from './api/sagas.ts';
 import type { App } from './app.ts';
 import type { AuthOptions } from './auth.ts';
-import { actorOf, forbidCaching, guard } from './auth.ts';
+import { actorOf, forbidCaching, guard, may } from './auth.ts';
 import { addBoard } from './board.ts';
 import { createEventFeed } from '../saga/event-feed.ts';
 import { createEventStreams } from './event-streams.ts';
+import type { FleetWatchOptions } from './fleet-status.ts';
+import { watchFleet } from './fleet-status.ts';
 import { createMetrics } from './metrics.ts';
 import { addApiPages } from './pages/api-page.ts';
 import { addAssets } from './pages/assets.ts';
 import { addSagaPages } from './pages/saga-pages.ts';
 import type { WebPorts } from './ports.ts';
 import { answerWithProblems } from './problems.ts';
-import type { ReadinessOptions } from './readiness.ts';
-import { watchReadiness } from './readiness.ts';
+import { checkReadiness } from './readiness.ts';
 import { addTracing } from './tracing.ts';
 
 export type WebOptions = Readonly<{
   auth: AuthOptions;
-  readiness: ReadinessOptions;
+  fleet: FleetWatchOptions;
   log: Log;
 }>;
 
@@ -55,8 +57,9 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
   app.removeContentTypeParser('text/plain');
   answerWithProblems(app);
 
-  const readiness = watchReadiness(ports, options.readiness);
-  const metrics = createMetrics(ports, readiness, log);
+  const fleet = watchFleet(ports, options.fleet);
+  app.decorate('fleet', fleet);
+  const metrics = createMetrics(ports, { fleet, limits: options.fleet }, log);
   const streams = createEventStreams(createEventFeed(ports.sagas.progress, log));
 
   await app.register(rateLimit, { global: false });
@@ -103,9 +106,14 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
 
   app.get('/healthz', { config: { needs: 'nothing' }, schema: { hide: true } }, () => ({ status: 'ok' }));
   app.get('/readyz', { config: { needs: 'nothing' }, schema: { hide: true } }, async (_request, reply) => {
-    const checks = await readiness.check();
+    const checks = await checkReadiness(ports.stats);
     const isReady = checks.every(({ ok }) => ok);
     return reply.code(isReady ? 200 : 503).send({ status: isReady ? 'ready' : 'not ready', checks });
+  });
+  // It is a report: it is answered 200 whatever it says, so that nobody takes a process out of use for the state of the fleet.
+  app.get('/statusz', { config: { needs: 'nothing', tellsMore: true }, schema: { hide: true } }, async (request) => {
+    const status = await fleet.read();
+    return may(request.principal, 'read') ? statusBody(status) : publicStatusBody(status);
   });
   app.get('/metrics', { schema: { hide: true } }, async (_request, reply) => reply.type('text/plain; version=0.0.4; charset=utf-8').send(await metrics.expose()));
   app.get('/', { schema: { hide: true } }, async (_request, reply) => reply.redirect('/sagas'));
@@ -121,7 +129,7 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
 
   // Streams would hold the process for as long as their sagas last.
   app.addHook('preClose', async () => {
-    readiness.close();
+    fleet.close();
     streams.closeAll();
     await Promise.resolve();
   });

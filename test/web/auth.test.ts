@@ -16,6 +16,7 @@ type Route = Readonly<{ method: string; path: string; needs: 'read' | 'start' | 
 const open = [
   { method: 'GET', path: '/healthz' },
   { method: 'GET', path: '/readyz' },
+  { method: 'GET', path: '/statusz' },
 ];
 
 const closed: readonly Route[] = [

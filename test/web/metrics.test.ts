@@ -1,12 +1,17 @@
 // Metrics and readiness: what a monitor sees, on real services and at the edges.
 import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
 import { silentLog } from '../../src/log.ts';
 import { mergeMetrics } from '../../src/web/metrics.ts';
 import type { QueueHead } from '../../src/web/ports.ts';
-import { watchReadiness } from '../../src/web/readiness.ts';
+import { watchQueues } from '../../src/web/queue-watch.ts';
+import { checkReadiness } from '../../src/web/readiness.ts';
 import { parseMetrics } from '../support/parse-metrics.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { backends, droplet, openWeb, sagaIdOf } from './support.ts';
+import { backends, bearer, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
+
+const conditionsOf = (answer: { json: () => unknown }) => statusAnswer.parse(answer.json()).conditions.map(({ name }) => name);
+const statusAnswer = z.looseObject({ conditions: z.array(z.looseObject({ name: z.string() })) });
 
 describe.each(backends)('/metrics, queues on %s', (backend) => {
   test('can be read by the letter, and tells of sagas, steps and queues', async () => {
@@ -79,64 +84,75 @@ test('tell of the inventory: drift, orphans and what they cost, how old the last
   expect(fresh.get('arcadia_inventory_sync_age_seconds')).toBeGreaterThanOrEqual(60);
 });
 
-describe('/readyz', () => {
-  const quiet = { unfinished: 1, oldestAgeSeconds: 5, overdueSeconds: 0 };
+describe('jobs that stand still', () => {
   const head: QueueHead = { queue: 'saga-steps', isPaused: false, state: 'waiting', mark: 'a#0', delayMs: 0 };
-  type World = { heads: readonly QueueHead[] | Error; overdueSeconds: number; postgres: boolean };
-  const watch = (world: World) =>
-    watchReadiness(
-      {
-        stats: {
-          ping: () => (world.postgres ? Promise.resolve() : Promise.reject(new Error('away'))),
-          backlog: () => Promise.resolve({ ...quiet, overdueSeconds: world.overdueSeconds }),
-        },
-        queues: { heads: () => (world.heads instanceof Error ? Promise.reject(world.heads) : Promise.resolve(world.heads)) },
-      },
-      { reconcileIntervalMs: 15_000, jobStallMs: 100, sampleEveryMs: 10 },
-    );
-  const redOf = async (readiness: ReturnType<typeof watch>) => (await readiness.check()).filter(({ ok }) => !ok).map(({ name }) => name);
+  type World = { heads: readonly QueueHead[] };
+  const watch = (world: World) => watchQueues({ heads: () => Promise.resolve(world.heads), paused: () => Promise.resolve([]) }, { jobStallMs: 100, sampleEveryMs: 10 });
 
-  test('is red while a job stands at the head and nobody takes it, and green again once it moves', async () => {
-    const world: World = { heads: [head], overdueSeconds: 0, postgres: true };
-    const readiness = watch(world);
-    expect(await redOf(readiness)).toEqual([]);
-    await waitFor(async () => (await redOf(readiness)).includes('jobs'), { what: 'the stall to show', deadlineMs: 2_000 });
+  test('show while one is at the head and nobody takes it, and no longer once it moves', async () => {
+    const world: World = { heads: [head] };
+    const queues = watch(world);
+    expect((await queues.look()).stalled).toEqual([]);
+    await waitFor(async () => (await queues.look()).stalled.length > 0, { what: 'the stall to show', deadlineMs: 2_000 });
     // The same job, taken once more: a poll that was put back.
     world.heads = [{ ...head, mark: 'a#1' }];
-    expect(await redOf(readiness)).toEqual([]);
-    readiness.close();
+    expect((await queues.look()).stalled).toEqual([]);
+    queues.close();
   });
 
-  test('is not red for a queue that is paused, nor for a job that is to wait', async () => {
-    const world: World = { heads: [{ ...head, isPaused: true }, { ...head, state: 'delayed', delayMs: 60_000 }], overdueSeconds: 0, postgres: true };
-    const readiness = watch(world);
+  test('do not show for a queue that is paused, nor for a job that is to wait', async () => {
+    const queues = watch({ heads: [{ ...head, isPaused: true }, { ...head, state: 'delayed', delayMs: 60_000 }] });
     await new Promise((resolve) => void setTimeout(resolve, 250));
-    expect(await redOf(readiness)).toEqual([]);
-    readiness.close();
+    expect((await queues.look()).stalled).toEqual([]);
+    queues.close();
   });
+});
 
-  test('is red when nobody takes what is overdue, and when Postgres or the queues do not answer', async () => {
-    const world: World = { heads: [], overdueSeconds: 44, postgres: true };
-    const readiness = watch(world);
-    expect(await redOf(readiness)).toEqual([]);
-    world.overdueSeconds = 46;
-    expect(await redOf(readiness)).toEqual(['reconciler']);
-    world.overdueSeconds = 0;
-    world.heads = new Error('redis://:password@host is away');
-    expect(await redOf(readiness)).toEqual(['jobs']);
-    expect(JSON.stringify(await readiness.check())).not.toContain('password');
-    world.heads = [];
-    world.postgres = false;
-    expect(await redOf(readiness)).toEqual(['postgres']);
-    readiness.close();
-  });
-
-  test('is 503 over HTTP when a saga is left alone', async () => {
+describe('/readyz', () => {
+  test('is green without a worker, with sagas that nobody looks after: this process can serve', async () => {
     await using web = await openWeb({}, 'redis', silentLog);
     const sagaId = sagaIdOf(await web.call('POST', '/v1/sagas/provision_droplet', { body: droplet }));
     await web.db.sql`update arcadia.sagas set wake_at = now() - interval '10 minutes' where id = ${sagaId}`;
     const answer = await web.call('GET', '/readyz');
-    expect(answer.status).toBe(503);
-    expect(answer.text).toContain("no worker's reconciler takes it");
+    expect([answer.status, answer.json()]).toEqual([200, { status: 'ready', checks: [{ name: 'postgres', ok: true, detail: 'answers' }] }]);
+  });
+
+  test('is red when Postgres does not answer, and says no more than that', async () => {
+    const checks = await checkReadiness({ ping: () => Promise.reject(new Error('postgres://user:password@host is away')) });
+    expect(checks).toEqual([{ name: 'postgres', ok: false, detail: 'does not answer' }]);
+  });
+});
+
+describe('/statusz', () => {
+  test('tells of a fleet without a worker, of stuck sagas, and of a queue that is paused; all of it is in the metrics', async () => {
+    await using web = await openWeb();
+    const sagaId = sagaIdOf(await web.call('POST', '/v1/sagas/provision_droplet', { body: droplet }));
+    await web.db.sql`update arcadia.sagas set status = 'stuck', wake_at = null where id = ${sagaId}`;
+    await web.db.sql`insert into arcadia.workers (id, name, host, pid, version, node_version, concurrency, last_seen_at) values (gen_random_uuid(), 'a:1', 'a', 1, '1', '24', 50, now() - interval '43 seconds')`;
+    const paused = await web.call('PUT', '/queues/api/queues/saga-steps/pause');
+    expect(paused.status).toBe(200);
+    const answer = await waitFor(async () => {
+      const told = await web.call('GET', '/statusz');
+      return conditionsOf(told).length === 3 && told;
+    }, { what: 'three conditions' });
+    expect(answer.status).toBe(200);
+    expect(conditionsOf(answer)).toEqual(['no_worker', 'sagas_stuck', 'queue_paused']);
+    expect(answer.text).toMatch(/No worker has been seen for 4\d s/);
+    const samples = parseMetrics((await web.call('GET', '/metrics')).text);
+    expect(['no_worker', 'sagas_stuck', 'queue_paused', 'token_refused'].map((name) => samples.get(`arcadia_condition{name="${name}"}`))).toEqual([1, 1, 1, 0]);
+    expect(samples.get('arcadia_workers')).toBe(0);
+  });
+
+  test('tells everybody that something is the matter, and what it is only those who may read', async () => {
+    await using web = await openWeb(credentials);
+    const [without, wrong, reader, starter] = await Promise.all([
+      web.call('GET', '/statusz'),
+      web.call('GET', '/statusz', { headers: bearer('wrong') }),
+      web.call('GET', '/statusz', { headers: bearer(secrets.read) }),
+      web.call('GET', '/statusz', { headers: bearer(secrets.start) }),
+    ]);
+    expect(wrong.status).toBe(401);
+    for (const answer of [without, starter]) expect(answer.json()).toEqual({ status: 'attention', at: expect.any(String), conditions: [{ name: 'no_worker', severity: 'critical' }] });
+    expect(reader.json()).toMatchObject({ status: 'attention', conditions: [{ name: 'no_worker', title: 'No worker is running', needsPerson: true }], workers: [] });
   });
 });

@@ -2,7 +2,9 @@
 import type { FastifyReply } from 'fastify';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
+import { may } from '../auth.ts';
 import { scriptUrl, styleUrl } from './assets.ts';
+import { renderStrip } from './fleet-strip.ts';
 
 type Place = 'sagas' | 'docs';
 
@@ -22,6 +24,7 @@ const places: readonly { place: Place | 'queues'; path: string; text: string }[]
 /** Answers with a page. */
 export async function sendPage(reply: FastifyReply, { title, place, body }: Page): Promise<FastifyReply> {
   const links = places.map((link) => html`<a href="${link.path}"${link.place === place ? html` aria-current="page"` : null}>${link.text}</a>`);
+  const strip = renderStrip(may(reply.request.principal, 'read') ? await reply.server.fleet.glance() : null);
   const page = html`<!doctype html>
 <html lang="en">
 <head>
@@ -34,6 +37,7 @@ export async function sendPage(reply: FastifyReply, { title, place, body }: Page
 <body>
 <a class="skip" href="#main">Skip to the content</a>
 <header class="top"><a class="brand" href="/sagas">arcadia-cloud</a><nav aria-label="Main">${links}</nav></header>
+${strip}
 <main id="main" tabindex="-1">
 ${body}
 </main>

@@ -15,7 +15,7 @@ import { groups } from './grouped-search.ts';
 import { badgeOf, dropletIdOf, progress, subjectOf } from './parts.ts';
 import { withoutRequest } from './timeline.ts';
 import { ago, formatDuration, inTime } from './times.ts';
-import { describeWait } from './waits.ts';
+import { describeWait, untakenForMs } from './waits.ts';
 
 export type SagaList = Readonly<{
   filter: ListFilter;
@@ -28,6 +28,8 @@ export type SagaList = Readonly<{
   lastEvents: ReadonlyMap<string, StoredEvent>;
   /** The jobs of those under way, by the saga's id. */
   jobs: ReadonlyMap<string, PeekedJob>;
+  /** Names of the workers that live; null: not known. */
+  aliveWorkers: readonly string[] | null;
   mayOperate: boolean;
 }>;
 
@@ -96,11 +98,16 @@ function row(saga: Saga, list: SagaList): Html {
 <td class="age">${ago(saga.createdAt, now)}</td></tr>`;
 }
 
-function goesOn(saga: Saga, { lastEvents, jobs, overview }: SagaList): Html {
+function goesOn(saga: Saga, { lastEvents, jobs, overview, aliveWorkers }: SagaList): Html {
   const last = lastEvents.get(saga.id);
   const job = jobs.get(saga.id);
   if (saga.status === 'stuck') return html`<b>${isStuckForward(saga) ? `${currentStep(saga)} failed` : 'undoing failed'}</b>: ${withoutRequest(textOf(last?.detail['message'], 'no reason is on record'))}`;
   if (!isAtRest(saga.status)) {
+    const untakenMs = untakenForMs(saga, job ?? null, { aliveWorkers, now: overview.now });
+    if (untakenMs !== null) {
+      const since = new Date(overview.now.getTime() - untakenMs);
+      return html`<b class="untaken">no worker has taken it</b> for <time datetime="${since.toISOString()}" data-for>${formatDuration(Math.round(untakenMs / 1_000) * 1_000)}</time>`;
+    }
     return html`${describeWait(saga, last, job ?? { memo: {} })}${job === undefined ? null : html` <span class="next">next ${inTime(job.dueInMs, overview.now)}</span>`}`;
   }
   const took = saga.finishedAt === null ? null : html`<span class="next">took ${formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())}</span>`;

@@ -2,6 +2,7 @@
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { withDeadline } from '../../deadline.ts';
+import type { FleetStatus } from '../../fleet/conditions.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { directionOf, isAtRest } from '../../saga/saga.ts';
 import { wordsOf } from '../../saga/words.ts';
@@ -21,6 +22,7 @@ import { renderList } from './saga-list.ts';
 import type { DueJob } from './saga-view.ts';
 import { memoOf, renderSaga } from './saga-view.ts';
 import { timelineOf } from './timeline.ts';
+import { untakenForMs } from './waits.ts';
 
 type Ports = Pick<WebPorts, 'sagas' | 'audit' | 'queues'>;
 
@@ -83,6 +85,7 @@ function addList(app: App, { sagas, queues }: Ports): void {
       const open = page.groups.flatMap((group) => group.sagas).filter(({ status }) => status === 'stuck' || !isAtRest(status));
       const [lastEvents, jobs] = await Promise.all([sagas.lastEvents(open.map(({ id }) => id)), jobsOf(open, queues)]);
       const body = renderList({
+        aliveWorkers: aliveWorkersOf(await app.fleet.glance()),
         filter, overview, page, lastEvents, jobs,
         names: Object.keys(sagas.definitions),
         wordsOf: (name) => wordsOf(sagas.definitions[name]),
@@ -125,10 +128,13 @@ function addSaga(app: App, { sagas, audit, queues }: Ports): void {
     ]);
     // What was written since belongs to the next look: the row and its timeline tell the same.
     const events = found.filter(({ seq }) => seq <= saga.revision);
+    const alive = aliveWorkersOf(await app.fleet.glance());
+    const untakenMs = job === null ? null : untakenForMs(saga, job.kind === 'there' ? job : null, { aliveWorkers: alive, now: loaded.now });
+    const untakenSince = untakenMs === null ? null : new Date(loaded.now.getTime() - untakenMs);
     const body = renderSaga({
-      ...loaded, events, job, isPaused,
+      ...loaded, events, job, isPaused, untakenSince,
       words: wordsOf(sagas.definitions[saga.name]),
-      entries: timelineOf(saga, events, { now: loaded.now, memo: memoOf({ job, memo: loaded.memo }), isWaiting: job?.kind === 'there' && job.dueInMs > 0 }),
+      entries: timelineOf(saga, events, { now: loaded.now, memo: memoOf({ job, memo: loaded.memo }), isWaiting: job?.kind === 'there' && job.dueInMs > 0, untakenSince }),
       audit: auditRows,
       place: (where) => queues.place({ sagaId: id, ...where }),
       mayOperate: may(request.principal, 'operate'),
@@ -152,6 +158,11 @@ function addSaga(app: App, { sagas, audit, queues }: Ports): void {
 async function showSteered(reply: FastifyReply, id: string, steered: Steered): Promise<FastifyReply> {
   if (steered.kind === 'not_found') throw new Problem('saga_not_found', `there is no saga ${id}`, { sagaId: id });
   return reply.redirect(`/sagas/${id}?told=${steered.kind}`, 303);
+}
+
+/** Null: not known. */
+function aliveWorkersOf(status: FleetStatus | null): readonly string[] | null {
+  return status?.facts.postgres?.workers.filter(({ isAlive }) => isAlive).map(({ name }) => name) ?? null;
 }
 
 async function isQueueOfPaused(saga: Saga, queues: QueuesPort): Promise<boolean> {

@@ -34,6 +34,8 @@ export type SagaView = Readonly<{
   audit: readonly AuditRow[];
   /** Null when it is at rest. */
   job: DueJob | null;
+  /** Since when it is due, and no worker has it; null: one has, or it is not due, or nobody knows. */
+  untakenSince: Date | null;
   /** Its queue is paused. */
   isPaused: boolean;
   place: (job: { revision: number; direction: 'forward' | 'backward' }) => JobPlace;
@@ -108,10 +110,18 @@ function goesOn(view: SagaView): Html {
     case 'pending':
     case 'running':
     case 'compensating':
+      if (view.untakenSince !== null) return untaken(view, view.untakenSince);
       return html`<div class="now live"><p><b>${sentence(describeWait(saga, last, { memo: memoOf(view), reason: view.job?.kind === 'there' ? view.job.reason : undefined }))}.</b> ${nextAct(view)}</p>${reason(saga, 'Why it is rolled back')}</div>`;
     default:
       return saga.status satisfies never;
   }
+}
+
+/** Due, and nobody is at it. */
+function untaken({ saga, now, isPaused }: SagaView, since: Date): Html {
+  const forHowLong = html`<time datetime="${since.toISOString()}" data-for>${formatDuration(Math.round((now.getTime() - since.getTime()) / 1_000) * 1_000)}</time>`;
+  const paused = isPaused ? html` Its queue is paused: nothing moves before it is resumed on <a href="/queues">the queues' page</a>.` : null;
+  return html`<div class="now wait"><p><b>No worker has taken <code>${currentStep(saga)}</code> for ${forHowLong}.</b>${paused}</p>${reason(saga, 'Why it is rolled back')}</div>`;
 }
 
 function sentence(text: string): string {

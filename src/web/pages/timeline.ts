@@ -33,7 +33,13 @@ const LONG_QUEUE_MS = 1_000;
 type Draft = { since: Date; notes: { at: Date; text: string }[]; direction: Direction; jobRevision: number; waited: { from: Date; polls: number } | null };
 
 /** What goes on now: the counters of the job, and whether it waits in its queue. */
-type Present = Readonly<{ now: Date; memo: Memo; isWaiting: boolean }>;
+type Present = Readonly<{
+  now: Date;
+  memo: Memo;
+  isWaiting: boolean;
+  /** Since when it is due and no worker has it; null, or left out: one has, or it is not due. */
+  untakenSince?: Date | null;
+}>;
 
 /** Makes the timeline. */
 export function timelineOf(saga: Saga, events: readonly StoredEvent[], present: Present): Entry[] {
@@ -141,7 +147,8 @@ function begin(draft: Draft, event: StoredEvent, direction: Direction): void {
   draft.jobRevision = event.seq;
 }
 
-function goingOn(saga: Saga, draft: Draft, { now, memo, isWaiting }: Present): Entry {
+function goingOn(saga: Saga, draft: Draft, { now, memo, isWaiting, untakenSince = null }: Present): Entry {
+  if (untakenSince !== null) return untaken(saga, draft, now, untakenSince);
   const polls = memo['polls'] ?? draft.waited?.polls ?? null;
   const undo = directionOf(saga) === 'backward' ? 'undo ' : '';
   return entry({
@@ -151,6 +158,21 @@ function goingOn(saga: Saga, draft: Draft, { now, memo, isWaiting }: Present): E
     from: draft.since > now ? now : draft.since,
     to: null,
     polls,
+    notes: draft.notes,
+    job: { revision: saga.revision, direction: directionOf(saga) },
+  });
+}
+
+/** Nothing runs: it is a wait, and no bar that grows as if somebody were at work. */
+function untaken(saga: Saga, draft: Draft, now: Date, since: Date): Entry {
+  const undo = directionOf(saga) === 'backward' ? 'undo ' : '';
+  return entry({
+    kind: 'wait',
+    tone: 'wait',
+    title: `${undo}${currentStep(saga)} · not taken`,
+    from: since > now ? now : since,
+    to: null,
+    text: 'no worker has taken it',
     notes: draft.notes,
     job: { revision: saga.revision, direction: directionOf(saga) },
   });

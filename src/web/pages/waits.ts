@@ -29,6 +29,29 @@ export function describeWait(saga: Saga, last: StoredEvent | undefined, { memo, 
   return polls > 0 ? `${what}: looked ${times(polls)}, not yet` : what;
 }
 
+// A worker takes a job within milliseconds, unless there are too few of them.
+const LONG_QUEUE_MS = 2_000;
+
+/**
+ * For how long a saga's step has been due without a worker that has it, in milliseconds; null: one has it, or it is not
+ * due, or not for long.
+ *
+ * @param job null: its queue has none, or could not be asked; a step that wrote something down is at a job of before
+ * @param aliveWorkers names of those that live; null: not known
+ */
+export function untakenForMs(
+  saga: Pick<Saga, 'updatedAt'>,
+  job: Pick<PeekedJob, 'takenBy' | 'dueInMs' | 'dueSinceMs'> | null,
+  { aliveWorkers, now }: { aliveWorkers: readonly string[] | null; now: Date },
+): number | null {
+  if (job === null) return aliveWorkers?.length === 0 ? Math.max(0, now.getTime() - saga.updatedAt.getTime()) : null;
+  const { takenBy, dueInMs, dueSinceMs } = job;
+  if (dueInMs > 0 || dueSinceMs < LONG_QUEUE_MS) return null;
+  // What a dead worker had stays its own until another one looks after it.
+  const isTaken = takenBy !== null && (aliveWorkers === null || (takenBy === '' ? aliveWorkers.length > 0 : aliveWorkers.includes(takenBy)));
+  return isTaken ? null : dueSinceMs;
+}
+
 function times(count: number): string {
   return count === 1 ? 'once' : `${count} times`;
 }

@@ -43,6 +43,8 @@ async function renew() {
   // Only ever forward: an answer that was overtaken is dropped.
   if (Date.parse(next.dataset.now) < Date.parse(live.dataset.now)) return;
   for (const { id } of live.querySelectorAll('details[open][id]')) next.querySelector(`#${id}`)?.setAttribute('open', '');
+  const strip = fresh.querySelector('#fleet');
+  if (strip !== null) document.querySelector('#fleet')?.replaceWith(strip);
   const focused = live.contains(document.activeElement) ? document.activeElement.getAttribute('href') : null;
   if (next.dataset.status !== live.dataset.status && told !== null) told.textContent = next.dataset.status;
   live.replaceWith(next);

@@ -1,0 +1,60 @@
+// A worker's sign of life: its row in Postgres, which it renews every few seconds and deletes when it ends. Rows of the
+// dead stay for a while, as they tell since when nobody has been seen.
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Database } from '../db.ts';
+import type { Log } from '../log.ts';
+
+/** What a worker tells of itself once. */
+export type WorkerIdentity = Readonly<{
+  /** As in the events that it writes. */
+  name: string;
+  host: string;
+  pid: number;
+  version: string;
+  nodeVersion: string;
+  concurrency: number;
+  /** Fingerprint of its token. */
+  scope: string;
+}>;
+
+/** What it tells each time. `throttledForMs`: how long the request budget has no room, as it was last told; 0: there is some. */
+export type WorkerState = Readonly<{ jobs: number; throttledForMs: number }>;
+
+const RENEW_MS = 5_000;
+
+/** Who was not seen for so long is dead: three renewals, and some. */
+export const DEAD_AFTER_MS = 20_000;
+
+const REMOVE_AFTER_MS = 24 * 3_600_000;
+
+/** Shows that the worker lives, at once and then every few seconds, until the signal is aborted; then removes its row. */
+export async function showSignOfLife(
+  identity: WorkerIdentity,
+  options: { db: Pick<Database, 'run'>; state: () => WorkerState; signal: AbortSignal; log: Log; renewMs?: number },
+): Promise<void> {
+  const { db, signal, log, renewMs = RENEW_MS } = options;
+  const id = randomUUID();
+  while (!signal.aborted) {
+    await renew(db, id, identity, options.state()).catch((error: unknown) => log.warn({ err: error }, 'could not show a sign of life'));
+    await delay(renewMs, undefined, { signal }).catch(() => undefined);
+  }
+  await db.run('workers.leave', (sql) => sql`delete from arcadia.workers where id = ${id}`).catch(() => undefined);
+}
+
+async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, version, nodeVersion, concurrency, scope }: WorkerIdentity, { jobs, throttledForMs }: WorkerState): Promise<void> {
+  const isThrottled = throttledForMs > 0;
+  await db.run(
+    'workers.renew',
+    (sql) => sql`
+      with removed as (
+        delete from arcadia.workers where last_seen_at < clock_timestamp() - ${REMOVE_AFTER_MS}::float8 * interval '1 millisecond' and id <> ${id}
+      )
+      insert into arcadia.workers as worker (id, name, host, pid, version, node_version, concurrency, jobs, scope, throttled_until)
+      values (
+        ${id}, ${name}, ${host}, ${pid}, ${version}, ${nodeVersion}, ${concurrency}, ${jobs}, ${scope},
+        case when ${isThrottled} then clock_timestamp() + ${throttledForMs}::float8 * interval '1 millisecond' end
+      )
+      on conflict (id) do update set last_seen_at = clock_timestamp(), jobs = excluded.jobs, throttled_until = excluded.throttled_until`,
+  );
+}

@@ -1,0 +1,25 @@
+// The strip on top of every page: what keeps the fleet from its work. Nothing at all while all is well.
+import type { Condition, FleetStatus } from '../../fleet/conditions.ts';
+import type { Html } from '../html.ts';
+import { html } from '../html.ts';
+import { ago, inTime } from './times.ts';
+
+/** Draws the strip; its place stays there for the script to fill. */
+export function renderStrip(status: FleetStatus | null): Html {
+  if (status === null || status.conditions.length === 0) return html`<div id="fleet"></div>`;
+  const { at, conditions } = status;
+  return html`<section id="fleet" class="strip" aria-label="State of the fleet"><ul>${conditions.map((condition) => entry(condition, at))}</ul></section>`;
+}
+
+const signs: Readonly<Record<Condition['severity'], string>> = { critical: '!', warning: '!', info: 'i' };
+
+function entry(condition: Condition, now: Date): Html {
+  const { name, severity, title, detail, action, since, until } = condition;
+  return html`<li class="${severity}"><span class="sign" aria-hidden="true">${signs[severity]}</span><div><p><b>${title}.</b> ${detail}${since === null || name === 'no_worker' ? null : html` <span class="times">Since ${ago(since, now)}.</span>`}${until === null ? null : html` <span class="times">${name === 'budget_used_up' ? 'Room' : 'Asked again'} ${inTime(until.getTime() - now.getTime(), now)}.</span>`}</p><p class="action">${action} ${link(condition)}</p></div></li>`;
+}
+
+function link({ name }: Condition): Html | null {
+  if (name === 'sagas_stuck') return html`<a href="/sagas?status=stuck">Stuck sagas</a>`;
+  if (name === 'queue_paused') return html`<a href="/queues">Queues</a>`;
+  return null;
+}

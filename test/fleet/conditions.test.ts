@@ -1,0 +1,62 @@
+// The state of the fleet, judged by facts: what is told, how bad it is, and in which words.
+
+import { describe, expect, test } from 'vitest';
+import type { QueueFacts } from '../../src/fleet/conditions.ts';
+import { judgeFleet } from '../../src/fleet/conditions.ts';
+import type { PostgresFacts, RefusedFact } from '../../src/fleet/facts.ts';
+
+const now = new Date('2026-11-28T12:00:00Z');
+const at = (seconds: number) => new Date(now.getTime() + seconds * 1_000);
+const limits = { reconcileIntervalMs: 15_000, inventorySyncIntervalMs: 900_000 };
+const worker = { name: 'a:1', host: 'a', version: '1', startedAt: at(-60), lastSeenAt: at(-2), concurrency: 50, jobs: 0, isAlive: true };
+const well: PostgresFacts = { now, workers: [worker], throttledUntil: null, refused: [], unfinished: 3, stuck: 0, overdueSeconds: 0, syncAgeSeconds: 60 };
+const moving: QueueFacts = { paused: [], stalled: [] };
+const refused: RefusedFact = {
+  kind: 'request_refused', request: 'POST /v2/droplets', fields: ['ssh_keys'], subject: null, openedAt: at(-90), nextProbeAt: at(30), message: '403: You may not', scopes: ['ssh_key:read'], held: 21,
+};
+
+const judge = (change: Partial<PostgresFacts>, queues: QueueFacts | null = moving) => judgeFleet({ postgres: { ...well, ...change }, queues }, limits, now);
+const toldOf = (change: Partial<PostgresFacts>, queues?: QueueFacts | null) => judge(change, queues).conditions.map(({ name, severity }) => `${severity} ${name}`);
+
+test('says nothing while all is well', () => {
+  expect(judge({})).toMatchObject({ status: 'ok', conditions: [], at: now });
+});
+
+describe('no worker', () => {
+  test('says for how long none was seen, and what waits', () => {
+    const { status, conditions } = judge({ workers: [{ ...worker, isAlive: false, lastSeenAt: at(-43) }] });
+    expect(status).toBe('attention');
+    expect(conditions).toMatchObject([{ name: 'no_worker', title: 'No worker has been seen for 43 s', detail: '3 sagas wait.', since: at(-43) }]);
+  });
+
+  test('explains what is overdue, what stands still, and that nobody syncs', () => {
+    expect(toldOf({ workers: [], overdueSeconds: 900, syncAgeSeconds: 90_000 }, { paused: [], stalled: ['saga-steps: …'] })).toEqual(['critical no_worker']);
+  });
+});
+
+test('what DigitalOcean refuses is named with the scope that is probably missing, since when, and how many sagas wait', () => {
+  const { conditions } = judge({ refused: [refused] });
+  expect(conditions).toMatchObject([
+    { name: 'scope_missing', title: 'DigitalOcean refuses POST /v2/droplets with ssh_keys', detail: 'The token probably lacks the scope ssh_key:read. 403: You may not. 21 sagas wait.', since: at(-90), until: at(30), count: 21 },
+  ]);
+  const token = { ...refused, kind: 'token_refused', request: null, fields: [], scopes: [], message: '401: Unable to authenticate you', held: 1 } as const;
+  expect(judge({ refused: [token] }).conditions).toMatchObject([{ name: 'token_refused', title: 'DigitalOcean refuses the token', detail: '401: Unable to authenticate you. 1 saga waits.' }]);
+  expect(judge({ refused: [{ ...refused, subject: 'web-1', fields: [] }] }).conditions[0]?.title).toBe('DigitalOcean refuses POST /v2/droplets, so far for web-1 alone');
+});
+
+test('a budget that is used up passes by itself; a short wait for a turn is not worth a word', () => {
+  expect(judge({ throttledUntil: at(240) })).toMatchObject({ status: 'waiting', conditions: [{ name: 'budget_used_up', severity: 'info', until: at(240) }] });
+  expect(toldOf({ throttledUntil: at(5) })).toEqual([]);
+});
+
+test('stores that are away are told first, and a paused queue is no sync that is overdue', () => {
+  expect(judgeFleet({ postgres: null, queues: null }, limits, now)).toMatchObject({ status: 'attention', at: now, conditions: [{ name: 'postgres_away' }, { name: 'queue_store_away' }] });
+  expect(toldOf({ stuck: 2, syncAgeSeconds: 5_000 }, { paused: ['inventory'], stalled: [] })).toEqual(['critical sagas_stuck', 'warning queue_paused']);
+  expect(toldOf({ syncAgeSeconds: 5_000 })).toEqual(['warning sync_overdue']);
+  expect(toldOf({ syncAgeSeconds: null })).toEqual([]);
+});
+
+test('overdue sagas and jobs that stand still are told of beside a live worker', () => {
+  expect(toldOf({ overdueSeconds: 46 }, { paused: [], stalled: ['saga-steps: …'] })).toEqual(['critical sagas_overdue', 'critical jobs_stand_still']);
+  expect(toldOf({ overdueSeconds: 44 })).toEqual([]);
+});
