@@ -24,6 +24,7 @@ import type { StepQueues } from './queues/step-queues.ts';
 import { openStepQueues } from './queues/step-queues.ts';
 import { jobIdOf, queueNameOf } from './queues/jobs.ts';
 import { listAudit, recordAudit } from './saga/audit.ts';
+import { findHeld } from './saga/holds.ts';
 import { readLastEvents, readOverview } from './saga/overview.ts';
 import { nextJobOf } from './saga/saga.ts';
 import { countSagas, searchSagas } from './saga/search.ts';
@@ -122,6 +123,7 @@ function bindPorts({ db, queues, dashboard, keyRing, workerMetrics, log, workerS
       count: (filter) => countSagas(db, filter),
       overview: (filter) => readOverview(db, filter),
       lastEvents: (sagaIds) => readLastEvents(db, sagaIds),
+      held: (sagaIds) => findHeld(db, sagaIds),
       cancel: async (sagaId, by, reason) => enqueueNext(await cancelSaga(store, sagaId, by, reason)),
       retry: async (sagaId, by) => enqueueNext(await retrySaga(store, sagaId, by)),
     },

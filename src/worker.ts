@@ -25,7 +25,7 @@ import { createRedisObservations } from './do/observations-redis.ts';
 import { createObserver } from './do/observer.ts';
 import { checkAccount, checkEnvironment, ownerOf, watchAccount } from './environment.ts';
 import { showSignOfLife } from './fleet/sign-of-life.ts';
-import { watchThrottle } from './fleet/throttle.ts';
+import { watchThrottle } from './do/throttle.ts';
 import { hasResource, resourceExpiry } from './inventory/expire.ts';
 import { createInventory } from './inventory/resources.ts';
 import type { Io } from './io.ts';

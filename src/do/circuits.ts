@@ -5,6 +5,7 @@
 // account does not confirm) is about one kind of request: its method, its path, and the optional fields that it used. A
 // request that uses these and more needs the same scopes and more, so it is held too; one that uses fewer is not.
 import { withDeadline } from '../deadline.ts';
+import { textOf } from '../json.ts';
 import type { Log } from '../log.ts';
 import type { CircuitStore, OpenCircuit } from './circuit-store.ts';
 import type { Hold } from './errors.ts';
@@ -119,7 +120,8 @@ export function createCircuits({ store, leaseMs, holdMs, log, onChanged = () => 
   const refuse = async (asked: Asked, passage: Passage, ending: Ending, isTokenRefused: boolean): Promise<OpenCircuit | null> => {
     const cause = isTokenRefused ? tokenCause : causeOf(asked, ending.status);
     const scopes = !isTokenRefused && ending.status === 403 ? likelyScopes(asked) : [];
-    const detail = { status: ending.status, message: ending.message, scopes };
+    // Without the request: what is held for it asks for something else.
+    const detail = { status: ending.status, message: ending.message.replace(/^.* was answered /, ''), scopes };
     const circuit = await ask(() => store.refuse({ ...cause, subject: isTokenRefused ? null : asked.subject, detail, lease: passage?.lease ?? null }), null);
     if (circuit === null) return null;
     const isNew = !open.some(({ id }) => id === circuit.id);
@@ -217,10 +219,8 @@ function saysSomething({ status, outcome }: Ending): boolean {
 }
 
 function heldError({ method, path }: Asked, circuit: OpenCircuit, holdMs: number): DigitalOceanError {
-  const since = circuit.openedAt.toISOString();
-  const what = circuit.request === null ? 'everything' : [circuit.request, ...(circuit.fields.length === 0 ? [] : ['with', circuit.fields.join(', ')])].join(' ');
-  const said = typeof circuit.detail['message'] === 'string' ? ` (${circuit.detail['message']})` : '';
-  return new DigitalOceanError(`${method} ${path} was not sent, as ${what} has been refused since ${since}${said}`, {
+  const what = circuit.request === null ? 'every request' : [circuit.request, ...(circuit.fields.length === 0 ? [] : ['with', circuit.fields.join(', ')])].join(' ');
+  return new DigitalOceanError(`${what} is answered ${textOf(circuit.detail['message'])}`, {
     kind: 'unauthorized',
     code: 'circuit_open',
     status: null,

@@ -103,7 +103,8 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
   const conditions: Condition[] = [];
   const isAlive = facts.workers.some((worker) => worker.isAlive);
   if (!isAlive) conditions.push(noWorker(facts));
-  for (const refused of facts.refused) conditions.push(refusal(refused));
+  // Without a worker, nobody asks again.
+  for (const refused of facts.refused) conditions.push({ ...refusal(refused), ...(isAlive ? {} : { until: null }) });
   if (facts.stuck > 0) {
     conditions.push(condition({
       name: 'sagas_stuck', severity: 'critical', count: facts.stuck,

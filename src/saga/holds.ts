@@ -73,6 +73,20 @@ export function createHolds(db: Pick<Database, 'run'>, { scope, slackMs }: { sco
   };
 }
 
+/** Which of these sagas are held by an open circuit, whoever's it is. */
+export async function findHeld(db: Pick<Database, 'run'>, sagaIds: readonly string[]): Promise<ReadonlySet<string>> {
+  if (sagaIds.length === 0) return new Set();
+  const rows = await db.run(
+    'holds.find',
+    (sql) => sql<{ sagaId: string }[]>`
+      select saga_id from arcadia.held_sagas held
+      where saga_id = any(${[...sagaIds]}::uuid[])
+        and exists (select from arcadia.circuits where circuits.id = held.circuit and closed_at is null)
+        and exists (select from arcadia.sagas where sagas.id = held.saga_id and sagas.revision = held.revision)`,
+  );
+  return new Set(rows.map(({ sagaId }) => sagaId));
+}
+
 function toHeld(rows: readonly (Saga & { circuit: string })[]): HeldSaga[] {
   return rows.map(({ circuit, ...saga }) => ({ saga, circuit }));
 }

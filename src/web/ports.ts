@@ -48,6 +48,8 @@ export type SagaPort = Readonly<{
   overview(filter: SagaFilter): Promise<Overview>;
   /** What happened last, by the saga's id. */
   lastEvents(sagaIds: readonly string[]): Promise<ReadonlyMap<string, StoredEvent>>;
+  /** Which of these wait for something that only a person can put right. */
+  held(sagaIds: readonly string[]): Promise<ReadonlySet<string>>;
   cancel(sagaId: string, by: string, reason?: string): Promise<Steered>;
   retry(sagaId: string, by: string): Promise<Steered>;
 }>;

@@ -5,7 +5,7 @@ import type { Saga, SagaEventKind } from '../../src/saga/saga.ts';
 import type { StoredEvent } from '../../src/saga/store.ts';
 import { timelineOf } from '../../src/web/pages/timeline.ts';
 import { formatDuration } from '../../src/web/pages/times.ts';
-import { describeWait } from '../../src/web/pages/waits.ts';
+import { describeWait, untakenForMs } from '../../src/web/pages/waits.ts';
 
 const at = (seconds: number): Date => new Date(Date.UTC(2026, 0, 1) + seconds * 1_000);
 
@@ -34,6 +34,27 @@ const create: readonly Told[] = [
   ['step_retried', 5, 'create_droplet', 1, { message: 'DigitalOcean: no (request r-1)', delayMs: 2_000 }],
   ['step_completed', 8, 'create_droplet', 2, { note: 'created droplet 7' }],
 ];
+
+test('draws a step that nobody has taken, and one that is held, as a wait and not as a run', () => {
+  const events = eventsOf(...create);
+  const present = { now: at(60), memo: {}, isWaiting: false };
+  expect(timelineOf(saga, events, present).at(-1)).toMatchObject({ kind: 'attempt', tone: 'live' });
+  expect(timelineOf(saga, events, { ...present, untakenSince: at(17) }).at(-1)).toMatchObject({ kind: 'wait', tone: 'wait', title: 'wait_droplet_active · not taken', from: at(17), to: null });
+  expect(timelineOf(saga, events, { ...present, isHeld: true }).at(-1)).toMatchObject({ kind: 'wait', tone: 'bad' });
+});
+
+test.each([
+  ['a worker that lives has it', { takenBy: 'a:1', dueInMs: 0, dueSinceMs: 43_000 }, ['a:1'], null],
+  ['the worker that had it is dead', { takenBy: 'b:2', dueInMs: 0, dueSinceMs: 43_000 }, ['a:1'], 43_000],
+  ['none has it', { takenBy: null, dueInMs: 0, dueSinceMs: 43_000 }, ['a:1'], 43_000],
+  ['it has just become due', { takenBy: null, dueInMs: 0, dueSinceMs: 400 }, [], null],
+  ['it is not due yet', { takenBy: null, dueInMs: 5_000, dueSinceMs: 0 }, [], null],
+  ['nobody knows who lives', { takenBy: 'b:2', dueInMs: 0, dueSinceMs: 43_000 }, null, null],
+  ['its queue has no job and no worker lives', null, [], 60_000],
+  ['its queue has no job and a worker lives', null, ['a:1'], null],
+] as const)('a step counts as not taken, or does not, where %s', (_where, job, aliveWorkers, expected) => {
+  expect(untakenForMs({ updatedAt: at(0) }, job, { aliveWorkers, now: at(60) })).toBe(expected);
+});
 
 test('shows each attempt from when it ran, the back-off between them, and a wait that goes on as one bar', () => {
   const events = eventsOf(...create);

@@ -11,8 +11,9 @@ export function badge(status: SagaStatus): Html {
   return html`<span class="badge ${status}">${status}</span>`;
 }
 
-/** The same for a saga that is known: of one that is over, how it ended. */
-export function badgeOf(saga: Saga, words: SagaWords): Html {
+/** The same for a saga that is known: of one that is over, how it ended; one that is held waits, whatever its status. */
+export function badgeOf(saga: Saga, words: SagaWords, isHeld: boolean): Html {
+  if (isHeld) return html`<span class="badge held">waiting</span>`;
   if (saga.status !== 'compensated') return badge(saga.status);
   const { label, tone } = describeEnd(words, saga);
   return label === 'rolled back' ? badge(saga.status) : html`<span class="badge compensated ${tone}">${label}</span>`;

@@ -28,6 +28,8 @@ export type SagaList = Readonly<{
   lastEvents: ReadonlyMap<string, StoredEvent>;
   /** The jobs of those under way, by the saga's id. */
   jobs: ReadonlyMap<string, PeekedJob>;
+  /** Those that wait for something that only a person can put right. */
+  held: ReadonlySet<string>;
   /** Names of the workers that live; null: not known. */
   aliveWorkers: readonly string[] | null;
   mayOperate: boolean;
@@ -90,7 +92,7 @@ function counts({ filter, overview, mayOperate }: SagaList): Html {
 function row(saga: Saga, list: SagaList): Html {
   const { now } = list.overview;
   const dropletId = dropletIdOf(saga);
-  return html`<tr class="${saga.status}"><td>${badgeOf(saga, list.wordsOf(saga.name))}</td>
+  return html`<tr class="${saga.status}"><td>${badgeOf(saga, list.wordsOf(saga.name), list.held.has(saga.id))}</td>
 <td class="subject"><a href="/sagas/${saga.id}" data-walk>${subjectOf(saga)}</a><small>${saga.name} <code>${saga.saga8}</code></small></td>
 <td class="droplet">${dropletId === null ? html`<span class="none">none</span>` : html`<code>${dropletId}</code>`}</td>
 <td class="at">${progress(saga)}</td>
@@ -98,7 +100,7 @@ function row(saga: Saga, list: SagaList): Html {
 <td class="age">${ago(saga.createdAt, now)}</td></tr>`;
 }
 
-function goesOn(saga: Saga, { lastEvents, jobs, overview, aliveWorkers }: SagaList): Html {
+function goesOn(saga: Saga, { lastEvents, jobs, overview, aliveWorkers, held }: SagaList): Html {
   const last = lastEvents.get(saga.id);
   const job = jobs.get(saga.id);
   if (saga.status === 'stuck') return html`<b>${isStuckForward(saga) ? `${currentStep(saga)} failed` : 'undoing failed'}</b>: ${withoutRequest(textOf(last?.detail['message'], 'no reason is on record'))}`;
@@ -108,7 +110,7 @@ function goesOn(saga: Saga, { lastEvents, jobs, overview, aliveWorkers }: SagaLi
       const since = new Date(overview.now.getTime() - untakenMs);
       return html`<b class="untaken">no worker has taken it</b> for <time datetime="${since.toISOString()}" data-for>${formatDuration(Math.round(untakenMs / 1_000) * 1_000)}</time>`;
     }
-    return html`${describeWait(saga, last, job ?? { memo: {} })}${job === undefined ? null : html` <span class="next">next ${inTime(job.dueInMs, overview.now)}</span>`}`;
+    return html`${describeWait(saga, last, job ?? { memo: {} })}${job === undefined || held.has(saga.id) ? null : html` <span class="next">next ${inTime(job.dueInMs, overview.now)}</span>`}`;
   }
   const took = saga.finishedAt === null ? null : html`<span class="next">took ${formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())}</span>`;
   return html`${saga.error === null ? null : html`${withoutRequest(saga.error.message)} `}${took}`;

@@ -83,8 +83,10 @@ function addList(app: App, { sagas, queues }: Ports): void {
       const conditions = toSagaFilter(filter);
       const [overview, page] = await Promise.all([sagas.overview({ ...conditions, status: undefined }), searchGrouped(sagas, conditions, { limit: PAGE, cursor })]);
       const open = page.groups.flatMap((group) => group.sagas).filter(({ status }) => status === 'stuck' || !isAtRest(status));
-      const [lastEvents, jobs] = await Promise.all([sagas.lastEvents(open.map(({ id }) => id)), jobsOf(open, queues)]);
+      const ids = open.map(({ id }) => id);
+      const [lastEvents, jobs, held] = await Promise.all([sagas.lastEvents(ids), jobsOf(open, queues), sagas.held(ids)]);
       const body = renderList({
+        held,
         aliveWorkers: aliveWorkersOf(await app.fleet.glance()),
         filter, overview, page, lastEvents, jobs,
         names: Object.keys(sagas.definitions),
@@ -120,11 +122,12 @@ function addSaga(app: App, { sagas, audit, queues }: Ports): void {
     const loaded = await sagas.look(id);
     if (loaded === null) throw new Problem('saga_not_found', `there is no saga ${id}`, { sagaId: id });
     const { saga } = loaded;
-    const [found, auditRows, job, isPaused] = await Promise.all([
+    const [found, auditRows, job, isPaused, held] = await Promise.all([
       sagas.events(id),
       audit.list(id),
       isAtRest(saga.status) ? null : dueJobOf(saga, queues),
       isAtRest(saga.status) ? false : isQueueOfPaused(saga, queues),
+      isAtRest(saga.status) ? null : sagas.held([id]),
     ]);
     // What was written since belongs to the next look: the row and its timeline tell the same.
     const events = found.filter(({ seq }) => seq <= saga.revision);
@@ -132,9 +135,12 @@ function addSaga(app: App, { sagas, audit, queues }: Ports): void {
     const untakenMs = job === null ? null : untakenForMs(saga, job.kind === 'there' ? job : null, { aliveWorkers: alive, now: loaded.now });
     const untakenSince = untakenMs === null ? null : new Date(loaded.now.getTime() - untakenMs);
     const body = renderSaga({
-      ...loaded, events, job, isPaused, untakenSince,
+      ...loaded, events, job, isPaused,
       words: wordsOf(sagas.definitions[saga.name]),
-      entries: timelineOf(saga, events, { now: loaded.now, memo: memoOf({ job, memo: loaded.memo }), isWaiting: job?.kind === 'there' && job.dueInMs > 0, untakenSince }),
+      // Where the queues do not answer, that is what there is to tell.
+      untakenSince: job?.kind === 'unknown' ? null : untakenSince,
+      isHeld: held?.has(id) ?? false,
+      entries: timelineOf(saga, events, { now: loaded.now, memo: memoOf({ job, memo: loaded.memo }), isWaiting: job?.kind === 'there' && job.dueInMs > 0, untakenSince, isHeld: held?.has(id) ?? false }),
       audit: auditRows,
       place: (where) => queues.place({ sagaId: id, ...where }),
       mayOperate: may(request.principal, 'operate'),

@@ -36,6 +36,8 @@ export type SagaView = Readonly<{
   job: DueJob | null;
   /** Since when it is due, and no worker has it; null: one has, or it is not due, or nobody knows. */
   untakenSince: Date | null;
+  /** It waits for something that only a person can put right. */
+  isHeld: boolean;
   /** Its queue is paused. */
   isPaused: boolean;
   place: (job: { revision: number; direction: 'forward' | 'backward' }) => JobPlace;
@@ -53,7 +55,7 @@ export function renderSaga(view: SagaView): Html {
   return html`<p class="crumbs"><a href="/sagas" data-up>Sagas</a></p>
 ${view.told === null ? null : html`<p class="notice" role="status">${view.told}</p>`}
 <div id="live" data-now="${now.toISOString()}" data-revision="${saga.revision}" data-status="${saga.status}: ${currentStep(saga)}"${events}${refresh(view)}>
-<div class="title"><h1>${subjectOf(saga)}</h1>${badgeOf(saga, view.words)}${view.mayOperate ? buttons(saga) : null}</div>
+<div class="title"><h1>${subjectOf(saga)}</h1>${badgeOf(saga, view.words, view.isHeld)}${view.mayOperate ? buttons(saga) : null}</div>
 ${goesOn(view)}
 ${facts(view)}
 <section aria-labelledby="timeline"><h2 id="timeline">Timeline</h2>${renderTimeline(saga, view.entries, now, view.place)}</section>
@@ -111,7 +113,7 @@ function goesOn(view: SagaView): Html {
     case 'running':
     case 'compensating':
       if (view.untakenSince !== null) return untaken(view, view.untakenSince);
-      return html`<div class="now live"><p><b>${sentence(describeWait(saga, last, { memo: memoOf(view), reason: view.job?.kind === 'there' ? view.job.reason : undefined }))}.</b> ${nextAct(view)}</p>${reason(saga, 'Why it is rolled back')}</div>`;
+      return html`<div class="now ${view.isHeld ? 'bad' : 'live'}"><p><b>${sentence(describeWait(saga, last, { memo: memoOf(view), reason: view.job?.kind === 'there' ? view.job.reason : undefined }))}.</b> ${view.isHeld ? null : nextAct(view)}</p>${reason(saga, 'Why it is rolled back')}</div>`;
     default:
       return saga.status satisfies never;
   }

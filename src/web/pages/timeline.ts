@@ -39,6 +39,8 @@ type Present = Readonly<{
   isWaiting: boolean;
   /** Since when it is due and no worker has it; null, or left out: one has, or it is not due. */
   untakenSince?: Date | null;
+  /** It waits for something that only a person can put right. */
+  isHeld?: boolean;
 }>;
 
 /** Makes the timeline. */
@@ -147,13 +149,13 @@ function begin(draft: Draft, event: StoredEvent, direction: Direction): void {
   draft.jobRevision = event.seq;
 }
 
-function goingOn(saga: Saga, draft: Draft, { now, memo, isWaiting, untakenSince = null }: Present): Entry {
+function goingOn(saga: Saga, draft: Draft, { now, memo, isWaiting, untakenSince = null, isHeld = false }: Present): Entry {
   if (untakenSince !== null) return untaken(saga, draft, now, untakenSince);
   const polls = memo['polls'] ?? draft.waited?.polls ?? null;
   const undo = directionOf(saga) === 'backward' ? 'undo ' : '';
   return entry({
-    kind: polls === null && !isWaiting ? 'attempt' : 'wait',
-    tone: 'live',
+    kind: polls === null && !isWaiting && !isHeld ? 'attempt' : 'wait',
+    tone: isHeld ? 'bad' : 'live',
     title: `${undo}${currentStep(saga)}${saga.attempt > 0 ? ` · attempt ${saga.attempt + 1}` : ''}`,
     from: draft.since > now ? now : draft.since,
     to: null,

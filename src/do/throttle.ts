@@ -1,6 +1,6 @@
 // Remembers how long the request budget has no room, as this process was last told.
-import type { RequestBudget } from '../do/budget.ts';
-import { DigitalOceanError } from '../do/errors.ts';
+import type { RequestBudget } from './budget.ts';
+import { DigitalOceanError } from './errors.ts';
 
 /** The budget, and for how long it has no room, in milliseconds; 0: there is some. */
 export function watchThrottle(budget: RequestBudget): { budget: RequestBudget; throttledForMs(): number } {
