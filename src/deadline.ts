@@ -28,3 +28,32 @@ export async function endsWithin(limitMs: number, work: PromiseLike<unknown>): P
   clearTimeout(timer);
   return result;
 }
+
+/**
+ * Waits for `work`, but only until `signal` is aborted, and `graceMs` milliseconds more.
+ *
+ * @throws the reason of the signal; what the work throws
+ */
+export async function unlessAborted<T>(signal: AbortSignal, work: PromiseLike<T>, graceMs = 0): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const abandoned = Promise.withResolvers<never>();
+  const abandon = () => {
+    timer = setTimeout(() => abandoned.reject(signal.reason), graceMs);
+  };
+  if (signal.aborted) abandon();
+  else signal.addEventListener('abort', abandon, { once: true });
+  try {
+    return await Promise.race([work, abandoned.promise]);
+  } finally {
+    signal.removeEventListener('abort', abandon);
+    clearTimeout(timer);
+  }
+}
+
+/** Resolves with the signal's reason when it is aborted. */
+export function untilAborted(signal: AbortSignal): Promise<unknown> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve(signal.reason);
+    else signal.addEventListener('abort', () => resolve(signal.reason), { once: true });
+  });
+}

@@ -65,7 +65,9 @@ export function createLog(level: string, destination: 1 | 2 = 1): Log {
     // What a child logger carries is not formatted.
     redact: { paths: [...secretKeys], censor: CENSORED },
   };
-  if (!stream.isTTY) return pino(options, pino.destination({ dest: destination, sync: destination === 2 }));
+  // Not pino's own destination: what it still holds when the process ends is lost where the reader is slow, or it holds up
+  // the whole process, deaf to signals, until it is read.
+  if (!stream.isTTY) return pino(options, stream);
   return pino({
     ...options,
     transport: { target: 'pino-pretty', options: { destination, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss.l' } },

@@ -2,8 +2,13 @@
 // The command line: the entry of every process. Commands are loaded when they are used.
 import addCompletion from '@bomb.sh/tab/commander';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { StopRequested, listenForStop } from './commands/stop.ts';
 import { ConfigError, EXIT_CONFIG } from './config.ts';
+import { unlessAborted } from './deadline.ts';
 import { sagaStatuses } from './saga/saga.ts';
+
+// Before anything else: a signal that comes while commands are loaded is meant for us too.
+const stop = listenForStop();
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -16,10 +21,33 @@ const program = new Command('arcadia')
 
 let exitCode = 0;
 
-/** Runs a command; what it resolves with is the exit code. */
-function run<Args extends unknown[]>(command: (...args: Args) => Promise<number>): (...args: Args) => Promise<void> {
+type Runs<Args extends unknown[]> = (...args: Args) => Promise<number>;
+type Action<Args extends unknown[]> = (...args: Args) => Promise<void>;
+
+/** Runs a command; what it resolves with is the exit code. When it is to stop, it is left where it is. */
+function run<Args extends unknown[]>(command: Runs<Args>): Action<Args> {
+  return runToItsEnd(async (...args) => unlessAborted(stop.signal, command(...args)));
+}
+
+/** Runs a command that sees itself to what it leaves when it is to stop. */
+function runToItsEnd<Args extends unknown[]>(command: Runs<Args>): Action<Args> {
   return async (...args) => {
-    exitCode = await command(...args);
+    stop.signal.throwIfAborted();
+    try {
+      exitCode = await command(...args);
+    } catch (error) {
+      // Whatever fails from there on fails as it was stopped.
+      stop.signal.throwIfAborted();
+      throw error;
+    }
+  };
+}
+
+/** Runs a server: to be stopped is how it ends, whether it was ready by then or not. */
+function serve<Args extends unknown[]>(server: Runs<Args>): Action<Args> {
+  return async (...args) => {
+    stop.asServer();
+    if (!stop.signal.aborted) exitCode = await server(...args);
   };
 }
 
@@ -33,16 +61,16 @@ program
   .command('worker')
   .description('run a worker: takes steps of sagas from the queues until it is stopped')
   .action(
-    run(async () => {
+    serve(async () => {
       (await import('./heap-limits.ts')).limitHeap();
-      return (await import('./commands/processes.ts')).workerCommand();
+      return (await import('./commands/processes.ts')).workerCommand(stop.signal);
     }),
   );
 
 program
   .command('web')
   .description('run the web process: HTTP API, dashboard of the queues, metrics')
-  .action(run(async () => (await import('./commands/web.ts')).webCommand()));
+  .action(serve(async () => (await import('./commands/web.ts')).webCommand(stop.signal)));
 
 program
   .command('provision')
@@ -62,7 +90,7 @@ program
   .option('--idempotency-key <key>', 'the same key always gives the same saga')
   .option('--detach', 'print the id of the saga and do not wait')
   .option('--json', 'print one JSON document')
-  .action(run(async (options) => (await import('./commands/provision.ts')).provisionCommand(options)));
+  .action(runToItsEnd(async (options) => (await import('./commands/provision.ts')).provisionCommand(options, stop.signal)));
 
 program
   .command('destroy')
@@ -72,7 +100,7 @@ program
   .option('--idempotency-key <key>', 'the same key always gives the same saga')
   .option('--detach', 'print the id of the saga and do not wait')
   .option('--json', 'print one JSON document')
-  .action(run(async (dropletId, options) => (await import('./commands/provision.ts')).destroyCommand(dropletId, options)));
+  .action(runToItsEnd(async (dropletId, options) => (await import('./commands/provision.ts')).destroyCommand(dropletId, options, stop.signal)));
 
 program
   .command('sagas')
@@ -95,7 +123,7 @@ program
   .argument('<id>', 'id of the saga')
   .option('--follow', 'go on until it is at rest; exit code 1 when it did not complete')
   .option('--json', 'print one JSON document; with --follow, one a line: {"event": …} for each event, at last {"saga": …}')
-  .action(run(async (sagaId, options) => (await import('./commands/sagas.ts')).showSagaCommand(sagaId, options)));
+  .action(runToItsEnd(async (sagaId, options) => (await import('./commands/sagas.ts')).showSagaCommand(sagaId, options, stop.signal)));
 
 program
   .command('cancel')
@@ -116,7 +144,7 @@ program
   .command('sync')
   .description("bring the inventory up to date with DigitalOcean's droplets now; prints what appeared, changed, vanished, drifted")
   .option('--json', 'print one JSON document')
-  .action(run(async (options) => (await import('./commands/inventory.ts')).syncCommand(options)));
+  .action(runToItsEnd(async (options) => (await import('./commands/inventory.ts')).syncCommand(options, stop.signal)));
 
 const drift = program
   .command('drift')
@@ -160,9 +188,9 @@ program
   .option('--no-rate-limit', 'no limits of requests')
   .option('--faults <json>', 'faults from the start, as POST /sandbox/faults takes them', json)
   .action(
-    run(async ({ rateLimit, ...options }) => {
+    serve(async ({ rateLimit, ...options }) => {
       const limits = rateLimit === false ? { ratePerMinute: null, ratePerHour: null } : {};
-      return (await import('./commands/processes.ts')).sandboxCommand({ ...options, ...limits });
+      return (await import('./commands/processes.ts')).sandboxCommand({ ...options, ...limits }, stop.signal);
     }),
   );
 
@@ -171,9 +199,9 @@ program
   .description('run everything in one process: Postgres, the sandbox unless a token is set, migrations, a worker, the web')
   .option('--data-dir <folder>', 'keep the data of the embedded Postgres here')
   .action(
-    run(async (options) => {
+    serve(async (options) => {
       (await import('./heap-limits.ts')).limitHeap();
-      return (await import('./commands/dev.ts')).devCommand(options);
+      return (await import('./commands/dev.ts')).devCommand(options, stop.signal);
     }),
   );
 
@@ -181,7 +209,7 @@ program
   .command('demo')
   .description('a tour of about a minute that ends by itself')
   .option('--keep', 'stay up after the tour')
-  .action(run(async (options) => (await import('./demo/demo.ts')).demoCommand(options)));
+  .action(runToItsEnd(async (options) => (await import('./demo/demo.ts')).demoCommand(options, stop.signal)));
 
 function collect(value: string, before: string[] = []): string[] {
   return [...before, value];
@@ -206,6 +234,7 @@ function json(value: string): unknown {
 /** What to print of an error, and how to exit. Only what we did not expect is shown with its stack. */
 function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
+  if (error instanceof StopRequested) return error.exitCode;
   const name = error instanceof Error ? error.name : '';
   const message = error instanceof Error ? error.message : String(error);
   if (error instanceof ConfigError || name === 'EnvironmentMismatchError') {
@@ -223,7 +252,7 @@ addCompletion(program);
 // be AUTH and the password.
 process.on('uncaughtException', (error: unknown) => {
   process.stderr.write(`arcadia: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
-  process.exit(EXIT_FAILED);
+  void stop.end(EXIT_FAILED);
 });
 
 try {
@@ -231,4 +260,4 @@ try {
 } catch (error) {
   exitCode = report(error);
 }
-process.exit(exitCode);
+await stop.end(exitCode);

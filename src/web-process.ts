@@ -7,6 +7,7 @@ import type { Config } from './config.ts';
 import { ConfigError, isLoopback, requireClosedWeb } from './config.ts';
 import type { Database } from './db.ts';
 import { openDatabase } from './db.ts';
+import { endsWithin, unlessAborted } from './deadline.ts';
 import { checkEnvironment, ownerOf } from './environment.ts';
 import { readFleetFacts } from './fleet/facts.ts';
 import { acceptDrift, listDrift } from './inventory/drift-store.ts';
@@ -48,18 +49,22 @@ export type RunningWeb = Readonly<{
 const ENQUEUE_SLACK_MS = 5_000;
 
 const CLOSING_MS = 10_000;
+// For connections that were never used.
+const GIVING_UP_MS = 1_500;
 const WEAK_SECRET_LENGTH = 16;
 
 /**
  * Starts the web in this process.
  *
- * @param workerMetrics metrics of a worker that runs in this process too, to be told with its own
+ * @param options.workerMetrics metrics of a worker that runs in this process too, to be told with its own
+ * @param options.signal calls the start off, with its reason
  * @throws {ConfigError} when the database is missing, or when others could reach it without credentials
  * @throws {EnvironmentMismatchError} when the database is not this environment's
  * @throws {QueueStoreError} when the queue store can't be reached or may evict jobs
  * @throws {Error} with code `EADDRINUSE` when the port is taken
  */
-export async function startWeb(config: Config, log: Log, workerMetrics?: () => Promise<string>): Promise<RunningWeb> {
+export async function startWeb(config: Config, log: Log, options: { workerMetrics?: () => Promise<string>; signal?: AbortSignal } = {}): Promise<RunningWeb> {
+  const { workerMetrics, signal = new AbortController().signal } = options;
   const { databaseUrl } = config;
   if (databaseUrl === null) throw new ConfigError('the web needs DATABASE_URL');
   requireClosedWeb(config.web);
@@ -73,10 +78,13 @@ export async function startWeb(config: Config, log: Log, workerMetrics?: () => P
     await Promise.allSettled([connection.close(), db.close()]);
   };
   try {
-    await checkPooler(db, databaseUrl, log);
-    await checkSession(db, databaseUrl, log);
-    const environment = await checkEnvironment(db, config.environment);
-    await connection.check(ownerOf(environment));
+    const check = async () => {
+      await checkPooler(db, databaseUrl, log);
+      await checkSession(db, databaseUrl, log);
+      const environment = await checkEnvironment(db, config.environment);
+      await connection.check(ownerOf(environment));
+    };
+    await unlessAborted(signal, check());
     const app = await buildWeb(bindPorts({ db, queues, dashboard, keyRing: config.keyRing, workerMetrics, log, workerSlackMs: config.reconcileIntervalMs }), {
       auth: config.web,
       fleet: { reconcileIntervalMs: config.reconcileIntervalMs, inventorySyncIntervalMs: config.inventorySyncIntervalMs },
@@ -97,7 +105,7 @@ export async function startWeb(config: Config, log: Log, workerMetrics?: () => P
       },
     };
   } catch (error) {
-    await closeAll();
+    await endsWithin(GIVING_UP_MS, closeAll());
     throw error;
   }
 }

@@ -8,7 +8,7 @@ import type { Config } from './config.ts';
 import { ConfigError } from './config.ts';
 import type { Database } from './db.ts';
 import { openDatabase } from './db.ts';
-import { endsWithin, withDeadline } from './deadline.ts';
+import { endsWithin, unlessAborted, withDeadline } from './deadline.ts';
 import type { BudgetLeft } from './do/budget.ts';
 import { budgetId, createRequestBudget } from './do/budget.ts';
 import { createPostgresBudgetStore } from './do/budget-postgres.ts';
@@ -100,6 +100,7 @@ export type RunningWorker = Readonly<{
  * Starts a worker in this process.
  *
  * @param catalog the sagas that it knows: those of this version, where left out
+ * @param signal calls the start off, with its reason; a worker that has started is closed by {@link RunningWorker.close}
  * @throws {ConfigError} when the token or the database is missing, or the stores cannot be used as they are
  * @throws {EnvironmentMismatchError} when the database is not this environment's, or the token another account's
  * @throws {QueueStoreError} when the queue store can't be reached or may evict jobs
@@ -109,6 +110,7 @@ export async function startWorker(
   log: Log,
   untracedIo: Io = directIo,
   catalog: Catalog<StepDeps> = currentCatalog,
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<RunningWorker> {
   const { databaseUrl, keyRing } = config;
   const { token, apiUrl, timeoutMs } = config.digitalOcean;
@@ -147,16 +149,19 @@ export async function startWorker(
     },
   });
   const account = { db, digitalOcean, log };
-  let isAccountSettled: boolean;
-  try {
+  const check = async (): Promise<boolean> => {
     await checkPooler(db, databaseUrl, log);
     await checkSession(db, databaseUrl, log);
     const environment = await checkEnvironment(db, config.environment);
     await connection.check(ownerOf(environment));
     // The first one does not wait for its turn.
-    isAccountSettled = await checkAccount({ ...account, digitalOcean: digitalOcean.at('now') });
+    return checkAccount({ ...account, digitalOcean: digitalOcean.at('now') });
+  };
+  let isAccountSettled: boolean;
+  try {
+    isAccountSettled = await unlessAborted(signal, check());
   } catch (error) {
-    await Promise.allSettled([db.close(), connection.close()]);
+    await endsWithin(CLOSING_MS, Promise.allSettled([db.close(), connection.close()]));
     throw error;
   }
 
@@ -209,7 +214,8 @@ export async function startWorker(
     startInventoryWorker(connection, { settings: workerSettings, run: async () => describeSync(await syncInventory(syncDeps, due)), log }),
   ];
   try {
-    await Promise.all(workers.map((worker) => worker.waitUntilReady()));
+    // One that is ready takes jobs, and has to be closed in order.
+    await unlessAborted(signal, Promise.all(workers.map((worker) => worker.waitUntilReady())), CLOSING_MS);
   } catch (error) {
     await endsWithin(CLOSING_MS, Promise.allSettled([db.close(), connection.close(), ...workers.map((worker) => worker.close(true))]));
     throw new QueueStoreError(`the workers cannot start: ${error instanceof Error ? error.message : String(error)}`);

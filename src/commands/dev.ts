@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { ConfigError, loadConfig, requireClosedWeb } from '../config.ts';
 import type { Config } from '../config.ts';
 import { openDatabase } from '../db.ts';
+import { endsWithin, unlessAborted, untilAborted } from '../deadline.ts';
 import { startSandbox } from '../do/sandbox/server.ts';
 import { startEmbeddedPostgres } from '../embedded-postgres/start-embedded-postgres.ts';
 import { errorCodeOf } from '../error-code.ts';
@@ -18,12 +19,19 @@ import type { RunningWeb } from '../web-process.ts';
 import { startWeb } from '../web-process.ts';
 import { startWorker } from '../worker.ts';
 import { write } from './start-and-follow.ts';
-import { untilStopped } from './until-stopped.ts';
+import { startUnlessStopped } from './stop.ts';
 
 // Long enough to see the wait, short enough not to be bored.
 const SANDBOX_ACTIVATION_MS = { minMs: 8_000, maxMs: 15_000 };
 
-export async function devCommand(options: { dataDir?: string }): Promise<number> {
+// For the connections of a migration that was called off.
+const GIVING_UP_MS = 1_500;
+
+export async function devCommand(options: { dataDir?: string }, stop: AbortSignal): Promise<number> {
+  return (await startUnlessStopped(stop, () => runEverything(options, stop))) ?? 0;
+}
+
+async function runEverything(options: { dataDir?: string }, stop: AbortSignal): Promise<number> {
   const given = loadConfig(process.env);
   requireClosedWeb(given.web);
   if (given.digitalOcean.token !== null && given.databaseUrl === null && options.dataDir === undefined) {
@@ -35,7 +43,7 @@ export async function devCommand(options: { dataDir?: string }): Promise<number>
   const log = createLog(given.logLevel);
   const closers: (() => Promise<void>)[] = [];
   try {
-    const postgres = given.databaseUrl === null ? await startEmbeddedPostgres(options.dataDir === undefined ? {} : { dataDir: options.dataDir }) : null;
+    const postgres = given.databaseUrl === null ? await startEmbeddedPostgres({ ...(options.dataDir === undefined ? {} : { dataDir: options.dataDir }), signal: stop }) : null;
     if (postgres !== null) closers.push(postgres.stop);
     const sandbox = given.digitalOcean.token === null ? await startSandbox({ activateAfterMs: SANDBOX_ACTIVATION_MS }) : null;
     if (sandbox !== null) closers.push(() => sandbox.close());
@@ -51,14 +59,14 @@ export async function devCommand(options: { dataDir?: string }): Promise<number>
     };
     const db = openDatabase(config.databaseUrl ?? '', { max: 2 });
     try {
-      await migrate(db, config.environment);
+      await unlessAborted(stop, migrate(db, config.environment));
     } finally {
-      await db.close();
+      await endsWithin(GIVING_UP_MS, db.close());
     }
-    await migrateQueues(queueStoreOf(config));
-    const worker = await startWorker(config, log);
+    await unlessAborted(stop, migrateQueues(queueStoreOf(config)));
+    const worker = await startWorker(config, log, undefined, undefined, stop);
     closers.push(worker.close);
-    const web = await startWebIfFree(config, log, worker.metrics);
+    const web = await startWebIfFree(config, log, { workerMetrics: worker.metrics, signal: stop });
     if (web !== null) closers.push(web.close);
     write(sandbox === null ? 'arcadia-cloud runs against the REAL DigitalOcean: droplets cost money.' : 'arcadia-cloud runs on the sandbox: nothing costs money.');
     if (postgres !== null) {
@@ -74,12 +82,13 @@ export async function devCommand(options: { dataDir?: string }): Promise<number>
     if (web === null) write(`The web does not run: port ${config.web.port} is taken. PORT names another.`);
     else write(`The web: ${web.url} (queues at /queues, HTTP API at /docs)`);
     write('Ctrl-C stops it.');
-    const reason = await Promise.race([untilStopped().then(() => null), worker.cannotGoOn]);
+    const reason = await Promise.race([untilAborted(stop).then(() => null), worker.cannotGoOn]);
     if (reason === null) return 0;
     process.stderr.write(`${reason}\n`);
     return 1;
   } finally {
-    for (const close of closers.toReversed()) await close();
+    // What cannot be closed is no reason to leave the others running.
+    for (const close of closers.toReversed()) await close().catch((error: unknown) => log.warn({ err: error }, 'could not be closed'));
   }
 }
 
@@ -94,9 +103,9 @@ async function keyBeside(dataDir: string | undefined): Promise<string> {
 }
 
 /** Somebody else on the port is no reason not to work. */
-async function startWebIfFree(config: Config, log: Log, workerMetrics: () => Promise<string>): Promise<RunningWeb | null> {
+async function startWebIfFree(config: Config, log: Log, options: Parameters<typeof startWeb>[2]): Promise<RunningWeb | null> {
   try {
-    return await startWeb(config, log, workerMetrics);
+    return await startWeb(config, log, options);
   } catch (error) {
     if (errorCodeOf(error) === 'EADDRINUSE') return null;
     throw error;

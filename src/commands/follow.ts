@@ -1,6 +1,7 @@
 // Following a saga: looks at it again and again until it is at rest, and says what it sees.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from '../client.ts';
+import { unlessAborted } from '../deadline.ts';
 import type { Saga } from '../saga/saga.ts';
 import { currentStep, isAtRest } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
@@ -19,19 +20,20 @@ const LOOK_EVERY_MS = 250;
 /**
  * Yields a snapshot whenever there may be something new; the last one shows the saga at rest.
  *
+ * @param stop ends the following, with its reason
  * @throws {Error} when there is no such saga
  */
-export async function* followSaga(client: Client, sagaId: string): AsyncGenerator<Snapshot, void> {
+export async function* followSaga(client: Client, sagaId: string, stop: AbortSignal): AsyncGenerator<Snapshot, void> {
   const events: StoredEvent[] = [];
   for (;;) {
-    const saga = await client.get(sagaId);
+    const saga = await unlessAborted(stop, client.get(sagaId));
     if (saga === null) throw new Error(`there is no saga ${sagaId}`);
-    events.push(...(await client.events(sagaId, events.at(-1)?.seq ?? -1)));
+    events.push(...(await unlessAborted(stop, client.events(sagaId, events.at(-1)?.seq ?? -1))));
     const atRest = isAtRest(saga.status);
     const waitsForDroplet = !atRest && saga.status === 'running' && currentStep(saga) === 'wait_droplet_active';
-    const polls = waitsForDroplet ? ((await client.peek(saga))?.memo['polls'] ?? 0) : null;
+    const polls = waitsForDroplet ? ((await unlessAborted(stop, client.peek(saga)))?.memo['polls'] ?? 0) : null;
     yield { saga, events: [...events], polls };
     if (atRest) return;
-    await delay(LOOK_EVERY_MS);
+    await unlessAborted(stop, delay(LOOK_EVERY_MS));
   }
 }

@@ -7,6 +7,7 @@ import type { Config } from '../config.ts';
 import { loadConfig } from '../config.ts';
 import type { Database } from '../db.ts';
 import { openDatabase } from '../db.ts';
+import { endsWithin, unlessAborted } from '../deadline.ts';
 import { budgetId, createRequestBudget } from '../do/budget.ts';
 import { createDigitalOceanClient } from '../do/client.ts';
 import type { Environment } from '../environment.ts';
@@ -32,15 +33,14 @@ const LOOK_MS = 500;
 
 const MOST_ROWS = 10_000;
 
+const CLOSING_MS = 1_500;
+
 /** Syncs in this process, with the fleet's request budget. */
-export async function syncCommand(options: { json?: boolean }): Promise<number> {
+export async function syncCommand(options: { json?: boolean }, stop: AbortSignal): Promise<number> {
   return withDatabase(['DATABASE_URL', 'DIGITALOCEAN_TOKEN'], async (db, config, log, environment) => {
     const { token, apiUrl, timeoutMs, requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
     const connection = openQueueConnection(queueStoreOf(config), log);
     const queue = openInventoryQueue(connection, directIo);
-    const stopping = new AbortController();
-    const stop = () => stopping.abort();
-    process.once('SIGINT', stop);
     try {
       const { budget: store } = sharedStores(config, { db, connection }, budgetId(token ?? '', apiUrl));
       const budget = createRequestBudget({ store, perMinute, perHour, io: directIo, log });
@@ -51,16 +51,14 @@ export async function syncCommand(options: { json?: boolean }): Promise<number> 
       if (!isSettled) throw new Error('DigitalOcean does not say whose DIGITALOCEAN_TOKEN is: nothing was synced. Try again in a moment');
       const digitalOcean = client.at('sync');
       const worker = `${requester()}@${hostname()}:${process.pid}`;
-      const deps = { db, digitalOcean, worker, settings: syncSettings(config), isPaused: queue.isPaused, signal: stopping.signal, log };
-      const report = await untilOurs(db, stopping.signal, () => syncInventory(deps, { intervalMs: null, requestedBy: requester() }));
+      const deps = { db, digitalOcean, worker, settings: syncSettings(config), isPaused: queue.isPaused, signal: stop, log };
+      const report = await untilOurs(db, stop, () => syncInventory(deps, { intervalMs: null, requestedBy: requester() }));
       write(options.json === true ? JSON.stringify(report) : formatSync(report));
       return 0;
     } finally {
-      process.off('SIGINT', stop);
-      await queue.close();
-      await connection.close();
+      await endsWithin(CLOSING_MS, queue.close().then(() => connection.close()));
     }
-  });
+  }, stop);
 }
 
 /** There is one sync at a time: where a worker is at one, ours comes after it. */
@@ -140,16 +138,19 @@ async function isConfirmed(count: number, usdPerHour: number): Promise<boolean> 
   }
 }
 
-async function withDatabase(needs: Parameters<typeof loadConfig>[1], use: (db: Database, config: Config, log: Log, environment: Environment) => Promise<number>): Promise<number> {
+async function withDatabase(needs: Parameters<typeof loadConfig>[1], use: (db: Database, config: Config, log: Log, environment: Environment) => Promise<number>, stop = new AbortController().signal): Promise<number> {
   const config = loadConfig(process.env, needs);
   const log = createLog(config.logLevel === 'info' ? 'error' : config.logLevel, 2);
   const db = openDatabase(config.databaseUrl ?? '', { max: Math.min(4, config.databasePoolMax) });
   try {
     // What is done here is done to droplets, in the end.
-    await checkSession(db, config.databaseUrl ?? '', log);
-    const environment = await checkEnvironment(db, config.environment);
+    const check = async () => {
+      await checkSession(db, config.databaseUrl ?? '', log);
+      return checkEnvironment(db, config.environment);
+    };
+    const environment = await unlessAborted(stop, check());
     return await use(db, config, log, environment);
   } finally {
-    await db.close();
+    await endsWithin(CLOSING_MS, db.close());
   }
 }

@@ -10,39 +10,49 @@ import type { Snapshot } from './follow.ts';
 import { describeResult } from './saga-text.ts';
 
 /** What became of one step, or of undoing it. */
-type StepEnd = Readonly<{ kind: 'completed'; note: string; tookMs: number } | { kind: 'failed'; note: string } | { kind: 'not reached' }>;
+type StepEnd = Readonly<{ kind: 'completed'; note: string; tookMs: number } | { kind: 'failed'; note: string } | { kind: 'not reached' } | { kind: 'not watched' }>;
 
 const REFRESH_MS = 200;
+
+// Listr's own listener for SIGINT would end the process without a word.
+const listrOptions = { exitOnError: false, registerSignalListeners: false } as const;
 
 /**
  * Shows one saga until it is at rest; resolves with it as it is then.
  *
  * @param maxPolls the limit to show beside the number of polls
+ * @param stop the signal that ends the snapshots; the display ends with them
  */
-export async function showLive(title: string, steps: readonly string[], snapshots: AsyncIterable<Snapshot>, maxPolls: number): Promise<Saga> {
-  const watch = watchSteps(steps, snapshots);
+export async function showLive(title: string, steps: readonly string[], snapshots: AsyncIterable<Snapshot>, maxPolls: number, stop: AbortSignal): Promise<Saga> {
+  const watch = watchSteps(steps, snapshots, stop);
   process.stdout.write(`${title}\n`);
   const forward = steps.map((step) => stepTask(step, watch.forwardEnd(step), () => describeNow(watch.latest(), maxPolls)));
-  await new Listr(forward, { exitOnError: false }).run();
+  await new Listr(forward, listrOptions).run();
   const undone = watch.stepsToUndo();
-  if (undone.length > 0) {
+  if (undone.length > 0 && !stop.aborted) {
     process.stdout.write('rolling back\n');
     const backward = undone.map((step) => stepTask(`undo ${step}`, watch.backwardEnd(step), () => describeNow(watch.latest(), maxPolls)));
-    await new Listr(backward, { exitOnError: false }).run();
+    await new Listr(backward, listrOptions).run();
   }
   return watch.atRest;
 }
 
-/** Shows several sagas, a line each, until all are at rest. */
-export async function showSideBySide(sagas: readonly Readonly<{ title: string; snapshots: AsyncIterable<Snapshot> }>[], maxPolls: number): Promise<void> {
+/** Shows several sagas, a line each, until all are at rest, or until `stop`, which ends the snapshots, is aborted. */
+export async function showSideBySide(sagas: readonly Readonly<{ title: string; snapshots: AsyncIterable<Snapshot> }>[], maxPolls: number, stop: AbortSignal): Promise<void> {
   const tasks = sagas.map(
     ({ title, snapshots }): ListrTask => ({
       title,
       task: async (_context, task) => {
         let latest: Snapshot | undefined;
-        for await (const snapshot of snapshots) {
-          latest = snapshot;
-          task.title = `${title}  ${currentStep(snapshot.saga)}  ${describeNow(snapshot, maxPolls)}`;
+        try {
+          for await (const snapshot of snapshots) {
+            latest = snapshot;
+            task.title = `${title}  ${currentStep(snapshot.saga)}  ${describeNow(snapshot, maxPolls)}`;
+          }
+        } catch (error) {
+          if (!stop.aborted) throw error;
+          task.skip(`${title}  not finished yet`);
+          return;
         }
         if (latest === undefined) return;
         const { saga } = latest;
@@ -51,7 +61,7 @@ export async function showSideBySide(sagas: readonly Readonly<{ title: string; s
       },
     }),
   );
-  await new Listr(tasks, { concurrent: true, exitOnError: false, rendererOptions: { collapseErrors: false, showErrorMessage: false } }).run();
+  await new Listr(tasks, { ...listrOptions, concurrent: true, rendererOptions: { collapseErrors: false, showErrorMessage: false } }).run();
 }
 
 function stepTask(name: string, end: Promise<StepEnd>, describe: () => string): ListrTask {
@@ -73,6 +83,10 @@ function stepTask(name: string, end: Promise<StepEnd>, describe: () => string): 
         task.skip(`${name}  not reached`);
         return;
       }
+      if (result.kind === 'not watched') {
+        task.skip(`${name}  not finished yet`);
+        return;
+      }
       if (result.kind === 'failed') throw new Error(`${name}: ${result.note}`);
       task.title = `${name}  ${formatDuration(result.tookMs)}  ${result.note}`;
     },
@@ -80,7 +94,7 @@ function stepTask(name: string, end: Promise<StepEnd>, describe: () => string): 
 }
 
 /** Follows a saga, and knows of each step when it has ended, forward and backward. */
-function watchSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>) {
+function watchSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>, stop: AbortSignal) {
   const forward = new Map(steps.map((step) => [step, Promise.withResolvers<StepEnd>()]));
   const backward = new Map(steps.map((step) => [step, Promise.withResolvers<StepEnd>()]));
   const ends = [...forward.values(), ...backward.values()];
@@ -98,7 +112,10 @@ function watchSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>
       if (latest === undefined) throw new Error('nothing to follow');
       return latest.saga;
     } catch (error) {
-      for (const end of ends) end.reject(error);
+      for (const end of ends) {
+        if (stop.aborted) end.resolve({ kind: 'not watched' });
+        else end.reject(error);
+      }
       throw error;
     }
   };

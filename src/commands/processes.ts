@@ -2,6 +2,7 @@
 import { checkSession } from '../check-session.ts';
 import { loadConfig } from '../config.ts';
 import { openDatabase } from '../db.ts';
+import { untilAborted } from '../deadline.ts';
 import type { SandboxOptions } from '../do/sandbox/server.ts';
 import { startSandbox } from '../do/sandbox/server.ts';
 import { createLog } from '../log.ts';
@@ -10,7 +11,7 @@ import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
 import { startWorkerHttp } from '../worker-http.ts';
 import { startWorker } from '../worker.ts';
 import { write } from './start-and-follow.ts';
-import { untilStopped } from './until-stopped.ts';
+import { startUnlessStopped, whyOf } from './stop.ts';
 
 export async function migrateCommand(options: { json?: boolean }): Promise<number> {
   const config = loadConfig(process.env, ['DATABASE_URL']);
@@ -28,13 +29,15 @@ export async function migrateCommand(options: { json?: boolean }): Promise<numbe
   }
 }
 
-export async function workerCommand(): Promise<number> {
+export async function workerCommand(stopped: AbortSignal): Promise<number> {
   const config = loadConfig(process.env, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN']);
   const log = createLog(config.logLevel);
-  // Jobs are taken as soon as it starts, so that a signal has to find us prepared.
-  const stopped = untilStopped();
   const { metricsPort } = config.worker;
-  const worker = await startWorker(config, log);
+  const worker = await startUnlessStopped(stopped, () => startWorker(config, log, undefined, undefined, stopped));
+  if (worker === null) {
+    log.info({ why: whyOf(stopped.reason) }, 'worker stopped before it was ready');
+    return 0;
+  }
   let http: Awaited<ReturnType<typeof startWorkerHttp>> | null = null;
   try {
     if (metricsPort !== null) http = await startWorkerHttp({ host: config.web.host, port: metricsPort, metrics: worker.metrics, log });
@@ -55,7 +58,7 @@ export async function workerCommand(): Promise<number> {
     'worker ready',
   );
   const stop = await Promise.race([
-    stopped.then((why) => ({ why, exitCode: 0 })),
+    untilAborted(stopped).then((reason) => ({ why: whyOf(reason), exitCode: 0 })),
     worker.cannotGoOn.then((why) => ({ why, exitCode: 1 })),
   ]);
   if (stop.exitCode === 0) log.info({ why: stop.why }, 'worker stopping: running steps may finish');
@@ -66,11 +69,11 @@ export async function workerCommand(): Promise<number> {
   return stop.exitCode;
 }
 
-export async function sandboxCommand(options: SandboxOptions): Promise<number> {
+export async function sandboxCommand(options: SandboxOptions, stop: AbortSignal): Promise<number> {
   const sandbox = await startSandbox(options);
   write(`sandbox ready at ${sandbox.url}`);
   write(`use it with: DIGITALOCEAN_API_URL=${sandbox.url} DIGITALOCEAN_TOKEN=${options.token ?? 'any'}`);
-  await untilStopped();
+  await untilAborted(stop);
   await sandbox.close();
   return 0;
 }

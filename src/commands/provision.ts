@@ -24,7 +24,7 @@ export type ProvisionOptions = FollowOptions &
     idempotencyKey?: string;
   }>;
 
-export async function provisionCommand(options: ProvisionOptions): Promise<number> {
+export async function provisionCommand(options: ProvisionOptions, stop: AbortSignal): Promise<number> {
   const given = {
     name: options.name,
     region: options.region,
@@ -48,12 +48,14 @@ export async function provisionCommand(options: ProvisionOptions): Promise<numbe
     `provisioning ${input.data.name}`,
     (client) => client.provisionDroplet(input.data, { idempotencyKey, requestedBy: requester() }),
     options,
+    stop,
   );
 }
 
 export async function destroyCommand(
   dropletId: string,
   options: FollowOptions & { reason?: string; idempotencyKey?: string },
+  stop: AbortSignal,
 ): Promise<number> {
   if (!/^[1-9]\d{0,15}$/.test(dropletId)) throw new UsageError(`expected the id of a droplet, a positive whole number; found ${JSON.stringify(dropletId)}`);
   const { reason, idempotencyKey } = options;
@@ -61,6 +63,7 @@ export async function destroyCommand(
     `destroying droplet ${dropletId}`,
     (client) => client.destroyDroplet(Number(dropletId), { reason, idempotencyKey, requestedBy: requester() }),
     options,
+    stop,
   );
 }
 

@@ -1,5 +1,6 @@
 // `sagas` lists sagas; `saga <id>` shows one with its timeline, and follows it where it is told to.
 import type { Client } from '../client.ts';
+import { unlessAborted } from '../deadline.ts';
 import { redactSaga } from '../saga/redact.ts';
 import { followSaga } from './follow.ts';
 import { drain } from './plain-progress.ts';
@@ -18,28 +19,28 @@ export async function listSagasCommand({ limit, json, ...filter }: FilterOptions
   });
 }
 
-export async function showSagaCommand(sagaId: string, options: { follow?: boolean; json?: boolean }): Promise<number> {
+export async function showSagaCommand(sagaId: string, options: { follow?: boolean; json?: boolean }, stop: AbortSignal): Promise<number> {
   requireSagaId(sagaId);
   return withClient(async (client, maxPolls) => {
-    const saga = await client.get(sagaId);
+    const saga = await unlessAborted(stop, client.get(sagaId));
     if (saga === null) {
       process.stderr.write(`there is no saga ${sagaId}\n`);
       return 1;
     }
     if (options.follow === true) {
-      if (options.json === true) return followAsJson(client, sagaId);
-      return reportEnd(await follow(saga.name, sagaId, client, maxPolls, {}), {});
+      if (options.json === true) return followAsJson(client, sagaId, stop);
+      return reportEnd(await follow(saga.name, sagaId, client, maxPolls, {}, stop), {});
     }
-    const events = await client.events(sagaId);
+    const events = await unlessAborted(stop, client.events(sagaId));
     write(options.json === true ? JSON.stringify({ ...redactSaga(saga), events }) : formatSaga(saga, events));
     return 0;
-  });
+  }, stop);
 }
 
 /** JSON Lines, as a stream has no end that one document could wait for: `{"event": …}` for each event, at last `{"saga": …}`. */
-async function followAsJson(client: Client, sagaId: string): Promise<number> {
+async function followAsJson(client: Client, sagaId: string, stop: AbortSignal): Promise<number> {
   let shown = 0;
-  const saga = await drain(followSaga(client, sagaId), ({ events }) => {
+  const saga = await drain(followSaga(client, sagaId, stop), ({ events }) => {
     for (const event of events.slice(shown)) write(JSON.stringify({ event }));
     shown = events.length;
   });

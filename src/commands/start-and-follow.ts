@@ -5,6 +5,7 @@ import { openClient } from '../client.ts';
 import type { Config } from '../config.ts';
 import { loadConfig } from '../config.ts';
 import { openDatabase } from '../db.ts';
+import { unlessAborted } from '../deadline.ts';
 import { checkEnvironment } from '../environment.ts';
 import { createLog } from '../log.ts';
 import { queueStoreOf } from '../queues/connection.ts';
@@ -14,23 +15,29 @@ import { followSaga } from './follow.ts';
 import { showLive } from './live-progress.ts';
 import { drain, printLines } from './plain-progress.ts';
 import { describeResult } from './saga-text.ts';
+import { StopRequested } from './stop.ts';
 
 export type FollowOptions = Readonly<{ detach?: boolean | undefined; json?: boolean | undefined }>;
 
 /**
  * Starts a saga and follows it until it is at rest.
  *
+ * @param stop ends the following; the saga goes on
  * @returns the exit code: 0 when it completed (or was only to be started), 1 when not
+ * @throws {StopRequested} when it is stopped
  */
-export async function startAndFollow(title: string, start: (client: Client) => Promise<{ sagaId: string }>, options: FollowOptions): Promise<number> {
+export async function startAndFollow(title: string, start: (client: Client) => Promise<{ sagaId: string }>, options: FollowOptions, stop: AbortSignal): Promise<number> {
   return withClient(async (client, maxPolls) => {
-    const { sagaId } = await start(client);
+    const { sagaId } = await unlessAborted(stop, start(client)).catch((error: unknown) => {
+      if (error instanceof StopRequested && error.isAsked) process.stderr.write('\nStopped before the saga was confirmed: it may have started all the same.\n  See the newest sagas:  arcadia sagas --limit 5\n');
+      throw error;
+    });
     if (options.detach === true) {
       write(options.json === true ? JSON.stringify({ sagaId }) : sagaId);
       return 0;
     }
-    return reportEnd(await follow(title, sagaId, client, maxPolls, options), options);
-  });
+    return reportEnd(await follow(title, sagaId, client, maxPolls, options, stop), options);
+  }, stop);
 }
 
 /** Says how a saga ended; returns the exit code. */
@@ -42,11 +49,12 @@ export function reportEnd(saga: Saga, options: Pick<FollowOptions, 'json'>): num
 /**
  * Opens a client by the environment, and closes it again.
  *
+ * @param stop for a `use` that sees itself to being stopped: ends the opening
  * @throws {EnvironmentMismatchError} where the database is another environment's: its workers would carry out what is asked
  */
-export async function withClient<T>(use: (client: Client, maxPolls: number) => Promise<T>): Promise<T> {
+export async function withClient<T>(use: (client: Client, maxPolls: number) => Promise<T>, stop?: AbortSignal): Promise<T> {
   const config = loadConfig(process.env, ['DATABASE_URL']);
-  await requireEnvironment(config);
+  await (stop === undefined ? requireEnvironment(config) : unlessAborted(stop, requireEnvironment(config)));
   const log = createLog(config.logLevel === 'info' ? 'warn' : config.logLevel, 2);
   const client = openClient({ databaseUrl: config.databaseUrl ?? '', poolMax: Math.min(4, config.databasePoolMax), queueStore: queueStoreOf(config), keyRing: config.keyRing, log });
   try {
@@ -71,21 +79,26 @@ export function write(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-/** Shows the progress of a saga until it is at rest: live on a terminal, in lines elsewhere. */
-export async function follow(title: string, sagaId: string, client: Client, maxPolls: number, options: FollowOptions): Promise<Saga> {
-  const stopWatching = () => {
-    process.stderr.write(`\nstopped watching; the saga goes on. Look at it with: arcadia saga ${sagaId}\n`);
-    process.exit(130);
-  };
-  process.once('SIGINT', stopWatching);
+/**
+ * Shows the progress of a saga until it is at rest: live on a terminal, in lines elsewhere.
+ *
+ * @throws {StopRequested} when `stop` is aborted; at a signal it says before that the saga goes on, and what to do about it
+ */
+export async function follow(title: string, sagaId: string, client: Client, maxPolls: number, options: FollowOptions, stop: AbortSignal): Promise<Saga> {
   try {
-    const snapshots = followSaga(client, sagaId);
+    const snapshots = followSaga(client, sagaId, stop);
     if (options.json === true) return await drain(snapshots, () => undefined);
-    const steps = (await client.get(sagaId))?.steps ?? [];
-    if (process.stdout.isTTY) return await showLive(`${title}  (saga ${sagaId})`, steps, snapshots, maxPolls);
+    const steps = (await unlessAborted(stop, client.get(sagaId)))?.steps ?? [];
+    if (process.stdout.isTTY) return await showLive(`${title}  (saga ${sagaId})`, steps, snapshots, maxPolls, stop);
     write(`${title} (saga ${sagaId})`);
     return await drain(snapshots, printLines(maxPolls, write));
-  } finally {
-    process.off('SIGINT', stopWatching);
+  } catch (error) {
+    if (error instanceof StopRequested && error.isAsked) sayThatItGoesOn(sagaId);
+    throw error;
   }
+}
+
+/** Tells a person who stopped watching what becomes of the saga. */
+export function sayThatItGoesOn(sagaId: string): void {
+  process.stderr.write(`\nStopped watching. Saga ${sagaId} goes on.\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`);
 }

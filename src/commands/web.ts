@@ -2,17 +2,22 @@
 import { loadConfig, requireClosedWeb } from '../config.ts';
 import { createLog } from '../log.ts';
 import { startWeb } from '../web-process.ts';
-import { untilStopped } from './until-stopped.ts';
+import { untilAborted } from '../deadline.ts';
+import { startUnlessStopped, whyOf } from './stop.ts';
 
-export async function webCommand(): Promise<number> {
+export async function webCommand(stop: AbortSignal): Promise<number> {
   const config = loadConfig(process.env, ['DATABASE_URL']);
   requireClosedWeb(config.web);
   const log = createLog(config.logLevel);
-  const web = await startWeb(config, log);
+  const web = await startUnlessStopped(stop, () => startWeb(config, log, { signal: stop }));
+  if (web === null) {
+    log.info({ why: whyOf(stop.reason) }, 'web stopped before it was ready');
+    return 0;
+  }
   // Said at every log level: a supervisor may wait for it.
   log.child({}, { level: 'info' }).info({ url: web.url, queues: config.redisNodes === null ? 'postgres' : 'redis', environment: config.environment, encryptionKeyIds: config.keyRing.keys.map(({ id }) => id) }, 'web ready');
-  const why = await untilStopped();
-  log.info({ why }, 'web stopping: requests under way may finish');
+  const why = await untilAborted(stop);
+  log.info({ why: whyOf(why) }, 'web stopping: requests under way may finish');
   await web.close();
   log.info('web stopped');
   return 0;

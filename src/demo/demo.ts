@@ -6,7 +6,7 @@ import { followSaga } from '../commands/follow.ts';
 import { showSideBySide } from '../commands/live-progress.ts';
 import { drain, printLines } from '../commands/plain-progress.ts';
 import { describeResult, formatTable, formatTimeline } from '../commands/saga-text.ts';
-import { untilStopped } from '../commands/until-stopped.ts';
+import { endsWithin, unlessAborted, untilAborted } from '../deadline.ts';
 import { createDigitalOceanClient } from '../do/client.ts';
 import type { JsonObject } from '../json.ts';
 import { textOf } from '../json.ts';
@@ -22,34 +22,41 @@ class DemoFailure extends Error {
 
 const droplet = (name: string) => ({ name, region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' });
 
-/** Plays the tour; resolves with the exit code. */
-export async function demoCommand(options: { keep?: boolean }): Promise<number> {
+/** Plays the tour; resolves with the exit code. `stop` ends it, with all that it started. */
+export async function demoCommand(options: { keep?: boolean }, stop: AbortSignal): Promise<number> {
   const startedAt = performance.now();
   let stage: Stage | undefined;
-  const stopped = untilStopped();
   const tour = async (): Promise<number> => {
     title('arcadia-cloud', 'droplets as sagas: each step a job, each outcome in Postgres, each failure rolled back');
-    stage = await setStage((what) => say(`starting ${what}`));
+    stage = await setStage((what) => say(`starting ${what}`), stop);
     for (const act of [provisionThree, seeOneRefused, killAWorker, showInventory, destroyAll, askWhatIsLeft]) {
       await act(stage);
-      await timeToRead();
+      await timeToRead(stop);
     }
     say(styleText('green', `\nAll of it happened, in ${Math.round((performance.now() - startedAt) / 1000)} s.`));
     say('Next: `npm run dev` runs everything on this machine; the README shows how to use the real DigitalOcean.');
     if (options.keep !== true) return 0;
     say(`\nStaying up. In another terminal:\n  export DATABASE_URL='${stage.databaseUrl}'\n  export ARCADIA_ENCRYPTION_KEYS='${stage.encryptionKey}'\n  npm run -s arcadia -- sagas\nCtrl-C stops it.`);
-    await stopped;
+    await untilAborted(stop);
     return 0;
   };
+  const touring = tour();
   try {
-    return await Promise.race([tour(), stopped.then(() => 130)]);
+    // An act that shows sagas live gives the terminal back before it ends.
+    return await unlessAborted(stop, touring, GIVING_BACK_MS);
   } catch (error) {
+    if (stop.aborted) throw error;
     process.stderr.write(`\n${error instanceof DemoFailure ? `The demo did not go as promised: ${error.message}` : String(error)}\n`);
     return 1;
   } finally {
+    // Where it was still being set, it is closed by those who set it.
+    await endsWithin(SETTING_MS, stage === undefined ? touring : Promise.resolve());
     await stage?.close();
   }
 }
+
+const GIVING_BACK_MS = 500;
+const SETTING_MS = 10_000;
 
 async function provisionThree(stage: Stage): Promise<void> {
   title('1. Three droplets, side by side', 'create → wait until active → register in the inventory');
@@ -125,12 +132,13 @@ async function askWhatIsLeft(stage: Stage): Promise<void> {
 /** Follows several sagas at once: live on a terminal, as lines elsewhere. Resolves with them at rest. */
 async function followAll(stage: Stage, sagas: readonly { name: string; sagaId: string }[]): Promise<Saga[]> {
   if (process.stdout.isTTY) {
-    const shown = sagas.map(({ name, sagaId }) => ({ title: name, snapshots: followSaga(stage.client, sagaId) }));
-    await showSideBySide(shown, DEMO_MAX_POLLS);
+    const shown = sagas.map(({ name, sagaId }) => ({ title: name, snapshots: followSaga(stage.client, sagaId, stage.stop) }));
+    await showSideBySide(shown, DEMO_MAX_POLLS, stage.stop);
+    stage.stop.throwIfAborted();
   } else {
     await Promise.all(
       sagas.map(({ name, sagaId }) =>
-        drain(followSaga(stage.client, sagaId), printLines(DEMO_MAX_POLLS, (line) => say(`${name}: ${line}`))).then((saga) => say(`${name}: ${describeResult(saga)}`)),
+        drain(followSaga(stage.client, sagaId, stage.stop), printLines(DEMO_MAX_POLLS, (line) => say(`${name}: ${line}`))).then((saga) => say(`${name}: ${describeResult(saga)}`)),
       ),
     );
   }
@@ -158,8 +166,8 @@ function publicIpv4(attrs: JsonObject): string {
 const READING_MS = 4_000;
 
 /** Somebody who watches wants to read what just happened; a log does not. */
-async function timeToRead(): Promise<void> {
-  if (process.stdout.isTTY) await delay(READING_MS);
+async function timeToRead(stop: AbortSignal): Promise<void> {
+  if (process.stdout.isTTY) await unlessAborted(stop, delay(READING_MS));
 }
 
 function require(happened: boolean, complaint: string): void {

@@ -3,6 +3,7 @@ import { openClient } from '../client.ts';
 import type { Client } from '../client.ts';
 import { openDatabase } from '../db.ts';
 import type { Database } from '../db.ts';
+import { unlessAborted } from '../deadline.ts';
 import type { Sandbox } from '../do/sandbox/server.ts';
 import { startSandbox } from '../do/sandbox/server.ts';
 import { startEmbeddedPostgres } from '../embedded-postgres/start-embedded-postgres.ts';
@@ -20,6 +21,8 @@ export type Stage = Readonly<{
   db: Database;
   client: Client;
   workers: readonly WorkerProcess[];
+  /** Aborted when the demo is to end. */
+  stop: AbortSignal;
   close(): Promise<void>;
 }>;
 
@@ -39,34 +42,41 @@ export const DEMO_MAX_POLLS = 96;
 
 const ACTIVATION_MS = { minMs: 9_000, maxMs: 16_000 };
 
-/** Sets the stage; `say` is told what is being started. */
-export async function setStage(say: (what: string) => void): Promise<Stage> {
+/**
+ * Sets the stage.
+ *
+ * @param say is told what is being started
+ * @param stop calls it off, with its reason; what was started by then is ended first
+ */
+export async function setStage(say: (what: string) => void, stop: AbortSignal): Promise<Stage> {
   const closers: (() => Promise<void>)[] = [];
   const close = async () => {
     for (const closer of closers.splice(0).toReversed()) await closer().catch(() => undefined);
   };
   try {
     say('Postgres, from the binaries that npm installed');
-    const postgres = await startEmbeddedPostgres();
+    const postgres = await startEmbeddedPostgres({ signal: stop });
     closers.push(postgres.stop);
     say("a sandbox that behaves like DigitalOcean's API");
     const sandbox = await startSandbox({ activateAfterMs: ACTIVATION_MS });
     closers.push(() => sandbox.close());
     const db = openDatabase(postgres.url, { max: 2 });
     closers.push(db.close);
-    await migrate(db, 'default');
+    await unlessAborted(stop, migrate(db, 'default'));
     const queueStore = { kind: 'postgres', databaseUrl: postgres.url } as const;
-    await migrateQueues(queueStore);
+    await unlessAborted(stop, migrateQueues(queueStore));
     say('two worker processes');
     const encryptionKey = generateKey();
     const environment = { ...workerEnvironment(postgres.url, sandbox.url), ARCADIA_ENCRYPTION_KEYS: encryptionKey };
-    const workers = await Promise.all([startWorkerProcess(environment), startWorkerProcess(environment)]);
+    const starting = [startWorkerProcess(environment, stop), startWorkerProcess(environment, stop)];
     closers.push(async () => {
-      await Promise.all(workers.map((worker) => worker.stop()));
+      const started = (await Promise.allSettled(starting)).flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+      await Promise.all(started.map((worker) => worker.stop()));
     });
+    const workers = await Promise.all(starting);
     const client = openClient({ databaseUrl: postgres.url, queueStore, keyRing: parseKeyRing(encryptionKey) });
     closers.push(client.close);
-    return { databaseUrl: postgres.url, encryptionKey, sandbox, db, client, workers, close };
+    return { databaseUrl: postgres.url, encryptionKey, sandbox, db, client, workers, stop, close };
   } catch (error) {
     await close();
     throw error;

@@ -4,6 +4,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { builtBeside } from '../built-beside.ts';
+import { unlessAborted } from '../deadline.ts';
 import { heapLimits } from '../heap-limits.ts';
 
 export type WorkerProcess = Readonly<{
@@ -19,20 +20,26 @@ const READY_WITHIN_MS = 20_000;
 /**
  * Starts a worker process and resolves when it is ready. It ends with this process, however that ends.
  *
- * @throws {Error} with what it printed, when it ended before it was ready or was not ready in time
+ * @param stop calls the start off, with its reason
+ * @throws {Error} with what it printed, when it ended before it was ready or was not ready in time: it runs no more then
  */
-export async function startWorkerProcess(environment: NodeJS.ProcessEnv): Promise<WorkerProcess> {
+export async function startWorkerProcess(environment: NodeJS.ProcessEnv, stop: AbortSignal = new AbortController().signal): Promise<WorkerProcess> {
   const main = fileURLToPath(builtBeside('../main', import.meta.url));
   const child = fork(main, ['worker'], { env: environment, execArgv: [...process.execArgv, ...heapLimits], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
-  await untilReady(child);
-  const { pid } = child;
-  if (pid === undefined) throw new Error('the worker process has no pid');
   const end = async (signal: NodeJS.Signals) => {
     if (child.exitCode !== null || child.signalCode !== null) return;
     const exited = once(child, 'exit');
     child.kill(signal);
     await exited;
   };
+  try {
+    await unlessAborted(stop, untilReady(child));
+  } catch (error) {
+    await end('SIGTERM');
+    throw error;
+  }
+  const { pid } = child;
+  if (pid === undefined) throw new Error('the worker process has no pid');
   return { pid, kill: () => end('SIGKILL'), stop: () => end('SIGTERM') };
 }
 

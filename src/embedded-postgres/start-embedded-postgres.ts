@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { builtBeside } from '../built-beside.ts';
+import { unlessAborted } from '../deadline.ts';
 import postgres from 'postgres';
 import type { GuardCommand, GuardReply, GuardRequest, ServerPlace, ShutdownMode } from './guard-messages.ts';
 import { findNativeDir } from './native-binaries.ts';
@@ -22,6 +23,8 @@ export type EmbeddedPostgresOptions = {
   readonly port?: number;
   /** Is given each line of the server's log. */
   readonly log?: (line: string) => void;
+  /** Calls the start off, with its reason; once it has started, `stop` ends it. */
+  readonly signal?: AbortSignal;
   /** The folder with `bin`, `lib` and `share` of Postgres. Default: that of the installed package for this platform. */
   readonly nativeDir?: string;
 };
@@ -60,16 +63,21 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions = {
   const found = options.nativeDir === undefined ? findNativeDir() : { nativeDir: options.nativeDir, packageName: 'given by nativeDir' };
   const password = randomBytes(24).toString('base64url');
   const guard = openGuard(options.log ?? (() => undefined));
-  let place: ServerPlace;
-  try {
+  const start = async (): Promise<ServerPlace> => {
     const settings = { ...defaultSettings, ...options.settings };
-    place = await guard.placeAfter({
+    const started = await guard.placeAfter({
       kind: 'start',
       spec: { ...found, dataDir: options.dataDir, port: options.port, password, settings },
     });
-    await ensureDatabase(urlOf(place, password, 'postgres'));
+    await ensureDatabase(urlOf(started, password, 'postgres'));
+    return started;
+  };
+  const { signal = new AbortController().signal } = options;
+  let place: ServerPlace;
+  try {
+    place = await unlessAborted(signal, start());
   } catch (error) {
-    await guard.close();
+    await (signal.aborted ? guard.abandon() : guard.close());
     throw error;
   }
   let stopped: Promise<void> | undefined;
@@ -108,6 +116,8 @@ type Guard = {
   readonly ask: (command: GuardCommand) => Promise<ServerPlace | undefined>;
   readonly placeAfter: (command: GuardCommand) => Promise<ServerPlace>;
   readonly close: () => Promise<void>;
+  /** Ends the guard in the middle of what it does, and what it started with it. */
+  readonly abandon: () => Promise<void>;
 };
 
 type Waiting = { readonly resolve: (place: ServerPlace | undefined) => void; readonly reject: (error: Error) => void };
@@ -178,6 +188,13 @@ function openGuard(log: (line: string) => void): Guard {
         if (child.connected) child.disconnect();
         await exit;
       }
+    },
+    abandon: async () => {
+      if (!child.connected) return;
+      const exit = once(child, 'exit');
+      child.ref();
+      child.disconnect();
+      await exit;
     },
   };
 }

@@ -3,9 +3,10 @@
 
 import { writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { untilStopped } from '../../src/commands/until-stopped.ts';
+import { listenForStop } from '../../src/commands/stop.ts';
 import { loadConfig } from '../../src/config.ts';
 import { openDatabase } from '../../src/db.ts';
+import { untilAborted } from '../../src/deadline.ts';
 import { silentLog } from '../../src/log.ts';
 import { startWorker } from '../../src/worker.ts';
 import type { Around } from './boundaries.ts';
@@ -14,6 +15,7 @@ import { cancelEverySaga } from './cancel.ts';
 import type { CrashPlan } from './crash-plan.ts';
 import { DURING_MS } from './crash-plan.ts';
 
+const stop = listenForStop();
 const plan = readPlan();
 const config = loadConfig(process.env, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN']);
 
@@ -41,9 +43,10 @@ const helper = openDatabase(config.databaseUrl ?? '', { max: 1 });
 const io = cancelAfter === null ? numbered : withSequel(numbered, cancelAfter, () => cancelEverySaga(helper));
 
 const worker = await startWorker(config, silentLog, io);
-await untilStopped();
+stop.asServer();
+await untilAborted(stop.signal);
 await worker.close();
-process.exit(0);
+await stop.end(0);
 
 function readPlan(): CrashPlan {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- written by the same test run
