@@ -130,6 +130,8 @@ export async function orphansCommand(options: { destroy?: boolean; yes?: boolean
 async function isConfirmed(count: number, usdPerHour: number): Promise<boolean> {
   if (!process.stdin.isTTY) throw new UsageError('--destroy: say --yes where nobody can be asked');
   const prompt = createInterface({ input: process.stdin, output: process.stderr });
+  // The prompt takes Ctrl-C for itself.
+  prompt.once('SIGINT', () => process.kill(process.pid, 'SIGINT'));
   try {
     const answer = await prompt.question(`Destroy these ${count} droplets (${usdPerHour.toFixed(5)} USD an hour)? It cannot be undone. Type their number to confirm: `);
     return answer.trim() === String(count);

@@ -7,7 +7,7 @@ import { drain } from './plain-progress.ts';
 import type { FilterOptions } from './saga-filter.ts';
 import { toSagaFilter } from './saga-filter.ts';
 import { formatSaga, formatSagas } from './saga-text.ts';
-import { follow, reportEnd, withClient, write } from './start-and-follow.ts';
+import { follow, reportEnd, sayingThatItGoesOn, withClient, write } from './start-and-follow.ts';
 import { requireSagaId } from './usage-error.ts';
 
 export async function listSagasCommand({ limit, json, ...filter }: FilterOptions & { limit: number; json?: boolean }): Promise<number> {
@@ -40,10 +40,12 @@ export async function showSagaCommand(sagaId: string, options: { follow?: boolea
 /** JSON Lines, as a stream has no end that one document could wait for: `{"event": …}` for each event, at last `{"saga": …}`. */
 async function followAsJson(client: Client, sagaId: string, stop: AbortSignal): Promise<number> {
   let shown = 0;
-  const saga = await drain(followSaga(client, sagaId, stop), ({ events }) => {
-    for (const event of events.slice(shown)) write(JSON.stringify({ event }));
-    shown = events.length;
-  });
+  const saga = await sayingThatItGoesOn(sagaId, () =>
+    drain(followSaga(client, sagaId, stop), ({ events }) => {
+      for (const event of events.slice(shown)) write(JSON.stringify({ event }));
+      shown = events.length;
+    }),
+  );
   write(JSON.stringify({ saga: redactSaga(saga) }));
   return saga.status === 'completed' ? 0 : 1;
 }

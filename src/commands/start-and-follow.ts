@@ -85,20 +85,24 @@ export function write(text: string): void {
  * @throws {StopRequested} when `stop` is aborted; at a signal it says before that the saga goes on, and what to do about it
  */
 export async function follow(title: string, sagaId: string, client: Client, maxPolls: number, options: FollowOptions, stop: AbortSignal): Promise<Saga> {
-  try {
+  return sayingThatItGoesOn(sagaId, async () => {
     const snapshots = followSaga(client, sagaId, stop);
-    if (options.json === true) return await drain(snapshots, () => undefined);
+    if (options.json === true) return drain(snapshots, () => undefined);
     const steps = (await unlessAborted(stop, client.get(sagaId)))?.steps ?? [];
-    if (process.stdout.isTTY) return await showLive(`${title}  (saga ${sagaId})`, steps, snapshots, maxPolls, stop);
+    if (process.stdout.isTTY) return showLive(`${title}  (saga ${sagaId})`, steps, snapshots, maxPolls, stop);
     write(`${title} (saga ${sagaId})`);
-    return await drain(snapshots, printLines(maxPolls, write));
-  } catch (error) {
-    if (error instanceof StopRequested && error.isAsked) sayThatItGoesOn(sagaId);
-    throw error;
-  }
+    return drain(snapshots, printLines(maxPolls, write));
+  });
 }
 
-/** Tells a person who stopped watching what becomes of the saga. */
-export function sayThatItGoesOn(sagaId: string): void {
-  process.stderr.write(`\nStopped watching. Saga ${sagaId} goes on.\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`);
+/** Follows a saga; where somebody stops that, tells them what becomes of the saga. */
+export async function sayingThatItGoesOn<T>(sagaId: string, watch: () => Promise<T>): Promise<T> {
+  try {
+    return await watch();
+  } catch (error) {
+    if (error instanceof StopRequested && error.isAsked) {
+      process.stderr.write(`\nStopped watching. Saga ${sagaId} goes on.\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`);
+    }
+    throw error;
+  }
 }
