@@ -7,6 +7,8 @@ import { sagaColumns } from './store.ts';
 
 /** What to look for. All that is given must hold; nothing given finds all. */
 export type SagaFilter = Readonly<{
+  /** One of these, by their ids. */
+  ids?: readonly string[] | undefined;
   /** One of these. */
   status?: readonly SagaStatus[] | undefined;
   /** Name of the saga, such as `provision_droplet`. */
@@ -85,6 +87,7 @@ export async function countSagas(db: Pick<Database, 'run'>, filter: SagaFilter):
 /** The conditions of a filter, for a query of `arcadia.sagas`. */
 export function matches(sql: Sql, filter: SagaFilter): SqlFragment {
   const conditions: SqlFragment[] = [];
+  if (filter.ids !== undefined) conditions.push(sql`id = any(${[...filter.ids]}::uuid[])`);
   if (filter.status !== undefined) conditions.push(hasStatus(sql, filter.status));
   if (filter.name !== undefined) conditions.push(sql`name = ${filter.name}`);
   if (filter.dropletId !== undefined) {

@@ -211,8 +211,57 @@ describe('steering', () => {
     expect((await bulk({ filter: { text: 'bulk-', status: ['completed'] } })).matched).toBe(0);
     const audited = await web.db.sql`select saga_id from arcadia.audit where action = 'cancel_requested' and saga_id in ${web.db.sql(ids)}`;
     expect(audited.length).toBe(3);
-    expectProblem(await web.call('POST', '/v1/bulk/cancel', { body: { filter: {} } }), 400, 'invalid_request');
+    for (const body of [{}, { filter: {} }, { ids: [] }, { ids: ['1'] }]) expectProblem(await web.call('POST', '/v1/bulk/cancel', { body }), 400, 'invalid_request');
     expect(fieldsOf(expectProblem(await web.call('POST', '/v1/bulk/retry', { body: { filter: { colour: 1 } } }), 400, 'invalid_request'))).toContain('filter.colour');
+  });
+});
+
+describe('in bulk by the ids of a dry run', () => {
+  const bulk = async (action: string, body: object) => bulkAnswer.parse((await web.call('POST', `/v1/bulk/${action}`, { body })).json());
+  const setStatus = (id: string, status: string) => web.db.sql`update arcadia.sagas set status = ${status}, wake_at = case when ${status} not in ('completed', 'stuck') then wake_at end where id = ${id}`;
+
+  test('only those are cancelled, and what changed meanwhile is told', async () => {
+    const ids = [await start({ name: 'named-1' }), await start({ name: 'named-2' }), await start({ name: 'named-3' })];
+    const [first = '', second = '', third = ''] = ids;
+    const filter = { text: 'named-' };
+    const would = await bulk('cancel', { filter });
+    expect(new Set(would.ids)).toEqual(new Set(ids));
+    const late = await start({ name: 'named-4' });
+    await setStatus(second, 'completed');
+    const gone = '00000000-0000-4000-8000-000000000000';
+    const done = await bulk('cancel', { filter, ids: [first, second, third.toUpperCase(), third, gone], dryRun: false });
+    expect(done).toEqual({
+      dryRun: false,
+      matched: 2,
+      ids: [...ids, gone],
+      sagas: [
+        { sagaId: first, result: 'accepted', status: 'compensated' },
+        { sagaId: second, result: 'refused', status: 'completed', why: 'the saga is already completed' },
+        { sagaId: third, result: 'accepted', status: 'compensated' },
+        { sagaId: gone, result: 'not_found' },
+      ],
+      remaining: 0,
+    });
+    expect(await bulk('cancel', { filter })).toMatchObject({ matched: 1, ids: [late] });
+  });
+
+  test('is a dry run by default, and stays within the filter where there is one', async () => {
+    const [inside, outside, over] = [await start({ name: 'fenced-in' }), await start({ name: 'fenced-out' }), await start({ name: 'fenced-in-2' })];
+    await setStatus(over, 'compensating');
+    const ids = [inside, outside, over];
+    const would = await bulk('cancel', { ids });
+    expect(would.sagas.map(({ result }) => result)).toEqual(['would', 'would', 'refused']);
+    const done = await bulk('cancel', { ids, filter: { text: 'fenced-in' }, dryRun: false, limit: 1 });
+    expect(done.sagas.map(({ result, why }) => [result, why])).toEqual([['accepted', undefined], ['refused', 'the saga does not match the filter'], ['already', undefined]]);
+  });
+
+  test('those that are stuck are retried', async () => {
+    const [shown, late] = [await start({ name: 'wedged-1' }), await start({ name: 'wedged-2' })];
+    await setStatus(shown, 'stuck');
+    const { ids } = await bulk('retry', { filter: { text: 'wedged-' } });
+    await setStatus(late, 'stuck');
+    expect(await bulk('retry', { ids, dryRun: false })).toMatchObject({ matched: 1, sagas: [{ sagaId: shown, result: 'accepted', status: 'compensating' }] });
+    expect((await bulk('retry', { filter: { text: 'wedged-' } })).ids).toEqual([late]);
   });
 });
 

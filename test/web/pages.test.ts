@@ -1,5 +1,6 @@
 // The pages over HTTP: what stands on them, for whom, and that nothing that a caller wrote becomes HTML. With nobody
 // working on the sagas.
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
 import { basic, bearer, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
@@ -26,6 +27,10 @@ const setStatus = (id: string, status: string) =>
     update arcadia.sagas
     set status = ${status}, finished_at = case when ${status} = 'completed' then now() end, wake_at = case when ${status} not in ('completed', 'stuck') then wake_at end
     where id = ${id}`;
+
+/** What the form of a bulk action's preview sends. */
+const formOn = (preview: string): string =>
+  new URLSearchParams([...preview.matchAll(/<input type="hidden" name="([^"]*)" value="([^"]*)">/g)].map(([, name = '', value = '']): [string, string] => [name, value])).toString();
 
 describe('the list', () => {
   test('puts what is stuck first, then what is under way, then what is over, also from page to page', async () => {
@@ -196,19 +201,69 @@ describe('buttons', () => {
     expect(asked).toContain('Roll back 2 sagas?');
     expect(asked).not.toContain('many-stuck');
     expect((await web.call('GET', '/sagas/bulk?action=cancel', { headers: operator })).status).toBe(400);
-    expect((await web.call('POST', '/sagas/bulk', { body: 'action=cancel', headers: form })).status).toBe(400);
+    expect((await web.call('POST', '/sagas/bulk', { body: `action=cancel&id=${ids[0]}`, headers: form })).status).toBe(400);
     expect(await page('/sagas/bulk?action=cancel&q=many-&status=stuck')).toContain('Nothing to cancel');
-    const done = await web.call('POST', '/sagas/bulk', { body: 'action=cancel&q=many-&reason=clean+up', headers: form });
+    const done = await web.call('POST', '/sagas/bulk', { body: `${formOn(asked)}&reason=clean+up`, headers: form });
     expect(done.text).toContain('2 of 2 are being rolled back');
     for (const id of ids) expect(done.text).toContain(id);
-    const retried = await web.call('POST', '/sagas/bulk', { body: 'action=retry&q=many-', headers: form });
-    expect(retried.text).toContain('1 of 1 are tried again');
+    const retried = await web.call('POST', '/sagas/bulk', { body: formOn(await page('/sagas/bulk?action=retry&q=many-')), headers: form });
+    expect(retried.text).toContain('<h1>1 of 1 is tried again</h1>');
     const audited = await web.db.sql`select actor, action, detail->>'reason' as reason from arcadia.audit where saga_id in ${web.db.sql(ids.concat(stuck))} and action <> 'saga_created' order by action`;
     expect([...audited]).toEqual([
       { actor: 'http:ada', action: 'cancel_requested', reason: 'clean up' },
       { actor: 'http:ada', action: 'cancel_requested', reason: 'clean up' },
       { actor: 'http:ada', action: 'retry_requested', reason: null },
     ]);
+  });
+});
+
+describe('a bulk action', () => {
+  test('touches the sagas that the preview showed, and no other', async () => {
+    const [first, second, third] = [await start({ name: 'shown-1' }), await start({ name: 'shown-2' }), await start({ name: 'shown-3' })];
+    const preview = await page('/sagas/bulk?action=cancel&q=shown-');
+    for (const id of [first, second, third]) expect(preview).toContain(`<code>${id}</code>`);
+    const late = await start({ name: 'shown-4' });
+    await setStatus(second, 'completed');
+    const done = await web.call('POST', '/sagas/bulk', { body: formOn(preview), headers: form });
+    expect(done.text).toContain('<h1>2 of 3 are being rolled back; 1 had completed</h1>');
+    expect(done.text).toContain('1 more matches.');
+    expect(done.text).not.toContain(late);
+    expect(await page(`/sagas/${late}`)).toContain('badge pending');
+    // Once more, as a reload of the answer sends it.
+    const again = await web.call('POST', '/sagas/bulk', { body: formOn(preview), headers: form });
+    expect(again.text).toContain('<h1>0 of 3 are being rolled back; 2 had been rolled back; 1 had completed</h1>');
+  });
+
+  test('of retry, too', async () => {
+    const [shown, gone, late] = [await start({ name: 'jammed-1' }), await start({ name: 'jammed-2' }), await start({ name: 'jammed-3' })];
+    await setStatus(shown, 'stuck');
+    await setStatus(gone, 'stuck');
+    const preview = await page('/sagas/bulk?action=retry&q=jammed-');
+    await setStatus(late, 'stuck');
+    await web.db.sql`delete from arcadia.sagas where id = ${gone}`;
+    const done = await web.call('POST', '/sagas/bulk', { body: formOn(preview), headers: form });
+    expect(done.text).toContain('<h1>1 of 2 is tried again; 1 no longer existed</h1>');
+    expect(await page(`/sagas/${late}`)).toContain('badge stuck');
+  });
+
+  test('of a form without a list shows the preview first', async () => {
+    const id = await start({ name: 'unseen' });
+    const answer = await web.call('POST', '/sagas/bulk', { body: 'action=cancel&q=unseen', headers: form });
+    expect([answer.status, answer.headers.get('location')]).toEqual([303, '/sagas/bulk?q=unseen&action=cancel']);
+    expect(await page(`/sagas/${id}`)).toContain('badge pending');
+  });
+
+  test('takes a bounded number of sagas, and says so', async () => {
+    await web.db.sql`
+      insert into arcadia.sagas (id, saga8, name, status, steps, cursor, revision, input, wake_at)
+      select id, left(id::text, 8), 'provision_droplet', 'running', '{create_droplet}', 0, 1, '{"name": "crowd"}', now() + interval '1 day'
+      from (select gen_random_uuid() as id from generate_series(1, 210)) as made on conflict do nothing`;
+    const preview = await page('/sagas/bulk?action=cancel&q=crowd');
+    expect(preview).toMatch(/2\d\d match\. One bulk action takes at most 200: these are the newest\. Repeat it for the rest\./);
+    expect(preview).toContain('Roll back 200 sagas?');
+    expect(preview.match(/name="id"/g)).toHaveLength(200);
+    const many = Array.from({ length: 201 }, () => `id=${randomUUID()}`).join('&');
+    expect((await web.call('POST', '/sagas/bulk', { body: `action=cancel&q=crowd&${many}`, headers: form })).status).toBe(400);
   });
 });
 

@@ -1,4 +1,6 @@
-// /v1/bulk: cancelling and retrying by filter. Each saga is steered as if alone, and audited as if alone.
+// /v1/bulk: cancelling and retrying by filter, or by the ids that an earlier look showed. Each saga is steered as if alone,
+// and audited as if alone.
+import type { z } from 'zod';
 import type { SagaStatus } from '../../saga/saga.ts';
 import type { SagaFilter } from '../../saga/search.ts';
 import type { Steered } from '../../saga/steer.ts';
@@ -8,48 +10,88 @@ import type { SagaPort } from '../ports.ts';
 import { answers } from './answers.ts';
 import { bulkAnswer, bulkBody, bulkRetryBody, toSagaFilter } from './shapes.ts';
 
-// One request must not hold all connections of the pool.
 const PARALLEL = 5;
 
 /** Adds the routes. */
 export function addBulkRoutes(app: App, sagas: SagaPort): void {
   app.post(
     '/v1/bulk/cancel',
-    { config: { needs: 'operate' }, schema: { summary: 'Cancel the sagas that a filter finds', tags: ['bulk'], body: bulkBody, response: answers(200, bulkAnswer) } },
+    { config: { needs: 'operate' }, schema: { summary: 'Cancel the sagas that match a filter, or these alone', tags: ['bulk'], body: bulkBody, response: answers(200, bulkAnswer) } },
     async ({ body, principal }) =>
-      steerAll(sagas, { ...body, filter: toSagaFilter(body.filter) }, ['pending', 'running'], (sagaId) => sagas.cancel(sagaId, actorOf(principal), body.reason)),
+      steerAll(sagas, requestOf(body), affected.cancel, (sagaId) => sagas.cancel(sagaId, actorOf(principal), body.reason)),
   );
   app.post(
     '/v1/bulk/retry',
-    { config: { needs: 'operate' }, schema: { summary: 'Resume the stuck sagas that a filter finds', tags: ['bulk'], body: bulkRetryBody, response: answers(200, bulkAnswer) } },
-    async ({ body, principal }) => steerAll(sagas, { ...body, filter: toSagaFilter(body.filter) }, ['stuck'], (sagaId) => sagas.retry(sagaId, actorOf(principal))),
+    { config: { needs: 'operate' }, schema: { summary: 'Resume the stuck sagas that match a filter, or these alone', tags: ['bulk'], body: bulkRetryBody, response: answers(200, bulkAnswer) } },
+    async ({ body, principal }) => steerAll(sagas, requestOf(body), affected.retry, (sagaId) => sagas.retry(sagaId, actorOf(principal))),
   );
 }
 
-type BulkRequest = Readonly<{ filter: SagaFilter; dryRun: boolean; limit: number }>;
-export type BulkAnswer = Readonly<{ dryRun: boolean; matched: number; sagas: readonly BulkResult[]; remaining: number }>;
-type BulkResult = { sagaId: string; result: 'would' | Steered['kind']; why?: string };
+export type BulkAction = 'cancel' | 'retry';
 
-/** Steers those that a filter finds among the `possible`; a dry run only says which. */
-export async function steerAll(
-  sagas: Pick<SagaPort, 'count' | 'search'>,
-  request: BulkRequest,
-  possible: readonly SagaStatus[],
-  steer: (sagaId: string) => Promise<Steered>,
-): Promise<BulkAnswer> {
-  const given = request.filter;
-  const status = given.status === undefined ? possible : possible.filter((candidate) => given.status?.includes(candidate));
-  if (status.length === 0) return { dryRun: request.dryRun, matched: 0, sagas: [], remaining: 0 };
-  const filter: SagaFilter = { ...given, status };
-  const [matched, page] = await Promise.all([sagas.count(filter), sagas.search(filter, { limit: request.limit })]);
+/** The statuses in which an action has an effect. */
+export const affected: Readonly<Record<BulkAction, readonly SagaStatus[]>> = { cancel: ['pending', 'running'], retry: ['stuck'] };
+
+/** Either or both of `filter` and `ids`. */
+type BulkRequest = Readonly<{ filter: SagaFilter | null; ids: readonly string[] | null; dryRun: boolean; limit: number }>;
+export type BulkAnswer = Readonly<{ dryRun: boolean; matched: number; ids: readonly string[]; sagas: readonly BulkResult[]; remaining: number }>;
+export type BulkResult = Readonly<{ sagaId: string; result: 'would' | Steered['kind']; status?: SagaStatus; why?: string }>;
+type Ports = Pick<SagaPort, 'count' | 'search'>;
+type Steer = (sagaId: string) => Promise<Steered>;
+
+function requestOf({ filter, ids, dryRun, limit }: z.infer<typeof bulkRetryBody>): BulkRequest {
+  return { filter: filter === undefined ? null : toSagaFilter(filter), ids: ids ?? null, dryRun, limit };
+}
+
+/**
+ * Steers the sagas with these ids, or those that match the filter among the `possible`; a dry run only says which. With
+ * ids, each of them has a result, whatever became of its saga meanwhile.
+ */
+export async function steerAll(sagas: Ports, request: BulkRequest, possible: readonly SagaStatus[], steer: Steer): Promise<BulkAnswer> {
+  const { filter, ids } = request;
+  if (ids !== null) return steerThese(sagas, { ...request, ids: [...new Set(ids.map((id) => id.toLowerCase()))] }, possible, steer);
+  const status = filter?.status === undefined ? possible : possible.filter((candidate) => filter.status?.includes(candidate));
+  if (status.length === 0) return { dryRun: request.dryRun, matched: 0, ids: [], sagas: [], remaining: 0 };
+  const conditions: SagaFilter = { ...filter, status };
+  const [matched, page] = await Promise.all([sagas.count(conditions), sagas.search(conditions, { limit: request.limit })]);
+  const results = await forEach(page.sagas, async ({ id, status }) => (request.dryRun ? { sagaId: id, result: 'would', status } : toResult(id, await steer(id))));
+  return {
+    dryRun: request.dryRun,
+    matched: Math.max(matched, results.length),
+    ids: results.map(({ sagaId }) => sagaId),
+    sagas: results,
+    remaining: Math.max(0, matched - results.length),
+  };
+}
+
+async function steerThese(sagas: Ports, request: BulkRequest & { ids: readonly string[] }, possible: readonly SagaStatus[], steer: Steer): Promise<BulkAnswer> {
+  const { filter, ids, dryRun } = request;
+  const find = async (conditions: SagaFilter) => (await sagas.search({ ...conditions, ids }, { limit: ids.length })).sagas;
+  // The status may have changed since somebody looked: that is told, not filtered away.
+  const [known, matching] = await Promise.all([find({}), filter === null ? null : find({ ...filter, status: undefined })]);
+  const results = await forEach(ids, async (sagaId): Promise<BulkResult> => {
+    const saga = known.find(({ id }) => id === sagaId);
+    if (saga === undefined) return { sagaId, result: 'not_found' };
+    const { status } = saga;
+    if (matching !== null && !matching.some(({ id }) => id === sagaId)) return { sagaId, result: 'refused', status, why: 'the saga does not match the filter' };
+    if (!dryRun) return toResult(sagaId, await steer(sagaId));
+    return possible.includes(status) ? { sagaId, result: 'would', status } : { sagaId, result: 'refused', status, why: `the saga is ${status}` };
+  });
+  const effective = results.filter(({ result }) => result === 'would' || result === 'accepted').length;
+  return { dryRun, matched: effective, ids: results.map(({ sagaId }) => sagaId), sagas: results, remaining: 0 };
+}
+
+/** One request must not hold all connections of the pool. */
+async function forEach<T>(items: readonly T[], act: (item: T) => Promise<BulkResult>): Promise<BulkResult[]> {
   const results: BulkResult[] = [];
-  for (let start = 0; start < page.sagas.length; start += PARALLEL) {
-    const some = page.sagas.slice(start, start + PARALLEL);
-    results.push(...(await Promise.all(some.map(async ({ id }) => (request.dryRun ? { sagaId: id, result: 'would' as const } : toResult(id, await steer(id)))))));
+  for (let start = 0; start < items.length; start += PARALLEL) {
+    results.push(...(await Promise.all(items.slice(start, start + PARALLEL).map(act))));
   }
-  return { dryRun: request.dryRun, matched: Math.max(matched, results.length), sagas: results, remaining: Math.max(0, matched - results.length) };
+  return results;
 }
 
 function toResult(sagaId: string, steered: Steered): BulkResult {
-  return steered.kind === 'refused' ? { sagaId, result: 'refused', why: steered.why } : { sagaId, result: steered.kind };
+  if (steered.kind === 'not_found') return { sagaId, result: 'not_found' };
+  const { status } = steered.saga;
+  return steered.kind === 'refused' ? { sagaId, result: 'refused', status, why: steered.why } : { sagaId, result: steered.kind, status };
 }

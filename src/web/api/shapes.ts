@@ -53,16 +53,27 @@ const bulkFilter = z
   .strictObject({ status: z.array(status).min(1).optional(), ...filterFields, droplet_id: z.int().positive().optional() })
   .refine((filter) => Object.values(filter).some((value) => value !== undefined), 'expected at least one condition');
 
-/** Body of a bulk request. Nothing is done unless it says so. */
-export const bulkBody = z.strictObject({
-  filter: bulkFilter,
-  dryRun: z.boolean().default(true).describe('true, or left out: only say which sagas it would be'),
-  limit: z.int().min(1).max(1_000).default(100).describe('so many sagas at most'),
-  reason: text.max(1_000).optional().describe('why, for the record'),
+/** So many sagas can be named in one bulk request. */
+export const MAX_BULK_IDS = 1_000;
+
+const bulkFields = z.strictObject({
+  filter: bulkFilter.optional().describe('acts on the newest sagas that match when the request arrives'),
+  ids: z.array(z.uuid()).min(1).max(MAX_BULK_IDS).optional().describe('acts on these sagas alone, such as the ids of a dry run; with a filter, only on those that match it'),
+  dryRun: z.boolean().default(true).describe('dry run by default: only lists the sagas; pass false to act'),
+  limit: z.int().min(1).max(1_000).default(100).describe('maximum number of sagas that the filter selects; does not apply to ids'),
+  reason: text.max(1_000).optional().describe('reason, for the record'),
 });
 
-/** The same for what needs no reason. */
-export const bulkRetryBody = bulkBody.omit({ reason: true });
+const namesSagas = ({ filter, ids }: { filter?: unknown; ids?: unknown }) => filter !== undefined || ids !== undefined;
+const NAMES_NONE = { error: 'expected a filter, or ids', path: ['filter'] };
+// For the JSON Schema, which knows no refinements.
+const ONE_OF_BOTH = { anyOf: [{ required: ['filter'] }, { required: ['ids'] }] };
+
+/** Body of a bulk request. A dry run unless it says otherwise. */
+export const bulkBody = bulkFields.refine(namesSagas, NAMES_NONE).meta(ONE_OF_BOTH);
+
+/** The same without a reason. */
+export const bulkRetryBody = bulkFields.omit({ reason: true }).refine(namesSagas, NAMES_NONE).meta(ONE_OF_BOTH);
 
 /** Body of a cancel; may be left out. */
 export const cancelBody = z.strictObject({ reason: text.max(1_000).optional().describe('why, for the record') }).nullish();
@@ -186,9 +197,17 @@ export const steeredAnswer = z.object({
 });
 export const bulkAnswer = z.object({
   dryRun: z.boolean(),
-  matched: z.int().describe('sagas that the filter finds and that could be cancelled, or retried'),
-  sagas: z.array(z.object({ sagaId: z.uuid(), result: z.enum(['would', 'accepted', 'already', 'refused', 'not_found']), why: z.string().optional() })),
-  remaining: z.int().describe('matched, but beyond the limit of this request'),
+  matched: z.int().describe('sagas that match the filter and can be cancelled, or retried; with ids, how many of those can be, or were'),
+  ids: z.array(z.uuid()).describe('sagas that this request selected: pass them as ids to act on these alone'),
+  sagas: z.array(
+    z.object({
+      sagaId: z.uuid(),
+      result: z.enum(['would', 'accepted', 'already', 'refused', 'not_found']),
+      status: status.optional().describe('status of the saga now'),
+      why: z.string().optional(),
+    }),
+  ),
+  remaining: z.int().describe('sagas that match, but are beyond the limit of this request'),
 });
 export const resourcesAnswer = z.object({
   resources: z.array(

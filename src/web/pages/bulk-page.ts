@@ -1,20 +1,13 @@
-// Cancelling and retrying many sagas: first which ones it would be, then, when that is confirmed, what came of each.
+// Cancelling and retrying many sagas: first a preview of which ones, then, when that is confirmed, what came of each. The
+// form carries the ids that the preview showed: what was started in between is not touched.
 import type { SagaStatus } from '../../saga/saga.ts';
 import type { SagaPage } from '../../saga/search.ts';
-import type { BulkAnswer } from '../api/bulk.ts';
+import type { BulkAction, BulkAnswer, BulkResult } from '../api/bulk.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import type { ListFilter } from './filter.ts';
 import { addressOf, fieldsOf } from './filter.ts';
 import { badge, dropletIdOf, hidden, subjectOf } from './parts.ts';
-
-export type BulkAction = 'cancel' | 'retry';
-
-/** On which sagas an action has an effect. */
-export const affected: Readonly<Record<BulkAction, readonly SagaStatus[]>> = { cancel: ['pending', 'running'], retry: ['stuck'] };
-
-/** So many in one go: with a person waiting for the answer. */
-export const BULK_LIMIT = 200;
 
 /** Which sagas it would be, and the button that does it. */
 export function renderDryRun(action: BulkAction, filter: ListFilter, matched: number, page: SagaPage): Html {
@@ -23,25 +16,42 @@ export function renderDryRun(action: BulkAction, filter: ListFilter, matched: nu
   if (count === 0) return html`<h1>Nothing to ${action}</h1><p>No saga that matches could be ${action === 'cancel' ? 'cancelled' : 'retried'}.</p><p>${back}</p>`;
   const sagas = count === 1 ? 'saga' : 'sagas';
   const droplets = page.sagas.filter((saga) => saga.name !== 'destroy_droplet' && dropletIdOf(saga) !== null).length;
-  const rows = page.sagas.map((saga) => html`<tr><td>${badge(saga.status)}</td><td><a href="/sagas/${saga.id}">${subjectOf(saga)}</a></td><td>${saga.name} <code>${saga.saga8}</code></td><td><code>${dropletIdOf(saga)}</code></td></tr>`);
-  const more = matched > count ? html`<p class="notice">${matched} match; one go takes ${count} of them, the newest first.</p>` : null;
+  const rows = page.sagas.map((saga) => html`<tr><td>${badge(saga.status)}</td><td><a href="/sagas/${saga.id}">${subjectOf(saga)}</a></td><td>${saga.name} <code>${saga.id}</code></td><td><code>${dropletIdOf(saga)}</code></td></tr>`);
+  const more = matched > count ? html`<p class="notice">${matched} match. One bulk action takes at most ${count}: these are the newest. Repeat it for the rest.</p>` : null;
   const effect =
     action === 'cancel'
       ? html`<p>Their steps are undone, last first${droplets === 0 ? '' : `; ${droplets} ${droplets === 1 ? 'droplet is' : 'droplets are'} destroyed, with all data`}. A rollback cannot be stopped.</p>`
       : html`<p>Each gets all attempts of its compensation again. Retry when what they failed for is put right.</p>`;
   const why = action === 'cancel' ? html`<label>Reason, for the record <input name="reason" maxlength="1000" autocomplete="off"></label>` : null;
   return html`<h1>${action === 'cancel' ? 'Roll back' : 'Retry'} ${count} ${sagas}?</h1>${more}${effect}
-<form method="post" action="/sagas/bulk" class="bulk">${hidden([...fieldsOf(filter), ['action', action]])}${why}
+<form method="post" action="/sagas/bulk" class="bulk">${hidden([...fieldsOf(filter), ['action', action], ...page.sagas.map(({ id }): [string, string] => ['id', id])])}${why}
 <div class="actions">${back}<button class="${action === 'cancel' ? 'danger' : 'primary'}" type="submit">${action === 'cancel' ? 'Roll back' : 'Retry'} ${count} ${sagas}</button></div></form>
 <div class="wide"><table><thead><tr><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">Droplet</th></tr></thead><tbody>${rows}</tbody></table></div>`;
 }
 
-/** What came of each. */
-export function renderBulkDone(action: BulkAction, filter: ListFilter, answer: BulkAnswer): Html {
-  const accepted = answer.sagas.filter(({ result }) => result === 'accepted').length;
-  const rows = answer.sagas.map(({ sagaId, result, why }) => html`<tr><td><a href="/sagas/${sagaId}"><code>${sagaId}</code></a></td><td>${result}</td><td>${why}</td></tr>`);
-  const again = answer.remaining > 0 ? html`<p class="notice">${answer.remaining} more match. <a href="${addressOf('/sagas/bulk', filter, { action })}">Go on with those</a></p>` : null;
-  return html`<h1>${accepted} of ${answer.sagas.length} ${action === 'cancel' ? 'are being rolled back' : 'are tried again'}</h1>${again}
-<div class="wide"><table><thead><tr><th scope="col">Saga</th><th scope="col">Result</th><th scope="col">Why</th></tr></thead><tbody>${rows}</tbody></table></div>
+/** What came of each. `remaining`: how many match the filter now. */
+export function renderBulkDone(action: BulkAction, filter: ListFilter, answer: BulkAnswer, remaining: number): Html {
+  const rows = answer.sagas.map(({ sagaId, result, status, why }) => html`<tr><td><a href="/sagas/${sagaId}"><code>${sagaId}</code></a></td><td>${result}</td><td>${status === undefined ? null : badge(status)}</td><td>${why}</td></tr>`);
+  const again = remaining > 0 ? html`<p class="notice">${remaining} more ${remaining === 1 ? 'matches' : 'match'}. <a href="${addressOf('/sagas/bulk', filter, { action })}">Show ${remaining === 1 ? 'it' : 'them'}</a></p>` : null;
+  return html`<h1>${summarize(action, answer)}</h1>${again}
+<div class="wide"><table><thead><tr><th scope="col">Saga</th><th scope="col">Result</th><th scope="col">Status</th><th scope="col">Why</th></tr></thead><tbody>${rows}</tbody></table></div>
 <p><a class="button" href="${addressOf('/sagas', filter)}" data-up>Back to the list</a></p>`;
+}
+
+const before: Readonly<Record<SagaStatus | 'gone', string>> = {
+  pending: 'had not started yet',
+  running: 'was running',
+  completed: 'had completed',
+  compensating: 'was rolling back already',
+  compensated: 'had been rolled back',
+  stuck: 'was stuck',
+  gone: 'no longer existed',
+};
+
+/** Such as "2 of 3 are being rolled back; 1 had completed". */
+function summarize(action: BulkAction, { sagas }: BulkAnswer): string {
+  const others = Map.groupBy(sagas.filter(({ result }) => result !== 'accepted'), (saga: BulkResult) => before[saga.status ?? 'gone']);
+  const accepted = sagas.length - [...others.values()].flat().length;
+  const done = `${accepted} of ${sagas.length} ${accepted === 1 ? 'is' : 'are'} ${action === 'cancel' ? 'being rolled back' : 'tried again'}`;
+  return [done, ...[...others].map(([what, some]) => `${some.length} ${some.length === 1 ? what : what.replace(/^was /, 'were ')}`)].join('; ');
 }

@@ -24,10 +24,15 @@ const fields = {
 /** Query of the list. Fields that this version does not know are left out. */
 export const listQuery = z.object({ ...fields, cursor: z.string().max(500).optional() });
 
-/** What a bulk request means: the filter, and what is to be done. */
-export const bulkQuery = z.object({
-  ...fields,
-  action: z.enum(['cancel', 'retry'], 'expected cancel or retry'),
+/** So many sagas in one go: with a person waiting for the answer. */
+export const BULK_LIMIT = 200;
+
+/** Query of the preview of a bulk action: the filter, and what is to be done. */
+export const bulkQuery = z.object({ ...fields, action: z.enum(['cancel', 'retry'], 'expected cancel or retry') });
+
+/** The form of a bulk action: the sagas that the preview showed, and the filter by which it found them. */
+export const bulkForm = bulkQuery.extend({
+  id: z.preprocess((value) => (value === undefined ? [] : [value].flat()), z.array(z.uuid('expected the ids of sagas')).max(BULK_LIMIT, `expected at most ${BULK_LIMIT} sagas`)),
   reason: text.max(1_000).transform((given) => given.trim()).optional(),
 });
 

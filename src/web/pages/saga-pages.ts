@@ -7,14 +7,16 @@ import type { Saga } from '../../saga/saga.ts';
 import { directionOf, isAtRest } from '../../saga/saga.ts';
 import { wordsOf } from '../../saga/words.ts';
 import type { Steered } from '../../saga/steer.ts';
-import { steerAll } from '../api/bulk.ts';
+import { affected, steerAll } from '../api/bulk.ts';
+import type { BulkAction } from '../api/bulk.ts';
 import type { App } from '../app.ts';
 import { actorOf, may } from '../auth.ts';
 import type { QueuesPort, WebPorts } from '../ports.ts';
 import { Problem } from '../problems.ts';
-import { BULK_LIMIT, affected, renderBulkDone, renderDryRun } from './bulk-page.ts';
+import { renderBulkDone, renderDryRun } from './bulk-page.ts';
 import { sendErrorPage } from './error-page.ts';
-import { bulkQuery, isNarrowed, listQuery, toSagaFilter, withoutEmpty } from './filter.ts';
+import type { ListFilter } from './filter.ts';
+import { BULK_LIMIT, addressOf, bulkForm, bulkQuery, isNarrowed, listQuery, toSagaFilter, withoutEmpty } from './filter.ts';
 import { searchGrouped } from './grouped-search.ts';
 import { sendPage } from './layout.ts';
 import { subjectOf } from './parts.ts';
@@ -182,24 +184,31 @@ async function isQueueOfPaused(saga: Saga, queues: QueuesPort): Promise<boolean>
 }
 
 function addBulk(app: App, { sagas }: Ports): void {
-  app.get('/sagas/bulk', { config: { needs: 'operate' }, schema: { hide: true, querystring: bulkQuery } }, async (request, reply) => {
-    const { action, reason: _reason, ...filter } = request.query;
+  /** Among those on which the action has an effect. */
+  const conditionsOf = (action: BulkAction, filter: ListFilter) => {
     needCondition(filter, action);
-    const conditions = toSagaFilter(filter);
-    const status = affected[action].filter((candidate) => filter.status === undefined || filter.status.includes(candidate));
+    return { ...toSagaFilter(filter), status: affected[action].filter((candidate) => filter.status === undefined || filter.status.includes(candidate)) };
+  };
+
+  app.get('/sagas/bulk', { config: { needs: 'operate' }, schema: { hide: true, querystring: bulkQuery } }, async (request, reply) => {
+    const { action, ...filter } = request.query;
+    const conditions = conditionsOf(action, filter);
     const [matched, page] =
-      status.length === 0 ? [0, { sagas: [], nextCursor: null }] : await Promise.all([sagas.count({ ...conditions, status }), sagas.search({ ...conditions, status }, { limit: BULK_LIMIT })]);
+      conditions.status.length === 0 ? [0, { sagas: [], nextCursor: null }] : await Promise.all([sagas.count(conditions), sagas.search(conditions, { limit: BULK_LIMIT })]);
     return sendPage(reply, { title: action === 'cancel' ? 'Roll back' : 'Retry', place: 'sagas', body: renderDryRun(action, filter, matched, page) });
   });
 
-  app.post('/sagas/bulk', { config: { needs: 'operate' }, schema: { hide: true, body: bulkQuery } }, async (request, reply) => {
-    const { action, reason, ...filter } = request.body;
-    needCondition(filter, action);
+  app.post('/sagas/bulk', { config: { needs: 'operate' }, schema: { hide: true, body: bulkForm } }, async (request, reply) => {
+    const { action, reason, id: ids, ...filter } = request.body;
+    const conditions = conditionsOf(action, filter);
+    // A form without a list is none of ours, or an old one: the person has not seen which sagas it would be.
+    if (ids.length === 0) return reply.redirect(addressOf('/sagas/bulk', filter, { action }), 303);
     const actor = actorOf(request.principal);
-    const answer = await steerAll(sagas, { filter: toSagaFilter(filter), dryRun: false, limit: BULK_LIMIT }, affected[action], (id) =>
+    const answer = await steerAll(sagas, { filter: null, ids, dryRun: false, limit: BULK_LIMIT }, affected[action], (id) =>
       action === 'cancel' ? sagas.cancel(id, actor, reason) : sagas.retry(id, actor),
     );
-    return sendPage(reply, { title: 'Done', place: 'sagas', body: renderBulkDone(action, filter, answer) });
+    const remaining = conditions.status.length === 0 ? 0 : await sagas.count(conditions);
+    return sendPage(reply, { title: 'Done', place: 'sagas', body: renderBulkDone(action, filter, answer, remaining) });
   });
 }
 
