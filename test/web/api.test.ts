@@ -279,7 +279,7 @@ describe('the inventory', () => {
     expect(second.nextCursor).toBeNull();
     await web.db.sql`update arcadia.cloud_resources set tags = '{MY-TAG}', region = 'syd1' where provider_id = '2'`;
     for (const query of ['tag=my-tag', 'tag=MY-TAG', 'region=SYD1', 'region=syd1&tag=My-Tag']) {
-      expect((await resources(query)).resources.map(({ providerId }) => providerId), query).toEqual(['2']);
+      expect([query, (await resources(query)).resources.map(({ providerId }) => providerId)]).toEqual([query, ['2']]);
     }
     expect((await resources('deleted=true')).resources.length).toBe(5);
     expect((await resources('droplet_id=2')).resources.map(({ name }) => name)).toEqual(['same-name']);
