@@ -13,7 +13,7 @@ import { describe, failed, toStepOutcome } from './failures.ts';
 import { storedProvisionInput } from './inputs.ts';
 import { announcedCreates, lastCreateAgeMs, openCreates, recordedDropletId, refusedCreates } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
-import { contradiction, isProvenOurs, tagsOf, waveOf, waveTag } from './ownership.ts';
+import { contradiction, otherOwner, tagsOf, waveOf, waveTag } from './ownership.ts';
 import { openUserData } from './user-data.ts';
 
 // A droplet that bears our name, but no tag yet, keeps us from asking for another: so many grace periods long.
@@ -119,7 +119,7 @@ async function destroyUnlessForeign(dropletId: number, run: StepRun, deps: StepD
 
 /** An id alone is DigitalOcean's word of a while ago. What speaks against the droplet being this saga's now; null: nothing. */
 function speaksAgainst(droplet: Droplet | null, run: StepRun): string | null {
-  const contradicted = droplet === null || isProvenOurs(droplet, run.saga) ? null : contradiction(droplet, run.saga);
+  const contradicted = droplet === null ? null : otherOwner(droplet, run.saga);
   if (contradicted !== null) run.log.error({ dropletId: droplet?.id, contradicted }, 'droplet on record is not this saga\'s: left alone');
   return contradicted;
 }

@@ -1,9 +1,9 @@
 // One minute of the chaos run, as its users start it: a process that reports on stdout.
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { spawnBound } from '../support/child-process.ts';
 import type { Report } from './report.ts';
 import { reportSchema } from './report.ts';
 
@@ -30,7 +30,7 @@ test('keeps every promise through a minute of kills, freezes, crashes of Postgre
 
 async function runForAMinute(): Promise<{ report: Report; code: number | null }> {
   const program = fileURLToPath(new URL('chaos.ts', import.meta.url));
-  const child = spawn(process.execPath, [program, '--minutes', '1', '--json'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawnBound(process.execPath, [program, '--minutes', '1', '--json']);
   const exited = once(child, 'exit');
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
   await exited;

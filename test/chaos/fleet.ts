@@ -1,11 +1,11 @@
 // A fleet of worker processes and its supervisor, which starts a new one wherever one ended, as a process manager would.
-import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { compileCache } from '../support/compile-cache.ts';
+import { forkBound } from '../support/child-process.ts';
 
 export type FleetWorker = {
   readonly pid: number;
@@ -90,10 +90,9 @@ export function startFleet(size: number, environment: NodeJS.ProcessEnv, secrets
   };
 }
 
-/** It has a channel to this process, and stops when this process is gone. */
 function forkWorker(environment: NodeJS.ProcessEnv): ChildProcess {
   const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
-  return fork(main, ['worker'], { env: { ...compileCache, ...environment }, execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  return forkBound(main, ['worker'], { env: { ...compileCache, ...environment }, execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
 }
 
 function readOutput(child: ChildProcess, watch: (text: string) => void): { ready: Promise<void>; tail: () => string } {

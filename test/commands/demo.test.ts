@@ -1,10 +1,10 @@
 // The demo, as a visitor starts it on a machine that has nothing but what npm installed.
 
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, readdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test } from 'vitest';
+import { spawnBound } from '../support/child-process.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
@@ -14,9 +14,8 @@ type Running = { readonly pid: number; readonly output: () => string; readonly e
 /** Starts the demo beside a configuration of the visitor's own, which it must leave alone. */
 function startDemo(): Running {
   const { PATH, HOME, TMPDIR } = process.env;
-  const child = spawn(process.execPath, [main, 'demo'], {
+  const child = spawnBound(process.execPath, [main, 'demo'], {
     env: { PATH, HOME, TMPDIR, DIGITALOCEAN_TOKEN: 'dop_v1_canary', DIGITALOCEAN_API_URL: 'http://127.0.0.1:9', DATABASE_URL: 'postgres://127.0.0.1:9/canary' },
-    stdio: ['ignore', 'pipe', 'pipe'],
   });
   let output = '';
   child.stdout.on('data', (chunk: Buffer) => {

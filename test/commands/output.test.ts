@@ -151,8 +151,8 @@ test.skipIf(process.platform !== 'linux')('output that cannot be written is an e
 const sagaIdIn = (output: string) => /\(saga ([0-9a-f-]{36})\)/.exec(output)?.[1];
 const plain = (output: string) => stripVTControlCharacters(output).replaceAll('\r', '');
 
+const goesOn = (sagaId: string) => `\nStopped watching. Saga ${sagaId} goes on.\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`;
 describe('Ctrl-C in a terminal', () => {
-  const goesOn = (sagaId: string) => `\nStopped watching. Saga ${sagaId} goes on.\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`;
 
   test('while provision follows its saga says that it goes on, and what to do; exit code 130', async () => {
     const terminal = startOnTerminal('provision --name watched --region fra1 --size s-1vcpu-1gb --image debian-12-x64');

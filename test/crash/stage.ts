@@ -1,7 +1,6 @@
 // What one case of the crash matrix plays on: a database, a queue prefix and a sandbox of its own, with two droplets in
 // it that are not ours; workers in this process, and one in a process of its own that ends where it is told to.
 
-import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
@@ -36,6 +35,7 @@ import type { Scenario } from './scenarios.ts';
 import { DROPLET_NAME } from './scenarios.ts';
 import { compileCache } from '../support/compile-cache.ts';
 import { listSagas } from '../support/list-sagas.ts';
+import { forkBound } from '../support/child-process.ts';
 
 /** Where the jobs are: the run's Redis, a Redis of the test's own, or Postgres. */
 export type QueueBackend = 'redis' | 'postgres' | { readonly redisUrl: string };
@@ -182,7 +182,7 @@ function directionsOf(kind: StoredEvent['kind']): string[] {
 
 function startVictim(environment: NodeJS.ProcessEnv): Victim {
   const { PATH } = process.env;
-  const child = fork(fileURLToPath(new URL('crashing-worker.ts', import.meta.url)), {
+  const child = forkBound(fileURLToPath(new URL('crashing-worker.ts', import.meta.url)), [], {
     env: { PATH, ...compileCache, ...environment },
     execArgv: [],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],

@@ -2,7 +2,6 @@
 // processes at log level `trace`, Postgres and Redis behind links that can be cut, and DigitalOcean behind a link that
 // notes what is sent.
 
-import { fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
@@ -20,6 +19,7 @@ import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait-for.ts';
 import type { Secrets } from './search.ts';
 import { compileCache } from '../support/compile-cache.ts';
+import { forkBound } from '../support/child-process.ts';
 
 const canary = (what: string): string => `canary${what}${randomBytes(12).toString('hex')}`;
 
@@ -121,7 +121,7 @@ export async function openSecretStage(): Promise<SecretStage> {
 
 async function startProcess(command: string, isReady: RegExp, environment: NodeJS.ProcessEnv, stack: AsyncDisposableStack) {
   const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
-  const child = fork(main, [command], { env: { ...compileCache, ...environment }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
+  const child = forkBound(main, [command], { env: { ...compileCache, ...environment }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
   const ended = once(child, 'exit');
   stack.defer(async () => {
     child.kill('SIGKILL');

@@ -604,6 +604,14 @@ describe('undoing it', () => {
     expect(alive(bench.sandbox)).toEqual([]);
   });
 
+  test('destroys the droplet on record though somebody renamed it and took its tags away', async () => {
+    const bench = await openBench();
+    const saga = await madeAndCancelled(bench);
+    bench.sandbox.editDroplet(Number(saga.context['droplet_id']), { name: 'renamed-by-hand', tags: [] });
+    expect((await bench.drive(saga.id)).status).toBe('compensated');
+    expect(alive(bench.sandbox)).toEqual([]);
+  });
+
   test('that fails for good leaves the saga stuck, and a retry resumes it', async () => {
     const bench = await openBench();
     const saga = await madeAndCancelled(bench);

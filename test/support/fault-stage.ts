@@ -2,7 +2,6 @@
 // of every wait; workers in this process or in their own; and the laws that must hold once everything is at rest.
 
 import { randomBytes } from 'node:crypto';
-import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
@@ -37,6 +36,7 @@ import { connectTestRedis, createTestRedis } from './services-redis.ts';
 import { waitFor } from './wait-for.ts';
 import { compileCache } from './compile-cache.ts';
 import { listSagas } from './list-sagas.ts';
+import { forkBound } from './child-process.ts';
 
 /** Everything as in production, some ten to thirty times faster. */
 export const quickSettings = {
@@ -265,7 +265,7 @@ function connectPool(connectionString: string, stack: AsyncDisposableStack): Poo
 
 function startProcess(env: NodeJS.ProcessEnv, stack: AsyncDisposableStack): StageProcess {
   const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
-  const child = fork(main, ['worker'], { env: { ...compileCache, ...env }, execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  const child = forkBound(main, ['worker'], { env: { ...compileCache, ...env }, execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream?.setEncoding('utf8').on('data', (text: string) => (output += text));
   const ended = once(child, 'close');

@@ -1,7 +1,6 @@
 // A fleet under test: worker processes that are really started and really killed, on one database and one queue store,
 // against a sandbox over HTTP.
 
-import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { openClient } from '../../src/client.ts';
@@ -18,6 +17,7 @@ import { encryptionKeys, keyRing } from './keys.ts';
 import { createTestRedis } from './services-redis.ts';
 import { waitFor } from './wait-for.ts';
 import { compileCache } from './compile-cache.ts';
+import { forkBound } from './child-process.ts';
 
 export type QueueStoreKind = QueueStore['kind'];
 
@@ -130,8 +130,7 @@ export async function openFleet(kind: QueueStoreKind, options: SandboxOptions = 
 }
 
 async function forkWorker(environment: NodeJS.ProcessEnv): Promise<WorkerUnderTest> {
-  // With a channel, so that it ends with the test however that ends.
-  const child = fork(mainFile, ['worker'], { env: { ...compileCache, ...environment }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
+  const child = forkBound(mainFile, ['worker'], { env: { ...compileCache, ...environment }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
   let output = '';
   let hasEnded = false;
   const read = (chunk: Buffer): void => {
@@ -164,7 +163,7 @@ export async function runCommand(
   environment: NodeJS.ProcessEnv,
   deadlineMs = 25_000,
 ): Promise<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }> {
-  const child = fork(mainFile, [...args], { env: { ...compileCache, ...environment }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
+  const child = forkBound(mainFile, [...args], { env: { ...compileCache, ...environment }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
   const timer = setTimeout(() => child.kill('SIGKILL'), deadlineMs);
   let stdout = '';
   let stderr = '';

@@ -105,17 +105,21 @@ describe('startPrivateRedis', () => {
     const pid = Number(line);
     expect(pid).toBeGreaterThan(1);
     parent.kill('SIGKILL');
-    await waitFor(
-      () => {
-        try {
-          process.kill(pid, 0);
-          return false;
-        } catch {
-          return true;
-        }
-      },
-      { what: `Redis (process ${pid}) to be gone`, deadlineMs: 5000 },
-    );
+    await waitFor(() => !isThere(pid), { what: `Redis (process ${pid}) to be gone`, deadlineMs: 5000 });
+  });
+
+  test('a process of a test is gone when the test is killed, frozen or not', async () => {
+    const module = new URL('child-process.ts', pathToFileURL(import.meta.filename)).href;
+    const program = `
+      import { spawnBound } from ${JSON.stringify(module)};
+      const child = spawnBound('sleep', ['600']);
+      process.kill(child.pid, 'SIGSTOP');
+      console.log(child.pid);`;
+    const parent = spawn(process.execPath, ['--input-type=module', '--eval', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const [line] = await once(createInterface({ input: parent.stdout }), 'line');
+    expect(isThere(Number(line))).toBe(true);
+    parent.kill('SIGKILL');
+    await waitFor(() => !isThere(Number(line)), { what: `process ${line} to be gone`, deadlineMs: 5_000 });
   });
 
   test('says what to install where there is no Redis', () => {
@@ -139,3 +143,12 @@ describe('waitFor', () => {
     await expect(waiting).rejects.toThrow(expect.objectContaining({ message: 'waited 20 ms for the thing', cause: new Error('not there') }));
   });
 });
+
+function isThere(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -184,12 +184,6 @@ async function isQueueOfPaused(saga: Saga, queues: QueuesPort): Promise<boolean>
 }
 
 function addBulk(app: App, { sagas }: Ports): void {
-  /** Among those on which the action has an effect. */
-  const conditionsOf = (action: BulkAction, filter: ListFilter) => {
-    needCondition(filter, action);
-    return { ...toSagaFilter(filter), status: affected[action].filter((candidate) => filter.status === undefined || filter.status.includes(candidate)) };
-  };
-
   app.get('/sagas/bulk', { config: { needs: 'operate' }, schema: { hide: true, querystring: bulkQuery } }, async (request, reply) => {
     const { action, ...filter } = request.query;
     const conditions = conditionsOf(action, filter);
@@ -210,6 +204,12 @@ function addBulk(app: App, { sagas }: Ports): void {
     const remaining = conditions.status.length === 0 ? 0 : await sagas.count(conditions);
     return sendPage(reply, { title: 'Done', place: 'sagas', body: renderBulkDone(action, filter, answer, remaining) });
   });
+}
+
+/** Among those on which the action has an effect. */
+function conditionsOf(action: BulkAction, filter: ListFilter) {
+  needCondition(filter, action);
+  return { ...toSagaFilter(filter), status: affected[action].filter((candidate) => filter.status === undefined || filter.status.includes(candidate)) };
 }
 
 function needCondition(filter: Parameters<typeof isNarrowed>[0], action: 'cancel' | 'retry'): void {
