@@ -4,6 +4,7 @@ import { ConfigError } from './config-error.ts';
 import { readDatabaseUrl } from './database-url.ts';
 import type { KeyRing } from './key-ring.ts';
 import { KeyRingError, emptyKeyRing, parseKeyRing } from './key-ring.ts';
+import { RedisUrlError, readRedisNodes, splitRedisUrl } from './redis-url.ts';
 
 // A dozen an hour, once they are rare.
 const PROBES = { firstMs: 15_000, maxMs: 300_000 } as const;
@@ -30,13 +31,17 @@ function numberBetween(min: number, max: number) {
 const isUrlOf = (protocols: readonly string[]) => (value: string) =>
   URL.canParse(value) && protocols.includes(new URL(value).protocol);
 
-const redisNodes = z
-  .string()
-  .transform((value) => value.split(',').map((node) => node.trim()))
-  .refine(
-    (nodes) => nodes.every(isUrlOf(['redis:', 'rediss:'])),
-    'expected redis://host:port or rediss://host:port (several nodes of one cluster separated by commas)',
-  );
+const redisNodes = z.string().transform((value, context) => {
+  const nodes = splitRedisUrl(value);
+  try {
+    readRedisNodes(nodes);
+    return nodes;
+  } catch (error) {
+    if (!(error instanceof RedisUrlError)) throw error;
+    context.addIssue({ code: 'custom', message: error.message });
+    return z.NEVER;
+  }
+});
 
 /** What a bearer token may do: look, start sagas, steer sagas and queues. */
 export type Scope = 'read' | 'start' | 'operate';
@@ -145,7 +150,7 @@ export type Config = Readonly<{
   databaseUrl: string | null;
   /** Connections that a process's pool may hold; queues in Postgres have a pool of their own, of the same size. */
   databasePoolMax: number;
-  /** Nodes of Redis; null: BullMQ runs on Postgres. More than one: a Redis Cluster. */
+  /** The URLs of Redis: one server, the nodes of a Redis Cluster, or one URL of Sentinels. Null: BullMQ runs on Postgres. */
   redisNodes: readonly string[] | null;
   queuePrefix: string;
   environment: string;

@@ -43,6 +43,9 @@ export const IDLE_MS = 30_000;
 // Seconds that statements under way are given when a pool is closed.
 const LEAVING_S = 5;
 
+// The SQLSTATE of a write in a read-only transaction: all of a standby are.
+const READ_ONLY = '25006';
+
 /**
  * The SQLSTATE of an error that Postgres itself answered with; null for any other, such as a lost connection.
  * Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -102,6 +105,17 @@ export function openDatabase(
     void silent.end({ timeout: LEAVING_S });
   };
   // Where no connection came about, nothing was sent: it is asked on a new pool, once.
+  // A connection that was made while the address still led to a standby stays there; a new one leads to the primary. One
+  // pool at a time is on its way out, as the database may also be read-only on purpose.
+  let isLeaving = false;
+  const leaveStandby = (used: Sql) => {
+    if (isLeaving || used !== pool) return;
+    isLeaving = true;
+    pool = open();
+    void used.end({ timeout: LEAVING_S }).finally(() => {
+      isLeaving = false;
+    });
+  };
   const ask = async <T>(statement: (sql: Sql) => PromiseLike<T>): Promise<T> => {
     const used = pool;
     try {
@@ -124,6 +138,7 @@ export function openDatabase(
           return await withDeadline(limitMs, ask(statement), () => timeoutError(name, limitMs));
         } catch (error) {
           if (error instanceof DatabaseTimeoutError) replace(used);
+          if (sqlStateOf(error) === READ_ONLY) leaveStandby(used);
           throw isUndeclaredPooler(error) ? poolerError(error) : explainConnectionError(error);
         }
       }),

@@ -18,6 +18,7 @@ import { directIo } from './io.ts';
 import type { KeyRing } from './key-ring.ts';
 import type { Log } from './log.ts';
 import { checkPooler } from './pooler.ts';
+import type { QueueConnection } from './queues/connection.ts';
 import { openQueueConnection, queueStoreOf } from './queues/connection.ts';
 import type { QueueDashboard } from './queues/dashboard.ts';
 import { openQueueDashboard } from './queues/dashboard.ts';
@@ -85,7 +86,7 @@ export async function startWeb(config: Config, log: Log, options: { workerMetric
       await connection.check(ownerOf(environment));
     };
     await unlessAborted(signal, check());
-    const app = await buildWeb(bindPorts({ db, queues, dashboard, keyRing: config.keyRing, workerMetrics, log, workerSlackMs: config.reconcileIntervalMs }), {
+    const app = await buildWeb(bindPorts({ db, connection, queues, dashboard, keyRing: config.keyRing, workerMetrics, log, workerSlackMs: config.reconcileIntervalMs }), {
       auth: config.web,
       fleet: { reconcileIntervalMs: config.reconcileIntervalMs, inventorySyncIntervalMs: config.inventorySyncIntervalMs },
       log,
@@ -110,9 +111,9 @@ export async function startWeb(config: Config, log: Log, options: { workerMetric
   }
 }
 
-type Bound = Readonly<{ db: Database; queues: StepQueues; dashboard: QueueDashboard; keyRing: KeyRing; workerMetrics: (() => Promise<string>) | undefined; log: Log; workerSlackMs: number }>;
+type Bound = Readonly<{ db: Database; connection: Pick<QueueConnection, 'requireWrites'>; queues: StepQueues; dashboard: QueueDashboard; keyRing: KeyRing; workerMetrics: (() => Promise<string>) | undefined; log: Log; workerSlackMs: number }>;
 
-function bindPorts({ db, queues, dashboard, keyRing, workerMetrics, log, workerSlackMs }: Bound): WebPorts {
+function bindPorts({ db, connection, queues, dashboard, keyRing, workerMetrics, log, workerSlackMs }: Bound): WebPorts {
   const store = createSagaStore(db, { worker: `web:${hostname()}:${process.pid}`, slackMs: ENQUEUE_SLACK_MS });
   const enqueueNext = async (steered: Steered): Promise<Steered> => {
     if (steered.kind === 'accepted' && steered.next !== null) await enqueueOrLeave(steered.next, queues, log);
@@ -144,7 +145,9 @@ function bindPorts({ db, queues, dashboard, keyRing, workerMetrics, log, workerS
     audit: { record: (entry) => recordAudit(db, entry), list: (sagaId) => listAudit(db, sagaId) },
     stats: {
       ping: async () => {
-        await db.run('web.ping', (sql) => sql`select 1`);
+        // A standby gives no number to a transaction, and says so as it does to a write.
+        const [row] = await db.run('web.ping', (sql) => sql<{ isReadOnly: boolean }[]>`select current_setting('transaction_read_only')::bool as is_read_only, pg_current_xact_id()::text`);
+        if (row?.isReadOnly !== false) throw new Error('Postgres takes no writes');
       },
       sagas: () => countByStatus(db),
       steps: () => readStepStats(db),
@@ -154,6 +157,7 @@ function bindPorts({ db, queues, dashboard, keyRing, workerMetrics, log, workerS
     },
     queues: {
       ...dashboard,
+      ping: () => connection.requireWrites(),
       place: (job) => ({ queue: queueNameOf(job.direction), id: jobIdOf(job) }),
       peek: async (saga) => {
         const job = nextJobOf(saga);

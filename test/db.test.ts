@@ -4,9 +4,11 @@ import type { Socket } from 'node:net';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { expect, inject, onTestFinished, test } from 'vitest';
+import type { Sql } from '../src/db.ts';
 import { openDatabase } from '../src/db.ts';
 import { silentLog } from '../src/log.ts';
 import { openQueueConnection } from '../src/queues/connection.ts';
+import { createTestDatabase } from './support/services-postgres.ts';
 import { startTcpProxy } from './support/tcp-proxy.ts';
 import { waitFor } from './support/wait-for.ts';
 
@@ -91,6 +93,18 @@ test('a pool gives back what was idle for a while, and makes connections anew wh
     expect(await count(`${name}-queues`)).toBe(1);
     await waitFor(async () => (await count(name)) + (await count(`${name}-queues`)) === 0, { what: 'idle connections to be closed', deadlineMs: 5_000 });
   }
+});
+
+const write = (sql: Sql) => sql`create table if not exists written (at int)`;
+
+test('leaves connections that lead to where nothing can be written, once there are others to be had', async () => {
+  await using database = await createTestDatabase();
+  const db = openDatabase(database.directUrl, { max: 1 });
+  onTestFinished(db.close);
+  // As all are on a standby.
+  await db.run('test', (sql) => sql`set session characteristics as transaction read only`);
+  await expect(db.run('test', write)).rejects.toThrow('read-only');
+  await waitFor(() => db.run('test', write).then(() => true), { what: 'a write on a new connection' });
 });
 
 /** Relays to Postgres until the first connection stands (ReadyForQuery); at the next word of the client it is gone for good. */

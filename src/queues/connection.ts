@@ -4,6 +4,7 @@ import { EventEmitter } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
 import { Queue, Worker, createPostgresBackend, runMigrations, withBackend } from 'bullmq';
 import type { Processor, WorkerOptions } from 'bullmq';
+import type { RedisOptions } from 'ioredis';
 import { Pool } from 'pg';
 import { SESSION_SQL, requireSession } from '../check-session.ts';
 import type { FoundSetting } from '../check-session.ts';
@@ -13,16 +14,21 @@ import { explainConnectionError } from '../database-tls.ts';
 import { readDatabaseUrl } from '../database-url.ts';
 import { IDLE_MS } from '../db.ts';
 import type { Log } from '../log.ts';
+import { describePostgresFailure } from '../postgres-failure.ts';
 import type { RunRedisScript } from '../redis-script.ts';
+import type { RedisAddress } from '../redis-url.ts';
+import { RedisUrlError, readRedisNodes } from '../redis-url.ts';
 import { pgOptions } from './pg-options.ts';
 import { QueueStoreError } from './queue-store-error.ts';
 import type { RedisClient } from './redis.ts';
-import { checkRedis, claimQueues, connectRedis, endRedis } from './redis.ts';
+import { checkRedis, claimQueues, connectRedis, endRedis, requireWrites } from './redis.ts';
+import { watchForFailover } from './redis-failover.ts';
 import { createScriptRunner } from './redis-scripts.ts';
 import { traced } from './telemetry.ts';
 
 /** How to reach the queues. */
 export type QueueStore =
+  /** `nodes`: URLs of one server, of the nodes of a Redis Cluster, or one URL of Sentinels. */
   | Readonly<{ kind: 'redis'; nodes: readonly string[]; prefix: string }>
   | Readonly<{
       kind: 'postgres';
@@ -70,6 +76,12 @@ export type QueueConnection = Readonly<{
    * @throws {ConfigError} when it may evict jobs, or the queues are another's
    */
   check(owner: string): Promise<void>;
+  /**
+   * Checks that the store takes writes now.
+   *
+   * @throws {QueueStoreError} when it can't be reached, or can only be read
+   */
+  requireWrites(): Promise<void>;
   /** Closes the shared connections; the queues and workers must have been closed before. */
   close(): Promise<void>;
 }>;
@@ -106,10 +118,20 @@ function usable(store: QueueStore): QueueStore {
     );
   }
   // A script that moves a job between the lists of its queue can run on one node only.
-  if (store.kind === 'redis' && store.nodes.length > 1 && !/\{[^}]+\}/.test(store.prefix)) {
+  if (store.kind === 'redis' && addressOf(store).kind === 'cluster' && !/\{[^}]+\}/.test(store.prefix)) {
     throw new ConfigError('QUEUE_PREFIX: expected a part in braces, such as {arcadia}: it keeps the keys of a queue on one node of the Redis Cluster');
   }
   return store;
+}
+
+/** @throws {ConfigError} naming what is wrong with REDIS_URL */
+function addressOf({ nodes }: Extract<QueueStore, { kind: 'redis' }>): RedisAddress {
+  try {
+    return readRedisNodes(nodes);
+  } catch (error) {
+    if (error instanceof RedisUrlError) throw new ConfigError(`REDIS_URL: ${error.message}`);
+    throw error;
+  }
 }
 
 /**
@@ -152,16 +174,21 @@ export async function migrateQueues(store: QueueStore): Promise<void> {
 function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): QueueConnection {
   const warn = onceInAWhile((error: Error) => log.warn({ reason: error.message }, 'redis: connection trouble'));
   // Producers fail fast, so that nothing hangs on an `add` while Redis is away; workers retry for ever, as BullMQ asks.
-  const producer = connectRedis(store.nodes, { maxRetriesPerRequest: 1, enableOfflineQueue: true, commandTimeout: 5_000, socketTimeout: 5_000 });
+  const failover = watchForFailover();
+  const connect = (options: RedisOptions): RedisClient => {
+    const client = connectRedis(addressOf(store), { ...options, reconnectOnError: failover.reconnectOnError });
+    failover.include(client);
+    client.on('error', warn);
+    return client;
+  };
+  const producer = connect({ maxRetriesPerRequest: 1, enableOfflineQueue: true, commandTimeout: 5_000, socketTimeout: 5_000 });
   const consumers = new Map<Worker, RedisClient>();
   const loops = countLoops();
-  producer.on('error', warn);
   return {
     store,
     queue: (name) => listening(new Queue(name, { connection: producer, prefix: store.prefix, ...traced() }), warn),
     worker: (name, processor, options) => {
-      const consumer = connectRedis(store.nodes, { maxRetriesPerRequest: null, socketTimeout: CONSUMER_SILENCE_MS });
-      consumer.on('error', warn);
+      const consumer = connect({ maxRetriesPerRequest: null, socketTimeout: CONSUMER_SILENCE_MS });
       const worker = listening(new Worker(name, loops.counted(name, processor, options), { ...options, connection: consumer, prefix: store.prefix, ...traced() }), warn);
       consumers.set(worker, consumer);
       return worker;
@@ -181,6 +208,7 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
       await checkRedis(producer, store.prefix);
       await claimQueues(producer, store.prefix, owner);
     },
+    requireWrites: () => requireWrites(producer, store.prefix),
     close: () => {
       for (const client of [producer, ...consumers.values()]) endRedis(client);
       return Promise.resolve();
@@ -208,6 +236,16 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
   pool.setMaxListeners(50);
   const loops = countLoops();
   pool.on('connect', (client) => client.on('error', warn));
+  const requireWritesOfPostgres = async (): Promise<void> => {
+    let isReadOnly: boolean;
+    try {
+      const { rows } = await pool.query<{ isReadOnly: boolean }>(`select current_setting('transaction_read_only')::bool as "isReadOnly"`);
+      isReadOnly = rows.some((row) => row.isReadOnly);
+    } catch (error) {
+      throw toStoreError(error);
+    }
+    if (isReadOnly) throw new QueueStoreError('Postgres takes no writes (DATABASE_URL): it is a standby, or read-only. Name the primary, or end its read-only mode.');
+  };
   return {
     store,
     queue: (name) => listening(queueOnPostgres(name, pool), warn),
@@ -222,16 +260,26 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
     runScript: null,
     loops: loops.all,
     check: async () => {
+      let found: readonly FoundSetting[];
       try {
-        requireSession((await pool.query<FoundSetting>(SESSION_SQL)).rows);
+        found = (await pool.query<FoundSetting>(SESSION_SQL)).rows;
       } catch (error) {
-        const explained = explainConnectionError(error);
-        if (explained instanceof ConfigError) throw explained;
-        throw new QueueStoreError(`Postgres cannot be reached (DATABASE_URL): ${explained instanceof Error ? explained.message : String(explained)}`);
+        throw toStoreError(error);
       }
+      requireSession(found);
+      await requireWritesOfPostgres();
     },
+    requireWrites: requireWritesOfPostgres,
     close: () => pool.end(),
   };
+}
+
+/** A configuration that cannot be used stays what it is; anything else is said of the store. */
+function toStoreError(error: unknown): Error {
+  const explained = explainConnectionError(error);
+  if (explained instanceof ConfigError) return explained;
+  const message = explained instanceof Error ? explained.message : String(explained);
+  return new QueueStoreError(describePostgresFailure(explained) ?? `Postgres cannot be used (DATABASE_URL): ${message}`);
 }
 
 // BullMQ types its classes by their backend, and pools against its own declarations. What we use is the same on both.

@@ -1,9 +1,11 @@
-// Connections to Redis, one server or a Redis Cluster, and whether it can be trusted with jobs.
+// Connections to Redis (one server, a Redis Cluster, or Sentinels), and whether it can be trusted with jobs.
 import { Cluster, Redis } from 'ioredis';
 import type { RedisOptions } from 'ioredis';
 import { ConfigError } from '../config.ts';
 import { withDeadline } from '../deadline.ts';
+import type { RedisAddress } from '../redis-url.ts';
 import { QueueStoreError } from './queue-store-error.ts';
+import { describeRedisFailure } from './redis-failure.ts';
 
 /** A connection to one server, or those to the nodes of a Redis Cluster. */
 export type RedisClient = Redis | Cluster;
@@ -13,23 +15,45 @@ const retryStrategy = (times: number) => Math.min(times * 100, 1_000);
 
 // A node that is silent must not keep the others from saying where the slots are now.
 const SLOTS_TIMEOUT_MS = 2_000;
+const SENTINEL_TIMEOUT_MS = 2_000;
 
-/** Connects to one server, or to a Redis Cluster where several nodes are named. Tries again for ever. */
-export function connectRedis(nodes: readonly string[], options: RedisOptions): RedisClient {
-  const common: RedisOptions = { ...options, retryStrategy, connectTimeout: 5_000, keepAlive: 10_000 };
-  const [first] = nodes;
-  if (first === undefined) throw new QueueStoreError('REDIS_URL names no node');
-  if (nodes.length === 1) return new Redis(first, common);
-  const url = new URL(first);
-  const isSecure = url.protocol === 'rediss:';
-  const redisOptions: RedisOptions = {
-    ...common,
-    ...(url.username === '' ? {} : { username: decodeURIComponent(url.username) }),
-    ...(url.password === '' ? {} : { password: decodeURIComponent(url.password) }),
+/**
+ * Connects to what REDIS_URL names: one server, a Redis Cluster, or the master that Sentinels know. Tries again for ever.
+ *
+ * @param address from `readRedisNodes`
+ */
+export function connectRedis(address: RedisAddress, options: RedisOptions): RedisClient {
+  const { kind, hosts, isSecure, sentinel } = address;
+  const [first] = hosts;
+  const common: RedisOptions = {
+    ...options,
+    retryStrategy,
+    connectTimeout: 5_000,
+    keepAlive: 10_000,
+    family: address.family,
+    ...(address.username === null ? {} : { username: address.username }),
+    ...(address.password === null ? {} : { password: address.password }),
     ...(isSecure ? { tls: {} } : {}),
   };
-  return new Cluster([...nodes], {
-    redisOptions,
+  if (kind === 'cluster') return connectCluster(address, common);
+  if (sentinel === null) return new Redis({ ...common, ...first, db: address.database });
+  return new Redis({
+    ...common,
+    db: address.database,
+    sentinels: hosts.map((host) => ({ ...host, family: address.family })),
+    name: sentinel.master,
+    sentinelRetryStrategy: retryStrategy,
+    sentinelCommandTimeout: SENTINEL_TIMEOUT_MS,
+    ...(sentinel.username === null ? {} : { sentinelUsername: sentinel.username }),
+    ...(sentinel.password === null ? {} : { sentinelPassword: sentinel.password }),
+    ...(isSecure ? { sentinelTLS: {}, enableTLSForSentinelMode: true } : {}),
+  });
+}
+
+function connectCluster({ hosts, isSecure }: RedisAddress, options: RedisOptions): Cluster {
+  return new Cluster([...hosts], {
+    // A node of a cluster says by MOVED who is the master now.
+    redisOptions: { ...options, reconnectOnError: null },
     clusterRetryStrategy: retryStrategy,
     slotsRefreshTimeout: SLOTS_TIMEOUT_MS,
     // A certificate is for a name: the nodes' names must not be resolved before TLS sees them.
@@ -41,13 +65,14 @@ export function connectRedis(nodes: readonly string[], options: RedisOptions): R
 const CHECK_WITHIN_MS = 6_000;
 
 /**
- * Checks that Redis can be trusted with jobs: every node of a cluster, as any of them may hold the queues tomorrow.
+ * Checks that Redis can be trusted with jobs: every node of a cluster, as any of them may hold the queues tomorrow; and
+ * that it takes writes, as a replica does not.
  *
- * @throws {QueueStoreError} when it can't be reached
+ * @throws {QueueStoreError} when it can't be reached, or takes no writes
  * @throws {ConfigError} when it may evict jobs, or is a cluster's node and was not named as one
  */
 export async function checkRedis(client: RedisClient, prefix: string): Promise<void> {
-  const infos = await readInfos(client, prefix);
+  const infos = await ask(client, CHECK_WITHIN_MS, () => askNodes(client, prefix));
   for (const info of infos) {
     const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'noeviction';
     if (policy === 'noeviction') continue;
@@ -59,6 +84,17 @@ export async function checkRedis(client: RedisClient, prefix: string): Promise<v
   if (!(client instanceof Cluster) && infos.some((info) => /^cluster_enabled:1/m.test(info))) {
     throw new ConfigError('REDIS_URL names one node of a Redis Cluster: name several of its nodes, separated by commas (an address that leads to all of them may stand there twice).');
   }
+  await requireWrites(client, prefix);
+}
+
+/**
+ * Checks that Redis takes writes. A replica answers reads just as well, so a read proves nothing.
+ *
+ * @throws {QueueStoreError} when it can't be reached, or takes no writes
+ */
+export async function requireWrites(client: RedisClient, prefix: string): Promise<void> {
+  // Nothing is there to delete. A Redis that is merely full carries it out: it takes up work again by itself.
+  await ask(client, CHECK_WITHIN_MS, () => client.del(`${prefix}:check`));
 }
 
 /**
@@ -70,13 +106,8 @@ export async function checkRedis(client: RedisClient, prefix: string): Promise<v
  */
 export async function claimQueues(client: RedisClient, prefix: string, owner: string): Promise<void> {
   const key = `${prefix}:owner`;
-  let found: string | null;
-  try {
-    // A Redis that is full, or read-only for a moment, lets nobody write: who has the claim need not.
-    found = (await client.get(key)) ?? (await claim(client, key, owner));
-  } catch (error) {
-    throw new QueueStoreError(`Redis does not say whose its queues are (REDIS_URL): ${error instanceof Error ? error.message : String(error)}`);
-  }
+  // A Redis that is full takes no claim: a process whose claim stands does not need to write one.
+  const found = await ask(client, CHECK_WITHIN_MS, async () => (await client.get(key)) ?? claim(client, key, owner));
   if (found === owner || found === null) return;
   throw new ConfigError(
     `The queues at REDIS_URL under QUEUE_PREFIX ${prefix} belong to another database (${found}; this one is ${owner}). ` +
@@ -89,18 +120,21 @@ async function claim(client: RedisClient, key: string, owner: string): Promise<s
   return client.get(key);
 }
 
-async function readInfos(client: RedisClient, prefix: string): Promise<string[]> {
+/** Asks Redis, and says what its connection complained of where there is no answer. */
+async function ask<T>(client: RedisClient, withinMs: number, question: () => Promise<T>): Promise<T> {
   let last: unknown;
   const note = (error: unknown) => {
     last = error;
   };
   client.on('error', note);
+  client.on('sentinelError', note);
   try {
-    return await withDeadline(CHECK_WITHIN_MS, askNodes(client, prefix), () => new Error(`no answer within ${CHECK_WITHIN_MS} ms${reasonOf(last)}`));
+    return await withDeadline(withinMs, question(), () => new Error(`no answer within ${withinMs} ms`));
   } catch (error) {
-    throw new QueueStoreError(`Redis cannot be reached (REDIS_URL): ${error instanceof Error ? error.message : String(error)}`);
+    throw new QueueStoreError(describeRedisFailure(error, last));
   } finally {
     client.off('error', note);
+    client.off('sentinelError', note);
   }
 }
 
@@ -111,13 +145,6 @@ async function askNodes(client: RedisClient, prefix: string): Promise<string[]> 
   const answers = await Promise.allSettled(client.nodes('all').map((node) => node.info()));
   // A node that is down holds nothing now.
   return answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
-}
-
-/** Why no node of a cluster could be used: ioredis's own error only says that it was so. */
-function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return '';
-  const cause = 'lastNodeError' in error && error.lastNodeError instanceof Error ? error.lastNodeError : error;
-  return `: ${cause.message}`;
 }
 
 /** Drops a connection: a QUIT that nobody answers would hold the process, and all commands are done. */

@@ -22,7 +22,7 @@ const KEEP_MS = 1_000;
 const GLANCE_MS = 1_000;
 
 /** Watches from now on: some of it shows only over time. */
-export function watchFleet(ports: { stats: Pick<StatsPort, 'fleet'>; queues: Pick<QueuesPort, 'heads' | 'paused'> }, options: FleetWatchOptions): FleetWatch {
+export function watchFleet(ports: { stats: Pick<StatsPort, 'fleet'>; queues: Pick<QueuesPort, 'heads' | 'paused' | 'ping'> }, options: FleetWatchOptions): FleetWatch {
   const queues = watchQueues(ports.queues, options);
   let last: FleetStatus | null = null;
   let running: { reading: Promise<FleetStatus>; at: number } | null = null;

@@ -45,7 +45,7 @@ export function createMetrics(ports: MetricsPorts, { fleet: watch, limits }: { f
     const [, queues] = await Promise.all([
       tell('postgres', ok, log, () => Promise.all([tellSagas(fleet, ports), tellInventory(fleet, ports.stats)])),
       tell('queues', ok, log, () => ports.queues.exportMetrics()),
-      checkReadiness(ports.stats).then((checks) => checks.forEach(({ name, ok: isGreen }) => ready.set({ check: name }, isGreen ? 1 : 0))),
+      checkReadiness(ports).then((checks) => checks.forEach(({ name, ok: isGreen }) => ready.set({ check: name }, isGreen ? 1 : 0))),
       tellFleet(),
     ]);
     const worker = await ports.workerMetrics?.();

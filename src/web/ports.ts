@@ -62,7 +62,7 @@ export type InventoryPort = Readonly<{
 }>;
 
 export type StatsPort = Readonly<{
-  /** Resolves when Postgres answers. */
+  /** Resolves when Postgres answers and takes writes. */
   ping(): Promise<void>;
   sagas(): ReturnType<typeof countByStatus>;
   steps(): Promise<readonly StepStats[]>;
@@ -91,6 +91,8 @@ export type QueuesPort = Readonly<{
   heads(): Promise<readonly QueueHead[]>;
   /** Names of the queues that people have paused. */
   paused(): Promise<readonly string[]>;
+  /** Resolves when the queue store answers and takes writes. */
+  ping(): Promise<void>;
   /** Where the job stands, or stood, that runs a saga at a revision. */
   place(job: { sagaId: string; revision: number; direction: Direction }): JobPlace;
   /** The job of a saga that is not at rest, as its queue has it; null where it has none. @throws when the queue store is away */

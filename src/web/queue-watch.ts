@@ -9,12 +9,13 @@ const JOB_STALL_MS = 60_000;
 const SAMPLE_EVERY_MS = 5_000;
 
 /** Watches from now on. A job that did not move for longer than `jobStallMs` tells of a job loop that stands still. */
-export function watchQueues(queues: Pick<QueuesPort, 'heads' | 'paused'>, options: { jobStallMs?: number; sampleEveryMs?: number } = {}): QueueWatch {
+export function watchQueues(queues: Pick<QueuesPort, 'heads' | 'paused' | 'ping'>, options: { jobStallMs?: number; sampleEveryMs?: number } = {}): QueueWatch {
   const { jobStallMs = JOB_STALL_MS, sampleEveryMs = SAMPLE_EVERY_MS } = options;
   const seen = new Map<string, { mark: string; sinceMs: number }>();
 
   const look = async (): Promise<QueueFacts> => {
-    const [heads, paused] = await Promise.all([queues.heads(), queues.paused()]);
+    // A connection that only reads would stay on a server that is not the master any more.
+    const [heads, paused] = await Promise.all([queues.heads(), queues.paused(), queues.ping()]);
     const now = performance.now();
     const present = new Set(heads.map(({ queue, state }) => `${queue} ${state}`));
     for (const key of seen.keys()) if (!present.has(key)) seen.delete(key);

@@ -106,7 +106,7 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
 
   app.get('/healthz', { config: { needs: 'nothing' }, schema: { hide: true } }, () => ({ status: 'ok' }));
   app.get('/readyz', { config: { needs: 'nothing' }, schema: { hide: true } }, async (_request, reply) => {
-    const checks = await checkReadiness(ports.stats);
+    const checks = await checkReadiness(ports);
     const isReady = checks.every(({ ok }) => ok);
     return reply.code(isReady ? 200 : 503).send({ status: isReady ? 'ready' : 'not ready', checks });
   });

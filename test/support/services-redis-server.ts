@@ -22,6 +22,24 @@ export function startPrivateRedis(settings: Readonly<Record<string, string>> = {
   return tryThrice(() => start(program, settings));
 }
 
+/** Starts a Sentinel, alone its own quorum, that watches a master. Its URL is that of the Sentinel itself. */
+export async function startPrivateSentinel(masterName: string, master: Pick<PrivateRedis, 'port'>): Promise<PrivateRedis> {
+  const program = findRedisProgram();
+  return tryThrice(async () => {
+    const port = await findFreePort();
+    const file = 'sentinel.conf';
+    const config = [
+      `port ${port}`,
+      'bind 127.0.0.1',
+      `sentinel monitor ${masterName} 127.0.0.1 ${master.port} 1`,
+      `sentinel down-after-milliseconds ${masterName} 500`,
+      `sentinel failover-timeout ${masterName} 500`,
+    ];
+    const server = await startGuarded({ program, args: [file, '--sentinel'], files: { [file]: `${config.join('\n')}\n` }, readyText: '+monitor master' });
+    return controlled(server, port);
+  });
+}
+
 /** Finds the server program of Redis or Valkey. Throws, saying what to install, where there is none. */
 export function findRedisProgram(folders: readonly string[] = programFolders): string {
   const found = findProgram(['redis-server', 'valkey-server'], folders);
@@ -36,6 +54,10 @@ async function start(program: string, settings: Readonly<Record<string, string>>
   const own = { port: String(port), bind: '127.0.0.1', save: '', appendonly: 'no', 'maxmemory-policy': 'noeviction' };
   const args = Object.entries({ ...own, ...settings }).flatMap(([name, value]) => [`--${name}`, value]);
   const server = await startGuarded({ program, args, files: {}, readyText: 'Ready to accept connections' });
+  return controlled(server, port);
+}
+
+function controlled(server: GuardedServer, port: number): PrivateRedis {
   return {
     url: `redis://127.0.0.1:${port}`,
     port,

@@ -17,12 +17,14 @@ export type TcpProxy = {
   readonly down: () => void;
   /** Ends `down`. */
   readonly up: () => void;
+  /** New connections lead to another server; standing ones stay where they are. */
+  readonly leadTo: (target: string) => void;
   readonly [Symbol.asyncDispose]: () => Promise<void>;
 };
 
 /** Starts a proxy to the server that `target` (a URL with host and port) names. */
 export async function startTcpProxy(target: string): Promise<TcpProxy> {
-  const { hostname, port: targetPort } = new URL(target);
+  let { hostname, port: targetPort } = new URL(target);
   const sockets = new Set<Socket>();
   let isDown = false;
   let isLost: ((reply: Buffer) => boolean) | undefined;
@@ -82,6 +84,9 @@ export async function startTcpProxy(target: string): Promise<TcpProxy> {
     },
     up: () => {
       isDown = false;
+    },
+    leadTo: (other) => {
+      ({ hostname, port: targetPort } = new URL(other));
     },
     [Symbol.asyncDispose]: async () => {
       cutAll();

@@ -87,7 +87,7 @@ test('tell of the inventory: drift, orphans and what they cost, how old the last
 describe('jobs that stand still', () => {
   const head: QueueHead = { queue: 'saga-steps', isPaused: false, state: 'waiting', mark: 'a#0', delayMs: 0 };
   type World = { heads: readonly QueueHead[] };
-  const watch = (world: World) => watchQueues({ heads: () => Promise.resolve(world.heads), paused: () => Promise.resolve([]) }, { jobStallMs: 100, sampleEveryMs: 10 });
+  const watch = (world: World) => watchQueues({ heads: () => Promise.resolve(world.heads), paused: () => Promise.resolve([]), ping: () => Promise.resolve() }, { jobStallMs: 100, sampleEveryMs: 10 });
 
   test('show while one is at the head and nobody takes it, and no longer once it moves', async () => {
     const world: World = { heads: [head] };
@@ -114,12 +114,22 @@ describe('/readyz', () => {
     const sagaId = sagaIdOf(await web.call('POST', '/v1/sagas/provision_droplet', { body: droplet }));
     await web.db.sql`update arcadia.sagas set wake_at = now() - interval '10 minutes' where id = ${sagaId}`;
     const answer = await web.call('GET', '/readyz');
-    expect([answer.status, answer.json()]).toEqual([200, { status: 'ready', checks: [{ name: 'postgres', ok: true, detail: 'answers' }] }]);
+    expect([answer.status, answer.json()]).toEqual([200, { status: 'ready', checks: ['postgres', 'queues'].map((name) => ({ name, ok: true, detail: 'answers and takes writes' })) }]);
   });
 
+  const away = () => Promise.reject(new Error('redis://user:password@host is away'));
+  const there = () => Promise.resolve();
+
   test('is red when Postgres does not answer, and says no more than that', async () => {
-    const checks = await checkReadiness({ ping: () => Promise.reject(new Error('postgres://user:password@host is away')) });
-    expect(checks).toEqual([{ name: 'postgres', ok: false, detail: 'does not answer' }]);
+    const [postgres] = await checkReadiness({ stats: { ping: away }, queues: { ping: there } });
+    expect(postgres).toEqual({ name: 'postgres', ok: false, detail: 'does not answer, or takes no writes' });
+  });
+
+  test('is red when the queue store answers and takes no writes, and green while it is away for everybody', async () => {
+    const queuesOf = async (ping: () => Promise<void>) => (await checkReadiness({ stats: { ping: there }, queues: { ping } }))[1];
+    const readonly = () => Promise.reject(new Error("READONLY You can't write against a read only replica."));
+    expect(await queuesOf(readonly)).toMatchObject({ name: 'queues', ok: false });
+    expect(await queuesOf(away)).toMatchObject({ name: 'queues', ok: true, detail: 'does not answer: this process serves without it' });
   });
 });
 

@@ -1,0 +1,55 @@
+// Why a store cannot be used, for the person who reads the last line of a process that did not start: which variable
+// names it, what went wrong, and what to do. Pure; holds no secret, as neither the drivers nor the servers repeat one.
+import { errorCodeOf } from './error-code.ts';
+
+/** A store as messages name it. */
+export type StoreName = Readonly<{ store: 'Postgres' | 'Redis'; variable: 'DATABASE_URL' | 'REDIS_URL' }>;
+
+/**
+ * Says why nothing came of a connection, where the network, the name service or TLS is to blame.
+ *
+ * @returns the cause and what to do; null where none of them is
+ */
+export function describeConnectionFailure(error: unknown, { store, variable }: StoreName): string | null {
+  const [first] = causesOf(error);
+  const code = errorCodeOf(error) ?? errorCodeOf(first) ?? '';
+  const where = placeOf(first);
+  const tell = (cause: string, remedy: string) => `${cause} (${code}). ${remedy}`;
+  const hasTls = store === 'Redis' ? 'rediss://' : 'sslmode=require';
+  if (code === 'ECONNREFUSED') return tell(`nothing listens ${where === '' ? 'there' : `at ${where}`}`, `Start ${store}, or correct host and port in ${variable}.`);
+  if (code === 'ENOTFOUND') return tell(`the host name${nameOf(first)} is not known`, `Correct the host in ${variable}, or the name service.`);
+  if (code === 'EAI_AGAIN') return tell(`the name service does not answer for the host name${nameOf(first)}`, `Check the name service of this machine, and the host in ${variable}.`);
+  if (/^(?:ETIMEDOUT|CONNECT_TIMEOUT|EHOSTUNREACH|ENETUNREACH|EHOSTDOWN)$/.test(code)) {
+    return tell(`no connection came about${where === '' ? '' : ` to ${where}`}`, `Check host and port in ${variable}, and the network and firewalls in between.`);
+  }
+  if (code === 'ENOENT') return tell(`there is no socket${where === '' ? '' : ` ${where}`}`, `Correct the path in ${variable}, or start ${store}.`);
+  if (/^(?:EMFILE|ENFILE)$/.test(code)) return tell('this process is out of file descriptors', 'Raise the limit of open files (ulimit -n, LimitNOFILE).');
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return tell('its certificate is for another host name', `Use in ${variable} the name that the certificate is for.`);
+  if (/^CERT_(?:HAS_EXPIRED|NOT_YET_VALID)$/.test(code)) return tell(code === 'CERT_HAS_EXPIRED' ? 'its certificate has expired' : 'its certificate is not valid yet', 'Renew the certificate, or correct the clock of this machine.');
+  if (/SELF_SIGNED|UNABLE_TO_(?:VERIFY|GET_ISSUER)|^CERT_|_CERT_/.test(code)) {
+    return tell('its certificate is not trusted by this machine', 'Name the file of its certificate authority in NODE_EXTRA_CA_CERTS.');
+  }
+  if (/^(?:EPROTO|ERR_SSL_|ERR_TLS_)/.test(code)) {
+    return tell('the server does not speak TLS there', `Correct the port, or leave ${hasTls} out of ${variable}.`);
+  }
+  if (/^(?:ECONNRESET|EPIPE|CONNECTION_CLOSED|CONNECTION_DESTROYED|CONNECTION_ENDED)$/.test(code)) {
+    return tell('the server closed the connection before it answered', `Check that ${store} itself listens there, and whether it expects TLS (${hasTls} in ${variable}).`);
+  }
+  return null;
+}
+
+/** An error and, where several addresses of one name were tried, the errors of each. */
+function causesOf(error: unknown): readonly unknown[] {
+  return error instanceof AggregateError ? [...(error.errors as readonly unknown[]), error] : [error];
+}
+
+/** Which address, or path, was tried. */
+function placeOf(error: unknown): string {
+  if (!(error instanceof Error)) return '';
+  if ('address' in error && typeof error.address === 'string') return 'port' in error ? `${error.address}:${String(error.port)}` : error.address;
+  return '';
+}
+
+function nameOf(error: unknown): string {
+  return error instanceof Error && 'hostname' in error && typeof error.hostname === 'string' ? ` ${error.hostname}` : '';
+}
