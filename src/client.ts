@@ -1,6 +1,7 @@
 // The client: starts sagas and looks at them. For the command line, and for backends that speak TypeScript.
 import { z } from 'zod';
 import { catalog } from './catalog.ts';
+import { createDatabaseClock } from './clock.ts';
 import { ClientClosedError } from './client/errors.ts';
 import type { SagaHandle } from './client/handle.ts';
 import { createHandle } from './client/handle.ts';
@@ -113,7 +114,7 @@ export function openClient(options: ClientOptions): Client {
   const { keyRing = emptyKeyRing, log = silentLog } = options;
   const db: Database = openDatabase(options.databaseUrl, { max: options.poolMax ?? POOL_MAX, applicationName: 'arcadia-client', io: tracedIo(directIo) });
   const connection = options.queueStore === undefined ? null : openQueueConnection(options.queueStore, log);
-  const queues = connection === null ? null : openStepQueues(connection, directIo);
+  const queues = connection === null ? null : openStepQueues(connection, directIo, createDatabaseClock(db));
   const slackMs = queues === null ? 0 : ENQUEUE_SLACK_MS;
   const store = createSagaStore(db, { worker: 'client', slackMs });
   const closing = new AbortController();

@@ -2,7 +2,7 @@
 // nobody would act on is refused by name.
 
 /** A host and its port. */
-export type RedisHost = Readonly<{ host: string; port: number }>;
+type RedisHost = Readonly<{ host: string; port: number }>;
 
 /** Where Redis is, and how to log in. */
 export type RedisAddress = Readonly<{

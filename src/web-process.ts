@@ -3,6 +3,8 @@ import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { catalog } from './catalog.ts';
 import { checkSession } from './check-session.ts';
+import type { ClockWatch } from './clock.ts';
+import { keepDatabaseTime } from './clock.ts';
 import type { Config } from './config.ts';
 import { ConfigError, isLoopback, requireClosedWeb } from './config.ts';
 import type { Database } from './db.ts';
@@ -74,7 +76,9 @@ export async function startWeb(config: Config, log: Log, options: { workerMetric
   const connection = openQueueConnection(queueStoreOf(config), log);
   const queues = openStepQueues(connection, directIo);
   const dashboard = openQueueDashboard(connection, (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq));
+  let clock: ClockWatch | null = null;
   const closeAll = async (): Promise<void> => {
+    clock?.close();
     await Promise.allSettled([queues.close(), dashboard.close()]);
     await Promise.allSettled([connection.close(), db.close()]);
   };
@@ -83,6 +87,7 @@ export async function startWeb(config: Config, log: Log, options: { workerMetric
       await checkPooler(db, databaseUrl, log);
       await checkSession(db, databaseUrl, log);
       const environment = await checkEnvironment(db, config.environment);
+      clock = await keepDatabaseTime({ db, everyMs: config.reconcileIntervalMs, log });
       await connection.check(ownerOf(environment));
     };
     await unlessAborted(signal, check());

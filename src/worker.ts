@@ -4,6 +4,8 @@ import { hostname } from 'node:os';
 import { z } from 'zod';
 import { catalog as currentCatalog } from './catalog.ts';
 import { checkSession } from './check-session.ts';
+import type { ClockWatch } from './clock.ts';
+import { keepDatabaseTime } from './clock.ts';
 import type { Config } from './config.ts';
 import { ConfigError } from './config.ts';
 import type { Database } from './db.ts';
@@ -38,6 +40,8 @@ import type { QueueConnection } from './queues/connection.ts';
 import { QueueStoreError, openQueueConnection, queueStoreOf } from './queues/connection.ts';
 import { startIntakeWorker } from './queues/intake.ts';
 import { openInventoryQueue, startInventoryWorker } from './queues/inventory-queue.ts';
+import { queueNames } from './queues/jobs.ts';
+import { hastenMisdated } from './queues/misdated.ts';
 import { watchForStandstill } from './queues/standstill.ts';
 import { openStepQueues } from './queues/step-queues.ts';
 import { startStepWorkers } from './queues/step-workers.ts';
@@ -149,10 +153,12 @@ export async function startWorker(
     },
   });
   const account = { db, digitalOcean, log };
+  let clock: ClockWatch | undefined;
   const check = async (): Promise<boolean> => {
     await checkPooler(db, databaseUrl, log);
     await checkSession(db, databaseUrl, log);
     const environment = await checkEnvironment(db, config.environment);
+    clock = await keepDatabaseTime({ db, everyMs: config.reconcileIntervalMs, log });
     await connection.check(ownerOf(environment));
     // The first one does not wait for its turn.
     return checkAccount({ ...account, digitalOcean: digitalOcean.at('now') });
@@ -161,6 +167,7 @@ export async function startWorker(
   try {
     isAccountSettled = await unlessAborted(signal, check());
   } catch (error) {
+    clock?.close();
     await endsWithin(CLOSING_MS, Promise.allSettled([db.close(), connection.close()]));
     throw error;
   }
@@ -217,6 +224,7 @@ export async function startWorker(
     // One that is ready takes jobs, and has to be closed in order.
     await unlessAborted(signal, Promise.all(workers.map((worker) => worker.waitUntilReady())), CLOSING_MS);
   } catch (error) {
+    clock?.close();
     await endsWithin(CLOSING_MS, Promise.allSettled([db.close(), connection.close(), ...workers.map((worker) => worker.close(true))]));
     throw new QueueStoreError(`the workers cannot start: ${error instanceof Error ? error.message : String(error)}`);
   }
@@ -240,6 +248,7 @@ export async function startWorker(
   const identity = { name, host: hostname(), pid: process.pid, version: await readVersion(), nodeVersion: process.versions.node, concurrency: config.worker.concurrency, scope };
   const jobsAtHand = () => connection.loops().reduce((sum, { running }) => sum + running, 0);
   const living = showSignOfLife(identity, { db: quietDb, state: () => ({ jobs: jobsAtHand(), throttledForMs: throttle.throttledForMs() }), signal: stopping.signal, log });
+  const hastening = hastenMisdated(connection.queue(queueNames.intake), { everyMs: config.reconcileIntervalMs, signal: stopping.signal, log });
   const listening = listenForSagas(databaseUrl, { onSaga: wakeup.wake, signal: stopping.signal, log });
 
   return {
@@ -251,8 +260,9 @@ export async function startWorker(
       stopping.abort();
       await closeWorkers(workers, Math.max(1, config.worker.shutdownMs - CLOSING_MS), log);
       // Whatever still waits for an answer of Postgres or Redis by then is not worth a late exit.
-      const closing = Promise.all([reconciling, retaining, watching, watchingAccount, listening, scheduling, holding, living]).then(() => Promise.all([queues.close(), inventoryQueue.close()])).then(() => Promise.allSettled([connection.close(), db.close()]));
+      const closing = Promise.all([reconciling, retaining, watching, watchingAccount, listening, hastening, scheduling, holding, living]).then(() => Promise.all([queues.close(), inventoryQueue.close()])).then(() => Promise.allSettled([connection.close(), db.close()]));
       await endsWithin(CLOSING_MS, closing);
+      clock?.close();
     },
   };
 }

@@ -16,7 +16,7 @@ export function printLines(maxPolls: number, writeLine: (line: string) => void):
     shown = events.length;
     if (polls === null || polls === lastPolls || (polls !== 1 && polls % POLLS_A_LINE !== 0)) return;
     lastPolls = polls;
-    writeLine(`${new Date().toISOString()} droplet ${textOf(saga.context['droplet_id'])} is not active yet: poll ${polls} of ${maxPolls}`);
+    writeLine(`${new Date(Date.now()).toISOString()} droplet ${textOf(saga.context['droplet_id'])} is not active yet: poll ${polls} of ${maxPolls}`);
   };
 }
 

@@ -11,9 +11,10 @@ import { follow, reportEnd, sayingThatItGoesOn, withClient, write } from './star
 import { requireSagaId } from './usage-error.ts';
 
 export async function listSagasCommand({ limit, json, ...filter }: FilterOptions & { limit: number; json?: boolean }): Promise<number> {
-  const wanted = toSagaFilter(filter, Date.now());
+  // What is wrong with the options is said before anything is connected to.
+  toSagaFilter(filter, 0);
   return withClient(async (client) => {
-    const sagas = await client.list({ ...wanted, limit });
+    const sagas = await client.list({ ...toSagaFilter(filter, Date.now()), limit });
     write(json === true ? JSON.stringify(sagas.map(redactSaga)) : formatSagas(sagas));
     return 0;
   });

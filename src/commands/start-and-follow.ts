@@ -1,5 +1,7 @@
 // What `provision` and `destroy` have in common: start a saga, show its progress, and say how it ended.
 import { checkSession } from '../check-session.ts';
+import type { ClockWatch } from '../clock.ts';
+import { keepDatabaseTime } from '../clock.ts';
 import type { Client } from '../client.ts';
 import { openClient } from '../client.ts';
 import type { Config } from '../config.ts';
@@ -7,7 +9,7 @@ import { loadConfig } from '../config.ts';
 import { openDatabase } from '../db.ts';
 import { unlessAborted } from '../deadline.ts';
 import { checkEnvironment } from '../environment.ts';
-import { createLog } from '../log.ts';
+import { createLog, silentLog } from '../log.ts';
 import { queueStoreOf } from '../queues/connection.ts';
 import { redactSaga } from '../saga/redact.ts';
 import type { Saga } from '../saga/saga.ts';
@@ -54,21 +56,24 @@ export function reportEnd(saga: Saga, options: Pick<FollowOptions, 'json'>): num
  */
 export async function withClient<T>(use: (client: Client, maxPolls: number) => Promise<T>, stop?: AbortSignal): Promise<T> {
   const config = loadConfig(process.env, ['DATABASE_URL']);
-  await (stop === undefined ? requireEnvironment(config) : unlessAborted(stop, requireEnvironment(config)));
+  const clock = await (stop === undefined ? requireEnvironment(config) : unlessAborted(stop, requireEnvironment(config)));
   const log = createLog(config.logLevel === 'info' ? 'warn' : config.logLevel, 2);
   const client = openClient({ databaseUrl: config.databaseUrl ?? '', poolMax: Math.min(4, config.databasePoolMax), queueStore: queueStoreOf(config), keyRing: config.keyRing, log });
   try {
     return await use(client, config.wait.maxPolls);
   } finally {
+    clock.close();
     await client.close();
   }
 }
 
-async function requireEnvironment({ databaseUrl, environment, logLevel }: Config): Promise<void> {
+/** @returns the watch that keeps this process to the database's time, as it was now */
+async function requireEnvironment({ databaseUrl, environment, logLevel }: Config): Promise<ClockWatch> {
   const db = openDatabase(databaseUrl ?? '', { max: 1 });
   try {
     await checkSession(db, databaseUrl ?? '', createLog(logLevel === 'info' ? 'warn' : logLevel, 2));
     await checkEnvironment(db, environment);
+    return await keepDatabaseTime({ db, everyMs: Number.POSITIVE_INFINITY, log: silentLog });
   } finally {
     await db.close();
   }

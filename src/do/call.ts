@@ -90,7 +90,7 @@ async function perform<T>(options: CallerOptions, call: Call<T>): Promise<CallRe
     url: buildUrl(options.baseUrl, call),
     ...(call.json !== undefined && { json: call.json }),
   });
-  const nowMs = Date.now();
+  const nowMs = readClock(exchange) ?? Date.now();
   const durationMs = performance.now() - startedMs;
   const body = readBody(exchange, call.schema);
   const kind = classify(call.method, toReply(exchange, body));
@@ -98,6 +98,12 @@ async function perform<T>(options: CallerOptions, call: Call<T>): Promise<CallRe
   if (kind === 'done' && body.verdict === 'valid') return { kind, value: body.value };
   if (kind === 'absent') return { kind };
   throw toError(options, call, exchange, body, kind, nowMs);
+}
+
+/** The time of an answer by the clock of who gave it: times in its headers are by that clock, and this machine's may be wrong. */
+function readClock(exchange: Exchange): number | null {
+  const atMs = exchange.status === null ? Number.NaN : Date.parse(exchange.headers.date ?? '');
+  return Number.isNaN(atMs) ? null : atMs;
 }
 
 function buildUrl(baseUrl: string, call: Call<unknown>): URL {

@@ -87,13 +87,13 @@ const leftoverDeadlineMs = 10_000;
  * last lines of the server's log.
  */
 export async function startServer(args: StartArgs): Promise<PostgresServer> {
-  const giveUpAt = Date.now() + leftoverDeadlineMs;
+  const giveUpAt = performance.now() + leftoverDeadlineMs;
   for (;;) {
     const outcome = await tryStart(args);
     if ('server' in outcome) return outcome.server;
     const { lines } = outcome;
     const leftover = lines.some((line) => line.includes('pre-existing shared memory block'));
-    if (leftover && Date.now() < giveUpAt && !args.signal.aborted) {
+    if (leftover && performance.now() < giveUpAt && !args.signal.aborted) {
       await sleep(100);
       continue;
     }
@@ -134,10 +134,10 @@ async function tryStart(args: StartArgs): Promise<{ server: PostgresServer } | {
   const state = { ended: false };
   void exited.then(() => (state.ended = true));
 
-  const deadline = Date.now() + startDeadlineMs;
+  const deadline = performance.now() + startDeadlineMs;
   while (!state.ended) {
     if (program.pid !== undefined && (await isReady(dataDir, program.pid))) return { server: { pid: program.pid, program, exited } };
-    if (signal.aborted || Date.now() > deadline) {
+    if (signal.aborted || performance.now() > deadline) {
       lines.push(signal.aborted ? 'the start was called off' : `not ready after ${startDeadlineMs} ms`);
       program.kill('SIGQUIT');
       await Promise.race([exited, sleep(5000)]);

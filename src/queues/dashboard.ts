@@ -86,7 +86,7 @@ class StepAdapter extends BullMQAdapter {
     } catch (error) {
       // No message: nobody knows what an error that was not expected says.
       const label = errorCodeOf(error) ?? (error instanceof Error ? error.name : 'Error');
-      return [jobLine(new Date(), `the saga's events could not be read (${label}): what they tell of this job is missing here`)];
+      return [jobLine(new Date(Date.now()), `the saga's events could not be read (${label}): what they tell of this job is missing here`)];
     }
     return linesOfEvents(events, claim.revision);
   }

@@ -77,7 +77,7 @@ export function jobDataOf(job: NextJob): StepJobData {
 }
 
 /**
- * When a delayed job is due, in Unix milliseconds by the clock of whoever delayed it.
+ * When a delayed job is due, in Unix milliseconds: by the database's clock, unless whoever delayed it had a wrong one.
  *
  * @param data what stands in the job, where it was read already
  */

@@ -9,6 +9,7 @@ import type { Memo } from '../saga/step.ts';
 import { inTraceOf } from '../tracing.ts';
 import type { QueueConnection } from './connection.ts';
 import { QueueStoreError } from './connection.ts';
+import { isMisdated, promote } from './misdated.ts';
 import { dueAtOf, jobDataOf, jobIdOf, queueNameOf, queueNames, stepJobSchema } from './jobs.ts';
 
 export type StepQueues = Readonly<{
@@ -18,11 +19,12 @@ export type StepQueues = Readonly<{
   follow(job: NextJob): Promise<void>;
   /**
    * Makes sure that a job is going to run: leaves one that is waiting, delayed or active, and puts a new one in the
-   * place of one that is finished or gone.
+   * place of one that is finished or gone. A delayed one that is due, or can't be due when it says, is due now.
    *
+   * @param now the database's time
    * @returns the memo of the job that was found; null when it had to be made again
    */
-  ensure(job: NextJob): Promise<Memo | null>;
+  ensure(job: NextJob, now?: Date): Promise<Memo | null>;
   /** Makes a job that is delayed due now, and puts a new one in the place of one that is finished or gone. */
   wake(job: NextJob): Promise<Woken>;
   /** The counters of a waiting job and why it waits, for people to see; null when there is no such job. */
@@ -44,8 +46,10 @@ const KEEP_LOGS = 50;
  * Opens the queues of steps and compensations for adding.
  *
  * @param connection the queues' own, or the lane of a worker
+ * @param clock tells the time in Unix milliseconds, where `Date.now()` may be wrong: in a process that is not our own
  */
-export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: Io): StepQueues {
+export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: Io, clock: (() => Promise<number>) | null = null): StepQueues {
+  const nowMs = clock ?? (() => Promise.resolve(Date.now()));
   const queues: Record<Direction, Queue> = {
     forward: connection.queue(queueNames.steps),
     backward: connection.queue(queueNames.compensations),
@@ -54,11 +58,13 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
   const ask = <T>(name: string, operation: () => Promise<T>): Promise<T> => io('queue', name, () => withTimeLimit(name, operation));
 
   const add = async (job: NextJob, place: { lifo?: true } = {}) => {
+    const timestamp = clock === null ? {} : { timestamp: await clock() };
     const delayMs = Math.max(0, Math.round(job.delayMs));
     // What stands here is written, read and sent along with each job: how long it is kept, its worker says.
     const options = {
       jobId: jobIdOf(job),
       keepLogs: KEEP_LOGS,
+      ...timestamp,
       ...(delayMs === 0 ? place : { delay: delayMs }),
     };
     await inTraceOf(job.traceparent, () => queues[job.direction].add(job.step, jobDataOf(job), options));
@@ -67,10 +73,12 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
   return {
     enqueue: (job) => ask(`add ${queueNameOf(job.direction)}`, () => add(job)),
     follow: (job) => ask(`add ${queueNameOf(job.direction)}`, () => add(job, { lifo: true })),
-    ensure: async (job) => {
+    ensure: async (job, now = new Date()) => {
       const name = queueNameOf(job.direction);
       const found = await ask(`find in ${name}`, () => findJob(queues[job.direction], job));
-      if (found !== null && isLive(await ask(`state in ${name}`, () => found.getState()))) return memoOf(found);
+      const state = found === null ? null : await ask(`state in ${name}`, () => found.getState());
+      if (found !== null && state === 'delayed' && isMisdated(found, now.getTime())) await ask(`promote in ${name}`, () => promote(found));
+      if (found !== null && state !== null && isLive(state)) return memoOf(found);
       // A finished job that is still kept would swallow the one to be added.
       if (found !== null) await ask(`remove from ${name}`, () => found.remove());
       await ask(`add ${name}`, () => add(job));
@@ -92,13 +100,13 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
     peek: async (job) => {
       const found = await withTimeLimit('peek', () => findJob(queues[job.direction], job));
       if (found === null) return null;
-      return { memo: memoOf(found), dueInMs: Math.max(0, dueAtOf(found) - Date.now()), reason: reasonOf(found) };
+      return { memo: memoOf(found), dueInMs: Math.max(0, dueAtOf(found) - (await nowMs())), reason: reasonOf(found) };
     },
     inspect: async (job) => {
       const found = await withTimeLimit('inspect', () => findJob(queues[job.direction], job));
       if (found === null) return null;
       const state = await withTimeLimit('inspect', () => found.getState());
-      const dueInMs = dueAtOf(found) - Date.now();
+      const dueInMs = dueAtOf(found) - (await nowMs());
       return { memo: memoOf(found), dueInMs: Math.max(0, dueInMs), dueSinceMs: Math.max(0, -dueInMs), takenBy: state === 'active' ? (found.processedBy ?? '') : null, reason: reasonOf(found) };
     },
     close: async () => {

@@ -81,7 +81,7 @@ export function startStepWorkers(connection: QueueConnection, options: StepWorke
       name,
       (job, token) => {
         const parsed = stepJobSchema.safeParse(job.data);
-        // By the clocks of two machines, where another one delayed the job.
+        // Both by the database's clock: see src/clock.ts.
         options.onTaken?.(name, Math.max(0, Date.now() - dueAtOf(job, parsed.data)));
         annotate({ 'messaging.system': 'bullmq', 'messaging.operation.type': 'process', 'messaging.destination.name': name });
         return processJob(job, { parsed, token, options, enqueueNext });

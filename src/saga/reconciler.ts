@@ -9,8 +9,12 @@ import type { Wakeup } from './wakeup.ts';
 
 export type ReconcilerOptions = Readonly<{
   store: Pick<SagaStore, 'takeOverdue' | 'saveMemos'>;
-  /** Makes sure that a job is going to run; returns the memo of one that was there, null for one made again. */
-  ensure(job: NextJob): Promise<Memo | null>;
+  /**
+   * Makes sure that a job is going to run. `now` is the database's time.
+   *
+   * @returns the memo of one that was there, null for one made again
+   */
+  ensure(job: NextJob, now: Date): Promise<Memo | null>;
   log: Log;
   /** Told of each pass; null: it failed. Must not throw. */
   onPass?: (pass: ReconcilerPass | null) => void;
@@ -43,7 +47,7 @@ export async function reconcile(options: ReconcilerOptions): Promise<ReconcilerP
       const looks = sagas.slice(start, start + PARALLEL).map(async (saga) => {
         const job = nextJobOf(saga);
         if (job === null) return;
-        const memo = await options.ensure(job);
+        const memo = await options.ensure(job, saga.now);
         if (memo === null && job.revision === 0) firstJobs += 1;
         else if (memo === null) remade += 1;
         else if (Object.keys(memo).length > 0) memos.push({ sagaId: saga.id, revision: saga.revision, memo });

@@ -46,13 +46,16 @@ export const sagaColumns = (sql: Sql) => sql`
   id, saga8, name, status, steps, cursor, revision, attempt, input, context, error, idempotency_key, requested_by,
   traceparent, cancel_requested_at, step_started_at, created_at, updated_at, finished_at`;
 
+/** A saga that is overdue, with the database's clock when it was taken. */
+export type OverdueSaga = Saga & Readonly<{ now: Date }>;
+
 /** What the engine needs of the store, each function one statement: see those below. */
 export type SagaStore = Readonly<{
   load(sagaId: string): Promise<LoadedSaga | null>;
   /** Reads a saga for a job. A pending one that needs no admission, and the first step of which is among `startsAt`, is running from then on. */
   claim(job: Claim & { step?: string | undefined }): Promise<ClaimedSaga | null>;
   commit(transition: Transition): Promise<CommitResult>;
-  takeOverdue(limit: number): Promise<Saga[]>;
+  takeOverdue(limit: number): Promise<OverdueSaga[]>;
   saveMemos(memos: readonly (Claim & { memo: Memo })[]): Promise<void>;
 }>;
 
@@ -232,10 +235,10 @@ export async function findByIdempotencyKey(
  *
  * @returns the sagas, longest overdue first
  */
-export async function takeOverdue(db: Database, limit: number, slackMs: number): Promise<Saga[]> {
+export async function takeOverdue(db: Database, limit: number, slackMs: number): Promise<OverdueSaga[]> {
   return db.run(
     'store.take_overdue',
-    (sql) => sql<SagaRow[]>`
+    (sql) => sql<(SagaRow & { now: Date })[]>`
       with overdue as (
         select id from arcadia.sagas
         -- In a subquery, as no index is asked for what may change from row to row. The status is left to the update: here
@@ -245,7 +248,7 @@ export async function takeOverdue(db: Database, limit: number, slackMs: number):
       )
       update arcadia.sagas set wake_at = clock_timestamp() + ${slackMs}::double precision * interval '1 millisecond'
       where id = any(array(select id from overdue)) and status in ('pending', 'running', 'compensating')
-      returning ${sagaColumns(sql)}`,
+      returning ${sagaColumns(sql)}, clock_timestamp() as now`,
   );
 }
 

@@ -115,6 +115,15 @@ describe.each(everyCall)('a %s', (method, call) => {
     expect(server.received).toHaveLength(1);
   });
 
+  test('a time in an answer is compared with the date of that answer, whatever this machine takes the time for', async () => {
+    const headers = { date: 'Wed, 01 Jan 2025 00:00:00 GMT', 'retry-after': 'Wed, 01 Jan 2025 00:00:30 GMT' };
+    const server = await startServer((_, response) => sendJson(response, 429, { id: 'too_many_requests' }, headers));
+    expect(await errorOf(call(clientOf(server)))).toMatchObject({ kind: 'throttled', retryAfterMs: 30_000 });
+    const spent = { date: headers.date, 'ratelimit-limit': '250', 'ratelimit-remaining': '0', 'ratelimit-reset': String(Date.parse(headers.date) / 1_000 + 20) };
+    const other = await startServer((_, response) => sendJson(response, 429, { id: 'too_many_requests' }, spent));
+    expect(await errorOf(call(clientOf(other)))).toMatchObject({ kind: 'throttled', retryAfterMs: 20_000 });
+  });
+
   test('answered 429 without a word is throttled all the same', async () => {
     const server = await startServer((_, response) => response.writeHead(429).end());
     expect(await errorOf(call(clientOf(server)))).toMatchObject({ kind: 'throttled', retryAfterMs: 10_000 });

@@ -1,6 +1,8 @@
 import { UnrecoverableError } from 'bullmq';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { silentLog } from '../../src/log.ts';
 import { jobIdOf, queueNames } from '../../src/queues/jobs.ts';
+import { hastenMisdated } from '../../src/queues/misdated.ts';
 import { catalogOf, fakeStep } from '../support/engine.ts';
 import { waitFor } from '../support/wait-for.ts';
 import type { Fleet } from './support.ts';
@@ -82,6 +84,37 @@ describe.each(backends)('the step queues on %s', (backend) => {
     const dueInMs = (await fleet.queues.peek(job))?.dueInMs;
     expect(dueInMs).toBeGreaterThan(590_000);
     expect(dueInMs).toBeLessThanOrEqual(600_000);
+  });
+
+  test.each([
+    ['later than its whole delay from now, as a clock that was ahead set it', 3_600_000],
+    ['long ago, as clocks that are behind do not see', -3_600_000],
+  ])('ensure makes a delayed job due now that was due %s', async (_, offMs) => {
+    const job = { ...(await fleet.engine.start()), delayMs: 5_000 };
+    const realNow = Date.now;
+    Date.now = () => realNow() + offMs;
+    try {
+      await fleet.queues.enqueue(job);
+    } finally {
+      Date.now = realNow;
+    }
+    expect(await fleet.queues.ensure(job, new Date())).toEqual({});
+    expect(await (await fleet.forward.getJob(jobIdOf(job)))?.getState()).toBe('waiting');
+    // Its time is told by nobody any more.
+    expect(await fleet.queues.ensure(job, new Date())).toEqual({});
+    expect(await countJobs(fleet.forward)).toBe(1);
+  });
+
+  test('a delayed job that no saga knows of, due later than its whole delay, is due that delay after it was first seen', async () => {
+    const stopping = new AbortController();
+    const [soon, late] = [{ jobId: 'a', delay: 300 }, { jobId: 'b', delay: 60_000 }];
+    await fleet.forward.add('x', {}, { ...soon, timestamp: Date.now() + 3_600_000 });
+    await fleet.forward.add('x', {}, late);
+    const hastening = hastenMisdated(fleet.connection.queue(fleet.forward.name), { everyMs: 50, signal: stopping.signal, log: silentLog });
+    await waitFor(async () => (await fleet.forward.getJobState('a')) === 'waiting', { what: 'the job to be due' });
+    expect(await fleet.forward.getJobState('b')).toBe('delayed');
+    stopping.abort();
+    await hastening;
   });
 
   test('ensure leaves a job that is running', async () => {

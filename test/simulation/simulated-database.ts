@@ -7,7 +7,7 @@ import type { CommitResult } from '../../src/saga/commit.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import type { Claim, Memo } from '../../src/saga/step.ts';
-import type { ClaimedSaga, LoadedSaga, SagaStore } from '../../src/saga/store.ts';
+import type { ClaimedSaga, LoadedSaga, OverdueSaga, SagaStore } from '../../src/saga/store.ts';
 import type { Transition } from '../../src/saga/transition.ts';
 import { decide } from '../../src/saga/transition.ts';
 import type { Call, Mechanism } from './violation.ts';
@@ -93,13 +93,13 @@ export function createSimulatedDatabase(options: {
     return 'applied';
   };
 
-  const takeOverdue = (limit: number): Saga[] => {
+  const takeOverdue = (limit: number): OverdueSaga[] => {
     const overdue = [...rows.values()]
       .filter((row) => !isAtRest(row.saga.status) && row.wakeAt !== null && row.wakeAt <= nowMs())
       .toSorted((a, b) => (a.wakeAt ?? 0) - (b.wakeAt ?? 0))
       .slice(0, limit);
     for (const row of overdue) row.wakeAt = nowMs() + slackMs;
-    return overdue.map(({ saga }) => saga);
+    return overdue.map(({ saga }) => ({ ...saga, now: new Date(nowMs()) }));
   };
 
   const register: Inventory['register'] = (claim, resource, provision) => {

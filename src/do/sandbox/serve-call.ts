@@ -46,7 +46,7 @@ async function answerCall(world: World, call: Call, work: Work, entry: LedgerEnt
   const [refusal, rateHeaders] = refuse(world, call);
   const hit = refusal === undefined ? chooseHit(world.faultBox, call) : undefined;
   const latencyMs = drawMs(settings.latencyMs, world.faultBox.chance);
-  const headers = { ...rateHeaders, 'x-request-id': call.requestId };
+  const headers = { ...rateHeaders, 'x-request-id': call.requestId, date: new Date(nowMs(world)).toUTCString() };
   entry.fault = hit?.fault ?? null;
   const effect: Effect = hit?.effect ?? {};
 
