@@ -5,6 +5,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { StopRequested, listenForStop } from './commands/stop.ts';
 import { ConfigError, EXIT_CONFIG } from './config.ts';
 import { unlessAborted } from './deadline.ts';
+import { describePostgresFailure } from './postgres-failure.ts';
 import { sagaStatuses } from './saga/saga.ts';
 
 // Before anything else: a signal that comes while commands are loaded is meant for us too.
@@ -241,7 +242,9 @@ function report(error: unknown): number {
     process.stderr.write(`${message}\n`);
     return EXIT_CONFIG;
   }
-  process.stderr.write(`arcadia: ${message === '' ? name : message}\n`);
+  // Ours say what to do themselves; what a driver says does not.
+  const failure = name === 'DigitalOceanError' ? null : describePostgresFailure(error);
+  process.stderr.write(`arcadia: ${failure ?? (message === '' ? name : message)}\n`);
   if (name === 'UsageError' || name === 'InvalidRequestError' || name === 'SandboxInputError') return EXIT_USAGE;
   return EXIT_FAILED;
 }

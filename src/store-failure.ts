@@ -22,7 +22,7 @@ export function describeConnectionFailure(error: unknown, { store, variable }: S
   if (/^(?:ETIMEDOUT|CONNECT_TIMEOUT|EHOSTUNREACH|ENETUNREACH|EHOSTDOWN)$/.test(code)) {
     return tell(`no connection came about${where === '' ? '' : ` to ${where}`}`, `Check host and port in ${variable}, and the network and firewalls in between.`);
   }
-  if (code === 'ENOENT') return tell(`there is no socket${where === '' ? '' : ` ${where}`}`, `Correct the path in ${variable}, or start ${store}.`);
+  if (code === 'ENOENT' && isOf(first, 'connect')) return tell(`there is no socket${where === '' ? '' : ` ${where}`}`, `Correct the path in ${variable}, or start ${store}.`);
   if (/^(?:EMFILE|ENFILE)$/.test(code)) return tell('this process is out of file descriptors', 'Raise the limit of open files (ulimit -n, LimitNOFILE).');
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return tell('its certificate is for another host name', `Use in ${variable} the name that the certificate is for.`);
   if (/^CERT_(?:HAS_EXPIRED|NOT_YET_VALID)$/.test(code)) return tell(code === 'CERT_HAS_EXPIRED' ? 'its certificate has expired' : 'its certificate is not valid yet', 'Renew the certificate, or correct the clock of this machine.');
@@ -48,6 +48,10 @@ function placeOf(error: unknown): string {
   if (!(error instanceof Error)) return '';
   if ('address' in error && typeof error.address === 'string') return 'port' in error ? `${error.address}:${String(error.port)}` : error.address;
   return '';
+}
+
+function isOf(error: unknown, call: string): boolean {
+  return error instanceof Error && 'syscall' in error && error.syscall === call;
 }
 
 function nameOf(error: unknown): string {

@@ -18,27 +18,35 @@ const answers: readonly (readonly [RegExp, string])[] = [
   [/OOM/, 'Redis is full: raise maxmemory, or remove data.'],
 ];
 
+/** What ioredis says of itself, whatever the cause is. */
+const ofItself = /max retries per request|^Connection is closed|^Command timed out|^no answer within|Failed to refresh slots cache|^Cluster isn't ready/;
+
 /**
  * Says why Redis could not be asked.
  *
  * @param error what the command failed with
- * @param reported what the connection reported last meanwhile, where it did
+ * @param reported what the connection reported meanwhile, oldest first
  */
-export function describeRedisFailure(error: unknown, reported: unknown): string {
-  const found = [error, reported].map(causeOf);
-  for (const cause of found) {
-    if (cause === null) continue;
+export function describeRedisFailure(error: unknown, reported: readonly unknown[]): string {
+  const causes = [error, ...reported.toReversed()].map(causeOf).filter((cause) => cause !== null);
+  for (const cause of causes) {
+    const sentinels = describeSentinels(cause.message);
+    if (sentinels !== null) return `Redis cannot be reached (REDIS_URL): ${sentinels}`;
     const remedy = answers.find(([pattern]) => pattern.test(cause.message))?.[1];
     if (remedy !== undefined) return `Redis cannot be used (REDIS_URL): ${lineOf(cause.message)}. ${remedy}`;
-    const failure = describeConnectionFailure(cause, redis) ?? describeSentinels(cause.message);
+    const failure = describeConnectionFailure(cause, redis);
     if (failure !== null) return `Redis cannot be reached (REDIS_URL): ${failure}`;
   }
-  const [answered, last] = found.map((cause) => (cause === null ? '' : lineOf(cause.message)));
-  // What ioredis says of itself when its connections end without a word, and without an answer.
-  if (last === '' && /max retries per request|Connection is closed|closed/i.test(answered ?? '')) {
-    return 'Redis cannot be reached (REDIS_URL): the server closes the connection without an answer. Check that Redis itself listens there, and whether it expects TLS (rediss://).';
-  }
-  return `Redis cannot be reached (REDIS_URL): ${[answered, last].filter((text) => text !== '').join(': ')}. Check host and port in REDIS_URL, and that Redis runs.`;
+  const telling = causes.find(({ message }) => !ofItself.test(message));
+  if (telling !== undefined) return `Redis cannot be reached (REDIS_URL): ${lineOf(telling.message)}. Check host and port in REDIS_URL, and that Redis runs.`;
+  if (isOfNodes(error) || reported.some(isOfNodes)) return 'Redis cannot be reached (REDIS_URL): no node of the cluster answers (the connections are refused or closed). Check hosts and ports in REDIS_URL, and that the nodes run.';
+  const isSilent = causes.every(({ message }) => /^no answer within|^Command timed out/.test(message));
+  const cause = isSilent ? lineOf(causes[0]?.message ?? 'no answer') : 'the server closes the connection without an answer';
+  return `Redis cannot be reached (REDIS_URL): ${cause}. Check that Redis itself listens there, and that TLS is used by both ends or by none (rediss:// or redis://).`;
+}
+
+function isOfNodes(error: unknown): boolean {
+  return error instanceof Error && 'lastNodeError' in error;
 }
 
 /** What stands behind an error: of a node of a cluster, or of one of several addresses. */
@@ -48,9 +56,11 @@ function causeOf(error: unknown): Error | null {
 }
 
 function describeSentinels(message: string): string | null {
-  if (/got an invalid reply: null/.test(message)) return 'the Sentinels know no master of this name. Correct the name after the last host in REDIS_URL.';
-  const [, reason] = /All sentinels are unreachable.*Last error: (.+)$/.exec(message) ?? [];
-  return reason === undefined ? null : `no Sentinel answers (${lineOf(reason)}). Check their hosts and ports in REDIS_URL.`;
+  if (/got an invalid reply: null|No such master with that name/.test(message)) return 'the Sentinels know no master of this name. Correct the name after the last host in REDIS_URL.';
+  const [, place, reason = ''] = /^failed to connect to sentinel (\S+) because (.+)$/.exec(message) ?? [];
+  if (place === undefined) return null;
+  const login = answers.find(([pattern]) => pattern.test(reason)) === undefined ? '' : ' If the Sentinels ask for a login, add sentinelUsername and sentinelPassword.';
+  return `the Sentinel at ${place} does not answer (${ofItself.test(reason) ? 'the connection is refused or closed' : lineOf(reason)}). Check the Sentinels in REDIS_URL, and that they run.${login}`;
 }
 
 /** On one line, and without a full stop at its end. */

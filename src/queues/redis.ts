@@ -120,26 +120,34 @@ async function claim(client: RedisClient, key: string, owner: string): Promise<s
   return client.get(key);
 }
 
+// Where connections, and those to Sentinels, say what is wrong.
+const REPORTS = ['error', 'sentinelError'] as const;
+const KEPT_REPORTS = 20;
+
 /** Asks Redis, and says what its connection complained of where there is no answer. */
 async function ask<T>(client: RedisClient, withinMs: number, question: () => Promise<T>): Promise<T> {
-  let last: unknown;
+  const reported: unknown[] = [];
   const note = (error: unknown) => {
-    last = error;
+    reported.push(error);
+    if (reported.length > KEPT_REPORTS) reported.shift();
   };
-  client.on('error', note);
-  client.on('sentinelError', note);
+  for (const event of REPORTS) client.on(event, note);
   try {
     return await withDeadline(withinMs, question(), () => new Error(`no answer within ${withinMs} ms`));
   } catch (error) {
-    throw new QueueStoreError(describeRedisFailure(error, last));
+    throw new QueueStoreError(describeRedisFailure(error, reported));
   } finally {
-    client.off('error', note);
-    client.off('sentinelError', note);
+    for (const event of REPORTS) client.off(event, note);
   }
 }
 
 async function askNodes(client: RedisClient, prefix: string): Promise<string[]> {
-  if (!(client instanceof Cluster)) return [await client.info()];
+  if (!(client instanceof Cluster)) {
+    const { db = 0 } = client.options;
+    // ioredis goes on with database 0 where there is no other of this number.
+    if (db > 0) await client.select(db);
+    return [await client.info()];
+  }
   // Asks the node that holds the queues' slot; the nodes are known once there is an answer.
   await client.exists(`${prefix}:check`);
   const answers = await Promise.allSettled(client.nodes('all').map((node) => node.info()));

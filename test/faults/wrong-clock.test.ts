@@ -42,7 +42,7 @@ async function pollsOf(fleet: Fleet): Promise<number[]> {
 const allCompleted = Array.from({ length: SAGAS }, () => 'completed');
 
 async function endsOf(fleet: Fleet, ids: readonly string[]): Promise<string[]> {
-  const sagas = await Promise.all(ids.map((id) => fleet.atRest(id, 15_000)));
+  const sagas = await Promise.all(ids.map((id) => fleet.atRest(id, 25_000)));
   return sagas.map(({ status, error }) => error?.message ?? status);
 }
 
@@ -86,7 +86,7 @@ describe.each(queueStoreKinds())('with the queues on %s', { timeout: 60_000 }, (
   });
 });
 
-test('sagas that wait go on at once when their only worker, an hour behind, is killed and replaced by a right one', async () => {
+test('sagas that wait go on at once when their only worker, an hour behind, is killed and replaced by a right one', { timeout: 60_000 }, async () => {
   const [kind = 'redis'] = queueStoreKinds();
   expect(await replaceWorker(kind, -HOUR_MS)).toEqual(allCompleted);
 });
@@ -105,7 +105,7 @@ async function replaceWorker(kind: QueueStoreKind, offMs: number): Promise<strin
   return endsOf(fleet, ids);
 }
 
-test('what a client whose clock is wrong asks for is done as usual, told of by its right age, and not counted as late', async () => {
+test('what a client whose clock is wrong asks for is done as usual, told of by its right age, and not counted as late', { timeout: 60_000 }, async () => {
   const [kind = 'redis'] = queueStoreKinds();
   await using fleet = await openFleet(kind);
   await using clock = await createShiftedClock(-HOUR_MS);
