@@ -5,7 +5,7 @@ import { ConfigError } from './config-error.ts';
 import { explainConnectionError } from './database-tls.ts';
 import { readDatabaseUrl } from './database-url.ts';
 import { withDeadline } from './deadline.ts';
-import { errorCodeOf } from './error-code.ts';
+import { errorCodeOf, isLocalTrouble } from './error-code.ts';
 import type { Io } from './io.ts';
 import { directIo } from './io.ts';
 import { postgresJsOptions } from './postgres-js-options.ts';
@@ -61,7 +61,8 @@ const outageClasses = ['08', '53', '57', '58', '25', '40', '55'];
 export function isDatabaseOutage(error: unknown): boolean {
   const state = sqlStateOf(error);
   if (state !== null) return outageClasses.some((prefix) => state.startsWith(prefix));
-  return /^(CONNECT|CONNECTION_|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|database_timeout)/.test(errorCodeOf(error) ?? '');
+  if (isLocalTrouble(error)) return true;
+  return /^(CONNECT|CONNECTION_|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|database_timeout)/.test(errorCodeOf(error) ?? '');
 }
 
 /**

@@ -48,22 +48,20 @@ async function start(stack: AsyncDisposableStack, settings: Readonly<Record<stri
 }
 
 describe.concurrent('of Redis', () => {
-  const secured = (stack: AsyncDisposableStack) => start(stack, { requirepass: 'right' });
-  const plain = (stack: AsyncDisposableStack) => start(stack);
   test.each<[string, (stack: AsyncDisposableStack) => Promise<string>, RegExp]>([
     ['a closed port', async () => Promise.resolve(CLOSED), /nothing listens at 127\.0\.0\.1:1 \(ECONNREFUSED\)\. Start Redis, or correct host and port in REDIS_URL/],
     ['closed ports of a cluster', async () => Promise.resolve(`${CLOSED};${CLOSED.replace('1:1', '1:2')}`), /no node of the cluster answers.*Check hosts and ports in REDIS_URL/],
     ['an unknown host', async () => Promise.resolve('redis://:hunter2@nowhere.invalid'), /the host name nowhere\.invalid is not known \(ENOTFOUND\)|the name service does not answer for the host name nowhere\.invalid/],
-    ['a wrong password', async (stack) => `redis://:hunter2@127.0.0.1:${(await secured(stack)).port}`, /WRONGPASS.*Correct the user and password in REDIS_URL/],
-    ['no password', async (stack) => (await secured(stack)).url, /NOAUTH.*Put the password into REDIS_URL/],
-    ['TLS to a port without', async (stack) => `rediss://:hunter2@127.0.0.1:${(await plain(stack)).port}`, /does not speak TLS there \(\w+\)\. Correct the port, or leave rediss:\/\/ out of REDIS_URL|TLS is used by both ends or by none/],
+    ['a wrong password', async (stack) => `redis://:hunter2@127.0.0.1:${(await start(stack, { requirepass: 'right' })).port}`, /WRONGPASS.*Correct the user and password in REDIS_URL/],
+    ['no password', async (stack) => (await start(stack, { requirepass: 'right' })).url, /NOAUTH.*Put the password into REDIS_URL/],
+    ['TLS to a port without', async (stack) => `rediss://:hunter2@127.0.0.1:${(await start(stack)).port}`, /does not speak TLS there \(\w+\)\. Correct the port, or leave rediss:\/\/ out of REDIS_URL|TLS is used by both ends or by none/],
     ['no TLS to a port with', async (stack) => `redis://:hunter2@${await startClosingServer(stack)}`, /the server closed the connection before it answered|the server closes the connection without an answer.*rediss:\/\//],
-    ['a database number out of range', async (stack) => `${(await plain(stack)).url}/99`, /out of range.*Correct the database number/],
+    ['a database number out of range', async (stack) => `${(await start(stack)).url}/99`, /out of range.*Correct the database number/],
     ['a Sentinel that is not there', async () => Promise.resolve('redis+sentinel://:hunter2@127.0.0.1:1/mymaster'), /the Sentinel at 127\.0\.0\.1:1 does not answer \(.+\)\. Check the Sentinels in REDIS_URL/],
     [
       'a master that the Sentinels do not know',
       async (stack) => {
-        const sentinel = await startPrivateSentinel('another', await plain(stack));
+        const sentinel = await startPrivateSentinel('another', await start(stack));
         stack.defer(() => sentinel.stop());
         return `redis+sentinel://:hunter2@127.0.0.1:${sentinel.port}/mymaster`;
       },
@@ -78,12 +76,13 @@ describe.concurrent('of Redis', () => {
   });
 });
 
+function changed(change: (url: URL) => void): Promise<string> {
+  const url = new URL(inject('services').databaseUrl);
+  change(url);
+  return Promise.resolve(url.href);
+}
+
 describe.concurrent('of Postgres', () => {
-  const changed = (change: (url: URL) => void) => {
-    const url = new URL(inject('services').databaseUrl);
-    change(url);
-    return Promise.resolve(url.href);
-  };
   test.each<[string, () => Promise<string>, RegExp]>([
     ['a closed port', () => changed((url) => (url.port = '1')), /nothing listens at 127\.0\.0\.1:1 \(ECONNREFUSED\)\. Start Postgres, or correct host and port in DATABASE_URL/],
     ['an unknown host', () => changed((url) => (url.hostname = 'nowhere.invalid')), /the host name nowhere\.invalid is not known|the name service does not answer/],
@@ -114,8 +113,9 @@ test.each([
   expect(describeConnectionFailure(Object.assign(new Error('x'), { code }), { store: 'Redis', variable: 'REDIS_URL' })).toContain(expected);
 });
 
+const refused = (address: string) => Object.assign(new Error(''), { code: 'ECONNREFUSED', address, port: 5432 });
+
 test('a name with several addresses, none of which answers, is explained', () => {
-  const refused = (address: string) => Object.assign(new Error(''), { code: 'ECONNREFUSED', address, port: 5432 });
   const error = Object.assign(new AggregateError([refused('::1'), refused('127.0.0.1')], ''), { code: 'ECONNREFUSED' });
   expect(describePostgresFailure(error)).toBe(
     'Postgres cannot be reached (DATABASE_URL): nothing listens at ::1:5432 (ECONNREFUSED). Start Postgres, or correct host and port in DATABASE_URL.',
@@ -127,7 +127,7 @@ test('the last line of every process says so', { timeout: 60_000 }, async () => 
   const broken = new URL(fleet.databaseUrl);
   broken.port = '1';
   const lastLine = async (command: string[], changes: NodeJS.ProcessEnv) => {
-    const { code, stdout, stderr } = await runCommand(command, fleet.environment({ PORT: '0', ...changes }));
+    const { code, stdout, stderr } = await runCommand(command, fleet.environment({ PORT: '0', ...changes }), 55_000);
     return [code, `${stdout}${stderr}`.trim().split('\n').at(-1)];
   };
   const [worker, web, migrate, sagas, dev] = await Promise.all([

@@ -96,6 +96,8 @@ function watch(request: ClientRequest, progress: Progress): void {
     progress.requestSent = true;
   };
   const watchSocket = (socket: NonNullable<ClientRequest['socket']>) => {
+    // One that could not even be opened (out of file descriptors, say) is destroyed by now.
+    if (socket.destroyed && socket.bytesWritten === 0) return;
     if (!socket.connecting) markSent();
     else socket.once(socket instanceof TLSSocket ? 'secureConnect' : 'connect', markSent);
   };

@@ -13,6 +13,7 @@ import { createsSchema, ensureSchema } from '../create-schema.ts';
 import { explainConnectionError } from '../database-tls.ts';
 import { readDatabaseUrl } from '../database-url.ts';
 import { IDLE_MS } from '../db.ts';
+import { isLocalTrouble } from '../error-code.ts';
 import type { Log } from '../log.ts';
 import { describePostgresFailure } from '../postgres-failure.ts';
 import type { RunRedisScript } from '../redis-script.ts';
@@ -172,7 +173,7 @@ export async function migrateQueues(store: QueueStore): Promise<void> {
 }
 
 function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): QueueConnection {
-  const warn = onceInAWhile((error: Error) => log.warn({ reason: error.message }, 'redis: connection trouble'));
+  const warn = onceInAWhile((error: Error) => log[levelOf(error)]({ reason: error.message }, 'redis: connection trouble'));
   // Producers fail fast, so that nothing hangs on an `add` while Redis is away; workers retry for ever, as BullMQ asks.
   const failover = watchForFailover();
   const connect = (options: RedisOptions): RedisClient => {
@@ -221,7 +222,7 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
 const CONSUMER_SILENCE_MS = 15_000;
 
 function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log, idleMs: number): QueueConnection {
-  const warn = onceInAWhile((error: Error) => log.warn({ reason: error.message }, 'postgres queues: connection trouble'));
+  const warn = onceInAWhile((error: Error) => log[levelOf(error)]({ reason: error.message }, 'postgres queues: connection trouble'));
   // Every worker holds one of the pool's connections to LISTEN on.
   const pool = new Pool({
     ...queueOptions(store, 'arcadia-queues', STATEMENT_TIMEOUT_MS),
@@ -318,6 +319,11 @@ function countLoops() {
       };
     },
   };
+}
+
+/** What other machines do passes by itself; somebody has to see to this one. */
+function levelOf(error: Error): 'warn' | 'error' {
+  return isLocalTrouble(error) ? 'error' : 'warn';
 }
 
 const QUIET_MS = 5_000;

@@ -2,6 +2,7 @@
 // Postgres before it is sent, and looks for a droplet with the saga's tag before it sends another.
 import type { CreateDropletRequest, Droplet } from '../do/schemas.ts';
 import { DigitalOceanError } from '../do/errors.ts';
+import { isLocalTrouble } from '../error-code.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { done, waiting } from '../saga/step.ts';
@@ -166,7 +167,8 @@ function afterFailedCreate(error: unknown, run: StepRun): StepOutcome {
   if (!(error instanceof DigitalOceanError)) throw error;
   if (error.kind === 'ambiguous') return ambiguous(describe(error));
   // Nothing stands yet, so there is nothing to be patient for: the caller learns soon that DigitalOcean is out of reach.
-  const outcome = error.kind === 'later' ? failed(error, true) : toStepOutcome(error, run.direction, run.memo);
+  // Trouble of this worker's own machine says nothing about DigitalOcean, and another worker may have none.
+  const outcome = error.kind === 'later' && !isLocalTrouble(error) ? failed(error, true) : toStepOutcome(error, run.direction, run.memo);
   if (outcome === null || outcome.kind === 'done') throw error;
   // Nothing was made: no need to look for it.
   return { ...outcome, outputs: { create_refusals: refusedCreates(run.saga) + 1 } };

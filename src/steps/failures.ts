@@ -2,6 +2,7 @@
 // is refused, DigitalOcean out of reach) uses no attempt; the rest does, or is fatal.
 import { isDatabaseOutage } from '../db.ts';
 import { DigitalOceanError } from '../do/errors.ts';
+import { isLocalTrouble } from '../error-code.ts';
 import type { Direction } from '../saga/saga.ts';
 import type { Memo, StepOutcome } from '../saga/step.ts';
 import { waiting } from '../saga/step.ts';
@@ -60,7 +61,8 @@ function holdFor({ message, hold, retryAfterMs }: DigitalOceanError, memo: Memo)
 function holdOn(error: DigitalOceanError, memo: Memo): StepOutcome {
   const outages = (memo['outages'] ?? 0) + 1;
   const delayMs = Math.min(OUTAGE_MAX_DELAY_MS, OUTAGE_FIRST_DELAY_MS * 2 ** Math.min(outages - 1, 10));
-  return waiting(delayMs, `DigitalOcean is out of reach: ${error.message}`, { memo: { ...memo, outages }, alarm: true });
+  const what = isLocalTrouble(error) ? 'this worker cannot make requests, which is trouble of its own machine' : 'DigitalOcean is out of reach';
+  return waiting(delayMs, `${what}: ${error.message}`, { memo: { ...memo, outages }, alarm: true });
 }
 
 function isOutage(error: DigitalOceanError): boolean {

@@ -4,6 +4,7 @@ import type { Action, Droplet } from '../do/schemas.ts';
 import { actionSchema } from '../do/schemas.ts';
 import { DigitalOceanError } from '../do/errors.ts';
 import type { Look } from '../do/observer.ts';
+import { isLocalTrouble } from '../error-code.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, done, waiting } from '../saga/step.ts';
 import { msBetween } from '../time.ts';
@@ -38,7 +39,7 @@ export const waitDropletActive: Step<StepDeps> = {
       // Without budget, however soon there is some, no sooner than any poll: there are many, and one of them reads for all.
       if (error instanceof DigitalOceanError && (error.kind === 'later' || error.code === 'request_budget')) {
         const roomInMs = error.kind === 'throttled' ? (error.retryAfterMs ?? 0) : 0;
-        return waiting(Math.max(deps.settings.pollIntervalMs, roomInMs), `could not look at droplet ${dropletId}: ${error.message}`, { memo: run.memo });
+        return waiting(Math.max(deps.settings.pollIntervalMs, roomInMs), `could not look at droplet ${dropletId}: ${error.message}`, { memo: run.memo, alarm: isLocalTrouble(error) });
       }
       throw error;
     }
