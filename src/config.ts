@@ -1,4 +1,5 @@
 // The environment, parsed once at start by one schema. Nothing else in the project reads process.env.
+import { isIP } from 'node:net';
 import { z } from 'zod';
 import { ConfigError } from './config-error.ts';
 import { readDatabaseUrl } from './database-url.ts';
@@ -73,6 +74,23 @@ function parseApiToken(entry: string, index: number): ApiToken | null {
   return name !== '' && known.length === granted.length && secretPattern.test(secret) ? { name, scopes: known, secret } : null;
 }
 
+/** A list whose entries are separated by commas. */
+function listOf(isEntry: (entry: string) => boolean, expected: string) {
+  return z
+    .string()
+    .transform((value) => value.split(',').map((entry) => entry.trim()))
+    .refine((entries) => entries.every(isEntry), expected)
+    .default([]);
+}
+
+/** An address, or a range of them. Not the range of all: then anybody could claim to be anybody. */
+function isAddressRange(text: string): boolean {
+  const [address = '', prefix, ...rest] = text.split('/');
+  const family = isIP(address);
+  if (family === 0 || rest.length > 0) return false;
+  return prefix === undefined || (/^[1-9]\d{0,2}$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128));
+}
+
 const keyRing = z.string().transform((value, context) => {
   try {
     return parseKeyRing(value);
@@ -141,6 +159,13 @@ const environmentSchema = z.object({
     .optional(),
   DASHBOARD_PASSWORD: z.string().optional(),
   API_TOKENS: apiTokens.optional(),
+  TRUSTED_PROXIES: listOf(isAddressRange, 'expected addresses or CIDRs separated by commas, such as 127.0.0.1,10.0.0.0/8'),
+  WEB_BASE_PATH: z
+    .string()
+    .regex(/^(\/|(\/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+)$/, 'expected a path without a slash at its end, such as /arcadia')
+    .transform((path) => (path === '/' ? '' : path))
+    .default(''),
+  WEB_ALLOWED_HOSTS: listOf((host) => /^([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$/.test(host), 'expected hosts separated by commas, such as arcadia.example.com or localhost:8080'),
   WORKER_METRICS_PORT: numberBetween(0, 65_535).optional(),
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
 });
@@ -181,6 +206,12 @@ export type Config = Readonly<{
     /** Who may log in at the dashboard; null: nobody. */
     person: Readonly<{ user: string; password: string }> | null;
     tokens: readonly ApiToken[];
+    /** Addresses and CIDRs of proxies whose X-Forwarded-* headers are believed. */
+    trustedProxies: readonly string[];
+    /** Path under which a proxy serves the web, without a slash at its end; empty: at the root. */
+    basePath: string;
+    /** Hosts, with their ports where those are not the usual ones, by which people reach the web. */
+    allowedHosts: readonly string[];
   }>;
   logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
 }>;
@@ -287,6 +318,9 @@ function toConfig(env: Environment): Config {
       host: env.HOST,
       person: env.DASHBOARD_USER === undefined || env.DASHBOARD_PASSWORD === undefined ? null : { user: env.DASHBOARD_USER, password: env.DASHBOARD_PASSWORD },
       tokens: env.API_TOKENS ?? [],
+      trustedProxies: env.TRUSTED_PROXIES,
+      basePath: env.WEB_BASE_PATH,
+      allowedHosts: env.WEB_ALLOWED_HOSTS.map((host) => host.toLowerCase()),
     },
     logLevel: env.LOG_LEVEL,
   };

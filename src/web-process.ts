@@ -75,7 +75,7 @@ export async function startWeb(config: Config, log: Log, options: { workerMetric
   const db = openDatabase(databaseUrl, { max: Math.min(10, config.databasePoolMax), applicationName: 'arcadia-web', io: tracedIo(directIo) });
   const connection = openQueueConnection(queueStoreOf(config), log);
   const queues = openStepQueues(connection, directIo);
-  const dashboard = openQueueDashboard(connection, (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq));
+  const dashboard = openQueueDashboard(connection, (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq), config.web.basePath);
   let clock: ClockWatch | null = null;
   const closeAll = async (): Promise<void> => {
     clock?.close();
@@ -94,6 +94,8 @@ export async function startWeb(config: Config, log: Log, options: { workerMetric
     const app = await buildWeb(bindPorts({ db, connection, queues, dashboard, keyRing: config.keyRing, workerMetrics, log, workerSlackMs: config.reconcileIntervalMs }), {
       auth: config.web,
       fleet: { reconcileIntervalMs: config.reconcileIntervalMs, inventorySyncIntervalMs: config.inventorySyncIntervalMs },
+      basePath: config.web.basePath,
+      trustedProxies: config.web.trustedProxies,
       log,
     });
     let url: string;

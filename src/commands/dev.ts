@@ -80,7 +80,7 @@ async function runEverything(options: { dataDir?: string }, stop: AbortSignal): 
       write('  npm run -s arcadia -- sagas\n');
     }
     if (web === null) write(`The web does not run: port ${config.web.port} is taken. PORT names another.`);
-    else write(`The web: ${web.url} (queues at /queues, HTTP API at /docs)`);
+    else write(`The web: ${web.url}${config.web.basePath} (queues at /queues, HTTP API at /docs)`);
     write('Ctrl-C stops it.');
     const reason = await Promise.race([untilAborted(stop).then(() => null), worker.cannotGoOn]);
     if (reason === null) return 0;

@@ -15,7 +15,7 @@ export async function webCommand(stop: AbortSignal): Promise<number> {
     return 0;
   }
   // Said at every log level: a supervisor may wait for it.
-  log.child({}, { level: 'info' }).info({ url: web.url, queues: config.redisNodes === null ? 'postgres' : 'redis', environment: config.environment, encryptionKeyIds: config.keyRing.keys.map(({ id }) => id) }, 'web ready');
+  log.child({}, { level: 'info' }).info({ url: `${web.url}${config.web.basePath}`, queues: config.redisNodes === null ? 'postgres' : 'redis', environment: config.environment, encryptionKeyIds: config.keyRing.keys.map(({ id }) => id) }, 'web ready');
   const why = await untilAborted(stop);
   log.info({ why: whyOf(why) }, 'web stopping: requests under way may finish');
   await web.close();

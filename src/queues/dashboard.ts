@@ -40,11 +40,15 @@ const descriptions: Readonly<Record<string, string>> = {
   [queueNames.inventory]: 'Syncs of the inventory. Paused, no worker syncs, and no surplus droplet is destroyed, whoever does.',
 };
 
-/** Opens the queues for looking at them. */
-export function openQueueDashboard(connection: QueueConnection, readEvents: ReadEvents): QueueDashboard {
+/**
+ * Opens the queues for looking at them.
+ *
+ * @param basePath stands before the addresses of sagas' pages
+ */
+export function openQueueDashboard(connection: QueueConnection, readEvents: ReadEvents, basePath = ''): QueueDashboard {
   const queues = Object.values(queueNames).map((name) => connection.queue(name));
   return {
-    adapters: queues.map((queue) => adapterOf(queue, readEvents)),
+    adapters: queues.map((queue) => adapterOf(queue, readEvents, basePath)),
     exportMetrics: () => Promise.all(queues.map((queue) => queue.exportPrometheusMetrics())),
     heads: async () => (await Promise.all(queues.map(readHeads))).flat(),
     paused: async () => (await Promise.all(queues.map(async (queue) => ((await queue.isPaused()) ? [queue.name] : [])))).flat(),
@@ -54,21 +58,21 @@ export function openQueueDashboard(connection: QueueConnection, readEvents: Read
   };
 }
 
-function adapterOf(queue: Queue, readEvents: ReadEvents): BullMQAdapter {
+function adapterOf(queue: Queue, readEvents: ReadEvents, basePath: string): BullMQAdapter {
   const isOfSteps = queue.name === queueNames.steps || queue.name === queueNames.compensations;
-  return isOfSteps ? new StepAdapter(queue, readEvents) : new BullMQAdapter(queue, optionsOf(queue));
+  return isOfSteps ? new StepAdapter(queue, readEvents, basePath) : new BullMQAdapter(queue, optionsOf(queue, basePath));
 }
 
-function optionsOf(queue: Queue): ConstructorParameters<typeof BullMQAdapter>[1] {
-  return { description: descriptions[queue.name] ?? '', externalJobUrl: (job) => linkToSaga(job.data, job.returnvalue) };
+function optionsOf(queue: Queue, basePath: string): ConstructorParameters<typeof BullMQAdapter>[1] {
+  return { description: descriptions[queue.name] ?? '', externalJobUrl: (job) => linkToSaga(job.data, job.returnvalue, basePath) };
 }
 
 /** Shows, beside the lines that BullMQ keeps, those that are made of events: a job that ends writes nothing into its log. */
 class StepAdapter extends BullMQAdapter {
   readonly #readEvents: ReadEvents;
 
-  constructor(queue: Queue, readEvents: ReadEvents) {
-    super(queue, optionsOf(queue));
+  constructor(queue: Queue, readEvents: ReadEvents, basePath: string) {
+    super(queue, optionsOf(queue, basePath));
     this.#readEvents = readEvents;
   }
 
@@ -93,11 +97,11 @@ class StepAdapter extends BullMQAdapter {
 }
 
 /** Bull Board shows no link where the address is empty. */
-function linkToSaga(data: unknown, returned: unknown): { displayText?: string; href: string } {
+function linkToSaga(data: unknown, returned: unknown, basePath: string): { displayText?: string; href: string } {
   const parsed = [stepJobSchema, acceptedJobSchema].map((schema) => schema.safeParse(data)).find(({ success }) => success);
   const accepted = acceptedJobSchema.safeParse(returned);
   const sagaId = parsed?.data?.sagaId ?? accepted.data?.sagaId;
-  return sagaId === undefined ? { href: '/sagas' } : { displayText: 'saga', href: `/sagas/${sagaId}` };
+  return sagaId === undefined ? { href: `${basePath}/sagas` } : { displayText: 'saga', href: `${basePath}/sagas/${sagaId}` };
 }
 
 async function readHeads(queue: Queue): Promise<QueueHead[]> {

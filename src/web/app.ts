@@ -26,6 +26,8 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** What every page shows of the fleet. */
     fleet: Pick<FleetWatch, 'glance'>;
+    /** Path under which a proxy serves all of this; empty: at the root. Addresses inside are written without it. */
+    basePath: string;
   }
 
   interface FastifyRequest {

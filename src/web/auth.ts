@@ -5,16 +5,20 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ApiToken, Config, Scope } from '../config.ts';
 import { isLoopback, scopes } from '../config.ts';
+import type { Log } from '../log.ts';
 import type { App } from './app.ts';
 import { Problem } from './problems.ts';
 
 /** Who is asking. The name goes into the audit. */
 export type Principal = Readonly<{ name: string; scopes: readonly Scope[]; kind: 'person' | 'program' | 'anybody' }>;
 
-export type AuthOptions = Pick<Config['web'], 'person' | 'tokens'>;
+export type AuthOptions = Pick<Config['web'], 'person' | 'tokens' | 'allowedHosts'>;
 
-// So many wrong credentials a minute from one address; then it is not listened to for the rest of the minute.
-const MAX_FAILURES = 10;
+// Wrong credentials a minute from one address, and for one user name from all addresses together. Beyond that they are
+// answered 429. Right ones always pass: else whoever sends wrong ones, perhaps from behind the same proxy, would lock
+// people out.
+const MAX_FAILURES_OF_ADDRESS = 10;
+const MAX_FAILURES_OF_USER = 100;
 const FAILURE_WINDOW_MS = 60_000;
 
 /** What stands as `by` and `requestedBy` for a principal. */
@@ -31,35 +35,40 @@ export function may(principal: Principal | null, scope: Scope): boolean {
  * Puts the guard before every route of the application. Where neither a person nor a token is configured, everybody who
  * reaches it may do everything: the caller makes sure that only this machine does.
  */
-export function guard(app: App, options: AuthOptions): void {
+export function guard(app: App, options: AuthOptions, log: Log): void {
   const isOpen = options.person === null && options.tokens.length === 0;
   const check = makeCheck(options);
-  const failures = limitFailures(app);
+  const countFailure = limitFailures(app, options, log);
+  const isKnownHost = (host: string) => isLoopback(nameOf(host)) || options.allowedHosts.some((allowed) => host === allowed || nameOf(host) === allowed);
   app.decorateRequest('principal', null);
   app.addHook('onRequest', async (request) => {
     // A page elsewhere may point a name of its own at this machine (DNS rebinding); its requests say that name.
-    if (isOpen && !isLoopback(hostNameOf(request))) {
-      throw new Problem('misdirected', 'without credentials configured, the web answers only to localhost, 127.0.0.1 and [::1]');
+    // What a trusted proxy says counts besides, not instead: the page may say that too.
+    const unknown = isOpen ? [request.headers.host ?? '', request.host].map((host) => host.toLowerCase()).find((host) => !isKnownHost(host)) : undefined;
+    if (unknown !== undefined) {
+      throw new Problem(
+        'misdirected',
+        `without credentials configured, the web answers only to localhost, 127.0.0.1, [::1] and the hosts in WEB_ALLOWED_HOSTS; this request names the host ${quote(unknown)}. Behind nginx, set \`proxy_set_header Host $host;\` and list the host in WEB_ALLOWED_HOSTS`,
+      );
     }
     const needs = request.routeOptions.config.needs ?? (isReading(request) ? 'read' : 'operate');
     const tellsMore = request.routeOptions.config.tellsMore === true && (isOpen || request.headers.authorization !== undefined);
     if (needs === 'nothing' && !tellsMore) return;
-    request.principal = isOpen ? { name: 'anybody', scopes, kind: 'anybody' } : await identify(request, check, failures);
-    if (!isReading(request) && request.principal.kind !== 'program') refuseOtherSites(request);
+    request.principal = isOpen ? { name: 'anybody', scopes, kind: 'anybody' } : await identify(request, check, countFailure);
+    if (!isReading(request) && request.principal.kind !== 'program') refuseOtherSites(request, options.allowedHosts);
     if (needs !== 'nothing' && !may(request.principal, needs)) {
       throw new Problem('forbidden', `the scope ${needs} is needed; ${request.principal.name} has ${request.principal.scopes.join(', ') || 'none'}`);
     }
   });
 }
 
-async function identify(request: FastifyRequest, check: Check, failures: FailureLimit): Promise<Principal> {
+async function identify(request: FastifyRequest, check: Check, countFailure: CountFailure): Promise<Principal> {
   const { authorization } = request.headers;
   if (authorization === undefined) throw new Problem('unauthorized', 'expected basic auth or a bearer token');
-  await failures.refuseBlocked(request);
   const scheme = schemeOf(request);
   const principal = check(scheme, authorization.slice(scheme.length).trim());
   if (principal !== null) return principal;
-  await failures.count(request);
+  await countFailure(request);
   throw new Problem('unauthorized', 'these credentials are not known');
 }
 
@@ -91,25 +100,35 @@ function digest(text: string): Buffer {
   return createHash('sha256').update(text).digest();
 }
 
-type FailureLimit = Readonly<{ refuseBlocked(request: FastifyRequest): Promise<void>; count(request: FastifyRequest): Promise<void> }>;
+/** @throws {Problem} when there were too many before */
+type CountFailure = (request: FastifyRequest) => Promise<void>;
 
-function limitFailures(app: App): FailureLimit {
-  const limit = app.createRateLimit({
-    max: MAX_FAILURES,
-    timeWindow: FAILURE_WINDOW_MS,
-    // Counted apart, so that whoever guesses passwords behind a proxy does not lock out the programs behind it.
-    keyGenerator: (request) => `${schemeOf(request) === 'bearer' ? 'bearer' : 'basic'} ${request.ip}`,
-  });
-  return {
-    refuseBlocked: async (request) => {
-      const failed = await limit(request, { increment: false });
-      if (failed.isAllowed || failed.remaining > 0) return;
-      throw new Problem('too_many_failures', 'too many wrong credentials from this address', { retryAfterSeconds: failed.ttlInSeconds });
-    },
-    count: async (request) => {
-      await limit(request);
-    },
+function limitFailures(app: App, { person }: AuthOptions, log: Log): CountFailure {
+  const byAddress = app.createRateLimit({ max: MAX_FAILURES_OF_ADDRESS, timeWindow: FAILURE_WINDOW_MS, keyGenerator: (request) => `${kindOf(request)} ${request.ip}` });
+  // Any name, whether it is known or not: the answer must not tell.
+  const byUser = app.createRateLimit({ max: MAX_FAILURES_OF_USER, timeWindow: FAILURE_WINDOW_MS, keyGenerator: (request) => digest(userOf(request)).toString('base64') });
+  return async (request) => {
+    const counts = [{ what: 'from this address', count: await byAddress(request) }];
+    if (kindOf(request) === 'basic') counts.push({ what: 'for this user', count: await byUser(request) });
+    for (const { what, count } of counts) {
+      if (count.isAllowed || count.remaining > 0) continue;
+      // A name that is none may be a password, typed into the wrong field.
+      const user = kindOf(request) === 'basic' && userOf(request) === person?.user ? person.user : null;
+      if (!count.isExceeded) log.warn({ address: request.ip, user }, `too many wrong credentials ${what}: more of them are answered 429 for a while`);
+      else throw new Problem('too_many_failures', `too many wrong credentials ${what}; right ones pass`, { retryAfterSeconds: count.ttlInSeconds });
+    }
   };
+}
+
+/** Counted apart, so that whoever guesses passwords from an address does not slow down the programs there. */
+function kindOf(request: FastifyRequest): 'bearer' | 'basic' {
+  return schemeOf(request) === 'bearer' ? 'bearer' : 'basic';
+}
+
+/** The user name that basic auth claims. */
+function userOf(request: FastifyRequest): string {
+  const credentials = request.headers.authorization?.slice('basic'.length).trim() ?? '';
+  return Buffer.from(credentials, 'base64').toString().split(':', 1)[0] ?? '';
 }
 
 function isReading(request: FastifyRequest): boolean {
@@ -120,21 +139,32 @@ function isReading(request: FastifyRequest): boolean {
  * Browsers send a person's password along by themselves, also with what another site's page made them send; but they
  * say so. A program's token is only sent by whoever has it.
  */
-function refuseOtherSites(request: FastifyRequest): void {
+function refuseOtherSites(request: FastifyRequest, allowedHosts: readonly string[]): void {
   const site = request.headers['sec-fetch-site'];
   const { origin } = request.headers;
   if (site === 'same-origin' || site === 'none') return;
-  if (site === undefined && (origin === undefined || originHost(origin) === request.headers.host)) return;
-  throw new Problem('cross_site', 'changes are only taken from pages of this site (Sec-Fetch-Site, Origin)');
+  const page = origin === undefined ? null : originHost(origin);
+  const isOurs = origin === undefined || (page !== null && (page === request.host.toLowerCase() || allowedHosts.includes(page)));
+  if (site === undefined && isOurs) return;
+  const where = site === undefined
+    ? `: the page is at ${quote(origin ?? '')}, the request names the host ${quote(request.host)}. Behind nginx, set \`proxy_set_header Host $host;\` ($http_host where the port is not the usual one), or list the page's host in WEB_ALLOWED_HOSTS`
+    : ' (Sec-Fetch-Site, Origin)';
+  throw new Problem('cross_site', `changes are only taken from pages of this site${where}`);
 }
 
 function originHost(origin: string): string | null {
   return URL.canParse(origin) ? new URL(origin).host : null;
 }
 
-function hostNameOf(request: FastifyRequest): string {
-  const host = `http://${request.headers.host ?? ''}`;
-  return URL.canParse(host) ? new URL(host).hostname.replace(/^\[|\]$/g, '') : '';
+/** The name in a `Host`, without its port. */
+function nameOf(host: string): string {
+  const url = `http://${host}`;
+  return URL.canParse(url) ? new URL(url).hostname.replace(/^\[|\]$/g, '') : '';
+}
+
+/** What a caller sent, as a short text of harmless characters. */
+function quote(text: string): string {
+  return JSON.stringify(text.slice(0, 200));
 }
 
 /** Nothing that is answered here may be kept by a cache, but for the files whose address tells their content. */

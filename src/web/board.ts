@@ -30,11 +30,11 @@ const FONTS_FROM_ELSEWHERE = /<link href="https:\/\/fonts\.googleapis\.com\/[^>]
 /** Adds the dashboard. */
 export function addBoard(app: App, ports: Pick<WebPorts, 'queues' | 'audit'>): void {
   const adapter = new FastifyAdapter();
-  adapter.setBasePath(BASE_PATH);
+  adapter.setBasePath(`${app.basePath}${BASE_PATH}`);
   createBullBoard({
     queues: [...ports.queues.adapters],
     serverAdapter: adapter,
-    options: { uiConfig: { boardTitle: 'arcadia-cloud', miscLinks: [{ text: 'sagas', url: '/sagas' }, { text: 'API', url: '/docs' }], hideDocsLink: true, showMetrics: true } },
+    options: { uiConfig: { boardTitle: 'arcadia-cloud', miscLinks: [{ text: 'sagas', url: `${app.basePath}/sagas` }, { text: 'API', url: `${app.basePath}/docs` }], hideDocsLink: true, showMetrics: true } },
   });
   // Its own error handler tells what was thrown; thrown on, it becomes a problem document like any other.
   adapter.setErrorHandler((error) => {

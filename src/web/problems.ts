@@ -130,7 +130,7 @@ export function setProblemHeaders(error: unknown, reply: FastifyReply): void {
 
 /** The path without the query: what stands there may be anything. */
 function pathOf(request: FastifyRequest): string {
-  return request.url.split('?', 1)[0] ?? '/';
+  return request.originalUrl.split('?', 1)[0] ?? '/';
 }
 
 function toProblem(error: unknown): Problem {

@@ -15,6 +15,7 @@ import { addSagaRoutes } from './api/sagas.ts';
 import type { App } from './app.ts';
 import type { AuthOptions } from './auth.ts';
 import { actorOf, forbidCaching, guard, may } from './auth.ts';
+import { addBasePath, withoutBasePath } from './base-path.ts';
 import { addBoard } from './board.ts';
 import { createEventFeed } from '../saga/event-feed.ts';
 import { createEventStreams } from './event-streams.ts';
@@ -32,6 +33,10 @@ import { addTracing } from './tracing.ts';
 export type WebOptions = Readonly<{
   auth: AuthOptions;
   fleet: FleetWatchOptions;
+  /** Path under which a proxy serves it; empty: at the root. */
+  basePath: string;
+  /** Addresses and CIDRs of proxies whose word for the client's address, host and protocol is believed. */
+  trustedProxies: readonly string[];
   log: Log;
 }>;
 
@@ -47,8 +52,9 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
     // One line for each request that matters, below; and no headers, which carry credentials.
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: BODY_LIMIT_BYTES,
-    // A proxy's word for who asks is not believed: the limit of failures would be anybody's to get around.
-    trustProxy: false,
+    // Nobody else's word for who asks: the limit of failures would be anybody's to get around.
+    trustProxy: options.trustedProxies.length === 0 ? false : [...options.trustedProxies],
+    rewriteUrl: withoutBasePath(options.basePath),
     requestTimeout: 30_000,
   }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
@@ -56,6 +62,7 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
   // What a form of another site could send is not read at all.
   app.removeContentTypeParser('text/plain');
   answerWithProblems(app);
+  addBasePath(app, options.basePath);
 
   const fleet = watchFleet(ports, options.fleet);
   app.decorate('fleet', fleet);
@@ -82,7 +89,7 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
   });
   addTracing(app);
   app.addHook('onSend', forbidCaching);
-  guard(app, options.auth);
+  guard(app, options.auth, log);
   app.addHook('onResponse', async (request, reply) => {
     const route = request.routeOptions.url ?? 'none';
     metrics.countRequest({ method: request.method, route, status: String(reply.statusCode) });
@@ -98,6 +105,7 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
         version: '1',
         description: 'Droplets provisioned and destroyed as sagas. Errors are problem documents (RFC 9457); changes are idempotent by Idempotency-Key, or by what they ask for.',
       },
+      servers: [{ url: options.basePath === '' ? '/' : options.basePath }],
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' }, person: { type: 'http', scheme: 'basic' } } },
       security: [{ token: [] }, { person: [] }],
     },

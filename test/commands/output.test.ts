@@ -152,8 +152,8 @@ const sagaIdIn = (output: string) => /\(saga ([0-9a-f-]{36})\)/.exec(output)?.[1
 const plain = (output: string) => stripVTControlCharacters(output).replaceAll('\r', '');
 
 const goesOn = (sagaId: string) => `\nStopped watching. Saga ${sagaId} goes on.\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`;
-describe('Ctrl-C in a terminal', () => {
 
+describe('Ctrl-C in a terminal', () => {
   test('while provision follows its saga says that it goes on, and what to do; exit code 130', async () => {
     const terminal = startOnTerminal('provision --name watched --region fra1 --size s-1vcpu-1gb --image debian-12-x64');
     const sagaId = await waitFor(() => sagaIdIn(terminal.output()), { what: 'the saga' });

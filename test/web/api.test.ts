@@ -218,8 +218,8 @@ describe('steering', () => {
 
 const bulk = async (action: string, body: object) => bulkAnswer.parse((await web.call('POST', `/v1/bulk/${action}`, { body })).json());
 const setStatus = (id: string, status: string) => web.db.sql`update arcadia.sagas set status = ${status}, wake_at = case when ${status} not in ('completed', 'stuck') then wake_at end where id = ${id}`;
-describe('in bulk by the ids of a dry run', () => {
 
+describe('in bulk by the ids of a dry run', () => {
   test('only those are cancelled, and what changed meanwhile is told', async () => {
     const ids = [await start({ name: 'named-1' }), await start({ name: 'named-2' }), await start({ name: 'named-3' })];
     const [first = '', second = '', third = ''] = ids;

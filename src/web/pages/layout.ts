@@ -1,6 +1,7 @@
 // The frame of every page. No script, no style and no font from elsewhere, and none inline.
 import type { FastifyReply } from 'fastify';
 import type { Html } from '../html.ts';
+import { withBasePath } from '../base-path.ts';
 import { html } from '../html.ts';
 import { may } from '../auth.ts';
 import { scriptUrl, styleUrl } from './assets.ts';
@@ -21,7 +22,7 @@ const places: readonly { place: Place | 'queues'; path: string; text: string }[]
   { place: 'docs', path: '/docs', text: 'API' },
 ];
 
-/** Answers with a page. */
+/** Answers with a page. Its addresses are written from the root of the web: a base path is put before them here. */
 export async function sendPage(reply: FastifyReply, { title, place, body }: Page): Promise<FastifyReply> {
   const links = places.map((link) => html`<a href="${link.path}"${link.place === place ? html` aria-current="page"` : null}>${link.text}</a>`);
   const strip = renderStrip(may(reply.request.principal, 'read') ? await reply.server.fleet.glance() : null);
@@ -45,5 +46,5 @@ ${body}
 </body>
 </html>
 `;
-  return reply.type('text/html; charset=utf-8').send(page.text);
+  return reply.type('text/html; charset=utf-8').send(withBasePath(page.text, reply.server.basePath));
 }

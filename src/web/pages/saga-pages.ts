@@ -206,13 +206,13 @@ function addBulk(app: App, { sagas }: Ports): void {
   });
 }
 
-/** Among those on which the action has an effect. */
+/** What the filter finds, among the sagas on which the action has an effect. */
 function conditionsOf(action: BulkAction, filter: ListFilter) {
   needCondition(filter, action);
   return { ...toSagaFilter(filter), status: affected[action].filter((candidate) => filter.status === undefined || filter.status.includes(candidate)) };
 }
 
-function needCondition(filter: Parameters<typeof isNarrowed>[0], action: 'cancel' | 'retry'): void {
+function needCondition(filter: ListFilter, action: BulkAction): void {
   // All that is stuck is a condition of its own; all that runs is more than anybody means.
   if (action === 'retry' || isNarrowed(filter)) return;
   throw new Problem('invalid_request', 'expected at least one condition: search or filter first');

@@ -129,7 +129,7 @@ addEventListener('keydown', (event) => {
   if (key === '/') {
     event.preventDefault();
     const search = document.querySelector('#q');
-    if (search === null) location.assign('/sagas#q');
+    if (search === null) location.assign(`${document.querySelector('a.brand').getAttribute('href')}#q`);
     else search.select();
     search?.focus();
   } else if (key in steps) {
