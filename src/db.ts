@@ -65,6 +65,11 @@ export function isDatabaseOutage(error: unknown): boolean {
   return /^(CONNECT|CONNECTION_|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|database_timeout)/.test(errorCodeOf(error) ?? '');
 }
 
+/** Whether an error says that Postgres cannot take a value as it is (class 22): a NUL in a text, a number out of range. */
+export function isRefusedValue(error: unknown): boolean {
+  return sqlStateOf(error)?.startsWith('22') === true;
+}
+
 /**
  * Opens a pool. Connections are made when first used, and again after they were lost.
  *
@@ -176,7 +181,7 @@ const textArray = {
   from: [1009],
   serialize: (texts: readonly string[]) => `{${texts.map((text) => `"${text.replaceAll(/["\\]/g, String.raw`\$&`)}"`).join(',')}}`,
   parse: (literal: string) =>
-    Array.from(literal.matchAll(/"((?:[^"\\]|\\.)*)"|[^{},]+/gs), ([bare, quoted]) => quoted?.replaceAll(/\\(.)/gs, '$1') ?? bare),
+    Array.from(literal.matchAll(/"([^"\\]*(?:\\.[^"\\]*)*)"|[^{},]+/gs), ([bare, quoted]) => quoted?.replaceAll(/\\(.)/gs, '$1') ?? bare),
 };
 
 const uuidArray = { ...textArray, to: 2951, from: [2951] };

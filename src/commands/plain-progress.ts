@@ -2,6 +2,7 @@
 import { textOf } from '../json.ts';
 import { describeEvent } from '../saga/describe-event.ts';
 import type { Saga } from '../saga/saga.ts';
+import { printable } from '../text.ts';
 import type { Snapshot } from './follow.ts';
 
 // A plain log shows every so many polls, not all.
@@ -12,11 +13,11 @@ export function printLines(maxPolls: number, writeLine: (line: string) => void):
   let shown = 0;
   let lastPolls = 0;
   return ({ events, polls, saga }) => {
-    for (const event of events.slice(shown)) writeLine(`${event.at.toISOString()} ${describeEvent(event)}`);
+    for (const event of events.slice(shown)) writeLine(`${event.at.toISOString()} ${describeEvent(printable(event))}`);
     shown = events.length;
     if (polls === null || polls === lastPolls || (polls !== 1 && polls % POLLS_A_LINE !== 0)) return;
     lastPolls = polls;
-    writeLine(`${new Date(Date.now()).toISOString()} droplet ${textOf(saga.context['droplet_id'])} is not active yet: poll ${polls} of ${maxPolls}`);
+    writeLine(`${new Date(Date.now()).toISOString()} droplet ${printable(textOf(saga.context['droplet_id']))} is not active yet: poll ${polls} of ${maxPolls}`);
   };
 }
 

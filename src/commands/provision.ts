@@ -1,6 +1,7 @@
 // `provision` and `destroy`: start a saga, and follow it.
 import { readFile } from 'node:fs/promises';
 import { provisionDropletInput } from '../steps/inputs.ts';
+import { problemsOf } from '../request-problems.ts';
 import { InvalidRequestError } from '../saga/start.ts';
 import { requester } from './requester.ts';
 import type { FollowOptions } from './start-and-follow.ts';
@@ -41,7 +42,7 @@ export async function provisionCommand(options: ProvisionOptions, stop: AbortSig
   };
   const input = provisionDropletInput.safeParse(Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)));
   if (!input.success) {
-    throw new InvalidRequestError(input.error.issues.map((issue) => ({ field: issue.path.join('.'), message: issue.message })));
+    throw new InvalidRequestError(problemsOf(input.error.issues));
   }
   const { idempotencyKey } = options;
   return startAndFollow(

@@ -1,4 +1,5 @@
-// Sagas in words: a line for what came of one, a line an event, a table of many.
+// Sagas in words: a line for what came of one, a line an event, a table of many. Each function makes what it is given
+// printable first: the texts in it are those of callers and of DigitalOcean.
 import Table from 'cli-table3';
 import { catalog } from '../catalog.ts';
 import { formatDuration } from '../duration.ts';
@@ -8,9 +9,14 @@ import type { Saga } from '../saga/saga.ts';
 import { isStuckForward } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
 import { describeEnd, wordsOf } from '../saga/words.ts';
+import { printable, shorten } from '../text.ts';
+
+// A column is as wide as its widest cell.
+const MAX_CELL_LENGTH = 255;
 
 /** What came of a saga, in one line. */
-export function describeResult(saga: Saga): string {
+export function describeResult(given: Saga): string {
+  const saga = printable(given);
   const words = wordsOf(Object.entries(catalog).find(([name]) => name === saga.name)?.[1]);
   const reason = saga.error?.message ?? 'no reason given';
   switch (saga.status) {
@@ -39,7 +45,8 @@ function phrase(sentence: string): string {
 }
 
 /** One saga with its timeline. */
-export function formatSaga(saga: Saga, events: readonly StoredEvent[]): string {
+export function formatSaga(given: Saga, events: readonly StoredEvent[]): string {
+  const saga = printable(given);
   const facts: [string, string][] = [
     ['saga', `${saga.id} (${saga.name})`],
     ['status', `${saga.status}, revision ${saga.revision}`],
@@ -59,7 +66,7 @@ export function formatSaga(saga: Saga, events: readonly StoredEvent[]): string {
 
 /** A line an event, with the time since the saga was created. */
 export function formatTimeline(saga: Saga, events: readonly StoredEvent[]): string {
-  return events
+  return printable(events)
     .map((event) => {
       const since = formatDuration(event.at.getTime() - saga.createdAt.getTime());
       const worker = event.worker === null ? '' : `  (${event.worker})`;
@@ -96,6 +103,6 @@ export function formatTable(head: readonly string[], rows: readonly (readonly st
       'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '',
     },
   });
-  table.push(...rows.map((row) => [...row]));
+  table.push(...rows.map((row) => row.map((cell) => shorten(printable(cell), MAX_CELL_LENGTH))));
   return table.toString().split('\n').map((line) => line.trimEnd()).join('\n');
 }

@@ -61,39 +61,49 @@ export type Secrets = {
 
 const MAX_MESSAGE_LENGTH = 500;
 const MAX_ID_LENGTH = 100;
+const MAX_READ_LENGTH = 64 * 1024;
 // A shorter run of equal characters is chance; a longer one is an echo.
 const ECHO_LENGTH = 12;
 
 /**
  * Makes text from the API fit for logs: on one line, at most 500 characters, the token struck out. Null when nothing
- * can be kept: an empty text, a page of HTML, or one that repeats a part of the request's user_data, or encodes either.
+ * can be kept: an empty text, one of more than 64 KiB, a page of HTML, or one that repeats a part of the request's user_data, or encodes either.
  */
 export function cleanMessage(text: string, secrets: Secrets): string | null {
+  // Cut anywhere, it might end in a part of the token: nothing of it is kept.
+  if (text.length > MAX_READ_LENGTH) return null;
   const struck = toLine(text).replaceAll(secrets.token, '[redacted]');
   const line = struck.slice(0, MAX_MESSAGE_LENGTH);
   if (line === '' || /<(?:!doctype|html|head|body)\b/i.test(line)) return null;
   // Beyond the cut too: what it left of a token would not be known again.
   const readings = [line, ...decodingsOf(struck.slice(0, 2 * MAX_MESSAGE_LENGTH))];
-  return readings.some((reading) => reading.includes(secrets.token) || repeatsUserData(toLine(reading), secrets.userData)) ? null : line;
+  if (readings.some((reading) => reading.includes(secrets.token))) return null;
+  return repeatsUserData(readings.map(toLine), secrets.userData) ? null : line;
 }
 
 /** The same for an identifier from the API (an error's id, a request's id): null unless it looks like one and is no secret. */
 export function cleanId(text: string, secrets: Secrets): string | null {
   if (text.length > MAX_ID_LENGTH || !/^[\w.:-]+$/.test(text) || text.includes(secrets.token)) return null;
-  return repeatsUserData(text, secrets.userData) ? null : text;
+  return repeatsUserData([text], secrets.userData) ? null : text;
 }
 
 // An echo may be cut short, or be the JSON that was sent, so a part of either form is enough.
-function repeatsUserData(line: string, userData = ''): boolean {
+function repeatsUserData(lines: readonly string[], userData = ''): boolean {
   const plain = toLine(userData);
   if (plain === '') return false;
-  const forms = [plain, toLine(JSON.stringify(userData).slice(1, -1))];
   const length = Math.min(ECHO_LENGTH, plain.length);
-  for (let start = 0; start + length <= line.length; start++) {
-    const part = line.slice(start, start + length);
-    if (forms.some((form) => form.includes(part))) return true;
-  }
-  return false;
+  // In one pass through each form: to look for one part after another takes as many, each as long as the form.
+  const parts = new Set(lines.flatMap((line) => partsOf(line, length)));
+  return [plain, toLine(JSON.stringify(userData).slice(1, -1))].some((form) => {
+    for (let start = 0; start + length <= form.length; start++) {
+      if (parts.has(form.slice(start, start + length))) return true;
+    }
+    return false;
+  });
+}
+
+function partsOf(line: string, length: number): string[] {
+  return Array.from({ length: Math.max(0, line.length - length + 1) }, (_, start) => line.slice(start, start + length));
 }
 
 /** What a text would be if it were encoded for a URL, and what its longer runs would be if they were base64. */

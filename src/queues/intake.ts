@@ -1,20 +1,26 @@
 // The intake: what other backends put into the queue `sagas` becomes a saga. The contract is in docs; a malformed job
 // fails at once, with the reason on it.
 import { createHash } from 'node:crypto';
-import { isDeepStrictEqual } from 'node:util';
 import type { Job, Worker } from 'bullmq';
 import { DelayedError, UnrecoverableError } from 'bullmq';
 import type { Io } from '../io.ts';
 import type { Log } from '../log.ts';
+import { problemsOf, sentenceOf } from '../request-problems.ts';
 import type { StartRequest, StartedSaga } from '../saga/start.ts';
 import { IdempotencyConflictError, InvalidRequestError } from '../saga/start.ts';
+import { shorten } from '../text.ts';
 import type { QueueConnection } from './connection.ts';
-import { redactUserData } from '../saga/redact.ts';
 import { acceptedJobSchema, intakeJobSchema, queueNames, refusedJobSchema } from './jobs.ts';
 import type { WorkerSettings } from './step-workers.ts';
 import { workerOptions } from './step-workers.ts';
 
 const OUTAGE_DELAY_MS = 1_000;
+
+const MAX_REASON_LENGTH = 2_000;
+// The request, and its input.
+const MAX_NAMED_DEPTH = 2;
+const MAX_NAMES = 50;
+const MAX_NAME_LENGTH = 100;
 
 /** Starts the worker of the intake queue. `start` inserts the saga and enqueues its first job. */
 export function startIntakeWorker(
@@ -35,12 +41,14 @@ async function accept(
   if (accepted.success) return accepted.data;
   const refused = refusedJobSchema.safeParse(job.data);
   if (refused.success) {
-    throw new UnrecoverableError(`refused before, and its user_data was removed: send a new request (${refused.data.reason})`);
+    // Whether it was we who refused it, nobody knows: what looks like a refused job may have been sent with values.
+    const reason = shorten(refused.data.reason, MAX_REASON_LENGTH);
+    await options.io('queue', 'update data', () => job.updateData({ refused: namesIn(refused.data.refused, MAX_NAMED_DEPTH), reason }));
+    throw new UnrecoverableError(`refused before, and its values were removed: send a new request (${reason})`);
   }
   const parsed = intakeJobSchema.safeParse(job.data);
   if (!parsed.success) {
-    const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'data'}: ${issue.message}`);
-    return refuse(job, `expected {input, idempotencyKey?, requestedBy?}: ${problems.join('; ')}`, options.io);
+    return refuse(job, `expected {input, idempotencyKey?, requestedBy?}: ${sentenceOf(problemsOf(parsed.error.issues, 'data'))}`, options.io);
   }
   const { input, idempotencyKey = keyOfJob(job), requestedBy } = parsed.data;
   let started: StartedSaga;
@@ -56,12 +64,26 @@ async function accept(
   return { sagaId: started.sagaId };
 }
 
-/** A refused job stays for as long as its producer says, for people to look at: without the user data that it may have brought. */
+/**
+ * A refused job stays for as long as its producer says, for people to look at: with the names of its fields, and without
+ * their values. User data may stand anywhere in a request that is not as it should be.
+ */
 async function refuse(job: Job, reason: string, io: Io): Promise<never> {
-  // A text is no request, and may be one that was encoded twice.
-  const kept: unknown = typeof job.data === 'string' ? null : redactUserData(job.data);
-  if (!isDeepStrictEqual(kept, job.data)) await io('queue', 'update data', () => job.updateData({ refused: kept, reason }));
+  await io('queue', 'update data', () => job.updateData({ refused: namesIn(job.data, MAX_NAMED_DEPTH), reason }));
   throw new UnrecoverableError(reason);
+}
+
+const mark = /^\[(?:an object|a list of \d{1,9}|a (?:string|number|boolean)|null|\d{1,9} more fields)\]$/;
+
+/** The first names of fields, with the types of their values; what this function returned stays as it is. */
+function namesIn(value: unknown, depth: number): unknown {
+  if (typeof value === 'string' && mark.test(value)) return value;
+  if (Array.isArray(value)) return `[a list of ${value.length}]`;
+  if (typeof value !== 'object' || value === null) return value === null ? '[null]' : `[a ${typeof value}]`;
+  if (depth === 0) return '[an object]';
+  const entries = Object.entries(value);
+  const named = entries.slice(0, MAX_NAMES).map(([name, entry]) => [shorten(name, MAX_NAME_LENGTH), namesIn(entry, depth - 1)] as const);
+  return Object.fromEntries(entries.length > MAX_NAMES ? [...named, ['…', `[${entries.length - MAX_NAMES} more fields]`]] : named);
 }
 
 /** A job that is delivered twice is one request. Its id alone won't do: Redis counts from 1 again after it was flushed. */

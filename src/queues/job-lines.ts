@@ -2,6 +2,7 @@
 import { describeEvent } from '../saga/describe-event.ts';
 import type { SagaEventKind } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
+import { shorten } from '../text.ts';
 
 // No line grows without bounds.
 const MAX_TEXT_LENGTH = 500;
@@ -11,7 +12,7 @@ const writtenOnTheWay: readonly SagaEventKind[] = ['saga_started', 'step_recorde
 
 /** A line of a job's log: when, and what. */
 export function jobLine(at: Date, text: string): string {
-  return `${at.toISOString()} ${text.slice(0, MAX_TEXT_LENGTH)}`;
+  return `${at.toISOString()} ${shorten(text, MAX_TEXT_LENGTH)}`;
 }
 
 /**
@@ -43,5 +44,5 @@ export function mergeLines(kept: readonly string[], made: readonly string[]): st
 }
 
 function stampOf(line: string): string {
-  return /^\d{4}-\d\d-\d\dT\S+Z(?= )/.exec(line)?.[0] ?? '';
+  return /^\d{4}-\d\d-\d\dT[\d:.]{5,15}Z(?= )/.exec(line)?.[0] ?? '';
 }

@@ -12,7 +12,7 @@ export const queueNames = { intake: 'sagas', steps: 'saga-steps', compensations:
  * the queue store may have written it, so it is never believed beyond "look at this saga".
  */
 export const stepJobSchema = z.object({
-  sagaId: z.uuid(),
+  sagaId: z.uuid().toLowerCase(),
   revision: z.int().min(0).max(2_147_483_647),
   step: z.string().optional(),
   position: z.string().optional(),
@@ -37,7 +37,7 @@ export const intakeJobSchema = z.strictObject({
 /** What an intake job carries once its saga stands: no input stays in the queue store. */
 export const acceptedJobSchema = z.strictObject({ sagaId: z.uuid() });
 
-/** What is left of a request that was refused and held user data: run again as it is, it would boot a droplet without. */
+/** What is left of a request that was refused: the names of its fields, and why. */
 export const refusedJobSchema = z.strictObject({ refused: z.unknown(), reason: z.string() });
 
 /** The queue that a job goes to: compensations have their own, so that creation can be paused while rollbacks flow. */

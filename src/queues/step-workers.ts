@@ -4,8 +4,10 @@ import { DelayedError, MetricsTime, UnrecoverableError } from 'bullmq';
 import { withDeadline } from '../deadline.ts';
 import type { Io } from '../io.ts';
 import type { Log } from '../log.ts';
+import { problemsOf, sentenceOf } from '../request-problems.ts';
 import type { JobClaim, Verdict } from '../saga/runner.ts';
 import type { NextJob } from '../saga/saga.ts';
+import { shorten } from '../text.ts';
 import { annotate } from '../tracing.ts';
 import type { Lane, QueueConnection } from './connection.ts';
 import { jobLine } from './job-lines.ts';
@@ -28,6 +30,9 @@ const MAX_STALLED_COUNT = 10;
 
 // The job's log is for people: no job waits long for it.
 const LOG_WITHIN_MS = 1_000;
+
+// What stands in a job is read with every look at the queue.
+const MAX_NOTE_LENGTH = 1_000;
 
 // Kept for people to look at on the dashboard; the truth about sagas is in Postgres.
 const kept = { removeOnComplete: { age: 24 * 3_600, count: 2_000 }, removeOnFail: { age: 14 * 24 * 3_600, count: 5_000 } };
@@ -121,8 +126,7 @@ type Processing = Readonly<{ parsed: ReturnType<typeof stepJobSchema.safeParse>;
 
 async function processJob(job: Job, { parsed, token, options, enqueueNext }: Processing): Promise<string> {
   if (!parsed.success) {
-    const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'data'}: ${issue.message}`);
-    throw new UnrecoverableError(`not a job of a saga: ${problems.join('; ')}. Nothing was done. Remove it: sagas are started by the queue ${queueNames.intake}, and make their own jobs`);
+    throw new UnrecoverableError(`not a job of a saga: ${sentenceOf(problemsOf(parsed.error.issues, 'data'))}. Nothing was done. Remove it: sagas are started by the queue ${queueNames.intake}, and make their own jobs`);
   }
   const { sagaId, revision, step, memo = {} } = parsed.data;
   // Edited by hand, it would run for another saga, and its own would wait: the reconciler leaves a saga alone that has a live job.
@@ -143,12 +147,12 @@ async function processJob(job: Job, { parsed, token, options, enqueueNext }: Pro
   }
   switch (verdict.kind) {
     case 'complete':
-      return verdict.note;
+      return shorten(verdict.note, MAX_NOTE_LENGTH);
     case 'next':
       await enqueueNext(verdict.job);
-      return verdict.note;
+      return shorten(verdict.note, MAX_NOTE_LENGTH);
     case 'postpone':
-      return postpone(job, token, verdict, { io: options.io, isNews: verdict.note !== parsed.data.reason });
+      return postpone(job, token, { ...verdict, note: shorten(verdict.note, MAX_NOTE_LENGTH) }, { io: options.io, reasonBefore: parsed.data.reason });
     default:
       return verdict satisfies never;
   }
@@ -159,14 +163,14 @@ async function postpone(
   job: Job,
   token: string | undefined,
   verdict: Extract<Verdict, { kind: 'postpone' }>,
-  { io, isNews }: { io: Io; isNews: boolean },
+  { io, reasonBefore }: { io: Io; reasonBefore: string | undefined },
 ): Promise<never> {
   const decidedAt = Date.now();
   const dueAt = Math.round(decidedAt + verdict.delayMs);
   await io('queue', 'update data', () => job.updateData({ ...job.data, memo: verdict.memo, dueAt, reason: verdict.note }));
   await io('queue', 'move to delayed', () => job.moveToDelayed(dueAt, token));
   // A poll like the one before it has nothing to tell.
-  if (isNews) await writeToLog(job, jobLine(new Date(decidedAt), verdict.note), io);
+  if (verdict.note !== reasonBefore) await writeToLog(job, jobLine(new Date(decidedAt), verdict.note), io);
   throw new DelayedError();
 }
 

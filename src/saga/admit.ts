@@ -1,6 +1,7 @@
 // Admission: the one place where a saga that stands in Postgres unchecked (started by SQL, which knows no schemas) is
 // held against its schema and has its user data sealed, by the worker that runs it first.
 import type { KeyRing } from '../key-ring.ts';
+import { sentenceOf } from '../request-problems.ts';
 import type { SagaDefinition } from './definition.ts';
 import type { Saga } from './saga.ts';
 import { checkInput } from './start.ts';
@@ -10,11 +11,10 @@ import { sealInput } from './user-data.ts';
 /**
  * Says how an unchecked saga starts: with its input as the schema has it, or not at all.
  *
- * @returns `rejected` names each field that is wrong
+ * @returns `rejected` names the first ten fields that are wrong
  */
 export function admit<Deps>(definition: Pick<SagaDefinition<Deps>, 'input'>, saga: Pick<Saga, 'id' | 'input'>, keyRing: KeyRing): Extract<Outcome, { kind: 'started' | 'rejected' }> {
   const { input, problems } = checkInput(definition, saga.input, keyRing);
   if (input !== null) return { kind: 'started', ...sealInput(keyRing, saga.id, input) };
-  const message = problems.map((problem) => `${problem.field}: ${problem.message}`).join('; ');
-  return { kind: 'rejected', error: { code: 'invalid_request', message, retryable: false } };
+  return { kind: 'rejected', error: { code: 'invalid_request', message: sentenceOf(problems), retryable: false } };
 }

@@ -1,7 +1,7 @@
 // What happened to a saga, in words.
 import { formatDuration } from '../duration.ts';
 import type { Json } from '../json.ts';
-import { textOf } from '../json.ts';
+import { shortTextOf } from '../text.ts';
 import type { SagaEvent } from './saga.ts';
 
 /** One event in words, such as `create_droplet completed: created droplet 123`. */
@@ -9,10 +9,10 @@ export function describeEvent(event: Pick<SagaEvent, 'kind' | 'step' | 'attempt'
   const { detail } = event;
   const step = event.step ?? '';
   const attempt = event.attempt ?? 1;
-  const why = typeof detail['message'] === 'string' ? `: ${detail['message']}` : '';
-  const note = typeof detail['note'] === 'string' ? `: ${detail['note']}` : '';
+  const why = typeof detail['message'] === 'string' ? `: ${shortTextOf(detail['message'])}` : '';
+  const note = typeof detail['note'] === 'string' ? `: ${shortTextOf(detail['note'])}` : '';
   const inSeconds = typeof detail['delayMs'] === 'number' ? ` in ${formatDuration(detail['delayMs'])}` : '';
-  const by = typeof detail['by'] === 'string' ? ` by ${detail['by']}` : '';
+  const by = typeof detail['by'] === 'string' ? ` by ${shortTextOf(detail['by'])}` : '';
   switch (event.kind) {
     case 'saga_created':
       return 'saga created';
@@ -25,7 +25,7 @@ export function describeEvent(event: Pick<SagaEvent, 'kind' | 'step' | 'attempt'
       return `${step}${note}`;
     case 'step_postponed':
     case 'compensation_postponed':
-      return `${step} waits, again${inSeconds}: ${textOf(detail['reason'])}`;
+      return `${step} waits, again${inSeconds}: ${shortTextOf(detail['reason'])}`;
     case 'step_completed':
       return `${step} completed${note}`;
     case 'step_retried':

@@ -2,7 +2,7 @@
 import type { Database } from '../db.ts';
 import type { SagaStatus } from './saga.ts';
 import type { SagaFilter } from './search.ts';
-import { matches } from './search.ts';
+import { matches, shortTextsIn } from './search.ts';
 import type { StoredEvent } from './store.ts';
 
 /** `now` is the database's clock, to tell ages by. A status that nothing is in is left out. */
@@ -28,7 +28,7 @@ export async function readLastEvents(db: Pick<Database, 'run'>, sagaIds: readonl
   const rows = await db.run(
     'overview.last_events',
     (sql) => sql<(StoredEvent & { sagaId: string })[]>`
-      select event.saga_id, event.seq, event.at, event.kind, event.step, event.attempt, event.detail, event.worker
+      select event.saga_id, event.seq, event.at, event.kind, event.step, event.attempt, ${shortTextsIn(sql, sql`event.detail`)} as detail, event.worker
       from arcadia.sagas join arcadia.saga_events event on event.saga_id = sagas.id and event.seq = sagas.revision
       where sagas.id in ${sql([...sagaIds])}`,
   );

@@ -8,22 +8,28 @@ const REDACTED = '[redacted]';
 
 const userDataKey = /^user[_-]?data$/i;
 
+// Deeper than any input that is accepted, with what is around it. What is shown is written as JSON, by recursion: one row
+// that is nested without bounds must not be in the way of the page that lists it.
+const MAX_DEPTH = 48;
+const LEFT_OUT = '[left out: nested too deep]';
+
 /** A saga as one JSON document. */
 export function redactSaga(saga: Saga): Saga {
   return { ...saga, input: redactUserData(saga.input) };
 }
 
-/** The same object, with every `user_data` in it, however deep and however it is spelled, cut out. */
+/** The same object, with every `user_data` in it, however it is spelled, cut out, and with what is nested deeper than 48 levels. */
 export function redactUserData<T>(value: T): T {
   // The shape stays: only strings are exchanged for a string.
-  return redact(value) as T; // oxlint-disable-line typescript/no-unsafe-type-assertion
+  return redact(value, 1) as T; // oxlint-disable-line typescript/no-unsafe-type-assertion
 }
 
-function redact(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(redact);
+function redact(value: unknown, depth: number): unknown {
   if (typeof value !== 'object' || value === null || value instanceof Date) return value;
+  if (depth > MAX_DEPTH) return LEFT_OUT;
+  if (Array.isArray(value)) return value.map((entry) => redact(entry, depth + 1));
   const shown: Record<string, unknown> = {};
-  for (const [key, entry] of Object.entries(value)) shown[key] = userDataKey.test(key) && entry !== undefined && !isSealedMark(entry) ? REDACTED : redact(entry);
+  for (const [key, entry] of Object.entries(value)) shown[key] = userDataKey.test(key) && entry !== undefined && !isSealedMark(entry) ? REDACTED : redact(entry, depth + 1);
   return shown;
 }
 

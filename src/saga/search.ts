@@ -61,7 +61,7 @@ export async function searchSagas(
   const rows = await db.run(
     'search.sagas',
     (sql) => sql<(Saga & { exactCreatedAt: string })[]>`
-      select ${sagaColumns(sql)}, to_char(created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as exact_created_at
+      select ${sagaColumns(sql, listed(sql))}, to_char(created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as exact_created_at
       from arcadia.sagas
       where ${matches(sql, filter)}
         and ${after === null ? sql`true` : sql`created_at <= ${after[0]}::text::timestamptz and (created_at < ${after[0]}::text::timestamptz or id > ${after[1]})`}
@@ -73,6 +73,29 @@ export async function searchSagas(
     sagas: found.map(({ saga }) => saga),
     nextCursor: rows.length > page.limit && last !== undefined ? encodeCursor([last.exactCreatedAt, last.saga.id]) : null,
   };
+}
+
+/**
+ * A page of sagas holds hundreds, and SQL takes inputs of 512 KiB: of one that no saga accepts, a list shows what people
+ * know it by. The limits are far above what a saga that runs has. To read a row's size costs less than to read the row,
+ * unless it is large.
+ */
+function listed(sql: Sql): Readonly<{ input: SqlFragment; error: SqlFragment }> {
+  return {
+    input: sql`case when pg_column_size(input) > 1000 and octet_length(input::text) > 131072 then jsonb_strip_nulls(jsonb_build_object(
+        'name', left(input->>'name', 255),
+        'droplet_id', case when jsonb_typeof(input->'droplet_id') = 'number' and length(input->>'droplet_id') < 16 then input->'droplet_id' end,
+        'left_out', format('an input of %s bytes: read the saga by its id', octet_length(input::text))
+      )) else input end as input`,
+    error: sql`${shortTextsIn(sql, sql`error`)} as error`,
+  };
+}
+
+/** The column with its texts cut, where it is large: rows of earlier versions may hold any. */
+export function shortTextsIn(sql: Sql, column: SqlFragment): SqlFragment {
+  return sql`case when pg_column_size(${column}) > 1000 and octet_length(${column}::text) > 16384 then (
+      select jsonb_object_agg(key, case when jsonb_typeof(value) = 'string' then to_jsonb(left(value #>> '{}', 2000)) else value end) from jsonb_each(${column})
+    ) else ${column} end`;
 }
 
 /** Counts what {@link searchSagas} would find. */
@@ -97,7 +120,7 @@ export function matches(sql: Sql, filter: SagaFilter): SqlFragment {
   if (filter.createdFrom !== undefined) conditions.push(sql`created_at >= ${filter.createdFrom}`);
   if (filter.createdBefore !== undefined) conditions.push(sql`created_at < ${filter.createdBefore}`);
   if (filter.requestedBy !== undefined) conditions.push(sql`requested_by = ${filter.requestedBy}`);
-  if (filter.text !== undefined) conditions.push(sql`strpos(lower(input->>'name'), lower(${filter.text})) > 0`);
+  if (filter.text !== undefined) conditions.push(sql`${isNamed(sql, filter.text)}`);
   if (filter.query !== undefined) conditions.push(matchesQuery(sql, filter.query));
   return conditions.reduce((all, condition) => sql`${all} and ${condition}`, sql`true`);
 }
@@ -120,11 +143,17 @@ function hasStatus(sql: Sql, statuses: readonly SagaStatus[]): SqlFragment {
 function matchesQuery(sql: Sql, query: string): SqlFragment {
   const uuid = z.uuid().safeParse(query);
   if (uuid.success) return sql`id = ${uuid.data}`;
-  const named = sql`strpos(lower(input->>'name'), lower(${query})) > 0 or saga8 = ${query.toLowerCase()}`;
+  const named = sql`${isNamed(sql, query)} or saga8 = ${query.toLowerCase()}`;
   return /^\d+$/.test(query) ? sql`(${named} or coalesce(context->>'droplet_id', input->>'droplet_id') = ${query})` : sql`(${named})`;
 }
 
-const sagaCursor = z.tuple([z.iso.datetime({ precision: 6 }), z.uuid()]);
+/** No droplet's name is longer: what SQL brought in as a name may be, and a search through half a megabyte takes its time. */
+function isNamed(sql: Sql, part: string): SqlFragment {
+  return sql`strpos(lower(left(input->>'name', 255)), lower(${part})) > 0`;
+}
+
+// Postgres knows no year 0.
+const sagaCursor = z.tuple([z.iso.datetime({ precision: 6 }).refine((time) => !time.startsWith('0000')), z.uuid()]);
 
 /** A cursor is opaque to its users; inside, it is the place of a page's last row. */
 export function encodeCursor(place: readonly string[]): string {

@@ -1,7 +1,6 @@
 // Starting a saga: the row is inserted, and whoever sees it first enqueues it. A transactional outbox without a
 // second table.
 import { randomUUID } from 'node:crypto';
-import type { z } from 'zod';
 import type { Database } from '../db.ts';
 import type { JsonObject } from '../json.ts';
 import type { KeyRing } from '../key-ring.ts';
@@ -10,7 +9,11 @@ import { currentTraceparent } from '../tracing.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import type { NextJob } from './saga.ts';
 import { nextJobOf } from './saga.ts';
+import type { FieldProblem } from '../request-problems.ts';
+import { firstProblems, problemsOf, sentenceOf } from '../request-problems.ts';
+import { shorten } from '../text.ts';
 import { mayHaveBeenApplied } from './commit.ts';
+import { excessOf } from './input-limits.ts';
 import { findByIdempotencyKey, insertSaga, loadSaga } from './store.ts';
 import type { NewSaga } from './store.ts';
 import type { StoredUserData } from './user-data.ts';
@@ -25,15 +28,16 @@ export type StartedSaga = Readonly<{
   firstJob: NextJob | null;
 }>;
 
-/** The request is malformed: the message names each field, what was expected and what to do. */
+/** The request is malformed: the message names the first ten fields that are wrong, what was expected and what to do. */
 export class InvalidRequestError extends Error {
   override readonly name = 'InvalidRequestError';
   readonly code = 'invalid_request';
-  readonly problems: readonly { field: string; message: string }[];
+  readonly problems: readonly FieldProblem[];
 
-  constructor(problems: readonly { field: string; message: string }[]) {
-    super(problems.map(({ field, message }) => `${field}: ${message}`).join('; '));
-    this.problems = problems;
+  constructor(problems: readonly FieldProblem[]) {
+    const first = firstProblems(problems);
+    super(sentenceOf(first));
+    this.problems = first;
   }
 }
 
@@ -44,7 +48,7 @@ export class IdempotencyConflictError extends Error {
   readonly sagaId: string;
 
   constructor(key: string, sagaId: string, what = 'with another input') {
-    super(`idempotencyKey: ${JSON.stringify(key)} was used before ${what}, by saga ${sagaId}; use a new key for a new request`);
+    super(`idempotencyKey: ${JSON.stringify(shorten(key, MAX_KEY_LENGTH))} was used before ${what}, by saga ${sagaId}; use a new key for a new request`);
     this.sagaId = sagaId;
   }
 }
@@ -52,6 +56,8 @@ export class IdempotencyConflictError extends Error {
 // Two random ids share their first 8 characters once in 4 billion pairs; five in a row do not happen.
 const MAX_ID_ATTEMPTS = 5;
 const MAX_KEY_LENGTH = 255;
+const MAX_SHOWN_NAME = 100;
+const NOT_STORABLE = 'expected text without NUL characters and broken surrogates';
 
 /**
  * Starts a saga, or finds the one that the same request started before.
@@ -108,20 +114,19 @@ function firstJobOf(saga: NewSaga): NextJob | null {
 }
 
 function checkRequest<Deps>(catalog: Catalog<Deps>, request: StartRequest, keyRing: KeyRing): { steps: string[]; input: JsonObject } {
-  const problems: { field: string; message: string }[] = [];
+  const problems: FieldProblem[] = [];
   const definition = Object.hasOwn(catalog, request.name) ? catalog[request.name] : undefined;
   if (definition === undefined) {
     throw new InvalidRequestError([
-      { field: 'name', message: `no saga is called ${JSON.stringify(request.name)}; expected one of ${Object.keys(catalog).join(', ')}` },
+      { field: 'name', message: `no saga is called ${JSON.stringify(shorten(request.name, MAX_SHOWN_NAME))}; expected one of ${Object.keys(catalog).join(', ')}` },
     ]);
   }
   const key = request.idempotencyKey;
-  if (key !== undefined && (key.length < 1 || key.length > MAX_KEY_LENGTH || hasNul(key))) {
-    problems.push({ field: 'idempotencyKey', message: `expected 1 to ${MAX_KEY_LENGTH} characters` });
-  }
-  if (request.requestedBy !== undefined && (request.requestedBy.length > MAX_KEY_LENGTH || hasNul(request.requestedBy))) {
-    problems.push({ field: 'requestedBy', message: `expected at most ${MAX_KEY_LENGTH} characters` });
-  }
+  if (key !== undefined && (key.length < 1 || key.length > MAX_KEY_LENGTH)) problems.push({ field: 'idempotencyKey', message: `expected 1 to ${MAX_KEY_LENGTH} characters` });
+  else if (key !== undefined && !isStorable(key)) problems.push({ field: 'idempotencyKey', message: NOT_STORABLE });
+  const by = request.requestedBy ?? '';
+  if (by.length > MAX_KEY_LENGTH) problems.push({ field: 'requestedBy', message: `expected at most ${MAX_KEY_LENGTH} characters` });
+  else if (!isStorable(by)) problems.push({ field: 'requestedBy', message: NOT_STORABLE });
   const checked = checkInput(definition, request.input, keyRing);
   problems.push(...checked.problems);
   if (problems.length > 0 || checked.input === null) throw new InvalidRequestError(problems);
@@ -133,22 +138,17 @@ export function checkInput<Deps>(
   definition: Pick<SagaDefinition<Deps>, 'input'>,
   given: unknown,
   keyRing: KeyRing,
-): { input: JsonObject | null; problems: { field: string; message: string }[] } {
+): { input: JsonObject | null; problems: FieldProblem[] } {
+  const excess = excessOf(given);
+  if (excess !== null) return { input: null, problems: [{ field: 'input', message: excess }] };
   const parsed = definition.input.safeParse(given);
-  if (!parsed.success) return { input: null, problems: parsed.error.issues.flatMap(problemsOf) };
+  if (!parsed.success) return { input: null, problems: problemsOf(parsed.error.issues) };
   if (!hasUserData(parsed.data) || keyRing.keys.length > 0) return { input: parsed.data, problems: [] };
   const message = 'cannot be sealed, so it is not accepted: set ARCADIA_ENCRYPTION_KEYS (or the key ring of the client) where sagas are started and in every worker';
   return { input: null, problems: [{ field: 'user_data', message }] };
 }
 
-/** A field that nobody knows is named like any other that is wrong. */
-function problemsOf(issue: z.core.$ZodIssue): { field: string; message: string }[] {
-  const path = issue.path.map(String);
-  if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => ({ field: [...path, key].join('.'), message: 'this field is not known' }));
-  return [{ field: path.join('.') || 'input', message: issue.message }];
-}
-
-/** Postgres cannot store the character NUL in text or jsonb. */
-function hasNul(text: string): boolean {
-  return text.includes('\0');
+/** Postgres stores neither the character NUL nor half a surrogate pair. */
+function isStorable(text: string): boolean {
+  return !text.includes('\0') && text.isWellFormed();
 }

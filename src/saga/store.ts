@@ -41,9 +41,9 @@ export type StoredEvent = Readonly<{
 
 type SagaRow = Omit<Saga, 'status'> & { status: SagaStatus };
 
-/** The columns that a {@link Saga} consists of. */
-export const sagaColumns = (sql: Sql) => sql`
-  id, saga8, name, status, steps, cursor, revision, attempt, input, context, error, idempotency_key, requested_by,
+/** The columns that a {@link Saga} consists of; two of them may be told in other words. */
+export const sagaColumns = (sql: Sql, { input, error } = { input: sql`input`, error: sql`error` }) => sql`
+  id, saga8, name, status, steps, cursor, revision, attempt, ${input}, context, ${error}, idempotency_key, requested_by,
   traceparent, cancel_requested_at, step_started_at, created_at, updated_at, finished_at`;
 
 /** A saga that is overdue, with the database's clock when it was taken. */
@@ -112,7 +112,8 @@ async function loadSagas(db: Pick<Database, 'run'>, sagaIds: readonly string[], 
       return [saga.id, { saga, now, dueInMs, memo, inputChecked }];
     }),
   );
-  return sagaIds.map((sagaId) => loaded.get(sagaId) ?? null);
+  // Postgres takes a UUID in capitals too, and answers in small letters.
+  return sagaIds.map((sagaId) => loaded.get(sagaId.toLowerCase()) ?? null);
 }
 
 /**

@@ -2,11 +2,15 @@
 // tell, and what is due next? Pure: no I/O, no clock, no dice of its own.
 import type { JsonObject } from '../json.ts';
 import { asStored } from '../json.ts';
+import { shorten } from '../text.ts';
 import { BACKOFF_CAP_MS, PATIENT_BACKOFF_CAP_MS, computeBackoffMs } from './backoff.ts';
 import type { NextJob, Saga, SagaError, SagaEvent, SagaEventKind, SagaStatus } from './saga.ts';
 import { currentStep, directionOf, isCancellable, isStuckForward, nextJobOf } from './saga.ts';
 import type { Failure } from './step.ts';
 import type { SealedUserData } from './user-data.ts';
+
+// No text of an event or an error is longer, whoever wrote it: each is read again with every look at the saga.
+const MAX_TEXT_LENGTH = 2_000;
 
 /** What can happen to a saga. */
 export type Outcome =
@@ -151,7 +155,7 @@ function cancel(saga: Saga, outcome: Extract<Outcome, { kind: 'cancel_requested'
   const detail = outcome.reason === undefined ? { by: outcome.by } : { by: outcome.by, reason: outcome.reason };
   const error: SagaError = {
     code: 'cancelled',
-    message: outcome.reason === undefined ? `cancelled by ${outcome.by}` : `cancelled by ${outcome.by}: ${outcome.reason}`,
+    message: shorten(outcome.reason === undefined ? `cancelled by ${outcome.by}` : `cancelled by ${outcome.by}: ${outcome.reason}`, MAX_TEXT_LENGTH),
     step: currentStep(saga),
     retryable: false,
   };
@@ -194,7 +198,7 @@ function doneDetail(outcome: Extract<Outcome, { kind: 'done' }>): JsonObject {
 }
 
 function toSagaError(saga: Saga, failure: Failure): SagaError {
-  return { code: failure.code, message: failure.message, step: currentStep(saga), retryable: failure.retryable };
+  return { code: failure.code, message: shorten(failure.message, MAX_TEXT_LENGTH), step: currentStep(saga), retryable: failure.retryable };
 }
 
 type Change = Partial<Pick<Saga, 'status' | 'cursor' | 'attempt' | 'error'>>;
@@ -230,8 +234,12 @@ function move(from: Saga, change: Change, telling: Telling): Transition {
       // The event belongs to the step that was current when it happened.
       step: currentStep(from),
       attempt: telling.attempt ?? (from.status === 'stuck' ? from.attempt : from.attempt + 1),
-      detail: { ...telling.detail, status: saga.status },
+      detail: { ...withShortTexts(telling.detail ?? {}), status: saga.status },
     },
     next: nextJobOf(saga, telling.delayMs ?? 0),
   };
+}
+
+function withShortTexts(detail: JsonObject): JsonObject {
+  return Object.fromEntries(Object.entries(detail).map(([key, value]) => [key, typeof value === 'string' ? shorten(value, MAX_TEXT_LENGTH) : value]));
 }

@@ -3,8 +3,10 @@
 import type { FastifyReply, FastifyRequest, FastifySchemaValidationError } from 'fastify';
 import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { isDatabaseOutage } from '../db.ts';
+import { isDatabaseOutage, isRefusedValue } from '../db.ts';
 import { errorCodeOf } from '../error-code.ts';
+import type { FieldProblem } from '../request-problems.ts';
+import { problemsOf, sentenceOf } from '../request-problems.ts';
 import { CursorError } from '../saga/search.ts';
 import { IdempotencyConflictError, InvalidRequestError } from '../saga/start.ts';
 import type { App } from './app.ts';
@@ -88,7 +90,8 @@ export function describeProblem(error: unknown, request: FastifyRequest): { stat
 }
 
 function logIfOurs(error: unknown, problem: Problem, request: FastifyRequest): void {
-  if (statusOf(problem) >= 500) request.log.error({ err: error, method: request.method, path: pathOf(request) }, 'request failed');
+  // A value that got as far as Postgres should have been refused by a schema, with the name of its field.
+  if (statusOf(problem) >= 500 || isRefusedValue(error)) request.log.error({ err: error, method: request.method, path: pathOf(request) }, 'request failed');
 }
 
 function problemOf(error: unknown, request: FastifyRequest): Problem {
@@ -144,26 +147,23 @@ function toProblem(error: unknown): Problem {
   }
   if (error instanceof CursorError) return invalid([{ field: 'cursor', message: error.message }]);
   if (hasZodFastifySchemaValidationErrors(error)) {
-    return invalid(error.validation.flatMap((issue) => problemsOf(issue, error.validationContext)));
+    return invalid(problemsOf(error.validation.map(issueOf), error.validationContext ?? 'request'));
   }
+  if (isRefusedValue(error)) return new Problem('invalid_request', 'one of the values can be neither stored nor looked for: expected text without NUL characters and broken surrogates, and numbers and times in range');
   return isDatabaseOutage(error)
     ? new Problem('unavailable', 'the database cannot be reached; try again', { retryAfterSeconds: 2 })
     : fromFastify(error);
 }
 
-function invalid(errors: readonly { field: string; message: string }[]): Problem {
+function invalid(errors: readonly FieldProblem[]): Problem {
   return new Problem('invalid_request', sentenceOf(errors), { errors });
 }
 
-function sentenceOf(errors: readonly { field: string; message: string }[]): string {
-  return errors.map(({ field, message }) => `${field}: ${message}`).join('; ');
-}
-
-function problemsOf(issue: FastifySchemaValidationError, context: string | undefined): { field: string; message: string }[] {
-  const path = issue.instancePath.split('/').filter((part) => part !== '');
-  const { keys } = issue.params;
-  if (Array.isArray(keys)) return keys.map((key) => ({ field: [...path, String(key)].join('.'), message: 'this field is not known' }));
-  return [{ field: path.join('.') || (context ?? 'request'), message: issue.message ?? 'is wrong' }];
+/** The schema's issue, out of what Fastify made of it. */
+function issueOf({ instancePath, params, message = 'is wrong' }: FastifySchemaValidationError): Parameters<typeof problemsOf>[0][number] {
+  const { keys } = params;
+  const path = instancePath.split('/').filter((part) => part !== '');
+  return Array.isArray(keys) ? { path, message, code: 'unrecognized_keys', keys: keys.map(String) } : { path, message };
 }
 
 /** Fastify's own errors say what the caller did wrong, and nothing of the inside; all else is ours to keep. */

@@ -8,6 +8,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { jsonSchemaTransform, validatorCompiler } from 'fastify-type-provider-zod';
 import { publicStatusBody, statusBody } from '../fleet/report.ts';
 import type { Log } from '../log.ts';
+import { excessOf } from '../saga/input-limits.ts';
 import { addBulkRoutes } from './api/bulk.ts';
 import { addInventoryRoutes } from './api/inventory.ts';
 import { addResourceRoutes } from './api/resources.ts';
@@ -26,7 +27,7 @@ import { addApiPages } from './pages/api-page.ts';
 import { addAssets } from './pages/assets.ts';
 import { addSagaPages } from './pages/saga-pages.ts';
 import type { WebPorts } from './ports.ts';
-import { answerWithProblems } from './problems.ts';
+import { Problem, answerWithProblems } from './problems.ts';
 import { checkReadiness } from './readiness.ts';
 import { addTracing } from './tracing.ts';
 
@@ -88,6 +89,11 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
     },
   });
   addTracing(app);
+  app.addHook('preValidation', async (request) => {
+    const excess = excessOf(request.body);
+    if (excess !== null) throw new Problem('invalid_request', `body: ${excess}`, { errors: [{ field: 'body', message: excess }] });
+    await Promise.resolve();
+  });
   app.addHook('onSend', forbidCaching);
   guard(app, options.auth, log);
   app.addHook('onResponse', async (request, reply) => {

@@ -163,7 +163,7 @@ function readCall(request: FastifyRequest): Call {
   const [, token] = /^Bearer\s+(\S+)\s*$/iu.exec(request.headers.authorization ?? '') ?? [];
   return {
     method: request.method,
-    path: url.pathname.length > 1 ? url.pathname.replace(/\/+$/u, '') : url.pathname,
+    path: withoutTrailingSlashes(url.pathname),
     query: Object.fromEntries(url.searchParams),
     params: readParams(request.params),
     body: parseBody(request.body),
@@ -190,4 +190,10 @@ function parseBody(text: unknown): unknown {
 function routeClass(route: string, call: Call): string {
   const filters = ['tag_name', 'name', 'type'].filter((key) => key in call.query);
   return filters.length === 0 ? route : `${route}?${filters.join('&')}`;
+}
+
+function withoutTrailingSlashes(path: string): string {
+  let end = path.length;
+  while (end > 1 && path[end - 1] === '/') end -= 1;
+  return path.slice(0, end);
 }

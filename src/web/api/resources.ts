@@ -4,10 +4,11 @@ import { redactUserData } from '../../saga/redact.ts';
 import { decodeCursor, encodeCursor } from '../../saga/search.ts';
 import type { App } from '../app.ts';
 import type { WebPorts } from '../ports.ts';
+import { storableText } from '../storable.ts';
 import { answers } from './answers.ts';
 import { resourcesAnswer, resourcesQuery } from './shapes.ts';
 
-const place = z.tuple([z.string(), z.uuid()]);
+const place = z.tuple([storableText(1_000), z.uuid()]);
 
 /** Adds the route. */
 export function addResourceRoutes(app: App, resources: WebPorts['resources']): void {

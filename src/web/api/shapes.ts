@@ -5,11 +5,11 @@ import { driftFields } from '../../inventory/drift.ts';
 import { sagaStatuses } from '../../saga/saga.ts';
 import type { SagaStatus } from '../../saga/saga.ts';
 import type { SagaFilter } from '../../saga/search.ts';
+import { STORABLE_TIMES, isStorableTime, storableText } from '../storable.ts';
 
 const status = z.enum(sagaStatuses, `expected one of ${sagaStatuses.join(', ')}`);
-// Postgres can't look for NUL.
-const text = z.string().min(1, 'expected at least 1 character').max(255, 'expected at most 255 characters').regex(/^[^\0]*$/, 'expected text without NUL');
-const time = z.iso.datetime({ offset: true, error: 'expected a time, such as 2026-01-31T12:00:00Z' });
+const text = (max = 255) => storableText(max).min(1, 'expected at least 1 character');
+const time = z.iso.datetime({ offset: true, error: 'expected a time, such as 2026-01-31T12:00:00Z' }).refine((given) => isStorableTime(new Date(given)), STORABLE_TIMES);
 const limit = (most: number, fallback: number) =>
   z
     .string()
@@ -24,15 +24,15 @@ const dropletId = z
   .describe("DigitalOcean's id of the droplet");
 
 /** Path of one saga. */
-export const sagaParams = z.object({ id: z.uuid('expected the id of a saga: a UUID') });
+export const sagaParams = z.object({ id: z.uuid('expected the id of a saga: a UUID').toLowerCase() });
 
 const filterFields = {
-  name: text.optional().describe('name of the saga, such as provision_droplet'),
-  tag: text.optional().describe('a tag that the caller gave the droplet'),
+  name: text().optional().describe('name of the saga, such as provision_droplet'),
+  tag: text().optional().describe('a tag that the caller gave the droplet'),
   from: time.optional().describe('created at this time or later'),
   before: time.optional().describe('created before this time'),
-  text: text.optional().describe("part of the droplet's name"),
-  requested_by: text.optional().describe('who asked for it, such as http:billing'),
+  text: text().optional().describe("part of the droplet's name"),
+  requested_by: text().optional().describe('who asked for it, such as http:billing'),
 };
 
 /** Query of `GET /v1/sagas`. */
@@ -58,10 +58,10 @@ export const MAX_BULK_IDS = 1_000;
 
 const bulkFields = z.strictObject({
   filter: bulkFilter.optional().describe('acts on the newest sagas that match when the request arrives'),
-  ids: z.array(z.uuid()).min(1).max(MAX_BULK_IDS).optional().describe('acts on these sagas alone, such as the ids of a dry run; with a filter, only on those that match it'),
+  ids: z.array(z.uuid().toLowerCase()).min(1).max(MAX_BULK_IDS).optional().describe('acts on these sagas alone, such as the ids of a dry run; with a filter, only on those that match it'),
   dryRun: z.boolean().default(true).describe('dry run by default: only lists the sagas; pass false to act'),
   limit: z.int().min(1).max(1_000).default(100).describe('maximum number of sagas that the filter selects; does not apply to ids'),
-  reason: text.max(1_000).optional().describe('reason, for the record'),
+  reason: text(1_000).optional().describe('reason, for the record'),
 });
 
 const namesSagas = ({ filter, ids }: { filter?: unknown; ids?: unknown }) => filter !== undefined || ids !== undefined;
@@ -76,7 +76,7 @@ export const bulkBody = bulkFields.refine(namesSagas, NAMES_NONE).meta(ONE_OF_BO
 export const bulkRetryBody = bulkFields.omit({ reason: true }).refine(namesSagas, NAMES_NONE).meta(ONE_OF_BOTH);
 
 /** Body of a cancel; may be left out. */
-export const cancelBody = z.strictObject({ reason: text.max(1_000).optional().describe('why, for the record') }).nullish();
+export const cancelBody = z.strictObject({ reason: text(1_000).optional().describe('why, for the record') }).nullish();
 
 /** Headers of a start. */
 export const startHeaders = z.object({
@@ -94,9 +94,9 @@ export const streamHeaders = z.object({
 
 /** Query of `GET /v1/resources`. */
 export const resourcesQuery = z.strictObject({
-  status: text.optional(),
-  region: text.optional(),
-  tag: text.optional(),
+  status: text().optional(),
+  region: text().optional(),
+  tag: text().optional(),
   droplet_id: dropletId.optional(),
   deleted: z.enum(['true', 'false'], 'expected true or false').optional().describe('true: those that are gone too'),
   cursor: z.string().max(1_000).optional().describe('the nextCursor of the page before'),

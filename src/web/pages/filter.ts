@@ -3,12 +3,14 @@ import { z } from 'zod';
 import type { SagaStatus } from '../../saga/saga.ts';
 import { sagaStatuses } from '../../saga/saga.ts';
 import type { SagaFilter } from '../../saga/search.ts';
+import { STORABLE_TIMES, isStorableTime, storableText } from '../storable.ts';
 
-const text = z.string().max(255, 'expected at most 255 characters').regex(/^[^\0]*$/, 'expected text without NUL');
+const text = storableText(255);
 // What a browser's field for a time sends has no offset: it is taken as UTC, as the field's label says.
 const time = z
   .union([z.iso.datetime({ offset: true }), z.iso.datetime({ local: true })], 'expected a time, such as 2026-01-31T12:00Z')
-  .transform((given) => new Date(/[zZ]|[+-]\d\d:\d\d$/.test(given) ? given : `${given}Z`));
+  .transform((given) => new Date(/[zZ]$|[+-]\d\d:\d\d$/.test(given) ? given : `${given}Z`))
+  .refine(isStorableTime, STORABLE_TIMES);
 const fields = {
   q: text.optional(),
   status: z.preprocess(
@@ -32,8 +34,8 @@ export const bulkQuery = z.object({ ...fields, action: z.enum(['cancel', 'retry'
 
 /** The form of a bulk action: the sagas that the preview showed, and the filter by which it found them. */
 export const bulkForm = bulkQuery.extend({
-  id: z.preprocess((value) => (value === undefined ? [] : [value].flat()), z.array(z.uuid('expected the ids of sagas')).max(BULK_LIMIT, `expected at most ${BULK_LIMIT} sagas`)),
-  reason: text.max(1_000).transform((given) => given.trim()).optional(),
+  id: z.preprocess((value) => (value === undefined ? [] : [value].flat()), z.array(z.uuid('expected the ids of sagas').toLowerCase()).max(BULK_LIMIT, `expected at most ${BULK_LIMIT} sagas`)),
+  reason: storableText(1_000).transform((given) => given.trim()).optional(),
 });
 
 export type ListFilter = Readonly<Omit<z.infer<typeof listQuery>, 'cursor'>>;

@@ -1,8 +1,8 @@
 // What both the list and a saga's page show of a saga.
-import { textOf } from '../../json.ts';
 import type { Saga, SagaStatus } from '../../saga/saga.ts';
 import type { SagaWords } from '../../saga/words.ts';
 import { describeEnd } from '../../saga/words.ts';
+import { shortTextOf } from '../../text.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 
@@ -21,7 +21,7 @@ export function badgeOf(saga: Saga, words: SagaWords, isHeld: boolean): Html {
 
 /** Name of the droplet that it is about, or what is known instead. */
 export function subjectOf(saga: Saga): string {
-  const name = textOf(saga.input['name']);
+  const name = shortTextOf(saga.input['name']);
   if (name !== '') return name;
   const id = dropletIdOf(saga);
   return id === null ? saga.saga8 : `droplet ${id}`;
@@ -29,7 +29,7 @@ export function subjectOf(saga: Saga): string {
 
 /** DigitalOcean's id of its droplet. */
 export function dropletIdOf(saga: Saga): string | null {
-  return textOf(saga.context['droplet_id'] ?? saga.input['droplet_id']) || null;
+  return shortTextOf(saga.context['droplet_id'] ?? saga.input['droplet_id']) || null;
 }
 
 /** Step n of m, as dots and as words. Of one that was rolled back, how far it had come. */

@@ -1,10 +1,10 @@
 // The list of sagas: search, filters, counts, and a row for each saga with what it waits for.
-import { textOf } from '../../json.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { currentStep, isAtRest, isStuckForward } from '../../saga/saga.ts';
 import type { Overview } from '../../saga/overview.ts';
 import type { StoredEvent } from '../../saga/store.ts';
 import type { SagaWords } from '../../saga/words.ts';
+import { shortTextOf } from '../../text.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import type { PeekedJob } from '../ports.ts';
@@ -103,7 +103,7 @@ function row(saga: Saga, list: SagaList): Html {
 function goesOn(saga: Saga, { lastEvents, jobs, overview, aliveWorkers, held }: SagaList): Html {
   const last = lastEvents.get(saga.id);
   const job = jobs.get(saga.id);
-  if (saga.status === 'stuck') return html`<b>${isStuckForward(saga) ? `${currentStep(saga)} failed` : 'undoing failed'}</b>: ${withoutRequest(textOf(last?.detail['message'], 'no reason is on record'))}`;
+  if (saga.status === 'stuck') return html`<b>${isStuckForward(saga) ? `${currentStep(saga)} failed` : 'undoing failed'}</b>: ${withoutRequest(shortTextOf(last?.detail['message'], 'no reason is on record'))}`;
   if (!isAtRest(saga.status)) {
     const untakenMs = untakenForMs(saga, job ?? null, { aliveWorkers, now: overview.now });
     if (untakenMs !== null) {
@@ -113,7 +113,7 @@ function goesOn(saga: Saga, { lastEvents, jobs, overview, aliveWorkers, held }: 
     return html`${describeWait(saga, last, job ?? { memo: {} })}${job === undefined || held.has(saga.id) ? null : html` <span class="next">next ${inTime(job.dueInMs, overview.now)}</span>`}`;
   }
   const took = saga.finishedAt === null ? null : html`<span class="next">took ${formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())}</span>`;
-  return html`${saga.error === null ? null : html`${withoutRequest(saga.error.message)} `}${took}`;
+  return html`${saga.error === null ? null : html`${withoutRequest(shortTextOf(saga.error.message))} `}${took}`;
 }
 
 function empty(filter: ListFilter): Html {

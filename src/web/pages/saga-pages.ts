@@ -13,6 +13,7 @@ import type { App } from '../app.ts';
 import { actorOf, may } from '../auth.ts';
 import type { QueuesPort, WebPorts } from '../ports.ts';
 import { Problem } from '../problems.ts';
+import { storableText } from '../storable.ts';
 import { renderBulkDone, renderDryRun } from './bulk-page.ts';
 import { sendErrorPage } from './error-page.ts';
 import type { ListFilter } from './filter.ts';
@@ -40,9 +41,9 @@ const told: Readonly<Record<Steered['kind'], string>> = {
   not_found: 'There is no such saga.',
 };
 
-const params = z.object({ id: z.uuid('expected the id of a saga: a UUID') });
+const params = z.object({ id: z.uuid('expected the id of a saga: a UUID').toLowerCase() });
 const toldQuery = z.object({ told: z.enum(['accepted', 'already', 'refused']).optional().catch(undefined) });
-const cancelForm = z.object({ reason: z.string().max(1_000, 'expected at most 1000 characters').transform((given) => given.trim()).optional() }).nullish();
+const cancelForm = z.object({ reason: storableText(1_000).transform((given) => given.trim()).optional() }).nullish();
 
 /** Adds the pages. They are behind the same guard as everything else. */
 export function addSagaPages(app: App, ports: Ports): void {

@@ -1,6 +1,5 @@
 // One saga: what it is, what goes on and what to do about it, its timeline, and everything that is known of it.
 import type { AuditRow } from '../../saga/audit.ts';
-import { textOf } from '../../json.ts';
 import { redactSaga, redactUserData } from '../../saga/redact.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { currentStep, isAtRest, isCancellable, isStuckForward } from '../../saga/saga.ts';
@@ -8,8 +7,9 @@ import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/store.ts';
 import type { SagaWords } from '../../saga/words.ts';
 import { describeEnd } from '../../saga/words.ts';
+import { shortTextOf, withShortTexts } from '../../text.ts';
 import type { Html } from '../html.ts';
-import { html } from '../html.ts';
+import { html, longText } from '../html.ts';
 import type { JobPlace, PeekedJob } from '../ports.ts';
 import { badgeOf, dropletIdOf, progress, subjectOf } from './parts.ts';
 import type { Entry } from './timeline.ts';
@@ -47,6 +47,10 @@ export type SagaView = Readonly<{
 }>;
 
 const SLOWLY_MS = 10_000;
+
+// An input that a saga accepts is shown whole. There may be hundreds of events: the detail of one is cut earlier.
+const DOCUMENT_LENGTH = 64 * 1024;
+const EVENT_LENGTH = 10_000;
 
 /** The page's content. */
 export function renderSaga(view: SagaView): Html {
@@ -150,7 +154,7 @@ function nextAct({ job, dueInMs, now, isPaused }: SagaView): Html {
 }
 
 function stuck({ saga, words }: SagaView, last: StoredEvent | undefined): Html {
-  const said = textOf(last?.detail['message']);
+  const said = shortTextOf(last?.detail['message']);
   const isForward = isStuckForward(saga);
   const step = html`<code>${currentStep(saga)}</code>`;
   const what = isForward ? html`Step ${step}` : html`Undoing ${step}`;
@@ -162,7 +166,7 @@ ${isForward ? null : reason(saga, 'Why it was rolled back')}
 }
 
 function reason({ error }: Saga, title: string): Html | null {
-  return error === null ? null : quote(error.code === 'cancelled' ? title : `${title} (${error.code} in ${error.step})`, error.message);
+  return error === null ? null : quote(error.code === 'cancelled' ? title : `${title} (${error.code} in ${error.step})`, shortTextOf(error.message));
 }
 
 function quote(what: string, said: string): Html {
@@ -173,7 +177,7 @@ function quote(what: string, said: string): Html {
 function facts(view: SagaView): Html {
   const { saga, now } = view;
   const dropletId = dropletIdOf(saga);
-  const addresses = ['public_ipv4', 'private_ipv4', 'public_ipv6'].flatMap((key) => (textOf(saga.context[key]) === '' ? [] : [html`<code>${textOf(saga.context[key])}</code> `]));
+  const addresses = ['public_ipv4', 'private_ipv4', 'public_ipv6'].flatMap((key) => (shortTextOf(saga.context[key]) === '' ? [] : [html`<code>${shortTextOf(saga.context[key])}</code> `]));
   const all: [string, Html | null][] = [
     ['Saga', html`${saga.name} ${code(saga.id)}`],
     ['Step', html`${progress(saga)}${isAtRest(saga.status) && saga.status !== 'stuck' ? null : html` · attempt ${saga.status === 'stuck' ? saga.attempt : saga.attempt + 1}`}`],
@@ -199,10 +203,10 @@ function jobLink({ saga, place, job }: SagaView): Html {
 
 function known({ saga, audit, events, now }: SagaView): Html {
   const shown = redactSaga(saga);
-  const rows = audit.map(({ at, actor, action, detail }) => html`<tr><td>${ago(at, now)}</td><td><code>${actor}</code></td><td>${action}</td><td>${textOf(detail['reason'] ?? detail['path'])}</td></tr>`);
-  const all = events.map((event) => html`<tr><td>${event.seq}</td><td><time datetime="${event.at.toISOString()}">${formatTime(event.at)}</time></td><td>${event.kind}</td><td>${event.step}</td><td><code>${JSON.stringify(redactUserData(event.detail))}</code></td></tr>`);
+  const rows = audit.map(({ at, actor, action, detail }) => html`<tr><td>${ago(at, now)}</td><td><code>${actor}</code></td><td>${action}</td><td>${shortTextOf(detail['reason'] ?? detail['path'])}</td></tr>`);
+  const all = events.map((event) => html`<tr><td>${event.seq}</td><td><time datetime="${event.at.toISOString()}">${formatTime(event.at)}</time></td><td>${event.kind}</td><td>${event.step}</td><td><code>${longText(JSON.stringify(withShortTexts(redactUserData(event.detail))), EVENT_LENGTH)}</code></td></tr>`);
   return html`<section aria-labelledby="audit"><h2 id="audit">Who did what</h2>${audit.length === 0 ? html`<p class="none">Nobody is on record.</p>` : html`<div class="wide"><table><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">Why</th></tr></thead><tbody>${rows}</tbody></table></div>`}</section>
-<div class="two"><section aria-labelledby="input"><h2 id="input">Input</h2><pre tabindex="0">${JSON.stringify(shown.input, null, 2)}</pre></section>
-<section aria-labelledby="context"><h2 id="context">Context</h2><pre tabindex="0">${JSON.stringify(redactUserData(shown.context), null, 2)}</pre></section></div>
+<div class="two"><section aria-labelledby="input"><h2 id="input">Input</h2><pre tabindex="0">${longText(JSON.stringify(withShortTexts(shown.input), null, 2), DOCUMENT_LENGTH)}</pre></section>
+<section aria-labelledby="context"><h2 id="context">Context</h2><pre tabindex="0">${longText(JSON.stringify(withShortTexts(redactUserData(shown.context)), null, 2), DOCUMENT_LENGTH)}</pre></section></div>
 <details id="events"><summary>All ${events.length} events</summary><div class="wide" tabindex="0"><table><thead><tr><th scope="col">#</th><th scope="col">At</th><th scope="col">Event</th><th scope="col">Step</th><th scope="col">Detail</th></tr></thead><tbody>${all}</tbody></table></div></details>`;
 }

@@ -1,10 +1,10 @@
 // A saga's events as a person wants to see them: each attempt, each wait and each compensation as one bar, from when to
 // when, and what came of it. Pure; the page draws it.
-import { textOf } from '../../json.ts';
 import type { Direction, Saga } from '../../saga/saga.ts';
 import { currentStep, directionOf, isAtRest } from '../../saga/saga.ts';
 import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/store.ts';
+import { shortTextOf, shorten } from '../../text.ts';
 
 /** `mark`: a moment. `attempt`: a step ran, or is running. `wait`: nothing ran. */
 export type Entry = Readonly<{
@@ -29,6 +29,8 @@ export type Entry = Readonly<{
 
 // A worker takes a job within milliseconds, unless there are too few of them.
 const LONG_QUEUE_MS = 1_000;
+
+const MAX_ACTOR_LENGTH = 255;
 
 type Draft = { since: Date; notes: { at: Date; text: string }[]; direction: Direction; jobRevision: number; waited: { from: Date; polls: number } | null };
 
@@ -66,15 +68,15 @@ function entriesOf(event: StoredEvent, draft: Draft): Entry[] {
       return isWorthTelling ? [queued] : [];
     }
     case 'saga_rejected':
-      return [entry({ tone: 'bad', title: 'rejected', from: at, text: textOf(event.detail['message']) })];
+      return [entry({ tone: 'bad', title: 'rejected', from: at, text: shortTextOf(event.detail['message']) })];
     case 'step_recorded':
     case 'compensation_recorded':
-      draft.notes.push({ at, text: textOf(event.detail['note']) });
+      draft.notes.push({ at, text: shortTextOf(event.detail['note']) });
       return [];
     case 'step_postponed':
     case 'compensation_postponed':
       draft.waited = { from: draft.waited?.from ?? at, polls: (draft.waited?.polls ?? 0) + 1 };
-      draft.notes.push({ at, text: `not yet: ${textOf(event.detail['reason'])}` });
+      draft.notes.push({ at, text: `not yet: ${shortTextOf(event.detail['reason'])}` });
       draft.jobRevision = event.seq;
       return [];
     case 'step_completed':
@@ -94,7 +96,7 @@ function entriesOf(event: StoredEvent, draft: Draft): Entry[] {
     case 'cancel_requested': {
       const cut = draft.jobRevision === 0 && draft.notes.length === 0 && event.detail['status'] === 'compensated' ? [] : [interrupted(event, draft)];
       begin(draft, event, 'backward');
-      const reason = textOf(event.detail['reason']);
+      const reason = shortTextOf(event.detail['reason']);
       return [...cut, entry({ title: 'cancel requested', from: at, text: `${byOf(event.detail['by']) ?? ''}${reason === '' ? '' : `: ${reason}`}` })];
     }
     case 'retry_requested': {
@@ -109,7 +111,7 @@ function entriesOf(event: StoredEvent, draft: Draft): Entry[] {
 
 /** The end of an attempt, or of a wait that was one step's whole work. */
 function close(event: StoredEvent, draft: Draft, tone: 'ok' | 'bad'): Entry {
-  const said = textOf(event.detail['message'] ?? event.detail['note']);
+  const said = shortTextOf(event.detail['message'] ?? event.detail['note']);
   const polls = pollsOf(said) ?? draft.waited?.polls ?? null;
   const isBackward = event.kind.startsWith('compensation_');
   const attempt = event.attempt ?? 1;
@@ -185,15 +187,16 @@ function entry(given: Partial<Entry> & Pick<Entry, 'title' | 'from'>): Entry {
 }
 
 function byOf(actor: unknown): string | null {
-  return typeof actor === 'string' ? `by ${actor}` : null;
+  return typeof actor === 'string' ? `by ${shorten(actor, MAX_ACTOR_LENGTH)}` : null;
 }
 
 function pollsOf(said: string): number | null {
-  const [, polls] = /\bafter (\d+) polls?\b/.exec(said) ?? [];
+  const [, polls] = /\bafter (\d{1,9}) polls?\b/.exec(said) ?? [];
   return polls === undefined ? null : Number(polls);
 }
 
-const request = /\s*\(request ([^()\s]+)\)/;
+// Texts may be as long as a request: nothing here begins with a repetition, which would be tried again from every place in it.
+const request = / ?\(request ([\w.:-]{1,100})\)/;
 
 /** DigitalOcean's id of the request that stands in an error's text. */
 export function requestOf(said: string): string | null {

@@ -1,8 +1,8 @@
 // What a saga that is under way waits for, in plain words. Pure.
-import { textOf } from '../../json.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { currentStep, directionOf } from '../../saga/saga.ts';
 import type { StoredEvent } from '../../saga/store.ts';
+import { shortTextOf } from '../../text.ts';
 import type { PeekedJob } from '../ports.ts';
 import { withoutRequest } from './timeline.ts';
 
@@ -20,12 +20,12 @@ export function describeWait(saga: Saga, last: StoredEvent | undefined, { memo, 
   const step = currentStep(saga);
   const what = directionOf(saga) === 'backward' ? `undoing ${step}` : (doing[step] ?? `running ${step}`);
   const polls = memo['polls'] ?? 0;
-  if (reason !== undefined) return `${what}: ${withoutRequest(reason)}${polls > 0 ? ` (looked ${times(polls)})` : ''}`;
+  if (reason !== undefined) return `${what}: ${withoutRequest(shortTextOf(reason))}${polls > 0 ? ` (looked ${times(polls)})` : ''}`;
   if ((memo['outages'] ?? 0) > 0) return `${what}: DigitalOcean is out of reach (asked ${times(memo['outages'] ?? 0)}); it waits as long as it takes`;
   if (last?.kind === 'step_retried' || last?.kind === 'compensation_retried') {
-    return `${what}: attempt ${saga.attempt} failed, it tries again: ${withoutRequest(textOf(last.detail['message']))}`;
+    return `${what}: attempt ${saga.attempt} failed, it tries again: ${withoutRequest(shortTextOf(last.detail['message']))}`;
   }
-  if (last?.kind === 'step_postponed' || last?.kind === 'compensation_postponed') return `${what}: ${textOf(last.detail['reason'])}`;
+  if (last?.kind === 'step_postponed' || last?.kind === 'compensation_postponed') return `${what}: ${shortTextOf(last.detail['reason'])}`;
   return polls > 0 ? `${what}: looked ${times(polls)}, not yet` : what;
 }
 
