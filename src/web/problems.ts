@@ -173,9 +173,14 @@ function fromFastify(error: unknown): Problem {
   if (status === 413) return new Problem('body_too_large', 'expected a body of at most 512 KiB');
   if (status === 415) return new Problem('unsupported_media_type', 'expected content-type: application/json');
   if (status === 404) return new Problem('not_found', 'there is no such file');
+  const code = errorCodeOf(error);
+  if (code === 'FST_ERR_BAD_URL' || code === 'FST_ERR_MAX_PARAM_LENGTH') {
+    const expected = code === 'FST_ERR_BAD_URL' ? 'expected UTF-8 that is percent-encoded' : 'expected at most 100 characters between two slashes';
+    return new Problem('invalid_request', `path: ${expected}`, { errors: [{ field: 'path', message: expected }] });
+  }
   if (status >= 400 && status < 500) {
     // A parser of JSON quotes what it could not read.
-    const detail = errorCodeOf(error) === 'FST_ERR_CTP_INVALID_JSON_BODY' || error instanceof SyntaxError ? 'expected JSON' : message;
+    const detail = code === 'FST_ERR_CTP_INVALID_JSON_BODY' || error instanceof SyntaxError ? 'expected JSON' : message;
     return new Problem('invalid_request', `body: ${detail}`, { status, errors: [{ field: 'body', message: detail }] });
   }
   return new Problem('internal', 'the error is in the log of the web process');

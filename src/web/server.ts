@@ -27,7 +27,7 @@ import { addApiPages } from './pages/api-page.ts';
 import { addAssets } from './pages/assets.ts';
 import { addSagaPages } from './pages/saga-pages.ts';
 import type { WebPorts } from './ports.ts';
-import { Problem, answerWithProblems } from './problems.ts';
+import { Problem, answerWithProblems, sendError } from './problems.ts';
 import { checkReadiness } from './readiness.ts';
 import { addTracing } from './tracing.ts';
 
@@ -57,6 +57,8 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
     trustProxy: options.trustedProxies.length === 0 ? false : [...options.trustedProxies],
     rewriteUrl: withoutBasePath(options.basePath),
     requestTimeout: 30_000,
+    // A path that cannot be read leads to no route, and so to no hook and no error handler of one.
+    frameworkErrors: (error, request, reply) => void sendError(error, request, reply),
   }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(() => JSON.stringify);

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Job, Queue, Worker } from 'bullmq';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { silentLog } from '../../src/log.ts';
 import { startIntakeWorker } from '../../src/queues/intake.ts';
@@ -10,6 +10,7 @@ import type { StartRequest } from '../../src/saga/start.ts';
 import { startSaga } from '../../src/saga/start.ts';
 import { fakeStep, slackMs } from '../support/engine.ts';
 import { keyRing } from '../support/keys.ts';
+import { connectTestRedis } from '../support/services-redis.ts';
 import { waitFor } from '../support/wait-for.ts';
 import type { Fleet } from './support.ts';
 import { backends, openFleet } from './support.ts';
@@ -114,19 +115,61 @@ describe.each(backends)('the intake on %s', (backend) => {
     expect(JSON.stringify(job.toJSON())).not.toContain('hush');
     await job.retry('failed');
     const again = await finished(job);
-    expect(again.failedReason).toBe(`refused before, and its user_data was removed: send a new request (${failedReason})`);
+    expect(again.failedReason).toBe(`refused before, and its values were removed: send a new request (${failedReason})`);
     expect(JSON.stringify(again.toJSON())).not.toContain('hush');
   });
 
-  test('leaves a refused job without user data as it is, to be mended and run again', async () => {
-    const job = await request('fake', { input: { name: 7 } });
-    expect(job.data).toEqual({ input: { name: 7 } });
+  test('keeps the names of a refused request and none of its values; given anew, it runs', async () => {
+    const job = await request('fake', { input: { name: ['hush'], port: 7, on: true, nothing: null, deep: { user: 'hush' } }, requestedBy: 'billing' });
+    const refused = { input: { name: '[a list of 1]', port: '[a number]', on: '[a boolean]', nothing: '[null]', deep: '[an object]' }, requestedBy: '[a string]' };
+    const left = { refused, reason: job.failedReason };
+    expect(job.data).toEqual(left);
+    await job.retry('failed');
+    expect((await finished(job)).data).toEqual(left);
     await job.updateData({ input: { name: 'mended' } });
     await job.retry('failed');
     expect((await fleet.engine.load(sagaIdOf(await finished(job)))).saga.input).toEqual({ name: 'mended' });
   });
 
-  test.each(['nothing', '__proto__', 'constructor'])('refuses a saga called %s, and says which there are', async (name) => {
+  test.each<[string, unknown, RegExp]>([
+    ['2,000 lists in each other', { input: { user_data: 'hush', deep: JSON.parse('['.repeat(2_000) + ']'.repeat(2_000)) as unknown } }, /^input: expected at most 32 levels of nesting$/],
+    ['2,000 objects in each other', JSON.parse('{"input":'.repeat(2_000) + '{"user_data":"hush"}' + '}'.repeat(2_000)), /^input: expected at most 32 levels of nesting$/],
+    ['a text of a megabyte', { input: { name: 'web', note: 'x'.repeat(1_000_000), user_data: 'hush' } }, /^input: expected at most 512 KiB$/],
+    ['a hundred thousand fields', { input: Object.fromEntries(Array.from({ length: 100_000 }, (_, index) => [`f${index}`, 'hush'])) }, /^input: expected at most 20000 fields and entries$/],
+    ['a hundred thousand fields around it', Object.fromEntries(Array.from({ length: 100_000 }, (_, index) => [`f${index}`, 'hush'])), /and \d+ more problems$/],
+    ['a field with a name of a megabyte', { input: { name: 'web', user_data: 'hush' }, ['x'.repeat(1_000_000)]: 1 }, /x…: this field is not known$/],
+    ['what looks like a refused request', { refused: { input: { user_data: 'hush' } }, reason: 'because' }, /^refused before, .*\(because\)$/],
+  ])('refuses %s at once, and keeps nothing of it but a few names', async (_what, data, reason) => {
+    const job = await request('fake', data);
+    expect(await job.getState()).toBe('failed');
+    expect(job.failedReason).toMatch(reason);
+    expect(job.attemptsMade).toBe(1);
+    const kept = JSON.stringify(job.toJSON());
+    expect(kept).not.toContain('hush');
+    expect(kept.length).toBeLessThan(20_000);
+  });
+
+  /** Only producers in other languages write what is 20,000 deep: JSON.stringify runs out of stack. */
+  async function addDeep(): Promise<Job> {
+    const nested = (depth: number): string => `{"input":{"user_data":"hush","deep":${'['.repeat(depth)}${']'.repeat(depth)}}}`;
+    if (backend !== 'redis') return intake.add('fake', JSON.parse(nested(2_000)));
+    const redis = connectTestRedis(inject('services').redisUrl);
+    onTestFinished(() => redis.disconnect());
+    await intake.pause();
+    const job = await intake.add('fake', {});
+    await redis.hset(intake.toKey(job.id ?? ''), { data: nested(20_000) });
+    await intake.resume();
+    return job;
+  }
+
+  test('refuses what is nested without bounds, and keeps nothing of it but a few names', async () => {
+    const refused = await finished(await addDeep());
+    expect(refused.failedReason).toBe('input: expected at most 32 levels of nesting');
+    expect(refused.data).toEqual({ refused: { input: { user_data: '[a string]', deep: '[a list of 1]' } }, reason: refused.failedReason });
+    expect(refused.attemptsMade).toBe(1);
+  });
+
+  test.each(['nothing', '__proto__', 'constructor', 'x'.repeat(10_000)])('refuses a saga of another name, and says which there are: %#', async (name) => {
     const job = await request(name, { input: { name: 'web' } });
     expect(job.failedReason).toMatch(/^name: no saga is called .*; expected one of fake$/);
     expect(job.attemptsMade).toBe(1);

@@ -1,6 +1,7 @@
 // /docs: the OpenAPI document for people to read, and /openapi.json for programs.
 import type { App } from '../app.ts';
-import { html } from '../html.ts';
+import type { Html } from '../html.ts';
+import { html, longText } from '../html.ts';
 import { sendPage } from './layout.ts';
 
 type Operation = Readonly<{
@@ -34,6 +35,6 @@ export function addApiPages(app: App): void {
   });
 }
 
-function pretty(schema: unknown): string {
-  return JSON.stringify(schema, null, 2);
+function pretty(schema: unknown): Html {
+  return longText(JSON.stringify(schema, null, 2), Number.MAX_SAFE_INTEGER);
 }
