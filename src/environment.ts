@@ -7,6 +7,7 @@ import { sqlStateOf } from './db.ts';
 import type { DigitalOceanClient } from './do/client.ts';
 import { DigitalOceanError } from './do/errors.ts';
 import type { Log } from './log.ts';
+import { requireVersion } from './server-version.ts';
 
 /** Thrown when a database belongs to another environment, or to another account, than the ones this process works in. */
 export class EnvironmentMismatchError extends Error {
@@ -25,11 +26,12 @@ const NOT_MIGRATED = ['42P01', '3F000', '42703'];
  * act on production's droplets.
  *
  * @throws {EnvironmentMismatchError} when it is another environment's, or was never migrated
- * @throws {ConfigError} when it is a standby, which can only be read
+ * @throws {ConfigError} when it is a standby, which can only be read, or an older Postgres than this program needs
  */
 export async function checkEnvironment(db: Database, environment: string): Promise<Environment> {
   const [row] = await db
-    .run('environment.read', (sql) => sql<(Environment & { isStandby: boolean })[]>`select name, deployment, pg_is_in_recovery() as is_standby from arcadia.environment`)
+    .run('environment.read', (sql) => sql<(Environment & { isStandby: boolean; version: string })[]>`
+      select name, deployment, pg_is_in_recovery() as is_standby, current_setting('server_version') as version from arcadia.environment`)
     .catch((error: unknown) => {
       if (NOT_MIGRATED.includes(sqlStateOf(error) ?? '')) return [];
       throw error;
@@ -37,6 +39,7 @@ export async function checkEnvironment(db: Database, environment: string): Promi
   if (row === undefined) {
     throw new EnvironmentMismatchError('This database has not been set up yet, or by an older version: run `arcadia migrate` first.');
   }
+  requireVersion('PostgreSQL', row.version);
   requireSameEnvironment(row.name, environment);
   // A standby shows the past, and a saga must be read where it is written.
   if (row.isStandby) throw new ConfigError('DATABASE_URL leads to a standby of Postgres: name the primary, or add target_session_attrs=read-write where it names several hosts.');

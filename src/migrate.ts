@@ -7,6 +7,7 @@ import { createsSchema, ensureSchema } from './create-schema.ts';
 import type { Database, ReservedSql } from './db.ts';
 import { reserveConnection } from './db.ts';
 import { requireSameEnvironment } from './environment.ts';
+import { requireVersion } from './server-version.ts';
 
 // Any number will do, as long as everybody who migrates this schema uses the same.
 const MIGRATION_LOCK = 4_207_310_583;
@@ -19,12 +20,15 @@ const migrationPattern = fileURLToPath(new URL('../migrations/*', import.meta.ur
  *
  * @returns the names of the migrations that were applied
  * @throws {EnvironmentMismatchError} when the database was set up for another environment
+ * @throws {ConfigError} when Postgres is older than this program needs
  */
 export async function migrate(db: Database, environment: string): Promise<string[]> {
   // A reserved connection, and BEGIN by hand: postgres.js can send the BEGIN of `sql.begin` before it has reserved
   // the connection (its issue 1204), and other statements would run inside the transaction.
   const connection = await reserveConnection(db);
   try {
+    const [server] = await connection<{ version: string }[]>`select current_setting('server_version') as version`;
+    requireVersion('PostgreSQL', server?.version ?? '');
     await connection`begin isolation level read committed read write`;
     // Large migrations, and waiting for those of another process, may take longer than an ordinary statement.
     await connection`select set_config(name, '0', true) from pg_settings where name in ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')`;

@@ -48,8 +48,10 @@ export async function ensureCluster(args: ClusterArgs): Promise<string> {
     await giveTo(runAs, passwordFile);
     const flags = [
       `--pgdata=${unfinished}`, `--username=${userName}`, `--pwfile=${passwordFile}`, '--auth=scram-sha-256',
-      // Sorts by code point and knows the letters of Unicode, the same on every machine.
-      '--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8',
+      // Sorts by code point, the same on every machine.
+      '--encoding=UTF8', '--locale=C',
+      // And knows the letters of Unicode, from 17 on.
+      ...((await majorVersionOf(binaries.initdb, { runAs, cwd: home, signal })) >= 17 ? ['--locale-provider=builtin', '--builtin-locale=C.UTF-8'] : []),
       ...(args.durability === 'disposable' ? ['--no-sync'] : []),
     ];
     await runProgram(binaries.initdb, flags, { runAs, cwd: home, signal });
@@ -58,6 +60,12 @@ export async function ensureCluster(args: ClusterArgs): Promise<string> {
     await rm(passwordFile, { force: true });
   }
   return dataDir;
+}
+
+/** What `initdb (PostgreSQL) 15.4 (Debian 15.4-1)` says of itself: 15. */
+async function majorVersionOf(program: string, options: Parameters<typeof runProgram>[2]): Promise<number> {
+  const printed = await runProgram(program, ['--version'], options);
+  return Number(/\) (\d{1,3})/.exec(printed)?.[1] ?? Number.NaN);
 }
 
 export type StartArgs = {

@@ -4,6 +4,7 @@ import type { RedisOptions } from 'ioredis';
 import { ConfigError } from '../config.ts';
 import { withDeadline } from '../deadline.ts';
 import type { RedisAddress } from '../redis-url.ts';
+import { requireVersion } from '../server-version.ts';
 import { QueueStoreError } from './queue-store-error.ts';
 import { describeRedisFailure } from './redis-failure.ts';
 
@@ -69,11 +70,12 @@ const CHECK_WITHIN_MS = 6_000;
  * that it takes writes, as a replica does not.
  *
  * @throws {QueueStoreError} when it can't be reached, or takes no writes
- * @throws {ConfigError} when it may evict jobs, or is a cluster's node and was not named as one
+ * @throws {ConfigError} when it is too old, may evict jobs, or is a cluster's node and was not named as one
  */
 export async function checkRedis(client: RedisClient, prefix: string): Promise<void> {
   const infos = await ask(client, CHECK_WITHIN_MS, () => askNodes(client, prefix));
   for (const info of infos) {
+    requireVersion('Redis', /^redis_version:(\S{1,50})/m.exec(info)?.[1] ?? '');
     const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'noeviction';
     if (policy === 'noeviction') continue;
     throw new ConfigError(

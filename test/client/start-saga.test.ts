@@ -44,7 +44,14 @@ const pgClient = async (connectionString = engine.directUrl): Promise<PgClient> 
   return client;
 };
 
+const nested = (levels: number): unknown => JSON.parse('['.repeat(levels) + '1' + ']'.repeat(levels));
+const nestedObjects = (levels: number): unknown => JSON.parse('{"a":'.repeat(levels) + '1' + '}'.repeat(levels));
+
 describe('start_saga', () => {
+  test('takes 32 levels of nesting, as all other callers may send', async () => {
+    await expect(startBySql({ name: nested(31) })).resolves.not.toBe('');
+  });
+
   test('knows the sagas of this version, with their steps', async () => {
     const rows = await engine.db.sql<{ name: string; steps: string[] }[]>`select name, steps from arcadia.saga_definitions where name <> 'fake' order by name`;
     expect([...rows]).toEqual(Object.entries(catalog).map(([name, { steps }]) => ({ name, steps: steps.map((step) => step.name) })).toSorted((a, b) => a.name.localeCompare(b.name)));
@@ -131,6 +138,8 @@ describe('start_saga', () => {
     ['no input', [undefined], 'SG400', 'input: expected an object with the fields of the saga, found null'],
     ['a list as input', [[]], 'SG400', 'input: expected an object with the fields of the saga, found array'],
     ['an input that is too large', [{ name: 'x'.repeat(524_288) }], 'SG400', 'input: expected at most 524288 bytes'],
+    ['lists nested too deep', [{ name: nested(32) }], 'SG400', 'input: expected at most 32 levels of nesting'],
+    ['objects nested far too deep', [nestedObjects(3_000)], 'SG400', 'input: expected at most 32 levels of nesting'],
     ['an empty key', [{}, ''], 'SG400', 'idempotency_key: expected 1 to 255 characters'],
     ['several things at once', ['text', 'k'.repeat(256), 'r'.repeat(256)], 'SG400', 'input: expected an object with the fields of the saga, found string; idempotency_key: expected 1 to 255 characters; requested_by: expected at most 255 characters'],
   ])('refuses %s', async (_what, args, code, message) => {

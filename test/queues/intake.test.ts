@@ -21,6 +21,8 @@ const catalog = {
 
 const nothing = (): void => undefined;
 
+const nested = (depth: number): string => `{"input":{"user_data":"hush","deep":${'['.repeat(depth)}${']'.repeat(depth)}}}`;
+
 const sagaIdOf = (job: Job): string => z.object({ sagaId: z.uuid() }).parse(job.returnvalue).sagaId;
 
 describe.each(backends)('the intake on %s', (backend) => {
@@ -151,7 +153,6 @@ describe.each(backends)('the intake on %s', (backend) => {
 
   /** Only producers in other languages write what is 20,000 deep: JSON.stringify runs out of stack. */
   async function addDeep(): Promise<Job> {
-    const nested = (depth: number): string => `{"input":{"user_data":"hush","deep":${'['.repeat(depth)}${']'.repeat(depth)}}}`;
     if (backend !== 'redis') return intake.add('fake', JSON.parse(nested(2_000)));
     const redis = connectTestRedis(inject('services').redisUrl);
     onTestFinished(() => redis.disconnect());
