@@ -57,3 +57,18 @@ function isOf(error: unknown, call: string): boolean {
 function nameOf(error: unknown): string {
   return error instanceof Error && 'hostname' in error && typeof error.hostname === 'string' ? ` ${error.hostname}` : '';
 }
+
+/**
+ * What a server says that can't serve, while another one may. Redis 6 puts a script's name before the error of a command
+ * in it; Redis 7 begins with the error.
+ *
+ * READONLY: a replica. MASTERDOWN: a replica without its master. LOADING: it was restarted. UNBLOCKED: it became a replica
+ * while a command waited. NOREPLICAS: a master cut off from its replicas. CLUSTERDOWN: a node without a majority.
+ */
+export const turnedAway = /(?:^|[\s-])(?:READONLY|MASTERDOWN|LOADING|UNBLOCKED|NOREPLICAS|CLUSTERDOWN) /;
+
+/** Whether an error, or what caused it, is that of a store which answers and takes no writes. */
+export function refusesWrites(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return turnedAway.test(error.message) || /takes no writes/.test(error.message) || refusesWrites(error.cause);
+}

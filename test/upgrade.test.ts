@@ -31,8 +31,10 @@ const landed: Readonly<Record<string, string>> = {
   '0011.do.read-share.sql': '6852024b9d24a147b9554043c81f33c3',
   '0012.do.fewer-index-entries.sql': 'f7cd5312d5385207739f9f160dd671c5',
   '0013.do.circuits-and-workers.sql': 'df271bb9f3db3a1c8b352a63aa233266',
-  '0015.do.search-path.sql': '7020b4cb247a2e8afb511eca6df81be6',
-  '0016.do.tags-without-case.sql': '22014638221b2b1860219becc276ab4b',
+  '0014.do.search-path.sql': '7020b4cb247a2e8afb511eca6df81be6',
+  '0015.do.tags-without-case.sql': '22014638221b2b1860219becc276ab4b',
+  '0016.do.budget-before-postgres-17.sql': '1e428090bc56a508a1cfec14f6f8f408',
+  '0017.do.nested-input.sql': '4b9879c2c14f44a3d1d0b3f30299c1df',
 };
 
 test('a migration that is out is not changed, and none is without its checksum here', async () => {

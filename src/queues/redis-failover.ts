@@ -2,22 +2,8 @@
 // connections stay on the demoted server, which still answers reads: only a new connection leads to the new master.
 import { Cluster } from 'ioredis';
 import type { RedisOptions } from 'ioredis';
+import { turnedAway } from '../store-failure.ts';
 import type { RedisClient } from './redis.ts';
-
-/**
- * What a server says that can't serve, while another one may. Redis 6 puts a script's name before the error of a command
- * in it; Redis 7 begins with the error.
- *
- * READONLY: a replica. MASTERDOWN: a replica without its master. LOADING: it was restarted. UNBLOCKED: it became a replica
- * while a command waited. NOREPLICAS: a master cut off from its replicas. CLUSTERDOWN: a node without a majority.
- */
-const turnedAway = /(?:^|[\s-])(?:READONLY|MASTERDOWN|LOADING|UNBLOCKED|NOREPLICAS|CLUSTERDOWN) /;
-
-/** Whether an error, or what caused it, is that of a store which answers and takes no writes. */
-export function refusesWrites(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  return turnedAway.test(`${error.message} `) || /takes no writes/.test(error.message) || refusesWrites(error.cause);
-}
 
 // A failover of one address takes about as long. Shorter than the time limit of a producer's command, which then fails
 // with what Redis said, and not for its time.

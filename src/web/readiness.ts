@@ -2,7 +2,7 @@
 // use while no worker lives, and while the queue store is away for everybody. A queue store that answers this process and
 // takes no writes is another matter: its connections lead to a replica, and another process may be better off.
 import { withDeadline } from '../deadline.ts';
-import { refusesWrites } from '../queues/redis-failover.ts';
+import { refusesWrites } from '../store-failure.ts';
 import type { QueuesPort, StatsPort } from './ports.ts';
 
 export type Check = Readonly<{ name: string; ok: boolean; detail: string }>;

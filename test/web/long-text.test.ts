@@ -59,7 +59,7 @@ const places: Readonly<Record<string, (text: string) => { saga?: Partial<Saga>; 
 
 const words = wordsOf(catalog['provision_droplet']);
 
-const jobOf = (reason: string) => ({ memo: {}, dueInMs: 0, dueSinceMs: 0, takenBy: null, dueSinceMs: 0, takenBy: null, reason });
+const jobOf = (reason: string) => ({ memo: {}, dueInMs: 0, dueSinceMs: 0, takenBy: null, reason });
 
 function viewOf(saga: Saga, events: readonly StoredEvent[], text: string): SagaView {
   const entries = timelineOf(saga, events, { now: at, memo: {}, isWaiting: false });

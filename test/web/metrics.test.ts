@@ -108,6 +108,11 @@ describe('jobs that stand still', () => {
   });
 });
 
+const away = () => Promise.reject(new Error('redis://user:password@host is away'));
+const there = () => Promise.resolve();
+const queuesOf = async (ping: () => Promise<void>) => (await checkReadiness({ stats: { ping: there }, queues: { ping } }))[1];
+const readonly = () => Promise.reject(new Error("READONLY You can't write against a read only replica."));
+
 describe('/readyz', () => {
   test('is green without a worker, with sagas that nobody looks after: this process can serve', async () => {
     await using web = await openWeb({}, 'redis', silentLog);
@@ -117,17 +122,12 @@ describe('/readyz', () => {
     expect([answer.status, answer.json()]).toEqual([200, { status: 'ready', checks: ['postgres', 'queues'].map((name) => ({ name, ok: true, detail: 'answers and takes writes' })) }]);
   });
 
-  const away = () => Promise.reject(new Error('redis://user:password@host is away'));
-  const there = () => Promise.resolve();
-
   test('is red when Postgres does not answer, and says no more than that', async () => {
     const [postgres] = await checkReadiness({ stats: { ping: away }, queues: { ping: there } });
     expect(postgres).toEqual({ name: 'postgres', ok: false, detail: 'does not answer, or takes no writes' });
   });
 
   test('is red when the queue store answers and takes no writes, and green while it is away for everybody', async () => {
-    const queuesOf = async (ping: () => Promise<void>) => (await checkReadiness({ stats: { ping: there }, queues: { ping } }))[1];
-    const readonly = () => Promise.reject(new Error("READONLY You can't write against a read only replica."));
     expect(await queuesOf(readonly)).toMatchObject({ name: 'queues', ok: false });
     expect(await queuesOf(away)).toMatchObject({ name: 'queues', ok: true, detail: 'does not answer: this process serves without it' });
   });
