@@ -45,7 +45,9 @@ describe('behind one address', () => {
     await using stage = await setFaultStage({ redisUrl: replica.url, workersRedisUrl: proxy.through(master.url) });
     const worker = await stage.work();
     const web = await startWeb(loadConfig({ ...stage.env, PORT: '0' }), silentLog);
-    onTestFinished(() => web.close());
+    // Before what it is connected to.
+    await using stack = new AsyncDisposableStack();
+    stack.defer(web.close);
     await provisionAll(stage);
     await untilUnderWay(stage);
 
@@ -85,7 +87,9 @@ describe('behind one address', () => {
     const { master, replica } = await startPair();
     await using stage = await setFaultStage({ redisUrl: master.url });
     const web = await startWeb(loadConfig({ ...stage.env, PORT: '0' }), silentLog);
-    onTestFinished(() => web.close());
+    // Before what it is connected to.
+    await using stack = new AsyncDisposableStack();
+    stack.defer(web.close);
     expect((await fetch(`${web.url}/readyz`)).status).toBe(200);
     await adminOf(replica).call('REPLICAOF', 'NO', 'ONE');
     await replicate(master, replica);

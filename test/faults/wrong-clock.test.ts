@@ -42,7 +42,7 @@ async function pollsOf(fleet: Fleet): Promise<number[]> {
 const allCompleted = Array.from({ length: SAGAS }, () => 'completed');
 
 async function endsOf(fleet: Fleet, ids: readonly string[]): Promise<string[]> {
-  const sagas = await Promise.all(ids.map((id) => fleet.atRest(id, 25_000)));
+  const sagas = await Promise.all(ids.map((id) => fleet.atRest(id, 20_000)));
   return sagas.map(({ status, error }) => error?.message ?? status);
 }
 
@@ -102,7 +102,7 @@ async function replaceWorker(kind: QueueStoreKind, offMs: number): Promise<strin
   fleet.sandbox.advanceClock(ACTIVATION_MS);
   expect(wrong.output()).toContain('the clock of this machine is 3600 s');
   await fleet.startWorker({ WAIT_POLL_INTERVAL_MS: String(POLL_MS) });
-  return endsOf(fleet, ids);
+  return await endsOf(fleet, ids);
 }
 
 test('what a client whose clock is wrong asks for is done as usual, told of by its right age, and not counted as late', { timeout: 60_000 }, async () => {
