@@ -29,7 +29,7 @@ export function watchFleet(ports: { stats: Pick<StatsPort, 'fleet'>; queues: Pic
 
   const readNow = async (): Promise<FleetStatus> => {
     const [postgres, seen] = await Promise.all([orNull(() => ports.stats.fleet()), orNull(() => queues.look())]);
-    last = judgeFleet({ postgres, queues: seen }, options, new Date());
+    last = judgeFleet({ postgres, queues: seen }, options, new Date(Date.now()));
     return last;
   };
   const read = () => {
