@@ -56,7 +56,7 @@ describe('saga --follow', () => {
     await fleet.db.sql`update arcadia.sagas set context = context || '{"unproven_droplets": [7, 8]}' where id = ${sagaId}`;
     const ended = await arcadia('saga', sagaId, '--follow');
     expect(ended.code).toBe(1);
-    expect(ended.stdout.trimEnd().split('\n').at(-1)).toMatch(/^LOOK at droplet 7, 8 at DigitalOcean/);
+    expect(ended.stdout.trimEnd().split('\n').at(-1)).toMatch(/^Rolled back, but look at droplets 7, 8 at DigitalOcean\./);
   });
 
   test('with --json: a document a line, the saga last; exit code 1 for one that was rolled back', async () => {
