@@ -144,7 +144,7 @@ function refuseOtherSites(request: FastifyRequest, allowedHosts: readonly string
   const { origin } = request.headers;
   if (site === 'same-origin' || site === 'none') return;
   const page = origin === undefined ? null : originHost(origin);
-  const isOurs = origin === undefined || (page !== null && (page === request.host.toLowerCase() || allowedHosts.includes(page)));
+  const isOurs = origin === undefined || (page !== null && [request.host.toLowerCase(), request.headers.host?.toLowerCase(), ...allowedHosts].includes(page));
   if (site === undefined && isOurs) return;
   const where = site === undefined
     ? `: the page is at ${quote(origin ?? '')}, the request names the host ${quote(request.host)}. Behind nginx, set \`proxy_set_header Host $host;\` ($http_host where the port is not the usual one), or list the page's host in WEB_ALLOWED_HOSTS`
