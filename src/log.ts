@@ -2,6 +2,7 @@
 import { pino } from 'pino';
 import type { Logger } from 'pino';
 import { errorCodeOf } from './error-code.ts';
+import { visible, visibleLines } from './text.ts';
 
 export type Log = Logger;
 
@@ -48,6 +49,17 @@ function censorValue(value: unknown, depth: number): unknown {
   return value.map((entry: unknown) => censorValue(entry, depth + 1));
 }
 
+/** The line with nothing in it that a terminal would obey; nearly all lines are printable as they are. */
+function toPrintableLine(line: string): string {
+  return /[^\n -~]/.test(line) ? visibleLines(line) : line;
+}
+
+/** The same for a line the texts of which are shown as they are: only a stack has lines of its own. */
+function toPrettyLine(line: string): string {
+  const shown: unknown = JSON.parse(line, (key, value: unknown) => (typeof value !== 'string' ? value : key === 'stack' ? visibleLines(value) : visible(value)));
+  return `${JSON.stringify(shown)}\n`;
+}
+
 /**
  * Makes the process's logger.
  *
@@ -67,9 +79,10 @@ export function createLog(level: string, destination: 1 | 2 = 1): Log {
   };
   // Not pino's own destination: what it still holds when the process ends is lost where the reader is slow, or it holds up
   // the whole process, deaf to signals, until it is read.
-  if (!stream.isTTY) return pino(options, stream);
+  if (!stream.isTTY) return pino({ ...options, hooks: { streamWrite: toPrintableLine } }, stream);
   return pino({
     ...options,
+    hooks: { streamWrite: toPrettyLine },
     transport: { target: 'pino-pretty', options: { destination, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss.l' } },
   });
 }

@@ -7,6 +7,7 @@ import { ConfigError, EXIT_CONFIG } from './config.ts';
 import { unlessAborted } from './deadline.ts';
 import { describePostgresFailure } from './postgres-failure.ts';
 import { sagaStatuses } from './saga/saga.ts';
+import { visibleLines } from './text.ts';
 
 // Before anything else: a signal that comes while commands are loaded is meant for us too.
 const stop = listenForStop();
@@ -17,6 +18,12 @@ const EXIT_USAGE = 2;
 const program = new Command('arcadia')
   .description('Provisions and destroys DigitalOcean droplets as sagas: durable, retried, rolled back when they fail.')
   .exitOverride()
+  .configureOutput({
+    writeOut: (text) => process.stdout.write(visibleLines(text)),
+    writeErr: (text) => process.stderr.write(visibleLines(text)),
+    // It quotes what it does not know.
+    outputError: (text, writeError) => writeError(`${text.trimEnd().replaceAll('\n', '\n  ')}\n`),
+  })
   .showHelpAfterError('(--help shows how to use it)')
   .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.');
 
@@ -239,12 +246,13 @@ function report(error: unknown): number {
   const name = error instanceof Error ? error.name : '';
   const message = error instanceof Error ? error.message : String(error);
   if (error instanceof ConfigError || name === 'EnvironmentMismatchError') {
-    process.stderr.write(`${message}\n`);
+    process.stderr.write(`${visibleLines(message)}\n`);
     return EXIT_CONFIG;
   }
   // Ours say what to do themselves; what a driver says does not.
   const failure = name === 'DigitalOceanError' ? null : describePostgresFailure(error);
-  process.stderr.write(`arcadia: ${failure ?? (message === '' ? name : message)}\n`);
+  // What others wrote may be in it: no line of theirs begins like one of ours.
+  process.stderr.write(`arcadia: ${visibleLines(failure ?? (message === '' ? name : message)).replaceAll('\n', '\n  ')}\n`);
   if (name === 'UsageError' || name === 'InvalidRequestError' || name === 'SandboxInputError') return EXIT_USAGE;
   return EXIT_FAILED;
 }
@@ -254,7 +262,7 @@ addCompletion(program);
 // Node would print all that an error carries, and libraries put there what they were doing: ioredis the command, which may
 // be AUTH and the password.
 process.on('uncaughtException', (error: unknown) => {
-  process.stderr.write(`arcadia: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  process.stderr.write(`arcadia: ${visibleLines(error instanceof Error ? (error.stack ?? error.message) : String(error)).replaceAll('\n', '\n  ')}\n`);
   void stop.end(EXIT_FAILED);
 });
 

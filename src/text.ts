@@ -27,7 +27,7 @@ export function shortTextOf(value: Json | undefined, fallback = ''): string {
   return shorten(textOf(value, fallback), SHOWN_LENGTH);
 }
 
-/** The text with every character that cannot be seen written as an escape, such as `\n`, `\x1b` or `\u202e`. */
+/** The text with every character that cannot be seen written as an escape, such as `\n`, `\x1b` or `\u202e`. Of JSON that JSON.stringify made, it is the same JSON. */
 export function visible(text: string): string {
   return text.replaceAll(hidden, (character) => shortForms[character] ?? escapeOf(character));
 }
@@ -37,10 +37,11 @@ export function visibleLines(text: string): string {
   return text.replaceAll(hidden, (character) => (character === '\n' || character === '\t' ? character : (shortForms[character] ?? escapeOf(character))));
 }
 
+/** From DEL on as JSON has it: JSON on one line stays JSON, and means the same. */
 function escapeOf(character: string): string {
-  const code = character.codePointAt(0) ?? 0;
-  if (code <= 0xff) return String.raw`\x${code.toString(16).padStart(2, '0')}`;
-  return code <= 0xffff ? String.raw`\u${code.toString(16).padStart(4, '0')}` : String.raw`\u{${code.toString(16)}}`;
+  const code = character.charCodeAt(0);
+  if (code <= 0x1f) return String.raw`\x${code.toString(16).padStart(2, '0')}`;
+  return Array.from({ length: character.length }, (_, index) => String.raw`\u${character.charCodeAt(index).toString(16).padStart(4, '0')}`).join('');
 }
 
 /** The same value, with each text in it as one line of at most 2,000 characters that can be printed on a terminal. */
@@ -60,11 +61,4 @@ function mapTexts(value: unknown, map: (text: string) => string, depth: number):
   if (depth === MAX_DEPTH) return '…';
   if (Array.isArray(value)) return value.map((entry) => mapTexts(entry, map, depth + 1));
   return Object.fromEntries(Object.entries(value).map(([key, entry]) => [map(key), mapTexts(entry, map, depth + 1)]));
-}
-
-/** JSON on one line, in which every character that cannot be seen is written as an escape. */
-export function printableJson(value: unknown): string {
-  return JSON.stringify(value).replaceAll(hidden, (character) =>
-    Array.from({ length: character.length }, (_, index) => String.raw`\u${character.charCodeAt(index).toString(16).padStart(4, '0')}`).join(''),
-  );
 }

@@ -18,7 +18,7 @@ import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
 import type { RunningWeb } from '../web-process.ts';
 import { startWeb } from '../web-process.ts';
 import { startWorker } from '../worker.ts';
-import { write } from './start-and-follow.ts';
+import { complain, write } from './start-and-follow.ts';
 import { startUnlessStopped } from './stop.ts';
 
 // Long enough to see the wait, short enough not to be bored.
@@ -84,7 +84,7 @@ async function runEverything(options: { dataDir?: string }, stop: AbortSignal): 
     write('Ctrl-C stops it.');
     const reason = await Promise.race([untilAborted(stop).then(() => null), worker.cannotGoOn]);
     if (reason === null) return 0;
-    process.stderr.write(`${reason}\n`);
+    complain(reason);
     return 1;
   } finally {
     // What cannot be closed is no reason to leave the others running.

@@ -4,6 +4,7 @@ import type { Change } from '../inventory/listing.ts';
 import type { Orphan } from '../inventory/orphans.ts';
 import { formatDuration } from '../duration.ts';
 import type { SyncReport } from '../sync/sync-inventory.ts';
+import { printable } from '../text.ts';
 import { formatTable } from './saga-text.ts';
 
 // A first sync of a large account finds everything to be new.
@@ -11,7 +12,7 @@ const MOST_LINES = 50;
 
 /** What a sync found. */
 export function formatSync(report: SyncReport): string {
-  const { summary, changes, drift, orphans, destroyed, held, isPaused, number, tookMs } = report;
+  const { summary, changes, drift, orphans, destroyed, held, isPaused, number, tookMs } = printable(report);
   const changed = summary.appeared + summary.returned + summary.changed + summary.vanished;
   const lines = [
     ...some(changes.map(describeChange), changed),

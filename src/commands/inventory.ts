@@ -22,10 +22,11 @@ import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
 import { openInventoryQueue } from '../queues/inventory-queue.ts';
 import { syncInventory, syncSettings } from '../sync/sync-inventory.ts';
 import type { SyncReport } from '../sync/sync-inventory.ts';
+import { printable } from '../text.ts';
 import { sharedStores } from '../worker.ts';
 import { costOf, formatDrift, formatOrphans, formatSync } from './inventory-text.ts';
 import { requester } from './requester.ts';
-import { write } from './start-and-follow.ts';
+import { complain, write } from './start-and-follow.ts';
 import { UsageError } from './usage-error.ts';
 
 // Between two looks whether the sync that is under way is over.
@@ -67,7 +68,7 @@ async function untilOurs(db: Database, signal: AbortSignal, sync: () => Promise<
     const report = await sync();
     if (report !== null) return report;
     const [running] = await listSyncs(db, 1);
-    if (!said && running !== undefined) process.stderr.write(`waiting for sync ${running.number}, which ${running.worker} began at ${running.startedAt.toISOString()}\n`);
+    if (!said && running !== undefined) complain(`waiting for sync ${running.number}, which ${printable(running.worker)} began at ${running.startedAt.toISOString()}`);
     await delay(LOOK_MS, undefined, { signal });
   }
 }
@@ -86,19 +87,19 @@ export async function acceptDriftCommand(id: number, options: { json?: boolean }
     if (options.json === true) write(JSON.stringify(accepted));
     switch (accepted.kind) {
       case 'accepted': {
-        const { providerId, name, field, actual } = accepted.drift;
+        const { providerId, name, field, actual } = printable(accepted.drift);
         const what = field === 'existence' ? 'nothing is desired of it any more' : `${field} ${actual} is what is desired now`;
         if (options.json !== true) write(`accepted: droplet ${providerId} ${name}: ${what}`);
         return 0;
       }
       case 'resolved':
-        process.stderr.write(`drift ${id} is resolved already (${accepted.drift.resolution ?? 'nothing is desired any more'})\n`);
+        complain(`drift ${id} is resolved already (${accepted.drift.resolution ?? 'nothing is desired any more'})`);
         return 1;
       case 'moved_on':
-        process.stderr.write(`drift ${id} has just changed: look at it again with \`arcadia drift\`\n`);
+        complain(`drift ${id} has just changed: look at it again with \`arcadia drift\``);
         return 1;
       case 'not_found':
-        process.stderr.write(`there is no drift ${id}; \`arcadia drift\` lists what there is\n`);
+        complain(`there is no drift ${id}; \`arcadia drift\` lists what there is`);
         return 1;
       default:
         return accepted satisfies never;
@@ -116,7 +117,7 @@ export async function orphansCommand(options: { destroy?: boolean; yes?: boolean
     const surplus = orphans.filter(({ category, approvedAt }) => category === 'surplus' && approvedAt === null);
     if (options.json !== true) write(formatOrphans(surplus));
     if (surplus.length > 0 && options.yes !== true && !(await isConfirmed(surplus.length, costOf(surplus)))) {
-      process.stderr.write('nothing was approved\n');
+      complain('nothing was approved');
       return 1;
     }
     const approved = await approveOrphans(db, surplus.map(({ id }) => id), requester());

@@ -6,6 +6,7 @@ import { formatDuration } from '../duration.ts';
 import { textOf } from '../json.ts';
 import type { Saga } from '../saga/saga.ts';
 import { currentStep, isStuckForward } from '../saga/saga.ts';
+import { printable } from '../text.ts';
 import type { Snapshot } from './follow.ts';
 import { describeResult } from './saga-text.ts';
 
@@ -24,6 +25,10 @@ const listrOptions = { exitOnError: false, registerSignalListeners: false } as c
  * @param stop the signal that ends the snapshots; the display ends with them
  */
 export async function showLive(title: string, steps: readonly string[], snapshots: AsyncIterable<Snapshot>, maxPolls: number, stop: AbortSignal): Promise<Saga> {
+  return showSteps(printable(steps), eachPrintable(snapshots), { title: printable(title), maxPolls, stop });
+}
+
+async function showSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>, { title, maxPolls, stop }: { title: string; maxPolls: number; stop: AbortSignal }): Promise<Saga> {
   const watch = watchSteps(steps, snapshots, stop);
   process.stdout.write(`${title}\n`);
   const forward = steps.map((step) => stepTask(step, watch.forwardEnd(step), () => describeNow(watch.latest(), maxPolls)));
@@ -39,13 +44,14 @@ export async function showLive(title: string, steps: readonly string[], snapshot
 
 /** Shows several sagas, a line each, until all are at rest, or until `stop`, which ends the snapshots, is aborted. */
 export async function showSideBySide(sagas: readonly Readonly<{ title: string; snapshots: AsyncIterable<Snapshot> }>[], maxPolls: number, stop: AbortSignal): Promise<void> {
-  const tasks = sagas.map(
-    ({ title, snapshots }): ListrTask => ({
+  const tasks = sagas.map(({ title: given, snapshots }): ListrTask => {
+    const title = printable(given);
+    return {
       title,
       task: async (_context, task) => {
         let latest: Snapshot | undefined;
         try {
-          for await (const snapshot of snapshots) {
+          for await (const snapshot of eachPrintable(snapshots)) {
             latest = snapshot;
             task.title = `${title}  ${currentStep(snapshot.saga)}  ${describeNow(snapshot, maxPolls)}`;
           }
@@ -59,9 +65,14 @@ export async function showSideBySide(sagas: readonly Readonly<{ title: string; s
         task.title = `${title}  ${describeResult(saga)}`;
         if (saga.status !== 'completed') throw new Error(describeResult(saga));
       },
-    }),
-  );
+    };
+  });
   await new Listr(tasks, { ...listrOptions, concurrent: true, rendererOptions: { collapseErrors: false, showErrorMessage: false } }).run();
+}
+
+/** What is shown again and again is made printable once. */
+async function* eachPrintable(snapshots: AsyncIterable<Snapshot>): AsyncGenerator<Snapshot, void> {
+  for await (const snapshot of snapshots) yield printable(snapshot);
 }
 
 function stepTask(name: string, end: Promise<StepEnd>, describe: () => string): ListrTask {

@@ -7,7 +7,7 @@ import { drain } from './plain-progress.ts';
 import type { FilterOptions } from './saga-filter.ts';
 import { toSagaFilter } from './saga-filter.ts';
 import { formatSaga, formatSagas } from './saga-text.ts';
-import { follow, reportEnd, sayingThatItGoesOn, withClient, write } from './start-and-follow.ts';
+import { complain, follow, reportEnd, sayingThatItGoesOn, withClient, write } from './start-and-follow.ts';
 import { requireSagaId } from './usage-error.ts';
 
 export async function listSagasCommand({ limit, json, ...filter }: FilterOptions & { limit: number; json?: boolean }): Promise<number> {
@@ -25,7 +25,7 @@ export async function showSagaCommand(sagaId: string, options: { follow?: boolea
   return withClient(async (client, maxPolls) => {
     const saga = await unlessAborted(stop, client.get(sagaId));
     if (saga === null) {
-      process.stderr.write(`there is no saga ${sagaId}\n`);
+      complain(`there is no saga ${sagaId}`);
       return 1;
     }
     if (options.follow === true) {

@@ -13,6 +13,7 @@ import { createLog, silentLog } from '../log.ts';
 import { queueStoreOf } from '../queues/connection.ts';
 import { redactSaga } from '../saga/redact.ts';
 import type { Saga } from '../saga/saga.ts';
+import { printable, visibleLines } from '../text.ts';
 import { followSaga } from './follow.ts';
 import { showLive } from './live-progress.ts';
 import { drain, printLines } from './plain-progress.ts';
@@ -79,9 +80,17 @@ async function requireEnvironment({ databaseUrl, environment, logLevel }: Config
   }
 }
 
-/** Prints data to stdout. */
+/**
+ * Prints data to stdout: one or more lines, or JSON. Nothing that a terminal would obey goes out, whoever wrote it; that no
+ * text of others begins a line of its own is for whoever puts it into one (see `printable`).
+ */
 export function write(text: string): void {
-  process.stdout.write(`${text}\n`);
+  process.stdout.write(`${visibleLines(text)}\n`);
+}
+
+/** Prints to stderr, likewise. */
+export function complain(text: string): void {
+  process.stderr.write(`${visibleLines(text)}\n`);
 }
 
 /**
@@ -95,7 +104,7 @@ export async function follow(title: string, sagaId: string, client: Client, maxP
     if (options.json === true) return drain(snapshots, () => undefined);
     const steps = (await unlessAborted(stop, client.get(sagaId)))?.steps ?? [];
     if (process.stdout.isTTY) return showLive(`${title}  (saga ${sagaId})`, steps, snapshots, maxPolls, stop);
-    write(`${title} (saga ${sagaId})`);
+    write(`${printable(title)} (saga ${sagaId})`);
     return drain(snapshots, printLines(maxPolls, write));
   });
 }

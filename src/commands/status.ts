@@ -12,6 +12,7 @@ import { createLog } from '../log.ts';
 import type { QueueConnection } from '../queues/connection.ts';
 import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
 import { queueNames } from '../queues/jobs.ts';
+import { printable } from '../text.ts';
 import { write } from './start-and-follow.ts';
 
 const ANSWER_WITHIN_MS = 5_000;
@@ -56,7 +57,8 @@ async function readQueues(connection: QueueConnection): Promise<QueueFacts | nul
 
 const signs = { critical: '!!', warning: '! ', info: 'i ' } as const;
 
-function formatStatus({ conditions, facts }: FleetStatus): string {
+function formatStatus(status: FleetStatus): string {
+  const { conditions, facts } = printable(status);
   const { postgres } = facts;
   const alive = postgres?.workers.filter(({ isAlive }) => isAlive).length ?? 0;
   const summary = postgres === null ? [] : [`${alive} ${alive === 1 ? 'worker' : 'workers'}, ${postgres.unfinished} ${postgres.unfinished === 1 ? 'saga' : 'sagas'} under way`];

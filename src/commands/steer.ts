@@ -3,7 +3,7 @@ import type { Client } from '../client.ts';
 import { redactSaga } from '../saga/redact.ts';
 import type { Steered } from '../saga/steer.ts';
 import { requester } from './requester.ts';
-import { withClient, write } from './start-and-follow.ts';
+import { complain, withClient, write } from './start-and-follow.ts';
 import { requireSagaId } from './usage-error.ts';
 
 export async function cancelCommand(sagaId: string, options: { reason?: string; json?: boolean }): Promise<number> {
@@ -30,10 +30,10 @@ async function steerCommand(
         if (options.json !== true) write(`saga ${sagaId} ${steered.saga.status === 'compensated' ? 'is rolled back' : whatHappens}`);
         return 0;
       case 'refused':
-        process.stderr.write(`${steered.why}\n`);
+        complain(steered.why);
         return 1;
       case 'not_found':
-        process.stderr.write(`there is no saga ${sagaId}\n`);
+        complain(`there is no saga ${sagaId}`);
         return 1;
       default:
         return steered satisfies never;

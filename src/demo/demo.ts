@@ -12,6 +12,7 @@ import type { JsonObject } from '../json.ts';
 import { textOf } from '../json.ts';
 import { listInventory } from '../inventory/resources.ts';
 import type { Saga } from '../saga/saga.ts';
+import { visibleLines } from '../text.ts';
 import { DEMO_MAX_POLLS, setStage } from './stage.ts';
 import type { Stage } from './stage.ts';
 
@@ -46,7 +47,7 @@ export async function demoCommand(options: { keep?: boolean }, stop: AbortSignal
     return await unlessAborted(stop, touring, GIVING_BACK_MS);
   } catch (error) {
     if (stop.aborted) throw error;
-    process.stderr.write(`\n${error instanceof DemoFailure ? `The demo did not go as promised: ${error.message}` : String(error)}\n`);
+    process.stderr.write(`\n${visibleLines(error instanceof DemoFailure ? `The demo did not go as promised: ${error.message}` : String(error))}\n`);
     return 1;
   } finally {
     // Where it was still being set, it is closed by those who set it.
