@@ -9,6 +9,7 @@ import { errorCodeOf, isLocalTrouble } from './error-code.ts';
 import type { Io } from './io.ts';
 import { directIo } from './io.ts';
 import { postgresJsOptions } from './postgres-js-options.ts';
+import { requireVersion } from './server-version.ts';
 import { parseTimestamp } from './time.ts';
 
 export type Sql = postgres.Sql;
@@ -145,6 +146,7 @@ export function openDatabase(
         } catch (error) {
           if (error instanceof DatabaseTimeoutError) replace(used);
           if (sqlStateOf(error) === READ_ONLY) leaveStandby(used);
+          if (isUnknownSetting(error)) await requireVersionBehind(connection);
           throw isUndeclaredPooler(error) ? poolerError(error) : explainConnectionError(error);
         }
       }),
@@ -159,6 +161,22 @@ export function openDatabase(
 export async function reserveConnection(db: Database): Promise<ReservedSql> {
   await db.run('db.reserve', (sql) => sql`select 1`);
   return db.sql.reserve();
+}
+
+/** Whether a server does not know a setting that each connection makes at its start: the older ones do not know all. */
+function isUnknownSetting(error: unknown): boolean {
+  return sqlStateOf(error) === '42704' && error instanceof Error && error.message.startsWith('unrecognized configuration parameter');
+}
+
+/** @throws {ConfigError} naming the version, where it is too old; asked on a connection that sets nothing */
+async function requireVersionBehind(connection: ReturnType<typeof postgresJsOptions>): Promise<void> {
+  const bare = postgres({ ...connection, connection: {}, max: 1, fetch_types: false });
+  try {
+    const [row] = await bare<{ version: string }[]>`select current_setting('server_version') as version`;
+    requireVersion('PostgreSQL', row?.version ?? '');
+  } finally {
+    await bare.end({ timeout: 1 });
+  }
 }
 
 /** Whether an error is that of a pooler which was offered a setting of the server's. */

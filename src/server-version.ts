@@ -1,6 +1,6 @@
 // The versions of Postgres and Redis that this program needs, and the check at the start of a process: on an older one
 // some statements fail, and only when they are first needed.
-import { ConfigError } from './config.ts';
+import { ConfigError } from './config-error.ts';
 
 const oldest = { PostgreSQL: [14, 0], Redis: [6, 2] } as const;
 

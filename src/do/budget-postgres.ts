@@ -1,4 +1,4 @@
-// The fleet's account in Postgres, where there is no Redis. The functions are in migrations/0006 and 0011.
+// The fleet's account in Postgres, where there is no Redis. The functions are in migrations/0006, 0011 and 0016.
 
 import type { Database } from '../db.ts';
 import type { BudgetStore } from './budget-store.ts';

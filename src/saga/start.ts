@@ -57,7 +57,7 @@ export class IdempotencyConflictError extends Error {
 const MAX_ID_ATTEMPTS = 5;
 const MAX_KEY_LENGTH = 255;
 const MAX_SHOWN_NAME = 100;
-const NOT_STORABLE = 'expected text without NUL characters and broken surrogates';
+const ILL_FORMED = 'expected text without broken surrogates';
 
 /**
  * Starts a saga, or finds the one that the same request started before.
@@ -122,11 +122,11 @@ function checkRequest<Deps>(catalog: Catalog<Deps>, request: StartRequest, keyRi
     ]);
   }
   const key = request.idempotencyKey;
-  if (key !== undefined && (key.length < 1 || key.length > MAX_KEY_LENGTH)) problems.push({ field: 'idempotencyKey', message: `expected 1 to ${MAX_KEY_LENGTH} characters` });
-  else if (key !== undefined && !isStorable(key)) problems.push({ field: 'idempotencyKey', message: NOT_STORABLE });
+  if (key !== undefined && (key.length < 1 || key.length > MAX_KEY_LENGTH || hasNul(key))) problems.push({ field: 'idempotencyKey', message: `expected 1 to ${MAX_KEY_LENGTH} characters` });
+  else if (key?.isWellFormed() === false) problems.push({ field: 'idempotencyKey', message: ILL_FORMED });
   const by = request.requestedBy ?? '';
-  if (by.length > MAX_KEY_LENGTH) problems.push({ field: 'requestedBy', message: `expected at most ${MAX_KEY_LENGTH} characters` });
-  else if (!isStorable(by)) problems.push({ field: 'requestedBy', message: NOT_STORABLE });
+  if (by.length > MAX_KEY_LENGTH || hasNul(by)) problems.push({ field: 'requestedBy', message: `expected at most ${MAX_KEY_LENGTH} characters` });
+  else if (!by.isWellFormed()) problems.push({ field: 'requestedBy', message: ILL_FORMED });
   const checked = checkInput(definition, request.input, keyRing);
   problems.push(...checked.problems);
   if (problems.length > 0 || checked.input === null) throw new InvalidRequestError(problems);
@@ -148,7 +148,7 @@ export function checkInput<Deps>(
   return { input: null, problems: [{ field: 'user_data', message }] };
 }
 
-/** Postgres stores neither the character NUL nor half a surrogate pair. */
-function isStorable(text: string): boolean {
-  return !text.includes('\0') && text.isWellFormed();
+/** Postgres cannot store the character NUL in text or jsonb. */
+function hasNul(text: string): boolean {
+  return text.includes('\0');
 }

@@ -595,6 +595,7 @@ describe('startSaga', () => {
     ['a key with NUL in it', { idempotencyKey: 'a\0b' }, 'idempotencyKey: expected 1 to 255 characters'],
     ['a requester that is too long', { requestedBy: 'r'.repeat(256) }, 'requestedBy: expected at most 255 characters'],
     ['a requester with NUL in it', { requestedBy: '\0' }, 'requestedBy: expected at most 255 characters'],
+    ['a key with half a surrogate pair', { idempotencyKey: 'a\ud800' }, 'idempotencyKey: expected text without broken surrogates'],
   ])('refuses %s, with the name of the field', async (_what, request, message) => {
     await expect(start(request)).rejects.toThrow(new InvalidRequestError([{ field: message.split(':')[0] ?? '', message: message.split(': ')[1] ?? '' }]));
   });
