@@ -167,6 +167,7 @@ const environmentSchema = z.object({
     .default(''),
   WEB_ALLOWED_HOSTS: listOf((host) => /^([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$/.test(host), 'expected hosts separated by commas, such as arcadia.example.com or localhost:8080'),
   WORKER_METRICS_PORT: numberBetween(0, 65_535).optional(),
+  WORKER_METRICS_OPEN: z.enum(['true', 'false'], 'expected true or false').default('false').transform((value) => value === 'true'),
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
 });
 
@@ -188,8 +189,8 @@ export type Config = Readonly<{
     /** How long after a refusal that only a person can put right DigitalOcean is asked again: the first time, and at most. */
     probes: Readonly<{ firstMs: number; maxMs: number }>;
   }>;
-  /** `metricsPort`: where the worker's own metrics are to be had, on `web.host`; 0 for any port, null for none. */
-  worker: Readonly<{ concurrency: number; lockMs: number; shutdownMs: number; metricsPort: number | null }>;
+  /** `metricsOpen`: the metrics ask for no token, wherever they are served. `metricsPort`: where the worker's own metrics are to be had, on `web.host`; 0 for any port, null for none. */
+  worker: Readonly<{ concurrency: number; lockMs: number; shutdownMs: number; metricsPort: number | null; metricsOpen: boolean }>;
   wait: Readonly<{ pollIntervalMs: number; maxPolls: number }>;
   retry: Readonly<{ stepAttempts: number; stepBackoffMs: number; compensationAttempts: number }>;
   adoptionGraceMs: number;
@@ -235,7 +236,7 @@ export function loadConfig(environment: NodeJS.ProcessEnv, needs: readonly Confi
   }
   if (parsed.success) problems.push(...contradictions(parsed.data));
   if (!parsed.success || problems.length > 0) {
-    throw new ConfigError(`The environment cannot be used:\n${problems.map((problem) => `  ${problem}`).join('\n')}`);
+    throw refusal(problems);
   }
   return toConfig(parsed.data);
 }
@@ -263,20 +264,55 @@ function contradictions(env: Environment): string[] {
         : 'DASHBOARD_PASSWORD: not set, though DASHBOARD_USER is; set both or neither',
     );
   }
+  const apiUrl = new URL(env.DIGITALOCEAN_API_URL);
+  if (apiUrl.protocol === 'http:' && !isLoopback(apiUrl.hostname.replace(/^\[|\]$/g, ''))) {
+    problems.push('DIGITALOCEAN_API_URL: expected https, as the token would cross the network in plain text; http is for 127.0.0.1 alone');
+  }
   return problems;
 }
 
+// A secret that others can try to guess: shorter ones are guessed.
+const SHORTEST_SECRET = 16;
+
 /**
- * Checks that `web` may listen where it is told to: beyond this machine only with somebody to let in.
+ * Checks that `web` may listen where it is told to: beyond this machine only with credentials, each long enough and none
+ * used twice.
  *
  * @throws {ConfigError}
  */
 export function requireClosedWeb({ host, person, tokens }: Config['web']): void {
-  if (isLoopback(host) || person !== null || tokens.length > 0) return;
-  throw new ConfigError(
-    `The environment cannot be used:\n  HOST: ${host} can be reached from other machines, so credentials are needed; ` +
-      'set DASHBOARD_USER and DASHBOARD_PASSWORD, or API_TOKENS, or listen on 127.0.0.1',
-  );
+  if (isLoopback(host)) return;
+  const reach = `HOST: ${host} can be reached from other machines`;
+  if (person === null && tokens.length === 0) {
+    throw refusal([`${reach}, so credentials are needed; set DASHBOARD_USER and DASHBOARD_PASSWORD, or API_TOKENS, or listen on 127.0.0.1`]);
+  }
+  const secrets = [...tokens.map(({ name, secret }) => ({ of: `API_TOKENS ${name}`, secret })), ...(person === null ? [] : [{ of: 'DASHBOARD_PASSWORD', secret: person.password }])];
+  const problems = secrets.flatMap(({ of, secret }, index) => [
+    ...(secret.length < SHORTEST_SECRET ? [`${of}: expected at least ${SHORTEST_SECRET} characters, as ${reach.replace('HOST: ', '')}; \`openssl rand -base64 24\` makes one`] : []),
+    ...secrets.slice(0, index).filter((other) => other.secret === secret).map((other) => `${of}: expected a secret of its own, found that of ${other.of}`),
+  ]);
+  if (problems.length > 0) throw refusal(problems);
+}
+
+/**
+ * Checks that a worker may serve its metrics where it is told to: beyond this machine only to who shows a token with the
+ * scope `read`, or where `WORKER_METRICS_OPEN` says that the network keeps others out.
+ *
+ * @returns the tokens that open the metrics; null: they are open to all
+ * @throws {ConfigError}
+ */
+export function requireClosedMetrics({ web: { host, tokens }, worker }: Pick<Config, 'web' | 'worker'>): readonly ApiToken[] | null {
+  if (worker.metricsPort === null || worker.metricsOpen || isLoopback(host)) return null;
+  const readers = tokens.filter(({ scopes: granted, secret }) => granted.includes('read') && secret.length >= SHORTEST_SECRET);
+  if (readers.length > 0) return readers;
+  throw refusal([
+    `WORKER_METRICS_PORT: ${host} can be reached from other machines; set API_TOKENS with a token for Prometheus (prometheus:read:…, at least ${SHORTEST_SECRET} characters), ` +
+      'or WORKER_METRICS_OPEN=true where only your network reaches the port, or HOST=127.0.0.1',
+  ]);
+}
+
+function refusal(problems: readonly string[]): ConfigError {
+  return new ConfigError(`The environment cannot be used:\n${problems.map((problem) => `  ${problem}`).join('\n')}`);
 }
 
 /** Whether only this machine reaches an address. */
@@ -299,7 +335,7 @@ function toConfig(env: Environment): Config {
       requestsPerHour: env.DIGITALOCEAN_REQUESTS_PER_HOUR,
       probes: PROBES,
     },
-    worker: { concurrency: env.WORKER_CONCURRENCY, lockMs: env.WORKER_LOCK_MS, shutdownMs: env.WORKER_SHUTDOWN_MS, metricsPort: env.WORKER_METRICS_PORT ?? null },
+    worker: { concurrency: env.WORKER_CONCURRENCY, lockMs: env.WORKER_LOCK_MS, shutdownMs: env.WORKER_SHUTDOWN_MS, metricsPort: env.WORKER_METRICS_PORT ?? null, metricsOpen: env.WORKER_METRICS_OPEN },
     wait: { pollIntervalMs: env.WAIT_POLL_INTERVAL_MS, maxPolls: env.WAIT_MAX_POLLS },
     retry: {
       stepAttempts: env.STEP_ATTEMPTS,

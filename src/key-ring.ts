@@ -70,6 +70,8 @@ export function generateKey(): string {
 function parseKey(entry: string): EncryptionKey {
   if (!/^[\w+/-]{43}=?$/.test(entry)) throw new KeyRingError(SYNTAX);
   const bytes = Buffer.from(entry, 'base64');
+  // Zeros, as a template leaves them, are nobody's random bytes.
+  if (bytes.every((byte) => byte === 0)) throw new KeyRingError(SYNTAX);
   return {
     id: derive(bytes, 'id').subarray(0, 4).toString('hex'),
     sealing: createSecretKey(bytes),

@@ -6,7 +6,7 @@ import { checkSession } from './check-session.ts';
 import type { ClockWatch } from './clock.ts';
 import { keepDatabaseTime } from './clock.ts';
 import type { Config } from './config.ts';
-import { ConfigError, isLoopback, requireClosedWeb } from './config.ts';
+import { ConfigError, requireClosedWeb } from './config.ts';
 import type { Database } from './db.ts';
 import { openDatabase } from './db.ts';
 import { endsWithin, unlessAborted } from './deadline.ts';
@@ -54,7 +54,6 @@ const ENQUEUE_SLACK_MS = 5_000;
 const CLOSING_MS = 10_000;
 // For connections that were never used.
 const GIVING_UP_MS = 1_500;
-const WEAK_SECRET_LENGTH = 16;
 
 /**
  * Starts the web in this process.
@@ -71,7 +70,6 @@ export async function startWeb(config: Config, log: Log, options: { workerMetric
   const { databaseUrl } = config;
   if (databaseUrl === null) throw new ConfigError('the web needs DATABASE_URL');
   requireClosedWeb(config.web);
-  warnOfWeakSecrets(config.web, log);
   const db = openDatabase(databaseUrl, { max: Math.min(10, config.databasePoolMax), applicationName: 'arcadia-web', io: tracedIo(directIo) });
   const connection = openQueueConnection(queueStoreOf(config), log);
   const queues = openStepQueues(connection, directIo);
@@ -173,11 +171,4 @@ function bindPorts({ db, connection, queues, dashboard, keyRing, workerMetrics, 
     },
     ...(workerMetrics === undefined ? {} : { workerMetrics }),
   };
-}
-
-function warnOfWeakSecrets({ host, person, tokens }: Config['web'], log: Log): void {
-  if (isLoopback(host)) return;
-  const weak = tokens.filter(({ secret }) => secret.length < WEAK_SECRET_LENGTH).map(({ name }) => `API_TOKENS ${name}`);
-  if (person !== null && person.password.length < WEAK_SECRET_LENGTH) weak.push('DASHBOARD_PASSWORD');
-  if (weak.length > 0) log.warn({ weak }, `these are shorter than ${WEAK_SECRET_LENGTH} characters, and others can guess at them`);
 }

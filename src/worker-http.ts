@@ -1,9 +1,11 @@
 // The small HTTP server of a worker, for those who look after processes: /metrics for Prometheus and /healthz for the
 // probes of an orchestrator. It says nothing of sagas, and changes nothing.
+import { createHash, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { Server, ServerResponse } from 'node:http';
 import { Registry, collectDefaultMetrics } from 'prom-client';
+import type { ApiToken } from './config.ts';
 import { ConfigError } from './config.ts';
 import { errorCodeOf } from './error-code.ts';
 import type { Log } from './log.ts';
@@ -11,10 +13,11 @@ import type { Log } from './log.ts';
 /**
  * Listens until it is closed.
  *
+ * @param options.readers tokens of which /metrics asks for one; null: for none. /healthz asks for none: a probe has none
  * @param options.metrics what the worker has to tell; that of its process is added
  * @throws {ConfigError} when it cannot listen there
  */
-export async function startWorkerHttp(options: { host: string; port: number; metrics: () => Promise<string>; log: Log }): Promise<{ url: string; close: () => void }> {
+export async function startWorkerHttp(options: { host: string; port: number; readers: readonly ApiToken[] | null; metrics: () => Promise<string>; log: Log }): Promise<{ url: string; close: () => void }> {
   const ofProcess = new Registry();
   collectDefaultMetrics({ register: ofProcess });
   const server = createServer((request, response) => {
@@ -22,7 +25,10 @@ export async function startWorkerHttp(options: { host: string; port: number; met
     if (request.method !== 'GET' && request.method !== 'HEAD') answer(response, 405, 'only GET is answered here\n');
     // The process lives. One whose job loop stands still ends itself.
     else if (path === '/healthz') answer(response, 200, 'ok\n');
-    else if (path === '/metrics') void tellMetrics(response);
+    else if (path === '/metrics' && !mayRead(request.headers.authorization, options.readers)) {
+      response.setHeader('www-authenticate', 'Bearer realm="arcadia-cloud"');
+      answer(response, 401, 'a bearer token with the scope read is needed (API_TOKENS)\n');
+    } else if (path === '/metrics') void tellMetrics(response);
     else answer(response, 404, 'there is /metrics and /healthz\n');
   });
   const tellMetrics = async (response: ServerResponse): Promise<void> => {
@@ -49,6 +55,21 @@ export async function startWorkerHttp(options: { host: string; port: number; met
       server.closeAllConnections();
     },
   };
+}
+
+function mayRead(authorization: string | undefined, readers: readonly ApiToken[] | null): boolean {
+  if (readers === null) return true;
+  const given = /^Bearer (\S{1,1000})$/i.exec(authorization ?? '')?.[1];
+  // All are compared, each in the same time: how long it takes says nothing.
+  return given !== undefined && readers.filter(({ secret }) => isSame(given, secret)).length > 0;
+}
+
+function isSame(one: string, other: string): boolean {
+  return timingSafeEqual(digestOf(one), digestOf(other));
+}
+
+function digestOf(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
 }
 
 function answer(response: ServerResponse, status: number, text: string, type = 'text/plain; charset=utf-8'): void {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { ConfigError, loadConfig } from '../src/config.ts';
+import { ConfigError, loadConfig, requireClosedMetrics } from '../src/config.ts';
 import { encryptionKeys } from './support/keys.ts';
 
 /** The message that an environment is refused with. */
@@ -81,6 +81,24 @@ describe('loadConfig', () => {
       auditRetentionDays: 17,
       logLevel: 'debug',
     });
+  });
+
+  test.each(['http://api.digitalocean.com', 'http://10.0.0.5:4000', 'http://localhost.evil.example'])('refuses %s for the API: the token would cross the network in plain text', (DIGITALOCEAN_API_URL) => {
+    expect(refusal({ DIGITALOCEAN_API_URL })).toContain('DIGITALOCEAN_API_URL: expected https');
+  });
+
+  test.each(['http://127.0.0.1:4000', 'http://[::1]:4000', 'http://localhost:4000', 'https://10.0.0.5'])('takes %s for the API', (DIGITALOCEAN_API_URL) => {
+    expect(loadConfig({ DIGITALOCEAN_API_URL }).digitalOcean.apiUrl).toBe(DIGITALOCEAN_API_URL);
+  });
+
+  test("serves a worker's metrics beyond this machine only to readers, or where it is told that the network is closed", () => {
+    const given = { WORKER_METRICS_PORT: '9464', HOST: '0.0.0.0' };
+    expect(() => requireClosedMetrics(loadConfig(given))).toThrow(/WORKER_METRICS_PORT: 0\.0\.0\.0 can be reached .* WORKER_METRICS_OPEN=true/);
+    expect(() => requireClosedMetrics(loadConfig({ ...given, API_TOKENS: 'prometheus:start:a-secret-long-enough' }))).toThrow(ConfigError);
+    expect(requireClosedMetrics(loadConfig({ ...given, API_TOKENS: 'prometheus:read:a-secret-long-enough' }))).toMatchObject([{ name: 'prometheus' }]);
+    expect(requireClosedMetrics(loadConfig({ ...given, WORKER_METRICS_OPEN: 'true' }))).toBeNull();
+    expect(requireClosedMetrics(loadConfig({ WORKER_METRICS_PORT: '9464' }))).toBeNull();
+    expect(requireClosedMetrics(loadConfig({ HOST: '0.0.0.0' }))).toBeNull();
   });
 
   test('takes an empty variable for one that is not set', () => {

@@ -27,6 +27,7 @@ describe('a key ring', () => {
     ['16 bytes', Buffer.alloc(16, 1).toString('base64')],
     ['33 bytes', Buffer.alloc(33, 1).toString('base64')],
     ['hexadecimals', Buffer.alloc(32, 1).toString('hex')],
+    ['32 bytes of zero', Buffer.alloc(32).toString('base64')],
     ['an empty place', `${oldKey},`],
     ['the same key twice', `${oldKey},${oldKey}`],
   ])('is not made of %s, and the error says what was expected and nothing of the text', (_what, text) => {

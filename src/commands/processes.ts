@@ -1,6 +1,6 @@
 // `migrate`, `worker` and `sandbox`: the processes of a deployment, one each.
 import { checkSession } from '../check-session.ts';
-import { loadConfig } from '../config.ts';
+import { loadConfig, requireClosedMetrics } from '../config.ts';
 import { openDatabase } from '../db.ts';
 import { untilAborted } from '../deadline.ts';
 import type { SandboxOptions } from '../do/sandbox/server.ts';
@@ -33,6 +33,7 @@ export async function workerCommand(stopped: AbortSignal): Promise<number> {
   const config = loadConfig(process.env, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN']);
   const log = createLog(config.logLevel);
   const { metricsPort } = config.worker;
+  const readers = requireClosedMetrics(config);
   const worker = await startUnlessStopped(stopped, () => startWorker(config, log, undefined, undefined, stopped));
   if (worker === null) {
     log.info({ why: whyOf(stopped.reason) }, 'worker stopped before it was ready');
@@ -40,7 +41,7 @@ export async function workerCommand(stopped: AbortSignal): Promise<number> {
   }
   let http: Awaited<ReturnType<typeof startWorkerHttp>> | null = null;
   try {
-    if (metricsPort !== null) http = await startWorkerHttp({ host: config.web.host, port: metricsPort, metrics: worker.metrics, log });
+    if (metricsPort !== null) http = await startWorkerHttp({ host: config.web.host, port: metricsPort, readers, metrics: worker.metrics, log });
   } catch (error) {
     await worker.close();
     throw error;

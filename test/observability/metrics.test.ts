@@ -102,8 +102,19 @@ describe('what is asked for is told', () => {
   });
 });
 
+test('metrics that ask for a token tell nobody else, and probes need none', async () => {
+  const readers = [{ name: 'prometheus', scopes: ['read'], secret: 'a-secret-long-enough' }] as const;
+  const http = await startWorkerHttp({ readers, host: '127.0.0.1', port: 0, metrics: () => Promise.resolve('told 1\n'), log: silentLog });
+  const ask = (path: string, authorization?: string) => fetch(`${http.url}${path}`, authorization === undefined ? {} : { headers: { authorization } });
+  for (const wrong of [undefined, 'Bearer a-secret-long-enougH', 'Basic a-secret-long-enough', 'Bearer']) expect((await ask('/metrics', wrong)).status).toBe(401);
+  const told = await ask('/metrics', 'Bearer a-secret-long-enough');
+  expect([told.status, await told.text()]).toEqual([200, expect.stringContaining('told 1')]);
+  expect((await ask('/healthz')).status).toBe(200);
+  http.close();
+});
+
 test('a worker whose port is taken says so', async () => {
-  const taken = await startWorkerHttp({ host: '127.0.0.1', port: 0, metrics: () => Promise.resolve(''), log: silentLog });
+  const taken = await startWorkerHttp({ readers: null, host: '127.0.0.1', port: 0, metrics: () => Promise.resolve(''), log: silentLog });
   await using fleet = await openFleet('redis');
   const ended = await runCommand(['worker'], fleet.environment({ WORKER_METRICS_PORT: new URL(taken.url).port }));
   taken.close();

@@ -176,10 +176,24 @@ describe('without credentials, on loopback', () => {
     expect(said).toContain('API_TOKENS');
   });
 
+  const long = 'a-secret-of-16-characters-or-more';
+
   test.each(['0.0.0.0', '::', '10.0.0.1', 'example.com', '127.0.0.1.evil.example'])('counts %s as reachable by others', (HOST) => {
     expect(() => requireClosedWeb(loadConfig({ HOST }).web)).toThrow('credentials are needed');
-    expect(() => requireClosedWeb(loadConfig({ HOST, API_TOKENS: 'secret' }).web)).not.toThrow();
-    expect(() => requireClosedWeb(loadConfig({ HOST, DASHBOARD_USER: 'a', DASHBOARD_PASSWORD: 'b' }).web)).not.toThrow();
+    expect(() => requireClosedWeb(loadConfig({ HOST, API_TOKENS: long }).web)).not.toThrow();
+    expect(() => requireClosedWeb(loadConfig({ HOST, DASHBOARD_USER: 'a', DASHBOARD_PASSWORD: long }).web)).not.toThrow();
+  });
+
+  test.each([
+    ['a short token', { API_TOKENS: `billing:read:short-hidden,${long}` }, 'API_TOKENS billing: expected at least 16 characters'],
+    ['a short password', { DASHBOARD_USER: 'a', DASHBOARD_PASSWORD: 'short-hidden' }, 'DASHBOARD_PASSWORD: expected at least 16 characters'],
+    ['one secret for two tokens', { API_TOKENS: `one:read:${long},two:start:${long}` }, 'API_TOKENS two: expected a secret of its own, found that of API_TOKENS one'],
+    ['one secret for a token and a person', { API_TOKENS: `one:read:${long}`, DASHBOARD_USER: 'a', DASHBOARD_PASSWORD: long }, 'DASHBOARD_PASSWORD: expected a secret of its own, found that of API_TOKENS one'],
+  ])('refuses %s where others reach it, and not on loopback; the secret is not repeated', (_what, environment, message) => {
+    const refused = () => requireClosedWeb(loadConfig({ ...environment, HOST: '0.0.0.0' }).web);
+    expect(refused).toThrow(message);
+    expect(refused).not.toThrow(/hidden|a-secret-of/);
+    expect(() => requireClosedWeb(loadConfig(environment).web)).not.toThrow();
   });
 
   test.each(['127.0.0.1', '127.8.8.8', '::1', 'localhost'])('counts %s as this machine alone', (HOST) => {

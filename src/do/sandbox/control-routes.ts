@@ -1,5 +1,6 @@
 // The sandbox's own routes, /sandbox/*: look behind the API, set faults, make and change droplets out of band.
 // They need no token, are not limited and are not in the ledger.
+import type { IncomingHttpHeaders } from 'node:http';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { findImage, findRegion, findSize, images, regions } from './catalog.ts';
@@ -114,8 +115,21 @@ export function resetWorld(world: World): void {
   resetFaults(world.faultBox);
 }
 
+function isForeign({ origin, host, 'sec-fetch-site': site }: IncomingHttpHeaders): boolean {
+  // Programs say neither; browsers say at least one of them.
+  if (origin === undefined && site === undefined) return false;
+  const isOwn = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?$/.test(host ?? '');
+  return !isOwn || (site !== undefined && site !== 'same-origin' && site !== 'none') || (origin !== undefined && origin !== `http://${host}`);
+}
+
 /** Adds the routes to a server whose bodies arrive as text. */
 export function addControlRoutes(app: FastifyInstance, world: World): void {
+  // They ask for no token, so no page that a browser shows may call them: not by its address, nor by a name that it
+  // has led here (DNS rebinding).
+  app.addHook('onRequest', async (request, reply) => {
+    if (!request.url.startsWith('/sandbox/') || !isForeign(request.headers)) return;
+    await reply.code(403).send({ id: 'forbidden', message: 'the routes under /sandbox are not for pages of other sites' });
+  });
   app.get<{ Querystring: { alive?: string; tag?: string; name?: string } }>('/sandbox/state', (request) => {
     const { alive, tag, name } = request.query;
     const droplets = readState(world, { alive: alive === undefined ? undefined : alive === '1' || alive === 'true', tag, name });

@@ -1,4 +1,5 @@
 // The sandbox's own routes, over HTTP as another process uses them.
+import { request as httpRequest } from 'node:http';
 import { expect, test } from 'vitest';
 import type { DropletLine, LedgerEntry, Sandbox } from '../../../src/do/sandbox/server.ts';
 import { call, create, listNames, openSandbox, read } from './support.ts';
@@ -126,4 +127,23 @@ test('the clock can be moved on, and everything be forgotten', async () => {
   expect((await control(sandbox, 'GET', '/state')).body.droplets).toEqual([]);
   expect((await control(sandbox, 'GET', '/ledger')).body.total).toBe(0);
   expect((await create(sandbox)).id).toBeGreaterThan(id);
+});
+
+test('the control routes are not for pages of other sites, nor for a name that was led here; the API itself is', async () => {
+  const sandbox = await openSandbox();
+  const { host } = new URL(sandbox.url);
+  const ask = (path: string, headers: Record<string, string>) =>
+    new Promise<number | undefined>((resolve, reject) => {
+      httpRequest(`${sandbox.url}${path}`, { method: path.startsWith('/v2') ? 'GET' : 'POST', headers }, (response) => resolve(response.resume().statusCode)).on('error', reject).end(path.startsWith('/v2') ? undefined : '{}');
+    });
+  const foreign: Record<string, string>[] = [
+    { origin: 'https://evil.example' },
+    { origin: 'null' },
+    { origin: `http://${host}`, 'sec-fetch-site': 'cross-site' },
+    { 'sec-fetch-site': 'same-site' },
+    { host: 'evil.example', origin: 'http://evil.example', 'sec-fetch-site': 'same-origin' },
+  ];
+  for (const headers of foreign) expect([headers, await ask('/sandbox/faults', headers)]).toEqual([headers, 403]);
+  for (const headers of [{}, { origin: `http://${host}` }, { 'sec-fetch-site': 'same-origin' }, { host: 'sandbox:4000' }]) expect(await ask('/sandbox/faults', headers)).toBe(200);
+  expect(await ask('/v2/account', { origin: 'https://evil.example' })).toBe(401);
 });
