@@ -29,7 +29,7 @@ export async function migrate(db: Database, environment: string): Promise<string
   try {
     const [server] = await connection<{ version: string }[]>`select current_setting('server_version') as version`;
     requireVersion('PostgreSQL', server?.version ?? '');
-    await connection`begin isolation level read committed read write`;
+    await connection`begin isolation level read committed`;
     // Large migrations, and waiting for those of another process, may take longer than an ordinary statement.
     await connection`select set_config(name, '0', true) from pg_settings where name in ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')`;
     await connection`select pg_advisory_xact_lock(${MIGRATION_LOCK})`;

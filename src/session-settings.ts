@@ -27,7 +27,6 @@ const own = {
   transform_null_equals: 'off',
   row_security: 'on',
   default_transaction_isolation: 'read committed',
-  default_transaction_read_only: 'off',
   default_transaction_deferrable: 'off',
   // A statement's own limit holds for its locks too.
   lock_timeout: '0',

@@ -41,7 +41,6 @@ describe.each(['database', 'role'] as const)('settings of the %s', (where) => {
       search_path: 'public',
       bytea_output: 'hex',
       extra_float_digits: '1',
-      default_transaction_read_only: 'off',
       default_transaction_isolation: 'read committed',
       default_transaction_deferrable: 'off',
       standard_conforming_strings: 'on',
@@ -97,7 +96,7 @@ describe.each(queueStoreKinds())('with queues in %s, on a database whose DateSty
 });
 
 describe("a caller's own session", () => {
-  const callersSettings = { ...hostileSettings, default_transaction_read_only: 'off', statement_timeout: '0', lock_timeout: '0', idle_session_timeout: '0', idle_in_transaction_session_timeout: '0' };
+  const callersSettings = { ...hostileSettings, statement_timeout: '0', lock_timeout: '0', idle_session_timeout: '0', idle_in_transaction_session_timeout: '0' };
   const options = Object.entries(callersSettings).map(([name, value]) => `-c ${name}=${value}`).join(' ');
   const input = { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
 

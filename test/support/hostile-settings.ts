@@ -9,7 +9,6 @@ export const hostileSettings: Readonly<Record<string, string>> = {
   search_path: 'pg_temp',
   bytea_output: 'escape',
   extra_float_digits: '-15',
-  default_transaction_read_only: 'on',
   default_transaction_isolation: 'serializable',
   default_transaction_deferrable: 'on',
   standard_conforming_strings: 'off',
