@@ -52,7 +52,7 @@ test('that cannot be reached, or is none, is an error that says so, soon', async
   onTestFinished(single.stop);
   await Promise.all(
     [
-      ['redis://127.0.0.1:1,redis://127.0.0.1:2', 'Connection is closed'],
+      ['redis://127.0.0.1:1,redis://127.0.0.1:2', 'no node of the cluster answers'],
       [`${single.url},${single.url}`, 'cluster support disabled'],
     ].map(async ([urls = '', reason = '']) => {
       const refused = connect(urls).check('test');
