@@ -42,8 +42,8 @@ export default defineConfig({
     pool: 'forks',
     // The tests start real servers and workers, and wait much of the time: on two cores, more files at once only run late.
     maxWorkers: 3,
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
     teardownTimeout: 30_000,
   },
 });

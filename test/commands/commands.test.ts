@@ -339,7 +339,7 @@ describe('worker', () => {
     child.stdout.on('data', (chunk: Buffer) => {
       output += chunk.toString();
     });
-    await waitFor(() => output.includes('worker ready'), { what: 'the worker', deadlineMs: 20_000 });
+    await waitFor(() => output.includes('worker ready'), { what: 'the worker', deadlineMs: 40_000 });
     const { stdout } = await promisify(execFile)('ps', ['-o', 'args=', '-p', String(child.pid)]);
     return { child, args: stdout.trim() };
   };

@@ -3,7 +3,7 @@ import type { Rule } from '../../src/do/sandbox/server.ts';
 import { cutReply, listCases, loseAnswer, samplePart } from './matrix.ts';
 import { scenarios } from './scenarios.ts';
 
-vi.setConfig({ maxConcurrency: 6, testTimeout: 90_000 });
+vi.setConfig({ maxConcurrency: 6, testTimeout: 180_000 });
 
 const onRedis = samplePart(await listCases('redis', ['after']), 2);
 const onPostgres = samplePart(await listCases('postgres', ['after']), 6);

@@ -4,7 +4,7 @@ import { startPrivateRedis } from '../support/services-redis-server.ts';
 import { flushAll, listCases, samplePart } from './matrix.ts';
 
 const LANES = 6;
-vi.setConfig({ maxConcurrency: LANES, testTimeout: 90_000 });
+vi.setConfig({ maxConcurrency: LANES, testTimeout: 180_000 });
 
 const cases = samplePart(await listCases('redis', ['before', 'after']), 4);
 

@@ -5,7 +5,7 @@ import { record } from './recording.ts';
 import { scenarios } from './scenarios.ts';
 
 // Most of a case is waiting for a lock to run out.
-vi.setConfig({ maxConcurrency: 6, testTimeout: 90_000 });
+vi.setConfig({ maxConcurrency: 6, testTimeout: 180_000 });
 
 const positions = ['before', 'during', 'after'] as const;
 const onRedis = await listCases('redis', positions);

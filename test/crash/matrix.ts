@@ -205,7 +205,7 @@ async function strikeOf(victim: Victim, stage: Stage): Promise<string[]> {
     isStruck = true;
   });
   const ended = async (): Promise<never> => {
-    await waitFor(async () => isStruck || (await hasComeToRest(stage)), { what: 'the worker to come to its boundary', deadlineMs: 25_000, everyMs: 250 });
+    await waitFor(async () => isStruck || (await hasComeToRest(stage)), { what: 'the worker to come to its boundary', deadlineMs: 60_000, everyMs: 250 });
     await delay(LAST_STEPS_MS);
     throw new OtherCourse('the saga came to rest before the boundary');
   };

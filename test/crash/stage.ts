@@ -76,7 +76,7 @@ const times = { WAIT_POLL_INTERVAL_MS: '150', STEP_BACKOFF_MS: '50' } as const;
 /** What runs out where something hangs, is frozen, was killed or got lost: request < lock < grace. In milliseconds. */
 const limits = { RECONCILE_INTERVAL_MS: 400, DIGITALOCEAN_TIMEOUT_MS: 700, WORKER_LOCK_MS: 1_200, ADOPTION_GRACE_MS: 1_800 } as const;
 
-const REST_WITHIN_MS = 25_000;
+const REST_WITHIN_MS = 50_000;
 
 /** Faults of the sandbox that go before the scenario's own. */
 export type ExtraRules = readonly Rule[];

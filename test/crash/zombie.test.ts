@@ -3,7 +3,7 @@ import type { Case } from './matrix.ts';
 import { freezeAndThaw, listCases, samplePart } from './matrix.ts';
 
 // Most of a case is waiting for a lock to run out.
-vi.setConfig({ maxConcurrency: 6, testTimeout: 90_000 });
+vi.setConfig({ maxConcurrency: 6, testTimeout: 180_000 });
 
 const positions = ['before', 'after'] as const;
 const all = await listCases('redis', positions);

@@ -177,7 +177,7 @@ export async function setFaultStage(options: StageOptions = {}): Promise<Stage> 
     queue: openQueue,
     provision: async (name, more = {}) =>
       (await client.provisionDroplet({ name, region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64', ...more })).sagaId,
-    until: (sagaId, what, isIt, deadlineMs = 20_000) =>
+    until: (sagaId, what, isIt, deadlineMs = 40_000) =>
       waitFor(
         async () => {
           const saga = (await sagas()).find(({ id }) => id === sagaId);

@@ -109,7 +109,7 @@ export async function openFleet(kind: QueueStoreKind, options: SandboxOptions = 
       workers.push(worker);
       return worker;
     },
-    atRest: (sagaId, deadlineMs = 20_000) =>
+    atRest: (sagaId, deadlineMs = 40_000) =>
       waitFor(
         async () => {
           const saga = await client.get(sagaId);
@@ -144,7 +144,7 @@ async function forkWorker(environment: NodeJS.ProcessEnv): Promise<WorkerUnderTe
   });
   const ready = await waitFor(() => hasEnded || /"worker":"([^"]+)"[^\n]*"msg":"worker ready"/.exec(output)?.[1], {
     what: 'a worker to be ready',
-    deadlineMs: 20_000,
+    deadlineMs: 40_000,
     everyMs: 20,
   });
   if (ready === true || child.pid === undefined) throw new Error(`the worker ended before it was ready:\n${output}`);

@@ -18,7 +18,7 @@ type Nothing = undefined | null | false;
  * deadline, naming `what`; the last error that `condition` threw, which ends no wait, is its cause.
  */
 export async function waitFor<T>(condition: () => Promise<T | Nothing> | T | Nothing, options: WaitOptions): Promise<T> {
-  const { what, deadlineMs = 15_000, everyMs = 50 } = options;
+  const { what, deadlineMs = 30_000, everyMs = 50 } = options;
   const giveUpAt = Date.now() + deadlineMs;
   for (;;) {
     let cause: unknown;

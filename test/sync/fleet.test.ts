@@ -27,7 +27,7 @@ async function syncs(stage: Stage, more = 1): Promise<number> {
   return waitFor(async () => (await numberOf()) >= before + more && numberOf(), { what: `${more} syncs` });
 }
 
-const gone = (stage: Stage, id: number) => waitFor(() => !alive(stage).includes(id), { what: `droplet ${id} to be destroyed`, deadlineMs: 20_000 });
+const gone = (stage: Stage, id: number) => waitFor(() => !alive(stage).includes(id), { what: `droplet ${id} to be destroyed`, deadlineMs: 40_000 });
 
 describe.each(queueStoreKinds())('three workers, queues on %s', (backend) => {
   test('sync once in an interval, and still do after the queues were lost', async () => {
