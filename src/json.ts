@@ -20,3 +20,12 @@ export function jsonText(value: unknown): string {
 export function asStored(value: JsonObject): JsonObject {
   return JSON.parse(jsonText(value)) as JsonObject; // oxlint-disable-line typescript/no-unsafe-type-assertion -- an object went in
 }
+
+/** What a JSON text says; undefined where it is none. */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

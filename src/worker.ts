@@ -15,12 +15,9 @@ import type { BudgetLeft } from './do/budget.ts';
 import { budgetId, createRequestBudget } from './do/budget.ts';
 import { createPostgresBudgetStore } from './do/budget-postgres.ts';
 import { createRedisBudgetStore } from './do/budget-redis.ts';
-import type { Ending } from './do/circuits.ts';
-import { createCircuits } from './do/circuits.ts';
+import { createCircuits, endingOf } from './do/circuits.ts';
 import { createCircuitStore } from './do/circuit-store.ts';
-import type { DigitalOceanClient } from './do/client.ts';
 import { createDigitalOceanClient } from './do/client.ts';
-import { DigitalOceanError } from './do/errors.ts';
 import { createObservationStore, observationKey } from './do/observation-store.ts';
 import { createPostgresObservations } from './do/observations-postgres.ts';
 import { createRedisObservations } from './do/observations-redis.ts';
@@ -48,8 +45,8 @@ import { startStepWorkers } from './queues/step-workers.ts';
 import type { Catalog } from './saga/definition.ts';
 import { stepsToStartAt } from './saga/definition.ts';
 import { auditExpiry, sagaExpiry } from './saga/expire.ts';
-import type { Held, Holds } from './saga/holds.ts';
-import { createHolds, watchHolds } from './saga/holds.ts';
+import type { Held } from './saga/holds.ts';
+import { createHolds, holdSaga, watchHolds } from './saga/holds.ts';
 import { runReconciler } from './saga/reconciler.ts';
 import { runRetention } from './saga/retention.ts';
 import type { StepReport } from './saga/runner.ts';
@@ -199,7 +196,7 @@ export async function startWorker(
     // The request that follows must be over before the lock is.
     claimMs: Math.max(1, (config.worker.lockMs - timeoutMs) / 2),
     log,
-    hold: (held: Held) => putHold(held, { holds, refresh: circuits.refresh, log }),
+    hold: (held: Held) => holdSaga(held, { holds, refresh: circuits.refresh, log }),
     onRun: (report: StepReport) => {
       metrics.onRun(report);
       annotateRun(report);
@@ -239,7 +236,7 @@ export async function startWorker(
   await circuitStore.hurry().catch(() => undefined);
   const holding = watchHolds({
     holds,
-    circuits: { ...circuits, probe: () => circuits.probeToken(() => askAccount(digitalOcean)), prune: circuitStore.prune },
+    circuits: { ...circuits, probe: () => circuits.probeToken(() => endingOf(() => digitalOcean.at('now').getAccount())), prune: circuitStore.prune },
     wake: queues.wake,
     wakeup: holdsWakeup,
     signal: stopping.signal,
@@ -293,33 +290,6 @@ function annotateRun({ sagaId, saga, step, direction, attempt, dropletId, result
 async function readVersion(): Promise<string> {
   const text = await readFile(new URL('../package.json', import.meta.url), 'utf8');
   return z.object({ version: z.string() }).parse(JSON.parse(text)).version;
-}
-
-// A closed circuit lets the saga look again a moment later; one that could not be asked, as soon as a first probe.
-const CLOSED_DELAY_MS = 100;
-const UNKNOWN_DELAY_MS = 15_000;
-
-/** Puts down that a saga is held; returns for how long at most. */
-async function putHold(held: Held, { holds, refresh, log }: { holds: Holds; refresh: () => Promise<void>; log: Log }): Promise<number> {
-  try {
-    if (await holds.put(held)) return held.delayMs;
-  } catch (error) {
-    log.warn({ sagaId: held.sagaId, err: error }, 'could not put down that a saga is held: it looks again by itself');
-    return Math.min(held.delayMs, UNKNOWN_DELAY_MS);
-  }
-  await refresh();
-  return CLOSED_DELAY_MS;
-}
-
-/** Asks for the account past all circuits. */
-async function askAccount(digitalOcean: DigitalOceanClient): Promise<Ending> {
-  try {
-    await digitalOcean.at('now').getAccount();
-    return { outcome: 'done', status: 200, message: '' };
-  } catch (error) {
-    if (!(error instanceof DigitalOceanError)) throw error;
-    return { outcome: error.kind, status: error.status, message: error.message };
-  }
 }
 
 /** Statements of the background, which belong to no job: past the I/O seam, with a time limit of their own. */

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { withDeadline } from '../deadline.ts';
 import type { Io } from '../io.ts';
 import type { Log } from '../log.ts';
+import { onceInAWhile } from '../once-in-a-while.ts';
 import type { ObservedAnswer } from './call.ts';
 import { createLocalBudgetStore } from './budget-local.ts';
 import type { BudgetAnswer, BudgetAsk, BudgetStore } from './budget-store.ts';
@@ -91,16 +92,11 @@ export function createRequestBudget(options: {
   const local = createLocalBudgetStore();
   let last: BudgetAnswer | null = null;
   let heardAt = performance.now();
-  let warnedAt = Number.NEGATIVE_INFINITY;
 
   const ask = <T>(name: string, operation: () => Promise<T>): Promise<T> =>
     io('queue', name, () => withDeadline(STORE_LIMIT_MS, operation(), () => new LateStoreError(`${name}: no answer within ${STORE_LIMIT_MS} ms`)));
 
-  const warn = (error: unknown, what: string) => {
-    if (performance.now() - warnedAt < WARN_EVERY_MS) return;
-    warnedAt = performance.now();
-    log.warn({ reason: error instanceof Error ? error.message : String(error) }, what);
-  };
+  const warn = onceInAWhile(WARN_EVERY_MS, (error: unknown, what: string) => log.warn({ reason: error instanceof Error ? error.message : String(error) }, what));
 
   const drawFromStore = async (priority: Priority): Promise<Pick<BudgetAnswer, 'waitMs' | 'serial'>> => {
     const wanted = askOf(perMinute, perHour, priority);

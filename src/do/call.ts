@@ -3,6 +3,7 @@
 
 import type { z } from 'zod';
 import type { Io } from '../io.ts';
+import { parseJson } from '../json.ts';
 import type { Asked, Ending } from './circuits.ts';
 import { cleanId, cleanMessage, DigitalOceanError, type Secrets } from './errors.ts';
 import type { Answered, Exchange, Exchanger } from './exchange.ts';
@@ -162,14 +163,6 @@ function checkBody<T>(json: unknown, schema: z.ZodType<T>): Body<T> {
   if (parsed.success) return { verdict: 'valid', value: parsed.data, json };
   const where = parsed.error.issues[0]?.path.join('.');
   return { verdict: 'invalid', why: `${where === undefined || where === '' ? 'it' : where} is not as documented`, json };
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function toReply(exchange: Exchange, body: Body<unknown>): Reply {

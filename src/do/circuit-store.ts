@@ -4,10 +4,10 @@ import type { JsonObject } from '../json.ts';
 import { jsonText } from '../json.ts';
 
 /** `token_refused`: whatever is asked. `request_refused`: requests of one kind, probably for a missing scope. */
-export type CircuitKind = 'token_refused' | 'request_refused';
+type CircuitKind = 'token_refused' | 'request_refused';
 
 /** What a circuit is about: one for each cause. */
-export type Cause = Readonly<{
+type Cause = Readonly<{
   cause: string;
   kind: CircuitKind;
   /** Such as `POST /v2/droplets`; null: whatever is asked. */

@@ -7,6 +7,7 @@
 import { withDeadline } from '../deadline.ts';
 import { textOf } from '../json.ts';
 import type { Log } from '../log.ts';
+import { onceInAWhile } from '../once-in-a-while.ts';
 import type { CircuitStore, OpenCircuit } from './circuit-store.ts';
 import type { Hold } from './errors.ts';
 import { DigitalOceanError } from './errors.ts';
@@ -23,8 +24,19 @@ export type Passage = Readonly<{ circuit: OpenCircuit; lease: string } | null>;
 /** How a request ended, as far as a circuit is concerned. */
 export type Ending = Readonly<{ outcome: OutcomeKind; status: number | null; message: string }>;
 
+/** Makes a request, and says how it ended. */
+export async function endingOf(ask: () => Promise<unknown>): Promise<Ending> {
+  try {
+    await ask();
+    return { outcome: 'done', status: 200, message: '' };
+  } catch (error) {
+    if (!(error instanceof DigitalOceanError)) throw error;
+    return { outcome: error.kind, status: error.status, message: error.message };
+  }
+}
+
 /** By what a request is held, and how long it waits at most for somebody to wake it. */
-export type Held = Readonly<{ hold: Hold; forMs: number }>;
+type Held = Readonly<{ hold: Hold; forMs: number }>;
 
 export type Circuits = Readonly<{
   /**
@@ -85,16 +97,13 @@ export function createCircuits({ store, leaseMs, holdMs, log, onChanged = () => 
   let open: readonly OpenCircuit[] = [];
   let readAt = 0;
   let confirming: Promise<Ending> | null = null;
-  let warnedAt = Number.NEGATIVE_INFINITY;
+  const warn = onceInAWhile(WARN_EVERY_MS, (error: unknown) => log.warn({ reason: error instanceof Error ? error.message : String(error) }, 'the circuits could not be read or written'));
 
   const ask = async <T>(operation: () => Promise<T>, otherwise: T): Promise<T> => {
     try {
       return await withDeadline(STORE_LIMIT_MS, operation(), () => new Error(`no answer within ${STORE_LIMIT_MS} ms`));
     } catch (error) {
-      if (performance.now() - warnedAt > WARN_EVERY_MS) {
-        warnedAt = performance.now();
-        log.warn({ reason: error instanceof Error ? error.message : String(error) }, 'the circuits could not be read or written');
-      }
+      warn(error);
       return otherwise;
     }
   };

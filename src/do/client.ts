@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { directIo, type Io } from '../io.ts';
 import { uncounted, unlimitedBudget, type Drawn, type Priority, type RequestBudget } from './budget.ts';
 import { askedOf, createCaller, type Admitted, type Call, type Caller, type CallerOptions, type ObservedAnswer } from './call.ts';
-import { noCircuits, type Asked, type Circuits, type Ending, type Passage } from './circuits.ts';
+import { endingOf, noCircuits, type Asked, type Circuits, type Passage } from './circuits.ts';
 import { DigitalOceanError, type DigitalOceanFailure } from './errors.ts';
 import { createExchanger } from './exchange.ts';
 import { readPages, type ListOptions } from './pages.ts';
@@ -63,7 +63,7 @@ export type DigitalOceanClient = {
 };
 
 /** Leave to send one create. `passage`: it is the probe of a circuit. */
-export type ReservedCreate = Drawn & Readonly<{ passage?: Passage }>;
+type ReservedCreate = Drawn & Readonly<{ passage?: Passage }>;
 
 /** `name` and `type` cannot be combined. */
 export type DropletFilter = { readonly name?: string } | { readonly type?: 'droplets' | 'gpus' };
@@ -115,15 +115,7 @@ function clientAt(priority: Priority | null, options: CallerOptions, budget: Req
       return held === null || error === null ? null : new DigitalOceanError(error.message, { ...fieldsOf(error), retryAfterMs: held.forMs, hold: held.hold });
     },
   });
-  const askAccount = async (): Promise<Ending> => {
-    try {
-      await clientAt('now', options, budget, circuits).getAccount();
-      return { outcome: 'done', status: 200, message: '' };
-    } catch (error) {
-      if (!(error instanceof DigitalOceanError)) throw error;
-      return { outcome: error.kind, status: error.status, message: error.message };
-    }
-  };
+  const askAccount = () => endingOf(() => clientAt('now', options, budget, circuits).getAccount());
   const callerAt = (priorityOf: (asked: Asked) => Priority) =>
     createCaller(options, async (asked) => {
       const passage = await admit(asked);

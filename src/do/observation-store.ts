@@ -5,7 +5,9 @@
 import { createHmac, hkdfSync, randomUUID, timingSafeEqual } from 'node:crypto';
 import { withDeadline } from '../deadline.ts';
 import type { Io } from '../io.ts';
+import { parseJson } from '../json.ts';
 import type { Log } from '../log.ts';
+import { onceInAWhile } from '../once-in-a-while.ts';
 import type { Look } from './observer.ts';
 import { dropletSchema, type Droplet } from './schemas.ts';
 
@@ -72,15 +74,12 @@ export function createObservationStore(shared: SharedObservations, { io, log, ke
   const holder = randomUUID();
   // The store's clock less this process's monotonic one, by the last look.
   let clockMs: number | null = null;
-  let warnedAt = Number.NEGATIVE_INFINITY;
+  const warn = onceInAWhile(WARN_EVERY_MS, (error: unknown) => log.warn({ reason: error instanceof Error ? error.message : String(error) }, 'what other workers see of droplets is out of reach: each is read singly'));
   const ask = async <T>(name: string, operation: () => Promise<T>, otherwise: T): Promise<T> => {
     try {
       return await io('queue', name, () => withDeadline(STORE_LIMIT_MS, operation(), () => new Error(`${name}: no answer within ${STORE_LIMIT_MS} ms`)));
     } catch (error) {
-      if (performance.now() - warnedAt > WARN_EVERY_MS) {
-        warnedAt = performance.now();
-        log.warn({ reason: error instanceof Error ? error.message : String(error) }, 'what other workers see of droplets is out of reach: each is read singly');
-      }
+      warn(error);
       return otherwise;
     }
   };
@@ -120,12 +119,4 @@ function unseal(dropletId: number, sealed: string, nowMs: number, key: Buffer): 
 
 function signatureOf(atMs: number, text: string, key: Buffer): string {
   return createHmac('sha256', key).update(`${atMs}.`).update(text).digest('hex');
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -7,10 +7,10 @@ export const conditionNames = [
   'queue_paused', 'sync_overdue', 'budget_used_up',
 ] as const;
 
-export type ConditionName = (typeof conditionNames)[number];
+type ConditionName = (typeof conditionNames)[number];
 
 /** `critical`: nothing, or something that was promised, gets done. `warning`: somebody should look. `info`: it passes by itself. */
-export type Severity = 'critical' | 'warning' | 'info';
+type Severity = 'critical' | 'warning' | 'info';
 
 /** Something that keeps the fleet from its work. */
 export type Condition = Readonly<{

@@ -19,7 +19,7 @@ export type RefusedFact = Readonly<{
   held: number;
 }>;
 
-export type WorkerFact = Readonly<{ name: string; host: string; version: string; startedAt: Date; lastSeenAt: Date; concurrency: number; jobs: number; isAlive: boolean }>;
+type WorkerFact = Readonly<{ name: string; host: string; version: string; startedAt: Date; lastSeenAt: Date; concurrency: number; jobs: number; isAlive: boolean }>;
 
 export type PostgresFacts = Readonly<{
   now: Date;

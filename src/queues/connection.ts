@@ -19,6 +19,7 @@ import { describePostgresFailure } from '../postgres-failure.ts';
 import type { RunRedisScript } from '../redis-script.ts';
 import type { RedisAddress } from '../redis-url.ts';
 import { RedisUrlError, readRedisNodes } from '../redis-url.ts';
+import { onceInAWhile } from '../once-in-a-while.ts';
 import { pgOptions } from './pg-options.ts';
 import { QueueStoreError } from './queue-store-error.ts';
 import type { RedisClient } from './redis.ts';
@@ -173,7 +174,7 @@ export async function migrateQueues(store: QueueStore): Promise<void> {
 }
 
 function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): QueueConnection {
-  const warn = onceInAWhile((error: Error) => log[levelOf(error)]({ reason: error.message }, 'redis: connection trouble'));
+  const warn = onceInAWhile(QUIET_MS, (error: Error) => log[levelOf(error)]({ reason: error.message }, 'redis: connection trouble'));
   // Producers fail fast, so that nothing hangs on an `add` while Redis is away; workers retry for ever, as BullMQ asks.
   const failover = watchForFailover();
   const connect = (options: RedisOptions): RedisClient => {
@@ -222,7 +223,7 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
 const CONSUMER_SILENCE_MS = 15_000;
 
 function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log, idleMs: number): QueueConnection {
-  const warn = onceInAWhile((error: Error) => log[levelOf(error)]({ reason: error.message }, 'postgres queues: connection trouble'));
+  const warn = onceInAWhile(QUIET_MS, (error: Error) => log[levelOf(error)]({ reason: error.message }, 'postgres queues: connection trouble'));
   // Every worker holds one of the pool's connections to LISTEN on.
   const pool = new Pool({
     ...queueOptions(store, 'arcadia-queues', STATEMENT_TIMEOUT_MS),
@@ -327,13 +328,3 @@ function levelOf(error: Error): 'warn' | 'error' {
 }
 
 const QUIET_MS = 5_000;
-
-/** A lost connection reports itself many times a second: once in a while is enough to know. */
-function onceInAWhile(tell: (error: Error) => void): (error: Error) => void {
-  let lastAt = Number.NEGATIVE_INFINITY;
-  return (error) => {
-    if (performance.now() - lastAt < QUIET_MS) return;
-    lastAt = performance.now();
-    tell(error);
-  };
-}

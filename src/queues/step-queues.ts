@@ -35,7 +35,7 @@ export type StepQueues = Readonly<{
 }>;
 
 /** A job as its queue has it. `takenBy`: the worker that has it, by its name (empty: not known); null: none has. */
-export type InspectedJob = Readonly<{ memo: Memo; dueInMs: number; dueSinceMs: number; takenBy: string | null; reason?: string | undefined }>;
+type InspectedJob = Readonly<{ memo: Memo; dueInMs: number; dueSinceMs: number; takenBy: string | null; reason?: string | undefined }>;
 
 const TIME_LIMIT_MS = 5_000;
 

@@ -1,5 +1,6 @@
 // Sagas that are held by a circuit: put down when they begin to wait, woken when it closes. A saga that nobody wakes
 // comes back by itself, much later.
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../db.ts';
 import { gather } from '../gather.ts';
 import { jsonText } from '../json.ts';
@@ -124,6 +125,27 @@ async function putHeld(db: Pick<Database, 'run'>, held: readonly Held[], slackMs
   return held.map(({ sagaId, circuit }) => put.has(`${sagaId} ${circuit}`));
 }
 
+// A closed circuit lets the saga look again a moment later; one that could not be asked, as soon as a first probe.
+const CLOSED_DELAY_MS = 100;
+const UNKNOWN_DELAY_MS = 15_000;
+
+/**
+ * Puts down that a saga is held.
+ *
+ * @param how.refresh reads anew what is open: a circuit that is closed by now holds nobody
+ * @returns for how many milliseconds at most it waits
+ */
+export async function holdSaga(held: Held, { holds, refresh, log }: { holds: Pick<Holds, 'put'>; refresh: () => Promise<void>; log: Log }): Promise<number> {
+  try {
+    if (await holds.put(held)) return held.delayMs;
+  } catch (error) {
+    log.warn({ sagaId: held.sagaId, err: error }, 'could not put down that a saga is held: it looks again by itself');
+    return Math.min(held.delayMs, UNKNOWN_DELAY_MS);
+  }
+  await refresh();
+  return CLOSED_DELAY_MS;
+}
+
 /** What becomes of a job that is woken. `busy`: a worker has it; what that makes of it is not known yet. */
 export type Woken = 'woken' | 'busy';
 
@@ -192,6 +214,6 @@ async function wakeSaga(saga: Saga, { wake, signal }: HoldWatchOptions): Promise
   if (job === null) return;
   for (let tries = 1; tries <= BUSY_TRIES && !signal.aborted; tries++) {
     if ((await wake(job)) === 'woken') return;
-    await new Promise((resolve) => void setTimeout(resolve, BUSY_PAUSE_MS));
+    await delay(BUSY_PAUSE_MS);
   }
 }

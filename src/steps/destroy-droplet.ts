@@ -11,12 +11,13 @@ import { forRollback } from './deps.ts';
 import { destroyAndConfirm, isDeletionAccepted } from './destroy-and-confirm.ts';
 import { toStepOutcome } from './failures.ts';
 import { storedDestroyInput } from './inputs.ts';
+import { stepAgeMs } from './stamps.ts';
 
 /**
  * What became of the droplet, in the saga's context as `destroy_result`. `already_gone`: it was gone before this saga did
  * anything. `not_destroyed`: the saga was refused or cancelled, and the droplet was there when it ended.
  */
-export type DestroyEnd = 'destroyed' | 'already_gone' | 'not_destroyed';
+type DestroyEnd = 'destroyed' | 'already_gone' | 'not_destroyed';
 
 // A 404 after a cancel is believed at the second look.
 const MISSES_UNTIL_GONE = 2;
@@ -51,7 +52,7 @@ export const destroyDroplet: Step<StepDeps> = {
     const droplet = await deps.digitalOcean.getDroplet(dropletId);
     if (droplet === null) return goneAfterCancel(dropletId, run, deps);
     if (!isDeletionAccepted(dropletId, run)) return ended('not_destroyed', `droplet ${dropletId} was not destroyed: it is still there (${droplet.status})`);
-    const goesInMs = deps.settings.deleteAgainAfterMs - elapsedMs(run);
+    const goesInMs = deps.settings.deleteAgainAfterMs - stepAgeMs(run);
     if (goesInMs > 0) return waiting(Math.min(deps.settings.pollIntervalMs, goesInMs), `DigitalOcean accepted the deletion of droplet ${dropletId} before the cancel: looking whether it goes`);
     return ended('not_destroyed', `droplet ${dropletId} is still there (${droplet.status}), though DigitalOcean accepted its deletion before the cancel: it may go yet`);
   },
@@ -131,8 +132,4 @@ function requireOurs(dropletId: number, droplet: Droplet | null, provisioner: Pr
 
 function declined(code: string, message: string): StepFailure {
   return new StepFailure({ code, message, retryable: false, nothingDone: true });
-}
-
-function elapsedMs(run: StepRun): number {
-  return msBetween(run.saga.stepStartedAt, run.now);
 }

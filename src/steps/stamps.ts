@@ -1,6 +1,6 @@
 // Times that steps had the database write into their saga's context.
 import type { StepRun } from '../saga/step.ts';
-import { msOf, readTimeMs } from '../time.ts';
+import { msBetween, msOf, readTimeMs } from '../time.ts';
 
 /**
  * How long ago a step stamped this key of the context at least, in milliseconds by the database's clock; null: it did not.
@@ -10,4 +10,9 @@ export function stampAgeMs({ saga, now }: Pick<StepRun, 'saga' | 'now'>, key: st
   const stamp = saga.context[key];
   if (stamp === undefined) return null;
   return msOf(now) - (readTimeMs(stamp) ?? msOf(saga.updatedAt));
+}
+
+/** For how long the current step has been the saga's, in milliseconds by the database's clock. */
+export function stepAgeMs({ saga, now }: Pick<StepRun, 'saga' | 'now'>): number {
+  return msBetween(saga.stepStartedAt, now);
 }

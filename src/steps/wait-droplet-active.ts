@@ -7,11 +7,11 @@ import type { Look } from '../do/observer.ts';
 import { isLocalTrouble } from '../error-code.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, done, waiting } from '../saga/step.ts';
-import { msBetween } from '../time.ts';
 import { addressesOf, missingAddresses } from './addresses.ts';
 import type { StepDeps, StepSettings } from './deps.ts';
 import { recordedDropletId, recordedWave } from './intents.ts';
 import { otherOwner } from './ownership.ts';
+import { stepAgeMs } from './stamps.ts';
 
 // For this part of the poll interval, what one read has shown holds for everybody who waits.
 const SHARED_FOR = 0.2;
@@ -134,7 +134,7 @@ function judge(droplet: Droplet | null, dropletId: number, run: StepRun, setting
   if (!isOver(polls, run, settings)) return waiting(settings.pollIntervalMs, `droplet ${dropletId} ${lack}`, { memo: { polls } });
   throw new StepFailure({
     code: isActive ? 'droplet_without_address' : 'droplet_not_active',
-    message: `droplet ${dropletId} ${isActive ? lack : `was still \`${droplet.status}\``} after ${polls} polls (${Math.round(elapsedMs(run) / 1000)} s)`,
+    message: `droplet ${dropletId} ${isActive ? lack : `was still \`${droplet.status}\``} after ${polls} polls (${Math.round(stepAgeMs(run) / 1000)} s)`,
     retryable: false,
   });
 }
@@ -143,7 +143,7 @@ function judge(droplet: Droplet | null, dropletId: number, run: StepRun, setting
 function judgeAbsence(dropletId: number, run: StepRun, settings: StepSettings): StepOutcome {
   const misses = (run.memo['misses'] ?? 0) + 1;
   const polls = pollsWithThis(run);
-  const isYoung = elapsedMs(run) < settings.adoptionGraceMs;
+  const isYoung = stepAgeMs(run) < settings.adoptionGraceMs;
   if (isYoung || misses < MISSES_UNTIL_GONE) {
     return waiting(settings.pollIntervalMs, `droplet ${dropletId} is not visible yet`, { memo: { polls, misses: isYoung ? 0 : misses } });
   }
@@ -155,13 +155,9 @@ function judgeAbsence(dropletId: number, run: StepRun, settings: StepSettings): 
 }
 
 function isOver(polls: number, run: StepRun, { maxPolls, pollIntervalMs }: StepSettings): boolean {
-  return polls >= maxPolls && elapsedMs(run) >= maxPolls * pollIntervalMs;
+  return polls >= maxPolls && stepAgeMs(run) >= maxPolls * pollIntervalMs;
 }
 
 function pollsWithThis(run: StepRun): number {
   return (run.memo['polls'] ?? 0) + 1;
-}
-
-function elapsedMs(run: StepRun): number {
-  return msBetween(run.saga.stepStartedAt, run.now);
 }

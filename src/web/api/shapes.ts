@@ -54,7 +54,7 @@ const bulkFilter = z
   .refine((filter) => Object.values(filter).some((value) => value !== undefined), 'expected at least one condition');
 
 /** So many sagas can be named in one bulk request. */
-export const MAX_BULK_IDS = 1_000;
+const MAX_BULK_IDS = 1_000;
 
 const bulkFields = z.strictObject({
   filter: bulkFilter.optional().describe('acts on the newest sagas that match when the request arrives'),
