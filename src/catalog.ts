@@ -9,5 +9,5 @@ import { destroyWords, provisionWords } from './steps/words.ts';
 
 export const catalog = checkCatalog({
   provision_droplet: { input: provisionDropletInput, steps: [createDroplet, waitDropletActive, registerDroplet], words: provisionWords },
-  destroy_droplet: { input: destroyDropletInput, steps: [destroyDroplet], words: destroyWords },
+  destroy_droplet: { input: destroyDropletInput, steps: [destroyDroplet], words: destroyWords, isDestructive: true },
 });

@@ -17,6 +17,10 @@ export { ConfigError } from './config-error.ts';
 
 const milliseconds = (fallback: number) => wholeNumber(fallback, 1, 2_147_483_647);
 
+function flag(fallback: 'true' | 'false') {
+  return z.enum(['true', 'false'], 'expected true or false').default(fallback).transform((value) => value === 'true');
+}
+
 function wholeNumber(fallback: number, min: number, max: number) {
   return numberBetween(min, max).prefault(String(fallback));
 }
@@ -44,17 +48,17 @@ const redisNodes = z.string().transform((value, context) => {
   }
 });
 
-/** What a bearer token may do: look, start sagas, steer sagas and queues. */
-export type Scope = 'read' | 'start' | 'operate';
+/** What a bearer token may do: look, start sagas, start those that destroy, steer sagas and queues. */
+export type Scope = 'read' | 'start' | 'destroy' | 'operate';
 
-export const scopes: readonly Scope[] = ['read', 'start', 'operate'];
+export const scopes: readonly Scope[] = ['read', 'start', 'destroy', 'operate'];
 
 /** One of API_TOKENS. The name is for the record, and for taking a token out of use. */
 export type ApiToken = Readonly<{ name: string; scopes: readonly Scope[]; secret: string }>;
 
 const API_TOKEN_SYNTAX =
   'expected bearer tokens separated by commas, each either a secret (which may do everything) or name:scopes:secret, ' +
-  'with scopes of read, start and operate joined by +, such as billing:read+start:…; names of a-z, 0-9, - and _, each once; ' +
+  'with scopes of read, start, destroy and operate joined by +, such as billing:read+start:…; names of a-z, 0-9, - and _, each once; ' +
   'secrets without blanks and commas';
 
 const apiTokens = z
@@ -72,6 +76,15 @@ function parseApiToken(entry: string, index: number): ApiToken | null {
   const granted = list.split('+');
   const known = scopes.filter((scope) => granted.includes(scope));
   return name !== '' && known.length === granted.length && secretPattern.test(secret) ? { name, scopes: known, secret } : null;
+}
+
+/** Tokens from before there was the scope `destroy`: with `start`, they could destroy droplets too. */
+function withImpliedDestroy(tokens: readonly ApiToken[]): ApiToken[] {
+  return tokens.map((token) => (impliesDestroy(token) ? { ...token, scopes: scopes.filter((scope) => scope === 'destroy' || token.scopes.includes(scope)) } : token));
+}
+
+function impliesDestroy({ scopes: granted }: ApiToken): boolean {
+  return granted.includes('start') && !granted.includes('destroy');
 }
 
 /** A list whose entries are separated by commas. */
@@ -159,6 +172,7 @@ const environmentSchema = z.object({
     .optional(),
   DASHBOARD_PASSWORD: z.string().optional(),
   API_TOKENS: apiTokens.optional(),
+  API_TOKENS_START_MAY_DESTROY: flag('true'),
   TRUSTED_PROXIES: listOf(isAddressRange, 'expected addresses or CIDRs separated by commas, such as 127.0.0.1,10.0.0.0/8'),
   WEB_BASE_PATH: z
     .string()
@@ -167,7 +181,7 @@ const environmentSchema = z.object({
     .default(''),
   WEB_ALLOWED_HOSTS: listOf((host) => /^([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$/.test(host), 'expected hosts separated by commas, such as arcadia.example.com or localhost:8080'),
   WORKER_METRICS_PORT: numberBetween(0, 65_535).optional(),
-  WORKER_METRICS_OPEN: z.enum(['true', 'false'], 'expected true or false').default('false').transform((value) => value === 'true'),
+  WORKER_METRICS_OPEN: flag('false'),
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
 });
 
@@ -207,6 +221,8 @@ export type Config = Readonly<{
     /** Who may log in at the dashboard; null: nobody. */
     person: Readonly<{ user: string; password: string }> | null;
     tokens: readonly ApiToken[];
+    /** Names of tokens that may destroy only because they may start: a later version takes that from them. */
+    impliedDestroy: readonly string[];
     /** Addresses and CIDRs of proxies whose X-Forwarded-* headers are believed. */
     trustedProxies: readonly string[];
     /** Path under which a proxy serves the web, without a slash at its end; empty: at the root. */
@@ -353,7 +369,8 @@ function toConfig(env: Environment): Config {
       port: env.PORT,
       host: env.HOST,
       person: env.DASHBOARD_USER === undefined || env.DASHBOARD_PASSWORD === undefined ? null : { user: env.DASHBOARD_USER, password: env.DASHBOARD_PASSWORD },
-      tokens: env.API_TOKENS ?? [],
+      tokens: env.API_TOKENS_START_MAY_DESTROY ? withImpliedDestroy(env.API_TOKENS ?? []) : (env.API_TOKENS ?? []),
+      impliedDestroy: env.API_TOKENS_START_MAY_DESTROY ? (env.API_TOKENS ?? []).filter(impliesDestroy).map(({ name }) => name) : [],
       trustedProxies: env.TRUSTED_PROXIES,
       basePath: env.WEB_BASE_PATH,
       allowedHosts: env.WEB_ALLOWED_HOSTS.map((host) => host.toLowerCase()),

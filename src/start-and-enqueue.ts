@@ -19,7 +19,7 @@ const ENQUEUE_WITHIN_MS = 3_000;
  *
  * @param options.keyRing seals `user_data`
  * @param options.slackMs how long the reconciler leaves the enqueueing to us, in milliseconds
- * @throws {InvalidRequestError} {IdempotencyConflictError}
+ * @throws {InvalidRequestError} {IdempotencyConflictError} {IdempotencyKeyTakenError}
  */
 export async function startAndEnqueue(
   request: StartRequest,

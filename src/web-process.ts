@@ -26,7 +26,7 @@ import type { QueueDashboard } from './queues/dashboard.ts';
 import { openQueueDashboard } from './queues/dashboard.ts';
 import type { StepQueues } from './queues/step-queues.ts';
 import { openStepQueues } from './queues/step-queues.ts';
-import { jobIdOf, queueNameOf } from './queues/jobs.ts';
+import { jobIdOf, queueNameOf, queueNames } from './queues/jobs.ts';
 import { listAudit, recordAudit } from './saga/audit.ts';
 import { findHeld } from './saga/holds.ts';
 import { readLastEvents, readOverview } from './saga/overview.ts';
@@ -68,6 +68,9 @@ const GIVING_UP_MS = 1_500;
 export async function startWeb(config: Config, log: Log, options: { workerMetrics?: () => Promise<string>; signal?: AbortSignal } = {}): Promise<RunningWeb> {
   const { workerMetrics, signal = new AbortController().signal } = options;
   const { databaseUrl } = config;
+  for (const name of config.web.impliedDestroy) {
+    log.warn({ tokenName: name }, 'API_TOKENS: the scope start still implies destroy; the next version drops that. Write start+destroy where the token is to destroy droplets; API_TOKENS_START_MAY_DESTROY=false drops it now');
+  }
   if (databaseUrl === null) throw new ConfigError('the web needs DATABASE_URL');
   requireClosedWeb(config.web);
   const db = openDatabase(databaseUrl, { max: Math.min(10, config.databasePoolMax), applicationName: 'arcadia-web', io: tracedIo(directIo) });
@@ -162,6 +165,7 @@ function bindPorts({ db, connection, queues, dashboard, keyRing, workerMetrics, 
     },
     queues: {
       ...dashboard,
+      intake: queueNames.intake,
       ping: () => connection.requireWrites(),
       place: (job) => ({ queue: queueNameOf(job.direction), id: jobIdOf(job) }),
       peek: async (saga) => {

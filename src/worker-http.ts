@@ -4,11 +4,15 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { Server, ServerResponse } from 'node:http';
-import { Registry, collectDefaultMetrics } from 'prom-client';
+import { Counter, Registry, collectDefaultMetrics } from 'prom-client';
 import type { ApiToken } from './config.ts';
 import { ConfigError } from './config.ts';
 import { errorCodeOf } from './error-code.ts';
 import type { Log } from './log.ts';
+import { onceInAWhile } from './once-in-a-while.ts';
+
+// The count has every one.
+const REFUSED_LOG_EVERY_MS = 60_000;
 
 /**
  * Listens until it is closed.
@@ -20,12 +24,19 @@ import type { Log } from './log.ts';
 export async function startWorkerHttp(options: { host: string; port: number; readers: readonly ApiToken[] | null; metrics: () => Promise<string>; log: Log }): Promise<{ url: string; close: () => void }> {
   const ofProcess = new Registry();
   collectDefaultMetrics({ register: ofProcess });
+  const refused = new Counter({ name: 'arcadia_refused_credentials_total', help: 'Wrong credentials that this worker refused', labelNames: ['kind'], registers: [ofProcess] });
+  if (options.readers !== null) refused.inc({ kind: 'bearer' }, 0);
+  const tellRefused = onceInAWhile(REFUSED_LOG_EVERY_MS, (address: string | null) => options.log.warn({ address, kind: 'bearer', path: '/metrics' }, 'wrong credentials were refused'));
   const server = createServer((request, response) => {
     const path = request.url?.split('?', 1)[0];
     if (request.method !== 'GET' && request.method !== 'HEAD') answer(response, 405, 'only GET is answered here\n');
     // The process lives. One whose job loop stands still ends itself.
     else if (path === '/healthz') answer(response, 200, 'ok\n');
     else if (path === '/metrics' && !mayRead(request.headers.authorization, options.readers)) {
+      if (request.headers.authorization !== undefined) {
+        refused.inc({ kind: 'bearer' });
+        tellRefused(request.socket.remoteAddress ?? null);
+      }
       response.setHeader('www-authenticate', 'Bearer realm="arcadia-cloud"');
       answer(response, 401, 'a bearer token with the scope read is needed (API_TOKENS)\n');
     } else if (path === '/metrics') void tellMetrics(response);

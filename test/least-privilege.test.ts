@@ -1,4 +1,4 @@
-// The roles of docs/postgres.md have what each process needs: its SQL is run as it stands there, but for the roles' names.
+// The roles of ops/roles.sql have what each process needs, and no more: the file is run as it stands, but for the roles' names.
 
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -18,10 +18,8 @@ import type { TestDatabase } from './support/services-postgres.ts';
 import { waitFor } from './support/wait-for.ts';
 
 const prefix = `arcadia_${randomBytes(4).toString('hex')}`;
-const roles = ['migrate', 'worker', 'web', 'client'].map((role) => `${prefix}_${role}`);
-const [prepare = '', grants = ''] = Array.from(readFileSync(new URL('../docs/postgres.md', import.meta.url), 'utf8').matchAll(/```sql\n(.*?)```/gs), ([, sql = '']) =>
-  sql.replaceAll(/arcadia_(?=migrate|worker|web|client)/g, `${prefix}_`),
-);
+const roles = ['migrate', 'worker', 'web', 'client', 'producer', 'reader'].map((role) => `${prefix}_${role}`);
+const rolesFile = readFileSync(new URL('../ops/roles.sql', import.meta.url), 'utf8').replaceAll(/arcadia_(?=migrate|worker|web|client|producer|reader)/g, `${prefix}_`);
 
 let database: TestDatabase;
 let sandbox: Sandbox;
@@ -55,7 +53,7 @@ const environmentOf = (role: string) => ({
 
 beforeAll(async () => {
   [database, sandbox] = await Promise.all([createTestDatabase(), startSandbox({ activateAfterMs: 100 })]);
-  await asAdmin(database.directUrl, prepare, ...roles.map((role) => `alter role ${role} password 'secret'`));
+  await asAdmin(database.directUrl, rolesFile, ...roles.map((role) => `alter role ${role} password 'secret'`));
 });
 afterAll(async () => {
   await sandbox.close();
@@ -68,7 +66,7 @@ test('migrate needs no right to create schemas where they are there', async () =
   expect([ended.code, ended.stderr]).toEqual([0, '']);
   const again = await runCommand(['migrate'], { PATH: process.env['PATH'], ...environmentOf('migrate') });
   expect([again.code, again.stdout]).toEqual([0, 'up to date (environment test)\n']);
-  await asAdmin(database.directUrl, grants);
+  await asAdmin(database.directUrl, rolesFile);
 });
 
 test.each(['arcadia', 'bullmq'])('migrate says what to create where the schema %s is missing and it may not create it', async (schema) => {
@@ -81,7 +79,7 @@ test.each(['arcadia', 'bullmq'])('migrate says what to create where the schema %
 });
 
 describe('with these roles', () => {
-  test('a worker runs sagas that clients and the web start, and syncs', { timeout: 40_000 }, async () => {
+  test('a worker runs sagas that clients and the web start, and syncs', async () => {
     const worker = await startWorker(loadConfig(environmentOf('worker')), silentLog);
     onTestFinished(worker.close);
     const web = await startWeb(loadConfig(environmentOf('web')), silentLog);
@@ -99,7 +97,7 @@ describe('with these roles', () => {
 
     const provisioned = await client.provisionDroplet(droplet, { requestedBy: 'billing' });
     expect(await statusOf(provisioned.sagaId)).toBe('completed');
-    const bySql = postgres(urlAs('client'), { max: 1 });
+    const bySql = postgres(urlAs('producer'), { max: 1 });
     onTestFinished(() => bySql.end());
     const [row] = await bySql<{ id: string }[]>`select arcadia.start_saga('provision_droplet', ${bySql.json({ ...droplet, name: 'by-sql' })}) as id`;
     expect(await statusOf(row?.id ?? '')).toBe('completed');
@@ -117,11 +115,32 @@ describe('with these roles', () => {
     expect([sync.stderr, sync.code]).toEqual(['', 0]);
   });
 
+  test('a reader sees how each saga is, and nothing of what was asked for', async () => {
+    const reader = postgres(urlAs('reader'), { max: 1 });
+    onTestFinished(() => reader.end());
+    const rows = await reader<{ name: string; status: string }[]>`select id, name, status, error, context, requested_by, started_by, created_at, finished_at from arcadia.sagas where name = 'destroy_droplet'`;
+    expect(rows).toMatchObject([{ status: 'completed', started_by: `sql:${prefix}_client` }]);
+    for (const table of ['saga_events', 'audit', 'cloud_resources', 'workers']) await reader.unsafe(`select * from arcadia.${table}`);
+  });
+
   test.each([
     ['client', 'delete from arcadia.sagas'],
     ['client', 'select * from arcadia.cloud_resources'],
+    ['client', 'select * from arcadia.audit'],
     ['web', 'delete from arcadia.sagas'],
+    ['web', 'update arcadia.audit set actor = null'],
+    ['web', "update arcadia.circuits set cause = ''"],
     ['worker', 'drop table arcadia.sagas'],
+    ['worker', "insert into arcadia.saga_definitions values ('x', '{y}')"],
+    ['producer', 'select id from arcadia.sagas'],
+    ['producer', 'select * from arcadia.environment'],
+    ['producer', "insert into arcadia.audit (actor, action) values ('x', 'y')"],
+    ['reader', 'select * from arcadia.sagas'],
+    ['reader', 'select input from arcadia.sagas'],
+    ['reader', 'select sealed_user_data from arcadia.sagas'],
+    ['reader', 'select * from arcadia.cloud_provisioned'],
+    ['reader', "select arcadia.start_saga('destroy_droplet', '{}')"],
+    ['reader', "update arcadia.sagas set status = 'stuck'"],
   ])('%s may not %s', async (role, statement) => {
     await expect(asAdmin(urlAs(role), statement)).rejects.toThrow(/permission denied|must be owner/);
   });

@@ -55,6 +55,7 @@ export function formatSaga(given: Saga, events: readonly StoredEvent[]): string 
     ['droplet', textOf(saga.context['droplet_id'], '–')],
     ['address', textOf(saga.context['public_ipv4'], '–')],
     ['requested', `${saga.createdAt.toISOString()}${saga.requestedBy === null ? '' : ` by ${saga.requestedBy}`}`],
+    ['started by', saga.startedBy ?? '–'],
   ];
   if (saga.idempotencyKey !== null) facts.push(['key', saga.idempotencyKey]);
   if (saga.finishedAt !== null) facts.push(['took', formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())]);

@@ -6,13 +6,17 @@ import { DelayedError, UnrecoverableError } from 'bullmq';
 import type { Io } from '../io.ts';
 import type { Log } from '../log.ts';
 import { problemsOf, sentenceOf } from '../request-problems.ts';
-import type { StartRequest, StartedSaga } from '../saga/start.ts';
+import type { StartRequest, StartedSaga, Starter } from '../saga/start.ts';
 import { IdempotencyConflictError, InvalidRequestError } from '../saga/start.ts';
 import { shorten } from '../text.ts';
 import type { QueueConnection } from './connection.ts';
 import { acceptedJobSchema, intakeJobSchema, queueNames, refusedJobSchema } from './jobs.ts';
 import type { WorkerSettings } from './step-workers.ts';
 import { workerOptions } from './step-workers.ts';
+
+// Whoever may write to the queue store: it does not tell who a producer is. Sagas of other channels are found, so that a
+// request may be repeated over another one.
+const QUEUE: Starter = { name: 'queue', mayRead: true };
 
 const OUTAGE_DELAY_MS = 1_000;
 
@@ -53,7 +57,7 @@ async function accept(
   const { input, idempotencyKey = keyOfJob(job), requestedBy } = parsed.data;
   let started: StartedSaga;
   try {
-    started = await options.start({ name: job.name, input, idempotencyKey, requestedBy });
+    started = await options.start({ name: job.name, input, idempotencyKey, requestedBy, starter: QUEUE });
   } catch (error) {
     if (error instanceof InvalidRequestError || error instanceof IdempotencyConflictError) return refuse(job, error.message, options.io);
     options.log.warn({ jobId: job.id, err: error }, 'request could not be accepted yet: left for later');

@@ -19,12 +19,20 @@ export async function recordAudit(db: Pick<Database, 'run'>, entry: AuditEntry):
 }
 
 /** One row of the audit, as it was written. */
-export type AuditRow = Readonly<{ at: Date; actor: string; action: string; detail: JsonObject }>;
+export type AuditRow = Readonly<{
+  at: Date;
+  /** Who did it: over HTTP proven by credentials, else as the caller says. */
+  actor: string;
+  /** The database role that wrote the row, which Postgres knows; null for rows of older versions. */
+  databaseRole: string | null;
+  action: string;
+  detail: JsonObject;
+}>;
 
 /** Reads what was done to a saga, oldest first. */
 export async function listAudit(db: Pick<Database, 'run'>, sagaId: string): Promise<AuditRow[]> {
   return db.run(
     'audit.list',
-    (sql) => sql<AuditRow[]>`select at, actor, action, detail from arcadia.audit where saga_id = ${sagaId} order by id limit ${MOST_ROWS}`,
+    (sql) => sql<AuditRow[]>`select at, actor, database_role, action, detail from arcadia.audit where saga_id = ${sagaId} order by id limit ${MOST_ROWS}`,
   );
 }

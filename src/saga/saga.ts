@@ -31,7 +31,10 @@ export type Saga = Readonly<{
   context: JsonObject;
   error: SagaError | null;
   idempotencyKey: string | null;
+  /** Whom the caller names; a claim. */
   requestedBy: string | null;
+  /** Who started it, as far as it is proven: `http:<name of the credentials>`, `sql:<database role>` or `queue`; null for sagas of older versions. */
+  startedBy: string | null;
   /** The trace that it belongs to, as W3C Trace Context writes it; null where nobody traced its start. */
   traceparent: string | null;
   cancelRequestedAt: Date | null;

@@ -19,8 +19,11 @@ import type { NewSaga } from './store.ts';
 import type { StoredUserData } from './user-data.ts';
 import { hasUserData, isSameUserData, sealInput } from './user-data.ts';
 
-/** What a caller asks for. */
-export type StartRequest = Readonly<{ name: string; input: unknown; idempotencyKey?: string | undefined; requestedBy?: string | undefined }>;
+/** Who starts a saga, as their credentials prove it. `mayRead`: they may see the sagas of others. */
+export type Starter = Readonly<{ name: string; mayRead: boolean }>;
+
+/** What a caller asks for. `requestedBy` is what it says; `starter` what is proven: left out, the role of the database connection. */
+export type StartRequest = Readonly<{ name: string; input: unknown; idempotencyKey?: string | undefined; requestedBy?: string | undefined; starter?: Starter | undefined }>;
 
 export type StartedSaga = Readonly<{
   sagaId: string;
@@ -53,6 +56,16 @@ export class IdempotencyConflictError extends Error {
   }
 }
 
+/** The idempotency key belongs to a saga of somebody else's, of which the caller may learn nothing. */
+export class IdempotencyKeyTakenError extends Error {
+  override readonly name = 'IdempotencyKeyTakenError';
+  readonly code = 'idempotency_conflict';
+
+  constructor(key: string) {
+    super(`idempotencyKey: ${JSON.stringify(shorten(key, MAX_KEY_LENGTH))} is taken by a saga that somebody else started, and these credentials may not read it; use a new key for a new request`);
+  }
+}
+
 // Two random ids share their first 8 characters once in 4 billion pairs; five in a row do not happen.
 const MAX_ID_ATTEMPTS = 5;
 const MAX_KEY_LENGTH = 255;
@@ -66,6 +79,7 @@ const ILL_FORMED = 'expected text without broken surrogates';
  * @param keyRing seals `user_data`; without keys, a request with some is refused
  * @throws {InvalidRequestError} for an unknown saga, or an input that its schema refuses
  * @throws {IdempotencyConflictError} for a key that was used with another input
+ * @throws {IdempotencyKeyTakenError} for a key that somebody else used, where the starter may not read
  */
 export async function startSaga<Deps>(
   db: Pick<Database, 'run'>,
@@ -76,14 +90,18 @@ export async function startSaga<Deps>(
 ): Promise<StartedSaga> {
   const { steps, input } = checkRequest(catalog, request, keyRing);
   const idempotencyKey = request.idempotencyKey ?? null;
+  const startedBy = request.starter?.name ?? null;
   for (let attempt = 1; attempt <= MAX_ID_ATTEMPTS; attempt += 1) {
     const id = randomUUID();
-    const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input), idempotencyKey, requestedBy: request.requestedBy ?? null, traceparent: currentTraceparent() };
+    const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input), idempotencyKey, requestedBy: request.requestedBy ?? null, startedBy, traceparent: currentTraceparent() };
     if (await insertOnce(db, saga, slackMs)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
-    const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, input);
+    const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, input, startedBy);
     if (existing === null) continue;
+    if (!existing.sameStarter && request.starter?.mayRead === false) throw new IdempotencyKeyTakenError(idempotencyKey ?? '');
     if (existing.name !== request.name || !existing.sameInput) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
-    requireSameUserData(keyRing, input, existing, idempotencyKey ?? '');
+    if (existing.sameStarter) requireSameUserData(keyRing, input, existing, idempotencyKey ?? '');
+    // To others the answer must not depend on what it is: whoever tries values would learn which one is right.
+    else if (hasUserData(input) !== (existing.userData.shown !== null)) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
     return { sagaId: existing.id, firstJob: null };
   }
   throw new Error(`no free saga id in ${MAX_ID_ATTEMPTS} attempts`);

@@ -43,7 +43,7 @@ type SagaRow = Omit<Saga, 'status'> & { status: SagaStatus };
 
 /** The columns that a {@link Saga} consists of; two of them may be told in other words. */
 export const sagaColumns = (sql: Sql, { input, error } = { input: sql`input`, error: sql`error` }) => sql`
-  id, saga8, name, status, steps, cursor, revision, attempt, ${input}, context, ${error}, idempotency_key, requested_by,
+  id, saga8, name, status, steps, cursor, revision, attempt, ${input}, context, ${error}, idempotency_key, requested_by, started_by,
   traceparent, cancel_requested_at, step_started_at, created_at, updated_at, finished_at`;
 
 /** A saga that is overdue, with the database's clock when it was taken. */
@@ -170,6 +170,8 @@ export type NewSaga = Readonly<{
   sealed: SealedUserData | null;
   idempotencyKey: string | null;
   requestedBy: string | null;
+  /** Who starts it, proven; null: the role of the database connection. */
+  startedBy: string | null;
   traceparent: string | null;
 }>;
 
@@ -184,21 +186,21 @@ export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, slack
     'store.insert',
     (sql) => sql`
       with inserted as (
-        insert into arcadia.sagas (id, saga8, name, status, steps, input, sealed_user_data, user_data_fingerprint, idempotency_key, requested_by, traceparent, wake_at)
+        insert into arcadia.sagas (id, saga8, name, status, steps, input, sealed_user_data, user_data_fingerprint, idempotency_key, requested_by, started_by, traceparent, wake_at)
         values (
           ${saga.id}, ${saga.id.slice(0, 8)}, ${saga.name}, 'pending', ${[...saga.steps]}, ${json(sql, saga.input)},
           ${saga.sealed?.value ?? null}, ${saga.sealed?.fingerprint ?? null},
-          ${saga.idempotencyKey}, ${saga.requestedBy}, ${saga.traceparent}, clock_timestamp() + ${slackMs}::double precision * interval '1 millisecond'
+          ${saga.idempotencyKey}, ${saga.requestedBy}, ${starter(sql, saga.startedBy)}, ${saga.traceparent}, clock_timestamp() + ${slackMs}::double precision * interval '1 millisecond'
         )
         on conflict do nothing
-        returning id, name, requested_by
+        returning id, name, requested_by, started_by
       ),
       audited as (
         insert into arcadia.audit (actor, action, saga_id, detail)
         select requested_by, 'saga_created', id, jsonb_build_object('name', name) from inserted where requested_by is not null
       )
       insert into arcadia.saga_events (saga_id, seq, kind, detail)
-      select id, 0, 'saga_created', ${json(sql, { status: 'pending', requestedBy: saga.requestedBy })} from inserted
+      select id, 0, 'saga_created', ${json(sql, { status: 'pending', requestedBy: saga.requestedBy })} || jsonb_build_object('startedBy', started_by) from inserted
       returning saga_id`,
   );
   return rows.length === 1;
@@ -212,17 +214,30 @@ export async function announceSaga(db: Pick<Database, 'run'>, sagaId: string): P
   await db.run('store.announce', (sql) => sql`select pg_notify(${NEW_SAGAS_CHANNEL}, ${sagaId})`);
 }
 
-/** Finds the saga that was started with this idempotency key. `sameInput` leaves user data out: it is compared by its fingerprint. */
+/** Who starts a saga: as the caller proved it, else the role of the database connection. */
+function starter(sql: Sql, startedBy: string | null): SqlFragment {
+  return sql`coalesce(${startedBy}, 'sql:' || session_user)`;
+}
+
+/**
+ * Finds the saga that was started with this idempotency key. `sameInput` leaves user data out: it is compared by its
+ * fingerprint. `sameStarter`: it was started by whoever asks now.
+ *
+ * @param startedBy who asks, proven; null: the role of the database connection
+ */
 export async function findByIdempotencyKey(
   db: Pick<Database, 'run'>,
   key: string,
   input: JsonObject,
-): Promise<{ id: string; name: string; sameInput: boolean; userData: StoredUserData } | null> {
+  startedBy: string | null,
+): Promise<{ id: string; name: string; sameInput: boolean; sameStarter: boolean; userData: StoredUserData } | null> {
   const { user_data: _, ...compared } = input;
   const [row] = await db.run(
     'store.find_by_key',
-    (sql) => sql<{ id: string; name: string; sameInput: boolean; shown: string | null; fingerprint: string | null }[]>`
+    (sql) => sql<{ id: string; name: string; sameInput: boolean; sameStarter: boolean; shown: string | null; fingerprint: string | null }[]>`
       select id, name, input - 'user_data' = ${json(sql, compared)} as same_input,
+             -- An older version wrote only the claim; over HTTP it was the proven name.
+             coalesce(coalesce(started_by, requested_by) = ${starter(sql, startedBy)}, false) as same_starter,
              input->>'user_data' as shown, user_data_fingerprint as fingerprint
       from arcadia.sagas where idempotency_key = ${key}`,
   );

@@ -6,11 +6,16 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ApiToken, Config, Scope } from '../config.ts';
 import { isLoopback, scopes } from '../config.ts';
 import type { Log } from '../log.ts';
+import type { Starter } from '../saga/start.ts';
 import type { App } from './app.ts';
+import type { SagaPort } from './ports.ts';
 import { Problem } from './problems.ts';
 
 /** Who is asking. The name goes into the audit. */
 export type Principal = Readonly<{ name: string; scopes: readonly Scope[]; kind: 'person' | 'program' | 'anybody' }>;
+
+/** Which sort of credentials was shown. */
+export type CredentialKind = 'bearer' | 'basic';
 
 export type AuthOptions = Pick<Config['web'], 'person' | 'tokens' | 'allowedHosts'>;
 
@@ -26,6 +31,22 @@ export function actorOf(principal: Principal | null): string {
   return `http:${principal?.name ?? 'anybody'}`;
 }
 
+/** Who starts a saga, as the store needs to know it. */
+export function starterOf(principal: Principal | null): Starter {
+  return { name: actorOf(principal), mayRead: may(principal, 'read') };
+}
+
+/** The scope that starting a saga needs. Of a saga that is not known, the worst is assumed. */
+export function scopeToStart(definitions: SagaPort['definitions'], name: string): Scope {
+  const definition = Object.hasOwn(definitions, name) ? definitions[name] : undefined;
+  return definition === undefined || definition.isDestructive === true ? 'destroy' : 'start';
+}
+
+/** @throws {Problem} naming the scope that is missing */
+export function requireScope(principal: Principal | null, scope: Scope): void {
+  if (!may(principal, scope)) throw new Problem('forbidden', `the scope ${scope} is needed; ${principal?.name ?? 'anybody'} has ${principal?.scopes.join(', ') || 'none'}`);
+}
+
 /** Whether a principal has a scope. */
 export function may(principal: Principal | null, scope: Scope): boolean {
   return principal?.scopes.includes(scope) ?? false;
@@ -35,10 +56,11 @@ export function may(principal: Principal | null, scope: Scope): boolean {
  * Puts the guard before every route of the application. Where neither a person nor a token is configured, everybody who
  * reaches it may do everything: the caller makes sure that only this machine does.
  */
-export function guard(app: App, options: AuthOptions, log: Log): void {
+export function guard(app: App, options: AuthOptions, told: Readonly<{ log: Log; countRefused: (kind: CredentialKind) => void }>): void {
+  const { log, countRefused } = told;
   const isOpen = options.person === null && options.tokens.length === 0;
   const check = makeCheck(options);
-  const countFailure = limitFailures(app, options, log);
+  const countFailure = limitFailures(app, options, log, countRefused);
   const isKnownHost = (host: string) => isLoopback(nameOf(host)) || options.allowedHosts.some((allowed) => host === allowed || nameOf(host) === allowed);
   app.decorateRequest('principal', null);
   app.addHook('onRequest', async (request) => {
@@ -56,9 +78,7 @@ export function guard(app: App, options: AuthOptions, log: Log): void {
     if (needs === 'nothing' && !tellsMore) return;
     request.principal = isOpen ? { name: 'anybody', scopes, kind: 'anybody' } : await identify(request, check, countFailure);
     if (!isReading(request) && request.principal.kind !== 'program') refuseOtherSites(request, options.allowedHosts);
-    if (needs !== 'nothing' && !may(request.principal, needs)) {
-      throw new Problem('forbidden', `the scope ${needs} is needed; ${request.principal.name} has ${request.principal.scopes.join(', ') || 'none'}`);
-    }
+    if (needs !== 'nothing') requireScope(request.principal, needs);
   });
 }
 
@@ -103,12 +123,16 @@ function digest(text: string): Buffer {
 /** @throws {Problem} when there were too many before */
 type CountFailure = (request: FastifyRequest) => Promise<void>;
 
-function limitFailures(app: App, { person }: AuthOptions, log: Log): CountFailure {
+function limitFailures(app: App, { person }: AuthOptions, log: Log, countRefused: (kind: CredentialKind) => void): CountFailure {
   const byAddress = app.createRateLimit({ max: MAX_FAILURES_OF_ADDRESS, timeWindow: FAILURE_WINDOW_MS, keyGenerator: (request) => `${kindOf(request)} ${request.ip}` });
   // Any name, whether it is known or not: the answer must not tell.
   const byUser = app.createRateLimit({ max: MAX_FAILURES_OF_USER, timeWindow: FAILURE_WINDOW_MS, keyGenerator: (request) => digest(userOf(request)).toString('base64') });
   return async (request) => {
-    const counts = [{ what: 'from this address', count: await byAddress(request) }];
+    countRefused(kindOf(request));
+    const ofAddress = await byAddress(request);
+    const counts = [{ what: 'from this address', count: ofAddress }];
+    // Beyond the limit one more line says so: the log of whoever is guessed at must not be filled by it.
+    if (ofAddress.isAllowed || !ofAddress.isExceeded) log.warn({ address: request.ip, kind: kindOf(request), path: request.routeOptions.url ?? null }, 'wrong credentials were refused');
     if (kindOf(request) === 'basic') counts.push({ what: 'for this user', count: await byUser(request) });
     for (const { what, count } of counts) {
       if (count.isAllowed || count.remaining > 0) continue;
@@ -121,7 +145,7 @@ function limitFailures(app: App, { person }: AuthOptions, log: Log): CountFailur
 }
 
 /** Counted apart, so that whoever guesses passwords from an address does not slow down the programs there. */
-function kindOf(request: FastifyRequest): 'bearer' | 'basic' {
+function kindOf(request: FastifyRequest): CredentialKind {
   return schemeOf(request) === 'bearer' ? 'bearer' : 'basic';
 }
 

@@ -3,13 +3,16 @@
 import { createBullBoard } from '@bull-board/api';
 import { FastifyAdapter } from '@bull-board/fastify';
 import type { FastifyRequest } from 'fastify';
+import { z } from 'zod';
 import { holdsRedacted, redactUserData } from '../saga/redact.ts';
 import type { App } from './app.ts';
-import { actorOf, may } from './auth.ts';
+import { actorOf, may, requireScope, scopeToStart } from './auth.ts';
 import type { WebPorts } from './ports.ts';
 import { Problem } from './problems.ts';
 
 const BASE_PATH = '/queues';
+
+type Ports = Pick<WebPorts, 'queues' | 'audit' | 'sagas'>;
 
 // Bull Board styles itself with inline styles; its scripts are files. Fonts from elsewhere stay out.
 const CONTENT_SECURITY_POLICY = [
@@ -28,7 +31,7 @@ const CONTENT_SECURITY_POLICY = [
 const FONTS_FROM_ELSEWHERE = /<link href="https:\/\/fonts\.googleapis\.com\/[^>]*>/;
 
 /** Adds the dashboard. */
-export function addBoard(app: App, ports: Pick<WebPorts, 'queues' | 'audit'>): void {
+export function addBoard(app: App, ports: Ports): void {
   const adapter = new FastifyAdapter();
   adapter.setBasePath(`${app.basePath}${BASE_PATH}`);
   createBullBoard({
@@ -49,11 +52,56 @@ export function addBoard(app: App, ports: Pick<WebPorts, 'queues' | 'audit'>): v
     scope.addHook('preHandler', async (request) => {
       if (request.method === 'GET' || request.method === 'HEAD') return;
       refuseRedacted(request);
+      await requireRights(request, ports);
+      nameWhoAsks(request, ports.queues);
       await ports.audit.record(auditEntryOf(request));
     });
     scope.addHook('preSerialization', async (request, _reply, payload) => Promise.resolve(shownTo(request, payload)));
     await scope.register(adapter.registerPlugin(), { prefix: BASE_PATH });
   });
+}
+
+// What makes a job, or changes what it asks for.
+const ADD = `${BASE_PATH}/api/queues/:queueName/add`;
+const EDIT = `${BASE_PATH}/api/queues/:queueName/:jobId/update-data`;
+const RUN = `${BASE_PATH}/api/queues/:queueName/job-schedulers/:schedulerId/run`;
+
+const target = z.object({ queueName: z.string(), jobId: z.string().optional() });
+const added = z.looseObject({ name: z.string(), data: z.looseObject({}) });
+const edited = z.looseObject({ jobData: z.looseObject({}) });
+
+/**
+ * To add a job, or to change one, is to start what it asks for: it needs what starting that over HTTP needs.
+ *
+ * @throws {Problem}
+ */
+async function requireRights(request: FastifyRequest, { queues, sagas }: Ports): Promise<void> {
+  const route = request.routeOptions.url;
+  if (route !== ADD && route !== EDIT && route !== RUN) return;
+  requireScope(request.principal, 'start');
+  const { queueName, jobId } = target.parse(request.params);
+  if (queueName !== queues.intake) return;
+  const name = jobId === undefined ? added.safeParse(request.body).data?.name : await nameOfJob(queues, queueName, jobId);
+  requireScope(request.principal, scopeToStart(sagas.definitions, name ?? ''));
+}
+
+async function nameOfJob({ adapters }: Ports['queues'], queueName: string, jobId: string): Promise<string | undefined> {
+  const job = await adapters.find((adapter) => adapter.getName() === queueName)?.getJob(jobId);
+  return job?.toJSON().name;
+}
+
+/** A request in the queue `sagas` says who asks: here, whoever pressed the button. */
+function nameWhoAsks(request: FastifyRequest, { intake }: Pick<Ports['queues'], 'intake'>): void {
+  const { queueName } = target.safeParse(request.params).data ?? {};
+  if (queueName !== intake) return;
+  const requestedBy = actorOf(request.principal);
+  if (request.routeOptions.url === ADD) {
+    const body = added.safeParse(request.body).data;
+    if (body !== undefined) request.body = { ...body, data: { ...body.data, requestedBy } };
+  } else if (request.routeOptions.url === EDIT) {
+    const body = edited.safeParse(request.body).data;
+    if (body !== undefined) request.body = { ...body, jobData: { ...body.jobData, requestedBy } };
+  }
 }
 
 /** Whoever edits a job as it is shown would put the mark in the place of the secret. */

@@ -9,12 +9,14 @@ import { STEP_WINDOW_SECONDS } from '../saga/stats.ts';
 import type { QueuesPort, SagaPort, StatsPort, WebPorts } from './ports.ts';
 import type { Limits } from '../fleet/conditions.ts';
 import { conditionNames } from '../fleet/conditions.ts';
+import type { CredentialKind } from './auth.ts';
 import type { FleetWatch } from './fleet-status.ts';
 import { checksOf } from './fleet-status.ts';
 import { checkReadiness } from './readiness.ts';
 
 export type Metrics = Readonly<{
   countRequest(labels: { method: string; route: string; status: string }): void;
+  countRefusedCredentials(kind: CredentialKind): void;
   /** Everything there is to tell now. What can't be read is left out, and `arcadia_scrape_ok` says so. */
   expose(): Promise<string>;
 }>;
@@ -29,6 +31,9 @@ export function createMetrics(ports: MetricsPorts, { fleet: watch, limits }: { f
   const own = new Registry();
   collectDefaultMetrics({ register: own });
   const requests = new Counter({ name: 'arcadia_http_requests_total', help: 'Requests that this web process answered', labelNames: ['method', 'route', 'status'], registers: [own] });
+  const refused = new Counter({ name: 'arcadia_refused_credentials_total', help: 'Wrong credentials that this web process refused', labelNames: ['kind'], registers: [own] });
+  // An alarm on an increase needs the 0 before it.
+  for (const kind of ['bearer', 'basic'] as const) refused.inc({ kind }, 0);
 
   const read = async (): Promise<string> => {
     const fleet = new Registry();
@@ -55,6 +60,7 @@ export function createMetrics(ports: MetricsPorts, { fleet: watch, limits }: { f
   let kept: { text: Promise<string>; at: number } | null = null;
   return {
     countRequest: (labels) => requests.inc(labels),
+    countRefusedCredentials: (kind) => refused.inc({ kind }),
     expose: () => {
       if (kept === null || performance.now() - kept.at > KEEP_MS) kept = { text: read(), at: performance.now() };
       return kept.text;

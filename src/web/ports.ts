@@ -33,8 +33,8 @@ export type WebPorts = Readonly<{
 
 export type SagaPort = Readonly<{
   /** The sagas that can be started, with the schemas of their inputs and their words. */
-  definitions: Readonly<Record<string, Readonly<{ input: z.ZodType<JsonObject>; words?: SagaWords }>>>;
-  /** @throws {InvalidRequestError} {IdempotencyConflictError} */
+  definitions: Readonly<Record<string, Readonly<{ input: z.ZodType<JsonObject>; words?: SagaWords; isDestructive?: boolean }>>>;
+  /** @throws {InvalidRequestError} {IdempotencyConflictError} {IdempotencyKeyTakenError} */
   start(request: StartRequest): Promise<StartedSaga>;
   get(sagaId: string): Promise<Saga | null>;
   /** The saga with the database's clock, and when it acts next as far as the database knows. */
@@ -85,6 +85,8 @@ export type JobPlace = Readonly<{ queue: string; id: string }>;
 export type PeekedJob = Readonly<{ memo: Memo; dueInMs: number; dueSinceMs: number; takenBy: string | null; reason?: string | undefined }>;
 
 export type QueuesPort = Readonly<{
+  /** Name of the queue that takes requests for sagas. */
+  intake: string;
   adapters: readonly BaseAdapter[];
   /** Text documents in the format of Prometheus, one a queue. */
   exportMetrics(): Promise<readonly string[]>;

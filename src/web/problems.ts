@@ -8,7 +8,7 @@ import { errorCodeOf } from '../error-code.ts';
 import type { FieldProblem } from '../request-problems.ts';
 import { problemsOf, sentenceOf } from '../request-problems.ts';
 import { CursorError } from '../saga/search.ts';
-import { IdempotencyConflictError, InvalidRequestError } from '../saga/start.ts';
+import { IdempotencyConflictError, IdempotencyKeyTakenError, InvalidRequestError } from '../saga/start.ts';
 import type { App } from './app.ts';
 
 const codes = {
@@ -144,6 +144,9 @@ function toProblem(error: unknown): Problem {
   }
   if (error instanceof IdempotencyConflictError) {
     return new Problem('idempotency_conflict', error.message, { sagaId: error.sagaId, errors: [{ field: 'Idempotency-Key', message: 'was used before with another input' }] });
+  }
+  if (error instanceof IdempotencyKeyTakenError) {
+    return new Problem('idempotency_conflict', error.message, { errors: [{ field: 'Idempotency-Key', message: 'is taken' }] });
   }
   if (error instanceof CursorError) return invalid([{ field: 'cursor', message: error.message }]);
   if (hasZodFastifySchemaValidationErrors(error)) {

@@ -97,7 +97,7 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
     await Promise.resolve();
   });
   app.addHook('onSend', forbidCaching);
-  guard(app, options.auth, log);
+  guard(app, options.auth, { log, countRefused: metrics.countRefusedCredentials });
   app.addHook('onResponse', async (request, reply) => {
     const route = request.routeOptions.url ?? 'none';
     metrics.countRequest({ method: request.method, route, status: String(reply.statusCode) });

@@ -501,7 +501,7 @@ describe('transitions that are written together', () => {
 });
 
 const newSaga = (change: Partial<NewSaga> = {}): NewSaga => ({
-  id: randomUUID(), name: 'fake', steps: ['one'], input: {}, sealed: null, idempotencyKey: null, requestedBy: null, traceparent: null, ...change,
+  id: randomUUID(), name: 'fake', steps: ['one'], input: {}, sealed: null, idempotencyKey: null, requestedBy: null, startedBy: null, traceparent: null, ...change,
 });
 
 describe('insertSaga', () => {

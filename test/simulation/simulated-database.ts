@@ -215,6 +215,7 @@ function newSaga(saga: Omit<NewRow, 'inputChecked'>, now: Date): Saga {
     error: null,
     idempotencyKey: null,
     requestedBy: null,
+    startedBy: null,
     traceparent: null,
     cancelRequestedAt: null,
     stepStartedAt: now,

@@ -222,6 +222,7 @@ export function makeSaga(change: Partial<Saga> = {}): Saga {
     error: null,
     idempotencyKey: null,
     requestedBy: null,
+    startedBy: null,
     traceparent: null,
     cancelRequestedAt: null,
     stepStartedAt: at,

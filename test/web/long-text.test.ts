@@ -29,7 +29,7 @@ const characters: Readonly<Record<string, string>> = {
 const at = new Date(0);
 const plain: Saga = {
   id: 'b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001', saga8: 'b7c9f6e0', name: 'provision_droplet', status: 'stuck', steps: ['create_droplet'], cursor: 0, revision: 9, attempt: 1,
-  input: { name: 'web-1' }, context: { droplet_id: 7 }, error: { code: 'x', message: 'no', step: 'create_droplet', retryable: false }, idempotencyKey: 'k', requestedBy: 'cli:ada',
+  input: { name: 'web-1' }, context: { droplet_id: 7 }, error: { code: 'x', message: 'no', step: 'create_droplet', retryable: false }, idempotencyKey: 'k', requestedBy: 'cli:ada', startedBy: 'sql:backend',
   traceparent: null, cancelRequestedAt: null, stepStartedAt: at, createdAt: at, updatedAt: at, finishedAt: at,
 };
 const error = { code: 'x', message: 'no', step: 'create_droplet', retryable: false };
@@ -48,6 +48,7 @@ const places: Readonly<Record<string, (text: string) => { saga?: Partial<Saga>; 
   'who cancelled': (text) => ({ event: eventOf('cancel_requested', { by: text }) }),
   'the name of a worker': (text) => ({ event: eventOf('step_completed', {}, text) }),
   'who requested it': (text) => ({ saga: { requestedBy: text } }),
+  'who started it': (text) => ({ saga: { startedBy: text } }),
   'its idempotency key': (text) => ({ saga: { idempotencyKey: text } }),
   'its name': (text) => ({ saga: { name: text } }),
   'the name of a step': (text) => ({ saga: { status: 'running', steps: [text] } }),
@@ -63,7 +64,7 @@ const jobOf = (reason: string) => ({ memo: {}, dueInMs: 0, dueSinceMs: 0, takenB
 
 function viewOf(saga: Saga, events: readonly StoredEvent[], text: string): SagaView {
   const entries = timelineOf(saga, events, { now: at, memo: {}, isWaiting: false });
-  const audit = [{ at, actor: 'x', action: 'y', detail: { reason: text } }];
+  const audit = [{ at, actor: 'x', databaseRole: 'y', action: 'y', detail: { reason: text } }];
   return { saga, now: at, dueInMs: 0, memo: {}, events, entries, audit, job: { kind: 'there', ...jobOf(text) }, isPaused: false, words, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, told: null };
 }
 

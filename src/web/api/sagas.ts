@@ -3,7 +3,7 @@ import { redactSaga } from '../../saga/redact.ts';
 import { isAtRest } from '../../saga/saga.ts';
 import type { Steered } from '../../saga/steer.ts';
 import type { App } from '../app.ts';
-import { actorOf } from '../auth.ts';
+import { actorOf, scopeToStart, starterOf } from '../auth.ts';
 import type { SagaPort } from '../ports.ts';
 import { Problem } from '../problems.ts';
 import type { EventStreams } from '../event-streams.ts';
@@ -14,7 +14,7 @@ import {
 
 /** Adds the routes. */
 export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; streams: EventStreams }): void {
-  for (const [name, definition] of Object.entries(sagas.definitions)) addStartRoute(app, name, definition.input, sagas);
+  for (const [name, { input }] of Object.entries(sagas.definitions)) addStartRoute(app, { name, input }, sagas);
 
   app.post<{ Params: { name: string } }>('/v1/sagas/:name', { config: { needs: 'start' }, schema: { hide: true } }, async (request) => {
     const known = Object.keys(sagas.definitions).join(', ');
@@ -108,11 +108,11 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
 }
 
 /** A route for each saga, so that the OpenAPI document shows its input. It is checked by whatever starts the saga. */
-function addStartRoute(app: App, name: string, input: SagaPort['definitions'][string]['input'], sagas: SagaPort): void {
+function addStartRoute(app: App, { name, input }: { name: string; input: SagaPort['definitions'][string]['input'] }, sagas: SagaPort): void {
   app.post(
     `/v1/sagas/${name}`,
     {
-      config: { needs: 'start' },
+      config: { needs: scopeToStart(sagas.definitions, name) },
       attachValidation: true,
       schema: {
         summary: `Start ${name}`,
@@ -125,7 +125,7 @@ function addStartRoute(app: App, name: string, input: SagaPort['definitions'][st
     },
     async (request, reply) => {
       const idempotencyKey = request.headers['idempotency-key'];
-      const started = await sagas.start({ name, input: request.body ?? {}, idempotencyKey, requestedBy: actorOf(request.principal) });
+      const started = await sagas.start({ name, input: request.body ?? {}, idempotencyKey, requestedBy: actorOf(request.principal), starter: starterOf(request.principal) });
       const replayed = started.firstJob === null;
       if (replayed) reply.header('idempotency-replayed', 'true');
       return reply.code(202).header('location', `/v1/sagas/${started.sagaId}`).send({ sagaId: started.sagaId, replayed });

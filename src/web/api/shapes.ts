@@ -165,7 +165,8 @@ const sagaAnswer = z
       })
       .nullable(),
     idempotencyKey: z.string().nullable(),
-    requestedBy: z.string().nullable(),
+    requestedBy: z.string().nullable().describe('whom the caller names'),
+    startedBy: z.string().nullable().describe('who started it, as far as it is proven: http:<name of the credentials>, sql:<database role>, or queue (whoever may write to the queue store)'),
     traceparent: z.string().nullable().describe('the trace that it belongs to, as W3C Trace Context writes it'),
     cancelRequestedAt: answerTime.nullable(),
     stepStartedAt: answerTime,

@@ -186,6 +186,7 @@ function facts(view: SagaView): Html {
     ['Started', html`${ago(saga.createdAt, now)} <span class="exact">${formatTime(saga.createdAt)}</span>`],
     ['Finished', saga.finishedAt === null ? null : html`${ago(saga.finishedAt, now)} <span class="exact">after ${formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())}</span>`],
     ['Requested by', code(saga.requestedBy)],
+    ['Started by', saga.startedBy === null ? null : html`<span title="who it was, as credentials or the database prove it">${code(saga.startedBy)}</span>`],
     ['Idempotency key', code(saga.idempotencyKey)],
     ['Job', view.job === null ? null : jobLink(view)],
   ];
@@ -203,9 +204,9 @@ function jobLink({ saga, place, job }: SagaView): Html {
 
 function known({ saga, audit, events, now }: SagaView): Html {
   const shown = redactSaga(saga);
-  const rows = audit.map(({ at, actor, action, detail }) => html`<tr><td>${ago(at, now)}</td><td><code>${actor}</code></td><td>${action}</td><td>${shortTextOf(detail['reason'] ?? detail['path'])}</td></tr>`);
+  const rows = audit.map(({ at, actor, databaseRole, action, detail }) => html`<tr><td>${ago(at, now)}</td><td><code>${actor}</code></td><td>${databaseRole === null ? null : html`<code>${databaseRole}</code>`}</td><td>${action}</td><td>${shortTextOf(detail['reason'] ?? detail['path'])}</td></tr>`);
   const all = events.map((event) => html`<tr><td>${event.seq}</td><td><time datetime="${event.at.toISOString()}">${formatTime(event.at)}</time></td><td>${event.kind}</td><td>${event.step}</td><td><code>${longText(JSON.stringify(withShortTexts(redactUserData(event.detail))), EVENT_LENGTH)}</code></td></tr>`);
-  return html`<section aria-labelledby="audit"><h2 id="audit">Who did what</h2>${audit.length === 0 ? html`<p class="none">Nobody is on record.</p>` : html`<div class="wide"><table><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">Why</th></tr></thead><tbody>${rows}</tbody></table></div>`}</section>
+  return html`<section aria-labelledby="audit"><h2 id="audit">Who did what</h2>${audit.length === 0 ? html`<p class="none">Nobody is on record.</p>` : html`<div class="wide"><table><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">Database role</th><th scope="col">What</th><th scope="col">Why</th></tr></thead><tbody>${rows}</tbody></table></div>`}</section>
 <div class="two"><section aria-labelledby="input"><h2 id="input">Input</h2><pre tabindex="0">${longText(JSON.stringify(withShortTexts(shown.input), null, 2), DOCUMENT_LENGTH)}</pre></section>
 <section aria-labelledby="context"><h2 id="context">Context</h2><pre tabindex="0">${longText(JSON.stringify(withShortTexts(redactUserData(shown.context)), null, 2), DOCUMENT_LENGTH)}</pre></section></div>
 <details id="events"><summary>All ${events.length} events</summary><div class="wide" tabindex="0"><table><thead><tr><th scope="col">#</th><th scope="col">At</th><th scope="col">Event</th><th scope="col">Step</th><th scope="col">Detail</th></tr></thead><tbody>${all}</tbody></table></div></details>`;

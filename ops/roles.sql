@@ -1,0 +1,79 @@
+-- The database roles of arcadia-cloud, each with the least that its processes need. Safe to repeat. Run it as somebody who
+-- may create roles and schemas: before the first `arcadia migrate`, and after each one, when there are new tables.
+--
+--   psql "$ADMIN_DATABASE_URL" -v ON_ERROR_STOP=1 -f ops/roles.sql
+--
+-- Then give each role that you use a way to log in, such as: alter role arcadia_worker password '…'. docs/postgres.md says
+-- which process uses which role.
+
+do $$
+declare
+  role text;
+begin
+  foreach role in array array['arcadia_migrate', 'arcadia_worker', 'arcadia_web', 'arcadia_client', 'arcadia_producer', 'arcadia_reader'] loop
+    if not exists (select from pg_catalog.pg_roles where rolname = role) then
+      execute format('create role %I login', role);
+    end if;
+  end loop;
+end $$;
+
+-- migrate owns the schemas, and with them the tables and functions. The second schema is for queues in Postgres.
+create schema if not exists arcadia authorization arcadia_migrate;
+create schema if not exists bullmq authorization arcadia_migrate;
+grant usage on schema arcadia to arcadia_worker, arcadia_web, arcadia_client, arcadia_producer, arcadia_reader;
+grant usage on schema bullmq to arcadia_worker, arcadia_web, arcadia_client;
+
+-- Tables that a later version brings work at once; the next run of this file narrows the rights on them.
+alter default privileges for role arcadia_migrate in schema arcadia grant select, insert, update, delete on tables to arcadia_worker;
+alter default privileges for role arcadia_migrate in schema arcadia grant select, insert, update on tables to arcadia_web;
+alter default privileges for role arcadia_migrate in schema bullmq grant select, insert, update, delete on tables to arcadia_worker, arcadia_web, arcadia_client;
+alter default privileges for role arcadia_migrate in schema bullmq grant usage, select on sequences to arcadia_worker, arcadia_web, arcadia_client;
+
+do $$
+declare
+  -- What a worker writes; it reads all. Of the environment it writes the account that it found.
+  written text[] := array['sagas', 'saga_events', 'audit', 'circuits', 'cloud_drift', 'cloud_orphans', 'cloud_provisioned', 'cloud_resources',
+    'drawn_requests', 'droplet_observations', 'droplet_waves', 'held_sagas', 'inventory_syncs', 'request_budgets', 'retention', 'saga_tombstones', 'workers'];
+  -- What the web and the command line write: sagas that people start and steer, drift that they accept, orphans that they judge.
+  steered text[] := array['sagas', 'cloud_drift', 'cloud_orphans', 'cloud_provisioned', 'cloud_resources'];
+  -- What says how the fleet is, and nothing of what was asked for.
+  told text[] := array['saga_events', 'audit', 'circuits', 'cloud_drift', 'cloud_orphans', 'cloud_resources', 'environment', 'held_sagas', 'inventory_syncs', 'saga_tombstones', 'workers'];
+  -- Columns of arcadia.sagas that hold what was asked for.
+  inputs text[] := array['input', 'sealed_user_data', 'user_data_fingerprint'];
+  one text;
+  columns text;
+begin
+  if to_regclass('arcadia.sagas') is null then
+    return;
+  end if;
+  revoke all on all tables in schema arcadia from arcadia_worker, arcadia_web, arcadia_client, arcadia_producer, arcadia_reader;
+
+  grant select on all tables in schema arcadia to arcadia_worker;
+  foreach one in array written loop
+    execute format('grant insert, update, delete on arcadia.%I to arcadia_worker', one);
+  end loop;
+  grant update on arcadia.environment to arcadia_worker;
+
+  grant select on all tables in schema arcadia to arcadia_web;
+  foreach one in array steered loop
+    execute format('grant insert, update on arcadia.%I to arcadia_web', one);
+  end loop;
+  grant insert on arcadia.saga_events, arcadia.audit to arcadia_web;
+
+  grant select, insert, update on arcadia.sagas to arcadia_client;
+  grant select, insert on arcadia.saga_events to arcadia_client;
+  grant insert on arcadia.audit to arcadia_client;
+  grant select on arcadia.environment, arcadia.circuits, arcadia.held_sagas, arcadia.inventory_syncs, arcadia.workers to arcadia_client;
+
+  grant execute on function arcadia.start_saga to arcadia_producer, arcadia_client;
+
+  foreach one in array told loop
+    execute format('grant select on arcadia.%I to arcadia_reader', one);
+  end loop;
+  select string_agg(quote_ident(attname), ', ') into columns from pg_catalog.pg_attribute
+  where attrelid = 'arcadia.sagas'::regclass and attnum > 0 and not attisdropped and attname <> all (inputs);
+  execute format('grant select (%s) on arcadia.sagas to arcadia_reader', columns);
+
+  grant select, insert, update, delete on all tables in schema bullmq to arcadia_worker, arcadia_web, arcadia_client;
+  grant usage, select on all sequences in schema bullmq to arcadia_worker, arcadia_web, arcadia_client;
+end $$;
