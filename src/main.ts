@@ -63,7 +63,7 @@ program
   .command('migrate')
   .description('bring the database up to date; safe to run twice, or at once')
   .option('--json', 'print one JSON document')
-  .action(run(async (options) => (await import('./commands/processes.ts')).migrateCommand(options)));
+  .action(run(async (options) => (await import('./commands/migrate.ts')).migrateCommand(options)));
 
 program
   .command('worker')
@@ -71,7 +71,7 @@ program
   .action(
     serve(async () => {
       (await import('./heap-limits.ts')).limitHeap();
-      return (await import('./commands/processes.ts')).workerCommand(stop.signal);
+      return (await import('./commands/worker.ts')).workerCommand(stop.signal);
     }),
   );
 
@@ -198,7 +198,7 @@ program
   .action(
     serve(async ({ rateLimit, ...options }) => {
       const limits = rateLimit === false ? { ratePerMinute: null, ratePerHour: null } : {};
-      return (await import('./commands/processes.ts')).sandboxCommand({ ...options, ...limits }, stop.signal);
+      return (await import('./commands/sandbox.ts')).sandboxCommand({ ...options, ...limits }, stop.signal);
     }),
   );
 

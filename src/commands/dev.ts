@@ -18,7 +18,7 @@ import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
 import type { RunningWeb } from '../web-process.ts';
 import { startWeb } from '../web-process.ts';
 import { startWorker } from '../worker.ts';
-import { complain, write } from './start-and-follow.ts';
+import { complain, write } from './output.ts';
 import { startUnlessStopped } from './stop.ts';
 
 // Long enough to see the wait, short enough not to be bored.

@@ -26,7 +26,7 @@ import { printable } from '../text.ts';
 import { sharedStores } from '../worker.ts';
 import { costOf, formatDrift, formatOrphans, formatSync } from './inventory-text.ts';
 import { requester } from './requester.ts';
-import { complain, write } from './start-and-follow.ts';
+import { complain, write } from './output.ts';
 import { UsageError } from './usage-error.ts';
 
 // Between two looks whether the sync that is under way is over.

@@ -7,7 +7,8 @@ import { drain } from './plain-progress.ts';
 import type { FilterOptions } from './saga-filter.ts';
 import { toSagaFilter } from './saga-filter.ts';
 import { formatSaga, formatSagas } from './saga-text.ts';
-import { complain, follow, reportEnd, sayingThatItGoesOn, withClient, write } from './start-and-follow.ts';
+import { complain, write } from './output.ts';
+import { follow, reportEnd, sayingThatItGoesOn, withClient } from './start-and-follow.ts';
 import { requireSagaId } from './usage-error.ts';
 
 export async function listSagasCommand({ limit, json, ...filter }: FilterOptions & { limit: number; json?: boolean }): Promise<number> {

@@ -13,9 +13,9 @@ import { createLog, silentLog } from '../log.ts';
 import { queueStoreOf } from '../queues/connection.ts';
 import { redactSaga } from '../saga/redact.ts';
 import type { Saga } from '../saga/saga.ts';
-import { printable, visibleLines } from '../text.ts';
+import { printable } from '../text.ts';
 import { followSaga } from './follow.ts';
-import { showLive } from './live-progress.ts';
+import { write } from './output.ts';
 import { drain, printLines } from './plain-progress.ts';
 import { describeResult } from './saga-text.ts';
 import { StopRequested } from './stop.ts';
@@ -81,19 +81,6 @@ async function requireEnvironment({ databaseUrl, environment, logLevel }: Config
 }
 
 /**
- * Prints data to stdout: one or more lines, or JSON. Nothing that a terminal would obey goes out, whoever wrote it; that no
- * text of others begins a line of its own is for whoever puts it into one (see `printable`).
- */
-export function write(text: string): void {
-  process.stdout.write(`${visibleLines(text)}\n`);
-}
-
-/** Prints to stderr, likewise. */
-export function complain(text: string): void {
-  process.stderr.write(`${visibleLines(text)}\n`);
-}
-
-/**
  * Shows the progress of a saga until it is at rest: live on a terminal, in lines elsewhere.
  *
  * @throws {StopRequested} when `stop` is aborted; at a signal it says before that the saga goes on, and what to do about it
@@ -103,7 +90,8 @@ export async function follow(title: string, sagaId: string, client: Client, maxP
     const snapshots = followSaga(client, sagaId, stop);
     if (options.json === true) return drain(snapshots, () => undefined);
     const steps = (await unlessAborted(stop, client.get(sagaId)))?.steps ?? [];
-    if (process.stdout.isTTY) return showLive(`${title}  (saga ${sagaId})`, steps, snapshots, maxPolls, stop);
+    // Loaded for a terminal alone: what draws there is large.
+    if (process.stdout.isTTY) return (await import('./live-progress.ts')).showLive(`${title}  (saga ${sagaId})`, steps, snapshots, maxPolls, stop);
     write(`${printable(title)} (saga ${sagaId})`);
     return drain(snapshots, printLines(maxPolls, write));
   });

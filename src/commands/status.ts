@@ -13,7 +13,7 @@ import type { QueueConnection } from '../queues/connection.ts';
 import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
 import { queueNames } from '../queues/jobs.ts';
 import { printable } from '../text.ts';
-import { write } from './start-and-follow.ts';
+import { write } from './output.ts';
 
 const ANSWER_WITHIN_MS = 5_000;
 

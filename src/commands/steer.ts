@@ -3,7 +3,8 @@ import type { Client } from '../client.ts';
 import { redactSaga } from '../saga/redact.ts';
 import type { Steered } from '../saga/steer.ts';
 import { requester } from './requester.ts';
-import { complain, withClient, write } from './start-and-follow.ts';
+import { complain, write } from './output.ts';
+import { withClient } from './start-and-follow.ts';
 import { requireSagaId } from './usage-error.ts';
 
 export async function cancelCommand(sagaId: string, options: { reason?: string; json?: boolean }): Promise<number> {

@@ -1,33 +1,10 @@
-// `migrate`, `worker` and `sandbox`: the processes of a deployment, one each.
-import { checkSession } from '../check-session.ts';
+// `worker`: runs sagas until it is told to stop, or cannot go on.
 import { loadConfig, requireClosedMetrics } from '../config.ts';
-import { openDatabase } from '../db.ts';
 import { untilAborted } from '../deadline.ts';
-import type { SandboxOptions } from '../do/sandbox/server.ts';
-import { startSandbox } from '../do/sandbox/server.ts';
 import { createLog } from '../log.ts';
-import { migrate } from '../migrate.ts';
-import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
 import { startWorkerHttp } from '../worker-http.ts';
 import { startWorker } from '../worker.ts';
-import { write } from './start-and-follow.ts';
 import { startUnlessStopped, whyOf } from './stop.ts';
-
-export async function migrateCommand(options: { json?: boolean }): Promise<number> {
-  const config = loadConfig(process.env, ['DATABASE_URL']);
-  const queueStore = queueStoreOf(config);
-  const db = openDatabase(config.databaseUrl ?? '', { max: 2 });
-  try {
-    await checkSession(db, config.databaseUrl ?? '', createLog('warn', 2));
-    const applied = await migrate(db, config.environment);
-    await migrateQueues(queueStore);
-    if (options.json === true) write(JSON.stringify({ environment: config.environment, applied }));
-    else write(applied.length === 0 ? `up to date (environment ${config.environment})` : `applied: ${applied.join(', ')} (environment ${config.environment})`);
-    return 0;
-  } finally {
-    await db.close();
-  }
-}
 
 export async function workerCommand(stopped: AbortSignal): Promise<number> {
   const config = loadConfig(process.env, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN']);
@@ -68,13 +45,4 @@ export async function workerCommand(stopped: AbortSignal): Promise<number> {
   http?.close();
   log.info('worker stopped');
   return stop.exitCode;
-}
-
-export async function sandboxCommand(options: SandboxOptions, stop: AbortSignal): Promise<number> {
-  const sandbox = await startSandbox(options);
-  write(`sandbox ready at ${sandbox.url}`);
-  write(`use it with: DIGITALOCEAN_API_URL=${sandbox.url} DIGITALOCEAN_TOKEN=${options.token ?? 'any'}`);
-  await untilAborted(stop);
-  await sandbox.close();
-  return 0;
 }
