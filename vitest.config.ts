@@ -40,9 +40,11 @@ export default defineConfig({
     sequence: { sequencer: LongestFirst },
     // A process for each file: the tests kill, signal and wait, and a file must not see what another one left behind.
     pool: 'forks',
-    // The tests start real servers and workers, and wait much of the time: on two cores, more files at once only run late.
-    maxWorkers: 3,
-    testTimeout: 60_000,
+    // Each file starts servers and workers of its own: on two cores, more files at once only run late.
+    maxWorkers: 2,
+    // For what hangs. Waits in a test have deadlines of their own, which say what never came.
+    testTimeout: 240_000,
+    expect: { poll: { timeout: 30_000 } },
     hookTimeout: 120_000,
     teardownTimeout: 30_000,
   },

@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 600_000;
 
 async function run(program: string, ...options: string[]): Promise<unknown> {
   const path = fileURLToPath(new URL(`../bench/${program}.ts`, import.meta.url));

@@ -5,7 +5,7 @@ import { openFleet, runCommand, web } from './support/fleet.ts';
 import { queueStoreKinds } from './support/topology.ts';
 
 describe.each(queueStoreKinds())('with queues in %s', (kind) => {
-  test('a worker holds no more connections than it may, however many sagas there are', { timeout: 60_000 }, async () => {
+  test('a worker holds no more connections than it may, however many sagas there are', async () => {
     await using fleet = await openFleet(kind);
     const most = kind === 'postgres' ? 6 : 2;
     await fleet.startWorker({ DATABASE_POOL_MAX: String(most) });

@@ -75,7 +75,7 @@ describe.each(['database', 'role'] as const)('settings of the %s', (where) => {
 });
 
 describe.each(queueStoreKinds())('with queues in %s, on a database whose DateStyle is German', (kind) => {
-  test('a POST whose answer is lost makes one droplet, and commands work', { timeout: 60_000 }, async () => {
+  test('a POST whose answer is lost makes one droplet, and commands work', async () => {
     await using fleet = await openFleet(kind);
     const [row] = await fleet.db.sql<{ name: string }[]>`select current_database() as name`;
     await setForSessions(row?.name ?? '', 'database', pooled ? { datestyle: 'German', timezone: 'Asia/Kathmandu' } : hostileSettings);

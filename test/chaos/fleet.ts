@@ -3,9 +3,9 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { compileCache } from '../support/compile-cache.ts';
 import { forkBound } from '../support/child-process.ts';
+import { programFile } from '../support/programs.ts';
 
 export type FleetWorker = {
   readonly pid: number;
@@ -91,7 +91,7 @@ export function startFleet(size: number, environment: NodeJS.ProcessEnv, secrets
 }
 
 function forkWorker(environment: NodeJS.ProcessEnv): ChildProcess {
-  const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+  const main = programFile('main');
   return forkBound(main, ['worker'], { env: { ...compileCache, ...environment }, execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
 }
 

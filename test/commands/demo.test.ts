@@ -76,7 +76,7 @@ test.skipIf(process.platform !== 'linux')('shows all that it promises, touches n
   expect(output).toMatch(/^All of it happened, in \d+ s\.$/m);
   expect(output).not.toContain('canary');
   await waitFor(async () => (await stillRunning(family)).length === 0, { what: 'all its processes to have ended', deadlineMs: 5_000 });
-}, 150_000);
+});
 
 test.skipIf(process.platform !== 'linux')('killed with SIGKILL, it leaves no process behind: neither workers nor Postgres', async () => {
   const demo = startDemo();
@@ -87,4 +87,4 @@ test.skipIf(process.platform !== 'linux')('killed with SIGKILL, it leaves no pro
   process.kill(demo.pid, 'SIGKILL');
   await demo.exited;
   await waitFor(async () => (await stillRunning(family)).length === 0, { what: 'its processes to end', deadlineMs: 25_000 });
-}, 120_000);
+});

@@ -1,11 +1,11 @@
 // Names, reasons and messages that a terminal would obey, or that would pass for lines of ours: each command shows what is in
 // them, and with --json they come through unchanged.
 import { execFile } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Fleet } from '../support/fleet.ts';
 import { openFleet, runCommand, web as droplet } from '../support/fleet.ts';
+import { programFile } from '../support/programs.ts';
 
 // Clears the screen, sets its title, C1, bidi, zero width, separators, a tag beyond the basic plane, and forged lines.
 const HOSTILE = '\u001b[2J\u001b]0;x\u0007\u009b31m\u202egnp\u2066\u200b\u2028\u{e0041}\r\nstatus   completed, revision 1\nx';
@@ -103,7 +103,7 @@ test('a cancel and a retry tell of the saga without them', async () => {
 
 test('on a terminal, the live display shows them too', async () => {
   await fleet.db.sql`update arcadia.sagas set status = 'stuck', wake_at = null where id = ${id}`;
-  const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+  const main = programFile('main');
   const shown = await promisify(execFile)('script', ['-qec', `'${process.execPath}' '${main}' saga ${id} --follow`, '/dev/null'], { env: { ...fleet.environment(), TERM: 'xterm' } }).catch((error: unknown) => error);
   const stdout = typeof shown === 'object' && shown !== null && 'stdout' in shown ? String(shown.stdout) : '';
   expect(stdout).toContain(String.raw`\x1b[2J`);

@@ -5,7 +5,6 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { stripVTControlCharacters } from 'node:util';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { compileCache } from '../support/compile-cache.ts';
@@ -13,8 +12,9 @@ import type { Fleet } from '../support/fleet.ts';
 import { openFleet, web as droplet } from '../support/fleet.ts';
 import { writeSagas } from '../support/many-sagas.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { programFile } from '../support/programs.ts';
 
-const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+const main = programFile('main');
 const arcadia = `'${process.execPath}' '${main}'`;
 const SAGAS = 1_000;
 

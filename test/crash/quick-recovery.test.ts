@@ -17,7 +17,7 @@ const PROMISED_MS = 45_000;
 const TAKEOVER_MS = takeoverWithinMs(30_000);
 
 // Nothing is set but where things are: locks, polls and the reconciler run at their defaults.
-test('moves every saga on within 45 s after one of two workers with 100 sagas in flight is killed', { timeout: 120_000 }, async () => {
+test('moves every saga on within 45 s after one of two workers with 100 sagas in flight is killed', async () => {
   await using database = await createTestDatabase({ template: 'arcadia_only', migrate: migrateDatabase });
   await using redis = createTestRedis();
   // Every saga waits for an answer when the worker dies: half of them in the middle of a create, which was announced, so

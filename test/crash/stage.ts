@@ -2,7 +2,6 @@
 // it that are not ours; workers in this process, and one in a process of its own that ends where it is told to.
 
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import type { Config } from '../../src/config.ts';
 import { loadConfig } from '../../src/config.ts';
@@ -36,6 +35,7 @@ import { DROPLET_NAME } from './scenarios.ts';
 import { compileCache } from '../support/compile-cache.ts';
 import { listSagas } from '../support/list-sagas.ts';
 import { forkBound } from '../support/child-process.ts';
+import { programFile } from '../support/programs.ts';
 
 /** Where the jobs are: the run's Redis, a Redis of the test's own, or Postgres. */
 export type QueueBackend = 'redis' | 'postgres' | { readonly redisUrl: string };
@@ -182,7 +182,7 @@ function directionsOf(kind: StoredEvent['kind']): string[] {
 
 function startVictim(environment: NodeJS.ProcessEnv): Victim {
   const { PATH } = process.env;
-  const child = forkBound(fileURLToPath(new URL('crashing-worker.ts', import.meta.url)), [], {
+  const child = forkBound(programFile('crashing-worker'), [], {
     env: { PATH, ...compileCache, ...environment },
     execArgv: [],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],

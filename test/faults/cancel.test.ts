@@ -19,7 +19,7 @@ function seeded(seed: number): () => number {
   };
 }
 
-describe.concurrent('cancel', { timeout: 60_000 }, () => {
+describe.concurrent('cancel', () => {
   test(`of ${CANCELS} sagas, each at another moment: one outcome each, as answered, and no droplet left`, async () => {
     const seed = Number(process.env['FAULTS_SEED'] ?? 20_260_801);
     const random = seeded(seed);

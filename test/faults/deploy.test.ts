@@ -27,7 +27,7 @@ const nextCatalog = checkCatalog({
   provision_droplet: { input: z.custom<JsonObject>(), steps: [...catalog.provision_droplet.steps, checkHealth] },
 });
 
-describe.concurrent('a deploy', { timeout: 60_000 }, () => {
+describe.concurrent('a deploy', () => {
   test('SIGTERM in mid-step: the step is finished, the process ends with 0, and its successor goes on', async () => {
     await using stage = await setFaultStage({ settings: { DIGITALOCEAN_TIMEOUT_MS: '3000', WORKER_LOCK_MS: '4000', ADOPTION_GRACE_MS: '5000', WORKER_SHUTDOWN_MS: '6000' } });
     stage.sandbox.setFaults({ rules: [{ match: { method: 'POST', path: '/v2/droplets' }, effect: { holdAnswerMs: 1_000 } }] });

@@ -7,7 +7,7 @@ import { waitFor } from '../support/wait-for.ts';
 
 const ERROR = 50;
 
-describe.concurrent('DigitalOcean', { timeout: 60_000 }, () => {
+describe.concurrent('DigitalOcean', () => {
   test.for([
     ['answers 503', { down: true }],
     ['cuts every connection', { rules: [{ match: {}, effect: { reset: true as const } }] }],

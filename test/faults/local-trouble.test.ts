@@ -27,7 +27,7 @@ describe.each(codes)('%s', (code) => {
   });
 });
 
-test.for(queueStoreKinds())('a worker out of file descriptors spends no attempt, says so, and goes on once it has some (queues on %s)', { timeout: 60_000 }, async (queues) => {
+test.for(queueStoreKinds())('a worker out of file descriptors spends no attempt, says so, and goes on once it has some (queues on %s)', async (queues) => {
   await using stage = await setFaultStage({ ...(queues === 'postgres' ? { redisUrl: null } : {}), settings: { STEP_ATTEMPTS: '1', DIGITALOCEAN_TIMEOUT_MS: '5000', WORKER_LOCK_MS: '6000', ADOPTION_GRACE_MS: '7000' } });
   const worker = stage.fork();
   await worker.ready();

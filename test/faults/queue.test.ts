@@ -37,7 +37,7 @@ const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 // Longer than the lock, the stalled check and two passes of the reconciler together.
 const LONGER_THAN_ALL_LOCKS_MS = 4_000;
 
-describe.concurrent('Redis', { timeout: 60_000 }, () => {
+describe.concurrent('Redis', () => {
   test('gone for longer than all locks, and back empty: sagas that were accepted meanwhile are done too', async () => {
     await using stack = new AsyncDisposableStack();
     const { redis, stage } = await setStageOnOwnRedis(stack);
@@ -150,7 +150,7 @@ describe.concurrent('Redis', { timeout: 60_000 }, () => {
   });
 });
 
-describe.concurrent('an operator on the dashboard', { timeout: 60_000 }, () => {
+describe.concurrent('an operator on the dashboard', () => {
   test('removes jobs, retries finished ones and obliterates the queues with what runs in them: every saga goes on', async () => {
     await using stage = await setFaultStage({ sandbox: { activateAfterMs: 1_500 } });
     await stage.work();

@@ -38,7 +38,7 @@ function adminOf({ url }: PrivateRedis): Redis {
   return admin;
 }
 
-describe('behind one address', { timeout: 60_000 }, () => {
+describe('behind one address', () => {
   test('sagas go on, and web starts sagas and is ready, within seconds of a failover that leaves all connections on the demoted server', async () => {
     const { master, replica } = await startPair();
     await using proxy = await startTcpProxy(master.url);
@@ -107,7 +107,7 @@ describe('behind one address', { timeout: 60_000 }, () => {
   });
 });
 
-describe('with Sentinels', { timeout: 60_000 }, () => {
+describe('with Sentinels', () => {
   test('sagas go on after the master was killed, and after Sentinel moved it on purpose', async () => {
     const { master, replica } = await startPair();
     const sentinel = await startPrivateSentinel('the-master', master);

@@ -28,7 +28,7 @@ async function holdKeyed(stage: Stage, count: number): Promise<string[]> {
   return ids;
 }
 
-describe('a scope that is missing', { timeout: 60_000 }, () => {
+describe('a scope that is missing', () => {
   test('holds only what needs it: a saga beside 40 held ones takes no longer than alone, and held ones ask and write nothing', async () => {
     await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0 } });
     await stage.work({ probes: LONG, settings: { DIGITALOCEAN_REQUESTS_PER_MINUTE: '120' } });
@@ -116,7 +116,7 @@ describe('a scope that is missing', { timeout: 60_000 }, () => {
   });
 });
 
-describe('a refused token', { timeout: 60_000 }, () => {
+describe('a refused token', () => {
   test('holds everything, is probed by requests for the account alone, and lets everything go on at once', async () => {
     await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0, faults: { neverActive: true } } });
     await stage.work({ probes: SHORT });

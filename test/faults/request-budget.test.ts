@@ -34,7 +34,7 @@ async function passMinute(stage: Stage): Promise<void> {
 // A slow machine comes within these: no lock runs out, and no create is taken for lost and looked for.
 const patient = { DIGITALOCEAN_TIMEOUT_MS: '4000', WORKER_LOCK_MS: '8000', ADOPTION_GRACE_MS: '10000' };
 
-describe.concurrent('a fleet of several processes', { timeout: 60_000 }, () => {
+describe.concurrent('a fleet of several processes', () => {
   test('keeps to limits that are far too small for it: no 429 to speak of, and no saga fails for it', async () => {
     const limit = 30;
     await using stage = await setFaultStage({

@@ -45,7 +45,7 @@ async function addTo(stack: AsyncDisposableStack, connection: QueueConnection, j
 
 const nothing = () => Promise.resolve();
 
-describe.concurrent('a worker that stands still', { timeout: 60_000 }, () => {
+describe.concurrent('a worker that stands still', () => {
   test.for(queueStoreKinds())('says so while a job waits (%s)', async (kind) => {
     await using stack = new AsyncDisposableStack();
     const { connection, worker, watch } =
@@ -136,7 +136,7 @@ describe.concurrent('a worker that stands still', { timeout: 60_000 }, () => {
   });
 });
 
-test('a worker process that is handed no jobs any more ends with an error, saying why, and its successor does the work', { timeout: 60_000 }, async () => {
+test('a worker process that is handed no jobs any more ends with an error, saying why, and its successor does the work', async () => {
   await using stack = new AsyncDisposableStack();
   const redis = await startPrivateRedis();
   stack.defer(() => redis.stop());

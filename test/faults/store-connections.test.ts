@@ -10,7 +10,7 @@ import { startTcpProxy, throughProxy } from '../support/fault-proxy.ts';
 import { queueStoreKinds } from '../support/topology.ts';
 import { SAGAS, expectAllCompleted, provisionAll, untilUnderWay } from './sagas-under-way.ts';
 
-describe.concurrent('connections to Postgres', { timeout: 60_000 }, () => {
+describe.concurrent('connections to Postgres', () => {
   test.for(queueStoreKinds())('goes on, over new connections, when all its connections to Postgres went silent for good (queues on %s)', async (queues) => {
     await using database = await createTestDatabase();
     await using proxy = await startTcpProxy(Number(new URL(database.url).port));

@@ -46,7 +46,7 @@ async function endsOf(fleet: Fleet, ids: readonly string[]): Promise<string[]> {
   return sagas.map(({ status, error }) => error?.message ?? status);
 }
 
-describe.each(queueStoreKinds())('with the queues on %s', { timeout: 60_000 }, (kind) => {
+describe.each(queueStoreKinds())('with the queues on %s', (kind) => {
   test('sagas that wait go on at once when their only worker, an hour ahead, is killed and replaced by a right one', async () => {
     expect(await replaceWorker(kind, HOUR_MS)).toEqual(allCompleted);
   });
@@ -86,7 +86,7 @@ describe.each(queueStoreKinds())('with the queues on %s', { timeout: 60_000 }, (
   });
 });
 
-test('sagas that wait go on at once when their only worker, an hour behind, is killed and replaced by a right one', { timeout: 60_000 }, async () => {
+test('sagas that wait go on at once when their only worker, an hour behind, is killed and replaced by a right one', async () => {
   const [kind = 'redis'] = queueStoreKinds();
   expect(await replaceWorker(kind, -HOUR_MS)).toEqual(allCompleted);
 });
@@ -105,7 +105,7 @@ async function replaceWorker(kind: QueueStoreKind, offMs: number): Promise<strin
   return await endsOf(fleet, ids);
 }
 
-test('what a client whose clock is wrong asks for is done as usual, told of by its right age, and not counted as late', { timeout: 60_000 }, async () => {
+test('what a client whose clock is wrong asks for is done as usual, told of by its right age, and not counted as late', async () => {
   const [kind = 'redis'] = queueStoreKinds();
   await using fleet = await openFleet(kind);
   await using clock = await createShiftedClock(-HOUR_MS);

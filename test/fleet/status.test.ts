@@ -48,7 +48,7 @@ test('workers sign in and out; one that is killed stops being seen, and what it 
   const told = await runCommand(['status', '--json'], stage.env);
   expect(told.code).toBe(1);
   expect(report.parse(JSON.parse(told.stdout))).toMatchObject({ status: 'attention', conditions: [{ name: 'no_worker' }] });
-}, 60_000);
+});
 
 test('arcadia status ends with 0 while all is well, and with 1 and the scope that is missing while a person is needed', async () => {
   await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0 } });
@@ -63,4 +63,4 @@ test('arcadia status ends with 0 while all is well, and with 1 and the scope tha
   expect(told.code).toBe(1);
   expect(told.stdout).toContain('DigitalOcean refuses POST /v2/droplets with vpc_uuid. The token probably lacks the scope vpc:read.');
   expect(told.stdout).toContain('2 sagas wait.');
-}, 60_000);
+});

@@ -32,7 +32,7 @@ const told: string[] = [];
 beforeAll(async () => {
   stage = await openSecretStage();
   folder = await mkdtemp(join(tmpdir(), 'arcadia-secrets-'));
-}, 60_000);
+});
 
 afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
@@ -266,7 +266,7 @@ test('no secret is printed, kept or answered, whatever goes wrong; and DigitalOc
   expect(tables).toContain('[sealed, ');
   expect(keys).toContain('refused');
   expect(leaks(stage.secrets, { ...stage.printed(), 'what the commands printed': told.join('\n'), 'what web answered': answers.join('\n'), Redis: keys, Postgres: tables })).toEqual([]);
-}, 120_000);
+});
 
 test('the search finds a secret in whatever form, and the dumps show it wherever it is kept', async () => {
   const { secrets, db, redis } = stage;

@@ -5,7 +5,6 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
-import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
 import { openDatabase } from '../../src/db.ts';
 import type { Database } from '../../src/db.ts';
@@ -20,6 +19,7 @@ import { waitFor } from '../support/wait-for.ts';
 import type { Secrets } from './search.ts';
 import { compileCache } from '../support/compile-cache.ts';
 import { forkBound } from '../support/child-process.ts';
+import { programFile } from '../support/programs.ts';
 
 const canary = (what: string): string => `canary${what}${randomBytes(12).toString('hex')}`;
 
@@ -120,7 +120,7 @@ export async function openSecretStage(): Promise<SecretStage> {
 }
 
 async function startProcess(command: string, isReady: RegExp, environment: NodeJS.ProcessEnv, stack: AsyncDisposableStack) {
-  const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+  const main = programFile('main');
   const child = forkBound(main, [command], { env: { ...compileCache, ...environment }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
   const ended = once(child, 'exit');
   stack.defer(async () => {

@@ -3,7 +3,6 @@
 
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
 import { Queue, createPostgresBackend, withBackend } from 'bullmq';
 import type { Cluster, Redis } from 'ioredis';
@@ -37,6 +36,7 @@ import { waitFor } from './wait-for.ts';
 import { compileCache } from './compile-cache.ts';
 import { listSagas } from './list-sagas.ts';
 import { forkBound } from './child-process.ts';
+import { programFile } from './programs.ts';
 
 /** Everything as in production, some ten to thirty times faster. */
 export const quickSettings = {
@@ -264,7 +264,7 @@ function connectPool(connectionString: string, stack: AsyncDisposableStack): Poo
 }
 
 function startProcess(env: NodeJS.ProcessEnv, stack: AsyncDisposableStack): StageProcess {
-  const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+  const main = programFile('main');
   const child = forkBound(main, ['worker'], { env: { ...compileCache, ...env }, execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream?.setEncoding('utf8').on('data', (text: string) => (output += text));

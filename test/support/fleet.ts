@@ -2,7 +2,6 @@
 // against a sandbox over HTTP.
 
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import { openClient } from '../../src/client.ts';
 import type { Client } from '../../src/client.ts';
 import { openDatabase } from '../../src/db.ts';
@@ -18,6 +17,8 @@ import { createTestRedis } from './services-redis.ts';
 import { waitFor } from './wait-for.ts';
 import { compileCache } from './compile-cache.ts';
 import { forkBound } from './child-process.ts';
+import { patience } from './patience.ts';
+import { programFile } from './programs.ts';
 
 export type QueueStoreKind = QueueStore['kind'];
 
@@ -66,7 +67,7 @@ export type Fleet = {
   readonly [Symbol.asyncDispose]: () => Promise<void>;
 };
 
-const mainFile = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+const mainFile = programFile('main');
 
 /** Opens a fleet without workers: a migrated database, a place for the queues, a sandbox, a client. */
 export async function openFleet(kind: QueueStoreKind, options: SandboxOptions = {}): Promise<Fleet> {
@@ -164,7 +165,7 @@ export async function runCommand(
   deadlineMs = 25_000,
 ): Promise<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }> {
   const child = forkBound(mainFile, [...args], { env: { ...compileCache, ...environment }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
-  const timer = setTimeout(() => child.kill('SIGKILL'), deadlineMs);
+  const timer = setTimeout(() => child.kill('SIGKILL'), deadlineMs * patience());
   let stdout = '';
   let stderr = '';
   child.stdout?.setEncoding('utf8').on('data', (text: string) => {

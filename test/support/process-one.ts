@@ -2,9 +2,9 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
 import { compileCache } from './compile-cache.ts';
 import { waitFor } from './wait-for.ts';
+import { programFile } from './programs.ts';
 
 const unshare = ['--pid', '--fork', '--mount-proc', '--kill-child'];
 
@@ -21,7 +21,7 @@ export type ProcessOne = Readonly<{
   [Symbol.asyncDispose](): Promise<void>;
 }>;
 
-const mainFile = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+const mainFile = programFile('main');
 
 /**
  * Starts the command line as process 1, or as any process where that is not permitted. Resolves once Node listens for

@@ -9,6 +9,8 @@ import { randomBytes } from 'node:crypto';
 import postgres from 'postgres';
 import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../../src/embedded-postgres/start-embedded-postgres.ts';
+import { measurePatience } from './patience.ts';
+import { buildPrograms } from './programs.ts';
 import { startPrivatePgBouncer } from './services-pgbouncer.ts';
 import { startPrivateRedisCluster } from './services-redis-cluster.ts';
 import { startPrivateRedis } from './services-redis-server.ts';
@@ -39,6 +41,8 @@ type Service = { readonly url: string; readonly stop: () => Promise<void> };
 /** Vitest's global set-up: starts the services, and returns what ends them. Throws where one can't be had. */
 export default async function setUp(project: TestProject): Promise<() => Promise<void>> {
   const runId = randomBytes(4).toString('hex');
+  measurePatience();
+  await buildPrograms();
   const [database, redis] = await startBoth(
     openDatabase(process.env['TEST_DATABASE_URL'], runId),
     openRedis(process.env['TEST_REDIS_URL']),

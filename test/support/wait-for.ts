@@ -1,11 +1,12 @@
 // Waiting for what happens in its own time: polled, up to a deadline, with an error that says what never came.
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { patience } from './patience.ts';
 
 export type WaitOptions = {
   /** What is awaited, in words that complete "waited … ms for". */
   readonly what: string;
-  /** Default 15000. */
+  /** Default 30000. On a slow machine it is longer: see `patience`. */
   readonly deadlineMs?: number;
   /** Default 50. */
   readonly everyMs?: number;
@@ -18,7 +19,8 @@ type Nothing = undefined | null | false;
  * deadline, naming `what`; the last error that `condition` threw, which ends no wait, is its cause.
  */
 export async function waitFor<T>(condition: () => Promise<T | Nothing> | T | Nothing, options: WaitOptions): Promise<T> {
-  const { what, deadlineMs = 30_000, everyMs = 50 } = options;
+  const { what, everyMs = 50 } = options;
+  const deadlineMs = Math.round((options.deadlineMs ?? 30_000) * patience());
   const giveUpAt = Date.now() + deadlineMs;
   for (;;) {
     let cause: unknown;

@@ -24,7 +24,7 @@ async function setStage(stack: AsyncDisposableStack): Promise<Stage> {
   return stack.use(await setFaultStage({ databaseUrl: pgBouncer.through(database.directUrl), redisUrl: cluster.url, settings: { WORKER_CONCURRENCY: '4' } }));
 }
 
-test('provisions, cancels and destroys, while a worker is killed', { timeout: 60_000 }, async () => {
+test('provisions, cancels and destroys, while a worker is killed', async () => {
   await using stack = new AsyncDisposableStack();
   const stage = await setStage(stack);
   const [doomed, other] = [stage.fork(), stage.fork()];
@@ -48,7 +48,7 @@ test('provisions, cancels and destroys, while a worker is killed', { timeout: 60
   expect((await other.exit()).code).toBe(0);
 });
 
-test('goes on while the queues move to another node, and after the node that holds them has failed over', { timeout: 60_000 }, async () => {
+test('goes on while the queues move to another node, and after the node that holds them has failed over', async () => {
   await using stack = new AsyncDisposableStack();
   const stage = await setStage(stack);
   const prefix = stage.env['QUEUE_PREFIX'] ?? '';

@@ -3,11 +3,11 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { request } from 'node:http';
 import type { RequestOptions } from 'node:http';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loadConfig, requireClosedWeb } from '../../src/config.ts';
 import { basic, bearer, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
 import type { Web } from './support.ts';
+import { programFile } from '../support/programs.ts';
 
 const nobody = 'b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001';
 
@@ -162,7 +162,7 @@ describe('without credentials, on loopback', () => {
   });
 
   test('refuses to start where others reach it, before anything else', async () => {
-    const child = spawn(process.execPath, [fileURLToPath(new URL('../../src/main.ts', import.meta.url)), 'web'], {
+    const child = spawn(process.execPath, [programFile('main'), 'web'], {
       env: { PATH: process.env['PATH'], HOST: '0.0.0.0', PORT: '0', DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none' },
       stdio: ['ignore', 'ignore', 'pipe'],
     });

@@ -2,7 +2,6 @@
 // With a real worker, and the sandbox in DigitalOcean's place.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import type { Config } from '../../src/config.ts';
@@ -16,6 +15,7 @@ import { startWorker } from '../../src/worker.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { basic, bearer, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
 import type { Web } from './support.ts';
+import { programFile } from '../support/programs.ts';
 
 const CANARY = 'canary-user-data-1b7e';
 const TOKEN = 'canary-do-token-77aa';
@@ -164,7 +164,7 @@ test('the process says where it listens, ends its streams at SIGTERM, and exits 
   await worker.close();
   const id = await start('left-alone');
   const redisUrl = web.config.redisNodes?.join(',') ?? '';
-  const child = spawn(process.execPath, [fileURLToPath(new URL('../../src/main.ts', import.meta.url)), 'web'], {
+  const child = spawn(process.execPath, [programFile('main'), 'web'], {
     env: { PATH: process.env['PATH'], ARCADIA_ENV: 'test', DATABASE_URL: web.config.databaseUrl ?? '', REDIS_URL: redisUrl, QUEUE_PREFIX: web.config.queuePrefix, PORT: '0' },
     stdio: ['ignore', 'pipe', 'inherit'],
   });

