@@ -5,7 +5,7 @@ import { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
 import { openClient } from '../../src/client.ts';
 import { jobIdOf, queueNames } from '../../src/queues/jobs.ts';
-import { setFaultStage } from '../support/fault-stage.ts';
+import { quickSettings, setFaultStage } from '../support/fault-stage.ts';
 import type { Stage, StageOptions } from '../support/fault-stage.ts';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
 import type { PrivateRedis } from '../support/services-redis-server.ts';
@@ -35,7 +35,7 @@ async function outcomes(stage: Stage, deadlineMs = 40_000): Promise<{ completed:
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 // Longer than the lock, the stalled check and two passes of the reconciler together.
-const LONGER_THAN_ALL_LOCKS_MS = 4_000;
+const LONGER_THAN_ALL_LOCKS_MS = 400 + 3 * Number(quickSettings.WORKER_LOCK_MS);
 
 describe.concurrent('Redis', () => {
   test('gone for longer than all locks, and back empty: sagas that were accepted meanwhile are done too', async () => {

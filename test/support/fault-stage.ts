@@ -29,20 +29,25 @@ import { listEvents } from '../../src/saga/store.ts';
 import type { ProvisionDropletInput } from '../../src/steps/inputs.ts';
 import type { StepDeps } from '../../src/steps/deps.ts';
 import { startWorker } from '../../src/worker.ts';
-import { createTestDatabase } from './services-postgres.ts';
+import { createEngineDatabase } from './engine.ts';
 import { encryptionKeys } from './keys.ts';
 import { connectTestRedis, createTestRedis } from './services-redis.ts';
 import { waitFor } from './wait-for.ts';
 import { compileCache } from './compile-cache.ts';
 import { listSagas } from './list-sagas.ts';
 import { forkBound } from './child-process.ts';
+import { patience } from './patience.ts';
 import { programFile } from './programs.ts';
+
+// What a process needs to answer in time grows with the machine's slowness; a test that counts on it has settings of its own.
+const slowness = Math.min(3, patience());
+const scaled = (ms: number): string => String(Math.round(ms * slowness));
 
 /** Everything as in production, some ten to thirty times faster. */
 export const quickSettings = {
-  DIGITALOCEAN_TIMEOUT_MS: '600',
-  WORKER_LOCK_MS: '1200',
-  ADOPTION_GRACE_MS: '1500',
+  DIGITALOCEAN_TIMEOUT_MS: scaled(600),
+  WORKER_LOCK_MS: scaled(1_200),
+  ADOPTION_GRACE_MS: scaled(1_500),
   RECONCILE_INTERVAL_MS: '500',
   WAIT_POLL_INTERVAL_MS: '200',
   STEP_BACKOFF_MS: '100',
@@ -113,7 +118,7 @@ const { Queue: PostgresQueue } = withBackend(createPostgresBackend);
 /** Sets a stage; it clears away what it made and what was started on it. */
 export async function setFaultStage(options: StageOptions = {}): Promise<Stage> {
   const stack = new AsyncDisposableStack();
-  const ownDatabase = options.databaseUrl === undefined ? stack.use(await createTestDatabase()) : null;
+  const ownDatabase = options.databaseUrl === undefined ? stack.use(await createEngineDatabase('default')) : null;
   const databaseUrl = options.databaseUrl ?? ownDatabase?.url ?? '';
   const place = options.redisUrl === undefined ? stack.use(createTestRedis()) : null;
   const redisUrl = options.redisUrl === undefined ? (place?.url ?? null) : options.redisUrl;
@@ -137,8 +142,10 @@ export async function setFaultStage(options: StageOptions = {}): Promise<Stage> 
   const config = loadConfig(env);
   const db = openDatabase(databaseUrl, { max: 4 });
   stack.defer(() => db.close());
-  await migrate(db, 'default');
-  await migrateQueues(queueStoreOf({ ...config, databaseUrl }));
+  if (ownDatabase === null) {
+    await migrate(db, 'default');
+    await migrateQueues(queueStoreOf({ ...config, databaseUrl }));
+  }
   const client = openClient({ databaseUrl: config.databaseUrl ?? '', queueStore: queueStoreOf(config), keyRing: config.keyRing });
   stack.defer(() => client.close());
 

@@ -112,7 +112,11 @@ describe('startPrivateRedis', () => {
     const module = new URL('child-process.ts', pathToFileURL(import.meta.filename)).href;
     const program = `
       import { spawnBound } from ${JSON.stringify(module)};
+      import { readFileSync } from 'node:fs';
+      import { setTimeout as delay } from 'node:timers/promises';
       const child = spawnBound('sleep', ['600']);
+      // Until then, what binds it has not had its turn.
+      while (readFileSync(\`/proc/\${child.pid}/comm\`, 'utf8') !== 'sleep\\n') await delay(5);
       process.kill(child.pid, 'SIGSTOP');
       console.log(child.pid);`;
     const parent = spawn(process.execPath, ['--input-type=module', '--eval', program], { stdio: ['ignore', 'pipe', 'inherit'] });

@@ -52,7 +52,6 @@ const closed: readonly Route[] = [
   { method: 'POST', path: '/v1/bulk/retry', needs: 'operate', body: { filter: { text: 'x' } } },
   { method: 'PUT', path: '/queues/api/queues/saga-steps/resume', needs: 'operate' },
   { method: 'PUT', path: '/queues/api/queues/resume', needs: 'operate' },
-  { method: 'POST', path: '/queues/api/queues/nope/add', needs: 'operate', body: { name: 'x', data: {} } },
   { method: 'POST', path: '/nowhere', needs: 'operate' },
 ];
 
@@ -204,9 +203,14 @@ describe('without credentials, on loopback', () => {
 describe('the configuration of tokens', () => {
   test('takes bare secrets and named ones with scopes', () => {
     expect(loadConfig({ API_TOKENS: 's1, billing:read+start:a:b' }).web.tokens).toEqual([
-      { name: 'token-1', scopes: ['read', 'start', 'operate'], secret: 's1' },
-      { name: 'billing', scopes: ['read', 'start'], secret: 'a:b' },
+      { name: 'token-1', scopes: ['read', 'start', 'destroy', 'operate'], secret: 's1' },
+      { name: 'billing', scopes: ['read', 'start', 'destroy'], secret: 'a:b' },
     ]);
+  });
+
+  test('no longer lets start destroy where that was switched off', () => {
+    const { tokens } = loadConfig({ API_TOKENS: 'billing:read+start:a:b,all', API_TOKENS_START_MAY_DESTROY: 'false' }).web;
+    expect(tokens.map(({ scopes }) => scopes)).toEqual([['read', 'start'], ['read', 'start', 'destroy', 'operate']]);
   });
 
   test.each(['hidden1,', 'x:nope:hidden1', 'x::hidden1', 'x:read:', ':read:hidden1', 'x:read:hidden1,x:read:hidden2', 'hid den1', 'x:read+read:hidden1', 'X:read:hidden1'])(
