@@ -6,7 +6,7 @@ import { toStepOutcome } from '../../src/steps/failures.ts';
 import { decide } from '../../src/saga/transition.ts';
 import type { Faults } from '../../src/do/sandbox/server.ts';
 import type { BenchOptions } from './bench.ts';
-import { alive, idsOf, policy, requests, stepToDeath, useBench } from './bench.ts';
+import { alive, idsOf, policy, requests, stepToDeath, tagsFor, useBench } from './bench.ts';
 
 const openBench = useBench();
 
@@ -85,12 +85,20 @@ describe('what is not ours', () => {
     expect(requests(bench.sandbox, 'DELETE /v2/droplets/:id')).toBe(0);
   });
 
-  test('a droplet whose id is on record but whose tag names another saga is left alone', async () => {
+  const otherTag = 'arcadia-saga-id-0000000a-0000-4000-8000-000000000000';
+  test.each([otherTag, otherTag.toUpperCase()])('a droplet whose id is on record but that carries the tag %s of another saga is left alone', async (tag) => {
     const { bench, saga, dropletId } = await provisioned();
-    bench.sandbox.editDroplet(dropletId, { tags: ['arcadia-saga-id-00000000-0000-4000-8000-000000000000'] });
+    bench.sandbox.editDroplet(dropletId, { tags: [tag] });
     expect(await bench.drive(saga.id)).toMatchObject({ status: 'compensated', error: { code: 'droplet_not_ours' } });
     expect(idsOf(alive(bench.sandbox))).toEqual([dropletId]);
     expect(await bench.inventory()).toMatchObject([{ deletedAt: null }]);
+  });
+
+  test('a droplet whose own tags are in capitals is destroyed', async () => {
+    const { bench, provisioner, saga, dropletId } = await provisioned();
+    bench.sandbox.editDroplet(dropletId, { tags: tagsFor(provisioner).map((tag) => tag.toUpperCase()) });
+    expect((await bench.drive(saga.id)).status).toBe('completed');
+    expect(alive(bench.sandbox)).toEqual([]);
   });
 
   test('an id that never was is refused, and nothing says that it was destroyed', async () => {
