@@ -84,6 +84,8 @@ export type Bench = {
   readonly memo: (sagaId: string) => Memo;
   /** Moves the beginning of the current step into the past. */
   readonly ageStep: (sagaId: string, byMs: number) => Promise<void>;
+  /** Has the last create announced so long ago. */
+  readonly ageCreate: (sagaId: string, ageMs: number) => Promise<void>;
   readonly inventory: () => Promise<InventoryRow[]>;
 };
 
@@ -159,6 +161,12 @@ async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
     memo: (sagaId) => memos.get([...memos.keys()].findLast((key) => key.startsWith(sagaId)) ?? '') ?? {},
     ageStep: async (sagaId, byMs) => {
       await db.sql`update arcadia.sagas set step_started_at = step_started_at - ${byMs}::double precision * interval '1 millisecond' where id = ${sagaId}`;
+    },
+    ageCreate: async (sagaId, ageMs) => {
+      await db.sql`
+        update arcadia.sagas set context = context || jsonb_build_object('create_intent_at', to_char(
+          (clock_timestamp() - ${ageMs}::double precision * interval '1 millisecond') at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+        where id = ${sagaId}`;
     },
     inventory: () => listInventory(db),
   };

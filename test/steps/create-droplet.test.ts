@@ -435,6 +435,19 @@ describe('cancelled', () => {
     expect(alive(bench.sandbox)).toEqual([]);
   });
 
+  test('after an answer was lost, with nothing to be found: the rollback looks for the whole grace', async () => {
+    const bench = await openBench({ settings: { adoptionGraceMs: HOUR_MS } });
+    bench.sandbox.setFaults(once({ reset: true }));
+    const saga = await bench.provision();
+    await bench.step(saga.id);
+    await bench.cancel(saga.id);
+    await bench.ageCreate(saga.id, 0.99 * HOUR_MS);
+    await bench.step(saga.id);
+    expect((await bench.saga(saga.id)).status).toBe('compensating');
+    await bench.ageCreate(saga.id, 1.01 * HOUR_MS);
+    expect((await bench.drive(saga.id)).status).toBe('compensated');
+  });
+
   test('after an answer was lost, with tags that come later than the grace: the rollback waits for them as long as a create would', async () => {
     const bench = await openBench({ settings: { adoptionGraceMs: 200 } });
     bench.sandbox.setFaults({ tagLagMs: HOUR_MS, ...once({ lostAnswer: true }) });

@@ -9,6 +9,7 @@ import type { BenchOptions } from './bench.ts';
 import { alive, idsOf, policy, requests, stepToDeath, tagsFor, useBench } from './bench.ts';
 
 const openBench = useBench();
+const HOUR_MS = 3_600_000;
 
 async function provisioned(options: BenchOptions = {}) {
   const bench = await openBench(options);
@@ -63,6 +64,17 @@ describe('a 404 of a droplet that was there a moment ago', () => {
     expect(alive(bench.sandbox)).toEqual([]);
     // One that the stale answers refused, and one that took.
     expect(requests(bench.sandbox, 'DELETE /v2/droplets/:id')).toBe(2);
+  });
+
+  test('is believed when the whole grace since it was last seen is over', async () => {
+    const { bench, saga, dropletId } = await provisioned({ settings: { adoptionGraceMs: HOUR_MS } });
+    const lastSeen = async (agoMs: number) => bench.db.sql`update arcadia.cloud_resources set last_seen_at = clock_timestamp() - ${agoMs}::double precision * interval '1 millisecond'`;
+    bench.sandbox.editDroplet(dropletId, { vanish: true });
+    await lastSeen(0.99 * HOUR_MS);
+    for (let look = 0; look < 3; look += 1) await bench.step(saga.id);
+    expect((await bench.saga(saga.id)).status).toBe('running');
+    await lastSeen(1.01 * HOUR_MS);
+    expect(await bench.drive(saga.id)).toMatchObject({ status: 'completed', context: { destroy_result: 'already_gone' } });
   });
 
   test('a DELETE that says 404 of a droplet that a GET shows is made again', async () => {

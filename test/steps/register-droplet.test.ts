@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { alive, at, stepToDeath, tagsFor, useBench } from './bench.ts';
 
 const openBench = useBench();
+const HOUR_MS = 3_600_000;
 
 async function registering() {
   const bench = await openBench();
@@ -108,6 +109,20 @@ test('a surplus droplet whose DELETE is answered 404 while the list shows it kee
   bench.sandbox.resetFaults();
   expect((await bench.drive(saga.id)).status).toBe('completed');
   expect(alive(bench.sandbox)).toHaveLength(1);
+});
+
+test('where more than one create was sent, surplus droplets are looked for until the whole grace since the last is over', async () => {
+  const bench = await openBench({ settings: { adoptionGraceMs: HOUR_MS } });
+  bench.sandbox.setFaults({ rules: [{ match: { method: 'POST' }, times: 1, effect: { reset: true } }] });
+  const saga = await bench.provision();
+  await bench.step(saga.id);
+  await bench.ageCreate(saga.id, 1.01 * HOUR_MS);
+  await bench.drive(saga.id, at('register_droplet'));
+  await bench.ageCreate(saga.id, 0.99 * HOUR_MS);
+  await bench.step(saga.id);
+  expect(await bench.saga(saga.id)).toMatchObject({ status: 'running', context: { create_intents: 2 } });
+  await bench.ageCreate(saga.id, 1.01 * HOUR_MS);
+  expect((await bench.drive(saga.id)).status).toBe('completed');
 });
 
 describe('what it refuses', () => {
