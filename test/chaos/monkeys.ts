@@ -11,7 +11,7 @@ import type { Stage } from './stage.ts';
 export type Kill = Readonly<{ atMs: number; worker: string; sagaIds: readonly string[] }>;
 
 /** A worker that was frozen, and went on afterwards. Times in Unix milliseconds: from just before it stopped until just after it went on. */
-export type Freeze = Readonly<{ worker: string; fromMs: number; toMs: number }>;
+type Freeze = Readonly<{ worker: string; fromMs: number; toMs: number }>;
 
 export type Diary = {
   readonly startedAtMs: number;
