@@ -68,7 +68,8 @@ export async function recordSightings(db: Pick<Database, 'run'>, number: number,
             last_seen_at = clock_timestamp(), last_sync = excluded.last_sync,
             -- What was said of it under another judgement does not count for this one.
             first_sync = case when orphan.category = excluded.category and orphan.saga_id is not distinct from excluded.saga_id then orphan.first_sync else excluded.first_sync end,
-            approved_at = case when orphan.category = excluded.category and orphan.saga_id is not distinct from excluded.saga_id then orphan.approved_at end
+            approved_at = case when orphan.category = excluded.category and orphan.saga_id is not distinct from excluded.saga_id then orphan.approved_at end,
+            approved_by = case when orphan.category = excluded.category and orphan.saga_id is not distinct from excluded.saga_id then orphan.approved_by end
         returning orphan.*, orphan.first_sync = orphan.last_sync as is_new
       ),
       told as (

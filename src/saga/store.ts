@@ -271,12 +271,14 @@ export async function takeOverdue(db: Database, limit: number, slackMs: number):
 /** Saves the counters of waiting steps, so that the loss of the queue costs little of them. Late ones are dropped. */
 export async function saveMemos(db: Database, memos: readonly (Claim & { memo: Memo })[]): Promise<void> {
   if (memos.length === 0) return;
+  // By id, as transitions that are written together are: of the same sagas, neither waits for the other with some in hand.
+  const rows = memos.toSorted((one, other) => (one.sagaId < other.sagaId ? -1 : 1));
   await db.run(
     'store.save_memos',
     (sql) => sql`
       update arcadia.sagas set memo = saved.memo
-      from jsonb_to_recordset(${json(sql, memos)}) as saved ("sagaId" uuid, revision int, memo jsonb)
-      where id = saved."sagaId" and sagas.revision = saved.revision`,
+      from jsonb_to_recordset(${json(sql, rows)}) as saved ("sagaId" uuid, revision int, memo jsonb)
+      where id = saved."sagaId" and sagas.revision = saved.revision and id = any(${rows.map(({ sagaId }) => sagaId)}::uuid[])`,
   );
 }
 

@@ -141,11 +141,10 @@ function judge(droplet: Droplet | null, dropletId: number, run: StepRun, setting
 
 /** A 404 of a young droplet means that it is not visible yet; a lasting one, that it is gone. */
 function judgeAbsence(dropletId: number, run: StepRun, settings: StepSettings): StepOutcome {
-  const misses = (run.memo['misses'] ?? 0) + 1;
-  const polls = pollsWithThis(run);
   const isYoung = stepAgeMs(run) < settings.adoptionGraceMs;
-  if (isYoung || misses < MISSES_UNTIL_GONE) {
-    return waiting(settings.pollIntervalMs, `droplet ${dropletId} is not visible yet`, { memo: { polls, misses: isYoung ? 0 : misses } });
+  const misses = isYoung ? 0 : (run.memo['misses'] ?? 0) + 1;
+  if (misses < MISSES_UNTIL_GONE) {
+    return waiting(settings.pollIntervalMs, `droplet ${dropletId} is not visible yet`, { memo: { polls: pollsWithThis(run), misses } });
   }
   throw new StepFailure({
     code: 'droplet_gone',

@@ -4,6 +4,7 @@ import { textOf } from '../../src/json.ts';
 import type { Evidence, ResourceRow, SagaRow } from './evidence.ts';
 import { dropletsBySaga } from './evidence.ts';
 import type { Played } from './load.ts';
+import { findFrozenCreates, measureDuplicates } from './measures.ts';
 
 /** Something that must not be. */
 export type Violation = Readonly<{ check: string; what: string; sagaId?: string }>;
@@ -13,6 +14,7 @@ export function findViolations(evidence: Evidence): Violation[] {
   return [
     ...evidence.sagas.flatMap((saga) => checkEnd(saga)),
     ...checkDroplets(evidence),
+    ...checkDuplicates(evidence),
     ...checkForeign(evidence),
     ...evidence.load.played.flatMap((played) => checkRequest(played, evidence)),
     ...checkNothingExtra(evidence),
@@ -44,6 +46,14 @@ function checkDroplets(evidence: Evidence): Violation[] {
       return [...checkMade(saga, made), ...(isKept ? checkKept(saga, made, resources) : checkGone(saga, made, resources))];
     }),
   ];
+}
+
+/** A saga has two droplets at once only where a worker was frozen right before it sent a create: as many sagas as there were such creates, at most. */
+function checkDuplicates(evidence: Evidence): Violation[] {
+  const frozen = new Set(findFrozenCreates(evidence).map(({ sagaId }) => sagaId));
+  return measureDuplicates(evidence, Date.now())
+    .sagas.filter(({ sagaId }) => !frozen.has(sagaId))
+    .map(({ sagaId, droplets }) => ({ check: 'only a worker frozen right before its POST makes a second droplet', sagaId, what: `it had the droplets ${droplets.join(', ')} at once` }));
 }
 
 /** Each droplet was announced before it was asked for. */

@@ -10,7 +10,8 @@ import type { Stage } from './stage.ts';
 
 export type SagaRow = Pick<Saga, 'id' | 'saga8' | 'name' | 'status' | 'revision' | 'input' | 'context' | 'error' | 'idempotencyKey' | 'createdAt' | 'finishedAt'>;
 
-export type EventRow = Readonly<{ sagaId: string; seq: number; at: Date; kind: string; worker: string | null }>;
+/** `note`: what a step recorded, in its words; null for other events. */
+export type EventRow = Readonly<{ sagaId: string; seq: number; at: Date; kind: string; worker: string | null; note: string | null }>;
 
 /** A droplet in the inventory. `provisionedBy`: the saga in `cloud_provisioned`; null where nothing is asked for. */
 export type ResourceRow = Readonly<{ providerId: string; deletedAt: Date | null; provisionedBy: string | null; releasedAt: Date | null }>;
@@ -71,7 +72,7 @@ async function readSagas(db: Database): Promise<SagaRow[]> {
 async function readEvents(db: Database): Promise<Map<string, EventRow[]>> {
   const rows = await db.run(
     'chaos.events',
-    (sql) => sql<EventRow[]>`select saga_id, seq, at, kind, worker from arcadia.saga_events order by saga_id, seq`,
+    (sql) => sql<EventRow[]>`select saga_id, seq, at, kind, worker, detail->>'note' as note from arcadia.saga_events order by saga_id, seq`,
   );
   return Map.groupBy(rows, (row) => row.sagaId);
 }

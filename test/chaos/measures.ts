@@ -3,6 +3,7 @@
 import { textOf } from '../../src/json.ts';
 import type { Evidence, SagaRow } from './evidence.ts';
 import { dropletsBySaga } from './evidence.ts';
+import { CLAIM_MS } from './settings.ts';
 
 /** Of so many values, in milliseconds; null where there are none. */
 export type Spread = Readonly<{ count: number; p50Ms: number | null; p99Ms: number | null; maxMs: number | null }>;
@@ -80,6 +81,26 @@ function findSubjects(evidence: Evidence): Map<string, string[]> {
     for (const droplet of droplets.get(saga.id) ?? []) add(`/v2/droplets/${droplet.id}`, saga);
   }
   return subjects;
+}
+
+/**
+ * Finds the creates that were announced by a worker which was then frozen before it sent them: each may have made a second
+ * droplet, as the worker had made sure of its claim before, and sends its POST when it goes on. Nothing else may: the
+ * sandbox's lags are shorter than the grace, and Postgres loses no commit. A POST that came before the freeze was sent in
+ * time. A freeze that began later than a claim lasts hit a worker that had sent its POST, or would not send it any more.
+ */
+export function findFrozenCreates({ events, droplets, ledger, diary, load }: Pick<Evidence, 'events' | 'droplets' | 'ledger' | 'diary' | 'load'>): { sagaId: string; worker: string }[] {
+  const postedAt = new Map(ledger.flatMap((entry) => entry.made.map((id) => [id, entry.at] as const)));
+  const bySaga = dropletsBySaga({ droplets, load });
+  const announced = [...events.values()].flat().filter(({ kind, note }) => kind === 'step_recorded' && note === 'announced a create');
+  return announced.flatMap(({ sagaId, worker, at }) => {
+    const atMs = at.getTime();
+    const posts = (bySaga.get(sagaId) ?? []).map(({ id }) => postedAt.get(id) ?? Number.POSITIVE_INFINITY);
+    const isFrozen = diary.freezes.some(
+      (freeze) => freeze.worker === worker && freeze.fromMs <= atMs + CLAIM_MS && atMs <= freeze.toMs && !posts.some((postMs) => postMs > atMs && postMs < freeze.fromMs),
+    );
+    return isFrozen ? [{ sagaId, worker: worker ?? '' }] : [];
+  });
 }
 
 export type Duplicates = Spread & Readonly<{ sagas: readonly { sagaId: string; droplets: readonly number[]; togetherMs: number }[] }>;

@@ -10,6 +10,9 @@ import type { Stage } from './stage.ts';
 /** A worker that was killed, and the sagas whose jobs it had in its hands. Times in Unix milliseconds. */
 export type Kill = Readonly<{ atMs: number; worker: string; sagaIds: readonly string[] }>;
 
+/** A worker that was frozen, and went on afterwards. Times in Unix milliseconds: from just before it stopped until just after it went on. */
+type Freeze = Readonly<{ worker: string; fromMs: number; toMs: number }>;
+
 export type Diary = {
   readonly startedAtMs: number;
   /** A line a deed, with the seconds since the start. */
@@ -17,7 +20,7 @@ export type Diary = {
   readonly kills: Kill[];
   /** Kills for which the queue could not say what the worker held. */
   blindKills: number;
-  freezes: number;
+  readonly freezes: Freeze[];
   terminations: number;
   /** Workers that had to be killed because they did not stop when told to. */
   lateStops: number;
@@ -38,7 +41,7 @@ export function openDiary(): Diary {
     lines: [],
     kills: [],
     blindKills: 0,
-    freezes: 0,
+    freezes: [],
     terminations: 0,
     lateStops: 0,
     postgresRestarts: 0,
@@ -106,7 +109,7 @@ async function terminateWorker(worker: FleetWorker, diary: Diary, note: (what: s
 }
 
 async function freezeWorker(worker: FleetWorker, lastsMs: number, diary: Diary, note: (what: string) => void): Promise<void> {
-  diary.freezes += 1;
+  const fromMs = Date.now();
   note(`froze worker ${worker.name} for ${lastsMs} ms`);
   // Thawed by a process of its own: a frozen worker could not see that we are gone, and would stay for ever.
   const script = `kill -STOP ${worker.pid}; sleep ${lastsMs / 1_000}; kill -CONT ${worker.pid}`;
@@ -114,6 +117,7 @@ async function freezeWorker(worker: FleetWorker, lastsMs: number, diary: Diary, 
   await new Promise((resolve) => {
     thaw.once('exit', resolve);
   });
+  diary.freezes.push({ worker: worker.name, fromMs, toMs: Date.now() });
   worker.isTaken = false;
   note(`worker ${worker.name} goes on`);
 }

@@ -5,7 +5,7 @@ import { formatDuration } from '../../src/duration.ts';
 import { findViolations } from './checks.ts';
 import type { Evidence } from './evidence.ts';
 import { dropletsBySaga } from './evidence.ts';
-import { DUPLICATES_DEFINITION, measureDuplicates, measureRecovery, RECOVERY_DEFINITION } from './measures.ts';
+import { DUPLICATES_DEFINITION, findFrozenCreates, measureDuplicates, measureRecovery, RECOVERY_DEFINITION } from './measures.ts';
 import type { ChaosOptions } from './settings.ts';
 
 const count = z.int().min(0);
@@ -30,7 +30,7 @@ export const reportSchema = z.object({
   }),
   digitalOcean: z.object({ requests: count, creates: count, faultyAnswers: count, byFault: counts }),
   droplets: z.object({ made: count, left: count, leftOnPurpose: count, foreign: count, foreignTouched: count }),
-  duplicates: z.object({ definition: z.string(), ...spread, sagas: z.array(z.object({ sagaId: z.string(), droplets: z.array(z.int()), togetherMs: z.number() })) }),
+  duplicates: z.object({ definition: z.string(), ...spread, frozenCreates: count, sagas: z.array(z.object({ sagaId: z.string(), droplets: z.array(z.int()), togetherMs: z.number() })) }),
   recovery: z.object({
     definition: z.string(),
     ...spread,
@@ -85,7 +85,7 @@ export function makeReport(options: ChaosOptions, evidence: Evidence, workersSta
     chaos: {
       kills: diary.kills.length,
       terminations: diary.terminations,
-      freezes: diary.freezes,
+      freezes: diary.freezes.length,
       postgresRestarts: diary.postgresRestarts,
       redisFlushes: diary.redisFlushes,
       workersStarted: workersStarted.ready,
@@ -104,7 +104,7 @@ export function makeReport(options: ChaosOptions, evidence: Evidence, workersSta
       foreign: load.foreign.length,
       foreignTouched: violations.filter(({ check }) => check === 'foreign droplets are left alone').length,
     },
-    duplicates: { definition: DUPLICATES_DEFINITION, ...duplicates, sagas: duplicates.sagas.map((one) => ({ ...one, droplets: [...one.droplets] })) },
+    duplicates: { definition: DUPLICATES_DEFINITION, ...duplicates, frozenCreates: findFrozenCreates(evidence).length, sagas: duplicates.sagas.map((one) => ({ ...one, droplets: [...one.droplets] })) },
     recovery: { definition: RECOVERY_DEFINITION, ...recovery, slowest: [...recovery.slowest], killsNotMeasured: diary.blindKills },
     jobs: evidence.jobs,
     violations,
@@ -150,7 +150,7 @@ export function formatReport(report: Report): string {
     ['at rest', `${formatDuration(report.settledAfterMs)} after the last deed; ${sagas.retriedWhenStuck} were stuck and retried; jobs left ${report.jobs.live}, failed ${report.jobs.failed}`],
     ['droplets', `${droplets.made} made by ${digitalOcean.creates} creates, ${droplets.left} left, ${droplets.leftOnPurpose} of them on purpose`],
     ['foreign', `${droplets.foreign}, touched ${droplets.foreignTouched}`],
-    ['duplicates', `${duplicates.count} sagas; together for ${spreadText(duplicates)}`],
+    ['duplicates', `${duplicates.count} sagas, of ${duplicates.frozenCreates} creates whose worker was frozen right before its POST; together for ${spreadText(duplicates)}`],
     ['recovery', `${spreadText(recovery)}, of ${recovery.count} steps that died with a worker; ${recovery.untouched} never touched again, ${recovery.killsNotMeasured} kills not measured`],
   ];
   const violations = report.violations.map(({ check, what, sagaId }) => `  ${check}: ${sagaId === undefined ? '' : `saga ${sagaId}: `}${what}`);

@@ -15,11 +15,14 @@ export type ChaosOptions = Readonly<{
 
 export const LOCK_MS = 3_000;
 export const GRACE_MS = 6_000;
+const TIMEOUT_MS = 1_500;
+/** How old a worker's claim may be at a create: see `claimMs` in src/worker.ts. */
+export const CLAIM_MS = (LOCK_MS - TIMEOUT_MS) / 2;
 export const SHUTDOWN_MS = 5_000;
 
 /** Environment of the workers, but for where things are. */
 export const workerSettings = {
-  DIGITALOCEAN_TIMEOUT_MS: '1500',
+  DIGITALOCEAN_TIMEOUT_MS: String(TIMEOUT_MS),
   WORKER_LOCK_MS: String(LOCK_MS),
   ADOPTION_GRACE_MS: String(GRACE_MS),
   RECONCILE_INTERVAL_MS: '1000',

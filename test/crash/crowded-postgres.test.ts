@@ -1,10 +1,18 @@
-import { expect, test } from 'vitest';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { expect, inject, test } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
 import { openDatabase } from '../../src/db.ts';
 import { silentLog } from '../../src/log.ts';
 import { startWorker } from '../../src/worker.ts';
 import { scenarios } from './scenarios.ts';
+import { spawnBound } from '../support/child-process.ts';
+import { compileCache } from '../support/compile-cache.ts';
+import { useSharedDatabase } from '../support/shared-database.ts';
 import { setStage } from './stage.ts';
+
+const database = useSharedDatabase(2);
 
 test('a worker that finds too few connections left in Postgres says so, and leaves the process in order', async () => {
   const [scenario] = scenarios;
@@ -32,5 +40,27 @@ test('a worker that finds too few connections left in Postgres says so, and leav
     await db.sql.unsafe(`drop role ${role}`);
     await db.close();
     await stage.close();
+  }
+});
+
+// In a process of its own: a worker that asks again and again without a pause gives nothing else in its process a turn, and
+// no timer of a test.
+test('a worker that finds no connection at all for its queue leaves its process time for everything else', async () => {
+  const { sql } = database();
+  const role = `crowded_out_${process.pid}`;
+  await sql.unsafe(`create role ${role} login password 'crowded' connection limit 0`);
+  try {
+    const [row] = await sql<{ name: string }[]>`select current_database() as name`;
+    const url = new URL(`/${row?.name}`, inject('services').databaseUrl);
+    url.username = role;
+    url.password = 'crowded';
+    const program = fileURLToPath(new URL('crowded-worker.ts', import.meta.url));
+    const child = spawnBound(process.execPath, [program, url.href], { env: { ...compileCache, PATH: process.env['PATH'] } });
+    const limit = setTimeout(() => child.kill('SIGKILL'), 20_000);
+    const [output, errors] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'exit')]);
+    clearTimeout(limit);
+    expect({ output, errors }).toEqual({ output: expect.stringMatching(/^error: too many connections .*\nstill here\n$/), errors: '' });
+  } finally {
+    await sql.unsafe(`drop role ${role}`);
   }
 });

@@ -31,8 +31,9 @@ export type Case = {
 /** Everything, however long it takes; else what fits into an ordinary run of the tests. */
 export const isFull = process.env['ARCADIA_CRASH_FULL'] === '1';
 
-// Another part each day, the same one all day.
+// Another part each day, the same one all day. Printed, so that a run can be repeated on another day.
 const seed = Number(process.env['ARCADIA_CRASH_SEED'] ?? Math.floor(Date.now() / 86_400_000));
+process.stdout.write(isFull ? 'crash matrix: every case\n' : `crash matrix: the sample of ARCADIA_CRASH_SEED=${seed}\n`);
 
 /** Lists the cases of all scenarios, from a recording of each. */
 export async function listCases(backend: QueueBackend, positions: readonly Position[]): Promise<Case[]> {
@@ -58,6 +59,13 @@ export async function listCases(backend: QueueBackend, positions: readonly Posit
 /** One of `parts` parts of the cases, another each day; all of them in a full run. ARCADIA_CRASH_SEED chooses the part. */
 export function samplePart<T>(cases: readonly T[], parts: number): T[] {
   return cases.filter((_, index) => isFull || index % parts === seed % parts);
+}
+
+/** Whether a case comes after the commit that announces a create: the next I/O is the POST, unless the claim is too old by then. */
+export function isAfterAnnouncement({ boundary, position, recording }: Case): boolean {
+  // Numbers begin with 1.
+  const next = recording.boundaries[boundary.number];
+  return position === 'after' && boundary.name === 'store.commit' && next?.name === 'POST /v2/droplets';
 }
 
 /** A worker process is killed at the boundary; another worker finishes the saga. */

@@ -1,17 +1,22 @@
 import { describe, expect, test, vi } from 'vitest';
 import type { Case } from './matrix.ts';
-import { freezeAndThaw, listCases, samplePart } from './matrix.ts';
+import { freezeAndThaw, isAfterAnnouncement, listCases, samplePart } from './matrix.ts';
 
 // Most of a case is waiting for a lock to run out.
 vi.setConfig({ maxConcurrency: 6, testTimeout: 180_000 });
 
 const positions = ['before', 'after'] as const;
 const all = await listCases('redis', positions);
-// The worst moments are always tried: the claim was proved, and the droplet is about to be made or was just made. The
-// worker thaws while the other one is at it, and when all is over.
-const worst = all.filter(({ boundary }) => boundary.name === 'POST /v2/droplets');
+// The worst moments are always tried: the create was just announced, the claim was proved and the droplet is about to be
+// made, or it was just made. The worker thaws while the other one is at it, and when all is over.
+const announced = all.filter(isAfterAnnouncement);
+const worst = [...announced, ...all.filter(({ boundary }) => boundary.name === 'POST /v2/droplets')];
 const others = samplePart(all.filter((one) => !worst.includes(one)), 4);
 const onPostgres = samplePart(await listCases('postgres', positions), 24);
+
+test('the sample has the moment after a create was announced, of every scenario that creates from its start', () => {
+  expect(announced.map(({ scenario }) => scenario.name)).toEqual(['provision, after one poll']);
+});
 
 describe.concurrent('a worker that is frozen at a create for longer than its lock, and thaws', () => {
   for (const one of worst) {

@@ -18,6 +18,7 @@ import { silentLog } from '../../src/log.ts';
 import { createScriptRunner } from '../../src/queues/redis-scripts.ts';
 import { connectTestRedis, createTestRedis } from '../support/services-redis.ts';
 import { useSharedDatabase } from '../support/shared-database.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 const WAVE = 'arcadia-wave-7';
 const SINGLE = 'GET /v2/droplets/:id';
@@ -138,6 +139,67 @@ describe.each(Object.entries(stores))('looks that are shared by way of %s', (_na
     const one = worker();
     const looks = await Promise.allSettled(ids.map((id) => one.look(id, recent)));
     expect(looks.map((look) => look.status === 'rejected' && look.reason)).toEqual(ids.map(() => expect.objectContaining({ kind: 'throttled', retryAfterMs: 7_000 })));
+  });
+});
+
+describe.each(Object.entries(stores))('what %s keeps of a read', (_name, createShared) => {
+  test('is as old as the request, not as its answer: of one droplet, and of a list', async () => {
+    for (const droplets of [1, 4]) {
+      const { sandbox, ids, worker, requests } = await stage(createShared, { droplets, activateAfterMs: 0 });
+      sandbox.setFaults({ rules: [{ match: { method: 'GET' }, effect: { holdAnswerMs: 300 } }] });
+      const one = worker();
+      // All but the first are gathered while that is on its way.
+      const looks = await Promise.all(ids.map((id) => one.look(id, recent)));
+      for (const { ageMs } of looks.slice(1)) expect(ageMs).toBeGreaterThanOrEqual(290);
+      sandbox.resetFaults();
+      const last = ids.at(-1) ?? 0;
+      const sent = () => Object.values(requests()).reduce((sum, count) => sum + count, 0);
+      const before = sent();
+      expect((await worker().look(last, { wave: null, maxAgeMs: 60_000 })).ageMs).toBeGreaterThanOrEqual(290);
+      expect(sent()).toBe(before);
+      expect((await worker().look(last, { wave: null, maxAgeMs: 250 })).ageMs).toBe(0);
+      expect(sent()).toBe(before + 1);
+    }
+  });
+});
+
+describe.each(Object.entries(stores))('the list of a wave, by way of %s', (_name, createShared) => {
+  const wanted = [1, 2, 3, 4, 5].map((dropletId) => ({ dropletId, maxAgeMs: 1_000 }));
+  const entries = wanted.map(({ dropletId }) => ({ id: dropletId, status: 'new', sealed: 'sealed' }));
+
+  /** Workers that ask one store how to see the droplets of a wave. */
+  function workers() {
+    const scope = `scope-${(scopes += 1)}`;
+    return (holder: string) => {
+      const shared = createShared(scope);
+      return {
+        ask: async (leaseMs = 60_000) => (await shared.look(WAVE, wanted, { intervalMs: 5_000, leaseMs, holder })).way,
+        giveBack: async (pages: number, tookMs: number, shown: readonly SealedDroplet[] = []) => shared.save(WAVE, shown, { tookMs, keepMs: 60_000, list: { pages, holder } }),
+      };
+    };
+  }
+
+  test('is read by one worker at a time, who may be late: nobody gives back the lease of another', async () => {
+    const worker = workers();
+    const [dead, one, two] = [worker('dead'), worker('one'), worker('two')];
+    expect(await dead.ask(50)).toBe('list');
+    await waitFor(async () => (await one.ask()) === 'list', { what: 'the lease of the dead worker to run out', everyMs: 10 });
+    expect(await two.ask()).toBe('busy');
+    await dead.giveBack(0, 0);
+    expect(await two.ask()).toBe('busy');
+    await one.giveBack(0, 0);
+    expect(await two.ask()).toBe('list');
+  });
+
+  test('is as old as its first request: a moment later nobody reads it anew, and after that somebody does', async () => {
+    const one = workers()('one');
+    expect(await one.ask()).toBe('list');
+    await one.giveBack(1, 0);
+    expect(await one.ask()).toBe('single');
+    const other = workers()('other');
+    expect(await other.ask()).toBe('list');
+    await other.giveBack(1, 5_000, entries);
+    expect(await other.ask()).toBe('list');
   });
 });
 

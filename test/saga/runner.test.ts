@@ -405,6 +405,36 @@ function overtaken(end: (run: StepRun) => Promise<ReturnType<typeof done>>) {
   return { step, calls, use: (opened: Engine) => void (engine = opened) };
 }
 
+/** A step that says whether its claim is fresh. */
+function probe(name: string, prepare: (run: StepRun) => Promise<void> = async () => Promise.resolve()) {
+  const ages: string[] = [];
+  const step = fakeStep(name, {
+    execute: async (run) => {
+      await prepare(run);
+      try {
+        run.assertClaimIsFresh();
+        ages.push('fresh');
+      } catch {
+        ages.push('stale');
+      }
+      return done();
+    },
+  });
+  return { ages, step };
+}
+
+/** A worker that gets the replies to these statements late. */
+function slowAt(engine: Engine, slow: string) {
+  const db = openDatabase(engine.url, {
+    io: async (_kind, name, operation) => {
+      const result = await operation();
+      if (name === slow) await sleep(80);
+      return result;
+    },
+  });
+  return { options: { ...engine.options, store: createSagaStore(db, { worker: 'test:1', slackMs }), claimMs: 50 }, [Symbol.asyncDispose]: db.close };
+}
+
 describe('a run that was overtaken', () => {
   test('takes back what it could not record, seeing the saga as it is now', async () => {
     const { step, calls, use } = overtaken(async () => Promise.resolve(done({ droplet_id: 7 })));
@@ -500,35 +530,34 @@ describe('a run that was overtaken', () => {
     expect((await engine.load(first.sagaId)).saga).toMatchObject({ status: 'running', revision: 2, attempt: 0 });
   });
 
-  test('counts the age of a claim from before the row was read', async () => {
-    const ages: string[] = [];
-    const step = fakeStep('two', {
-      execute: async (run) => {
-        try {
-          run.assertClaimIsFresh();
-          ages.push('fresh');
-        } catch {
-          ages.push('stale');
-        }
-        return Promise.resolve(done());
-      },
+  // In each of these, the reply takes longer than a claim lasts.
+  describe('counts the age of its claim', () => {
+    test('from before the row was read', async () => {
+      const { ages, step } = probe('two');
+      await using engine = await openEngine(catalogOf(fakeStep('one'), step));
+      const job = jobOf(await engine.run(claimOf(await engine.start())));
+      await using slow = slowAt(engine, 'store.load');
+      await runJob(claimOf(job), slow.options);
+      expect(ages).toEqual(['stale']);
     });
-    await using engine = await openEngine(catalogOf(fakeStep('one'), step));
-    const job = jobOf(await engine.run(claimOf(await engine.start())));
-    // The reply to the read takes longer than a claim lasts.
-    const slow = openDatabase(engine.url, {
-      io: async (_kind, name, operation) => {
-        const result = await operation();
-        if (name === 'store.load') await sleep(80);
-        return result;
-      },
+
+    test('from before its own record was written', async () => {
+      const { ages, step } = probe('two', (run) => run.record('noted', {}));
+      await using engine = await openEngine(catalogOf(fakeStep('one'), step));
+      const job = jobOf(await engine.run(claimOf(await engine.start())));
+      await using slow = slowAt(engine, 'store.commit');
+      await runJob(claimOf(job), slow.options);
+      expect(ages).toEqual(['stale']);
     });
-    try {
-      await runJob(claimOf(job), { ...engine.options, store: createSagaStore(slow, { worker: 'test:1', slackMs }), claimMs: 50 });
-    } finally {
-      await slow.close();
-    }
-    expect(ages).toEqual(['stale']);
+
+    test('from before the step that this worker just did was written, where it reads nothing', async () => {
+      const { ages, step } = probe('two');
+      await using engine = await openEngine(catalogOf(fakeStep('one'), step));
+      await using slow = slowAt(engine, 'store.commit');
+      const job = jobOf(await runJob(claimOf(await engine.start()), slow.options));
+      await runJob(claimOf(job), slow.options);
+      expect(ages).toEqual(['stale']);
+    });
   });
 });
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import postgres from 'postgres';
 import { z } from 'zod';
 import { openDatabase, reserveConnection } from '../../src/db.ts';
 import type { Database } from '../../src/db.ts';
@@ -259,6 +260,35 @@ describe('commitTransition', () => {
 // The statement is done and committed when Postgres says that it is ready for the next.
 const isCommitted = (reply: Buffer): boolean => reply.includes('SELECT 1\0') && reply.subarray(-6).equals(Buffer.from('Z\0\0\0\x05I'));
 
+// What drivers and Postgres say where a statement may have been applied: a broken connection, a backend that an operator
+// terminated, that another's crash took down, or that the server's end did, and a connection that failed meanwhile.
+const lostReplies = [
+  Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }),
+  postgresError('57P01', 'terminating connection due to administrator command'),
+  postgresError('57P02', 'terminating connection because of crash of another server process'),
+  postgresError('57P03', 'the database system is shutting down'),
+  postgresError('08006', 'connection failure'),
+];
+
+/** An error as postgres.js makes it of one that Postgres answered with. */
+function postgresError(code: string, message: string): Error & { code: string } {
+  return Object.assign(Object.create(postgres.PostgresError.prototype), { code, message });
+}
+
+/** A database that carries out the first statement of this name, and reports an error instead of its reply. */
+function losingReplyTo(lost: string, error: Error): Database {
+  let isLost = false;
+  return openDatabase(database.url, {
+    max: 1,
+    io: async (_kind, name, operation) => {
+      const result = await operation();
+      if (name !== lost || isLost) return result;
+      isLost = true;
+      throw error;
+    },
+  });
+}
+
 describe('commitTransition, over a link that fails', () => {
   test('learns that it was applied when the reply is lost, and writes one event', async () => {
     const saga = await startRunning();
@@ -311,19 +341,10 @@ describe('commitTransition, over a link that fails', () => {
     }
   });
 
-  test('looks its event up when the broken link is reported as EPIPE', async () => {
+  test.each(lostReplies)('looks its event up when the lost reply is reported as $code', async (error) => {
     const saga = await startRunning();
     const transition = transitionOf(saga, { kind: 'done', outputs: {} });
-    let isCut = false;
-    const far = openDatabase(database.url, {
-      max: 1,
-      io: async (_kind, name, operation) => {
-        const result = await operation();
-        if (name !== 'store.commit' || isCut) return result;
-        isCut = true;
-        throw Object.assign(new Error('write EPIPE'), { code: 'EPIPE' });
-      },
-    });
+    const far = losingReplyTo('store.commit', error);
     try {
       expect(await commitTransition(far, transition, 'far', slackMs)).toBe('applied');
     } finally {
@@ -482,6 +503,30 @@ describe('transitions that are written together', () => {
     }
   });
 
+  // Without the order, one would hold the first saga and the other the last, and both would want the one in the middle.
+  // What Postgres breaks off as a deadlock is written again, saga by saga, or fails.
+  test.each<[string, (sagas: readonly Saga[]) => Promise<unknown>, unknown]>([
+    ['a worker with the same sagas', (sagas) => commitTogether(sagas.map((saga) => doneBy(saga))), { results: ['fenced', 'fenced', 'fenced'], statements: 1 }],
+    ['a reconciler that saves their counters', (sagas) => saveMemos(db, sagas.map(({ id, revision }) => ({ sagaId: id, revision, memo: { polls: 1 } }))), undefined],
+  ])('lock their sagas in one order: they block no other, and are blocked by none, of %s in the opposite order', async (_who, write, expected) => {
+    const sagas = (await Promise.all([startRunning(), startRunning(), startRunning()])).toSorted((one, other) => (one.id < other.id ? -1 : 1));
+    const other = await reserveConnection(db);
+    const countWaiting = async () => (await db.sql`select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`).length;
+    try {
+      await other`begin`;
+      await other`select from arcadia.sagas where id = ${sagas[1]?.id ?? ''} for update`;
+      const rising = commitTogether(sagas.map((saga) => doneBy(saga)));
+      await waitFor(async () => (await countWaiting()) === 1, { what: 'the first to wait', everyMs: 5 });
+      const falling = write(sagas.toReversed());
+      await waitFor(async () => (await countWaiting()) === 2, { what: 'the second to wait', everyMs: 5 });
+      await other`commit`;
+      expect(await rising).toEqual({ results: ['applied', 'applied', 'applied'], statements: 1 });
+      expect(await falling).toEqual(expected);
+    } finally {
+      other.release();
+    }
+  });
+
   test('wait for nobody else: a saga whose row is held does not hold up the others', async () => {
     const [held, free] = await Promise.all([startRunning(), startRunning()]);
     const store = createSagaStore(db, { worker: 'test:1', slackMs });
@@ -546,6 +591,18 @@ describe('startSaga', () => {
     const sagaId = await start({ requestedBy: 'clash' });
     expect((await loadExisting(db, sagaId)).saga).toMatchObject({ status: 'pending', requestedBy: 'clash' });
     expect([...(await db.sql`select last_value::int from clashes`)]).toEqual([{ lastValue: 2 }]);
+  });
+
+  test.each(lostReplies)('finds the saga that it started when the lost reply is reported as $code', async (error) => {
+    const far = losingReplyTo('store.insert', error);
+    const requestedBy = `far ${randomUUID()}`;
+    try {
+      const started = await startSaga(far, catalog, { name: 'fake', input: {}, requestedBy }, slackMs);
+      expect(started.firstJob).toMatchObject({ sagaId: started.sagaId, revision: 0 });
+      expect([...(await db.sql`select id from arcadia.sagas where requested_by = ${requestedBy}`)]).toEqual([{ id: started.sagaId }]);
+    } finally {
+      await far.close();
+    }
   });
 
   test('starts one saga for one idempotency key, however many ask at once', async () => {
@@ -686,6 +743,15 @@ describe('the inventory of a saga', () => {
     const rows = z.object({ resources: z.array(z.unknown()), provisioned: z.array(z.unknown()) });
     expect(rows.parse(await snapshot(saga.id)).resources).toHaveLength(rows.parse(before).resources.length);
     expect(rows.parse(await snapshot(saga.id)).provisioned).toEqual(rows.parse(before).provisioned);
+  });
+
+  test('is asked for again, and as it is asked for now, when it was released meanwhile', async () => {
+    const { saga, providerId } = await startRegistered();
+    const claim = { sagaId: saga.id, revision: saga.revision };
+    await inventory.markDestroyed(claim, providerId);
+    await inventory.register(claim, dropletOf(providerId), { ...provisionOf(saga.id), spec: { region: 'ams3' } });
+    const rows = await db.sql`select spec, released_at from arcadia.cloud_provisioned where saga_id = ${saga.id}`;
+    expect([...rows]).toEqual([{ spec: { region: 'ams3' }, releasedAt: null }]);
   });
 
   test('may be unregistered twice, and where it never was registered', async () => {

@@ -58,8 +58,8 @@ export type BenchOptions = SandboxOptions & {
   readonly budget?: RequestBudget;
 };
 
-/** How one worker differs from an ordinary one. */
-export type WorkerOptions = { readonly name?: string; readonly io?: Io; readonly apiUrl?: string; readonly keyRing?: KeyRing };
+/** How one worker differs from an ordinary one; `claimMs`: how old its claim may be at a create. */
+export type WorkerOptions = { readonly name?: string; readonly io?: Io; readonly apiUrl?: string; readonly keyRing?: KeyRing; readonly claimMs?: number };
 
 export type Bench = {
   readonly db: Database;
@@ -84,6 +84,8 @@ export type Bench = {
   readonly memo: (sagaId: string) => Memo;
   /** Moves the beginning of the current step into the past. */
   readonly ageStep: (sagaId: string, byMs: number) => Promise<void>;
+  /** Has the last create announced so long ago. */
+  readonly ageCreate: (sagaId: string, ageMs: number) => Promise<void>;
   readonly inventory: () => Promise<InventoryRow[]>;
 };
 
@@ -108,7 +110,7 @@ async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
     if (loaded === null) throw new Error(`there is no saga ${sagaId}`);
     return loaded.saga;
   };
-  const runnerOf = ({ name = 'bench:1', io = directIo, apiUrl = sandbox.url, keyRing: ring = keyRing }: WorkerOptions) => {
+  const runnerOf = ({ name = 'bench:1', io = directIo, apiUrl = sandbox.url, keyRing: ring = keyRing, claimMs = 10_000 }: WorkerOptions) => {
     // The pool is shared; the seam is the worker's own.
     const ownDb: Database = { ...db, run: (statement, run) => io('sql', statement, () => db.run(statement, run)) };
     const digitalOcean = createDigitalOceanClient({ apiUrl, token: 'bench', timeoutMs: options.timeoutMs ?? 3_000, io, budget: options.budget ?? unlimitedBudget });
@@ -116,7 +118,7 @@ async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
     const droplets = (options.observer ?? lookSingly)(digitalOcean);
     const deps: StepDeps = { inventory: createInventory(ownDb, claimFragment), digitalOcean, droplets, openUserData: openOwn, settings };
     const store = createSagaStore(ownDb, { worker: name, slackMs, startsAt: stepsToStartAt(catalog) });
-    return { store, catalog, deps, policy, toOutcome: toStepOutcome, claimMs: 10_000, log: silentLog, random: () => 0 };
+    return { store, catalog, deps, policy, toOutcome: toStepOutcome, claimMs, log: silentLog, random: () => 0 };
   };
   const run = async (sagaId: string, revision: number, worker: WorkerOptions): Promise<Verdict> => {
     const key = `${sagaId}_${revision}`;
@@ -159,6 +161,12 @@ async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
     memo: (sagaId) => memos.get([...memos.keys()].findLast((key) => key.startsWith(sagaId)) ?? '') ?? {},
     ageStep: async (sagaId, byMs) => {
       await db.sql`update arcadia.sagas set step_started_at = step_started_at - ${byMs}::double precision * interval '1 millisecond' where id = ${sagaId}`;
+    },
+    ageCreate: async (sagaId, ageMs) => {
+      await db.sql`
+        update arcadia.sagas set context = context || jsonb_build_object('create_intent_at', to_char(
+          (clock_timestamp() - ${ageMs}::double precision * interval '1 millisecond') at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+        where id = ${sagaId}`;
     },
     inventory: () => listInventory(db),
   };

@@ -1,7 +1,9 @@
 // create_droplet: one droplet for a saga, whatever becomes of the request, its answer, and the worker that sent it.
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import type { Effect, Faults } from '../../src/do/sandbox/server.ts';
+import type { Io } from '../../src/io.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { waitFor } from '../support/wait-for.ts';
 import type { Bench } from './bench.ts';
@@ -15,6 +17,13 @@ const always = (effect: Effect): Partial<Faults> => ({ rules: [{ match: POST, ef
 /** Longer than any test. */
 const HOUR_MS = 3_600_000;
 const twoHoursAgo = () => new Date(Date.now() - 2 * HOUR_MS).toISOString();
+
+/** The I/O of a worker that is frozen for 80 ms when a commit is done, and before it learns so. */
+const frozenAfterCommit: Io = async (_kind, name, operation) => {
+  const result = await operation();
+  if (name === 'store.commit') await sleep(80);
+  return result;
+};
 
 /** A saga whose droplet is made and recorded, and that is about to undo just that. */
 async function madeAndCancelled(bench: Bench): Promise<Saga> {
@@ -332,6 +341,18 @@ describe('whose droplet', () => {
     expect([posts(bench.sandbox), idsOf(alive(bench.sandbox))]).toEqual([1, [Math.min(...ours)]]);
   });
 
+  test('a droplet with our full id is adopted rather than an older one with the short tag alone, which is left alone', async () => {
+    const bench = await openBench();
+    bench.sandbox.setFaults(once({ reset: true }));
+    const saga = await bench.provision();
+    const older = bench.sandbox.addForeignDroplet({ name: 'web-1', tags: [`arcadia-saga-${saga.saga8}`] }).id;
+    const proven = bench.sandbox.addForeignDroplet({ name: 'web-1', tags: tagsFor(saga) }).id;
+    expect(older).toBeLessThan(proven);
+    const after = await bench.drive(saga.id);
+    expect(after).toMatchObject({ status: 'completed', context: { droplet_id: proven, droplet_origin: 'adopted' } });
+    expect([posts(bench.sandbox), idsOf(alive(bench.sandbox))]).toEqual([1, [older, proven]]);
+  });
+
   test('of three droplets with our full id none is left when the saga is cancelled', async () => {
     const bench = await openBench();
     bench.sandbox.setFaults(once({ reset: true }));
@@ -412,6 +433,19 @@ describe('cancelled', () => {
     bench.sandbox.setFaults({ listLagMs: 0 });
     expect((await bench.drive(saga.id)).status).toBe('compensated');
     expect(alive(bench.sandbox)).toEqual([]);
+  });
+
+  test('after an answer was lost, with nothing to be found: the rollback looks for the whole grace', async () => {
+    const bench = await openBench({ settings: { adoptionGraceMs: HOUR_MS } });
+    bench.sandbox.setFaults(once({ reset: true }));
+    const saga = await bench.provision();
+    await bench.step(saga.id);
+    await bench.cancel(saga.id);
+    await bench.ageCreate(saga.id, 0.99 * HOUR_MS);
+    await bench.step(saga.id);
+    expect((await bench.saga(saga.id)).status).toBe('compensating');
+    await bench.ageCreate(saga.id, 1.01 * HOUR_MS);
+    expect((await bench.drive(saga.id)).status).toBe('compensated');
   });
 
   test('after an answer was lost, with tags that come later than the grace: the rollback waits for them as long as a create would', async () => {
@@ -495,6 +529,15 @@ describe('cancelled', () => {
 });
 
 describe('a worker that was left behind', () => {
+  test('after its announcement was committed sends no create: its claim counts from before the commit', async () => {
+    const bench = await openBench();
+    const saga = await bench.provision();
+    expect(await bench.step(saga.id, { io: frozenAfterCommit, claimMs: 50 })).toMatchObject({ kind: 'next', job: { step: 'create_droplet' } });
+    expect([(await bench.saga(saga.id)).context['create_intents'], posts(bench.sandbox)]).toEqual([1, 0]);
+    const after = await bench.drive(saga.id);
+    expect([after.status, posts(bench.sandbox), alive(bench.sandbox).length]).toEqual(['completed', 1, 1]);
+  });
+
   test('finds its droplet adopted by another worker, and leaves it alone', async () => {
     const bench = await openBench();
     bench.sandbox.setFaults(once({ holdAnswerMs: 600 }));

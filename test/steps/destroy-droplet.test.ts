@@ -6,9 +6,10 @@ import { toStepOutcome } from '../../src/steps/failures.ts';
 import { decide } from '../../src/saga/transition.ts';
 import type { Faults } from '../../src/do/sandbox/server.ts';
 import type { BenchOptions } from './bench.ts';
-import { alive, idsOf, policy, requests, stepToDeath, useBench } from './bench.ts';
+import { alive, idsOf, policy, requests, stepToDeath, tagsFor, useBench } from './bench.ts';
 
 const openBench = useBench();
+const HOUR_MS = 3_600_000;
 
 async function provisioned(options: BenchOptions = {}) {
   const bench = await openBench(options);
@@ -65,6 +66,17 @@ describe('a 404 of a droplet that was there a moment ago', () => {
     expect(requests(bench.sandbox, 'DELETE /v2/droplets/:id')).toBe(2);
   });
 
+  test('is believed when the whole grace since it was last seen is over', async () => {
+    const { bench, saga, dropletId } = await provisioned({ settings: { adoptionGraceMs: HOUR_MS } });
+    const lastSeen = async (agoMs: number) => bench.db.sql`update arcadia.cloud_resources set last_seen_at = clock_timestamp() - ${agoMs}::double precision * interval '1 millisecond'`;
+    bench.sandbox.editDroplet(dropletId, { vanish: true });
+    await lastSeen(0.99 * HOUR_MS);
+    for (let look = 0; look < 3; look += 1) await bench.step(saga.id);
+    expect((await bench.saga(saga.id)).status).toBe('running');
+    await lastSeen(1.01 * HOUR_MS);
+    expect(await bench.drive(saga.id)).toMatchObject({ status: 'completed', context: { destroy_result: 'already_gone' } });
+  });
+
   test('a DELETE that says 404 of a droplet that a GET shows is made again', async () => {
     const { bench, saga } = await provisioned();
     bench.sandbox.setFaults({ rules: [{ match: { method: 'DELETE' }, times: 1, effect: { status: 404, body: { id: 'not_found', message: 'gone' } } }] });
@@ -85,12 +97,27 @@ describe('what is not ours', () => {
     expect(requests(bench.sandbox, 'DELETE /v2/droplets/:id')).toBe(0);
   });
 
-  test('a droplet whose id is on record but whose tag names another saga is left alone', async () => {
+  const otherTag = 'arcadia-saga-id-0000000a-0000-4000-8000-000000000000';
+  test.each([otherTag, otherTag.toUpperCase()])('a droplet whose id is on record but that carries the tag %s of another saga is left alone', async (tag) => {
     const { bench, saga, dropletId } = await provisioned();
-    bench.sandbox.editDroplet(dropletId, { tags: ['arcadia-saga-id-00000000-0000-4000-8000-000000000000'] });
+    bench.sandbox.editDroplet(dropletId, { tags: [tag] });
     expect(await bench.drive(saga.id)).toMatchObject({ status: 'compensated', error: { code: 'droplet_not_ours' } });
     expect(idsOf(alive(bench.sandbox))).toEqual([dropletId]);
     expect(await bench.inventory()).toMatchObject([{ deletedAt: null }]);
+  });
+
+  test('a droplet whose own tags are in capitals is destroyed', async () => {
+    const bench = await openBench();
+    const saga = await bench.provision();
+    // The spelling of a tag's first use stays.
+    const capitals = tagsFor(saga).map((tag) => tag.toUpperCase());
+    const first = bench.sandbox.addForeignDroplet({ name: 'first', tags: capitals }).id;
+    bench.sandbox.editDroplet(first, { vanish: true });
+    const provisioner = await bench.drive(saga.id);
+    expect(alive(bench.sandbox)[0]?.tags).toEqual(expect.arrayContaining(capitals));
+    const destroying = await bench.destroy(Number(provisioner.context['droplet_id']));
+    expect((await bench.drive(destroying.id)).status).toBe('completed');
+    expect(alive(bench.sandbox)).toEqual([]);
   });
 
   test('an id that never was is refused, and nothing says that it was destroyed', async () => {

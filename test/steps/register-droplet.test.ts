@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { alive, at, stepToDeath, tagsFor, useBench } from './bench.ts';
 
 const openBench = useBench();
+const HOUR_MS = 3_600_000;
 
 async function registering() {
   const bench = await openBench();
@@ -55,14 +56,27 @@ test('region, size and tags in capitals are taken: there is what DigitalOcean ca
   expect(row).toMatchObject({ region: 'syd1', sizeSlug: 's-1vcpu-1gb', tags: expect.arrayContaining(['MY-TAG']), spec: { region: 'SYD1', size_slug: 'S-1VCPU-1GB' } });
 });
 
-test('completes the row that a sync made before', async () => {
+test('brings every column up to date of a row that a sync made before', async () => {
   const { bench, saga, dropletId } = await registering();
   await bench.db.sql`
-    insert into arcadia.cloud_resources (provider, provider_id, kind, name, status, deleted_at)
-    values ('digitalocean', ${String(dropletId)}, 'droplet', 'web-1', 'provisioning', now())`;
+    insert into arcadia.cloud_resources (provider, provider_id, kind, name, region, status, size_slug, tags, attrs, first_seen_at, last_seen_at, deleted_at)
+    values ('digitalocean', ${String(dropletId)}, 'droplet', 'old', 'nyc3', 'provisioning', 's-2vcpu-4gb', '{old}', '{"vcpus": 2, "from_sync": true}',
+            now() - interval '1 hour', now() - interval '1 hour', now())`;
   await bench.drive(saga.id);
-  const rows = await bench.inventory();
-  expect(rows.map((row) => [row.status, row.deletedAt, row.provisionedBy])).toEqual([['active', null, `saga:${saga.id}`]]);
+  const [row, ...others] = await bench.inventory();
+  expect(others).toEqual([]);
+  expect(row).toMatchObject({
+    name: 'web-1',
+    region: 'fra1',
+    status: 'active',
+    sizeSlug: 's-1vcpu-1gb',
+    tags: expect.arrayContaining([...tagsFor(saga), 'web']),
+    attrs: { vcpus: 1, memory_mb: 1_024, from_sync: true },
+    deletedAt: null,
+    provisionedBy: `saga:${saga.id}`,
+  });
+  const seen = await bench.db.sql`select 1 from arcadia.cloud_resources where last_seen_at > now() - interval '1 minute' and first_seen_at < now() - interval '1 minute'`;
+  expect(seen).toHaveLength(1);
 });
 
 describe('run again', () => {
@@ -95,6 +109,20 @@ test('a surplus droplet whose DELETE is answered 404 while the list shows it kee
   bench.sandbox.resetFaults();
   expect((await bench.drive(saga.id)).status).toBe('completed');
   expect(alive(bench.sandbox)).toHaveLength(1);
+});
+
+test('where more than one create was sent, surplus droplets are looked for until the whole grace since the last is over', async () => {
+  const bench = await openBench({ settings: { adoptionGraceMs: HOUR_MS } });
+  bench.sandbox.setFaults({ rules: [{ match: { method: 'POST' }, times: 1, effect: { reset: true } }] });
+  const saga = await bench.provision();
+  await bench.step(saga.id);
+  await bench.ageCreate(saga.id, 1.01 * HOUR_MS);
+  await bench.drive(saga.id, at('register_droplet'));
+  await bench.ageCreate(saga.id, 0.99 * HOUR_MS);
+  await bench.step(saga.id);
+  expect(await bench.saga(saga.id)).toMatchObject({ status: 'running', context: { create_intents: 2 } });
+  await bench.ageCreate(saga.id, 1.01 * HOUR_MS);
+  expect((await bench.drive(saga.id)).status).toBe('completed');
 });
 
 describe('what it refuses', () => {

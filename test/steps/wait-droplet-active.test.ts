@@ -260,6 +260,17 @@ describe('404', () => {
     }
   });
 
+  test('of a young droplet is believed after the whole grace, and two looks more', async () => {
+    const { bench, saga, dropletId } = await waitingSaga({ settings: { ...patient, maxPolls: 50 } });
+    bench.sandbox.editDroplet(dropletId, { vanish: true });
+    await bench.ageStep(saga.id, 0.99 * HOUR_MS);
+    expect(await poll(bench, saga.id, 3)).toContain('not visible yet');
+    await bench.ageStep(saga.id, 0.02 * HOUR_MS);
+    expect(await poll(bench, saga.id, 1)).toContain('not visible yet');
+    await bench.step(saga.id);
+    expect(await bench.saga(saga.id)).toMatchObject({ status: 'compensating', error: { code: 'droplet_gone' } });
+  });
+
   const losses: [string, Partial<Faults>, string][] = [
     ['its placement failed', { placementFails: 1, placementFailsAfterMs: 0 }, 'droplet_placement_failed'],
     ['it vanished', { vanishAfterMs: 0 }, 'droplet_gone'],

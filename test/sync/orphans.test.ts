@@ -155,6 +155,35 @@ describe('surplus droplets of ours', () => {
     expect((await stage.sync()).summary.destroyed).toBe(5);
   });
 
+  test.each<[string, (stage: Scene, ids: readonly number[]) => Promise<void>]>([
+    [
+      'another saga',
+      async (stage, ids) => {
+        const other = await stage.saga({ status: 'compensated' });
+        for (const id of ids) stage.sandbox.editDroplet(id, { tags: tagsOf(other) });
+      },
+    ],
+    [
+      'nobody, for a while',
+      async (stage, ids) => {
+        for (const id of ids) stage.sandbox.editDroplet(id, { name: 'renamed' });
+        await stage.sync();
+        expect((await listOrphans(stage.db, 10)).map(({ category }) => category)).toEqual(ids.map(() => 'unknown'));
+        for (const id of ids) stage.sandbox.editDroplet(id, { name: 'web-0' });
+      },
+    ],
+  ])('is held again, though it was approved, when it is taken for a droplet of %s', async (_whose, change) => {
+    const stage = await scene();
+    const ids = addOf(stage, await stage.saga({ status: 'compensated' }), 6);
+    await stage.sync();
+    await approveOrphans(stage.db, (await listOrphans(stage.db, 10)).map(({ id }) => id), 'cli:ada');
+    await change(stage, ids);
+    await stage.sync();
+    expect((await stage.sync()).summary).toMatchObject({ destroyed: 0, held: 6 });
+    expect(deletes(stage)).toEqual([]);
+    expect((await listOrphans(stage.db, 10)).map(({ approvedAt, approvedBy }) => [approvedAt, approvedBy])).toEqual(ids.map(() => [null, null]));
+  });
+
   test('is left alone when, at the last moment, it is not what it was taken for', async () => {
     const stage = await scene();
     const sagaId = await stage.saga({ status: 'compensated' });
