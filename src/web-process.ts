@@ -36,6 +36,7 @@ import { countByStatus, readBacklog, readStepStats } from './saga/stats.ts';
 import type { Steered } from './saga/steer.ts';
 import { cancelSaga, retrySaga } from './saga/steer.ts';
 import { createSagaStore, listEvents, loadSaga, readProgress } from './saga/store.ts';
+import { surfaceOf } from './saga/words.ts';
 import { enqueueOrLeave, startAndEnqueue } from './start-and-enqueue.ts';
 import { tracedIo } from './tracing.ts';
 import type { WebPorts } from './web/ports.ts';
@@ -130,6 +131,7 @@ function bindPorts({ db, connection, queues, dashboard, keyRing, workerMetrics, 
   return {
     sagas: {
       definitions: catalog,
+      surface: surfaceOf(catalog),
       start: (request) => startAndEnqueue(request, { db, queues, keyRing, slackMs: ENQUEUE_SLACK_MS, log }),
       get: async (sagaId) => (await loadSaga(db, sagaId))?.saga ?? null,
       // Jobs are made by the workers: it is their slack that stands between a job's time and the reconciler's.

@@ -5,6 +5,7 @@ import { unlessAborted } from '../deadline.ts';
 import type { Saga } from '../saga/saga.ts';
 import { currentStep, isAtRest } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
+import { surface } from './saga-text.ts';
 
 /** One look at a saga. */
 export type Snapshot = Readonly<{
@@ -30,8 +31,8 @@ export async function* followSaga(client: Client, sagaId: string, stop: AbortSig
     if (saga === null) throw new Error(`there is no saga ${sagaId}`);
     events.push(...(await unlessAborted(stop, client.events(sagaId, events.at(-1)?.seq ?? -1))));
     const atRest = isAtRest(saga.status);
-    const waitsForDroplet = !atRest && saga.status === 'running' && currentStep(saga) === 'wait_droplet_active';
-    const polls = waitsForDroplet ? ((await unlessAborted(stop, client.peek(saga)))?.memo['polls'] ?? 0) : null;
+    const isWaiting = !atRest && saga.status === 'running' && surface.step(currentStep(saga))?.notYet !== undefined;
+    const polls = isWaiting ? ((await unlessAborted(stop, client.peek(saga)))?.memo['polls'] ?? 0) : null;
     yield { saga, events: [...events], polls };
     if (atRest) return;
     await unlessAborted(stop, delay(LOOK_EVERY_MS));

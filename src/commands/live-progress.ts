@@ -8,7 +8,7 @@ import type { Saga } from '../saga/saga.ts';
 import { currentStep, isStuckForward } from '../saga/saga.ts';
 import { printable } from '../text.ts';
 import type { Snapshot } from './follow.ts';
-import { describeResult } from './saga-text.ts';
+import { describeResult, surface } from './saga-text.ts';
 
 /** What became of one step, or of undoing it. */
 type StepEnd = Readonly<{ kind: 'completed'; note: string; tookMs: number } | { kind: 'failed'; note: string } | { kind: 'not reached' } | { kind: 'not watched' }>;
@@ -165,12 +165,13 @@ function findEnd(events: Snapshot['events'], kind: 'step_completed' | 'compensat
   return { kind: 'completed', note: noteOf(end.detail), tookMs: end.at.getTime() - (before ?? end).at.getTime() };
 }
 
-/** Droplet, polls, attempt: what there is to say while a step runs. */
+/** What it is about, polls, attempt: what there is to say while a step runs. */
 function describeNow(snapshot: Snapshot | undefined, maxPolls: number): string {
   if (snapshot === undefined) return '';
   const { saga, polls } = snapshot;
   const parts: string[] = [];
-  if (saga.context['droplet_id'] !== undefined) parts.push(`droplet ${textOf(saga.context['droplet_id'])}`);
+  const subject = surface.words(saga).subject?.(saga);
+  if (subject !== undefined && subject.id !== null) parts.push(`${subject.kind} ${subject.id}`);
   if (polls !== null) parts.push(`poll ${polls} of ${maxPolls}`);
   if (saga.attempt > 0) parts.push(`attempt ${saga.attempt + 1}`);
   return parts.join(' · ');

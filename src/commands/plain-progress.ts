@@ -1,9 +1,10 @@
 // The progress of a saga as plain lines, for logs and pipes.
-import { textOf } from '../json.ts';
 import { describeEvent } from '../saga/describe-event.ts';
 import type { Saga } from '../saga/saga.ts';
+import { currentStep } from '../saga/saga.ts';
 import { printable } from '../text.ts';
 import type { Snapshot } from './follow.ts';
+import { surface } from './saga-text.ts';
 
 // A plain log shows every so many polls, not all.
 const POLLS_A_LINE = 6;
@@ -17,7 +18,8 @@ export function printLines(maxPolls: number, writeLine: (line: string) => void):
     shown = events.length;
     if (polls === null || polls === lastPolls || (polls !== 1 && polls % POLLS_A_LINE !== 0)) return;
     lastPolls = polls;
-    writeLine(`${new Date(Date.now()).toISOString()} droplet ${printable(textOf(saga.context['droplet_id']))} is not active yet: poll ${polls} of ${maxPolls}`);
+    const notYet = surface.step(currentStep(saga))?.notYet?.(saga) ?? 'not yet';
+    writeLine(`${new Date(Date.now()).toISOString()} ${printable(notYet)}: poll ${polls} of ${maxPolls}`);
   };
 }
 

@@ -8,8 +8,11 @@ import { describeEvent } from '../saga/describe-event.ts';
 import type { Saga } from '../saga/saga.ts';
 import { isStuckForward } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
-import { describeEnd, wordsOf } from '../saga/words.ts';
+import { describeEnd, surfaceOf } from '../saga/words.ts';
 import { printable, shorten } from '../text.ts';
+
+/** What the commands say of sagas and steps. */
+export const surface = surfaceOf(catalog);
 
 // A column is as wide as its widest cell.
 const MAX_CELL_LENGTH = 255;
@@ -17,7 +20,7 @@ const MAX_CELL_LENGTH = 255;
 /** What came of a saga, in one line. */
 export function describeResult(given: Saga): string {
   const saga = printable(given);
-  const words = wordsOf(Object.entries(catalog).find(([name]) => name === saga.name)?.[1]);
+  const words = surface.words(saga);
   const reason = saga.error?.message ?? 'no reason given';
   switch (saga.status) {
     case 'completed':
@@ -51,9 +54,7 @@ export function formatSaga(given: Saga, events: readonly StoredEvent[]): string 
     ['saga', `${saga.id} (${saga.name})`],
     ['status', `${saga.status}, revision ${saga.revision}`],
     ['steps', saga.steps.map((step, index) => (index === saga.cursor ? `[${step}]` : step)).join(' → ')],
-    ['name', textOf(saga.input['name'] ?? saga.input['droplet_id'])],
-    ['droplet', textOf(saga.context['droplet_id'], '–')],
-    ['address', textOf(saga.context['public_ipv4'], '–')],
+    ...factsOf(saga),
     ['requested', `${saga.createdAt.toISOString()}${saga.requestedBy === null ? '' : ` by ${saga.requestedBy}`}`],
     ['started by', saga.startedBy ?? '–'],
   ];
@@ -63,6 +64,17 @@ export function formatSaga(given: Saga, events: readonly StoredEvent[]): string 
   const width = Math.max(...facts.map(([name]) => name.length));
   const head = facts.map(([name, value]) => `${name.padEnd(width)}  ${value}`);
   return [...head, '', formatTimeline(saga, events)].join('\n');
+}
+
+/** What it is about, and what it handed out. */
+function factsOf(saga: Saga): [string, string][] {
+  const words = surface.words(saga);
+  const subject = words.subject?.(saga);
+  const outputs = words.outputs?.(saga);
+  return [
+    ...(subject === undefined ? [] : [['name', subject.name ?? '–'], [subject.kind, subject.id ?? '–']] as [string, string][]),
+    ...(outputs === undefined ? [] : [[outputs.name.toLowerCase(), outputs.values.join(' ') || '–']] as [string, string][]),
+  ];
 }
 
 /** A line an event, with the time since the saga was created. */
@@ -80,14 +92,14 @@ export function formatTimeline(saga: Saga, events: readonly StoredEvent[]): stri
 export function formatSagas(sagas: readonly Saga[]): string {
   if (sagas.length === 0) return 'no sagas';
   return formatTable(
-    ['id', 'saga', 'status', 'step', 'name', 'droplet', 'created', 'error'],
-    sagas.map((saga) => [
+    ['id', 'saga', 'status', 'step', 'name', 'about', 'created', 'error'],
+    sagas.map((saga) => [saga, surface.words(saga).subject?.(saga)] as const).map(([saga, subject]) => [
       saga.id,
       saga.name,
       saga.status,
       `${saga.cursor + 1}/${saga.steps.length}`,
-      textOf(saga.input['name']),
-      textOf(saga.context['droplet_id'] ?? saga.input['droplet_id']),
+      subject?.name ?? textOf(saga.input['name']),
+      subject?.id ?? '',
       saga.createdAt.toISOString().slice(0, 19),
       (saga.error?.message ?? '').slice(0, 60),
     ]),

@@ -2,6 +2,7 @@
 import type { JsonObject } from '../json.ts';
 import type { Log } from '../log.ts';
 import type { Direction, Saga } from './saga.ts';
+import type { StepWords } from './words.ts';
 
 /**
  * One step of a saga.
@@ -30,6 +31,8 @@ export type Step<Deps> = Readonly<{
    * says `nothingDone`.
    */
   forwardOnly?: true;
+  /** What it says to people while it runs; its name where left out. */
+  words?: StepWords;
   execute(run: StepRun, deps: Deps): Promise<StepOutcome>;
   compensate(run: StepRun, deps: Deps): Promise<StepOutcome>;
   superseded?(run: StepRun, outputs: JsonObject, deps: Deps): Promise<void>;

@@ -22,6 +22,7 @@ const UNDECIDED_GRACES = 10;
 
 export const createDroplet: Step<StepDeps> = {
   name: 'create_droplet',
+  words: { doing: 'creating the droplet', provider: 'DigitalOcean' },
   recordsFirst: true,
 
   async execute(run, deps) {

@@ -29,6 +29,7 @@ const DECLINED = new Set(['droplet_unknown', 'droplet_not_ours']);
 
 export const destroyDroplet: Step<StepDeps> = {
   name: 'destroy_droplet',
+  words: { doing: 'destroying the droplet', provider: 'DigitalOcean' },
   forwardOnly: true,
 
   async execute(run, stepDeps) {

@@ -19,6 +19,7 @@ const A_MOMENT_MS = 5_000;
 
 export const registerDroplet: Step<StepDeps> = {
   name: 'register_droplet',
+  words: { doing: 'entering the droplet into the inventory', provider: 'DigitalOcean' },
 
   async execute(run, deps) {
     const dropletId = recordedDropletId(run.saga);

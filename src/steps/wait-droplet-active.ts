@@ -1,5 +1,6 @@
 // The step that waits for the droplet to become active. It looks once and, if it is too early, asks to be run again
 // after the poll interval: nothing is held meanwhile. Waiting has no side effect, so there is nothing to undo.
+import { textOf } from '../json.ts';
 import type { Action, Droplet } from '../do/schemas.ts';
 import { actionSchema } from '../do/schemas.ts';
 import { DigitalOceanError } from '../do/errors.ts';
@@ -26,6 +27,11 @@ const ASKED_AGAIN_AFTER = 1.5;
 
 export const waitDropletActive: Step<StepDeps> = {
   name: 'wait_droplet_active',
+  words: {
+    doing: 'waiting for the droplet to become active',
+    provider: 'DigitalOcean',
+    notYet: ({ context }) => `droplet ${textOf(context['droplet_id'])} is not active yet`,
+  },
 
   async execute(run, deps) {
     const dropletId = recordedDropletId(run.saga);

@@ -1,9 +1,16 @@
 // What the droplet sagas say to people: how they ended, what a cancel does, and what is left where a person is needed.
 import { textOf } from '../json.ts';
-import type { SagaFacts, SagaWords } from '../saga/words.ts';
+import { shortTextOf } from '../text.ts';
+import type { SagaFacts, SagaWords, Subject } from '../saga/words.ts';
 import { unprovenDroplets } from './intents.ts';
 
+const causes = 'the token and its scopes, a lock or a running action on the droplet, a limit of the account';
+
 export const provisionWords: SagaWords = {
+  subject,
+  outputs: ({ context }) => ({ name: 'Addresses', values: ['public_ipv4', 'private_ipv4', 'public_ipv6'].map((key) => shortTextOf(context[key])).filter((address) => address !== '') }),
+  cancelDestroys: ({ context }) => context['droplet_id'] !== undefined,
+  causes,
   completed: (saga) => {
     const address = textOf(saga.context['public_ipv4'] ?? saga.context['private_ipv4'] ?? saga.context['public_ipv6']);
     return `${dropletOf(saga)} is ready${address === '' ? '' : ` at ${address}`}.`;
@@ -24,6 +31,8 @@ export const provisionWords: SagaWords = {
 };
 
 export const destroyWords: SagaWords = {
+  subject,
+  causes,
   completed: (saga) =>
     saga.context['destroy_result'] === 'already_gone' ? `Nothing to destroy: droplet ${idOf(saga)} was gone already.` : `Droplet ${idOf(saga)} is destroyed.`,
   cancelled: (saga) => `Droplet ${idOf(saga)} is left as it is, unless DigitalOcean has accepted its deletion already: what is destroyed stays destroyed.`,
@@ -41,6 +50,10 @@ export const destroyWords: SagaWords = {
   },
   stuck: (saga) => `Droplet ${idOf(saga)} is not destroyed, and costs money.`,
 };
+
+function subject(saga: SagaFacts): Subject {
+  return { kind: 'droplet', name: shortTextOf(saga.input['name']) || null, id: shortTextOf(saga.context['droplet_id'] ?? saga.input['droplet_id']) || null };
+}
 
 function dropletOf(saga: SagaFacts): string {
   const id = idOf(saga);

@@ -18,7 +18,7 @@ import type { Backlog, StepStats, countByStatus } from '../saga/stats.ts';
 import type { Steered } from '../saga/steer.ts';
 import type { Memo } from '../saga/step.ts';
 import type { LoadedSaga, StoredEvent } from '../saga/store.ts';
-import type { SagaWords } from '../saga/words.ts';
+import type { Surface } from '../saga/words.ts';
 
 export type WebPorts = Readonly<{
   sagas: SagaPort;
@@ -32,8 +32,10 @@ export type WebPorts = Readonly<{
 }>;
 
 export type SagaPort = Readonly<{
-  /** The sagas that can be started, with the schemas of their inputs and their words. */
-  definitions: Readonly<Record<string, Readonly<{ input: z.ZodType<JsonObject>; words?: SagaWords; isDestructive?: boolean }>>>;
+  /** The sagas that can be started, with the schemas of their inputs. */
+  definitions: Readonly<Record<string, Readonly<{ input: z.ZodType<JsonObject>; isDestructive?: boolean }>>>;
+  /** What the pages say of them. */
+  surface: Surface;
   /** @throws {InvalidRequestError} {IdempotencyConflictError} {IdempotencyKeyTakenError} */
   start(request: StartRequest): Promise<StartedSaga>;
   get(sagaId: string): Promise<Saga | null>;

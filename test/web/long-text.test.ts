@@ -9,7 +9,7 @@ import { catalog } from '../../src/catalog.ts';
 import { emptyKeyRing } from '../../src/key-ring.ts';
 import type { Saga, SagaEventKind } from '../../src/saga/saga.ts';
 import type { StoredEvent } from '../../src/saga/store.ts';
-import { wordsOf } from '../../src/saga/words.ts';
+import { surfaceOf } from '../../src/saga/words.ts';
 import type { SagaView } from '../../src/web/pages/saga-view.ts';
 import { renderList } from '../../src/web/pages/saga-list.ts';
 import { renderSaga } from '../../src/web/pages/saga-view.ts';
@@ -58,21 +58,22 @@ const places: Readonly<Record<string, (text: string) => { saga?: Partial<Saga>; 
   'an address': (text) => ({ saga: { status: 'completed', context: { public_ipv4: text } } }),
 };
 
-const words = wordsOf(catalog['provision_droplet']);
+const surface = surfaceOf(catalog);
+const words = surface.words({ name: 'provision_droplet' });
 
 const jobOf = (reason: string) => ({ memo: {}, dueInMs: 0, dueSinceMs: 0, takenBy: null, reason });
 
 function viewOf(saga: Saga, events: readonly StoredEvent[], text: string): SagaView {
   const entries = timelineOf(saga, events, { now: at, memo: {}, isWaiting: false });
   const audit = [{ at, actor: 'x', databaseRole: 'y', action: 'y', detail: { reason: text } }];
-  return { saga, now: at, dueInMs: 0, memo: {}, events, entries, audit, job: { kind: 'there', ...jobOf(text) }, isPaused: false, words, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, told: null };
+  return { saga, now: at, dueInMs: 0, memo: {}, events, entries, audit, job: { kind: 'there', ...jobOf(text) }, isPaused: false, words, surface, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, told: null };
 }
 
 const surfaces: Readonly<Record<string, (saga: Saga, events: readonly StoredEvent[], text: string) => string>> = {
   'the page of a saga': (saga, events, text) => renderSaga(viewOf(saga, events, text)).text,
   'a row of the list': (saga, events, text) =>
     renderList({
-      filter: {}, names: [], wordsOf: () => words, held: new Set(), aliveWorkers: null, overview: { now: at, counts: {} }, isFirstPage: true, mayOperate: true, page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null },
+      filter: {}, names: [], surface, held: new Set(), aliveWorkers: null, overview: { now: at, counts: {} }, isFirstPage: true, mayOperate: true, page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null },
       lastEvents: new Map(events.map((event) => [saga.id, event])), jobs: new Map([[saga.id, jobOf(text)]]),
     }).text,
   'arcadia saga': (saga, events) => formatSaga(saga, events),

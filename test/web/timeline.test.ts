@@ -1,11 +1,15 @@
 // The timeline: bars out of events, with when each began and ended.
 import { expect, test } from 'vitest';
+import { catalog } from '../../src/catalog.ts';
+import { surfaceOf } from '../../src/saga/words.ts';
 import type { JsonObject } from '../../src/json.ts';
 import type { Saga, SagaEventKind } from '../../src/saga/saga.ts';
 import type { StoredEvent } from '../../src/saga/store.ts';
 import { timelineOf } from '../../src/web/pages/timeline.ts';
 import { formatDuration } from '../../src/web/pages/times.ts';
 import { describeWait, untakenForMs } from '../../src/web/pages/waits.ts';
+
+const surface = surfaceOf(catalog);
 
 const at = (seconds: number): Date => new Date(Date.UTC(2026, 0, 1) + seconds * 1_000);
 
@@ -105,11 +109,11 @@ test('a saga that was cancelled before anything ran has nothing that was cut sho
 
 test('says in words what is waited for', () => {
   const retried = eventsOf(...create)[3];
-  expect(describeWait({ ...saga, cursor: 0, attempt: 1 }, retried, { memo: {} })).toBe('creating the droplet: attempt 1 failed, it tries again: DigitalOcean: no');
-  expect(describeWait(saga, undefined, { memo: { polls: 2 } })).toBe('waiting for the droplet to become active: looked 2 times, not yet');
-  expect(describeWait(saga, undefined, { memo: { polls: 2 }, reason: 'droplet 7 is new' })).toBe('waiting for the droplet to become active: droplet 7 is new (looked 2 times)');
-  expect(describeWait({ ...saga, status: 'compensating', cursor: 0 }, undefined, { memo: { outages: 1 } })).toContain('undoing create_droplet: DigitalOcean is out of reach (asked once)');
-  expect(describeWait({ ...saga, status: 'pending' }, undefined, { memo: {} })).toContain('waits for a worker');
+  expect(describeWait({ ...saga, cursor: 0, attempt: 1 }, surface, retried, { memo: {} })).toBe('creating the droplet: attempt 1 failed, it tries again: DigitalOcean: no');
+  expect(describeWait(saga, surface, undefined, { memo: { polls: 2 } })).toBe('waiting for the droplet to become active: looked 2 times, not yet');
+  expect(describeWait(saga, surface, undefined, { memo: { polls: 2 }, reason: 'droplet 7 is new' })).toBe('waiting for the droplet to become active: droplet 7 is new (looked 2 times)');
+  expect(describeWait({ ...saga, status: 'compensating', cursor: 0 }, surface, undefined, { memo: { outages: 1 } })).toContain('undoing create_droplet: DigitalOcean is out of reach (asked once)');
+  expect(describeWait({ ...saga, status: 'pending' }, surface, undefined, { memo: {} })).toContain('waits for a worker');
 });
 
 test.each([

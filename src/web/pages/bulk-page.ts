@@ -3,30 +3,44 @@
 import type { SagaStatus } from '../../saga/saga.ts';
 import type { SagaPage } from '../../saga/search.ts';
 import type { BulkAction, BulkAnswer, BulkResult } from '../api/bulk.ts';
+import type { Surface } from '../../saga/words.ts';
+import { titleOf } from '../../saga/words.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import type { ListFilter } from './filter.ts';
 import { addressOf, fieldsOf } from './filter.ts';
-import { badge, dropletIdOf, hidden, subjectOf } from './parts.ts';
+import { badge, hidden, subjectIdOf } from './parts.ts';
 
 /** Which sagas it would be, and the button that does it. */
-export function renderDryRun(action: BulkAction, filter: ListFilter, matched: number, page: SagaPage): Html {
+export function renderDryRun(action: BulkAction, filter: ListFilter, { matched, page, surface }: { matched: number; page: SagaPage; surface: Surface }): Html {
   const count = page.sagas.length;
   const back = html`<a class="button" href="${addressOf('/sagas', filter)}" data-up>Back</a>`;
   if (count === 0) return html`<h1>Nothing to ${action}</h1><p>No saga that matches could be ${action === 'cancel' ? 'cancelled' : 'retried'}.</p><p>${back}</p>`;
   const sagas = count === 1 ? 'saga' : 'sagas';
-  const droplets = page.sagas.filter((saga) => saga.name !== 'destroy_droplet' && dropletIdOf(saga) !== null).length;
-  const rows = page.sagas.map((saga) => html`<tr><td>${badge(saga.status)}</td><td><a href="/sagas/${saga.id}">${subjectOf(saga)}</a></td><td>${saga.name} <code>${saga.id}</code></td><td><code>${dropletIdOf(saga)}</code></td></tr>`);
+  const rows = page.sagas.map((saga) => {
+    const words = surface.words(saga);
+    return html`<tr><td>${badge(saga.status)}</td><td><a href="/sagas/${saga.id}">${titleOf(words, saga)}</a></td><td>${saga.name} <code>${saga.id}</code></td><td><code>${subjectIdOf(saga, words)}</code></td></tr>`;
+  });
   const more = matched > count ? html`<p class="notice">${matched} match. One bulk action takes at most ${count}: these are the newest. Repeat it for the rest.</p>` : null;
   const effect =
     action === 'cancel'
-      ? html`<p>Their steps are undone, last first${droplets === 0 ? '' : `; ${droplets} ${droplets === 1 ? 'droplet is' : 'droplets are'} destroyed, with all data`}. A rollback cannot be stopped.</p>`
+      ? html`<p>Their steps are undone, last first${destroyedBy(page.sagas, surface)}. A rollback cannot be stopped.</p>`
       : html`<p>Each gets all attempts of its compensation again. Retry when what they failed for is put right.</p>`;
   const why = action === 'cancel' ? html`<label>Reason, for the record <input name="reason" maxlength="1000" autocomplete="off"></label>` : null;
   return html`<h1>${action === 'cancel' ? 'Roll back' : 'Retry'} ${count} ${sagas}?</h1>${more}${effect}
 <form method="post" action="/sagas/bulk" class="bulk">${hidden([...fieldsOf(filter), ['action', action], ...page.sagas.map(({ id }): [string, string] => ['id', id])])}${why}
 <div class="actions">${back}<button class="${action === 'cancel' ? 'danger' : 'primary'}" type="submit">${action === 'cancel' ? 'Roll back' : 'Retry'} ${count} ${sagas}</button></div></form>
-<div class="wide"><table><thead><tr><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">Droplet</th></tr></thead><tbody>${rows}</tbody></table></div>`;
+<div class="wide"><table><thead><tr><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">About</th></tr></thead><tbody>${rows}</tbody></table></div>`;
+}
+
+/** What the rollbacks destroy, such as "; 2 droplets are destroyed, with all data". */
+function destroyedBy(sagas: SagaPage['sagas'], surface: Surface): string {
+  const destroyed = sagas.flatMap((saga) => {
+    const words = surface.words(saga);
+    return words.cancelDestroys?.(saga) === true ? [words.subject?.(saga).kind ?? 'resource'] : [];
+  });
+  const kinds = [...Map.groupBy(destroyed, (kind) => kind)].map(([kind, { length }]) => `${length} ${kind}${length === 1 ? '' : 's'}`);
+  return kinds.length === 0 ? '' : `; ${kinds.join(' and ')} ${destroyed.length === 1 ? 'is' : 'are'} destroyed, with all data`;
 }
 
 /** What came of each. `remaining`: how many match the filter now. */

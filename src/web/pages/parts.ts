@@ -2,7 +2,6 @@
 import type { Saga, SagaStatus } from '../../saga/saga.ts';
 import type { SagaWords } from '../../saga/words.ts';
 import { describeEnd } from '../../saga/words.ts';
-import { shortTextOf } from '../../text.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 
@@ -19,17 +18,9 @@ export function badgeOf(saga: Saga, words: SagaWords, isHeld: boolean): Html {
   return label === 'rolled back' ? badge(saga.status) : html`<span class="badge compensated ${tone}">${label}</span>`;
 }
 
-/** Name of the droplet that it is about, or what is known instead. */
-export function subjectOf(saga: Saga): string {
-  const name = shortTextOf(saga.input['name']);
-  if (name !== '') return name;
-  const id = dropletIdOf(saga);
-  return id === null ? saga.saga8 : `droplet ${id}`;
-}
-
-/** DigitalOcean's id of its droplet. */
-export function dropletIdOf(saga: Saga): string | null {
-  return shortTextOf(saga.context['droplet_id'] ?? saga.input['droplet_id']) || null;
+/** What it is about, as its provider calls it; null: not known yet. */
+export function subjectIdOf(saga: Saga, words: SagaWords): string | null {
+  return words.subject?.(saga).id ?? null;
 }
 
 /** Step n of m, as dots and as words. Of one that was rolled back, how far it had come. */

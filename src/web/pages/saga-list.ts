@@ -3,7 +3,8 @@ import type { Saga } from '../../saga/saga.ts';
 import { currentStep, isAtRest, isStuckForward } from '../../saga/saga.ts';
 import type { Overview } from '../../saga/overview.ts';
 import type { StoredEvent } from '../../saga/store.ts';
-import type { SagaWords } from '../../saga/words.ts';
+import type { Surface } from '../../saga/words.ts';
+import { titleOf } from '../../saga/words.ts';
 import { shortTextOf } from '../../text.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
@@ -12,7 +13,7 @@ import type { ListFilter } from './filter.ts';
 import { addressOf, isNarrowed } from './filter.ts';
 import type { GroupedPage } from './grouped-search.ts';
 import { groups } from './grouped-search.ts';
-import { badgeOf, dropletIdOf, progress, subjectOf } from './parts.ts';
+import { badgeOf, progress, subjectIdOf } from './parts.ts';
 import { withoutRequest } from './timeline.ts';
 import { ago, formatDuration, inTime } from './times.ts';
 import { describeWait, untakenForMs } from './waits.ts';
@@ -20,8 +21,7 @@ import { describeWait, untakenForMs } from './waits.ts';
 export type SagaList = Readonly<{
   filter: ListFilter;
   names: readonly string[];
-  /** The words of a saga, by its name. */
-  wordsOf(name: string): SagaWords;
+  surface: Surface;
   overview: Overview;
   page: GroupedPage;
   isFirstPage: boolean;
@@ -41,7 +41,7 @@ export function renderList(list: SagaList): Html {
   const rows = page.groups.map(
     ({ group, sagas }) => html`<tbody><tr class="group"><th colspan="6" scope="rowgroup">${group.title}</th></tr>${sagas.map((saga) => row(saga, list))}</tbody>`,
   );
-  const table = html`<table class="sagas"><thead><tr><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">Droplet</th><th scope="col">Step</th><th scope="col">What goes on</th><th scope="col">Started</th></tr></thead>${rows}</table>`;
+  const table = html`<table class="sagas"><thead><tr><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">About</th><th scope="col">Step</th><th scope="col">What goes on</th><th scope="col">Started</th></tr></thead>${rows}</table>`;
   return html`<h1 class="unseen">Sagas</h1>
 ${form(list)}
 <div id="live" data-now="${overview.now.toISOString()}" data-refresh-ms="5000">
@@ -57,7 +57,7 @@ function form({ filter, names }: SagaList): Html {
   const options = names.map((name) => html`<option value="${name}"${filter.name === name ? html` selected` : null}>${name}</option>`);
   const statuses = (filter.status ?? []).map((status) => html`<input type="hidden" name="status" value="${status}">`);
   return html`<form class="search" role="search" action="/sagas" method="get">${statuses}
-<label class="unseen" for="q">Search</label><input id="q" type="search" name="q" value="${filter.q}" maxlength="255" placeholder="Saga id, droplet id or droplet name" autocomplete="off" spellcheck="false">
+<label class="unseen" for="q">Search</label><input id="q" type="search" name="q" value="${filter.q}" maxlength="255" placeholder="Id or name" autocomplete="off" spellcheck="false">
 <button type="submit">Search</button>
 <details${isOpen ? html` open` : null}><summary>Filters</summary><div class="fields">
 <label>Saga <select name="name"><option value="">any</option>${options}</select></label>
@@ -91,16 +91,17 @@ function counts({ filter, overview, mayOperate }: SagaList): Html {
 
 function row(saga: Saga, list: SagaList): Html {
   const { now } = list.overview;
-  const dropletId = dropletIdOf(saga);
-  return html`<tr class="${saga.status}"><td>${badgeOf(saga, list.wordsOf(saga.name), list.held.has(saga.id))}</td>
-<td class="subject"><a href="/sagas/${saga.id}" data-walk>${subjectOf(saga)}</a><small>${saga.name} <code>${saga.saga8}</code></small></td>
-<td class="droplet">${dropletId === null ? html`<span class="none">none</span>` : html`<code>${dropletId}</code>`}</td>
+  const words = list.surface.words(saga);
+  const subjectId = subjectIdOf(saga, words);
+  return html`<tr class="${saga.status}"><td>${badgeOf(saga, words, list.held.has(saga.id))}</td>
+<td class="subject"><a href="/sagas/${saga.id}" data-walk>${titleOf(words, saga)}</a><small>${saga.name} <code>${saga.saga8}</code></small></td>
+<td class="about">${subjectId === null ? html`<span class="none">none</span>` : html`<code>${subjectId}</code>`}</td>
 <td class="at">${progress(saga)}</td>
 <td class="what">${goesOn(saga, list)}</td>
 <td class="age">${ago(saga.createdAt, now)}</td></tr>`;
 }
 
-function goesOn(saga: Saga, { lastEvents, jobs, overview, aliveWorkers, held }: SagaList): Html {
+function goesOn(saga: Saga, { lastEvents, jobs, overview, aliveWorkers, held, surface }: SagaList): Html {
   const last = lastEvents.get(saga.id);
   const job = jobs.get(saga.id);
   if (saga.status === 'stuck') return html`<b>${isStuckForward(saga) ? `${currentStep(saga)} failed` : 'undoing failed'}</b>: ${withoutRequest(shortTextOf(last?.detail['message'], 'no reason is on record'))}`;
@@ -110,7 +111,7 @@ function goesOn(saga: Saga, { lastEvents, jobs, overview, aliveWorkers, held }: 
       const since = new Date(overview.now.getTime() - untakenMs);
       return html`<b class="untaken">no worker has taken it</b> for <time datetime="${since.toISOString()}" data-for>${formatDuration(Math.round(untakenMs / 1_000) * 1_000)}</time>`;
     }
-    return html`${describeWait(saga, last, job ?? { memo: {} })}${job === undefined || held.has(saga.id) ? null : html` <span class="next">next ${inTime(job.dueInMs, overview.now)}</span>`}`;
+    return html`${describeWait(saga, surface, last, job ?? { memo: {} })}${job === undefined || held.has(saga.id) ? null : html` <span class="next">next ${inTime(job.dueInMs, overview.now)}</span>`}`;
   }
   const took = saga.finishedAt === null ? null : html`<span class="next">took ${formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())}</span>`;
   return html`${saga.error === null ? null : html`${withoutRequest(shortTextOf(saga.error.message))} `}${took}`;

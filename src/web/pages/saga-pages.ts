@@ -5,7 +5,7 @@ import { withDeadline } from '../../deadline.ts';
 import type { FleetStatus } from '../../fleet/conditions.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { directionOf, isAtRest } from '../../saga/saga.ts';
-import { wordsOf } from '../../saga/words.ts';
+import { titleOf } from '../../saga/words.ts';
 import type { Steered } from '../../saga/steer.ts';
 import { affected, steerAll } from '../api/bulk.ts';
 import type { BulkAction } from '../api/bulk.ts';
@@ -20,7 +20,6 @@ import type { ListFilter } from './filter.ts';
 import { BULK_LIMIT, addressOf, bulkForm, bulkQuery, isNarrowed, listQuery, toSagaFilter, withoutEmpty } from './filter.ts';
 import { searchGrouped } from './grouped-search.ts';
 import { sendPage } from './layout.ts';
-import { subjectOf } from './parts.ts';
 import { renderList } from './saga-list.ts';
 import type { DueJob } from './saga-view.ts';
 import { memoOf, renderSaga } from './saga-view.ts';
@@ -93,7 +92,7 @@ function addList(app: App, { sagas, queues }: Ports): void {
         aliveWorkers: aliveWorkersOf(await app.fleet.glance()),
         filter, overview, page, lastEvents, jobs,
         names: Object.keys(sagas.definitions),
-        wordsOf: (name) => wordsOf(sagas.definitions[name]),
+        surface: sagas.surface,
         isFirstPage: cursor === undefined,
         mayOperate: may(request.principal, 'operate'),
       });
@@ -137,9 +136,11 @@ function addSaga(app: App, { sagas, audit, queues }: Ports): void {
     const alive = aliveWorkersOf(await app.fleet.glance());
     const untakenMs = job === null ? null : untakenForMs(saga, job.kind === 'there' ? job : null, { aliveWorkers: alive, now: loaded.now });
     const untakenSince = untakenMs === null ? null : new Date(loaded.now.getTime() - untakenMs);
+    const words = sagas.surface.words(saga);
     const body = renderSaga({
       ...loaded, events, job, isPaused,
-      words: wordsOf(sagas.definitions[saga.name]),
+      words,
+      surface: sagas.surface,
       // Where the queues do not answer, that is what there is to tell.
       untakenSince: job?.kind === 'unknown' ? null : untakenSince,
       isHeld: held?.has(id) ?? false,
@@ -149,7 +150,7 @@ function addSaga(app: App, { sagas, audit, queues }: Ports): void {
       mayOperate: may(request.principal, 'operate'),
       told: request.query.told === undefined ? null : told[request.query.told],
     });
-    return sendPage(reply, { title: `${subjectOf(saga)} · ${saga.status}`, place: 'sagas', body });
+    return sendPage(reply, { title: `${titleOf(words, saga)} · ${saga.status}`, place: 'sagas', body });
   });
 
   app.post('/sagas/:id/cancel', { config: { needs: 'operate' }, schema: { hide: true, params, body: cancelForm } }, async (request, reply) => {
@@ -190,7 +191,7 @@ function addBulk(app: App, { sagas }: Ports): void {
     const conditions = conditionsOf(action, filter);
     const [matched, page] =
       conditions.status.length === 0 ? [0, { sagas: [], nextCursor: null }] : await Promise.all([sagas.count(conditions), sagas.search(conditions, { limit: BULK_LIMIT })]);
-    return sendPage(reply, { title: action === 'cancel' ? 'Roll back' : 'Retry', place: 'sagas', body: renderDryRun(action, filter, matched, page) });
+    return sendPage(reply, { title: action === 'cancel' ? 'Roll back' : 'Retry', place: 'sagas', body: renderDryRun(action, filter, { matched, page, surface: sagas.surface }) });
   });
 
   app.post('/sagas/bulk', { config: { needs: 'operate' }, schema: { hide: true, body: bulkForm } }, async (request, reply) => {

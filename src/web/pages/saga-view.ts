@@ -5,13 +5,13 @@ import type { Saga } from '../../saga/saga.ts';
 import { currentStep, isAtRest, isCancellable, isStuckForward } from '../../saga/saga.ts';
 import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/store.ts';
-import type { SagaWords } from '../../saga/words.ts';
-import { describeEnd } from '../../saga/words.ts';
+import type { SagaWords, Surface } from '../../saga/words.ts';
+import { describeEnd, titleOf } from '../../saga/words.ts';
 import { shortTextOf, withShortTexts } from '../../text.ts';
 import type { Html } from '../html.ts';
 import { html, longText } from '../html.ts';
 import type { JobPlace, PeekedJob } from '../ports.ts';
-import { badgeOf, dropletIdOf, progress, subjectOf } from './parts.ts';
+import { badgeOf, progress } from './parts.ts';
 import type { Entry } from './timeline.ts';
 import { requestOf, withoutRequest } from './timeline.ts';
 import { renderTimeline } from './timeline-view.ts';
@@ -24,6 +24,7 @@ export type DueJob = Readonly<{ kind: 'there' } & PeekedJob> | Readonly<{ kind: 
 export type SagaView = Readonly<{
   saga: Saga;
   words: SagaWords;
+  surface: Surface;
   /** The database's clock. */
   now: Date;
   /** When it acts next as far as the database knows, in milliseconds. */
@@ -59,7 +60,7 @@ export function renderSaga(view: SagaView): Html {
   return html`<p class="crumbs"><a href="/sagas" data-up>Sagas</a></p>
 ${view.told === null ? null : html`<p class="notice" role="status">${view.told}</p>`}
 <div id="live" data-now="${now.toISOString()}" data-revision="${saga.revision}" data-status="${saga.status}: ${currentStep(saga)}"${events}${refresh(view)}>
-<div class="title"><h1>${subjectOf(saga)}</h1>${badgeOf(saga, view.words, view.isHeld)}${view.mayOperate ? buttons(saga) : null}</div>
+<div class="title"><h1>${titleOf(view.words, saga)}</h1>${badgeOf(saga, view.words, view.isHeld)}${view.mayOperate ? buttons(saga) : null}</div>
 ${goesOn(view)}
 ${facts(view)}
 <section aria-labelledby="timeline"><h2 id="timeline">Timeline</h2>${renderTimeline(saga, view.entries, now, view.place)}</section>
@@ -88,7 +89,7 @@ function dialogs(saga: Saga, words: SagaWords): Html {
 }
 
 function cancelDialog(saga: Saga, words: SagaWords): Html {
-  return html`<form id="cancel" popover class="dialog" method="post" action="/sagas/${saga.id}/cancel" aria-labelledby="cancel-title"><h2 id="cancel-title">Roll back ${subjectOf(saga)}?</h2>
+  return html`<form id="cancel" popover class="dialog" method="post" action="/sagas/${saga.id}/cancel" aria-labelledby="cancel-title"><h2 id="cancel-title">Roll back ${titleOf(words, saga)}?</h2>
 <p>Its steps are undone, last first. ${words.cancelled(saga)} A rollback cannot be stopped.</p>
 <label>Reason, for the record <input name="reason" maxlength="1000" autocomplete="off"></label>
 <div class="actions"><button type="button" popovertarget="cancel" popovertargetaction="hide">Keep it</button><button class="danger" type="submit">Roll it back</button></div></form>`;
@@ -117,7 +118,7 @@ function goesOn(view: SagaView): Html {
     case 'running':
     case 'compensating':
       if (view.untakenSince !== null) return untaken(view, view.untakenSince);
-      return html`<div class="now ${view.isHeld ? 'bad' : 'live'}"><p><b>${sentence(describeWait(saga, last, { memo: memoOf(view), reason: view.job?.kind === 'there' ? view.job.reason : undefined }))}.</b> ${view.isHeld ? null : nextAct(view)}</p>${reason(saga, 'Why it is rolled back')}</div>`;
+      return html`<div class="now ${view.isHeld ? 'bad' : 'live'}"><p><b>${sentence(describeWait(saga, view.surface, last, { memo: memoOf(view), reason: view.job?.kind === 'there' ? view.job.reason : undefined }))}.</b> ${view.isHeld ? null : nextAct(view)}</p>${reason(saga, 'Why it is rolled back')}</div>`;
     default:
       return saga.status satisfies never;
   }
@@ -131,7 +132,11 @@ function untaken({ saga, now, isPaused }: SagaView, since: Date): Html {
 }
 
 function sentence(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1).replace(/\.$/, '');
+  return capital(text).replace(/\.$/, '');
+}
+
+function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 export function memoOf({ job, memo }: Pick<SagaView, 'job' | 'memo'>): Memo {
@@ -162,7 +167,7 @@ function stuck({ saga, words }: SagaView, last: StoredEvent | undefined): Html {
   return html`<div class="now bad"><p><b>${what} failed ${saga.attempt} ${saga.attempt === 1 ? 'time' : 'times'}. It is not tried again by itself.</b> ${words.stuck(saga)}</p>
 ${quote('Last answer', said)}
 ${isForward ? null : reason(saga, 'Why it was rolled back')}
-<p><b>What to do:</b> remove the cause that the answer names (the token and its scopes, a lock or a running action on the droplet, a limit of the account), then press <b>Retry</b>. It is safe to repeat: what is done already counts as done.${orGiveUp}</p></div>`;
+<p><b>What to do:</b> remove the cause that the answer names${words.causes === undefined ? '' : ` (${words.causes})`}, then press <b>Retry</b>. It is safe to repeat: what is done already counts as done.${orGiveUp}</p></div>`;
 }
 
 function reason({ error }: Saga, title: string): Html | null {
@@ -176,13 +181,13 @@ function quote(what: string, said: string): Html {
 
 function facts(view: SagaView): Html {
   const { saga, now } = view;
-  const dropletId = dropletIdOf(saga);
-  const addresses = ['public_ipv4', 'private_ipv4', 'public_ipv6'].flatMap((key) => (shortTextOf(saga.context[key]) === '' ? [] : [html`<code>${shortTextOf(saga.context[key])}</code> `]));
+  const subject = view.words.subject?.(saga);
+  const outputs = view.words.outputs?.(saga);
   const all: [string, Html | null][] = [
     ['Saga', html`${saga.name} ${code(saga.id)}`],
     ['Step', html`${progress(saga)}${isAtRest(saga.status) && saga.status !== 'stuck' ? null : html` · attempt ${saga.status === 'stuck' ? saga.attempt : saga.attempt + 1}`}`],
-    ['Droplet', dropletId === null ? code(null) : html`${code(dropletId)} <a href="/sagas?q=${dropletId}">all its sagas</a>`],
-    ['Addresses', addresses.length === 0 ? code(null) : html`${addresses}`],
+    ...(subject === undefined ? [] : [[capital(subject.kind), subject.id === null ? code(null) : html`${code(subject.id)} <a href="/sagas?q=${subject.id}">all its sagas</a>`] as [string, Html]]),
+    ...(outputs === undefined ? [] : [[outputs.name, outputs.values.length === 0 ? code(null) : html`${outputs.values.map((value) => html`<code>${value}</code> `)}`] as [string, Html]]),
     ['Started', html`${ago(saga.createdAt, now)} <span class="exact">${formatTime(saga.createdAt)}</span>`],
     ['Finished', saga.finishedAt === null ? null : html`${ago(saga.finishedAt, now)} <span class="exact">after ${formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())}</span>`],
     ['Requested by', code(saga.requestedBy)],

@@ -2,26 +2,20 @@
 import type { Saga } from '../../saga/saga.ts';
 import { currentStep, directionOf } from '../../saga/saga.ts';
 import type { StoredEvent } from '../../saga/store.ts';
+import type { Surface } from '../../saga/words.ts';
 import { shortTextOf } from '../../text.ts';
 import type { PeekedJob } from '../ports.ts';
 import { withoutRequest } from './timeline.ts';
 
-/** What its step does, where the name alone does not say it. */
-const doing: Readonly<Record<string, string>> = {
-  create_droplet: 'creating the droplet',
-  wait_droplet_active: 'waiting for the droplet to become active',
-  register_droplet: 'entering the droplet into the inventory',
-  destroy_droplet: 'destroying the droplet',
-};
-
-/** Says what a saga waits for, by its last event and by what its job tells. */
-export function describeWait(saga: Saga, last: StoredEvent | undefined, { memo, reason }: Pick<PeekedJob, 'memo' | 'reason'>): string {
+/** Says what a saga waits for, by the words of its step, its last event and what its job tells. */
+export function describeWait(saga: Saga, surface: Surface, last: StoredEvent | undefined, { memo, reason }: Pick<PeekedJob, 'memo' | 'reason'>): string {
   if (saga.status === 'pending') return 'waits for a worker to take its first step';
   const step = currentStep(saga);
-  const what = directionOf(saga) === 'backward' ? `undoing ${step}` : (doing[step] ?? `running ${step}`);
+  const words = surface.step(step);
+  const what = directionOf(saga) === 'backward' ? `undoing ${step}` : (words?.doing ?? `running ${step}`);
   const polls = memo['polls'] ?? 0;
   if (reason !== undefined) return `${what}: ${withoutRequest(shortTextOf(reason))}${polls > 0 ? ` (looked ${times(polls)})` : ''}`;
-  if ((memo['outages'] ?? 0) > 0) return `${what}: DigitalOcean is out of reach (asked ${times(memo['outages'] ?? 0)}); it waits as long as it takes`;
+  if ((memo['outages'] ?? 0) > 0) return `${what}: ${words?.provider ?? 'the other end'} is out of reach (asked ${times(memo['outages'] ?? 0)}); it waits as long as it takes`;
   if (last?.kind === 'step_retried' || last?.kind === 'compensation_retried') {
     return `${what}: attempt ${saga.attempt} failed, it tries again: ${withoutRequest(shortTextOf(last.detail['message']))}`;
   }
