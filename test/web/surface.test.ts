@@ -5,6 +5,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { catalog } from '../../src/catalog.ts';
+import { textOf } from '../../src/json.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import type { Surface } from '../../src/saga/words.ts';
 import { surfaceOf } from '../../src/saga/words.ts';
@@ -26,7 +27,7 @@ const known = surfaceOf({
   resize_droplet: {
     steps: [{ name: 'power_off' }, { name: 'resize', words: { doing: 'changing the size' } }, { name: 'power_on' }],
     words: {
-      subject: ({ input }: Pick<Saga, 'input'>) => ({ kind: 'droplet', name: null, id: String(input['droplet_id']) }),
+      subject: ({ input }: Pick<Saga, 'input'>) => ({ kind: 'droplet', name: null, id: textOf(input['droplet_id']) }),
       completed: () => 'The droplet has its new size.',
       cancelled: () => 'The droplet gets its old size again.',
       rolledBack: () => 'The droplet has its old size.',
