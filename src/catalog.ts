@@ -1,13 +1,17 @@
-// The sagas, as data: what each takes, and its steps in order.
+// The droplet sagas, as data: what each takes, and its steps in order.
+import { defineSaga } from './saga/app.ts';
 import { checkCatalog } from './saga/definition.ts';
 import { createDroplet } from './steps/create-droplet.ts';
-import { destroyDroplet } from './steps/destroy-droplet.ts';
+import { destroyDroplet as destroyDropletStep } from './steps/destroy-droplet.ts';
 import { destroyDropletInput, provisionDropletInput } from './steps/inputs.ts';
 import { registerDroplet } from './steps/register-droplet.ts';
 import { waitDropletActive } from './steps/wait-droplet-active.ts';
 import { destroyWords, provisionWords } from './steps/words.ts';
 
-export const catalog = checkCatalog({
-  provision_droplet: { input: provisionDropletInput, steps: [createDroplet, waitDropletActive, registerDroplet], words: provisionWords },
-  destroy_droplet: { input: destroyDropletInput, steps: [destroyDroplet], words: destroyWords, isDestructive: true },
-});
+/** Makes a droplet, waits until it is active, and enters it into the inventory. */
+export const provisionDroplet = defineSaga({ name: 'provision_droplet', input: provisionDropletInput, steps: [createDroplet, waitDropletActive, registerDroplet], words: provisionWords });
+
+/** Destroys a droplet that was provisioned here. */
+export const destroyDroplet = defineSaga({ name: 'destroy_droplet', input: destroyDropletInput, steps: [destroyDropletStep], words: destroyWords, isDestructive: true });
+
+export const catalog = checkCatalog({ provision_droplet: provisionDroplet, destroy_droplet: destroyDroplet });

@@ -1,6 +1,6 @@
 // The client: starts sagas and looks at them. For the command line, and for backends that speak TypeScript.
 import { z } from 'zod';
-import { catalog } from './catalog.ts';
+import { catalog as dropletCatalog } from './catalog.ts';
 import { createDatabaseClock } from './clock.ts';
 import { ClientClosedError } from './client/errors.ts';
 import type { SagaHandle } from './client/handle.ts';
@@ -19,6 +19,8 @@ import { silentLog } from './log.ts';
 import type { QueueStore } from './queues/connection.ts';
 import { openQueueConnection } from './queues/connection.ts';
 import { openStepQueues } from './queues/step-queues.ts';
+import type { NamedSaga } from './saga/app.ts';
+import type { Catalog } from './saga/definition.ts';
 import { createEventFeed } from './saga/event-feed.ts';
 import type { Memo } from './saga/step.ts';
 import type { NextJob, Saga, SagaStatus } from './saga/saga.ts';
@@ -76,6 +78,13 @@ export type Client = Readonly<{
    * @throws {InvalidRequestError} {IdempotencyConflictError}
    */
   destroyDroplet(dropletId: number, options?: StartOptions & { reason?: string | undefined }): Promise<SagaHandle<DestroyDropletOutputs>>;
+  /**
+   * Starts any saga.
+   *
+   * @param saga its definition, or the name of one of the droplet sagas
+   * @throws {InvalidRequestError} {IdempotencyConflictError}
+   */
+  start<Input extends JsonObject>(saga: Pick<NamedSaga<never, Input>, 'name' | 'input' | 'steps'> | string, input: Input, options?: StartOptions): Promise<SagaHandle<JsonObject>>;
   /** Takes up a saga that was started before; its result is its whole context. */
   handle(sagaId: string): SagaHandle<JsonObject>;
   /** Reads a saga; null when there is none with this id. */
@@ -106,6 +115,9 @@ const LOOK_EVERY_MS = 250;
 // A client asks one thing after the other; its caller has a pool too.
 const POOL_MAX = 4;
 
+// Outputs of steps are JSON; a saga's own types are not known here.
+const anyOutputs = z.record(z.string(), z.json());
+
 // A queue store that can't be reached must not keep a command from ending.
 const CLOSE_WITHIN_MS = 1_000;
 
@@ -125,9 +137,9 @@ export function openClient(options: ClientOptions): Client {
   const feed = createEventFeed((wanted) => readProgress(db, wanted), log, LOOK_EVERY_MS);
   const handleOf = <Outputs>(sagaId: string, outputs: z.ZodType<Outputs>) => createHandle(sagaId, { reader, feed, outputs, closed: closing.signal, log });
 
-  const start = async (name: string, input: JsonObject, { transaction, idempotencyKey, requestedBy }: StartOptions) => {
+  const start = async (name: string, input: JsonObject, { transaction, idempotencyKey, requestedBy }: StartOptions, catalog: Catalog<never> = dropletCatalog) => {
     const request: StartRequest = { name, input, idempotencyKey, requestedBy };
-    if (transaction === undefined && queues !== null) return (await startAndEnqueue(request, { db, queues, keyRing, slackMs, log })).sagaId;
+    if (transaction === undefined && queues !== null) return (await startAndEnqueue(request, { catalog, db, queues, keyRing, slackMs, log })).sagaId;
     // A job must not be there before the transaction is committed: the workers are told by Postgres itself.
     const target = transaction === undefined ? db : inTransaction(transaction);
     const started = await startSaga(target, catalog, request, 0, keyRing);
@@ -145,7 +157,11 @@ export function openClient(options: ClientOptions): Client {
       const input = reason === undefined ? { droplet_id: dropletId } : { droplet_id: dropletId, reason };
       return handleOf(await start('destroy_droplet', input, startOptions), destroyDropletOutputs);
     },
-    handle: (sagaId) => handleOf(sagaId, z.record(z.string(), z.json())),
+    start: async (saga, input, startOptions = {}) => {
+      const [name, known] = typeof saga === 'string' ? [saga, dropletCatalog] : [saga.name, { [saga.name]: saga }];
+      return handleOf(await start(name, input, startOptions, known), anyOutputs);
+    },
+    handle: (sagaId) => handleOf(sagaId, anyOutputs),
     get: reader.get,
     list: async ({ limit = 50, status, ...filter } = {}) => (await searchSagas(db, { ...filter, status: typeof status === 'string' ? [status] : status }, { limit })).sagas,
     events: reader.events,

@@ -131,6 +131,7 @@ const environmentSchema = z.object({
     .string()
     .regex(/^[^:\s]{1,100}$/, 'expected a key prefix without colons and blanks, such as {arcadia}')
     .default('{arcadia}'),
+  ARCADIA_APP: z.string().optional(),
   ARCADIA_ENV: z
     .string()
     .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'expected lower-case letters, digits, - and _, such as production')
@@ -193,6 +194,8 @@ export type Config = Readonly<{
   /** The URLs of Redis: one server, the nodes of a Redis Cluster, or one URL of Sentinels. Null: BullMQ runs on Postgres. */
   redisNodes: readonly string[] | null;
   queuePrefix: string;
+  /** The module whose default export is the app; null: the droplet sagas. */
+  appFile: string | null;
   environment: string;
   digitalOcean: Readonly<{
     token: string | null;
@@ -342,6 +345,7 @@ function toConfig(env: Environment): Config {
     databasePoolMax: env.DATABASE_POOL_MAX,
     redisNodes: env.REDIS_URL ?? null,
     queuePrefix: env.QUEUE_PREFIX,
+    appFile: env.ARCADIA_APP ?? null,
     environment: env.ARCADIA_ENV,
     digitalOcean: {
       token: env.DIGITALOCEAN_TOKEN ?? null,

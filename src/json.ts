@@ -21,6 +21,11 @@ export function asStored(value: JsonObject): JsonObject {
   return JSON.parse(jsonText(value)) as JsonObject; // oxlint-disable-line typescript/no-unsafe-type-assertion -- an object went in
 }
 
+/** Whether what a JSON text says is an object. */
+export function isJsonObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
 /** What a JSON text says; undefined where it is none. */
 export function parseJson(text: string): unknown {
   try {

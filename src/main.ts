@@ -25,6 +25,11 @@ const program = new Command('arcadia')
     outputError: (text, writeError) => writeError(`${text.trimEnd().replaceAll('\n', '\n  ')}\n`),
   })
   .showHelpAfterError('(--help shows how to use it)')
+  .option('--app <file>', 'module whose default export is the app, with sagas of your own (ARCADIA_APP); the droplet sagas when left out')
+  .hook('preAction', (_program, command) => {
+    const { app } = command.optsWithGlobals<{ app?: string }>();
+    if (app !== undefined) process.env['ARCADIA_APP'] = app;
+  })
   .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.');
 
 let exitCode = 0;
@@ -109,6 +114,16 @@ program
   .option('--detach', 'print the id of the saga and do not wait')
   .option('--json', 'print one JSON document')
   .action(runToItsEnd(async (dropletId, options) => (await import('./commands/provision.ts')).destroyCommand(dropletId, options, stop.signal)));
+
+program
+  .command('start')
+  .description('start any saga of the app, and follow it until it is at rest')
+  .argument('<saga>', 'its name')
+  .requiredOption('--input <json>', 'its input, as JSON; @file reads it from a file, @- from stdin')
+  .option('--idempotency-key <key>', 'the same key always gives the same saga')
+  .option('--detach', 'print the id of the saga and do not wait')
+  .option('--json', 'print one JSON document')
+  .action(runToItsEnd(async (saga, options) => (await import('./commands/start.ts')).startCommand(saga, options, stop.signal)));
 
 program
   .command('sagas')

@@ -2,7 +2,8 @@
 // advisory lock, so that two processes that start at once cannot meet, and a crash leaves nothing half-applied.
 import { fileURLToPath } from 'node:url';
 import Postgrator from 'postgrator';
-import { catalog } from './catalog.ts';
+import { dropletApp } from './droplets.ts';
+import type { App } from './saga/app.ts';
 import { createsSchema, ensureSchema } from './create-schema.ts';
 import type { Database, ReservedSql } from './db.ts';
 import { reserveConnection } from './db.ts';
@@ -18,11 +19,12 @@ const migrationPattern = fileURLToPath(new URL('../migrations/*', import.meta.ur
  * Brings the schema `arcadia` up to date; does nothing where it is. The first call writes the environment's name into
  * the database. Each call writes down the sagas of this version, for those who start them by SQL.
  *
+ * @param catalog the sagas: the droplet sagas, where left out
  * @returns the names of the migrations that were applied
  * @throws {EnvironmentMismatchError} when the database was set up for another environment
  * @throws {ConfigError} when Postgres is older than this program needs
  */
-export async function migrate(db: Database, environment: string): Promise<string[]> {
+export async function migrate(db: Database, environment: string, catalog: App['catalog'] = dropletApp.catalog): Promise<string[]> {
   // A reserved connection, and BEGIN by hand: postgres.js can send the BEGIN of `sql.begin` before it has reserved
   // the connection (its issue 1204), and other statements would run inside the transaction.
   const connection = await reserveConnection(db);
@@ -60,7 +62,7 @@ export async function migrate(db: Database, environment: string): Promise<string
     await connection`insert into arcadia.environment (name) values (${environment}) on conflict do nothing`;
     const [row] = await connection<{ name: string }[]>`select name from arcadia.environment`;
     requireSameEnvironment(row?.name, environment);
-    await writeDefinitions(connection);
+    await writeDefinitions(connection, catalog);
     await connection`commit`;
     return applied.map((migration) => migration.name);
   } catch (error) {
@@ -75,7 +77,7 @@ export async function migrate(db: Database, environment: string): Promise<string
  * Only `migrate` writes the definitions, not each worker: while a deploy is under way, workers of two versions would
  * write over each other.
  */
-async function writeDefinitions(connection: ReservedSql): Promise<void> {
+async function writeDefinitions(connection: ReservedSql, catalog: App['catalog']): Promise<void> {
   const definitions = Object.entries(catalog).map(([name, { steps }]) => ({ name, steps: steps.map((step) => step.name) }));
   await connection`delete from arcadia.saga_definitions where name <> all (${definitions.map(({ name }) => name)}::text[])`;
   for (const { name, steps } of definitions) {

@@ -1,11 +1,11 @@
 // Starts a saga and enqueues its first job right away. Where the queue can't be reached, the saga stands all the same:
 // the reconciler enqueues it.
-import { catalog } from './catalog.ts';
 import type { Database } from './db.ts';
 import { withDeadline } from './deadline.ts';
 import type { KeyRing } from './key-ring.ts';
 import type { Log } from './log.ts';
 import type { StepQueues } from './queues/step-queues.ts';
+import type { Catalog } from './saga/definition.ts';
 import type { NextJob } from './saga/saga.ts';
 import type { StartRequest, StartedSaga } from './saga/start.ts';
 import { startSaga } from './saga/start.ts';
@@ -17,15 +17,17 @@ const ENQUEUE_WITHIN_MS = 3_000;
 /**
  * Starts a saga.
  *
+ * @param options.catalog the sagas that can be started
  * @param options.keyRing seals `user_data`
  * @param options.slackMs how long the reconciler leaves the enqueueing to us, in milliseconds
  * @throws {InvalidRequestError} {IdempotencyConflictError} {IdempotencyKeyTakenError}
  */
 export async function startAndEnqueue(
   request: StartRequest,
-  options: { db: Database; queues: Pick<StepQueues, 'enqueue'>; keyRing: KeyRing; slackMs: number; log: Log },
+  options: { catalog: Catalog<never>; db: Database; queues: Pick<StepQueues, 'enqueue'>; keyRing: KeyRing; slackMs: number; log: Log },
 ): Promise<StartedSaga> {
   // The saga's trace goes on from here, whoever enqueues its jobs. A name that no saga has is not worth a span of its own.
+  const { catalog } = options;
   const name = Object.hasOwn(catalog, request.name) ? request.name : 'saga';
   return inSpan(`start ${name}`, {}, async (span) => {
     const started = await startSaga(options.db, catalog, request, options.slackMs, options.keyRing);

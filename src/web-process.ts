@@ -1,7 +1,7 @@
 // A web process, wired: Postgres, the queues, and the web application with its ports bound to them.
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import { catalog } from './catalog.ts';
+import { dropletApp } from './droplets.ts';
 import { checkSession } from './check-session.ts';
 import type { ClockWatch } from './clock.ts';
 import { keepDatabaseTime } from './clock.ts';
@@ -27,6 +27,7 @@ import { openQueueDashboard } from './queues/dashboard.ts';
 import type { StepQueues } from './queues/step-queues.ts';
 import { openStepQueues } from './queues/step-queues.ts';
 import { jobIdOf, queueNameOf, queueNames } from './queues/jobs.ts';
+import type { App } from './saga/app.ts';
 import { listAudit, recordAudit } from './saga/audit.ts';
 import { findHeld } from './saga/holds.ts';
 import { readLastEvents, readOverview } from './saga/overview.ts';
@@ -59,6 +60,7 @@ const GIVING_UP_MS = 1_500;
 /**
  * Starts the web in this process.
  *
+ * @param options.app the sagas that can be started and are told of: the droplet sagas, where left out
  * @param options.workerMetrics metrics of a worker that runs in this process too, to be told with its own
  * @param options.signal calls the start off, with its reason
  * @throws {ConfigError} when the database is missing, or when others could reach it without credentials
@@ -66,8 +68,8 @@ const GIVING_UP_MS = 1_500;
  * @throws {QueueStoreError} when the queue store can't be reached or may evict jobs
  * @throws {Error} with code `EADDRINUSE` when the port is taken
  */
-export async function startWeb(config: Config, log: Log, options: { workerMetrics?: () => Promise<string>; signal?: AbortSignal } = {}): Promise<RunningWeb> {
-  const { workerMetrics, signal = new AbortController().signal } = options;
+export async function startWeb(config: Config, log: Log, options: { app?: Pick<App, 'catalog'>; workerMetrics?: () => Promise<string>; signal?: AbortSignal } = {}): Promise<RunningWeb> {
+  const { app: { catalog } = dropletApp, workerMetrics, signal = new AbortController().signal } = options;
   const { databaseUrl } = config;
   for (const name of config.web.impliedDestroy) {
     log.warn({ tokenName: name }, 'API_TOKENS: the scope start still implies destroy; the next version drops that. Write start+destroy where the token is to destroy droplets; API_TOKENS_START_MAY_DESTROY=false drops it now');
@@ -93,7 +95,7 @@ export async function startWeb(config: Config, log: Log, options: { workerMetric
       await connection.check(ownerOf(environment));
     };
     await unlessAborted(signal, check());
-    const app = await buildWeb(bindPorts({ db, connection, queues, dashboard, keyRing: config.keyRing, workerMetrics, log, workerSlackMs: config.reconcileIntervalMs }), {
+    const app = await buildWeb(bindPorts({ catalog, db, connection, queues, dashboard, keyRing: config.keyRing, workerMetrics, log, workerSlackMs: config.reconcileIntervalMs }), {
       auth: config.web,
       fleet: { reconcileIntervalMs: config.reconcileIntervalMs, inventorySyncIntervalMs: config.inventorySyncIntervalMs },
       basePath: config.web.basePath,
@@ -120,9 +122,9 @@ export async function startWeb(config: Config, log: Log, options: { workerMetric
   }
 }
 
-type Bound = Readonly<{ db: Database; connection: Pick<QueueConnection, 'requireWrites'>; queues: StepQueues; dashboard: QueueDashboard; keyRing: KeyRing; workerMetrics: (() => Promise<string>) | undefined; log: Log; workerSlackMs: number }>;
+type Bound = Readonly<{ catalog: App['catalog']; db: Database; connection: Pick<QueueConnection, 'requireWrites'>; queues: StepQueues; dashboard: QueueDashboard; keyRing: KeyRing; workerMetrics: (() => Promise<string>) | undefined; log: Log; workerSlackMs: number }>;
 
-function bindPorts({ db, connection, queues, dashboard, keyRing, workerMetrics, log, workerSlackMs }: Bound): WebPorts {
+function bindPorts({ catalog, db, connection, queues, dashboard, keyRing, workerMetrics, log, workerSlackMs }: Bound): WebPorts {
   const store = createSagaStore(db, { worker: `web:${hostname()}:${process.pid}`, slackMs: ENQUEUE_SLACK_MS });
   const enqueueNext = async (steered: Steered): Promise<Steered> => {
     if (steered.kind === 'accepted' && steered.next !== null) await enqueueOrLeave(steered.next, queues, log);
@@ -132,7 +134,7 @@ function bindPorts({ db, connection, queues, dashboard, keyRing, workerMetrics, 
     sagas: {
       definitions: catalog,
       surface: surfaceOf(catalog),
-      start: (request) => startAndEnqueue(request, { db, queues, keyRing, slackMs: ENQUEUE_SLACK_MS, log }),
+      start: (request) => startAndEnqueue(request, { catalog, db, queues, keyRing, slackMs: ENQUEUE_SLACK_MS, log }),
       get: async (sagaId) => (await loadSaga(db, sagaId))?.saga ?? null,
       // Jobs are made by the workers: it is their slack that stands between a job's time and the reconciler's.
       look: (sagaId) => loadSaga(db, sagaId, workerSlackMs),

@@ -2,7 +2,6 @@
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { z } from 'zod';
-import { catalog as currentCatalog } from './catalog.ts';
 import { checkSession } from './check-session.ts';
 import type { ClockWatch } from './clock.ts';
 import { keepDatabaseTime } from './clock.ts';
@@ -23,6 +22,7 @@ import { createPostgresObservations } from './do/observations-postgres.ts';
 import { createRedisObservations } from './do/observations-redis.ts';
 import { createObserver } from './do/observer.ts';
 import { checkAccount, checkEnvironment, ownerOf, watchAccount } from './environment.ts';
+import { dropletApp } from './droplets.ts';
 import { showSignOfLife } from './fleet/sign-of-life.ts';
 import { watchThrottle } from './do/throttle.ts';
 import { hasResource, resourceExpiry } from './inventory/expire.ts';
@@ -42,7 +42,7 @@ import { hastenMisdated } from './queues/misdated.ts';
 import { watchForStandstill } from './queues/standstill.ts';
 import { openStepQueues } from './queues/step-queues.ts';
 import { startStepWorkers } from './queues/step-workers.ts';
-import type { Catalog } from './saga/definition.ts';
+import type { App } from './saga/app.ts';
 import { stepsToStartAt } from './saga/definition.ts';
 import { auditExpiry, sagaExpiry } from './saga/expire.ts';
 import type { Held } from './saga/holds.ts';
@@ -58,6 +58,7 @@ import { openUserData } from './saga/user-data.ts';
 import { createWakeup } from './saga/wakeup.ts';
 import { startAndEnqueue } from './start-and-enqueue.ts';
 import type { StepDeps } from './steps/deps.ts';
+import { DROPLETS } from './steps/deps.ts';
 import { toStepOutcome } from './steps/failures.ts';
 import { annotate, tracedIo } from './tracing.ts';
 import { createWorkerMetrics } from './worker-metrics.ts';
@@ -100,7 +101,7 @@ export type RunningWorker = Readonly<{
 /**
  * Starts a worker in this process.
  *
- * @param catalog the sagas that it knows: those of this version, where left out
+ * @param app the sagas that it runs, and what their steps work with: the droplet sagas, where left out
  * @param signal calls the start off, with its reason; a worker that has started is closed by {@link RunningWorker.close}
  * @throws {ConfigError} when the token or the database is missing, or the stores cannot be used as they are
  * @throws {EnvironmentMismatchError} when the database is not this environment's, or the token another account's
@@ -110,9 +111,10 @@ export async function startWorker(
   config: Config,
   log: Log,
   untracedIo: Io = directIo,
-  catalog: Catalog<StepDeps> = currentCatalog,
+  app: Pick<App, 'catalog'> & Partial<Pick<App, 'openDeps'>> = dropletApp,
   signal: AbortSignal = new AbortController().signal,
 ): Promise<RunningWorker> {
+  const { catalog } = app;
   const { databaseUrl, keyRing } = config;
   const { token, apiUrl, timeoutMs } = config.digitalOcean;
   if (databaseUrl === null || token === null) throw new ConfigError('a worker needs DATABASE_URL and DIGITALOCEAN_TOKEN');
@@ -186,10 +188,21 @@ export async function startWorker(
   };
   const store = createSagaStore(db, { worker: name, slackMs, startsAt: stepsToStartAt(catalog) });
   const inventory = createInventory(db, claimFragment);
+  const droplet: StepDeps = { inventory, digitalOcean, droplets, openUserData: (claim: Claim) => openUserData(db, keyRing, claim), settings };
+  let deps: object;
+  try {
+    deps = await unlessAborted(signal, (app.openDeps ?? dropletApp.openDeps)({ log, provided: new Map([[DROPLETS, droplet]]) }));
+  } catch (error) {
+    clock?.close();
+    await endsWithin(CLOSING_MS, Promise.allSettled([db.close(), connection.close()]));
+    throw error;
+  }
   const runner = {
     store,
     catalog,
-    deps: { inventory, digitalOcean, droplets, openUserData: (claim: Claim) => openUserData(db, keyRing, claim), settings },
+    // The app has typed it for its own steps.
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion
+    deps: deps as never,
     policy: config.retry,
     keyRing,
     toOutcome: toStepOutcome,
@@ -211,7 +224,7 @@ export async function startWorker(
     ...startStepWorkers(connection, { settings: workerSettings, queues, run: (claim) => runJob(claim, runner), onTaken: metrics.onTaken, io, log }),
     startIntakeWorker(connection, {
       settings: workerSettings,
-      start: (request: StartRequest) => startAndEnqueue(request, { db, queues, keyRing, slackMs, log }),
+      start: (request: StartRequest) => startAndEnqueue(request, { catalog, db, queues, keyRing, slackMs, log }),
       io,
       log,
     }),

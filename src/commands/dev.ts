@@ -18,6 +18,7 @@ import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
 import type { RunningWeb } from '../web-process.ts';
 import { startWeb } from '../web-process.ts';
 import { startWorker } from '../worker.ts';
+import { loadApp } from './app.ts';
 import { complain, write } from './output.ts';
 import { startUnlessStopped } from './stop.ts';
 
@@ -57,16 +58,17 @@ async function runEverything(options: { dataDir?: string }, stop: AbortSignal): 
       queuePrefix: isThrownAway ? `{arcadia-dev-${randomBytes(4).toString('hex')}}` : given.queuePrefix,
       digitalOcean: sandbox === null ? given.digitalOcean : { ...given.digitalOcean, token: 'sandbox', apiUrl: sandbox.url },
     };
+    const app = await loadApp(config.appFile);
     const db = openDatabase(config.databaseUrl ?? '', { max: 2 });
     try {
-      await unlessAborted(stop, migrate(db, config.environment));
+      await unlessAborted(stop, migrate(db, config.environment, app.catalog));
     } finally {
       await endsWithin(GIVING_UP_MS, db.close());
     }
     await unlessAborted(stop, migrateQueues(queueStoreOf(config)));
-    const worker = await startWorker(config, log, undefined, undefined, stop);
+    const worker = await startWorker(config, log, undefined, app, stop);
     closers.push(worker.close);
-    const web = await startWebIfFree(config, log, { workerMetrics: worker.metrics, signal: stop });
+    const web = await startWebIfFree(config, log, { app, workerMetrics: worker.metrics, signal: stop });
     if (web !== null) closers.push(web.close);
     write(sandbox === null ? 'arcadia-cloud runs against the REAL DigitalOcean: droplets cost money.' : 'arcadia-cloud runs on the sandbox: nothing costs money.');
     if (postgres !== null) {

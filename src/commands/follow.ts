@@ -5,7 +5,8 @@ import { unlessAborted } from '../deadline.ts';
 import type { Saga } from '../saga/saga.ts';
 import { currentStep, isAtRest } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
-import { surface } from './saga-text.ts';
+import type { Surface } from '../saga/words.ts';
+import { dropletSurface } from './saga-text.ts';
 
 /** One look at a saga. */
 export type Snapshot = Readonly<{
@@ -24,7 +25,7 @@ const LOOK_EVERY_MS = 250;
  * @param stop ends the following, with its reason
  * @throws {Error} when there is no such saga
  */
-export async function* followSaga(client: Client, sagaId: string, stop: AbortSignal): AsyncGenerator<Snapshot, void> {
+export async function* followSaga(client: Client, sagaId: string, stop: AbortSignal, surface: Surface = dropletSurface): AsyncGenerator<Snapshot, void> {
   const events: StoredEvent[] = [];
   for (;;) {
     const saga = await unlessAborted(stop, client.get(sagaId));

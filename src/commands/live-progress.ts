@@ -8,7 +8,8 @@ import type { Saga } from '../saga/saga.ts';
 import { currentStep, isStuckForward } from '../saga/saga.ts';
 import { printable } from '../text.ts';
 import type { Snapshot } from './follow.ts';
-import { describeResult, surface } from './saga-text.ts';
+import type { Surface } from '../saga/words.ts';
+import { describeResult, dropletSurface } from './saga-text.ts';
 
 /** What became of one step, or of undoing it. */
 type StepEnd = Readonly<{ kind: 'completed'; note: string; tookMs: number } | { kind: 'failed'; note: string } | { kind: 'not reached' } | { kind: 'not watched' }>;
@@ -24,19 +25,20 @@ const listrOptions = { exitOnError: false, registerSignalListeners: false } as c
  * @param maxPolls the limit to show beside the number of polls
  * @param stop the signal that ends the snapshots; the display ends with them
  */
-export async function showLive(title: string, steps: readonly string[], snapshots: AsyncIterable<Snapshot>, maxPolls: number, stop: AbortSignal): Promise<Saga> {
-  return showSteps(printable(steps), eachPrintable(snapshots), { title: printable(title), maxPolls, stop });
+export async function showLive(title: string, steps: readonly string[], snapshots: AsyncIterable<Snapshot>, maxPolls: number, stop: AbortSignal, surface: Surface = dropletSurface): Promise<Saga> {
+  return showSteps(printable(steps), eachPrintable(snapshots), { title: printable(title), maxPolls, stop, surface });
 }
 
-async function showSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>, { title, maxPolls, stop }: { title: string; maxPolls: number; stop: AbortSignal }): Promise<Saga> {
-  const watch = watchSteps(steps, snapshots, stop);
+async function showSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>, { title, maxPolls, stop, surface }: { title: string; maxPolls: number; stop: AbortSignal; surface: Surface }): Promise<Saga> {
+  const watch = watchSteps(steps, snapshots, stop, surface);
+  const now = () => describeNow(watch.latest(), maxPolls, surface);
   process.stdout.write(`${title}\n`);
-  const forward = steps.map((step) => stepTask(step, watch.forwardEnd(step), () => describeNow(watch.latest(), maxPolls)));
+  const forward = steps.map((step) => stepTask(step, watch.forwardEnd(step), now));
   await new Listr(forward, listrOptions).run();
   const undone = watch.stepsToUndo();
   if (undone.length > 0 && !stop.aborted) {
     process.stdout.write('rolling back\n');
-    const backward = undone.map((step) => stepTask(`undo ${step}`, watch.backwardEnd(step), () => describeNow(watch.latest(), maxPolls)));
+    const backward = undone.map((step) => stepTask(`undo ${step}`, watch.backwardEnd(step), now));
     await new Listr(backward, listrOptions).run();
   }
   return watch.atRest;
@@ -53,7 +55,7 @@ export async function showSideBySide(sagas: readonly Readonly<{ title: string; s
         try {
           for await (const snapshot of eachPrintable(snapshots)) {
             latest = snapshot;
-            task.title = `${title}  ${currentStep(snapshot.saga)}  ${describeNow(snapshot, maxPolls)}`;
+            task.title = `${title}  ${currentStep(snapshot.saga)}  ${describeNow(snapshot, maxPolls, dropletSurface)}`;
           }
         } catch (error) {
           if (!stop.aborted) throw error;
@@ -105,7 +107,7 @@ function stepTask(name: string, end: Promise<StepEnd>, describe: () => string): 
 }
 
 /** Follows a saga, and knows of each step when it has ended, forward and backward. */
-function watchSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>, stop: AbortSignal) {
+function watchSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>, stop: AbortSignal, surface: Surface) {
   const forward = new Map(steps.map((step) => [step, Promise.withResolvers<StepEnd>()]));
   const backward = new Map(steps.map((step) => [step, Promise.withResolvers<StepEnd>()]));
   const ends = [...forward.values(), ...backward.values()];
@@ -118,7 +120,7 @@ function watchSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>
       for await (const snapshot of snapshots) {
         latest = snapshot;
         for (const [step, end] of forward) settle(end, forwardEnd(snapshot, step));
-        for (const [step, end] of backward) settle(end, backwardEnd(snapshot, step));
+        for (const [step, end] of backward) settle(end, backwardEnd(snapshot, step, surface));
       }
       if (latest === undefined) throw new Error('nothing to follow');
       return latest.saga;
@@ -148,10 +150,10 @@ function forwardEnd({ saga, events }: Snapshot, step: string): StepEnd | null {
   return saga.error?.step === step ? { kind: 'failed', note: saga.error.message } : { kind: 'not reached' };
 }
 
-function backwardEnd({ saga, events }: Snapshot, step: string): StepEnd | null {
+function backwardEnd({ saga, events }: Snapshot, step: string, surface: Surface): StepEnd | null {
   const undone = findEnd(events, 'compensation_completed', step);
   if (undone !== null) return undone;
-  if (saga.status === 'stuck') return step === currentStep(saga) ? { kind: 'failed', note: describeResult(saga) } : { kind: 'not reached' };
+  if (saga.status === 'stuck') return step === currentStep(saga) ? { kind: 'failed', note: describeResult(saga, surface) } : { kind: 'not reached' };
   return saga.status === 'compensated' ? { kind: 'not reached' } : null;
 }
 
@@ -166,7 +168,7 @@ function findEnd(events: Snapshot['events'], kind: 'step_completed' | 'compensat
 }
 
 /** What it is about, polls, attempt: what there is to say while a step runs. */
-function describeNow(snapshot: Snapshot | undefined, maxPolls: number): string {
+function describeNow(snapshot: Snapshot | undefined, maxPolls: number, surface: Surface): string {
   if (snapshot === undefined) return '';
   const { saga, polls } = snapshot;
   const parts: string[] = [];

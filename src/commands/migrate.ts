@@ -5,6 +5,7 @@ import { openDatabase } from '../db.ts';
 import { createLog } from '../log.ts';
 import { migrate } from '../migrate.ts';
 import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
+import { loadApp } from './app.ts';
 import { write } from './output.ts';
 
 export async function migrateCommand(options: { json?: boolean }): Promise<number> {
@@ -13,7 +14,7 @@ export async function migrateCommand(options: { json?: boolean }): Promise<numbe
   const db = openDatabase(config.databaseUrl ?? '', { max: 2 });
   try {
     await checkSession(db, config.databaseUrl ?? '', createLog('warn', 2));
-    const applied = await migrate(db, config.environment);
+    const applied = await migrate(db, config.environment, (await loadApp(config.appFile)).catalog);
     await migrateQueues(queueStore);
     if (options.json === true) write(JSON.stringify({ environment: config.environment, applied }));
     else write(applied.length === 0 ? `up to date (environment ${config.environment})` : `applied: ${applied.join(', ')} (environment ${config.environment})`);

@@ -8,17 +8,18 @@ import { describeEvent } from '../saga/describe-event.ts';
 import type { Saga } from '../saga/saga.ts';
 import { isStuckForward } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
+import type { Surface } from '../saga/words.ts';
 import { describeEnd, surfaceOf } from '../saga/words.ts';
 import { printable, shorten } from '../text.ts';
 
-/** What the commands say of sagas and steps. */
-export const surface = surfaceOf(catalog);
+/** What the commands say of the droplet sagas and their steps. */
+export const dropletSurface = surfaceOf(catalog);
 
 // A column is as wide as its widest cell.
 const MAX_CELL_LENGTH = 255;
 
 /** What came of a saga, in one line. */
-export function describeResult(given: Saga): string {
+export function describeResult(given: Saga, surface: Surface = dropletSurface): string {
   const saga = printable(given);
   const words = surface.words(saga);
   const reason = saga.error?.message ?? 'no reason given';
@@ -48,13 +49,13 @@ function phrase(sentence: string): string {
 }
 
 /** One saga with its timeline. */
-export function formatSaga(given: Saga, events: readonly StoredEvent[]): string {
+export function formatSaga(given: Saga, events: readonly StoredEvent[], surface: Surface = dropletSurface): string {
   const saga = printable(given);
   const facts: [string, string][] = [
     ['saga', `${saga.id} (${saga.name})`],
     ['status', `${saga.status}, revision ${saga.revision}`],
     ['steps', saga.steps.map((step, index) => (index === saga.cursor ? `[${step}]` : step)).join(' → ')],
-    ...factsOf(saga),
+    ...factsOf(saga, surface),
     ['requested', `${saga.createdAt.toISOString()}${saga.requestedBy === null ? '' : ` by ${saga.requestedBy}`}`],
     ['started by', saga.startedBy ?? '–'],
   ];
@@ -67,7 +68,7 @@ export function formatSaga(given: Saga, events: readonly StoredEvent[]): string 
 }
 
 /** What it is about, and what it handed out. */
-function factsOf(saga: Saga): [string, string][] {
+function factsOf(saga: Saga, surface: Surface): [string, string][] {
   const words = surface.words(saga);
   const subject = words.subject?.(saga);
   const outputs = words.outputs?.(saga);
@@ -89,7 +90,7 @@ export function formatTimeline(saga: Saga, events: readonly StoredEvent[]): stri
 }
 
 /** A table of sagas, one a row. */
-export function formatSagas(sagas: readonly Saga[]): string {
+export function formatSagas(sagas: readonly Saga[], surface: Surface = dropletSurface): string {
   if (sagas.length === 0) return 'no sagas';
   return formatTable(
     ['id', 'saga', 'status', 'step', 'name', 'about', 'created', 'error'],

@@ -14,16 +14,16 @@ import { requireSagaId } from './usage-error.ts';
 export async function listSagasCommand({ limit, json, ...filter }: FilterOptions & { limit: number; json?: boolean }): Promise<number> {
   // What is wrong with the options is said before anything is connected to.
   toSagaFilter(filter, 0);
-  return withClient(async (client) => {
+  return withClient(async (client, { surface }) => {
     const sagas = await client.list({ ...toSagaFilter(filter, Date.now()), limit });
-    write(json === true ? JSON.stringify(sagas.map(redactSaga)) : formatSagas(sagas));
+    write(json === true ? JSON.stringify(sagas.map(redactSaga)) : formatSagas(sagas, surface));
     return 0;
   });
 }
 
 export async function showSagaCommand(sagaId: string, options: { follow?: boolean; json?: boolean }, stop: AbortSignal): Promise<number> {
   requireSagaId(sagaId);
-  return withClient(async (client, maxPolls) => {
+  return withClient(async (client, { maxPolls, surface }) => {
     const saga = await unlessAborted(stop, client.get(sagaId));
     if (saga === null) {
       complain(`there is no saga ${sagaId}`);
@@ -31,10 +31,10 @@ export async function showSagaCommand(sagaId: string, options: { follow?: boolea
     }
     if (options.follow === true) {
       if (options.json === true) return followAsJson(client, sagaId, stop);
-      return reportEnd(await follow(saga.name, sagaId, client, maxPolls, {}, stop), {});
+      return reportEnd(await follow({ title: saga.name, sagaId, client, maxPolls, surface }, {}, stop), {}, surface);
     }
     const events = await unlessAborted(stop, client.events(sagaId));
-    write(options.json === true ? JSON.stringify({ ...redactSaga(saga), events }) : formatSaga(saga, events));
+    write(options.json === true ? JSON.stringify({ ...redactSaga(saga), events }) : formatSaga(saga, events, surface));
     return 0;
   }, stop);
 }

@@ -13,7 +13,10 @@ import { createLog, silentLog } from '../log.ts';
 import { queueStoreOf } from '../queues/connection.ts';
 import { redactSaga } from '../saga/redact.ts';
 import type { Saga } from '../saga/saga.ts';
+import type { Surface } from '../saga/words.ts';
+import { surfaceOf } from '../saga/words.ts';
 import { printable } from '../text.ts';
+import { loadApp } from './app.ts';
 import { followSaga } from './follow.ts';
 import { write } from './output.ts';
 import { drain, printLines } from './plain-progress.ts';
@@ -30,7 +33,7 @@ export type FollowOptions = Readonly<{ detach?: boolean | undefined; json?: bool
  * @throws {StopRequested} when it is stopped
  */
 export async function startAndFollow(title: string, start: (client: Client) => Promise<{ sagaId: string }>, options: FollowOptions, stop: AbortSignal): Promise<number> {
-  return withClient(async (client, maxPolls) => {
+  return withClient(async (client, { maxPolls, surface }) => {
     const { sagaId } = await unlessAborted(stop, start(client)).catch((error: unknown) => {
       if (error instanceof StopRequested && error.isAsked) process.stderr.write('\nStopped before the saga was confirmed: it may have started all the same.\n  See the newest sagas:  arcadia sagas --limit 5\n');
       throw error;
@@ -39,13 +42,13 @@ export async function startAndFollow(title: string, start: (client: Client) => P
       write(options.json === true ? JSON.stringify({ sagaId }) : sagaId);
       return 0;
     }
-    return reportEnd(await follow(title, sagaId, client, maxPolls, options, stop), options);
+    return reportEnd(await follow({ title, sagaId, client, maxPolls, surface }, options, stop), options, surface);
   }, stop);
 }
 
 /** Says how a saga ended; returns the exit code. */
-export function reportEnd(saga: Saga, options: Pick<FollowOptions, 'json'>): number {
-  write(options.json === true ? JSON.stringify(redactSaga(saga)) : describeResult(saga));
+export function reportEnd(saga: Saga, options: Pick<FollowOptions, 'json'>, surface: Surface): number {
+  write(options.json === true ? JSON.stringify(redactSaga(saga)) : describeResult(saga, surface));
   return saga.status === 'completed' ? 0 : 1;
 }
 
@@ -55,13 +58,14 @@ export function reportEnd(saga: Saga, options: Pick<FollowOptions, 'json'>): num
  * @param stop for a `use` that sees itself to being stopped: ends the opening
  * @throws {EnvironmentMismatchError} where the database is another environment's: its workers would carry out what is asked
  */
-export async function withClient<T>(use: (client: Client, maxPolls: number) => Promise<T>, stop?: AbortSignal): Promise<T> {
+export async function withClient<T>(use: (client: Client, how: { maxPolls: number; surface: Surface }) => Promise<T>, stop?: AbortSignal): Promise<T> {
   const config = loadConfig(process.env, ['DATABASE_URL']);
+  const app = await loadApp(config.appFile);
   const clock = await (stop === undefined ? requireEnvironment(config) : unlessAborted(stop, requireEnvironment(config)));
   const log = createLog(config.logLevel === 'info' ? 'warn' : config.logLevel, 2);
   const client = openClient({ databaseUrl: config.databaseUrl ?? '', poolMax: Math.min(4, config.databasePoolMax), queueStore: queueStoreOf(config), keyRing: config.keyRing, log });
   try {
-    return await use(client, config.wait.maxPolls);
+    return await use(client, { maxPolls: config.wait.maxPolls, surface: surfaceOf(app.catalog) });
   } finally {
     clock.close();
     await client.close();
@@ -85,15 +89,16 @@ async function requireEnvironment({ databaseUrl, environment, logLevel }: Config
  *
  * @throws {StopRequested} when `stop` is aborted; at a signal it says before that the saga goes on, and what to do about it
  */
-export async function follow(title: string, sagaId: string, client: Client, maxPolls: number, options: FollowOptions, stop: AbortSignal): Promise<Saga> {
+export async function follow(what: Readonly<{ title: string; sagaId: string; client: Client; maxPolls: number; surface: Surface }>, options: FollowOptions, stop: AbortSignal): Promise<Saga> {
+  const { title, sagaId, client, maxPolls, surface } = what;
   return sayingThatItGoesOn(sagaId, async () => {
-    const snapshots = followSaga(client, sagaId, stop);
+    const snapshots = followSaga(client, sagaId, stop, surface);
     if (options.json === true) return drain(snapshots, () => undefined);
     const steps = (await unlessAborted(stop, client.get(sagaId)))?.steps ?? [];
     // Loaded for a terminal alone: what draws there is large.
-    if (process.stdout.isTTY) return (await import('./live-progress.ts')).showLive(`${title}  (saga ${sagaId})`, steps, snapshots, maxPolls, stop);
+    if (process.stdout.isTTY) return (await import('./live-progress.ts')).showLive(`${title}  (saga ${sagaId})`, steps, snapshots, maxPolls, stop, surface);
     write(`${printable(title)} (saga ${sagaId})`);
-    return drain(snapshots, printLines(maxPolls, write));
+    return drain(snapshots, printLines(maxPolls, write, surface));
   });
 }
 

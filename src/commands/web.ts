@@ -3,13 +3,15 @@ import { loadConfig, requireClosedWeb } from '../config.ts';
 import { createLog } from '../log.ts';
 import { startWeb } from '../web-process.ts';
 import { untilAborted } from '../deadline.ts';
+import { loadApp } from './app.ts';
 import { startUnlessStopped, whyOf } from './stop.ts';
 
 export async function webCommand(stop: AbortSignal): Promise<number> {
   const config = loadConfig(process.env, ['DATABASE_URL']);
   requireClosedWeb(config.web);
   const log = createLog(config.logLevel);
-  const web = await startUnlessStopped(stop, () => startWeb(config, log, { signal: stop }));
+  const app = await loadApp(config.appFile);
+  const web = await startUnlessStopped(stop, () => startWeb(config, log, { app, signal: stop }));
   if (web === null) {
     log.info({ why: whyOf(stop.reason) }, 'web stopped before it was ready');
     return 0;

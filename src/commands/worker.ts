@@ -4,6 +4,7 @@ import { untilAborted } from '../deadline.ts';
 import { createLog } from '../log.ts';
 import { startWorkerHttp } from '../worker-http.ts';
 import { startWorker } from '../worker.ts';
+import { loadApp } from './app.ts';
 import { startUnlessStopped, whyOf } from './stop.ts';
 
 export async function workerCommand(stopped: AbortSignal): Promise<number> {
@@ -11,7 +12,8 @@ export async function workerCommand(stopped: AbortSignal): Promise<number> {
   const log = createLog(config.logLevel);
   const { metricsPort } = config.worker;
   const readers = requireClosedMetrics(config);
-  const worker = await startUnlessStopped(stopped, () => startWorker(config, log, undefined, undefined, stopped));
+  const app = await loadApp(config.appFile);
+  const worker = await startUnlessStopped(stopped, () => startWorker(config, log, undefined, app, stopped));
   if (worker === null) {
     log.info({ why: whyOf(stopped.reason) }, 'worker stopped before it was ready');
     return 0;

@@ -8,7 +8,7 @@ import type { SagaWords } from './words.ts';
  * `words`: what it says to people; plain facts where left out. `isDestructive`: it takes away what people have, so that
  * starting it over HTTP needs a scope of its own.
  */
-export type SagaDefinition<Deps> = Readonly<{ input: z.ZodType<JsonObject>; steps: readonly Step<Deps>[]; words?: SagaWords; isDestructive?: boolean }>;
+export type SagaDefinition<Deps> = Readonly<{ input: z.ZodType<JsonObject>; steps: readonly Step<Deps>[]; words?: Partial<SagaWords>; isDestructive?: boolean }>;
 
 /** The sagas that a process knows, by name. */
 export type Catalog<Deps> = Readonly<Record<string, SagaDefinition<Deps>>>;

@@ -10,7 +10,7 @@ import { describeEvent } from './describe-event.ts';
 import type { Direction, NextJob, Saga, SagaEventKind } from './saga.ts';
 import { currentStep, directionOf, dropletIdOf, isAtRest, nextJobOf } from './saga.ts';
 import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
-import { StaleRevisionError, StepFailure } from './step.ts';
+import { StaleRevisionError, failureOf } from './step.ts';
 import type { Held } from './holds.ts';
 import type { ClaimedSaga, LoadedSaga, SagaStore } from './store.ts';
 import type { Outcome, RetryPolicy, Transition } from './transition.ts';
@@ -211,11 +211,8 @@ async function outcomeOf<Deps>(step: Step<Deps>, run: StepRun, options: RunnerOp
     return run.direction === 'forward' ? await step.execute(run, options.deps) : await step.compensate(run, options.deps);
   } catch (error) {
     if (error instanceof StaleRevisionError) throw error;
-    if (error instanceof StepFailure) {
-      return error.outputs === undefined
-        ? { kind: 'failed', error: error.failure }
-        : { kind: 'failed', error: error.failure, outputs: error.outputs };
-    }
+    const thrown = failureOf(error);
+    if (thrown !== null) return { kind: 'failed', error: thrown.failure, ...(thrown.outputs === undefined ? {} : { outputs: thrown.outputs }) };
     const outcome = options.toOutcome(error, run.direction, run.memo);
     if (outcome !== null) return outcome;
     // Not ours to judge: Postgres is away, or the step has a bug. The queue tries the job again, nothing is decided.

@@ -105,6 +105,14 @@ export class StepFailure extends Error {
   }
 }
 
+/** The failure that a step threw, be it by another copy of this package; null for any other error. */
+export function failureOf(error: unknown): Readonly<{ failure: Failure; outputs: JsonObject | undefined }> | null {
+  if (error instanceof StepFailure) return error;
+  // An app brings its own copy, where the command line is installed elsewhere.
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a StepFailure by its name and its field
+  return error instanceof Error && error.name === 'StepFailure' && 'failure' in error ? (error as StepFailure) : null;
+}
+
 /** Somebody else has moved the saga on since it was read: whoever holds the old revision has no say any more. */
 export class StaleRevisionError extends Error {
   override readonly name = 'StaleRevisionError';
@@ -114,6 +122,12 @@ export class StaleRevisionError extends Error {
 /** The step did its work. `outputs` are merged into the saga's context; `note` tells the timeline what was decided. */
 export function done(outputs: JsonObject = {}, note?: string): StepOutcome {
   return note === undefined ? { kind: 'done', outputs } : { kind: 'done', outputs, note };
+}
+
+/** It failed. What can be retried is retried; `outputs` are kept all the same. */
+export function failed(code: string, message: string, more: { retryable?: boolean; outputs?: JsonObject } = {}): Extract<StepOutcome, { kind: 'failed' }> {
+  const { retryable = true, outputs } = more;
+  return { kind: 'failed', error: { code, message, retryable }, ...(outputs === undefined ? {} : { outputs }) };
 }
 
 /** It is too early to tell: come back after `delayMs`. */

@@ -47,7 +47,7 @@ const plainWords: SagaWords = {
   stuck: () => 'What its steps have done may be left.',
 };
 
-type Worded = Readonly<Record<string, Readonly<{ words?: SagaWords; steps: readonly Readonly<{ name: string; words?: StepWords }>[] }>>>;
+type Worded = Readonly<Record<string, Readonly<{ words?: Partial<SagaWords>; steps: readonly Readonly<{ name: string; words?: StepWords }>[] }>>>;
 
 /** What pages and terminals say of sagas and steps, by their names. */
 export type Surface = Readonly<{
@@ -59,9 +59,10 @@ export type Surface = Readonly<{
 
 /** Takes the words of the sagas that a process knows. */
 export function surfaceOf(definitions: Worded): Surface {
+  const sagas = new Map(Object.entries(definitions).map(([name, { words }]) => [name, { ...plainWords, ...words }] as const));
   const steps = new Map(Object.values(definitions).flatMap((definition) => definition.steps.map(({ name, words }) => [name, words ?? null] as const)));
   return {
-    words: ({ name }) => (Object.hasOwn(definitions, name) ? definitions[name]?.words : undefined) ?? plainWords,
+    words: ({ name }) => sagas.get(name) ?? plainWords,
     step: (name) => steps.get(name) ?? null,
   };
 }

@@ -2,15 +2,23 @@
 // on is linked there), and used by a TypeScript and a plain JavaScript program.
 
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { startSandbox } from '../../src/do/sandbox/server.ts';
+import type { Sandbox } from '../../src/do/sandbox/server.ts';
+import { spawnBound } from '../support/child-process.ts';
 import { createEngineDatabase } from '../support/engine.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
+import type { TestDatabase } from '../support/services-postgres.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const run = promisify(execFile);
@@ -110,4 +118,116 @@ test('brings the command line, which sets up a database', async () => {
   const { stdout } = await run(process.execPath, [main, 'migrate', '--json'], { cwd: folder, env: { DATABASE_URL: database.directUrl, ARCADIA_ENV: 'test' } });
   expect(JSON.parse(stdout)).toMatchObject({ environment: 'test', applied: expect.arrayContaining(['start-saga']) });
   await database.drop();
+});
+
+const main = () => join(folder, 'node_modules/arcadia-cloud/dist/main.js');
+
+describe('a saga of one\'s own, in a folder outside the project', () => {
+  const calls: string[] = [];
+  let service: Server;
+  let sandbox: Sandbox;
+  let database: TestDatabase;
+  let environment: NodeJS.ProcessEnv;
+  const arcadia = async (...args: string[]) => {
+    const ended = await run(process.execPath, [main(), ...args], { cwd: folder, env: environment }).catch((error: unknown) => z.object({ code: z.number(), stdout: z.string(), stderr: z.string() }).parse(error));
+    return { code: 'code' in ended ? ended.code : 0, stdout: ended.stdout, stderr: ended.stderr };
+  };
+
+  beforeAll(async () => {
+    await writeFile(
+      join(folder, 'app.js'),
+      `import { defineApp, defineSaga, defineStep, done, failed } from 'arcadia-cloud/engine';
+       import { z } from 'zod';
+       const ask = async (path) => (await fetch(process.env.SERVICE_URL + path, { method: 'POST' })).json();
+       const step = (name) => defineStep({
+         name,
+         words: { doing: 'asking for ' + name },
+         execute: async ({ saga }, { service }) => {
+           const { ok, reference } = await service('/' + name + '/' + saga.input.customer);
+           return ok ? done({ [name]: reference }, 'did ' + name) : failed('refused', 'the service refuses ' + name, { retryable: false });
+         },
+         compensate: async ({ saga }, { service }) => {
+           await service('/undo-' + name + '/' + saga.input.customer);
+           return done();
+         },
+       });
+       const onboard = defineSaga({
+         name: 'onboard',
+         input: z.strictObject({ customer: z.string('expected the name of a customer') }),
+         steps: [step('reserve'), step('charge'), step('announce')],
+         subject: ({ input }) => ({ kind: 'customer', name: input.customer }),
+         words: { completed: ({ input }) => input.customer + ' is on board.', rolledBack: () => 'Nothing is left of it.' },
+       });
+       export default defineApp({ sagas: [onboard], deps: () => ({ service: ask }) });
+      `,
+    );
+    service = createServer((request, response) => {
+      const path = request.url ?? '';
+      calls.push(path);
+      response.end(JSON.stringify({ ok: path !== '/announce/refused', reference: `ref-${calls.length}` }));
+    }).listen(0, '127.0.0.1');
+    await once(service, 'listening');
+    const address = service.address();
+    sandbox = await startSandbox({});
+    database = await createTestDatabase();
+    environment = {
+      PATH: process.env['PATH'], HOME: process.env['HOME'], ARCADIA_APP: './app.js', ARCADIA_ENV: 'test', DATABASE_URL: database.directUrl, DIGITALOCEAN_TOKEN: 'sandbox', DIGITALOCEAN_API_URL: sandbox.url,
+      SERVICE_URL: `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`,
+    };
+    const { code, stderr } = await arcadia('migrate');
+    if (code !== 0) throw new Error(stderr);
+    const worker = spawnBound(process.execPath, [main(), 'worker'], { cwd: folder, env: environment });
+    let output = '';
+    worker.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    worker.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    await waitFor(() => output.includes('worker ready'), { what: 'the worker to be ready' });
+    return async () => {
+      worker.kill('SIGTERM');
+      await once(worker, 'exit');
+      await sandbox.close();
+      service.close();
+      await database.drop();
+    };
+  });
+
+  test('runs, told of in its own words', async () => {
+    const ended = await arcadia('start', 'onboard', '--input', '{"customer": "acme"}');
+    expect(ended).toMatchObject({ code: 0, stderr: '' });
+    expect(ended.stdout).toMatch(/starting onboard[\s\S]*did reserve[\s\S]*did charge[\s\S]*did announce[\s\S]*acme is on board/);
+    expect(calls).toEqual(['/reserve/acme', '/charge/acme', '/announce/acme']);
+    expect((await arcadia('sagas')).stdout).toMatch(/onboard +completed +3\/3 +acme/);
+  });
+
+  test('is rolled back in reverse when a step fails for good', async () => {
+    calls.length = 0;
+    const ended = await arcadia('start', 'onboard', '--input', '{"customer": "refused"}');
+    expect(ended.code).toBe(1);
+    expect(ended.stdout).toContain('rolled back: the service refuses announce');
+    expect(calls).toEqual(['/reserve/refused', '/charge/refused', '/announce/refused', '/undo-announce/refused', '/undo-charge/refused', '/undo-reserve/refused']);
+  });
+
+  test('is refused with the name of the field, and so are an unknown saga and what is no app', async () => {
+    calls.length = 0;
+    const wrong = await arcadia('start', 'onboard', '--input', '{"customer": 7}');
+    expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('customer: expected the name of a customer')]);
+    expect(await arcadia('start', 'provision_droplet', '--input', '{}')).toMatchObject({ code: 2, stderr: expect.stringContaining('no saga is called "provision_droplet"; expected one of onboard') });
+    expect(await arcadia('start', 'onboard', '--input', 'customer')).toMatchObject({ code: 2, stderr: expect.stringContaining('--input: expected a JSON object') });
+    await writeFile(join(folder, 'no-app.js'), 'export default {};');
+    expect(await arcadia('migrate', '--app', './no-app.js')).toMatchObject({ code: 78, stderr: expect.stringContaining('ARCADIA_APP: ./no-app.js: expected an app as its default export') });
+    expect(await arcadia('migrate', '--app', './nowhere.js')).toMatchObject({ code: 78, stderr: expect.stringContaining('ARCADIA_APP: ./nowhere.js cannot be loaded') });
+    expect(calls).toEqual([]);
+  });
+
+  test('is written with what loads no droplet, no queue and no database', async () => {
+    const program = `import { registerHooks } from 'node:module';
+      const loaded = [];
+      registerHooks({ load: (url, context, next) => (loaded.push(url), next(url, context)) });
+      await import('arcadia-cloud/engine');
+      console.log(JSON.stringify(loaded.filter((url) => url.startsWith('file:'))));`;
+    await writeFile(join(folder, 'closure.js'), program);
+    const { stdout } = await run(process.execPath, ['closure.js'], { cwd: folder });
+    const loaded = z.array(z.string()).parse(JSON.parse(stdout));
+    expect(loaded.length).toBeLessThan(20);
+    expect(loaded.filter((url) => /dist\/(steps|do|inventory|sync|queues|web|commands)\/|node_modules\/(?!arcadia-cloud)/.test(url))).toEqual([]);
+  });
 });

@@ -176,7 +176,7 @@ export async function setFaultStage(options: StageOptions = {}): Promise<Stage> 
       const lines: LogLine[] = [];
       const log: Log = pino({ level: 'debug' }, { write: (line) => void lines.push(parseLine(line)) });
       const loaded = loadConfig({ ...env, ...settings });
-      const worker = await startWorker({ ...loaded, digitalOcean: { ...loaded.digitalOcean, probes: probes ?? loaded.digitalOcean.probes } }, log, io, known);
+      const worker = await startWorker({ ...loaded, digitalOcean: { ...loaded.digitalOcean, probes: probes ?? loaded.digitalOcean.probes } }, log, io, known === undefined ? undefined : { catalog: known });
       stack.defer(() => worker.close());
       return { log: lines, close: () => worker.close(), cannotGoOn: worker.cannotGoOn };
     },

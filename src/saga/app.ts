@@ -1,0 +1,99 @@
+// Steps, sagas and apps as their authors write them: each function checks what it is given when it is called, and returns it.
+// An app is the sagas that a fleet runs, and what their steps are given to work with.
+import type { z } from 'zod';
+import type { JsonObject } from '../json.ts';
+import type { Log } from '../log.ts';
+import type { Catalog, SagaDefinition } from './definition.ts';
+import { checkCatalog } from './definition.ts';
+import type { Step } from './step.ts';
+import type { SagaFacts, SagaWords, Subject } from './words.ts';
+
+/** A saga with its name: what {@link defineSaga} returns. */
+export type NamedSaga<Deps = never, Input extends JsonObject = JsonObject> = SagaDefinition<Deps> & Readonly<{ name: string; input: z.ZodType<Input> }>;
+
+/**
+ * What an app is given when a worker starts. `provided`: what the worker has opened for the steps that come with the package,
+ * such as the droplets' (see `dropletDeps`).
+ */
+export type AppContext = Readonly<{ log: Log; provided: ReadonlyMap<symbol, unknown> }>;
+
+/** An app: what {@link defineApp} returns. */
+export type App = Readonly<{
+  kind: 'arcadia-app';
+  sagas: readonly NamedSaga[];
+  /** The same by name. */
+  catalog: Catalog<never>;
+  /** Opens what the steps work with; called once by each worker, when it starts. */
+  openDeps(context: AppContext): Promise<object>;
+}>;
+
+// Names stand in job names, routes and columns.
+const namePattern = /^[a-z][a-z0-9_]{0,62}$/;
+
+/**
+ * A step of one's own.
+ *
+ * @throws {TypeError} naming what is wrong with it
+ */
+export function defineStep<Deps>(step: Step<Deps>): Step<Deps> {
+  requireName('step', step.name);
+  for (const part of ['execute', 'compensate'] as const) {
+    if (typeof step[part] !== 'function') throw new TypeError(`step ${step.name}: ${part} is missing; expected a function (a step that leaves nothing behind returns done() from it)`);
+  }
+  return step;
+}
+
+/**
+ * A saga of one's own.
+ *
+ * @param saga.steps in forward order; they are undone in reverse
+ * @param saga.subject what it is about: shown in lists, and found by search
+ * @param saga.words what it says to people; plain facts where left out
+ * @throws {TypeError} naming what is wrong with it
+ */
+export function defineSaga<Deps, Input extends JsonObject>(
+  saga: Readonly<{
+    name: string;
+    input: z.ZodType<Input>;
+    steps: readonly Step<Deps>[];
+    subject?: (saga: SagaFacts) => Partial<Subject>;
+    words?: Partial<SagaWords>;
+    isDestructive?: boolean;
+  }>,
+): NamedSaga<Deps, Input> {
+  const { subject, words = {}, ...rest } = saga;
+  requireName('saga', saga.name);
+  if (saga.steps.length === 0) throw new TypeError(`saga ${saga.name}: expected at least one step`);
+  const names = saga.steps.map(({ name }) => name);
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) throw new TypeError(`saga ${saga.name}: step ${twice} stands in it twice`);
+  return { ...rest, words: subject === undefined ? words : { ...words, subject: (facts) => ({ kind: saga.name, name: null, id: null, ...subject(facts) }) } };
+}
+
+/**
+ * An app.
+ *
+ * @param app.sagas each name once; a step may stand in several sagas, but two steps must not share a name
+ * @param app.deps opens what the steps work with
+ * @throws {TypeError} naming what is wrong with it
+ */
+export function defineApp<Deps extends object>(app: Readonly<{ sagas: readonly NamedSaga<Deps>[]; deps: (context: AppContext) => Deps | Promise<Deps> }>): App {
+  const { sagas, deps } = app;
+  if (sagas.length === 0) throw new TypeError('app: expected at least one saga');
+  const names = sagas.map(({ name }) => name);
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) throw new TypeError(`app: saga ${twice} stands in it twice`);
+  const catalog: Catalog<Deps> = Object.fromEntries(sagas.map((saga) => [saga.name, saga]));
+  checkCatalog(catalog);
+  return { kind: 'arcadia-app', sagas, catalog, openDeps: async (context) => deps(context) };
+}
+
+/** Whether a value is an app, be it of another copy of this package. */
+export function isApp(value: unknown): value is App {
+  return typeof value === 'object' && value !== null && 'kind' in value && value.kind === 'arcadia-app';
+}
+
+function requireName(what: string, name: string): void {
+  if (namePattern.test(name)) return;
+  throw new TypeError(`${what} ${JSON.stringify(name)}: expected a name of lower-case letters, digits and _, beginning with a letter, of at most 63 characters`);
+}

@@ -1,0 +1,66 @@
+// What authors of sagas and steps are told when they write one wrong.
+
+import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { textOf } from '../../src/json.ts';
+import { silentLog } from '../../src/log.ts';
+import { defineApp, defineSaga, defineStep, isApp } from '../../src/saga/app.ts';
+import { StepFailure, done, failed, failureOf } from '../../src/saga/step.ts';
+import { surfaceOf, titleOf } from '../../src/saga/words.ts';
+
+const input = z.strictObject({ customer: z.string() });
+const step = (name: string) => defineStep<object>({ name, execute: async () => Promise.resolve(done()), compensate: async () => Promise.resolve(done()) });
+const reserve = step('reserve');
+
+describe('defineStep', () => {
+  test.each(['', 'Reserve', 'reserve-it', '7th', 'x'.repeat(64)])('refuses the name %j', (name) => {
+    expect(() => step(name)).toThrow(`step ${JSON.stringify(name)}: expected a name of lower-case letters`);
+  });
+
+  test('says what is missing', () => {
+    // @ts-expect-error -- as a program in plain JavaScript has it
+    expect(() => defineStep({ name: 'reserve', execute: async () => Promise.resolve(done()) })).toThrow('step reserve: compensate is missing; expected a function');
+  });
+});
+
+describe('defineSaga', () => {
+  test('refuses a name that cannot stand in a route, no steps, and a step twice', () => {
+    expect(() => defineSaga({ name: 'on board', input, steps: [reserve] })).toThrow('saga "on board": expected a name');
+    expect(() => defineSaga({ name: 'onboard', input, steps: [] })).toThrow('saga onboard: expected at least one step');
+    expect(() => defineSaga({ name: 'onboard', input, steps: [reserve, step('charge'), reserve] })).toThrow('saga onboard: step reserve stands in it twice');
+  });
+
+  test('says plain facts where it was given no words', () => {
+    const onboard = defineSaga({ name: 'onboard', input, steps: [reserve], subject: ({ input: given }) => ({ name: textOf(given['customer']) }), words: { completed: () => 'On board.' } });
+    const words = surfaceOf({ onboard }).words({ name: 'onboard' });
+    const saga = { input: { customer: 'acme' }, context: {}, error: null, saga8: '0a4c2f4e' };
+    expect([titleOf(words, saga), words.completed(saga), words.rolledBack(saga)]).toEqual(['acme', 'On board.', 'Rolled back.']);
+  });
+});
+
+const deps = () => ({});
+
+describe('defineApp', () => {
+  const onboard = defineSaga({ name: 'onboard', input, steps: [reserve] });
+
+  test('has the sagas by name, and opens what the steps work with', async () => {
+    const app = defineApp({ sagas: [onboard], deps: () => ({ billing: 7 }) });
+    expect([isApp(app), isApp({ sagas: [] }), Object.keys(app.catalog)]).toEqual([true, false, ['onboard']]);
+    expect(await app.openDeps({ log: silentLog, provided: new Map() })).toEqual({ billing: 7 });
+  });
+
+  test('refuses no sagas, a saga twice, and two steps of one name', () => {
+    expect(() => defineApp({ sagas: [], deps })).toThrow('app: expected at least one saga');
+    expect(() => defineApp({ sagas: [onboard, onboard], deps })).toThrow('app: saga onboard stands in it twice');
+    expect(() => defineApp({ sagas: [onboard, defineSaga({ name: 'other', input, steps: [step('reserve')] })], deps })).toThrow('two steps are called reserve (saga other)');
+  });
+});
+
+test('a failure is known as one, also where another copy of the package threw it', () => {
+  const failure = { code: 'refused', message: 'no', retryable: false };
+  const ofOther = Object.assign(new Error('no'), { name: 'StepFailure', failure });
+  expect(failureOf(new StepFailure(failure, { a: 1 }))).toMatchObject({ failure, outputs: { a: 1 } });
+  expect(failureOf(ofOther)?.failure).toEqual(failure);
+  expect(failureOf(new Error('no'))).toBeNull();
+  expect(failed('refused', 'no', { retryable: false })).toEqual({ kind: 'failed', error: failure });
+});
