@@ -121,7 +121,7 @@ describe.each(stores)('on %s', (kind) => {
         select count(*)::int as waiting from arcadia.sagas where status = 'running' and steps[cursor + 1] = 'wait_droplet_active'`;
       return row?.waiting ?? 0;
     };
-    await waitFor(async () => (await countWaiting()) === 50, { what: 'fifty sagas to wait', deadlineMs: 20_000 });
+    await waitFor(async () => (await countWaiting()) === 50, { what: 'fifty sagas to wait', deadlineMs: 60_000 });
     const askedAt = Date.now();
     await fleet.client.provisionDroplet({ ...web, name: 'the-next' });
     await waitFor(() => fleet.sandbox.state({ name: 'the-next' })[0], { what: 'the fifty-first droplet', everyMs: 10 });

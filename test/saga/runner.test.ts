@@ -511,19 +511,19 @@ describe('a run that was overtaken', () => {
       execute: async (run) => {
         run.assertClaimIsFresh();
         effects.push('fresh');
-        await sleep(60);
+        await sleep(850);
         expect(() => run.assertClaimIsFresh()).toThrow(StaleRevisionError);
         // A claim that was proved again is good again.
         await run.record('noted', {});
         run.assertClaimIsFresh();
         effects.push('fresh again');
-        await sleep(60);
+        await sleep(850);
         run.assertClaimIsFresh();
         effects.push('too late');
         return done();
       },
     });
-    await using engine = await openEngine(catalogOf(step), { claimMs: 50 });
+    await using engine = await openEngine(catalogOf(step), { claimMs: 800 });
     const first = await engine.start();
     expect(jobOf(await engine.run(claimOf(first)))).toMatchObject({ revision: 2, step: 'one' });
     expect(effects).toEqual(['fresh', 'fresh again']);

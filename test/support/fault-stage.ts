@@ -145,6 +145,9 @@ export async function setFaultStage(options: StageOptions = {}): Promise<Stage> 
   if (ownDatabase === null) {
     await migrate(db, 'default');
     await migrateQueues(queueStoreOf({ ...config, databaseUrl }));
+  } else {
+    // It is a clone; each has queues of its own.
+    await db.sql`update arcadia.environment set deployment = gen_random_uuid()`;
   }
   const client = openClient({ databaseUrl: config.databaseUrl ?? '', queueStore: queueStoreOf(config), keyRing: config.keyRing });
   stack.defer(() => client.close());

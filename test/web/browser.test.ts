@@ -44,8 +44,8 @@ async function open(options: Parameters<Browser['newContext']>[0] = {}): Promise
   });
   page.on('pageerror', (error) => complaints.push(String(error)));
   page.on('requestfailed', (request) => {
-    // A stream, or a page that renews itself, is left when somebody goes.
-    if (!request.url().endsWith('/events') && !left.has(page)) complaints.push(`${request.url()} ${request.failure()?.errorText ?? ''}`);
+    // A stream, or a page that renews itself, is left when somebody goes; also to another page.
+    if (!request.url().endsWith('/events') && !left.has(page) && request.failure()?.errorText !== 'net::ERR_ABORTED') complaints.push(`${request.url()} ${request.failure()?.errorText ?? ''}`);
   });
   return page;
 }
