@@ -140,7 +140,7 @@ describe.each(stores)('on %s', (kind) => {
     const toldAt = Date.now();
     leaving.signal('SIGTERM');
     expect(await leaving.ended).toEqual({ code: 0, signal: null });
-    expect(Date.now() - toldAt).toBeLessThan(8_000);
+    expect(Date.now() - toldAt).toBeLessThan(8_000 * patience());
     expect((await fleet.client.get(sagaId))?.context).toMatchObject({ droplet_origin: 'created' });
     await fleet.startWorker();
     expect((await fleet.atRest(sagaId)).status).toBe('completed');
@@ -156,7 +156,7 @@ describe.each(stores)('on %s', (kind) => {
     const toldAt = Date.now();
     leaving.signal('SIGTERM');
     expect((await leaving.ended).code).toBe(0);
-    expect(Date.now() - toldAt).toBeLessThan(2_000);
+    expect(Date.now() - toldAt).toBeLessThan(2_000 * patience());
     await fleet.startWorker();
     expect(await fleet.atRest(sagaId)).toMatchObject({ status: 'completed' });
     expect([createsOf(fleet).length, alive(fleet).length]).toEqual([1, 1]);

@@ -12,6 +12,7 @@ import type { StepDeps } from '../../src/steps/deps.ts';
 import { setFaultStage } from '../support/fault-stage.ts';
 import { queueStoreKinds } from '../support/topology.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { patience } from '../support/patience.ts';
 
 const input = { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
 
@@ -38,7 +39,7 @@ describe.concurrent('a deploy', () => {
     old.signal('SIGTERM');
     const end = await old.exit();
     expect(end).toMatchObject({ code: 0, signal: null });
-    expect(end.afterMs).toBeLessThan(5_000);
+    expect(end.afterMs).toBeLessThan(5_000 * patience());
     expect((await stage.client.list()).map(({ context }) => context['droplet_origin'])).toEqual(['created', 'created', 'created']);
     expect(old.log().some(({ msg }) => msg === 'worker stopped')).toBe(true);
     await stage.work();
@@ -60,7 +61,7 @@ describe.concurrent('a deploy', () => {
     old.signal('SIGTERM');
     const end = await old.exit();
     expect(end).toMatchObject({ code: 0, signal: null });
-    expect(end.afterMs).toBeLessThan(3_000 + 1_500);
+    expect(end.afterMs).toBeLessThan((3_000 + 1_500) * patience());
     expect(old.log().some(({ msg }) => msg === 'steps still running at the deadline: left to other workers')).toBe(true);
     await stage.work();
     const [saga] = await stage.atRest();

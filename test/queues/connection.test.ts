@@ -9,6 +9,7 @@ import { createEngineDatabase } from '../support/engine.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
 import { createTestRedis } from '../support/services-redis.ts';
+import { patience } from '../support/patience.ts';
 
 const prefix = '{test}';
 
@@ -77,7 +78,7 @@ describe('a producer', () => {
       await redis.kill();
       const since = performance.now();
       await expect(queues.enqueue(job)).rejects.toThrow(/connect|max retries|closed|timed out/i);
-      expect(performance.now() - since).toBeLessThan(8_000);
+      expect(performance.now() - since).toBeLessThan(8_000 * patience());
       await redis.restart();
       // The server came back empty.
       expect(await queues.ensure(job)).toBeNull();

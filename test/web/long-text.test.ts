@@ -16,6 +16,7 @@ import { renderSaga } from '../../src/web/pages/saga-view.ts';
 import { timelineOf } from '../../src/web/pages/timeline.ts';
 import { openWeb } from './support.ts';
 import type { Web } from './support.ts';
+import { patience } from '../support/patience.ts';
 
 const SIZE = 512 * 1024;
 const LIMIT_MS = 50;
@@ -157,8 +158,8 @@ describe('the web process', () => {
       }
     });
     expect(Math.max(...sizes)).toBeLessThan(500_000);
-    expect(lagMs).toBeLessThan(250);
+    expect(lagMs).toBeLessThan(250 * patience());
     const [row] = await web.db.sql<{ id: string }[]>`select id from arcadia.sagas where idempotency_key = 'long-1'`;
-    expect(await longestWaitMs(async () => void (await web.call('GET', `/sagas/${row?.id ?? ''}`, { headers: { accept: 'text/html' } })))).toBeLessThan(250);
+    expect(await longestWaitMs(async () => void (await web.call('GET', `/sagas/${row?.id ?? ''}`, { headers: { accept: 'text/html' } })))).toBeLessThan(250 * patience());
   });
 });
