@@ -8,8 +8,10 @@ import type { Io } from '../io.ts';
 import { parseJson } from '../json.ts';
 import type { Log } from '../log.ts';
 import { onceInAWhile } from '../once-in-a-while.ts';
-import type { Look } from './observer.ts';
 import { dropletSchema, type Droplet } from './schemas.ts';
+
+/** What is known of a droplet: null is from a read of its own, at this moment. */
+export type Look = Readonly<{ droplet: Droplet | null; ageMs: number }>;
 
 /** A droplet that somebody wants to know of, and how old an observation of it may be. */
 export type Wanted = Readonly<{ dropletId: number; maxAgeMs: number }>;

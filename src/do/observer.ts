@@ -5,11 +5,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DigitalOceanClient } from './client.ts';
 import { DigitalOceanError } from './errors.ts';
-import type { ObservationStore } from './observation-store.ts';
+import type { Look, ObservationStore } from './observation-store.ts';
 import { dropletSchema, type Droplet } from './schemas.ts';
-
-/** What is known of a droplet: null is from a read of its own, at this moment. */
-export type Look = Readonly<{ droplet: Droplet | null; ageMs: number }>;
 
 export type DropletObserver = Readonly<{
   /**

@@ -6,7 +6,7 @@
 import { msOf } from '../time.ts';
 import type { Saga } from './saga.ts';
 import type { Claim } from './step.ts';
-import type { LoadedSaga } from './store.ts';
+import type { LoadedSaga } from './loaded.ts';
 
 export type RecentSagas = Readonly<{
   /** @param sentAt when the statement that wrote it was sent, by this process's clock that never jumps */

@@ -12,7 +12,8 @@ import { currentStep, directionOf, dropletIdOf, isAtRest, nextJobOf } from './sa
 import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
 import { StaleRevisionError, failureOf } from './step.ts';
 import type { Held } from './holds.ts';
-import type { ClaimedSaga, LoadedSaga, SagaStore } from './store.ts';
+import type { ClaimedSaga, LoadedSaga } from './loaded.ts';
+import type { SagaStore } from './store.ts';
 import type { Outcome, RetryPolicy, Transition } from './transition.ts';
 import { decide, joined } from './transition.ts';
 

@@ -8,25 +8,11 @@ import { msBetween } from '../time.ts';
 import type { CommitResult } from './commit.ts';
 import { commitTransition, transitionWriter } from './commit.ts';
 import { createRecentSagas } from './recent.ts';
+import type { ClaimedSaga, LoadedSaga } from './loaded.ts';
 import type { Saga, SagaEventKind, SagaStatus } from './saga.ts';
 import type { Claim, Memo } from './step.ts';
 import type { Transition } from './transition.ts';
 import type { SealedUserData, StoredUserData } from './user-data.ts';
-
-/**
- * A saga as it was read, with the database's clock at that moment. `dueInMs`: when its current job is due, from then;
- * not below 0. `inputChecked`: the input was held against the saga's schema.
- */
-export type LoadedSaga = Readonly<{ saga: Saga; now: Date; dueInMs: number; memo: Memo; inputChecked: boolean }>;
-
-/** A saga as a job claims it. */
-export type ClaimedSaga = LoadedSaga &
-  Readonly<{
-    /** Whether the job's claim stands: the saga is at the job's revision, or was moved from it to running by this very claim. */
-    stands: boolean;
-    /** How long ago this was so, in milliseconds by this process's clock; 0 when it was read just now. */
-    ageMs: number;
-  }>;
 
 /** An event as it was written, with when and by whom. */
 export type StoredEvent = Readonly<{

@@ -4,7 +4,7 @@ import { textOf } from '../json.ts';
 import type { Action, Droplet } from '../do/schemas.ts';
 import { actionSchema } from '../do/schemas.ts';
 import { DigitalOceanError } from '../do/errors.ts';
-import type { Look } from '../do/observer.ts';
+import type { Look } from '../do/observation-store.ts';
 import { isLocalTrouble } from '../error-code.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, done, waiting } from '../saga/step.ts';

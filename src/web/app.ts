@@ -2,7 +2,6 @@
 import type { FastifyBaseLogger, FastifyInstance, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerDefault } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Scope } from '../config.ts';
-import type { Principal } from './auth.ts';
 import type { FleetWatch } from './fleet-status.ts';
 
 export type App = FastifyInstance<
@@ -12,6 +11,9 @@ export type App = FastifyInstance<
   FastifyBaseLogger,
   ZodTypeProvider
 >;
+
+/** Who is asking. The name goes into the audit. */
+export type Principal = Readonly<{ name: string; scopes: readonly Scope[]; kind: 'person' | 'program' | 'anybody' }>;
 
 declare module 'fastify' {
   interface FastifyContextConfig {

@@ -7,12 +7,9 @@ import type { ApiToken, Config, Scope } from '../config.ts';
 import { isLoopback, scopes } from '../config.ts';
 import type { Log } from '../log.ts';
 import type { Starter } from '../saga/start.ts';
-import type { App } from './app.ts';
+import type { App, Principal } from './app.ts';
 import type { SagaPort } from './ports.ts';
 import { Problem } from './problems.ts';
-
-/** Who is asking. The name goes into the audit. */
-export type Principal = Readonly<{ name: string; scopes: readonly Scope[]; kind: 'person' | 'program' | 'anybody' }>;
 
 /** Which sort of credentials was shown. */
 export type CredentialKind = 'bearer' | 'basic';

@@ -17,7 +17,8 @@ import type { StartRequest, StartedSaga } from '../saga/start.ts';
 import type { Backlog, StepStats, countByStatus } from '../saga/stats.ts';
 import type { Steered } from '../saga/steer.ts';
 import type { Memo } from '../saga/step.ts';
-import type { LoadedSaga, StoredEvent } from '../saga/store.ts';
+import type { LoadedSaga } from '../saga/loaded.ts';
+import type { StoredEvent } from '../saga/store.ts';
 import type { Surface } from '../saga/words.ts';
 
 export type WebPorts = Readonly<{
