@@ -3,15 +3,15 @@ import type { ChildProcess } from 'node:child_process';
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import type { Client } from '../src/client.ts';
-import { openClient } from '../src/client.ts';
-import { loadConfig } from '../src/config.ts';
-import type { Database } from '../src/db.ts';
-import { openDatabase } from '../src/db.ts';
-import type { Sandbox, SandboxOptions } from '../src/do/sandbox/server.ts';
-import { startSandbox } from '../src/do/sandbox/server.ts';
-import { heapLimits } from '../src/heap-limits.ts';
-import { migrate } from '../src/migrate.ts';
+import type { Client } from '../src/client/client.ts';
+import { openClient } from '../src/client/client.ts';
+import { loadConfig } from '../src/platform/config.ts';
+import type { Database } from '../src/platform/db.ts';
+import { openDatabase } from '../src/platform/db.ts';
+import type { Sandbox, SandboxOptions } from '../src/sandbox/server.ts';
+import { startSandbox } from '../src/sandbox/server.ts';
+import { heapLimits } from '../src/processes/heap-limits.ts';
+import { migrate } from '../src/processes/migrate.ts';
 import { migrateQueues, queueStoreOf } from '../src/queues/connection.ts';
 
 export type FleetOptions = Readonly<{

@@ -6,7 +6,7 @@
 //     [--scale 10]   ten times DigitalOcean's limits: 5,000 droplets then take as long as 500 do
 import { setTimeout as delay } from 'node:timers/promises';
 import Table from 'cli-table3';
-import { startEmbeddedPostgres } from '../src/embedded-postgres/start-embedded-postgres.ts';
+import { startEmbeddedPostgres } from '../src/dev/embedded-postgres/start-embedded-postgres.ts';
 import { startPrivateRedis } from '../test/support/services-redis-server.ts';
 import { dropletInput, startFleet } from './fleet.ts';
 import { readOptions } from './options.ts';

@@ -5,7 +5,7 @@
 //     [--wave-every 60]   so many sagas at once every so many seconds, instead of all the time
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { startEmbeddedPostgres } from '../src/embedded-postgres/start-embedded-postgres.ts';
+import { startEmbeddedPostgres } from '../src/dev/embedded-postgres/start-embedded-postgres.ts';
 import { findFreePort } from '../test/support/services-guarded.ts';
 import { startPrivateRedis } from '../test/support/services-redis-server.ts';
 import { dropletInput, startFleet } from './fleet.ts';

@@ -7,8 +7,8 @@
 import { readFile } from 'node:fs/promises';
 import { Ajv } from 'ajv';
 import addFormatsModule from 'ajv-formats';
-import { startSandbox } from '../src/do/sandbox/server.ts';
-import { isObject } from '../src/do/sandbox/json.ts';
+import { startSandbox } from '../src/sandbox/server.ts';
+import { isObject } from '../src/sandbox/json.ts';
 
 type Check = {
   readonly does: string;

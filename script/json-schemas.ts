@@ -1,6 +1,6 @@
 // The contract for programs in other languages, as JSON Schemas made from the zod schemas that the workers enforce.
 import { z } from 'zod';
-import { catalog } from '../src/catalog.ts';
+import { catalog } from '../src/steps/catalog.ts';
 import { intakeJobSchema, stepJobSchema } from '../src/queues/jobs.ts';
 import { bulkBody, bulkRetryBody, cancelBody } from '../src/web/api/shapes.ts';
 

@@ -1,15 +1,8 @@
 // The droplet sagas and their steps, for apps that have them beside their own: `arcadia-cloud/droplets`.
-import { defineApp } from './saga/app.ts';
-import { destroyDroplet, provisionDroplet } from './catalog.ts';
-import { dropletDeps } from './steps/deps.ts';
-
-export { destroyDroplet, provisionDroplet } from './catalog.ts';
+export { destroyDroplet, dropletApp, provisionDroplet } from './steps/catalog.ts';
 export { createDroplet } from './steps/create-droplet.ts';
 export type { StepDeps as DropletDeps } from './steps/deps.ts';
 export { dropletDeps } from './steps/deps.ts';
 export { destroyDroplet as destroyDropletStep } from './steps/destroy-droplet.ts';
 export { registerDroplet } from './steps/register-droplet.ts';
 export { waitDropletActive } from './steps/wait-droplet-active.ts';
-
-/** The app that runs where no other is named: the droplet sagas alone. */
-export const dropletApp = defineApp({ sagas: [provisionDroplet, destroyDroplet], deps: dropletDeps });

@@ -1,7 +1,7 @@
 // What others write their own sagas and steps with: `arcadia-cloud/engine`. It loads no droplet.
 export { defineApp, defineSaga, defineStep } from './saga/app.ts';
 export type { App, AppContext, NamedSaga } from './saga/app.ts';
-export type { JsonObject } from './json.ts';
+export type { JsonObject } from './platform/json.ts';
 export type { Saga, SagaError, SagaStatus } from './saga/saga.ts';
 export { StaleRevisionError, StepFailure, done, failed, waiting } from './saga/step.ts';
 export type { Failure, Memo, Step, StepOutcome, StepRun } from './saga/step.ts';

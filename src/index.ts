@@ -1,11 +1,11 @@
 // What other backends import: the client, its errors, and the types that go with them. No worker comes along.
-export { openClient } from './client.ts';
-export type { Client, ClientOptions, StartOptions } from './client.ts';
+export { openClient } from './client/client.ts';
+export type { Client, ClientOptions, StartOptions } from './client/client.ts';
 export { ClientClosedError, SagaNotFoundError, SagaRolledBackError, SagaStuckError } from './client/errors.ts';
 export type { SagaHandle, WaitOptions } from './client/handle.ts';
 export type { CallersTransaction, PgTransaction, PostgresJsTransaction } from './client/transaction.ts';
-export { parseKeyRing } from './key-ring.ts';
-export type { KeyRing } from './key-ring.ts';
+export { parseKeyRing } from './platform/key-ring.ts';
+export type { KeyRing } from './platform/key-ring.ts';
 export type { QueueStore } from './queues/connection.ts';
 export type { Saga, SagaError, SagaEventKind, SagaStatus } from './saga/saga.ts';
 export { IdempotencyConflictError, InvalidRequestError } from './saga/start.ts';

@@ -2,12 +2,12 @@
 // The command line: the entry of every process. Commands are loaded when they are used.
 import addCompletion from '@bomb.sh/tab/commander';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { StopRequested, listenForStop } from './commands/stop.ts';
-import { ConfigError, EXIT_CONFIG } from './config.ts';
-import { unlessAborted } from './deadline.ts';
-import { describePostgresFailure } from './postgres-failure.ts';
+import { StopRequested, listenForStop } from './cli/stop.ts';
+import { ConfigError, EXIT_CONFIG } from './platform/config.ts';
+import { unlessAborted } from './platform/deadline.ts';
+import { describePostgresFailure } from './platform/postgres-failure.ts';
 import { sagaStatuses } from './saga/saga.ts';
-import { visibleLines } from './text.ts';
+import { visibleLines } from './platform/text.ts';
 
 // Before anything else: a signal that comes while commands are loaded is meant for us too.
 const stop = listenForStop();
@@ -68,22 +68,22 @@ program
   .command('migrate')
   .description('bring the database up to date; safe to run twice, or at once')
   .option('--json', 'print one JSON document')
-  .action(run(async (options) => (await import('./commands/migrate.ts')).migrateCommand(options)));
+  .action(run(async (options) => (await import('./cli/migrate.ts')).migrateCommand(options)));
 
 program
   .command('worker')
   .description('run a worker: takes steps of sagas from the queues until it is stopped')
   .action(
     serve(async () => {
-      (await import('./heap-limits.ts')).limitHeap();
-      return (await import('./commands/worker.ts')).workerCommand(stop.signal);
+      (await import('./processes/heap-limits.ts')).limitHeap();
+      return (await import('./cli/worker.ts')).workerCommand(stop.signal);
     }),
   );
 
 program
   .command('web')
   .description('run the web process: HTTP API, dashboard of the queues, metrics')
-  .action(serve(async () => (await import('./commands/web.ts')).webCommand(stop.signal)));
+  .action(serve(async () => (await import('./cli/web.ts')).webCommand(stop.signal)));
 
 program
   .command('provision')
@@ -103,7 +103,7 @@ program
   .option('--idempotency-key <key>', 'the same key always gives the same saga')
   .option('--detach', 'print the id of the saga and do not wait')
   .option('--json', 'print one JSON document')
-  .action(runToItsEnd(async (options) => (await import('./commands/provision.ts')).provisionCommand(options, stop.signal)));
+  .action(runToItsEnd(async (options) => (await import('./cli/provision.ts')).provisionCommand(options, stop.signal)));
 
 program
   .command('destroy')
@@ -113,7 +113,7 @@ program
   .option('--idempotency-key <key>', 'the same key always gives the same saga')
   .option('--detach', 'print the id of the saga and do not wait')
   .option('--json', 'print one JSON document')
-  .action(runToItsEnd(async (dropletId, options) => (await import('./commands/provision.ts')).destroyCommand(dropletId, options, stop.signal)));
+  .action(runToItsEnd(async (dropletId, options) => (await import('./cli/provision.ts')).destroyCommand(dropletId, options, stop.signal)));
 
 program
   .command('start')
@@ -123,7 +123,7 @@ program
   .option('--idempotency-key <key>', 'the same key always gives the same saga')
   .option('--detach', 'print the id of the saga and do not wait')
   .option('--json', 'print one JSON document')
-  .action(runToItsEnd(async (saga, options) => (await import('./commands/start.ts')).startCommand(saga, options, stop.signal)));
+  .action(runToItsEnd(async (saga, options) => (await import('./cli/start.ts')).startCommand(saga, options, stop.signal)));
 
 program
   .command('sagas')
@@ -138,7 +138,7 @@ program
   .option('--requested-by <who>', 'that this one asked for, such as cli:ada')
   .option('--limit <n>', 'so many at most', wholeNumber(1, 1_000), 50)
   .option('--json', 'print one JSON document')
-  .action(run(async (options) => (await import('./commands/sagas.ts')).listSagasCommand(options)));
+  .action(run(async (options) => (await import('./cli/sagas.ts')).listSagasCommand(options)));
 
 program
   .command('saga')
@@ -146,7 +146,7 @@ program
   .argument('<id>', 'id of the saga')
   .option('--follow', 'go on until it is at rest; exit code 1 when it did not complete')
   .option('--json', 'print one JSON document; with --follow, one a line: {"event": …} for each event, at last {"saga": …}')
-  .action(runToItsEnd(async (sagaId, options) => (await import('./commands/sagas.ts')).showSagaCommand(sagaId, options, stop.signal)));
+  .action(runToItsEnd(async (sagaId, options) => (await import('./cli/sagas.ts')).showSagaCommand(sagaId, options, stop.signal)));
 
 program
   .command('cancel')
@@ -154,27 +154,27 @@ program
   .argument('<id>', 'id of the saga')
   .option('--reason <text>', 'why, for the record')
   .option('--json', 'print one JSON document')
-  .action(run(async (sagaId, options) => (await import('./commands/steer.ts')).cancelCommand(sagaId, options)));
+  .action(run(async (sagaId, options) => (await import('./cli/steer.ts')).cancelCommand(sagaId, options)));
 
 program
   .command('retry')
   .description('resume a stuck saga')
   .argument('<id>', 'id of the saga')
   .option('--json', 'print one JSON document')
-  .action(run(async (sagaId, options) => (await import('./commands/steer.ts')).retryCommand(sagaId, options)));
+  .action(run(async (sagaId, options) => (await import('./cli/steer.ts')).retryCommand(sagaId, options)));
 
 program
   .command('sync')
   .description("bring the inventory up to date with DigitalOcean's droplets now; prints what appeared, changed, vanished, drifted")
   .option('--json', 'print one JSON document')
-  .action(runToItsEnd(async (options) => (await import('./commands/inventory.ts')).syncCommand(options, stop.signal)));
+  .action(runToItsEnd(async (options) => (await import('./cli/inventory.ts')).syncCommand(options, stop.signal)));
 
 const drift = program
   .command('drift')
   .description('list where droplets are not what was asked for')
   .option('--all', 'those that are resolved too, newest first')
   .option('--json', 'print one JSON document')
-  .action(run(async (options) => (await import('./commands/inventory.ts')).listDriftCommand(options)));
+  .action(run(async (options) => (await import('./cli/inventory.ts')).listDriftCommand(options)));
 
 drift
   .command('accept')
@@ -182,7 +182,7 @@ drift
   .argument('<id>', 'id of the drift, as `arcadia drift` shows it', wholeNumber(1, Number.MAX_SAFE_INTEGER))
   .option('--json', 'print one JSON document')
   // A parent that has the same option takes it for its own.
-  .action(run(async (id, _options, command) => (await import('./commands/inventory.ts')).acceptDriftCommand(id, command.optsWithGlobals())));
+  .action(run(async (id, _options, command) => (await import('./cli/inventory.ts')).acceptDriftCommand(id, command.optsWithGlobals())));
 
 program
   .command('orphans')
@@ -190,13 +190,13 @@ program
   .option('--destroy', 'approve that the sweep destroys all surplus ones listed, however many')
   .option('--yes', 'with --destroy: do not ask')
   .option('--json', 'print one JSON document')
-  .action(run(async (options) => (await import('./commands/inventory.ts')).orphansCommand(options)));
+  .action(run(async (options) => (await import('./cli/inventory.ts')).orphansCommand(options)));
 
 program
   .command('status')
   .description('show what keeps the fleet from its work; exit code 1 when a person is needed')
   .option('--json', 'print one JSON document')
-  .action(run(async (options) => (await import('./commands/status.ts')).statusCommand(options)));
+  .action(run(async (options) => (await import('./cli/status.ts')).statusCommand(options)));
 
 program
   .command('sandbox')
@@ -213,7 +213,7 @@ program
   .action(
     serve(async ({ rateLimit, ...options }) => {
       const limits = rateLimit === false ? { ratePerMinute: null, ratePerHour: null } : {};
-      return (await import('./commands/sandbox.ts')).sandboxCommand({ ...options, ...limits }, stop.signal);
+      return (await import('./cli/sandbox.ts')).sandboxCommand({ ...options, ...limits }, stop.signal);
     }),
   );
 
@@ -223,8 +223,8 @@ program
   .option('--data-dir <folder>', 'keep the data of the embedded Postgres here')
   .action(
     serve(async (options) => {
-      (await import('./heap-limits.ts')).limitHeap();
-      return (await import('./commands/dev.ts')).devCommand(options, stop.signal);
+      (await import('./processes/heap-limits.ts')).limitHeap();
+      return (await import('./dev/dev.ts')).devCommand(options, stop.signal);
     }),
   );
 
@@ -232,7 +232,7 @@ program
   .command('demo')
   .description('a tour of about a minute that ends by itself')
   .option('--keep', 'stay up after the tour')
-  .action(runToItsEnd(async (options) => (await import('./demo/demo.ts')).demoCommand(options, stop.signal)));
+  .action(runToItsEnd(async (options) => (await import('./dev/demo.ts')).demoCommand(options, stop.signal)));
 
 function collect(value: string, before: string[] = []): string[] {
   return [...before, value];

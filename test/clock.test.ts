@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, inject, onTestFinished, test, vi } from 'vitest';
-import { createDatabaseClock, keepDatabaseTime } from '../src/clock.ts';
-import { openDatabase } from '../src/db.ts';
+import { createDatabaseClock, keepDatabaseTime } from '../src/platform/clock.ts';
+import { openDatabase } from '../src/platform/db.ts';
 import { HOUR_MS } from './support/shifted-clock.ts';
 import { startTcpProxy } from './support/tcp-proxy.ts';
 import { waitFor } from './support/wait-for.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { ConfigError, loadConfig, requireClosedMetrics } from '../src/config.ts';
+import { ConfigError, loadConfig, requireClosedMetrics } from '../src/platform/config.ts';
 import { encryptionKeys } from './support/keys.ts';
 
 /** The message that an environment is refused with. */

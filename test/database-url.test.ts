@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { ConfigError } from '../src/config.ts';
-import { readDatabaseUrl } from '../src/database-url.ts';
+import { ConfigError } from '../src/platform/config.ts';
+import { readDatabaseUrl } from '../src/platform/database-url.ts';
 
 const read = (url: string) => readDatabaseUrl(url, {});
 

@@ -13,8 +13,8 @@ import { pathToFileURL } from 'node:url';
 import postgres from 'postgres';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { findNativeDir } from '../src/embedded-postgres/native-binaries.ts';
-import { startEmbeddedPostgres } from '../src/embedded-postgres/start-embedded-postgres.ts';
+import { findNativeDir } from '../src/dev/embedded-postgres/native-binaries.ts';
+import { startEmbeddedPostgres } from '../src/dev/embedded-postgres/start-embedded-postgres.ts';
 import { waitFor } from './support/wait-for.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -199,7 +199,7 @@ describe('binaries', () => {
 });
 
 describe('a process with an embedded Postgres', () => {
-  const moduleUrl = new URL('../src/embedded-postgres/start-embedded-postgres.ts', pathToFileURL(import.meta.filename)).href;
+  const moduleUrl = new URL('../src/dev/embedded-postgres/start-embedded-postgres.ts', pathToFileURL(import.meta.filename)).href;
   type Parent = ChildProcessByStdio<null, Readable, null>;
   const placeSchema = z.object({ url: z.string(), pid: z.number(), dataDir: z.string() });
 

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { gather } from '../src/gather.ts';
+import { gather } from '../src/platform/gather.ts';
 
 /** A function that is gathered into, and what it was asked: each call stays open until it is answered. */
 function recorder() {

@@ -3,7 +3,7 @@
 import { inspect } from 'node:util';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { BrokenSealError, MissingKeyError, fingerprint, generateKey, matchesFingerprint, open, parseKeyRing, seal } from '../src/key-ring.ts';
+import { BrokenSealError, MissingKeyError, fingerprint, generateKey, matchesFingerprint, open, parseKeyRing, seal } from '../src/platform/key-ring.ts';
 
 const [oldKey, newKey] = [generateKey(), generateKey()];
 const [before, during, after] = [parseKeyRing(oldKey), parseKeyRing(`${newKey},${oldKey}`), parseKeyRing(newKey)];

@@ -1,11 +1,11 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { ConfigError } from '../src/config.ts';
-import { openDatabase, reserveConnection } from '../src/db.ts';
-import type { Database } from '../src/db.ts';
-import { checkEnvironment, EnvironmentMismatchError } from '../src/environment.ts';
-import { migrate } from '../src/migrate.ts';
+import { ConfigError } from '../src/platform/config.ts';
+import { openDatabase, reserveConnection } from '../src/platform/db.ts';
+import type { Database } from '../src/platform/db.ts';
+import { checkEnvironment, EnvironmentMismatchError } from '../src/processes/environment.ts';
+import { migrate } from '../src/processes/migrate.ts';
 import { createTestDatabase, startPrivatePostgres } from './support/services-postgres.ts';
 import type { TestDatabase } from './support/services-postgres.ts';
 import { waitFor } from './support/wait-for.ts';

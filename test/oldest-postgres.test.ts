@@ -1,20 +1,20 @@
 // The oldest Postgres that this machine has of those we promise to run on: from the migrations to a saga's end, without
 // Redis, so that queues, request budget and observations are in it too.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openClient } from '../src/client.ts';
-import { loadConfig } from '../src/config.ts';
-import type { Config } from '../src/config.ts';
-import type { Database } from '../src/db.ts';
-import { openDatabase } from '../src/db.ts';
+import { openClient } from '../src/client/client.ts';
+import { loadConfig } from '../src/platform/config.ts';
+import type { Config } from '../src/platform/config.ts';
+import type { Database } from '../src/platform/db.ts';
+import { openDatabase } from '../src/platform/db.ts';
 import { createPostgresBudgetStore } from '../src/do/budget-postgres.ts';
-import type { Sandbox } from '../src/do/sandbox/server.ts';
-import { startSandbox } from '../src/do/sandbox/server.ts';
-import type { EmbeddedPostgres } from '../src/embedded-postgres/start-embedded-postgres.ts';
-import { silentLog } from '../src/log.ts';
-import { migrate } from '../src/migrate.ts';
+import type { Sandbox } from '../src/sandbox/server.ts';
+import { startSandbox } from '../src/sandbox/server.ts';
+import type { EmbeddedPostgres } from '../src/dev/embedded-postgres/start-embedded-postgres.ts';
+import { silentLog } from '../src/platform/log.ts';
+import { migrate } from '../src/processes/migrate.ts';
 import { migrateQueues, queueStoreOf } from '../src/queues/connection.ts';
-import { startWeb } from '../src/web-process.ts';
-import { startWorker } from '../src/worker.ts';
+import { startWeb } from '../src/processes/web.ts';
+import { startWorker } from '../src/processes/worker.ts';
 import { encryptionKeys, keyRing } from './support/keys.ts';
 import { startOldestPostgres } from './support/services-oldest-postgres.ts';
 

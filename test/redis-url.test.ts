@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { ConfigError, loadConfig } from '../src/config.ts';
-import { readRedisNodes, splitRedisUrl } from '../src/redis-url.ts';
+import { ConfigError, loadConfig } from '../src/platform/config.ts';
+import { readRedisNodes, splitRedisUrl } from '../src/platform/redis-url.ts';
 
 const read = (value: string) => readRedisNodes(splitRedisUrl(value));
 const nobody = { username: null, password: null };

@@ -2,8 +2,8 @@
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { ConfigError } from '../src/config.ts';
-import { requireVersion } from '../src/server-version.ts';
+import { ConfigError } from '../src/platform/config.ts';
+import { requireVersion } from '../src/platform/server-version.ts';
 import { createEngineDatabase } from './support/engine.ts';
 import { runCommand } from './support/fleet.ts';
 

@@ -3,11 +3,11 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, expect, inject, test } from 'vitest';
-import { openDatabase } from '../src/db.ts';
-import { silentLog } from '../src/log.ts';
-import { describePostgresFailure } from '../src/postgres-failure.ts';
+import { openDatabase } from '../src/platform/db.ts';
+import { silentLog } from '../src/platform/log.ts';
+import { describePostgresFailure } from '../src/platform/postgres-failure.ts';
 import { openQueueConnection } from '../src/queues/connection.ts';
-import { describeConnectionFailure } from '../src/store-failure.ts';
+import { describeConnectionFailure } from '../src/platform/store-failure.ts';
 import { openFleet, runCommand } from './support/fleet.ts';
 import type { PrivateRedis } from './support/services-redis-server.ts';
 import { startPrivateRedis, startPrivateSentinel } from './support/services-redis-server.ts';

@@ -1,6 +1,6 @@
 // Text of others: how it is cut, and that nothing in it stays invisible.
 import { expect, test } from 'vitest';
-import { printable, shorten, visible, visibleLines } from '../src/text.ts';
+import { printable, shorten, visible, visibleLines } from '../src/platform/text.ts';
 
 test.each([
   ['an escape sequence', '\u001b[2J', String.raw`\x1b[2J`],

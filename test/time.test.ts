@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { UnreadableTimeError, msBetween, parseTimestamp, readTimeMs } from '../src/time.ts';
+import { UnreadableTimeError, msBetween, parseTimestamp, readTimeMs } from '../src/platform/time.ts';
 
 describe('parseTimestamp', () => {
   test.each([

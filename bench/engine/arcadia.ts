@@ -2,18 +2,18 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
-import { loadConfig } from '../../src/config.ts';
-import { openDatabase } from '../../src/db.ts';
-import { directIo } from '../../src/io.ts';
-import type { JsonObject } from '../../src/json.ts';
-import { createLog, silentLog } from '../../src/log.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import { openDatabase } from '../../src/platform/db.ts';
+import { directIo } from '../../src/platform/io.ts';
+import type { JsonObject } from '../../src/platform/json.ts';
+import { createLog, silentLog } from '../../src/platform/log.ts';
 import { openQueueConnection, queueStoreOf } from '../../src/queues/connection.ts';
 import { openStepQueues } from '../../src/queues/step-queues.ts';
 import { startSaga } from '../../src/saga/start.ts';
 import { done, waiting } from '../../src/saga/step.ts';
 import type { Step } from '../../src/saga/step.ts';
 import type { StepDeps } from '../../src/steps/deps.ts';
-import { startWorker } from '../../src/worker.ts';
+import { startWorker } from '../../src/processes/worker.ts';
 import { createTally, serve } from './contender.ts';
 import { noOpCatalog } from './no-op.ts';
 

@@ -7,7 +7,7 @@ import { basename } from 'node:path';
 import process from 'node:process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
-import { openDatabase } from '../../src/db.ts';
+import { openDatabase } from '../../src/platform/db.ts';
 
 /** Where a contender finds its stores, and how much it may do at once. */
 export type Place = Readonly<{ databaseUrl: string; redisUrl: string; concurrency: number; postgresPid: number; redisPid: number }>;

@@ -6,9 +6,9 @@ import { setImmediate } from 'node:timers/promises';
 import { Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import { z } from 'zod';
-import { openDatabase } from '../../src/db.ts';
-import type { Database } from '../../src/db.ts';
-import { gather } from '../../src/gather.ts';
+import { openDatabase } from '../../src/platform/db.ts';
+import type { Database } from '../../src/platform/db.ts';
+import { gather } from '../../src/platform/gather.ts';
 import { createTally, serve, untilNone } from './contender.ts';
 
 const STEPS = 3;

@@ -1,8 +1,8 @@
 // A worker process, configured as any, that knows the saga of three steps alone. Its argument: milliseconds a step.
-import { loadConfig } from '../../src/config.ts';
-import { createLog } from '../../src/log.ts';
-import { directIo } from '../../src/io.ts';
-import { startWorker } from '../../src/worker.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import { createLog } from '../../src/platform/log.ts';
+import { directIo } from '../../src/platform/io.ts';
+import { startWorker } from '../../src/processes/worker.ts';
 import { noOpCatalog } from './no-op.ts';
 
 process.once('disconnect', () => process.exit(1));

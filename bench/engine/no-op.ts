@@ -1,7 +1,7 @@
 // A saga of three steps that do nothing, or nothing but take their time.
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
-import type { JsonObject } from '../../src/json.ts';
+import type { JsonObject } from '../../src/platform/json.ts';
 import type { Catalog } from '../../src/saga/definition.ts';
 import { done } from '../../src/saga/step.ts';
 import type { Step } from '../../src/saga/step.ts';

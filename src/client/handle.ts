@@ -1,9 +1,9 @@
 // A saga in its caller's hands: what comes of it, and what happens to it meanwhile. All handles of a client share one poll.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { z } from 'zod';
-import { isDatabaseOutage } from '../db.ts';
-import { textOf } from '../json.ts';
-import type { Log } from '../log.ts';
+import { isDatabaseOutage } from '../platform/db.ts';
+import { textOf } from '../platform/json.ts';
+import type { Log } from '../platform/log.ts';
 import type { EventFeed } from '../saga/event-feed.ts';
 import type { Direction, Saga } from '../saga/saga.ts';
 import { isStuckForward } from '../saga/saga.ts';

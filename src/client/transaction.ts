@@ -1,6 +1,6 @@
 // A transaction of the caller's, as the store uses a database: the same statements run on it, through whichever of the
 // two common clients the caller has.
-import type { Database, Sql } from '../db.ts';
+import type { Database, Sql } from '../platform/db.ts';
 import { InvalidRequestError } from '../saga/start.ts';
 
 type Row = Record<string, unknown>;

@@ -1,6 +1,6 @@
 // The fleet's account in Postgres, where there is no Redis. The functions are in migrations/0006, 0011 and 0016.
 
-import type { Database } from '../db.ts';
+import type { Database } from '../platform/db.ts';
 import type { BudgetStore } from './budget-store.ts';
 import { ARRIVAL_MARGIN_MS, SOONEST_MS } from './budget-store.ts';
 

@@ -2,7 +2,7 @@
 // Each operation is one script, which Redis runs as a whole, by its own clock.
 
 import { z } from 'zod';
-import type { RedisScript, RunRedisScript } from '../redis-script.ts';
+import type { RedisScript, RunRedisScript } from '../platform/redis-script.ts';
 import type { BudgetStore } from './budget-store.ts';
 import { ARRIVAL_MARGIN_MS, SOONEST_MS } from './budget-store.ts';
 

@@ -2,10 +2,10 @@
 // in a store that all workers share; the answers of the API correct it.
 
 import { createHash } from 'node:crypto';
-import { withDeadline } from '../deadline.ts';
-import type { Io } from '../io.ts';
-import type { Log } from '../log.ts';
-import { onceInAWhile } from '../once-in-a-while.ts';
+import { withDeadline } from '../platform/deadline.ts';
+import type { Io } from '../platform/io.ts';
+import type { Log } from '../platform/log.ts';
+import { onceInAWhile } from '../platform/once-in-a-while.ts';
 import type { ObservedAnswer } from './call.ts';
 import { createLocalBudgetStore } from './budget-local.ts';
 import type { BudgetAnswer, BudgetAsk, BudgetStore } from './budget-store.ts';

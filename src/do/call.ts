@@ -2,8 +2,8 @@
 // throws a DigitalOceanError. It knows the API's manners (JSON, error bodies, headers), not its single endpoints.
 
 import type { z } from 'zod';
-import type { Io } from '../io.ts';
-import { parseJson } from '../json.ts';
+import type { Io } from '../platform/io.ts';
+import { parseJson } from '../platform/json.ts';
 import type { Asked, Ending } from './circuits.ts';
 import { cleanId, cleanMessage, DigitalOceanError, type Secrets } from './errors.ts';
 import type { Answered, Exchange, Exchanger } from './exchange.ts';

@@ -1,7 +1,7 @@
 // The circuits as the fleet shares them, in Postgres and by its clock. One function, one statement.
-import type { Database, Sql } from '../db.ts';
-import type { JsonObject } from '../json.ts';
-import { jsonText } from '../json.ts';
+import type { Database, Sql } from '../platform/db.ts';
+import type { JsonObject } from '../platform/json.ts';
+import { jsonText } from '../platform/json.ts';
 
 /** `token_refused`: whatever is asked. `request_refused`: requests of one kind, probably for a missing scope. */
 type CircuitKind = 'token_refused' | 'request_refused';

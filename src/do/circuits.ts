@@ -4,10 +4,10 @@
 // A 401 is about the token, whatever is asked; that is confirmed by a request for the account. A 403 (and a 401 that the
 // account does not confirm) is about one kind of request: its method, its path, and the optional fields that it used. A
 // request that uses these and more needs the same scopes and more, so it is held too; one that uses fewer is not.
-import { withDeadline } from '../deadline.ts';
-import { textOf } from '../json.ts';
-import type { Log } from '../log.ts';
-import { onceInAWhile } from '../once-in-a-while.ts';
+import { withDeadline } from '../platform/deadline.ts';
+import { textOf } from '../platform/json.ts';
+import type { Log } from '../platform/log.ts';
+import { onceInAWhile } from '../platform/once-in-a-while.ts';
 import type { CircuitStore, OpenCircuit } from './circuit-store.ts';
 import type { Hold } from './errors.ts';
 import { DigitalOceanError } from './errors.ts';

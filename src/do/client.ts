@@ -2,7 +2,7 @@
 // drawn from the fleet's request budget first. It neither repeats a request nor waits, and knows nothing of why it is asked.
 
 import { z } from 'zod';
-import { directIo, type Io } from '../io.ts';
+import { directIo, type Io } from '../platform/io.ts';
 import { uncounted, unlimitedBudget, type Drawn, type Priority, type RequestBudget } from './budget.ts';
 import { askedOf, createCaller, type Admitted, type Call, type Caller, type CallerOptions, type ObservedAnswer } from './call.ts';
 import { endingOf, noCircuits, type Asked, type Circuits, type Passage } from './circuits.ts';

@@ -3,11 +3,11 @@
 // a saga's caller is given, so each is signed with a key that only the fleet's workers have.
 
 import { createHmac, hkdfSync, randomUUID, timingSafeEqual } from 'node:crypto';
-import { withDeadline } from '../deadline.ts';
-import type { Io } from '../io.ts';
-import { parseJson } from '../json.ts';
-import type { Log } from '../log.ts';
-import { onceInAWhile } from '../once-in-a-while.ts';
+import { withDeadline } from '../platform/deadline.ts';
+import type { Io } from '../platform/io.ts';
+import { parseJson } from '../platform/json.ts';
+import type { Log } from '../platform/log.ts';
+import { onceInAWhile } from '../platform/once-in-a-while.ts';
 import { dropletSchema, type Droplet } from './schemas.ts';
 
 /** What is known of a droplet: null is from a read of its own, at this moment. */

@@ -1,6 +1,6 @@
 // What workers saw, in Postgres, where there is no Redis. A look writes nothing; a list that is read is one write.
 
-import type { Database } from '../db.ts';
+import type { Database } from '../platform/db.ts';
 import type { SharedObservations, Wanted } from './observation-store.ts';
 
 type Wave = { pages: number; inFlight: number; listedAgeMs: number };

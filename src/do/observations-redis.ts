@@ -1,7 +1,7 @@
 // What workers saw, in Redis, where each observation ends by itself after a poll interval.
 
 import { z } from 'zod';
-import type { RedisScript, RunRedisScript } from '../redis-script.ts';
+import type { RedisScript, RunRedisScript } from '../platform/redis-script.ts';
 import type { SharedObservations } from './observation-store.ts';
 
 const now = `

@@ -1,5 +1,5 @@
 // The facts that the fleet's state is judged by, as Postgres has them: one statement, cheap enough for every page.
-import type { Database } from '../db.ts';
+import type { Database } from '../platform/db.ts';
 import { DEAD_AFTER_MS } from './sign-of-life.ts';
 
 /** What DigitalOcean refuses, and what waits for that. Times of Postgres's clock. */

@@ -2,8 +2,8 @@
 // dead stay for a while, as they tell since when nobody has been seen.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Database } from '../db.ts';
-import type { Log } from '../log.ts';
+import type { Database } from '../platform/db.ts';
+import type { Log } from '../platform/log.ts';
 
 /** What a worker tells of itself once. */
 export type WorkerIdentity = Readonly<{

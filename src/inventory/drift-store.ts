@@ -1,7 +1,7 @@
 // Drift on record: found, found again, resolved, accepted. A finding and its line in the audit are one statement.
-import type { Database, Sql, SqlFragment } from '../db.ts';
-import type { JsonObject } from '../json.ts';
-import { jsonText } from '../json.ts';
+import type { Database, Sql, SqlFragment } from '../platform/db.ts';
+import type { JsonObject } from '../platform/json.ts';
+import { jsonText } from '../platform/json.ts';
 import type { Actual, Difference, DriftField } from './drift.ts';
 import { acceptDifference } from './drift.ts';
 import type { AtWorkSql } from './listing.ts';

@@ -1,6 +1,6 @@
 // What differs between what was asked for and what is there. Pure.
-import type { JsonObject } from '../json.ts';
-import { textOf } from '../json.ts';
+import type { JsonObject } from '../platform/json.ts';
+import { textOf } from '../platform/json.ts';
 
 export type DriftField = 'existence' | 'size_slug' | 'region' | 'image' | 'power_state';
 

@@ -1,5 +1,5 @@
 // What the inventory need not know any more: resources that are gone for long, and what was asked for of them.
-import type { Database, Sql, SqlFragment } from '../db.ts';
+import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 
 const BATCH = 500;
 

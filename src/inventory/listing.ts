@@ -1,8 +1,8 @@
 // What a list of the account's droplets says, brought into cloud_resources: a page, one statement. What somebody else
 // wrote after the page was asked for is newer, and stays; rows of sagas at work are theirs.
-import type { Database, Sql, SqlFragment } from '../db.ts';
-import { jsonText } from '../json.ts';
-import { msOf } from '../time.ts';
+import type { Database, Sql, SqlFragment } from '../platform/db.ts';
+import { jsonText } from '../platform/json.ts';
+import { msOf } from '../platform/time.ts';
 import type { SeenResource } from './resources.ts';
 import { UNKNOWN_NAME } from './resources.ts';
 import { heldSync, lostSync } from './syncs.ts';

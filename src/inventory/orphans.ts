@@ -1,7 +1,7 @@
 // Orphans on record: droplets that bear our tags and that no saga accounts for. `surplus`: proven to be ours, and too
 // many; they are destroyed in the end. `unknown`: another environment's, or nobody knows; they are reported.
-import type { Database } from '../db.ts';
-import { jsonText } from '../json.ts';
+import type { Database } from '../platform/db.ts';
+import { jsonText } from '../platform/json.ts';
 import { INVENTORY_CHANNEL, heldSync, lostSync } from './syncs.ts';
 
 export type OrphanCategory = 'surplus' | 'unknown';

@@ -1,5 +1,5 @@
 // For whom droplets are on record as provisioned.
-import type { Database } from '../db.ts';
+import type { Database } from '../platform/db.ts';
 
 /** `releasedAt`: when it was destroyed on request, or given up; null: it is wanted. */
 export type ProvisionRecord = Readonly<{ providerId: string; sagaId: string; releasedAt: Date | null }>;

@@ -1,7 +1,7 @@
 // The inventory's tables: what there is (cloud_resources) and what was asked for (cloud_provisioned). One function,
 // one statement. Writes on behalf of a saga select from its claim, so that a worker that was left behind writes nothing.
-import type { Database, Sql, SqlFragment } from '../db.ts';
-import type { JsonObject } from '../json.ts';
+import type { Database, Sql, SqlFragment } from '../platform/db.ts';
+import type { JsonObject } from '../platform/json.ts';
 
 /** One resource, as the inventory keeps it. */
 export type CloudResource = Readonly<{

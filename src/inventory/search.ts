@@ -1,5 +1,5 @@
 // Looking through the inventory, a page at a time, by name.
-import type { Database } from '../db.ts';
+import type { Database } from '../platform/db.ts';
 import type { InventoryRow } from './resources.ts';
 
 export type ResourceFilter = Readonly<{

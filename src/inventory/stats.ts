@@ -1,5 +1,5 @@
 // The inventory in numbers: for metrics.
-import type { Database } from '../db.ts';
+import type { Database } from '../platform/db.ts';
 import type { DriftField } from './drift.ts';
 import type { OrphanCategory } from './orphans.ts';
 

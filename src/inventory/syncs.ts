@@ -1,8 +1,8 @@
 // The syncs themselves: when one is due, who runs it, what came of it. There is one at a time in the whole fleet, by a
 // row that only one can insert; whoever runs it holds it by a lease, and every write of its checks that it still does.
-import type { Database, Sql, SqlFragment } from '../db.ts';
-import type { JsonObject } from '../json.ts';
-import { jsonText } from '../json.ts';
+import type { Database, Sql, SqlFragment } from '../platform/db.ts';
+import type { JsonObject } from '../platform/json.ts';
+import { jsonText } from '../platform/json.ts';
 
 /** On this channel of Postgres stands what syncs find: `{"kind": "drift_found", …}`. */
 export const INVENTORY_CHANNEL = 'arcadia_inventory';

@@ -1,7 +1,7 @@
 // Closing workers within a time limit.
 import type { Worker } from 'bullmq';
-import { endsWithin } from '../deadline.ts';
-import type { Log } from '../log.ts';
+import { endsWithin } from '../platform/deadline.ts';
+import type { Log } from '../platform/log.ts';
 
 /**
  * Stops taking jobs and lets the running ones finish. BullMQ's own close waits for them without a limit, a forced one

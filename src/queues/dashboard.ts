@@ -1,7 +1,7 @@
 // What the web process sees of the queues: adapters for Bull Board, BullMQ's own metrics, and whether jobs move at all.
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import type { Job, Queue } from 'bullmq';
-import { errorCodeOf } from '../error-code.ts';
+import { errorCodeOf } from '../platform/error-code.ts';
 import type { StoredEvent } from '../saga/store.ts';
 import type { QueueConnection } from './connection.ts';
 import { jobLine, linesOfEvents, mergeLines } from './job-lines.ts';

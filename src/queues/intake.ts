@@ -3,12 +3,12 @@
 import { createHash } from 'node:crypto';
 import type { Job, Worker } from 'bullmq';
 import { DelayedError, UnrecoverableError } from 'bullmq';
-import type { Io } from '../io.ts';
-import type { Log } from '../log.ts';
-import { problemsOf, sentenceOf } from '../request-problems.ts';
+import type { Io } from '../platform/io.ts';
+import type { Log } from '../platform/log.ts';
+import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import type { StartRequest, StartedSaga, Starter } from '../saga/start.ts';
 import { IdempotencyConflictError, InvalidRequestError } from '../saga/start.ts';
-import { shorten } from '../text.ts';
+import { shorten } from '../platform/text.ts';
 import type { QueueConnection } from './connection.ts';
 import { acceptedJobSchema, intakeJobSchema, queueNames, refusedJobSchema } from './jobs.ts';
 import type { WorkerSettings } from './step-workers.ts';

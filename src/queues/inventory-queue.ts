@@ -1,9 +1,9 @@
 // The queue of inventory syncs. Like a step's job, a job here only says "look whether a sync is due": when one is, and
 // who runs it, is in Postgres. So the queue can be paused, watched and emptied, and no schedule is lost with it.
 import type { Worker } from 'bullmq';
-import { withDeadline } from '../deadline.ts';
-import type { Io } from '../io.ts';
-import type { Log } from '../log.ts';
+import { withDeadline } from '../platform/deadline.ts';
+import type { Io } from '../platform/io.ts';
+import type { Log } from '../platform/log.ts';
 import type { QueueConnection } from './connection.ts';
 import { QueueStoreError } from './connection.ts';
 import { queueNames } from './jobs.ts';

@@ -2,7 +2,7 @@
 import { describeEvent } from '../saga/describe-event.ts';
 import type { SagaEventKind } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
-import { shorten } from '../text.ts';
+import { shorten } from '../platform/text.ts';
 
 // No line grows without bounds.
 const MAX_TEXT_LENGTH = 500;

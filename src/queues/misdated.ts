@@ -2,7 +2,7 @@
 // as it was; taken by processes whose clocks are behind, nobody would find them due.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Job, Queue } from 'bullmq';
-import type { Log } from '../log.ts';
+import type { Log } from '../platform/log.ts';
 import { dueAtOf } from './jobs.ts';
 
 // Of two clocks that are right, and what it takes to write down a delay.

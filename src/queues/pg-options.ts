@@ -1,10 +1,10 @@
 // What DATABASE_URL means to node-postgres, which BullMQ uses. To postgres.js: ../postgres-js-options.ts.
 import type { PoolConfig } from 'pg';
-import { ConfigError } from '../config-error.ts';
-import type { DatabaseAddress } from '../database-url.ts';
-import { tlsOptions } from '../database-tls.ts';
-import { connectionDefaults, sessionOptions } from '../session-settings.ts';
-import type { Session } from '../session-settings.ts';
+import { ConfigError } from '../platform/config-error.ts';
+import type { DatabaseAddress } from '../platform/database-url.ts';
+import { tlsOptions } from '../platform/database-tls.ts';
+import { connectionDefaults, sessionOptions } from '../platform/session-settings.ts';
+import type { Session } from '../platform/session-settings.ts';
 
 /**
  * Options of a pool of node-postgres.

@@ -2,7 +2,7 @@
 // connections stay on the demoted server, which still answers reads: only a new connection leads to the new master.
 import { Cluster } from 'ioredis';
 import type { RedisOptions } from 'ioredis';
-import { turnedAway } from '../store-failure.ts';
+import { turnedAway } from '../platform/store-failure.ts';
 import type { RedisClient } from './redis.ts';
 
 // A failover of one address takes about as long. Shorter than the time limit of a producer's command, which then fails

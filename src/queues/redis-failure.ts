@@ -1,5 +1,5 @@
 // Why Redis cannot be used, in words: ioredis itself often only says how many times it tried.
-import { describeConnectionFailure } from '../store-failure.ts';
+import { describeConnectionFailure } from '../platform/store-failure.ts';
 
 const redis = { store: 'Redis', variable: 'REDIS_URL' } as const;
 

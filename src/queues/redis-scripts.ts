@@ -1,7 +1,7 @@
 // Runs Lua scripts on the connection of the queues' producers: the one that fails fast.
 import { createHash } from 'node:crypto';
 import type { Cluster, Redis } from 'ioredis';
-import type { RunRedisScript } from '../redis-script.ts';
+import type { RunRedisScript } from '../platform/redis-script.ts';
 
 /** Runs scripts by their hash; where Redis does not know one (it was restarted), the script itself is sent. */
 export function createScriptRunner(client: Redis | Cluster): RunRedisScript {

@@ -1,10 +1,10 @@
 // Connections to Redis (one server, a Redis Cluster, or Sentinels), and whether it can be trusted with jobs.
 import { Cluster, Redis } from 'ioredis';
 import type { RedisOptions } from 'ioredis';
-import { ConfigError } from '../config.ts';
-import { withDeadline } from '../deadline.ts';
-import type { RedisAddress } from '../redis-url.ts';
-import { requireVersion } from '../server-version.ts';
+import { ConfigError } from '../platform/config.ts';
+import { withDeadline } from '../platform/deadline.ts';
+import type { RedisAddress } from '../platform/redis-url.ts';
+import { requireVersion } from '../platform/server-version.ts';
 import { QueueStoreError } from './queue-store-error.ts';
 import { describeRedisFailure } from './redis-failure.ts';
 

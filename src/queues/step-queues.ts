@@ -1,12 +1,12 @@
 // Puts the jobs of sagas into their queues, and finds out whether one that should be there still is.
 import type { Job, Queue } from 'bullmq';
 import { z } from 'zod';
-import { withDeadline } from '../deadline.ts';
-import type { Io } from '../io.ts';
+import { withDeadline } from '../platform/deadline.ts';
+import type { Io } from '../platform/io.ts';
 import type { Direction, NextJob } from '../saga/saga.ts';
 import type { Woken } from '../saga/holds.ts';
 import type { Memo } from '../saga/step.ts';
-import { inTraceOf } from '../tracing.ts';
+import { inTraceOf } from '../platform/tracing.ts';
 import type { QueueConnection } from './connection.ts';
 import { QueueStoreError } from './connection.ts';
 import { isMisdated, promote } from './misdated.ts';

@@ -1,14 +1,14 @@
 // The workers: each job of a step is handed to the engine, and the engine's verdict is carried out on the queue.
 import type { Job, Worker } from 'bullmq';
 import { DelayedError, MetricsTime, UnrecoverableError } from 'bullmq';
-import { withDeadline } from '../deadline.ts';
-import type { Io } from '../io.ts';
-import type { Log } from '../log.ts';
-import { problemsOf, sentenceOf } from '../request-problems.ts';
+import { withDeadline } from '../platform/deadline.ts';
+import type { Io } from '../platform/io.ts';
+import type { Log } from '../platform/log.ts';
+import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import type { JobClaim, Verdict } from '../saga/runner.ts';
 import type { NextJob } from '../saga/saga.ts';
-import { shorten } from '../text.ts';
-import { annotate } from '../tracing.ts';
+import { shorten } from '../platform/text.ts';
+import { annotate } from '../platform/tracing.ts';
 import type { Lane, QueueConnection } from './connection.ts';
 import { jobLine } from './job-lines.ts';
 import { dueAtOf, isStepJobId, jobIdOf, queueNameOf, queueNames, stepJobSchema } from './jobs.ts';
@@ -86,7 +86,7 @@ export function startStepWorkers(connection: QueueConnection, options: StepWorke
       name,
       (job, token) => {
         const parsed = stepJobSchema.safeParse(job.data);
-        // Both by the database's clock: see src/clock.ts.
+        // Both by the database's clock: see src/platform/clock.ts.
         options.onTaken?.(name, Math.max(0, Date.now() - dueAtOf(job, parsed.data)));
         annotate({ 'messaging.system': 'bullmq', 'messaging.operation.type': 'process', 'messaging.destination.name': name });
         return processJob(job, { parsed, token, options, enqueueNext });

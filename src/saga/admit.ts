@@ -1,7 +1,7 @@
 // Admission: the one place where a saga that stands in Postgres unchecked (started by SQL, which knows no schemas) is
 // held against its schema and has its user data sealed, by the worker that runs it first.
-import type { KeyRing } from '../key-ring.ts';
-import { sentenceOf } from '../request-problems.ts';
+import type { KeyRing } from '../platform/key-ring.ts';
+import { sentenceOf } from '../platform/request-problems.ts';
 import type { SagaDefinition } from './definition.ts';
 import type { Saga } from './saga.ts';
 import { checkInput } from './start.ts';

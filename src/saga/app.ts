@@ -1,8 +1,8 @@
 // Steps, sagas and apps as their authors write them: each function checks what it is given when it is called, and returns it.
 // An app is the sagas that a fleet runs, and what their steps are given to work with.
 import type { z } from 'zod';
-import type { JsonObject } from '../json.ts';
-import type { Log } from '../log.ts';
+import type { JsonObject } from '../platform/json.ts';
+import type { Log } from '../platform/log.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import { checkCatalog } from './definition.ts';
 import type { Step } from './step.ts';

@@ -1,5 +1,5 @@
 // Which droplets sagas are at work on: for those who look at all droplets, and must leave these to them.
-import type { Database, Sql, SqlFragment } from '../db.ts';
+import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 
 /**
  * SQL that is true while a saga is at work on a droplet (as its own, or to destroy it), or was so after `since`.

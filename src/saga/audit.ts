@@ -1,7 +1,7 @@
 // The audit: who did what, when, on which saga. Starting, cancelling and retrying a saga write their rows themselves,
 // in the statement that does it (see store.ts); this is for what is done elsewhere.
-import type { Database } from '../db.ts';
-import type { JsonObject } from '../json.ts';
+import type { Database } from '../platform/db.ts';
+import type { JsonObject } from '../platform/json.ts';
 
 // A page's worth, many times over.
 const MOST_ROWS = 500;

@@ -1,10 +1,10 @@
 // Writes transitions: the row moves to its next revision and the event is inserted, in one statement for all that are
 // written together. Each is fenced by the revision that it starts from, and stands or falls for itself.
 import { randomUUID } from 'node:crypto';
-import type { Database } from '../db.ts';
-import { sqlStateOf } from '../db.ts';
-import type { JsonObject } from '../json.ts';
-import { jsonText, textOf } from '../json.ts';
+import type { Database } from '../platform/db.ts';
+import { sqlStateOf } from '../platform/db.ts';
+import type { JsonObject } from '../platform/json.ts';
+import { jsonText, textOf } from '../platform/json.ts';
 import type { Saga } from './saga.ts';
 import { isStuckForward } from './saga.ts';
 import type { Transition } from './transition.ts';

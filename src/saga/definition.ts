@@ -1,6 +1,6 @@
 // A saga's definition: a name, the schema of its input, and its steps as a list. The catalogue is all of them.
 import type { z } from 'zod';
-import type { JsonObject } from '../json.ts';
+import type { JsonObject } from '../platform/json.ts';
 import type { Step } from './step.ts';
 import type { SagaWords } from './words.ts';
 

@@ -1,7 +1,7 @@
 // What happened to a saga, in words.
-import { formatDuration } from '../duration.ts';
-import type { Json } from '../json.ts';
-import { shortTextOf } from '../text.ts';
+import { formatDuration } from '../platform/duration.ts';
+import type { Json } from '../platform/json.ts';
+import { shortTextOf } from '../platform/text.ts';
 import type { SagaEvent } from './saga.ts';
 
 /** One event in words, such as `create_droplet completed: created droplet 123`. */

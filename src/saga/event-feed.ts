@@ -1,7 +1,7 @@
 // What happens to sagas, as it happens: one poll of Postgres for all who listen, whatever the number of sagas. Polled
 // rather than notified, so that it also works through connection poolers, and loses nothing when a connection is lost.
-import { isDatabaseOutage } from '../db.ts';
-import type { Log } from '../log.ts';
+import { isDatabaseOutage } from '../platform/db.ts';
+import type { Log } from '../platform/log.ts';
 import type { SagaStatus } from './saga.ts';
 import { isAtRest } from './saga.ts';
 import type { SagaProgress, StoredEvent } from './store.ts';

@@ -1,6 +1,6 @@
 // Which sagas, and which rows of the audit, are past their time; each function one batch, one statement.
 import { z } from 'zod';
-import type { Database, Sql, SqlFragment } from '../db.ts';
+import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { Expiry } from './retention.ts';
 import { decodeCursor, encodeCursor } from './search.ts';
 

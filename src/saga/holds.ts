@@ -1,10 +1,10 @@
 // Sagas that are held by a circuit: put down when they begin to wait, woken when it closes. A saga that nobody wakes
 // comes back by itself, much later.
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Database } from '../db.ts';
-import { gather } from '../gather.ts';
-import { jsonText } from '../json.ts';
-import type { Log } from '../log.ts';
+import type { Database } from '../platform/db.ts';
+import { gather } from '../platform/gather.ts';
+import { jsonText } from '../platform/json.ts';
+import type { Log } from '../platform/log.ts';
 import type { NextJob, Saga } from './saga.ts';
 import { nextJobOf } from './saga.ts';
 import { sagaColumns } from './store.ts';

@@ -1,5 +1,5 @@
 // Many sagas at a glance: how many of each status a filter finds, and what happened last to each of some.
-import type { Database } from '../db.ts';
+import type { Database } from '../platform/db.ts';
 import type { SagaStatus } from './saga.ts';
 import type { SagaFilter } from './search.ts';
 import { matches, shortTextsIn } from './search.ts';

@@ -1,6 +1,6 @@
 // What is known of the sagas that droplets carry the ids of: from their rows, or from what is kept of those whose rows
 // are gone.
-import type { Database } from '../db.ts';
+import type { Database } from '../platform/db.ts';
 import type { SagaStatus } from './saga.ts';
 
 /** A saga, as far as it tells whose a droplet is. */

@@ -3,7 +3,7 @@
 // It is no cache: a saga is handed out once, to the job of the very revision that was written, and is forgotten some
 // seconds later. Somebody else may have moved the saga on meanwhile, just as between a read and what is done upon it; whoever was
 // overtaken learns it from the fence of its next write.
-import { msOf } from '../time.ts';
+import { msOf } from '../platform/time.ts';
 import type { Saga } from './saga.ts';
 import type { Claim } from './step.ts';
 import type { LoadedSaga } from './loaded.ts';

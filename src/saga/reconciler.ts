@@ -1,6 +1,6 @@
 // The reconciler: looks after sagas that are overdue, whatever became of their jobs. A timer in each worker, because a
 // schedule that is kept in the queue store is lost with it.
-import type { Log } from '../log.ts';
+import type { Log } from '../platform/log.ts';
 import type { NextJob } from './saga.ts';
 import { nextJobOf } from './saga.ts';
 import type { Memo } from './step.ts';

@@ -3,8 +3,8 @@
 // given back, where a pooler lends connections for a transaction).
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Database, Sql, SqlFragment } from '../db.ts';
-import type { Log } from '../log.ts';
+import type { Database, Sql, SqlFragment } from '../platform/db.ts';
+import type { Log } from '../platform/log.ts';
 
 /** What a batch did; `next`: where the one after it begins, null when it was the last. */
 export type ExpiredBatch = Readonly<{ deleted: number; next: string | null }>;

@@ -1,8 +1,8 @@
 // Runs one job of a saga: reads the row, runs the step, writes what came of it, and says which job comes next. Knows
 // neither BullMQ (a job is its data) nor droplets (a step is its two functions).
-import type { KeyRing } from '../key-ring.ts';
-import { emptyKeyRing } from '../key-ring.ts';
-import type { Log } from '../log.ts';
+import type { KeyRing } from '../platform/key-ring.ts';
+import { emptyKeyRing } from '../platform/key-ring.ts';
+import type { Log } from '../platform/log.ts';
 import { admit } from './admit.ts';
 import type { Catalog } from './definition.ts';
 import { findStep } from './definition.ts';

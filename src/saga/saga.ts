@@ -1,5 +1,5 @@
 // What a saga is at rest: the row of `arcadia.sagas`, its events, and the words for both.
-import type { Json, JsonObject } from '../json.ts';
+import type { Json, JsonObject } from '../platform/json.ts';
 
 export type SagaStatus = 'pending' | 'running' | 'completed' | 'compensating' | 'compensated' | 'stuck';
 

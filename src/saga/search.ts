@@ -1,7 +1,7 @@
 // Finding sagas: by status, saga, droplet, tag, time and text, a page at a time, newest first. And counting them, for
 // whoever watches the fleet.
 import { z } from 'zod';
-import type { Database, Sql, SqlFragment } from '../db.ts';
+import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { Saga, SagaStatus } from './saga.ts';
 import { sagaColumns } from './store.ts';
 

@@ -1,17 +1,17 @@
 // Starting a saga: the row is inserted, and whoever sees it first enqueues it. A transactional outbox without a
 // second table.
 import { randomUUID } from 'node:crypto';
-import type { Database } from '../db.ts';
-import type { JsonObject } from '../json.ts';
-import type { KeyRing } from '../key-ring.ts';
-import { MissingKeyError, emptyKeyRing } from '../key-ring.ts';
-import { currentTraceparent } from '../tracing.ts';
+import type { Database } from '../platform/db.ts';
+import type { JsonObject } from '../platform/json.ts';
+import type { KeyRing } from '../platform/key-ring.ts';
+import { MissingKeyError, emptyKeyRing } from '../platform/key-ring.ts';
+import { currentTraceparent } from '../platform/tracing.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import type { NextJob } from './saga.ts';
 import { nextJobOf } from './saga.ts';
-import type { FieldProblem } from '../request-problems.ts';
-import { firstProblems, problemsOf, sentenceOf } from '../request-problems.ts';
-import { shorten } from '../text.ts';
+import type { FieldProblem } from '../platform/request-problems.ts';
+import { firstProblems, problemsOf, sentenceOf } from '../platform/request-problems.ts';
+import { shorten } from '../platform/text.ts';
 import { mayHaveBeenApplied } from './commit.ts';
 import { excessOf } from './input-limits.ts';
 import { findByIdempotencyKey, insertSaga, loadSaga } from './store.ts';

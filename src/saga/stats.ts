@@ -1,5 +1,5 @@
 // The fleet in numbers, as Postgres knows them: for metrics, and to tell whether anybody still looks after the sagas.
-import type { Database } from '../db.ts';
+import type { Database } from '../platform/db.ts';
 import type { SagaStatus } from './saga.ts';
 
 /** How often something came of a step lately, and how long it took: quantiles by their rank, in seconds. */

@@ -1,6 +1,6 @@
 // What a step is: the contract between the engine and the files in src/steps.
-import type { JsonObject } from '../json.ts';
-import type { Log } from '../log.ts';
+import type { JsonObject } from '../platform/json.ts';
+import type { Log } from '../platform/log.ts';
 import type { Direction, Saga } from './saga.ts';
 import type { StepWords } from './words.ts';
 

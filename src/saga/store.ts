@@ -1,10 +1,10 @@
 // The sagas in Postgres. One function, one statement. Every write that could race carries the revision it starts from;
 // no row updated means that somebody else was first.
-import type { Database, Sql, SqlFragment } from '../db.ts';
-import { gather } from '../gather.ts';
-import type { JsonObject } from '../json.ts';
-import { jsonText } from '../json.ts';
-import { msBetween } from '../time.ts';
+import type { Database, Sql, SqlFragment } from '../platform/db.ts';
+import { gather } from '../platform/gather.ts';
+import type { JsonObject } from '../platform/json.ts';
+import { jsonText } from '../platform/json.ts';
+import { msBetween } from '../platform/time.ts';
 import type { CommitResult } from './commit.ts';
 import { commitTransition, transitionWriter } from './commit.ts';
 import { createRecentSagas } from './recent.ts';

@@ -1,8 +1,8 @@
 // The decision at the heart of the engine: given this saga and what happened to it, what is it now, what is there to
 // tell, and what is due next? Pure: no I/O, no clock, no dice of its own.
-import type { JsonObject } from '../json.ts';
-import { asStored } from '../json.ts';
-import { shorten } from '../text.ts';
+import type { JsonObject } from '../platform/json.ts';
+import { asStored } from '../platform/json.ts';
+import { shorten } from '../platform/text.ts';
 import { BACKOFF_CAP_MS, PATIENT_BACKOFF_CAP_MS, computeBackoffMs } from './backoff.ts';
 import type { NextJob, Saga, SagaError, SagaEvent, SagaEventKind, SagaStatus } from './saga.ts';
 import { currentStep, directionOf, isCancellable, isStuckForward, nextJobOf } from './saga.ts';

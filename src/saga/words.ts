@@ -1,6 +1,6 @@
 // What a saga says to people, on pages and in the terminal. The words come with its definition and those of its steps; of a
 // saga whose definition a process does not know, it says the plain facts.
-import { shortTextOf } from '../text.ts';
+import { shortTextOf } from '../platform/text.ts';
 import type { Saga } from './saga.ts';
 
 /** What the words of a saga are made of. */

@@ -1,6 +1,6 @@
 // The addresses of a droplet, and those that a saga asked for: DigitalOcean may fill them in after the droplet is active.
 import type { Droplet } from '../do/schemas.ts';
-import { textOf } from '../json.ts';
+import { textOf } from '../platform/json.ts';
 import type { Saga } from '../saga/saga.ts';
 
 /** The first address of each kind; null: there is none (yet). */

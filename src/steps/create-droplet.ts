@@ -2,7 +2,7 @@
 // Postgres before it is sent, and looks for a droplet with the saga's tag before it sends another.
 import type { CreateDropletRequest, Droplet } from '../do/schemas.ts';
 import { DigitalOceanError } from '../do/errors.ts';
-import { isLocalTrouble } from '../error-code.ts';
+import { isLocalTrouble } from '../platform/error-code.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { done, waiting } from '../saga/step.ts';

@@ -5,7 +5,7 @@ import type { Droplet } from '../do/schemas.ts';
 import type { Provisioner } from '../inventory/resources.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StaleRevisionError, StepFailure, done, waiting } from '../saga/step.ts';
-import { msBetween } from '../time.ts';
+import { msBetween } from '../platform/time.ts';
 import type { StepDeps } from './deps.ts';
 import { forRollback } from './deps.ts';
 import { destroyAndConfirm, isDeletionAccepted } from './destroy-and-confirm.ts';

@@ -1,8 +1,8 @@
 // What an error means for a step, where the step itself has nothing better to say. "Not yet" (throttled, a token that
 // is refused, DigitalOcean out of reach) uses no attempt; the rest does, or is fatal.
-import { isDatabaseOutage } from '../db.ts';
+import { isDatabaseOutage } from '../platform/db.ts';
 import { DigitalOceanError } from '../do/errors.ts';
-import { isLocalTrouble } from '../error-code.ts';
+import { isLocalTrouble } from '../platform/error-code.ts';
 import type { Direction } from '../saga/saga.ts';
 import type { Memo, StepOutcome } from '../saga/step.ts';
 import { waiting } from '../saga/step.ts';

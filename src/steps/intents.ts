@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import type { Saga } from '../saga/saga.ts';
 import type { StepRun } from '../saga/step.ts';
-import { msBetween } from '../time.ts';
+import { msBetween } from '../platform/time.ts';
 import { stampAgeMs } from './stamps.ts';
 
 /** The droplet on record; null: none. */

@@ -1,7 +1,7 @@
 // Finding the droplets that a saga may have made, where DigitalOcean's answer was lost: by tag, and by name, because
 // tags are put on a droplet after it was accepted, and lists lag.
 import type { Droplet } from '../do/schemas.ts';
-import { textOf } from '../json.ts';
+import { textOf } from '../platform/json.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { StepRun } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';

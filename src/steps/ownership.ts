@@ -1,9 +1,9 @@
 // Whose droplet is it? Tags that a saga puts on its droplet, and what can be concluded from the tags found on one.
 // Pure; see docs/decisions for why adoption and deletion ask for different proof.
 import type { Droplet } from '../do/schemas.ts';
-import { textOf } from '../json.ts';
+import { textOf } from '../platform/json.ts';
 import type { Saga } from '../saga/saga.ts';
-import { msBetween, msOf } from '../time.ts';
+import { msBetween, msOf } from '../platform/time.ts';
 
 /** On every droplet that arcadia-cloud makes. */
 export const MANAGED_TAG = 'managed-by-arcadia-cloud';

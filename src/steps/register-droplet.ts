@@ -1,7 +1,7 @@
 // The step that writes the droplet into the inventory: what there is, and what was asked for. It is also the last look
 // at what the saga made: where more than one create was sent, the surplus droplets are destroyed here.
 import type { Droplet } from '../do/schemas.ts';
-import { textOf } from '../json.ts';
+import { textOf } from '../platform/json.ts';
 import { ResourceTakenError } from '../inventory/resources.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';

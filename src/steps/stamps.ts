@@ -1,6 +1,6 @@
 // Times that steps had the database write into their saga's context.
 import type { StepRun } from '../saga/step.ts';
-import { msBetween, msOf, readTimeMs } from '../time.ts';
+import { msBetween, msOf, readTimeMs } from '../platform/time.ts';
 
 /**
  * How long ago a step stamped this key of the context at least, in milliseconds by the database's clock; null: it did not.

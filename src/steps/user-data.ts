@@ -1,6 +1,6 @@
 // What a droplet is booted with, opened for the request that needs it.
-import type { JsonObject } from '../json.ts';
-import { BrokenSealError, MissingKeyError } from '../key-ring.ts';
+import type { JsonObject } from '../platform/json.ts';
+import { BrokenSealError, MissingKeyError } from '../platform/key-ring.ts';
 import type { StepOutcome, StepRun } from '../saga/step.ts';
 import { waiting } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';

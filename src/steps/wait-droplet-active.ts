@@ -1,11 +1,11 @@
 // The step that waits for the droplet to become active. It looks once and, if it is too early, asks to be run again
 // after the poll interval: nothing is held meanwhile. Waiting has no side effect, so there is nothing to undo.
-import { textOf } from '../json.ts';
+import { textOf } from '../platform/json.ts';
 import type { Action, Droplet } from '../do/schemas.ts';
 import { actionSchema } from '../do/schemas.ts';
 import { DigitalOceanError } from '../do/errors.ts';
 import type { Look } from '../do/observation-store.ts';
-import { isLocalTrouble } from '../error-code.ts';
+import { isLocalTrouble } from '../platform/error-code.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, done, waiting } from '../saga/step.ts';
 import { addressesOf, missingAddresses } from './addresses.ts';

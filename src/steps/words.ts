@@ -1,6 +1,6 @@
 // What the droplet sagas say to people: how they ended, what a cancel does, and what is left where a person is needed.
-import { textOf } from '../json.ts';
-import { shortTextOf } from '../text.ts';
+import { textOf } from '../platform/json.ts';
+import { shortTextOf } from '../platform/text.ts';
 import type { SagaFacts, SagaWords, Subject } from '../saga/words.ts';
 import { unprovenDroplets } from './intents.ts';
 

@@ -1,7 +1,7 @@
 // The type of the web application, for whatever adds routes to it.
 import type { FastifyBaseLogger, FastifyInstance, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerDefault } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
-import type { Scope } from '../config.ts';
+import type { Scope } from '../platform/config.ts';
 import type { FleetWatch } from './fleet-status.ts';
 
 export type App = FastifyInstance<

@@ -3,9 +3,9 @@
 // anybody may.
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { ApiToken, Config, Scope } from '../config.ts';
-import { isLoopback, scopes } from '../config.ts';
-import type { Log } from '../log.ts';
+import type { ApiToken, Config, Scope } from '../platform/config.ts';
+import { isLoopback, scopes } from '../platform/config.ts';
+import type { Log } from '../platform/log.ts';
 import type { Starter } from '../saga/start.ts';
 import type { App, Principal } from './app.ts';
 import type { SagaPort } from './ports.ts';

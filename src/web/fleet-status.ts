@@ -1,6 +1,6 @@
 // The state of the fleet, as this process sees it: read now, or a moment ago for pages, which must not wait for a store
 // that is away.
-import { withDeadline } from '../deadline.ts';
+import { withDeadline } from '../platform/deadline.ts';
 import type { FleetStatus, Limits } from '../fleet/conditions.ts';
 import { judgeFleet, overdueLimitSeconds } from '../fleet/conditions.ts';
 import type { QueuesPort, StatsPort } from './ports.ts';

@@ -1,6 +1,6 @@
 // HTML that is safe by construction: what is put into a template is text, unless it is HTML made here. Text is shown with
 // what it would hide: a name with characters that turn the text beside it around must not pass for another.
-import { shorten, visibleLines } from '../text.ts';
+import { shorten, visibleLines } from '../platform/text.ts';
 
 /** A piece of HTML. */
 export class Html {

@@ -3,7 +3,7 @@
 // for that (WORKER_METRICS_PORT), unless it runs in this process.
 import { Counter, Gauge, Registry, collectDefaultMetrics } from 'prom-client';
 import { driftFields } from '../inventory/drift.ts';
-import type { Log } from '../log.ts';
+import type { Log } from '../platform/log.ts';
 import { sagaStatuses } from '../saga/saga.ts';
 import { STEP_WINDOW_SECONDS } from '../saga/stats.ts';
 import type { QueuesPort, SagaPort, StatsPort, WebPorts } from './ports.ts';

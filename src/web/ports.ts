@@ -1,5 +1,5 @@
 // What the web process needs of the rest: it knows no database, no queue and no catalogue, only these functions. The
-// roof binds them (src/web-process.ts).
+// roof binds them (src/processes/web.ts).
 import type { BaseAdapter } from '@bull-board/api/baseAdapter';
 import type { z } from 'zod';
 import type { Accepted, Drift } from '../inventory/drift-store.ts';
@@ -7,7 +7,7 @@ import type { Orphan } from '../inventory/orphans.ts';
 import type { InventoryStats } from '../inventory/stats.ts';
 import type { ResourceFilter, ResourcePlace, FoundResource } from '../inventory/search.ts';
 import type { PostgresFacts } from '../fleet/facts.ts';
-import type { JsonObject } from '../json.ts';
+import type { JsonObject } from '../platform/json.ts';
 import type { AuditEntry, AuditRow } from '../saga/audit.ts';
 import type { ReadProgress } from '../saga/event-feed.ts';
 import type { Overview } from '../saga/overview.ts';

@@ -3,10 +3,10 @@
 import type { FastifyReply, FastifyRequest, FastifySchemaValidationError } from 'fastify';
 import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { isDatabaseOutage, isRefusedValue } from '../db.ts';
-import { errorCodeOf } from '../error-code.ts';
-import type { FieldProblem } from '../request-problems.ts';
-import { problemsOf, sentenceOf } from '../request-problems.ts';
+import { isDatabaseOutage, isRefusedValue } from '../platform/db.ts';
+import { errorCodeOf } from '../platform/error-code.ts';
+import type { FieldProblem } from '../platform/request-problems.ts';
+import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import { CursorError } from '../saga/search.ts';
 import { IdempotencyConflictError, IdempotencyKeyTakenError, InvalidRequestError } from '../saga/start.ts';
 import type { App } from './app.ts';

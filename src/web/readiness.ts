@@ -1,8 +1,8 @@
 // Whether this process can serve: it answers out of Postgres. What the fleet is at is told by /statusz: a web process is of
 // use while no worker lives, and while the queue store is away for everybody. A queue store that answers this process and
 // takes no writes is another matter: its connections lead to a replica, and another process may be better off.
-import { withDeadline } from '../deadline.ts';
-import { refusesWrites } from '../store-failure.ts';
+import { withDeadline } from '../platform/deadline.ts';
+import { refusesWrites } from '../platform/store-failure.ts';
 import type { QueuesPort, StatsPort } from './ports.ts';
 
 export type Check = Readonly<{ name: string; ok: boolean; detail: string }>;

@@ -7,7 +7,7 @@ import type { FastifyBaseLogger } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { jsonSchemaTransform, validatorCompiler } from 'fastify-type-provider-zod';
 import { publicStatusBody, statusBody } from '../fleet/report.ts';
-import type { Log } from '../log.ts';
+import type { Log } from '../platform/log.ts';
 import { excessOf } from '../saga/input-limits.ts';
 import { addBulkRoutes } from './api/bulk.ts';
 import { addInventoryRoutes } from './api/inventory.ts';

@@ -1,6 +1,6 @@
 // What must hold once everything is at rest, whatever happened. Pure: evidence in, violations out.
-import type { DropletLine } from '../../src/do/sandbox/server.ts';
-import { textOf } from '../../src/json.ts';
+import type { DropletLine } from '../../src/sandbox/server.ts';
+import { textOf } from '../../src/platform/json.ts';
 import type { Evidence, ResourceRow, SagaRow } from './evidence.ts';
 import { dropletsBySaga } from './evidence.ts';
 import type { Played } from './load.ts';

@@ -1,7 +1,7 @@
 // What there is to judge by once the run is over: the rows of Postgres, the droplets and the ledger of the sandbox, and
 // what the load and the monkeys know.
-import type { Database } from '../../src/db.ts';
-import type { DropletLine, LedgerEntry } from '../../src/do/sandbox/server.ts';
+import type { Database } from '../../src/platform/db.ts';
+import type { DropletLine, LedgerEntry } from '../../src/sandbox/server.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import type { Death } from './fleet.ts';
 import type { Load } from './load.ts';

@@ -2,9 +2,9 @@
 // no answer, cancel, destroy, and contradict themselves.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Random } from '../../src/do/sandbox/random.ts';
-import { seededRandom } from '../../src/do/sandbox/random.ts';
-import type { DropletLine } from '../../src/do/sandbox/server.ts';
+import type { Random } from '../../src/sandbox/random.ts';
+import { seededRandom } from '../../src/sandbox/random.ts';
+import type { DropletLine } from '../../src/sandbox/server.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import type { Steered } from '../../src/saga/steer.ts';

@@ -1,6 +1,6 @@
 // What a run measures: how long a saga stood still after its worker was killed, and how long it had a droplet too many.
 // Pure.
-import { textOf } from '../../src/json.ts';
+import { textOf } from '../../src/platform/json.ts';
 import type { Evidence, SagaRow } from './evidence.ts';
 import { dropletsBySaga } from './evidence.ts';
 import { CLAIM_MS } from './settings.ts';

@@ -1,6 +1,6 @@
 // What is done to the system, and when: drawn from a seed before the run begins. Pure.
-import type { Random } from '../../src/do/sandbox/random.ts';
-import { seededRandom } from '../../src/do/sandbox/random.ts';
+import type { Random } from '../../src/sandbox/random.ts';
+import { seededRandom } from '../../src/sandbox/random.ts';
 import type { Backend } from './settings.ts';
 import { LOCK_MS } from './settings.ts';
 

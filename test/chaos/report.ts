@@ -1,7 +1,7 @@
 // The report of a chaos run: one document, and the same as a table for people.
 import { z } from 'zod';
-import { formatTable } from '../../src/commands/saga-text.ts';
-import { formatDuration } from '../../src/duration.ts';
+import { formatTable } from '../../src/cli/saga-text.ts';
+import { formatDuration } from '../../src/platform/duration.ts';
 import { findViolations } from './checks.ts';
 import type { Evidence } from './evidence.ts';
 import { dropletsBySaga } from './evidence.ts';

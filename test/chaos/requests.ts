@@ -1,5 +1,5 @@
 // What is asked of the system: drawn from a seed. Pure.
-import type { Random } from '../../src/do/sandbox/random.ts';
+import type { Random } from '../../src/sandbox/random.ts';
 import type { ProvisionDropletInput } from '../../src/steps/inputs.ts';
 import { INVALID_SIZE, NEVER_ACTIVE, UNPLACEABLE } from './settings.ts';
 

@@ -1,6 +1,6 @@
 // What the chaos run runs with: times some ten times shorter than in production and in the same order, and the faults of
 // the DigitalOcean that it runs against.
-import type { Faults } from '../../src/do/sandbox/server.ts';
+import type { Faults } from '../../src/sandbox/server.ts';
 
 export type Backend = 'redis' | 'postgres';
 
@@ -16,7 +16,7 @@ export type ChaosOptions = Readonly<{
 export const LOCK_MS = 3_000;
 export const GRACE_MS = 6_000;
 const TIMEOUT_MS = 1_500;
-/** How old a worker's claim may be at a create: see `claimMs` in src/worker.ts. */
+/** How old a worker's claim may be at a create: see `claimMs` in src/processes/worker.ts. */
 export const CLAIM_MS = (LOCK_MS - TIMEOUT_MS) / 2;
 export const SHUTDOWN_MS = 5_000;
 

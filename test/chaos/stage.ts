@@ -1,16 +1,16 @@
 // The stage of a chaos run: a Postgres that is durable, a Redis, the sandbox, a client, and a fleet of workers.
 import { randomBytes } from 'node:crypto';
-import { openClient } from '../../src/client.ts';
-import type { Client } from '../../src/client.ts';
-import { openDatabase } from '../../src/db.ts';
-import type { Database } from '../../src/db.ts';
-import type { Sandbox } from '../../src/do/sandbox/server.ts';
-import { startSandbox } from '../../src/do/sandbox/server.ts';
-import type { EmbeddedPostgres } from '../../src/embedded-postgres/start-embedded-postgres.ts';
-import { startEmbeddedPostgres } from '../../src/embedded-postgres/start-embedded-postgres.ts';
-import { generateKey, parseKeyRing } from '../../src/key-ring.ts';
-import { silentLog } from '../../src/log.ts';
-import { migrate } from '../../src/migrate.ts';
+import { openClient } from '../../src/client/client.ts';
+import type { Client } from '../../src/client/client.ts';
+import { openDatabase } from '../../src/platform/db.ts';
+import type { Database } from '../../src/platform/db.ts';
+import type { Sandbox } from '../../src/sandbox/server.ts';
+import { startSandbox } from '../../src/sandbox/server.ts';
+import type { EmbeddedPostgres } from '../../src/dev/embedded-postgres/start-embedded-postgres.ts';
+import { startEmbeddedPostgres } from '../../src/dev/embedded-postgres/start-embedded-postgres.ts';
+import { generateKey, parseKeyRing } from '../../src/platform/key-ring.ts';
+import { silentLog } from '../../src/platform/log.ts';
+import { migrate } from '../../src/processes/migrate.ts';
 import type { QueueStore } from '../../src/queues/connection.ts';
 import { migrateQueues, openQueueConnection } from '../../src/queues/connection.ts';
 import { queueNames } from '../../src/queues/jobs.ts';

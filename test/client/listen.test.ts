@@ -1,8 +1,8 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { listenForSagas } from '../../src/listen.ts';
-import { silentLog } from '../../src/log.ts';
+import { listenForSagas } from '../../src/processes/listen.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { announceSaga } from '../../src/saga/store.ts';
-import { openDatabase } from '../../src/db.ts';
+import { openDatabase } from '../../src/platform/db.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import { waitFor } from '../support/wait-for.ts';
 

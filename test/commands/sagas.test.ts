@@ -1,8 +1,8 @@
 // Finding and following sagas from a terminal: each command a process of its own, but for the reading of its options.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { toSagaFilter } from '../../src/commands/saga-filter.ts';
-import { textOf } from '../../src/json.ts';
+import { toSagaFilter } from '../../src/cli/saga-filter.ts';
+import { textOf } from '../../src/platform/json.ts';
 import type { Fleet } from '../support/fleet.ts';
 import { openFleet, runCommand, web as droplet } from '../support/fleet.ts';
 

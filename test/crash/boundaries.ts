@@ -3,7 +3,7 @@
 // worker killed after the last I/O of a job never completed it.
 
 import { AsyncLocalStorage } from 'node:async_hooks';
-import type { Io, IoKind } from '../../src/io.ts';
+import type { Io, IoKind } from '../../src/platform/io.ts';
 
 /** One I/O of a scenario, by its place in the order. Numbers begin with 1. */
 export type Boundary = { readonly number: number; readonly kind: IoKind; readonly name: string };

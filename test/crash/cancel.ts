@@ -1,7 +1,7 @@
 // A cancel that comes at a bad moment: decided on the row alone, as the client does it, but without enqueueing the next
 // job, which is the worker's affair as long as one runs.
 
-import type { Database } from '../../src/db.ts';
+import type { Database } from '../../src/platform/db.ts';
 import { cancelSaga } from '../../src/saga/steer.ts';
 import { createSagaStore } from '../../src/saga/store.ts';
 import { listSagas } from '../support/list-sagas.ts';

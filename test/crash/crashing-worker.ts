@@ -3,12 +3,12 @@
 
 import { writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { listenForStop } from '../../src/commands/stop.ts';
-import { loadConfig } from '../../src/config.ts';
-import { openDatabase } from '../../src/db.ts';
-import { untilAborted } from '../../src/deadline.ts';
-import { silentLog } from '../../src/log.ts';
-import { startWorker } from '../../src/worker.ts';
+import { listenForStop } from '../../src/cli/stop.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import { openDatabase } from '../../src/platform/db.ts';
+import { untilAborted } from '../../src/platform/deadline.ts';
+import { silentLog } from '../../src/platform/log.ts';
+import { startWorker } from '../../src/processes/worker.ts';
 import type { Around } from './boundaries.ts';
 import { numberedIo, strikeAt, withSequel } from './boundaries.ts';
 import { cancelEverySaga } from './cancel.ts';

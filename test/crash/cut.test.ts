@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
-import type { Rule } from '../../src/do/sandbox/server.ts';
+import type { Rule } from '../../src/sandbox/server.ts';
 import { cutReply, listCases, loseAnswer, samplePart } from './matrix.ts';
 import { scenarios } from './scenarios.ts';
 

@@ -1,6 +1,6 @@
 // The databases of the crash matrix. One is some 400 files, and to clone it takes a good part of a case's time: that of a
 // case which is over is emptied, and is the next one's. They are dropped with the run's other databases.
-import { openDatabase } from '../../src/db.ts';
+import { openDatabase } from '../../src/platform/db.ts';
 import { createEngineDatabase } from '../support/engine.ts';
 import type { TestDatabase } from '../support/services-postgres.ts';
 

@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
-import { catalog } from '../../src/catalog.ts';
+import { catalog } from '../../src/steps/catalog.ts';
 import { killAndRescue, listCases, samplePart } from './matrix.ts';
 import { record } from './recording.ts';
 import { scenarios } from './scenarios.ts';

@@ -4,7 +4,7 @@
 import { appendFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import type { Rule } from '../../src/do/sandbox/server.ts';
+import type { Rule } from '../../src/sandbox/server.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import type { Around, Boundary, Position } from './boundaries.ts';
 import { numberedIo, strikeAt } from './boundaries.ts';

@@ -1,12 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import type { Saga } from '../../src/saga/saga.ts';
-import { openClient } from '../../src/client.ts';
-import { loadConfig } from '../../src/config.ts';
-import { openDatabase } from '../../src/db.ts';
-import { startWorkerProcess } from '../../src/demo/worker-process.ts';
-import { startSandbox } from '../../src/do/sandbox/server.ts';
-import { migrate } from '../../src/migrate.ts';
+import { openClient } from '../../src/client/client.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import { openDatabase } from '../../src/platform/db.ts';
+import { startWorkerProcess } from '../../src/dev/worker-process.ts';
+import { startSandbox } from '../../src/sandbox/server.ts';
+import { migrate } from '../../src/processes/migrate.ts';
 import { takeoverWithinMs } from '../../src/queues/step-workers.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import { createTestRedis } from '../support/services-redis.ts';

@@ -2,13 +2,13 @@
 // recording.ts checks. Each takes the same I/Os in the same order every time: a poll that is too early is scripted, not
 // a matter of time.
 
-import type { Faults } from '../../src/do/sandbox/server.ts';
+import type { Faults } from '../../src/sandbox/server.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import { startSaga } from '../../src/saga/start.ts';
-import { catalog } from '../../src/catalog.ts';
-import { startAndEnqueue } from '../../src/start-and-enqueue.ts';
+import { catalog } from '../../src/steps/catalog.ts';
+import { startAndEnqueue } from '../../src/queues/start-and-enqueue.ts';
 import { keyRing } from '../support/keys.ts';
-import { silentLog } from '../../src/log.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import type { Expectation } from '../support/at-rest.ts';
 import type { Chain } from './boundaries.ts';
 import type { Stage } from './stage.ts';

@@ -11,10 +11,10 @@ import type { SealedDroplet, SharedObservations } from '../../src/do/observation
 import { createObserver } from '../../src/do/observer.ts';
 import { createPostgresObservations } from '../../src/do/observations-postgres.ts';
 import { createRedisObservations } from '../../src/do/observations-redis.ts';
-import { startSandbox } from '../../src/do/sandbox/server.ts';
-import type { SandboxOptions } from '../../src/do/sandbox/server.ts';
-import { directIo } from '../../src/io.ts';
-import { silentLog } from '../../src/log.ts';
+import { startSandbox } from '../../src/sandbox/server.ts';
+import type { SandboxOptions } from '../../src/sandbox/server.ts';
+import { directIo } from '../../src/platform/io.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { createScriptRunner } from '../../src/queues/redis-scripts.ts';
 import { connectTestRedis, createTestRedis } from '../support/services-redis.ts';
 import { useSharedDatabase } from '../support/shared-database.ts';

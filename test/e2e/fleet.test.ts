@@ -3,9 +3,9 @@
 import { Queue } from 'bullmq';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
-import type { SandboxOptions } from '../../src/do/sandbox/server.ts';
+import type { SandboxOptions } from '../../src/sandbox/server.ts';
 import { listInventory } from '../../src/inventory/resources.ts';
-import { silentLog } from '../../src/log.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { openQueueConnection } from '../../src/queues/connection.ts';
 import { openFleet, runCommand, web } from '../support/fleet.ts';
 import type { Fleet, QueueStoreKind } from '../support/fleet.ts';

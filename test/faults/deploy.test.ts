@@ -2,8 +2,8 @@
 
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { catalog } from '../../src/catalog.ts';
-import type { JsonObject } from '../../src/json.ts';
+import { catalog } from '../../src/steps/catalog.ts';
+import type { JsonObject } from '../../src/platform/json.ts';
 import { checkCatalog } from '../../src/saga/definition.ts';
 import { startSaga } from '../../src/saga/start.ts';
 import { done } from '../../src/saga/step.ts';

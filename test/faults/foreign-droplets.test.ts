@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import type { Sandbox } from '../../src/do/sandbox/server.ts';
+import type { Sandbox } from '../../src/sandbox/server.ts';
 import { setFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
 

@@ -4,7 +4,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import { isDatabaseOutage } from '../../src/db.ts';
+import { isDatabaseOutage } from '../../src/platform/db.ts';
 import { DigitalOceanError } from '../../src/do/errors.ts';
 import { toStepOutcome } from '../../src/steps/failures.ts';
 import { setFaultStage } from '../support/fault-stage.ts';

@@ -3,10 +3,10 @@
 
 import { Redis } from 'ioredis';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { loadConfig } from '../../src/config.ts';
-import { silentLog } from '../../src/log.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { openQueueConnection, QueueStoreError } from '../../src/queues/connection.ts';
-import { startWeb } from '../../src/web-process.ts';
+import { startWeb } from '../../src/processes/web.ts';
 import { setFaultStage } from '../support/fault-stage.ts';
 import type { PrivateRedis } from '../support/services-redis-server.ts';
 import { startPrivateRedis, startPrivateSentinel } from '../support/services-redis-server.ts';

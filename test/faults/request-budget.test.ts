@@ -3,7 +3,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { budgetId } from '../../src/do/budget.ts';
-import { textOf } from '../../src/json.ts';
+import { textOf } from '../../src/platform/json.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import { listEvents } from '../../src/saga/store.ts';

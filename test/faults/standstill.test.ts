@@ -3,7 +3,7 @@
 
 import type { Job, Worker } from 'bullmq';
 import { describe, expect, test } from 'vitest';
-import { silentLog } from '../../src/log.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { migrateQueues, openQueueConnection } from '../../src/queues/connection.ts';
 import type { QueueConnection, QueueStore } from '../../src/queues/connection.ts';
 import { watchForStandstill } from '../../src/queues/standstill.ts';

@@ -2,8 +2,8 @@
 // work was done and before the answer arrived. Nothing is done twice, nothing hangs, and the same process goes on.
 
 import { describe, expect, inject, test } from 'vitest';
-import { DatabaseTimeoutError, openDatabase } from '../../src/db.ts';
-import type { Io } from '../../src/io.ts';
+import { DatabaseTimeoutError, openDatabase } from '../../src/platform/db.ts';
+import type { Io } from '../../src/platform/io.ts';
 import { setFaultStage } from '../support/fault-stage.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import { startTcpProxy, throughProxy } from '../support/fault-proxy.ts';

@@ -5,7 +5,7 @@
 import { Client } from 'pg';
 import postgres from 'postgres';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { EmbeddedPostgres } from '../../src/embedded-postgres/start-embedded-postgres.ts';
+import type { EmbeddedPostgres } from '../../src/dev/embedded-postgres/start-embedded-postgres.ts';
 import { setFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
 import { startPrivatePostgres } from '../support/services-postgres.ts';

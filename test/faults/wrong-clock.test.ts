@@ -3,9 +3,9 @@
 
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { loadConfig } from '../../src/config.ts';
-import { silentLog } from '../../src/log.ts';
-import { startWeb } from '../../src/web-process.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import { silentLog } from '../../src/platform/log.ts';
+import { startWeb } from '../../src/processes/web.ts';
 import type { Fleet, QueueStoreKind } from '../support/fleet.ts';
 import { openFleet, runCommand, web } from '../support/fleet.ts';
 import { HOUR_MS, createShiftedClock } from '../support/shifted-clock.ts';

@@ -2,9 +2,9 @@
 
 import { expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
-import { loadConfig } from '../../src/config.ts';
-import { silentLog } from '../../src/log.ts';
-import { startWeb } from '../../src/web-process.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import { silentLog } from '../../src/platform/log.ts';
+import { startWeb } from '../../src/processes/web.ts';
 import { runCommand } from '../support/fleet.ts';
 import { setFaultStage } from '../support/fault-stage.ts';
 import { waitFor } from '../support/wait-for.ts';

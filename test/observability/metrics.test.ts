@@ -3,10 +3,10 @@ import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { loadConfig } from '../../src/config.ts';
-import { silentLog } from '../../src/log.ts';
-import { startWeb } from '../../src/web-process.ts';
-import { startWorkerHttp } from '../../src/worker-http.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import { silentLog } from '../../src/platform/log.ts';
+import { startWeb } from '../../src/processes/web.ts';
+import { startWorkerHttp } from '../../src/processes/worker-http.ts';
 import { openFleet, runCommand, web as droplet } from '../support/fleet.ts';
 import { parseMetrics } from '../support/parse-metrics.ts';
 

@@ -1,8 +1,8 @@
 import { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
-import { ConfigError } from '../../src/config.ts';
-import { directIo } from '../../src/io.ts';
-import { silentLog } from '../../src/log.ts';
+import { ConfigError } from '../../src/platform/config.ts';
+import { directIo } from '../../src/platform/io.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { migrateQueues, openQueueConnection, queueStoreOf, QueueStoreError } from '../../src/queues/connection.ts';
 import { openStepQueues } from '../../src/queues/step-queues.ts';
 import { createEngineDatabase } from '../support/engine.ts';

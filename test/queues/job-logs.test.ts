@@ -2,8 +2,8 @@
 import { randomUUID } from 'node:crypto';
 import { Job } from 'bullmq';
 import { expect, test, vi } from 'vitest';
-import { openDatabase } from '../../src/db.ts';
-import type { Io } from '../../src/io.ts';
+import { openDatabase } from '../../src/platform/db.ts';
+import type { Io } from '../../src/platform/io.ts';
 import type { ReadEvents } from '../../src/queues/dashboard.ts';
 import { openQueueDashboard } from '../../src/queues/dashboard.ts';
 import { jobIdOf, queueNames } from '../../src/queues/jobs.ts';

@@ -1,6 +1,6 @@
 import { UnrecoverableError } from 'bullmq';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { silentLog } from '../../src/log.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { jobIdOf, queueNames } from '../../src/queues/jobs.ts';
 import { hastenMisdated } from '../../src/queues/misdated.ts';
 import { catalogOf, fakeStep } from '../support/engine.ts';

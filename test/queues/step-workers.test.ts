@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { openDatabase } from '../../src/db.ts';
+import { openDatabase } from '../../src/platform/db.ts';
 import { jobIdOf } from '../../src/queues/jobs.ts';
 import { done, StepFailure, waiting } from '../../src/saga/step.ts';
 import { createSagaStore } from '../../src/saga/store.ts';

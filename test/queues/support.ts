@@ -1,9 +1,9 @@
 // A small fleet on either backend of the queues: an engine of fake steps, its queues, and workers.
 
 import type { Queue, Worker } from 'bullmq';
-import type { Io } from '../../src/io.ts';
-import { directIo } from '../../src/io.ts';
-import { silentLog } from '../../src/log.ts';
+import type { Io } from '../../src/platform/io.ts';
+import { directIo } from '../../src/platform/io.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { openQueueConnection } from '../../src/queues/connection.ts';
 import type { QueueConnection, QueueStore } from '../../src/queues/connection.ts';
 import { queueNames } from '../../src/queues/jobs.ts';

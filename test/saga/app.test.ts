@@ -2,8 +2,8 @@
 
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { textOf } from '../../src/json.ts';
-import { silentLog } from '../../src/log.ts';
+import { textOf } from '../../src/platform/json.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { defineApp, defineSaga, defineStep, isApp } from '../../src/saga/app.ts';
 import { StepFailure, done, failed, failureOf } from '../../src/saga/step.ts';
 import { surfaceOf, titleOf } from '../../src/saga/words.ts';

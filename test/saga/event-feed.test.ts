@@ -1,7 +1,7 @@
 // Many who listen to many sagas: what each is told, and what it costs Postgres.
 import { randomUUID } from 'node:crypto';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { silentLog } from '../../src/log.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import type { Listener, ReadProgress } from '../../src/saga/event-feed.ts';
 import { createEventFeed } from '../../src/saga/event-feed.ts';
 import { readProgress } from '../../src/saga/store.ts';

@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
-import { silentLog } from '../../src/log.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { jobIdOf } from '../../src/queues/jobs.ts';
 import { reconcile, runReconciler } from '../../src/saga/reconciler.ts';
 import { nextJobOf } from '../../src/saga/saga.ts';

@@ -1,10 +1,10 @@
 // Retention: what ended long ago goes, in batches, by one worker at a time; everything else stays, and nobody waits for it.
 import { randomUUID } from 'node:crypto';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { openDatabase } from '../../src/db.ts';
-import type { Database } from '../../src/db.ts';
+import { openDatabase } from '../../src/platform/db.ts';
+import type { Database } from '../../src/platform/db.ts';
 import { hasResource, resourceExpiry } from '../../src/inventory/expire.ts';
-import { silentLog } from '../../src/log.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { auditExpiry, sagaExpiry } from '../../src/saga/expire.ts';
 import { reconcile } from '../../src/saga/reconciler.ts';
 import { retain, runRetention } from '../../src/saga/retention.ts';

@@ -3,9 +3,9 @@
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { JsonObject } from '../../src/json.ts';
-import { generateKey, open, parseKeyRing } from '../../src/key-ring.ts';
-import type { KeyRing } from '../../src/key-ring.ts';
+import type { JsonObject } from '../../src/platform/json.ts';
+import { generateKey, open, parseKeyRing } from '../../src/platform/key-ring.ts';
+import type { KeyRing } from '../../src/platform/key-ring.ts';
 import { cancelSaga } from '../../src/saga/steer.ts';
 import { IdempotencyConflictError, InvalidRequestError, startSaga } from '../../src/saga/start.ts';
 import { StepFailure } from '../../src/saga/step.ts';

@@ -1,7 +1,7 @@
 // Everything that the stores hold, as text.
 
 import type { Redis } from 'ioredis';
-import type { Database } from '../../src/db.ts';
+import type { Database } from '../../src/platform/db.ts';
 
 /** Every key of a Redis server with its value, whatever its type. */
 export async function dumpRedis(redis: Redis): Promise<string> {

@@ -1,11 +1,11 @@
 // What the processes do: workers take jobs and reconcile, clients start sagas, cancel and retry them.
 import { DelayedError } from 'bullmq';
-import { catalog } from '../../src/catalog.ts';
+import { catalog } from '../../src/steps/catalog.ts';
 import { reconcile } from '../../src/saga/reconciler.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { nextJobOf } from '../../src/saga/saga.ts';
 import type { Steered } from '../../src/saga/steer.ts';
-import { enqueueOrLeave } from '../../src/start-and-enqueue.ts';
+import { enqueueOrLeave } from '../../src/queues/start-and-enqueue.ts';
 import { newRun, start } from './runs.ts';
 import type { SimulatedJob } from './simulated-queues.ts';
 import type { Process } from './state.ts';

@@ -2,7 +2,7 @@
 // in memory. A statement is one effect, as it is one statement there.
 import type { Inventory, Provisioner } from '../../src/inventory/resources.ts';
 import { ResourceTakenError } from '../../src/inventory/resources.ts';
-import type { JsonObject } from '../../src/json.ts';
+import type { JsonObject } from '../../src/platform/json.ts';
 import type { CommitResult } from '../../src/saga/commit.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';

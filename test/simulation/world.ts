@@ -9,10 +9,10 @@
 // Some schedules go beyond: lags outlast the grace, and a process is stopped between its last look at the clock and the
 // first byte of its POST. There a saga may make a second droplet, and may miss it: what is left over bears the saga's
 // full id, and is the orphan sweep's business, which this world has not. Everything else must hold there as well.
-import { catalog } from '../../src/catalog.ts';
+import { catalog } from '../../src/steps/catalog.ts';
 import { lookSingly } from '../../src/do/observer.ts';
-import { directIo } from '../../src/io.ts';
-import type { Log } from '../../src/log.ts';
+import { directIo } from '../../src/platform/io.ts';
+import type { Log } from '../../src/platform/log.ts';
 import type { StepQueues } from '../../src/queues/step-queues.ts';
 import { openStepQueues } from '../../src/queues/step-queues.ts';
 import { startStepWorkers } from '../../src/queues/step-workers.ts';

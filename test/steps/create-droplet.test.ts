@@ -2,8 +2,8 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import type { Effect, Faults } from '../../src/do/sandbox/server.ts';
-import type { Io } from '../../src/io.ts';
+import type { Effect, Faults } from '../../src/sandbox/server.ts';
+import type { Io } from '../../src/platform/io.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { waitFor } from '../support/wait-for.ts';
 import type { Bench } from './bench.ts';

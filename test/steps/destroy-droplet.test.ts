@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { DigitalOceanError } from '../../src/do/errors.ts';
 import { toStepOutcome } from '../../src/steps/failures.ts';
 import { decide } from '../../src/saga/transition.ts';
-import type { Faults } from '../../src/do/sandbox/server.ts';
+import type { Faults } from '../../src/sandbox/server.ts';
 import type { BenchOptions } from './bench.ts';
 import { alive, idsOf, policy, requests, stepToDeath, tagsFor, useBench } from './bench.ts';
 

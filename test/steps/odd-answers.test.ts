@@ -1,7 +1,7 @@
 // Answers with a field that is missing or odd, for good: what DigitalOcean says of the droplet's id and tags is enough.
 
 import { describe, expect, test } from 'vitest';
-import type { Faults } from '../../src/do/sandbox/server.ts';
+import type { Faults } from '../../src/sandbox/server.ts';
 import { alive, at, posts, requests, useBench } from './bench.ts';
 
 const openBench = useBench();

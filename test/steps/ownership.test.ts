@@ -16,7 +16,7 @@ import {
   sagaTag,
   waveOf,
 } from '../../src/steps/ownership.ts';
-import { bearsOurTags, sagaIdOn } from '../../src/sync/orphan-verdict.ts';
+import { bearsOurTags, sagaIdOn } from '../../src/inventory/sync/orphan-verdict.ts';
 import { makeSaga } from '../support/engine.ts';
 
 const saga = makeSaga({ id: 'abcdef01-0000-4000-8000-00000000000a', input: { name: 'web-1' } });

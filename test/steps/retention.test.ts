@@ -1,7 +1,7 @@
 // What retention must not take away: that a droplet of long ago is still ours.
 import { expect, test } from 'vitest';
 import { hasResource, resourceExpiry } from '../../src/inventory/expire.ts';
-import { silentLog } from '../../src/log.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { auditExpiry, sagaExpiry } from '../../src/saga/expire.ts';
 import { retain } from '../../src/saga/retention.ts';
 import type { Bench } from './bench.ts';

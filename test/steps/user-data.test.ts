@@ -1,7 +1,7 @@
 // create_droplet and user_data: opened for the POST alone, and no POST where it can't be opened.
 
 import { describe, expect, test } from 'vitest';
-import { generateKey, parseKeyRing } from '../../src/key-ring.ts';
+import { generateKey, parseKeyRing } from '../../src/platform/key-ring.ts';
 import type { Bench } from './bench.ts';
 import { alive, at, posts, recorded, useBench } from './bench.ts';
 import { encryptionKeys } from '../support/keys.ts';

@@ -1,7 +1,7 @@
 // wait_droplet_active: looks, judges what it saw, and comes back; it neither holds anything nor believes a single 404.
 
 import { describe, expect, test } from 'vitest';
-import type { DropletEdit, Faults } from '../../src/do/sandbox/server.ts';
+import type { DropletEdit, Faults } from '../../src/sandbox/server.ts';
 import { alive, at, requests, stepToDeath, useBench } from './bench.ts';
 import type { Bench, BenchOptions } from './bench.ts';
 

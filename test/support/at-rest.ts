@@ -3,8 +3,8 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import type { Job } from 'bullmq';
-import type { Database } from '../../src/db.ts';
-import type { LedgerEntry, Sandbox } from '../../src/do/sandbox/server.ts';
+import type { Database } from '../../src/platform/db.ts';
+import type { LedgerEntry, Sandbox } from '../../src/sandbox/server.ts';
 import { listInventory } from '../../src/inventory/resources.ts';
 import type { QueueConnection } from '../../src/queues/connection.ts';
 import { queueNames } from '../../src/queues/jobs.ts';

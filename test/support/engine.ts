@@ -2,11 +2,11 @@
 
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
-import { openDatabase } from '../../src/db.ts';
-import type { Database } from '../../src/db.ts';
-import type { JsonObject } from '../../src/json.ts';
-import { silentLog } from '../../src/log.ts';
-import { migrate } from '../../src/migrate.ts';
+import { openDatabase } from '../../src/platform/db.ts';
+import type { Database } from '../../src/platform/db.ts';
+import type { JsonObject } from '../../src/platform/json.ts';
+import { silentLog } from '../../src/platform/log.ts';
+import { migrate } from '../../src/processes/migrate.ts';
 import { migrateQueues } from '../../src/queues/connection.ts';
 import type { CommitResult } from '../../src/saga/commit.ts';
 import type { Catalog } from '../../src/saga/definition.ts';

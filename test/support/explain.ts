@@ -1,5 +1,5 @@
 // A database that tells how Postgres would go about each statement, before it runs it.
-import type { Database, Sql } from '../../src/db.ts';
+import type { Database, Sql } from '../../src/platform/db.ts';
 
 export type Explained = { readonly name: string; readonly plan: string };
 

@@ -2,12 +2,12 @@
 // against a sandbox over HTTP.
 
 import { once } from 'node:events';
-import { openClient } from '../../src/client.ts';
-import type { Client } from '../../src/client.ts';
-import { openDatabase } from '../../src/db.ts';
-import type { Database } from '../../src/db.ts';
-import type { Sandbox, SandboxOptions } from '../../src/do/sandbox/server.ts';
-import { startSandbox } from '../../src/do/sandbox/server.ts';
+import { openClient } from '../../src/client/client.ts';
+import type { Client } from '../../src/client/client.ts';
+import { openDatabase } from '../../src/platform/db.ts';
+import type { Database } from '../../src/platform/db.ts';
+import type { Sandbox, SandboxOptions } from '../../src/sandbox/server.ts';
+import { startSandbox } from '../../src/sandbox/server.ts';
 import type { QueueStore } from '../../src/queues/connection.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';

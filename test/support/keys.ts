@@ -1,5 +1,5 @@
 // The key ring of the tests.
-import { parseKeyRing } from '../../src/key-ring.ts';
+import { parseKeyRing } from '../../src/platform/key-ring.ts';
 
 /** What stands in ARCADIA_ENCRYPTION_KEYS of the processes under test. */
 export const encryptionKeys = 'YXJjYWRpYS1rZXktb2YtdGhlLXRlc3RzLTAxMjM0NTY=';

@@ -1,5 +1,5 @@
 // All sagas of a test's database.
-import type { Database } from '../../src/db.ts';
+import type { Database } from '../../src/platform/db.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { sagaColumns } from '../../src/saga/store.ts';
 

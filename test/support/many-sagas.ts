@@ -1,5 +1,5 @@
 // Sagas by the thousand, written by one statement: what a database holds after months.
-import type { Database } from '../../src/db.ts';
+import type { Database } from '../../src/platform/db.ts';
 
 export type ManySagas = {
   readonly count: number;

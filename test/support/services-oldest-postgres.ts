@@ -3,7 +3,7 @@
 
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { EmbeddedPostgres } from '../../src/embedded-postgres/start-embedded-postgres.ts';
+import type { EmbeddedPostgres } from '../../src/dev/embedded-postgres/start-embedded-postgres.ts';
 import { findProgram } from './services-guarded.ts';
 import { startPrivatePostgres } from './services-postgres.ts';
 

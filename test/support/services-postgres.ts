@@ -5,8 +5,8 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import postgres from 'postgres';
 import { inject } from 'vitest';
-import { startEmbeddedPostgres } from '../../src/embedded-postgres/start-embedded-postgres.ts';
-import type { EmbeddedPostgres, EmbeddedPostgresOptions } from '../../src/embedded-postgres/start-embedded-postgres.ts';
+import { startEmbeddedPostgres } from '../../src/dev/embedded-postgres/start-embedded-postgres.ts';
+import type { EmbeddedPostgres, EmbeddedPostgresOptions } from '../../src/dev/embedded-postgres/start-embedded-postgres.ts';
 import { disposableSettings } from './services.ts';
 import { throughPgBouncer } from './services-pgbouncer.ts';
 

@@ -8,7 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import postgres from 'postgres';
 import type { TestProject } from 'vitest/node';
-import { startEmbeddedPostgres } from '../../src/embedded-postgres/start-embedded-postgres.ts';
+import { startEmbeddedPostgres } from '../../src/dev/embedded-postgres/start-embedded-postgres.ts';
 import { measurePatience } from './patience.ts';
 import { buildPrograms } from './programs.ts';
 import { startPrivatePgBouncer } from './services-pgbouncer.ts';

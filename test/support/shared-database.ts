@@ -1,7 +1,7 @@
 // One database for all tests of a file.
 import { afterAll, beforeAll } from 'vitest';
-import { openDatabase } from '../../src/db.ts';
-import type { Database } from '../../src/db.ts';
+import { openDatabase } from '../../src/platform/db.ts';
+import type { Database } from '../../src/platform/db.ts';
 import { createEngineDatabase } from './engine.ts';
 
 /** Makes it before the file's tests and drops it after them; the function returned hands it out meanwhile. */

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { listDrift } from '../../src/inventory/drift-store.ts';
 import { listOrphans } from '../../src/inventory/orphans.ts';
 import { listSyncs } from '../../src/inventory/syncs.ts';
-import type { Io } from '../../src/io.ts';
+import type { Io } from '../../src/platform/io.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import { setFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';

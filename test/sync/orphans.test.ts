@@ -1,9 +1,9 @@
 // The orphan sweep: what it destroys, and the much that it does not.
 
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
-import { openDatabase } from '../../src/db.ts';
+import { openDatabase } from '../../src/platform/db.ts';
 import { approveOrphans, listOrphans } from '../../src/inventory/orphans.ts';
-import type { Io } from '../../src/io.ts';
+import type { Io } from '../../src/platform/io.ts';
 import { listAudit } from '../../src/saga/audit.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { LAG_MS, tagsOf, useScene } from './support.ts';

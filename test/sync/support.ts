@@ -2,17 +2,17 @@
 
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
-import type { Database } from '../../src/db.ts';
+import type { Database } from '../../src/platform/db.ts';
 import { createDigitalOceanClient } from '../../src/do/client.ts';
-import type { Sandbox, SandboxOptions } from '../../src/do/sandbox/server.ts';
-import { startSandbox } from '../../src/do/sandbox/server.ts';
-import type { Io } from '../../src/io.ts';
-import { directIo } from '../../src/io.ts';
-import type { JsonObject } from '../../src/json.ts';
+import type { Sandbox, SandboxOptions } from '../../src/sandbox/server.ts';
+import { startSandbox } from '../../src/sandbox/server.ts';
+import type { Io } from '../../src/platform/io.ts';
+import { directIo } from '../../src/platform/io.ts';
+import type { JsonObject } from '../../src/platform/json.ts';
 import type { RequestBudget } from '../../src/do/budget.ts';
 import { unlimitedBudget } from '../../src/do/budget.ts';
-import type { SyncReport } from '../../src/sync/sync-inventory.ts';
-import { syncInventory } from '../../src/sync/sync-inventory.ts';
+import type { SyncReport } from '../../src/inventory/sync/sync-inventory.ts';
+import { syncInventory } from '../../src/inventory/sync/sync-inventory.ts';
 import { useSharedDatabase } from '../support/shared-database.ts';
 
 export const LAG_MS = 500;

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { uncounted } from '../../src/do/budget.ts';
 import { DigitalOceanError } from '../../src/do/errors.ts';
-import type { Io } from '../../src/io.ts';
+import type { Io } from '../../src/platform/io.ts';
 import { listSyncs } from '../../src/inventory/syncs.ts';
 import { LAG_MS, tagsOf, useScene } from './support.ts';
 

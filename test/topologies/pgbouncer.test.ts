@@ -1,15 +1,15 @@
 // Postgres by way of PgBouncer in transaction mode: what it takes, and what is said where the URL does not tell of it.
 
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
-import { checkSession } from '../../src/check-session.ts';
-import { ConfigError, loadConfig } from '../../src/config.ts';
-import { openDatabase } from '../../src/db.ts';
-import type { Database } from '../../src/db.ts';
-import { silentLog } from '../../src/log.ts';
-import { migrate } from '../../src/migrate.ts';
-import { checkPooler } from '../../src/pooler.ts';
-import { startWeb } from '../../src/web-process.ts';
-import { startWorker } from '../../src/worker.ts';
+import { checkSession } from '../../src/platform/check-session.ts';
+import { ConfigError, loadConfig } from '../../src/platform/config.ts';
+import { openDatabase } from '../../src/platform/db.ts';
+import type { Database } from '../../src/platform/db.ts';
+import { silentLog } from '../../src/platform/log.ts';
+import { migrate } from '../../src/processes/migrate.ts';
+import { checkPooler } from '../../src/processes/pooler.ts';
+import { startWeb } from '../../src/processes/web.ts';
+import { startWorker } from '../../src/processes/worker.ts';
 import { runCommand } from '../support/fleet.ts';
 import { setForSessions } from '../support/hostile-settings.ts';
 import { startPrivatePgBouncer } from '../support/services-pgbouncer.ts';

@@ -2,8 +2,8 @@
 
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
-import { ConfigError } from '../../src/config.ts';
-import { silentLog } from '../../src/log.ts';
+import { ConfigError } from '../../src/platform/config.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { QueueStoreError, openQueueConnection } from '../../src/queues/connection.ts';
 import type { QueueConnection } from '../../src/queues/connection.ts';
 import { startPrivateRedisCluster } from '../support/services-redis-cluster.ts';

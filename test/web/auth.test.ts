@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { request } from 'node:http';
 import type { RequestOptions } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { loadConfig, requireClosedWeb } from '../../src/config.ts';
+import { loadConfig, requireClosedWeb } from '../../src/platform/config.ts';
 import { basic, bearer, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
 import type { Web } from './support.ts';
 import { programFile } from '../support/programs.ts';

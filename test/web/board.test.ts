@@ -1,7 +1,7 @@
 // Bull Board on both backends: it renders under the policy, shows no secrets, links to sagas, and is audited.
 import { expect, test } from 'vitest';
 import { z } from 'zod';
-import { silentLog } from '../../src/log.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { openQueueConnection } from '../../src/queues/connection.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import { backends, basic, bearer, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';

@@ -1,12 +1,12 @@
 // The pages as an operator uses them, in a real browser, with a real worker and the sandbox in DigitalOcean's place.
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { startSandbox } from '../../src/do/sandbox/server.ts';
-import type { Sandbox } from '../../src/do/sandbox/server.ts';
-import { silentLog } from '../../src/log.ts';
+import { startSandbox } from '../../src/sandbox/server.ts';
+import type { Sandbox } from '../../src/sandbox/server.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { sagaWithTimeline } from '../../src/web/api/shapes.ts';
-import type { RunningWorker } from '../../src/worker.ts';
-import { startWorker } from '../../src/worker.ts';
+import type { RunningWorker } from '../../src/processes/worker.ts';
+import { startWorker } from '../../src/processes/worker.ts';
 import { REMOTE_NAME, launchBrowser } from '../support/browser.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { basic, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';

@@ -2,11 +2,11 @@
 // the web process goes on answering others.
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { formatSaga, formatSagas, describeResult } from '../../src/commands/saga-text.ts';
-import type { JsonObject } from '../../src/json.ts';
+import { formatSaga, formatSagas, describeResult } from '../../src/cli/saga-text.ts';
+import type { JsonObject } from '../../src/platform/json.ts';
 import { admit } from '../../src/saga/admit.ts';
-import { catalog } from '../../src/catalog.ts';
-import { emptyKeyRing } from '../../src/key-ring.ts';
+import { catalog } from '../../src/steps/catalog.ts';
+import { emptyKeyRing } from '../../src/platform/key-ring.ts';
 import type { Saga, SagaEventKind } from '../../src/saga/saga.ts';
 import type { StoredEvent } from '../../src/saga/store.ts';
 import { surfaceOf } from '../../src/saga/words.ts';

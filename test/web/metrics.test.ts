@@ -1,7 +1,7 @@
 // Metrics and readiness: what a monitor sees, on real services and at the edges.
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { silentLog } from '../../src/log.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import { mergeMetrics } from '../../src/web/metrics.ts';
 import type { QueueHead } from '../../src/web/ports.ts';
 import { watchQueues } from '../../src/web/queue-watch.ts';

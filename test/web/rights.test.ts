@@ -3,13 +3,13 @@
 import { pino } from 'pino';
 import { z } from 'zod';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { silentLog } from '../../src/log.ts';
-import type { Log } from '../../src/log.ts';
-import { openClient } from '../../src/client.ts';
+import { silentLog } from '../../src/platform/log.ts';
+import type { Log } from '../../src/platform/log.ts';
+import { openClient } from '../../src/client/client.ts';
 import { openQueueConnection } from '../../src/queues/connection.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import { encryptionKeys } from '../support/keys.ts';
-import { parseKeyRing } from '../../src/key-ring.ts';
+import { parseKeyRing } from '../../src/platform/key-ring.ts';
 import { basic, bearer, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
 import type { Web } from './support.ts';
 

@@ -1,14 +1,14 @@
 // A web process inside the test: a database and queues of its own, and requests over real HTTP.
 
-import { loadConfig } from '../../src/config.ts';
-import type { Config } from '../../src/config.ts';
-import { openDatabase } from '../../src/db.ts';
-import type { Database } from '../../src/db.ts';
-import { silentLog } from '../../src/log.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import type { Config } from '../../src/platform/config.ts';
+import { openDatabase } from '../../src/platform/db.ts';
+import type { Database } from '../../src/platform/db.ts';
+import { silentLog } from '../../src/platform/log.ts';
 import type { QueueStore } from '../../src/queues/connection.ts';
 import { queueStoreOf } from '../../src/queues/connection.ts';
 import { startedAnswer } from '../../src/web/api/shapes.ts';
-import { startWeb } from '../../src/web-process.ts';
+import { startWeb } from '../../src/processes/web.ts';
 import { createEngineDatabase } from '../support/engine.ts';
 import { encryptionKeys } from '../support/keys.ts';
 import { createTestRedis } from '../support/services-redis.ts';

@@ -4,8 +4,8 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { catalog } from '../../src/catalog.ts';
-import { textOf } from '../../src/json.ts';
+import { catalog } from '../../src/steps/catalog.ts';
+import { textOf } from '../../src/platform/json.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import type { Surface } from '../../src/saga/words.ts';
 import { surfaceOf } from '../../src/saga/words.ts';
@@ -83,7 +83,7 @@ test('a preview of cancels counts what is destroyed, by kind', () => {
 
 // What names them for good reason: the steps and their catalogue, the inventory of droplets, the client's and the command
 // line's own functions for droplets, and the demo.
-const mayName = /^(steps|inventory|sync|do|demo)\/|^(catalog|client|main)\.ts$|^commands\/(provision|dev)\.ts$/;
+const mayName = /^(steps|inventory|do|sandbox|dev)\/|^main\.ts$|^client\/client\.ts$|^cli\/provision\.ts$/;
 
 test('no other code asks for the name of a saga or of a step', () => {
   const root = fileURLToPath(new URL('../../src/', import.meta.url));

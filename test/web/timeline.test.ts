@@ -1,8 +1,8 @@
 // The timeline: bars out of events, with when each began and ended.
 import { expect, test } from 'vitest';
-import { catalog } from '../../src/catalog.ts';
+import { catalog } from '../../src/steps/catalog.ts';
 import { surfaceOf } from '../../src/saga/words.ts';
-import type { JsonObject } from '../../src/json.ts';
+import type { JsonObject } from '../../src/platform/json.ts';
 import type { Saga, SagaEventKind } from '../../src/saga/saga.ts';
 import type { StoredEvent } from '../../src/saga/store.ts';
 import { timelineOf } from '../../src/web/pages/timeline.ts';

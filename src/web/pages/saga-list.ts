@@ -5,7 +5,7 @@ import type { Overview } from '../../saga/overview.ts';
 import type { StoredEvent } from '../../saga/store.ts';
 import type { Surface } from '../../saga/words.ts';
 import { titleOf } from '../../saga/words.ts';
-import { shortTextOf } from '../../text.ts';
+import { shortTextOf } from '../../platform/text.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import type { PeekedJob } from '../ports.ts';

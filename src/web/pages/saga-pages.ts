@@ -1,7 +1,7 @@
 // /sagas: the routes of the pages for operators. They work without a script; with it, they keep themselves up to date.
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
-import { withDeadline } from '../../deadline.ts';
+import { withDeadline } from '../../platform/deadline.ts';
 import type { FleetStatus } from '../../fleet/conditions.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { directionOf, isAtRest } from '../../saga/saga.ts';

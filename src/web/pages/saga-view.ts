@@ -7,7 +7,7 @@ import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/store.ts';
 import type { SagaWords, Surface } from '../../saga/words.ts';
 import { describeEnd, titleOf } from '../../saga/words.ts';
-import { shortTextOf, withShortTexts } from '../../text.ts';
+import { shortTextOf, withShortTexts } from '../../platform/text.ts';
 import type { Html } from '../html.ts';
 import { html, longText } from '../html.ts';
 import type { JobPlace, PeekedJob } from '../ports.ts';

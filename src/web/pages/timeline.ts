@@ -4,7 +4,7 @@ import type { Direction, Saga } from '../../saga/saga.ts';
 import { currentStep, directionOf, isAtRest } from '../../saga/saga.ts';
 import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/store.ts';
-import { shortTextOf, shorten } from '../../text.ts';
+import { shortTextOf, shorten } from '../../platform/text.ts';
 
 /** `mark`: a moment. `attempt`: a step ran, or is running. `wait`: nothing ran. */
 export type Entry = Readonly<{

@@ -3,7 +3,7 @@ import type { Saga } from '../../saga/saga.ts';
 import { currentStep, directionOf } from '../../saga/saga.ts';
 import type { StoredEvent } from '../../saga/store.ts';
 import type { Surface } from '../../saga/words.ts';
-import { shortTextOf } from '../../text.ts';
+import { shortTextOf } from '../../platform/text.ts';
 import type { PeekedJob } from '../ports.ts';
 import { withoutRequest } from './timeline.ts';
 

@@ -1,7 +1,7 @@
 // The sandbox's own routes, over HTTP as another process uses them.
 import { request as httpRequest } from 'node:http';
 import { expect, test } from 'vitest';
-import type { DropletLine, LedgerEntry, Sandbox } from '../../../src/do/sandbox/server.ts';
+import type { DropletLine, LedgerEntry, Sandbox } from '../../../src/sandbox/server.ts';
 import { call, create, listNames, openSandbox, read } from './support.ts';
 
 type Control = {

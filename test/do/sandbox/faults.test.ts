@@ -1,7 +1,7 @@
 // Faults of the way, not of the droplets: errors, lost and broken answers, by rule and by chance.
 import { expect, test } from 'vitest';
 import { aDroplet, call, create, listNames, openSandbox, until } from './support.ts';
-import type { Effect } from '../../../src/do/sandbox/server.ts';
+import type { Effect } from '../../../src/sandbox/server.ts';
 
 const onCreate = (effect: Effect): { match: { method: 'POST'; path: string }; effect: Effect }[] => [{ match: { method: 'POST', path: '^/v2/droplets$' }, effect }];
 

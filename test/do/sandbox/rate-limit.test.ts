@@ -1,6 +1,6 @@
 // The two rolling windows, and what the headers tell of them.
 import { expect, test } from 'vitest';
-import type { Sandbox } from '../../../src/do/sandbox/server.ts';
+import type { Sandbox } from '../../../src/sandbox/server.ts';
 import { call, openSandbox, type Reply } from './support.ts';
 
 const ask = async (sandbox: Sandbox, token = 'token'): Promise<Reply> => await call(sandbox, 'GET', '/v2/account', { token });

@@ -1,6 +1,6 @@
 // What the sandbox's tests share: a sandbox for the length of one test, and a plain HTTP call to it.
 import { onTestFinished } from 'vitest';
-import { type Sandbox, type SandboxOptions, startSandbox } from '../../../src/do/sandbox/server.ts';
+import { type Sandbox, type SandboxOptions, startSandbox } from '../../../src/sandbox/server.ts';
 
 /** The parts of API bodies that the tests look at; which of them are there is what they test. */
 export type Body = {

@@ -1,0 +1,95 @@
+// Syncs, drift and orphans in words.
+import type { Drift } from '../inventory/drift-store.ts';
+import type { Change } from '../inventory/listing.ts';
+import type { Orphan } from '../inventory/orphans.ts';
+import { formatDuration } from '../platform/duration.ts';
+import type { SyncReport } from '../inventory/sync/sync-inventory.ts';
+import { printable } from '../platform/text.ts';
+import { formatTable } from './saga-text.ts';
+
+// A first sync of a large account finds everything to be new.
+const MOST_LINES = 50;
+
+/** What a sync found. */
+export function formatSync(report: SyncReport): string {
+  const { summary, changes, drift, orphans, destroyed, held, isPaused, number, tookMs } = printable(report);
+  const changed = summary.appeared + summary.returned + summary.changed + summary.vanished;
+  const lines = [
+    ...some(changes.map(describeChange), changed),
+    ...some(drift.map(({ id, providerId, name, field, desired, actual }) => `drifted   ${providerId} ${name}: ${field} is ${actual}, ${desired} is desired (drift ${id})`), summary.drifted),
+    ...some(orphans.map(({ id, providerId, name, category, reason }) => `orphan    ${providerId} ${name}: ${category}, ${reason} (orphan ${id})`), orphans.length),
+    ...destroyed.map(({ providerId, name, reason }) => `destroyed ${providerId} ${name}: ${reason}`),
+  ];
+  if (held.length > 0) lines.push(`HELD      ${summary.held} surplus droplets at once: none is destroyed until you have looked at them with \`arcadia orphans\` and said so with \`arcadia orphans --destroy\``);
+  if (isPaused) lines.push('PAUSED    the queue inventory is paused: no surplus droplet is destroyed until it is resumed');
+  const counts = `${summary.appeared} appeared, ${summary.returned} returned, ${summary.changed} changed, ${summary.vanished} vanished, ${summary.drifted} drifted, ${summary.resolved} resolved`;
+  lines.push(`sync ${number}: ${summary.droplets} droplets in ${formatDuration(tookMs)}; ${counts}`);
+  return lines.join('\n');
+}
+
+function describeChange({ kind, providerId, name, fields }: Change): string {
+  return `${kind.padEnd(9)} ${providerId} ${name}${fields.length === 0 ? '' : `: ${fields.join(', ')}`}`;
+}
+
+function some(lines: readonly string[], count: number): string[] {
+  const shown = lines.slice(0, MOST_LINES);
+  return count > shown.length ? [...shown, `… and ${count - shown.length} more`] : shown;
+}
+
+/** A table of findings. */
+export function formatDrift(findings: readonly Drift[]): string {
+  if (findings.length === 0) return 'no drift';
+  return formatTable(
+    ['id', 'droplet', 'name', 'field', 'desired', 'actual', 'since', 'last seen', 'resolved'],
+    findings.map((drift) => [
+      String(drift.id),
+      drift.providerId,
+      drift.name,
+      drift.field,
+      drift.desired,
+      drift.actual,
+      minute(drift.firstSeenAt),
+      minute(drift.lastSeenAt),
+      drift.resolvedAt === null ? '' : `${drift.resolution?.replace('_', ' ')} ${minute(drift.resolvedAt)}`,
+    ]),
+  );
+}
+
+/** A table of orphans, and what they cost. */
+export function formatOrphans(orphans: readonly Orphan[]): string {
+  if (orphans.length === 0) return 'no orphans';
+  const table = formatTable(
+    ['id', 'category', 'droplet', 'name', 'region', 'size', 'USD/h', 'created', 'seen since', 'why', 'saga'],
+    orphans.map((orphan) => [
+      String(orphan.id),
+      orphan.approvedAt === null ? orphan.category : `${orphan.category}, approved`,
+      orphan.providerId,
+      orphan.name,
+      orphan.region ?? '',
+      orphan.sizeSlug ?? '',
+      orphan.priceUsdPerHour === null ? '?' : usd(orphan.priceUsdPerHour),
+      minute(orphan.createdAt),
+      minute(orphan.firstSeenAt),
+      orphan.reason,
+      orphan.sagaId ?? '',
+    ]),
+  );
+  const sums = (['surplus', 'unknown'] as const).flatMap((category) => {
+    const those = orphans.filter((orphan) => orphan.category === category);
+    return those.length === 0 ? [] : [`${those.length} ${category}: ${usd(costOf(those))} USD an hour`];
+  });
+  return [table, '', ...sums].join('\n');
+}
+
+/** What droplets cost together, in USD an hour. */
+export function costOf(orphans: readonly Pick<Orphan, 'priceUsdPerHour'>[]): number {
+  return orphans.reduce((sum, { priceUsdPerHour }) => sum + (priceUsdPerHour ?? 0), 0);
+}
+
+function usd(amount: number): string {
+  return amount.toFixed(5);
+}
+
+function minute(time: Date): string {
+  return time.toISOString().slice(0, 16);
+}

@@ -1,0 +1,194 @@
+// The live display of sagas on a terminal: one saga with a line for each step (and for each step that is undone), or
+// several with a line each.
+import { Listr } from 'listr2';
+import type { ListrTask } from 'listr2';
+import { formatDuration } from '../platform/duration.ts';
+import { textOf } from '../platform/json.ts';
+import type { Saga } from '../saga/saga.ts';
+import { currentStep, isStuckForward } from '../saga/saga.ts';
+import { printable } from '../platform/text.ts';
+import type { Snapshot } from './follow.ts';
+import type { Surface } from '../saga/words.ts';
+import { describeResult, dropletSurface } from './saga-text.ts';
+
+/** What became of one step, or of undoing it. */
+type StepEnd = Readonly<{ kind: 'completed'; note: string; tookMs: number } | { kind: 'failed'; note: string } | { kind: 'not reached' } | { kind: 'not watched' }>;
+
+const REFRESH_MS = 200;
+
+// Listr's own listener for SIGINT would end the process without a word.
+const listrOptions = { exitOnError: false, registerSignalListeners: false } as const;
+
+/**
+ * Shows one saga until it is at rest; resolves with it as it is then.
+ *
+ * @param maxPolls the limit to show beside the number of polls
+ * @param stop the signal that ends the snapshots; the display ends with them
+ */
+export async function showLive(title: string, steps: readonly string[], snapshots: AsyncIterable<Snapshot>, maxPolls: number, stop: AbortSignal, surface: Surface = dropletSurface): Promise<Saga> {
+  return showSteps(printable(steps), eachPrintable(snapshots), { title: printable(title), maxPolls, stop, surface });
+}
+
+async function showSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>, { title, maxPolls, stop, surface }: { title: string; maxPolls: number; stop: AbortSignal; surface: Surface }): Promise<Saga> {
+  const watch = watchSteps(steps, snapshots, stop, surface);
+  const now = () => describeNow(watch.latest(), maxPolls, surface);
+  process.stdout.write(`${title}\n`);
+  const forward = steps.map((step) => stepTask(step, watch.forwardEnd(step), now));
+  await new Listr(forward, listrOptions).run();
+  const undone = watch.stepsToUndo();
+  if (undone.length > 0 && !stop.aborted) {
+    process.stdout.write('rolling back\n');
+    const backward = undone.map((step) => stepTask(`undo ${step}`, watch.backwardEnd(step), now));
+    await new Listr(backward, listrOptions).run();
+  }
+  return watch.atRest;
+}
+
+/** Shows several sagas, a line each, until all are at rest, or until `stop`, which ends the snapshots, is aborted. */
+export async function showSideBySide(sagas: readonly Readonly<{ title: string; snapshots: AsyncIterable<Snapshot> }>[], maxPolls: number, stop: AbortSignal): Promise<void> {
+  const tasks = sagas.map(({ title: given, snapshots }): ListrTask => {
+    const title = printable(given);
+    return {
+      title,
+      task: async (_context, task) => {
+        let latest: Snapshot | undefined;
+        try {
+          for await (const snapshot of eachPrintable(snapshots)) {
+            latest = snapshot;
+            task.title = `${title}  ${currentStep(snapshot.saga)}  ${describeNow(snapshot, maxPolls, dropletSurface)}`;
+          }
+        } catch (error) {
+          if (!stop.aborted) throw error;
+          task.skip(`${title}  not finished yet`);
+          return;
+        }
+        if (latest === undefined) return;
+        const { saga } = latest;
+        task.title = `${title}  ${describeResult(saga)}`;
+        if (saga.status !== 'completed') throw new Error(describeResult(saga));
+      },
+    };
+  });
+  await new Listr(tasks, { ...listrOptions, concurrent: true, rendererOptions: { collapseErrors: false, showErrorMessage: false } }).run();
+}
+
+/** What is shown again and again is made printable once. */
+async function* eachPrintable(snapshots: AsyncIterable<Snapshot>): AsyncGenerator<Snapshot, void> {
+  for await (const snapshot of snapshots) yield printable(snapshot);
+}
+
+function stepTask(name: string, end: Promise<StepEnd>, describe: () => string): ListrTask {
+  return {
+    title: name,
+    task: async (_context, task) => {
+      const startedAt = performance.now();
+      const timer = setInterval(() => {
+        task.title = `${name}  ${formatDuration(performance.now() - startedAt)}  ${describe()}`;
+      }, REFRESH_MS);
+      let result: StepEnd;
+      try {
+        result = await end;
+      } finally {
+        clearInterval(timer);
+      }
+      task.title = name;
+      if (result.kind === 'not reached') {
+        task.skip(`${name}  not reached`);
+        return;
+      }
+      if (result.kind === 'not watched') {
+        task.skip(`${name}  not finished yet`);
+        return;
+      }
+      if (result.kind === 'failed') throw new Error(`${name}: ${result.note}`);
+      task.title = `${name}  ${formatDuration(result.tookMs)}  ${result.note}`;
+    },
+  };
+}
+
+/** Follows a saga, and knows of each step when it has ended, forward and backward. */
+function watchSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>, stop: AbortSignal, surface: Surface) {
+  const forward = new Map(steps.map((step) => [step, Promise.withResolvers<StepEnd>()]));
+  const backward = new Map(steps.map((step) => [step, Promise.withResolvers<StepEnd>()]));
+  const ends = [...forward.values(), ...backward.values()];
+  // Whoever shows a step sees its rejection; nobody may be there to.
+  for (const end of ends) end.promise.catch(() => undefined);
+  let latest: Snapshot | undefined;
+
+  const follow = async (): Promise<Saga> => {
+    try {
+      for await (const snapshot of snapshots) {
+        latest = snapshot;
+        for (const [step, end] of forward) settle(end, forwardEnd(snapshot, step));
+        for (const [step, end] of backward) settle(end, backwardEnd(snapshot, step, surface));
+      }
+      if (latest === undefined) throw new Error('nothing to follow');
+      return latest.saga;
+    } catch (error) {
+      for (const end of ends) {
+        if (stop.aborted) end.resolve({ kind: 'not watched' });
+        else end.reject(error);
+      }
+      throw error;
+    }
+  };
+
+  return {
+    atRest: follow(),
+    latest: () => latest,
+    forwardEnd: (step: string) => endOf(forward, step),
+    backwardEnd: (step: string) => endOf(backward, step),
+    /** Empty unless the saga is being, or was, rolled back. */
+    stepsToUndo: () => (latest === undefined || latest.saga.error === null || isStuckForward(latest.saga) ? [] : steps.slice(0, steps.indexOf(latest.saga.error.step) + 1).toReversed()),
+  };
+}
+
+function forwardEnd({ saga, events }: Snapshot, step: string): StepEnd | null {
+  const completed = findEnd(events, 'step_completed', step);
+  if (completed !== null) return completed;
+  if (saga.status === 'pending' || saga.status === 'running') return null;
+  return saga.error?.step === step ? { kind: 'failed', note: saga.error.message } : { kind: 'not reached' };
+}
+
+function backwardEnd({ saga, events }: Snapshot, step: string, surface: Surface): StepEnd | null {
+  const undone = findEnd(events, 'compensation_completed', step);
+  if (undone !== null) return undone;
+  if (saga.status === 'stuck') return step === currentStep(saga) ? { kind: 'failed', note: describeResult(saga, surface) } : { kind: 'not reached' };
+  return saga.status === 'compensated' ? { kind: 'not reached' } : null;
+}
+
+const endings = new Set(['saga_created', 'step_completed', 'step_failed', 'cancel_requested', 'retry_requested', 'compensation_completed']);
+
+/** The event that ended a step, and how long the step took: since whatever ended before it. */
+function findEnd(events: Snapshot['events'], kind: 'step_completed' | 'compensation_completed', step: string): StepEnd | null {
+  const end = events.find((event) => event.kind === kind && event.step === step);
+  if (end === undefined) return null;
+  const before = events.findLast((event) => event.seq < end.seq && endings.has(event.kind));
+  return { kind: 'completed', note: noteOf(end.detail), tookMs: end.at.getTime() - (before ?? end).at.getTime() };
+}
+
+/** What it is about, polls, attempt: what there is to say while a step runs. */
+function describeNow(snapshot: Snapshot | undefined, maxPolls: number, surface: Surface): string {
+  if (snapshot === undefined) return '';
+  const { saga, polls } = snapshot;
+  const parts: string[] = [];
+  const subject = surface.words(saga).subject?.(saga);
+  if (subject !== undefined && subject.id !== null) parts.push(`${subject.kind} ${subject.id}`);
+  if (polls !== null) parts.push(`poll ${polls} of ${maxPolls}`);
+  if (saga.attempt > 0) parts.push(`attempt ${saga.attempt + 1}`);
+  return parts.join(' · ');
+}
+
+function noteOf(detail: Snapshot['events'][number]['detail']): string {
+  return [textOf(detail['note']), textOf(detail['public_ipv4'])].filter((part) => part !== '').join(' · ');
+}
+
+function settle(end: PromiseWithResolvers<StepEnd>, result: StepEnd | null): void {
+  if (result !== null) end.resolve(result);
+}
+
+function endOf(ends: ReadonlyMap<string, PromiseWithResolvers<StepEnd>>, step: string): Promise<StepEnd> {
+  const end = ends.get(step);
+  if (end === undefined) throw new RangeError(`no step ${step}`);
+  return end.promise;
+}

@@ -1,0 +1,36 @@
+// The progress of a saga as plain lines, for logs and pipes.
+import { describeEvent } from '../saga/describe-event.ts';
+import type { Saga } from '../saga/saga.ts';
+import { currentStep } from '../saga/saga.ts';
+import { printable } from '../platform/text.ts';
+import type { Snapshot } from './follow.ts';
+import type { Surface } from '../saga/words.ts';
+import { dropletSurface } from './saga-text.ts';
+
+// A plain log shows every so many polls, not all.
+const POLLS_A_LINE = 6;
+
+/** Makes a function that writes a line for each event it has not seen yet, and one now and then while the saga waits. */
+export function printLines(maxPolls: number, writeLine: (line: string) => void, surface: Surface = dropletSurface): (snapshot: Snapshot) => void {
+  let shown = 0;
+  let lastPolls = 0;
+  return ({ events, polls, saga }) => {
+    for (const event of events.slice(shown)) writeLine(`${event.at.toISOString()} ${describeEvent(printable(event))}`);
+    shown = events.length;
+    if (polls === null || polls === lastPolls || (polls !== 1 && polls % POLLS_A_LINE !== 0)) return;
+    lastPolls = polls;
+    const notYet = surface.step(currentStep(saga))?.notYet?.(saga) ?? 'not yet';
+    writeLine(`${new Date(Date.now()).toISOString()} ${printable(notYet)}: poll ${polls} of ${maxPolls}`);
+  };
+}
+
+/** Shows every snapshot; resolves with the saga at rest. */
+export async function drain(snapshots: AsyncIterable<Snapshot>, show: (snapshot: Snapshot) => void): Promise<Saga> {
+  let latest: Snapshot | undefined;
+  for await (const snapshot of snapshots) {
+    show(snapshot);
+    latest = snapshot;
+  }
+  if (latest === undefined) throw new Error('nothing to follow');
+  return latest.saga;
+}

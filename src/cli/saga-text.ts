@@ -1,0 +1,122 @@
+// Sagas in words: a line for what came of one, a line an event, a table of many. Each function makes what it is given
+// printable first: the texts in it are those of callers and of DigitalOcean.
+import Table from 'cli-table3';
+import { catalog } from '../steps/catalog.ts';
+import { formatDuration } from '../platform/duration.ts';
+import { textOf } from '../platform/json.ts';
+import { describeEvent } from '../saga/describe-event.ts';
+import type { Saga } from '../saga/saga.ts';
+import { isStuckForward } from '../saga/saga.ts';
+import type { StoredEvent } from '../saga/store.ts';
+import type { Surface } from '../saga/words.ts';
+import { describeEnd, surfaceOf } from '../saga/words.ts';
+import { printable, shorten } from '../platform/text.ts';
+
+/** What the commands say of the droplet sagas and their steps. */
+export const dropletSurface = surfaceOf(catalog);
+
+// A column is as wide as its widest cell.
+const MAX_CELL_LENGTH = 255;
+
+/** What came of a saga, in one line. */
+export function describeResult(given: Saga, surface: Surface = dropletSurface): string {
+  const saga = printable(given);
+  const words = surface.words(saga);
+  const reason = saga.error?.message ?? 'no reason given';
+  switch (saga.status) {
+    case 'completed':
+      return phrase(describeEnd(words, saga).text);
+    case 'compensated': {
+      const { label, text, tone } = describeEnd(words, saga);
+      return `${label}: ${reason}${tone === 'attention' && !reason.includes(phrase(text)) ? `\n${text}` : ''}`;
+    }
+    case 'stuck': {
+      const why = isStuckForward(saga) ? `${saga.error?.step ?? 'a step'} failed for good: ${reason}` : `it was rolling back because of: ${reason}`;
+      return `needs attention: ${why}\n${words.stuck(saga)} Look at it with \`arcadia saga ${saga.id}\`, remove the cause, then run \`arcadia retry ${saga.id}\``;
+    }
+    case 'pending':
+    case 'running':
+    case 'compensating':
+      return saga.status;
+    default:
+      return saga.status satisfies never;
+  }
+}
+
+/** A sentence as a part of a line. */
+function phrase(sentence: string): string {
+  return sentence.charAt(0).toLowerCase() + sentence.slice(1).replace(/\.$/, '');
+}
+
+/** One saga with its timeline. */
+export function formatSaga(given: Saga, events: readonly StoredEvent[], surface: Surface = dropletSurface): string {
+  const saga = printable(given);
+  const facts: [string, string][] = [
+    ['saga', `${saga.id} (${saga.name})`],
+    ['status', `${saga.status}, revision ${saga.revision}`],
+    ['steps', saga.steps.map((step, index) => (index === saga.cursor ? `[${step}]` : step)).join(' → ')],
+    ...factsOf(saga, surface),
+    ['requested', `${saga.createdAt.toISOString()}${saga.requestedBy === null ? '' : ` by ${saga.requestedBy}`}`],
+    ['started by', saga.startedBy ?? '–'],
+  ];
+  if (saga.idempotencyKey !== null) facts.push(['key', saga.idempotencyKey]);
+  if (saga.finishedAt !== null) facts.push(['took', formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())]);
+  if (saga.error !== null) facts.push(['error', `${saga.error.code} in ${saga.error.step}: ${saga.error.message}`]);
+  const width = Math.max(...facts.map(([name]) => name.length));
+  const head = facts.map(([name, value]) => `${name.padEnd(width)}  ${value}`);
+  return [...head, '', formatTimeline(saga, events)].join('\n');
+}
+
+/** What it is about, and what it handed out. */
+function factsOf(saga: Saga, surface: Surface): [string, string][] {
+  const words = surface.words(saga);
+  const subject = words.subject?.(saga);
+  const outputs = words.outputs?.(saga);
+  return [
+    ...(subject === undefined ? [] : [['name', subject.name ?? '–'], [subject.kind, subject.id ?? '–']] as [string, string][]),
+    ...(outputs === undefined ? [] : [[outputs.name.toLowerCase(), outputs.values.join(' ') || '–']] as [string, string][]),
+  ];
+}
+
+/** A line an event, with the time since the saga was created. */
+export function formatTimeline(saga: Saga, events: readonly StoredEvent[]): string {
+  return printable(events)
+    .map((event) => {
+      const since = formatDuration(event.at.getTime() - saga.createdAt.getTime());
+      const worker = event.worker === null ? '' : `  (${event.worker})`;
+      return `${String(event.seq).padStart(3)}  +${since.padEnd(8)} ${describeEvent(event)}${worker}`;
+    })
+    .join('\n');
+}
+
+/** A table of sagas, one a row. */
+export function formatSagas(sagas: readonly Saga[], surface: Surface = dropletSurface): string {
+  if (sagas.length === 0) return 'no sagas';
+  return formatTable(
+    ['id', 'saga', 'status', 'step', 'name', 'about', 'created', 'error'],
+    sagas.map((saga) => [saga, surface.words(saga).subject?.(saga)] as const).map(([saga, subject]) => [
+      saga.id,
+      saga.name,
+      saga.status,
+      `${saga.cursor + 1}/${saga.steps.length}`,
+      subject?.name ?? textOf(saga.input['name']),
+      subject?.id ?? '',
+      saga.createdAt.toISOString().slice(0, 19),
+      (saga.error?.message ?? '').slice(0, 60),
+    ]),
+  );
+}
+
+/** A table without lines between the rows, for terminals and for grep. */
+export function formatTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const table = new Table({
+    head: [...head],
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
+    chars: {
+      top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '',
+      'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '',
+    },
+  });
+  table.push(...rows.map((row) => row.map((cell) => shorten(printable(cell), MAX_CELL_LENGTH))));
+  return table.toString().split('\n').map((line) => line.trimEnd()).join('\n');
+}

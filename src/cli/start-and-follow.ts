@@ -1,0 +1,115 @@
+// What `provision` and `destroy` have in common: start a saga, show its progress, and say how it ended.
+import { checkSession } from '../platform/check-session.ts';
+import type { ClockWatch } from '../platform/clock.ts';
+import { keepDatabaseTime } from '../platform/clock.ts';
+import type { Client } from '../client/client.ts';
+import { openClient } from '../client/client.ts';
+import type { Config } from '../platform/config.ts';
+import { loadConfig } from '../platform/config.ts';
+import { openDatabase } from '../platform/db.ts';
+import { unlessAborted } from '../platform/deadline.ts';
+import { checkEnvironment } from '../processes/environment.ts';
+import { createLog, silentLog } from '../platform/log.ts';
+import { queueStoreOf } from '../queues/connection.ts';
+import { redactSaga } from '../saga/redact.ts';
+import type { Saga } from '../saga/saga.ts';
+import type { Surface } from '../saga/words.ts';
+import { surfaceOf } from '../saga/words.ts';
+import { printable } from '../platform/text.ts';
+import { loadApp } from './app.ts';
+import { followSaga } from './follow.ts';
+import { write } from './output.ts';
+import { drain, printLines } from './plain-progress.ts';
+import { describeResult } from './saga-text.ts';
+import { StopRequested } from './stop.ts';
+
+export type FollowOptions = Readonly<{ detach?: boolean | undefined; json?: boolean | undefined }>;
+
+/**
+ * Starts a saga and follows it until it is at rest.
+ *
+ * @param stop ends the following; the saga goes on
+ * @returns the exit code: 0 when it completed (or was only to be started), 1 when not
+ * @throws {StopRequested} when it is stopped
+ */
+export async function startAndFollow(title: string, start: (client: Client) => Promise<{ sagaId: string }>, options: FollowOptions, stop: AbortSignal): Promise<number> {
+  return withClient(async (client, { maxPolls, surface }) => {
+    const { sagaId } = await unlessAborted(stop, start(client)).catch((error: unknown) => {
+      if (error instanceof StopRequested && error.isAsked) process.stderr.write('\nStopped before the saga was confirmed: it may have started all the same.\n  See the newest sagas:  arcadia sagas --limit 5\n');
+      throw error;
+    });
+    if (options.detach === true) {
+      write(options.json === true ? JSON.stringify({ sagaId }) : sagaId);
+      return 0;
+    }
+    return reportEnd(await follow({ title, sagaId, client, maxPolls, surface }, options, stop), options, surface);
+  }, stop);
+}
+
+/** Says how a saga ended; returns the exit code. */
+export function reportEnd(saga: Saga, options: Pick<FollowOptions, 'json'>, surface: Surface): number {
+  write(options.json === true ? JSON.stringify(redactSaga(saga)) : describeResult(saga, surface));
+  return saga.status === 'completed' ? 0 : 1;
+}
+
+/**
+ * Opens a client by the environment, and closes it again.
+ *
+ * @param stop for a `use` that sees itself to being stopped: ends the opening
+ * @throws {EnvironmentMismatchError} where the database is another environment's: its workers would carry out what is asked
+ */
+export async function withClient<T>(use: (client: Client, how: { maxPolls: number; surface: Surface }) => Promise<T>, stop?: AbortSignal): Promise<T> {
+  const config = loadConfig(process.env, ['DATABASE_URL']);
+  const app = await loadApp(config.appFile);
+  const clock = await (stop === undefined ? requireEnvironment(config) : unlessAborted(stop, requireEnvironment(config)));
+  const log = createLog(config.logLevel === 'info' ? 'warn' : config.logLevel, 2);
+  const client = openClient({ databaseUrl: config.databaseUrl ?? '', poolMax: Math.min(4, config.databasePoolMax), queueStore: queueStoreOf(config), keyRing: config.keyRing, log });
+  try {
+    return await use(client, { maxPolls: config.wait.maxPolls, surface: surfaceOf(app.catalog) });
+  } finally {
+    clock.close();
+    await client.close();
+  }
+}
+
+/** @returns the watch that keeps this process to the database's time, as it was now */
+async function requireEnvironment({ databaseUrl, environment, logLevel }: Config): Promise<ClockWatch> {
+  const db = openDatabase(databaseUrl ?? '', { max: 1 });
+  try {
+    await checkSession(db, databaseUrl ?? '', createLog(logLevel === 'info' ? 'warn' : logLevel, 2));
+    await checkEnvironment(db, environment);
+    return await keepDatabaseTime({ db, everyMs: Number.POSITIVE_INFINITY, log: silentLog });
+  } finally {
+    await db.close();
+  }
+}
+
+/**
+ * Shows the progress of a saga until it is at rest: live on a terminal, in lines elsewhere.
+ *
+ * @throws {StopRequested} when `stop` is aborted; at a signal it says before that the saga goes on, and what to do about it
+ */
+export async function follow(what: Readonly<{ title: string; sagaId: string; client: Client; maxPolls: number; surface: Surface }>, options: FollowOptions, stop: AbortSignal): Promise<Saga> {
+  const { title, sagaId, client, maxPolls, surface } = what;
+  return sayingThatItGoesOn(sagaId, async () => {
+    const snapshots = followSaga(client, sagaId, stop, surface);
+    if (options.json === true) return drain(snapshots, () => undefined);
+    const steps = (await unlessAborted(stop, client.get(sagaId)))?.steps ?? [];
+    // Loaded for a terminal alone: what draws there is large.
+    if (process.stdout.isTTY) return (await import('./live-progress.ts')).showLive(`${title}  (saga ${sagaId})`, steps, snapshots, maxPolls, stop, surface);
+    write(`${printable(title)} (saga ${sagaId})`);
+    return drain(snapshots, printLines(maxPolls, write, surface));
+  });
+}
+
+/** Follows a saga; where somebody stops that, tells them what becomes of the saga. */
+export async function sayingThatItGoesOn<T>(sagaId: string, watch: () => Promise<T>): Promise<T> {
+  try {
+    return await watch();
+  } catch (error) {
+    if (error instanceof StopRequested && error.isAsked) {
+      process.stderr.write(`\nStopped watching. Saga ${sagaId} goes on.\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`);
+    }
+    throw error;
+  }
+}

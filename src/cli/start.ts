@@ -1,0 +1,34 @@
+// `start`: starts any saga of the app, and follows it.
+import { readFile } from 'node:fs/promises';
+import { loadConfig } from '../platform/config.ts';
+import type { JsonObject } from '../platform/json.ts';
+import { isJsonObject, parseJson } from '../platform/json.ts';
+import { loadApp } from './app.ts';
+import { requester } from './requester.ts';
+import type { FollowOptions } from './start-and-follow.ts';
+import { startAndFollow } from './start-and-follow.ts';
+import { UsageError } from './usage-error.ts';
+
+export async function startCommand(name: string, options: FollowOptions & { input: string; idempotencyKey?: string }, stop: AbortSignal): Promise<number> {
+  const { sagas } = await loadApp(loadConfig(process.env).appFile);
+  const saga = sagas.find((one) => one.name === name);
+  if (saga === undefined) throw new UsageError(`no saga is called ${JSON.stringify(name)}; expected one of ${sagas.map((one) => one.name).join(', ')}`);
+  const input = await readInput(options.input);
+  return startAndFollow(`starting ${name}`, (client) => client.start(saga, input, { idempotencyKey: options.idempotencyKey, requestedBy: requester() }), options, stop);
+}
+
+/** JSON, or the name of a file with it behind an @, or - for stdin. */
+async function readInput(given: string): Promise<JsonObject> {
+  const text = given.startsWith('@') ? await readText(given.slice(1)) : given;
+  const input = parseJson(text);
+  if (!isJsonObject(input)) throw new UsageError('--input: expected a JSON object, such as \'{"name": "web-1"}\', or @file with one, or @- for stdin');
+  return input;
+}
+
+async function readText(file: string): Promise<string> {
+  try {
+    return await readFile(file === '-' ? '/dev/stdin' : file, 'utf8');
+  } catch (error) {
+    throw new UsageError(`--input: cannot read ${file}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}

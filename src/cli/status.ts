@@ -1,0 +1,71 @@
+// `status`: the state of the fleet, for people and for scripts. It reads the stores itself, and needs no web process.
+import { loadConfig } from '../platform/config.ts';
+import { openDatabase, isDatabaseOutage } from '../platform/db.ts';
+import { withDeadline } from '../platform/deadline.ts';
+import { checkEnvironment } from '../processes/environment.ts';
+import type { FleetStatus, QueueFacts } from '../fleet/conditions.ts';
+import { judgeFleet } from '../fleet/conditions.ts';
+import type { PostgresFacts } from '../fleet/facts.ts';
+import { readFleetFacts } from '../fleet/facts.ts';
+import { statusBody } from '../fleet/report.ts';
+import { createLog } from '../platform/log.ts';
+import type { QueueConnection } from '../queues/connection.ts';
+import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
+import { queueNames } from '../queues/jobs.ts';
+import { printable } from '../platform/text.ts';
+import { write } from './output.ts';
+
+const ANSWER_WITHIN_MS = 5_000;
+
+/** @throws {EnvironmentMismatchError} where the database is another environment's */
+export async function statusCommand(options: { json?: boolean }): Promise<number> {
+  const config = loadConfig(process.env, ['DATABASE_URL']);
+  const db = openDatabase(config.databaseUrl ?? '', { max: 2, timeoutMs: ANSWER_WITHIN_MS });
+  const connection = openQueueConnection(queueStoreOf(config), createLog('silent', 2));
+  try {
+    const readPostgres = async (): Promise<PostgresFacts | null> => {
+      try {
+        await checkEnvironment(db, config.environment);
+        return await readFleetFacts(db);
+      } catch (error) {
+        if (isDatabaseOutage(error)) return null;
+        throw error;
+      }
+    };
+    const [postgres, queues] = await Promise.all([readPostgres(), readQueues(connection)]);
+    const status = judgeFleet({ postgres, queues }, config, new Date());
+    write(options.json === true ? JSON.stringify(statusBody(status)) : formatStatus(status));
+    return status.status === 'attention' ? 1 : 0;
+  } finally {
+    await Promise.allSettled([withDeadline(ANSWER_WITHIN_MS, connection.close(), () => new Error('late')), db.close()]);
+  }
+}
+
+/** Whether a queue stands still shows only over time: that is left to the web process. */
+async function readQueues(connection: QueueConnection): Promise<QueueFacts | null> {
+  const queues = Object.values(queueNames).map((name) => connection.queue(name));
+  try {
+    const asked = Promise.all(queues.map(async (queue) => ((await queue.isPaused()) ? [queue.name] : [])));
+    const paused = await withDeadline(ANSWER_WITHIN_MS, asked, () => new Error('late'));
+    return { paused: paused.flat(), stalled: [] };
+  } catch {
+    return null;
+  } finally {
+    await withDeadline(1_000, Promise.allSettled(queues.map((queue) => queue.close())), () => new Error('late')).catch(() => undefined);
+  }
+}
+
+const signs = { critical: '!!', warning: '! ', info: 'i ' } as const;
+
+function formatStatus(status: FleetStatus): string {
+  const { conditions, facts } = printable(status);
+  const { postgres } = facts;
+  const alive = postgres?.workers.filter(({ isAlive }) => isAlive).length ?? 0;
+  const summary = postgres === null ? [] : [`${alive} ${alive === 1 ? 'worker' : 'workers'}, ${postgres.unfinished} ${postgres.unfinished === 1 ? 'saga' : 'sagas'} under way`];
+  if (conditions.length === 0) return ['All is well.', ...summary].join(' ');
+  const lines = conditions.map(({ severity, title, detail, action, since, until }) => {
+    const times = [since === null ? null : `since ${since.toISOString()}`, until === null ? null : `next look at ${until.toISOString()}`].filter((part) => part !== null);
+    return `${signs[severity]} ${title}. ${detail}${times.length === 0 ? '' : ` (${times.join(', ')})`}\n   ${action}`;
+  });
+  return [...lines, ...summary].join('\n');
+}

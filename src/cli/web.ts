@@ -1,0 +1,26 @@
+// `web`: the process that answers over HTTP.
+import { loadConfig, requireClosedWeb } from '../platform/config.ts';
+import { createLog } from '../platform/log.ts';
+import { startWeb } from '../processes/web.ts';
+import { untilAborted } from '../platform/deadline.ts';
+import { loadApp } from './app.ts';
+import { startUnlessStopped, whyOf } from './stop.ts';
+
+export async function webCommand(stop: AbortSignal): Promise<number> {
+  const config = loadConfig(process.env, ['DATABASE_URL']);
+  requireClosedWeb(config.web);
+  const log = createLog(config.logLevel);
+  const app = await loadApp(config.appFile);
+  const web = await startUnlessStopped(stop, () => startWeb(config, log, { app, signal: stop }));
+  if (web === null) {
+    log.info({ why: whyOf(stop.reason) }, 'web stopped before it was ready');
+    return 0;
+  }
+  // Said at every log level: a supervisor may wait for it.
+  log.child({}, { level: 'info' }).info({ url: `${web.url}${config.web.basePath}`, queues: config.redisNodes === null ? 'postgres' : 'redis', environment: config.environment, encryptionKeyIds: config.keyRing.keys.map(({ id }) => id) }, 'web ready');
+  const why = await untilAborted(stop);
+  log.info({ why: whyOf(why) }, 'web stopping: requests under way may finish');
+  await web.close();
+  log.info('web stopped');
+  return 0;
+}

@@ -1,0 +1,50 @@
+// `worker`: runs sagas until it is told to stop, or cannot go on.
+import { loadConfig, requireClosedMetrics } from '../platform/config.ts';
+import { untilAborted } from '../platform/deadline.ts';
+import { createLog } from '../platform/log.ts';
+import { startWorkerHttp } from '../processes/worker-http.ts';
+import { startWorker } from '../processes/worker.ts';
+import { loadApp } from './app.ts';
+import { startUnlessStopped, whyOf } from './stop.ts';
+
+export async function workerCommand(stopped: AbortSignal): Promise<number> {
+  const config = loadConfig(process.env, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN']);
+  const log = createLog(config.logLevel);
+  const { metricsPort } = config.worker;
+  const readers = requireClosedMetrics(config);
+  const app = await loadApp(config.appFile);
+  const worker = await startUnlessStopped(stopped, () => startWorker(config, log, undefined, app, stopped));
+  if (worker === null) {
+    log.info({ why: whyOf(stopped.reason) }, 'worker stopped before it was ready');
+    return 0;
+  }
+  let http: Awaited<ReturnType<typeof startWorkerHttp>> | null = null;
+  try {
+    if (metricsPort !== null) http = await startWorkerHttp({ host: config.web.host, port: metricsPort, readers, metrics: worker.metrics, log });
+  } catch (error) {
+    await worker.close();
+    throw error;
+  }
+  // Said at every log level: a supervisor may wait for it.
+  log.child({}, { level: 'info' }).info(
+    {
+      worker: worker.name,
+      ...(http === null ? {} : { metrics: `${http.url}/metrics` }),
+      queues: config.redisNodes === null ? 'postgres' : 'redis',
+      concurrency: config.worker.concurrency,
+      environment: config.environment,
+      encryptionKeyIds: config.keyRing.keys.map(({ id }) => id),
+    },
+    'worker ready',
+  );
+  const stop = await Promise.race([
+    untilAborted(stopped).then((reason) => ({ why: whyOf(reason), exitCode: 0 })),
+    worker.cannotGoOn.then((why) => ({ why, exitCode: 1 })),
+  ]);
+  if (stop.exitCode === 0) log.info({ why: stop.why }, 'worker stopping: running steps may finish');
+  else log.fatal({ why: stop.why }, 'worker cannot go on: ending, so that its supervisor starts another');
+  await worker.close();
+  http?.close();
+  log.info('worker stopped');
+  return stop.exitCode;
+}

@@ -1,0 +1,115 @@
+// `dev`: everything in one process, for working on a laptop: embedded Postgres unless DATABASE_URL is set, the sandbox
+// unless a token is set, the migrations, a worker, and the web.
+import { randomBytes } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ConfigError, loadConfig, requireClosedWeb } from '../platform/config.ts';
+import type { Config } from '../platform/config.ts';
+import { openDatabase } from '../platform/db.ts';
+import { endsWithin, unlessAborted, untilAborted } from '../platform/deadline.ts';
+import { startSandbox } from '../sandbox/server.ts';
+import { startEmbeddedPostgres } from './embedded-postgres/start-embedded-postgres.ts';
+import { errorCodeOf } from '../platform/error-code.ts';
+import { generateKey, parseKeyRing } from '../platform/key-ring.ts';
+import type { Log } from '../platform/log.ts';
+import { createLog } from '../platform/log.ts';
+import { migrate } from '../processes/migrate.ts';
+import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
+import type { RunningWeb } from '../processes/web.ts';
+import { startWeb } from '../processes/web.ts';
+import { startWorker } from '../processes/worker.ts';
+import { loadApp } from '../cli/app.ts';
+import { complain, write } from '../cli/output.ts';
+import { startUnlessStopped } from '../cli/stop.ts';
+
+// Long enough to see the wait, short enough not to be bored.
+const SANDBOX_ACTIVATION_MS = { minMs: 8_000, maxMs: 15_000 };
+
+// For the connections of a migration that was called off.
+const GIVING_UP_MS = 1_500;
+
+export async function devCommand(options: { dataDir?: string }, stop: AbortSignal): Promise<number> {
+  return (await startUnlessStopped(stop, () => runEverything(options, stop))) ?? 0;
+}
+
+async function runEverything(options: { dataDir?: string }, stop: AbortSignal): Promise<number> {
+  const given = loadConfig(process.env);
+  requireClosedWeb(given.web);
+  if (given.digitalOcean.token !== null && given.databaseUrl === null && options.dataDir === undefined) {
+    throw new ConfigError(
+      'DIGITALOCEAN_TOKEN is set, so `dev` would make real droplets, and the database that knows of them would be gone when it ends: ' +
+        'unset DIGITALOCEAN_TOKEN for the sandbox, or keep the data with --data-dir or DATABASE_URL',
+    );
+  }
+  const log = createLog(given.logLevel);
+  const closers: (() => Promise<void>)[] = [];
+  try {
+    const postgres = given.databaseUrl === null ? await startEmbeddedPostgres({ ...(options.dataDir === undefined ? {} : { dataDir: options.dataDir }), signal: stop }) : null;
+    if (postgres !== null) closers.push(postgres.stop);
+    const sandbox = given.digitalOcean.token === null ? await startSandbox({ activateAfterMs: SANDBOX_ACTIVATION_MS }) : null;
+    if (sandbox !== null) closers.push(() => sandbox.close());
+    const isThrownAway = postgres !== null && options.dataDir === undefined && given.redisNodes !== null;
+    const ownKey = postgres === null || given.keyRing.keys.length > 0 ? null : await keyBeside(options.dataDir);
+    const config: Config = {
+      ...given,
+      keyRing: ownKey === null ? given.keyRing : parseKeyRing(ownKey),
+      databaseUrl: given.databaseUrl ?? postgres?.url ?? null,
+      // The queues of a database that will be gone are nobody's afterwards.
+      queuePrefix: isThrownAway ? `{arcadia-dev-${randomBytes(4).toString('hex')}}` : given.queuePrefix,
+      digitalOcean: sandbox === null ? given.digitalOcean : { ...given.digitalOcean, token: 'sandbox', apiUrl: sandbox.url },
+    };
+    const app = await loadApp(config.appFile);
+    const db = openDatabase(config.databaseUrl ?? '', { max: 2 });
+    try {
+      await unlessAborted(stop, migrate(db, config.environment, app.catalog));
+    } finally {
+      await endsWithin(GIVING_UP_MS, db.close());
+    }
+    await unlessAborted(stop, migrateQueues(queueStoreOf(config)));
+    const worker = await startWorker(config, log, undefined, app, stop);
+    closers.push(worker.close);
+    const web = await startWebIfFree(config, log, { app, workerMetrics: worker.metrics, signal: stop });
+    if (web !== null) closers.push(web.close);
+    write(sandbox === null ? 'arcadia-cloud runs against the REAL DigitalOcean: droplets cost money.' : 'arcadia-cloud runs on the sandbox: nothing costs money.');
+    if (postgres !== null) {
+      write('In another terminal:\n');
+      write(`  export DATABASE_URL='${postgres.url}'`);
+      if (isThrownAway) write(`  export QUEUE_PREFIX='${config.queuePrefix}'`);
+      if (ownKey !== null) write(`  export ARCADIA_ENCRYPTION_KEYS='${ownKey}'`);
+      // `sync` asks DigitalOcean itself.
+      if (sandbox !== null) write(`  export DIGITALOCEAN_API_URL='${sandbox.url}' DIGITALOCEAN_TOKEN=sandbox`);
+      write('  npm run -s arcadia -- provision --name web-1 --region fra1 --size s-1vcpu-1gb --image debian-12-x64');
+      write('  npm run -s arcadia -- sagas\n');
+    }
+    if (web === null) write(`The web does not run: port ${config.web.port} is taken. PORT names another.`);
+    else write(`The web: ${web.url}${config.web.basePath} (queues at /queues, HTTP API at /docs)`);
+    write('Ctrl-C stops it.');
+    const reason = await Promise.race([untilAborted(stop).then(() => null), worker.cannotGoOn]);
+    if (reason === null) return 0;
+    complain(reason);
+    return 1;
+  } finally {
+    // What cannot be closed is no reason to leave the others running.
+    for (const close of closers.toReversed()) await close().catch((error: unknown) => log.warn({ err: error }, 'could not be closed'));
+  }
+}
+
+/** The key that seals user_data lasts as long as the data: in a file beside them where they are kept, else not at all. */
+async function keyBeside(dataDir: string | undefined): Promise<string> {
+  if (dataDir === undefined) return generateKey();
+  const file = join(dataDir, 'encryption-keys');
+  await writeFile(file, `${generateKey()}\n`, { flag: 'wx', mode: 0o600 }).catch((error: unknown) => {
+    if (errorCodeOf(error) !== 'EEXIST') throw error;
+  });
+  return (await readFile(file, 'utf8')).trim();
+}
+
+/** Somebody else on the port is no reason not to work. */
+async function startWebIfFree(config: Config, log: Log, options: Parameters<typeof startWeb>[2]): Promise<RunningWeb | null> {
+  try {
+    return await startWeb(config, log, options);
+  } catch (error) {
+    if (errorCodeOf(error) === 'EADDRINUSE') return null;
+    throw error;
+  }
+}

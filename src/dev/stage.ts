@@ -1,0 +1,99 @@
+// What the demo plays on: an embedded Postgres, the sandbox, the migrations, and two worker processes.
+import { openClient } from '../client/client.ts';
+import type { Client } from '../client/client.ts';
+import { openDatabase } from '../platform/db.ts';
+import type { Database } from '../platform/db.ts';
+import { unlessAborted } from '../platform/deadline.ts';
+import type { Sandbox } from '../sandbox/server.ts';
+import { startSandbox } from '../sandbox/server.ts';
+import { startEmbeddedPostgres } from './embedded-postgres/start-embedded-postgres.ts';
+import { generateKey, parseKeyRing } from '../platform/key-ring.ts';
+import { migrate } from '../processes/migrate.ts';
+import { migrateQueues } from '../queues/connection.ts';
+import type { WorkerProcess } from './worker-process.ts';
+import { startWorkerProcess } from './worker-process.ts';
+
+export type Stage = Readonly<{
+  databaseUrl: string;
+  /** For ARCADIA_ENCRYPTION_KEYS. */
+  encryptionKey: string;
+  sandbox: Sandbox;
+  db: Database;
+  client: Client;
+  workers: readonly WorkerProcess[];
+  /** Aborted when the demo is to end. */
+  stop: AbortSignal;
+  close(): Promise<void>;
+}>;
+
+/** The times of the demo: everything as in production, some ten times faster. */
+export const demoSettings = {
+  DIGITALOCEAN_TIMEOUT_MS: '4000',
+  WORKER_LOCK_MS: '5000',
+  // Where the demo is gone, so are Postgres and the sandbox: a step that is under way has nobody to wait for.
+  WORKER_SHUTDOWN_MS: '5000',
+  ADOPTION_GRACE_MS: '8000',
+  RECONCILE_INTERVAL_MS: '2000',
+  WAIT_POLL_INTERVAL_MS: '1000',
+  STEP_BACKOFF_MS: '500',
+} as const;
+
+export const DEMO_MAX_POLLS = 96;
+
+const ACTIVATION_MS = { minMs: 9_000, maxMs: 16_000 };
+
+/**
+ * Sets the stage.
+ *
+ * @param say is told what is being started
+ * @param stop calls it off, with its reason; what was started by then is ended first
+ */
+export async function setStage(say: (what: string) => void, stop: AbortSignal): Promise<Stage> {
+  const closers: (() => Promise<void>)[] = [];
+  const close = async () => {
+    for (const closer of closers.splice(0).toReversed()) await closer().catch(() => undefined);
+  };
+  try {
+    say('Postgres, from the binaries that npm installed');
+    const postgres = await startEmbeddedPostgres({ signal: stop });
+    closers.push(postgres.stop);
+    say("a sandbox that behaves like DigitalOcean's API");
+    const sandbox = await startSandbox({ activateAfterMs: ACTIVATION_MS });
+    closers.push(() => sandbox.close());
+    const db = openDatabase(postgres.url, { max: 2 });
+    closers.push(db.close);
+    await unlessAborted(stop, migrate(db, 'default'));
+    const queueStore = { kind: 'postgres', databaseUrl: postgres.url } as const;
+    await unlessAborted(stop, migrateQueues(queueStore));
+    say('two worker processes');
+    const encryptionKey = generateKey();
+    const environment = { ...workerEnvironment(postgres.url, sandbox.url), ARCADIA_ENCRYPTION_KEYS: encryptionKey };
+    const starting = [startWorkerProcess(environment, stop), startWorkerProcess(environment, stop)];
+    closers.push(async () => {
+      const started = (await Promise.allSettled(starting)).flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+      await Promise.all(started.map((worker) => worker.stop()));
+    });
+    const workers = await Promise.all(starting);
+    const client = openClient({ databaseUrl: postgres.url, queueStore, keyRing: parseKeyRing(encryptionKey) });
+    closers.push(client.close);
+    return { databaseUrl: postgres.url, encryptionKey, sandbox, db, client, workers, stop, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Nothing of the visitor's own configuration: a token in the environment must not make the demo touch real droplets. */
+function workerEnvironment(databaseUrl: string, sandboxUrl: string): NodeJS.ProcessEnv {
+  const { PATH, HOME, TMPDIR, LANG } = process.env;
+  return {
+    PATH,
+    HOME,
+    TMPDIR,
+    LANG,
+    ...demoSettings,
+    DATABASE_URL: databaseUrl,
+    DIGITALOCEAN_API_URL: sandboxUrl,
+    DIGITALOCEAN_TOKEN: 'sandbox',
+  };
+}

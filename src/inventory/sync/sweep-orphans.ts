@@ -1,0 +1,87 @@
+// The orphan sweep: destroys surplus droplets of ours, a few a pass, each looked at once more right before. Where there
+// are more than a few, it destroys none and raises an alarm: then something is wrong that a person should look at first.
+import type { Database } from '../../platform/db.ts';
+import type { DigitalOceanClient } from '../../do/client.ts';
+import { withRetries } from '../../do/pages.ts';
+import type { Orphan } from '../orphans.ts';
+import { announceDestruction, listDoomed, markOrphanGone, recordHold } from '../orphans.ts';
+import { SyncLostError } from '../syncs.ts';
+import type { Log } from '../../platform/log.ts';
+import { deleteAndLook } from '../../steps/destroy-and-confirm.ts';
+import { lookForOrphans } from './orphan-look.ts';
+
+/** A pass destroys so many at most, unless a person approved more. */
+const MOST_DESTROYED = 5;
+
+/** `isPaused`: there was something to destroy, and people had paused the queue. */
+export type SweepResult = Readonly<{ destroyed: Orphan[]; held: Orphan[]; isPaused: boolean }>;
+
+/**
+ * One pass, as a part of a sync.
+ *
+ * @throws {SyncLostError} when the sync is somebody else's by now
+ */
+export async function sweepOrphans(
+  sync: { number: number; startedAt: Date },
+  deps: {
+    db: Database;
+    digitalOcean: DigitalOceanClient;
+    graceMs: number;
+    isPaused: () => Promise<boolean>;
+    beforeRetry: (error: unknown, failures: number) => Promise<void>;
+    signal: AbortSignal;
+    log: Log;
+  },
+): Promise<SweepResult> {
+  const { db, log } = deps;
+  const doomed = await listDoomed(db, sync.number, deps.graceMs);
+  const approved = doomed.filter(({ approvedAt }) => approvedAt !== null);
+  const others = doomed.filter(({ approvedAt }) => approvedAt === null);
+  const isHeld = others.length > MOST_DESTROYED;
+  if (isHeld) {
+    log.error(
+      { droplets: others.length, most: MOST_DESTROYED, dropletIds: others.slice(0, 20).map(({ providerId }) => providerId) },
+      'too many surplus droplets at once: none is destroyed until a person has looked at them (arcadia orphans, then arcadia orphans --destroy)',
+    );
+    await recordHold(db, others, MOST_DESTROYED);
+  }
+  const destroyed: Orphan[] = [];
+  let isPaused = false;
+  for (const orphan of isHeld ? approved : [...approved, ...others]) {
+    if (deps.signal.aborted) throw new SyncLostError(`sync ${sync.number} was told to stop`);
+    try {
+      isPaused = await deps.isPaused();
+      if (isPaused) break;
+      if (await destroyOrphan(orphan, sync.number, deps)) destroyed.push(orphan);
+    } catch (error) {
+      if (error instanceof SyncLostError) throw error;
+      log.warn({ err: error, dropletId: orphan.providerId }, 'a surplus droplet could not be destroyed: the next sync tries again');
+    }
+  }
+  if (isPaused) log.warn({ droplets: doomed.length - destroyed.length }, 'the queue inventory is paused: no surplus droplet is destroyed');
+  return { destroyed, held: isHeld ? others : [], isPaused };
+}
+
+/** Destroys one, if it still is what it was taken for. */
+async function destroyOrphan(orphan: Orphan, number: number, { db, digitalOcean, beforeRetry, log }: Parameters<typeof sweepOrphans>[1]): Promise<boolean> {
+  const id = Number(orphan.providerId);
+  const droplet = await withRetries(() => digitalOcean.getDroplet(id), beforeRetry);
+  if (droplet === null) {
+    await markOrphanGone(db, orphan, 'gone');
+    return false;
+  }
+  const [found] = await lookForOrphans(db, [droplet]);
+  if (found?.verdict.category !== 'surplus' || found.verdict.sagaId !== orphan.sagaId) {
+    log.warn({ dropletId: id, was: orphan.reason, is: found?.verdict.reason ?? 'accounted for' }, 'a surplus droplet is not what it was: left alone');
+    return false;
+  }
+  await announceDestruction(db, number, orphan);
+  log.warn({ dropletId: id, sagaId: orphan.sagaId, name: droplet.name, reason: found.verdict.reason, approvedBy: orphan.approvedBy }, 'destroying a surplus droplet');
+  const { left } = await withRetries(() => deleteAndLook(id, digitalOcean), beforeRetry);
+  if (left !== null) {
+    log.warn({ dropletId: id, status: left.status }, 'DigitalOcean accepted the deletion of a surplus droplet, and still shows it: the next sync looks again');
+    return false;
+  }
+  await markOrphanGone(db, orphan, 'destroyed');
+  return true;
+}

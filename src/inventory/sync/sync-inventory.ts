@@ -1,0 +1,236 @@
+// One sync: reads every droplet of the account, brings the inventory up to date, looks for drift and for orphans. What
+// it concludes from absence, it concludes only from a complete list.
+import type { Config } from '../../platform/config.ts';
+import type { Database } from '../../platform/db.ts';
+import type { DigitalOceanClient } from '../../do/client.ts';
+import { DigitalOceanError } from '../../do/errors.ts';
+import { withRetries } from '../../do/pages.ts';
+import type { ListedDroplet } from '../../do/schemas.ts';
+import { listedDropletSchema, oddFieldsOf } from '../../do/schemas.ts';
+import { findDifferences } from '../drift.ts';
+import type { Drift } from '../drift-store.ts';
+import { listProvisioned, recordDrift, resolveReleased } from '../drift-store.ts';
+import type { Change } from '../listing.ts';
+import { findAbsent, markAbsent, writePage } from '../listing.ts';
+import type { Orphan } from '../orphans.ts';
+import { recordSightings, resolveOrphans } from '../orphans.ts';
+import type { SyncRun } from '../syncs.ts';
+import { SyncLostError, finishSync, renewSync, startSync } from '../syncs.ts';
+import type { Log } from '../../platform/log.ts';
+import { sagaAtWork, sagaRolledBack } from '../../saga/at-work.ts';
+import { toCloudResource } from '../../steps/droplet-resource.ts';
+import { lookForOrphans } from './orphan-look.ts';
+import { sagaIdOn } from './orphan-verdict.ts';
+import { createPatience } from './patience.ts';
+import { sweepOrphans } from './sweep-orphans.ts';
+
+export type SyncDeps = Readonly<{
+  db: Database;
+  digitalOcean: DigitalOceanClient;
+  /** Who runs it, for the record. */
+  worker: string;
+  settings: Readonly<{
+    /** How long a list may be behind: a droplet that was destroyed that recently may still be in it. */
+    adoptionGraceMs: number;
+    orphanGraceMs: number;
+    /** Between two tries of a request that failed; it doubles each time. */
+    retryMs: number;
+  }>;
+  /** Whether people have paused the queue of syncs: then no surplus droplet is destroyed, whoever asked for this sync. */
+  isPaused: () => Promise<boolean>;
+  /** Ends the sync between two requests. */
+  signal: AbortSignal;
+  log: Log;
+}>;
+
+// Between the first and the second try of a request.
+const RETRY_MS = 1_000;
+
+/** The times that a sync goes by. */
+export function syncSettings({ adoptionGraceMs, orphanGraceMs }: Config): SyncDeps['settings'] {
+  return { adoptionGraceMs, orphanGraceMs, retryMs: RETRY_MS };
+}
+
+/** Numbers of a sync, as they stand on record. */
+export type SyncSummary = Readonly<{
+  pages: number;
+  droplets: number;
+  appeared: number;
+  returned: number;
+  changed: number;
+  vanished: number;
+  /** Droplets of which something could not be read. */
+  odd: number;
+  drifted: number;
+  resolved: number;
+  orphans: number;
+  destroyed: number;
+  held: number;
+}>;
+
+/** What came of a sync. Of each list, so many at most are told; the summary counts them all. */
+export type SyncReport = Readonly<{
+  number: number;
+  tookMs: number;
+  summary: SyncSummary;
+  changes: readonly Change[];
+  drift: readonly Drift[];
+  orphans: readonly Orphan[];
+  destroyed: readonly Orphan[];
+  held: readonly Orphan[];
+  /** There was something to destroy, and the queue was paused. */
+  isPaused: boolean;
+}>;
+
+const MOST_TOLD = 1_000;
+
+// Droplets that a complete list did not show are looked at one by one, as far as they are few.
+const MOST_LOOKS = 100;
+
+const COMPARED_AT_ONCE = 500;
+
+// Plain lists leave GPU droplets out.
+const TYPES = ['droplets', 'gpus'] as const;
+
+/**
+ * Runs a sync.
+ *
+ * @param how.intervalMs only if one is due; null: now
+ * @param how.requestedBy who asks; null where it is due
+ * @returns null when none is due, or when somebody else is at it
+ * @throws what made it fail, after that was written down; {SyncLostError} when it was told to stop, or took too long
+ */
+export async function syncInventory(deps: SyncDeps, how: { intervalMs: number | null; requestedBy: string | null }): Promise<SyncReport | null> {
+  const run = await startSync(deps.db, { worker: deps.worker, ...how });
+  if (run === null) return null;
+  const startedAt = performance.now();
+  const tally = createTally();
+  try {
+    await readList(run, deps, tally);
+    await concludeAbsences(run, deps, tally);
+    await compare(run, deps, tally);
+    await concludeOrphans(run, deps, tally);
+  } catch (error) {
+    const outcome = error instanceof SyncLostError ? 'interrupted' : 'failed';
+    const message = error instanceof Error ? error.message : String(error);
+    await finishSync(deps.db, run.number, { outcome, summary: tally.summary, error: message }).catch(() => undefined);
+    throw error;
+  }
+  await finishSync(deps.db, run.number, { outcome: 'complete', summary: tally.summary, error: null });
+  const tookMs = Math.round(performance.now() - startedAt);
+  deps.log.info({ sync: run.number, tookMs, ...tally.summary }, 'inventory synced');
+  const { unreadIds: _unread, ...told } = tally;
+  return { number: run.number, tookMs, ...told };
+}
+
+type Tally = { summary: { -readonly [key in keyof SyncSummary]: number }; changes: Change[]; drift: Drift[]; orphans: Orphan[]; destroyed: Orphan[]; held: Orphan[]; isPaused: boolean; unreadIds: string[] };
+
+function createTally(): Tally {
+  const summary = { pages: 0, droplets: 0, appeared: 0, returned: 0, changed: 0, vanished: 0, odd: 0, drifted: 0, resolved: 0, orphans: 0, destroyed: 0, held: 0 };
+  return { summary, changes: [], drift: [], orphans: [], destroyed: [], held: [], isPaused: false, unreadIds: [] };
+}
+
+/** Keeps what is told within bounds, however much there is. */
+function tell<T>(list: T[], found: readonly T[]): void {
+  list.push(...found.slice(0, Math.max(0, MOST_TOLD - list.length)));
+}
+
+/** Reads the account page by page, and writes each page before it asks for the next. */
+async function readList(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void> {
+  let askedAt = run.startedAt;
+  for (const type of TYPES) {
+    const beforeRetry = patienceOf(run, deps);
+    const pages = deps.digitalOcean.pages('/v2/droplets', 'droplets', { params: { type }, itemSchema: listedDropletSchema, beforeRetry });
+    for await (const page of pages) {
+      if (deps.signal.aborted) throw new SyncLostError(`sync ${run.number} was told to stop`);
+      tally.summary.pages += 1;
+      askedAt = await takePage(run, page, askedAt, deps, tally);
+    }
+  }
+}
+
+async function takePage(run: SyncRun, page: readonly ListedDroplet[], askedAt: Date, deps: SyncDeps, tally: Tally): Promise<Date> {
+  const { db, log } = deps;
+  const odd = page.filter((droplet) => oddFieldsOf(droplet).length > 0);
+  if (odd.length > 0) {
+    const fields = [...new Set(odd.flatMap(oddFieldsOf))];
+    log.warn({ dropletIds: odd.map(({ id }) => id), fields }, 'droplets are not as documented: the inventory keeps what it knew of the rest');
+  }
+  const listed = page.map((droplet) => ({ ...toCloudResource(droplet), image: droplet.image, sagaId: sagaIdOn(droplet) }));
+  const { changes, now } = await writePage(db, { number: run.number, askedAt }, listed, { atWork: sagaAtWork, rolledBack: sagaRolledBack, lagMs: deps.settings.adoptionGraceMs });
+  tally.summary.droplets += page.length;
+  tally.summary.odd += odd.length;
+  tally.unreadIds.push(...page.filter(({ tags }) => tags === null).map(({ id }) => String(id)));
+  for (const { kind } of changes) tally.summary[kind] += 1;
+  tell(tally.changes, changes);
+
+  const sightings = (await lookForOrphans(db, page)).map(({ droplet, verdict }) => ({
+    ...verdict,
+    providerId: String(droplet.id),
+    priceUsdPerHour: droplet.size?.price_hourly ?? null,
+    createdAt: droplet.created_at,
+  }));
+  if (sightings.length > 0) {
+    const { found, count } = await recordSightings(db, run.number, sightings);
+    for (const { providerId, category, reason, sagaId, priceUsdPerHour } of found.slice(0, MOST_LOOKS)) {
+      log.warn({ dropletId: providerId, category, reason, sagaId, priceUsdPerHour }, 'found a droplet with our tags that no saga accounts for');
+    }
+    tally.summary.orphans += count;
+    tell(tally.orphans, found);
+  }
+  return now;
+}
+
+/** A list proves presence, not absence: an item may have moved to a page already read. */
+async function concludeAbsences(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void> {
+  const { db, digitalOcean } = deps;
+  const beforeRetry = patienceOf(run, deps);
+  const gone: string[] = [];
+  for (const { id, providerId } of await findAbsent(db, run.startedAt, MOST_LOOKS, sagaAtWork)) {
+    const askedAt = await renewSync(db, run.number);
+    const droplet = await withRetries(() => digitalOcean.getDroplet(Number(providerId)), beforeRetry).catch((error: unknown) => {
+      // What could not be looked at is left to the next complete list.
+      if (error instanceof DigitalOceanError && error.kind !== 'unauthorized') return 'unseen' as const;
+      throw error;
+    });
+    if (droplet === null) gone.push(id);
+    else if (droplet !== 'unseen') await takePage(run, [{ ...droplet, size: null }], askedAt, deps, tally);
+  }
+  const { changes, count } = await markAbsent(db, run, gone, { atWork: sagaAtWork, mostTold: MOST_TOLD });
+  tally.summary.vanished += count;
+  tell(tally.changes, changes);
+}
+
+/** Holds what was asked for against what is there. */
+async function compare(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void> {
+  const { db, log } = deps;
+  for (let after: string | null = null; ; ) {
+    const rows = await listProvisioned(db, { startedAt: run.startedAt, after, limit: COMPARED_AT_ONCE, atWork: sagaAtWork });
+    const last = rows.at(-1);
+    if (last === undefined) break;
+    after = last.resourceId;
+    const compared = rows.map((row) => ({ resourceId: row.resourceId, spec: row.spec, differences: findDifferences(row.spec, row) }));
+    const { found, resolved } = await recordDrift(db, run.number, compared);
+    for (const { id, providerId, field, desired, actual, sagaId } of found.slice(0, MOST_LOOKS)) {
+      log.warn({ drift: id, dropletId: providerId, field, desired, actual, sagaId }, 'drift found');
+    }
+    tally.summary.drifted += found.length;
+    tally.summary.resolved += resolved;
+    tell(tally.drift, found);
+  }
+  tally.summary.resolved += await resolveReleased(db);
+}
+
+async function concludeOrphans(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void> {
+  await resolveOrphans(deps.db, run.number, tally.unreadIds);
+  const { destroyed, held, isPaused } = await sweepOrphans(run, { ...deps, graceMs: deps.settings.orphanGraceMs, beforeRetry: patienceOf(run, deps) });
+  tally.summary.destroyed = destroyed.length;
+  tally.summary.held = held.length;
+  tell(tally.destroyed, destroyed);
+  tell(tally.held, held);
+  tally.isPaused = isPaused;
+}
+
+function patienceOf(run: SyncRun, { db, signal, settings }: SyncDeps) {
+  return createPatience({ db, number: run.number, retryMs: settings.retryMs, signal });
+}

@@ -1,0 +1,94 @@
+// The small HTTP server of a worker, for those who look after processes: /metrics for Prometheus and /healthz for the
+// probes of an orchestrator. It says nothing of sagas, and changes nothing.
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { Server, ServerResponse } from 'node:http';
+import { Counter, Registry, collectDefaultMetrics } from 'prom-client';
+import type { ApiToken } from '../platform/config.ts';
+import { ConfigError } from '../platform/config.ts';
+import { errorCodeOf } from '../platform/error-code.ts';
+import type { Log } from '../platform/log.ts';
+import { onceInAWhile } from '../platform/once-in-a-while.ts';
+
+// The count has every one.
+const REFUSED_LOG_EVERY_MS = 60_000;
+
+/**
+ * Listens until it is closed.
+ *
+ * @param options.readers tokens of which /metrics asks for one; null: for none. /healthz asks for none: a probe has none
+ * @param options.metrics what the worker has to tell; that of its process is added
+ * @throws {ConfigError} when it cannot listen there
+ */
+export async function startWorkerHttp(options: { host: string; port: number; readers: readonly ApiToken[] | null; metrics: () => Promise<string>; log: Log }): Promise<{ url: string; close: () => void }> {
+  const ofProcess = new Registry();
+  collectDefaultMetrics({ register: ofProcess });
+  const refused = new Counter({ name: 'arcadia_refused_credentials_total', help: 'Wrong credentials that this worker refused', labelNames: ['kind'], registers: [ofProcess] });
+  if (options.readers !== null) refused.inc({ kind: 'bearer' }, 0);
+  const tellRefused = onceInAWhile(REFUSED_LOG_EVERY_MS, (address: string | null) => options.log.warn({ address, kind: 'bearer', path: '/metrics' }, 'wrong credentials were refused'));
+  const server = createServer((request, response) => {
+    const path = request.url?.split('?', 1)[0];
+    if (request.method !== 'GET' && request.method !== 'HEAD') answer(response, 405, 'only GET is answered here\n');
+    // The process lives. One whose job loop stands still ends itself.
+    else if (path === '/healthz') answer(response, 200, 'ok\n');
+    else if (path === '/metrics' && !mayRead(request.headers.authorization, options.readers)) {
+      if (request.headers.authorization !== undefined) {
+        refused.inc({ kind: 'bearer' });
+        tellRefused(request.socket.remoteAddress ?? null);
+      }
+      response.setHeader('www-authenticate', 'Bearer realm="arcadia-cloud"');
+      answer(response, 401, 'a bearer token with the scope read is needed (API_TOKENS)\n');
+    } else if (path === '/metrics') void tellMetrics(response);
+    else answer(response, 404, 'there is /metrics and /healthz\n');
+  });
+  const tellMetrics = async (response: ServerResponse): Promise<void> => {
+    try {
+      const documents = await Promise.all([options.metrics(), ofProcess.metrics()]);
+      answer(response, 200, documents.join('\n'), Registry.PROMETHEUS_CONTENT_TYPE);
+    } catch (error) {
+      options.log.warn({ err: error }, 'metrics could not be read');
+      answer(response, 500, 'could not be read\n');
+    }
+  };
+  server.requestTimeout = 10_000;
+  server.listen(options.port, options.host);
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    const why = errorCodeOf(error) === 'EADDRINUSE' ? 'is taken' : 'cannot be listened on';
+    throw new ConfigError(`WORKER_METRICS_PORT: port ${options.port} of ${options.host} ${why}; choose another, or leave it out`);
+  }
+  return {
+    url: urlOf(server, options.host),
+    close: () => {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+function mayRead(authorization: string | undefined, readers: readonly ApiToken[] | null): boolean {
+  if (readers === null) return true;
+  const given = /^Bearer (\S{1,1000})$/i.exec(authorization ?? '')?.[1];
+  // All are compared, each in the same time: how long it takes says nothing.
+  return given !== undefined && readers.filter(({ secret }) => isSame(given, secret)).length > 0;
+}
+
+function isSame(one: string, other: string): boolean {
+  return timingSafeEqual(digestOf(one), digestOf(other));
+}
+
+function digestOf(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}
+
+function answer(response: ServerResponse, status: number, text: string, type = 'text/plain; charset=utf-8'): void {
+  response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' }).end(text);
+}
+
+function urlOf(server: Server, host: string): string {
+  const address = server.address();
+  const port = typeof address === 'object' ? address?.port : null;
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
