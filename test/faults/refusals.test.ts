@@ -168,7 +168,7 @@ describe('a refused token', () => {
     stage.sandbox.setFaults({ forbiddenFields: [] });
     for (const id of ids) await stage.until(id, 'completed', ({ status }) => status === 'completed');
     // Forgotten right after they were woken.
-    await waitFor(async () => (await held(stage)) === 0, { what: 'nobody to be held any more' });
+    expect(await waitFor(async () => (await held(stage)) === 0, { what: 'nobody to be held any more' })).toBe(true);
     await stage.expectLawful();
   });
 });
