@@ -1,6 +1,7 @@
 // What the chaos run runs with: times some ten times shorter than in production and in the same order, and the faults of
 // the DigitalOcean that it runs against.
 import type { Faults } from '../../src/sandbox/server.ts';
+import { patience } from '../support/patience.ts';
 
 export type Backend = 'redis' | 'postgres';
 
@@ -13,9 +14,11 @@ export type ChaosOptions = Readonly<{
   backend: Backend;
 }>;
 
-export const LOCK_MS = 3_000;
-export const GRACE_MS = 6_000;
-const TIMEOUT_MS = 1_500;
+// On a machine that starves its processes for seconds, a worker would be as good as frozen without anybody having frozen it.
+const SLOWNESS = Math.min(2, patience());
+export const LOCK_MS = Math.round(3_000 * SLOWNESS);
+export const GRACE_MS = Math.round(6_000 * SLOWNESS);
+const TIMEOUT_MS = Math.round(1_500 * SLOWNESS);
 /** How old a worker's claim may be at a create: see `claimMs` in src/processes/worker.ts. */
 export const CLAIM_MS = (LOCK_MS - TIMEOUT_MS) / 2;
 export const SHUTDOWN_MS = 5_000;
