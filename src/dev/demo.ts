@@ -125,7 +125,7 @@ async function destroyAll(stage: Stage): Promise<void> {
 
 async function askWhatIsLeft(stage: Stage): Promise<void> {
   title('6. What is left?', 'asked of the API itself');
-  const droplets = await createDigitalOceanClient({ apiUrl: stage.sandbox.url, token: 'sandbox', timeoutMs: 5_000 }).listDroplets();
+  const droplets = await createDigitalOceanClient({ apiUrl: stage.sandbox.url, token: 'sandbox', timeoutMs: 5_000, budget: null }).listDroplets();
   say(`GET /v2/droplets → ${droplets.length} droplets`);
   require(droplets.length === 0, 'no droplet should be left');
 }

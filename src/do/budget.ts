@@ -6,7 +6,7 @@ import { withDeadline } from '../platform/deadline.ts';
 import type { Io } from '../platform/io.ts';
 import type { Log } from '../platform/log.ts';
 import { onceInAWhile } from '../platform/once-in-a-while.ts';
-import type { ObservedAnswer } from './call.ts';
+import type { ObservedAnswer } from './observed-answer.ts';
 import { createLocalBudgetStore } from './budget-local.ts';
 import type { BudgetAnswer, BudgetAsk, BudgetStore } from './budget-store.ts';
 import { ARRIVAL_MARGIN_MS } from './budget-store.ts';

@@ -1,14 +1,17 @@
-// One call of the DigitalOcean API: sends a request, reads the answer, judges it, and returns what was asked for or
-// throws a DigitalOceanError. It knows the API's manners (JSON, error bodies, headers), not its single endpoints.
+// One call of the DigitalOcean API: reserves a request, sends it, reads the answer, judges it, and returns what was asked
+// for or throws a DigitalOceanError. It knows the API's manners (JSON, error bodies, headers), not its single endpoints.
 
 import type { z } from 'zod';
 import type { Io } from '../platform/io.ts';
-import { parseJson } from '../platform/json.ts';
-import type { Asked, Ending } from './circuits.ts';
+import { parseJson, textOf, type JsonObject } from '../platform/json.ts';
+import type { Priority } from './budget.ts';
+import type { Asked } from './circuits.ts';
 import { cleanId, cleanMessage, DigitalOceanError, type Secrets } from './errors.ts';
 import type { Answered, Exchange, Exchanger } from './exchange.ts';
+import type { ObservedAnswer } from './observed-answer.ts';
 import { classify, type Answer, type FailureKind, type Method, type OutcomeKind, type Reply } from './outcome.ts';
-import { computeThrottleMs, readRateLimit, readRetryAfterMs, type RateLimit } from './rate-limit.ts';
+import { computeThrottleMs, readRateLimit, readRetryAfterMs } from './rate-limit.ts';
+import type { Reservation, Reservations } from './reservations.ts';
 import { errorBody } from './schemas.ts';
 import { likelyScopes, usedFields } from './scopes.ts';
 
@@ -16,27 +19,15 @@ export type Call<T> = {
   readonly method: Method;
   readonly path: string;
   readonly params?: Readonly<Record<string, string | number>>;
-  readonly json?: { readonly name?: string; readonly user_data?: string | undefined };
+  /** The body. Its `user_data` is secret: it appears in no error. */
+  readonly json?: JsonObject;
+  /** The priority with which the request is drawn from the fleet's budget. */
+  readonly priority: Priority;
   /** What the body of a success must be; a 204 has `null`. */
   readonly schema: z.ZodType<T>;
 };
 
 export type CallResult<T> = { readonly kind: 'done'; readonly value: T } | { readonly kind: 'absent' };
-
-/** What an observer is told about each request, answered or not. */
-export type ObservedAnswer = {
-  readonly method: Method;
-  /** With `{id}` in place of ids, and without the query. */
-  readonly path: string;
-  /** Null when there was no answer. */
-  readonly status: number | null;
-  readonly outcome: OutcomeKind;
-  /** Null when the answer does not say. */
-  readonly rateLimit: RateLimit | null;
-  /** How long to leave the API alone; always set for a 429. */
-  readonly retryAfterMs: number | null;
-  readonly durationMs: number;
-};
 
 export type CallerOptions = {
   /** Without a slash at its end. */
@@ -48,40 +39,40 @@ export type CallerOptions = {
   readonly onAnswer: (answer: ObservedAnswer) => void;
 };
 
-/**
- * Asked before each request, and waited for; rejects when the request must not be made now. Told how it ended, and when
- * it is over: what `ended` returns is thrown in the place of the request's own error.
- */
-export type Admit = (asked: Asked) => Promise<Admitted>;
+export type Caller = Readonly<{
+  /** Reserves a request that is sent later; rejects if it must not be sent now. */
+  reserve(call: Call<unknown>): Promise<Reservation>;
+  /**
+   * Sends a request, as one I/O named like `GET /v2/droplets/{id}`.
+   *
+   * @param reservation what {@link Caller.reserve} returned for this call; without one, the request is reserved first
+   */
+  send<T>(call: Call<T>, reservation?: Reservation): Promise<CallResult<T>>;
+}>;
 
-/** Leave to make one request. */
-export type Admitted = {
-  ended(ending: Ending, error: DigitalOceanError | null): Promise<DigitalOceanError | null>;
-  over(): void;
-};
-
-export type Caller = <T>(call: Call<T>) => Promise<CallResult<T>>;
-
-/** Makes the function through which every call goes; each is one I/O, named like `GET /v2/droplets/{id}`. */
-export function createCaller(options: CallerOptions, admit: Admit): Caller {
-  return async (call) => {
-    const admitted = await admit(askedOf(call));
-    try {
-      const result = await options.io('http', `${call.method} ${withoutIds(call.path)}`, () => perform(options, call));
-      await admitted.ended({ outcome: result.kind, status: null, message: '' }, null);
-      return result;
-    } catch (error) {
-      if (!(error instanceof DigitalOceanError)) throw error;
-      throw (await admitted.ended({ outcome: error.kind, status: error.status, message: error.message }, error)) ?? error;
-    } finally {
-      admitted.over();
-    }
+/** Makes the functions through which every call goes. */
+export function createCaller(options: CallerOptions, reservations: Reservations): Caller {
+  const reserve = (call: Call<unknown>) => reservations.reserve(askedOf(call), call.priority);
+  return {
+    reserve,
+    send: async (call, reserved) => {
+      const reservation = reserved ?? (await reserve(call));
+      try {
+        const result = await options.io('http', `${call.method} ${withoutIds(call.path)}`, () => perform(options, call));
+        await reservations.done(askedOf(call), reservation, { outcome: result.kind, status: null, message: '' });
+        return result;
+      } catch (error) {
+        throw error instanceof DigitalOceanError ? await reservations.failed(askedOf(call), reservation, error) : error;
+      } finally {
+        reservation.over();
+      }
+    },
   };
 }
 
 /** A request as circuits see it. */
-export function askedOf({ method, path, json }: Pick<Call<unknown>, 'method' | 'path' | 'json'>): Asked {
-  return { method, path: withoutIds(path), fields: usedFields(json), subject: json?.name ?? path };
+function askedOf({ method, path, json }: Call<unknown>): Asked {
+  return { method, path: withoutIds(path), fields: usedFields(json), subject: textOf(json?.['name'], path) };
 }
 
 async function perform<T>(options: CallerOptions, call: Call<T>): Promise<CallResult<T>> {
@@ -178,7 +169,7 @@ function toError(
   kind: Exclude<OutcomeKind, 'absent'>,
   nowMs: number,
 ): DigitalOceanError {
-  const secrets: Secrets = { token: options.token, userData: call.json?.user_data };
+  const secrets: Secrets = { token: options.token, userData: textOf(call.json?.['user_data']) };
   const request = { kind: toFailureKind(kind, call.method), method: call.method, path: call.path };
   const subject = `${call.method} ${call.path}`;
 

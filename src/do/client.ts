@@ -1,14 +1,16 @@
-// The DigitalOcean API, as far as droplets need it: typed calls, each a single HTTP request (a list: one a page), each
-// drawn from the fleet's request budget first. It neither repeats a request nor waits, and knows nothing of why it is asked.
+// The DigitalOcean API, as far as droplets need it: typed calls, each a single HTTP request (a list: one a page), each with
+// its priority in the fleet's request budget. It neither repeats a request nor waits, and knows nothing of why it is asked.
 
 import { z } from 'zod';
 import { directIo, type Io } from '../platform/io.ts';
-import { uncounted, unlimitedBudget, type Drawn, type Priority, type RequestBudget } from './budget.ts';
-import { askedOf, createCaller, type Admitted, type Call, type Caller, type CallerOptions, type ObservedAnswer } from './call.ts';
-import { endingOf, noCircuits, type Asked, type Circuits, type Passage } from './circuits.ts';
-import { DigitalOceanError, type DigitalOceanFailure } from './errors.ts';
+import { unlimitedBudget, type Priority, type RequestBudget } from './budget.ts';
+import { createCaller, type Call, type Caller } from './call.ts';
+import { endingOf, noCircuits, type Circuits } from './circuits.ts';
+import { DigitalOceanError } from './errors.ts';
 import { createExchanger } from './exchange.ts';
+import type { ObservedAnswer } from './observed-answer.ts';
 import { readPages, type ListOptions } from './pages.ts';
+import { createReservations, type Reservation } from './reservations.ts';
 import {
   accountBody,
   actionBody,
@@ -33,14 +35,14 @@ export type DigitalOceanClient = {
    * Draws this create from the budget, before it is announced; rejects as `throttled` when there is none, and as
    * `unauthorized` while a circuit holds it.
    */
-  reserveCreate(request: CreateDropletRequest): Promise<ReservedCreate>;
+  reserveCreate(request: CreateDropletRequest): Promise<Reservation>;
   /**
    * Asks for a droplet. It has no network addresses yet, and may still fail to be placed: follow the action, where
    * there is one. There is no idempotency key, so after an `ambiguous` error the droplet may exist.
    *
-   * @param reserved what {@link reserveCreate} drew for it: it draws nothing itself
+   * @param reservation what {@link reserveCreate} returned for it: the create is drawn from the budget once, there
    */
-  createDroplet(request: CreateDropletRequest, reserved?: ReservedCreate): Promise<{ droplet: Droplet; actionId: number | null }>;
+  createDroplet(request: CreateDropletRequest, reservation: Reservation): Promise<{ droplet: Droplet; actionId: number | null }>;
   /** Null when there is no such droplet, or when it was created a moment ago. */
   getDroplet(id: number): Promise<Droplet | null>;
   /** Every droplet with the tag; a droplet gets its tags a while after it was created. */
@@ -62,9 +64,6 @@ export type DigitalOceanClient = {
   pages<T>(path: string, key: string, options: ListOptions<T>): AsyncGenerator<T[], void>;
 };
 
-/** Leave to send one create. `passage`: it is the probe of a circuit. */
-type ReservedCreate = Drawn & Readonly<{ passage?: Passage }>;
-
 /** `name` and `type` cannot be combined. */
 export type DropletFilter = { readonly name?: string } | { readonly type?: 'droplets' | 'gpus' };
 
@@ -78,15 +77,16 @@ export type DigitalOceanClientOptions = {
   readonly userAgent?: string;
   /** Told about each request as soon as it is over, answered or not; what it throws is ignored. */
   readonly onAnswer?: (answer: ObservedAnswer) => void;
-  /** Without one, requests are made without asking. */
-  readonly budget?: RequestBudget;
+  /** Null: requests are not counted. For tools and tests that make a few. */
+  readonly budget: RequestBudget | null;
   /** What holds requests that DigitalOcean refuses; those that cannot be put off (`now`) are made all the same. */
   readonly circuits?: Circuits;
 };
 
 /** Makes a client. Throws a TypeError when the URL or the token cannot be used; its message holds neither. */
 export function createDigitalOceanClient(options: DigitalOceanClientOptions): DigitalOceanClient {
-  const { token, timeoutMs, io = directIo, userAgent = 'arcadia-cloud', onAnswer = () => {}, budget = unlimitedBudget, circuits = noCircuits } = options;
+  const { token, timeoutMs, io = directIo, userAgent = 'arcadia-cloud', onAnswer = () => {}, circuits = noCircuits } = options;
+  const budget = options.budget ?? unlimitedBudget;
   checkToken(token);
   const baseUrl = readBaseUrl(options.apiUrl);
   const exchange = createExchanger({ token, timeoutMs, userAgent });
@@ -94,42 +94,20 @@ export function createDigitalOceanClient(options: DigitalOceanClientOptions): Di
     budget.answered(answer);
     onAnswer(answer);
   };
-  return clientAt(null, { baseUrl, token, timeoutMs, exchange, io, onAnswer: tell }, budget, circuits);
+  const askAccount = () => endingOf(() => clientAt('now', caller).getAccount());
+  const caller = createCaller({ baseUrl, token, timeoutMs, exchange, io, onAnswer: tell }, createReservations({ budget, circuits, askAccount }));
+  return clientAt(null, caller);
 }
 
-// Without a priority of their own, requests have that of what they do: deletions go before reads.
-function clientAt(priority: Priority | null, options: CallerOptions, budget: RequestBudget, circuits: Circuits): DigitalOceanClient {
-  const admit = (asked: Asked): Promise<Passage> => (priority === 'now' ? Promise.resolve(null) : circuits.admit(asked));
-  const drawFor = async (asked: Asked, passage: Passage, drawnAt: Priority): Promise<Drawn> => {
-    try {
-      return await budget.draw(drawnAt, { method: asked.method, path: asked.path });
-    } catch (error) {
-      await circuits.giveBack(passage);
-      throw error;
-    }
-  };
-  const admitted = (asked: Asked, passage: Passage, drawn: Drawn): Admitted => ({
-    over: drawn.over,
-    ended: async (ending, error) => {
-      const held = await circuits.settle(asked, passage, ending, askAccount);
-      return held === null || error === null ? null : new DigitalOceanError(error.message, { ...fieldsOf(error), retryAfterMs: held.forMs, hold: held.hold });
-    },
-  });
-  const askAccount = () => endingOf(() => clientAt('now', options, budget, circuits).getAccount());
-  const callerAt = (priorityOf: (asked: Asked) => Priority) =>
-    createCaller(options, async (asked) => {
-      const passage = await admit(asked);
-      return admitted(asked, passage, await drawFor(asked, passage, priorityOf(asked)));
-    });
-  const call = callerAt(({ method }) => priority ?? (method === 'DELETE' ? 'destroy' : 'read'));
-  const callOn = priority === null ? callerAt(() => 'page') : call;
-  const post = (reserved: ReservedCreate) => createCaller(options, async (asked) => admitted(asked, reserved.passage === undefined ? await admit(asked) : reserved.passage, uncounted));
+/** `priority`: that of all requests but creates; null: each has its own. */
+function clientAt(priority: Priority | null, caller: Caller): DigitalOceanClient {
+  const priorityOr = (own: Priority) => priority ?? own;
 
   const pages = <T>(path: string, key: string, list: ListOptions<T>) => {
     checkPath(path);
     return readPages(
       {
-        readPage: (params, schema) => callPresent(params['page'] === 1 ? call : callOn, { method: 'GET', path, params, schema }),
+        readPage: (params, schema) => sendPresent(caller, { method: 'GET', path, params, schema, priority: priorityOr(params['page'] === 1 ? 'read' : 'page') }),
         invalidAnswer: (why) => invalidAnswer(path, 200, why),
       },
       key,
@@ -139,29 +117,19 @@ function clientAt(priority: Priority | null, options: CallerOptions, budget: Req
   const listPaginated = <T>(path: string, key: string, list: ListOptions<T>) => collect(pages(path, key, list));
 
   return {
-    at: (other) => clientAt(other, options, budget, circuits),
+    at: (other) => clientAt(other, caller),
 
-    reserveCreate: async (request) => {
-      const asked = askedOf({ method: 'POST', path: '/v2/droplets', json: request });
-      const passage = await admit(asked);
-      return { ...(await drawFor(asked, passage, 'create')), passage };
-    },
+    reserveCreate: async (request) => caller.reserve(createOf(request)),
 
     pages,
     // Async, so that an argument that must not be sent is a rejection here too.
     listPaginated: async (path, key, list) => listPaginated(path, key, list),
 
-    async createDroplet(request, reserved = uncounted) {
-      try {
-        return await callPresent(post(reserved), { method: 'POST', path: '/v2/droplets', json: request, schema: createDropletBody });
-      } finally {
-        reserved.over();
-      }
-    },
+    createDroplet: async (request, reservation) => sendPresent(caller, createOf(request), reservation),
 
     async getDroplet(id) {
       checkId('droplet', id);
-      const result = await call({ method: 'GET', path: `/v2/droplets/${id}`, schema: dropletBody(id) });
+      const result = await caller.send({ method: 'GET', path: `/v2/droplets/${id}`, schema: dropletBody(id), priority: priorityOr('read') });
       return result.kind === 'absent' ? null : result.value.droplet;
     },
 
@@ -177,28 +145,32 @@ function clientAt(priority: Priority | null, options: CallerOptions, budget: Req
 
     async destroyDroplet(id) {
       checkId('droplet', id);
-      const result = await call({ method: 'DELETE', path: `/v2/droplets/${id}`, schema: z.unknown() });
+      const result = await caller.send({ method: 'DELETE', path: `/v2/droplets/${id}`, schema: z.unknown(), priority: priorityOr('destroy') });
       return result.kind === 'absent' ? 'absent' : 'destroyed';
     },
 
     async getAction(id) {
       checkId('action', id);
-      const result = await call({ method: 'GET', path: `/v2/actions/${id}`, schema: actionBody(id) });
+      const result = await caller.send({ method: 'GET', path: `/v2/actions/${id}`, schema: actionBody(id), priority: priorityOr('read') });
       return result.kind === 'absent' ? null : result.value.action;
     },
 
     async getAccount() {
-      const { account } = await callPresent(call, { method: 'GET', path: '/v2/account', schema: accountBody });
+      const { account } = await sendPresent(caller, { method: 'GET', path: '/v2/account', schema: accountBody, priority: priorityOr('read') });
       return account;
     },
   };
 }
 
+function createOf(request: CreateDropletRequest) {
+  return { method: 'POST', path: '/v2/droplets', json: request, schema: createDropletBody, priority: 'create' } as const;
+}
+
 // A list or an account cannot be absent. Whoever says so is not the API, and must not be taken for "no droplets".
-async function callPresent<T>(call: Caller, request: Call<T>): Promise<T> {
-  const result = await call(request);
+async function sendPresent<T>(caller: Caller, call: Call<T>, reservation?: Reservation): Promise<T> {
+  const result = await caller.send(call, reservation);
   if (result.kind === 'done') return result.value;
-  throw invalidAnswer(request.path, 404, 'what is always there is said to be absent; is the API URL right?');
+  throw invalidAnswer(call.path, 404, 'what is always there is said to be absent; is the API URL right?');
 }
 
 function invalidAnswer(path: string, status: number, why: string): DigitalOceanError {
@@ -211,10 +183,6 @@ function invalidAnswer(path: string, status: number, why: string): DigitalOceanE
     method: 'GET',
     path,
   });
-}
-
-function fieldsOf({ kind, code, status, requestId, retryAfterMs, method, path, hold }: DigitalOceanError): DigitalOceanFailure {
-  return { kind, code, status, requestId, retryAfterMs, method, path, hold };
 }
 
 async function collect<T>(pages: AsyncIterable<T[]>): Promise<T[]> {

@@ -5,13 +5,13 @@ import type { ClientRequest, IncomingHttpHeaders } from 'node:http';
 import { TLSSocket } from 'node:tls';
 import got, { TimeoutError, type Got } from 'got';
 import { z } from 'zod';
+import type { JsonObject } from '../platform/json.ts';
 import type { Method } from './outcome.ts';
 
 export type HttpRequest = {
   readonly method: Method;
   readonly url: URL;
-  /** Sent as JSON. */
-  readonly json?: object;
+  readonly json?: JsonObject;
 };
 
 export type Exchange = Answered | Unanswered;

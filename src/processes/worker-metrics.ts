@@ -2,7 +2,7 @@
 // the budget, its reconciler's passes, and how late it takes its jobs.
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { BudgetLeft } from '../do/budget.ts';
-import type { ObservedAnswer } from '../do/call.ts';
+import type { ObservedAnswer } from '../do/observed-answer.ts';
 import type { OutcomeKind } from '../do/outcome.ts';
 import type { JobLoop } from '../queues/connection.ts';
 import { queueNames } from '../queues/jobs.ts';

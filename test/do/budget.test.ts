@@ -7,7 +7,7 @@ import { createLocalBudgetStore } from '../../src/do/budget-local.ts';
 import { createPostgresBudgetStore } from '../../src/do/budget-postgres.ts';
 import { createRedisBudgetStore } from '../../src/do/budget-redis.ts';
 import type { BudgetAsk, BudgetStore } from '../../src/do/budget-store.ts';
-import type { ObservedAnswer } from '../../src/do/call.ts';
+import type { ObservedAnswer } from '../../src/do/observed-answer.ts';
 import { DigitalOceanError } from '../../src/do/errors.ts';
 import { directIo } from '../../src/platform/io.ts';
 import { silentLog } from '../../src/platform/log.ts';

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import type { ObservedAnswer } from '../../src/do/call.ts';
+import type { ObservedAnswer } from '../../src/do/observed-answer.ts';
 import { createDigitalOceanClient } from '../../src/do/client.ts';
-import { clientOf, dropletJson, errorOf, sendJson, startServer, TOKEN } from './support.ts';
+import { clientOf, createDroplet, dropletJson, errorOf, sendJson, startServer, TOKEN } from './support.ts';
 
 const request = { name: 'web-1', region: 'nyc3', size: 's-1vcpu-1gb', image: 'ubuntu-24-04-x64', tags: ['web'] };
 
@@ -12,7 +12,7 @@ describe('a call', () => {
     const links = { actions: [{ id: 7515, rel: 'create', href: 'https://api.digitalocean.com/v2/actions/7515' }] };
     const server = await startServer((_, response) => sendJson(response, 202, { droplet, links }));
 
-    const created = await clientOf(server).createDroplet(request);
+    const created = await createDroplet(clientOf(server), request);
 
     expect(created).toMatchObject({ droplet: { id: 7, status: 'new', tags: [], networks: { v4: [], v6: [] } }, actionId: 7515 });
     expect(server.received).toHaveLength(1);
@@ -24,7 +24,7 @@ describe('a call', () => {
     'keeps the new droplet when its links are %j',
     async (links) => {
       const server = await startServer((_, response) => sendJson(response, 202, { droplet: dropletJson(7), links }));
-      expect(await clientOf(server).createDroplet(request)).toMatchObject({ droplet: { id: 7 }, actionId: null });
+      expect(await createDroplet(clientOf(server), request)).toMatchObject({ droplet: { id: 7 }, actionId: null });
     },
   );
 
@@ -68,7 +68,7 @@ describe('a call', () => {
       sendJson(response, method === 'POST' ? 202 : 200, body);
     });
     const client = clientOf(server);
-    expect((await client.createDroplet(request)).droplet).toEqual({ id: 7, tags: null, ...nothing });
+    expect((await createDroplet(client, request)).droplet).toEqual({ id: 7, tags: null, ...nothing });
     expect(await client.getDroplet(7)).toEqual({ id: 7, tags: null, ...nothing });
     for (const list of [await client.listDropletsByTag('web'), await client.listDroplets({ name: 'web-1' })]) {
       expect(list.map(({ id }) => id)).toEqual([6, 7, 8]);
@@ -137,7 +137,7 @@ describe('a call', () => {
     });
     await client.getDroplet(7);
     await client.destroyDroplet(7);
-    await errorOf(client.createDroplet(request));
+    await errorOf(createDroplet(client, request));
     await errorOf(client.listDroplets());
     expect(names).toEqual(['http GET /v2/droplets/{id}', 'http DELETE /v2/droplets/{id}', 'http POST /v2/droplets', 'http GET /v2/droplets']);
   });
@@ -195,13 +195,13 @@ describe('a call that must not be made', () => {
   test.each(['ftp://example.com', 'nonsense', 'https://user:secret-pw@example.com', 'https://example.com/?a=b'])(
     'is refused with the API URL %j',
     (apiUrl) => {
-      const make = () => createDigitalOceanClient({ apiUrl, token: TOKEN, timeoutMs: 1 });
+      const make = () => createDigitalOceanClient({ apiUrl, token: TOKEN, timeoutMs: 1, budget: null });
       expect(make).toThrow(TypeError);
       expect(make).not.toThrow('secret-pw');
     },
   );
 
   test.each(['', 'two words', 'line\nbreak', 'é'])('is refused with the token %j', (token) => {
-    expect(() => createDigitalOceanClient({ apiUrl: 'https://example.com', token, timeoutMs: 1 })).toThrow(TypeError);
+    expect(() => createDigitalOceanClient({ apiUrl: 'https://example.com', token, timeoutMs: 1, budget: null })).toThrow(TypeError);
   });
 });

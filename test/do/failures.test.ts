@@ -2,12 +2,12 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import type { DigitalOceanClient } from '../../src/do/client.ts';
 import type { FailureKind } from '../../src/do/outcome.ts';
-import { clientOf, dropletJson, errorOf, listen, sendJson, startServer } from './support.ts';
+import { clientOf, createDroplet, dropletJson, errorOf, listen, sendJson, startServer } from './support.ts';
 
 const request = { name: 'web-1', size: 's-1vcpu-1gb', image: 'ubuntu-24-04-x64' };
 const calls = {
   GET: (client: DigitalOceanClient) => client.getDroplet(7),
-  POST: (client: DigitalOceanClient) => client.createDroplet(request),
+  POST: (client: DigitalOceanClient) => createDroplet(client, request),
   DELETE: (client: DigitalOceanClient) => client.destroyDroplet(7),
 };
 const everyCall = Object.entries(calls);
@@ -44,7 +44,7 @@ describe('a success that cannot be used', () => {
   ])('is in doubt when its body %s', async (_title, body, contentType) => {
     const server = await startServer((_, response) => response.writeHead(202, { 'content-type': contentType }).end(body));
     const client = clientOf(server);
-    expect(await errorOf(client.createDroplet(request))).toMatchObject({ kind: 'ambiguous', code: 'invalid_answer', status: 202 });
+    expect(await errorOf(createDroplet(client, request))).toMatchObject({ kind: 'ambiguous', code: 'invalid_answer', status: 202 });
     expect(await errorOf(client.getDroplet(7))).toMatchObject({ kind: 'later', code: 'invalid_answer', status: 202 });
     expect(await errorOf(client.destroyDroplet(7))).toMatchObject({ kind: 'later', code: 'invalid_answer', status: 202 });
     expect(server.received).toHaveLength(3);
@@ -55,7 +55,7 @@ describe('a success that cannot be used', () => {
       socket.end('HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{"droplet":');
     });
     const client = clientOf({ url: await listen(server) });
-    expect(await errorOf(client.createDroplet(request))).toMatchObject({ kind: 'ambiguous', status: 202 });
+    expect(await errorOf(createDroplet(client, request))).toMatchObject({ kind: 'ambiguous', status: 202 });
     expect(await errorOf(client.getDroplet(7))).toMatchObject({ kind: 'later', status: 202 });
     expect(connections()).toBe(2);
   });
@@ -201,7 +201,7 @@ describe('a refusal', () => {
   test('carries DigitalOcean\'s words, its id and its request id', async () => {
     const server = await startServer((_, response) =>
       sendJson(response, 422, { id: 'unprocessable_entity', message: 'creating this droplet will exceed your droplet limit', request_id: 'abc-1', extra: {} }));
-    const error = await errorOf(clientOf(server).createDroplet(request));
+    const error = await errorOf(createDroplet(clientOf(server), request));
     expect(error).toMatchObject({ kind: 'rejected', status: 422, code: 'unprocessable_entity', requestId: 'abc-1', method: 'POST', path: '/v2/droplets' });
     expect(error.message).toBe('POST /v2/droplets was answered 422: creating this droplet will exceed your droplet limit');
   });
@@ -225,6 +225,6 @@ test('a POST has a connection of its own, so that no idle one breaks under it', 
   });
   const client = clientOf(server);
   await client.getDroplet(7);
-  await client.createDroplet(request);
+  await createDroplet(client, request);
   expect(connections).toEqual(['keep-alive', 'close']);
 });

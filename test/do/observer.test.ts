@@ -19,6 +19,7 @@ import { createScriptRunner } from '../../src/queues/redis-scripts.ts';
 import { connectTestRedis, createTestRedis } from '../support/services-redis.ts';
 import { useSharedDatabase } from '../support/shared-database.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { createDroplet } from './support.ts';
 
 const WAVE = 'arcadia-wave-7';
 const SINGLE = 'GET /v2/droplets/:id';
@@ -48,11 +49,13 @@ async function stage(createShared: (scope: string) => SharedObservations, { budg
   const sandbox = await startSandbox({ activateAfterMs: 3_600_000, ratePerMinute: null, ratePerHour: null, ...options });
   onTestFinished(() => sandbox.close());
   const scope = `scope-${(scopes += 1)}`;
-  const client = createDigitalOceanClient({ apiUrl: sandbox.url, token: 'observer', timeoutMs: 5_000, budget });
+  const connection = { apiUrl: sandbox.url, token: 'observer', timeoutMs: 5_000 };
+  const client = createDigitalOceanClient({ ...connection, budget });
+  const creator = createDigitalOceanClient({ ...connection, budget: null });
   const ids: number[] = [];
   for (let number = 0; number < options.droplets; number += 1) {
     const request = { name: `web-${number}`, region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64', tags: [WAVE] };
-    ids.push((await client.createDroplet(request)).droplet.id);
+    ids.push((await createDroplet(creator, request)).droplet.id);
   }
   const worker = () =>
     createObserver({ client, store: createObservationStore(createShared(scope), { io: directIo, log: silentLog, key: observationKey('observer') }), intervalMs: 5_000, leaseMs: 2_000 });

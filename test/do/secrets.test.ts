@@ -3,7 +3,7 @@ import got from 'got';
 import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
 import { DigitalOceanError } from '../../src/do/errors.ts';
-import { clientOf, errorOf, sendJson, startServer, TOKEN, type Received } from './support.ts';
+import { clientOf, createDroplet, errorOf, sendJson, startServer, TOKEN, type Received } from './support.ts';
 
 const USER_DATA = '#cloud-config\nwrite_files:\n  - content: "user-data-canary-77"\n';
 const request = { name: 'web-1', size: 's-1vcpu-1gb', image: 'ubuntu-24-04-x64', user_data: USER_DATA };
@@ -31,25 +31,25 @@ describe('the token and user_data', () => {
     ['a reset', (_: Received, response: { destroy: () => void }) => response.destroy()],
   ])('are not in the error after %s', async (_title, answer) => {
     const server = await startServer(answer);
-    expect(secretsIn(await errorOf(clientOf(server, { timeoutMs: 150 }).createDroplet(request)))).toEqual([]);
+    expect(secretsIn(await errorOf(createDroplet(clientOf(server, { timeoutMs: 150 }), request)))).toEqual([]);
     expect(secretsIn(await errorOf(clientOf(server, { timeoutMs: 150 }).getDroplet(7)))).toEqual([]);
   });
 
   test('would be in the error of the HTTP library, which is no cause of ours', async () => {
-    const error = await errorOf(clientOf({ url: 'http://127.0.0.1:1' }).createDroplet(request));
+    const error = await errorOf(createDroplet(clientOf({ url: 'http://127.0.0.1:1' }), request));
     expect(error.cause).toBeUndefined();
     const foreign = await got.post('http://127.0.0.1:1', { headers: { authorization: TOKEN }, json: request, retry: { limit: 0 } }).catch((reason: Error) => reason);
     expect(inspect(foreign, { depth: Infinity })).toContain(TOKEN);
   });
 
   test('are not in the error when there was no connection', async () => {
-    expect(secretsIn(await errorOf(clientOf({ url: 'http://127.0.0.1:1' }).createDroplet(request)))).toEqual([]);
+    expect(secretsIn(await errorOf(createDroplet(clientOf({ url: 'http://127.0.0.1:1' }), request)))).toEqual([]);
   });
 
   test('are not in the error when the API repeats the whole request', async () => {
     const server = await startServer(({ headers, body }, response) =>
       sendJson(response, 422, { id: TOKEN, message: `Bad: ${headers.authorization} ${body}`, request_id: TOKEN }));
-    const error = await errorOf(clientOf(server).createDroplet(request));
+    const error = await errorOf(createDroplet(clientOf(server), request));
     expect(secretsIn(error)).toEqual([]);
     expect(error).toMatchObject({ code: 'http_422', requestId: null });
   });
@@ -61,7 +61,7 @@ describe('the token and user_data', () => {
     ['on one line', USER_DATA.replaceAll(/\s+/g, ' ')],
   ])('are not in the error when the API repeats user_data %s', async (_title, echo) => {
     const server = await startServer((_, response) => sendJson(response, 422, { id: 'unprocessable_entity', message: `user_data ${echo}` }));
-    const error = await errorOf(clientOf(server).createDroplet(request));
+    const error = await errorOf(createDroplet(clientOf(server), request));
     expect(secretsIn(error)).toEqual([]);
     expect(error.message).toBe('POST /v2/droplets was answered 422: it does not say why');
   });
@@ -76,7 +76,7 @@ describe('the token and user_data', () => {
   test('are not in the error when they come back in a body that cannot be used', async () => {
     const server = await startServer(({ headers, body }, response) =>
       sendJson(response, 202, { droplet: { [`${headers.authorization}`]: body, id: `${headers.authorization}${body}` } }));
-    expect(secretsIn(await errorOf(clientOf(server).createDroplet(request)))).toEqual([]);
+    expect(secretsIn(await errorOf(createDroplet(clientOf(server), request)))).toEqual([]);
   });
 });
 

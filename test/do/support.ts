@@ -4,8 +4,9 @@ import { createServer, type IncomingMessage, type RequestListener, type ServerRe
 import { once } from 'node:events';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { onTestFinished } from 'vitest';
-import { createDigitalOceanClient, type DigitalOceanClientOptions } from '../../src/do/client.ts';
+import { createDigitalOceanClient, type DigitalOceanClient, type DigitalOceanClientOptions } from '../../src/do/client.ts';
 import { DigitalOceanError } from '../../src/do/errors.ts';
+import type { CreateDropletRequest } from '../../src/do/schemas.ts';
 
 export const TOKEN = 'dop_v1_canary0123456789abcdef';
 
@@ -50,7 +51,12 @@ export function sendJson(response: ServerResponse, status: number, body: unknown
 }
 
 export function clientOf(server: { url: string }, options: Partial<DigitalOceanClientOptions> = {}) {
-  return createDigitalOceanClient({ apiUrl: server.url, token: TOKEN, timeoutMs: 2_000, ...options });
+  return createDigitalOceanClient({ apiUrl: server.url, token: TOKEN, timeoutMs: 2_000, budget: null, ...options });
+}
+
+/** Creates a droplet as its step does: the request is reserved, then sent. */
+export async function createDroplet(client: DigitalOceanClient, request: CreateDropletRequest) {
+  return client.createDroplet(request, await client.reserveCreate(request));
 }
 
 /** Waits for a rejection and returns the error, which must be the client's own. */

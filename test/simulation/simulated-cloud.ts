@@ -178,7 +178,7 @@ export function createSimulatedCloud(options: {
     at: () => client,
     reserveCreate: async () => {
       await turn;
-      return uncounted;
+      return { ...uncounted, passage: null };
     },
     createDroplet: (request) => call('http', 'POST /v2/droplets', () => create(request), () => request.name),
     getDroplet: (id) => call('http', 'GET /v2/droplets/', () => get(id), () => String(id)),

@@ -1,0 +1,53 @@
+// Reserves each request to DigitalOcean before it is sent: no circuit may hold it, and it is drawn from the fleet's
+// request budget by its priority. Nothing is sent without a reservation.
+
+import type { Drawn, Priority, RequestBudget } from './budget.ts';
+import type { Asked, Circuits, Ending, Passage } from './circuits.ts';
+import { DigitalOceanError, type DigitalOceanFailure } from './errors.ts';
+
+/** Permission to send one request, which is already drawn from the budget. `passage`: the request probes a circuit. */
+export type Reservation = Drawn & Readonly<{ passage: Passage }>;
+
+export type Reservations = Readonly<{
+  /**
+   * Asks the circuits, then draws the request from the budget. A request with the priority `now` passes all circuits.
+   *
+   * @throws {DigitalOceanError} `unauthorized` if a circuit holds the request, `throttled` if the budget has no room
+   */
+  reserve(asked: Asked, priority: Priority): Promise<Reservation>;
+  /** Tells the circuits how a reserved request ended. */
+  done(asked: Asked, reservation: Reservation, ending: Ending): Promise<void>;
+  /** Tells the circuits that a reserved request failed. Returns the error to throw, which names what holds the request from now on. */
+  failed(asked: Asked, reservation: Reservation, error: DigitalOceanError): Promise<DigitalOceanError>;
+}>;
+
+/**
+ * Makes the reservations of one client.
+ *
+ * @param options.askAccount requests the account, past all circuits; resolves with how that ended
+ */
+export function createReservations(options: { budget: RequestBudget; circuits: Circuits; askAccount: () => Promise<Ending> }): Reservations {
+  const { budget, circuits, askAccount } = options;
+  return {
+    reserve: async (asked, priority) => {
+      const passage = priority === 'now' ? null : await circuits.admit(asked);
+      try {
+        return { ...(await budget.draw(priority, { method: asked.method, path: asked.path })), passage };
+      } catch (error) {
+        await circuits.giveBack(passage);
+        throw error;
+      }
+    },
+    done: async (asked, { passage }, ending) => {
+      await circuits.settle(asked, passage, ending, askAccount);
+    },
+    failed: async (asked, { passage }, error) => {
+      const held = await circuits.settle(asked, passage, { outcome: error.kind, status: error.status, message: error.message }, askAccount);
+      return held === null ? error : new DigitalOceanError(error.message, { ...fieldsOf(error), retryAfterMs: held.forMs, hold: held.hold });
+    },
+  };
+}
+
+function fieldsOf({ kind, code, status, requestId, retryAfterMs, method, path, hold }: DigitalOceanError): DigitalOceanFailure {
+  return { kind, code, status, requestId, retryAfterMs, method, path, hold };
+}
