@@ -9,6 +9,7 @@ import { isAtRest } from '../../src/saga/saga.ts';
 import { listEvents } from '../../src/saga/store.ts';
 import { setFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
+import { patience } from '../support/patience.ts';
 import { connectTestRedis } from '../support/services-redis.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { listSagas } from '../support/list-sagas.ts';
@@ -54,7 +55,8 @@ describe.concurrent('a fleet of several processes', () => {
         seen = total;
         return false;
       },
-      { what: 'all sagas to be at rest', deadlineMs: 45_000, everyMs: 700 },
+      // A request must not be on its way when the minute passes.
+      { what: 'all sagas to be at rest', deadlineMs: 60_000, everyMs: 700 * Math.min(3, patience()) },
     );
     const sagas = await stage.atRest();
     expect(sagas.filter(({ status }) => status === 'completed')).toHaveLength(60);
@@ -72,7 +74,7 @@ describe.concurrent('a fleet of several processes', () => {
     ['that show at once', {}],
     ['whose tags come late', { tagLagMs: 450 }],
   ] as const)('reads together what many sagas wait for, droplets %s', async ([, faults]) => {
-    await using stage = await setFaultStage({ settings: patient, sandbox: { activateAfterMs: 4_000, faults } });
+    await using stage = await setFaultStage({ settings: patient, sandbox: { activateAfterMs: 4_000 * Math.min(4, patience()), faults } });
     const workers = [stage.fork(), stage.fork()];
     await Promise.all(workers.map((worker) => worker.ready()));
     await Promise.all(names(30).map((name) => stage.provision(name)));
