@@ -63,7 +63,7 @@ begin
       insert into arcadia.saga_events (saga_id, seq, kind, detail)
       values (new_id, 0, 'saga_created', jsonb_build_object('status', 'pending', 'requestedBy', requester, 'startedBy', starter));
       insert into arcadia.audit (actor, action, saga_id, detail)
-      values (requester, 'saga_created', new_id, jsonb_build_object('name', start_saga.name));
+      values (requester, 'saga_created', new_id, jsonb_build_object('name', start_saga.name, 'startedBy', starter));
       -- Heard when the transaction commits. Whoever does not hear it finds the saga overdue a little later.
       perform pg_notify('arcadia_sagas', new_id::text);
       return new_id;
@@ -73,7 +73,7 @@ begin
     select s.id,
       s.name = start_saga.name
         and s.input - 'user_data' = start_saga.input - 'user_data'
-        and case when coalesce(s.started_by, s.requested_by) = starter
+        and case when s.started_by = starter
           then s.input->>'user_data' is not distinct from start_saga.input->>'user_data'
             or s.input->>'user_data' in (format('[sealed, %s bytes]', given_bytes), format('[erased, %s bytes]', given_bytes))
           else (s.input ? 'user_data') = (start_saga.input ? 'user_data') end as is_same,

@@ -15,6 +15,10 @@ begin
       execute format('create role %I login', role);
     end if;
   end loop;
+  -- To give a role schemas, and to grant rights on its tables, takes a member of it; a superuser needs no membership.
+  if not (select rolsuper from pg_catalog.pg_roles where rolname = current_user) and not pg_has_role(current_user, 'arcadia_migrate', 'usage') then
+    execute format('grant arcadia_migrate to %I', current_user);
+  end if;
 end $$;
 
 -- migrate owns the schemas, and with them the tables and functions. The second schema is for queues in Postgres.
@@ -32,16 +36,13 @@ alter default privileges for role arcadia_migrate in schema bullmq grant usage, 
 do $$
 declare
   -- What a worker writes; it reads all. Of the environment it writes the account that it found.
-  written text[] := array['sagas', 'saga_events', 'audit', 'circuits', 'cloud_drift', 'cloud_orphans', 'cloud_provisioned', 'cloud_resources',
+  written text[] := array['sagas', 'saga_events', 'circuits', 'cloud_drift', 'cloud_orphans', 'cloud_provisioned', 'cloud_resources',
     'drawn_requests', 'droplet_observations', 'droplet_waves', 'held_sagas', 'inventory_syncs', 'request_budgets', 'retention', 'saga_tombstones', 'workers'];
-  -- What the web and the command line write: sagas that people start and steer, drift that they accept, orphans that they judge.
-  steered text[] := array['sagas', 'cloud_drift', 'cloud_orphans', 'cloud_provisioned', 'cloud_resources'];
+  -- What the web and the command line change, besides sagas: drift that people accept, orphans that they judge.
+  steered text[] := array['cloud_drift', 'cloud_orphans', 'cloud_provisioned'];
   -- What says how the fleet is, and nothing of what was asked for.
-  told text[] := array['saga_events', 'audit', 'circuits', 'cloud_drift', 'cloud_orphans', 'cloud_resources', 'environment', 'held_sagas', 'inventory_syncs', 'saga_tombstones', 'workers'];
-  -- Columns of arcadia.sagas that hold what was asked for.
-  inputs text[] := array['input', 'sealed_user_data', 'user_data_fingerprint'];
+  told text[] := array['saga_events', 'audit', 'circuits', 'cloud_orphans', 'cloud_resources', 'environment', 'held_sagas', 'inventory_syncs', 'saga_tombstones', 'workers'];
   one text;
-  columns text;
 begin
   if to_regclass('arcadia.sagas') is null then
     return;
@@ -53,16 +54,19 @@ begin
     execute format('grant insert, update, delete on arcadia.%I to arcadia_worker', one);
   end loop;
   grant update on arcadia.environment to arcadia_worker;
+  grant delete on arcadia.audit to arcadia_worker;
+  -- The role that writes a row stands in it by default: nobody may write another one there.
+  grant insert (actor, action, saga_id, detail) on arcadia.audit to arcadia_worker, arcadia_web, arcadia_client;
 
   grant select on all tables in schema arcadia to arcadia_web;
   foreach one in array steered loop
-    execute format('grant insert, update on arcadia.%I to arcadia_web', one);
+    execute format('grant update on arcadia.%I to arcadia_web', one);
   end loop;
-  grant insert on arcadia.saga_events, arcadia.audit to arcadia_web;
+  grant insert, update on arcadia.sagas to arcadia_web;
+  grant insert on arcadia.saga_events to arcadia_web;
 
   grant select, insert, update on arcadia.sagas to arcadia_client;
   grant select, insert on arcadia.saga_events to arcadia_client;
-  grant insert on arcadia.audit to arcadia_client;
   grant select on arcadia.environment, arcadia.circuits, arcadia.held_sagas, arcadia.inventory_syncs, arcadia.workers to arcadia_client;
 
   grant execute on function arcadia.start_saga to arcadia_producer, arcadia_client;
@@ -70,9 +74,9 @@ begin
   foreach one in array told loop
     execute format('grant select on arcadia.%I to arcadia_reader', one);
   end loop;
-  select string_agg(quote_ident(attname), ', ') into columns from pg_catalog.pg_attribute
-  where attrelid = 'arcadia.sagas'::regclass and attnum > 0 and not attisdropped and attname <> all (inputs);
-  execute format('grant select (%s) on arcadia.sagas to arcadia_reader', columns);
+  -- A list of what may be read: a column that a later version adds may hold an input.
+  grant select (id, saga8, name, status, steps, cursor, revision, attempt, context, error, idempotency_key, requested_by, started_by, traceparent,
+    cancel_requested_at, step_started_at, wake_at, created_at, updated_at, finished_at) on arcadia.sagas to arcadia_reader;
 
   grant select, insert, update, delete on all tables in schema bullmq to arcadia_worker, arcadia_web, arcadia_client;
   grant usage, select on all sequences in schema bullmq to arcadia_worker, arcadia_web, arcadia_client;

@@ -78,6 +78,24 @@ test.each(['arcadia', 'bullmq'])('migrate says what to create where the schema %
   expect([ended.code, ended.stderr]).toEqual([78, expect.stringContaining(`create schema ${schema} authorization`)]);
 });
 
+test('the file needs no superuser: a role that may create roles runs it, before and after migrate', async () => {
+  await using other = await createTestDatabase();
+  const names = rolesFile.replaceAll(prefix, `${prefix}_own`);
+  const admin = `${prefix}_admin`;
+  await asAdmin(other.directUrl, `create role ${admin} login createrole password 'secret'`, `alter database ${other.name} owner to ${admin}`);
+  const url = new URL(other.directUrl);
+  url.username = admin;
+  url.password = 'secret';
+  await asAdmin(url.href, names, `alter role ${prefix}_own_migrate password 'secret'`);
+  const asMigrate = new URL(url);
+  asMigrate.username = `${prefix}_own_migrate`;
+  const ended = await runCommand(['migrate'], { PATH: process.env['PATH'], ...environmentOf('migrate'), DATABASE_URL: asMigrate.href });
+  expect([ended.code, ended.stderr]).toEqual([0, '']);
+  await asAdmin(url.href, names);
+  await other.drop();
+  await asAdmin(inject('services').databaseUrl, `drop owned by ${admin}`, ...roles.map((role) => `drop role ${role.replace(prefix, `${prefix}_own`)}`), `drop role ${admin}`);
+});
+
 describe('with these roles', () => {
   test('a worker runs sagas that clients and the web start, and syncs', async () => {
     const worker = await startWorker(loadConfig(environmentOf('worker')), silentLog);
@@ -130,6 +148,12 @@ describe('with these roles', () => {
     ['web', 'delete from arcadia.sagas'],
     ['web', 'update arcadia.audit set actor = null'],
     ['web', "update arcadia.circuits set cause = ''"],
+    ['web', "insert into arcadia.cloud_provisioned default values"],
+    ['web', "insert into arcadia.audit (actor, action, database_role) values ('x', 'y', 'z')"],
+    ['client', "insert into arcadia.audit (actor, action, database_role) values ('x', 'y', 'z')"],
+    ['worker', "insert into arcadia.audit (actor, action, database_role) values ('x', 'y', 'z')"],
+    ['worker', "update arcadia.audit set actor = 'x'"],
+    ['reader', 'select * from arcadia.cloud_drift'],
     ['worker', 'drop table arcadia.sagas'],
     ['worker', "insert into arcadia.saga_definitions values ('x', '{y}')"],
     ['producer', 'select id from arcadia.sagas'],

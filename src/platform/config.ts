@@ -283,6 +283,9 @@ function contradictions(env: Environment): string[] {
         : 'DASHBOARD_PASSWORD: not set, though DASHBOARD_USER is; set both or neither',
     );
   }
+  if (env.API_TOKENS?.some(({ name }) => name === env.DASHBOARD_USER) === true) {
+    problems.push(`API_TOKENS: a token has the name of DASHBOARD_USER (${env.DASHBOARD_USER}); give it another one, as the record tells them apart by their names`);
+  }
   const apiUrl = new URL(env.DIGITALOCEAN_API_URL);
   if (apiUrl.protocol === 'http:' && !isLoopback(apiUrl.hostname.replace(/^\[|\]$/g, ''))) {
     problems.push('DIGITALOCEAN_API_URL: expected https, as the token would cross the network in plain text; http is for 127.0.0.1 alone');

@@ -14,9 +14,9 @@ import { acceptedJobSchema, intakeJobSchema, queueNames, refusedJobSchema } from
 import type { WorkerSettings } from './step-workers.ts';
 import { workerOptions } from './step-workers.ts';
 
-// Whoever may write to the queue store: it does not tell who a producer is. Sagas of other channels are found, so that a
-// request may be repeated over another one.
-const QUEUE: Starter = { name: 'queue', mayRead: true };
+// The queue store does not tell one producer from another. Sagas of other channels are found, so that a request can be
+// repeated over another one.
+const QUEUE: Starter = { name: 'queue', mayRead: true, isShared: true };
 
 const OUTAGE_DELAY_MS = 1_000;
 

@@ -19,8 +19,11 @@ import type { NewSaga } from './store.ts';
 import type { StoredUserData } from './user-data.ts';
 import { hasUserData, isSameUserData, sealInput } from './user-data.ts';
 
-/** Who starts a saga, as their credentials prove it. `mayRead`: they may see the sagas of others. */
-export type Starter = Readonly<{ name: string; mayRead: boolean }>;
+/**
+ * Who starts a saga, as their credentials prove it. `mayRead`: they may see the sagas of others. `isShared`: several callers
+ * have this name, and none can be told from another.
+ */
+export type Starter = Readonly<{ name: string; mayRead: boolean; isShared?: true }>;
 
 /** What a caller asks for. `requestedBy` is what it says; `starter` what is proven: left out, the role of the database connection. */
 export type StartRequest = Readonly<{ name: string; input: unknown; idempotencyKey?: string | undefined; requestedBy?: string | undefined; starter?: Starter | undefined }>;
@@ -97,9 +100,9 @@ export async function startSaga<Deps>(
     if (await insertOnce(db, saga, slackMs)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
     const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, input, startedBy);
     if (existing === null) continue;
-    if (!existing.sameStarter && request.starter?.mayRead === false) throw new IdempotencyKeyTakenError(idempotencyKey ?? '');
+    if (!existing.isOwn && request.starter?.mayRead === false) throw new IdempotencyKeyTakenError(idempotencyKey ?? '');
     if (existing.name !== request.name || !existing.sameInput) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
-    if (existing.sameStarter) requireSameUserData(keyRing, input, existing, idempotencyKey ?? '');
+    if (existing.sameStarter && request.starter?.isShared !== true) requireSameUserData(keyRing, input, existing, idempotencyKey ?? '');
     // To others the answer must not depend on what it is: whoever tries values would learn which one is right.
     else if (hasUserData(input) !== (existing.userData.shown !== null)) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
     return { sagaId: existing.id, firstJob: null };

@@ -183,7 +183,7 @@ export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, slack
       ),
       audited as (
         insert into arcadia.audit (actor, action, saga_id, detail)
-        select requested_by, 'saga_created', id, jsonb_build_object('name', name) from inserted where requested_by is not null
+        select coalesce(requested_by, started_by), 'saga_created', id, jsonb_build_object('name', name, 'startedBy', started_by) from inserted
       )
       insert into arcadia.saga_events (saga_id, seq, kind, detail)
       select id, 0, 'saga_created', ${json(sql, { status: 'pending', requestedBy: saga.requestedBy })} || jsonb_build_object('startedBy', started_by) from inserted
@@ -207,7 +207,8 @@ function starter(sql: Sql, startedBy: string | null): SqlFragment {
 
 /**
  * Finds the saga that was started with this idempotency key. `sameInput` leaves user data out: it is compared by its
- * fingerprint. `sameStarter`: it was started by whoever asks now.
+ * fingerprint. `sameStarter`: the caller is proven to have started it; `isOwn`: the caller started it, as far as an older
+ * version wrote that down.
  *
  * @param startedBy who asks, proven; null: the role of the database connection
  */
@@ -216,14 +217,15 @@ export async function findByIdempotencyKey(
   key: string,
   input: JsonObject,
   startedBy: string | null,
-): Promise<{ id: string; name: string; sameInput: boolean; sameStarter: boolean; userData: StoredUserData } | null> {
+): Promise<{ id: string; name: string; sameInput: boolean; sameStarter: boolean; isOwn: boolean; userData: StoredUserData } | null> {
   const { user_data: _, ...compared } = input;
   const [row] = await db.run(
     'store.find_by_key',
-    (sql) => sql<{ id: string; name: string; sameInput: boolean; sameStarter: boolean; shown: string | null; fingerprint: string | null }[]>`
+    (sql) => sql<{ id: string; name: string; sameInput: boolean; sameStarter: boolean; isOwn: boolean; shown: string | null; fingerprint: string | null }[]>`
       select id, name, input - 'user_data' = ${json(sql, compared)} as same_input,
-             -- An older version wrote only the claim; over HTTP it was the proven name.
-             coalesce(coalesce(started_by, requested_by) = ${starter(sql, startedBy)}, false) as same_starter,
+             coalesce(started_by = ${starter(sql, startedBy)}, false) as same_starter,
+             -- An older version wrote only the claim.
+             coalesce(coalesce(started_by, requested_by) = ${starter(sql, startedBy)}, false) as is_own,
              input->>'user_data' as shown, user_data_fingerprint as fingerprint
       from arcadia.sagas where idempotency_key = ${key}`,
   );

@@ -64,7 +64,8 @@ export function addBoard(app: App, ports: Ports): void {
 // What makes a job, or changes what it asks for.
 const ADD = `${BASE_PATH}/api/queues/:queueName/add`;
 const EDIT = `${BASE_PATH}/api/queues/:queueName/:jobId/update-data`;
-const RUN = `${BASE_PATH}/api/queues/:queueName/job-schedulers/:schedulerId/run`;
+const SCHEDULER = `${BASE_PATH}/api/queues/:queueName/job-schedulers/:schedulerId`;
+const RUN = `${SCHEDULER}/run`;
 
 const target = z.object({ queueName: z.string(), jobId: z.string().optional() });
 const added = z.looseObject({ name: z.string(), data: z.looseObject({}) });
@@ -77,10 +78,17 @@ const edited = z.looseObject({ jobData: z.looseObject({}) });
  */
 async function requireRights(request: FastifyRequest, { queues, sagas }: Ports): Promise<void> {
   const route = request.routeOptions.url;
-  if (route !== ADD && route !== EDIT && route !== RUN) return;
-  requireScope(request.principal, 'start');
+  if (route === undefined || ![ADD, EDIT, RUN, SCHEDULER].includes(route)) return;
   const { queueName, jobId } = target.parse(request.params);
-  if (queueName !== queues.intake) return;
+  if (queueName !== queues.intake) {
+    requireScope(request.principal, 'start');
+    return;
+  }
+  // A scheduler may add any request, again and again.
+  if (route === RUN || route === SCHEDULER) {
+    requireScope(request.principal, 'destroy');
+    return;
+  }
   const name = jobId === undefined ? added.safeParse(request.body).data?.name : await nameOfJob(queues, queueName, jobId);
   requireScope(request.principal, scopeToStart(sagas.definitions, name ?? ''));
 }

@@ -5,6 +5,8 @@ import { z } from 'zod';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { silentLog } from '../../src/platform/log.ts';
 import type { Log } from '../../src/platform/log.ts';
+import { catalog } from '../../src/steps/catalog.ts';
+import { startSaga } from '../../src/saga/start.ts';
 import { openClient } from '../../src/client/client.ts';
 import { openQueueConnection } from '../../src/queues/connection.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
@@ -13,10 +15,10 @@ import { parseKeyRing } from '../../src/platform/key-ring.ts';
 import { basic, bearer, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
 import type { Web } from './support.ts';
 
-const others = { destroyer: 'destroyer-secret-0f11', starter2: 'starter2-secret-77aa', reading: 'reading-secret-12bc', board: 'board-secret-98fe', planner: 'planner-secret-3c3c' } as const;
+const others = { destroyer: 'destroyer-secret-0f11', starter2: 'starter2-secret-77aa', reading: 'reading-secret-12bc', board: 'board-secret-98fe', planner: 'planner-secret-3c3c', wrecker: 'wrecker-secret-4d4d' } as const;
 const tokens =
   `reader:read:${secrets.read},starter:start:${secrets.start},operator:operate:${secrets.operate},destroyer:start+destroy:${others.destroyer},` +
-  `starter2:start:${others.starter2},reading:read+start:${others.reading},board:read+operate+start+destroy:${others.board},planner:read+operate+start:${others.planner}`;
+  `starter2:start:${others.starter2},reading:read+start:${others.reading},board:read+operate+start+destroy:${others.board},planner:read+operate+start:${others.planner},wrecker:read+operate+destroy:${others.wrecker}`;
 const strict = { DASHBOARD_USER: 'ada', DASHBOARD_PASSWORD: secrets.password, API_TOKENS: tokens, API_TOKENS_START_MAY_DESTROY: 'false' };
 
 /** A log whose lines are kept, as they would be written. */
@@ -96,6 +98,21 @@ describe('a repeated idempotency key', () => {
     }
   });
 
+  test('tells no producer of the queue what another one sent: nobody can tell them apart', async () => {
+    const keyRing = parseKeyRing(encryptionKeys);
+    const queue = { name: 'queue', mayRead: true, isShared: true } as const;
+    const ask = (user_data: string) => startSaga(web.db, catalog, { name: 'provision_droplet', input: { ...secretly, user_data }, idempotencyKey: 'by-queue', starter: queue }, 0, keyRing);
+    const { sagaId } = await ask(secretly.user_data);
+    for (const guess of [secretly.user_data, 'wrong', 'x']) expect((await ask(guess)).sagaId).toBe(sagaId);
+  });
+
+  test('of a saga that an older version started finds it, and tells nothing of its user data', async () => {
+    const started = sagaIdOf(await provision(secrets.start, secretly, 'older'));
+    await web.db.sql`update arcadia.sagas set started_by = null where id = ${started}`;
+    for (const user_data of [secretly.user_data, 'wrong']) expect(sagaIdOf(await provision(secrets.start, { ...secretly, user_data }, 'older'))).toBe(started);
+    expect((await provision(others.starter2, secretly, 'older')).status).toBe(409);
+  });
+
   test('is only taken, to a token that may not read and did not use it', async () => {
     const started = sagaIdOf(await provision(secrets.start, { ...droplet, name: 'of-starter' }, 'taken'));
     const same = await provision(others.starter2, { ...droplet, name: 'of-starter' }, 'taken');
@@ -173,6 +190,16 @@ describe('on Bull Board', () => {
     expect((await edit(others.board, 'd', { input: { droplet_id: 8 } })).status).toBe(200);
     expect((await intake.getJob('d'))?.data).toEqual({ input: { droplet_id: 8 }, requestedBy: 'http:board' });
     expect(await web.db.sql`select 1 from arcadia.audit where action like 'dashboard:%'`).toHaveLength(3);
+
+    // A token that may destroy, and start nothing else, adds what destroys.
+    expect((await add(others.wrecker, 'destroy_droplet', destroying, 'e')).status).toBe(200);
+    expect((await add(others.wrecker, 'provision_droplet', provisioning, 'f')).status).toBe(403);
+    // Whatever a scheduler adds, it adds again and again.
+    await intake.upsertJobScheduler('nightly', { every: 86_400_000 }, { name: 'destroy_droplet', data: destroying });
+    const scheduler = '/queues/api/queues/sagas/job-schedulers/nightly';
+    expect((await web.call('PUT', `${scheduler}/run`, { body: { name: 'provision_droplet', data: {} }, headers: bearer(others.planner) })).status).toBe(403);
+    expect((await web.call('PATCH', scheduler, { body: { every: 1_000 }, headers: bearer(secrets.operate) })).status).toBe(403);
+    await intake.removeJobScheduler('nightly');
   });
 });
 
