@@ -177,7 +177,7 @@ describe('steering', () => {
     expectProblem(await web.call('POST', `/v1/sagas/${id}/retry`), 409, 'saga_refused');
     const rows = await web.db.sql`select actor, action, detail from arcadia.audit where saga_id = ${id} order by id`;
     expect([...rows]).toEqual([
-      { actor: 'http:anybody', action: 'saga_created', detail: { name: 'provision_droplet' } },
+      { actor: 'http:anybody', action: 'saga_created', detail: { name: 'provision_droplet', startedBy: 'http:anybody' } },
       { actor: 'http:anybody', action: 'cancel_requested', detail: { by: 'http:anybody', reason: 'too large', status: 'compensated' } },
     ]);
   });
