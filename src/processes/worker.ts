@@ -162,12 +162,16 @@ export async function startWorker(
     // The first one does not wait for its turn.
     return checkAccount({ ...account, digitalOcean: digitalOcean.at('now') });
   };
+  // A start that failed leaves nothing open.
+  const giveUp = async (closing: readonly Promise<void>[] = []): Promise<void> => {
+    clock?.close();
+    await endsWithin(CLOSING_MS, Promise.allSettled([db.close(), connection.close(), ...closing]));
+  };
   let isAccountSettled: boolean;
   try {
     isAccountSettled = await unlessAborted(signal, check());
   } catch (error) {
-    clock?.close();
-    await endsWithin(CLOSING_MS, Promise.allSettled([db.close(), connection.close()]));
+    await giveUp();
     throw error;
   }
 
@@ -193,8 +197,7 @@ export async function startWorker(
   try {
     deps = await unlessAborted(signal, (app.openDeps ?? dropletApp.openDeps)({ log, provided: new Map([[DROPLETS, droplet]]) }));
   } catch (error) {
-    clock?.close();
-    await endsWithin(CLOSING_MS, Promise.allSettled([db.close(), connection.close()]));
+    await giveUp();
     throw error;
   }
   const runner = {
@@ -234,8 +237,7 @@ export async function startWorker(
     // One that is ready takes jobs, and has to be closed in order.
     await unlessAborted(signal, Promise.all(workers.map((worker) => worker.waitUntilReady())), CLOSING_MS);
   } catch (error) {
-    clock?.close();
-    await endsWithin(CLOSING_MS, Promise.allSettled([db.close(), connection.close(), ...workers.map((worker) => worker.close(true))]));
+    await giveUp(workers.map((worker) => worker.close(true)));
     throw new QueueStoreError(`the workers cannot start: ${error instanceof Error ? error.message : String(error)}`);
   }
   const watching = watchForStandstill(connection, { everyMs: Math.max(MIN_LOOK_MS, config.worker.lockMs / 2), signal: stopping.signal });
