@@ -10,8 +10,9 @@ import { describeEvent } from './describe-event.ts';
 import type { Direction, NextJob, Saga, SagaEventKind } from './saga.ts';
 import { currentStep, directionOf, dropletIdOf, isAtRest, nextJobOf } from './saga.ts';
 import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
-import { StaleRevisionError, failureOf } from './step.ts';
+import { StaleRevisionError, failureOf, waitOf } from './step.ts';
 import type { Held } from './holds.ts';
+import { effectState, once, undo } from './once.ts';
 import type { ClaimedSaga, LoadedSaga } from './loaded.ts';
 import type { SagaStore } from './store.ts';
 import type { Outcome, RetryPolicy, Transition } from './transition.ts';
@@ -145,6 +146,9 @@ async function runStep<Deps>(
       const ageMs = monotonicMs(options) - claim.at;
       if (ageMs > options.claimMs) throw new StaleRevisionError(`the claim on saga ${claim.saga.id} is ${Math.round(ageMs)} ms old`);
     },
+    once: (name, effect) => once(run, step.name, name, effect),
+    undo: (name, undoing) => undo(run, step.name, name, undoing),
+    effects: (name, keys) => effectState(run, step.name, name, keys),
     get log() {
       return (child ??= options.log.child(about));
     },
@@ -213,6 +217,8 @@ async function outcomeOf<Deps>(step: Step<Deps>, run: StepRun, options: RunnerOp
   } catch (error) {
     if (error instanceof StaleRevisionError) throw error;
     const thrown = failureOf(error);
+    const wait = waitOf(error);
+    if (wait !== null) return wait.outcome;
     if (thrown !== null) return { kind: 'failed', error: thrown.failure, ...(thrown.outputs === undefined ? {} : { outputs: thrown.outputs }) };
     const outcome = options.toOutcome(error, run.direction, run.memo);
     if (outcome !== null) return outcome;

@@ -1,6 +1,8 @@
 // What a step is: the contract between the engine and the files in src/steps.
 import type { JsonObject } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
+import type { Effect, EffectKeys, EffectState, Undoing } from './effect.ts';
+import type { Failure } from './failure.ts';
 import type { Direction, Saga } from './saga.ts';
 import type { StepWords } from './words.ts';
 
@@ -48,17 +50,6 @@ export type StepOutcome =
   | Readonly<{ kind: 'waiting'; delayMs: number; reason: string; memo?: Memo; outputs?: JsonObject; alarm?: boolean; heldBy?: string }>
   | Readonly<{ kind: 'failed'; error: Failure; outputs?: JsonObject }>;
 
-/** Why a step failed. What can be retried is retried, with back-off, as often as the policy allows. */
-export type Failure = Readonly<{
-  code: string;
-  message: string;
-  retryable: boolean;
-  /** What is in the way may stay there for hours: the attempts drift further apart than those of other failures. */
-  patient?: true;
-  /** A forward-only step declined before it changed anything: there is nothing for a person to finish. */
-  nothingDone?: true;
-}>;
-
 /** Counters that one run of a step hands to the next. They live in the queue and may be lost; steps must bear that. */
 export type Memo = Readonly<Record<string, number>>;
 
@@ -84,6 +75,24 @@ export type StepRun = Readonly<{
    * @throws {StaleRevisionError}
    */
   assertClaimIsFresh(): void;
+  /**
+   * Brings about an effect of a foreign service at most once, whatever dies when: announced before it is sent, looked for
+   * where its answer was lost, recorded when it is known.
+   *
+   * @param name of the effect, unique in its step: lower-case letters, digits and _
+   * @returns what `send` returned, now or in an earlier run; or what `find` found
+   * @throws {StepWait} {StepFailure} {StaleRevisionError}, for the step to let pass
+   */
+  once<Value, Prepared = void>(name: string, effect: Effect<Value, Prepared>): Promise<Value>;
+  /**
+   * Takes an effect of this step back, also where nobody knows whether there is one.
+   *
+   * @returns whether there was anything to take back
+   * @throws {StepWait} while it may still come to light, for the step to let pass
+   */
+  undo<Value>(name: string, undoing: Undoing<Value>): Promise<boolean>;
+  /** What is known of an effect of this step. */
+  effects<Value>(name: string, keys?: EffectKeys): EffectState<Value>;
   /** SQL that yields one row as long as this run's claim stands: put it into a write that must not come late. */
   claim: Claim;
   log: Log;
@@ -111,6 +120,28 @@ export function failureOf(error: unknown): Readonly<{ failure: Failure; outputs:
   // An app brings its own copy, where the command line is installed elsewhere.
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a StepFailure by its name and its field
   return error instanceof Error && error.name === 'StepFailure' && 'failure' in error ? (error as StepFailure) : null;
+}
+
+type Waiting = Extract<StepOutcome, { kind: 'waiting' }>;
+
+/** Thrown by a step that has to wait, where returning {@link waiting} is awkward. `sent`: as in {@link Failure}. */
+export class StepWait extends Error {
+  override readonly name = 'StepWait';
+  readonly outcome: Waiting;
+  readonly sent: false | undefined;
+
+  constructor(outcome: Waiting, more: { sent?: false } = {}) {
+    super(outcome.reason);
+    this.outcome = outcome;
+    this.sent = more.sent;
+  }
+}
+
+/** The wait that a step threw, be it by another copy of this package; null for any other error. */
+export function waitOf(error: unknown): Readonly<{ outcome: Waiting; sent: false | undefined }> | null {
+  if (error instanceof StepWait) return error;
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a StepWait by its name and its field
+  return error instanceof Error && error.name === 'StepWait' && 'outcome' in error ? (error as StepWait) : null;
 }
 
 /** Somebody else has moved the saga on since it was read: whoever holds the old revision has no say any more. */

@@ -6,7 +6,7 @@ import { shorten } from '../platform/text.ts';
 import { BACKOFF_CAP_MS, PATIENT_BACKOFF_CAP_MS, computeBackoffMs } from './backoff.ts';
 import type { NextJob, Saga, SagaError, SagaEvent, SagaEventKind, SagaStatus } from './saga.ts';
 import { currentStep, directionOf, isCancellable, isStuckForward, nextJobOf } from './saga.ts';
-import type { Failure } from './step.ts';
+import type { Failure } from './failure.ts';
 import type { SealedUserData } from './user-data.ts';
 
 // No text of an event or an error is longer, whoever wrote it: each is read again with every look at the saga.

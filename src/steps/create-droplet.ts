@@ -1,18 +1,20 @@
-// The step that makes the droplet. DigitalOcean's create has no idempotency key, so the step announces each request in
-// Postgres before it is sent, and looks for a droplet with the saga's tag before it sends another.
+// The step that makes the droplet. DigitalOcean's create has no idempotency key, so it goes out through `once`: announced in
+// Postgres before it is sent, and followed by a look for a droplet with the saga's tag before another is sent.
 import type { CreateDropletRequest, Droplet } from '../do/schemas.ts';
 import { DigitalOceanError } from '../do/errors.ts';
 import { isLocalTrouble } from '../platform/error-code.ts';
+import type { Reservation } from '../do/reservations.ts';
+import type { Failure } from '../saga/failure.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
-import { done, waiting } from '../saga/step.ts';
-import type { StepDeps } from './deps.ts';
+import { StepFailure, StepWait, done, waiting } from '../saga/step.ts';
+import type { StepDeps, StepSettings } from './deps.ts';
 import { forRollback } from './deps.ts';
 import type { DestroyResult, Waiting } from './destroy-and-confirm.ts';
 import { deleteAndLook, destroyAndConfirm, soonerOf } from './destroy-and-confirm.ts';
 import { describe, failed, toStepOutcome } from './failures.ts';
 import { storedProvisionInput } from './inputs.ts';
-import { announcedCreates, lastCreateAgeMs, openCreates, recordedDropletId, refusedCreates } from './intents.ts';
+import { createKeys, creates, recordedDropletId } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
 import { contradiction, otherOwner, tagsOf, waveOf, waveTag } from './ownership.ts';
 import { openUserData } from './user-data.ts';
@@ -29,34 +31,46 @@ export const createDroplet: Step<StepDeps> = {
     const recorded = recordedDropletId(run.saga);
     if (recorded !== null) return done({ droplet_id: recorded });
 
-    if (openCreates(run.saga) > 0) {
-      const outcome = await adoptOrWait(run, deps);
-      if (outcome !== null) return outcome;
-    }
-    if (openCreates(run.saga) >= deps.settings.maxCreates) return giveUp(run);
-
-    const userData = await openUserData(run, deps);
-    if (userData.kind !== 'opened') return userData;
-    const wave = waveTag(run.now);
-    const request = requestOf(run.saga, userData.text, wave);
-    // Before the create is announced: one that waits for its turn, or is held, was never sent.
-    const reserved = await deps.digitalOcean.reserveCreate(request);
-    await run.record('announced a create', { create_intents: announcedCreates(run.saga) + 1, ...userData.outputs }, ['create_intent_at']);
-    run.assertClaimIsFresh();
-    try {
-      const { droplet, actionId } = await deps.digitalOcean.createDroplet(request, reserved);
-      const contradicted = contradiction(droplet, run.saga);
-      if (contradicted !== null) return ambiguous(`DigitalOcean answered with droplet ${droplet.id}, which is not this saga's: ${contradicted}`);
-      return done({ droplet_id: droplet.id, droplet_origin: 'created', droplet_wave: wave, create_action_id: actionId }, `created droplet ${droplet.id}`);
-    } catch (error) {
-      return afterFailedCreate(error, run);
-    }
+    const { settings } = deps;
+    let result: StepOutcome | null = null;
+    await run.once('droplet', {
+      keys: createKeys,
+      recordsWithStep: true,
+      announcement: 'announced a create',
+      settleMs: settings.adoptionGraceMs,
+      pollMs: settings.pollIntervalMs,
+      maxSends: settings.maxCreates,
+      notYet: 'a create has no answer: looking for its droplet before another is asked for',
+      giveUp: unanswered,
+      // Before the create is announced: one that waits for its turn, or is held, was never sent.
+      prepare: async () => {
+        const wave = waveTag(run.now);
+        const request = requestOf(run.saga, await openUserData(run, deps), wave);
+        return { request, wave, reserved: await deps.digitalOcean.reserveCreate(request) };
+      },
+      // The droplet is found by its tags: the API takes no mark.
+      send: async (_mark, { request, wave, reserved }) => {
+        const { droplet, actionId } = await create(request, reserved, run, deps);
+        result = done({ droplet_id: droplet.id, droplet_origin: 'created', droplet_wave: wave, create_action_id: actionId }, `created droplet ${droplet.id}`);
+        return droplet.id;
+      },
+      find: async (_mark, { ageMs }) => {
+        const { adoptable, undecided } = await lookForDroplets(run, deps);
+        const [droplet, ...duplicates] = adoptable;
+        if (droplet === undefined) return waitForTags(undecided, ageMs, settings);
+        result = adopt(droplet, duplicates, run);
+        return droplet.id;
+      },
+    });
+    if (result === null) throw new Error('a droplet was neither created nor adopted');
+    return result;
   },
 
   async compensate(run, stepDeps) {
     const deps = forRollback(stepDeps);
     const recorded = recordedDropletId(run.saga);
-    if (announcedCreates(run.saga) === 0 && recorded === null) return done({}, 'no droplet was ever asked for');
+    const { sends, unanswered: open, ageMs } = creates(run);
+    if (sends === 0 && recorded === null) return done({}, 'no droplet was ever asked for');
 
     const notes: string[] = [];
     // A GET, and a DELETE, of a droplet that was accepted a moment ago may say 404: that is no proof of its absence yet.
@@ -72,7 +86,7 @@ export const createDroplet: Step<StepDeps> = {
     }
     let graceMs = deps.settings.adoptionGraceMs;
     let unproven: number[] = [];
-    if (openCreates(run.saga) > 0 || run.saga.context['create_duplicates'] !== undefined || isLeftAlone) {
+    if (open > 0 || run.saga.context['create_duplicates'] !== undefined || isLeftAlone) {
       const { proven, adoptable, undecided } = await lookForDroplets(run, deps);
       const others = proven.filter((droplet) => droplet.id !== recorded);
       let destroyed = 0;
@@ -82,13 +96,13 @@ export const createDroplet: Step<StepDeps> = {
         else notes.push(`droplet ${droplet.id} ${end}`);
         if (end === 'destroyed') destroyed += 1;
       }
-      isSettled &&= destroyed >= Math.max(openCreates(run.saga), others.length);
+      isSettled &&= destroyed >= Math.max(open, others.length);
       // Its full id may still come; without it, nobody may delete it.
       unproven = [...adoptable.filter((droplet) => !proven.includes(droplet)), ...undecided].map(({ id }) => id).filter((id) => id !== recorded);
       if (unproven.length > 0) graceMs *= UNDECIDED_GRACES;
     }
     if (pending !== null) return pending;
-    const settlesInMs = graceMs - lastCreateAgeMs(run);
+    const settlesInMs = graceMs - ageMs;
     if (!isSettled && settlesInMs > 0) {
       return waiting(Math.min(deps.settings.pollIntervalMs, settlesInMs), 'a create has no known end yet: looking for what it may have made');
     }
@@ -126,29 +140,21 @@ function speaksAgainst(droplet: Droplet | null, run: StepRun): string | null {
   return contradicted;
 }
 
-/** A create may have made a droplet. Adopts it; or waits until it would have shown; null: there is none. */
-async function adoptOrWait(run: StepRun, deps: StepDeps): Promise<StepOutcome | null> {
-  const { adoptable, undecided } = await lookForDroplets(run, deps);
-  const [droplet, ...duplicates] = adoptable;
-  if (droplet !== undefined) return adopt(droplet, duplicates, run);
-  const ageMs = lastCreateAgeMs(run);
-  const graceMs = deps.settings.adoptionGraceMs * (undecided.length > 0 ? UNDECIDED_GRACES : 1);
-  if (ageMs < graceMs) {
-    const reason =
-      undecided.length > 0
-        ? `droplet ${undecided.map(({ id }) => id).join(', ')} bears this saga's name, and no tag yet: waiting for its tags`
-        : 'a create has no answer: looking for its droplet before another is asked for';
-    return waiting(Math.min(deps.settings.pollIntervalMs, graceMs - ageMs), reason);
-  }
+/**
+ * Droplets that bear the saga's name, and no tag yet, may become its own: as long as they may, no other is asked for.
+ *
+ * @throws {StepWait} while their tags may come; {StepFailure} `droplet_unproven` when they never came
+ */
+function waitForTags(undecided: readonly Droplet[], ageMs: number, { adoptionGraceMs, pollIntervalMs }: StepSettings): null {
   if (undecided.length === 0) return null;
-  return {
-    kind: 'failed',
-    error: {
-      code: 'droplet_unproven',
-      message: `droplet ${undecided.map(({ id }) => id).join(', ')} may be this saga's: it has its name, but never got a tag. Look at it, and destroy it by hand if it is`,
-      retryable: false,
-    },
-  };
+  const ids = undecided.map(({ id }) => id).join(', ');
+  const leftMs = adoptionGraceMs * UNDECIDED_GRACES - ageMs;
+  if (leftMs > 0) throw new StepWait(waiting(Math.min(pollIntervalMs, leftMs), `droplet ${ids} bears this saga's name, and no tag yet: waiting for its tags`));
+  throw new StepFailure({
+    code: 'droplet_unproven',
+    message: `droplet ${ids} may be this saga's: it has its name, but never got a tag. Look at it, and destroy it by hand if it is`,
+    retryable: false,
+  });
 }
 
 function adopt(droplet: Droplet, duplicates: readonly Droplet[], run: StepRun): StepOutcome {
@@ -164,29 +170,38 @@ function adopt(droplet: Droplet, duplicates: readonly Droplet[], run: StepRun): 
   );
 }
 
-function afterFailedCreate(error: unknown, run: StepRun): StepOutcome {
-  if (!(error instanceof DigitalOceanError)) throw error;
-  if (error.kind === 'ambiguous') return ambiguous(describe(error));
-  // Nothing stands yet, so there is nothing to be patient for: the caller learns soon that DigitalOcean is out of reach.
-  // Trouble of this worker's own machine says nothing about DigitalOcean, and another worker may have none.
-  const outcome = error.kind === 'later' && !isLocalTrouble(error) ? failed(error, true) : toStepOutcome(error, run.direction, run.memo);
-  if (outcome === null || outcome.kind === 'done') throw error;
-  // Nothing was made: no need to look for it.
-  return { ...outcome, outputs: { create_refusals: refusedCreates(run.saga) + 1 } };
+/**
+ * Sends a create.
+ *
+ * @throws {StepFailure} {StepWait} with `sent: false` where it made nothing; {StepFailure} `digitalocean_ambiguous`
+ */
+async function create(request: CreateDropletRequest, reserved: Reservation, run: StepRun, { digitalOcean }: StepDeps) {
+  try {
+    const made = await digitalOcean.createDroplet(request, reserved);
+    const contradicted = contradiction(made.droplet, run.saga);
+    if (contradicted === null) return made;
+    throw ambiguous(`DigitalOcean answered with droplet ${made.droplet.id}, which is not this saga's: ${contradicted}`);
+  } catch (error) {
+    if (!(error instanceof DigitalOceanError)) throw error;
+    if (error.kind === 'ambiguous') throw ambiguous(describe(error));
+    // Nothing stands yet, so there is nothing to be patient for: the caller learns soon that DigitalOcean is out of reach.
+    // Trouble of this worker's own machine says nothing about DigitalOcean, and another worker may have none.
+    const outcome = error.kind === 'later' && !isLocalTrouble(error) ? failed(error, true) : toStepOutcome(error, run.direction, run.memo);
+    if (outcome?.kind === 'waiting') throw new StepWait(outcome, { sent: false });
+    if (outcome?.kind === 'failed') throw new StepFailure({ ...outcome.error, sent: false });
+    throw error;
+  }
 }
 
-function ambiguous(what: string): StepOutcome {
-  return { kind: 'failed', error: { code: 'digitalocean_ambiguous', message: `${what}; the create may have made a droplet`, retryable: true } };
+function ambiguous(what: string): StepFailure {
+  return new StepFailure({ code: 'digitalocean_ambiguous', message: `${what}; the create may have made a droplet`, retryable: true });
 }
 
-function giveUp(run: StepRun): StepOutcome {
+function unanswered(creates: number): Failure {
   return {
-    kind: 'failed',
-    error: {
-      code: 'create_unanswered',
-      message: `asked DigitalOcean ${announcedCreates(run.saga)} times for a droplet, without an answer and without a droplet to be found`,
-      retryable: false,
-    },
+    code: 'create_unanswered',
+    message: `asked DigitalOcean ${creates} times for a droplet, without an answer and without a droplet to be found`,
+    retryable: false,
   };
 }
 

@@ -5,7 +5,7 @@ import type { Droplet } from '../do/schemas.ts';
 import type { StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, waiting } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';
-import { stampAgeMs } from './stamps.ts';
+import { stampAgeMs } from '../saga/stamps.ts';
 
 /** What became of a droplet; `waiting`: DigitalOcean accepted its deletion, and still shows it. */
 export type DestroyResult = 'destroyed' | 'absent' | Waiting;

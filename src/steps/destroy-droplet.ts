@@ -11,7 +11,7 @@ import { forRollback } from './deps.ts';
 import { destroyAndConfirm, isDeletionAccepted } from './destroy-and-confirm.ts';
 import { toStepOutcome } from './failures.ts';
 import { storedDestroyInput } from './inputs.ts';
-import { stepAgeMs } from './stamps.ts';
+import { stepAgeMs } from '../saga/stamps.ts';
 
 /**
  * What became of the droplet, in the saga's context as `destroy_result`. `already_gone`: it was gone before this saga did

@@ -11,7 +11,7 @@ import type { StepDeps } from './deps.ts';
 import type { Waiting } from './destroy-and-confirm.ts';
 import { destroyAndConfirm, soonerOf } from './destroy-and-confirm.ts';
 import { toCloudResource } from './droplet-resource.ts';
-import { lastCreateAgeMs, openCreates, recordedDropletId, recordedWave } from './intents.ts';
+import { creates, recordedDropletId, recordedWave } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
 import { otherOwner } from './ownership.ts';
 
@@ -68,7 +68,8 @@ async function look(dropletId: number, run: StepRun, deps: StepDeps): Promise<Dr
 
 /** Each create but one may have made a droplet too many. Keeps the recorded one; null: there is no other (left). */
 async function destroySurplus(keep: number, run: StepRun, deps: StepDeps): Promise<StepOutcome | null> {
-  const mayHaveMore = openCreates(run.saga) > 0 || run.saga.context['create_duplicates'] !== undefined;
+  const { unanswered, ageMs } = creates(run);
+  const mayHaveMore = unanswered > 0 || run.saga.context['create_duplicates'] !== undefined;
   if (!mayHaveMore) return null;
   const surplus = (await lookForDroplets(run, deps)).proven.filter((droplet) => droplet.id !== keep);
   let destroyed = 0;
@@ -81,8 +82,8 @@ async function destroySurplus(keep: number, run: StepRun, deps: StepDeps): Promi
     if (end === 'destroyed') destroyed += 1;
   }
   if (pending !== null) return pending;
-  if (destroyed >= Math.max(surplus.length, openCreates(run.saga))) return null;
-  const settlesInMs = deps.settings.adoptionGraceMs - lastCreateAgeMs(run);
+  if (destroyed >= Math.max(surplus.length, unanswered)) return null;
+  const settlesInMs = deps.settings.adoptionGraceMs - ageMs;
   if (settlesInMs <= 0) return null;
   return waiting(Math.min(deps.settings.pollIntervalMs, settlesInMs), 'more than one create was sent: looking for surplus droplets');
 }

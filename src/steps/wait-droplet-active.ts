@@ -12,7 +12,7 @@ import { addressesOf, missingAddresses } from './addresses.ts';
 import type { StepDeps, StepSettings } from './deps.ts';
 import { recordedDropletId, recordedWave } from './intents.ts';
 import { otherOwner } from './ownership.ts';
-import { stepAgeMs } from './stamps.ts';
+import { stepAgeMs } from '../saga/stamps.ts';
 
 // For this part of the poll interval, what one read has shown holds for everybody who waits.
 const SHARED_FOR = 0.2;

@@ -1,6 +1,6 @@
 // What must never happen, and how a saga and its droplets must be once it is at rest.
 import type { Saga } from '../../src/saga/saga.ts';
-import { announcedCreates, recordedDropletId } from '../../src/steps/intents.ts';
+import { creates, recordedDropletId } from '../../src/steps/intents.ts';
 import type { SimulatedDroplet } from './simulated-cloud.ts';
 import type { SimulatedDatabase } from './simulated-database.ts';
 import type { State } from './state.ts';
@@ -25,7 +25,7 @@ export function createRules(options: { state: State; db: SimulatedDatabase; drop
     if (live !== undefined && !isBeyondLimits) throw new Violation(`${sagaId} makes a second droplet, beside ${live}`);
     // Without its intent no POST is announced; what is to be seen is what that does to droplets.
     if (without === 'intent') return;
-    const announced = announcedCreates(db.saga(sagaId));
+    const announced = creates({ saga: db.saga(sagaId), now: new Date(state.now) }).sends;
     if (posts > announced) throw new Violation(`${sagaId}: POST ${posts} of a saga that announced ${announced}`);
   }
 

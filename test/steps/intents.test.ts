@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { lastCreateAgeMs } from '../../src/steps/intents.ts';
+import { creates } from '../../src/steps/intents.ts';
 import { makeSaga } from '../support/engine.ts';
 
 const now = new Date('2026-12-11T10:00:00Z');
 const updatedAt = new Date('2026-12-11T09:59:50Z');
-const ageOf = (context: Parameters<typeof makeSaga>[0] & object) => lastCreateAgeMs({ saga: makeSaga({ updatedAt, ...context }), now });
+const ageOf = (context: Parameters<typeof makeSaga>[0] & object) => creates({ saga: makeSaga({ updatedAt, ...context }), now }).ageMs;
 
 describe('the age of the last create', () => {
   test('counts from its announcement', () => {

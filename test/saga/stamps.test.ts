@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { stampAgeMs } from '../../src/steps/stamps.ts';
+import { stampAgeMs } from '../../src/saga/stamps.ts';
 import { makeSaga } from '../support/engine.ts';
 
 const now = new Date('2026-12-11T10:00:00Z');

@@ -1,5 +1,5 @@
 // Times that steps had the database write into their saga's context.
-import type { StepRun } from '../saga/step.ts';
+import type { StepRun } from './step.ts';
 import { msBetween, msOf, readTimeMs } from '../platform/time.ts';
 
 /**

@@ -1,0 +1,145 @@
+// Effects with an unknown end. A request to a foreign service may take effect although no answer comes back: the worker
+// dies, or the connection does. `once` announces each request in Postgres before it is sent, looks for what an unanswered
+// one has done before another is sent, and records what came of it. `undo` takes it back with the same care.
+import type { JsonObject } from '../platform/json.ts';
+import { asStored } from '../platform/json.ts';
+import { msBetween } from '../platform/time.ts';
+import type { Saga } from './saga.ts';
+import { stampAgeMs } from './stamps.ts';
+import type { Effect, EffectKeys, EffectState, Undoing } from './effect.ts';
+import type { Failure } from './failure.ts';
+import type { StepRun } from './step.ts';
+import { StepFailure, StepWait, failureOf, waitOf, waiting } from './step.ts';
+
+/** The part of a run that effects need. */
+type EffectRun = Pick<StepRun, 'saga' | 'now' | 'record' | 'assertClaimIsFresh'>;
+
+const SETTLE_MS = 60_000;
+const POLL_MS = 5_000;
+const MAX_SENDS = 3;
+
+const namePattern = /^[a-z][a-z0-9_]{0,62}$/;
+
+/**
+ * Brings an effect of a step about: at most once, as long as requests that had an effect come to light within `settleMs`.
+ *
+ * @param name of the effect, unique in its step
+ * @returns what `send` returned, now or in an earlier run; or what `find` found
+ * @throws {StepWait} while an earlier request has no known end, for the step to pass on
+ * @throws {StepFailure} `effect_unanswered` after `maxSends` requests without an answer; whatever `send` and `find` throw
+ * @throws {StaleRevisionError} when somebody else has moved the saga on: nothing is sent
+ */
+export async function once<Value, Prepared>(run: EffectRun, step: string, name: string, effect: Effect<Value, Prepared>): Promise<Value> {
+  const keys = effect.keys ?? keysOf(step, name);
+  const before = effectState<Value>(run, step, name, keys);
+  if (before.state === 'done') return recordedValue(before);
+
+  if (before.unanswered > 0) {
+    const found = await effect.find(before.mark, before);
+    if (found !== null && found !== undefined) return keep(run, name, keys, effect, found, 'found what an earlier request has done');
+    const { settleMs = SETTLE_MS, pollMs = POLL_MS, notYet = `a request for ${name} has no answer: looking for what it did before another is sent` } = effect;
+    if (before.ageMs < settleMs) throw new StepWait(waiting(Math.min(pollMs, settleMs - before.ageMs), notYet));
+    if (before.unanswered >= (effect.maxSends ?? MAX_SENDS)) throw new StepFailure(effect.giveUp?.(before.sends) ?? unanswered(name, before.sends));
+  }
+
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- without `prepare`, nothing is prepared
+  const prepared = (await effect.prepare?.()) as Prepared;
+  const { sends } = effectState(run, step, name, keys);
+  await run.record(effect.announcement ?? `announced ${name}`, { [keys.sends]: sends + 1 }, [keys.sentAt]);
+  run.assertClaimIsFresh();
+  let value: Value;
+  try {
+    value = await effect.send(before.mark, prepared);
+  } catch (error) {
+    throw surelyNotSent(error) ? withOutputs(error, { [keys.refusals]: countOf(run.saga, keys.refusals) + 1 }) : error;
+  }
+  return keep(run, name, keys, effect, value, 'answered');
+}
+
+/**
+ * Takes an effect back, also where nobody knows whether there is one: then it looks until `settleMs` after the last
+ * request was announced.
+ *
+ * @returns whether there was anything to take back
+ * @throws {StepWait} while it may still come to light; whatever `undo` and `find` throw
+ */
+export async function undo<Value>(run: EffectRun, step: string, name: string, undoing: Undoing<Value>): Promise<boolean> {
+  const { settleMs = SETTLE_MS, pollMs = POLL_MS, keys = keysOf(step, name) } = undoing;
+  const known = effectState<Value>(run, step, name, keys);
+  // What a list still shows although it is gone counts once.
+  const undone = new Set<string>();
+  const takeBack = async (value: Value) => {
+    await undoing.undo(value);
+    undone.add(JSON.stringify(value));
+  };
+  if (known.state === 'done') await takeBack(recordedValue(known));
+  let left = known.unanswered;
+  while (left > 0) {
+    const found = await undoing.find(known.mark, known);
+    if (found === null || found === undefined || undone.has(JSON.stringify(found))) break;
+    await takeBack(found);
+    left -= 1;
+  }
+  if (left > 0 && known.ageMs < settleMs) {
+    throw new StepWait(waiting(Math.min(pollMs, settleMs - known.ageMs), `a request for ${name} has no answer: looking for what it may have done`));
+  }
+  return known.state === 'done' || left < known.unanswered;
+}
+
+/** What is known of an effect of this step. */
+export function effectState<Value>({ saga, now }: Pick<EffectRun, 'saga' | 'now'>, step: string, name: string, keys = keysOf(step, name)): EffectState<Value> {
+  const value = saga.context[keys.value];
+  const isDone = value !== undefined && keys.isValue?.(value) !== false;
+  const sends = countOf(saga, keys.sends);
+  const unanswered = sends - countOf(saga, keys.refusals) - (isDone ? 1 : 0);
+  return {
+    state: isDone ? 'done' : unanswered > 0 ? 'unknown' : 'never',
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what `send` returned
+    value: isDone ? (value as Value) : null,
+    mark: `${saga.id}-${step}-${name}`,
+    sends,
+    unanswered,
+    // An announcement without a time is one whose time is lost: it counts from the saga's last change.
+    ageMs: sends === 0 ? Number.POSITIVE_INFINITY : (stampAgeMs({ saga, now }, keys.sentAt) ?? msBetween(saga.updatedAt, now)),
+  };
+}
+
+function keysOf(step: string, name: string): EffectKeys {
+  if (!namePattern.test(name)) throw new TypeError(`effect ${JSON.stringify(name)} of ${step}: expected a name of lower-case letters, digits and _, beginning with a letter`);
+  const prefix = `${step}.${name}`;
+  return { sends: `${prefix}.sends`, refusals: `${prefix}.refusals`, sentAt: `${prefix}.sent_at`, value: `${prefix}.value` };
+}
+
+/** Records what came of it, as Postgres keeps it: what this run sees is what the next would. */
+async function keep<Value>(run: EffectRun, name: string, keys: EffectKeys, { recordsWithStep }: Pick<Effect<Value>, 'recordsWithStep'>, value: Value, note: string): Promise<Value> {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- JSON, as the type of an effect asks for
+  const outputs = asStored({ [keys.value]: (value ?? null) as JsonObject[string] });
+  if (recordsWithStep !== true) await run.record(`${name}: ${note}`, outputs);
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- as above
+  return outputs[keys.value] as Value;
+}
+
+function recordedValue<Value>({ value }: EffectState<Value>): Value {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- null is a value too: that of a `send` that returns none
+  return value as Value;
+}
+
+function unanswered(name: string, sends: number): Failure {
+  return { code: 'effect_unanswered', message: `sent ${sends} requests for ${name}, without an answer, and found nothing that they did`, retryable: false };
+}
+
+function surelyNotSent(error: unknown): boolean {
+  return failureOf(error)?.failure.sent === false || waitOf(error)?.sent === false;
+}
+
+function withOutputs(error: unknown, outputs: JsonObject): unknown {
+  const wait = waitOf(error);
+  if (wait !== null) return new StepWait({ ...wait.outcome, outputs: { ...wait.outcome.outputs, ...outputs } }, { sent: false });
+  const thrown = failureOf(error);
+  return thrown === null ? error : new StepFailure(thrown.failure, { ...thrown.outputs, ...outputs });
+}
+
+function countOf(saga: Pick<Saga, 'context'>, key: string): number {
+  const value = saga.context[key];
+  return typeof value === 'number' ? value : 0;
+}
