@@ -37,11 +37,11 @@ export type Effect<Value, Prepared = void> = Readonly<{
   announcement?: string;
   /** Why the saga waits while `find` shows nothing yet. */
   notYet?: string;
-  /** Under which keys of the context it is kept; made of the names of step and effect where left out. */
-  keys?: EffectKeys;
+  /** Under which keys of the context it is kept; made of the names of step and effect where left out. The same for `once`, `undo` and `effects`. */
+  keys?: Partial<EffectKeys>;
   /**
-   * Leaves it to the step to put the value into its outputs, under the key of the value: one write fewer. A worker that
-   * dies before the step's end costs a look by `find`.
+   * The step itself puts the value into its outputs, under `keys.value`: one write fewer. A worker that dies before the
+   * step's end costs a look by `find`.
    */
   recordsWithStep?: true;
 }>;
@@ -54,7 +54,7 @@ export type Undoing<Value> = Readonly<{
   find: Effect<Value>['find'];
   settleMs?: number;
   pollMs?: number;
-  keys?: EffectKeys;
+  keys?: Partial<EffectKeys>;
 }>;
 
 /** Keys of the context: how many requests were announced, how many of them surely did nothing, when the last one was announced, and what came of it. */

@@ -30,7 +30,7 @@ const namePattern = /^[a-z][a-z0-9_]{0,62}$/;
  * @throws {StaleRevisionError} when somebody else has moved the saga on: nothing is sent
  */
 export async function once<Value, Prepared>(run: EffectRun, step: string, name: string, effect: Effect<Value, Prepared>): Promise<Value> {
-  const keys = effect.keys ?? keysOf(step, name);
+  const keys = keysOf(step, name, effect.keys);
   const before = effectState<Value>(run, step, name, keys);
   if (before.state === 'done') return recordedValue(before);
 
@@ -64,8 +64,8 @@ export async function once<Value, Prepared>(run: EffectRun, step: string, name: 
  * @throws {StepWait} while it may still come to light; whatever `undo` and `find` throw
  */
 export async function undo<Value>(run: EffectRun, step: string, name: string, undoing: Undoing<Value>): Promise<boolean> {
-  const { settleMs = SETTLE_MS, pollMs = POLL_MS, keys = keysOf(step, name) } = undoing;
-  const known = effectState<Value>(run, step, name, keys);
+  const { settleMs = SETTLE_MS, pollMs = POLL_MS } = undoing;
+  const known = effectState<Value>(run, step, name, undoing.keys);
   // What a list still shows although it is gone counts once.
   const undone = new Set<string>();
   const takeBack = async (value: Value) => {
@@ -87,7 +87,9 @@ export async function undo<Value>(run: EffectRun, step: string, name: string, un
 }
 
 /** What is known of an effect of this step. */
-export function effectState<Value>({ saga, now }: Pick<EffectRun, 'saga' | 'now'>, step: string, name: string, keys = keysOf(step, name)): EffectState<Value> {
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the caller says what `send` returned
+export function effectState<Value>({ saga, now }: Pick<EffectRun, 'saga' | 'now'>, step: string, name: string, given: Partial<EffectKeys> = {}): EffectState<Value> {
+  const keys = keysOf(step, name, given);
   const value = saga.context[keys.value];
   const isDone = value !== undefined && keys.isValue?.(value) !== false;
   const sends = countOf(saga, keys.sends);
@@ -104,16 +106,15 @@ export function effectState<Value>({ saga, now }: Pick<EffectRun, 'saga' | 'now'
   };
 }
 
-function keysOf(step: string, name: string): EffectKeys {
+function keysOf(step: string, name: string, given: Partial<EffectKeys> = {}): EffectKeys {
   if (!namePattern.test(name)) throw new TypeError(`effect ${JSON.stringify(name)} of ${step}: expected a name of lower-case letters, digits and _, beginning with a letter`);
   const prefix = `${step}.${name}`;
-  return { sends: `${prefix}.sends`, refusals: `${prefix}.refusals`, sentAt: `${prefix}.sent_at`, value: `${prefix}.value` };
+  return { sends: `${prefix}.sends`, refusals: `${prefix}.refusals`, sentAt: `${prefix}.sent_at`, value: `${prefix}.value`, ...given };
 }
 
 /** Records what came of it, as Postgres keeps it: what this run sees is what the next would. */
 async function keep<Value>(run: EffectRun, name: string, keys: EffectKeys, { recordsWithStep }: Pick<Effect<Value>, 'recordsWithStep'>, value: Value, note: string): Promise<Value> {
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- JSON, as the type of an effect asks for
-  const outputs = asStored({ [keys.value]: (value ?? null) as JsonObject[string] });
+  const outputs = asStored({ [keys.value]: value ?? null });
   if (recordsWithStep !== true) await run.record(`${name}: ${note}`, outputs);
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- as above
   return outputs[keys.value] as Value;

@@ -92,7 +92,8 @@ export type StepRun = Readonly<{
    */
   undo<Value>(name: string, undoing: Undoing<Value>): Promise<boolean>;
   /** What is known of an effect of this step. */
-  effects<Value>(name: string, keys?: EffectKeys): EffectState<Value>;
+  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the caller says what `send` returned
+  effects<Value>(name: string, keys?: Partial<EffectKeys>): EffectState<Value>;
   /** SQL that yields one row as long as this run's claim stands: put it into a write that must not come late. */
   claim: Claim;
   log: Log;

@@ -3,6 +3,7 @@ import { simulate } from './simulate.ts';
 import { recordedTape, randomTape, seedOf, shrink } from './tape.ts';
 import type { Mechanism } from './violation.ts';
 import { Violation } from './violation.ts';
+import type { Scenario } from './world.ts';
 
 /** What was found in all the schedules that were run. */
 export type Exploration = Readonly<{
@@ -25,27 +26,29 @@ export type Finding = Readonly<{
   trace: readonly string[];
 }>;
 
+/** What is played, and a mechanism to be left out. */
+type Options = { scenario?: Scenario; without?: Mechanism };
+
 /**
  * Runs schedules until one violates something, or all have been run.
  *
  * @param options.first number of the first schedule, to run a part of a large number
  */
-export async function explore(options: { seed: number; schedules: number; first?: number; without?: Mechanism }): Promise<Exploration> {
-  const { seed, schedules, first = 0 } = options;
-  const without = options.without === undefined ? {} : { without: options.without };
+export async function explore(options: { seed: number; schedules: number; first?: number } & Options): Promise<Exploration> {
+  const { seed, schedules, first = 0, ...how } = options;
   const counts = new Map<string, number>();
   const ends = new Map<string, number>();
   let steps = 0;
   for (let schedule = first; schedule < first + schedules; schedule += 1) {
     const tape = randomTape(seedOf(seed, schedule));
     try {
-      const result = await simulate(tape, without);
+      const result = await simulate(tape, how);
       steps += result.steps;
       for (const [what, times] of result.counts) add(counts, what, times);
       for (const end of result.ends) add(ends, end, 1);
     } catch (error) {
       if (!(error instanceof Violation)) throw error;
-      const found = await simplify(tape.drawn, without);
+      const found = await simplify(tape.drawn, how);
       return { schedules: schedule - first + 1, steps, counts, ends, found: { seed, schedule, violation: error.message, ...found } };
     }
     // Lets timers and signals of this process through.
@@ -64,14 +67,14 @@ export function describeFinding(found: Finding): string {
   ].join('\n');
 }
 
-async function simplify(drawn: readonly number[], without: { without?: Mechanism }): Promise<Omit<Finding, 'seed' | 'schedule' | 'violation'>> {
-  const decisions = await shrink(drawn, async (candidate) => (await violationOf(candidate, without)) !== null);
+async function simplify(drawn: readonly number[], how: Options): Promise<Omit<Finding, 'seed' | 'schedule' | 'violation'>> {
+  const decisions = await shrink(drawn, async (candidate) => (await violationOf(candidate, how)) !== null);
   const trace: string[] = [];
-  const shrunkViolation = (await violationOf(decisions, { ...without, trace: (line) => trace.push(line) })) ?? 'it does not fail again';
+  const shrunkViolation = (await violationOf(decisions, { ...how, trace: (line) => trace.push(line) })) ?? 'it does not fail again';
   return { decisions, trace, shrunkViolation };
 }
 
-async function violationOf(decisions: readonly number[], options: { without?: Mechanism; trace?: (line: string) => void }): Promise<string | null> {
+async function violationOf(decisions: readonly number[], options: Options & { trace?: (line: string) => void }): Promise<string | null> {
   try {
     await simulate(recordedTape(decisions), options);
     return null;

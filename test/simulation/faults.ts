@@ -33,7 +33,7 @@ const spoil = async (state: State, operation: Operation) => {
 // A fault at random seldom meets the few moments that matter: these lie in wait for them.
 const lieInWait: Fault = (world) => {
   const { state } = world;
-  const what = oneOf(state, ['POST', 'announced a create', 'POST', 'step_completed create', 'DELETE', 'inventory.', 'compensation_completed', 'GET /v2/droplets?tag']);
+  const what = oneOf(state, ['POST', 'announced', 'POST', 'step_completed', 'DELETE', 'inventory.', 'compensation_completed', 'GET /v2/droplets?tag']);
   const fault = oneOf<Ambush['fault']>(state, [
     (operation) => spoil(state, operation),
     (operation) => crashProcess(world, operation.run.process),

@@ -1,6 +1,5 @@
 // What the processes do: workers take jobs and reconcile, clients start sagas, cancel and retry them.
 import { DelayedError } from 'bullmq';
-import { catalog } from '../../src/steps/catalog.ts';
 import { reconcile } from '../../src/saga/reconciler.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { nextJobOf } from '../../src/saga/saga.ts';
@@ -64,8 +63,8 @@ export async function steer({ state, people, queues, log }: World, label: string
   });
 }
 
-export async function startSaga({ state, db, people, queues, log }: World, id: string, name: string, input: Saga['input']): Promise<void> {
-  const steps = (name === 'destroy_droplet' ? catalog.destroy_droplet : catalog.provision_droplet).steps.map((step) => step.name);
+export async function startSaga({ catalog, state, db, people, queues, log }: World, id: string, name: string, input: Saga['input']): Promise<void> {
+  const steps = catalog[name]?.steps.map((step) => step.name) ?? [];
   // Some callers insert the row in their own transaction, by SQL, and enqueue nothing.
   const isBySql = state.without !== 'reconciler' && pick(state, 4) === 3;
   db.insert({ id, name, steps, input, inputChecked: !isBySql });

@@ -7,10 +7,14 @@ import type { World } from './world.ts';
 const input = { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
 
 export async function setTheScene(world: World): Promise<void> {
-  const { state, cloud } = world;
+  const { state, cloud, scenario } = world;
   const sagas = oneOf(state, [1, 1, 2, 3]);
   for (let index = 1; index <= sagas; index += 1) {
     const id = `a000000${index}-0000-4000-8000-00000000000${index}`;
+    if (scenario === 'orders') {
+      await startSaga(world, id, 'place_orders', {});
+      continue;
+    }
     state.plans.push({ id, thenDestroys: pick(state, 4) === 3 });
     addForeign(world, id, index);
     await startSaga(world, id, 'provision_droplet', { ...input, name: `web-${index}` });

@@ -11,7 +11,7 @@ import type { Tape } from './tape.ts';
 import { wake } from './time.ts';
 import type { Mechanism } from './violation.ts';
 import { Violation } from './violation.ts';
-import type { World } from './world.ts';
+import type { Scenario, World } from './world.ts';
 import { createWorld } from './world.ts';
 
 const MAX_CALM_STEPS = 8_000;
@@ -30,12 +30,13 @@ export type Result = Readonly<{
 /**
  * Runs one schedule to its end.
  *
+ * @param options.scenario what is played: droplets unless told otherwise
  * @param options.without a mechanism to be left out
  * @param options.trace is told what happens, line by line
  * @throws {Violation}
  */
-export async function simulate(tape: Tape, options: { without?: Mechanism; trace?: (line: string) => void } = {}): Promise<Result> {
-  const world = createWorld(tape, options.without ?? null, options.trace ?? null);
+export async function simulate(tape: Tape, options: { scenario?: Scenario; without?: Mechanism; trace?: (line: string) => void } = {}): Promise<Result> {
+  const world = createWorld(tape, { scenario: options.scenario ?? 'droplets', without: options.without ?? null, trace: options.trace ?? null });
   const realNow = Date.now;
   // The queues' code reads the wall clock of its process, which here is as wrong as the schedule wants it.
   Date.now = () => wallClockMs(world.state);
@@ -47,7 +48,7 @@ export async function simulate(tape: Tape, options: { without?: Mechanism; trace
 }
 
 async function play(world: World): Promise<Result> {
-  const { state, db, cloud, rules } = world;
+  const { state, db, cloud, orders, rules, scenario } = world;
   await setTheScene(world);
   const faultySteps = oneOf(state, [60, 150, 300]);
   while (state.steps < faultySteps && !isQuiet(world)) {
@@ -62,7 +63,7 @@ async function play(world: World): Promise<Result> {
   cloud.settle();
   for (const saga of db.all()) {
     if (saga.status === 'stuck') throw new Violation(`${saga.id} is stuck again, with nothing in its way`);
-    rules.checkAtRest(saga);
+    (scenario === 'droplets' ? rules : orders).checkAtRest(saga);
   }
   for (const droplet of cloud.droplets.values()) {
     if (droplet.owner === null && droplet.deletedAt !== null) throw new Violation(`droplet ${droplet.id} was somebody else's`);
@@ -105,7 +106,8 @@ async function comeToRest(world: World): Promise<void> {
 
 /** A person looks at a stuck saga, removes what is in its way, and resumes it. */
 async function release(world: World, saga: Saga): Promise<void> {
-  const { db, cloud } = world;
+  const { db, cloud, scenario } = world;
+  if (scenario !== 'droplets') throw new Violation(`${saga.id} is stuck, and nothing is in its way`);
   const own = [...cloud.droplets.values()].filter(({ id, owner }) => owner === saga.id || id === saga.input['droplet_id']);
   const wasRefused = own.some(({ isProtected }) => isProtected) || cloud.refusalsOf(saga.id) >= policy.compensationAttempts / 2;
   if (!wasRefused) throw new Violation(`${saga.id} is stuck, though its droplet's deletion was never refused: ${saga.error?.message}`);

@@ -3,6 +3,7 @@
 import type { Inventory, Provisioner } from '../../src/inventory/resources.ts';
 import { ResourceTakenError } from '../../src/inventory/resources.ts';
 import type { JsonObject } from '../../src/platform/json.ts';
+import { textOf } from '../../src/platform/json.ts';
 import type { CommitResult } from '../../src/saga/commit.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
@@ -71,7 +72,7 @@ export function createSimulatedDatabase(options: {
     checkTransition(row, transition, without);
     const { saga, event, next } = transition;
     const now = new Date(nowMs());
-    const isDropped = without === 'intent' && event.kind === 'step_recorded';
+    const isDropped = without === 'intent' && event.kind === 'step_recorded' && textOf(event.detail['note']).startsWith('announced');
     const stamps = Object.fromEntries(transition.stamps.map((key) => [key, now.toISOString()]));
     const isFinished = saga.status === 'completed' || saga.status === 'compensated';
     row.saga = {

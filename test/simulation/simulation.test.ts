@@ -32,6 +32,27 @@ describe('the engine, under random schedules of faults', () => {
   });
 });
 
+describe('effects of any foreign service', () => {
+  test(`are there once where the saga completed, and not at all where it was rolled back (${schedules} schedules)`, { timeout: timeoutMs }, async () => {
+    const { found, counts, ends } = await explore({ scenario: 'orders', seed, schedules });
+    expect(found === null ? '' : describeFinding(found)).toBe('');
+    if (schedules < 1_000) return;
+    const happened = ['worker crashes', 'worker freezes', 'POST: done, reply lost', 'POST: done late, reply lost', 'list of orders lags', 'order found', 'cancel of a running saga'];
+    expect(happened.filter((what) => !counts.has(what))).toEqual([]);
+    expect(['place_orders completed', 'place_orders compensated'].filter((end) => (ends.get(end) ?? 0) < schedules / 20)).toEqual([]);
+  });
+
+  test.each<{ without: Mechanism }>([{ without: 'intent' }, { without: 'settle window' }, { without: 'adoption by tag' }, { without: 'fencing' }])(
+    'are doubled, or left, without $without: the simulation finds it',
+    { timeout: timeoutMs },
+    async ({ without }) => {
+      const { found } = await explore({ scenario: 'orders', seed, schedules: 3_000, without });
+      expect(found?.shrunkViolation).toMatch(/a second time|left|there is none/);
+      await expect(simulate(recordedTape(found?.decisions ?? []), { scenario: 'orders' })).resolves.toBeDefined();
+    },
+  );
+});
+
 const essential = [
   'worker crashes',
   'worker freezes',

@@ -9,7 +9,9 @@
 // Some schedules go beyond: lags outlast the grace, and a process is stopped between its last look at the clock and the
 // first byte of its POST. There a saga may make a second droplet, and may miss it: what is left over bears the saga's
 // full id, and is the orphan sweep's business, which this world has not. Everything else must hold there as well.
-import { catalog } from '../../src/steps/catalog.ts';
+import { catalog as dropletCatalog } from '../../src/steps/catalog.ts';
+import type { StepDeps } from '../../src/steps/deps.ts';
+import type { Catalog } from '../../src/saga/definition.ts';
 import { lookSingly } from '../../src/do/observer.ts';
 import { directIo } from '../../src/platform/io.ts';
 import type { Log } from '../../src/platform/log.ts';
@@ -20,6 +22,8 @@ import { stepsToStartAt } from '../../src/saga/definition.ts';
 import { runJob } from '../../src/saga/runner.ts';
 import { toStepOutcome } from '../../src/steps/failures.ts';
 import { createCall } from './operations.ts';
+import type { Orders } from './orders.ts';
+import { createOrders } from './orders.ts';
 import type { Rules } from './rules.ts';
 import { createRules } from './rules.ts';
 import { CONCURRENCY, LOCK_MS, policy, RECONCILE_MS, REQUEST_MS, settings } from './settings.ts';
@@ -41,6 +45,9 @@ const log = standIn<Log>({ debug: silence, info: silence, warn: silence, error: 
 
 /** Everything there is in one schedule. */
 export type World = Readonly<{
+  scenario: Scenario;
+  catalog: Catalog<StepDeps>;
+  orders: Orders;
   state: State;
   call: Call;
   db: SimulatedDatabase;
@@ -55,10 +62,20 @@ export type World = Readonly<{
   workers: readonly Process[];
 }>;
 
-export function createWorld(tape: Tape, without: Mechanism | null, trace: ((line: string) => void) | null): World {
+/** What is played: the droplet sagas, or a saga whose effects are those of any foreign service. */
+export const scenarios = ['droplets', 'orders'] as const;
+export type Scenario = (typeof scenarios)[number];
+
+export function isScenario(text: string): text is Scenario {
+  return scenarios.some((scenario) => scenario === text);
+}
+
+export function createWorld(tape: Tape, { scenario = 'droplets', without, trace }: { scenario?: Scenario; without: Mechanism | null; trace: ((line: string) => void) | null }): World {
   const state = createState(tape, without, trace);
   const call = createCall(state);
   const nowMs = () => state.now;
+  const orders = createOrders({ call, nowMs, pick: (choices) => pick(state, choices), without, isBeyondLimits: state.isBeyondLimits, count: (what) => count(state, what) });
+  const catalog: Catalog<StepDeps> = scenario === 'droplets' ? dropletCatalog : orders.catalog;
   const db = createSimulatedDatabase({ call, nowMs, slackMs: RECONCILE_MS, startsAt: stepsToStartAt(catalog), without });
   const rules = createRules({ state, db, droplets: () => cloud.droplets });
   const cloud = createSimulatedCloud({
@@ -105,5 +122,5 @@ export function createWorld(tape: Tape, without: Mechanism | null, trace: ((line
     skewMs: oneOf(state, [0, 0, 600_000, -600_000, 20_000]),
     isReconciling: false,
   }));
-  return { state, call, db, cloud, bull, queues, log, rules, people, workers };
+  return { scenario, catalog, orders, state, call, db, cloud, bull, queues, log, rules, people, workers };
 }
