@@ -172,6 +172,7 @@ function describeNow(snapshot: Snapshot | undefined, maxPolls: number, surface: 
   if (snapshot === undefined) return '';
   const { saga, polls } = snapshot;
   const parts: string[] = [];
+  if (saga.waitsFor !== null) parts.push(`waits for saga ${saga.waitsFor}`);
   const subject = surface.words(saga).subject?.(saga);
   if (subject !== undefined && subject.id !== null) parts.push(`${subject.kind} ${subject.id}`);
   if (polls !== null) parts.push(`poll ${polls} of ${maxPolls}`);

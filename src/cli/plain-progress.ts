@@ -14,9 +14,12 @@ const POLLS_A_LINE = 6;
 export function printLines(maxPolls: number, writeLine: (line: string) => void, surface: Surface = dropletSurface): (snapshot: Snapshot) => void {
   let shown = 0;
   let lastPolls = 0;
+  let waitsFor: string | null = null;
   return ({ events, polls, saga }) => {
     for (const event of events.slice(shown)) writeLine(`${event.at.toISOString()} ${describeEvent(printable(event))}`);
     shown = events.length;
+    if (saga.waitsFor !== waitsFor && saga.waitsFor !== null) writeLine(`${new Date(Date.now()).toISOString()} waits for saga ${saga.waitsFor}, which is at work on the same resource`);
+    ({ waitsFor } = saga);
     if (polls === null || polls === lastPolls || (polls !== 1 && polls % POLLS_A_LINE !== 0)) return;
     lastPolls = polls;
     const notYet = surface.step(currentStep(saga))?.notYet?.(saga) ?? 'not yet';

@@ -59,6 +59,7 @@ export function formatSaga(given: Saga, events: readonly StoredEvent[], surface:
     ['requested', `${saga.createdAt.toISOString()}${saga.requestedBy === null ? '' : ` by ${saga.requestedBy}`}`],
     ['started by', saga.startedBy ?? '–'],
   ];
+  if (saga.waitsFor !== null) facts.push(['waits for', `saga ${saga.waitsFor}, which is at work on the same resource`]);
   if (saga.idempotencyKey !== null) facts.push(['key', saga.idempotencyKey]);
   if (saga.finishedAt !== null) facts.push(['took', formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())]);
   if (saga.error !== null) facts.push(['error', `${saga.error.code} in ${saga.error.step}: ${saga.error.message}`]);

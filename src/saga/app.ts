@@ -48,6 +48,7 @@ export function defineStep<Deps>(step: Step<Deps>): Step<Deps> {
  *
  * @param saga.steps in forward order; they are undone in reverse
  * @param saga.subject what it is about: shown in lists, and found by search
+ * @param saga.resource what its steps work on: see `SagaDefinition`
  * @param saga.words what it says to people; plain facts where left out
  * @throws {TypeError} naming what is wrong with it
  */
@@ -59,6 +60,7 @@ export function defineSaga<Deps, Input extends JsonObject>(
     subject?: (saga: SagaFacts) => Partial<Subject>;
     words?: Partial<SagaWords>;
     isDestructive?: boolean;
+    resource?(saga: SagaFacts): string | null | undefined;
   }>,
 ): NamedSaga<Deps, Input> {
   const { subject, words = {}, ...rest } = saga;

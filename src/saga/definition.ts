@@ -2,20 +2,33 @@
 import type { z } from 'zod';
 import type { JsonObject } from '../platform/json.ts';
 import type { Step } from './step.ts';
-import type { SagaWords } from './words.ts';
+import type { SagaFacts, SagaWords } from './words.ts';
 
 /**
  * `words`: what it says to people; plain facts where left out. `isDestructive`: it takes away what people have, so that
  * starting it over HTTP needs a scope of its own.
  */
-export type SagaDefinition<Deps> = Readonly<{ input: z.ZodType<JsonObject>; steps: readonly Step<Deps>[]; words?: Partial<SagaWords>; isDestructive?: boolean }>;
+export type SagaDefinition<Deps> = Readonly<{
+  input: z.ZodType<JsonObject>;
+  steps: readonly Step<Deps>[];
+  words?: Partial<SagaWords>;
+  isDestructive?: boolean;
+  /**
+   * What its steps work on, such as `droplet:4711`; null where it has none, or none yet. Of two sagas with the same resource, the
+   * later one runs no step until the first is at rest. It may come with the input or with a step, and does not change afterwards.
+   */
+  resource?(saga: SagaFacts): string | null | undefined;
+}>;
 
 /** The sagas that a process knows, by name. */
 export type Catalog<Deps> = Readonly<Record<string, SagaDefinition<Deps>>>;
 
-/** Names of the steps of a catalogue that must not run before the start of their saga is written. */
+/**
+ * Names of the steps of a catalogue that must not run before the start of their saga is written. Those of a saga with a resource
+ * are left out: one that has to wait for it is not started before.
+ */
 export function stepsToStartAt<Deps>(catalog: Catalog<Deps>): string[] {
-  return Object.values(catalog).flatMap(({ steps }) => steps.filter(({ recordsFirst }) => recordsFirst !== true).map(({ name }) => name));
+  return Object.values(catalog).flatMap(({ resource, steps }) => (resource === undefined ? steps : []).filter(({ recordsFirst }) => recordsFirst !== true).map(({ name }) => name));
 }
 
 /**

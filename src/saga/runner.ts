@@ -4,19 +4,21 @@ import type { KeyRing } from '../platform/key-ring.ts';
 import { emptyKeyRing } from '../platform/key-ring.ts';
 import type { Log } from '../platform/log.ts';
 import { admit } from './admit.ts';
+import type { HeldClaim } from './claim.ts';
+import { openClaim, stepRunOf } from './claim.ts';
 import type { Catalog } from './definition.ts';
 import { findStep } from './definition.ts';
 import { describeEvent } from './describe-event.ts';
+import type { Failure } from './failure.ts';
 import type { Direction, NextJob, Saga, SagaEventKind } from './saga.ts';
 import { currentStep, directionOf, dropletIdOf, isAtRest, nextJobOf } from './saga.ts';
 import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
 import { StaleRevisionError, failureOf, waitOf } from './step.ts';
 import type { Held } from './holds.ts';
-import { effectState, once, undo } from './once.ts';
 import type { ClaimedSaga, LoadedSaga } from './loaded.ts';
+import { resourceOf, resourceWaitMs } from './resource.ts';
 import type { SagaStore } from './store.ts';
-import type { Outcome, RetryPolicy, Transition } from './transition.ts';
-import { decide, joined } from './transition.ts';
+import type { Outcome, RetryPolicy } from './transition.ts';
 
 /** What a job says: look at this saga, if it is still at this revision. `step`: what it was made for, by its own word. */
 export type JobClaim = Readonly<{ sagaId: string; revision: number; memo: Memo; step?: string | undefined }>;
@@ -49,7 +51,7 @@ export type StepReport = Readonly<{
 }>;
 
 export type RunnerOptions<Deps> = Readonly<{
-  store: Pick<SagaStore, 'claim' | 'load' | 'commit'>;
+  store: Pick<SagaStore, 'claim' | 'load' | 'commit' | 'hold'>;
   catalog: Catalog<Deps>;
   deps: Deps;
   policy: RetryPolicy;
@@ -78,7 +80,7 @@ export type RunnerOptions<Deps> = Readonly<{
 const UNKNOWN_STEP_DELAY_MS = { min: 500, max: 1_500 };
 
 /**
- * Runs a job.
+ * Runs a job: claims its saga, sees whether it is due here, and runs the step that is.
  *
  * @throws when Postgres cannot be reached: nothing was decided, and the same job has to be run again
  */
@@ -88,89 +90,60 @@ export async function runJob<Deps>(job: JobClaim, options: RunnerOptions<Deps>):
   if (loaded === null) return { kind: 'complete', note: `there is no saga ${job.sagaId}` };
   if (!loaded.stands) return supersededBy(loaded, job.revision);
   if (isAtRest(loaded.saga.status)) return { kind: 'complete', note: `the saga is ${loaded.saga.status}` };
-
-  const stepName = currentStep(loaded.saga);
-  const step = findStep(options.catalog, stepName);
-  const needsAdmission = loaded.saga.status === 'pending' && !loaded.inputChecked;
-  const isUnknown = needsAdmission && options.catalog[loaded.saga.name] === undefined;
-  if (step === undefined || isUnknown) {
-    options.log.warn({ sagaId: job.sagaId, step: stepName }, 'step is not known to this version: left for a newer worker');
-    const { min, max } = UNKNOWN_STEP_DELAY_MS;
-    const delayMs = min + (max - min) * (options.random ?? Math.random)();
-    return { kind: 'postpone', delayMs, memo: job.memo, note: `step ${stepName} is not known to this worker` };
-  }
-  return runStep(step, { ...loaded, memo: { ...loaded.memo, ...job.memo } }, { jobRevision: job.revision, askedAt }, options);
+  const step = knownStep(loaded, options);
+  if (step === null) return leaveToNewerWorker(loaded.saga, job, options);
+  const held = await holdResource(loaded, job, options);
+  if (held.kind !== 'held') return held.verdict;
+  const { resource_looks: _, ...memo } = job.memo;
+  return runStep(step, { ...held.loaded, memo: { ...loaded.memo, ...memo } }, { jobRevision: job.revision, askedAt }, options);
 }
 
-async function runStep<Deps>(
-  step: Step<Deps>,
-  loaded: ClaimedSaga,
-  { jobRevision, askedAt }: { jobRevision: number; askedAt: number },
-  options: RunnerOptions<Deps>,
-): Promise<Verdict> {
-  // `start`: what the saga has as its first transition, and the database does not have yet.
-  const claim: { saga: Saga; start: Transition | null; now: Date; at: number } = { saga: loaded.saga, start: null, now: loaded.now, at: askedAt - loaded.ageMs };
-  const about = { sagaId: claim.saga.id, saga: claim.saga.name, step: step.name, attempt: claim.saga.attempt + 1 };
-  // Made when a step logs something: most log nothing, and a child is dear.
-  let child: Log | undefined;
+/** The step that is due; null where this version of the program does not know it, or the saga that it has to admit. */
+function knownStep<Deps>({ saga, inputChecked }: ClaimedSaga, { catalog }: RunnerOptions<Deps>): Step<Deps> | null {
+  const needsAdmission = saga.status === 'pending' && !inputChecked;
+  if (needsAdmission && catalog[saga.name] === undefined) return null;
+  return findStep(catalog, currentStep(saga)) ?? null;
+}
 
-  const commit = async (outcome: Outcome): Promise<Transition> => {
-    const sentAt = monotonicMs(options);
-    const transition = decide(claim.saga, outcome, options.policy, (options.random ?? Math.random)());
-    if ('refused' in transition) throw new StaleRevisionError(transition.refused);
-    await write(claim.start === null ? transition : joined(claim.start, transition), sentAt);
-    return transition;
-  };
-  const write = async (transition: Transition, sentAt: number) => {
-    const result = await options.store.commit(transition);
-    if (result === 'fenced') throw new StaleRevisionError(`saga ${claim.saga.id} has moved on from revision ${transition.from}`);
-    claim.saga = transition.saga;
-    claim.start = null;
-    claim.at = sentAt;
-  };
+function leaveToNewerWorker<Deps>(saga: Saga, { memo }: JobClaim, options: RunnerOptions<Deps>): Verdict {
+  const step = currentStep(saga);
+  options.log.warn({ sagaId: saga.id, step }, 'step is not known to this version: left for a newer worker');
+  const { min, max } = UNKNOWN_STEP_DELAY_MS;
+  return { kind: 'postpone', delayMs: min + (max - min) * randomOf(options), memo, note: `step ${step} is not known to this worker` };
+}
 
-  const run: StepRun = {
-    get saga() {
-      return claim.saga;
-    },
-    get claim() {
-      return { sagaId: claim.saga.id, revision: claim.start?.from ?? claim.saga.revision };
-    },
-    direction: directionOf(loaded.saga),
-    memo: loaded.memo,
-    now: loaded.now,
-    record: async (note, outputs, stamps = []) => {
-      await commit({ kind: 'recorded', note, outputs, stamps });
-    },
-    assertClaimIsFresh: () => {
-      const ageMs = monotonicMs(options) - claim.at;
-      if (ageMs > options.claimMs) throw new StaleRevisionError(`the claim on saga ${claim.saga.id} is ${Math.round(ageMs)} ms old`);
-    },
-    once: (name, effect) => once(run, step.name, name, effect),
-    undo: (name, undoing) => undo(run, step.name, name, undoing),
-    effects: (name, keys) => effectState(run, step.name, name, keys),
-    get log() {
-      return (child ??= options.log.child(about));
-    },
-  };
+/** Holds the saga's resource, where it has one; another saga that has it is waited for. */
+async function holdResource<Deps>(loaded: ClaimedSaga, job: JobClaim, options: RunnerOptions<Deps>): Promise<{ kind: 'held'; loaded: ClaimedSaga } | { kind: 'not held'; verdict: Verdict }> {
+  const { saga } = loaded;
+  const resource = resourceOf(options.catalog[saga.name], loaded);
+  if (resource === null || resource === saga.resource) return { kind: 'held', loaded };
+  const holding = await options.store.hold({ sagaId: saga.id, revision: saga.revision }, resource);
+  if (holding.kind === 'held') return { kind: 'held', loaded: { ...loaded, saga: { ...saga, resource, waitsFor: null } } };
+  if (holding.kind === 'fenced') {
+    const current = await options.store.load(saga.id);
+    return { kind: 'not held', verdict: current === null ? { kind: 'complete', note: 'the saga is gone' } : supersededBy(current, saga.revision) };
+  }
+  const looks = (job.memo['resource_looks'] ?? 0) + 1;
+  const note = `waits for ${holding.holder === null ? 'another saga' : `saga ${holding.holder}`}: one saga at a time for ${resource}`;
+  return { kind: 'not held', verdict: { kind: 'postpone', delayMs: resourceWaitMs(looks, randomOf(options)), memo: { ...job.memo, resource_looks: looks }, note } };
+}
 
+/** Runs a step, from the start of its saga, where that is due, to what is written of its end. */
+async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevision, askedAt }: { jobRevision: number; askedAt: number }, options: RunnerOptions<Deps>): Promise<Verdict> {
+  const claim = openClaim(loaded, askedAt, options);
+  const about = { sagaId: loaded.saga.id, saga: loaded.saga.name, step: step.name, attempt: loaded.saga.attempt + 1 };
+  const run = stepRunOf(step.name, loaded, claim, { log: options.log, about, claimMs: options.claimMs });
   let outcome: StepOutcome | null = null;
   let result: StepResult = 'undecided';
   try {
-    if (claim.saga.status === 'pending') {
-      const start = startOf(loaded, options);
-      if (start.kind === 'started' && start.input === undefined && step.recordsFirst === true) claim.start = startUnwritten(claim, options);
-      else await commit(start);
-      if (start.kind === 'rejected') {
-        result = 'failed';
-        options.log.warn({ ...about, reason: start.error.message }, 'saga rejected: its input is not what it takes');
-        return { kind: 'complete', note: `rejected: ${start.error.message}` };
-      }
+    const rejected = await startIfPending(step, loaded, claim, options);
+    if (rejected !== null) {
+      result = 'failed';
+      options.log.warn({ ...about, reason: rejected.message }, 'saga rejected: its input is not what it takes');
+      return { kind: 'complete', note: `rejected: ${rejected.message}` };
     }
     outcome = await outcomeOf(step, run, options);
-    // A wait without outputs writes nothing of its own.
-    if (outcome.kind === 'waiting' && outcome.outputs === undefined && claim.start !== null) await write(claim.start, monotonicMs(options));
-    const settled = await settle(outcome, jobRevision, commit, claim, { ...options, about, forwardOnly: step.forwardOnly === true });
+    const settled = await settle(outcome, jobRevision, claim, { ...options, about, now: loaded.now, forwardOnly: step.forwardOnly === true });
     result = settled.result;
     return settled.verdict;
   } catch (error) {
@@ -179,16 +152,21 @@ async function runStep<Deps>(
     result = 'superseded';
     return await giveWay(step, run, outcome, options);
   } finally {
-    options.onRun?.(reportOf(step.name, loaded.saga, claim.saga, result, monotonicMs(options) - askedAt));
+    options.onRun?.(reportOf(step.name, loaded.saga, claim.saga(), result, monotonicMs(options) - askedAt));
   }
 }
 
-/** The saga goes on as started; the first thing that its step writes tells the database so. */
-function startUnwritten<Deps>(claim: { saga: Saga }, { policy }: RunnerOptions<Deps>): Transition {
-  const transition = decide(claim.saga, { kind: 'started' }, policy, 0);
-  if ('refused' in transition) throw new StaleRevisionError(transition.refused);
-  claim.saga = transition.saga;
-  return transition;
+/**
+ * Starts a pending saga: at once, or together with what its step writes first.
+ *
+ * @returns why it was rejected instead; null where it was not
+ */
+async function startIfPending<Deps>(step: Step<Deps>, loaded: ClaimedSaga, claim: HeldClaim, options: RunnerOptions<Deps>): Promise<Failure | null> {
+  if (loaded.saga.status !== 'pending') return null;
+  const start = startOf(loaded, options);
+  if (start.kind === 'started' && start.input === undefined && step.recordsFirst === true) claim.startUnwritten();
+  else await claim.commit(start);
+  return start.kind === 'rejected' ? start.error : null;
 }
 
 /** Told of the saga as it was before the step, but for the droplet: the step may have made it. */
@@ -231,24 +209,26 @@ async function outcomeOf<Deps>(step: Step<Deps>, run: StepRun, options: RunnerOp
 async function settle(
   outcome: StepOutcome,
   jobRevision: number,
-  commit: (outcome: Outcome) => Promise<Transition>,
-  claim: Readonly<{ saga: Saga; now: Date }>,
-  { log, about, forwardOnly, hold }: { log: Log; about: object; forwardOnly: boolean; hold?: RunnerOptions<never>['hold'] },
+  claim: HeldClaim,
+  { log, about, now, forwardOnly, hold }: { log: Log; about: object; now: Date; forwardOnly: boolean; hold?: RunnerOptions<never>['hold'] },
 ): Promise<{ verdict: Verdict; result: StepResult }> {
   if (outcome.kind === 'waiting' && (outcome.alarm === true || log.isLevelEnabled('debug'))) {
-    const ageMs = claim.now.getTime() - claim.saga.createdAt.getTime();
+    const ageMs = now.getTime() - claim.saga().createdAt.getTime();
     log[outcome.alarm === true ? 'error' : 'debug']({ ...about, reason: outcome.reason, delayMs: outcome.delayMs, sagaAgeMs: ageMs }, 'not yet');
   }
   if (outcome.kind === 'waiting' && outcome.outputs === undefined) {
-    const delayMs = await holdBack(outcome, claim.saga, hold);
-    if (claim.saga.revision === jobRevision) {
+    // It writes nothing of its own.
+    await claim.writeStart();
+    const saga = claim.saga();
+    const delayMs = await holdBack(outcome, saga, hold);
+    if (saga.revision === jobRevision) {
       return { verdict: { kind: 'postpone', delayMs, memo: outcome.memo ?? {}, note: outcome.reason }, result: 'waiting' };
     }
-    return { verdict: next(nextJobOf(claim.saga, delayMs), outcome.reason), result: 'waiting' };
+    return { verdict: next(nextJobOf(saga, delayMs), outcome.reason), result: 'waiting' };
   }
-  const transition = await commit(toTransitionOutcome(outcome, forwardOnly));
+  const transition = await claim.commit(toTransitionOutcome(outcome, forwardOnly));
   if (outcome.kind === 'waiting' && outcome.heldBy !== undefined) {
-    return { verdict: next(nextJobOf(claim.saga, await holdBack(outcome, claim.saga, hold)), describeEvent(transition.event)), result: 'waiting' };
+    return { verdict: next(nextJobOf(transition.saga, await holdBack(outcome, transition.saga, hold)), describeEvent(transition.event)), result: 'waiting' };
   }
   const { event, saga } = transition;
   const level = event.kind === 'step_completed' && transition.next !== null ? 'debug' : (levels[event.kind] ?? 'info');
@@ -314,6 +294,10 @@ function supersededBy(current: LoadedSaga, revision: number): Verdict {
 
 function next(job: NextJob | null, note: string): Verdict {
   return job === null ? { kind: 'complete', note } : { kind: 'next', job, note };
+}
+
+function randomOf(options: Pick<RunnerOptions<never>, 'random'>): number {
+  return (options.random ?? Math.random)();
 }
 
 function monotonicMs(options: Pick<RunnerOptions<never>, 'monotonicMs'>): number {

@@ -12,6 +12,8 @@ import type { ClaimedSaga, LoadedSaga } from './loaded.ts';
 import type { Saga, SagaEventKind, SagaStatus } from './saga.ts';
 import type { Claim, Memo } from './step.ts';
 import type { Transition } from './transition.ts';
+import type { HoldResource } from './resource.ts';
+import { createHoldResource } from './resource.ts';
 import type { SealedUserData, StoredUserData } from './user-data.ts';
 
 /** An event as it was written, with when and by whom. */
@@ -30,7 +32,7 @@ type SagaRow = Omit<Saga, 'status'> & { status: SagaStatus };
 /** The columns that a {@link Saga} consists of; two of them may be told in other words. */
 export const sagaColumns = (sql: Sql, { input, error } = { input: sql`input`, error: sql`error` }) => sql`
   id, saga8, name, status, steps, cursor, revision, attempt, ${input}, context, ${error}, idempotency_key, requested_by, started_by,
-  traceparent, cancel_requested_at, step_started_at, created_at, updated_at, finished_at`;
+  traceparent, resource, case when finished_at is null then waits_for end as waits_for, cancel_requested_at, step_started_at, created_at, updated_at, finished_at`;
 
 /** A saga that is overdue, with the database's clock when it was taken. */
 export type OverdueSaga = Saga & Readonly<{ now: Date }>;
@@ -41,6 +43,7 @@ export type SagaStore = Readonly<{
   /** Reads a saga for a job. A pending one that needs no admission, and the first step of which is among `startsAt`, is running from then on. */
   claim(job: Claim & { step?: string | undefined }): Promise<ClaimedSaga | null>;
   commit(transition: Transition): Promise<CommitResult>;
+  hold: HoldResource;
   takeOverdue(limit: number): Promise<OverdueSaga[]>;
   saveMemos(memos: readonly (Claim & { memo: Memo })[]): Promise<void>;
 }>;
@@ -75,6 +78,7 @@ export function createSagaStore(db: Database, options: { worker: string; slackMs
       const loaded = await load(job.sagaId);
       return loaded === null ? null : { ...loaded, stands: loaded.saga.revision === job.revision, ageMs: 0 };
     },
+    hold: createHoldResource(db),
     commit: (transition) => commitTransition(db, transition, write),
     takeOverdue: (limit) => takeOverdue(db, limit, slackMs),
     saveMemos: (memos) => saveMemos(db, memos),

@@ -9,11 +9,14 @@ import { registerDroplet } from './register-droplet.ts';
 import { waitDropletActive } from './wait-droplet-active.ts';
 import { destroyWords, provisionWords } from './words.ts';
 
+// A destroy that comes while the provision still runs waits for its end, and so does one for another.
+const resourceOfDroplet = (id: unknown) => (typeof id === 'number' ? `droplet:${id}` : null);
+
 /** Makes a droplet, waits until it is active, and enters it into the inventory. */
-export const provisionDroplet = defineSaga({ name: 'provision_droplet', input: provisionDropletInput, steps: [createDroplet, waitDropletActive, registerDroplet], words: provisionWords });
+export const provisionDroplet = defineSaga({ name: 'provision_droplet', input: provisionDropletInput, steps: [createDroplet, waitDropletActive, registerDroplet], resource: ({ context }) => resourceOfDroplet(context['droplet_id']), words: provisionWords });
 
 /** Destroys a droplet that was provisioned here. */
-export const destroyDroplet = defineSaga({ name: 'destroy_droplet', input: destroyDropletInput, steps: [destroyDropletStep], words: destroyWords, isDestructive: true });
+export const destroyDroplet = defineSaga({ name: 'destroy_droplet', input: destroyDropletInput, steps: [destroyDropletStep], resource: ({ input }) => resourceOfDroplet(input['droplet_id']), words: destroyWords, isDestructive: true });
 
 export const catalog = checkCatalog({ provision_droplet: provisionDroplet, destroy_droplet: destroyDroplet });
 

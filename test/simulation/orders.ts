@@ -107,8 +107,9 @@ export function createOrders(options: {
   };
 
   const idle: Step<unknown> = { name: 'do_nothing', execute: async () => Promise.resolve(done()), compensate: async () => Promise.resolve(done()) };
+  const steps = [stepOf('invoice', false), stepOf('parcel', true), idle];
   return {
-    catalog: { place_orders: { input: z.object({}), steps: [stepOf('invoice', false), stepOf('parcel', true), idle] } },
+    catalog: { place_orders: { input: z.object({}), steps }, place_orders_in_turn: { input: z.object({}), steps, resource: () => 'shop' } },
     checkAtRest: (saga) => {
       for (const name of EFFECTS) {
         const live = liveOf(`${saga.id}-order_${name}-${name}`).map(({ id }) => id);

@@ -1,4 +1,5 @@
 // What a schedule begins with, and what people ask for later on.
+import { isAtRest } from '../../src/saga/saga.ts';
 import { recordedDropletId } from '../../src/steps/intents.ts';
 import { startSaga } from './processes.ts';
 import { count, oneOf, pick } from './state.ts';
@@ -9,13 +10,14 @@ const input = { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debi
 export async function setTheScene(world: World): Promise<void> {
   const { state, cloud, scenario } = world;
   const sagas = oneOf(state, [1, 1, 2, 3]);
+  const isInTurn = scenario === 'orders' && pick(state, 2) === 1;
   for (let index = 1; index <= sagas; index += 1) {
     const id = `a000000${index}-0000-4000-8000-00000000000${index}`;
     if (scenario === 'orders') {
-      await startSaga(world, id, 'place_orders', {});
+      await startSaga(world, id, isInTurn ? 'place_orders_in_turn' : 'place_orders', {});
       continue;
     }
-    state.plans.push({ id, thenDestroys: pick(state, 4) === 3 });
+    state.plans.push({ id, thenDestroys: oneOf(state, ['no', 'no', 'at its end', 'under way']) });
     addForeign(world, id, index);
     await startSaga(world, id, 'provision_droplet', { ...input, name: `web-${index}` });
   }
@@ -49,9 +51,12 @@ function addForeign({ state, cloud }: World, id: string, index: number): void {
 export async function startWhatFollows(world: World): Promise<void> {
   const { state, db } = world;
   for (const plan of state.plans) {
-    if (!plan.thenDestroys || db.saga(plan.id).status !== 'completed') continue;
-    plan.thenDestroys = false;
-    const dropletId = recordedDropletId(db.saga(plan.id));
+    const saga = db.saga(plan.id);
+    const dropletId = recordedDropletId(saga);
+    const isDue = saga.status === 'completed' || (plan.thenDestroys === 'under way' && dropletId !== null && !isAtRest(saga.status));
+    if (plan.thenDestroys === 'no' || !isDue) continue;
+    plan.thenDestroys = 'no';
+    if (saga.status !== 'completed') count(state, 'destroy of a droplet whose provision is under way');
     if (dropletId !== null) await startSaga(world, `d${plan.id.slice(1)}`, 'destroy_droplet', { droplet_id: dropletId });
   }
 }

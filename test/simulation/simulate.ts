@@ -77,7 +77,7 @@ function isQuiet({ state, db, bull }: World): boolean {
     state.operations.length === 0 &&
     state.lateEffects.length === 0 &&
     db.all().every(({ status }) => isAtRest(status)) &&
-    state.plans.every(({ id, thenDestroys }) => !thenDestroys || db.saga(id).status !== 'completed') &&
+    state.plans.every(({ id, thenDestroys }) => thenDestroys === 'no' || db.saga(id).status !== 'completed') &&
     bull.jobs().every(({ state }) => state === 'completed' || state === 'failed')
   );
 }

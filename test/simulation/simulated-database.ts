@@ -9,6 +9,7 @@ import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import type { Claim, Memo } from '../../src/saga/step.ts';
 import type { ClaimedSaga, LoadedSaga } from '../../src/saga/loaded.ts';
+import type { Holding } from '../../src/saga/resource.ts';
 import type { OverdueSaga, SagaStore } from '../../src/saga/store.ts';
 import type { Transition } from '../../src/saga/transition.ts';
 import { decide } from '../../src/saga/transition.ts';
@@ -18,7 +19,7 @@ import { Violation } from './violation.ts';
 // Starting a saga retries nothing, so no back-off is computed.
 const noRetries = { stepAttempts: 1, stepBackoffMs: 1, compensationAttempts: 1 };
 
-type Row = { saga: Saga; memo: Memo; wakeAt: number | null; inputChecked: boolean; compensated: number[] };
+type Row = { saga: Saga; memo: Memo; wakeAt: number | null; inputChecked: boolean; compensated: number[]; worksOn: string | null };
 
 export type SimulatedDatabase = Readonly<{
   store: SagaStore;
@@ -39,8 +40,10 @@ export function createSimulatedDatabase(options: {
   /** First steps that must not run before the start of their saga is written. */
   startsAt: readonly string[];
   without: Mechanism | null;
+  /** What a saga's steps work on; null: nothing that others work on. */
+  resourceOf: (saga: Saga) => string | null;
 }): SimulatedDatabase {
-  const { call, nowMs, slackMs, startsAt, without } = options;
+  const { call, nowMs, resourceOf, slackMs, startsAt, without } = options;
   const rows = new Map<string, Row>();
   const resources = new Map<string, { deletedAt: number | null; lastSeenAt: number; provisioned: { sagaId: string; name: string } | null }>();
 
@@ -70,6 +73,7 @@ export function createSimulatedDatabase(options: {
     const row = rowOf(transition.sagaId);
     if (without !== 'fencing' && (row.saga.revision !== transition.from || row.saga.status !== transition.was)) return 'fenced';
     checkTransition(row, transition, without);
+    checkResource(row, transition);
     const { saga, event, next } = transition;
     const now = new Date(nowMs());
     const isDropped = without === 'intent' && event.kind === 'step_recorded' && textOf(event.detail['note']).startsWith('announced');
@@ -93,6 +97,30 @@ export function createSimulatedDatabase(options: {
     row.memo = {};
     row.wakeAt = next === null ? null : nowMs() + next.delayMs + slackMs;
     return 'applied';
+  };
+
+  // By what the sagas' steps have written, not by what the store says that they hold.
+  const checkResource = (row: Row, { saga, event }: Transition) => {
+    const resource = resourceOf(row.saga);
+    if (resource === null || event.step === null || !/^(step|compensation)_/.test(event.kind)) return;
+    const other = [...rows.values()].find((one) => one !== row && one.worksOn === resource && !isAtRest(one.saga.status));
+    if (other !== undefined) throw new Violation(`${saga.id} works on ${resource} while ${other.saga.id} is at work on it`);
+    row.worksOn = resource;
+  };
+
+  const hold = (claim: Claim, resource: string): Holding => {
+    const row = rowOf(claim.sagaId);
+    if (without === 'one saga a resource') {
+      row.saga = { ...row.saga, resource };
+      return { kind: 'held' };
+    }
+    for (const other of rows.values()) {
+      if (other.saga.resource === resource && other !== row && isAtRest(other.saga.status)) other.saga = { ...other.saga, resource: null };
+    }
+    const holder = [...rows.values()].find((other) => other !== row && other.saga.resource === resource);
+    if (row.saga.revision !== claim.revision) return holder === undefined ? { kind: 'fenced' } : { kind: 'waits', holder: holder.saga.id };
+    row.saga = holder === undefined ? { ...row.saga, resource, waitsFor: null } : { ...row.saga, waitsFor: holder.saga.id };
+    return holder === undefined ? { kind: 'held' } : { kind: 'waits', holder: holder.saga.id };
   };
 
   const takeOverdue = (limit: number): OverdueSaga[] => {
@@ -151,6 +179,7 @@ export function createSimulatedDatabase(options: {
         return { ...loaded, stands: loaded.saga.revision === job.revision, ageMs: 0 };
       },
       load: (sagaId) => call('sql', 'store.load', () => load(sagaId), () => `${sagaId}: ${describe(rowOf(sagaId).saga)}`),
+      hold: (claim, resource) => call('sql', 'store.hold_resource', () => hold(claim, resource), () => `${claim.sagaId}: ${resource}`),
       commit: (transition) => call('sql', 'store.commit', () => commit(transition), () => describeTransition(transition)),
       takeOverdue: (limit) => call('sql', 'store.take_overdue', () => takeOverdue(limit)),
       saveMemos: async (memos) => {
@@ -172,7 +201,7 @@ export function createSimulatedDatabase(options: {
     },
     insert: ({ inputChecked, ...saga }) => {
       const now = new Date(nowMs());
-      rows.set(saga.id, { saga: newSaga(saga, now), memo: {}, wakeAt: nowMs() + slackMs, inputChecked, compensated: [] });
+      rows.set(saga.id, { saga: newSaga(saga, now), memo: {}, wakeAt: nowMs() + slackMs, inputChecked, compensated: [], worksOn: null });
     },
     saga: (id) => rowOf(id).saga,
     all: () => [...rows.values()].map(({ saga }) => saga),
@@ -219,6 +248,8 @@ function newSaga(saga: Omit<NewRow, 'inputChecked'>, now: Date): Saga {
     requestedBy: null,
     startedBy: null,
     traceparent: null,
+    resource: null,
+    waitsFor: null,
     cancelRequestedAt: null,
     stepStartedAt: now,
     createdAt: now,

@@ -28,7 +28,7 @@ export type Operation = {
 /** A fault that lies in wait for an operation. */
 export type Ambush = { what: string; fault: (operation: Operation) => boolean | Promise<boolean> };
 /** A saga that is started with the schedule, and whether its droplet is to be destroyed once it has one. */
-type Plan = { id: string; thenDestroys: boolean };
+type Plan = { id: string; thenDestroys: 'no' | 'at its end' | 'under way' };
 
 /** The state of one schedule. */
 export type State = {

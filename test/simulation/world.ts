@@ -19,6 +19,7 @@ import type { StepQueues } from '../../src/queues/step-queues.ts';
 import { openStepQueues } from '../../src/queues/step-queues.ts';
 import { startStepWorkers } from '../../src/queues/step-workers.ts';
 import { stepsToStartAt } from '../../src/saga/definition.ts';
+import { resourceOf } from '../../src/saga/resource.ts';
 import { runJob } from '../../src/saga/runner.ts';
 import { toStepOutcome } from '../../src/steps/failures.ts';
 import { createCall } from './operations.ts';
@@ -76,7 +77,7 @@ export function createWorld(tape: Tape, { scenario = 'droplets', without, trace 
   const nowMs = () => state.now;
   const orders = createOrders({ call, nowMs, pick: (choices) => pick(state, choices), without, isBeyondLimits: state.isBeyondLimits, count: (what) => count(state, what) });
   const catalog: Catalog<StepDeps> = scenario === 'droplets' ? dropletCatalog : orders.catalog;
-  const db = createSimulatedDatabase({ call, nowMs, slackMs: RECONCILE_MS, startsAt: stepsToStartAt(catalog), without });
+  const db = createSimulatedDatabase({ call, nowMs, slackMs: RECONCILE_MS, startsAt: stepsToStartAt(catalog), without, resourceOf: (saga) => resourceOf(catalog[saga.name], { saga, inputChecked: true }) });
   const rules = createRules({ state, db, droplets: () => cloud.droplets });
   const cloud = createSimulatedCloud({
     call,

@@ -225,6 +225,8 @@ export function makeSaga(change: Partial<Saga> = {}): Saga {
     requestedBy: null,
     startedBy: null,
     traceparent: null,
+    resource: null,
+    waitsFor: null,
     cancelRequestedAt: null,
     stepStartedAt: at,
     createdAt: at,

@@ -31,7 +31,7 @@ const at = new Date(0);
 const plain: Saga = {
   id: 'b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001', saga8: 'b7c9f6e0', name: 'provision_droplet', status: 'stuck', steps: ['create_droplet'], cursor: 0, revision: 9, attempt: 1,
   input: { name: 'web-1' }, context: { droplet_id: 7 }, error: { code: 'x', message: 'no', step: 'create_droplet', retryable: false }, idempotencyKey: 'k', requestedBy: 'cli:ada', startedBy: 'sql:backend',
-  traceparent: null, cancelRequestedAt: null, stepStartedAt: at, createdAt: at, updatedAt: at, finishedAt: at,
+  traceparent: null, resource: null, waitsFor: null, cancelRequestedAt: null, stepStartedAt: at, createdAt: at, updatedAt: at, finishedAt: at,
 };
 const error = { code: 'x', message: 'no', step: 'create_droplet', retryable: false };
 const eventOf = (kind: SagaEventKind, detail: JsonObject, worker = 'w'): StoredEvent => ({ seq: 1, at, kind, step: 'create_droplet', attempt: 1, detail, worker });

@@ -168,6 +168,8 @@ const sagaAnswer = z
     requestedBy: z.string().nullable().describe('whom the caller names'),
     startedBy: z.string().nullable().describe('who started it, as far as it is proven: http:<name of the credentials>, sql:<database role>, or queue (whoever may write to the queue store)'),
     traceparent: z.string().nullable().describe('the trace that it belongs to, as W3C Trace Context writes it'),
+    resource: z.string().nullable().describe('what it works on, and holds while it is at work, such as droplet:4711'),
+    waitsFor: z.uuid().nullable().describe('the saga that it waits for, because that one is at work on the same resource'),
     cancelRequestedAt: answerTime.nullable(),
     stepStartedAt: answerTime,
     createdAt: answerTime,

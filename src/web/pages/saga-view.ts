@@ -191,6 +191,7 @@ function facts(view: SagaView): Html {
     ['Started', html`${ago(saga.createdAt, now)} <span class="exact">${formatTime(saga.createdAt)}</span>`],
     ['Finished', saga.finishedAt === null ? null : html`${ago(saga.finishedAt, now)} <span class="exact">after ${formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())}</span>`],
     ['Requested by', code(saga.requestedBy)],
+    ['Waits for', saga.waitsFor === null ? null : html`<a href="/sagas/${saga.waitsFor}">saga ${code(saga.waitsFor)}</a>`],
     ['Started by', saga.startedBy === null ? null : html`<span title="who it was, as credentials or the database prove it">${code(saga.startedBy)}</span>`],
     ['Idempotency key', code(saga.idempotencyKey)],
     ['Job', view.job === null ? null : jobLink(view)],

@@ -9,6 +9,7 @@ import { withoutRequest } from './timeline.ts';
 
 /** Says what a saga waits for, by the words of its step, its last event and what its job tells. */
 export function describeWait(saga: Saga, surface: Surface, last: StoredEvent | undefined, { memo, reason }: Pick<PeekedJob, 'memo' | 'reason'>): string {
+  if (saga.waitsFor !== null) return `waits for saga ${saga.waitsFor}, which is at work on the same resource`;
   if (saga.status === 'pending') return 'waits for a worker to take its first step';
   const step = currentStep(saga);
   const words = surface.step(step);

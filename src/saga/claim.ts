@@ -1,0 +1,112 @@
+// A worker's claim on a saga while it runs a step of it: the saga as this run knows it, moved on by each transition that is
+// written; and the run as the step sees it.
+import type { Log } from '../platform/log.ts';
+import type { ClaimedSaga } from './loaded.ts';
+import { effectState, once, undo } from './once.ts';
+import type { Saga } from './saga.ts';
+import { directionOf } from './saga.ts';
+import type { StepRun } from './step.ts';
+import { StaleRevisionError } from './step.ts';
+import type { SagaStore } from './store.ts';
+import type { Outcome, RetryPolicy, Transition } from './transition.ts';
+import { decide, joined } from './transition.ts';
+
+export type HeldClaim = Readonly<{
+  /** The saga as it stands by what this run has written. */
+  saga(): Saga;
+  /** The revision that the database has: lower than the saga's while its start is not written. */
+  revision(): number;
+  /** How long ago the claim was proven, in milliseconds. */
+  ageMs(): number;
+  /**
+   * Decides what an outcome makes of the saga, and writes it.
+   *
+   * @throws {StaleRevisionError} when somebody else has moved the saga on
+   */
+  commit(outcome: Outcome): Promise<Transition>;
+  /** The saga goes on as started; what is written next tells the database so. */
+  startUnwritten(): void;
+  /** Writes a start that nothing else was written with. */
+  writeStart(): Promise<void>;
+}>;
+
+type ClaimOptions = Readonly<{ store: Pick<SagaStore, 'commit'>; policy: RetryPolicy; random?: () => number; monotonicMs?: () => number }>;
+
+/**
+ * Opens the claim of one run.
+ *
+ * @param askedAt when the saga was asked for, in milliseconds of the clock that never jumps
+ */
+export function openClaim(loaded: ClaimedSaga, askedAt: number, { store, policy, random = Math.random, monotonicMs = () => performance.now() }: ClaimOptions): HeldClaim {
+  let { saga } = loaded;
+  let provenAt = askedAt - loaded.ageMs;
+  // What the saga has as its first transition, and the database does not have yet.
+  let start: Transition | null = null;
+
+  const decided = (outcome: Outcome, dice: number): Transition => {
+    const transition = decide(saga, outcome, policy, dice);
+    if ('refused' in transition) throw new StaleRevisionError(transition.refused);
+    return transition;
+  };
+  const write = async (transition: Transition, sentAt: number) => {
+    const result = await store.commit(transition);
+    if (result === 'fenced') throw new StaleRevisionError(`saga ${saga.id} has moved on from revision ${transition.from}`);
+    ({ saga } = transition);
+    start = null;
+    provenAt = sentAt;
+  };
+  return {
+    saga: () => saga,
+    revision: () => start?.from ?? saga.revision,
+    ageMs: () => monotonicMs() - provenAt,
+    commit: async (outcome) => {
+      const sentAt = monotonicMs();
+      const transition = decided(outcome, random());
+      await write(start === null ? transition : joined(start, transition), sentAt);
+      return transition;
+    },
+    startUnwritten: () => {
+      start = decided({ kind: 'started' }, 0);
+      ({ saga } = start);
+    },
+    writeStart: async () => {
+      if (start !== null) await write(start, monotonicMs());
+    },
+  };
+}
+
+/** The run, as the step sees it. */
+export function stepRunOf(
+  step: string,
+  { saga, memo, now }: ClaimedSaga,
+  claim: HeldClaim,
+  { log, about, claimMs }: { log: Log; about: object; claimMs: number },
+): StepRun {
+  // Made when a step logs something: most log nothing, and a child is dear.
+  let child: Log | undefined;
+  const run: StepRun = {
+    get saga() {
+      return claim.saga();
+    },
+    get claim() {
+      return { sagaId: saga.id, revision: claim.revision() };
+    },
+    direction: directionOf(saga),
+    memo,
+    now,
+    record: async (note, outputs, stamps = []) => {
+      await claim.commit({ kind: 'recorded', note, outputs, stamps });
+    },
+    assertClaimIsFresh: () => {
+      const ageMs = claim.ageMs();
+      if (ageMs > claimMs) throw new StaleRevisionError(`the claim on saga ${saga.id} is ${Math.round(ageMs)} ms old`);
+    },
+    once: (name, effect) => once(run, step, name, effect),
+    undo: (name, undoing) => undo(run, step, name, undoing),
+    effects: (name, keys) => effectState(run, step, name, keys),
+    get log() {
+      return (child ??= log.child(about));
+    },
+  };
+  return run;
+}

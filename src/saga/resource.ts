@@ -1,0 +1,71 @@
+// One saga at a time for one resource. A saga holds its resource from the first step that it runs on it until it is at rest;
+// another one that is to run a step on it waits, and uses neither a worker nor an attempt meanwhile. Who holds what stands in
+// Postgres, under a unique index.
+import type { Database } from '../platform/db.ts';
+import { sqlStateOf } from '../platform/db.ts';
+import type { SagaDefinition } from './definition.ts';
+import type { LoadedSaga } from './loaded.ts';
+import type { Claim } from './step.ts';
+
+/** Who has a resource. `waits`: `holder` has it; null: somebody who took it this very moment. `fenced`: the claim does not stand. */
+export type Holding = Readonly<{ kind: 'held' } | { kind: 'waits'; holder: string | null } | { kind: 'fenced' }>;
+
+/** Takes a resource for a saga, if nobody has it who is not at rest. */
+export type HoldResource = (claim: Claim, resource: string) => Promise<Holding>;
+
+/**
+ * The resource that a saga's next step works on, by its definition.
+ *
+ * @returns null where it has none (yet); also for an input that is not what the saga takes: it is about to be rejected
+ */
+export function resourceOf<Deps>(definition: SagaDefinition<Deps> | undefined, { saga, inputChecked }: Pick<LoadedSaga, 'saga' | 'inputChecked'>): string | null {
+  if (definition?.resource === undefined) return null;
+  if (inputChecked) return definition.resource(saga) ?? null;
+  const { data: input } = definition.input.safeParse(saga.input);
+  return input === undefined ? null : (definition.resource({ ...saga, input }) ?? null);
+}
+
+/** Binds {@link HoldResource} to a database. */
+export function createHoldResource(db: Pick<Database, 'run'>): HoldResource {
+  return async (claim, resource) => {
+    try {
+      const [row] = await db.run(
+        'store.hold_resource',
+        (sql) => sql<{ isHeld: boolean; holder: string | null }[]>`
+          with freed as (
+            update arcadia.sagas set resource = null
+            where resource = ${resource} and id <> ${claim.sagaId} and status in ('completed', 'compensated', 'stuck')
+            returning id
+          ),
+          holder as (select id from arcadia.sagas where resource = ${resource} and id <> ${claim.sagaId} and id not in (select id from freed)),
+          held as (
+            update arcadia.sagas set resource = ${resource}, waits_for = null
+            where id = ${claim.sagaId} and revision = ${claim.revision} and not exists (select from holder) and (select count(*) from freed) >= 0
+            returning id
+          ),
+          waits as (
+            update arcadia.sagas set waits_for = (select id from holder)
+            where id = ${claim.sagaId} and revision = ${claim.revision} and exists (select from holder) and waits_for is distinct from (select id from holder)
+          )
+          select exists (select from held) as is_held, (select id from holder) as holder`,
+      );
+      if (row?.isHeld === true) return { kind: 'held' };
+      return row === undefined || row.holder === null ? { kind: 'fenced' } : { kind: 'waits', holder: row.holder };
+    } catch (error) {
+      // Two that take it at once: the index lets one have it.
+      if (sqlStateOf(error) === UNIQUE_VIOLATION) return { kind: 'waits', holder: null };
+      throw error;
+    }
+  };
+}
+
+const UNIQUE_VIOLATION = '23505';
+
+// Between two looks at a resource that another saga holds: soon at first, for one that is about to end.
+const FIRST_LOOK_MS = 200;
+const LATEST_LOOK_MS = 5_000;
+
+/** How long a saga waits until it looks again, in milliseconds. */
+export function resourceWaitMs(looks: number, random: number): number {
+  return Math.min(LATEST_LOOK_MS, FIRST_LOOK_MS * 2 ** Math.min(looks, 10)) * (0.8 + 0.4 * random);
+}
