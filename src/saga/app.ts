@@ -3,9 +3,10 @@
 import type { z } from 'zod';
 import type { JsonObject } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
+import { checkNeeds } from './context.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import { checkCatalog } from './definition.ts';
-import type { Step } from './step.ts';
+import type { Step, StepOutcome, StepRun } from './step.ts';
 import type { SagaFacts, SagaWords, Subject } from './words.ts';
 
 /** A saga with its name: what {@link defineSaga} returns. */
@@ -30,12 +31,33 @@ export type App = Readonly<{
 // Names stand in job names, routes and columns.
 const namePattern = /^[a-z][a-z0-9_]{0,62}$/;
 
+type Shape = z.ZodObject | undefined;
+
+/** What a step finds where it says what it needs; else any object. */
+type Found<Needs extends Shape> = Needs extends z.ZodObject ? z.output<Needs> : JsonObject;
+
+/** What it must put out where it says what it adds; else any outputs. */
+type Added<Adds extends Shape> = Adds extends z.ZodObject ? JsonObject & z.input<Adds> : JsonObject;
+
+/** A step with its types: see {@link defineStep}. */
+type TypedStep<Deps, Needs extends Shape, Adds extends Shape> = Omit<Step<Deps>, 'needs' | 'adds' | 'execute' | 'compensate'> &
+  Readonly<{
+    needs?: Needs;
+    adds?: Adds;
+    execute(run: StepRun<Found<Needs>>, deps: Deps): Promise<StepOutcome<Added<Adds>>>;
+    /** It also runs where steps did nothing: anything may be missing from the context. */
+    compensate(run: StepRun<Partial<Found<Needs> & Found<Adds>>>, deps: Deps): Promise<StepOutcome>;
+  }>;
+
 /**
- * A step of one's own.
+ * A step of one's own. The types of its context and of its outputs follow from `needs` and `adds`; that of its `deps` is said at
+ * the parameter.
  *
  * @throws {TypeError} naming what is wrong with it
  */
-export function defineStep<Deps>(step: Step<Deps>): Step<Deps> {
+export function defineStep<Deps, Needs extends Shape = undefined, Adds extends Shape = undefined>(given: TypedStep<Deps, Needs, Adds>): Step<Deps> {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the engine gives each step the context that it says it needs
+  const step = given as unknown as Step<Deps>;
   requireName('step', step.name);
   for (const part of ['execute', 'compensate'] as const) {
     if (typeof step[part] !== 'function') throw new TypeError(`step ${step.name}: ${part} is missing; expected a function (a step that leaves nothing behind returns done() from it)`);
@@ -69,6 +91,7 @@ export function defineSaga<Deps, Input extends JsonObject>(
   const names = saga.steps.map(({ name }) => name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new TypeError(`saga ${saga.name}: step ${twice} stands in it twice`);
+  checkNeeds(saga);
   return { ...rest, words: subject === undefined ? words : { ...words, subject: (facts) => ({ kind: saga.name, name: null, id: null, ...subject(facts) }) } };
 }
 

@@ -1,11 +1,13 @@
 // A worker's claim on a saga while it runs a step of it: the saga as this run knows it, moved on by each transition that is
 // written; and the run as the step sees it.
+import type { JsonObject } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
+import { contextOf } from './context.ts';
 import type { ClaimedSaga } from './loaded.ts';
 import { effectState, once, undo } from './once.ts';
 import type { Saga } from './saga.ts';
 import { directionOf } from './saga.ts';
-import type { StepRun } from './step.ts';
+import type { Step, StepRun } from './step.ts';
 import { StaleRevisionError } from './step.ts';
 import type { SagaStore } from './store.ts';
 import type { Outcome, RetryPolicy, Transition } from './transition.ts';
@@ -77,16 +79,20 @@ export function openClaim(loaded: ClaimedSaga, askedAt: number, { store, policy,
 
 /** The run, as the step sees it. */
 export function stepRunOf(
-  step: string,
+  step: Pick<Step<never>, 'name' | 'needs'>,
   { saga, memo, now }: ClaimedSaga,
   claim: HeldClaim,
   { log, about, claimMs }: { log: Log; about: object; claimMs: number },
 ): StepRun {
   // Made when a step logs something: most log nothing, and a child is dear.
   let child: Log | undefined;
+  let context: JsonObject | undefined;
   const run: StepRun = {
     get saga() {
       return claim.saga();
+    },
+    get context() {
+      return (context ??= contextOf(step, claim.saga()));
     },
     get claim() {
       return { sagaId: saga.id, revision: claim.revision() };
@@ -101,9 +107,9 @@ export function stepRunOf(
       const ageMs = claim.ageMs();
       if (ageMs > claimMs) throw new StaleRevisionError(`the claim on saga ${saga.id} is ${Math.round(ageMs)} ms old`);
     },
-    once: (name, effect) => once(run, step, name, effect),
-    undo: (name, undoing) => undo(run, step, name, undoing),
-    effects: (name, keys) => effectState(run, step, name, keys),
+    once: (name, effect) => once(run, step.name, name, effect),
+    undo: (name, undoing) => undo(run, step.name, name, undoing),
+    effects: (name, keys) => effectState(run, step.name, name, keys),
     get log() {
       return (child ??= log.child(about));
     },

@@ -6,6 +6,7 @@ import type { Log } from '../platform/log.ts';
 import { admit } from './admit.ts';
 import type { HeldClaim } from './claim.ts';
 import { openClaim, stepRunOf } from './claim.ts';
+import { wrongOutputs } from './context.ts';
 import type { Catalog } from './definition.ts';
 import { findStep } from './definition.ts';
 import { describeEvent } from './describe-event.ts';
@@ -132,7 +133,7 @@ async function holdResource<Deps>(loaded: ClaimedSaga, job: JobClaim, options: R
 async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevision, askedAt }: { jobRevision: number; askedAt: number }, options: RunnerOptions<Deps>): Promise<Verdict> {
   const claim = openClaim(loaded, askedAt, options);
   const about = { sagaId: loaded.saga.id, saga: loaded.saga.name, step: step.name, attempt: loaded.saga.attempt + 1 };
-  const run = stepRunOf(step.name, loaded, claim, { log: options.log, about, claimMs: options.claimMs });
+  const run = stepRunOf(step, loaded, claim, { log: options.log, about, claimMs: options.claimMs });
   let outcome: StepOutcome | null = null;
   let result: StepResult = 'undecided';
   try {
@@ -191,7 +192,10 @@ function startOf<Deps>({ saga, inputChecked }: LoadedSaga, { catalog, keyRing = 
 
 async function outcomeOf<Deps>(step: Step<Deps>, run: StepRun, options: RunnerOptions<Deps>): Promise<StepOutcome> {
   try {
-    return run.direction === 'forward' ? await step.execute(run, options.deps) : await step.compensate(run, options.deps);
+    if (run.direction === 'backward') return await step.compensate(run, options.deps);
+    const outcome = await step.execute(run, options.deps);
+    const wrong = outcome.kind === 'done' ? wrongOutputs(step, outcome.outputs) : null;
+    return wrong === null ? outcome : { kind: 'failed', error: { code: 'outputs_wrong', message: wrong, retryable: false } };
   } catch (error) {
     if (error instanceof StaleRevisionError) throw error;
     const thrown = failureOf(error);

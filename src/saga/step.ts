@@ -1,4 +1,5 @@
 // What a step is: the contract between the engine and the files in src/steps.
+import type { z } from 'zod';
 import type { JsonObject } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
 import type { Effect, EffectKeys, EffectState, Undoing } from './effect.ts';
@@ -20,8 +21,12 @@ import type { StepWords } from './words.ts';
  * - `superseded` is called when `execute` did its work, but could not record it because somebody else had moved the
  *   saga on. It sees the saga as it stands now, and takes back what would otherwise belong to nobody.
  */
-export type Step<Deps> = Readonly<{
+export type Step<Deps, Context = JsonObject, Adds extends JsonObject = JsonObject> = Readonly<{
   name: string;
+  /** What the input or earlier steps must have put into the context: checked when the saga is defined, and when the step looks at `run.context`. */
+  needs?: z.ZodObject;
+  /** What it puts there: its outputs are held against this. */
+  adds?: z.ZodObject;
   /**
    * `execute` does nothing that lasts before its first `record`, or nothing that lasts at all. Where it is a saga's first
    * step, the start of the saga is written together with what it writes first, and not before it runs.
@@ -35,14 +40,14 @@ export type Step<Deps> = Readonly<{
   forwardOnly?: true;
   /** What it says to people while it runs; its name where left out. */
   words?: StepWords;
-  execute(run: StepRun, deps: Deps): Promise<StepOutcome>;
+  execute(run: StepRun<Context>, deps: Deps): Promise<StepOutcome<Adds>>;
   compensate(run: StepRun, deps: Deps): Promise<StepOutcome>;
   superseded?(run: StepRun, outputs: JsonObject, deps: Deps): Promise<void>;
 }>;
 
 /** What came of running a step. */
-export type StepOutcome =
-  | Readonly<{ kind: 'done'; outputs: JsonObject; note?: string }>
+export type StepOutcome<Adds extends JsonObject = JsonObject> =
+  | Readonly<{ kind: 'done'; outputs: Adds; note?: string }>
   /**
    * Not yet. Uses no attempt. `memo` holds counters for the next run; `outputs`, where given, are written at once.
    * `alarm`: somebody should know. `heldBy`: the circuit that holds the saga; it is woken when that closes.
@@ -54,9 +59,16 @@ export type StepOutcome =
 export type Memo = Readonly<Record<string, number>>;
 
 /** One run of a step, as the step sees it. */
-export type StepRun = Readonly<{
+export type StepRun<Context = JsonObject> = Readonly<{
   /** The saga as the database has it; a getter, because `record` moves it on. */
   saga: Saga;
+  /**
+   * The saga's input and outputs so far as one object, as it was when it was first looked at; outputs go before the input. On the
+   * way forward, it is what the step `needs`.
+   *
+   * @throws {StepFailure} `context_missing`
+   */
+  context: Context;
   direction: Direction;
   memo: Memo;
   /** The database's clock when the saga was read. Compare with times from the database, never with this machine's. */
@@ -152,6 +164,8 @@ export class StaleRevisionError extends Error {
 }
 
 /** The step did its work. `outputs` are merged into the saga's context; `note` tells the timeline what was decided. */
+export function done(): StepOutcome<Record<string, undefined>>;
+export function done<Outputs extends JsonObject>(outputs: Outputs, note?: string): StepOutcome<Outputs>;
 export function done(outputs: JsonObject = {}, note?: string): StepOutcome {
   return note === undefined ? { kind: 'done', outputs } : { kind: 'done', outputs, note };
 }

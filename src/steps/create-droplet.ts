@@ -16,6 +16,7 @@ import { describe, failed, toStepOutcome } from './failures.ts';
 import { storedProvisionInput } from './inputs.ts';
 import { createKeys, creates, recordedDropletId } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
+import { provisionDropletOutputs } from './outputs.ts';
 import { contradiction, otherOwner, tagsOf, waveOf, waveTag } from './ownership.ts';
 import { openUserData } from './user-data.ts';
 
@@ -24,6 +25,7 @@ const UNDECIDED_GRACES = 10;
 
 export const createDroplet: Step<StepDeps> = {
   name: 'create_droplet',
+  adds: provisionDropletOutputs.pick({ droplet_id: true }),
   words: { doing: 'creating the droplet', provider: 'DigitalOcean' },
   recordsFirst: true,
 

@@ -11,6 +11,7 @@ import { forRollback } from './deps.ts';
 import { destroyAndConfirm, isDeletionAccepted } from './destroy-and-confirm.ts';
 import { toStepOutcome } from './failures.ts';
 import { storedDestroyInput } from './inputs.ts';
+import { destroyDropletOutputs } from './outputs.ts';
 import { stepAgeMs } from '../saga/stamps.ts';
 
 /**
@@ -29,6 +30,7 @@ const DECLINED = new Set(['droplet_unknown', 'droplet_not_ours']);
 
 export const destroyDroplet: Step<StepDeps> = {
   name: 'destroy_droplet',
+  adds: destroyDropletOutputs,
   words: { doing: 'destroying the droplet', provider: 'DigitalOcean' },
   forwardOnly: true,
 

@@ -13,12 +13,15 @@ import { destroyAndConfirm, soonerOf } from './destroy-and-confirm.ts';
 import { toCloudResource } from './droplet-resource.ts';
 import { creates, recordedDropletId, recordedWave } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
+import { provisionDropletOutputs } from './outputs.ts';
 import { otherOwner } from './ownership.ts';
 
 const A_MOMENT_MS = 5_000;
 
 export const registerDroplet: Step<StepDeps> = {
   name: 'register_droplet',
+  needs: provisionDropletOutputs.pick({ droplet_id: true }),
+  adds: provisionDropletOutputs.pick({ cloud_resource_id: true }),
   words: { doing: 'entering the droplet into the inventory', provider: 'DigitalOcean' },
 
   async execute(run, deps) {

@@ -11,6 +11,7 @@ import { StepFailure, done, waiting } from '../saga/step.ts';
 import { addressesOf, missingAddresses } from './addresses.ts';
 import type { StepDeps, StepSettings } from './deps.ts';
 import { recordedDropletId, recordedWave } from './intents.ts';
+import { provisionDropletOutputs } from './outputs.ts';
 import { otherOwner } from './ownership.ts';
 import { stepAgeMs } from '../saga/stamps.ts';
 
@@ -27,6 +28,8 @@ const ASKED_AGAIN_AFTER = 1.5;
 
 export const waitDropletActive: Step<StepDeps> = {
   name: 'wait_droplet_active',
+  needs: provisionDropletOutputs.pick({ droplet_id: true }),
+  adds: provisionDropletOutputs.pick({ public_ipv4: true, private_ipv4: true, public_ipv6: true }),
   words: {
     doing: 'waiting for the droplet to become active',
     provider: 'DigitalOcean',

@@ -166,28 +166,30 @@ describe('a stuck saga', () => {
   });
 });
 
+/** The statements of one saga, from its first job to its last. */
+async function statementsOf(catalog: Catalog<Ledger>): Promise<string[]> {
+  await using engine = await openEngine(catalog);
+  const names: string[] = [];
+  const io: Io = async (_kind, name, operation) => {
+    names.push(name);
+    return operation();
+  };
+  const counted = openDatabase(engine.url, { io });
+  try {
+    const options = { ...engine.options, store: createSagaStore(counted, { worker: 'test:1', slackMs, startsAt: stepsToStartAt(catalog) }) };
+    let job: NextJob | null = await engine.start();
+    while (job !== null) {
+      const verdict: Verdict = await runJob({ ...claimOf(job), step: job.step }, options);
+      job = verdict.kind === 'next' ? verdict.job : null;
+    }
+    return names;
+  } finally {
+    await counted.close();
+  }
+}
+
 describe('a saga without a resource', () => {
   test('pays nothing for it: no statement more', async () => {
-    const statementsOf = async (catalog: Catalog<Ledger>) => {
-      await using engine = await openEngine(catalog);
-      const names: string[] = [];
-      const io: Io = async (_kind, name, operation) => {
-        names.push(name);
-        return operation();
-      };
-      const counted = openDatabase(engine.url, { io });
-      try {
-        const options = { ...engine.options, store: createSagaStore(counted, { worker: 'test:1', slackMs, startsAt: stepsToStartAt(catalog) }) };
-        let job: NextJob | null = await engine.start();
-        while (job !== null) {
-          const verdict: Verdict = await runJob({ ...claimOf(job), step: job.step }, options);
-          job = verdict.kind === 'next' ? verdict.job : null;
-        }
-        return names;
-      } finally {
-        await counted.close();
-      }
-    };
     const without: Catalog<Ledger> = { fake: { input: z.record(z.string(), z.json()), steps: [fakeStep('one'), fakeStep('two')] } };
     expect(await statementsOf(without)).toEqual(['store.start', 'store.commit', 'store.commit']);
     expect(await statementsOf(oneTwo())).not.toContain('store.hold_resource');

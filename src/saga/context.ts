@@ -1,0 +1,60 @@
+// What a step finds in its saga's context: what it says that it needs, checked when it looks; and whether a saga's steps put
+// there what later ones need, checked when the saga is defined.
+import { z } from 'zod';
+import type { JsonObject } from '../platform/json.ts';
+import type { Saga } from './saga.ts';
+import { directionOf } from './saga.ts';
+import { StepFailure } from './step.ts';
+import type { Step } from './step.ts';
+
+type Declared = Pick<Step<never>, 'name' | 'needs' | 'adds'>;
+
+/**
+ * Input and outputs so far as one object, outputs first; on the way forward, as the step's `needs` have it.
+ *
+ * @throws {StepFailure} `context_missing`, naming what is missing or wrong
+ */
+export function contextOf({ name, needs }: Declared, saga: Pick<Saga, 'status' | 'input' | 'context'>): JsonObject {
+  const all = { ...saga.input, ...saga.context };
+  if (needs === undefined || directionOf(saga) === 'backward') return all;
+  const { data, error } = needs.safeParse(all);
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- of JSON, a schema makes what its author types it as
+  if (error === undefined) return data as JsonObject;
+  throw new StepFailure({ code: 'context_missing', message: `${name} does not find what it needs: ${z.prettifyError(error).replaceAll(/\s+/g, ' ')}`, retryable: false });
+}
+
+/**
+ * Holds a step's outputs against its `adds`.
+ *
+ * @returns what is wrong with them; null: nothing
+ */
+export function wrongOutputs({ name, adds }: Declared, outputs: JsonObject): string | null {
+  const { error } = adds?.safeParse(outputs) ?? {};
+  return error === undefined ? null : `${name} does not put out what it says that it adds: ${z.prettifyError(error).replaceAll(/\s+/g, ' ')}`;
+}
+
+/**
+ * Checks that each step's needs are met by the input or by a step before it.
+ *
+ * @throws {TypeError} naming the saga, the step and the key
+ */
+export function checkNeeds(saga: Readonly<{ name: string; input: z.ZodType; steps: readonly Declared[] }>): void {
+  const added = new Set<string>();
+  let ofInput: { has(key: string): boolean } | undefined;
+  for (const { name, needs, adds } of saga.steps) {
+    for (const key of Object.keys(needs?.shape ?? {})) {
+      if (added.has(key) || needs?.shape[key]?.safeParse(undefined).success === true) continue;
+      // A schema is read only where it has to be: that takes a while.
+      ofInput ??= keysOf(saga.input);
+      if (!ofInput.has(key)) throw new TypeError(`saga ${saga.name}: step ${name} needs ${key}, which is no field of the input, and no step before it adds it`);
+    }
+    for (const key of Object.keys(adds?.shape ?? {})) added.add(key);
+  }
+}
+
+/** The keys that an input may have; all, where its schema does not say. */
+function keysOf(input: z.ZodType): { has(key: string): boolean } {
+  const { properties, additionalProperties } = z.toJSONSchema(input, { io: 'output', unrepresentable: 'any' });
+  if (properties === undefined || typeof additionalProperties === 'object') return { has: () => true };
+  return new Set(Object.keys(properties));
+}

@@ -1,0 +1,116 @@
+import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { defineSaga, defineStep } from '../../src/saga/app.ts';
+import type { Step } from '../../src/saga/step.ts';
+import { StepFailure, done } from '../../src/saga/step.ts';
+import type { Ledger } from '../support/engine.ts';
+import { catalogOf, fakeStep, openEngine } from '../support/engine.ts';
+
+const input = z.strictObject({ name: z.string(), size: z.int().optional() });
+const step = (name: string, declared: { needs?: z.ZodObject; adds?: z.ZodObject } = {}): Step<unknown> => ({
+  name,
+  ...declared,
+  execute: async () => Promise.resolve(done()),
+  compensate: async () => Promise.resolve(done()),
+});
+
+describe('a saga is defined', () => {
+  test('where each step finds what it needs: in the input, or among what a step before it adds', () => {
+    const makes = step('make', { needs: z.object({ name: z.string() }), adds: z.object({ site_id: z.int() }) });
+    const uses = step('use', { needs: z.object({ site_id: z.int(), size: z.int().optional(), colour: z.string().optional() }) });
+    expect(defineSaga({ name: 'build_site', input, steps: [makes, uses] }).name).toBe('build_site');
+  });
+
+  test.each([
+    ['nothing adds it', [step('use', { needs: z.object({ site_id: z.int() }) })]],
+    ['a later step adds it', [step('use', { needs: z.object({ site_id: z.int() }) }), step('make', { adds: z.object({ site_id: z.int() }) })]],
+    ['the step itself adds it', [step('use', { needs: z.object({ site_id: z.int() }), adds: z.object({ site_id: z.int() }) })]],
+  ])('and refused, with step and key, where %s', (_why, steps) => {
+    expect(() => defineSaga({ name: 'build_site', input, steps })).toThrow(new TypeError('saga build_site: step use needs site_id, which is no field of the input, and no step before it adds it'));
+  });
+
+  test('where the input may have any key, whatever its steps need', () => {
+    expect(defineSaga({ name: 'any', input: z.record(z.string(), z.json()), steps: [step('use', { needs: z.object({ site_id: z.int() }) })] }).name).toBe('any');
+  });
+});
+
+describe('a step', () => {
+  test('finds input and outputs in one object, as it needs them', async () => {
+    const seen: unknown[] = [];
+    const use = defineStep({
+      name: 'use',
+      needs: z.object({ name: z.string(), site_id: z.int(), colour: z.string().default('red') }),
+      async execute({ context }, _ledger: Ledger) {
+        // Typed without annotations.
+        const text: string = context.name + context.colour + String(context.site_id + 1);
+        seen.push(context, text);
+        return Promise.resolve(done());
+      },
+      compensate: async () => Promise.resolve(done()),
+    });
+    await using engine = await openEngine(catalogOf(fakeStep('make', { execute: async () => Promise.resolve(done({ site_id: 7, other: true })) }), use));
+    await engine.drive(await engine.start({ name: 'web' }));
+    expect(seen).toEqual([{ name: 'web', site_id: 7, colour: 'red' }, 'webred8']);
+  });
+
+  test('fails for good, with the key, where a saga does not have what it needs', async () => {
+    const use = defineStep({
+      name: 'use',
+      needs: z.object({ site_id: z.int() }),
+      async execute({ context }) {
+        return Promise.resolve(done({ twice: context.site_id * 2 }));
+      },
+      compensate: async () => Promise.resolve(done()),
+    });
+    await using engine = await openEngine(catalogOf(use));
+    const first = await engine.start();
+    await engine.drive(first);
+    const { saga } = await engine.load(first.sagaId);
+    expect(saga).toMatchObject({ status: 'compensated', error: { code: 'context_missing', retryable: false } });
+    expect(saga.error?.message).toMatch(/^use does not find what it needs: .*site_id/);
+  });
+
+  test('is undone with whatever there is', async () => {
+    const seen: unknown[] = [];
+    const use = defineStep({
+      name: 'use',
+      needs: z.object({ site_id: z.int() }),
+      adds: z.object({ lease_id: z.string() }),
+      execute: async () => Promise.reject(new StepFailure({ code: 'bad', message: 'bad', retryable: false })),
+      async compensate({ context }) {
+        const lease: string | undefined = context.lease_id;
+        seen.push({ ...context }, lease);
+        return Promise.resolve(done());
+      },
+    });
+    await using engine = await openEngine(catalogOf(use));
+    await engine.drive(await engine.start({ name: 'web' }));
+    expect(seen).toEqual([{ name: 'web' }, undefined]);
+  });
+
+  test('that does not put out what it says that it adds is undone, and says so', async () => {
+    const undone: string[] = [];
+    const make = {
+      ...fakeStep('make', { execute: async () => Promise.resolve(done({ site: 7 })) }),
+      adds: z.object({ site_id: z.int() }),
+      compensate: async () => Promise.resolve((undone.push('make'), done())),
+    };
+    await using engine = await openEngine(catalogOf(make));
+    const first = await engine.start();
+    await engine.drive(first);
+    const { saga } = await engine.load(first.sagaId);
+    expect(saga).toMatchObject({ status: 'compensated', error: { code: 'outputs_wrong' } });
+    expect(saga.error?.message).toMatch(/^make does not put out what it says that it adds: .*site_id/);
+    expect(undone).toEqual(['make']);
+  });
+
+  test('has outputs of the type that it adds', () => {
+    const declared = { name: 'make', adds: z.object({ site_id: z.int() }), compensate: async () => Promise.resolve(done()) };
+    defineStep({ ...declared, execute: async () => Promise.resolve(done({ site_id: 7, note: 'more is allowed' })) });
+    // @ts-expect-error -- site_id is no number
+    defineStep({ ...declared, execute: async () => Promise.resolve(done({ site_id: 'seven' })) });
+    // @ts-expect-error -- site_id is missing
+    defineStep({ ...declared, execute: async () => Promise.resolve(done()) });
+    expect(declared.name).toBe('make');
+  });
+});
