@@ -44,6 +44,7 @@ import { openStepQueues } from '../queues/step-queues.ts';
 import { startStepWorkers } from '../queues/step-workers.ts';
 import type { App } from '../saga/app.ts';
 import { stepsToStartAt } from '../saga/definition.ts';
+import { attributesOf, labelsOf } from '../saga/labels.ts';
 import { auditExpiry, sagaExpiry } from '../saga/expire.ts';
 import type { Held } from '../saga/holds.ts';
 import { createHolds, holdSaga, watchHolds } from '../saga/holds.ts';
@@ -175,7 +176,7 @@ export async function startWorker(
     throw error;
   }
 
-  const queues = openStepQueues(connection, io);
+  const queues = openStepQueues(connection, io, { labelsOf: labelsOf(catalog) });
   const droplets = createObserver({
     client: digitalOcean,
     store: createObservationStore(shared.observations, { io, log, key: observationKey(token) }),
@@ -224,7 +225,7 @@ export async function startWorker(
   const syncDeps: SyncDeps = { db, digitalOcean: digitalOcean.at('sync'), worker: name, settings: syncSettings(config), isPaused: inventoryQueue.isPaused, signal: stopping.signal, log };
   const due = { intervalMs: config.inventorySyncIntervalMs, requestedBy: null };
   const workers = [
-    ...startStepWorkers(connection, { settings: workerSettings, queues, run: (claim) => runJob(claim, runner), onTaken: metrics.onTaken, io, log }),
+    ...startStepWorkers(connection, { settings: workerSettings, queues, labelsOf: labelsOf(catalog), run: (claim) => runJob(claim, runner), onTaken: metrics.onTaken, io, log }),
     startIntakeWorker(connection, {
       settings: workerSettings,
       start: (request: StartRequest) => startAndEnqueue(request, { catalog, db, queues, keyRing, slackMs, log }),
@@ -285,17 +286,17 @@ function expiriesOf({ sagaRetentionDays, auditRetentionDays }: Config, db: Datab
 }
 
 /** The span of a job tells of its saga, and is marked where the step failed. */
-function annotateRun({ sagaId, saga, step, direction, attempt, dropletId, result }: StepReport): void {
+function annotateRun({ sagaId, saga, step, direction, attempt, labels, result }: StepReport): void {
   const failed = result === 'retried' || result === 'failed' || result === 'stuck' || result === 'undecided';
   annotate(
     {
+      ...attributesOf(labels),
       'arcadia.saga.id': sagaId,
       'arcadia.saga.name': saga,
       'arcadia.step.name': step,
       'arcadia.step.direction': direction,
       'arcadia.step.attempt': attempt,
       'arcadia.step.result': result,
-      ...(dropletId === null ? {} : { 'arcadia.droplet.id': dropletId }),
     },
     failed ? result : null,
   );

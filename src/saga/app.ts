@@ -6,6 +6,7 @@ import type { Log } from '../platform/log.ts';
 import { checkNeeds } from './context.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import { checkCatalog } from './definition.ts';
+import type { Labels } from './labels.ts';
 import type { Step, StepOutcome, StepRun } from './step.ts';
 import type { SagaFacts, SagaWords, Subject } from './words.ts';
 
@@ -14,7 +15,7 @@ export type NamedSaga<Deps = never, Input extends JsonObject = JsonObject> = Sag
 
 /**
  * What an app is given when a worker starts. `provided`: what the worker has opened for the steps that come with the package,
- * such as the droplets' (see `dropletDeps`).
+ * for an app to hand on.
  */
 export type AppContext = Readonly<{ log: Log; provided: ReadonlyMap<symbol, unknown> }>;
 
@@ -72,6 +73,7 @@ export function defineStep<Deps, Needs extends Shape = undefined, Adds extends S
  * @param saga.subject what it is about: shown in lists, and found by search
  * @param saga.resource what its steps work on: see `SagaDefinition`
  * @param saga.words what it says to people; plain facts where left out
+ * @param saga.labels what its jobs and traces tell of it, such as `{ serverId: context.server_id }`; for people to read
  * @throws {TypeError} naming what is wrong with it
  */
 export function defineSaga<Deps, Input extends JsonObject>(
@@ -83,6 +85,7 @@ export function defineSaga<Deps, Input extends JsonObject>(
     words?: Partial<SagaWords>;
     isDestructive?: boolean;
     resource?(saga: SagaFacts): string | null | undefined;
+    labels?: (saga: Pick<SagaFacts, 'input' | 'context'>) => Labels;
   }>,
 ): NamedSaga<Deps, Input> {
   const { subject, words = {}, ...rest } = saga;

@@ -89,7 +89,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
             ) end,
             memo = '{}',
             -- An input that was checked just now takes the place of the one that nobody had checked, its user data sealed. Else it
-            -- stays; but a saga that never asks for a droplet again keeps no user data, sealed or, where nobody sealed it, bare.
+            -- stays; but a saga that goes forward no more keeps no user data, sealed or, where nobody sealed it, bare.
             input = case
               when given.new_input is not null then given.new_input
               when given.may_create or saga.user_data_fingerprint is not null or saga.input->>'user_data' is null then saga.input
@@ -170,7 +170,7 @@ function rowOf({ transition, transitionId }: Writing, place: number, slackMs: nu
     ...(saga.status === 'completed' || saga.status === 'compensated' ? { is_finished: true } : {}),
     ...(transition.input === null ? {} : { new_input: transition.input }),
     ...(transition.sealed === null ? {} : { sealed: transition.sealed.value, fingerprint: transition.sealed.fingerprint }),
-    // A saga that is being rolled back never asks for a droplet again.
+    // Only a saga that goes forward needs its secrets.
     ...(saga.status === 'pending' || saga.status === 'running' || isStuckForward(saga) ? { may_create: true } : {}),
     ...(before === undefined ? {} : { before }),
     // What a person or a program asked of a saga is audited by the statement that does it: neither is there without the other.

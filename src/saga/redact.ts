@@ -1,4 +1,4 @@
-// What people and programs may see of a saga: everything but what a droplet is booted with, which often holds secrets.
+// What people and programs may see of a saga: everything but its user data, which often holds secrets.
 // A saga's own is sealed before it is written; this is for what others put there, into Postgres or into a queue.
 import type { Saga } from './saga.ts';
 import { isSealedMark } from './user-data.ts';

@@ -1,6 +1,5 @@
-// The field `user_data` of a saga's input: what a droplet is booted with, which often holds secrets. It is sealed before
-// the saga is written, opened when DigitalOcean is asked for the droplet, and erased by the transition after which no
-// droplet can be asked for any more (see store.ts). In the input itself stands only that there is some, and its size.
+// The field `user_data` of a saga's input, which often holds secrets. It is sealed before the saga is written, opened when a
+// step needs it, and erased by the transition after which no step goes forward any more (see commit.ts). In the input itself stands only that there is some, and its size.
 import type { Database } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
 import type { KeyRing } from '../platform/key-ring.ts';

@@ -12,7 +12,7 @@ export type SagaFacts = Pick<Saga, 'input' | 'context' | 'error'>;
  */
 export type SagaEnd = Readonly<{ text: string; label: string; tone: 'ok' | 'plain' | 'attention' }>;
 
-/** What a saga is about. `kind`: one word, such as `droplet`. `name`: as people call it; `id`: as its provider does; null: not known. */
+/** What a saga is about. `kind`: one word, such as `server`. `name`: as people call it; `id`: as its provider does; null: not known. */
 export type Subject = Readonly<{ kind: string; name: string | null; id: string | null }>;
 
 /**

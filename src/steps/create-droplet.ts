@@ -2,6 +2,7 @@
 // Postgres before it is sent, and followed by a look for a droplet with the saga's tag before another is sent.
 import type { CreateDropletRequest, Droplet } from '../do/schemas.ts';
 import { DigitalOceanError } from '../do/errors.ts';
+import { recordedDropletId } from '../inventory/droplet-of-saga.ts';
 import { isLocalTrouble } from '../platform/error-code.ts';
 import type { Reservation } from '../do/reservations.ts';
 import type { Failure } from '../saga/failure.ts';
@@ -14,7 +15,7 @@ import type { DestroyResult, Waiting } from './destroy-and-confirm.ts';
 import { deleteAndLook, destroyAndConfirm, soonerOf } from './destroy-and-confirm.ts';
 import { describe, failed, toStepOutcome } from './failures.ts';
 import { storedProvisionInput } from './inputs.ts';
-import { createKeys, creates, recordedDropletId } from './intents.ts';
+import { createKeys, creates } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
 import { provisionDropletOutputs } from './outputs.ts';
 import { contradiction, otherOwner, tagsOf, waveOf, waveTag } from './ownership.ts';

@@ -173,7 +173,7 @@ describe('start_saga', () => {
 describe('the worker that first runs a saga started by SQL', () => {
   test('checks the input, writes it as the schema has it, and goes on', async () => {
     const sagaId = await startBySql({ name: 'web' });
-    await engine.drive({ ...first(sagaId), step: 'one', direction: 'forward', position: 1, of: 2, attempt: 1, dropletId: null, traceparent: null, delayMs: 0 });
+    await engine.drive({ ...first(sagaId), step: 'one', direction: 'forward', position: 1, of: 2, attempt: 1, saga: { name: 'fake', input: {}, context: {} }, traceparent: null, delayMs: 0 });
     const { saga, inputChecked } = await engine.load(sagaId);
     expect(saga).toMatchObject({ status: 'completed', input: { name: 'web', size: 'small' } });
     expect(inputChecked).toBe(true);
