@@ -56,7 +56,7 @@ export type ClientOptions = Readonly<{
   databaseUrl: string;
   /** Where the workers' queues are: the same as theirs. Left out, Postgres tells the workers of what is to be done. */
   queueStore?: QueueStore | undefined;
-  /** Seals `user_data`: the same keys as the workers' (see `parseKeyRing`). Without it, none is accepted. */
+  /** Seals the secrets of sagas, such as `user_data`: the same keys as the workers' (see `parseKeyRing`). Without it, none is accepted. */
   keyRing?: KeyRing | undefined;
   log?: Log | undefined;
   /** Connections to Postgres that the client may hold, beside those of queues in Postgres: 4 unless told otherwise. Idle ones are closed. */

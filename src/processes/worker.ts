@@ -48,6 +48,7 @@ import { attributesOf, labelsOf } from '../saga/labels.ts';
 import { auditExpiry, sagaExpiry } from '../saga/expire.ts';
 import type { Held } from '../saga/holds.ts';
 import { createHolds, holdSaga, watchHolds } from '../saga/holds.ts';
+import { openSecret } from '../saga/open-secret.ts';
 import { runReconciler } from '../saga/reconciler.ts';
 import { runRetention } from '../saga/retention.ts';
 import type { StepReport } from '../saga/runner.ts';
@@ -55,7 +56,6 @@ import { runJob } from '../saga/runner.ts';
 import { claimFragment, createSagaStore } from '../saga/store.ts';
 import type { StartRequest } from '../saga/start.ts';
 import type { Claim } from '../saga/step.ts';
-import { openUserData } from '../saga/user-data.ts';
 import { createWakeup } from '../saga/wakeup.ts';
 import { startAndEnqueue } from '../queues/start-and-enqueue.ts';
 import type { StepDeps } from '../steps/deps.ts';
@@ -193,7 +193,7 @@ export async function startWorker(
   };
   const store = createSagaStore(db, { worker: name, slackMs, startsAt: stepsToStartAt(catalog) });
   const inventory = createInventory(db, claimFragment);
-  const droplet: StepDeps = { inventory, digitalOcean, droplets, openUserData: (claim: Claim) => openUserData(db, keyRing, claim), settings };
+  const droplet: StepDeps = { inventory, digitalOcean, droplets, settings };
   let deps: object;
   try {
     deps = await unlessAborted(signal, (app.openDeps ?? dropletApp.openDeps)({ log, provided: new Map([[DROPLETS, droplet]]) }));
@@ -209,6 +209,7 @@ export async function startWorker(
     deps: deps as never,
     policy: config.retry,
     keyRing,
+    openSecret: (claim: Claim, field: string) => openSecret(db, keyRing, claim, field),
     toOutcome: toStepOutcome,
     // The request that follows must be over before the lock is.
     claimMs: Math.max(1, (config.worker.lockMs - timeoutMs) / 2),

@@ -73,6 +73,8 @@ export function defineStep<Deps, Needs extends Shape = undefined, Adds extends S
  * @param saga.subject what it is about: shown in lists, and found by search
  * @param saga.resource what its steps work on: see `SagaDefinition`
  * @param saga.words what it says to people; plain facts where left out
+ * @param saga.secrets names of fields of its input, of text, that are sealed at rest, shown nowhere, and erased at the end; a step opens
+ *   one by `run.secret`
  * @param saga.labels what its jobs and traces tell of it, such as `{ serverId: context.server_id }`; for people to read
  * @throws {TypeError} naming what is wrong with it
  */
@@ -86,6 +88,7 @@ export function defineSaga<Deps, Input extends JsonObject>(
     isDestructive?: boolean;
     resource?(saga: SagaFacts): string | null | undefined;
     labels?: (saga: Pick<SagaFacts, 'input' | 'context'>) => Labels;
+    secrets?: readonly string[];
   }>,
 ): NamedSaga<Deps, Input> {
   const { subject, words = {}, ...rest } = saga;
@@ -95,6 +98,8 @@ export function defineSaga<Deps, Input extends JsonObject>(
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new TypeError(`saga ${saga.name}: step ${twice} stands in it twice`);
   checkNeeds(saga);
+  const misnamed = saga.secrets?.find((field) => typeof field !== 'string' || field === '');
+  if (misnamed !== undefined) throw new TypeError(`saga ${saga.name}: secrets: expected names of fields of the input; found ${JSON.stringify(misnamed)}`);
   return { ...rest, words: subject === undefined ? words : { ...words, subject: (facts) => ({ kind: saga.name, name: null, id: null, ...subject(facts) }) } };
 }
 

@@ -18,6 +18,7 @@ import { currentStep, directionOf, isAtRest, nextJobOf } from './saga.ts';
 import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
 import { StaleRevisionError, failureOf, waitOf } from './step.ts';
 import type { Held } from './holds.ts';
+import type { OpenSecret } from './open-secret.ts';
 import type { ClaimedSaga, LoadedSaga } from './loaded.ts';
 import { resourceOf, resourceWaitMs } from './resource.ts';
 import type { SagaStore } from './store.ts';
@@ -71,8 +72,10 @@ export type RunnerOptions<Deps> = Readonly<{
    * @returns how long it waits at most, in milliseconds: hardly at all where the circuit is closed by now
    */
   hold?: (held: Held) => Promise<number>;
-  /** Seals the user data of sagas that were started by SQL. */
+  /** Seals the secrets of sagas that were started by SQL. */
   keyRing?: KeyRing;
+  /** Opens the secrets that steps ask for; without it, none can. */
+  openSecret?: OpenSecret;
   random?: () => number;
   /** Milliseconds of a clock that never jumps; the process's own where left out. */
   monotonicMs?: () => number;
@@ -135,7 +138,7 @@ async function holdResource<Deps>(loaded: ClaimedSaga, job: JobClaim, options: R
 async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevision, askedAt }: { jobRevision: number; askedAt: number }, options: RunnerOptions<Deps>): Promise<Verdict> {
   const claim = openClaim(loaded, askedAt, options);
   const about = { sagaId: loaded.saga.id, saga: loaded.saga.name, step: step.name, attempt: loaded.saga.attempt + 1 };
-  const run = stepRunOf(step, loaded, claim, { log: options.log, about, claimMs: options.claimMs });
+  const run = stepRunOf(step, loaded, claim, { log: options.log, about, claimMs: options.claimMs, openSecret: options.openSecret });
   let outcome: StepOutcome | null = null;
   let result: StepResult = 'undecided';
   try {

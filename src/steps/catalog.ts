@@ -18,7 +18,7 @@ const dropletResource = (saga: SagaFacts) => {
 };
 
 /** Makes a droplet, waits until it is active, and enters it into the inventory. */
-export const provisionDroplet = defineSaga({ name: 'provision_droplet', input: provisionDropletInput, steps: [createDroplet, waitDropletActive, registerDroplet], resource: dropletResource, words: provisionWords, labels: dropletLabels });
+export const provisionDroplet = defineSaga({ name: 'provision_droplet', input: provisionDropletInput, steps: [createDroplet, waitDropletActive, registerDroplet], resource: dropletResource, secrets: ['user_data'], words: provisionWords, labels: dropletLabels });
 
 /** Destroys a droplet that was provisioned here. */
 export const destroyDroplet = defineSaga({ name: 'destroy_droplet', input: destroyDropletInput, steps: [destroyDropletStep], resource: dropletResource, words: destroyWords, isDestructive: true, labels: dropletLabels });

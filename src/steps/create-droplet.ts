@@ -19,7 +19,6 @@ import { createKeys, creates } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
 import { provisionDropletOutputs } from './outputs.ts';
 import { contradiction, otherOwner, tagsOf, waveOf, waveTag } from './ownership.ts';
-import { openUserData } from './user-data.ts';
 
 // A droplet that bears our name, but no tag yet, keeps us from asking for another: so many grace periods long.
 const UNDECIDED_GRACES = 10;
@@ -48,7 +47,7 @@ export const createDroplet: Step<StepDeps> = {
       // Before the create is announced: one that waits for its turn, or is held, was never sent.
       prepare: async () => {
         const wave = waveTag(run.now);
-        const request = requestOf(run.saga, await openUserData(run, deps), wave);
+        const request = requestOf(run.saga, await run.secret('user_data'), wave);
         return { request, wave, reserved: await deps.digitalOcean.reserveCreate(request) };
       },
       // The droplet is found by its tags: the API takes no mark.

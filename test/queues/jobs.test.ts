@@ -3,6 +3,7 @@ import { claimOfJobId, jobDataOf, jobIdOf, stepJobSchema } from '../../src/queue
 import { labelsOf } from '../../src/saga/labels.ts';
 import { nextJobOf } from '../../src/saga/saga.ts';
 import type { Saga } from '../../src/saga/saga.ts';
+import { textOf } from '../../src/platform/json.ts';
 import { catalog } from '../../src/steps/catalog.ts';
 import { makeSaga } from '../support/engine.ts';
 
@@ -39,7 +40,7 @@ describe('what a job tells of its saga', () => {
   });
 
   test('is what its definition says, and never in the place of a field of the job', () => {
-    const labels = labelsOf({ other: { labels: ({ input }) => ({ customer: String(input['customer']), sagaId: 'x', memo: 'x', dueAt: 1, serverId: null }) }, bad: { labels: () => { throw new Error('no'); } } });
+    const labels = labelsOf({ other: { labels: ({ input }) => ({ customer: textOf(input['customer']), sagaId: 'x', memo: 'x', dueAt: 1, serverId: null }) }, bad: { labels: () => { throw new Error('no'); } } });
     expect(dataOf({ name: 'other', input: { customer: 'acme' } }, labels)).toEqual({ ...plain, customer: 'acme' });
     expect(dataOf({ name: 'bad' }, labels)).toEqual(plain);
   });

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { DROPLET_FIELD } from '../../src/inventory/droplet-of-saga.ts';
+import type { Json } from '../../src/platform/json.ts';
 import { textOf } from '../../src/platform/json.ts';
 import { defineSaga, defineStep } from '../../src/saga/app.ts';
 import type { SagaFilter } from '../../src/saga/search.ts';
@@ -18,7 +19,7 @@ const database = useSharedDatabase(2);
 
 const reserve = defineStep<object>({ name: 'reserve', execute: async () => Promise.resolve(done()), compensate: async () => Promise.resolve(done()) });
 const about = (subject: (saga: SagaFacts) => Partial<Subject>) => ({ one: defineSaga({ name: 'one', input: z.record(z.string(), z.json()), steps: [reserve], subject }) });
-const text = (value: unknown) => (value === undefined ? null : String(value as string));
+const text = (value: Json | undefined) => textOf(value) || null;
 
 describe('the fields that a subject is taken from', () => {
   test('of the droplet sagas: the name, and the id of the droplet', () => {

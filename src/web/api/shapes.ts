@@ -154,7 +154,7 @@ const sagaAnswer = z
     cursor: z.int().describe('index of the current step'),
     revision: z.int().describe('number of transitions so far'),
     attempt: z.int().describe('failed attempts of the current step'),
-    input: json.describe('as it was given; user_data is never shown'),
+    input: json.describe('as it was given; secrets, such as user_data, are never shown'),
     context: json.describe('outputs of the steps, such as droplet_id and public_ipv4'),
     error: z
       .object({
