@@ -19,7 +19,7 @@ export type SagaDefinition<Deps> = Readonly<{
   labels?: (saga: Pick<Saga, 'input' | 'context'>) => Labels;
   secrets?: readonly string[];
   /**
-   * What its steps work on, such as `droplet:4711`; null where it has none, or none yet. Of two sagas with the same resource, the
+   * What its steps work on, such as `server:4711`; null where it has none, or none yet. Of two sagas with the same resource, the
    * later one runs no step until the first is at rest. It may come with the input or with a step, and does not change afterwards.
    */
   resource?(saga: SagaFacts): string | null | undefined;

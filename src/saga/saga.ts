@@ -37,7 +37,7 @@ export type Saga = Readonly<{
   startedBy: string | null;
   /** The trace that it belongs to, as W3C Trace Context writes it; null where nobody traced its start. */
   traceparent: string | null;
-  /** The resource that it holds, such as `droplet:4711`; null: none, or another saga took it after this one came to rest. */
+  /** The resource that it holds, such as `server:4711`; null: none, or another saga took it after this one came to rest. */
   resource: string | null;
   /** The saga that it waits for, because that one holds its resource; null: it waits for none. */
   waitsFor: string | null;

@@ -30,7 +30,7 @@ describe('user data', () => {
     const { io, names } = recorded();
     const saga = await bench.provision(withUserData);
     await bench.step(saga.id, { io });
-    expect(names.filter((name) => name !== 'sql store.load')).toEqual(['sql store.start', 'sql user_data.read', 'sql store.commit', 'http POST /v2/droplets', 'sql store.commit']);
+    expect(names.filter((name) => name !== 'sql store.load')).toEqual(['sql user_data.read', 'sql store.commit', 'http POST /v2/droplets', 'sql store.commit']);
     const other = recorded();
     await bench.step((await bench.provision()).id, { io: other.io });
     expect(other.names).not.toContain('sql user_data.read');
