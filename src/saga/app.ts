@@ -1,6 +1,6 @@
 // Steps, sagas and apps as their authors write them: each function checks what it is given when it is called, and returns it.
 // An app is the sagas that a fleet runs, and what their steps are given to work with.
-import type { z } from 'zod';
+import { z } from 'zod';
 import type { JsonObject } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
 import { checkNeeds } from './context.ts';
@@ -98,8 +98,9 @@ export function defineSaga<Deps, Input extends JsonObject>(
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new TypeError(`saga ${saga.name}: step ${twice} stands in it twice`);
   checkNeeds(saga);
-  const misnamed = saga.secrets?.find((field) => typeof field !== 'string' || field === '');
-  if (misnamed !== undefined) throw new TypeError(`saga ${saga.name}: secrets: expected names of fields of the input; found ${JSON.stringify(misnamed)}`);
+  // A secret by a wrong name would be kept in the clear.
+  const misnamed = saga.secrets?.find((field) => saga.input instanceof z.ZodObject && !Object.hasOwn(saga.input.shape, field));
+  if (misnamed !== undefined) throw new TypeError(`saga ${saga.name}: secret ${misnamed} is no field of the input`);
   return { ...rest, words: subject === undefined ? words : { ...words, subject: (facts) => ({ kind: saga.name, name: null, id: null, ...subject(facts) }) } };
 }
 

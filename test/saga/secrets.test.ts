@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { z } from 'zod';
 import type { JsonObject } from '../../src/platform/json.ts';
 import { generateKey, open, parseKeyRing } from '../../src/platform/key-ring.ts';
 import type { KeyRing } from '../../src/platform/key-ring.ts';
@@ -206,7 +207,7 @@ describe('a saga with secrets of its own', () => {
       return { kind: 'done', outputs: {} };
     },
   });
-  const own: Catalog<Ledger> = { fake: { ...catalogOf(read, failing).fake, secrets: ['api_key', 'password'] } as Catalog<Ledger>[string] };
+  const own: Catalog<Ledger> = { fake: { input: z.record(z.string(), z.json()), steps: [read, failing], secrets: ['api_key', 'password'] } };
   const begin = (more: JsonObject = {}, idempotencyKey?: string, ring: KeyRing = keyRing) => startSaga(engine.db, own, { name: 'fake', input: { ...ownInput, ...more }, idempotencyKey }, slackMs, ring);
   const runOwn = (sagaId: string, revision: number, ring = keyRing) =>
     runJob({ sagaId, revision, memo: {} }, { ...engine.options, catalog: own, keyRing: ring, openSecret: (claim, field) => openSecret(engine.db, ring, claim, field) });
