@@ -19,6 +19,7 @@ import type { JsonObject } from '../src/platform/json.ts';
 import { silentLog } from '../src/platform/log.ts';
 import { migrate } from '../src/processes/migrate.ts';
 import { sagaExpiry } from '../src/saga/expire.ts';
+import { ofDroplet } from '../src/inventory/droplet-of-saga.ts';
 import { readOverview } from '../src/saga/overview.ts';
 import { retain } from '../src/saga/retention.ts';
 import { searchSagas } from '../src/saga/search.ts';
@@ -130,7 +131,7 @@ async function measureReads(db: Database) {
     'page of the finished': page({ status: ['completed', 'compensated'] }),
     "by the saga's id": page({ query: some?.id }),
     'by its first 8 characters': page({ query: some?.saga8 }),
-    "by the droplet's id": page({ dropletId: Number(some?.dropletId) }),
+    "by the droplet's id": page({ field: ofDroplet(Number(some?.dropletId)) }),
     'by a common part of a name': page({ query: 'old-7' }),
     'by the name of one of the oldest': page({ query: 'needle' }),
     'by a name that nothing has': page({ query: 'no such thing' }),

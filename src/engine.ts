@@ -1,4 +1,4 @@
-// What others write their own sagas and steps with: `arcadia-cloud/engine`. It loads no droplet.
+// What others write their own sagas and steps with: `arcadia-cloud/engine`. It loads nothing of any provider's.
 export { defineApp, defineSaga, defineStep } from './saga/app.ts';
 export type { App, AppContext, NamedSaga } from './saga/app.ts';
 export type { JsonObject } from './platform/json.ts';

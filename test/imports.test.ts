@@ -49,3 +49,13 @@ test('packages are used where they belong', () => {
   const strays = files.flatMap((file) => (imports.get(file) ?? []).filter((name) => owners[name]?.test(file) === false).map((name) => `${file}: ${name}`));
   expect(strays).toEqual([]);
 });
+
+// Words of what the fleet is used for. The engine would run as well for something else.
+const provider = /droplet|digital_?ocean/i;
+
+test('the engine names nothing that its sagas are about', () => {
+  const engine = files.filter((file) => /^(?:saga|queues)\//.test(file) || file === 'engine.ts');
+  const naming = engine.flatMap((file) => readFileSync(`${root}${file}`, 'utf8').split('\n').filter((line) => provider.test(line)).map((line) => `${file}: ${line.trim()}`));
+  expect(engine.length).toBeGreaterThan(50);
+  expect(naming).toEqual([]);
+});

@@ -65,7 +65,7 @@ serve(async ({ databaseUrl, redisUrl, concurrency }) => {
       from unnest(${wanted}::uuid[]) as id on conflict do nothing returning id`;
     const ids = rows.map(({ id }) => id);
     const jobOf = (sagaId: string, index: number) => ({
-      sagaId, revision: 1, direction: 'forward' as const, step: 'wait', position: 1, of: 1, attempt: 1, dropletId: null, traceparent: null, delayMs: (WAITING.everyMs * (index + 1)) / ids.length,
+      sagaId, revision: 1, direction: 'forward' as const, step: 'wait', position: 1, of: 1, attempt: 1, saga: { name: 'fake', input: {}, context: {} }, traceparent: null, delayMs: (WAITING.everyMs * (index + 1)) / ids.length,
     });
     await Promise.all(ids.map((id, index) => queues.enqueue(jobOf(id, index))));
   };

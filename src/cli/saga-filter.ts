@@ -1,5 +1,6 @@
 // The options of `sagas` that say which ones: the same filter as that of the HTTP API.
 import { z } from 'zod';
+import { ofDroplet } from '../inventory/droplet-of-saga.ts';
 import { sagaStatuses } from '../saga/saga.ts';
 import type { SagaFilter } from '../saga/search.ts';
 import { UsageError } from './usage-error.ts';
@@ -25,9 +26,10 @@ const absoluteTime = z.union([z.iso.datetime({ offset: true }), z.iso.date()]);
  * @param nowMs what a time such as `2h` ago is counted from, in Unix milliseconds
  * @throws {UsageError} naming the option, and what was expected
  */
-export function toSagaFilter({ status, since, until, ...same }: FilterOptions, nowMs: number): SagaFilter {
+export function toSagaFilter({ status, since, until, dropletId, ...same }: FilterOptions, nowMs: number): SagaFilter {
   return {
     ...same,
+    field: dropletId === undefined ? undefined : ofDroplet(dropletId),
     status: status?.flatMap((given) => given.split(',')).map(requireStatus),
     createdFrom: since === undefined ? undefined : requireTime('--since', since, nowMs),
     createdBefore: until === undefined ? undefined : requireTime('--until', until, nowMs),

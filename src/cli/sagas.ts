@@ -1,7 +1,7 @@
 // `sagas` lists sagas; `saga <id>` shows one with its timeline, and follows it where it is told to.
 import type { Client } from '../client/client.ts';
 import { unlessAborted } from '../platform/deadline.ts';
-import { redactSaga } from '../saga/redact.ts';
+import type { Surface } from '../saga/words.ts';
 import { followSaga } from './follow.ts';
 import { drain } from './plain-progress.ts';
 import type { FilterOptions } from './saga-filter.ts';
@@ -14,9 +14,9 @@ import { requireSagaId } from './usage-error.ts';
 export async function listSagasCommand({ limit, json, ...filter }: FilterOptions & { limit: number; json?: boolean }): Promise<number> {
   // What is wrong with the options is said before anything is connected to.
   toSagaFilter(filter, 0);
-  return withClient(async (client, { surface }) => {
-    const sagas = await client.list({ ...toSagaFilter(filter, Date.now()), limit });
-    write(json === true ? JSON.stringify(sagas.map(redactSaga)) : formatSagas(sagas, surface));
+  return withClient(async (client, { surface, subjectFields }) => {
+    const sagas = await client.list({ ...toSagaFilter(filter, Date.now()), subjectFields, limit });
+    write(json === true ? JSON.stringify(sagas.map(surface.redact.saga)) : formatSagas(sagas, surface));
     return 0;
   });
 }
@@ -30,17 +30,17 @@ export async function showSagaCommand(sagaId: string, options: { follow?: boolea
       return 1;
     }
     if (options.follow === true) {
-      if (options.json === true) return followAsJson(client, sagaId, stop);
+      if (options.json === true) return followAsJson(client, sagaId, surface, stop);
       return reportEnd(await follow({ title: saga.name, sagaId, client, maxPolls, surface }, {}, stop), {}, surface);
     }
     const events = await unlessAborted(stop, client.events(sagaId));
-    write(options.json === true ? JSON.stringify({ ...redactSaga(saga), events }) : formatSaga(saga, events, surface));
+    write(options.json === true ? JSON.stringify({ ...surface.redact.saga(saga), events }) : formatSaga(saga, events, surface));
     return 0;
   }, stop);
 }
 
 /** JSON Lines, as a stream has no end that one document could wait for: `{"event": …}` for each event, at last `{"saga": …}`. */
-async function followAsJson(client: Client, sagaId: string, stop: AbortSignal): Promise<number> {
+async function followAsJson(client: Client, sagaId: string, surface: Surface, stop: AbortSignal): Promise<number> {
   let shown = 0;
   const saga = await sayingThatItGoesOn(sagaId, () =>
     drain(followSaga(client, sagaId, stop), ({ events }) => {
@@ -48,6 +48,6 @@ async function followAsJson(client: Client, sagaId: string, stop: AbortSignal): 
       shown = events.length;
     }),
   );
-  write(JSON.stringify({ saga: redactSaga(saga) }));
+  write(JSON.stringify({ saga: surface.redact.saga(saga) }));
   return saga.status === 'completed' ? 0 : 1;
 }

@@ -11,8 +11,9 @@ import { unlessAborted } from '../platform/deadline.ts';
 import { checkEnvironment } from '../processes/environment.ts';
 import { createLog, silentLog } from '../platform/log.ts';
 import { queueStoreOf } from '../queues/connection.ts';
-import { redactSaga } from '../saga/redact.ts';
 import type { Saga } from '../saga/saga.ts';
+import type { SubjectFields } from '../saga/subject.ts';
+import { subjectFieldsOf } from '../saga/subject.ts';
 import type { Surface } from '../saga/words.ts';
 import { surfaceOf } from '../saga/words.ts';
 import { printable } from '../platform/text.ts';
@@ -48,7 +49,7 @@ export async function startAndFollow(title: string, start: (client: Client) => P
 
 /** Says how a saga ended; returns the exit code. */
 export function reportEnd(saga: Saga, options: Pick<FollowOptions, 'json'>, surface: Surface): number {
-  write(options.json === true ? JSON.stringify(redactSaga(saga)) : describeResult(saga, surface));
+  write(options.json === true ? JSON.stringify(surface.redact.saga(saga)) : describeResult(saga, surface));
   return saga.status === 'completed' ? 0 : 1;
 }
 
@@ -58,14 +59,14 @@ export function reportEnd(saga: Saga, options: Pick<FollowOptions, 'json'>, surf
  * @param stop for a `use` that sees itself to being stopped: ends the opening
  * @throws {EnvironmentMismatchError} where the database is another environment's: its workers would carry out what is asked
  */
-export async function withClient<T>(use: (client: Client, how: { maxPolls: number; surface: Surface }) => Promise<T>, stop?: AbortSignal): Promise<T> {
+export async function withClient<T>(use: (client: Client, how: { maxPolls: number; surface: Surface; subjectFields: SubjectFields }) => Promise<T>, stop?: AbortSignal): Promise<T> {
   const config = loadConfig(process.env, ['DATABASE_URL']);
   const app = await loadApp(config.appFile);
   const clock = await (stop === undefined ? requireEnvironment(config) : unlessAborted(stop, requireEnvironment(config)));
   const log = createLog(config.logLevel === 'info' ? 'warn' : config.logLevel, 2);
   const client = openClient({ databaseUrl: config.databaseUrl ?? '', poolMax: Math.min(4, config.databasePoolMax), queueStore: queueStoreOf(config), keyRing: config.keyRing, log });
   try {
-    return await use(client, { maxPolls: config.wait.maxPolls, surface: surfaceOf(app.catalog) });
+    return await use(client, { maxPolls: config.wait.maxPolls, surface: surfaceOf(app.catalog), subjectFields: subjectFieldsOf(app.catalog) });
   } finally {
     clock.close();
     await client.close();

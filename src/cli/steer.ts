@@ -1,6 +1,5 @@
 // `cancel` and `retry`: what a person asks of a saga.
 import type { Client } from '../client/client.ts';
-import { redactSaga } from '../saga/redact.ts';
 import type { Steered } from '../saga/steer.ts';
 import { requester } from './requester.ts';
 import { complain, write } from './output.ts';
@@ -22,9 +21,9 @@ async function steerCommand(
   whatHappens: string,
 ): Promise<number> {
   requireSagaId(sagaId);
-  return withClient(async (client) => {
+  return withClient(async (client, { surface }) => {
     const steered = await ask(client);
-    if (options.json === true) write(JSON.stringify(steered.kind === 'not_found' ? steered : { ...steered, saga: redactSaga(steered.saga) }));
+    if (options.json === true) write(JSON.stringify(steered.kind === 'not_found' ? steered : { ...steered, saga: surface.redact.saga(steered.saga) }));
     switch (steered.kind) {
       case 'accepted':
       case 'already':

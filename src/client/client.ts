@@ -1,6 +1,7 @@
 // The client: starts sagas and looks at them. For the command line, and for backends that speak TypeScript.
 import { z } from 'zod';
 import { catalog as dropletCatalog } from '../steps/catalog.ts';
+import { DROPLET_FIELD, dropletLabels, ofDroplet } from '../inventory/droplet-of-saga.ts';
 import { createDatabaseClock } from '../platform/clock.ts';
 import { ClientClosedError } from './errors.ts';
 import type { SagaHandle } from './handle.ts';
@@ -55,12 +56,15 @@ export type ClientOptions = Readonly<{
   databaseUrl: string;
   /** Where the workers' queues are: the same as theirs. Left out, Postgres tells the workers of what is to be done. */
   queueStore?: QueueStore | undefined;
-  /** Seals `user_data`: the same keys as the workers' (see `parseKeyRing`). Without it, none is accepted. */
+  /** Seals the secrets of sagas, such as `user_data`: the same keys as the workers' (see `parseKeyRing`). Without it, none is accepted. */
   keyRing?: KeyRing | undefined;
   log?: Log | undefined;
   /** Connections to Postgres that the client may hold, beside those of queues in Postgres: 4 unless told otherwise. Idle ones are closed. */
   poolMax?: number | undefined;
 }>;
+
+/** What to look for. `dropletId`: the droplet that a saga made, or is to destroy. `limit`: so many at most, 50 unless told otherwise. */
+type ListFilter = Omit<SagaFilter, 'status'> & Readonly<{ status?: SagaStatus | readonly SagaStatus[] | undefined; dropletId?: number | undefined; limit?: number }>;
 
 export type Client = Readonly<{
   /**
@@ -89,8 +93,8 @@ export type Client = Readonly<{
   handle(sagaId: string): SagaHandle<JsonObject>;
   /** Reads a saga; null when there is none with this id. */
   get(sagaId: string): Promise<Saga | null>;
-  /** Finds sagas, newest first; 50 unless told otherwise. */
-  list(filter?: Omit<SagaFilter, 'status'> & { status?: SagaStatus | readonly SagaStatus[] | undefined; limit?: number }): Promise<readonly Saga[]>;
+  /** Finds sagas, newest first. */
+  list(filter?: ListFilter): Promise<readonly Saga[]>;
   /** Reads what happened to a saga after event `afterSeq` (exclusive; all when left out), oldest first. */
   events(sagaId: string, afterSeq?: number): Promise<StoredEvent[]>;
   /**
@@ -115,6 +119,9 @@ const LOOK_EVERY_MS = 250;
 // A client asks one thing after the other; its caller has a pool too.
 const POOL_MAX = 4;
 
+// What is found by a typed id where the caller names no other fields.
+const subjectFields = { names: [], ids: [DROPLET_FIELD] };
+
 // Outputs of steps are JSON; a saga's own types are not known here.
 const anyOutputs = z.record(z.string(), z.json());
 
@@ -126,7 +133,7 @@ export function openClient(options: ClientOptions): Client {
   const { keyRing = emptyKeyRing, log = silentLog } = options;
   const db: Database = openDatabase(options.databaseUrl, { max: options.poolMax ?? POOL_MAX, applicationName: 'arcadia-client', io: tracedIo(directIo) });
   const connection = options.queueStore === undefined ? null : openQueueConnection(options.queueStore, log);
-  const queues = connection === null ? null : openStepQueues(connection, directIo, createDatabaseClock(db));
+  const queues = connection === null ? null : openStepQueues(connection, directIo, { clock: createDatabaseClock(db), labelsOf: dropletLabels });
   const slackMs = queues === null ? 0 : ENQUEUE_SLACK_MS;
   const store = createSagaStore(db, { worker: 'client', slackMs });
   const closing = new AbortController();
@@ -163,7 +170,11 @@ export function openClient(options: ClientOptions): Client {
     },
     handle: (sagaId) => handleOf(sagaId, anyOutputs),
     get: reader.get,
-    list: async ({ limit = 50, status, ...filter } = {}) => (await searchSagas(db, { ...filter, status: typeof status === 'string' ? [status] : status }, { limit })).sagas,
+    list: async ({ limit = 50, status, dropletId, ...filter } = {}) => {
+      const field = dropletId === undefined ? filter.field : ofDroplet(dropletId);
+      const { sagas } = await searchSagas(db, { subjectFields, ...filter, field, status: typeof status === 'string' ? [status] : status }, { limit });
+      return sagas;
+    },
     events: reader.events,
     cancel: async (sagaId, by, reason) => enqueueNext(await cancelSaga(store, sagaId, by, reason)),
     retry: async (sagaId, by) => enqueueNext(await retrySaga(store, sagaId, by)),

@@ -109,7 +109,7 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
     conditions.push(condition({
       name: 'sagas_stuck', severity: 'critical', count: facts.stuck,
       title: `${sagas(facts.stuck)} ${facts.stuck === 1 ? 'is' : 'are'} stuck`,
-      detail: 'A droplet may be left, and cost money.',
+      detail: 'What their steps have done may be left, and cost money.',
       action: 'Open each one, fix what its last answer names, then retry it.',
     }));
   }

@@ -212,7 +212,7 @@ export type Config = Readonly<{
   retry: Readonly<{ stepAttempts: number; stepBackoffMs: number; compensationAttempts: number }>;
   adoptionGraceMs: number;
   orphanGraceMs: number;
-  /** Seals `user_data` at rest; empty: none is accepted. */
+  /** Seals the secrets of sagas, such as `user_data`, at rest; empty: none is accepted. */
   keyRing: KeyRing;
   reconcileIntervalMs: number;
   inventorySyncIntervalMs: number;

@@ -78,12 +78,12 @@ export async function migrate(db: Database, environment: string, catalog: App['c
  * write over each other.
  */
 async function writeDefinitions(connection: ReservedSql, catalog: App['catalog']): Promise<void> {
-  const definitions = Object.entries(catalog).map(([name, { steps }]) => ({ name, steps: steps.map((step) => step.name) }));
+  const definitions = Object.entries(catalog).map(([name, { steps, secrets = [] }]) => ({ name, steps: steps.map((step) => step.name), secrets }));
   await connection`delete from arcadia.saga_definitions where name <> all (${definitions.map(({ name }) => name)}::text[])`;
-  for (const { name, steps } of definitions) {
+  for (const { name, steps, secrets } of definitions) {
     await connection`
-      insert into arcadia.saga_definitions (name, steps) values (${name}, ${steps}::text[])
-      on conflict (name) do update set steps = excluded.steps`;
+      insert into arcadia.saga_definitions (name, steps, secrets) values (${name}, ${steps}::text[], ${[...secrets]}::text[])
+      on conflict (name) do update set steps = excluded.steps, secrets = excluded.secrets`;
   }
 }
 

@@ -30,9 +30,11 @@ import { jobIdOf, queueNameOf, queueNames } from '../queues/jobs.ts';
 import type { App } from '../saga/app.ts';
 import { listAudit, recordAudit } from '../saga/audit.ts';
 import { findHeld } from '../saga/holds.ts';
+import { labelsOf } from '../saga/labels.ts';
 import { readLastEvents, readOverview } from '../saga/overview.ts';
 import { nextJobOf } from '../saga/saga.ts';
 import { countSagas, searchSagas } from '../saga/search.ts';
+import { subjectFieldsOf } from '../saga/subject.ts';
 import { countByStatus, readBacklog, readStepStats } from '../saga/stats.ts';
 import type { Steered } from '../saga/steer.ts';
 import { cancelSaga, retrySaga } from '../saga/steer.ts';
@@ -78,7 +80,7 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
   requireClosedWeb(config.web);
   const db = openDatabase(databaseUrl, { max: Math.min(10, config.databasePoolMax), applicationName: 'arcadia-web', io: tracedIo(directIo) });
   const connection = openQueueConnection(queueStoreOf(config), log);
-  const queues = openStepQueues(connection, directIo);
+  const queues = openStepQueues(connection, directIo, { labelsOf: labelsOf(catalog) });
   const dashboard = openQueueDashboard(connection, (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq), config.web.basePath);
   let clock: ClockWatch | null = null;
   const closeAll = async (): Promise<void> => {
@@ -130,6 +132,7 @@ function bindPorts({ catalog, db, connection, queues, dashboard, keyRing, worker
     if (steered.kind === 'accepted' && steered.next !== null) await enqueueOrLeave(steered.next, queues, log);
     return steered;
   };
+  const subjectFields = subjectFieldsOf(catalog);
   return {
     sagas: {
       definitions: catalog,
@@ -140,9 +143,9 @@ function bindPorts({ catalog, db, connection, queues, dashboard, keyRing, worker
       look: (sagaId) => loadSaga(db, sagaId, workerSlackMs),
       events: (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq),
       progress: (wanted) => readProgress(db, wanted),
-      search: (filter, page) => searchSagas(db, filter, page),
-      count: (filter) => countSagas(db, filter),
-      overview: (filter) => readOverview(db, filter),
+      search: (filter, page) => searchSagas(db, { ...filter, subjectFields }, page),
+      count: (filter) => countSagas(db, { ...filter, subjectFields }),
+      overview: (filter) => readOverview(db, { ...filter, subjectFields }),
       lastEvents: (sagaIds) => readLastEvents(db, sagaIds),
       held: (sagaIds) => findHeld(db, sagaIds),
       cancel: async (sagaId, by, reason) => enqueueNext(await cancelSaga(store, sagaId, by, reason)),

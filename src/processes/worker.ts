@@ -44,9 +44,11 @@ import { openStepQueues } from '../queues/step-queues.ts';
 import { startStepWorkers } from '../queues/step-workers.ts';
 import type { App } from '../saga/app.ts';
 import { stepsToStartAt } from '../saga/definition.ts';
+import { attributesOf, labelsOf } from '../saga/labels.ts';
 import { auditExpiry, sagaExpiry } from '../saga/expire.ts';
 import type { Held } from '../saga/holds.ts';
 import { createHolds, holdSaga, watchHolds } from '../saga/holds.ts';
+import { openSecret } from '../saga/open-secret.ts';
 import { runReconciler } from '../saga/reconciler.ts';
 import { runRetention } from '../saga/retention.ts';
 import type { StepReport } from '../saga/runner.ts';
@@ -54,7 +56,6 @@ import { runJob } from '../saga/runner.ts';
 import { claimFragment, createSagaStore } from '../saga/store.ts';
 import type { StartRequest } from '../saga/start.ts';
 import type { Claim } from '../saga/step.ts';
-import { openUserData } from '../saga/user-data.ts';
 import { createWakeup } from '../saga/wakeup.ts';
 import { startAndEnqueue } from '../queues/start-and-enqueue.ts';
 import type { StepDeps } from '../steps/deps.ts';
@@ -175,7 +176,7 @@ export async function startWorker(
     throw error;
   }
 
-  const queues = openStepQueues(connection, io);
+  const queues = openStepQueues(connection, io, { labelsOf: labelsOf(catalog) });
   const droplets = createObserver({
     client: digitalOcean,
     store: createObservationStore(shared.observations, { io, log, key: observationKey(token) }),
@@ -192,7 +193,7 @@ export async function startWorker(
   };
   const store = createSagaStore(db, { worker: name, slackMs, startsAt: stepsToStartAt(catalog) });
   const inventory = createInventory(db, claimFragment);
-  const droplet: StepDeps = { inventory, digitalOcean, droplets, openUserData: (claim: Claim) => openUserData(db, keyRing, claim), settings };
+  const droplet: StepDeps = { inventory, digitalOcean, droplets, settings };
   let deps: object;
   try {
     deps = await unlessAborted(signal, (app.openDeps ?? dropletApp.openDeps)({ log, provided: new Map([[DROPLETS, droplet]]) }));
@@ -208,6 +209,7 @@ export async function startWorker(
     deps: deps as never,
     policy: config.retry,
     keyRing,
+    openSecret: (claim: Claim, field: string) => openSecret(db, keyRing, claim, field),
     toOutcome: toStepOutcome,
     // The request that follows must be over before the lock is.
     claimMs: Math.max(1, (config.worker.lockMs - timeoutMs) / 2),
@@ -224,7 +226,7 @@ export async function startWorker(
   const syncDeps: SyncDeps = { db, digitalOcean: digitalOcean.at('sync'), worker: name, settings: syncSettings(config), isPaused: inventoryQueue.isPaused, signal: stopping.signal, log };
   const due = { intervalMs: config.inventorySyncIntervalMs, requestedBy: null };
   const workers = [
-    ...startStepWorkers(connection, { settings: workerSettings, queues, run: (claim) => runJob(claim, runner), onTaken: metrics.onTaken, io, log }),
+    ...startStepWorkers(connection, { settings: workerSettings, queues, labelsOf: labelsOf(catalog), run: (claim) => runJob(claim, runner), onTaken: metrics.onTaken, io, log }),
     startIntakeWorker(connection, {
       settings: workerSettings,
       start: (request: StartRequest) => startAndEnqueue(request, { catalog, db, queues, keyRing, slackMs, log }),
@@ -285,17 +287,17 @@ function expiriesOf({ sagaRetentionDays, auditRetentionDays }: Config, db: Datab
 }
 
 /** The span of a job tells of its saga, and is marked where the step failed. */
-function annotateRun({ sagaId, saga, step, direction, attempt, dropletId, result }: StepReport): void {
+function annotateRun({ sagaId, saga, step, direction, attempt, labels, result }: StepReport): void {
   const failed = result === 'retried' || result === 'failed' || result === 'stuck' || result === 'undecided';
   annotate(
     {
+      ...attributesOf(labels),
       'arcadia.saga.id': sagaId,
       'arcadia.saga.name': saga,
       'arcadia.step.name': step,
       'arcadia.step.direction': direction,
       'arcadia.step.attempt': attempt,
       'arcadia.step.result': result,
-      ...(dropletId === null ? {} : { 'arcadia.droplet.id': dropletId }),
     },
     failed ? result : null,
   );

@@ -37,7 +37,7 @@ const descriptions: Readonly<Record<string, string>> = {
   [queueNames.intake]: 'Requests for sagas. A refused one says why.',
   [queueNames.steps]: 'Steps of sagas, forward. Removing or repeating a job is harmless: the truth is in Postgres.',
   [queueNames.compensations]: 'Steps of sagas that are being undone.',
-  [queueNames.inventory]: 'Syncs of the inventory. Paused, no worker syncs, and no surplus droplet is destroyed, whoever does.',
+  [queueNames.inventory]: 'Syncs of the inventory. Paused, no worker syncs, and nothing surplus is destroyed, whoever does.',
 };
 
 /**

@@ -13,7 +13,7 @@ import { workerOptions } from './step-workers.ts';
 export type InventoryQueue = Readonly<{
   /** Makes sure that there is a job for the sync of this number; puts a new one in the place of one that is finished. */
   ensure(syncNumber: number): Promise<void>;
-  /** Whether people have paused the queue: then no surplus droplet is destroyed either, whoever syncs. */
+  /** Whether people have paused the queue: then nothing surplus is destroyed either, whoever syncs. */
   isPaused(): Promise<boolean>;
   close(): Promise<void>;
 }>;

@@ -1,6 +1,8 @@
 // The contract of the queues: their names, what stands in a job, and how a job is called.
 import type { Job } from 'bullmq';
 import { z } from 'zod';
+import type { LabelsOf } from '../saga/labels.ts';
+import { noLabels } from '../saga/labels.ts';
 import type { Direction, NextJob } from '../saga/saga.ts';
 import type { Claim } from '../saga/step.ts';
 
@@ -9,7 +11,8 @@ export const queueNames = { intake: 'sagas', steps: 'saga-steps', compensations:
 
 /**
  * What a step's job carries. Only `sagaId` and `revision` count; the rest is for people to read. Anybody who can reach
- * the queue store may have written it, so it is never believed beyond "look at this saga".
+ * the queue store may have written it, so it is never believed beyond "look at this saga". Beside these fields it has the
+ * labels of its saga.
  */
 export const stepJobSchema = z.object({
   sagaId: z.uuid().toLowerCase(),
@@ -17,7 +20,6 @@ export const stepJobSchema = z.object({
   step: z.string().optional(),
   position: z.string().optional(),
   attempt: z.int().optional().catch(undefined),
-  dropletId: z.int().optional().catch(undefined),
   /** Why the job was put back the last time. */
   reason: z.string().optional().catch(undefined),
   memo: z.record(z.string().max(50), z.int().min(0).max(1_000_000_000)).optional(),
@@ -64,15 +66,15 @@ export function claimOfJobId(jobId: string): Claim | null {
   return parsed.data ?? null;
 }
 
-/** What stands in the job. */
-export function jobDataOf(job: NextJob): StepJobData {
+/** What stands in the job; no label takes the place of a field. */
+export function jobDataOf(job: NextJob, labelsOf: LabelsOf = noLabels): StepJobData {
   return {
+    ...Object.fromEntries(Object.entries(labelsOf(job.saga)).filter(([label]) => !Object.hasOwn(stepJobSchema.shape, label))),
     sagaId: job.sagaId,
     revision: job.revision,
     step: job.step,
     position: `${job.position} of ${job.of}`,
     attempt: job.attempt,
-    ...(job.dropletId === null ? {} : { dropletId: job.dropletId }),
   };
 }
 

@@ -18,7 +18,7 @@ const ENQUEUE_WITHIN_MS = 3_000;
  * Starts a saga.
  *
  * @param options.catalog the sagas that can be started
- * @param options.keyRing seals `user_data`
+ * @param options.keyRing seals what is secret
  * @param options.slackMs how long the reconciler leaves the enqueueing to us, in milliseconds
  * @throws {InvalidRequestError} {IdempotencyConflictError} {IdempotencyKeyTakenError}
  */

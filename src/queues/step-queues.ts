@@ -3,6 +3,7 @@ import type { Job, Queue } from 'bullmq';
 import { z } from 'zod';
 import { withDeadline } from '../platform/deadline.ts';
 import type { Io } from '../platform/io.ts';
+import type { LabelsOf } from '../saga/labels.ts';
 import type { Direction, NextJob } from '../saga/saga.ts';
 import type { Woken } from '../saga/holds.ts';
 import type { Memo } from '../saga/step.ts';
@@ -46,9 +47,11 @@ const KEEP_LOGS = 50;
  * Opens the queues of steps and compensations for adding.
  *
  * @param connection the queues' own, or the lane of a worker
- * @param clock tells the time in Unix milliseconds, where `Date.now()` may be wrong: in a process that is not our own
+ * @param options.clock tells the time in Unix milliseconds, where `Date.now()` may be wrong: in a process that is not our own
+ * @param options.labelsOf what jobs tell of their sagas, for people to read; nothing where left out
  */
-export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: Io, clock: (() => Promise<number>) | null = null): StepQueues {
+export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: Io, options: { clock?: () => Promise<number>; labelsOf?: LabelsOf } = {}): StepQueues {
+  const { clock = null, labelsOf } = options;
   const nowMs = clock ?? (() => Promise.resolve(Date.now()));
   const queues: Record<Direction, Queue> = {
     forward: connection.queue(queueNames.steps),
@@ -61,13 +64,13 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
     const timestamp = clock === null ? {} : { timestamp: await clock() };
     const delayMs = Math.max(0, Math.round(job.delayMs));
     // What stands here is written, read and sent along with each job: how long it is kept, its worker says.
-    const options = {
+    const jobOptions = {
       jobId: jobIdOf(job),
       keepLogs: KEEP_LOGS,
       ...timestamp,
       ...(delayMs === 0 ? place : { delay: delayMs }),
     };
-    await inTraceOf(job.traceparent, () => queues[job.direction].add(job.step, jobDataOf(job), options));
+    await inTraceOf(job.traceparent, () => queues[job.direction].add(job.step, jobDataOf(job, labelsOf), jobOptions));
   };
 
   return {

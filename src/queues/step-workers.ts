@@ -6,6 +6,7 @@ import type { Io } from '../platform/io.ts';
 import type { Log } from '../platform/log.ts';
 import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import type { JobClaim, Verdict } from '../saga/runner.ts';
+import type { LabelsOf } from '../saga/labels.ts';
 import type { NextJob } from '../saga/saga.ts';
 import { shorten } from '../platform/text.ts';
 import { annotate } from '../platform/tracing.ts';
@@ -70,6 +71,8 @@ export function workerOptions(settings: WorkerSettings) {
 type StepWorkerOptions = Readonly<{
   settings: WorkerSettings;
   queues: StepQueues;
+  /** What the jobs that follow tell of their sagas. */
+  labelsOf?: LabelsOf;
   /** Hands a job to the engine; throws when it could not be decided (Postgres is away). */
   run: (claim: JobClaim) => Promise<Verdict>;
   /** Told how long after it was due each job was taken, in milliseconds. Must not throw. */
@@ -108,12 +111,12 @@ type EnqueueNext = (next: NextJob) => Promise<void>;
  * worker's own lane nobody waits for the queue's word: the job that follows is there before this one is finished, as the
  * store is told so in that order.
  */
-function openEnqueueNext(queueName: string, lane: Lane | null, { queues, io, log }: StepWorkerOptions): EnqueueNext {
+function openEnqueueNext(queueName: string, lane: Lane | null, { queues, labelsOf, io, log }: StepWorkerOptions): EnqueueNext {
   const warn = (next: NextJob) => (error: unknown) => {
     log.warn({ sagaId: next.sagaId, err: error }, 'could not enqueue the next job: the reconciler will');
   };
   if (lane === null) return async (next) => queues.enqueue(next).catch(warn(next));
-  const laned = openStepQueues(lane, io);
+  const laned = openStepQueues(lane, io, labelsOf === undefined ? {} : { labelsOf });
   return async (next) => {
     // In the place of the one that ends: of what comes from elsewhere, none is put off by it.
     const follows = queueNameOf(next.direction) === queueName;

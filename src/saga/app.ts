@@ -1,11 +1,12 @@
 // Steps, sagas and apps as their authors write them: each function checks what it is given when it is called, and returns it.
 // An app is the sagas that a fleet runs, and what their steps are given to work with.
-import type { z } from 'zod';
+import { z } from 'zod';
 import type { JsonObject } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
 import { checkNeeds } from './context.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import { checkCatalog } from './definition.ts';
+import type { Labels } from './labels.ts';
 import type { Step, StepOutcome, StepRun } from './step.ts';
 import type { SagaFacts, SagaWords, Subject } from './words.ts';
 
@@ -14,7 +15,7 @@ export type NamedSaga<Deps = never, Input extends JsonObject = JsonObject> = Sag
 
 /**
  * What an app is given when a worker starts. `provided`: what the worker has opened for the steps that come with the package,
- * such as the droplets' (see `dropletDeps`).
+ * for an app to hand on.
  */
 export type AppContext = Readonly<{ log: Log; provided: ReadonlyMap<symbol, unknown> }>;
 
@@ -72,6 +73,9 @@ export function defineStep<Deps, Needs extends Shape = undefined, Adds extends S
  * @param saga.subject what it is about: shown in lists, and found by search
  * @param saga.resource what its steps work on: see `SagaDefinition`
  * @param saga.words what it says to people; plain facts where left out
+ * @param saga.secrets names of fields of its input, of text, that are sealed at rest, shown nowhere, and erased at the end; a step opens
+ *   one by `run.secret`
+ * @param saga.labels what its jobs and traces tell of it, such as `{ serverId: context.server_id }`; for people to read
  * @throws {TypeError} naming what is wrong with it
  */
 export function defineSaga<Deps, Input extends JsonObject>(
@@ -83,6 +87,8 @@ export function defineSaga<Deps, Input extends JsonObject>(
     words?: Partial<SagaWords>;
     isDestructive?: boolean;
     resource?(saga: SagaFacts): string | null | undefined;
+    labels?: (saga: Pick<SagaFacts, 'input' | 'context'>) => Labels;
+    secrets?: readonly string[];
   }>,
 ): NamedSaga<Deps, Input> {
   const { subject, words = {}, ...rest } = saga;
@@ -92,6 +98,9 @@ export function defineSaga<Deps, Input extends JsonObject>(
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new TypeError(`saga ${saga.name}: step ${twice} stands in it twice`);
   checkNeeds(saga);
+  // A secret by a wrong name would be kept in the clear.
+  const misnamed = saga.secrets?.find((field) => saga.input instanceof z.ZodObject && !Object.hasOwn(saga.input.shape, field));
+  if (misnamed !== undefined) throw new TypeError(`saga ${saga.name}: secret ${misnamed} is no field of the input`);
   return { ...rest, words: subject === undefined ? words : { ...words, subject: (facts) => ({ kind: saga.name, name: null, id: null, ...subject(facts) }) } };
 }
 

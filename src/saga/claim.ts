@@ -5,6 +5,8 @@ import type { Log } from '../platform/log.ts';
 import { contextOf } from './context.ts';
 import type { ClaimedSaga } from './loaded.ts';
 import { effectState, once, undo } from './once.ts';
+import type { OpenSecret } from './open-secret.ts';
+import { secretFor } from './open-secret.ts';
 import type { Saga } from './saga.ts';
 import { directionOf } from './saga.ts';
 import type { Step, StepRun } from './step.ts';
@@ -82,7 +84,7 @@ export function stepRunOf(
   step: Pick<Step<never>, 'name' | 'needs'>,
   { saga, memo, now }: ClaimedSaga,
   claim: HeldClaim,
-  { log, about, claimMs }: { log: Log; about: object; claimMs: number },
+  { log, about, claimMs, openSecret }: { log: Log; about: object; claimMs: number; openSecret: OpenSecret | undefined },
 ): StepRun {
   // Made when a step logs something: most log nothing, and a child is dear.
   let child: Log | undefined;
@@ -110,6 +112,7 @@ export function stepRunOf(
     once: (name, effect) => once(run, step.name, name, effect),
     undo: (name, undoing) => undo(run, step.name, name, undoing),
     effects: (name, keys) => effectState(run, step.name, name, keys),
+    secret: (field) => secretFor(run, field, openSecret),
     get log() {
       return (child ??= log.child(about));
     },

@@ -75,7 +75,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
         select * from (select clock_timestamp() as at) as clock, json_to_recordset(${jsonText(given)}::text::json) as given (
           place int, id uuid, revision int, was text, status text, cursor int, attempt int, patch jsonb, stamps jsonb, error jsonb, cancels boolean, step_changed boolean,
           wake_in_ms double precision, is_finished boolean,
-          new_input jsonb, sealed text, fingerprint text, may_create boolean, before jsonb, seq int, kind text, step text, event_attempt int, detail jsonb, transition_id uuid, audit_actor text
+          new_input jsonb, sealed text, fingerprint text, goes_forward boolean, before jsonb, seq int, kind text, step text, event_attempt int, detail jsonb, transition_id uuid, audit_actor text
         )
       ),
       moved as (
@@ -88,15 +88,19 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
               select jsonb_object_agg(key, to_char(given.at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) from jsonb_array_elements_text(given.stamps) as key
             ) end,
             memo = '{}',
-            -- An input that was checked just now takes the place of the one that nobody had checked, its user data sealed. Else it
-            -- stays; but a saga that never asks for a droplet again keeps no user data, sealed or, where nobody sealed it, bare.
+            -- An input that was checked just now takes the place of the one that nobody had checked, its secrets sealed. Else it
+            -- stays; but a saga that goes forward no more keeps no secrets that nobody sealed.
             input = case
               when given.new_input is not null then given.new_input
-              when given.may_create or saga.user_data_fingerprint is not null or saga.input->>'user_data' is null then saga.input
-              else jsonb_set(saga.input, '{user_data}', to_jsonb(format('[erased, %s bytes]', octet_length(saga.input->>'user_data'))))
+              when given.goes_forward or saga.user_data_fingerprint is not null or (saga.input_checked and saga.input->>'user_data' is null) then saga.input
+              else arcadia.without_secrets(saga.name, saga.input)
             end,
             input_checked = saga.input_checked or given.new_input is not null,
-            sealed_user_data = case when given.new_input is not null then given.sealed when given.may_create then saga.sealed_user_data end,
+            -- user_data alone is for steps forward. Other secrets may be needed to undo a step, until the saga has ended.
+            sealed_user_data = case
+              when given.new_input is not null then given.sealed
+              when given.goes_forward or (given.is_finished is not true and starts_with(saga.sealed_user_data, '{')) then saga.sealed_user_data
+            end,
             user_data_fingerprint = case when given.new_input is not null then given.fingerprint else saga.user_data_fingerprint end,
             error = given.error,
             cancel_requested_at = case when given.cancels then given.at else saga.cancel_requested_at end,
@@ -170,8 +174,7 @@ function rowOf({ transition, transitionId }: Writing, place: number, slackMs: nu
     ...(saga.status === 'completed' || saga.status === 'compensated' ? { is_finished: true } : {}),
     ...(transition.input === null ? {} : { new_input: transition.input }),
     ...(transition.sealed === null ? {} : { sealed: transition.sealed.value, fingerprint: transition.sealed.fingerprint }),
-    // A saga that is being rolled back never asks for a droplet again.
-    ...(saga.status === 'pending' || saga.status === 'running' || isStuckForward(saga) ? { may_create: true } : {}),
+    ...(saga.status === 'pending' || saga.status === 'running' || isStuckForward(saga) ? { goes_forward: true } : {}),
     ...(before === undefined ? {} : { before }),
     // What a person or a program asked of a saga is audited by the statement that does it: neither is there without the other.
     ...(isAskedFor ? { audit_actor: textOf(event.detail['by'], 'unknown') } : {}),

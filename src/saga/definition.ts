@@ -1,20 +1,25 @@
 // A saga's definition: a name, the schema of its input, and its steps as a list. The catalogue is all of them.
 import type { z } from 'zod';
 import type { JsonObject } from '../platform/json.ts';
+import type { Labels } from './labels.ts';
+import type { Saga } from './saga.ts';
 import type { Step } from './step.ts';
 import type { SagaFacts, SagaWords } from './words.ts';
 
 /**
  * `words`: what it says to people; plain facts where left out. `isDestructive`: it takes away what people have, so that
- * starting it over HTTP needs a scope of its own.
+ * starting it over HTTP needs a scope of its own. `labels`: what its jobs and traces tell of it, such as the id of a server.
+ * `secrets`: fields of the input, of text, that are sealed at rest, shown nowhere, and erased at the end.
  */
 export type SagaDefinition<Deps> = Readonly<{
   input: z.ZodType<JsonObject>;
   steps: readonly Step<Deps>[];
   words?: Partial<SagaWords>;
   isDestructive?: boolean;
+  labels?: (saga: Pick<Saga, 'input' | 'context'>) => Labels;
+  secrets?: readonly string[];
   /**
-   * What its steps work on, such as `droplet:4711`; null where it has none, or none yet. Of two sagas with the same resource, the
+   * What its steps work on, such as `server:4711`; null where it has none, or none yet. Of two sagas with the same resource, the
    * later one runs no step until the first is at rest. It may come with the input or with a step, and does not change afterwards.
    */
   resource?(saga: SagaFacts): string | null | undefined;

@@ -4,7 +4,7 @@ import type { Json } from '../platform/json.ts';
 import { shortTextOf } from '../platform/text.ts';
 import type { SagaEvent } from './saga.ts';
 
-/** One event in words, such as `create_droplet completed: created droplet 123`. */
+/** One event in words, such as `reserve completed: reserved 123`. */
 export function describeEvent(event: Pick<SagaEvent, 'kind' | 'step' | 'attempt'> & { detail: Readonly<Record<string, Json | undefined>> }): string {
   const { detail } = event;
   const step = event.step ?? '';

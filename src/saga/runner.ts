@@ -1,5 +1,5 @@
 // Runs one job of a saga: reads the row, runs the step, writes what came of it, and says which job comes next. Knows
-// neither BullMQ (a job is its data) nor droplets (a step is its two functions).
+// neither BullMQ (a job is its data) nor what steps do (a step is its two functions).
 import type { KeyRing } from '../platform/key-ring.ts';
 import { emptyKeyRing } from '../platform/key-ring.ts';
 import type { Log } from '../platform/log.ts';
@@ -11,11 +11,14 @@ import type { Catalog } from './definition.ts';
 import { findStep } from './definition.ts';
 import { describeEvent } from './describe-event.ts';
 import type { Failure } from './failure.ts';
+import type { Labels } from './labels.ts';
+import { labelsOf } from './labels.ts';
 import type { Direction, NextJob, Saga, SagaEventKind } from './saga.ts';
-import { currentStep, directionOf, dropletIdOf, isAtRest, nextJobOf } from './saga.ts';
+import { currentStep, directionOf, isAtRest, nextJobOf } from './saga.ts';
 import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
 import { StaleRevisionError, failureOf, waitOf } from './step.ts';
 import type { Held } from './holds.ts';
+import type { OpenSecret } from './open-secret.ts';
 import type { ClaimedSaga, LoadedSaga } from './loaded.ts';
 import { resourceOf, resourceWaitMs } from './resource.ts';
 import type { SagaStore } from './store.ts';
@@ -46,7 +49,7 @@ export type StepReport = Readonly<{
   step: string;
   direction: Direction;
   attempt: number;
-  dropletId: number | null;
+  labels: Labels;
   result: StepResult;
   durationMs: number;
 }>;
@@ -69,8 +72,10 @@ export type RunnerOptions<Deps> = Readonly<{
    * @returns how long it waits at most, in milliseconds: hardly at all where the circuit is closed by now
    */
   hold?: (held: Held) => Promise<number>;
-  /** Seals the user data of sagas that were started by SQL. */
+  /** Seals the secrets of sagas that were started by SQL. */
   keyRing?: KeyRing;
+  /** Opens the secrets that steps ask for; without it, none can. */
+  openSecret?: OpenSecret;
   random?: () => number;
   /** Milliseconds of a clock that never jumps; the process's own where left out. */
   monotonicMs?: () => number;
@@ -133,7 +138,7 @@ async function holdResource<Deps>(loaded: ClaimedSaga, job: JobClaim, options: R
 async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevision, askedAt }: { jobRevision: number; askedAt: number }, options: RunnerOptions<Deps>): Promise<Verdict> {
   const claim = openClaim(loaded, askedAt, options);
   const about = { sagaId: loaded.saga.id, saga: loaded.saga.name, step: step.name, attempt: loaded.saga.attempt + 1 };
-  const run = stepRunOf(step, loaded, claim, { log: options.log, about, claimMs: options.claimMs });
+  const run = stepRunOf(step, loaded, claim, { log: options.log, about, claimMs: options.claimMs, openSecret: options.openSecret });
   let outcome: StepOutcome | null = null;
   let result: StepResult = 'undecided';
   try {
@@ -153,7 +158,7 @@ async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevisio
     result = 'superseded';
     return await giveWay(step, run, outcome, options);
   } finally {
-    options.onRun?.(reportOf(step.name, loaded.saga, claim.saga(), result, monotonicMs(options) - askedAt));
+    options.onRun?.(reportOf(step.name, loaded.saga, labelsOf(options.catalog)(claim.saga()), result, monotonicMs(options) - askedAt));
   }
 }
 
@@ -170,15 +175,15 @@ async function startIfPending<Deps>(step: Step<Deps>, loaded: ClaimedSaga, claim
   return start.kind === 'rejected' ? start.error : null;
 }
 
-/** Told of the saga as it was before the step, but for the droplet: the step may have made it. */
-function reportOf(step: string, before: Saga, after: Saga, result: StepResult, durationMs: number): StepReport {
+/** Told of the saga as it was before the step, but for the labels: the step may have made what they tell of. */
+function reportOf(step: string, before: Saga, labels: Labels, result: StepResult, durationMs: number): StepReport {
   return {
     sagaId: before.id,
     saga: before.name,
     step,
     direction: directionOf(before),
     attempt: before.attempt + 1,
-    dropletId: dropletIdOf(after),
+    labels,
     result,
     durationMs,
   };

@@ -37,7 +37,7 @@ export type Saga = Readonly<{
   startedBy: string | null;
   /** The trace that it belongs to, as W3C Trace Context writes it; null where nobody traced its start. */
   traceparent: string | null;
-  /** The resource that it holds, such as `droplet:4711`; null: none, or another saga took it after this one came to rest. */
+  /** The resource that it holds, such as `server:4711`; null: none, or another saga took it after this one came to rest. */
   resource: string | null;
   /** The saga that it waits for, because that one holds its resource; null: it waits for none. */
   waitsFor: string | null;
@@ -87,9 +87,10 @@ export type NextJob = Readonly<{
   /** Position of the step, from 1, and the number of steps: for people to read. */
   position: number;
   of: number;
-  /** Which attempt of the step it is, from 1, and the droplet on record: for people to read. */
+  /** Which attempt of the step it is, from 1: for people to read. */
   attempt: number;
-  dropletId: number | null;
+  /** What the labels of the job are made of: see labels.ts. */
+  saga: Pick<Saga, 'name' | 'input' | 'context'>;
   traceparent: string | null;
   delayMs: number;
 }>;
@@ -122,7 +123,7 @@ export function currentStep(saga: Pick<Saga, 'steps' | 'cursor'>): string {
 }
 
 /** The job that is due for a saga as it stands; null when it is at rest. */
-export function nextJobOf(saga: Pick<Saga, 'id' | 'status' | 'steps' | 'cursor' | 'revision' | 'attempt' | 'input' | 'context' | 'traceparent'>, delayMs = 0): NextJob | null {
+export function nextJobOf(saga: Pick<Saga, 'id' | 'name' | 'status' | 'steps' | 'cursor' | 'revision' | 'attempt' | 'input' | 'context' | 'traceparent'>, delayMs = 0): NextJob | null {
   if (isAtRest(saga.status)) return null;
   return {
     sagaId: saga.id,
@@ -132,14 +133,8 @@ export function nextJobOf(saga: Pick<Saga, 'id' | 'status' | 'steps' | 'cursor' 
     position: saga.cursor + 1,
     of: saga.steps.length,
     attempt: saga.attempt + 1,
-    dropletId: dropletIdOf(saga),
+    saga: { name: saga.name, input: saga.input, context: saga.context },
     traceparent: saga.traceparent,
     delayMs,
   };
-}
-
-/** The droplet that a saga made, or is to destroy; null where none is on record yet. */
-export function dropletIdOf(saga: Pick<Saga, 'input' | 'context'>): number | null {
-  const id = saga.context['droplet_id'] ?? saga.input['droplet_id'];
-  return typeof id === 'number' ? id : null;
 }

@@ -1,9 +1,11 @@
-// Finding sagas: by status, saga, droplet, tag, time and text, a page at a time, newest first. And counting them, for
+// Finding sagas: by status, name, what they are about, tag, time and text, a page at a time, newest first. And counting them, for
 // whoever watches the fleet.
 import { z } from 'zod';
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { Saga, SagaStatus } from './saga.ts';
 import { sagaColumns } from './store.ts';
+import type { SubjectFields } from './subject.ts';
+import { fieldSql } from './subject.ts';
 
 /** What to look for. All that is given must hold; nothing given finds all. */
 export type SagaFilter = Readonly<{
@@ -11,23 +13,30 @@ export type SagaFilter = Readonly<{
   ids?: readonly string[] | undefined;
   /** One of these. */
   status?: readonly SagaStatus[] | undefined;
-  /** Name of the saga, such as `provision_droplet`. */
+  /** Name of the saga: of its definition. */
   name?: string | undefined;
-  /** DigitalOcean's id of the droplet that it made, or is to destroy. */
-  dropletId?: number | undefined;
-  /** A tag that the caller gave the droplet, in whatever case. */
+  /** A field of its context, or else of its input, and the value as text. */
+  field?: Readonly<{ name: string; value: string }> | undefined;
+  /** One of the `tags` in its input, in whatever case. */
   tag?: string | undefined;
   /** Created at this time or later. */
   createdFrom?: Date | undefined;
   /** Created before this time. */
   createdBefore?: Date | undefined;
-  /** Part of the droplet's name, in whatever case. */
+  /** Part of the name of what it is about, in whatever case. */
   text?: string | undefined;
   /** Who asked for it, such as `cli:ada`. */
   requestedBy?: string | undefined;
-  /** What a person typed: a saga's id or its first 8 characters, a droplet's id, or a part of the droplet's name. */
+  /** What a person typed: a saga's id or its first 8 characters, the id of what a saga is about, or a part of its name. */
   query?: string | undefined;
+  /** Where `text` and `query` look, beside `name` in the input (see `subjectFieldsOf`). */
+  subjectFields?: SubjectFields | undefined;
 }>;
+
+// Of a saga that nobody knows more of, `name` in the input is taken for the name of what it is about.
+const plainFields: SubjectFields = { names: [], ids: [] };
+
+const MAX_NAME_LENGTH = 255;
 
 export type SagaPage = Readonly<{
   sagas: readonly Saga[];
@@ -61,7 +70,7 @@ export async function searchSagas(
   const rows = await db.run(
     'search.sagas',
     (sql) => sql<(Saga & { exactCreatedAt: string })[]>`
-      select ${sagaColumns(sql, listed(sql))}, to_char(created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as exact_created_at
+      select ${sagaColumns(sql, listed(sql, filter.subjectFields))}, to_char(created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as exact_created_at
       from arcadia.sagas
       where ${matches(sql, filter)}
         and ${after === null ? sql`true` : sql`created_at <= ${after[0]}::text::timestamptz and (created_at < ${after[0]}::text::timestamptz or id > ${after[1]})`}
@@ -80,13 +89,14 @@ export async function searchSagas(
  * know it by. The limits are far above what a saga that runs has. To read a row's size costs less than to read the row,
  * unless it is large.
  */
-function listed(sql: Sql): Readonly<{ input: SqlFragment; error: SqlFragment }> {
+function listed(sql: Sql, { names, ids }: SubjectFields = plainFields): Readonly<{ input: SqlFragment; error: SqlFragment }> {
   return {
-    input: sql`case when pg_column_size(input) > 1000 and octet_length(input::text) > 131072 then jsonb_strip_nulls(jsonb_build_object(
-        'name', left(input->>'name', 255),
-        'droplet_id', case when jsonb_typeof(input->'droplet_id') = 'number' and length(input->>'droplet_id') < 16 then input->'droplet_id' end,
+    input: sql`case when pg_column_size(input) > 1000 and octet_length(input::text) > 131072 then (
+        select coalesce(jsonb_object_agg(key, case jsonb_typeof(value) when 'string' then to_jsonb(left(value #>> '{}', ${MAX_NAME_LENGTH})) else value end), '{}')
+        from jsonb_each(input) where key = any(${['name', ...names, ...ids]}::text[]) and (jsonb_typeof(value) = 'string' or jsonb_typeof(value) = 'number' and length(value::text) < 16)
+      ) || jsonb_build_object(
         'left_out', format('an input of %s bytes: read the saga by its id', octet_length(input::text))
-      )) else input end as input`,
+      ) else input end as input`,
     error: sql`${shortTextsIn(sql, sql`error`)} as error`,
   };
 }
@@ -113,15 +123,13 @@ export function matches(sql: Sql, filter: SagaFilter): SqlFragment {
   if (filter.ids !== undefined) conditions.push(sql`id = any(${[...filter.ids]}::uuid[])`);
   if (filter.status !== undefined) conditions.push(hasStatus(sql, filter.status));
   if (filter.name !== undefined) conditions.push(sql`name = ${filter.name}`);
-  if (filter.dropletId !== undefined) {
-    conditions.push(sql`coalesce(context->>'droplet_id', input->>'droplet_id') = ${String(filter.dropletId)}`);
-  }
+  if (filter.field !== undefined) conditions.push(sql`${fieldSql(sql, filter.field.name)} = ${filter.field.value}`);
   if (filter.tag !== undefined) conditions.push(hasTag(sql, filter.tag));
   if (filter.createdFrom !== undefined) conditions.push(sql`created_at >= ${filter.createdFrom}`);
   if (filter.createdBefore !== undefined) conditions.push(sql`created_at < ${filter.createdBefore}`);
   if (filter.requestedBy !== undefined) conditions.push(sql`requested_by = ${filter.requestedBy}`);
-  if (filter.text !== undefined) conditions.push(sql`${isNamed(sql, filter.text)}`);
-  if (filter.query !== undefined) conditions.push(matchesQuery(sql, filter.query));
+  if (filter.text !== undefined) conditions.push(isNamed(sql, filter.text, filter.subjectFields));
+  if (filter.query !== undefined) conditions.push(matchesQuery(sql, filter.query, filter.subjectFields));
   return conditions.reduce((all, condition) => sql`${all} and ${condition}`, sql`true`);
 }
 
@@ -139,17 +147,19 @@ function hasStatus(sql: Sql, statuses: readonly SagaStatus[]): SqlFragment {
   return isOneOf;
 }
 
-/** Eight digits may be the beginning of a saga's id, a droplet's id, and a part of a name: all are looked for. */
-function matchesQuery(sql: Sql, query: string): SqlFragment {
+/** Eight digits may be the beginning of a saga's id, the id of what it is about, and a part of a name: all are looked for. */
+function matchesQuery(sql: Sql, query: string, fields: SubjectFields = plainFields): SqlFragment {
   const uuid = z.uuid().safeParse(query);
   if (uuid.success) return sql`id = ${uuid.data}`;
-  const named = sql`${isNamed(sql, query)} or saga8 = ${query.toLowerCase()}`;
-  return /^\d+$/.test(query) ? sql`(${named} or coalesce(context->>'droplet_id', input->>'droplet_id') = ${query})` : sql`(${named})`;
+  const named = sql`${isNamed(sql, query, fields)} or saga8 = ${query.toLowerCase()}`;
+  return sql`(${fields.ids.reduce((any, field) => sql`${any} or ${fieldSql(sql, field)} = ${query}`, named)})`;
 }
 
-/** No droplet's name is longer: what SQL brought in as a name may be, and a search through half a megabyte takes its time. */
-function isNamed(sql: Sql, part: string): SqlFragment {
-  return sql`strpos(lower(left(input->>'name', 255)), lower(${part})) > 0`;
+/** A name is cut before it is searched: one that SQL brought in may be half a megabyte long, and takes its time. */
+function isNamed(sql: Sql, part: string, { names }: SubjectFields = plainFields): SqlFragment {
+  const has = (name: SqlFragment) => sql`strpos(lower(left(${name}, ${MAX_NAME_LENGTH})), lower(${part})) > 0`;
+  const others = names.filter((field) => field !== 'name');
+  return sql`(${others.reduce((any, field) => sql`${any} or ${has(fieldSql(sql, field))}`, has(sql`input->>'name'`))})`;
 }
 
 // Postgres knows no year 0.

@@ -16,8 +16,8 @@ import { mayHaveBeenApplied } from './commit.ts';
 import { excessOf } from './input-limits.ts';
 import { findByIdempotencyKey, insertSaga, loadSaga } from './store.ts';
 import type { NewSaga } from './store.ts';
-import type { StoredUserData } from './user-data.ts';
-import { hasUserData, isSameUserData, sealInput } from './user-data.ts';
+import type { StoredSecrets } from './secrets.ts';
+import { filledSecrets, isSameSecret, sealInput, secretsOf } from './secrets.ts';
 
 /**
  * Who starts a saga, as their credentials prove it. `mayRead`: they may see the sagas of others. `isShared`: several callers
@@ -79,7 +79,7 @@ const ILL_FORMED = 'expected text without broken surrogates';
  * Starts a saga, or finds the one that the same request started before.
  *
  * @param slackMs how long the caller has to enqueue the first job before the reconciler does; 0: it need not
- * @param keyRing seals `user_data`; without keys, a request with some is refused
+ * @param keyRing seals what is secret; without keys, a request with a secret is refused
  * @throws {InvalidRequestError} for an unknown saga, or an input that its schema refuses
  * @throws {IdempotencyConflictError} for a key that was used with another input
  * @throws {IdempotencyKeyTakenError} for a key that somebody else used, where the starter may not read
@@ -91,33 +91,35 @@ export async function startSaga<Deps>(
   slackMs: number,
   keyRing: KeyRing = emptyKeyRing,
 ): Promise<StartedSaga> {
-  const { steps, input } = checkRequest(catalog, request, keyRing);
+  const { steps, secrets, input } = checkRequest(catalog, request, keyRing);
   const idempotencyKey = request.idempotencyKey ?? null;
   const startedBy = request.starter?.name ?? null;
   for (let attempt = 1; attempt <= MAX_ID_ATTEMPTS; attempt += 1) {
     const id = randomUUID();
-    const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input), idempotencyKey, requestedBy: request.requestedBy ?? null, startedBy, traceparent: currentTraceparent() };
+    const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input, secrets), idempotencyKey, requestedBy: request.requestedBy ?? null, startedBy, traceparent: currentTraceparent() };
     if (await insertOnce(db, saga, slackMs)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
-    const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, input, startedBy);
+    const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, input, startedBy, secrets);
     if (existing === null) continue;
     if (!existing.isOwn && request.starter?.mayRead === false) throw new IdempotencyKeyTakenError(idempotencyKey ?? '');
     if (existing.name !== request.name || !existing.sameInput) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
-    if (existing.sameStarter && request.starter?.isShared !== true) requireSameUserData(keyRing, input, existing, idempotencyKey ?? '');
-    // To others the answer must not depend on what it is: whoever tries values would learn which one is right.
-    else if (hasUserData(input) !== (existing.userData.shown !== null)) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
+    if (existing.sameStarter && request.starter?.isShared !== true) requireSameSecrets(keyRing, input, secrets, existing, idempotencyKey ?? '');
+    // To others the answer must not depend on what they are: whoever tries values would learn which one is right.
+    else if (secrets.some((field) => (typeof input[field] === 'string') !== ((existing.secrets.shown[field] ?? null) !== null))) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
     return { sagaId: existing.id, firstJob: null };
   }
   throw new Error(`no free saga id in ${MAX_ID_ATTEMPTS} attempts`);
 }
 
-function requireSameUserData(keyRing: KeyRing, input: JsonObject, existing: { id: string; userData: StoredUserData }, key: string): void {
-  try {
-    if (isSameUserData(keyRing, existing.id, input, existing.userData)) return;
-  } catch (error) {
-    if (!(error instanceof MissingKeyError)) throw error;
-    throw new IdempotencyConflictError(key, existing.id, `with user_data that can't be compared any more (it was ${error.message})`);
+function requireSameSecrets(keyRing: KeyRing, input: JsonObject, secrets: readonly string[], existing: { id: string; secrets: StoredSecrets }, key: string): void {
+  for (const field of secrets) {
+    try {
+      if (isSameSecret(keyRing, existing.id, field, input, existing.secrets)) continue;
+    } catch (error) {
+      if (!(error instanceof MissingKeyError)) throw error;
+      throw new IdempotencyConflictError(key, existing.id, `with ${field} that can't be compared any more (it was ${error.message})`);
+    }
+    throw new IdempotencyConflictError(key, existing.id);
   }
-  throw new IdempotencyConflictError(key, existing.id);
 }
 
 /** Where the reply is lost, the row tells whether it was inserted: a caller who tries again must not get a second saga. */
@@ -134,7 +136,7 @@ function firstJobOf(saga: NewSaga): NextJob | null {
   return nextJobOf({ ...saga, status: 'pending', cursor: 0, revision: 0, attempt: 0, context: {} });
 }
 
-function checkRequest<Deps>(catalog: Catalog<Deps>, request: StartRequest, keyRing: KeyRing): { steps: string[]; input: JsonObject } {
+function checkRequest<Deps>(catalog: Catalog<Deps>, request: StartRequest, keyRing: KeyRing): { steps: string[]; secrets: readonly string[]; input: JsonObject } {
   const problems: FieldProblem[] = [];
   const definition = Object.hasOwn(catalog, request.name) ? catalog[request.name] : undefined;
   if (definition === undefined) {
@@ -151,12 +153,12 @@ function checkRequest<Deps>(catalog: Catalog<Deps>, request: StartRequest, keyRi
   const checked = checkInput(definition, request.input, keyRing);
   problems.push(...checked.problems);
   if (problems.length > 0 || checked.input === null) throw new InvalidRequestError(problems);
-  return { steps: definition.steps.map((step) => step.name), input: checked.input };
+  return { steps: definition.steps.map((step) => step.name), secrets: secretsOf(definition), input: checked.input };
 }
 
 /** Holds an input against its schema; `input` is as the schema has it, null where something is wrong. */
 export function checkInput<Deps>(
-  definition: Pick<SagaDefinition<Deps>, 'input'>,
+  definition: Pick<SagaDefinition<Deps>, 'input' | 'secrets'>,
   given: unknown,
   keyRing: KeyRing,
 ): { input: JsonObject | null; problems: FieldProblem[] } {
@@ -164,9 +166,12 @@ export function checkInput<Deps>(
   if (excess !== null) return { input: null, problems: [{ field: 'input', message: excess }] };
   const parsed = definition.input.safeParse(given);
   if (!parsed.success) return { input: null, problems: problemsOf(parsed.error.issues) };
-  if (!hasUserData(parsed.data) || keyRing.keys.length > 0) return { input: parsed.data, problems: [] };
+  const notText = (definition.secrets ?? []).filter((field) => typeof (parsed.data[field] ?? '') !== 'string');
+  if (notText.length > 0) return { input: null, problems: notText.map((field) => ({ field, message: 'expected text: a secret is sealed as text' })) };
+  const filled = filledSecrets(secretsOf(definition), parsed.data);
+  if (filled.length === 0 || keyRing.keys.length > 0) return { input: parsed.data, problems: [] };
   const message = 'cannot be sealed, so it is not accepted: set ARCADIA_ENCRYPTION_KEYS (or the key ring of the client) where sagas are started and in every worker';
-  return { input: null, problems: [{ field: 'user_data', message }] };
+  return { input: null, problems: filled.map((field) => ({ field, message })) };
 }
 
 /** Postgres cannot store the character NUL in text or jsonb. */

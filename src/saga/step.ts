@@ -106,6 +106,14 @@ export type StepRun<Context = JsonObject> = Readonly<{
   /** What is known of an effect of this step. */
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the caller says what `send` returned
   effects<Value>(name: string, keys?: Partial<EffectKeys>): EffectState<Value>;
+  /**
+   * Opens a secret of the saga: a field of its input that its definition names as one. In `saga.input` stands only its size.
+   *
+   * @returns undefined where the input has none under this name
+   * @throws {StepWait} while this worker lacks the key; {StepFailure} `<field>_unreadable`; {StaleRevisionError}; for the step to
+   *   let pass
+   */
+  secret(field: string): Promise<string | undefined>;
   /** SQL that yields one row as long as this run's claim stands: put it into a write that must not come late. */
   claim: Claim;
   log: Log;

@@ -14,7 +14,7 @@ import type { Claim, Memo } from './step.ts';
 import type { Transition } from './transition.ts';
 import type { HoldResource } from './resource.ts';
 import { createHoldResource } from './resource.ts';
-import type { SealedUserData, StoredUserData } from './user-data.ts';
+import type { Sealed, StoredSecrets } from './secrets.ts';
 
 /** An event as it was written, with when and by whom. */
 export type StoredEvent = Readonly<{
@@ -155,9 +155,9 @@ export type NewSaga = Readonly<{
   id: string;
   name: string;
   steps: readonly string[];
-  /** With its user data sealed. */
+  /** With its secrets sealed. */
   input: JsonObject;
-  sealed: SealedUserData | null;
+  sealed: Sealed | null;
   idempotencyKey: string | null;
   requestedBy: string | null;
   /** Who starts it, proven; null: the role of the database connection. */
@@ -210,32 +210,34 @@ function starter(sql: Sql, startedBy: string | null): SqlFragment {
 }
 
 /**
- * Finds the saga that was started with this idempotency key. `sameInput` leaves user data out: it is compared by its
- * fingerprint. `sameStarter`: the caller is proven to have started it; `isOwn`: the caller started it, as far as an older
+ * Finds the saga that was started with this idempotency key. `sameInput` leaves secrets out: they are compared by their
+ * fingerprints. `sameStarter`: the caller is proven to have started it; `isOwn`: the caller started it, as far as an older
  * version wrote that down.
  *
  * @param startedBy who asks, proven; null: the role of the database connection
+ * @param secrets names of the fields that are secret
  */
 export async function findByIdempotencyKey(
   db: Pick<Database, 'run'>,
   key: string,
   input: JsonObject,
   startedBy: string | null,
-): Promise<{ id: string; name: string; sameInput: boolean; sameStarter: boolean; isOwn: boolean; userData: StoredUserData } | null> {
-  const { user_data: _, ...compared } = input;
+  secrets: readonly string[],
+): Promise<{ id: string; name: string; sameInput: boolean; sameStarter: boolean; isOwn: boolean; secrets: StoredSecrets } | null> {
+  const compared = Object.fromEntries(Object.entries(input).filter(([field]) => !secrets.includes(field)));
   const [row] = await db.run(
     'store.find_by_key',
-    (sql) => sql<{ id: string; name: string; sameInput: boolean; sameStarter: boolean; isOwn: boolean; shown: string | null; fingerprint: string | null }[]>`
-      select id, name, input - 'user_data' = ${json(sql, compared)} as same_input,
+    (sql) => sql<{ id: string; name: string; sameInput: boolean; sameStarter: boolean; isOwn: boolean; shown: StoredSecrets['shown']; fingerprint: string | null }[]>`
+      select id, name, input - ${[...secrets]}::text[] = ${json(sql, compared)} as same_input,
              coalesce(started_by = ${starter(sql, startedBy)}, false) as same_starter,
              -- An older version wrote only the claim.
              coalesce(coalesce(started_by, requested_by) = ${starter(sql, startedBy)}, false) as is_own,
-             input->>'user_data' as shown, user_data_fingerprint as fingerprint
+             (select coalesce(jsonb_object_agg(key, value), '{}') from jsonb_each(input) where key = any(${[...secrets]}::text[])) as shown, user_data_fingerprint as fingerprint
       from arcadia.sagas where idempotency_key = ${key}`,
   );
   if (row === undefined) return null;
   const { shown, fingerprint, ...saga } = row;
-  return { ...saga, userData: { shown, fingerprint } };
+  return { ...saga, secrets: { shown, fingerprint } };
 }
 
 /**

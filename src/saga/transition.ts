@@ -7,7 +7,7 @@ import { BACKOFF_CAP_MS, PATIENT_BACKOFF_CAP_MS, computeBackoffMs } from './back
 import type { NextJob, Saga, SagaError, SagaEvent, SagaEventKind, SagaStatus } from './saga.ts';
 import { currentStep, directionOf, isCancellable, isStuckForward, nextJobOf } from './saga.ts';
 import type { Failure } from './failure.ts';
-import type { SealedUserData } from './user-data.ts';
+import type { Sealed } from './secrets.ts';
 
 // No text of an event or an error is longer, whoever wrote it: each is read again with every look at the saga.
 const MAX_TEXT_LENGTH = 2_000;
@@ -15,7 +15,7 @@ const MAX_TEXT_LENGTH = 2_000;
 /** What can happen to a saga. */
 export type Outcome =
   /** Its first step is about to run. `input`: as it was checked just now, where nobody had checked it before. */
-  | Readonly<{ kind: 'started'; input?: JsonObject; sealed?: SealedUserData | null }>
+  | Readonly<{ kind: 'started'; input?: JsonObject; sealed?: Sealed | null }>
   /** Its input is not what the saga takes: it ends without any step having run. */
   | Readonly<{ kind: 'rejected'; error: Failure }>
   /** The current step wrote something down before going on. */
@@ -42,8 +42,8 @@ export type Transition = Readonly<{
   patch: JsonObject;
   /** What takes the place of the stored input; null: it stays. */
   input: JsonObject | null;
-  /** The user data of that input. */
-  sealed: SealedUserData | null;
+  /** The secrets of that input. */
+  sealed: Sealed | null;
   /** Context keys that get the database's time. */
   stamps: readonly string[];
   /** The current step, or its direction, changed: its clock starts anew. */
@@ -208,7 +208,7 @@ type Telling = {
   detail?: JsonObject;
   patch?: JsonObject;
   input?: JsonObject;
-  sealed?: SealedUserData | null;
+  sealed?: Sealed | null;
   stamps?: readonly string[];
   delayMs?: number;
 };

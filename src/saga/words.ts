@@ -1,6 +1,8 @@
 // What a saga says to people, on pages and in the terminal. The words come with its definition and those of its steps; of a
 // saga whose definition a process does not know, it says the plain facts.
 import { shortTextOf } from '../platform/text.ts';
+import type { Redaction } from './redact.ts';
+import { redactionOf } from './redact.ts';
 import type { Saga } from './saga.ts';
 
 /** What the words of a saga are made of. */
@@ -12,7 +14,7 @@ export type SagaFacts = Pick<Saga, 'input' | 'context' | 'error'>;
  */
 export type SagaEnd = Readonly<{ text: string; label: string; tone: 'ok' | 'plain' | 'attention' }>;
 
-/** What a saga is about. `kind`: one word, such as `droplet`. `name`: as people call it; `id`: as its provider does; null: not known. */
+/** What a saga is about. `kind`: one word, such as `server`. `name`: as people call it; `id`: as its provider does; null: not known. */
 export type Subject = Readonly<{ kind: string; name: string | null; id: string | null }>;
 
 /**
@@ -47,7 +49,7 @@ const plainWords: SagaWords = {
   stuck: () => 'What its steps have done may be left.',
 };
 
-type Worded = Readonly<Record<string, Readonly<{ words?: Partial<SagaWords>; steps: readonly Readonly<{ name: string; words?: StepWords }>[] }>>>;
+type Worded = Readonly<Record<string, Readonly<{ words?: Partial<SagaWords>; secrets?: readonly string[]; steps: readonly Readonly<{ name: string; words?: StepWords }>[] }>>>;
 
 /** What pages and terminals say of sagas and steps, by their names. */
 export type Surface = Readonly<{
@@ -55,6 +57,8 @@ export type Surface = Readonly<{
   words(saga: Pick<Saga, 'name'>): SagaWords;
   /** Null where the step is not known, or has no words. */
   step(name: string): StepWords | null;
+  /** Hides the secrets of the sagas. */
+  redact: Redaction;
 }>;
 
 /** Takes the words of the sagas that a process knows. */
@@ -64,6 +68,7 @@ export function surfaceOf(definitions: Worded): Surface {
   return {
     words: ({ name }) => sagas.get(name) ?? plainWords,
     step: (name) => steps.get(name) ?? null,
+    redact: redactionOf(definitions),
   };
 }
 

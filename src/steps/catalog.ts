@@ -1,6 +1,8 @@
 // The droplet sagas, as data: what each takes, and its steps in order.
+import { dropletIdOf, dropletLabels } from '../inventory/droplet-of-saga.ts';
 import { defineApp, defineSaga } from '../saga/app.ts';
 import { checkCatalog } from '../saga/definition.ts';
+import type { SagaFacts } from '../saga/words.ts';
 import { createDroplet } from './create-droplet.ts';
 import { dropletDeps } from './deps.ts';
 import { destroyDroplet as destroyDropletStep } from './destroy-droplet.ts';
@@ -10,13 +12,16 @@ import { waitDropletActive } from './wait-droplet-active.ts';
 import { destroyWords, provisionWords } from './words.ts';
 
 // A destroy that comes while the provision still runs waits for its end, and so does one for another.
-const resourceOfDroplet = (id: unknown) => (typeof id === 'number' ? `droplet:${id}` : null);
+const dropletResource = (saga: SagaFacts) => {
+  const dropletId = dropletIdOf(saga);
+  return dropletId === null ? null : `droplet:${dropletId}`;
+};
 
 /** Makes a droplet, waits until it is active, and enters it into the inventory. */
-export const provisionDroplet = defineSaga({ name: 'provision_droplet', input: provisionDropletInput, steps: [createDroplet, waitDropletActive, registerDroplet], resource: ({ context }) => resourceOfDroplet(context['droplet_id']), words: provisionWords });
+export const provisionDroplet = defineSaga({ name: 'provision_droplet', input: provisionDropletInput, steps: [createDroplet, waitDropletActive, registerDroplet], resource: dropletResource, secrets: ['user_data'], words: provisionWords, labels: dropletLabels });
 
 /** Destroys a droplet that was provisioned here. */
-export const destroyDroplet = defineSaga({ name: 'destroy_droplet', input: destroyDropletInput, steps: [destroyDropletStep], resource: ({ input }) => resourceOfDroplet(input['droplet_id']), words: destroyWords, isDestructive: true });
+export const destroyDroplet = defineSaga({ name: 'destroy_droplet', input: destroyDropletInput, steps: [destroyDropletStep], resource: dropletResource, words: destroyWords, isDestructive: true, labels: dropletLabels });
 
 export const catalog = checkCatalog({ provision_droplet: provisionDroplet, destroy_droplet: destroyDroplet });
 

@@ -2,6 +2,7 @@
 // Postgres before it is sent, and followed by a look for a droplet with the saga's tag before another is sent.
 import type { CreateDropletRequest, Droplet } from '../do/schemas.ts';
 import { DigitalOceanError } from '../do/errors.ts';
+import { recordedDropletId } from '../inventory/droplet-of-saga.ts';
 import { isLocalTrouble } from '../platform/error-code.ts';
 import type { Reservation } from '../do/reservations.ts';
 import type { Failure } from '../saga/failure.ts';
@@ -14,11 +15,10 @@ import type { DestroyResult, Waiting } from './destroy-and-confirm.ts';
 import { deleteAndLook, destroyAndConfirm, soonerOf } from './destroy-and-confirm.ts';
 import { describe, failed, toStepOutcome } from './failures.ts';
 import { storedProvisionInput } from './inputs.ts';
-import { createKeys, creates, recordedDropletId } from './intents.ts';
+import { createKeys, creates } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
 import { provisionDropletOutputs } from './outputs.ts';
 import { contradiction, otherOwner, tagsOf, waveOf, waveTag } from './ownership.ts';
-import { openUserData } from './user-data.ts';
 
 // A droplet that bears our name, but no tag yet, keeps us from asking for another: so many grace periods long.
 const UNDECIDED_GRACES = 10;
@@ -47,7 +47,7 @@ export const createDroplet: Step<StepDeps> = {
       // Before the create is announced: one that waits for its turn, or is held, was never sent.
       prepare: async () => {
         const wave = waveTag(run.now);
-        const request = requestOf(run.saga, await openUserData(run, deps), wave);
+        const request = requestOf(run.saga, await run.secret('user_data'), wave);
         return { request, wave, reserved: await deps.digitalOcean.reserveCreate(request) };
       },
       // The droplet is found by its tags: the API takes no mark.

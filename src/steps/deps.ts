@@ -3,17 +3,10 @@ import type { DigitalOceanClient } from '../do/client.ts';
 import type { DropletObserver } from '../do/observer.ts';
 import type { Inventory } from '../inventory/resources.ts';
 import type { AppContext } from '../saga/app.ts';
-import type { Claim } from '../saga/step.ts';
 
 export type StepDeps = Readonly<{
   inventory: Inventory;
   digitalOcean: DigitalOceanClient;
-  /**
-   * Opens the saga's user data.
-   *
-   * @throws {StaleRevisionError} {MissingKeyError} {BrokenSealError}
-   */
-  openUserData(claim: Claim): Promise<string>;
   /** Looks at droplets together with everybody else who waits for one. */
   droplets: DropletObserver;
   settings: StepSettings;

@@ -2,6 +2,7 @@
 // at what the saga made: where more than one create was sent, the surplus droplets are destroyed here.
 import type { Droplet } from '../do/schemas.ts';
 import { textOf } from '../platform/json.ts';
+import { recordedDropletId } from '../inventory/droplet-of-saga.ts';
 import { ResourceTakenError } from '../inventory/resources.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
@@ -11,7 +12,7 @@ import type { StepDeps } from './deps.ts';
 import type { Waiting } from './destroy-and-confirm.ts';
 import { destroyAndConfirm, soonerOf } from './destroy-and-confirm.ts';
 import { toCloudResource } from './droplet-resource.ts';
-import { creates, recordedDropletId, recordedWave } from './intents.ts';
+import { creates, recordedWave } from './intents.ts';
 import { lookForDroplets } from './lookup.ts';
 import { provisionDropletOutputs } from './outputs.ts';
 import { otherOwner } from './ownership.ts';

@@ -1,6 +1,6 @@
 // The step that waits for the droplet to become active. It looks once and, if it is too early, asks to be run again
 // after the poll interval: nothing is held meanwhile. Waiting has no side effect, so there is nothing to undo.
-import { textOf } from '../platform/json.ts';
+import { dropletTextOf, recordedDropletId } from '../inventory/droplet-of-saga.ts';
 import type { Action, Droplet } from '../do/schemas.ts';
 import { actionSchema } from '../do/schemas.ts';
 import { DigitalOceanError } from '../do/errors.ts';
@@ -10,7 +10,7 @@ import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, done, waiting } from '../saga/step.ts';
 import { addressesOf, missingAddresses } from './addresses.ts';
 import type { StepDeps, StepSettings } from './deps.ts';
-import { recordedDropletId, recordedWave } from './intents.ts';
+import { recordedWave } from './intents.ts';
 import { provisionDropletOutputs } from './outputs.ts';
 import { otherOwner } from './ownership.ts';
 import { stepAgeMs } from '../saga/stamps.ts';
@@ -33,7 +33,7 @@ export const waitDropletActive: Step<StepDeps> = {
   words: {
     doing: 'waiting for the droplet to become active',
     provider: 'DigitalOcean',
-    notYet: ({ context }) => `droplet ${textOf(context['droplet_id'])} is not active yet`,
+    notYet: (saga) => `droplet ${dropletTextOf(saga)} is not active yet`,
   },
 
   async execute(run, deps) {

@@ -2,6 +2,7 @@
 import { textOf } from '../platform/json.ts';
 import { shortTextOf } from '../platform/text.ts';
 import type { SagaFacts, SagaWords, Subject } from '../saga/words.ts';
+import { dropletTextOf, recordedDropletId } from '../inventory/droplet-of-saga.ts';
 import { unprovenDroplets } from './intents.ts';
 
 const causes = 'the token and its scopes, a lock or a running action on the droplet, a limit of the account';
@@ -9,13 +10,13 @@ const causes = 'the token and its scopes, a lock or a running action on the drop
 export const provisionWords: SagaWords = {
   subject,
   outputs: ({ context }) => ({ name: 'Addresses', values: ['public_ipv4', 'private_ipv4', 'public_ipv6'].map((key) => shortTextOf(context[key])).filter((address) => address !== '') }),
-  cancelDestroys: ({ context }) => context['droplet_id'] !== undefined,
+  cancelDestroys: (saga) => recordedDropletId(saga) !== null,
   causes,
   completed: (saga) => {
     const address = textOf(saga.context['public_ipv4'] ?? saga.context['private_ipv4'] ?? saga.context['public_ipv6']);
     return `${dropletOf(saga)} is ready${address === '' ? '' : ` at ${address}`}.`;
   },
-  cancelled: (saga) => (saga.context['droplet_id'] === undefined ? 'A droplet that it makes meanwhile is destroyed.' : `${dropletOf(saga)} is destroyed, with all data on it.`),
+  cancelled: (saga) => (recordedDropletId(saga) === null ? 'A droplet that it makes meanwhile is destroyed.' : `${dropletOf(saga)} is destroyed, with all data on it.`),
   rolledBack: (saga) => {
     const unproven = unprovenDroplets(saga);
     if (unproven.length === 0) return 'Rolled back: nothing of it is left.';
@@ -27,39 +28,35 @@ export const provisionWords: SagaWords = {
       tone: 'attention',
     };
   },
-  stuck: (saga) => `${saga.context['droplet_id'] === undefined ? 'A droplet' : dropletOf(saga)} may be left, and cost money.`,
+  stuck: (saga) => `${recordedDropletId(saga) === null ? 'A droplet' : dropletOf(saga)} may be left, and cost money.`,
 };
 
 export const destroyWords: SagaWords = {
   subject,
   causes,
   completed: (saga) =>
-    saga.context['destroy_result'] === 'already_gone' ? `Nothing to destroy: droplet ${idOf(saga)} was gone already.` : `Droplet ${idOf(saga)} is destroyed.`,
-  cancelled: (saga) => `Droplet ${idOf(saga)} is left as it is, unless DigitalOcean has accepted its deletion already: what is destroyed stays destroyed.`,
+    saga.context['destroy_result'] === 'already_gone' ? `Nothing to destroy: droplet ${dropletTextOf(saga)} was gone already.` : `Droplet ${dropletTextOf(saga)} is destroyed.`,
+  cancelled: (saga) => `Droplet ${dropletTextOf(saga)} is left as it is, unless DigitalOcean has accepted its deletion already: what is destroyed stays destroyed.`,
   rolledBack: (saga) => {
     if (saga.context['destroy_result'] === 'destroyed') {
-      return { text: `The cancel came too late: droplet ${idOf(saga)} is destroyed.`, label: 'destroyed', tone: 'plain' };
+      return { text: `The cancel came too late: droplet ${dropletTextOf(saga)} is destroyed.`, label: 'destroyed', tone: 'plain' };
     }
-    if (saga.context['destroy_result'] === 'already_gone') return { text: `Nothing was destroyed: there is no droplet ${idOf(saga)}.`, label: 'nothing destroyed', tone: 'plain' };
+    if (saga.context['destroy_result'] === 'already_gone') return { text: `Nothing was destroyed: there is no droplet ${dropletTextOf(saga)}.`, label: 'nothing destroyed', tone: 'plain' };
     const isUnknown = saga.error?.code === 'droplet_unknown';
     return {
-      text: isUnknown ? `Nothing was destroyed: no droplet ${idOf(saga)} is known.` : `Droplet ${idOf(saga)} was not destroyed.`,
+      text: isUnknown ? `Nothing was destroyed: no droplet ${dropletTextOf(saga)} is known.` : `Droplet ${dropletTextOf(saga)} was not destroyed.`,
       label: isUnknown ? 'nothing destroyed' : 'not destroyed',
       tone: 'attention',
     };
   },
-  stuck: (saga) => `Droplet ${idOf(saga)} is not destroyed, and costs money.`,
+  stuck: (saga) => `Droplet ${dropletTextOf(saga)} is not destroyed, and costs money.`,
 };
 
 function subject(saga: SagaFacts): Subject {
-  return { kind: 'droplet', name: shortTextOf(saga.input['name']) || null, id: shortTextOf(saga.context['droplet_id'] ?? saga.input['droplet_id']) || null };
+  return { kind: 'droplet', name: shortTextOf(saga.input['name']) || null, id: dropletTextOf(saga) || null };
 }
 
 function dropletOf(saga: SagaFacts): string {
-  const id = idOf(saga);
+  const id = dropletTextOf(saga);
   return id === '' ? 'The droplet' : `Droplet ${id}`;
-}
-
-function idOf({ input, context }: SagaFacts): string {
-  return textOf(context['droplet_id'] ?? input['droplet_id']);
 }

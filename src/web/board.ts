@@ -4,7 +4,7 @@ import { createBullBoard } from '@bull-board/api';
 import { FastifyAdapter } from '@bull-board/fastify';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { holdsRedacted, redactUserData } from '../saga/redact.ts';
+import { redactedFieldIn } from '../saga/redact.ts';
 import type { App } from './app.ts';
 import { actorOf, may, requireScope, scopeToStart } from './auth.ts';
 import type { WebPorts } from './ports.ts';
@@ -56,7 +56,7 @@ export function addBoard(app: App, ports: Ports): void {
       nameWhoAsks(request, ports.queues);
       await ports.audit.record(auditEntryOf(request));
     });
-    scope.addHook('preSerialization', async (request, _reply, payload) => Promise.resolve(shownTo(request, payload)));
+    scope.addHook('preSerialization', async (request, _reply, payload) => Promise.resolve(shownTo(request, payload, ports.sagas.surface)));
     await scope.register(adapter.registerPlugin(), { prefix: BASE_PATH });
   });
 }
@@ -114,10 +114,10 @@ function nameWhoAsks(request: FastifyRequest, { intake }: Pick<Ports['queues'], 
 
 /** Whoever edits a job as it is shown would put the mark in the place of the secret. */
 function refuseRedacted(request: FastifyRequest): void {
-  if (!holdsRedacted(request.body)) return;
-  throw new Problem('invalid_input', 'user_data: is not shown here, so that it cannot be written from here', {
-    errors: [{ field: 'user_data', message: 'is not shown here, so that it cannot be written from here' }],
-  });
+  const field = redactedFieldIn(request.body);
+  if (field === null) return;
+  const message = 'is not shown here, so that it cannot be written from here';
+  throw new Problem('invalid_input', `${field}: ${message}`, { errors: [{ field, message }] });
 }
 
 function auditEntryOf(request: FastifyRequest) {
@@ -127,9 +127,9 @@ function auditEntryOf(request: FastifyRequest) {
   return { actor: actorOf(request.principal), action: `dashboard:${request.method} ${request.routeOptions.url ?? ''}`, sagaId, detail: { path } };
 }
 
-/** Without user data; and without buttons for those who may only look. */
-function shownTo(request: FastifyRequest, payload: unknown): unknown {
-  const shown = redactUserData(payload);
+/** Without secrets; and without buttons for those who may only look. */
+function shownTo(request: FastifyRequest, payload: unknown, { redact }: Ports['sagas']['surface']): unknown {
+  const shown = redact.value(payload);
   if (may(request.principal, 'operate') || typeof shown !== 'object' || shown === null || !('queues' in shown) || !Array.isArray(shown.queues)) return shown;
   const queues = shown.queues.map((queue: unknown) =>
     typeof queue === 'object' ? { ...queue, readOnlyMode: true, allowRetries: false, allowCompletedRetries: false } : queue,

@@ -1,7 +1,7 @@
 // Server-sent events: a saga's timeline as a stream that can be cut off and taken up again.
 import { Readable } from 'node:stream';
 import type { FastifyReply } from 'fastify';
-import { redactUserData } from '../saga/redact.ts';
+import type { Redaction } from '../saga/redact.ts';
 import type { EventFeed } from '../saga/event-feed.ts';
 import { Problem } from './problems.ts';
 
@@ -26,8 +26,8 @@ const MAX_STREAMS_EACH = 200;
 // A client that reads slower than this lets things pile up comes back for them later.
 const MAX_BEHIND_BYTES = 1024 * 1024;
 
-/** Makes the streams over a feed. */
-export function createEventStreams(feed: EventFeed, { heartbeatMs = HEARTBEAT_MS, most = MAX_STREAMS, mostEach = MAX_STREAMS_EACH } = {}): EventStreams {
+/** Makes the streams over a feed; `redact` hides what is secret in its events. */
+export function createEventStreams(feed: EventFeed, redact: Redaction, { heartbeatMs = HEARTBEAT_MS, most = MAX_STREAMS, mostEach = MAX_STREAMS_EACH } = {}): EventStreams {
   const open = new Set<() => void>();
   const held = new Map<string, number>();
   const take = (holder: string): (() => void) => {
@@ -59,7 +59,7 @@ export function createEventStreams(feed: EventFeed, { heartbeatMs = HEARTBEAT_MS
       open.add(finish);
       write('retry: 1000\n\n');
       const leave = feed.listen(sagaId, afterSeq, {
-        onEvent: (event) => write(`id: ${event.seq}\ndata: ${JSON.stringify(redactUserData(event))}\n\n`),
+        onEvent: (event) => write(`id: ${event.seq}\ndata: ${JSON.stringify(redact.value(event))}\n\n`),
         onEnd: (status) => {
           write(`event: end\ndata: ${JSON.stringify({ status })}\n\n`);
           finish();

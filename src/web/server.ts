@@ -67,10 +67,11 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
   answerWithProblems(app);
   addBasePath(app, options.basePath);
 
+  const { redact } = ports.sagas.surface;
   const fleet = watchFleet(ports, options.fleet);
   app.decorate('fleet', fleet);
   const metrics = createMetrics(ports, { fleet, limits: options.fleet }, log);
-  const streams = createEventStreams(createEventFeed(ports.sagas.progress, log));
+  const streams = createEventStreams(createEventFeed(ports.sagas.progress, log), redact);
 
   await app.register(rateLimit, { global: false });
   await app.register(helmet, {
@@ -136,8 +137,8 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
 
   addSagaRoutes(app, { sagas: ports.sagas, streams });
   addBulkRoutes(app, ports.sagas);
-  addResourceRoutes(app, ports.resources);
-  addInventoryRoutes(app, ports.inventory);
+  addResourceRoutes(app, ports.resources, redact);
+  addInventoryRoutes(app, ports.inventory, redact);
   addAssets(app);
   addApiPages(app);
   addSagaPages(app, ports);

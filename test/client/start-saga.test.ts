@@ -9,7 +9,7 @@ import type { JsonObject } from '../../src/platform/json.ts';
 import { parseKeyRing } from '../../src/platform/key-ring.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { runJob } from '../../src/saga/runner.ts';
-import { openUserData } from '../../src/saga/user-data.ts';
+import { openSecret } from '../../src/saga/open-secret.ts';
 import { reconcile } from '../../src/saga/reconciler.ts';
 import type { NextJob } from '../../src/saga/saga.ts';
 import { createSagaStore } from '../../src/saga/store.ts';
@@ -173,7 +173,7 @@ describe('start_saga', () => {
 describe('the worker that first runs a saga started by SQL', () => {
   test('checks the input, writes it as the schema has it, and goes on', async () => {
     const sagaId = await startBySql({ name: 'web' });
-    await engine.drive({ ...first(sagaId), step: 'one', direction: 'forward', position: 1, of: 2, attempt: 1, dropletId: null, traceparent: null, delayMs: 0 });
+    await engine.drive({ ...first(sagaId), step: 'one', direction: 'forward', position: 1, of: 2, attempt: 1, saga: { name: 'fake', input: {}, context: {} }, traceparent: null, delayMs: 0 });
     const { saga, inputChecked } = await engine.load(sagaId);
     expect(saga).toMatchObject({ status: 'completed', input: { name: 'web', size: 'small' } });
     expect(inputChecked).toBe(true);
@@ -205,7 +205,7 @@ describe('the worker that first runs a saga started by SQL', () => {
     expect(saga.input).toEqual({ user_data: '[sealed, 16 bytes]' });
     const rows = await engine.db.sql`select sagas.*, saga_events.* from arcadia.sagas join arcadia.saga_events on saga_id = id where id = ${sagaId}`;
     expect(JSON.stringify(rows)).not.toContain('canary');
-    expect(await openUserData(engine.db, keyRing, { sagaId, revision: saga.revision })).toBe('#!/bin/sh canary');
+    expect(await openSecret(engine.db, keyRing, { sagaId, revision: saga.revision }, 'user_data')).toBe('#!/bin/sh canary');
     expect(await startBySql({ user_data: '#!/bin/sh canary' }, key)).toBe(sagaId);
     await expect(startBySql({ user_data: '#!/bin/sh another' }, key)).rejects.toMatchObject({ code: 'SG409' });
     const again = startSaga(engine.db, withUserData, { name: 'fake', input: { user_data: '#!/bin/sh canary' }, idempotencyKey: key }, slackMs, keyRing);

@@ -72,7 +72,7 @@ describe('a producer', () => {
     const redis = await startPrivateRedis();
     const connection = openQueueConnection({ kind: 'redis', nodes: [redis.url], prefix }, silentLog);
     const queues = openStepQueues(connection, directIo);
-    const job = { sagaId: 'a2b0a3a6-0b54-4f39-9a71-1f4a7f4ae1d5', revision: 0, direction: 'forward', step: 'one', position: 1, of: 1, attempt: 1, dropletId: null, traceparent: null, delayMs: 0 } as const;
+    const job = { sagaId: 'a2b0a3a6-0b54-4f39-9a71-1f4a7f4ae1d5', revision: 0, direction: 'forward', step: 'one', position: 1, of: 1, attempt: 1, saga: { name: 'fake', input: {}, context: {} }, traceparent: null, delayMs: 0 } as const;
     try {
       await queues.enqueue(job);
       await redis.kill();

@@ -7,6 +7,7 @@ import type { Io } from '../../src/platform/io.ts';
 import type { ReadEvents } from '../../src/queues/dashboard.ts';
 import { openQueueDashboard } from '../../src/queues/dashboard.ts';
 import { jobIdOf, queueNames } from '../../src/queues/jobs.ts';
+import { dropletLabels } from '../../src/inventory/droplet-of-saga.ts';
 import { StepFailure, done, waiting } from '../../src/saga/step.ts';
 import { listEvents } from '../../src/saga/store.ts';
 import { catalogOf, fakeStep } from '../support/engine.ts';
@@ -36,7 +37,9 @@ test.each(backends)('each job tells its attempt, its droplet and what was decide
   const two = fakeStep('two', {
     execute: async ({ saga }) => Promise.reject(new StepFailure({ code: 'http_503', message: 'POST /v2/x was answered 503: busy', retryable: saga.attempt === 0 })),
   });
-  await using fleet = await openFleet(backend, catalogOf(one, two));
+  const { fake } = catalogOf(one, two);
+  if (fake === undefined) throw new Error('no saga');
+  await using fleet = await openFleet(backend, { fake: { ...fake, labels: dropletLabels } });
   await using board = openBoard(fleet);
   const first = await fleet.start();
   await fleet.work();

@@ -1,5 +1,11 @@
-import { expect, test } from 'vitest';
-import { claimOfJobId, jobIdOf } from '../../src/queues/jobs.ts';
+import { describe, expect, test } from 'vitest';
+import { claimOfJobId, jobDataOf, jobIdOf, stepJobSchema } from '../../src/queues/jobs.ts';
+import { labelsOf } from '../../src/saga/labels.ts';
+import { nextJobOf } from '../../src/saga/saga.ts';
+import type { Saga } from '../../src/saga/saga.ts';
+import { textOf } from '../../src/platform/json.ts';
+import { catalog } from '../../src/steps/catalog.ts';
+import { makeSaga } from '../support/engine.ts';
 
 const sagaId = '0c4d2c9e-6c2f-4b51-9a52-6a2f0a6f2f00';
 
@@ -13,3 +19,33 @@ test.each(['', '1', 'by-hand', sagaId, `${sagaId}_`, `${sagaId}_x`, `${sagaId}_-
     expect(claimOfJobId(id)).toBe(null);
   },
 );
+
+describe('what a job tells of its saga', () => {
+  const dataOf = (change: Partial<Saga>, labels = labelsOf(catalog)) => {
+    const job = nextJobOf(makeSaga({ id: sagaId, steps: ['one'], ...change }));
+    if (job === null) throw new Error('the saga is at rest');
+    return jobDataOf(job, labels);
+  };
+  const plain = { sagaId, revision: 0, step: 'one', position: '1 of 1', attempt: 1 };
+
+  test('is the droplet, for the droplet sagas: the one that is on record, or is to be destroyed', () => {
+    expect(dataOf({ name: 'provision_droplet' })).toEqual(plain);
+    expect(dataOf({ name: 'provision_droplet', context: { droplet_id: 4711 } })).toEqual({ ...plain, dropletId: 4711 });
+    expect(dataOf({ name: 'destroy_droplet', input: { droplet_id: 4712 } })).toEqual({ ...plain, dropletId: 4712 });
+  });
+
+  test('is nothing more than the step, where the saga is not known', () => {
+    expect(dataOf({ name: 'other', context: { droplet_id: 4711 } })).toEqual(plain);
+    expect(dataOf({ name: 'constructor' })).toEqual(plain);
+  });
+
+  test('is what its definition says, and never in the place of a field of the job', () => {
+    const labels = labelsOf({ other: { labels: ({ input }) => ({ customer: textOf(input['customer']), sagaId: 'x', memo: 'x', dueAt: 1, serverId: null }) }, bad: { labels: () => { throw new Error('no'); } } });
+    expect(dataOf({ name: 'other', input: { customer: 'acme' } }, labels)).toEqual({ ...plain, customer: 'acme' });
+    expect(dataOf({ name: 'bad' }, labels)).toEqual(plain);
+  });
+
+  test('is read from the job of another version, whatever it tells', () => {
+    expect(stepJobSchema.parse({ ...plain, dropletId: 4711, serverId: 'x' })).toEqual(plain);
+  });
+});

@@ -15,6 +15,7 @@ import type { Catalog } from '../../src/saga/definition.ts';
 import type { ReconcilerPass } from '../../src/saga/reconciler.ts';
 import { reconcile } from '../../src/saga/reconciler.ts';
 import { runJob } from '../../src/saga/runner.ts';
+import { labelsOf } from '../../src/saga/labels.ts';
 import type { RunnerOptions } from '../../src/saga/runner.ts';
 import type { NextJob, SagaStatus } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
@@ -57,7 +58,8 @@ export async function openFleet(
   const redis = createTestRedis();
   const store = given.store ?? storeOf(backend, engine, redis);
   const connection = openQueueConnection(store, silentLog);
-  const queues = openStepQueues(connection, directIo);
+  const labels = labelsOf(catalog);
+  const queues = openStepQueues(connection, directIo, { labelsOf: labels });
   const forward = connection.queue(queueNames.steps);
   const backward = connection.queue(queueNames.compensations);
   const workers: Worker[] = [];
@@ -76,6 +78,7 @@ export async function openFleet(
       const started = startStepWorkers(connection, {
         settings: { concurrency: 10, lockMs: 10_000, ...settings },
         queues,
+        labelsOf: labels,
         run: (claim) => runJob(claim, { ...engine.options, ...runner }),
         io: given.io ?? directIo,
         log: silentLog,

@@ -30,6 +30,11 @@ describe('defineSaga', () => {
     expect(() => defineSaga({ name: 'onboard', input, steps: [reserve, step('charge'), reserve] })).toThrow('saga onboard: step reserve stands in it twice');
   });
 
+  test('refuses a secret that the input does not have: it would be kept in the clear', () => {
+    expect(() => defineSaga({ name: 'onboard', input, steps: [reserve], secrets: ['customer', 'api_kee'] })).toThrow('saga onboard: secret api_kee is no field of the input');
+    expect(defineSaga({ name: 'onboard', input, steps: [reserve], secrets: ['customer'] }).secrets).toEqual(['customer']);
+  });
+
   test('says plain facts where it was given no words', () => {
     const onboard = defineSaga({ name: 'onboard', input, steps: [reserve], subject: ({ input: given }) => ({ name: textOf(given['customer']) }), words: { completed: () => 'On board.' } });
     const words = surfaceOf({ onboard }).words({ name: 'onboard' });

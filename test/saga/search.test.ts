@@ -1,6 +1,7 @@
 // What the indexes of `sagas` are for: the few that a person looks for are found among the many that nobody does, and a
 // saga on its way pays for none of them.
 import { describe, expect, test } from 'vitest';
+import { ofDroplet } from '../../src/inventory/droplet-of-saga.ts';
 import { decide } from '../../src/saga/transition.ts';
 import { createSagaStore, insertSaga, loadSaga } from '../../src/saga/store.ts';
 import type { SagaFilter } from '../../src/saga/search.ts';
@@ -45,7 +46,7 @@ describe('among 20,000 completed sagas', () => {
     expect(inAnyCase.sagas).toHaveLength(40);
     expect(inAnyCase.plan).toContain('sagas_by_tag');
     expect((await search({ tag: 'team' })).sagas).toEqual([]);
-    const byDroplet = await search({ dropletId: written.dropletId });
+    const byDroplet = await search({ field: ofDroplet(written.dropletId) });
     expect(byDroplet.sagas.map(({ input }) => input['name'])).toEqual([`old-${written.dropletId - 1_000_000}`]);
     expect(byDroplet.plan).toContain('sagas_by_droplet');
   });

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { currentStep, dropletIdOf, directionOf, isAtRest, sagaStatuses } from '../../src/saga/saga.ts';
+import { currentStep, directionOf, isAtRest, sagaStatuses } from '../../src/saga/saga.ts';
 import type { Saga, SagaEventKind, SagaStatus } from '../../src/saga/saga.ts';
 import type { Outcome, RetryPolicy, Transition } from '../../src/saga/transition.ts';
 import { decide } from '../../src/saga/transition.ts';
@@ -295,7 +295,7 @@ describe('decide, through whole stories', () => {
           position: saga.cursor + 1,
           of: saga.steps.length,
           attempt: saga.attempt + 1,
-          dropletId: dropletIdOf(saga),
+          saga: { name: saga.name, input: saga.input, context: saga.context },
           traceparent: null,
           delayMs: expect.any(Number),
         });

@@ -1,6 +1,7 @@
 // What must never happen, and how a saga and its droplets must be once it is at rest.
 import type { Saga } from '../../src/saga/saga.ts';
-import { creates, recordedDropletId } from '../../src/steps/intents.ts';
+import { recordedDropletId } from '../../src/inventory/droplet-of-saga.ts';
+import { creates } from '../../src/steps/intents.ts';
 import type { SimulatedDroplet } from './simulated-cloud.ts';
 import type { SimulatedDatabase } from './simulated-database.ts';
 import type { State } from './state.ts';

@@ -1,6 +1,6 @@
 // What a schedule begins with, and what people ask for later on.
+import { recordedDropletId } from '../../src/inventory/droplet-of-saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
-import { recordedDropletId } from '../../src/steps/intents.ts';
 import { startSaga } from './processes.ts';
 import { count, oneOf, pick } from './state.ts';
 import type { World } from './world.ts';

@@ -97,7 +97,6 @@ export function createWorld(tape: Tape, { scenario = 'droplets', without, trace 
     deps: {
       inventory: db.inventory,
       digitalOcean: cloud.client,
-      openUserData: async () => Promise.reject(new Error('no simulated saga has user data')),
       droplets: lookSingly(cloud.client),
       settings: without === 'settle window' ? { ...settings, adoptionGraceMs: 0 } : settings,
     },

@@ -32,7 +32,7 @@ import { claimFragment, createSagaStore, listEvents, loadSaga } from '../../src/
 import type { StoredEvent } from '../../src/saga/store.ts';
 import type { Outcome } from '../../src/saga/transition.ts';
 import { decide } from '../../src/saga/transition.ts';
-import { openUserData } from '../../src/saga/user-data.ts';
+import { openSecret } from '../../src/saga/open-secret.ts';
 import type { StepDeps, StepSettings } from '../../src/steps/deps.ts';
 import { toStepOutcome } from '../../src/steps/failures.ts';
 import { commitTransition } from '../support/engine.ts';
@@ -114,11 +114,11 @@ async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
     // The pool is shared; the seam is the worker's own.
     const ownDb: Database = { ...db, run: (statement, run) => io('sql', statement, () => db.run(statement, run)) };
     const digitalOcean = createDigitalOceanClient({ apiUrl, token: 'bench', timeoutMs: options.timeoutMs ?? 3_000, io, budget: options.budget ?? unlimitedBudget });
-    const openOwn = (claim: Claim) => openUserData(ownDb, ring, claim);
+    const openOwn = (claim: Claim, field: string) => openSecret(ownDb, ring, claim, field);
     const droplets = (options.observer ?? lookSingly)(digitalOcean);
-    const deps: StepDeps = { inventory: createInventory(ownDb, claimFragment), digitalOcean, droplets, openUserData: openOwn, settings };
+    const deps: StepDeps = { inventory: createInventory(ownDb, claimFragment), digitalOcean, droplets, settings };
     const store = createSagaStore(ownDb, { worker: name, slackMs, startsAt: stepsToStartAt(catalog) });
-    return { store, catalog, deps, policy, toOutcome: toStepOutcome, claimMs, log: silentLog, random: () => 0 };
+    return { store, catalog, deps, policy, toOutcome: toStepOutcome, openSecret: openOwn, claimMs, log: silentLog, random: () => 0 };
   };
   const run = async (sagaId: string, revision: number, worker: WorkerOptions): Promise<Verdict> => {
     const key = `${sagaId}_${revision}`;

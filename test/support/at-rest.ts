@@ -10,7 +10,7 @@ import type { QueueConnection } from '../../src/queues/connection.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import type { Saga, SagaStatus } from '../../src/saga/saga.ts';
 import { listEvents, loadSaga } from '../../src/saga/store.ts';
-import { recordedDropletId } from '../../src/steps/intents.ts';
+import { recordedDropletId } from '../../src/inventory/droplet-of-saga.ts';
 import { waitFor } from './wait-for.ts';
 
 /** Where to look. */

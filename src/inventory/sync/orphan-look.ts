@@ -2,8 +2,8 @@
 import type { Database } from '../../platform/db.ts';
 import type { Droplet } from '../../do/schemas.ts';
 import { findProvisions } from '../provisions.ts';
-import { findDropletsAtWork } from '../../saga/at-work.ts';
-import { findCompletedOn, findOwners } from '../../saga/owners.ts';
+import { findDropletsAtWork } from '../at-work.ts';
+import { findCompletedOn, findOwners } from '../owners.ts';
 import type { OrphanVerdict } from './orphan-verdict.ts';
 import { bearsOurTags, judgeOrphan, sagaIdOn } from './orphan-verdict.ts';
 

@@ -2,7 +2,7 @@
 // in the end is decided here, so: only on positive proof, and nothing that anybody is at work on.
 import type { Droplet } from '../../do/schemas.ts';
 import type { OrphanCategory } from '../orphans.ts';
-import type { SagaOwner } from '../../saga/owners.ts';
+import type { SagaOwner } from '../owners.ts';
 import { MANAGED_TAG, contradiction, isSagaTag, sagaIdsOn, tagsOn } from '../../steps/ownership.ts';
 
 /** What this database knows about a droplet. */

@@ -17,7 +17,7 @@ import { recordSightings, resolveOrphans } from '../orphans.ts';
 import type { SyncRun } from '../syncs.ts';
 import { SyncLostError, finishSync, renewSync, startSync } from '../syncs.ts';
 import type { Log } from '../../platform/log.ts';
-import { sagaAtWork, sagaRolledBack } from '../../saga/at-work.ts';
+import { sagaAtWork, sagaRolledBack } from '../at-work.ts';
 import { toCloudResource } from '../../steps/droplet-resource.ts';
 import { lookForOrphans } from './orphan-look.ts';
 import { sagaIdOn } from './orphan-verdict.ts';

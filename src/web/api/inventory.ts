@@ -1,5 +1,5 @@
 // /v1/drift and /v1/orphans: where droplets are not what was asked for, and those that no saga accounts for.
-import { redactUserData } from '../../saga/redact.ts';
+import type { Redaction } from '../../saga/redact.ts';
 import type { App } from '../app.ts';
 import { actorOf } from '../auth.ts';
 import type { InventoryPort } from '../ports.ts';
@@ -10,7 +10,7 @@ import { acceptedAnswer, driftParams, driftQuery, driftsAnswer, orphansAnswer, o
 const FALLBACK_LIMIT = 200;
 
 /** Adds the routes. */
-export function addInventoryRoutes(app: App, inventory: InventoryPort): void {
+export function addInventoryRoutes(app: App, inventory: InventoryPort, redact: Redaction): void {
   app.get(
     '/v1/drift',
     { schema: { summary: 'List drift that is open, oldest first', tags: ['inventory'], querystring: driftQuery, response: answers(200, driftsAnswer) } },
@@ -31,6 +31,6 @@ export function addInventoryRoutes(app: App, inventory: InventoryPort): void {
   app.get(
     '/v1/orphans',
     { schema: { summary: 'List droplets with our tags that no saga accounts for', tags: ['inventory'], querystring: orphansQuery, response: answers(200, orphansAnswer) } },
-    async ({ query }) => ({ orphans: redactUserData(await inventory.orphans(Number(query.limit ?? FALLBACK_LIMIT))) }),
+    async ({ query }) => ({ orphans: redact.value(await inventory.orphans(Number(query.limit ?? FALLBACK_LIMIT))) }),
   );
 }

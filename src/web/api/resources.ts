@@ -1,6 +1,6 @@
 // /v1/resources: the inventory, by name.
 import { z } from 'zod';
-import { redactUserData } from '../../saga/redact.ts';
+import type { Redaction } from '../../saga/redact.ts';
 import { decodeCursor, encodeCursor } from '../../saga/search.ts';
 import type { App } from '../app.ts';
 import type { WebPorts } from '../ports.ts';
@@ -11,7 +11,7 @@ import { resourcesAnswer, resourcesQuery } from './shapes.ts';
 const place = z.tuple([storableText(1_000), z.uuid()]);
 
 /** Adds the route. */
-export function addResourceRoutes(app: App, resources: WebPorts['resources']): void {
+export function addResourceRoutes(app: App, resources: WebPorts['resources'], redact: Redaction): void {
   app.get(
     '/v1/resources',
     {
@@ -29,7 +29,7 @@ export function addResourceRoutes(app: App, resources: WebPorts['resources']): v
       const found = await resources.search(filter, { limit: limit + 1, after: name === undefined || id === undefined ? null : { name, id } });
       const shown = found.slice(0, limit);
       const last = shown.at(-1);
-      return { resources: redactUserData(shown), nextCursor: found.length > limit && last !== undefined ? encodeCursor([last.name, last.id]) : null };
+      return { resources: redact.value(shown), nextCursor: found.length > limit && last !== undefined ? encodeCursor([last.name, last.id]) : null };
     },
   );
 }

@@ -1,5 +1,4 @@
 // /v1/sagas: starting sagas, finding them, following and steering them.
-import { redactSaga } from '../../saga/redact.ts';
 import { isAtRest } from '../../saga/saga.ts';
 import type { Steered } from '../../saga/steer.ts';
 import type { App } from '../app.ts';
@@ -29,7 +28,7 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
     async (request) => {
       const { limit, cursor, ...filter } = request.query;
       const page = await sagas.search(toSagaFilter(filter), { limit: limit === undefined ? 50 : Number(limit), cursor });
-      return { sagas: page.sagas.map(redactSaga), nextCursor: page.nextCursor };
+      return { sagas: page.sagas.map(sagas.surface.redact.saga), nextCursor: page.nextCursor };
     },
   );
 
@@ -42,7 +41,7 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
       if (saga === null) throw noSaga(id);
       // What was written since belongs to the next look: the row and its timeline tell the same.
       const events = (await sagas.events(id)).filter(({ seq }) => seq <= saga.revision);
-      return { ...redactSaga(saga), events };
+      return { ...sagas.surface.redact.saga(saga), events };
     },
   );
 
@@ -142,7 +141,7 @@ async function toAnswer(sagas: SagaPort, id: string, steered: Steered) {
     case 'accepted':
     case 'already':
       // Read anew: the database's own times are in it.
-      return { result: steered.kind, saga: redactSaga((await sagas.get(id)) ?? steered.saga) };
+      return { result: steered.kind, saga: sagas.surface.redact.saga((await sagas.get(id)) ?? steered.saga) };
     case 'refused':
       throw new Problem('saga_refused', steered.why, { sagaId: id });
     case 'not_found':

@@ -2,6 +2,7 @@
 // OpenAPI document shows and the tests hold the answers to.
 import { z } from 'zod';
 import { driftFields } from '../../inventory/drift.ts';
+import { ofDroplet } from '../../inventory/droplet-of-saga.ts';
 import { sagaStatuses } from '../../saga/saga.ts';
 import type { SagaStatus } from '../../saga/saga.ts';
 import type { SagaFilter } from '../../saga/search.ts';
@@ -28,10 +29,10 @@ export const sagaParams = z.object({ id: z.uuid('expected the id of a saga: a UU
 
 const filterFields = {
   name: text().optional().describe('name of the saga, such as provision_droplet'),
-  tag: text().optional().describe('a tag that the caller gave the droplet'),
+  tag: text().optional().describe('one of the tags that the caller gave'),
   from: time.optional().describe('created at this time or later'),
   before: time.optional().describe('created before this time'),
-  text: text().optional().describe("part of the droplet's name"),
+  text: text().optional().describe('part of the name of what the saga is about'),
   requested_by: text().optional().describe('who asked for it, such as http:billing'),
 };
 
@@ -134,7 +135,7 @@ export function toSagaFilter(given: {
     tag: given.tag,
     text: given.text,
     requestedBy: given.requested_by,
-    dropletId: given.droplet_id === undefined ? undefined : Number(given.droplet_id),
+    field: given.droplet_id === undefined ? undefined : ofDroplet(Number(given.droplet_id)),
     createdFrom: given.from === undefined ? undefined : new Date(given.from),
     createdBefore: given.before === undefined ? undefined : new Date(given.before),
   };
@@ -153,7 +154,7 @@ const sagaAnswer = z
     cursor: z.int().describe('index of the current step'),
     revision: z.int().describe('number of transitions so far'),
     attempt: z.int().describe('failed attempts of the current step'),
-    input: json.describe('as it was given; user_data is never shown'),
+    input: json.describe('as it was given; secrets, such as user_data, are never shown'),
     context: json.describe('outputs of the steps, such as droplet_id and public_ipv4'),
     error: z
       .object({

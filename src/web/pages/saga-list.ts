@@ -120,5 +120,5 @@ function goesOn(saga: Saga, { lastEvents, jobs, overview, aliveWorkers, held, su
 function empty(filter: ListFilter): Html {
   return isNarrowed(filter)
     ? html`<p class="empty">No saga matches. <a href="/sagas">Show all</a></p>`
-    : html`<p class="empty">No saga was started yet. Start one with <code>arcadia provision</code>, or over the <a href="/docs">HTTP API</a>.</p>`;
+    : html`<p class="empty">No saga was started yet. Start one with <code>arcadia start</code>, or over the <a href="/docs">HTTP API</a>.</p>`;
 }

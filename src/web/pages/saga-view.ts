@@ -1,6 +1,5 @@
 // One saga: what it is, what goes on and what to do about it, its timeline, and everything that is known of it.
 import type { AuditRow } from '../../saga/audit.ts';
-import { redactSaga, redactUserData } from '../../saga/redact.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { currentStep, isAtRest, isCancellable, isStuckForward } from '../../saga/saga.ts';
 import type { Memo } from '../../saga/step.ts';
@@ -208,12 +207,12 @@ function jobLink({ saga, place, job }: SagaView): Html {
   return job?.kind === 'there' ? html`<a href="/queues/queue/${queue}/${id}">in ${queue}</a>` : html`<a href="/queues/queue/${queue}">${queue}</a>`;
 }
 
-function known({ saga, audit, events, now }: SagaView): Html {
-  const shown = redactSaga(saga);
+function known({ saga, surface, audit, events, now }: SagaView): Html {
+  const shown = surface.redact.saga(saga);
   const rows = audit.map(({ at, actor, databaseRole, action, detail }) => html`<tr><td>${ago(at, now)}</td><td><code>${actor}</code></td><td>${action}</td><td>${shortTextOf(detail['reason'] ?? detail['path'])}</td><td>${databaseRole === null ? null : html`<code>${databaseRole}</code>`}</td></tr>`);
-  const all = events.map((event) => html`<tr><td>${event.seq}</td><td><time datetime="${event.at.toISOString()}">${formatTime(event.at)}</time></td><td>${event.kind}</td><td>${event.step}</td><td><code>${longText(JSON.stringify(withShortTexts(redactUserData(event.detail))), EVENT_LENGTH)}</code></td></tr>`);
+  const all = events.map((event) => html`<tr><td>${event.seq}</td><td><time datetime="${event.at.toISOString()}">${formatTime(event.at)}</time></td><td>${event.kind}</td><td>${event.step}</td><td><code>${longText(JSON.stringify(withShortTexts(surface.redact.value(event.detail))), EVENT_LENGTH)}</code></td></tr>`);
   return html`<section aria-labelledby="audit"><h2 id="audit">Who did what</h2>${audit.length === 0 ? html`<p class="none">Nobody is on record.</p>` : html`<div class="wide"><table><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">Why</th><th scope="col">Database role</th></tr></thead><tbody>${rows}</tbody></table></div>`}</section>
 <div class="two"><section aria-labelledby="input"><h2 id="input">Input</h2><pre tabindex="0">${longText(JSON.stringify(withShortTexts(shown.input), null, 2), DOCUMENT_LENGTH)}</pre></section>
-<section aria-labelledby="context"><h2 id="context">Context</h2><pre tabindex="0">${longText(JSON.stringify(withShortTexts(redactUserData(shown.context)), null, 2), DOCUMENT_LENGTH)}</pre></section></div>
+<section aria-labelledby="context"><h2 id="context">Context</h2><pre tabindex="0">${longText(JSON.stringify(withShortTexts(shown.context), null, 2), DOCUMENT_LENGTH)}</pre></section></div>
 <details id="events"><summary>All ${events.length} events</summary><div class="wide" tabindex="0"><table><thead><tr><th scope="col">#</th><th scope="col">At</th><th scope="col">Event</th><th scope="col">Step</th><th scope="col">Detail</th></tr></thead><tbody>${all}</tbody></table></div></details>`;
 }

@@ -1,5 +1,6 @@
 // Which droplets sagas are at work on: for those who look at all droplets, and must leave these to them.
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
+import { dropletIdSql } from './droplet-of-saga.ts';
 
 /**
  * SQL that is true while a saga is at work on a droplet (as its own, or to destroy it), or was so after `since`.
@@ -12,7 +13,7 @@ export function sagaAtWork(sql: Sql, droplet: { providerId: SqlFragment; sagaId:
   // Two looks, each by an index of its own.
   return sql`(
     exists (select from arcadia.sagas where id = ${droplet.sagaId} and ${atWork})
-    or exists (select from arcadia.sagas where coalesce(context->>'droplet_id', input->>'droplet_id') = ${droplet.providerId} and ${atWork})
+    or exists (select from arcadia.sagas where ${dropletIdSql(sql)} = ${droplet.providerId} and ${atWork})
   )`;
 }
 
@@ -27,7 +28,7 @@ export function sagaRolledBack(sql: Sql, droplet: { providerId: SqlFragment; sag
     exists (select from arcadia.sagas where id = ${droplet.sagaId} and ${rolledBack})
     or exists (
       select from arcadia.sagas
-      where coalesce(context->>'droplet_id', input->>'droplet_id') = ${droplet.providerId} and context->>'droplet_id' = ${droplet.providerId} and ${rolledBack}
+      where ${dropletIdSql(sql)} = ${droplet.providerId} and context->>'droplet_id' = ${droplet.providerId} and ${rolledBack}
     )
   )`;
 }
@@ -37,8 +38,8 @@ export async function findDropletsAtWork(db: Pick<Database, 'run'>, dropletIds: 
   const rows = await db.run(
     'sagas.at_work',
     (sql) => sql<{ dropletId: string }[]>`
-      select coalesce(context->>'droplet_id', input->>'droplet_id') as droplet_id from arcadia.sagas
-      where coalesce(context->>'droplet_id', input->>'droplet_id') = any(${dropletIds.map(String)}::text[])
+      select ${dropletIdSql(sql)} as droplet_id from arcadia.sagas
+      where ${dropletIdSql(sql)} = any(${dropletIds.map(String)}::text[])
         and status in ('pending', 'running', 'compensating', 'stuck')`,
   );
   return new Set(rows.map(({ dropletId }) => Number(dropletId)));

@@ -1,7 +1,8 @@
 // What is known of the sagas that droplets carry the ids of: from their rows, or from what is kept of those whose rows
 // are gone.
 import type { Database } from '../platform/db.ts';
-import type { SagaStatus } from './saga.ts';
+import type { SagaStatus } from '../saga/saga.ts';
+import { dropletIdSql } from './droplet-of-saga.ts';
 
 /** A saga, as far as it tells whose a droplet is. */
 export type SagaOwner = Readonly<{
@@ -44,8 +45,8 @@ export async function findCompletedOn(db: Pick<Database, 'run'>, name: string, d
     'sagas.completed_on',
     (sql) => sql<{ dropletId: string; finishedAt: Date }[]>`
       select droplet_id, max(finished_at) as finished_at from (
-        select coalesce(context->>'droplet_id', input->>'droplet_id') as droplet_id, finished_at from arcadia.sagas
-        where coalesce(context->>'droplet_id', input->>'droplet_id') = any(${ids}::text[]) and name = ${name} and status = 'completed'
+        select ${dropletIdSql(sql)} as droplet_id, finished_at from arcadia.sagas
+        where ${dropletIdSql(sql)} = any(${ids}::text[]) and name = ${name} and status = 'completed'
         union all
         select droplet_id, finished_at from arcadia.saga_tombstones
         where droplet_id = any(${ids}::text[]) and name = ${name} and status = 'completed'

@@ -1,17 +1,22 @@
-// user_data at rest: sealed before it is written, known again by its fingerprint, erased when it can't be needed any more.
+// Secrets at rest: sealed before they are written, known again by their fingerprints, erased when they can't be needed any more.
 
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { z } from 'zod';
 import type { JsonObject } from '../../src/platform/json.ts';
 import { generateKey, open, parseKeyRing } from '../../src/platform/key-ring.ts';
 import type { KeyRing } from '../../src/platform/key-ring.ts';
+import type { Catalog } from '../../src/saga/definition.ts';
+import { openSecret } from '../../src/saga/open-secret.ts';
+import { redactionOf } from '../../src/saga/redact.ts';
+import { runJob } from '../../src/saga/runner.ts';
 import { cancelSaga } from '../../src/saga/steer.ts';
 import { IdempotencyConflictError, InvalidRequestError, startSaga } from '../../src/saga/start.ts';
 import { StepFailure } from '../../src/saga/step.ts';
-import { sealInput } from '../../src/saga/user-data.ts';
-import type { Engine } from '../support/engine.ts';
-import { catalogOf, claimOf, fakeStep, jobOf, openEngine, slackMs } from '../support/engine.ts';
+import { sealInput } from '../../src/saga/secrets.ts';
+import type { Engine, Ledger } from '../support/engine.ts';
+import { catalogOf, claimOf, fakeStep, jobOf, makeSaga, openEngine, slackMs } from '../support/engine.ts';
 import { encryptionKeys, keyRing } from '../support/keys.ts';
 
 const USER_DATA = '#cloud-config\npassword: hush-ü';
@@ -63,18 +68,18 @@ async function rowOf(sagaId: string) {
 describe('sealInput', () => {
   test('leaves nothing of user data in the input but its size in bytes, and seals it for this saga alone', () => {
     const sagaId = randomUUID();
-    const { input: shown, sealed } = sealInput(keyRing, sagaId, input);
+    const { input: shown, sealed } = sealInput(keyRing, sagaId, input, ['user_data']);
     expect(shown).toEqual({ name: 'web', user_data: SHOWN });
     expect(open(keyRing, sagaId, sealed?.value ?? '')).toBe(USER_DATA);
     expect(() => open(keyRing, randomUUID(), sealed?.value ?? '')).toThrow('copied from elsewhere');
   });
 
   test('leaves an input without user data as it is', () => {
-    expect(sealInput({ keys: [] }, randomUUID(), { name: 'web' })).toEqual({ input: { name: 'web' }, sealed: null });
+    expect(sealInput({ keys: [] }, randomUUID(), { name: 'web' }, ['user_data'])).toEqual({ input: { name: 'web' }, sealed: null });
   });
 
   test('seals an empty text too', () => {
-    expect(sealInput(keyRing, randomUUID(), { user_data: '' })).toMatchObject({ input: { user_data: '[sealed, 0 bytes]' }, sealed: { value: expect.any(String) } });
+    expect(sealInput(keyRing, randomUUID(), { user_data: '' }, ['user_data'])).toMatchObject({ input: { user_data: '[sealed, 0 bytes]' }, sealed: { value: expect.any(String) } });
   });
 });
 
@@ -186,5 +191,119 @@ describe('an idempotency key', () => {
     const refused = start({}, key, parseKeyRing(newKey));
     await expect(refused).rejects.toThrow(IdempotencyConflictError);
     await expect(refused).rejects.toThrow(/user_data that can't be compared any more \(it was sealed with the key [0-9a-f]{8}, which is not among/);
+  });
+});
+
+describe('a saga with secrets of its own', () => {
+  const ownInput = { name: 'web', api_key: 'hush-key', password: 'hush-ü' };
+  const opened: (string | undefined)[] = [];
+  const read = fakeStep('one', {
+    execute: async (run) => {
+      opened.push(await run.secret('api_key'), await run.secret('password'), await run.secret('other'));
+      return { kind: 'done', outputs: {} };
+    },
+    compensate: async (run) => {
+      opened.push(await run.secret('api_key'));
+      return { kind: 'done', outputs: {} };
+    },
+  });
+  const own: Catalog<Ledger> = { fake: { input: z.record(z.string(), z.json()), steps: [read, failing], secrets: ['api_key', 'password'] } };
+  const begin = (more: JsonObject = {}, idempotencyKey?: string, ring: KeyRing = keyRing) => startSaga(engine.db, own, { name: 'fake', input: { ...ownInput, ...more }, idempotencyKey }, slackMs, ring);
+  const runOwn = (sagaId: string, revision: number, ring = keyRing) =>
+    runJob({ sagaId, revision, memo: {} }, { ...engine.options, catalog: own, keyRing: ring, openSecret: (claim, field) => openSecret(engine.db, ring, claim, field) });
+
+  test('has each sealed for itself, opens them for its steps, and has them erased when it is completed', async () => {
+    opened.length = 0;
+    const { sagaId } = await begin();
+    const row = await rowOf(sagaId);
+    expect(row.input).toEqual({ name: 'web', api_key: '[sealed, 8 bytes]', password: '[sealed, 7 bytes]' });
+    expect(row.everything).not.toContain('hush');
+    await runOwn(sagaId, 0);
+    expect(opened).toEqual(['hush-key', 'hush-ü', undefined]);
+    await runOwn(sagaId, 2);
+    expect((await engine.load(sagaId)).saga.status).toBe('completed');
+    expect(await rowOf(sagaId)).toMatchObject({ sealed: null, input: { api_key: '[sealed, 8 bytes]' } });
+  });
+
+  test('has them for its compensations too, and erased once it is rolled back', async () => {
+    opened.length = 0;
+    const { sagaId } = await begin({ fails: true });
+    for (const revision of [0, 2, 3]) await runOwn(sagaId, revision);
+    expect((await rowOf(sagaId)).sealed).not.toBeNull();
+    await runOwn(sagaId, 4);
+    expect((await engine.load(sagaId)).saga.status).toBe('compensated');
+    expect(opened.at(-1)).toBe('hush-key');
+    const row = await rowOf(sagaId);
+    expect(row.sealed).toBeNull();
+    expect(row.everything).not.toContain('hush');
+  });
+
+  test('cannot be given one field for another', async () => {
+    const { sagaId } = await begin();
+    await engine.db.sql`
+      update arcadia.sagas set sealed_user_data = jsonb_set(sealed_user_data::jsonb, '{api_key}', sealed_user_data::jsonb->'password')::text where id = ${sagaId}`;
+    await runOwn(sagaId, 0);
+    expect((await engine.load(sagaId)).saga).toMatchObject({ status: 'compensating', error: { code: 'api_key_unreadable', retryable: false } });
+  });
+
+  test('is held where a worker lacks the key, and goes on with it', async () => {
+    const { sagaId } = await begin();
+    await runOwn(sagaId, 0, parseKeyRing(generateKey()));
+    const { saga } = await engine.load(sagaId);
+    expect(saga).toMatchObject({ status: 'running', attempt: 0, context: { missing_encryption_key: expect.any(String) } });
+    await runOwn(sagaId, saga.revision);
+    expect((await engine.load(sagaId)).saga).toMatchObject({ cursor: 1, context: { missing_encryption_key: null } });
+  });
+
+  test('is refused without a key, and with a secret that is no text, naming the fields', async () => {
+    await expect(begin({}, undefined, { keys: [] })).rejects.toMatchObject({ problems: [{ field: 'api_key', message: expect.stringMatching(/^cannot be sealed/) }, { field: 'password' }] });
+    await expect(begin({ password: { text: 'hush' } })).rejects.toThrow('password: expected text: a secret is sealed as text');
+    await expect(startSaga(engine.db, own, { name: 'fake', input: { name: 'web', password: null } }, slackMs)).resolves.toMatchObject({ firstJob: {} });
+  });
+
+  test.each<[string, JsonObject]>([
+    ['another key of the same size', { api_key: 'hash-key' }],
+    ['another password', { password: 'other' }],
+    ['what is shown in the place of one', { api_key: '[sealed, 8 bytes]' }],
+    ['the two exchanged', { api_key: ownInput.password, password: ownInput.api_key }],
+    ['user data besides', { user_data: 'x' }],
+  ])('is known again under its idempotency key by its secrets: not with %s', async (_what, more) => {
+    const key = randomUUID();
+    const { sagaId } = await begin({}, key);
+    expect(await begin({}, key)).toEqual({ sagaId, firstJob: null });
+    await expect(begin(more, key)).rejects.toThrow(IdempotencyConflictError);
+  });
+
+  test('by SQL is known again by the lengths, sealed by the worker that takes it, and erased by a cancel of whoever does not know it', async () => {
+    await engine.db.sql`
+      insert into arcadia.saga_definitions (name, steps, secrets) values ('fake', ${['one', 'two']}::text[], ${['api_key', 'password']}::text[])
+      on conflict (name) do update set steps = excluded.steps, secrets = excluded.secrets`;
+    const bySql = async (more: JsonObject, key: string) => {
+      const [row] = await engine.db.sql<{ id: string }[]>`select arcadia.start_saga('fake', ${JSON.stringify({ ...ownInput, ...more })}::text::jsonb, ${key}) as id`;
+      return row?.id ?? '';
+    };
+    const key = randomUUID();
+    const sagaId = await bySql({}, key);
+    await runOwn(sagaId, 0);
+    const row = await rowOf(sagaId);
+    expect(row.input).toMatchObject({ api_key: '[sealed, 8 bytes]', password: '[sealed, 7 bytes]' });
+    expect(row.everything).not.toContain('hush');
+    expect(await bySql({}, key)).toBe(sagaId);
+    await expect(bySql({ password: 'longer than it was' }, key)).rejects.toMatchObject({ code: 'SG409' });
+    await expect(begin({ api_key: 'hash-key' }, key)).rejects.toThrow(/conflict|was used before/);
+
+    const bare = await bySql({}, randomUUID());
+    // This store knows no definition.
+    await cancelSaga(engine.options.store, bare, 'test');
+    const erased = await rowOf(bare);
+    expect(erased.input).toEqual({ name: 'web', api_key: '[erased, 8 bytes]', password: '[erased, 7 bytes]' });
+    expect(erased.everything).not.toContain('hush');
+  });
+
+  test('is shown without them, also where they are bare, and by a process that does not know it', () => {
+    const bare = makeSaga({ name: 'fake', input: ownInput, context: { 'apiKey': 'hush', note: { Password: 'hush' } } });
+    const shown = redactionOf(own).saga(bare);
+    expect(shown).toMatchObject({ input: { name: 'web', api_key: '[redacted]', password: '[redacted]' }, context: { apiKey: '[redacted]', note: { Password: '[redacted]' } } });
+    expect(redactionOf({}).saga({ ...bare, context: {} }).input).toEqual({ name: '[redacted]', api_key: '[redacted]', password: '[redacted]' });
   });
 });
