@@ -11,7 +11,13 @@ import type { Step, StepOutcome, StepRun } from './step.ts';
 import type { SagaFacts, SagaWords, Subject } from './words.ts';
 
 /** A saga with its name: what {@link defineSaga} returns. */
-export type NamedSaga<Deps = never, Input extends JsonObject = JsonObject> = SagaDefinition<Deps> & Readonly<{ name: string; input: z.ZodType<Input> }>;
+export type NamedSaga<Deps = never, Input extends JsonObject = JsonObject, Outputs extends JsonObject = JsonObject> = SagaDefinition<Deps> &
+  Readonly<{
+    name: string;
+    input: z.ZodType<Input>;
+    /** What its steps say that they add, all together; other keys are let through. */
+    outputs: z.ZodType<Outputs>;
+  }>;
 
 /**
  * What an app is given when a worker starts. `provided`: what the worker has opened for the steps that come with the package,
@@ -56,9 +62,9 @@ type TypedStep<Deps, Needs extends Shape, Adds extends Shape> = Omit<Step<Deps>,
  *
  * @throws {TypeError} naming what is wrong with it
  */
-export function defineStep<Deps, Needs extends Shape = undefined, Adds extends Shape = undefined>(given: TypedStep<Deps, Needs, Adds>): Step<Deps> {
+export function defineStep<Deps, Needs extends Shape = undefined, Adds extends Shape = undefined>(given: TypedStep<Deps, Needs, Adds>): Step<Deps, JsonObject, Added<Adds>> {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the engine gives each step the context that it says it needs
-  const step = given as unknown as Step<Deps>;
+  const step = given as unknown as Step<Deps, JsonObject, Added<Adds>>;
   requireName('step', step.name);
   for (const part of ['execute', 'compensate'] as const) {
     if (typeof step[part] !== 'function') throw new TypeError(`step ${step.name}: ${part} is missing; expected a function (a step that leaves nothing behind returns done() from it)`);
@@ -66,8 +72,23 @@ export function defineStep<Deps, Needs extends Shape = undefined, Adds extends S
   return step;
 }
 
+/** A subject as an author writes it: what is not known may be left out. */
+type About = Readonly<{ kind?: string; name?: string | null | undefined; id?: string | number | null | undefined }>;
+
+// oxlint-disable-next-line typescript/no-explicit-any -- of whatever types: they are taken from it
+type AnyStep = Step<any, any, any>;
+
+/** What all steps of a saga need to work with, and what they add: types of several as one. */
+type AllOf<Union> = (Union extends unknown ? (one: Union) => void : never) extends (one: infer All) => void ? All : never;
+type DepsOf<S> = S extends Readonly<{ execute(run: never, deps: infer Deps): unknown }> ? Deps : never;
+type AddsOf<S> = S extends Readonly<{ execute(run: never, deps: never): Promise<StepOutcome<infer Adds>> }> ? Adds : never;
+type OutputsOf<Steps extends readonly AnyStep[]> = AllOf<AddsOf<Steps[number]>> & JsonObject;
+
+/** What the words of a saga are given: its input, and of its steps' outputs what there is so far. */
+type FactsOf<Input extends JsonObject, Steps extends readonly AnyStep[]> = Readonly<{ input: Input; context: Partial<OutputsOf<Steps>> & JsonObject; error: SagaFacts['error'] }>;
+
 /**
- * A saga of one's own.
+ * A saga of one's own. What its functions are given is typed by its input and by what its steps add.
  *
  * @param saga.steps in forward order; they are undone in reverse
  * @param saga.subject what it is about: shown in lists, and found by search
@@ -78,19 +99,21 @@ export function defineStep<Deps, Needs extends Shape = undefined, Adds extends S
  * @param saga.labels what its jobs and traces tell of it, such as `{ serverId: context.server_id }`; for people to read
  * @throws {TypeError} naming what is wrong with it
  */
-export function defineSaga<Deps, Input extends JsonObject>(
-  saga: Readonly<{
+export function defineSaga<Input extends JsonObject, const Steps extends readonly AnyStep[]>(
+  given: Readonly<{
     name: string;
     input: z.ZodType<Input>;
-    steps: readonly Step<Deps>[];
-    subject?: (saga: SagaFacts) => Partial<Subject>;
-    words?: Partial<SagaWords>;
+    steps: Steps;
+    subject?: (saga: FactsOf<Input, Steps>) => About;
+    words?: Partial<SagaWords<FactsOf<Input, Steps>>>;
     isDestructive?: boolean;
-    resource?(saga: SagaFacts): string | null | undefined;
-    labels?: (saga: Pick<SagaFacts, 'input' | 'context'>) => Labels;
+    resource?(saga: FactsOf<Input, Steps>): string | null | undefined;
+    labels?: (saga: Pick<FactsOf<Input, Steps>, 'input' | 'context'>) => Labels;
     secrets?: readonly string[];
   }>,
-): NamedSaga<Deps, Input> {
+): NamedSaga<AllOf<DepsOf<Steps[number]>>, Input, OutputsOf<Steps>> {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the engine calls these functions with what the types say
+  const saga = given as unknown as Omit<NamedSaga<AllOf<DepsOf<Steps[number]>>, Input>, 'outputs'> & { subject?: (saga: SagaFacts) => About };
   const { subject, words = {}, ...rest } = saga;
   requireName('saga', saga.name);
   if (saga.steps.length === 0) throw new TypeError(`saga ${saga.name}: expected at least one step`);
@@ -101,8 +124,17 @@ export function defineSaga<Deps, Input extends JsonObject>(
   // A secret by a wrong name would be kept in the clear.
   const misnamed = saga.secrets?.find((field) => saga.input instanceof z.ZodObject && !Object.hasOwn(saga.input.shape, field));
   if (misnamed !== undefined) throw new TypeError(`saga ${saga.name}: secret ${misnamed} is no field of the input`);
-  return { ...rest, words: subject === undefined ? words : { ...words, subject: (facts) => ({ kind: saga.name, name: null, id: null, ...subject(facts) }) } };
+  const added: z.ZodRawShape = Object.fromEntries(saga.steps.flatMap(({ adds }) => Object.entries(adds?.shape ?? {})));
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the type says what the shapes do
+  const outputs = z.looseObject(added) as unknown as z.ZodType<OutputsOf<Steps>>;
+  return { ...rest, outputs, words: subject === undefined ? words : { ...words, subject: (facts) => aboutOf(saga.name, subject(facts)) } };
 }
+
+// oxlint-disable-next-line typescript/no-explicit-any -- of whatever types: they are taken from it
+type AnySaga = NamedSaga<any, any, any>;
+
+/** What all steps of an app need to work with. */
+type DepsOfAll<Sagas extends readonly AnySaga[]> = AllOf<DepsOf<Sagas[number]['steps'][number]>> & object;
 
 /**
  * An app.
@@ -111,13 +143,16 @@ export function defineSaga<Deps, Input extends JsonObject>(
  * @param app.deps opens what the steps work with
  * @throws {TypeError} naming what is wrong with it
  */
-export function defineApp<Deps extends object>(app: Readonly<{ sagas: readonly NamedSaga<Deps>[]; deps: (context: AppContext) => Deps | Promise<Deps> }>): App {
-  const { sagas, deps } = app;
+export function defineApp<const Sagas extends readonly AnySaga[]>(
+  app: Readonly<{ sagas: Sagas; deps: (context: AppContext) => DepsOfAll<Sagas> | Promise<DepsOfAll<Sagas>> }>,
+): App {
+  const { deps } = app;
+  const sagas: readonly NamedSaga[] = app.sagas;
   if (sagas.length === 0) throw new TypeError('app: expected at least one saga');
   const names = sagas.map(({ name }) => name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new TypeError(`app: saga ${twice} stands in it twice`);
-  const catalog: Catalog<Deps> = Object.fromEntries(sagas.map((saga) => [saga.name, saga]));
+  const catalog: Catalog<never> = Object.fromEntries(sagas.map((saga) => [saga.name, saga]));
   checkCatalog(catalog);
   return { kind: 'arcadia-app', sagas, catalog, openDeps: async (context) => deps(context) };
 }
@@ -125,6 +160,10 @@ export function defineApp<Deps extends object>(app: Readonly<{ sagas: readonly N
 /** Whether a value is an app, be it of another copy of this package. */
 export function isApp(value: unknown): value is App {
   return typeof value === 'object' && value !== null && 'kind' in value && value.kind === 'arcadia-app';
+}
+
+function aboutOf(saga: string, { kind = saga, name = null, id = null }: About): Subject {
+  return { kind, name, id: id === null ? null : String(id) };
 }
 
 function requireName(what: string, name: string): void {

@@ -24,20 +24,20 @@ export type Subject = Readonly<{ kind: string; name: string | null; id: string |
 export type StepWords = Readonly<{ doing: string; provider?: string; notYet?(saga: SagaFacts): string }>;
 
 /** The words of one saga. Each function is given what is known of the saga, and must not throw for a context that lacks something. */
-export type SagaWords = Readonly<{
-  subject?(saga: SagaFacts): Subject;
+export type SagaWords<Facts = SagaFacts> = Readonly<{
+  subject?(saga: Facts): Subject;
   /** What it handed out, such as addresses: a name and the values. */
-  outputs?(saga: SagaFacts): Readonly<{ name: string; values: readonly string[] }>;
+  outputs?(saga: Facts): Readonly<{ name: string; values: readonly string[] }>;
   /** Whether a cancel destroys what the saga is about, with all that is in it. */
-  cancelDestroys?(saga: SagaFacts): boolean;
+  cancelDestroys?(saga: Facts): boolean;
   /** What is so now that it is completed, as a sentence. */
-  completed(saga: SagaFacts): string;
+  completed(saga: Facts): string;
   /** What a cancel does, as it is asked for, in sentences. */
-  cancelled(saga: SagaFacts): string;
+  cancelled(saga: Facts): string;
   /** What is so after it was rolled back; a bare string where nothing is left. */
-  rolledBack(saga: SagaFacts): string | SagaEnd;
+  rolledBack(saga: Facts): string | SagaEnd;
   /** What may be left while it is stuck, and what that means, as a sentence. */
-  stuck(saga: SagaFacts): string;
+  stuck(saga: Facts): string;
   /** What most often keeps it stuck, for a person to look at: a list in words. */
   causes?: string;
 }>;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { defineSaga, defineStep } from '../../src/saga/app.ts';
+import { defineApp, defineSaga, defineStep } from '../../src/saga/app.ts';
 import type { Step } from '../../src/saga/step.ts';
 import { StepFailure, done } from '../../src/saga/step.ts';
 import type { Ledger } from '../support/engine.ts';
@@ -113,4 +113,27 @@ describe('a step', () => {
     defineStep({ ...declared, execute: async () => Promise.resolve(done()) });
     expect(declared.name).toBe('make');
   });
+});
+
+test('what a saga says to people is typed by its input and by what its steps add', () => {
+  const make = defineStep({ name: 'make', adds: z.object({ site_id: z.int() }), execute: async (_run, { sites }: { sites: number }) => Promise.resolve(done({ site_id: sites })), compensate: async () => Promise.resolve(done()) });
+  const bill = defineStep({ name: 'bill', adds: z.object({ bill_id: z.string() }), execute: async (_run, { bills }: { bills: string }) => Promise.resolve(done({ bill_id: bills })), compensate: async () => Promise.resolve(done()) });
+  const saga = defineSaga({
+    name: 'build_site',
+    input,
+    steps: [make, bill],
+    words: {
+      completed: ({ input: { name }, context }) => {
+        const site: number | undefined = context.site_id;
+        const size: number | undefined = context.bill_id?.length;
+        return `${name} ${site} ${size}`;
+      },
+    },
+    resource: ({ context }) => (context.site_id === undefined ? null : `site:${context.site_id.toFixed()}`),
+  });
+  expect(saga.outputs.parse({ site_id: 7, bill_id: 'b', more: true })).toEqual({ site_id: 7, bill_id: 'b', more: true });
+  expect(saga.outputs.safeParse({ site_id: 7 }).success).toBe(false);
+  defineApp({ sagas: [saga], deps: () => ({ sites: 1, bills: 'b' }) });
+  // @ts-expect-error -- bills are missing
+  defineApp({ sagas: [saga], deps: () => ({ sites: 1 }) });
 });
