@@ -3,6 +3,8 @@ import { loadConfig } from '../platform/config.ts';
 import { openDatabase, isDatabaseOutage } from '../platform/db.ts';
 import { withDeadline } from '../platform/deadline.ts';
 import { checkEnvironment } from '../processes/environment.ts';
+import { hasInventory } from '../processes/inventory.ts';
+import type { App } from '../saga/app.ts';
 import type { FleetStatus, QueueFacts } from '../fleet/conditions.ts';
 import { judgeFleet } from '../fleet/conditions.ts';
 import type { PostgresFacts } from '../fleet/facts.ts';
@@ -18,7 +20,7 @@ import { write } from './output.ts';
 const ANSWER_WITHIN_MS = 5_000;
 
 /** @throws {EnvironmentMismatchError} where the database is another environment's */
-export async function statusCommand(options: { json?: boolean }): Promise<number> {
+export async function statusCommand(app: App, options: { json?: boolean }): Promise<number> {
   const config = loadConfig(process.env, ['DATABASE_URL']);
   const db = openDatabase(config.databaseUrl ?? '', { max: 2, timeoutMs: ANSWER_WITHIN_MS });
   const connection = openQueueConnection(queueStoreOf(config), createLog('silent', 2));
@@ -33,7 +35,7 @@ export async function statusCommand(options: { json?: boolean }): Promise<number
       }
     };
     const [postgres, queues] = await Promise.all([readPostgres(), readQueues(connection)]);
-    const status = judgeFleet({ postgres, queues }, config, new Date());
+    const status = judgeFleet({ postgres, queues }, { ...config, ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date());
     write(options.json === true ? JSON.stringify(statusBody(status)) : formatStatus(status));
     return status.status === 'attention' ? 1 : 0;
   } finally {

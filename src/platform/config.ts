@@ -194,8 +194,6 @@ export type Config = Readonly<{
   /** The URLs of Redis: one server, the nodes of a Redis Cluster, or one URL of Sentinels. Null: BullMQ runs on Postgres. */
   redisNodes: readonly string[] | null;
   queuePrefix: string;
-  /** The module whose default export is the app; null: the droplet sagas. */
-  appFile: string | null;
   environment: string;
   digitalOcean: Readonly<{
     token: string | null;
@@ -251,13 +249,33 @@ export function loadConfig(environment: NodeJS.ProcessEnv, needs: readonly Confi
   const parsed = environmentSchema.safeParse(given);
   const problems = parsed.success ? [] : parsed.error.issues.map((issue) => `${String(issue.path[0])}: ${issue.message}`);
   for (const need of needs) {
-    if (given[need] === undefined) problems.push(`${need}: not set; this command needs it`);
+    if (given[need] === undefined) problems.push(notSet(need));
   }
   if (parsed.success) problems.push(...contradictions(parsed.data));
   if (!parsed.success || problems.length > 0) {
     throw refusal(problems);
   }
   return toConfig(parsed.data);
+}
+
+/** The module that ARCADIA_APP names; null: none. Read by itself, as the app says what else has to be set. */
+export function appFileIn(environment: NodeJS.ProcessEnv): string | null {
+  return environment['ARCADIA_APP'] === '' ? null : (environment['ARCADIA_APP'] ?? null);
+}
+
+/**
+ * Checks that a configuration has what a process cannot do without.
+ *
+ * @throws {ConfigError} naming each variable that is not set
+ */
+export function requireNeeds({ databaseUrl, digitalOcean }: Pick<Config, 'databaseUrl' | 'digitalOcean'>, needs: readonly ConfigNeed[]): void {
+  const values: Readonly<Record<ConfigNeed, string | null>> = { DATABASE_URL: databaseUrl, DIGITALOCEAN_TOKEN: digitalOcean.token };
+  const missing = needs.filter((need) => values[need] === null);
+  if (missing.length > 0) throw refusal(missing.map(notSet));
+}
+
+function notSet(need: ConfigNeed): string {
+  return `${need}: not set; this command needs it`;
 }
 
 type Environment = z.infer<typeof environmentSchema>;
@@ -348,7 +366,6 @@ function toConfig(env: Environment): Config {
     databasePoolMax: env.DATABASE_POOL_MAX,
     redisNodes: env.REDIS_URL ?? null,
     queuePrefix: env.QUEUE_PREFIX,
-    appFile: env.ARCADIA_APP ?? null,
     environment: env.ARCADIA_ENV,
     digitalOcean: {
       token: env.DIGITALOCEAN_TOKEN ?? null,

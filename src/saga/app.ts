@@ -6,6 +6,7 @@ import type { Log } from '../platform/log.ts';
 import { checkNeeds } from './context.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import { checkCatalog } from './definition.ts';
+import type { WorkerHost } from './extension.ts';
 import type { Labels } from './labels.ts';
 import type { Step, StepOutcome, StepRun } from './step.ts';
 import type { SagaFacts, SagaWords, Subject } from './words.ts';
@@ -13,11 +14,14 @@ import type { SagaFacts, SagaWords, Subject } from './words.ts';
 /** A saga with its name: what {@link defineSaga} returns. */
 export type NamedSaga<Deps = never, Input extends JsonObject = JsonObject> = SagaDefinition<Deps> & Readonly<{ name: string; input: z.ZodType<Input> }>;
 
-/**
- * What an app is given when a worker starts. `provided`: what the worker has opened for the steps that come with the package,
- * for an app to hand on.
- */
-export type AppContext = Readonly<{ log: Log; provided: ReadonlyMap<symbol, unknown> }>;
+/** What an app's `deps` is given when a worker starts. */
+export type AppContext = Readonly<{
+  log: Log;
+  /** Names a function that closes what `deps` opened. It is called when the worker ends, or its start fails; last named, first called. */
+  onClose(close: () => unknown): void;
+  /** The worker, for functions that come with this package, such as `dropletDeps`. */
+  worker: WorkerHost;
+}>;
 
 /** An app: what {@link defineApp} returns. */
 export type App = Readonly<{
