@@ -59,3 +59,18 @@ test('the engine names nothing that its sagas are about', () => {
   expect(engine.length).toBeGreaterThan(50);
   expect(naming).toEqual([]);
 });
+
+test('the engine and its processes load nothing of droplets by themselves', () => {
+  // Types are gone when it runs, and a dynamic import waits until an app has droplets.
+  const valueImports = (file: string): string[] =>
+    [...readFileSync(`${root}${file}`, 'utf8').matchAll(/^(?:import|export) (?!type\b)[^;]*?from '(\.[^']+)'/gms)].map(([, name = '']) => normalize(join(dirname(file), name)));
+  const loaded = new Set<string>();
+  const walk = (file: string): void => {
+    if (loaded.has(file)) return;
+    loaded.add(file);
+    for (const target of valueImports(file)) walk(target);
+  };
+  for (const file of ['engine.ts', 'processes/run-app.ts', 'processes/worker.ts', 'processes/web.ts', 'processes/migrate.ts']) walk(file);
+  expect(loaded.size).toBeGreaterThan(80);
+  expect([...loaded].filter((file) => /^(steps|droplets|inventory|do|sandbox)\//.test(file))).toEqual([]);
+});

@@ -19,7 +19,7 @@ export type AppContext = Readonly<{
   log: Log;
   /** Names a function that closes what `deps` opened. It is called when the worker ends, or its start fails; last named, first called. */
   onClose(close: () => unknown): void;
-  /** The worker, for functions that come with this package, such as `dropletDeps`. */
+  /** The worker, for functions that open what the steps of a family work with. */
   worker: WorkerHost;
 }>;
 

@@ -1,5 +1,5 @@
-// What a family of steps brings to a worker beside the steps themselves: checks, loops, metrics, work that comes round. The
-// droplet steps bring all of that; a worker of an app without them knows nothing of droplets.
+// What a family of steps brings to a worker beside the steps themselves: a check, loops, metrics, work that comes round. The
+// worker of an app without such steps knows nothing of what they work with.
 import type { Config, ConfigNeed } from '../platform/config.ts';
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { Io } from '../platform/io.ts';
@@ -22,7 +22,7 @@ export function needsOf({ catalog }: Readonly<{ catalog: Catalog<never> }>): rea
   return [...new Set(familiesOf(catalog).flatMap(({ needs }) => needs))];
 }
 
-/** What a worker lends to the function that opens the dependencies of a family, such as `dropletDeps`. */
+/** What a worker lends to the function that opens what the steps of a family work with. */
 export type WorkerHost = Readonly<{
   /** Name of the worker, as in the events that it writes. */
   name: string;

@@ -41,7 +41,7 @@ export type Step<Deps, Context = JsonObject, Adds extends JsonObject = JsonObjec
   forwardOnly?: true;
   /** What it says to people while it runs; its name where left out. */
   words?: StepWords;
-  /** Steps that work with the same service, such as the droplet steps; none where left out. */
+  /** Steps that work with the same service, and bring something to the worker for it; none where left out. */
   family?: StepFamily;
   execute(run: StepRun<Context>, deps: Deps): Promise<StepOutcome<Adds>>;
   compensate(run: StepRun, deps: Deps): Promise<StepOutcome>;
