@@ -7,3 +7,4 @@ export type { StepDeps as DropletDeps } from './steps/deps.ts';
 export { destroyDroplet as destroyDropletStep } from './steps/destroy-droplet.ts';
 export { registerDroplet } from './steps/register-droplet.ts';
 export { waitDropletActive } from './steps/wait-droplet-active.ts';
+export { dropletFamily } from './steps/family.ts';

@@ -1,12 +1,12 @@
 // `migrate`: brings the tables of Postgres, and the queues there, to this version.
-import { loadConfig } from '../platform/config.ts';
 import { createLog } from '../platform/log.ts';
+import { loadConfigFor } from '../processes/inventory.ts';
 import { migrateAll } from '../processes/run-app.ts';
 import type { App } from '../saga/app.ts';
 import { write } from './output.ts';
 
 export async function migrateCommand(app: App, options: { json?: boolean }): Promise<number> {
-  const config = loadConfig(process.env, ['DATABASE_URL']);
+  const config = loadConfigFor(app, process.env, ['DATABASE_URL']);
   const applied = await migrateAll(app, config, createLog('warn', 2));
   if (options.json === true) write(JSON.stringify({ environment: config.environment, applied }));
   else write(applied.length === 0 ? `up to date (environment ${config.environment})` : `applied: ${applied.join(', ')} (environment ${config.environment})`);

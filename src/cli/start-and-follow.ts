@@ -5,9 +5,9 @@ import { keepDatabaseTime } from '../platform/clock.ts';
 import type { Client } from '../client/client.ts';
 import { openClient } from '../client/client.ts';
 import type { Config } from '../platform/config.ts';
-import { loadConfig } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
 import { unlessAborted } from '../platform/deadline.ts';
+import { loadConfigFor } from '../processes/inventory.ts';
 import { checkEnvironment } from '../processes/environment.ts';
 import { createLog, silentLog } from '../platform/log.ts';
 import { queueStoreOf } from '../queues/connection.ts';
@@ -60,7 +60,7 @@ export function reportEnd(saga: Saga, options: Pick<FollowOptions, 'json'>, surf
  * @throws {EnvironmentMismatchError} where the database is another environment's: its workers would carry out what is asked
  */
 export async function withClient<T>(app: App, use: (client: Client, how: { maxPolls: number; surface: Surface; subjectFields: SubjectFields }) => Promise<T>, stop?: AbortSignal): Promise<T> {
-  const config = loadConfig(process.env, ['DATABASE_URL']);
+  const config = loadConfigFor(app, process.env, ['DATABASE_URL']);
   const clock = await (stop === undefined ? requireEnvironment(config) : unlessAborted(stop, requireEnvironment(config)));
   const log = createLog(config.logLevel === 'info' ? 'warn' : config.logLevel, 2);
   const client = openClient({ databaseUrl: config.databaseUrl ?? '', poolMax: Math.min(4, config.databasePoolMax), queueStore: queueStoreOf(config), keyRing: config.keyRing, log });

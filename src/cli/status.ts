@@ -1,9 +1,8 @@
 // `status`: the state of the fleet, for people and for scripts. It reads the stores itself, and needs no web process.
-import { loadConfig } from '../platform/config.ts';
 import { openDatabase, isDatabaseOutage } from '../platform/db.ts';
 import { withDeadline } from '../platform/deadline.ts';
 import { checkEnvironment } from '../processes/environment.ts';
-import { hasInventory } from '../processes/inventory.ts';
+import { hasInventory, loadConfigFor } from '../processes/inventory.ts';
 import type { App } from '../saga/app.ts';
 import type { FleetStatus, QueueFacts } from '../fleet/conditions.ts';
 import { judgeFleet } from '../fleet/conditions.ts';
@@ -21,7 +20,7 @@ const ANSWER_WITHIN_MS = 5_000;
 
 /** @throws {EnvironmentMismatchError} where the database is another environment's */
 export async function statusCommand(app: App, options: { json?: boolean }): Promise<number> {
-  const config = loadConfig(process.env, ['DATABASE_URL']);
+  const config = loadConfigFor(app, process.env, ['DATABASE_URL']);
   const db = openDatabase(config.databaseUrl ?? '', { max: 2, timeoutMs: ANSWER_WITHIN_MS });
   const connection = openQueueConnection(queueStoreOf(config), createLog('silent', 2));
   try {

@@ -1,13 +1,14 @@
 // `web`: the process that answers over HTTP.
-import { loadConfig, requireClosedWeb } from '../platform/config.ts';
+import { requireClosedWeb } from '../platform/config.ts';
 import { createLog } from '../platform/log.ts';
+import { loadConfigFor } from '../processes/inventory.ts';
 import { startWeb } from '../processes/web.ts';
 import { untilAborted } from '../platform/deadline.ts';
 import type { App } from '../saga/app.ts';
 import { startUnlessStopped, whyOf } from './stop.ts';
 
 export async function webCommand(app: App, stop: AbortSignal): Promise<number> {
-  const config = loadConfig(process.env, ['DATABASE_URL']);
+  const config = loadConfigFor(app, process.env, ['DATABASE_URL']);
   requireClosedWeb(config.web);
   const log = createLog(config.logLevel);
   const web = await startUnlessStopped(stop, () => startWeb(config, log, { app, signal: stop }));

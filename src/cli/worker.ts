@@ -1,7 +1,8 @@
 // `worker`: runs sagas until it is told to stop, or cannot go on.
-import { loadConfig, requireClosedMetrics } from '../platform/config.ts';
+import { requireClosedMetrics } from '../platform/config.ts';
 import { untilAborted } from '../platform/deadline.ts';
 import { createLog } from '../platform/log.ts';
+import { loadConfigFor } from '../processes/inventory.ts';
 import { startWorkerHttp } from '../processes/worker-http.ts';
 import { startWorker } from '../processes/worker.ts';
 import type { App } from '../saga/app.ts';
@@ -9,7 +10,7 @@ import { needsOf } from '../saga/extension.ts';
 import { startUnlessStopped, whyOf } from './stop.ts';
 
 export async function workerCommand(app: App, stopped: AbortSignal): Promise<number> {
-  const config = loadConfig(process.env, ['DATABASE_URL', ...needsOf(app)]);
+  const config = loadConfigFor(app, process.env, ['DATABASE_URL', ...needsOf(app)]);
   const log = createLog(config.logLevel);
   const { metricsPort } = config.worker;
   const readers = requireClosedMetrics(config);

@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ConfigError, loadConfig, requireClosedWeb } from '../platform/config.ts';
+import { ConfigError, requireClosedWeb } from '../platform/config.ts';
 import type { Config } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
 import { endsWithin, unlessAborted, untilAborted } from '../platform/deadline.ts';
@@ -14,7 +14,7 @@ import { generateKey, parseKeyRing } from '../platform/key-ring.ts';
 import type { Log } from '../platform/log.ts';
 import { createLog } from '../platform/log.ts';
 import { migrate } from '../processes/migrate.ts';
-import { hasInventory } from '../processes/inventory.ts';
+import { hasInventory, loadConfigFor } from '../processes/inventory.ts';
 import type { App } from '../saga/app.ts';
 import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
 import type { RunningWeb } from '../processes/web.ts';
@@ -34,7 +34,7 @@ export async function devCommand(app: App, options: { dataDir?: string }, stop: 
 }
 
 async function runEverything(app: App, options: { dataDir?: string }, stop: AbortSignal): Promise<number> {
-  const given = loadConfig(process.env);
+  const given = loadConfigFor(app, process.env);
   requireClosedWeb(given.web);
   const hasDroplets = hasInventory(app);
   if (hasDroplets && given.digitalOcean.token !== null && given.databaseUrl === null && options.dataDir === undefined) {

@@ -24,7 +24,7 @@ import type { Log } from '../platform/log.ts';
 import { annotate } from '../platform/tracing.ts';
 import type { StepDeps, StepSettings } from '../steps/deps.ts';
 import { toStepOutcome } from '../steps/failures.ts';
-import { droplets } from '../steps/family.ts';
+import { dropletFamily } from '../steps/family.ts';
 import { checkAccount, watchAccount } from './account.ts';
 import { createDropletMetrics } from './metrics.ts';
 import { sharedStores } from './shared-stores.ts';
@@ -79,7 +79,7 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
   };
   const account = accountOf(worker, digitalOcean, log);
   worker.extend({
-    name: droplets.name,
+    name: dropletFamily.name,
     scope,
     requestTimeoutMs: timeoutMs,
     toOutcome: toStepOutcome,

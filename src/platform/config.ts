@@ -241,9 +241,10 @@ export type ConfigNeed = 'DATABASE_URL' | 'DIGITALOCEAN_TOKEN';
  * Parses the environment.
  *
  * @param needs variables that this command cannot do without
+ * @param how.usesDigitalOcean whether the times of requests to DigitalOcean have to fit the others
  * @throws {ConfigError} naming every variable that is wrong, and what was expected of it
  */
-export function loadConfig(environment: NodeJS.ProcessEnv, needs: readonly ConfigNeed[] = []): Config {
+export function loadConfig(environment: NodeJS.ProcessEnv, needs: readonly ConfigNeed[] = [], { usesDigitalOcean = true }: { usesDigitalOcean?: boolean } = {}): Config {
   // An empty variable is what `VAR= command` and empty lines of an env file make: unset, not wrong.
   const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== undefined && value !== ''));
   const parsed = environmentSchema.safeParse(given);
@@ -251,7 +252,7 @@ export function loadConfig(environment: NodeJS.ProcessEnv, needs: readonly Confi
   for (const need of needs) {
     if (given[need] === undefined) problems.push(notSet(need));
   }
-  if (parsed.success) problems.push(...contradictions(parsed.data));
+  if (parsed.success) problems.push(...(usesDigitalOcean ? digitalOceanContradictions(parsed.data) : []), ...contradictions(parsed.data));
   if (!parsed.success || problems.length > 0) {
     throw refusal(problems);
   }
@@ -284,7 +285,7 @@ type Environment = z.infer<typeof environmentSchema>;
  * A request must end before its worker may lose the job, and the job must be lost before another worker may POST
  * again: else two workers could be creating the same droplet at once.
  */
-function contradictions(env: Environment): string[] {
+function digitalOceanContradictions(env: Environment): string[] {
   const problems: string[] = [];
   if (env.DIGITALOCEAN_TIMEOUT_MS >= env.WORKER_LOCK_MS) {
     problems.push(
@@ -294,6 +295,15 @@ function contradictions(env: Environment): string[] {
   if (env.WORKER_LOCK_MS >= env.ADOPTION_GRACE_MS) {
     problems.push(`ADOPTION_GRACE_MS: expected more than WORKER_LOCK_MS (${env.WORKER_LOCK_MS}), found ${env.ADOPTION_GRACE_MS}`);
   }
+  const apiUrl = new URL(env.DIGITALOCEAN_API_URL);
+  if (apiUrl.protocol === 'http:' && !isLoopback(apiUrl.hostname.replace(/^\[|\]$/g, ''))) {
+    problems.push('DIGITALOCEAN_API_URL: expected https, as the token would cross the network in plain text; http is for 127.0.0.1 alone');
+  }
+  return problems;
+}
+
+function contradictions(env: Environment): string[] {
+  const problems: string[] = [];
   if ((env.DASHBOARD_USER === undefined) !== (env.DASHBOARD_PASSWORD === undefined)) {
     problems.push(
       env.DASHBOARD_USER === undefined
@@ -303,10 +313,6 @@ function contradictions(env: Environment): string[] {
   }
   if (env.API_TOKENS?.some(({ name }) => name === env.DASHBOARD_USER) === true) {
     problems.push(`API_TOKENS: a token has the name of DASHBOARD_USER (${env.DASHBOARD_USER}); give it another one, as the record tells them apart by their names`);
-  }
-  const apiUrl = new URL(env.DIGITALOCEAN_API_URL);
-  if (apiUrl.protocol === 'http:' && !isLoopback(apiUrl.hostname.replace(/^\[|\]$/g, ''))) {
-    problems.push('DIGITALOCEAN_API_URL: expected https, as the token would cross the network in plain text; http is for 127.0.0.1 alone');
   }
   return problems;
 }

@@ -1,13 +1,13 @@
 // The processes of an app, for programs that start them themselves: `arcadia-cloud/engine`. The command line starts the same.
 import { checkSession } from '../platform/check-session.ts';
-import type { Config } from '../platform/config.ts';
-import { loadConfig } from '../platform/config.ts';
+import type { Config, ConfigNeed } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
 import { createLog } from '../platform/log.ts';
 import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
 import type { App } from '../saga/app.ts';
 import { needsOf } from '../saga/extension.ts';
+import { loadConfigFor } from './inventory.ts';
 import { migrate } from './migrate.ts';
 import type { RunningWeb } from './web.ts';
 import { startWeb } from './web.ts';
@@ -31,20 +31,20 @@ export type StartOptions = ProcessOptions & Readonly<{ signal?: AbortSignal }>;
 
 /** As `startWorker` of `arcadia-cloud/engine`. */
 export async function runWorker(app: App, options: StartOptions): Promise<RunningWorker> {
-  const config = configOf(options, ['DATABASE_URL', ...needsOf(app)]);
+  const config = configOf(app, options, ['DATABASE_URL', ...needsOf(app)]);
   return startWorker(config, options.log ?? createLog(config.logLevel), undefined, app, options.signal);
 }
 
 /** As `startWeb` of `arcadia-cloud/engine`. */
 export async function runWeb(app: App, options: StartOptions): Promise<RunningWeb> {
-  const config = configOf(options, ['DATABASE_URL']);
+  const config = configOf(app, options, ['DATABASE_URL']);
   const { signal } = options;
   return startWeb(config, options.log ?? createLog(config.logLevel), { app, ...(signal === undefined ? {} : { signal }) });
 }
 
 /** As `migrate` of `arcadia-cloud/engine`. */
 export async function runMigrations(app: App, options: ProcessOptions): Promise<string[]> {
-  const config = configOf(options, ['DATABASE_URL']);
+  const config = configOf(app, options, ['DATABASE_URL']);
   return migrateAll(app, config, options.log ?? createLog('warn', 2));
 }
 
@@ -67,8 +67,9 @@ export async function migrateAll(app: App, config: Config, log: Log): Promise<st
   }
 }
 
-function configOf({ environment = process.env, databaseUrl, redisUrl }: ProcessOptions, needs: Parameters<typeof loadConfig>[1]): Config {
-  return loadConfig(
+function configOf(app: App, { environment = process.env, databaseUrl, redisUrl }: ProcessOptions, needs: readonly ConfigNeed[]): Config {
+  return loadConfigFor(
+    app,
     {
       ...environment,
       ...(databaseUrl === undefined ? {} : { DATABASE_URL: databaseUrl }),

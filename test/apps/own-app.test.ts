@@ -67,7 +67,7 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'arcadia-app-'));
   await writeFile(join(folder, 'app.ts'), app);
   database = await createTestDatabase();
-  environment = { PATH, HOME, ARCADIA_ENV: 'test', ARCADIA_APP: join(folder, 'app.ts'), DATABASE_URL: database.directUrl, LEDGER: join(folder, 'ledger'), RECONCILE_INTERVAL_MS: '1000' };
+  environment = { PATH, HOME, ARCADIA_ENV: 'test', ARCADIA_APP: join(folder, 'app.ts'), DATABASE_URL: database.directUrl, LEDGER: join(folder, 'ledger'), RECONCILE_INTERVAL_MS: '1000', WORKER_LOCK_MS: '5000' };
   const migrated = await runCommand(['migrate'], environment);
   if (migrated.code !== 0) throw new Error(migrated.stderr);
   return async () => {
@@ -197,7 +197,7 @@ test('an app with a droplet step needs the token as ever, whatever its saga is c
     .replace("import { z }", `import { createDroplet, dropletDeps } from ${JSON.stringify(join(root, 'src/droplets.ts'))};\nimport { z }`)
     .replace('return { ledger:', 'return { ...dropletDeps(context), ledger:');
   await writeFile(file, source);
-  const ended = await runCommand(['worker', '--app', file], { ...environment, DATABASE_URL: undefined });
+  const ended = await runCommand(['worker', '--app', file], { ...environment, DATABASE_URL: undefined, WORKER_LOCK_MS: undefined });
   expect(ended).toMatchObject({ code: 78, stderr: 'The environment cannot be used:\n  DATABASE_URL: not set; this command needs it\n  DIGITALOCEAN_TOKEN: not set; this command needs it\n' });
 });
 
