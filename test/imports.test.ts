@@ -60,10 +60,11 @@ test('the engine names nothing that its sagas are about', () => {
   expect(naming).toEqual([]);
 });
 
+// Types are gone when it runs, and a dynamic import waits until an app has droplets.
+const valueImports = (file: string): string[] =>
+  [...readFileSync(`${root}${file}`, 'utf8').matchAll(/^(?:import|export) (?!type\b)[^;]*?from '(\.[^']+)'/gms)].map(([, name = '']) => normalize(join(dirname(file), name)));
+
 test('the engine and its processes load nothing of droplets by themselves', () => {
-  // Types are gone when it runs, and a dynamic import waits until an app has droplets.
-  const valueImports = (file: string): string[] =>
-    [...readFileSync(`${root}${file}`, 'utf8').matchAll(/^(?:import|export) (?!type\b)[^;]*?from '(\.[^']+)'/gms)].map(([, name = '']) => normalize(join(dirname(file), name)));
   const loaded = new Set<string>();
   const walk = (file: string): void => {
     if (loaded.has(file)) return;

@@ -169,24 +169,25 @@ test('dev runs it in one process, without a token and without the sandbox', asyn
   expect(dev.output()).not.toMatch(/droplet|sandbox|digitalocean/i);
 });
 
-describe('deps that fail', () => {
-  const worker = async (deps: string) => {
-    const file = join(folder, 'failing.ts');
-    await writeFile(file, app.replace('return { ledger:', `${deps}\n    return { ledger:`));
-    await rm(join(folder, 'ledger'), { force: true });
-    return { file, ended: await runCommand(['worker', '--app', relative(process.cwd(), file)], environment) };
-  };
+/** Runs a worker whose app's `deps` does this first. */
+const failWorker = async (deps: string) => {
+  const file = join(folder, 'failing.ts');
+  await writeFile(file, app.replace('return { ledger:', `${deps}\n    return { ledger:`));
+  await rm(join(folder, 'ledger'), { force: true });
+  return { file, ended: await runCommand(['worker', '--app', relative(process.cwd(), file)], environment) };
+};
 
+describe('deps that fail', () => {
   test('end the worker with the file of the app, and close what was opened', async () => {
-    const { ended } = await worker("throw new Error('billing does not answer');");
+    const { ended } = await failWorker("throw new Error('billing does not answer');");
     expect(ended).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(/^arcadia: \S*failing\.ts: deps of the app failed: billing does not answer\n$/) });
     expect(await ledger()).toEqual(['closed']);
   });
 
   test('end it as wrong configuration where they say so, or return nothing to work with', async () => {
-    const { ended } = await worker("throw Object.assign(new Error('BILLING_URL: not set'), { name: 'ConfigError' });");
+    const { ended } = await failWorker("throw Object.assign(new Error('BILLING_URL: not set'), { name: 'ConfigError' });");
     expect(ended).toMatchObject({ code: 78, stderr: expect.stringMatching(/failing\.ts: deps of the app failed: BILLING_URL: not set/) });
-    expect((await worker('return;')).ended).toMatchObject({ code: 1, stderr: expect.stringContaining('expected it to return an object, found undefined') });
+    expect((await failWorker('return;')).ended).toMatchObject({ code: 1, stderr: expect.stringContaining('expected it to return an object, found undefined') });
   });
 });
 
@@ -201,29 +202,29 @@ test('an app with a droplet step needs the token as ever, whatever its saga is c
   expect(ended).toMatchObject({ code: 78, stderr: 'The environment cannot be used:\n  DATABASE_URL: not set; this command needs it\n  DIGITALOCEAN_TOKEN: not set; this command needs it\n' });
 });
 
-describe('arcadia-cloud/engine', () => {
-  /** What a program prints as JSON that starts processes itself; `loaded`: the files of ours that it loaded. */
-  const runProgram = async (body: string) => {
-    const file = join(folder, 'program.ts');
-    await writeFile(
-      file,
-      `import { registerHooks } from 'node:module';
-       const loaded = [];
-       registerHooks({ load: (url, context, next) => (loaded.push(url), next(url, context)) });
-       const { migrate, startWeb, startWorker } = await import(${engine});
-       const { default: app } = await import(process.env.ARCADIA_APP);
-       const given = { databaseUrl: process.env.URL_OF_DATABASE, redisUrl: null, environment: { ARCADIA_ENV: 'test', PORT: '0', LOG_LEVEL: 'silent' } };
-       const tell = (said) => console.log(JSON.stringify({ ...said, loaded: loaded.filter((url) => url.includes('/src/')).map((url) => url.slice(url.indexOf('/src/') + 5)) }));
-       ${body}`,
-    );
-    const child = forkBound(file, [], { env: { ...compileCache, ...environment, DATABASE_URL: '', URL_OF_DATABASE: database.directUrl }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
-    let output = '';
-    child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    child.stderr?.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    await once(child, 'exit');
-    return z.looseObject({ loaded: z.array(z.string()) }).parse(JSON.parse(output));
-  };
+/** What a program prints as JSON that starts processes itself; `loaded`: the files of ours that it loaded. */
+const runProgram = async (body: string) => {
+  const file = join(folder, 'program.ts');
+  await writeFile(
+    file,
+    `import { registerHooks } from 'node:module';
+     const loaded = [];
+     registerHooks({ load: (url, context, next) => (loaded.push(url), next(url, context)) });
+     const { migrate, startWeb, startWorker } = await import(${engine});
+     const { default: app } = await import(process.env.ARCADIA_APP);
+     const given = { databaseUrl: process.env.URL_OF_DATABASE, redisUrl: null, environment: { ARCADIA_ENV: 'test', PORT: '0', LOG_LEVEL: 'silent' } };
+     const tell = (said) => console.log(JSON.stringify({ ...said, loaded: loaded.filter((url) => url.includes('/src/')).map((url) => url.slice(url.indexOf('/src/') + 5)) }));
+     ${body}`,
+  );
+  const child = forkBound(file, [], { env: { ...compileCache, ...environment, DATABASE_URL: '', URL_OF_DATABASE: database.directUrl }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
+  let output = '';
+  child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  child.stderr?.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  await once(child, 'exit');
+  return z.looseObject({ loaded: z.array(z.string()) }).parse(JSON.parse(output));
+};
 
+describe('arcadia-cloud/engine', () => {
   test('starts a worker and the web, migrates, and loads nothing of droplets for it', async () => {
     const said = await runProgram(`
       const applied = await migrate(app, given);
