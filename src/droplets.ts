@@ -1,8 +1,10 @@
 // The droplet sagas and their steps, for apps that have them beside their own: `arcadia-cloud/droplets`.
-export { destroyDroplet, dropletApp, provisionDroplet } from './steps/catalog.ts';
+export { dropletApp } from './droplets/app.ts';
+export { dropletDeps } from './droplets/deps.ts';
+export { destroyDroplet, provisionDroplet } from './steps/catalog.ts';
 export { createDroplet } from './steps/create-droplet.ts';
 export type { StepDeps as DropletDeps } from './steps/deps.ts';
-export { dropletDeps } from './steps/deps.ts';
 export { destroyDroplet as destroyDropletStep } from './steps/destroy-droplet.ts';
 export { registerDroplet } from './steps/register-droplet.ts';
 export { waitDropletActive } from './steps/wait-droplet-active.ts';
+export { dropletFamily } from './steps/family.ts';

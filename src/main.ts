@@ -3,9 +3,10 @@
 import addCompletion from '@bomb.sh/tab/commander';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { StopRequested, listenForStop } from './cli/stop.ts';
-import { ConfigError, EXIT_CONFIG } from './platform/config.ts';
+import { EXIT_CONFIG, appFileIn } from './platform/config.ts';
 import { unlessAborted } from './platform/deadline.ts';
 import { describePostgresFailure } from './platform/postgres-failure.ts';
+import type { App } from './saga/app.ts';
 import { sagaStatuses } from './saga/saga.ts';
 import { visibleLines } from './platform/text.ts';
 
@@ -26,10 +27,6 @@ const program = new Command('arcadia')
   })
   .showHelpAfterError('(--help shows how to use it)')
   .option('--app <file>', 'module whose default export is the app, with sagas of your own (ARCADIA_APP); the droplet sagas when left out')
-  .hook('preAction', (_program, command) => {
-    const { app } = command.optsWithGlobals<{ app?: string }>();
-    if (app !== undefined) process.env['ARCADIA_APP'] = app;
-  })
   .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.');
 
 let exitCode = 0;
@@ -64,11 +61,16 @@ function serve<Args extends unknown[]>(server: Runs<Args>): Action<Args> {
   };
 }
 
+/** The app that every command is given: the one that --app or ARCADIA_APP names, else the droplet sagas. */
+async function app(): Promise<App> {
+  return (await import('./cli/app.ts')).loadApp(program.opts<{ app?: string }>().app ?? appFileIn(process.env));
+}
+
 program
   .command('migrate')
   .description('bring the database up to date; safe to run twice, or at once')
   .option('--json', 'print one JSON document')
-  .action(run(async (options) => (await import('./cli/migrate.ts')).migrateCommand(options)));
+  .action(run(async (options) => (await import('./cli/migrate.ts')).migrateCommand(await app(), options)));
 
 program
   .command('worker')
@@ -76,14 +78,14 @@ program
   .action(
     serve(async () => {
       (await import('./processes/heap-limits.ts')).limitHeap();
-      return (await import('./cli/worker.ts')).workerCommand(stop.signal);
+      return (await import('./cli/worker.ts')).workerCommand(await app(), stop.signal);
     }),
   );
 
 program
   .command('web')
   .description('run the web process: HTTP API, dashboard of the queues, metrics')
-  .action(serve(async () => (await import('./cli/web.ts')).webCommand(stop.signal)));
+  .action(serve(async () => (await import('./cli/web.ts')).webCommand(await app(), stop.signal)));
 
 program
   .command('provision')
@@ -103,7 +105,7 @@ program
   .option('--idempotency-key <key>', 'the same key always gives the same saga')
   .option('--detach', 'print the id of the saga and do not wait')
   .option('--json', 'print one JSON document')
-  .action(runToItsEnd(async (options) => (await import('./cli/provision.ts')).provisionCommand(options, stop.signal)));
+  .action(runToItsEnd(async (options) => (await import('./cli/provision.ts')).provisionCommand(await app(), options, stop.signal)));
 
 program
   .command('destroy')
@@ -113,7 +115,7 @@ program
   .option('--idempotency-key <key>', 'the same key always gives the same saga')
   .option('--detach', 'print the id of the saga and do not wait')
   .option('--json', 'print one JSON document')
-  .action(runToItsEnd(async (dropletId, options) => (await import('./cli/provision.ts')).destroyCommand(dropletId, options, stop.signal)));
+  .action(runToItsEnd(async (dropletId, options) => (await import('./cli/provision.ts')).destroyCommand(await app(), dropletId, options, stop.signal)));
 
 program
   .command('start')
@@ -123,7 +125,7 @@ program
   .option('--idempotency-key <key>', 'the same key always gives the same saga')
   .option('--detach', 'print the id of the saga and do not wait')
   .option('--json', 'print one JSON document')
-  .action(runToItsEnd(async (saga, options) => (await import('./cli/start.ts')).startCommand(saga, options, stop.signal)));
+  .action(runToItsEnd(async (saga, options) => (await import('./cli/start.ts')).startCommand(await app(), saga, options, stop.signal)));
 
 program
   .command('sagas')
@@ -138,7 +140,7 @@ program
   .option('--requested-by <who>', 'that this one asked for, such as cli:ada')
   .option('--limit <n>', 'so many at most', wholeNumber(1, 1_000), 50)
   .option('--json', 'print one JSON document')
-  .action(run(async (options) => (await import('./cli/sagas.ts')).listSagasCommand(options)));
+  .action(run(async (options) => (await import('./cli/sagas.ts')).listSagasCommand(await app(), options)));
 
 program
   .command('saga')
@@ -146,7 +148,7 @@ program
   .argument('<id>', 'id of the saga')
   .option('--follow', 'go on until it is at rest; exit code 1 when it did not complete')
   .option('--json', 'print one JSON document; with --follow, one a line: {"event": …} for each event, at last {"saga": …}')
-  .action(runToItsEnd(async (sagaId, options) => (await import('./cli/sagas.ts')).showSagaCommand(sagaId, options, stop.signal)));
+  .action(runToItsEnd(async (sagaId, options) => (await import('./cli/sagas.ts')).showSagaCommand(await app(), sagaId, options, stop.signal)));
 
 program
   .command('cancel')
@@ -154,27 +156,27 @@ program
   .argument('<id>', 'id of the saga')
   .option('--reason <text>', 'why, for the record')
   .option('--json', 'print one JSON document')
-  .action(run(async (sagaId, options) => (await import('./cli/steer.ts')).cancelCommand(sagaId, options)));
+  .action(run(async (sagaId, options) => (await import('./cli/steer.ts')).cancelCommand(await app(), sagaId, options)));
 
 program
   .command('retry')
   .description('resume a stuck saga')
   .argument('<id>', 'id of the saga')
   .option('--json', 'print one JSON document')
-  .action(run(async (sagaId, options) => (await import('./cli/steer.ts')).retryCommand(sagaId, options)));
+  .action(run(async (sagaId, options) => (await import('./cli/steer.ts')).retryCommand(await app(), sagaId, options)));
 
 program
   .command('sync')
   .description("bring the inventory up to date with DigitalOcean's droplets now; prints what appeared, changed, vanished, drifted")
   .option('--json', 'print one JSON document')
-  .action(runToItsEnd(async (options) => (await import('./cli/inventory.ts')).syncCommand(options, stop.signal)));
+  .action(runToItsEnd(async (options) => (await import('./cli/inventory.ts')).syncCommand(await app(), options, stop.signal)));
 
 const drift = program
   .command('drift')
   .description('list where droplets are not what was asked for')
   .option('--all', 'those that are resolved too, newest first')
   .option('--json', 'print one JSON document')
-  .action(run(async (options) => (await import('./cli/inventory.ts')).listDriftCommand(options)));
+  .action(run(async (options) => (await import('./cli/inventory.ts')).listDriftCommand(await app(), options)));
 
 drift
   .command('accept')
@@ -182,7 +184,7 @@ drift
   .argument('<id>', 'id of the drift, as `arcadia drift` shows it', wholeNumber(1, Number.MAX_SAFE_INTEGER))
   .option('--json', 'print one JSON document')
   // A parent that has the same option takes it for its own.
-  .action(run(async (id, _options, command) => (await import('./cli/inventory.ts')).acceptDriftCommand(id, command.optsWithGlobals())));
+  .action(run(async (id, _options, command) => (await import('./cli/inventory.ts')).acceptDriftCommand(await app(), id, command.optsWithGlobals())));
 
 program
   .command('orphans')
@@ -190,13 +192,13 @@ program
   .option('--destroy', 'approve that the sweep destroys all surplus ones listed, however many')
   .option('--yes', 'with --destroy: do not ask')
   .option('--json', 'print one JSON document')
-  .action(run(async (options) => (await import('./cli/inventory.ts')).orphansCommand(options)));
+  .action(run(async (options) => (await import('./cli/inventory.ts')).orphansCommand(await app(), options)));
 
 program
   .command('status')
   .description('show what keeps the fleet from its work; exit code 1 when a person is needed')
   .option('--json', 'print one JSON document')
-  .action(run(async (options) => (await import('./cli/status.ts')).statusCommand(options)));
+  .action(run(async (options) => (await import('./cli/status.ts')).statusCommand(await app(), options)));
 
 program
   .command('sandbox')
@@ -224,7 +226,7 @@ program
   .action(
     serve(async (options) => {
       (await import('./processes/heap-limits.ts')).limitHeap();
-      return (await import('./dev/dev.ts')).devCommand(options, stop.signal);
+      return (await import('./dev/dev.ts')).devCommand(await app(), options, stop.signal);
     }),
   );
 
@@ -260,7 +262,8 @@ function report(error: unknown): number {
   if (error instanceof StopRequested) return error.exitCode;
   const name = error instanceof Error ? error.name : '';
   const message = error instanceof Error ? error.message : String(error);
-  if (error instanceof ConfigError || name === 'EnvironmentMismatchError') {
+  // By name: an app may bring its own copy of the package.
+  if (name === 'ConfigError' || name === 'EnvironmentMismatchError') {
     process.stderr.write(`${visibleLines(message)}\n`);
     return EXIT_CONFIG;
   }

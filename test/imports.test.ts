@@ -8,7 +8,7 @@ import { expect, test } from 'vitest';
 const root = fileURLToPath(new URL('../src/', import.meta.url));
 
 // From the top down. What stands on one floor may import each other's files, as long as no file comes back to itself.
-const floors = [['(entries)'], ['dev'], ['cli'], ['processes'], ['web', 'client'], ['steps', 'inventory', 'fleet'], ['queues'], ['saga', 'do', 'sandbox'], ['platform']];
+const floors = [['(entries)'], ['dev'], ['cli'], ['processes'], ['droplets', 'web', 'client'], ['steps', 'inventory', 'fleet'], ['queues'], ['saga', 'do', 'sandbox'], ['platform']];
 const entries = ['droplets.ts', 'engine.ts', 'index.ts', 'main.ts'];
 
 // Packages that one floor has to itself.
@@ -58,4 +58,20 @@ test('the engine names nothing that its sagas are about', () => {
   const naming = engine.flatMap((file) => readFileSync(`${root}${file}`, 'utf8').split('\n').filter((line) => provider.test(line)).map((line) => `${file}: ${line.trim()}`));
   expect(engine.length).toBeGreaterThan(50);
   expect(naming).toEqual([]);
+});
+
+// Types are gone when it runs, and a dynamic import waits until an app has droplets.
+const valueImports = (file: string): string[] =>
+  [...readFileSync(`${root}${file}`, 'utf8').matchAll(/^(?:import|export) (?!type\b)[^;]*?from '(\.[^']+)'/gms)].map(([, name = '']) => normalize(join(dirname(file), name)));
+
+test('the engine and its processes load nothing of droplets by themselves', () => {
+  const loaded = new Set<string>();
+  const walk = (file: string): void => {
+    if (loaded.has(file)) return;
+    loaded.add(file);
+    for (const target of valueImports(file)) walk(target);
+  };
+  for (const file of ['engine.ts', 'processes/run-app.ts', 'processes/worker.ts', 'processes/web.ts', 'processes/migrate.ts']) walk(file);
+  expect(loaded.size).toBeGreaterThan(80);
+  expect([...loaded].filter((file) => /^(steps|droplets|inventory|do|sandbox)\//.test(file))).toEqual([]);
 });

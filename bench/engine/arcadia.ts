@@ -78,7 +78,7 @@ serve(async ({ databaseUrl, redisUrl, concurrency }) => {
       await Promise.all(Array.from({ length: PARALLEL_STARTS }, startSome));
       await startWaiting();
     },
-    start: async () => void (await startWorker(config, createLog('info'), directIo, { catalog })),
+    start: async () => void (await startWorker(config, createLog('info'), directIo, { catalog, openDeps: () => Promise.resolve({}) })),
     finished: async (sagas) => {
       await tally.reached(sagas);
       await untilWritten();

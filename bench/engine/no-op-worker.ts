@@ -6,5 +6,5 @@ import { startWorker } from '../../src/processes/worker.ts';
 import { noOpCatalog } from './no-op.ts';
 
 process.once('disconnect', () => process.exit(1));
-await startWorker(loadConfig(process.env), createLog('error'), directIo, { catalog: noOpCatalog({ stepMs: Number(process.argv[2] ?? 0) }) });
+await startWorker(loadConfig(process.env), createLog('error'), directIo, { catalog: noOpCatalog({ stepMs: Number(process.argv[2] ?? 0) }), openDeps: () => Promise.resolve({}) });
 process.send?.('ready');

@@ -2,9 +2,12 @@
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ConfigError } from '../platform/config-error.ts';
-import { dropletApp } from '../steps/catalog.ts';
+import { loadDefaultApp } from '../processes/default-app.ts';
+import { hasInventory } from '../processes/inventory.ts';
 import type { App } from '../saga/app.ts';
 import { isApp } from '../saga/app.ts';
+import type { NamedSaga } from '../saga/app.ts';
+import { UsageError } from './usage-error.ts';
 
 /**
  * Loads an app.
@@ -13,7 +16,7 @@ import { isApp } from '../saga/app.ts';
  * @throws {ConfigError} when it cannot be loaded, or exports no app
  */
 export async function loadApp(file: string | null): Promise<App> {
-  if (file === null) return dropletApp;
+  if (file === null) return loadDefaultApp();
   let module: unknown;
   try {
     module = await import(pathToFileURL(resolve(file)).href);
@@ -22,5 +25,31 @@ export async function loadApp(file: string | null): Promise<App> {
   }
   const app = typeof module === 'object' && module !== null && 'default' in module ? module.default : undefined;
   if (!isApp(app)) throw new ConfigError(`ARCADIA_APP: ${file}: expected an app as its default export: export default defineApp({ sagas: […], deps: … })`);
-  return app;
+  return { ...app, openDeps: async (context) => openNamingFile(file, () => app.openDeps(context)) };
+}
+
+/** What `deps` of the app throws is told with the app's file. A configuration that cannot be used stays one. */
+async function openNamingFile<T>(file: string, open: () => Promise<T>): Promise<T> {
+  try {
+    return await open();
+  } catch (error) {
+    const message = `${file}: deps of the app failed: ${error instanceof Error ? error.message : String(error)}`;
+    throw error instanceof Error && error.name === 'ConfigError' ? new ConfigError(message) : new Error(message, { cause: error });
+  }
+}
+
+/**
+ * Finds a saga of the app.
+ *
+ * @throws {UsageError} when the app has none of this name, with the names that it has
+ */
+export function requireSaga({ sagas }: App, name: string): NamedSaga {
+  const saga = sagas.find((one) => one.name === name);
+  if (saga === undefined) throw new UsageError(`no saga is called ${JSON.stringify(name)}; expected one of ${sagas.map((one) => one.name).join(', ')}`);
+  return saga;
+}
+
+/** @throws {UsageError} when no step of the app works with droplets */
+export function requireInventory(app: App): void {
+  if (!hasInventory(app)) throw new UsageError('this app has no droplets, and so no inventory: the command is for apps with droplet steps');
 }

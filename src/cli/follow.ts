@@ -6,7 +6,6 @@ import type { Saga } from '../saga/saga.ts';
 import { currentStep, isAtRest } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
 import type { Surface } from '../saga/words.ts';
-import { dropletSurface } from './saga-text.ts';
 
 /** One look at a saga. */
 export type Snapshot = Readonly<{
@@ -23,9 +22,10 @@ const LOOK_EVERY_MS = 250;
  * Yields a snapshot whenever there may be something new; the last one shows the saga at rest.
  *
  * @param stop ends the following, with its reason
+ * @param surface what the app says of its sagas and steps
  * @throws {Error} when there is no such saga
  */
-export async function* followSaga(client: Client, sagaId: string, stop: AbortSignal, surface: Surface = dropletSurface): AsyncGenerator<Snapshot, void> {
+export async function* followSaga(client: Client, sagaId: string, stop: AbortSignal, surface: Surface): AsyncGenerator<Snapshot, void> {
   const events: StoredEvent[] = [];
   for (;;) {
     const saga = await unlessAborted(stop, client.get(sagaId));

@@ -11,7 +11,8 @@ import { endsWithin, unlessAborted } from '../platform/deadline.ts';
 import { budgetId, createRequestBudget } from '../do/budget.ts';
 import { createDigitalOceanClient } from '../do/client.ts';
 import type { Environment } from '../processes/environment.ts';
-import { checkAccount, checkEnvironment, ownerOf } from '../processes/environment.ts';
+import { checkEnvironment, ownerOf } from '../processes/environment.ts';
+import { checkAccount } from '../droplets/account.ts';
 import { acceptDrift, listDrift } from '../inventory/drift-store.ts';
 import { approveOrphans, listOrphans } from '../inventory/orphans.ts';
 import { listSyncs } from '../inventory/syncs.ts';
@@ -19,12 +20,15 @@ import { directIo } from '../platform/io.ts';
 import type { Log } from '../platform/log.ts';
 import { createLog } from '../platform/log.ts';
 import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
-import { openInventoryQueue } from '../queues/inventory-queue.ts';
+import { openPeriodicQueue } from '../queues/periodic-queue.ts';
+import { syncWork } from '../droplets/sync-work.ts';
 import { syncInventory, syncSettings } from '../inventory/sync/sync-inventory.ts';
 import type { SyncReport } from '../inventory/sync/sync-inventory.ts';
 import { printable } from '../platform/text.ts';
-import { sharedStores } from '../processes/worker.ts';
+import { sharedStores } from '../droplets/shared-stores.ts';
 import { costOf, formatDrift, formatOrphans, formatSync } from './inventory-text.ts';
+import type { App } from '../saga/app.ts';
+import { requireInventory } from './app.ts';
 import { requester } from './requester.ts';
 import { complain, write } from './output.ts';
 import { UsageError } from './usage-error.ts';
@@ -37,13 +41,13 @@ const MOST_ROWS = 10_000;
 const CLOSING_MS = 1_500;
 
 /** Syncs in this process, with the fleet's request budget. */
-export async function syncCommand(options: { json?: boolean }, stop: AbortSignal): Promise<number> {
-  return withDatabase(['DATABASE_URL', 'DIGITALOCEAN_TOKEN'], async (db, config, log, environment) => {
+export async function syncCommand(app: App, options: { json?: boolean }, stop: AbortSignal): Promise<number> {
+  return withDatabase(app, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN'], async (db, config, log, environment) => {
     const { token, apiUrl, timeoutMs, requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
     const connection = openQueueConnection(queueStoreOf(config), log);
-    const queue = openInventoryQueue(connection, directIo);
+    const queue = openPeriodicQueue(connection, syncWork, directIo);
     try {
-      const { budget: store } = sharedStores(config, { db, connection }, budgetId(token ?? '', apiUrl));
+      const { budget: store } = sharedStores(config, { db, runScript: connection.runScript }, budgetId(token ?? '', apiUrl));
       const budget = createRequestBudget({ store, perMinute, perHour, io: directIo, log });
       const client = createDigitalOceanClient({ apiUrl, token: token ?? '', timeoutMs, budget });
       // Whether it may destroy is a matter of these queues.
@@ -73,16 +77,16 @@ async function untilOurs(db: Database, signal: AbortSignal, sync: () => Promise<
   }
 }
 
-export async function listDriftCommand(options: { all?: boolean; json?: boolean }): Promise<number> {
-  return withDatabase(['DATABASE_URL'], async (db) => {
+export async function listDriftCommand(app: App, options: { all?: boolean; json?: boolean }): Promise<number> {
+  return withDatabase(app, ['DATABASE_URL'], async (db) => {
     const findings = await listDrift(db, { withResolved: options.all === true, limit: MOST_ROWS });
     write(options.json === true ? JSON.stringify(findings) : formatDrift(findings));
     return 0;
   });
 }
 
-export async function acceptDriftCommand(id: number, options: { json?: boolean }): Promise<number> {
-  return withDatabase(['DATABASE_URL'], async (db) => {
+export async function acceptDriftCommand(app: App, id: number, options: { json?: boolean }): Promise<number> {
+  return withDatabase(app, ['DATABASE_URL'], async (db) => {
     const accepted = await acceptDrift(db, id, requester());
     if (options.json === true) write(JSON.stringify(accepted));
     switch (accepted.kind) {
@@ -107,8 +111,8 @@ export async function acceptDriftCommand(id: number, options: { json?: boolean }
   });
 }
 
-export async function orphansCommand(options: { destroy?: boolean; yes?: boolean; json?: boolean }): Promise<number> {
-  return withDatabase(['DATABASE_URL'], async (db) => {
+export async function orphansCommand(app: App, options: { destroy?: boolean; yes?: boolean; json?: boolean }): Promise<number> {
+  return withDatabase(app, ['DATABASE_URL'], async (db) => {
     const orphans = await listOrphans(db, MOST_ROWS);
     if (options.destroy !== true) {
       write(options.json === true ? JSON.stringify(orphans) : formatOrphans(orphans));
@@ -141,7 +145,8 @@ async function isConfirmed(count: number, usdPerHour: number): Promise<boolean> 
   }
 }
 
-async function withDatabase(needs: Parameters<typeof loadConfig>[1], use: (db: Database, config: Config, log: Log, environment: Environment) => Promise<number>, stop = new AbortController().signal): Promise<number> {
+async function withDatabase(app: App, needs: Parameters<typeof loadConfig>[1], use: (db: Database, config: Config, log: Log, environment: Environment) => Promise<number>, stop = new AbortController().signal): Promise<number> {
+  requireInventory(app);
   const config = loadConfig(process.env, needs);
   const log = createLog(config.logLevel === 'info' ? 'error' : config.logLevel, 2);
   const db = openDatabase(config.databaseUrl ?? '', { max: Math.min(4, config.databasePoolMax) });

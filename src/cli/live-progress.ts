@@ -9,7 +9,7 @@ import { currentStep, isStuckForward } from '../saga/saga.ts';
 import { printable } from '../platform/text.ts';
 import type { Snapshot } from './follow.ts';
 import type { Surface } from '../saga/words.ts';
-import { describeResult, dropletSurface } from './saga-text.ts';
+import { describeResult } from './saga-text.ts';
 
 /** What became of one step, or of undoing it. */
 type StepEnd = Readonly<{ kind: 'completed'; note: string; tookMs: number } | { kind: 'failed'; note: string } | { kind: 'not reached' } | { kind: 'not watched' }>;
@@ -25,7 +25,7 @@ const listrOptions = { exitOnError: false, registerSignalListeners: false } as c
  * @param maxPolls the limit to show beside the number of polls
  * @param stop the signal that ends the snapshots; the display ends with them
  */
-export async function showLive(title: string, steps: readonly string[], snapshots: AsyncIterable<Snapshot>, maxPolls: number, stop: AbortSignal, surface: Surface = dropletSurface): Promise<Saga> {
+export async function showLive(title: string, steps: readonly string[], snapshots: AsyncIterable<Snapshot>, maxPolls: number, stop: AbortSignal, surface: Surface): Promise<Saga> {
   return showSteps(printable(steps), eachPrintable(snapshots), { title: printable(title), maxPolls, stop, surface });
 }
 
@@ -45,7 +45,7 @@ async function showSteps(steps: readonly string[], snapshots: AsyncIterable<Snap
 }
 
 /** Shows several sagas, a line each, until all are at rest, or until `stop`, which ends the snapshots, is aborted. */
-export async function showSideBySide(sagas: readonly Readonly<{ title: string; snapshots: AsyncIterable<Snapshot> }>[], maxPolls: number, stop: AbortSignal): Promise<void> {
+export async function showSideBySide(sagas: readonly Readonly<{ title: string; snapshots: AsyncIterable<Snapshot> }>[], { maxPolls, stop, surface }: Readonly<{ maxPolls: number; stop: AbortSignal; surface: Surface }>): Promise<void> {
   const tasks = sagas.map(({ title: given, snapshots }): ListrTask => {
     const title = printable(given);
     return {
@@ -55,7 +55,7 @@ export async function showSideBySide(sagas: readonly Readonly<{ title: string; s
         try {
           for await (const snapshot of eachPrintable(snapshots)) {
             latest = snapshot;
-            task.title = `${title}  ${currentStep(snapshot.saga)}  ${describeNow(snapshot, maxPolls, dropletSurface)}`;
+            task.title = `${title}  ${currentStep(snapshot.saga)}  ${describeNow(snapshot, maxPolls, surface)}`;
           }
         } catch (error) {
           if (!stop.aborted) throw error;
@@ -64,8 +64,8 @@ export async function showSideBySide(sagas: readonly Readonly<{ title: string; s
         }
         if (latest === undefined) return;
         const { saga } = latest;
-        task.title = `${title}  ${describeResult(saga)}`;
-        if (saga.status !== 'completed') throw new Error(describeResult(saga));
+        task.title = `${title}  ${describeResult(saga, surface)}`;
+        if (saga.status !== 'completed') throw new Error(describeResult(saga, surface));
       },
     };
   });

@@ -5,13 +5,12 @@ import { currentStep } from '../saga/saga.ts';
 import { printable } from '../platform/text.ts';
 import type { Snapshot } from './follow.ts';
 import type { Surface } from '../saga/words.ts';
-import { dropletSurface } from './saga-text.ts';
 
 // A plain log shows every so many polls, not all.
 const POLLS_A_LINE = 6;
 
 /** Makes a function that writes a line for each event it has not seen yet, and one now and then while the saga waits. */
-export function printLines(maxPolls: number, writeLine: (line: string) => void, surface: Surface = dropletSurface): (snapshot: Snapshot) => void {
+export function printLines(maxPolls: number, writeLine: (line: string) => void, surface: Surface): (snapshot: Snapshot) => void {
   let shown = 0;
   let lastPolls = 0;
   let waitsFor: string | null = null;

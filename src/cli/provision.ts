@@ -3,6 +3,8 @@ import { readFile } from 'node:fs/promises';
 import { provisionDropletInput } from '../steps/inputs.ts';
 import { problemsOf } from '../platform/request-problems.ts';
 import { InvalidRequestError } from '../saga/start.ts';
+import type { App } from '../saga/app.ts';
+import { requireSaga } from './app.ts';
 import { requester } from './requester.ts';
 import type { FollowOptions } from './start-and-follow.ts';
 import { startAndFollow } from './start-and-follow.ts';
@@ -25,7 +27,8 @@ export type ProvisionOptions = FollowOptions &
     idempotencyKey?: string;
   }>;
 
-export async function provisionCommand(options: ProvisionOptions, stop: AbortSignal): Promise<number> {
+export async function provisionCommand(app: App, options: ProvisionOptions, stop: AbortSignal): Promise<number> {
+  const saga = requireSaga(app, 'provision_droplet');
   const given = {
     name: options.name,
     region: options.region,
@@ -46,23 +49,28 @@ export async function provisionCommand(options: ProvisionOptions, stop: AbortSig
   }
   const { idempotencyKey } = options;
   return startAndFollow(
+    app,
     `provisioning ${input.data.name}`,
-    (client) => client.provisionDroplet(input.data, { idempotencyKey, requestedBy: requester() }),
+    (client) => client.start(saga, input.data, { idempotencyKey, requestedBy: requester() }),
     options,
     stop,
   );
 }
 
 export async function destroyCommand(
+  app: App,
   dropletId: string,
   options: FollowOptions & { reason?: string; idempotencyKey?: string },
   stop: AbortSignal,
 ): Promise<number> {
   if (!/^[1-9]\d{0,15}$/.test(dropletId)) throw new UsageError(`expected the id of a droplet, a positive whole number; found ${JSON.stringify(dropletId)}`);
+  const saga = requireSaga(app, 'destroy_droplet');
   const { reason, idempotencyKey } = options;
+  const input = { droplet_id: Number(dropletId), ...(reason === undefined ? {} : { reason }) };
   return startAndFollow(
+    app,
     `destroying droplet ${dropletId}`,
-    (client) => client.destroyDroplet(Number(dropletId), { reason, idempotencyKey, requestedBy: requester() }),
+    (client) => client.start(saga, input, { idempotencyKey, requestedBy: requester() }),
     options,
     stop,
   );

@@ -1,7 +1,6 @@
 // Sagas in words: a line for what came of one, a line an event, a table of many. Each function makes what it is given
 // printable first: the texts in it are those of callers and of DigitalOcean.
 import Table from 'cli-table3';
-import { catalog } from '../steps/catalog.ts';
 import { formatDuration } from '../platform/duration.ts';
 import { textOf } from '../platform/json.ts';
 import { describeEvent } from '../saga/describe-event.ts';
@@ -9,17 +8,14 @@ import type { Saga } from '../saga/saga.ts';
 import { isStuckForward } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/store.ts';
 import type { Surface } from '../saga/words.ts';
-import { describeEnd, surfaceOf } from '../saga/words.ts';
+import { describeEnd } from '../saga/words.ts';
 import { printable, shorten } from '../platform/text.ts';
-
-/** What the commands say of the droplet sagas and their steps. */
-export const dropletSurface = surfaceOf(catalog);
 
 // A column is as wide as its widest cell.
 const MAX_CELL_LENGTH = 255;
 
 /** What came of a saga, in one line. */
-export function describeResult(given: Saga, surface: Surface = dropletSurface): string {
+export function describeResult(given: Saga, surface: Surface): string {
   const saga = printable(given);
   const words = surface.words(saga);
   const reason = saga.error?.message ?? 'no reason given';
@@ -49,7 +45,7 @@ function phrase(sentence: string): string {
 }
 
 /** One saga with its timeline. */
-export function formatSaga(given: Saga, events: readonly StoredEvent[], surface: Surface = dropletSurface): string {
+export function formatSaga(given: Saga, events: readonly StoredEvent[], surface: Surface): string {
   const saga = printable(given);
   const facts: [string, string][] = [
     ['saga', `${saga.id} (${saga.name})`],
@@ -91,7 +87,7 @@ export function formatTimeline(saga: Saga, events: readonly StoredEvent[]): stri
 }
 
 /** A table of sagas, one a row. */
-export function formatSagas(sagas: readonly Saga[], surface: Surface = dropletSurface): string {
+export function formatSagas(sagas: readonly Saga[], surface: Surface): string {
   if (sagas.length === 0) return 'no sagas';
   return formatTable(
     ['id', 'saga', 'status', 'step', 'name', 'about', 'created', 'error'],

@@ -1,6 +1,7 @@
 // `sagas` lists sagas; `saga <id>` shows one with its timeline, and follows it where it is told to.
 import type { Client } from '../client/client.ts';
 import { unlessAborted } from '../platform/deadline.ts';
+import type { App } from '../saga/app.ts';
 import type { Surface } from '../saga/words.ts';
 import { followSaga } from './follow.ts';
 import { drain } from './plain-progress.ts';
@@ -11,19 +12,19 @@ import { complain, write } from './output.ts';
 import { follow, reportEnd, sayingThatItGoesOn, withClient } from './start-and-follow.ts';
 import { requireSagaId } from './usage-error.ts';
 
-export async function listSagasCommand({ limit, json, ...filter }: FilterOptions & { limit: number; json?: boolean }): Promise<number> {
+export async function listSagasCommand(app: App, { limit, json, ...filter }: FilterOptions & { limit: number; json?: boolean }): Promise<number> {
   // What is wrong with the options is said before anything is connected to.
   toSagaFilter(filter, 0);
-  return withClient(async (client, { surface, subjectFields }) => {
+  return withClient(app, async (client, { surface, subjectFields }) => {
     const sagas = await client.list({ ...toSagaFilter(filter, Date.now()), subjectFields, limit });
     write(json === true ? JSON.stringify(sagas.map(surface.redact.saga)) : formatSagas(sagas, surface));
     return 0;
   });
 }
 
-export async function showSagaCommand(sagaId: string, options: { follow?: boolean; json?: boolean }, stop: AbortSignal): Promise<number> {
+export async function showSagaCommand(app: App, sagaId: string, options: { follow?: boolean; json?: boolean }, stop: AbortSignal): Promise<number> {
   requireSagaId(sagaId);
-  return withClient(async (client, { maxPolls, surface }) => {
+  return withClient(app, async (client, { maxPolls, surface }) => {
     const saga = await unlessAborted(stop, client.get(sagaId));
     if (saga === null) {
       complain(`there is no saga ${sagaId}`);
@@ -43,7 +44,7 @@ export async function showSagaCommand(sagaId: string, options: { follow?: boolea
 async function followAsJson(client: Client, sagaId: string, surface: Surface, stop: AbortSignal): Promise<number> {
   let shown = 0;
   const saga = await sayingThatItGoesOn(sagaId, () =>
-    drain(followSaga(client, sagaId, stop), ({ events }) => {
+    drain(followSaga(client, sagaId, stop, surface), ({ events }) => {
       for (const event of events.slice(shown)) write(JSON.stringify({ event }));
       shown = events.length;
     }),

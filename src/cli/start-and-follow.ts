@@ -5,19 +5,19 @@ import { keepDatabaseTime } from '../platform/clock.ts';
 import type { Client } from '../client/client.ts';
 import { openClient } from '../client/client.ts';
 import type { Config } from '../platform/config.ts';
-import { loadConfig } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
 import { unlessAborted } from '../platform/deadline.ts';
+import { loadConfigFor } from '../processes/inventory.ts';
 import { checkEnvironment } from '../processes/environment.ts';
 import { createLog, silentLog } from '../platform/log.ts';
 import { queueStoreOf } from '../queues/connection.ts';
+import type { App } from '../saga/app.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { SubjectFields } from '../saga/subject.ts';
 import { subjectFieldsOf } from '../saga/subject.ts';
 import type { Surface } from '../saga/words.ts';
 import { surfaceOf } from '../saga/words.ts';
 import { printable } from '../platform/text.ts';
-import { loadApp } from './app.ts';
 import { followSaga } from './follow.ts';
 import { write } from './output.ts';
 import { drain, printLines } from './plain-progress.ts';
@@ -33,8 +33,8 @@ export type FollowOptions = Readonly<{ detach?: boolean | undefined; json?: bool
  * @returns the exit code: 0 when it completed (or was only to be started), 1 when not
  * @throws {StopRequested} when it is stopped
  */
-export async function startAndFollow(title: string, start: (client: Client) => Promise<{ sagaId: string }>, options: FollowOptions, stop: AbortSignal): Promise<number> {
-  return withClient(async (client, { maxPolls, surface }) => {
+export async function startAndFollow(app: App, title: string, start: (client: Client) => Promise<{ sagaId: string }>, options: FollowOptions, stop: AbortSignal): Promise<number> {
+  return withClient(app, async (client, { maxPolls, surface }) => {
     const { sagaId } = await unlessAborted(stop, start(client)).catch((error: unknown) => {
       if (error instanceof StopRequested && error.isAsked) process.stderr.write('\nStopped before the saga was confirmed: it may have started all the same.\n  See the newest sagas:  arcadia sagas --limit 5\n');
       throw error;
@@ -59,9 +59,8 @@ export function reportEnd(saga: Saga, options: Pick<FollowOptions, 'json'>, surf
  * @param stop for a `use` that sees itself to being stopped: ends the opening
  * @throws {EnvironmentMismatchError} where the database is another environment's: its workers would carry out what is asked
  */
-export async function withClient<T>(use: (client: Client, how: { maxPolls: number; surface: Surface; subjectFields: SubjectFields }) => Promise<T>, stop?: AbortSignal): Promise<T> {
-  const config = loadConfig(process.env, ['DATABASE_URL']);
-  const app = await loadApp(config.appFile);
+export async function withClient<T>(app: App, use: (client: Client, how: { maxPolls: number; surface: Surface; subjectFields: SubjectFields }) => Promise<T>, stop?: AbortSignal): Promise<T> {
+  const config = loadConfigFor(app, process.env, ['DATABASE_URL']);
   const clock = await (stop === undefined ? requireEnvironment(config) : unlessAborted(stop, requireEnvironment(config)));
   const log = createLog(config.logLevel === 'info' ? 'warn' : config.logLevel, 2);
   const client = openClient({ databaseUrl: config.databaseUrl ?? '', poolMax: Math.min(4, config.databasePoolMax), queueStore: queueStoreOf(config), keyRing: config.keyRing, log });

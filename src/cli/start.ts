@@ -1,20 +1,18 @@
 // `start`: starts any saga of the app, and follows it.
 import { readFile } from 'node:fs/promises';
-import { loadConfig } from '../platform/config.ts';
 import type { JsonObject } from '../platform/json.ts';
 import { isJsonObject, parseJson } from '../platform/json.ts';
-import { loadApp } from './app.ts';
+import type { App } from '../saga/app.ts';
+import { requireSaga } from './app.ts';
 import { requester } from './requester.ts';
 import type { FollowOptions } from './start-and-follow.ts';
 import { startAndFollow } from './start-and-follow.ts';
 import { UsageError } from './usage-error.ts';
 
-export async function startCommand(name: string, options: FollowOptions & { input: string; idempotencyKey?: string }, stop: AbortSignal): Promise<number> {
-  const { sagas } = await loadApp(loadConfig(process.env).appFile);
-  const saga = sagas.find((one) => one.name === name);
-  if (saga === undefined) throw new UsageError(`no saga is called ${JSON.stringify(name)}; expected one of ${sagas.map((one) => one.name).join(', ')}`);
+export async function startCommand(app: App, name: string, options: FollowOptions & { input: string; idempotencyKey?: string }, stop: AbortSignal): Promise<number> {
+  const saga = requireSaga(app, name);
   const input = await readInput(options.input);
-  return startAndFollow(`starting ${name}`, (client) => client.start(saga, input, { idempotencyKey: options.idempotencyKey, requestedBy: requester() }), options, stop);
+  return startAndFollow(app, `starting ${name}`, (client) => client.start(saga, input, { idempotencyKey: options.idempotencyKey, requestedBy: requester() }), options, stop);
 }
 
 /** JSON, or the name of a file with it behind an @, or - for stdin. */

@@ -1,8 +1,9 @@
 // `status`: the state of the fleet, for people and for scripts. It reads the stores itself, and needs no web process.
-import { loadConfig } from '../platform/config.ts';
 import { openDatabase, isDatabaseOutage } from '../platform/db.ts';
 import { withDeadline } from '../platform/deadline.ts';
 import { checkEnvironment } from '../processes/environment.ts';
+import { hasInventory, loadConfigFor } from '../processes/inventory.ts';
+import type { App } from '../saga/app.ts';
 import type { FleetStatus, QueueFacts } from '../fleet/conditions.ts';
 import { judgeFleet } from '../fleet/conditions.ts';
 import type { PostgresFacts } from '../fleet/facts.ts';
@@ -18,8 +19,8 @@ import { write } from './output.ts';
 const ANSWER_WITHIN_MS = 5_000;
 
 /** @throws {EnvironmentMismatchError} where the database is another environment's */
-export async function statusCommand(options: { json?: boolean }): Promise<number> {
-  const config = loadConfig(process.env, ['DATABASE_URL']);
+export async function statusCommand(app: App, options: { json?: boolean }): Promise<number> {
+  const config = loadConfigFor(app, process.env, ['DATABASE_URL']);
   const db = openDatabase(config.databaseUrl ?? '', { max: 2, timeoutMs: ANSWER_WITHIN_MS });
   const connection = openQueueConnection(queueStoreOf(config), createLog('silent', 2));
   try {
@@ -33,7 +34,7 @@ export async function statusCommand(options: { json?: boolean }): Promise<number
       }
     };
     const [postgres, queues] = await Promise.all([readPostgres(), readQueues(connection)]);
-    const status = judgeFleet({ postgres, queues }, config, new Date());
+    const status = judgeFleet({ postgres, queues }, { ...config, ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date());
     write(options.json === true ? JSON.stringify(statusBody(status)) : formatStatus(status));
     return status.status === 'attention' ? 1 : 0;
   } finally {

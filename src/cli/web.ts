@@ -1,16 +1,16 @@
 // `web`: the process that answers over HTTP.
-import { loadConfig, requireClosedWeb } from '../platform/config.ts';
+import { requireClosedWeb } from '../platform/config.ts';
 import { createLog } from '../platform/log.ts';
+import { loadConfigFor } from '../processes/inventory.ts';
 import { startWeb } from '../processes/web.ts';
 import { untilAborted } from '../platform/deadline.ts';
-import { loadApp } from './app.ts';
+import type { App } from '../saga/app.ts';
 import { startUnlessStopped, whyOf } from './stop.ts';
 
-export async function webCommand(stop: AbortSignal): Promise<number> {
-  const config = loadConfig(process.env, ['DATABASE_URL']);
+export async function webCommand(app: App, stop: AbortSignal): Promise<number> {
+  const config = loadConfigFor(app, process.env, ['DATABASE_URL']);
   requireClosedWeb(config.web);
   const log = createLog(config.logLevel);
-  const app = await loadApp(config.appFile);
   const web = await startUnlessStopped(stop, () => startWeb(config, log, { app, signal: stop }));
   if (web === null) {
     log.info({ why: whyOf(stop.reason) }, 'web stopped before it was ready');

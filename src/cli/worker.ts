@@ -1,18 +1,19 @@
 // `worker`: runs sagas until it is told to stop, or cannot go on.
-import { loadConfig, requireClosedMetrics } from '../platform/config.ts';
+import { requireClosedMetrics } from '../platform/config.ts';
 import { untilAborted } from '../platform/deadline.ts';
 import { createLog } from '../platform/log.ts';
+import { loadConfigFor } from '../processes/inventory.ts';
 import { startWorkerHttp } from '../processes/worker-http.ts';
 import { startWorker } from '../processes/worker.ts';
-import { loadApp } from './app.ts';
+import type { App } from '../saga/app.ts';
+import { needsOf } from '../saga/extension.ts';
 import { startUnlessStopped, whyOf } from './stop.ts';
 
-export async function workerCommand(stopped: AbortSignal): Promise<number> {
-  const config = loadConfig(process.env, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN']);
+export async function workerCommand(app: App, stopped: AbortSignal): Promise<number> {
+  const config = loadConfigFor(app, process.env, ['DATABASE_URL', ...needsOf(app)]);
   const log = createLog(config.logLevel);
   const { metricsPort } = config.worker;
   const readers = requireClosedMetrics(config);
-  const app = await loadApp(config.appFile);
   const worker = await startUnlessStopped(stopped, () => startWorker(config, log, undefined, app, stopped));
   if (worker === null) {
     log.info({ why: whyOf(stopped.reason) }, 'worker stopped before it was ready');

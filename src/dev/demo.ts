@@ -12,6 +12,8 @@ import type { JsonObject } from '../platform/json.ts';
 import { textOf } from '../platform/json.ts';
 import { listInventory } from '../inventory/resources.ts';
 import type { Saga } from '../saga/saga.ts';
+import { dropletApp } from '../droplets/app.ts';
+import { surfaceOf } from '../saga/words.ts';
 import { visibleLines } from '../platform/text.ts';
 import { DEMO_MAX_POLLS, setStage } from './stage.ts';
 import type { Stage } from './stage.ts';
@@ -20,6 +22,9 @@ import type { Stage } from './stage.ts';
 class DemoFailure extends Error {
   override readonly name = 'DemoFailure';
 }
+
+// The demo is of the droplet sagas.
+const surface = surfaceOf(dropletApp.catalog);
 
 const droplet = (name: string) => ({ name, region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' });
 
@@ -133,13 +138,13 @@ async function askWhatIsLeft(stage: Stage): Promise<void> {
 /** Follows several sagas at once: live on a terminal, as lines elsewhere. Resolves with them at rest. */
 async function followAll(stage: Stage, sagas: readonly { name: string; sagaId: string }[]): Promise<Saga[]> {
   if (process.stdout.isTTY) {
-    const shown = sagas.map(({ name, sagaId }) => ({ title: name, snapshots: followSaga(stage.client, sagaId, stage.stop) }));
-    await showSideBySide(shown, DEMO_MAX_POLLS, stage.stop);
+    const shown = sagas.map(({ name, sagaId }) => ({ title: name, snapshots: followSaga(stage.client, sagaId, stage.stop, surface) }));
+    await showSideBySide(shown, { maxPolls: DEMO_MAX_POLLS, stop: stage.stop, surface });
     stage.stop.throwIfAborted();
   } else {
     await Promise.all(
       sagas.map(({ name, sagaId }) =>
-        drain(followSaga(stage.client, sagaId, stage.stop), printLines(DEMO_MAX_POLLS, (line) => say(`${name}: ${line}`))).then((saga) => say(`${name}: ${describeResult(saga)}`)),
+        drain(followSaga(stage.client, sagaId, stage.stop, surface), printLines(DEMO_MAX_POLLS, (line) => say(`${name}: ${line}`), surface)).then((saga) => say(`${name}: ${describeResult(saga, surface)}`)),
       ),
     );
   }

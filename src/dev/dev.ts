@@ -1,9 +1,9 @@
-// `dev`: everything in one process, for working on a laptop: embedded Postgres unless DATABASE_URL is set, the sandbox
-// unless a token is set, the migrations, a worker, and the web.
+// `dev`: everything in one process, for working on a laptop: embedded Postgres unless DATABASE_URL is set, the migrations, a
+// worker, and the web. For an app with droplets the sandbox too, unless a token is set.
 import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ConfigError, loadConfig, requireClosedWeb } from '../platform/config.ts';
+import { ConfigError, requireClosedWeb } from '../platform/config.ts';
 import type { Config } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
 import { endsWithin, unlessAborted, untilAborted } from '../platform/deadline.ts';
@@ -14,11 +14,12 @@ import { generateKey, parseKeyRing } from '../platform/key-ring.ts';
 import type { Log } from '../platform/log.ts';
 import { createLog } from '../platform/log.ts';
 import { migrate } from '../processes/migrate.ts';
+import { hasInventory, loadConfigFor } from '../processes/inventory.ts';
+import type { App } from '../saga/app.ts';
 import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
 import type { RunningWeb } from '../processes/web.ts';
 import { startWeb } from '../processes/web.ts';
 import { startWorker } from '../processes/worker.ts';
-import { loadApp } from '../cli/app.ts';
 import { complain, write } from '../cli/output.ts';
 import { startUnlessStopped } from '../cli/stop.ts';
 
@@ -28,14 +29,15 @@ const SANDBOX_ACTIVATION_MS = { minMs: 8_000, maxMs: 15_000 };
 // For the connections of a migration that was called off.
 const GIVING_UP_MS = 1_500;
 
-export async function devCommand(options: { dataDir?: string }, stop: AbortSignal): Promise<number> {
-  return (await startUnlessStopped(stop, () => runEverything(options, stop))) ?? 0;
+export async function devCommand(app: App, options: { dataDir?: string }, stop: AbortSignal): Promise<number> {
+  return (await startUnlessStopped(stop, () => runEverything(app, options, stop))) ?? 0;
 }
 
-async function runEverything(options: { dataDir?: string }, stop: AbortSignal): Promise<number> {
-  const given = loadConfig(process.env);
+async function runEverything(app: App, options: { dataDir?: string }, stop: AbortSignal): Promise<number> {
+  const given = loadConfigFor(app, process.env);
   requireClosedWeb(given.web);
-  if (given.digitalOcean.token !== null && given.databaseUrl === null && options.dataDir === undefined) {
+  const hasDroplets = hasInventory(app);
+  if (hasDroplets && given.digitalOcean.token !== null && given.databaseUrl === null && options.dataDir === undefined) {
     throw new ConfigError(
       'DIGITALOCEAN_TOKEN is set, so `dev` would make real droplets, and the database that knows of them would be gone when it ends: ' +
         'unset DIGITALOCEAN_TOKEN for the sandbox, or keep the data with --data-dir or DATABASE_URL',
@@ -46,7 +48,7 @@ async function runEverything(options: { dataDir?: string }, stop: AbortSignal): 
   try {
     const postgres = given.databaseUrl === null ? await startEmbeddedPostgres({ ...(options.dataDir === undefined ? {} : { dataDir: options.dataDir }), signal: stop }) : null;
     if (postgres !== null) closers.push(postgres.stop);
-    const sandbox = given.digitalOcean.token === null ? await startSandbox({ activateAfterMs: SANDBOX_ACTIVATION_MS }) : null;
+    const sandbox = hasDroplets && given.digitalOcean.token === null ? await startSandbox({ activateAfterMs: SANDBOX_ACTIVATION_MS }) : null;
     if (sandbox !== null) closers.push(() => sandbox.close());
     const isThrownAway = postgres !== null && options.dataDir === undefined && given.redisNodes !== null;
     const ownKey = postgres === null || given.keyRing.keys.length > 0 ? null : await keyBeside(options.dataDir);
@@ -58,7 +60,6 @@ async function runEverything(options: { dataDir?: string }, stop: AbortSignal): 
       queuePrefix: isThrownAway ? `{arcadia-dev-${randomBytes(4).toString('hex')}}` : given.queuePrefix,
       digitalOcean: sandbox === null ? given.digitalOcean : { ...given.digitalOcean, token: 'sandbox', apiUrl: sandbox.url },
     };
-    const app = await loadApp(config.appFile);
     const db = openDatabase(config.databaseUrl ?? '', { max: 2 });
     try {
       await unlessAborted(stop, migrate(db, config.environment, app.catalog));
@@ -70,7 +71,7 @@ async function runEverything(options: { dataDir?: string }, stop: AbortSignal): 
     closers.push(worker.close);
     const web = await startWebIfFree(config, log, { app, workerMetrics: worker.metrics, signal: stop });
     if (web !== null) closers.push(web.close);
-    write(sandbox === null ? 'arcadia-cloud runs against the REAL DigitalOcean: droplets cost money.' : 'arcadia-cloud runs on the sandbox: nothing costs money.');
+    write(whereItRuns(hasDroplets, sandbox !== null));
     if (postgres !== null) {
       write('In another terminal:\n');
       write(`  export DATABASE_URL='${postgres.url}'`);
@@ -78,7 +79,7 @@ async function runEverything(options: { dataDir?: string }, stop: AbortSignal): 
       if (ownKey !== null) write(`  export ARCADIA_ENCRYPTION_KEYS='${ownKey}'`);
       // `sync` asks DigitalOcean itself.
       if (sandbox !== null) write(`  export DIGITALOCEAN_API_URL='${sandbox.url}' DIGITALOCEAN_TOKEN=sandbox`);
-      write('  npm run -s arcadia -- provision --name web-1 --region fra1 --size s-1vcpu-1gb --image debian-12-x64');
+      write(`  npm run -s arcadia -- ${hasDroplets ? 'provision --name web-1 --region fra1 --size s-1vcpu-1gb --image debian-12-x64' : `start ${app.sagas[0]?.name ?? '<saga>'} --input '{…}'`}`);
       write('  npm run -s arcadia -- sagas\n');
     }
     if (web === null) write(`The web does not run: port ${config.web.port} is taken. PORT names another.`);
@@ -92,6 +93,11 @@ async function runEverything(options: { dataDir?: string }, stop: AbortSignal): 
     // What cannot be closed is no reason to leave the others running.
     for (const close of closers.toReversed()) await close().catch((error: unknown) => log.warn({ err: error }, 'could not be closed'));
   }
+}
+
+function whereItRuns(hasDroplets: boolean, hasSandbox: boolean): string {
+  if (!hasDroplets) return 'arcadia-cloud runs your app.';
+  return hasSandbox ? 'arcadia-cloud runs on the sandbox: nothing costs money.' : 'arcadia-cloud runs against the REAL DigitalOcean: droplets cost money.';
 }
 
 /** The key that seals user_data lasts as long as the data: in a file beside them where they are kept, else not at all. */

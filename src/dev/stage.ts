@@ -1,6 +1,7 @@
 // What the demo plays on: an embedded Postgres, the sandbox, the migrations, and two worker processes.
 import { openClient } from '../client/client.ts';
 import type { Client } from '../client/client.ts';
+import { dropletApp } from '../droplets/app.ts';
 import { openDatabase } from '../platform/db.ts';
 import type { Database } from '../platform/db.ts';
 import { unlessAborted } from '../platform/deadline.ts';
@@ -62,7 +63,7 @@ export async function setStage(say: (what: string) => void, stop: AbortSignal): 
     closers.push(() => sandbox.close());
     const db = openDatabase(postgres.url, { max: 2 });
     closers.push(db.close);
-    await unlessAborted(stop, migrate(db, 'default'));
+    await unlessAborted(stop, migrate(db, 'default', dropletApp.catalog));
     const queueStore = { kind: 'postgres', databaseUrl: postgres.url } as const;
     await unlessAborted(stop, migrateQueues(queueStore));
     say('two worker processes');

@@ -39,7 +39,8 @@ export type FleetFacts = Readonly<{ postgres: PostgresFacts | null; queues: Queu
 export type Limits = Readonly<{
   /** A saga that is overdue for longer tells of reconcilers that stand still. */
   reconcileIntervalMs: number;
-  inventorySyncIntervalMs: number;
+  /** Null: the app has no inventory. */
+  inventorySyncIntervalMs: number | null;
 }>;
 
 /** The fleet's state at one moment. */
@@ -178,7 +179,7 @@ function refusal({ kind, request, fields, subject, openedAt, nextProbeAt, messag
 
 function isSyncOverdue({ syncAgeSeconds }: PostgresFacts, queues: QueueFacts | null, { inventorySyncIntervalMs }: Limits): boolean {
   // Paused, it is told of as that.
-  if (syncAgeSeconds === null || queues?.paused.includes('inventory') === true) return false;
+  if (inventorySyncIntervalMs === null || syncAgeSeconds === null || queues?.paused.includes('inventory') === true) return false;
   return syncAgeSeconds > Math.max(300, (3 * inventorySyncIntervalMs) / 1_000);
 }
 

@@ -14,8 +14,8 @@ export type WorkerIdentity = Readonly<{
   version: string;
   nodeVersion: string;
   concurrency: number;
-  /** Fingerprint of its token. */
-  scope: string;
+  /** Fingerprint of its token; null: it has none. */
+  scope: string | null;
 }>;
 
 /** What it tells each time. `throttledForMs`: how long the request budget has no room, as it was last told; 0: there is some. */

@@ -1,11 +1,13 @@
 // The inventory in numbers: for metrics.
 import type { Database } from '../platform/db.ts';
 import type { DriftField } from './drift.ts';
+import { driftFields } from './drift.ts';
 import type { OrphanCategory } from './orphans.ts';
 
 export type InventoryStats = Readonly<{
   /** Droplets that are there, of everybody in the account. */
   present: number;
+  /** Open drift by field; each field is there. */
   drift: readonly Readonly<{ field: DriftField; count: number }>[];
   orphans: readonly Readonly<{ category: OrphanCategory; count: number; usdPerHour: number }>[];
   /** Surplus droplets that the last sync did not destroy because they were too many at once. */
@@ -42,5 +44,5 @@ export async function readInventoryStats(db: Pick<Database, 'run'>): Promise<Inv
          where outcome = 'failed' and number > coalesce((select number from complete), 0)) as failed_syncs`,
   );
   if (row === undefined) throw new Error('stats.inventory: no answer');
-  return row;
+  return { ...row, drift: driftFields.map((field) => row.drift.find((one) => one.field === field) ?? { field, count: 0 }) };
 }

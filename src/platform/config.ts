@@ -194,8 +194,6 @@ export type Config = Readonly<{
   /** The URLs of Redis: one server, the nodes of a Redis Cluster, or one URL of Sentinels. Null: BullMQ runs on Postgres. */
   redisNodes: readonly string[] | null;
   queuePrefix: string;
-  /** The module whose default export is the app; null: the droplet sagas. */
-  appFile: string | null;
   environment: string;
   digitalOcean: Readonly<{
     token: string | null;
@@ -243,21 +241,42 @@ export type ConfigNeed = 'DATABASE_URL' | 'DIGITALOCEAN_TOKEN';
  * Parses the environment.
  *
  * @param needs variables that this command cannot do without
+ * @param how.usesDigitalOcean whether the times of requests to DigitalOcean have to fit the others
  * @throws {ConfigError} naming every variable that is wrong, and what was expected of it
  */
-export function loadConfig(environment: NodeJS.ProcessEnv, needs: readonly ConfigNeed[] = []): Config {
+export function loadConfig(environment: NodeJS.ProcessEnv, needs: readonly ConfigNeed[] = [], { usesDigitalOcean = true }: { usesDigitalOcean?: boolean } = {}): Config {
   // An empty variable is what `VAR= command` and empty lines of an env file make: unset, not wrong.
   const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== undefined && value !== ''));
   const parsed = environmentSchema.safeParse(given);
   const problems = parsed.success ? [] : parsed.error.issues.map((issue) => `${String(issue.path[0])}: ${issue.message}`);
   for (const need of needs) {
-    if (given[need] === undefined) problems.push(`${need}: not set; this command needs it`);
+    if (given[need] === undefined) problems.push(notSet(need));
   }
-  if (parsed.success) problems.push(...contradictions(parsed.data));
+  if (parsed.success) problems.push(...(usesDigitalOcean ? digitalOceanContradictions(parsed.data) : []), ...contradictions(parsed.data));
   if (!parsed.success || problems.length > 0) {
     throw refusal(problems);
   }
   return toConfig(parsed.data);
+}
+
+/** The module that ARCADIA_APP names; null: none. Read by itself, as the app says what else has to be set. */
+export function appFileIn(environment: NodeJS.ProcessEnv): string | null {
+  return environment['ARCADIA_APP'] === '' ? null : (environment['ARCADIA_APP'] ?? null);
+}
+
+/**
+ * Checks that a configuration has what a process cannot do without.
+ *
+ * @throws {ConfigError} naming each variable that is not set
+ */
+export function requireNeeds({ databaseUrl, digitalOcean }: Pick<Config, 'databaseUrl' | 'digitalOcean'>, needs: readonly ConfigNeed[]): void {
+  const values: Readonly<Record<ConfigNeed, string | null>> = { DATABASE_URL: databaseUrl, DIGITALOCEAN_TOKEN: digitalOcean.token };
+  const missing = needs.filter((need) => values[need] === null);
+  if (missing.length > 0) throw refusal(missing.map(notSet));
+}
+
+function notSet(need: ConfigNeed): string {
+  return `${need}: not set; this command needs it`;
 }
 
 type Environment = z.infer<typeof environmentSchema>;
@@ -266,7 +285,7 @@ type Environment = z.infer<typeof environmentSchema>;
  * A request must end before its worker may lose the job, and the job must be lost before another worker may POST
  * again: else two workers could be creating the same droplet at once.
  */
-function contradictions(env: Environment): string[] {
+function digitalOceanContradictions(env: Environment): string[] {
   const problems: string[] = [];
   if (env.DIGITALOCEAN_TIMEOUT_MS >= env.WORKER_LOCK_MS) {
     problems.push(
@@ -276,6 +295,15 @@ function contradictions(env: Environment): string[] {
   if (env.WORKER_LOCK_MS >= env.ADOPTION_GRACE_MS) {
     problems.push(`ADOPTION_GRACE_MS: expected more than WORKER_LOCK_MS (${env.WORKER_LOCK_MS}), found ${env.ADOPTION_GRACE_MS}`);
   }
+  const apiUrl = new URL(env.DIGITALOCEAN_API_URL);
+  if (apiUrl.protocol === 'http:' && !isLoopback(apiUrl.hostname.replace(/^\[|\]$/g, ''))) {
+    problems.push('DIGITALOCEAN_API_URL: expected https, as the token would cross the network in plain text; http is for 127.0.0.1 alone');
+  }
+  return problems;
+}
+
+function contradictions(env: Environment): string[] {
+  const problems: string[] = [];
   if ((env.DASHBOARD_USER === undefined) !== (env.DASHBOARD_PASSWORD === undefined)) {
     problems.push(
       env.DASHBOARD_USER === undefined
@@ -285,10 +313,6 @@ function contradictions(env: Environment): string[] {
   }
   if (env.API_TOKENS?.some(({ name }) => name === env.DASHBOARD_USER) === true) {
     problems.push(`API_TOKENS: a token has the name of DASHBOARD_USER (${env.DASHBOARD_USER}); give it another one, as the record tells them apart by their names`);
-  }
-  const apiUrl = new URL(env.DIGITALOCEAN_API_URL);
-  if (apiUrl.protocol === 'http:' && !isLoopback(apiUrl.hostname.replace(/^\[|\]$/g, ''))) {
-    problems.push('DIGITALOCEAN_API_URL: expected https, as the token would cross the network in plain text; http is for 127.0.0.1 alone');
   }
   return problems;
 }
@@ -348,7 +372,6 @@ function toConfig(env: Environment): Config {
     databasePoolMax: env.DATABASE_POOL_MAX,
     redisNodes: env.REDIS_URL ?? null,
     queuePrefix: env.QUEUE_PREFIX,
-    appFile: env.ARCADIA_APP ?? null,
     environment: env.ARCADIA_ENV,
     digitalOcean: {
       token: env.DIGITALOCEAN_TOKEN ?? null,

@@ -207,3 +207,13 @@ const uuidArray = { ...textArray, to: 2951, from: [2951] };
 // timestamptz. A time that cannot be read fails its statement: as `Invalid Date` it would make every age NaN, and each
 // comparison with it false.
 const timestamp = { to: 1184, from: [1184], serialize: (time: Date) => time.toISOString(), parse: parseTimestamp };
+
+// Of a statement of the background.
+const BACKGROUND_LIMIT_MS = 5_000;
+
+/** Statements of the background, which belong to no job: past the I/O seam, with a time limit of their own. */
+export function withoutIo(db: Database): Pick<Database, 'run'> {
+  return {
+    run: (name, statement) => withDeadline(BACKGROUND_LIMIT_MS, Promise.resolve(statement(db.sql)), () => new Error(`${name}: no answer within ${BACKGROUND_LIMIT_MS} ms`)),
+  };
+}

@@ -2,11 +2,11 @@
 // advisory lock, so that two processes that start at once cannot meet, and a crash leaves nothing half-applied.
 import { fileURLToPath } from 'node:url';
 import Postgrator from 'postgrator';
-import { dropletApp } from '../steps/catalog.ts';
 import type { App } from '../saga/app.ts';
 import { createsSchema, ensureSchema } from '../platform/create-schema.ts';
 import type { Database, ReservedSql } from '../platform/db.ts';
 import { reserveConnection } from '../platform/db.ts';
+import { loadDefaultApp } from './default-app.ts';
 import { requireSameEnvironment } from './environment.ts';
 import { requireVersion } from '../platform/server-version.ts';
 
@@ -19,12 +19,13 @@ const migrationPattern = fileURLToPath(new URL('../../migrations/*', import.meta
  * Brings the schema `arcadia` up to date; does nothing where it is. The first call writes the environment's name into
  * the database. Each call writes down the sagas of this version, for those who start them by SQL.
  *
- * @param catalog the sagas: the droplet sagas, where left out
+ * @param given the sagas: the droplet sagas, where left out
  * @returns the names of the migrations that were applied
  * @throws {EnvironmentMismatchError} when the database was set up for another environment
  * @throws {ConfigError} when Postgres is older than this program needs
  */
-export async function migrate(db: Database, environment: string, catalog: App['catalog'] = dropletApp.catalog): Promise<string[]> {
+export async function migrate(db: Database, environment: string, given?: App['catalog']): Promise<string[]> {
+  const catalog = given ?? (await loadDefaultApp()).catalog;
   // A reserved connection, and BEGIN by hand: postgres.js can send the BEGIN of `sql.begin` before it has reserved
   // the connection (its issue 1204), and other statements would run inside the transaction.
   const connection = await reserveConnection(db);

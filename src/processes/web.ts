@@ -1,7 +1,6 @@
 // A web process, wired: Postgres, the queues, and the web application with its ports bound to them.
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import { dropletApp } from '../steps/catalog.ts';
 import { checkSession } from '../platform/check-session.ts';
 import type { ClockWatch } from '../platform/clock.ts';
 import { keepDatabaseTime } from '../platform/clock.ts';
@@ -10,12 +9,10 @@ import { ConfigError, requireClosedWeb } from '../platform/config.ts';
 import type { Database } from '../platform/db.ts';
 import { openDatabase } from '../platform/db.ts';
 import { endsWithin, unlessAborted } from '../platform/deadline.ts';
+import { loadDefaultApp } from './default-app.ts';
 import { checkEnvironment, ownerOf } from './environment.ts';
 import { readFleetFacts } from '../fleet/facts.ts';
-import { acceptDrift, listDrift } from '../inventory/drift-store.ts';
-import { listOrphans } from '../inventory/orphans.ts';
-import { readInventoryStats } from '../inventory/stats.ts';
-import { searchInventory } from '../inventory/search.ts';
+import { hasInventory, openInventory } from './inventory.ts';
 import { directIo } from '../platform/io.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
 import type { Log } from '../platform/log.ts';
@@ -71,7 +68,8 @@ const GIVING_UP_MS = 1_500;
  * @throws {Error} with code `EADDRINUSE` when the port is taken
  */
 export async function startWeb(config: Config, log: Log, options: { app?: Pick<App, 'catalog'>; workerMetrics?: () => Promise<string>; signal?: AbortSignal } = {}): Promise<RunningWeb> {
-  const { app: { catalog } = dropletApp, workerMetrics, signal = new AbortController().signal } = options;
+  const { workerMetrics, signal = new AbortController().signal } = options;
+  const app = options.app ?? (await loadDefaultApp());
   const { databaseUrl } = config;
   for (const name of config.web.impliedDestroy) {
     log.warn({ tokenName: name }, 'API_TOKENS: the scope start still implies destroy; the next version drops that. Write start+destroy where the token is to destroy droplets; API_TOKENS_START_MAY_DESTROY=false drops it now');
@@ -80,8 +78,9 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
   requireClosedWeb(config.web);
   const db = openDatabase(databaseUrl, { max: Math.min(10, config.databasePoolMax), applicationName: 'arcadia-web', io: tracedIo(directIo) });
   const connection = openQueueConnection(queueStoreOf(config), log);
-  const queues = openStepQueues(connection, directIo, { labelsOf: labelsOf(catalog) });
-  const dashboard = openQueueDashboard(connection, (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq), config.web.basePath);
+  const queues = openStepQueues(connection, directIo, { labelsOf: labelsOf(app.catalog) });
+  const shownQueues = Object.values(queueNames).filter((name) => name !== queueNames.inventory || hasInventory(app));
+  const dashboard = openQueueDashboard(connection, (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq), config.web.basePath, shownQueues);
   let clock: ClockWatch | null = null;
   const closeAll = async (): Promise<void> => {
     clock?.close();
@@ -97,24 +96,26 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
       await connection.check(ownerOf(environment));
     };
     await unlessAborted(signal, check());
-    const app = await buildWeb(bindPorts({ catalog, db, connection, queues, dashboard, keyRing: config.keyRing, workerMetrics, log, workerSlackMs: config.reconcileIntervalMs }), {
+    const inventory = await openInventory(app, db);
+    const ports = bindPorts({ catalog: app.catalog, inventory, db, connection, queues, dashboard, keyRing: config.keyRing, workerMetrics, log, workerSlackMs: config.reconcileIntervalMs });
+    const web = await buildWeb(ports, {
       auth: config.web,
-      fleet: { reconcileIntervalMs: config.reconcileIntervalMs, inventorySyncIntervalMs: config.inventorySyncIntervalMs },
+      fleet: { reconcileIntervalMs: config.reconcileIntervalMs, inventorySyncIntervalMs: inventory === null ? null : config.inventorySyncIntervalMs },
       basePath: config.web.basePath,
       trustedProxies: config.web.trustedProxies,
       log,
     });
     let url: string;
     try {
-      url = await app.listen({ host: config.web.host, port: config.web.port });
+      url = await web.listen({ host: config.web.host, port: config.web.port });
     } catch (error) {
-      await app.close();
+      await web.close();
       throw error;
     }
     return {
       url,
       close: async () => {
-        const closed = app.close().then(closeAll);
+        const closed = web.close().then(closeAll);
         await Promise.race([closed, delay(CLOSING_MS, undefined, { ref: false })]);
       },
     };
@@ -124,9 +125,9 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
   }
 }
 
-type Bound = Readonly<{ catalog: App['catalog']; db: Database; connection: Pick<QueueConnection, 'requireWrites'>; queues: StepQueues; dashboard: QueueDashboard; keyRing: KeyRing; workerMetrics: (() => Promise<string>) | undefined; log: Log; workerSlackMs: number }>;
+type Bound = Readonly<{ catalog: App['catalog']; inventory: Awaited<ReturnType<typeof openInventory>>; db: Database; connection: Pick<QueueConnection, 'requireWrites'>; queues: StepQueues; dashboard: QueueDashboard; keyRing: KeyRing; workerMetrics: (() => Promise<string>) | undefined; log: Log; workerSlackMs: number }>;
 
-function bindPorts({ catalog, db, connection, queues, dashboard, keyRing, workerMetrics, log, workerSlackMs }: Bound): WebPorts {
+function bindPorts({ catalog, inventory, db, connection, queues, dashboard, keyRing, workerMetrics, log, workerSlackMs }: Bound): WebPorts {
   const store = createSagaStore(db, { worker: `web:${hostname()}:${process.pid}`, slackMs: ENQUEUE_SLACK_MS });
   const enqueueNext = async (steered: Steered): Promise<Steered> => {
     if (steered.kind === 'accepted' && steered.next !== null) await enqueueOrLeave(steered.next, queues, log);
@@ -151,12 +152,7 @@ function bindPorts({ catalog, db, connection, queues, dashboard, keyRing, worker
       cancel: async (sagaId, by, reason) => enqueueNext(await cancelSaga(store, sagaId, by, reason)),
       retry: async (sagaId, by) => enqueueNext(await retrySaga(store, sagaId, by)),
     },
-    resources: { search: (filter, page) => searchInventory(db, filter, page) },
-    inventory: {
-      drift: (how) => listDrift(db, how),
-      acceptDrift: (id, by) => acceptDrift(db, id, by),
-      orphans: (limit) => listOrphans(db, limit),
-    },
+    ...(inventory === null ? {} : { resources: inventory.resources, inventory: inventory.inventory }),
     audit: { record: (entry) => recordAudit(db, entry), list: (sagaId) => listAudit(db, sagaId) },
     stats: {
       ping: async () => {
@@ -167,7 +163,7 @@ function bindPorts({ catalog, db, connection, queues, dashboard, keyRing, worker
       sagas: () => countByStatus(db),
       steps: () => readStepStats(db),
       backlog: () => readBacklog(db),
-      inventory: () => readInventoryStats(db),
+      ...(inventory === null ? {} : { inventory: inventory.stats }),
       fleet: () => readFleetFacts(db),
     },
     queues: {

@@ -1,9 +1,5 @@
-// What only a worker knows, for Prometheus: its runs of steps, its requests to DigitalOcean and what the answers say of
-// the budget, its reconciler's passes, and how late it takes its jobs.
+// What only a worker knows, for Prometheus: its runs of steps, its reconciler's passes, and how late it takes its jobs.
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { BudgetLeft } from '../do/budget.ts';
-import type { ObservedAnswer } from '../do/observed-answer.ts';
-import type { OutcomeKind } from '../do/outcome.ts';
 import type { JobLoop } from '../queues/connection.ts';
 import { queueNames } from '../queues/jobs.ts';
 import type { ReconcilerPass } from '../saga/reconciler.ts';
@@ -11,16 +7,13 @@ import type { StepReport } from '../saga/runner.ts';
 
 export type WorkerMetrics = Readonly<{
   onRun(report: StepReport): void;
-  onRequest(request: ObservedAnswer): void;
   onPass(pass: ReconcilerPass | null): void;
   onTaken(queue: string, lateMs: number): void;
   /** In the text format of Prometheus, without what tells of the process. */
   expose(): Promise<string>;
 }>;
 
-const outcomeKinds: readonly OutcomeKind[] = ['done', 'absent', 'rejected', 'throttled', 'unauthorized', 'later', 'ambiguous'];
-
-// Seconds. A run of a step is a few statements and requests; a request ends within DIGITALOCEAN_TIMEOUT_MS.
+// Seconds. A run of a step is a few statements and requests.
 const WORK_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 // A worker that is full, or a fleet that is gone, takes a job minutes late.
 const LATENESS_BUCKETS = [0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1_800];
@@ -29,9 +22,8 @@ const LATENESS_BUCKETS = [0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1_800];
  * Makes the metrics of a worker.
  *
  * @param loops what the worker's job loops are at
- * @param budgetLeft what is left of the fleet's budget of requests, as far as this worker knows
  */
-export function createWorkerMetrics(loops: () => readonly JobLoop[], budgetLeft: () => BudgetLeft | null): WorkerMetrics {
+export function createWorkerMetrics(loops: () => readonly JobLoop[]): WorkerMetrics {
   const registry = new Registry();
   const registers = [registry];
   const runs = new Histogram({
@@ -41,22 +33,6 @@ export function createWorkerMetrics(loops: () => readonly JobLoop[], budgetLeft:
     buckets: WORK_BUCKETS,
     registers,
   });
-  const outcomes = new Counter({ name: 'arcadia_digitalocean_requests_total', help: 'Requests to DigitalOcean, by what is known after them', labelNames: ['outcome'], registers });
-  // An alarm on the first of a kind needs the 0 before it.
-  for (const outcome of outcomeKinds) outcomes.inc({ outcome }, 0);
-  const requests = new Histogram({
-    name: 'arcadia_digitalocean_request_duration_seconds',
-    help: 'How long requests to DigitalOcean took, by what is known after them',
-    labelNames: ['method', 'path', 'outcome'],
-    buckets: WORK_BUCKETS,
-    registers,
-  });
-  const limit = new Gauge({ name: 'arcadia_digitalocean_ratelimit_limit', help: 'Requests that the token may make in its window, as the last answer said', registers });
-  const remaining = new Gauge({ name: 'arcadia_digitalocean_ratelimit_remaining', help: 'Requests left to the token in its window, as the last answer said', registers });
-  const budget = new Gauge({ name: 'arcadia_digitalocean_budget_left', help: "Requests that the fleet's own budget has left, by its window", labelNames: ['window'], registers });
-  // Nobody has said yet; a 0 would raise an alarm.
-  limit.set(Number.NaN);
-  remaining.set(Number.NaN);
   const passes = new Counter({ name: 'arcadia_reconciler_passes_total', help: 'Passes of the reconciler', labelNames: ['result'], registers });
   const overdue = new Counter({ name: 'arcadia_reconciler_overdue_sagas_total', help: 'Overdue sagas that the reconciler took', registers });
   const firstJobs = new Counter({ name: 'arcadia_reconciler_first_jobs_total', help: 'First jobs that the reconciler made, of sagas that were started in Postgres alone or whose first job was gone', registers });
@@ -74,13 +50,6 @@ export function createWorkerMetrics(loops: () => readonly JobLoop[], budgetLeft:
   const slots = new Gauge({ name: 'arcadia_worker_concurrency', help: 'Jobs that the worker runs at once', labelNames: ['queue'], registers });
   return {
     onRun: ({ saga, step, direction, result, durationMs }) => runs.observe({ saga, step, direction, result }, durationMs / 1_000),
-    onRequest: ({ method, path, outcome, durationMs, rateLimit }) => {
-      outcomes.inc({ outcome });
-      requests.observe({ method, path, outcome }, durationMs / 1_000);
-      if (rateLimit === null) return;
-      limit.set(rateLimit.limit);
-      remaining.set(rateLimit.remaining);
-    },
     onPass: (pass) => {
       passes.inc({ result: pass === null ? 'failed' : 'done' });
       overdue.inc(pass?.overdue ?? 0);
@@ -93,9 +62,6 @@ export function createWorkerMetrics(loops: () => readonly JobLoop[], budgetLeft:
         running.set({ queue: loop.queueName }, loop.running);
         slots.set({ queue: loop.queueName }, loop.concurrency);
       }
-      const left = budgetLeft();
-      budget.set({ window: 'minute' }, left?.minute ?? Number.NaN);
-      budget.set({ window: 'hour' }, left?.hour ?? Number.NaN);
       return registry.metrics();
     },
   };

@@ -44,9 +44,10 @@ const descriptions: Readonly<Record<string, string>> = {
  * Opens the queues for looking at them.
  *
  * @param basePath stands before the addresses of sagas' pages
+ * @param names the queues to show; all where left out
  */
-export function openQueueDashboard(connection: QueueConnection, readEvents: ReadEvents, basePath = ''): QueueDashboard {
-  const queues = Object.values(queueNames).map((name) => connection.queue(name));
+export function openQueueDashboard(connection: QueueConnection, readEvents: ReadEvents, basePath = '', names: readonly string[] = Object.values(queueNames)): QueueDashboard {
+  const queues = names.map((name) => connection.queue(name));
   return {
     adapters: queues.map((queue) => adapterOf(queue, readEvents, basePath)),
     exportMetrics: () => Promise.all(queues.map((queue) => queue.exportPrometheusMetrics())),

@@ -6,6 +6,7 @@ import type { Log } from '../platform/log.ts';
 import { checkNeeds } from './context.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import { checkCatalog } from './definition.ts';
+import type { WorkerHost } from './extension.ts';
 import type { Labels } from './labels.ts';
 import type { Step, StepOutcome, StepRun } from './step.ts';
 import type { SagaFacts, SagaWords, Subject } from './words.ts';
@@ -19,11 +20,14 @@ export type NamedSaga<Deps = never, Input extends JsonObject = JsonObject, Outpu
     outputs: z.ZodType<Outputs>;
   }>;
 
-/**
- * What an app is given when a worker starts. `provided`: what the worker has opened for the steps that come with the package,
- * for an app to hand on.
- */
-export type AppContext = Readonly<{ log: Log; provided: ReadonlyMap<symbol, unknown> }>;
+/** What an app's `deps` is given when a worker starts. */
+export type AppContext = Readonly<{
+  log: Log;
+  /** Names a function that closes what `deps` opened. It is called when the worker ends, or its start fails; last named, first called. */
+  onClose(close: () => unknown): void;
+  /** The worker, for functions that open what the steps of a family work with. */
+  worker: WorkerHost;
+}>;
 
 /** An app: what {@link defineApp} returns. */
 export type App = Readonly<{

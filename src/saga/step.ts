@@ -5,6 +5,7 @@ import type { Log } from '../platform/log.ts';
 import type { Effect, EffectKeys, EffectState, Undoing } from './effect.ts';
 import type { Failure } from './failure.ts';
 import type { Direction, Saga } from './saga.ts';
+import type { StepFamily } from './step-family.ts';
 import type { StepWords } from './words.ts';
 
 /**
@@ -40,6 +41,8 @@ export type Step<Deps, Context = JsonObject, Adds extends JsonObject = JsonObjec
   forwardOnly?: true;
   /** What it says to people while it runs; its name where left out. */
   words?: StepWords;
+  /** Steps that work with the same service, and bring something to the worker for it; none where left out. */
+  family?: StepFamily;
   execute(run: StepRun<Context>, deps: Deps): Promise<StepOutcome<Adds>>;
   compensate(run: StepRun, deps: Deps): Promise<StepOutcome>;
   superseded?(run: StepRun, outputs: JsonObject, deps: Deps): Promise<void>;

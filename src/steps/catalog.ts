@@ -1,10 +1,9 @@
 // The droplet sagas, as data: what each takes, and its steps in order.
 import { dropletIdOf, dropletLabels } from '../inventory/droplet-of-saga.ts';
-import { defineApp, defineSaga } from '../saga/app.ts';
+import { defineSaga } from '../saga/app.ts';
 import { checkCatalog } from '../saga/definition.ts';
 import type { SagaFacts } from '../saga/words.ts';
 import { createDroplet } from './create-droplet.ts';
-import { dropletDeps } from './deps.ts';
 import { destroyDroplet as destroyDropletStep } from './destroy-droplet.ts';
 import { destroyDropletInput, provisionDropletInput } from './inputs.ts';
 import { registerDroplet } from './register-droplet.ts';
@@ -24,6 +23,3 @@ export const provisionDroplet = defineSaga({ name: 'provision_droplet', input: p
 export const destroyDroplet = defineSaga({ name: 'destroy_droplet', input: destroyDropletInput, steps: [destroyDropletStep], resource: dropletResource, words: destroyWords, isDestructive: true, labels: dropletLabels });
 
 export const catalog = checkCatalog({ provision_droplet: provisionDroplet, destroy_droplet: destroyDroplet });
-
-/** The app that runs where no other is named: the droplet sagas alone. */
-export const dropletApp = defineApp({ sagas: [provisionDroplet, destroyDroplet], deps: dropletDeps });

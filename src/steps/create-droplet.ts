@@ -10,6 +10,7 @@ import type { Saga } from '../saga/saga.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, StepWait, done, waiting } from '../saga/step.ts';
 import type { StepDeps, StepSettings } from './deps.ts';
+import { dropletFamily } from './family.ts';
 import { forRollback } from './deps.ts';
 import type { DestroyResult, Waiting } from './destroy-and-confirm.ts';
 import { deleteAndLook, destroyAndConfirm, soonerOf } from './destroy-and-confirm.ts';
@@ -25,6 +26,7 @@ const UNDECIDED_GRACES = 10;
 
 export const createDroplet: Step<StepDeps> = {
   name: 'create_droplet',
+  family: dropletFamily,
   adds: provisionDropletOutputs.pick({ droplet_id: true }),
   words: { doing: 'creating the droplet', provider: 'DigitalOcean' },
   recordsFirst: true,

@@ -2,7 +2,6 @@
 import type { DigitalOceanClient } from '../do/client.ts';
 import type { DropletObserver } from '../do/observer.ts';
 import type { Inventory } from '../inventory/resources.ts';
-import type { AppContext } from '../saga/app.ts';
 
 export type StepDeps = Readonly<{
   inventory: Inventory;
@@ -11,15 +10,6 @@ export type StepDeps = Readonly<{
   droplets: DropletObserver;
   settings: StepSettings;
 }>;
-
-/** Under this, a worker provides what the droplet steps work with. */
-export const DROPLETS = Symbol.for('arcadia-cloud/droplets');
-
-/** What the droplet steps work with, for the `deps` of an app that has them. */
-export function dropletDeps({ provided }: Pick<AppContext, 'provided'>): StepDeps {
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what the worker put there
-  return provided.get(DROPLETS) as StepDeps;
-}
 
 /** What a rollback works with: its requests go before all others. */
 export function forRollback(deps: StepDeps): StepDeps {

@@ -7,6 +7,7 @@ import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StaleRevisionError, StepFailure, done, waiting } from '../saga/step.ts';
 import { msBetween } from '../platform/time.ts';
 import type { StepDeps } from './deps.ts';
+import { dropletFamily } from './family.ts';
 import { forRollback } from './deps.ts';
 import { destroyAndConfirm, isDeletionAccepted } from './destroy-and-confirm.ts';
 import { toStepOutcome } from './failures.ts';
@@ -30,6 +31,7 @@ const DECLINED = new Set(['droplet_unknown', 'droplet_not_ours']);
 
 export const destroyDroplet: Step<StepDeps> = {
   name: 'destroy_droplet',
+  family: dropletFamily,
   adds: destroyDropletOutputs,
   words: { doing: 'destroying the droplet', provider: 'DigitalOcean' },
   forwardOnly: true,

@@ -1,11 +1,11 @@
 // What an error means for a step, where the step itself has nothing better to say. "Not yet" (throttled, a token that
 // is refused, DigitalOcean out of reach) uses no attempt; the rest does, or is fatal.
-import { isDatabaseOutage } from '../platform/db.ts';
 import { DigitalOceanError } from '../do/errors.ts';
 import { isLocalTrouble } from '../platform/error-code.ts';
 import type { Direction } from '../saga/saga.ts';
 import type { Memo, StepOutcome } from '../saga/step.ts';
 import { waiting } from '../saga/step.ts';
+import { outcomeOfUnexpected } from '../saga/unexpected.ts';
 
 /** How often a refused request is tried again where no circuit is open for it: the circuits could not be written. */
 const UNAUTHORIZED_DELAY_MS = 15_000;
@@ -19,10 +19,7 @@ const OUTAGE_MAX_DELAY_MS = 60_000;
  * @returns null for an error that is not about the step's work (Postgres is away): the job is run again as it is
  */
 export function toStepOutcome(error: unknown, direction: Direction, memo: Memo): StepOutcome | null {
-  if (error instanceof DigitalOceanError) return fromDigitalOcean(error, direction, memo);
-  if (isDatabaseOutage(error)) return null;
-  const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  return { kind: 'failed', error: { code: 'unexpected', message, retryable: true } };
+  return error instanceof DigitalOceanError ? fromDigitalOcean(error, direction, memo) : outcomeOfUnexpected(error);
 }
 
 function fromDigitalOcean(error: DigitalOceanError, direction: Direction, memo: Memo): StepOutcome {

@@ -9,6 +9,7 @@ import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StaleRevisionError, StepFailure, done, waiting } from '../saga/step.ts';
 import { missingAddresses } from './addresses.ts';
 import type { StepDeps } from './deps.ts';
+import { dropletFamily } from './family.ts';
 import type { Waiting } from './destroy-and-confirm.ts';
 import { destroyAndConfirm, soonerOf } from './destroy-and-confirm.ts';
 import { toCloudResource } from './droplet-resource.ts';
@@ -21,6 +22,7 @@ const A_MOMENT_MS = 5_000;
 
 export const registerDroplet: Step<StepDeps> = {
   name: 'register_droplet',
+  family: dropletFamily,
   needs: provisionDropletOutputs.pick({ droplet_id: true }),
   adds: provisionDropletOutputs.pick({ cloud_resource_id: true }),
   words: { doing: 'entering the droplet into the inventory', provider: 'DigitalOcean' },

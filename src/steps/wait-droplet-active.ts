@@ -10,6 +10,7 @@ import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, done, waiting } from '../saga/step.ts';
 import { addressesOf, missingAddresses } from './addresses.ts';
 import type { StepDeps, StepSettings } from './deps.ts';
+import { dropletFamily } from './family.ts';
 import { recordedWave } from './intents.ts';
 import { provisionDropletOutputs } from './outputs.ts';
 import { otherOwner } from './ownership.ts';
@@ -28,6 +29,7 @@ const ASKED_AGAIN_AFTER = 1.5;
 
 export const waitDropletActive: Step<StepDeps> = {
   name: 'wait_droplet_active',
+  family: dropletFamily,
   needs: provisionDropletOutputs.pick({ droplet_id: true }),
   adds: provisionDropletOutputs.pick({ public_ipv4: true, private_ipv4: true, public_ipv6: true }),
   words: {

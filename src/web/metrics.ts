@@ -2,7 +2,7 @@
 // process. What only workers know (requests to DigitalOcean, the budget left) is theirs to tell: each has its own port
 // for that (WORKER_METRICS_PORT), unless it runs in this process.
 import { Counter, Gauge, Registry, collectDefaultMetrics } from 'prom-client';
-import { driftFields } from '../inventory/drift.ts';
+import type { InventoryStats } from '../inventory/stats.ts';
 import type { Log } from '../platform/log.ts';
 import { sagaStatuses } from '../saga/saga.ts';
 import { STEP_WINDOW_SECONDS } from '../saga/stats.ts';
@@ -48,7 +48,7 @@ export function createMetrics(ports: MetricsPorts, { fleet: watch, limits }: { f
       workers.set(status.facts.postgres?.workers.filter(({ isAlive }) => isAlive).length ?? Number.NaN);
     };
     const [, queues] = await Promise.all([
-      tell('postgres', ok, log, () => Promise.all([tellSagas(fleet, ports), tellInventory(fleet, ports.stats)])),
+      tell('postgres', ok, log, () => Promise.all([tellSagas(fleet, ports), ports.stats.inventory?.().then((inventory) => tellInventory(fleet, inventory))])),
       tell('queues', ok, log, () => ports.queues.exportMetrics()),
       checkReadiness(ports).then((checks) => checks.forEach(({ name, ok: isGreen }) => ready.set({ check: name }, isGreen ? 1 : 0))),
       tellFleet(),
@@ -109,13 +109,12 @@ async function tellSagas(registry: Registry, { stats, sagas }: { stats: StatsPor
   }
 }
 
-async function tellInventory(registry: Registry, stats: Pick<StatsPort, 'inventory'>): Promise<void> {
-  const { present, drift, orphans, held, syncAgeSeconds, syncDurationSeconds, failedSyncs } = await stats.inventory();
+function tellInventory(registry: Registry, { present, drift, orphans, held, syncAgeSeconds, syncDurationSeconds, failedSyncs }: InventoryStats): void {
   const registers = [registry];
   const gauge = (name: string, help: string, value: number) => new Gauge({ name: `arcadia_${name}`, help, registers }).set(value);
   gauge('inventory_droplets', 'Droplets of the account, whoever made them', present);
   const driftOpen = new Gauge({ name: 'arcadia_drift_open', help: 'Differences between what was asked for and what is there', labelNames: ['field'], registers });
-  for (const field of driftFields) driftOpen.set({ field }, drift.find((one) => one.field === field)?.count ?? 0);
+  for (const { field, count } of drift) driftOpen.set({ field }, count);
   const byCategory = new Gauge({ name: 'arcadia_orphans', help: 'Droplets with our tags that no saga accounts for', labelNames: ['category'], registers });
   const costs = new Gauge({ name: 'arcadia_orphans_usd_per_hour', help: 'What they cost', labelNames: ['category'], registers });
   for (const category of ['surplus', 'unknown'] as const) {

@@ -23,8 +23,9 @@ import type { Surface } from '../saga/words.ts';
 
 export type WebPorts = Readonly<{
   sagas: SagaPort;
-  resources: Readonly<{ search(filter: ResourceFilter, page: { limit: number; after: ResourcePlace | null }): Promise<FoundResource[]> }>;
-  inventory: InventoryPort;
+  /** Left out where the app has no inventory; then `inventory` and `stats.inventory` are too. */
+  resources?: Readonly<{ search(filter: ResourceFilter, page: { limit: number; after: ResourcePlace | null }): Promise<FoundResource[]> }>;
+  inventory?: InventoryPort;
   audit: Readonly<{ record(entry: AuditEntry): Promise<void>; list(sagaId: string): Promise<AuditRow[]> }>;
   stats: StatsPort;
   queues: QueuesPort;
@@ -70,7 +71,7 @@ export type StatsPort = Readonly<{
   sagas(): ReturnType<typeof countByStatus>;
   steps(): Promise<readonly StepStats[]>;
   backlog(): Promise<Backlog>;
-  inventory(): Promise<InventoryStats>;
+  inventory?(): Promise<InventoryStats>;
   /** What the state of the fleet is judged by, as far as Postgres knows. */
   fleet(): Promise<PostgresFacts>;
 }>;

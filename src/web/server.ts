@@ -112,7 +112,7 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
       info: {
         title: 'arcadia-cloud',
         version: '1',
-        description: 'Droplets provisioned and destroyed as sagas. Errors are problem documents (RFC 9457); changes are idempotent by Idempotency-Key, or by what they ask for.',
+        description: 'Sagas: durable, retried, rolled back when they fail. Errors are problem documents (RFC 9457); changes are idempotent by Idempotency-Key, or by what they ask for.',
       },
       servers: [{ url: options.basePath === '' ? '/' : options.basePath }],
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' }, person: { type: 'http', scheme: 'basic' } } },
@@ -137,8 +137,8 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
 
   addSagaRoutes(app, { sagas: ports.sagas, streams });
   addBulkRoutes(app, ports.sagas);
-  addResourceRoutes(app, ports.resources, redact);
-  addInventoryRoutes(app, ports.inventory, redact);
+  if (ports.resources !== undefined) addResourceRoutes(app, ports.resources, redact);
+  if (ports.inventory !== undefined) addInventoryRoutes(app, ports.inventory, redact);
   addAssets(app);
   addApiPages(app);
   addSagaPages(app, ports);

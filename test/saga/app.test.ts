@@ -2,9 +2,13 @@
 
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { loadConfig } from '../../src/platform/config.ts';
+import { openDatabase } from '../../src/platform/db.ts';
+import { directIo } from '../../src/platform/io.ts';
 import { textOf } from '../../src/platform/json.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { defineApp, defineSaga, defineStep, isApp } from '../../src/saga/app.ts';
+import type { WorkerHost } from '../../src/saga/extension.ts';
 import { StepFailure, done, failed, failureOf } from '../../src/saga/step.ts';
 import { surfaceOf, titleOf } from '../../src/saga/words.ts';
 
@@ -51,7 +55,10 @@ describe('defineApp', () => {
   test('has the sagas by name, and opens what the steps work with', async () => {
     const app = defineApp({ sagas: [onboard], deps: () => ({ billing: 7 }) });
     expect([isApp(app), isApp({ sagas: [] }), Object.keys(app.catalog)]).toEqual([true, false, ['onboard']]);
-    expect(await app.openDeps({ log: silentLog, provided: new Map() })).toEqual({ billing: 7 });
+    const worker: WorkerHost = {
+      name: 'host:1', config: loadConfig({}), db: openDatabase('postgres://127.0.0.1:1/nowhere'), io: directIo, runScript: null, wake: () => Promise.resolve('woken'), extend: () => undefined,
+    };
+    expect(await app.openDeps({ log: silentLog, onClose: () => undefined, worker })).toEqual({ billing: 7 });
   });
 
   test('refuses no sagas, a saga twice, and two steps of one name', () => {

@@ -19,6 +19,7 @@ import type { Sandbox, SandboxOptions } from '../../src/sandbox/server.ts';
 import { startSandbox } from '../../src/sandbox/server.ts';
 import type { Io } from '../../src/platform/io.ts';
 import type { Log } from '../../src/platform/log.ts';
+import { dropletApp } from '../../src/droplets/app.ts';
 import { migrate } from '../../src/processes/migrate.ts';
 import { migrateQueues, queueStoreOf } from '../../src/queues/connection.ts';
 import type { Catalog } from '../../src/saga/definition.ts';
@@ -179,7 +180,7 @@ export async function setFaultStage(options: StageOptions = {}): Promise<Stage> 
       const lines: LogLine[] = [];
       const log: Log = pino({ level: 'debug' }, { write: (line) => void lines.push(parseLine(line)) });
       const loaded = loadConfig({ ...env, ...settings });
-      const worker = await startWorker({ ...loaded, digitalOcean: { ...loaded.digitalOcean, probes: probes ?? loaded.digitalOcean.probes } }, log, io, known === undefined ? undefined : { catalog: known });
+      const worker = await startWorker({ ...loaded, digitalOcean: { ...loaded.digitalOcean, probes: probes ?? loaded.digitalOcean.probes } }, log, io, known === undefined ? undefined : { ...dropletApp, catalog: known });
       stack.defer(() => worker.close());
       return { log: lines, close: () => worker.close(), cannotGoOn: worker.cannotGoOn };
     },

@@ -77,9 +77,9 @@ const surfaces: Readonly<Record<string, (saga: Saga, events: readonly StoredEven
       filter: {}, names: [], surface, held: new Set(), aliveWorkers: null, overview: { now: at, counts: {} }, isFirstPage: true, mayOperate: true, page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null },
       lastEvents: new Map(events.map((event) => [saga.id, event])), jobs: new Map([[saga.id, jobOf(text)]]),
     }).text,
-  'arcadia saga': (saga, events) => formatSaga(saga, events),
-  'arcadia sagas': (saga) => formatSagas([saga]),
-  'the end of a saga': (saga) => describeResult(saga),
+  'arcadia saga': (saga, events) => formatSaga(saga, events, surface),
+  'arcadia sagas': (saga) => formatSagas([saga], surface),
+  'the end of a saga': (saga) => describeResult(saga, surface),
 };
 
 /** What it costs this thread, whoever else has the core; the first time, it may have been compiled. */

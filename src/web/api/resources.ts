@@ -11,7 +11,7 @@ import { resourcesAnswer, resourcesQuery } from './shapes.ts';
 const place = z.tuple([storableText(1_000), z.uuid()]);
 
 /** Adds the route. */
-export function addResourceRoutes(app: App, resources: WebPorts['resources'], redact: Redaction): void {
+export function addResourceRoutes(app: App, resources: NonNullable<WebPorts['resources']>, redact: Redaction): void {
   app.get(
     '/v1/resources',
     {

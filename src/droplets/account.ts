@@ -1,0 +1,56 @@
+// The DigitalOcean account in which a database's droplets are. A process with a token of another account would take all of
+// them for gone.
+import { setTimeout as delay } from 'node:timers/promises';
+import type { DigitalOceanClient } from '../do/client.ts';
+import { DigitalOceanError } from '../do/errors.ts';
+import type { Database } from '../platform/db.ts';
+import { EnvironmentMismatchError } from '../platform/environment-mismatch.ts';
+import type { Log } from '../platform/log.ts';
+
+type AccountDeps = Readonly<{ db: Pick<Database, 'run'>; digitalOcean: Pick<DigitalOceanClient, 'getAccount'>; log: Log }>;
+
+/**
+ * Checks that the token is of the account in which this database's droplets are; the first one that is seen is written
+ * down. To any other, DigitalOcean answers 404 for each of them, as if they were gone.
+ *
+ * @returns whether it is settled: not while DigitalOcean does not answer. A token that may not read the account
+ *   (scope `account:read`) is let pass, and the log says so
+ * @throws {EnvironmentMismatchError} when it is another account's
+ */
+export async function checkAccount({ db, digitalOcean, log }: AccountDeps): Promise<boolean> {
+  let seen: string;
+  try {
+    seen = (await digitalOcean.getAccount()).id;
+  } catch (error) {
+    if (!(error instanceof DigitalOceanError)) throw error;
+    const isSettled = error.kind === 'unauthorized' || error.kind === 'rejected';
+    const what = isSettled ? 'the token may not read its account (scope account:read): nobody checks that the droplets on record are in it' : 'the account of the token could not be read yet';
+    log.warn({ status: error.status, reason: error.message }, what);
+    return isSettled;
+  }
+  const [row] = await db.run('environment.account', (sql) => sql<{ account: string }[]>`update arcadia.environment set account = coalesce(account, ${seen}) returning account`);
+  if (row === undefined || row.account === seen) return true;
+  throw new EnvironmentMismatchError(
+    `DIGITALOCEAN_TOKEN is of the account ${seen}, but this database's droplets are in the account ${row.account}: with this token all of them would seem to be gone. ` +
+      'Set the token that belongs to this database, or set up a database of its own for the other account. ' +
+      'Only where no droplet on record is needed any more: update arcadia.environment set account = null',
+  );
+}
+
+/**
+ * Asks until it is settled, as {@link checkAccount} does, or until the signal is aborted.
+ *
+ * @returns why the process must not go on; null: nothing is wrong
+ */
+export async function watchAccount(deps: AccountDeps & { everyMs: number; signal: AbortSignal }): Promise<string | null> {
+  while (!deps.signal.aborted) {
+    await delay(deps.everyMs, undefined, { signal: deps.signal }).catch(() => undefined);
+    try {
+      if (deps.signal.aborted || (await checkAccount(deps))) return null;
+    } catch (error) {
+      if (error instanceof EnvironmentMismatchError) return error.message;
+      deps.log.warn({ err: error }, 'the account on record could not be read yet');
+    }
+  }
+  return null;
+}

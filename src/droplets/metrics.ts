@@ -1,0 +1,57 @@
+// What a worker tells Prometheus of its requests to DigitalOcean, and of what their answers say of the budget.
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { BudgetLeft } from '../do/budget.ts';
+import type { ObservedAnswer } from '../do/observed-answer.ts';
+import type { OutcomeKind } from '../do/outcome.ts';
+
+export type DropletMetrics = Readonly<{
+  onRequest(request: ObservedAnswer): void;
+  /** In the text format of Prometheus. */
+  expose(): Promise<string>;
+}>;
+
+const outcomeKinds: readonly OutcomeKind[] = ['done', 'absent', 'rejected', 'throttled', 'unauthorized', 'later', 'ambiguous'];
+
+// Seconds; a request ends within DIGITALOCEAN_TIMEOUT_MS.
+const BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+/**
+ * Makes the metrics.
+ *
+ * @param budgetLeft what is left of the fleet's budget of requests, as far as this worker knows
+ */
+export function createDropletMetrics(budgetLeft: () => BudgetLeft | null): DropletMetrics {
+  const registry = new Registry();
+  const registers = [registry];
+  const outcomes = new Counter({ name: 'arcadia_digitalocean_requests_total', help: 'Requests to DigitalOcean, by what is known after them', labelNames: ['outcome'], registers });
+  // An alarm on the first of a kind needs the 0 before it.
+  for (const outcome of outcomeKinds) outcomes.inc({ outcome }, 0);
+  const requests = new Histogram({
+    name: 'arcadia_digitalocean_request_duration_seconds',
+    help: 'How long requests to DigitalOcean took, by what is known after them',
+    labelNames: ['method', 'path', 'outcome'],
+    buckets: BUCKETS,
+    registers,
+  });
+  const limit = new Gauge({ name: 'arcadia_digitalocean_ratelimit_limit', help: 'Requests that the token may make in its window, as the last answer said', registers });
+  const remaining = new Gauge({ name: 'arcadia_digitalocean_ratelimit_remaining', help: 'Requests left to the token in its window, as the last answer said', registers });
+  const budget = new Gauge({ name: 'arcadia_digitalocean_budget_left', help: "Requests that the fleet's own budget has left, by its window", labelNames: ['window'], registers });
+  // Nobody has said yet; a 0 would raise an alarm.
+  limit.set(Number.NaN);
+  remaining.set(Number.NaN);
+  return {
+    onRequest: ({ method, path, outcome, durationMs, rateLimit }) => {
+      outcomes.inc({ outcome });
+      requests.observe({ method, path, outcome }, durationMs / 1_000);
+      if (rateLimit === null) return;
+      limit.set(rateLimit.limit);
+      remaining.set(rateLimit.remaining);
+    },
+    expose: () => {
+      const left = budgetLeft();
+      budget.set({ window: 'minute' }, left?.minute ?? Number.NaN);
+      budget.set({ window: 'hour' }, left?.hour ?? Number.NaN);
+      return registry.metrics();
+    },
+  };
+}

@@ -1,0 +1,80 @@
+// The processes of an app, for programs that start them themselves: `arcadia-cloud/engine`. The command line starts the same.
+import { checkSession } from '../platform/check-session.ts';
+import type { Config, ConfigNeed } from '../platform/config.ts';
+import { openDatabase } from '../platform/db.ts';
+import type { Log } from '../platform/log.ts';
+import { createLog } from '../platform/log.ts';
+import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
+import type { App } from '../saga/app.ts';
+import { needsOf } from '../saga/extension.ts';
+import { loadConfigFor } from './inventory.ts';
+import { migrate } from './migrate.ts';
+import type { RunningWeb } from './web.ts';
+import { startWeb } from './web.ts';
+import type { RunningWorker } from './worker.ts';
+import { startWorker } from './worker.ts';
+
+/** Settings of a process. */
+export type ProcessOptions = Readonly<{
+  /** The settings, by the names of their variables; `process.env` where left out. */
+  environment?: Readonly<Record<string, string | undefined>>;
+  /** Stands before DATABASE_URL. */
+  databaseUrl?: string;
+  /** Stands before REDIS_URL; null: the queues are in Postgres. */
+  redisUrl?: string | null;
+  /** A pino logger; the process's own, at LOG_LEVEL, where left out. */
+  log?: Log;
+}>;
+
+/** Calls a start off, with its reason. What has started is closed by its `close`. */
+export type StartOptions = ProcessOptions & Readonly<{ signal?: AbortSignal }>;
+
+/** As `startWorker` of `arcadia-cloud/engine`. */
+export async function runWorker(app: App, options: StartOptions): Promise<RunningWorker> {
+  const config = configOf(app, options, ['DATABASE_URL', ...needsOf(app)]);
+  return startWorker(config, options.log ?? createLog(config.logLevel), undefined, app, options.signal);
+}
+
+/** As `startWeb` of `arcadia-cloud/engine`. */
+export async function runWeb(app: App, options: StartOptions): Promise<RunningWeb> {
+  const config = configOf(app, options, ['DATABASE_URL']);
+  const { signal } = options;
+  return startWeb(config, options.log ?? createLog(config.logLevel), { app, ...(signal === undefined ? {} : { signal }) });
+}
+
+/** As `migrate` of `arcadia-cloud/engine`. */
+export async function runMigrations(app: App, options: ProcessOptions): Promise<string[]> {
+  const config = configOf(app, options, ['DATABASE_URL']);
+  return migrateAll(app, config, options.log ?? createLog('warn', 2));
+}
+
+/**
+ * Brings the tables of Postgres, and the queues there, to this version.
+ *
+ * @returns the names of the migrations that were applied
+ */
+export async function migrateAll(app: App, config: Config, log: Log): Promise<string[]> {
+  const queueStore = queueStoreOf(config);
+  const databaseUrl = config.databaseUrl ?? '';
+  const db = openDatabase(databaseUrl, { max: 2 });
+  try {
+    await checkSession(db, databaseUrl, log);
+    const applied = await migrate(db, config.environment, app.catalog);
+    await migrateQueues(queueStore);
+    return applied;
+  } finally {
+    await db.close();
+  }
+}
+
+function configOf(app: App, { environment = process.env, databaseUrl, redisUrl }: ProcessOptions, needs: readonly ConfigNeed[]): Config {
+  return loadConfigFor(
+    app,
+    {
+      ...environment,
+      ...(databaseUrl === undefined ? {} : { DATABASE_URL: databaseUrl }),
+      ...(redisUrl === undefined ? {} : { REDIS_URL: redisUrl ?? '' }),
+    },
+    needs,
+  );
+}
