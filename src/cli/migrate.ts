@@ -2,7 +2,7 @@
 import { checkSession } from '../platform/check-session.ts';
 import { loadConfig } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
-import { createLog } from '../platform/log.ts';
+import { createLog } from '../platform/create-log.ts';
 import { migrate } from '../processes/migrate.ts';
 import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
 import { loadApp } from './app.ts';
