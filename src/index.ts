@@ -6,7 +6,7 @@ export type { SagaHandle, WaitOptions } from './client/handle.ts';
 export type { CallersTransaction, PgTransaction, PostgresJsTransaction } from './client/transaction.ts';
 export { parseKeyRing } from './platform/key-ring.ts';
 export type { KeyRing } from './platform/key-ring.ts';
-export type { QueueStore } from './queues/connection.ts';
+export type { QueueStore } from './queues/queue-store.ts';
 export type { Saga, SagaError, SagaEventKind, SagaStatus } from './saga/saga.ts';
 export { IdempotencyConflictError, InvalidRequestError } from './saga/start.ts';
 export type { Steered } from './saga/steer.ts';

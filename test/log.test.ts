@@ -7,7 +7,7 @@ const run = promisify(execFile);
 
 /** What a process logs that runs this with `log` at hand. */
 async function logged(body: string, before = ''): Promise<string> {
-  const program = `${before} import { createLog } from '${new URL('../src/platform/log.ts', import.meta.url).href}'; const log = createLog('trace'); ${body}`;
+  const program = `${before} import { createLog } from '${new URL('../src/platform/create-log.ts', import.meta.url).href}'; const log = createLog('trace'); ${body}`;
   const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', program]);
   return stdout;
 }

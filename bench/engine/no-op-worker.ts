@@ -1,6 +1,6 @@
 // A worker process, configured as any, that knows the saga of three steps alone. Its argument: milliseconds a step.
 import { loadConfig } from '../../src/platform/config.ts';
-import { createLog } from '../../src/platform/log.ts';
+import { createLog } from '../../src/platform/create-log.ts';
 import { directIo } from '../../src/platform/io.ts';
 import { startWorker } from '../../src/processes/worker.ts';
 import { noOpCatalog } from './no-op.ts';

@@ -18,7 +18,7 @@ import { approveOrphans, listOrphans } from '../inventory/orphans.ts';
 import { listSyncs } from '../inventory/syncs.ts';
 import { directIo } from '../platform/io.ts';
 import type { Log } from '../platform/log.ts';
-import { createLog } from '../platform/log.ts';
+import { createLog } from '../platform/create-log.ts';
 import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
 import { openPeriodicQueue } from '../queues/periodic-queue.ts';
 import { syncWork } from '../droplets/sync-work.ts';

@@ -1,5 +1,5 @@
 // `migrate`: brings the tables of Postgres, and the queues there, to this version.
-import { createLog } from '../platform/log.ts';
+import { createLog } from '../platform/create-log.ts';
 import { loadConfigFor } from '../processes/inventory.ts';
 import { migrateAll } from '../processes/run-app.ts';
 import type { App } from '../saga/app.ts';

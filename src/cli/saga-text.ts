@@ -81,7 +81,7 @@ export function formatTimeline(saga: Saga, events: readonly StoredEvent[]): stri
     .map((event) => {
       const since = formatDuration(event.at.getTime() - saga.createdAt.getTime());
       const worker = event.worker === null ? '' : `  (${event.worker})`;
-      return `${String(event.seq).padStart(3)}  +${since.padEnd(8)} ${describeEvent(event)}${worker}`;
+      return `${String(event.seq).padStart(3)}  +${since.padEnd(11)} ${describeEvent(event)}${worker}`;
     })
     .join('\n');
 }

@@ -9,7 +9,7 @@ import { judgeFleet } from '../fleet/conditions.ts';
 import type { PostgresFacts } from '../fleet/facts.ts';
 import { readFleetFacts } from '../fleet/facts.ts';
 import { statusBody } from '../fleet/report.ts';
-import { createLog } from '../platform/log.ts';
+import { createLog } from '../platform/create-log.ts';
 import type { QueueConnection } from '../queues/connection.ts';
 import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
 import { queueNames } from '../queues/jobs.ts';

@@ -1,6 +1,6 @@
 // `web`: the process that answers over HTTP.
 import { requireClosedWeb } from '../platform/config.ts';
-import { createLog } from '../platform/log.ts';
+import { createLog } from '../platform/create-log.ts';
 import { loadConfigFor } from '../processes/inventory.ts';
 import { startWeb } from '../processes/web.ts';
 import { untilAborted } from '../platform/deadline.ts';

@@ -1,7 +1,7 @@
 // `worker`: runs sagas until it is told to stop, or cannot go on.
 import { requireClosedMetrics } from '../platform/config.ts';
 import { untilAborted } from '../platform/deadline.ts';
-import { createLog } from '../platform/log.ts';
+import { createLog } from '../platform/create-log.ts';
 import { loadConfigFor } from '../processes/inventory.ts';
 import { startWorkerHttp } from '../processes/worker-http.ts';
 import { startWorker } from '../processes/worker.ts';

@@ -1,11 +1,10 @@
 // The client: starts sagas and looks at them. For the command line, and for backends that speak TypeScript.
 import { z } from 'zod';
-import { catalog as dropletCatalog } from '../steps/catalog.ts';
 import { DROPLET_FIELD, dropletLabels, ofDroplet } from '../inventory/droplet-of-saga.ts';
-import { createDatabaseClock } from '../platform/clock.ts';
 import { ClientClosedError } from './errors.ts';
 import type { SagaHandle } from './handle.ts';
 import { createHandle } from './handle.ts';
+import { openClientQueues } from './queues.ts';
 import type { CallersTransaction } from './transaction.ts';
 import { inTransaction } from './transaction.ts';
 import type { Database } from '../platform/db.ts';
@@ -17,18 +16,15 @@ import type { KeyRing } from '../platform/key-ring.ts';
 import { emptyKeyRing } from '../platform/key-ring.ts';
 import type { Log } from '../platform/log.ts';
 import { silentLog } from '../platform/log.ts';
-import type { QueueStore } from '../queues/connection.ts';
-import { openQueueConnection } from '../queues/connection.ts';
-import { openStepQueues } from '../queues/step-queues.ts';
+import type { QueueStore } from '../queues/queue-store.ts';
 import type { NamedSaga } from '../saga/app.ts';
-import type { Catalog } from '../saga/definition.ts';
 import { createEventFeed } from '../saga/event-feed.ts';
 import type { Memo } from '../saga/step.ts';
 import type { NextJob, Saga, SagaStatus } from '../saga/saga.ts';
 import { nextJobOf } from '../saga/saga.ts';
 import type { SagaFilter } from '../saga/search.ts';
 import { searchSagas } from '../saga/search.ts';
-import type { StartRequest } from '../saga/start.ts';
+import type { StartRequest, StartableSagas } from '../saga/start.ts';
 import { startSaga } from '../saga/start.ts';
 import type { StoredEvent } from '../saga/store.ts';
 import type { Steered } from '../saga/steer.ts';
@@ -36,6 +32,7 @@ import { cancelSaga, retrySaga } from '../saga/steer.ts';
 import { announceSaga, createSagaStore, listEvents, loadSaga, readProgress } from '../saga/store.ts';
 import { enqueueOrLeave, startAndEnqueue } from '../queues/start-and-enqueue.ts';
 import { tracedIo } from '../platform/tracing.ts';
+import { destroyContract, dropletContracts, provisionContract } from '../steps/contract.ts';
 import type { ProvisionDropletInput } from '../steps/inputs.ts';
 import type { DestroyDropletOutputs, ProvisionDropletOutputs } from '../steps/outputs.ts';
 import { destroyDropletOutputs, provisionDropletOutputs } from '../steps/outputs.ts';
@@ -132,8 +129,7 @@ const CLOSE_WITHIN_MS = 1_000;
 export function openClient(options: ClientOptions): Client {
   const { keyRing = emptyKeyRing, log = silentLog } = options;
   const db: Database = openDatabase(options.databaseUrl, { max: options.poolMax ?? POOL_MAX, applicationName: 'arcadia-client', io: tracedIo(directIo) });
-  const connection = options.queueStore === undefined ? null : openQueueConnection(options.queueStore, log);
-  const queues = connection === null ? null : openStepQueues(connection, directIo, { clock: createDatabaseClock(db), labelsOf: dropletLabels });
+  const queues = options.queueStore === undefined ? null : openClientQueues(options.queueStore, { db, labelsOf: dropletLabels, log });
   const slackMs = queues === null ? 0 : ENQUEUE_SLACK_MS;
   const store = createSagaStore(db, { worker: 'client', slackMs });
   const closing = new AbortController();
@@ -144,7 +140,7 @@ export function openClient(options: ClientOptions): Client {
   const feed = createEventFeed((wanted) => readProgress(db, wanted), log, LOOK_EVERY_MS);
   const handleOf = <Outputs>(sagaId: string, outputs: z.ZodType<Outputs>) => createHandle(sagaId, { reader, feed, outputs, closed: closing.signal, log });
 
-  const start = async (name: string, input: JsonObject, { transaction, idempotencyKey, requestedBy }: StartOptions, catalog: Catalog<never> = dropletCatalog) => {
+  const start = async (name: string, input: JsonObject, { transaction, idempotencyKey, requestedBy }: StartOptions, catalog: StartableSagas = dropletContracts) => {
     const request: StartRequest = { name, input, idempotencyKey, requestedBy };
     if (transaction === undefined && queues !== null) return (await startAndEnqueue(request, { catalog, db, queues, keyRing, slackMs, log })).sagaId;
     // A job must not be there before the transaction is committed: the workers are told by Postgres itself.
@@ -159,13 +155,13 @@ export function openClient(options: ClientOptions): Client {
     return steered;
   };
   return {
-    provisionDroplet: async (input, startOptions = {}) => handleOf(await start('provision_droplet', input, startOptions), provisionDropletOutputs),
+    provisionDroplet: async (input, startOptions = {}) => handleOf(await start(provisionContract.name, input, startOptions), provisionDropletOutputs),
     destroyDroplet: async (dropletId, { reason, ...startOptions } = {}) => {
       const input = reason === undefined ? { droplet_id: dropletId } : { droplet_id: dropletId, reason };
-      return handleOf(await start('destroy_droplet', input, startOptions), destroyDropletOutputs);
+      return handleOf(await start(destroyContract.name, input, startOptions), destroyDropletOutputs);
     },
     start: async (saga, input, startOptions = {}) => {
-      const [name, known] = typeof saga === 'string' ? [saga, dropletCatalog] : [saga.name, { [saga.name]: saga }];
+      const [name, known] = typeof saga === 'string' ? [saga, dropletContracts] : [saga.name, { [saga.name]: saga }];
       return handleOf(await start(name, input, startOptions, known), anyOutputs);
     },
     handle: (sagaId) => handleOf(sagaId, anyOutputs),
@@ -184,8 +180,7 @@ export function openClient(options: ClientOptions): Client {
     },
     close: async () => {
       closing.abort(new ClientClosedError('the client was closed'));
-      if (queues !== null) await endsWithin(CLOSE_WITHIN_MS, queues.close());
-      await endsWithin(CLOSE_WITHIN_MS, Promise.allSettled([connection?.close(), db.close()]));
+      await Promise.all([queues?.close(CLOSE_WITHIN_MS), endsWithin(CLOSE_WITHIN_MS, db.close())]);
     },
   };
 }

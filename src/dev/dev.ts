@@ -12,7 +12,7 @@ import { startEmbeddedPostgres } from './embedded-postgres/start-embedded-postgr
 import { errorCodeOf } from '../platform/error-code.ts';
 import { generateKey, parseKeyRing } from '../platform/key-ring.ts';
 import type { Log } from '../platform/log.ts';
-import { createLog } from '../platform/log.ts';
+import { createLog } from '../platform/create-log.ts';
 import { migrate } from '../processes/migrate.ts';
 import { hasInventory, loadConfigFor } from '../processes/inventory.ts';
 import type { App } from '../saga/app.ts';

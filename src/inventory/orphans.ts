@@ -7,7 +7,7 @@ import { INVENTORY_CHANNEL, heldSync, lostSync } from './syncs.ts';
 export type OrphanCategory = 'surplus' | 'unknown';
 
 /** What was seen of one. */
-export type Sighting = Readonly<{
+export type OrphanSighting = Readonly<{
   providerId: string;
   category: OrphanCategory;
   reason: string;
@@ -47,7 +47,7 @@ export type Orphan = Readonly<{
  *   is none
  * @throws {SyncLostError}
  */
-export async function recordSightings(db: Pick<Database, 'run'>, number: number, sightings: readonly Sighting[]): Promise<{ found: Orphan[]; count: number }> {
+export async function recordSightings(db: Pick<Database, 'run'>, number: number, sightings: readonly OrphanSighting[]): Promise<{ found: Orphan[]; count: number }> {
   const rows = await db.run(
     'orphans.record',
     (sql) => sql<(OrphanRow & { isNew: boolean | null; count: number })[]>`

@@ -5,6 +5,7 @@ import { ConfigError } from './config-error.ts';
 import { readDatabaseUrl } from './database-url.ts';
 import type { KeyRing } from './key-ring.ts';
 import { KeyRingError, emptyKeyRing, parseKeyRing } from './key-ring.ts';
+import { problemsOf, sentenceOf } from './request-problems.ts';
 import { RedisUrlError, readRedisNodes, splitRedisUrl } from './redis-url.ts';
 
 // A dozen an hour, once they are rare.
@@ -248,7 +249,7 @@ export function loadConfig(environment: NodeJS.ProcessEnv, needs: readonly Confi
   // An empty variable is what `VAR= command` and empty lines of an env file make: unset, not wrong.
   const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== undefined && value !== ''));
   const parsed = environmentSchema.safeParse(given);
-  const problems = parsed.success ? [] : parsed.error.issues.map((issue) => `${String(issue.path[0])}: ${issue.message}`);
+  const problems = parsed.success ? [] : parsed.error.issues.map((issue) => sentenceOf(problemsOf([issue], 'environment')));
   for (const need of needs) {
     if (given[need] === undefined) problems.push(notSet(need));
   }

@@ -1,10 +1,13 @@
-// Durations in words.
+// Durations in words, for pages, terminal and timelines alike.
 
-/** Milliseconds for people: `250 ms`, `4.2 s`, `3 m 20 s`, `5 h 2 m`. */
+/** Milliseconds in two units at most: `250 ms`, `4.2 s`, `3 min 20 s`, `5 h 2 min`, `12 d 3 h`. */
 export function formatDuration(durationMs: number): string {
-  if (durationMs < 1_000) return `${Math.max(0, Math.round(durationMs))} ms`;
-  if (durationMs < 60_000) return `${(durationMs / 1_000).toFixed(1)} s`;
-  const minutes = Math.floor(durationMs / 60_000);
-  if (minutes < 60) return `${minutes} m ${Math.floor((durationMs % 60_000) / 1_000)} s`;
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} m`;
+  const ms = Math.max(0, Math.round(durationMs));
+  if (ms > 0 && ms < 1_000) return `${ms} ms`;
+  if (ms < 59_500) return `${(ms / 1_000).toFixed(ms < 9_950 && ms % 1_000 !== 0 ? 1 : 0)} s`;
+  const seconds = Math.round(ms / 1_000);
+  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 24 * 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return `${Math.floor(minutes / (24 * 60))} d ${Math.floor((minutes % (24 * 60)) / 60)} h`;
 }

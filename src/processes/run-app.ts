@@ -3,7 +3,7 @@ import { checkSession } from '../platform/check-session.ts';
 import type { Config, ConfigNeed } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
-import { createLog } from '../platform/log.ts';
+import { createLog } from '../platform/create-log.ts';
 import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
 import type { App } from '../saga/app.ts';
 import { needsOf } from '../saga/extension.ts';

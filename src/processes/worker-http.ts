@@ -1,6 +1,5 @@
 // The small HTTP server of a worker, for those who look after processes: /metrics for Prometheus and /healthz for the
 // probes of an orchestrator. It says nothing of sagas, and changes nothing.
-import { createHash, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { Server, ServerResponse } from 'node:http';
@@ -8,6 +7,7 @@ import { Counter, Registry, collectDefaultMetrics } from 'prom-client';
 import type { ApiToken } from '../platform/config.ts';
 import { ConfigError } from '../platform/config.ts';
 import { errorCodeOf } from '../platform/error-code.ts';
+import { knownSecrets } from '../platform/known-secrets.ts';
 import type { Log } from '../platform/log.ts';
 import { onceInAWhile } from '../platform/once-in-a-while.ts';
 
@@ -27,12 +27,13 @@ export async function startWorkerHttp(options: { host: string; port: number; rea
   const refused = new Counter({ name: 'arcadia_refused_credentials_total', help: 'Wrong credentials that this worker refused', labelNames: ['kind'], registers: [ofProcess] });
   if (options.readers !== null) refused.inc({ kind: 'bearer' }, 0);
   const tellRefused = onceInAWhile(REFUSED_LOG_EVERY_MS, (address: string | null) => options.log.warn({ address, kind: 'bearer', path: '/metrics' }, 'wrong credentials were refused'));
+  const mayRead = readerCheck(options.readers);
   const server = createServer((request, response) => {
     const path = request.url?.split('?', 1)[0];
     if (request.method !== 'GET' && request.method !== 'HEAD') answer(response, 405, 'only GET is answered here\n');
     // The process lives. One whose job loop stands still ends itself.
     else if (path === '/healthz') answer(response, 200, 'ok\n');
-    else if (path === '/metrics' && !mayRead(request.headers.authorization, options.readers)) {
+    else if (path === '/metrics' && !mayRead(request.headers.authorization)) {
       if (request.headers.authorization !== undefined) {
         refused.inc({ kind: 'bearer' });
         tellRefused(request.socket.remoteAddress ?? null);
@@ -68,19 +69,13 @@ export async function startWorkerHttp(options: { host: string; port: number; rea
   };
 }
 
-function mayRead(authorization: string | undefined, readers: readonly ApiToken[] | null): boolean {
-  if (readers === null) return true;
-  const given = /^Bearer (\S{1,1000})$/i.exec(authorization ?? '')?.[1];
-  // All are compared, each in the same time: how long it takes says nothing.
-  return given !== undefined && readers.filter(({ secret }) => isSame(given, secret)).length > 0;
-}
-
-function isSame(one: string, other: string): boolean {
-  return timingSafeEqual(digestOf(one), digestOf(other));
-}
-
-function digestOf(text: string): Buffer {
-  return createHash('sha256').update(text).digest();
+function readerCheck(readers: readonly ApiToken[] | null): (authorization: string | undefined) => boolean {
+  if (readers === null) return () => true;
+  const find = knownSecrets(readers);
+  return (authorization) => {
+    const given = /^Bearer (\S{1,1000})$/i.exec(authorization ?? '')?.[1];
+    return given !== undefined && find(given) !== null;
+  };
 }
 
 function answer(response: ServerResponse, status: number, text: string, type = 'text/plain; charset=utf-8'): void {

@@ -17,27 +17,16 @@ import { isLocalTrouble } from '../platform/error-code.ts';
 import type { Log } from '../platform/log.ts';
 import { describePostgresFailure } from '../platform/postgres-failure.ts';
 import type { RunRedisScript } from '../platform/redis-script.ts';
-import type { RedisAddress } from '../platform/redis-url.ts';
-import { RedisUrlError, readRedisNodes } from '../platform/redis-url.ts';
 import { onceInAWhile } from '../platform/once-in-a-while.ts';
 import { pgOptions } from './pg-options.ts';
+import { addressOf, usable } from './queue-store.ts';
+import type { QueueStore } from './queue-store.ts';
 import { QueueStoreError } from './queue-store-error.ts';
 import type { RedisClient } from './redis.ts';
 import { checkRedis, claimQueues, connectRedis, endRedis, requireWrites } from './redis.ts';
 import { watchForFailover } from './redis-failover.ts';
 import { createScriptRunner } from './redis-scripts.ts';
 import { traced } from './telemetry.ts';
-
-/** How to reach the queues. */
-export type QueueStore =
-  /** `nodes`: URLs of one server, of the nodes of a Redis Cluster, or one URL of Sentinels. */
-  | Readonly<{ kind: 'redis'; nodes: readonly string[]; prefix: string }>
-  | Readonly<{
-      kind: 'postgres';
-      databaseUrl: string;
-      /** Connections that a process may hold for its queues; 20 when left out. A worker holds one of them for each queue. */
-      poolMax?: number;
-    }>;
 
 /** BullMQ's options of a worker, but for where its jobs are. */
 type WorkerSettingsOfBullMq = Omit<WorkerOptions, 'connection' | 'prefix'>;
@@ -88,6 +77,8 @@ export type QueueConnection = Readonly<{
   close(): Promise<void>;
 }>;
 
+export { queueStoreOf } from './queue-store.ts';
+export type { QueueStore } from './queue-store.ts';
 export { QueueStoreError } from './queue-store-error.ts';
 
 const { Queue: PostgresQueue, Worker: PostgresWorker } = withBackend(createPostgresBackend);
@@ -99,42 +90,6 @@ const STATEMENT_TIMEOUT_MS = 10_000;
 
 /** BullMQ's tables live in their own schema, beside `arcadia`. */
 const POSTGRES_SCHEMA = 'bullmq';
-
-/**
- * Chooses the store from the configuration: Redis where it is configured, else Postgres.
- *
- * @throws {ConfigError} when jobs cannot be kept there
- */
-export function queueStoreOf(config: { redisNodes: readonly string[] | null; queuePrefix: string; databaseUrl: string | null; databasePoolMax?: number }): QueueStore {
-  if (config.redisNodes !== null) return usable({ kind: 'redis', nodes: config.redisNodes, prefix: config.queuePrefix });
-  if (config.databaseUrl === null) throw new QueueStoreError('neither REDIS_URL nor DATABASE_URL is set');
-  const { databaseUrl, databasePoolMax: poolMax } = config;
-  return usable({ kind: 'postgres', databaseUrl, ...(poolMax === undefined ? {} : { poolMax }) });
-}
-
-function usable(store: QueueStore): QueueStore {
-  if (store.kind === 'postgres' && readDatabaseUrl(store.databaseUrl).isPooled === true) {
-    throw new ConfigError(
-      'DATABASE_URL: queues in Postgres need LISTEN, which a pooler in transaction mode does not pass on; ' +
-        'set REDIS_URL, or a DATABASE_URL that leads to Postgres itself, without pgbouncer=true',
-    );
-  }
-  // A script that moves a job between the lists of its queue can run on one node only.
-  if (store.kind === 'redis' && addressOf(store).kind === 'cluster' && !/\{[^}]+\}/.test(store.prefix)) {
-    throw new ConfigError('QUEUE_PREFIX: expected a part in braces, such as {arcadia}: it keeps the keys of a queue on one node of the Redis Cluster');
-  }
-  return store;
-}
-
-/** @throws {ConfigError} naming what is wrong with REDIS_URL */
-function addressOf({ nodes }: Extract<QueueStore, { kind: 'redis' }>): RedisAddress {
-  try {
-    return readRedisNodes(nodes);
-  } catch (error) {
-    if (error instanceof RedisUrlError) throw new ConfigError(`REDIS_URL: ${error.message}`);
-    throw error;
-  }
-}
 
 /**
  * Opens a connection to the store. Whether it can be reached is not checked yet: see {@link QueueConnection.check}.

@@ -5,9 +5,8 @@ import { withDeadline } from '../platform/deadline.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
 import type { Log } from '../platform/log.ts';
 import type { StepQueues } from './step-queues.ts';
-import type { Catalog } from '../saga/definition.ts';
 import type { NextJob } from '../saga/saga.ts';
-import type { StartRequest, StartedSaga } from '../saga/start.ts';
+import type { StartRequest, StartableSagas, StartedSaga } from '../saga/start.ts';
 import { startSaga } from '../saga/start.ts';
 import { inSpan } from '../platform/tracing.ts';
 
@@ -24,7 +23,7 @@ const ENQUEUE_WITHIN_MS = 3_000;
  */
 export async function startAndEnqueue(
   request: StartRequest,
-  options: { catalog: Catalog<never>; db: Database; queues: Pick<StepQueues, 'enqueue'>; keyRing: KeyRing; slackMs: number; log: Log },
+  options: { catalog: StartableSagas; db: Database; queues: Pick<StepQueues, 'enqueue'>; keyRing: KeyRing; slackMs: number; log: Log },
 ): Promise<StartedSaga> {
   // The saga's trace goes on from here, whoever enqueues its jobs. A name that no saga has is not worth a span of its own.
   const { catalog } = options;

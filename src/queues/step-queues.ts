@@ -35,8 +35,11 @@ export type StepQueues = Readonly<{
   close(): Promise<void>;
 }>;
 
-/** A job as its queue has it. `takenBy`: the worker that has it, by its name (empty: not known); null: none has. */
-type InspectedJob = Readonly<{ memo: Memo; dueInMs: number; dueSinceMs: number; takenBy: string | null; reason?: string | undefined }>;
+/**
+ * A job as its queue has it. `reason`: why its step was put off the last time. `dueSinceMs`: how long it has been due. `takenBy`:
+ * the worker that has it, by its name (empty: not known); null: none has.
+ */
+export type InspectedJob = Readonly<{ memo: Memo; dueInMs: number; dueSinceMs: number; takenBy: string | null; reason?: string | undefined }>;
 
 const TIME_LIMIT_MS = 5_000;
 

@@ -6,7 +6,7 @@ import type { JsonObject } from '../platform/json.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
 import { MissingKeyError, emptyKeyRing } from '../platform/key-ring.ts';
 import { currentTraceparent } from '../platform/tracing.ts';
-import type { Catalog, SagaDefinition } from './definition.ts';
+import type { SagaDefinition } from './definition.ts';
 import type { NextJob } from './saga.ts';
 import { nextJobOf } from './saga.ts';
 import type { FieldProblem } from '../platform/request-problems.ts';
@@ -69,6 +69,12 @@ export class IdempotencyKeyTakenError extends Error {
   }
 }
 
+/** What must be known of a saga to start it: all of its definition but its words and what its steps do. */
+type StartableSaga = Omit<SagaDefinition<never>, 'steps' | 'words'> & Readonly<{ steps: readonly Readonly<{ name: string }>[] }>;
+
+/** The sagas that can be started, by name. A catalog is one of these. */
+export type StartableSagas = Readonly<Record<string, StartableSaga>>;
+
 // Two random ids share their first 8 characters once in 4 billion pairs; five in a row do not happen.
 const MAX_ID_ATTEMPTS = 5;
 const MAX_KEY_LENGTH = 255;
@@ -84,9 +90,9 @@ const ILL_FORMED = 'expected text without broken surrogates';
  * @throws {IdempotencyConflictError} for a key that was used with another input
  * @throws {IdempotencyKeyTakenError} for a key that somebody else used, where the starter may not read
  */
-export async function startSaga<Deps>(
+export async function startSaga(
   db: Pick<Database, 'run'>,
-  catalog: Catalog<Deps>,
+  catalog: StartableSagas,
   request: StartRequest,
   slackMs: number,
   keyRing: KeyRing = emptyKeyRing,
@@ -136,7 +142,7 @@ function firstJobOf(saga: NewSaga): NextJob | null {
   return nextJobOf({ ...saga, status: 'pending', cursor: 0, revision: 0, attempt: 0, context: {} });
 }
 
-function checkRequest<Deps>(catalog: Catalog<Deps>, request: StartRequest, keyRing: KeyRing): { steps: string[]; secrets: readonly string[]; input: JsonObject } {
+function checkRequest(catalog: StartableSagas, request: StartRequest, keyRing: KeyRing): { steps: string[]; secrets: readonly string[]; input: JsonObject } {
   const problems: FieldProblem[] = [];
   const definition = Object.hasOwn(catalog, request.name) ? catalog[request.name] : undefined;
   if (definition === undefined) {
@@ -157,8 +163,8 @@ function checkRequest<Deps>(catalog: Catalog<Deps>, request: StartRequest, keyRi
 }
 
 /** Holds an input against its schema; `input` is as the schema has it, null where something is wrong. */
-export function checkInput<Deps>(
-  definition: Pick<SagaDefinition<Deps>, 'input' | 'secrets'>,
+export function checkInput(
+  definition: Pick<StartableSaga, 'input' | 'secrets'>,
   given: unknown,
   keyRing: KeyRing,
 ): { input: JsonObject | null; problems: FieldProblem[] } {

@@ -93,9 +93,9 @@ export function joined(first: Transition, second: Transition): Transition {
   return { ...second, from: first.from, was: first.was, before: first.event };
 }
 
-type StepResult = Extract<Outcome, { kind: 'recorded' | 'postponed' | 'done' | 'failed' }>;
+type RunOutcome = Extract<Outcome, { kind: 'recorded' | 'postponed' | 'done' | 'failed' }>;
 
-function forward(saga: Saga, outcome: StepResult, policy: RetryPolicy, random: number): Transition {
+function forward(saga: Saga, outcome: RunOutcome, policy: RetryPolicy, random: number): Transition {
   switch (outcome.kind) {
     case 'recorded':
       return record(saga, outcome, 'step_recorded');
@@ -125,7 +125,7 @@ function forward(saga: Saga, outcome: StepResult, policy: RetryPolicy, random: n
   }
 }
 
-function backward(saga: Saga, outcome: StepResult, policy: RetryPolicy, random: number): Transition {
+function backward(saga: Saga, outcome: RunOutcome, policy: RetryPolicy, random: number): Transition {
   switch (outcome.kind) {
     case 'recorded':
       return record(saga, outcome, 'compensation_recorded');

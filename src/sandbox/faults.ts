@@ -1,6 +1,7 @@
 // Everything that can be made to go wrong, as one schema: the body of POST /sandbox/faults and the `faults` option.
 // All are off by default. Names and tags are patterns (see patterns.ts).
 import { z } from 'zod';
+import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import { isObject } from './json.ts';
 import { isPattern } from './patterns.ts';
 import { type Random, seededRandom } from './random.ts';
@@ -190,5 +191,5 @@ function withoutNulls(input: object): Record<string, unknown> {
 
 /** Says what is wrong with some input, field by field. */
 export function describeIssues(error: z.ZodError): string {
-  return error.issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`).join('; ');
+  return sentenceOf(problemsOf(error.issues, 'body'));
 }

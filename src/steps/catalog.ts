@@ -3,9 +3,9 @@ import { dropletIdOf, dropletLabels } from '../inventory/droplet-of-saga.ts';
 import { defineSaga } from '../saga/app.ts';
 import { checkCatalog } from '../saga/definition.ts';
 import type { SagaFacts } from '../saga/words.ts';
+import { destroyContract, provisionContract } from './contract.ts';
 import { createDroplet } from './create-droplet.ts';
 import { destroyDroplet as destroyDropletStep } from './destroy-droplet.ts';
-import { destroyDropletInput, provisionDropletInput } from './inputs.ts';
 import { registerDroplet } from './register-droplet.ts';
 import { waitDropletActive } from './wait-droplet-active.ts';
 import { destroyWords, provisionWords } from './words.ts';
@@ -17,9 +17,9 @@ const dropletResource = (saga: SagaFacts) => {
 };
 
 /** Makes a droplet, waits until it is active, and enters it into the inventory. */
-export const provisionDroplet = defineSaga({ name: 'provision_droplet', input: provisionDropletInput, steps: [createDroplet, waitDropletActive, registerDroplet], resource: dropletResource, secrets: ['user_data'], words: provisionWords, labels: dropletLabels });
+export const provisionDroplet = defineSaga({ ...provisionContract, steps: [createDroplet, waitDropletActive, registerDroplet], resource: dropletResource, words: provisionWords, labels: dropletLabels });
 
 /** Destroys a droplet that was provisioned here. */
-export const destroyDroplet = defineSaga({ name: 'destroy_droplet', input: destroyDropletInput, steps: [destroyDropletStep], resource: dropletResource, words: destroyWords, isDestructive: true, labels: dropletLabels });
+export const destroyDroplet = defineSaga({ ...destroyContract, steps: [destroyDropletStep], resource: dropletResource, words: destroyWords, isDestructive: true, labels: dropletLabels });
 
 export const catalog = checkCatalog({ provision_droplet: provisionDroplet, destroy_droplet: destroyDroplet });

@@ -1,6 +1,6 @@
 // What the sagas take as input. Strict: a field that we would ignore is a field that the caller believes in.
 import { z } from 'zod';
-import { isReservedTag } from './ownership.ts';
+import { isReservedTag } from './tags.ts';
 
 const MAX_USER_DATA_BYTES = 64 * 1024;
 const TAG_PATTERN = /^[a-zA-Z0-9_\-:]{1,255}$/;

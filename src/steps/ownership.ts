@@ -4,12 +4,8 @@ import type { Droplet } from '../do/schemas.ts';
 import { textOf } from '../platform/json.ts';
 import type { Saga } from '../saga/saga.ts';
 import { msBetween, msOf } from '../platform/time.ts';
+import { MANAGED_TAG, SAGA_TAG_PREFIX, WAVE_TAG_PREFIX, isReservedTag } from './tags.ts';
 
-/** On every droplet that arcadia-cloud makes. */
-export const MANAGED_TAG = 'managed-by-arcadia-cloud';
-
-const SAGA_TAG_PREFIX = 'arcadia-saga-';
-const WAVE_TAG_PREFIX = 'arcadia-wave-';
 const SAGA_ID_TAG_PREFIX = 'arcadia-saga-id-';
 
 // Droplets that are made within so much time are waited for together. The numbers come round after 8 1/2 hours: there is
@@ -51,17 +47,6 @@ export function waveOf(droplet: Pick<Droplet, 'tags'>): string | null {
 /** The tags of a saga's droplet: ours first, then the caller's, then its wave's. */
 export function tagsOf(saga: Pick<Saga, 'id' | 'saga8'>, callersTags: readonly string[], wave: string): string[] {
   return [...new Set([sagaTag(saga), MANAGED_TAG, sagaIdTag(saga), ...callersTags, wave])];
-}
-
-/** Whether a tag names a saga, by its full id or by the first characters of it. */
-export function isSagaTag(tag: string): boolean {
-  return tag.toLowerCase().startsWith(SAGA_TAG_PREFIX);
-}
-
-/** Tags that callers must not set: they would make us take one droplet for another. DigitalOcean's tags ignore case. */
-export function isReservedTag(tag: string): boolean {
-  const lower = tag.toLowerCase();
-  return isSagaTag(tag) || lower.startsWith(WAVE_TAG_PREFIX) || lower === MANAGED_TAG;
 }
 
 /** Positive proof: the droplet carries the saga's full id. Only such a droplet may be deleted without being on record. */

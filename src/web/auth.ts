@@ -1,10 +1,10 @@
 // Who is asking, and whether they may. People log in with basic auth and may do everything; programs carry bearer tokens
 // with scopes. Every path is behind this, static files and paths that lead nowhere too, unless its route says that
 // anybody may.
-import { createHash, timingSafeEqual } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { ApiToken, Config, Scope } from '../platform/config.ts';
+import type { Config, Scope } from '../platform/config.ts';
 import { isLoopback, scopes } from '../platform/config.ts';
+import { digestOf, knownSecrets } from '../platform/known-secrets.ts';
 import type { Log } from '../platform/log.ts';
 import type { Starter } from '../saga/start.ts';
 import type { App, Principal } from './app.ts';
@@ -95,26 +95,18 @@ function schemeOf(request: FastifyRequest): string {
 
 type Check = (scheme: string, credentials: string) => Principal | null;
 
-/** Compares digests, so that neither the time nor the length of a comparison tells anything. */
 function makeCheck({ person, tokens }: AuthOptions): Check {
-  const login = person === null ? null : digest(`${person.user}:${person.password}`);
-  const known = tokens.map((token) => ({ token, digest: digest(token.secret) }));
+  const findPerson = knownSecrets(person === null ? [] : [{ name: person.user, secret: `${person.user}:${person.password}` }]);
+  const findToken = knownSecrets(tokens);
   return (scheme, credentials) => {
     if (scheme === 'bearer') {
-      const given = digest(credentials);
-      let found: ApiToken | null = null;
-      // All of them, always: the first match must not come back sooner than the last.
-      for (const candidate of known) found = timingSafeEqual(given, candidate.digest) ? candidate.token : found;
-      return found === null ? null : { name: found.name, scopes: found.scopes, kind: 'program' };
+      const token = findToken(credentials);
+      return token === null ? null : { name: token.name, scopes: token.scopes, kind: 'program' };
     }
-    if (scheme !== 'basic' || login === null || person === null) return null;
-    const given = digest(Buffer.from(credentials, 'base64').toString());
-    return timingSafeEqual(given, login) ? { name: person.user, scopes, kind: 'person' } : null;
+    if (scheme !== 'basic') return null;
+    const found = findPerson(Buffer.from(credentials, 'base64').toString());
+    return found === null ? null : { name: found.name, scopes, kind: 'person' };
   };
-}
-
-function digest(text: string): Buffer {
-  return createHash('sha256').update(text).digest();
 }
 
 /** @throws {Problem} when there were too many before */
@@ -123,7 +115,7 @@ type CountFailure = (request: FastifyRequest) => Promise<void>;
 function limitFailures(app: App, { person }: AuthOptions, log: Log, countRefused: (kind: CredentialKind) => void): CountFailure {
   const byAddress = app.createRateLimit({ max: MAX_FAILURES_OF_ADDRESS, timeWindow: FAILURE_WINDOW_MS, keyGenerator: (request) => `${kindOf(request)} ${request.ip}` });
   // Any name, whether it is known or not: the answer must not tell.
-  const byUser = app.createRateLimit({ max: MAX_FAILURES_OF_USER, timeWindow: FAILURE_WINDOW_MS, keyGenerator: (request) => digest(userOf(request)).toString('base64') });
+  const byUser = app.createRateLimit({ max: MAX_FAILURES_OF_USER, timeWindow: FAILURE_WINDOW_MS, keyGenerator: (request) => digestOf(userOf(request)).toString('base64') });
   return async (request) => {
     countRefused(kindOf(request));
     const ofAddress = await byAddress(request);

@@ -1,5 +1,5 @@
-// What the web process needs of the rest: it knows no database, no queue and no catalogue, only these functions. The
-// roof binds them (src/processes/web.ts).
+// What the web process needs of the rest: it knows no database, no queue and no catalogue, only these functions and what they
+// answer. The roof binds them (src/processes/web.ts).
 import type { BaseAdapter } from '@bull-board/api/baseAdapter';
 import type { z } from 'zod';
 import type { Accepted, Drift } from '../inventory/drift-store.ts';
@@ -8,6 +8,8 @@ import type { InventoryStats } from '../inventory/stats.ts';
 import type { ResourceFilter, ResourcePlace, FoundResource } from '../inventory/search.ts';
 import type { PostgresFacts } from '../fleet/facts.ts';
 import type { JsonObject } from '../platform/json.ts';
+import type { QueueHead } from '../queues/dashboard.ts';
+import type { InspectedJob } from '../queues/step-queues.ts';
 import type { AuditEntry, AuditRow } from '../saga/audit.ts';
 import type { ReadProgress } from '../saga/event-feed.ts';
 import type { Overview } from '../saga/overview.ts';
@@ -16,7 +18,6 @@ import type { SagaFilter, SagaPage } from '../saga/search.ts';
 import type { StartRequest, StartedSaga } from '../saga/start.ts';
 import type { Backlog, StepStats, countByStatus } from '../saga/stats.ts';
 import type { Steered } from '../saga/steer.ts';
-import type { Memo } from '../saga/step.ts';
 import type { LoadedSaga } from '../saga/loaded.ts';
 import type { StoredEvent } from '../saga/store.ts';
 import type { Surface } from '../saga/words.ts';
@@ -76,17 +77,8 @@ export type StatsPort = Readonly<{
   fleet(): Promise<PostgresFacts>;
 }>;
 
-/** The job that should move next in a queue; `mark` is another one as soon as it did. Times in milliseconds. */
-export type QueueHead = Readonly<{ queue: string; isPaused: boolean; state: 'waiting' | 'delayed'; mark: string; delayMs: number }>;
-
 /** The queue and the id of a job. */
 export type JobPlace = Readonly<{ queue: string; id: string }>;
-
-/**
- * A job as its queue has it. `reason`: why its step was put off the last time. `dueSinceMs`: how long it has been due.
- * `takenBy`: the worker that has it now, by its name, which may not be known; null: none has.
- */
-export type PeekedJob = Readonly<{ memo: Memo; dueInMs: number; dueSinceMs: number; takenBy: string | null; reason?: string | undefined }>;
 
 export type QueuesPort = Readonly<{
   /** Name of the queue that takes requests for sagas. */
@@ -102,5 +94,5 @@ export type QueuesPort = Readonly<{
   /** Where the job stands, or stood, that runs a saga at a revision. */
   place(job: { sagaId: string; revision: number; direction: Direction }): JobPlace;
   /** The job of a saga that is not at rest, as its queue has it; null where it has none. @throws when the queue store is away */
-  peek(saga: Saga): Promise<PeekedJob | null>;
+  peek(saga: Saga): Promise<InspectedJob | null>;
 }>;

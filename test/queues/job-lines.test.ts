@@ -25,7 +25,7 @@ describe('the events of a job', () => {
   );
 
   test('begin after its revision, and end with the one that ended its run', () => {
-    expect(linesOfEvents(saga, 0)).toEqual([line(1, 'saga started'), line(2, 'one: announced a create'), line(3, 'one failed (attempt 1), again in 3.0 s: busy')]);
+    expect(linesOfEvents(saga, 0)).toEqual([line(1, 'saga started'), line(2, 'one: announced a create'), line(3, 'one failed (attempt 1), again in 3 s: busy')]);
     expect(linesOfEvents(saga, 3)).toEqual([line(4, 'one completed: created droplet 1')]);
     expect(linesOfEvents(saga, 4)).toEqual([line(5, 'one failed (attempt 1), rolling back: no')]);
     expect(linesOfEvents(saga, 5)).toEqual([line(6, 'one: asked for the deletion'), line(7, 'one undone')]);
@@ -43,11 +43,11 @@ describe('the events of a job', () => {
 
   test.each<[kind: SagaEventKind, detail: StoredEvent['detail'], text: string]>([
     ['saga_rejected', { message: 'name: too long' }, 'saga rejected: name: too long'],
-    ['step_postponed', { reason: 'is new', delayMs: 2_000 }, 'one waits, again in 2.0 s: is new'],
+    ['step_postponed', { reason: 'is new', delayMs: 2_000 }, 'one waits, again in 2 s: is new'],
     ['step_completed', {}, 'one completed'],
     ['step_retried', { message: 'busy' }, 'one failed (attempt 1), again: busy'],
     ['step_failed', { message: 'no' }, 'one failed (attempt 1), rolling back: no'],
-    ['compensation_postponed', { reason: 'is locked', delayMs: 2_000 }, 'one waits, again in 2.0 s: is locked'],
+    ['compensation_postponed', { reason: 'is locked', delayMs: 2_000 }, 'one waits, again in 2 s: is locked'],
     ['compensation_completed', {}, 'one undone'],
     ['compensation_retried', { message: 'busy' }, 'undoing one failed (attempt 1), again: busy'],
     ['compensation_stuck', { message: 'no' }, 'undoing one failed for good (attempt 1), a person is needed: no'],

@@ -7,8 +7,6 @@ import {
   contradiction,
   isAdoptable,
   isProvenOurs,
-  isReservedTag,
-  isSagaTag,
   mayBecomeOurs,
   otherOwner,
   sagaIdTag,
@@ -16,6 +14,7 @@ import {
   sagaTag,
   waveOf,
 } from '../../src/steps/ownership.ts';
+import { isReservedTag, isSagaTag } from '../../src/steps/tags.ts';
 import { bearsOurTags, sagaIdOn } from '../../src/inventory/sync/orphan-verdict.ts';
 import { makeSaga } from '../support/engine.ts';
 

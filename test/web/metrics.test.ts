@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { silentLog } from '../../src/platform/log.ts';
 import { mergeMetrics } from '../../src/web/metrics.ts';
-import type { QueueHead } from '../../src/web/ports.ts';
+import type { QueueHead } from '../../src/queues/dashboard.ts';
 import { watchQueues } from '../../src/web/queue-watch.ts';
 import { checkReadiness } from '../../src/web/readiness.ts';
 import { parseMetrics } from '../support/parse-metrics.ts';

@@ -6,7 +6,7 @@ import type { JsonObject } from '../../src/platform/json.ts';
 import type { Saga, SagaEventKind } from '../../src/saga/saga.ts';
 import type { StoredEvent } from '../../src/saga/store.ts';
 import { timelineOf } from '../../src/web/pages/timeline.ts';
-import { formatDuration } from '../../src/web/pages/times.ts';
+import { formatDuration } from '../../src/platform/duration.ts';
 import { describeWait, untakenForMs } from '../../src/web/pages/waits.ts';
 
 const surface = surfaceOf(catalog);

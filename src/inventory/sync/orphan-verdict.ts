@@ -3,7 +3,8 @@
 import type { Droplet } from '../../do/schemas.ts';
 import type { OrphanCategory } from '../orphans.ts';
 import type { SagaOwner } from '../owners.ts';
-import { MANAGED_TAG, contradiction, isSagaTag, sagaIdsOn, tagsOn } from '../../steps/ownership.ts';
+import { contradiction, sagaIdsOn, tagsOn } from '../../steps/ownership.ts';
+import { MANAGED_TAG, isSagaTag } from '../../steps/tags.ts';
 
 /** What this database knows about a droplet. */
 export type Knowledge = Readonly<{

@@ -8,7 +8,8 @@ import type { App } from '../app.ts';
 import { actorOf } from '../auth.ts';
 import type { SagaPort } from '../ports.ts';
 import { answers } from './answers.ts';
-import { bulkAnswer, bulkBody, bulkRetryBody, toSagaFilter } from './shapes.ts';
+import { bulkAnswer, bulkBody, bulkRetryBody } from './shapes.ts';
+import { toSagaFilter } from '../saga-filter.ts';
 
 const PARALLEL = 5;
 

@@ -8,8 +8,9 @@ import { Problem } from '../problems.ts';
 import type { EventStreams } from '../event-streams.ts';
 import { answers, streams as streamAnswers } from './answers.ts';
 import {
-  cancelBody, sagaParams, sagaWithTimeline, sagasAnswer, sagasQuery, startHeaders, startedAnswer, steeredAnswer, streamHeaders, toSagaFilter,
+  cancelBody, sagaParams, sagaWithTimeline, sagasAnswer, sagasQuery, startHeaders, startedAnswer, steeredAnswer, streamHeaders,
 } from './shapes.ts';
+import { toSagaFilter } from '../saga-filter.ts';
 
 /** Adds the routes. */
 export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; streams: EventStreams }): void {

@@ -3,8 +3,6 @@
 import { z } from 'zod';
 import type { DriftField } from '../../inventory/drift.ts';
 import { sagaStatuses } from '../../saga/saga.ts';
-import type { SagaStatus } from '../../saga/saga.ts';
-import type { SagaFilter } from '../../saga/search.ts';
 import { STORABLE_TIMES, isStorableTime, storableText } from '../storable.ts';
 
 const status = z.enum(sagaStatuses, `expected one of ${sagaStatuses.join(', ')}`);
@@ -116,29 +114,6 @@ export const driftParams = z.object({ id: z.string().regex(/^[1-9]\d{0,14}$/, 'e
 
 /** Query of `GET /v1/orphans`. */
 export const orphansQuery = z.strictObject({ limit: rowsLimit });
-
-/** A query's or a body's conditions, as the search takes them. */
-export function toSagaFilter(given: {
-  status?: readonly SagaStatus[] | undefined;
-  name?: string | undefined;
-  tag?: string | undefined;
-  from?: string | undefined;
-  before?: string | undefined;
-  text?: string | undefined;
-  requested_by?: string | undefined;
-  droplet_id?: string | number | undefined;
-}): SagaFilter {
-  return {
-    status: given.status === undefined || given.status.length === 0 ? undefined : given.status,
-    name: given.name,
-    tag: given.tag,
-    text: given.text,
-    requestedBy: given.requested_by,
-    field: given.droplet_id === undefined ? undefined : { name: 'droplet_id', value: String(given.droplet_id) },
-    createdFrom: given.from === undefined ? undefined : new Date(given.from),
-    createdBefore: given.before === undefined ? undefined : new Date(given.before),
-  };
-}
 
 const answerTime = z.iso.datetime();
 const json = z.record(z.string(), z.json());

@@ -2,7 +2,6 @@
 import { z } from 'zod';
 import type { SagaStatus } from '../../saga/saga.ts';
 import { sagaStatuses } from '../../saga/saga.ts';
-import type { SagaFilter } from '../../saga/search.ts';
 import { STORABLE_TIMES, isStorableTime, storableText } from '../storable.ts';
 
 const text = storableText(255);
@@ -39,11 +38,6 @@ export const bulkForm = bulkQuery.extend({
 });
 
 export type ListFilter = Readonly<Omit<z.infer<typeof listQuery>, 'cursor'>>;
-
-/** The conditions, as the search takes them. */
-export function toSagaFilter({ q, status, name, tag, from, before }: ListFilter): SagaFilter {
-  return { query: q?.trim(), status, name, tag, createdFrom: from, createdBefore: before };
-}
 
 /** Whether it asks for anything. */
 export function isNarrowed(filter: ListFilter): boolean {

@@ -5,17 +5,18 @@ import type { Overview } from '../../saga/overview.ts';
 import type { StoredEvent } from '../../saga/store.ts';
 import type { Surface } from '../../saga/words.ts';
 import { titleOf } from '../../saga/words.ts';
+import { formatDuration } from '../../platform/duration.ts';
 import { shortTextOf } from '../../platform/text.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
-import type { PeekedJob } from '../ports.ts';
+import type { InspectedJob } from '../../queues/step-queues.ts';
 import type { ListFilter } from './filter.ts';
 import { addressOf, isNarrowed } from './filter.ts';
 import type { GroupedPage } from './grouped-search.ts';
 import { groups } from './grouped-search.ts';
 import { badgeOf, progress, subjectIdOf } from './parts.ts';
 import { withoutRequest } from './timeline.ts';
-import { ago, formatDuration, inTime } from './times.ts';
+import { ago, inTime } from './times.ts';
 import { describeWait, untakenForMs } from './waits.ts';
 
 export type SagaList = Readonly<{
@@ -27,7 +28,7 @@ export type SagaList = Readonly<{
   isFirstPage: boolean;
   lastEvents: ReadonlyMap<string, StoredEvent>;
   /** The jobs of those under way, by the saga's id. */
-  jobs: ReadonlyMap<string, PeekedJob>;
+  jobs: ReadonlyMap<string, InspectedJob>;
   /** Those that wait for something that only a person can put right. */
   held: ReadonlySet<string>;
   /** Names of the workers that live; null: not known. */

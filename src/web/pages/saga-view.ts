@@ -6,19 +6,21 @@ import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/store.ts';
 import type { SagaWords, Surface } from '../../saga/words.ts';
 import { describeEnd, titleOf } from '../../saga/words.ts';
+import { formatDuration } from '../../platform/duration.ts';
 import { shortTextOf, withShortTexts } from '../../platform/text.ts';
 import type { Html } from '../html.ts';
 import { html, longText } from '../html.ts';
-import type { JobPlace, PeekedJob } from '../ports.ts';
+import type { InspectedJob } from '../../queues/step-queues.ts';
+import type { JobPlace } from '../ports.ts';
 import { badgeOf, progress } from './parts.ts';
 import type { Entry } from './timeline.ts';
 import { requestOf, withoutRequest } from './timeline.ts';
 import { renderTimeline } from './timeline-view.ts';
-import { ago, formatDuration, formatTime, inTime } from './times.ts';
+import { ago, formatTime, inTime } from './times.ts';
 import { describeWait } from './waits.ts';
 
 /** The job that is due, as its queue has it. `gone`: the queue has none; `unknown`: it could not be asked. */
-export type DueJob = Readonly<{ kind: 'there' } & PeekedJob> | Readonly<{ kind: 'gone' | 'unknown' }>;
+export type DueJob = Readonly<{ kind: 'there' } & InspectedJob> | Readonly<{ kind: 'gone' | 'unknown' }>;
 
 export type SagaView = Readonly<{
   saga: Saga;

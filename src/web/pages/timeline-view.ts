@@ -1,12 +1,13 @@
 // The timeline, drawn: a row for each entry, with a bar that shows when it was within the whole saga. The bars are SVG,
 // as the policy allows no inline styles.
+import { formatDuration } from '../../platform/duration.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { isAtRest } from '../../saga/saga.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import type { JobPlace } from '../ports.ts';
 import type { Entry } from './timeline.ts';
-import { formatDuration, formatTime } from './times.ts';
+import { formatTime } from './times.ts';
 
 const WIDTH = 1_000;
 const LEAST_WIDTH = 6;

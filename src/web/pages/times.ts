@@ -1,18 +1,7 @@
 // Times on the pages: what a person reads at a glance, with the exact time in UTC behind it.
+import { formatDuration } from '../../platform/duration.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
-
-/** Milliseconds in two units at most: `250 ms`, `4.2 s`, `3 min 20 s`, `5 h 2 min`, `12 d 3 h`. */
-export function formatDuration(durationMs: number): string {
-  const ms = Math.max(0, Math.round(durationMs));
-  if (ms > 0 && ms < 1_000) return `${ms} ms`;
-  if (ms < 59_500) return `${(ms / 1_000).toFixed(ms < 9_950 && ms % 1_000 !== 0 ? 1 : 0)} s`;
-  const seconds = Math.round(ms / 1_000);
-  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 24 * 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-  return `${Math.floor(minutes / (24 * 60))} d ${Math.floor((minutes % (24 * 60)) / 60)} h`;
-}
 
 /** `2026-01-31 12:00:00.123 UTC` */
 export function formatTime(time: Date): string {

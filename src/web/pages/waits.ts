@@ -4,11 +4,11 @@ import { currentStep, directionOf } from '../../saga/saga.ts';
 import type { StoredEvent } from '../../saga/store.ts';
 import type { Surface } from '../../saga/words.ts';
 import { shortTextOf } from '../../platform/text.ts';
-import type { PeekedJob } from '../ports.ts';
+import type { InspectedJob } from '../../queues/step-queues.ts';
 import { withoutRequest } from './timeline.ts';
 
 /** Says what a saga waits for, by the words of its step, its last event and what its job tells. */
-export function describeWait(saga: Saga, surface: Surface, last: StoredEvent | undefined, { memo, reason }: Pick<PeekedJob, 'memo' | 'reason'>): string {
+export function describeWait(saga: Saga, surface: Surface, last: StoredEvent | undefined, { memo, reason }: Pick<InspectedJob, 'memo' | 'reason'>): string {
   if (saga.waitsFor !== null) return `waits for saga ${saga.waitsFor}, which is at work on the same resource`;
   if (saga.status === 'pending') return 'waits for a worker to take its first step';
   const step = currentStep(saga);
@@ -36,7 +36,7 @@ const LONG_QUEUE_MS = 2_000;
  */
 export function untakenForMs(
   saga: Pick<Saga, 'updatedAt'>,
-  job: Pick<PeekedJob, 'takenBy' | 'dueInMs' | 'dueSinceMs'> | null,
+  job: Pick<InspectedJob, 'takenBy' | 'dueInMs' | 'dueSinceMs'> | null,
   { aliveWorkers, now }: { aliveWorkers: readonly string[] | null; now: Date },
 ): number | null {
   if (job === null) return aliveWorkers?.length === 0 ? Math.max(0, now.getTime() - saga.updatedAt.getTime()) : null;
