@@ -15,7 +15,8 @@ export function jsonSchemas(): Map<string, string> {
     add(`${name}.input`, `Input of ${name}: body of POST /v1/sagas/${name}, argument of arcadia.start_saga`, input);
     add(`sagas.${name}`, `Data of a job called ${name} in the queue sagas`, intakeJobSchema.extend({ input }));
   }
-  add('saga-steps', 'Data of a job in the queues saga-steps and saga-compensations', stepJobSchema);
+  const dropletLabels = { dropletId: z.int().optional().describe('the droplet of a droplet saga; other sagas have labels of their own') };
+  add('saga-steps', 'Data of a job in the queues saga-steps and saga-compensations', stepJobSchema.extend(dropletLabels));
   add('cancel', 'Body of POST /v1/sagas/:id/cancel', cancelBody);
   add('bulk-cancel', 'Body of POST /v1/bulk/cancel', bulkBody);
   add('bulk-retry', 'Body of POST /v1/bulk/retry', bulkRetryBody);

@@ -126,7 +126,8 @@ export function defineSaga<Input extends JsonObject, const Steps extends readonl
   if (twice !== undefined) throw new TypeError(`saga ${saga.name}: step ${twice} stands in it twice`);
   checkNeeds(saga);
   // A secret by a wrong name would be kept in the clear.
-  const misnamed = saga.secrets?.find((field) => saga.input instanceof z.ZodObject && !Object.hasOwn(saga.input.shape, field));
+  const shape = 'shape' in saga.input && typeof saga.input.shape === 'object' ? saga.input.shape : null;
+  const misnamed = saga.secrets?.find((field) => shape !== null && !Object.hasOwn(shape, field));
   if (misnamed !== undefined) throw new TypeError(`saga ${saga.name}: secret ${misnamed} is no field of the input`);
   const added: z.ZodRawShape = Object.fromEntries(saga.steps.flatMap(({ adds }) => Object.entries(adds?.shape ?? {})));
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the type says what the shapes do

@@ -5,7 +5,7 @@ import type { Log } from '../platform/log.ts';
 import { contextOf } from './context.ts';
 import type { ClaimedSaga } from './loaded.ts';
 import { effectState, once, undo } from './once.ts';
-import type { OpenSecret } from './open-secret.ts';
+import type { OpenedSecrets } from './open-secret.ts';
 import { secretFor } from './open-secret.ts';
 import type { Saga } from './saga.ts';
 import { directionOf } from './saga.ts';
@@ -84,7 +84,7 @@ export function stepRunOf(
   step: Pick<Step<never>, 'name' | 'needs'>,
   { saga, memo, now }: ClaimedSaga,
   claim: HeldClaim,
-  { log, about, claimMs, openSecret }: { log: Log; about: object; claimMs: number; openSecret: OpenSecret | undefined },
+  { log, about, claimMs, secrets }: { log: Log; about: object; claimMs: number; secrets: OpenedSecrets },
 ): StepRun {
   // Made when a step logs something: most log nothing, and a child is dear.
   let child: Log | undefined;
@@ -103,7 +103,7 @@ export function stepRunOf(
     memo,
     now,
     record: async (note, outputs, stamps = []) => {
-      await claim.commit({ kind: 'recorded', note, outputs, stamps });
+      await claim.commit({ kind: 'recorded', note: secrets.hide(note), outputs, stamps });
     },
     assertClaimIsFresh: () => {
       const ageMs = claim.ageMs();
@@ -112,7 +112,7 @@ export function stepRunOf(
     once: (name, effect) => once(run, step.name, name, effect),
     undo: (name, undoing) => undo(run, step.name, name, undoing),
     effects: (name, keys) => effectState(run, step.name, name, keys),
-    secret: (field) => secretFor(run, field, openSecret),
+    secret: (field) => secretFor(run, field, secrets.open),
     get log() {
       return (child ??= log.child(about));
     },

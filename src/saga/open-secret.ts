@@ -3,11 +3,17 @@ import type { Database } from '../platform/db.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
 import { BrokenSealError, MissingKeyError, open } from '../platform/key-ring.ts';
 import { secretOwner, unpack } from './secrets.ts';
-import type { Claim, StepRun } from './step.ts';
+import type { Claim, StepOutcome, StepRun } from './step.ts';
 import { StaleRevisionError, StepFailure, StepWait, waiting } from './step.ts';
 
 /** Reads and opens a secret; undefined where the input has none under this name. */
 export type OpenSecret = (claim: Claim, field: string) => Promise<string | undefined>;
+
+/** The secrets that one run of a step opens, and what the step says without them: providers repeat them in their errors. */
+export type OpenedSecrets = Readonly<{ open: OpenSecret | undefined; hide(text: string): string; hideIn(outcome: StepOutcome): StepOutcome }>;
+
+// A shorter secret may be a part of any word.
+const MIN_HIDDEN_LENGTH = 6;
 
 /** How often a worker that lacks the key looks again. A key comes with a restart, or another worker has it. */
 const MISSING_KEY_DELAY_MS = 15_000;
@@ -33,6 +39,29 @@ export async function openSecret(db: Pick<Database, 'run'>, keyRing: KeyRing, { 
   if (unpack(row.fingerprint)[field] !== undefined) throw new BrokenSealError();
   // Started by a version that did not seal it.
   return row.shown ?? undefined;
+}
+
+/** Remembers the secrets that are opened, to hide them in the texts of the step. What it puts out is its own: that is left as it is. */
+export function rememberSecrets(openOne: OpenSecret | undefined): OpenedSecrets {
+  const opened = new Map<string, string>();
+  const hide = (text: string): string => {
+    let shown = text;
+    for (const [form, field] of opened) shown = shown.replaceAll(form, `[${field}]`);
+    return shown;
+  };
+  const hideIn = (outcome: StepOutcome): StepOutcome => {
+    if (opened.size === 0) return outcome;
+    if (outcome.kind === 'failed') return { ...outcome, error: { ...outcome.error, message: hide(outcome.error.message) } };
+    if (outcome.kind === 'waiting') return { ...outcome, reason: hide(outcome.reason) };
+    return outcome.note === undefined ? outcome : { ...outcome, note: hide(outcome.note) };
+  };
+  if (openOne === undefined) return { open: openOne, hide, hideIn };
+  const open: OpenSecret = async (claim, field) => {
+    const text = await openOne(claim, field);
+    if (text !== undefined && text.length >= MIN_HIDDEN_LENGTH) for (const form of [text, JSON.stringify(text).slice(1, -1), encodeURIComponent(text)]) opened.set(form, field);
+    return text;
+  };
+  return { open, hide, hideIn };
 }
 
 /**

@@ -19,6 +19,7 @@ import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
 import { StaleRevisionError, failureOf, waitOf } from './step.ts';
 import type { Held } from './holds.ts';
 import type { OpenSecret } from './open-secret.ts';
+import { rememberSecrets } from './open-secret.ts';
 import type { ClaimedSaga, LoadedSaga } from './loaded.ts';
 import { resourceOf, resourceWaitMs } from './resource.ts';
 import type { SagaStore } from './store.ts';
@@ -138,7 +139,8 @@ async function holdResource<Deps>(loaded: ClaimedSaga, job: JobClaim, options: R
 async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevision, askedAt }: { jobRevision: number; askedAt: number }, options: RunnerOptions<Deps>): Promise<Verdict> {
   const claim = openClaim(loaded, askedAt, options);
   const about = { sagaId: loaded.saga.id, saga: loaded.saga.name, step: step.name, attempt: loaded.saga.attempt + 1 };
-  const run = stepRunOf(step, loaded, claim, { log: options.log, about, claimMs: options.claimMs, openSecret: options.openSecret });
+  const secrets = rememberSecrets(options.openSecret);
+  const run = stepRunOf(step, loaded, claim, { log: options.log, about, claimMs: options.claimMs, secrets });
   let outcome: StepOutcome | null = null;
   let result: StepResult = 'undecided';
   try {
@@ -148,7 +150,7 @@ async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevisio
       options.log.warn({ ...about, reason: rejected.message }, 'saga rejected: its input is not what it takes');
       return { kind: 'complete', note: `rejected: ${rejected.message}` };
     }
-    outcome = await outcomeOf(step, run, options);
+    outcome = secrets.hideIn(await outcomeOf(step, run, options));
     const settled = await settle(outcome, jobRevision, claim, { ...options, about, now: loaded.now, forwardOnly: step.forwardOnly === true });
     result = settled.result;
     return settled.verdict;

@@ -238,6 +238,30 @@ describe('a saga with secrets of its own', () => {
     expect(row.everything).not.toContain('hush');
   });
 
+  test('keeps those that a step opened out of what the step says, in whatever form a provider repeats them', async () => {
+    const secret = 'hush "ü" & more';
+    const telling = fakeStep('one', {
+      execute: async (run) => {
+        await run.secret('api_key');
+        await run.record(`asked with ${secret}`, { asked: true });
+        if (run.saga.attempt === 0) throw new Error(`GET /v1?key=${encodeURIComponent(secret)} was answered ${JSON.stringify({ given: secret })}`);
+        return run.saga.attempt === 1 ? { kind: 'waiting', delayMs: 5, reason: `${secret} is not there yet` } : { kind: 'done', outputs: {} };
+      },
+    });
+    const catalogOfOne: Catalog<Ledger> = { fake: { input: z.record(z.string(), z.json()), steps: [telling], secrets: ['api_key'] } };
+    const { sagaId } = await startSaga(engine.db, catalogOfOne, { name: 'fake', input: { api_key: secret } }, slackMs, keyRing);
+    const run = (revision: number) =>
+      runJob({ sagaId, revision, memo: {} }, { ...engine.options, catalog: catalogOfOne, openSecret: (claim, field) => openSecret(engine.db, keyRing, claim, field), toOutcome: (error) => ({ kind: 'failed', error: { code: 'unexpected', message: String(error), retryable: true } }) });
+    await run(0);
+    const { revision } = (await engine.load(sagaId)).saga;
+    const verdict = await run(revision);
+    expect(verdict.kind === 'complete' ? '' : verdict.note).toBe('[api_key] is not there yet');
+    const told = JSON.stringify(await engine.events(sagaId));
+    expect(told).toContain('asked with [api_key]');
+    expect(told).toContain('GET /v1?key=[api_key] was answered');
+    expect(`${told} ${(await rowOf(sagaId)).everything}`).not.toContain('hush');
+  });
+
   test('cannot be given one field for another', async () => {
     const { sagaId } = await begin();
     await engine.db.sql`

@@ -148,7 +148,9 @@ test('stand nowhere in the clear, are opened by the steps, known again by what t
   expect(await db.sql`select id from arcadia.sagas where sealed_user_data is not null`).toEqual([]);
   await lookAtEverything(ids);
   expect(leaks(secrets, await places())).toEqual([]);
-  expect((await call('GET', '/sagas?q=over-http')).text).toContain('over-http');
+  // Found by the name, and by the id, of its subject.
+  expect((await call('GET', '/sagas?q=over-http')).text).toContain('>over-http</a>');
+  expect((await call('GET', '/sagas?q=p-7')).text).toContain('>over-http</a>');
 });
 
 test('are refused at the border by a process without keys', async () => {
