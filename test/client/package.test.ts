@@ -19,49 +19,30 @@ import { spawnBound } from '../support/child-process.ts';
 import { createEngineDatabase } from '../support/engine.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import type { TestDatabase } from '../support/services-postgres.ts';
+import type { Manifest } from '../support/packed.ts';
+import { installPackage, packPackage } from '../support/packed.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const run = promisify(execFile);
-const record = z.record(z.string(), z.string());
-const manifestSchema = z.object({ dependencies: record, peerDependencies: record, devDependencies: record });
-type Manifest = z.infer<typeof manifestSchema>;
 
 let folder = '';
 let clientFolder = '';
 let manifest: Manifest;
-let files: string[] = [];
+let files: readonly string[] = [];
 
 beforeAll(async () => {
+  const packed = await packPackage();
+  ({ files } = packed);
   folder = await mkdtemp(join(tmpdir(), 'arcadia-consumer-'));
-  const { stdout } = await run('npm', ['pack', '--json', '--silent', '--offline', '--pack-destination', folder], { cwd: root });
-  // The build, run before it packs, may print above the JSON.
-  const [packed] = z.array(z.object({ filename: z.string(), files: z.array(z.object({ path: z.string() })) })).parse(JSON.parse(stdout.slice(stdout.indexOf('[\n'))));
-  files = packed?.files.map(({ path }) => path) ?? [];
-  const tarball = join(folder, packed?.filename ?? '');
   clientFolder = await mkdtemp(join(tmpdir(), 'arcadia-client-'));
-  await install(tarball, clientFolder, ({ dependencies }) => Object.keys(dependencies));
-  manifest = await install(tarball, folder, ({ dependencies, peerDependencies }) => Object.keys({ ...dependencies, ...peerDependencies }));
+  await installPackage(packed.tarball, clientFolder, ({ dependencies }) => Object.keys(dependencies));
+  manifest = await installPackage(packed.tarball, folder, ({ dependencies, peerDependencies }) => Object.keys({ ...dependencies, ...peerDependencies }));
 });
 afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
   await rm(clientFolder, { recursive: true, force: true });
 });
-
-/** Unpacks the package, and links the packages that are chosen. Any other is not there: what reaches for it fails. */
-async function install(tarball: string, into: string, choose: (manifest: Manifest) => string[]): Promise<Manifest> {
-  const installed = join(into, 'node_modules/arcadia-cloud');
-  await mkdir(installed, { recursive: true });
-  await run('tar', ['-xzf', tarball, '--strip-components=1', '-C', installed]);
-  const found = manifestSchema.parse(JSON.parse(await readFile(join(installed, 'package.json'), 'utf8')));
-  // The types are the consumer's own.
-  for (const name of [...choose(found), '@types/node', '@types/pg']) {
-    await mkdir(dirname(join(into, 'node_modules', name)), { recursive: true });
-    await symlink(join(root, 'node_modules', name), join(into, 'node_modules', name));
-  }
-  await writeFile(join(into, 'package.json'), '{ "type": "module" }');
-  return found;
-}
 
 test('holds what was built, the migrations and the schemas, and no sources', () => {
   expect(files).toEqual(expect.arrayContaining(['dist/index.js', 'dist/index.d.ts', 'dist/main.js', 'migrations/0001.do.sagas.sql', 'docs/schemas/sagas.provision_droplet.json', 'README.md']));
