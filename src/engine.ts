@@ -1,5 +1,6 @@
 // What others write their own sagas and steps with, and run them with: `arcadia-cloud/engine`. It loads nothing of any provider's; what runs a
 // process (queues, database, HTTP) it loads when one is started.
+import { requirePackages } from './platform/packages.ts';
 import type { ProcessOptions, StartOptions } from './processes/run-app.ts';
 import type { RunningWeb } from './processes/web.ts';
 import type { RunningWorker } from './processes/worker.ts';
@@ -21,13 +22,13 @@ export type { ProcessOptions, RunningWeb, RunningWorker, StartOptions };
  * and exit codes, which are the program's.
  *
  * @returns when the worker takes jobs. A program should end when `cannotGoOn` resolves: only a new process helps then
- * @throws {ConfigError} naming each variable that is wrong, or that the app's steps need and is not set
+ * @throws {ConfigError} naming each variable that is wrong, or that the app's steps need and is not set; or each package that is not installed
  * @throws {EnvironmentMismatchError} when the database is another environment's, or was never migrated
  * @throws {QueueStoreError} when the queue store cannot be reached
  * @throws what `deps` of the app throws
  */
 export async function startWorker(app: App, options: StartOptions = {}): Promise<RunningWorker> {
-  return (await import('./processes/run-app.ts')).runWorker(app, options);
+  return (await processes()).runWorker(app, options);
 }
 
 /**
@@ -39,7 +40,7 @@ export async function startWorker(app: App, options: StartOptions = {}): Promise
  * @throws {Error} with code `EADDRINUSE` when the port is taken
  */
 export async function startWeb(app: App, options: StartOptions = {}): Promise<RunningWeb> {
-  return (await import('./processes/run-app.ts')).runWeb(app, options);
+  return (await processes()).runWeb(app, options);
 }
 
 /**
@@ -50,5 +51,11 @@ export async function startWeb(app: App, options: StartOptions = {}): Promise<Ru
  * @throws {ConfigError} naming each variable that is wrong; {EnvironmentMismatchError} when the database is another environment's
  */
 export async function migrate(app: App, options: ProcessOptions = {}): Promise<string[]> {
-  return (await import('./processes/run-app.ts')).runMigrations(app, options);
+  return (await processes()).runMigrations(app, options);
+}
+
+/** What runs a process needs packages that a client does without. */
+async function processes() {
+  requirePackages('fleet');
+  return import('./processes/run-app.ts');
 }

@@ -136,6 +136,16 @@ describe('installed for its client alone', () => {
     expect(await commandOfClient('dev')).toMatchObject({ code: 78, stderr: expect.stringContaining(installing(ofDemo)) });
   });
 
+  test('the functions of the engine that start a process name them too', async () => {
+    const program = `import { defineApp, defineSaga, defineStep, done, migrate, startWeb, startWorker } from 'arcadia-cloud/engine';
+      import { z } from 'zod';
+      const step = defineStep({ name: 'one', execute: async () => done(), compensate: async () => done() });
+      const app = defineApp({ sagas: [defineSaga({ name: 'mine', input: z.strictObject({}), steps: [step] })], deps: () => ({}) });
+      for (const start of [startWorker, startWeb, migrate]) await start(app).catch(({ name, message }) => console.log(name + ': ' + message));`;
+    const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', program], { cwd: clientFolder });
+    expect(stdout).toBe(`ConfigError: Not installed: ${ofFleet().join(', ')}.\n${installing(ofFleet())}`.repeat(3));
+  });
+
   test('the command line tells how it is used', async () => {
     expect(await commandOfClient('--help')).toMatchObject({ code: 0, stdout: expect.stringContaining('Usage: arcadia') });
     expect(await commandOfClient('nonsense')).toMatchObject({ code: 2 });
