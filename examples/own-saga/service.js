@@ -35,13 +35,15 @@ const routes = {
   'GET /state': () => [200, { names: [...names.keys()], accounts: [...accounts.values()], pages: [...pages.keys()] }],
 };
 
-const server = createServer(async (request, response) => {
+async function answer(request, response) {
   const url = new URL(request.url, 'http://service');
   const [, room, key] = url.pathname.split('/');
   let body = '';
   for await (const chunk of request) body += chunk;
   const route = routes[`${request.method} /${room}${key === undefined ? '' : '/:key'}`];
-  const [status, answer] = route === undefined ? [405, { error: 'not known' }] : route(key, body === '' ? {} : JSON.parse(body), url.searchParams);
-  response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(answer));
-});
+  const [status, told] = route === undefined ? [405, { error: 'not known' }] : route(key, body === '' ? {} : JSON.parse(body), url.searchParams);
+  response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(told));
+}
+
+const server = createServer((request, response) => void answer(request, response));
 server.listen(Number(process.env.PORT ?? 8099), '127.0.0.1', () => process.stdout.write(`service: http://127.0.0.1:${server.address().port}\n`));
