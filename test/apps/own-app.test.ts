@@ -134,7 +134,7 @@ describe('an app without droplets, with nothing set but the database', () => {
 
   test('pages, status, readiness and metrics do not say droplet', async () => {
     const [sagaId] = z.object({ sagas: z.array(z.object({ id: z.string() })) }).parse(JSON.parse((await get('/v1/sagas')).text)).sagas.map(({ id }) => id);
-    for (const path of ['/sagas', '/sagas?status=compensated', `/sagas/${sagaId}`, `/v1/sagas/${sagaId}`, '/statusz', '/readyz', '/metrics', '/queues/api/queues', '/v1/nowhere']) {
+    for (const path of ['/sagas', '/sagas?status=compensated', `/sagas/${sagaId}`, `/v1/sagas/${sagaId}`, '/statusz', '/readyz', '/metrics', '/queues/api/queues', '/docs', '/openapi.json', '/v1/nowhere']) {
       const { status, text } = await get(path);
       expect([path, status, text]).toEqual([path, path === '/v1/nowhere' ? 404 : 200, expect.not.stringMatching(/droplet|digitalocean|inventory|orphan/i)]);
     }
