@@ -9,6 +9,7 @@ import { budgetId, createRequestBudget } from '../do/budget.ts';
 import { createCircuits, endingOf } from '../do/circuits.ts';
 import { createCircuitStore } from '../do/circuit-store.ts';
 import { createDigitalOceanClient } from '../do/client.ts';
+import { DigitalOceanError } from '../do/errors.ts';
 import type { DigitalOceanClient } from '../do/client.ts';
 import { createObservationStore, observationKey } from '../do/observation-store.ts';
 import { createObserver } from '../do/observer.ts';
@@ -82,7 +83,8 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
     name: dropletFamily.name,
     scope,
     requestTimeoutMs: timeoutMs,
-    toOutcome: toStepOutcome,
+    // What is not DigitalOcean's, the worker judges: errors of its database are of its own copy of the driver.
+    toOutcome: (error, direction, memo) => (error instanceof DigitalOceanError ? toStepOutcome(error, direction, memo) : null),
     hold: (held) => holdSaga(held, { holds, refresh: circuits.refresh, log }),
     throttledForMs: () => throttle.throttledForMs(),
     metrics: metrics.expose,

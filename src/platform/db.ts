@@ -52,7 +52,9 @@ const READ_ONLY = '25006';
  * Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
  */
 export function sqlStateOf(error: unknown): string | null {
-  return error instanceof postgres.PostgresError ? error.code : null;
+  if (error instanceof postgres.PostgresError) return error.code;
+  // An app may bring its own copy of this package, and of the driver.
+  return error instanceof Error && error.name === 'PostgresError' ? errorCodeOf(error) : null;
 }
 
 // Connection trouble, too few resources, an operator's doing, the system's, a read-only database, a lost race.

@@ -10,6 +10,7 @@ import { publicStatusBody, statusBody } from '../fleet/report.ts';
 import type { Log } from '../platform/log.ts';
 import { excessOf } from '../saga/input-limits.ts';
 import { addBulkRoutes } from './api/bulk.ts';
+import { transformWithoutDroplets } from './api/document.ts';
 import { addInventoryRoutes } from './api/inventory.ts';
 import { addResourceRoutes } from './api/resources.ts';
 import { addSagaRoutes } from './api/sagas.ts';
@@ -118,7 +119,7 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' }, person: { type: 'http', scheme: 'basic' } } },
       security: [{ token: [] }, { person: [] }],
     },
-    transform: jsonSchemaTransform,
+    transform: ports.inventory === undefined ? transformWithoutDroplets : jsonSchemaTransform,
   });
 
   app.get('/healthz', { config: { needs: 'nothing' }, schema: { hide: true } }, () => ({ status: 'ok' }));

@@ -11,6 +11,7 @@ import { z } from 'zod';
 import { defineApp, defineSaga, defineStep, done, startWorker } from '../../src/engine.ts';
 import type { AppContext } from '../../src/engine.ts';
 import { openDatabase } from '../../src/platform/db.ts';
+import { startSandbox } from '../../src/sandbox/server.ts';
 import { forkBound } from '../support/child-process.ts';
 import { compileCache } from '../support/compile-cache.ts';
 import { runCommand } from '../support/fleet.ts';
@@ -134,7 +135,7 @@ describe('an app without droplets, with nothing set but the database', () => {
 
   test('pages, status, readiness and metrics do not say droplet', async () => {
     const [sagaId] = z.object({ sagas: z.array(z.object({ id: z.string() })) }).parse(JSON.parse((await get('/v1/sagas')).text)).sagas.map(({ id }) => id);
-    for (const path of ['/sagas', '/sagas?status=compensated', `/sagas/${sagaId}`, `/v1/sagas/${sagaId}`, '/statusz', '/readyz', '/metrics', '/queues/api/queues', '/v1/nowhere']) {
+    for (const path of ['/sagas', '/sagas?status=compensated', `/sagas/${sagaId}`, `/v1/sagas/${sagaId}`, '/statusz', '/readyz', '/metrics', '/queues/api/queues', '/docs', '/openapi.json', '/v1/nowhere']) {
       const { status, text } = await get(path);
       expect([path, status, text]).toEqual([path, path === '/v1/nowhere' ? 404 : 200, expect.not.stringMatching(/droplet|digitalocean|inventory|orphan/i)]);
     }
@@ -191,15 +192,35 @@ describe('deps that fail', () => {
   });
 });
 
-test('an app with a droplet step needs the token as ever, whatever its saga is called', async () => {
-  const file = join(folder, 'droplets.ts');
-  const source = app
-    .replace('steps: [step(', 'steps: [createDroplet, step(')
-    .replace("import { z }", `import { createDroplet, dropletDeps } from ${JSON.stringify(join(root, 'src/droplets.ts'))};\nimport { z }`)
-    .replace('return { ledger:', 'return { ...dropletDeps(context), ledger:');
-  await writeFile(file, source);
-  const ended = await runCommand(['worker', '--app', file], { ...environment, DATABASE_URL: undefined, WORKER_LOCK_MS: undefined });
-  expect(ended).toMatchObject({ code: 78, stderr: 'The environment cannot be used:\n  DATABASE_URL: not set; this command needs it\n  DIGITALOCEAN_TOKEN: not set; this command needs it\n' });
+describe('an app with droplet sagas beside its own', () => {
+  let file = '';
+  beforeAll(async () => {
+    file = join(folder, 'droplets.ts');
+    const source = app
+      .replace('sagas: [onboard]', 'sagas: [provisionDroplet, destroyDroplet, onboard]')
+      .replace('import { z }', `import { destroyDroplet, dropletDeps, provisionDroplet } from ${JSON.stringify(join(root, 'src/droplets.ts'))};\nimport { z }`)
+      .replace('deps: (context) => {', 'deps: async (context) => {')
+      .replace('return { ledger:', 'return { ...(await dropletDeps(context)), ledger:');
+    await writeFile(file, source);
+  });
+
+  test('needs the token as ever', async () => {
+    const ended = await runCommand(['worker', '--app', file], { ...environment, DATABASE_URL: undefined, WORKER_LOCK_MS: undefined });
+    expect(ended).toMatchObject({ code: 78, stderr: expect.stringMatching(/\n {2}DATABASE_URL: not set; this command needs it\n {2}DIGITALOCEAN_TOKEN: not set; this command needs it\n$/) });
+  });
+
+  test('runs both, and syncs the inventory', async () => {
+    const sandbox = await startSandbox({ activateAfterMs: 0 });
+    const own = { ...environment, ARCADIA_APP: file, DIGITALOCEAN_TOKEN: 'sandbox', DIGITALOCEAN_API_URL: sandbox.url, DIGITALOCEAN_TIMEOUT_MS: '2500', WAIT_POLL_INTERVAL_MS: '200', WORKER_METRICS_PORT: '0' };
+    const worker = await startServer(['worker'], own, /"metrics":"([^"]+)"[^\n]*"msg":"worker ready"/);
+    const provision = runCommand(['provision', '--name', 'web-1', '--region', 'fra1', '--size', 's-1vcpu-1gb', '--image', 'debian-12-x64'], own);
+    expect(await runCommand(['start', 'onboard', '--input', '{"customer": "both"}'], own)).toMatchObject({ code: 0, stdout: expect.stringContaining('both is on board') });
+    expect(await provision).toMatchObject({ code: 0, stdout: expect.stringMatching(/droplet \d+ is ready/) });
+    expect(await runCommand(['sync'], own)).toMatchObject({ code: 0, stderr: '' });
+    expect(await (await fetch(worker.found)).text()).toMatch(/arcadia_digitalocean_requests_total\{outcome="done"\} [1-9]/);
+    expect(await worker.stop()).toBe(0);
+    await sandbox.close();
+  });
 });
 
 /** What a program prints as JSON that starts processes itself; `loaded`: the files of ours that it loaded. */

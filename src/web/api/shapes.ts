@@ -25,7 +25,7 @@ const dropletId = z
 export const sagaParams = z.object({ id: z.uuid('expected the id of a saga: a UUID').toLowerCase() });
 
 const filterFields = {
-  name: text().optional().describe('name of the saga, such as provision_droplet'),
+  name: text().optional().describe('name of the saga'),
   tag: text().optional().describe('one of the tags that the caller gave'),
   from: time.optional().describe('created at this time or later'),
   before: time.optional().describe('created before this time'),
@@ -129,7 +129,7 @@ const sagaAnswer = z
     revision: z.int().describe('number of transitions so far'),
     attempt: z.int().describe('failed attempts of the current step'),
     input: json.describe('as it was given; secrets, such as user_data, are never shown'),
-    context: json.describe('outputs of the steps, such as droplet_id and public_ipv4'),
+    context: json.describe('outputs of the steps'),
     error: z
       .object({
         code: z.string(),
@@ -143,7 +143,7 @@ const sagaAnswer = z
     requestedBy: z.string().nullable().describe('whom the caller names'),
     startedBy: z.string().nullable().describe('who started it, as far as it is proven: http:<name of the credentials>, sql:<database role>, or queue (whoever may write to the queue store)'),
     traceparent: z.string().nullable().describe('the trace that it belongs to, as W3C Trace Context writes it'),
-    resource: z.string().nullable().describe('what it works on, and holds while it is at work, such as droplet:4711'),
+    resource: z.string().nullable().describe('what it works on, and holds while it is at work, such as a kind and an id'),
     waitsFor: z.uuid().nullable().describe('the saga that it waits for, because that one is at work on the same resource'),
     cancelRequestedAt: answerTime.nullable(),
     stepStartedAt: answerTime,
