@@ -29,8 +29,13 @@ export async function packPackage(): Promise<Packed> {
   await mkdir(folder, { recursive: true });
   if (!existsSync(at)) {
     const isMine = await mkdir(`${at}.lock`).then(() => true, () => false);
-    if (isMine) await pack(at).finally(() => rm(`${at}.lock`, { recursive: true, force: true }));
-    else await waitFor(() => existsSync(at) || !existsSync(`${at}.lock`), { what: 'the package that another test packs', deadlineMs: 120_000, everyMs: 200 });
+    if (isMine) {
+      try {
+        await pack(at);
+      } finally {
+        await rm(`${at}.lock`, { recursive: true, force: true });
+      }
+    } else await waitFor(() => existsSync(at) || !existsSync(`${at}.lock`), { what: 'the package that another test packs', deadlineMs: 120_000, everyMs: 200 });
   }
   if (!existsSync(at)) throw new Error('another test could not pack the package');
   const tarball = join(at, 'package.tgz');
