@@ -14,6 +14,8 @@ const keyed = { ssh_keys: [4711] };
 const range = (count: number) => Array.from({ length: count }, (_, at) => at);
 
 const asked = (stage: Stage, since = 0) => stage.sandbox.ledger(since).map(({ method, path, status }) => `${method} ${path} ${String(status)}`);
+// A sync of the inventory, half a minute after the start of a worker, reads the list of all droplets.
+const askedBySagas = (stage: Stage) => asked(stage).filter((line) => !line.startsWith('GET /v2/droplets '));
 const refused = (stage: Stage, status: number) => asked(stage).filter((line) => line.endsWith(String(status)));
 const held = async (stage: Stage): Promise<number> => (await stage.db.sql<{ count: number }[]>`select count(*)::int from arcadia.held_sagas`)[0]?.count ?? 0;
 const circuits = (stage: Stage) =>
@@ -35,7 +37,7 @@ describe('a scope that is missing', () => {
     await stage.work({ probes: LONG, settings: { DIGITALOCEAN_REQUESTS_PER_MINUTE: '120' } });
     await holdKeyed(stage, 20);
     const events = await eventCounts(stage);
-    const requests = asked(stage).length;
+    const requests = askedBySagas(stage).length;
     // None of these is even tried.
     const late = await Promise.all(range(20).map((at) => stage.provision(`late-${at}`, keyed)));
     await waitFor(async () => (await held(stage)) === 40, { what: 'all to be held' });
@@ -43,7 +45,7 @@ describe('a scope that is missing', () => {
       const saga = await stage.client.get(id);
       expect(saga?.context['create_intents']).toBeUndefined();
     }
-    expect(asked(stage)).toHaveLength(requests);
+    expect(askedBySagas(stage)).toHaveLength(requests);
     const startedAt = performance.now();
     const healthy = await stage.provision('healthy');
     await stage.until(healthy, 'completed', ({ status }) => status === 'completed');
