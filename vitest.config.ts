@@ -8,15 +8,15 @@ import { BaseSequencer } from 'vitest/node';
 // checkout, goes by the size of a file. Of the crash matrix and the chaos run, no two begin together.
 const longest = [
   'crash/kill',
-  'embedded-postgres',
-  'commands/commands',
+  'dev/embedded-postgres',
+  'cli/commands',
   'chaos/chaos',
   'crash/zombie',
-  'commands/demo',
+  'dev/demo',
   'crash/quick-recovery',
   'simulation/simulation',
   'faults/store',
-  'faults/standstill',
+  'faults/watchdog',
 ];
 
 class LongestFirst extends BaseSequencer {

@@ -9,7 +9,7 @@ export type { KeyRing } from './platform/key-ring.ts';
 export type { QueueStore } from './queues/queue-store.ts';
 export type { Saga, SagaError, SagaEventKind, SagaStatus } from './saga/saga.ts';
 export { IdempotencyConflictError, InvalidRequestError } from './saga/start.ts';
-export type { Steered } from './saga/steer.ts';
+export type { ActionResult, ActionResult as Steered } from './saga/cancel-and-retry.ts';
 export type { StoredEvent } from './saga/store.ts';
 export type { ProvisionDropletInput } from './steps/inputs.ts';
 export type { DestroyDropletOutputs, ProvisionDropletOutputs } from './steps/outputs.ts';

@@ -161,14 +161,14 @@ program
   .argument('<id>', 'id of the saga')
   .option('--reason <text>', 'why, for the record')
   .option('--json', 'print one JSON document')
-  .action(run(async (sagaId, options) => (await import('./cli/steer.ts')).cancelCommand(await app(), sagaId, options)));
+  .action(run(async (sagaId, options) => (await import('./cli/cancel-and-retry.ts')).cancelCommand(await app(), sagaId, options)));
 
 program
   .command('retry')
   .description('resume a stuck saga')
   .argument('<id>', 'id of the saga')
   .option('--json', 'print one JSON document')
-  .action(run(async (sagaId, options) => (await import('./cli/steer.ts')).retryCommand(await app(), sagaId, options)));
+  .action(run(async (sagaId, options) => (await import('./cli/cancel-and-retry.ts')).retryCommand(await app(), sagaId, options)));
 
 program
   .command('sync')

@@ -43,8 +43,8 @@ serve(async ({ databaseUrl, redisUrl, concurrency }) => {
     compensate: () => Promise.resolve(done()),
   };
   const catalog = { ...noOpCatalog({ onLastStep: tally.finish }), wait: { input: z.custom<JsonObject>(), steps: [wait] } };
-  const startOne = async (slackMs: number) => {
-    const { sagaId, firstJob } = await startSaga(db, catalog, { name: 'no_op', input: {} }, slackMs);
+  const startOne = async (reconcileGraceMs: number) => {
+    const { sagaId, firstJob } = await startSaga(db, catalog, { name: 'no_op', input: {} }, reconcileGraceMs);
     const ended = tally.ofName(sagaId);
     if (firstJob !== null) await queues.enqueue(firstJob);
     return { ended };

@@ -1,5 +1,5 @@
 // The floor of any engine that commits each step before it adds the next job: the bare chain, with a row for each saga
-// and a row for each of its steps. Fenced by the revision, gathered into one statement as ours is, and nothing else: no
+// and a row for each of its steps. Fenced by the revision, batching into one statement as ours is, and nothing else: no
 // index but the keys, no reads, no logs, no way back.
 import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
@@ -8,7 +8,7 @@ import { Redis } from 'ioredis';
 import { z } from 'zod';
 import { openDatabase } from '../../src/platform/db.ts';
 import type { Database } from '../../src/platform/db.ts';
-import { gather } from '../../src/platform/gather.ts';
+import { batch } from '../../src/platform/batch.ts';
 import { createTally, serve, untilNone } from './contender.ts';
 
 const STEPS = 3;
@@ -25,7 +25,7 @@ serve(async ({ databaseUrl, redisUrl, concurrency }) => {
   const db = openDatabase(databaseUrl, { max: 20 });
   await db.sql`create table floor_sagas (id uuid primary key, revision int not null default 0, context jsonb not null default '{}') with (fillfactor = 70)`;
   await db.sql`create table floor_events (saga_id uuid, seq int, at timestamptz not null default clock_timestamp(), kind text not null, primary key (saga_id, seq))`;
-  const commit = gather((steps: readonly Data[]) => commitSteps(db, steps), { max: 200, patienceMs: 50 });
+  const commit = batch((steps: readonly Data[]) => commitSteps(db, steps), { max: 200, patienceMs: 50 });
   const producer = new Queue('steps', { connection: new Redis(redisUrl, { maxRetriesPerRequest: 1 }), prefix });
   const tally = createTally();
   const insert = async (ids: readonly string[]) => {

@@ -27,8 +27,8 @@ import { searchSagas } from '../saga/search.ts';
 import type { StartRequest, StartableSagas } from '../saga/start.ts';
 import { startSaga } from '../saga/start.ts';
 import type { StoredEvent } from '../saga/store.ts';
-import type { Steered } from '../saga/steer.ts';
-import { cancelSaga, retrySaga } from '../saga/steer.ts';
+import type { ActionResult } from '../saga/cancel-and-retry.ts';
+import { cancelSaga, retrySaga } from '../saga/cancel-and-retry.ts';
 import { announceSaga, createSagaStore, listEvents, loadSaga, readProgress } from '../saga/store.ts';
 import { enqueueOrLeave, startAndEnqueue } from '../queues/start-and-enqueue.ts';
 import { tracedIo } from '../platform/tracing.ts';
@@ -99,16 +99,16 @@ export type Client = Readonly<{
    *
    * @param by who asks, for the record
    */
-  cancel(sagaId: string, by: string, reason?: string): Promise<Steered>;
+  cancel(sagaId: string, by: string, reason?: string): Promise<ActionResult>;
   /** Resumes a stuck saga. */
-  retry(sagaId: string, by: string): Promise<Steered>;
+  retry(sagaId: string, by: string): Promise<ActionResult>;
   /** What the saga's current job waits for; null when it is not in the queue, or the queues are not known. Times in milliseconds. */
   peek(saga: Saga): Promise<{ memo: Memo; dueInMs: number } | null>;
   close(): Promise<void>;
 }>;
 
 // How long the reconciler leaves the enqueueing of a new saga to the client that started it.
-const ENQUEUE_SLACK_MS = 5_000;
+const ENQUEUE_GRACE_MS = 5_000;
 
 // Handles that wait, however many, make one statement in this time.
 const LOOK_EVERY_MS = 250;
@@ -130,8 +130,8 @@ export function openClient(options: ClientOptions): Client {
   const { keyRing = emptyKeyRing, log = silentLog } = options;
   const db: Database = openDatabase(options.databaseUrl, { max: options.poolMax ?? POOL_MAX, applicationName: 'arcadia-client', io: tracedIo(directIo) });
   const queues = options.queueStore === undefined ? null : openClientQueues(options.queueStore, { db, labelsOf: dropletLabels, log });
-  const slackMs = queues === null ? 0 : ENQUEUE_SLACK_MS;
-  const store = createSagaStore(db, { worker: 'client', slackMs });
+  const reconcileGraceMs = queues === null ? 0 : ENQUEUE_GRACE_MS;
+  const store = createSagaStore(db, { worker: 'client', reconcileGraceMs });
   const closing = new AbortController();
   const reader = {
     get: async (sagaId: string) => (await loadSaga(db, sagaId))?.saga ?? null,
@@ -142,7 +142,7 @@ export function openClient(options: ClientOptions): Client {
 
   const start = async (name: string, input: JsonObject, { transaction, idempotencyKey, requestedBy }: StartOptions, catalog: StartableSagas = dropletContracts) => {
     const request: StartRequest = { name, input, idempotencyKey, requestedBy };
-    if (transaction === undefined && queues !== null) return (await startAndEnqueue(request, { catalog, db, queues, keyRing, slackMs, log })).sagaId;
+    if (transaction === undefined && queues !== null) return (await startAndEnqueue(request, { catalog, db, queues, keyRing, reconcileGraceMs, log })).sagaId;
     // A job must not be there before the transaction is committed: the workers are told by Postgres itself.
     const target = transaction === undefined ? db : inTransaction(transaction);
     const started = await startSaga(target, catalog, request, 0, keyRing);
@@ -150,9 +150,9 @@ export function openClient(options: ClientOptions): Client {
     return started.sagaId;
   };
   const passOn = async (job: NextJob) => (queues === null ? announceSaga(db, job.sagaId) : enqueueOrLeave(job, queues, log));
-  const enqueueNext = async (steered: Steered) => {
-    if (steered.kind === 'accepted' && steered.next !== null) await passOn(steered.next);
-    return steered;
+  const enqueueNext = async (answered: ActionResult) => {
+    if (answered.kind === 'accepted' && answered.next !== null) await passOn(answered.next);
+    return answered;
   };
   return {
     provisionDroplet: async (input, startOptions = {}) => handleOf(await start(provisionContract.name, input, startOptions), provisionDropletOutputs),

@@ -58,11 +58,11 @@ export function createHandle<Outputs>(
 ): SagaHandle<Outputs> {
   const { reader, feed, outputs, closed, log } = options;
 
-  const patiently = async <T>(look: () => Promise<T>, signal: AbortSignal): Promise<T> => {
+  const patiently = async <T>(observe: () => Promise<T>, signal: AbortSignal): Promise<T> => {
     for (;;) {
       signal.throwIfAborted();
       try {
-        return await look();
+        return await observe();
       } catch (error) {
         signal.throwIfAborted();
         if (!isDatabaseOutage(error)) throw error;

@@ -152,10 +152,10 @@ async function followAll(stage: Stage, sagas: readonly { name: string; sagaId: s
   return ended.filter((saga) => saga !== null);
 }
 
-async function waitFor<T>(what: string, look: () => T | undefined): Promise<T> {
+async function waitFor<T>(what: string, observe: () => T | undefined): Promise<T> {
   const deadline = performance.now() + 10_000;
   for (;;) {
-    const found = look();
+    const found = observe();
     if (found !== undefined) return found;
     if (performance.now() > deadline) throw new DemoFailure(`${what} did not appear`);
     await delay(20);

@@ -11,7 +11,7 @@ import { onceInAWhile } from '../platform/once-in-a-while.ts';
 import { dropletSchema, type Droplet } from './schemas.ts';
 
 /** What is known of a droplet: null is from a read of its own, at this moment. */
-export type Look = Readonly<{ droplet: Droplet | null; ageMs: number }>;
+export type Observation = Readonly<{ droplet: Droplet | null; ageMs: number }>;
 
 /** A droplet that somebody wants to know of, and how old an observation of it may be. */
 export type Wanted = Readonly<{ dropletId: number; maxAgeMs: number }>;
@@ -24,11 +24,11 @@ export type Way = 'single' | 'list' | 'busy';
 
 export type ObservationStore = Readonly<{
   /** Finds what was seen of these droplets, and says how to see the rest: the list, where it takes fewer requests. */
-  look(
+  observe(
     wave: string | null,
     wanted: readonly Wanted[],
     how: { intervalMs: number; leaseMs: number },
-  ): Promise<{ way: Way; seen: ReadonlyMap<number, Look> }>;
+  ): Promise<{ way: Way; seen: ReadonlyMap<number, Observation> }>;
   /** Keeps what a read showed that began `tookMs` ago. */
   save(wave: string | null, droplets: readonly Droplet[], tookMs: number, keepMs: number): Promise<void>;
   /** The same for a list that was the caller's to read. `pages` is 0 when it could not be read to its end. */
@@ -40,7 +40,7 @@ export type ObservationStore = Readonly<{
  * reads; `nowMs` is the store's clock, which all workers share.
  */
 export type SharedObservations = Readonly<{
-  look(
+  observe(
     wave: string | null,
     wanted: readonly Wanted[],
     how: { intervalMs: number; leaseMs: number; holder: string },
@@ -85,19 +85,19 @@ export function createObservationStore(shared: SharedObservations, { io, log, ke
       return otherwise;
     }
   };
-  const look: ObservationStore['look'] = async (wave, wanted, how) => {
-    const { way, nowMs, seen } = await shared.look(wave, wanted, { ...how, holder });
+  const observe: ObservationStore['observe'] = async (wave, wanted, how) => {
+    const { way, nowMs, seen } = await shared.observe(wave, wanted, { ...how, holder });
     clockMs = nowMs - performance.now();
     return { way, seen: new Map([...seen].flatMap(([id, sealed]) => unseal(id, sealed, nowMs, key))) };
   };
-  // Before the first look the store's clock is not known, and nothing can be signed: nothing is shared then.
+  // Before the first observation the store's clock is not known, and nothing can be signed: nothing is shared then.
   const sealAll = (droplets: readonly Droplet[], tookMs: number): SealedDroplet[] => {
     if (clockMs === null) return [];
     const atMs = Math.floor(clockMs + performance.now() - tookMs);
     return droplets.map((droplet) => ({ id: droplet.id, status: droplet.status, sealed: seal(droplet, atMs, key) }));
   };
   return {
-    look: (wave, wanted, how) => ask('observations.look', () => look(wave, wanted, how), { way: 'single', seen: new Map() }),
+    observe: (wave, wanted, how) => ask('observations.look', () => observe(wave, wanted, how), { way: 'single', seen: new Map() }),
     save: (wave, droplets, tookMs, keepMs) => ask('observations.save', () => shared.save(wave, sealAll(droplets, tookMs), { tookMs, keepMs, list: null }), undefined),
     finish: (wave, droplets, { tookMs, keepMs, pages }) =>
       ask('observations.save', () => shared.save(wave, sealAll(droplets, tookMs), { tookMs, keepMs, list: { pages, holder } }), undefined),
@@ -110,7 +110,7 @@ function seal(droplet: Droplet, atMs: number, key: Buffer): string {
   return `${atMs}.${signatureOf(atMs, text, key)}.${text}`;
 }
 
-function unseal(dropletId: number, sealed: string, nowMs: number, key: Buffer): [number, Look][] {
+function unseal(dropletId: number, sealed: string, nowMs: number, key: Buffer): [number, Observation][] {
   const [, at = '', signature = '', text = ''] = /^(\d{1,15})\.([0-9a-f]{64})\.(.*)$/s.exec(sealed) ?? [];
   const atMs = Number(at);
   if (signature === '' || !timingSafeEqual(Buffer.from(signature), Buffer.from(signatureOf(atMs, text, key)))) return [];

@@ -20,7 +20,7 @@ export function createPostgresObservations(db: Pick<Database, 'sql'>, scope: str
   };
 
   return {
-    look: async (wave, wanted, { intervalMs, leaseMs, holder }) => {
+    observe: async (wave, wanted, { intervalMs, leaseMs, holder }) => {
       const ids = wanted.map(({ dropletId }) => dropletId);
       const rows = await db.sql<{ nowMs: number; dropletId: string | null; ageMs: number | null; sealed: string | null }[]>`
         select extract(epoch from clock.now)::double precision * 1000 as now_ms, droplet_id,

@@ -11,7 +11,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 // KEYS: looked (sorted set of droplets by when they were last looked for), wave (hash), lease, then one for each droplet.
 // ARGV: has a wave, intervalMs, leaseMs, holder, then id and maxAgeMs of each droplet.
-const look: RedisScript = {
+const observeScript: RedisScript = {
   name: 'observations.look',
   lua: `${now}
 local isWave, intervalMs = ARGV[1] == '1', tonumber(ARGV[2])
@@ -72,8 +72,8 @@ export function createRedisObservations(run: RunRedisScript, prefix: string, id:
     return [key('looked', name), key('wave', name), key('lease', name), ...ids.map((dropletId) => key(dropletId))];
   };
   return {
-    look: async (wave, wanted, { intervalMs, leaseMs, holder }) => {
-      const reply = await run(look, keysOf(wave, wanted.map(({ dropletId }) => dropletId)), [
+    observe: async (wave, wanted, { intervalMs, leaseMs, holder }) => {
+      const reply = await run(observeScript, keysOf(wave, wanted.map(({ dropletId }) => dropletId)), [
         wave === null ? 0 : 1,
         intervalMs,
         leaseMs,

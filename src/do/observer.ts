@@ -5,7 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DigitalOceanClient } from './client.ts';
 import { DigitalOceanError } from './errors.ts';
-import type { Look, ObservationStore } from './observation-store.ts';
+import type { Observation, ObservationStore } from './observation-store.ts';
 import { dropletSchema, type Droplet } from './schemas.ts';
 
 export type DropletObserver = Readonly<{
@@ -16,12 +16,12 @@ export type DropletObserver = Readonly<{
    * @param how.maxAgeMs how old an observation of somebody else's may be; 0: it is read by itself, now
    * @throws {DigitalOceanError} when nothing could be seen
    */
-  look(dropletId: number, how: { wave: string | null; maxAgeMs: number }): Promise<Look>;
+  observe(dropletId: number, how: { wave: string | null; maxAgeMs: number }): Promise<Observation>;
 }>;
 
 /** Reads each droplet by itself. */
-export function lookSingly(client: Pick<DigitalOceanClient, 'getDroplet'>): DropletObserver {
-  return { look: async (dropletId) => ({ droplet: await client.getDroplet(dropletId), ageMs: 0 }) };
+export function observeSingly(client: Pick<DigitalOceanClient, 'getDroplet'>): DropletObserver {
+  return { observe: async (dropletId) => ({ droplet: await client.getDroplet(dropletId), ageMs: 0 }) };
 }
 
 export type ObserverOptions = Readonly<{
@@ -33,7 +33,7 @@ export type ObserverOptions = Readonly<{
   leaseMs: number;
 }>;
 
-type Due = { dropletId: number; maxAgeMs: number; resolve: (seen: Look | null) => void; reject: (error: unknown) => void };
+type Due = { dropletId: number; maxAgeMs: number; resolve: (seen: Observation | null) => void; reject: (error: unknown) => void };
 
 // Longer than anybody takes for a moment.
 const KEEP_MS = 10_000;
@@ -45,7 +45,7 @@ const LONGEST_PAUSE_MS = 250;
 /** Makes an observer that shares its reads. */
 export function createObserver(options: ObserverOptions): DropletObserver {
   const { client, store } = options;
-  const single = lookSingly(client);
+  const single = observeSingly(client);
   const due = new Map<string, Due[]>();
   const busy = new Set<string>();
 
@@ -63,16 +63,16 @@ export function createObserver(options: ObserverOptions): DropletObserver {
   };
 
   return {
-    look: async (dropletId, { wave, maxAgeMs }) => {
-      if (maxAgeMs <= 0) return single.look(dropletId, { wave, maxAgeMs });
-      const seen = await new Promise<Look | null>((resolve, reject) => {
+    observe: async (dropletId, { wave, maxAgeMs }) => {
+      if (maxAgeMs <= 0) return single.observe(dropletId, { wave, maxAgeMs });
+      const seen = await new Promise<Observation | null>((resolve, reject) => {
         const key = wave ?? '';
         due.set(key, [...(due.get(key) ?? []), { dropletId, maxAgeMs, resolve, reject }]);
         if (!busy.has(key)) void work(key);
       });
       if (seen !== null) return seen;
       const startedAt = performance.now();
-      const read = await single.look(dropletId, { wave, maxAgeMs });
+      const read = await single.observe(dropletId, { wave, maxAgeMs });
       // Nobody else waits for this droplet, but the step after the wait looks at it, too.
       if (read.droplet?.status === 'active') await store.save(wave, [read.droplet], performance.now() - startedAt, KEEP_MS);
       return read;
@@ -86,7 +86,7 @@ async function lookTogether(wave: string, batch: readonly Due[], options: Observ
   const givenUpAt = performance.now() + leaseMs;
   let open = batch;
   for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2)) {
-    const { way, seen } = await store.look(wave === '' ? null : wave, open, { intervalMs, leaseMs });
+    const { way, seen } = await store.observe(wave === '' ? null : wave, open, { intervalMs, leaseMs });
     open = open.filter((one) => !answer(one, seen.get(one.dropletId)));
     if (open.length === 0) return;
     if (way === 'list') return readWave(wave, open, options);
@@ -128,7 +128,7 @@ async function readWave(wave: string, batch: readonly Due[], { client, store }: 
   }
 }
 
-function answer(one: Due, seen: Look | undefined): boolean {
+function answer(one: Due, seen: Observation | undefined): boolean {
   if (seen === undefined || seen.ageMs > one.maxAgeMs) return false;
   one.resolve(seen);
   return true;

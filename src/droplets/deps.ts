@@ -70,7 +70,7 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
       if (request.status !== null) annotate({ 'http.response.status_code': request.status });
     },
   });
-  const holds = createHolds(quietDb, { scope, slackMs: config.reconcileIntervalMs });
+  const holds = createHolds(quietDb, { scope, reconcileGraceMs: config.reconcileIntervalMs });
   const watchCircuits = async (signal: AbortSignal): Promise<null> => {
     // A person who starts workers may have put things right: they ask at once.
     await circuitStore.hurry().catch(() => undefined);

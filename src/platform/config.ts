@@ -49,7 +49,7 @@ const redisNodes = z.string().transform((value, context) => {
   }
 });
 
-/** What a bearer token may do: look, start sagas, start those that destroy, steer sagas and queues. */
+/** What a bearer token may do: look, start sagas, start those that destroy, cancel and retry sagas, and operate queues. */
 export type Scope = 'read' | 'start' | 'destroy' | 'operate';
 
 export const scopes: readonly Scope[] = ['read', 'start', 'destroy', 'operate'];

@@ -33,8 +33,8 @@ import { nextJobOf } from '../saga/saga.ts';
 import { countSagas, searchSagas } from '../saga/search.ts';
 import { subjectFieldsOf } from '../saga/subject.ts';
 import { countByStatus, readBacklog, readStepStats } from '../saga/stats.ts';
-import type { Steered } from '../saga/steer.ts';
-import { cancelSaga, retrySaga } from '../saga/steer.ts';
+import type { ActionResult } from '../saga/cancel-and-retry.ts';
+import { cancelSaga, retrySaga } from '../saga/cancel-and-retry.ts';
 import { createSagaStore, listEvents, loadSaga, readProgress } from '../saga/store.ts';
 import { surfaceOf } from '../saga/words.ts';
 import { enqueueOrLeave, startAndEnqueue } from '../queues/start-and-enqueue.ts';
@@ -50,7 +50,7 @@ export type RunningWeb = Readonly<{
 }>;
 
 // How long the reconciler leaves the enqueueing of a new saga to us.
-const ENQUEUE_SLACK_MS = 5_000;
+const ENQUEUE_GRACE_MS = 5_000;
 
 const CLOSING_MS = 10_000;
 // For connections that were never used.
@@ -128,20 +128,20 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
 type Bound = Readonly<{ catalog: App['catalog']; inventory: Awaited<ReturnType<typeof openInventory>>; db: Database; connection: Pick<QueueConnection, 'requireWrites'>; queues: StepQueues; dashboard: QueueDashboard; keyRing: KeyRing; workerMetrics: (() => Promise<string>) | undefined; log: Log; workerSlackMs: number }>;
 
 function bindPorts({ catalog, inventory, db, connection, queues, dashboard, keyRing, workerMetrics, log, workerSlackMs }: Bound): WebPorts {
-  const store = createSagaStore(db, { worker: `web:${hostname()}:${process.pid}`, slackMs: ENQUEUE_SLACK_MS });
-  const enqueueNext = async (steered: Steered): Promise<Steered> => {
-    if (steered.kind === 'accepted' && steered.next !== null) await enqueueOrLeave(steered.next, queues, log);
-    return steered;
+  const store = createSagaStore(db, { worker: `web:${hostname()}:${process.pid}`, reconcileGraceMs: ENQUEUE_GRACE_MS });
+  const enqueueNext = async (answered: ActionResult): Promise<ActionResult> => {
+    if (answered.kind === 'accepted' && answered.next !== null) await enqueueOrLeave(answered.next, queues, log);
+    return answered;
   };
   const subjectFields = subjectFieldsOf(catalog);
   return {
     sagas: {
       definitions: catalog,
       surface: surfaceOf(catalog),
-      start: (request) => startAndEnqueue(request, { catalog, db, queues, keyRing, slackMs: ENQUEUE_SLACK_MS, log }),
+      start: (request) => startAndEnqueue(request, { catalog, db, queues, keyRing, reconcileGraceMs: ENQUEUE_GRACE_MS, log }),
       get: async (sagaId) => (await loadSaga(db, sagaId))?.saga ?? null,
-      // Jobs are made by the workers: it is their slack that stands between a job's time and the reconciler's.
-      look: (sagaId) => loadSaga(db, sagaId, workerSlackMs),
+      // Jobs are made by the workers: it is their grace that stands between a job's time and the reconciler's.
+      load: (sagaId) => loadSaga(db, sagaId, workerSlackMs),
       events: (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq),
       progress: (wanted) => readProgress(db, wanted),
       search: (filter, page) => searchSagas(db, { ...filter, subjectFields }, page),

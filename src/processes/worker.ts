@@ -25,7 +25,7 @@ import { startIntakeWorker } from '../queues/intake.ts';
 import { openPeriodicQueue, startPeriodicWorker } from '../queues/periodic-queue.ts';
 import { queueNames } from '../queues/jobs.ts';
 import { hastenMisdated } from '../queues/misdated.ts';
-import { watchForStandstill } from '../queues/standstill.ts';
+import { watchJobLoops } from '../queues/watchdog.ts';
 import { openStepQueues } from '../queues/step-queues.ts';
 import { startStepWorkers } from '../queues/step-workers.ts';
 import type { App } from '../saga/app.ts';
@@ -129,9 +129,9 @@ export async function startWorker(
     throw error;
   }
   const { deps, extensions } = opened;
-  const slackMs = config.reconcileIntervalMs;
+  const reconcileGraceMs = config.reconcileIntervalMs;
   const metrics = createWorkerMetrics(connection.loops);
-  const store = createSagaStore(db, { worker: name, slackMs, startsAt: stepsToStartAt(catalog) });
+  const store = createSagaStore(db, { worker: name, reconcileGraceMs, startsAt: stepsToStartAt(catalog) });
   const runner = {
     ...runnerPartsOf(extensions, config.worker.lockMs),
     store,
@@ -155,7 +155,7 @@ export async function startWorker(
     ...startStepWorkers(connection, { settings: workerSettings, queues, labelsOf: labelsOf(catalog), run: (claim) => runJob(claim, runner), onTaken: metrics.onTaken, io, log }),
     startIntakeWorker(connection, {
       settings: workerSettings,
-      start: (request: StartRequest) => startAndEnqueue(request, { catalog, db, queues, keyRing, slackMs, log }),
+      start: (request: StartRequest) => startAndEnqueue(request, { catalog, db, queues, keyRing, reconcileGraceMs, log }),
       io,
       log,
     }),
@@ -170,7 +170,7 @@ export async function startWorker(
     await giveUp([...workers.map((worker) => worker.close(true)), ...periodic.map(({ queue }) => queue.close())]);
     throw new QueueStoreError(`the workers cannot start: ${error instanceof Error ? error.message : String(error)}`);
   }
-  const watching = watchForStandstill(connection, { everyMs: Math.max(MIN_LOOK_MS, config.worker.lockMs / 2), signal: stopping.signal });
+  const watching = watchJobLoops(connection, { everyMs: Math.max(MIN_LOOK_MS, config.worker.lockMs / 2), signal: stopping.signal });
   const extending = extensions.flatMap(({ run }) => run(stopping.signal));
   const cannotGoOn = Promise.race([watching, ...extending].map(async (reason) => (await reason) ?? new Promise<never>(() => {})));
   const wakeup = createWakeup();

@@ -18,18 +18,18 @@ const ENQUEUE_WITHIN_MS = 3_000;
  *
  * @param options.catalog the sagas that can be started
  * @param options.keyRing seals what is secret
- * @param options.slackMs how long the reconciler leaves the enqueueing to us, in milliseconds
+ * @param options.reconcileGraceMs how long the reconciler leaves the enqueueing to us, in milliseconds
  * @throws {InvalidRequestError} {IdempotencyConflictError} {IdempotencyKeyTakenError}
  */
 export async function startAndEnqueue(
   request: StartRequest,
-  options: { catalog: StartableSagas; db: Database; queues: Pick<StepQueues, 'enqueue'>; keyRing: KeyRing; slackMs: number; log: Log },
+  options: { catalog: StartableSagas; db: Database; queues: Pick<StepQueues, 'enqueue'>; keyRing: KeyRing; reconcileGraceMs: number; log: Log },
 ): Promise<StartedSaga> {
   // The saga's trace goes on from here, whoever enqueues its jobs. A name that no saga has is not worth a span of its own.
   const { catalog } = options;
   const name = Object.hasOwn(catalog, request.name) ? request.name : 'saga';
   return inSpan(`start ${name}`, {}, async (span) => {
-    const started = await startSaga(options.db, catalog, request, options.slackMs, options.keyRing);
+    const started = await startSaga(options.db, catalog, request, options.reconcileGraceMs, options.keyRing);
     span.setAttributes({ 'arcadia.saga.id': started.sagaId, 'arcadia.saga.name': name });
     if (started.firstJob !== null) await enqueueOrLeave(started.firstJob, options.queues, options.log);
     return started;

@@ -47,7 +47,7 @@ export async function commitTransition(
  * Binds the writing of transitions to a database.
  *
  * @param how.worker names this process in the events
- * @param how.slackMs how long after the next job is due the reconciler begins to look for it
+ * @param how.reconcileGraceMs how long after the next job is due the reconciler begins to look for it
  * @param how.onWritten is told of each saga that goes on at once with its next step, as it is in the database now
  */
 export function transitionWriter(db: Database, how: Writer): WriteTransitions {
@@ -62,11 +62,11 @@ export function transitionWriter(db: Database, how: Writer): WriteTransitions {
   };
 }
 
-type Writer = Readonly<{ worker: string; slackMs: number; onWritten(saga: Saga, sentAt: number): void }>;
+type Writer = Readonly<{ worker: string; reconcileGraceMs: number; onWritten(saga: Saga, sentAt: number): void }>;
 
-async function writeTransitions(db: Database, writings: readonly Writing[], { worker, slackMs, onWritten }: Writer): Promise<CommitResult[]> {
+async function writeTransitions(db: Database, writings: readonly Writing[], { worker, reconcileGraceMs, onWritten }: Writer): Promise<CommitResult[]> {
   // By id, so that two workers that write about the same sagas lock them in the same order.
-  const given = writings.map((writing, place) => rowOf(writing, place, slackMs)).toSorted((one, other) => (one.id < other.id ? -1 : 1));
+  const given = writings.map((writing, place) => rowOf(writing, place, reconcileGraceMs)).toSorted((one, other) => (one.id < other.id ? -1 : 1));
   const sentAt = performance.now();
   const [written] = await db.run(
     'store.commit',
@@ -107,8 +107,8 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
             step_started_at = case when given.step_changed then given.at else saga.step_started_at end,
             wake_at = case
               -- What is due at once may be looked for a little earlier, if that spares the indexes a new entry.
-              when given.wake_in_ms = ${slackMs}::double precision
-                and saga.wake_at between given.at + ${slackMs / 2}::double precision * interval '1 millisecond' and given.at + ${slackMs}::double precision * interval '1 millisecond'
+              when given.wake_in_ms = ${reconcileGraceMs}::double precision
+                and saga.wake_at between given.at + ${reconcileGraceMs / 2}::double precision * interval '1 millisecond' and given.at + ${reconcileGraceMs}::double precision * interval '1 millisecond'
               then saga.wake_at
               else given.at + given.wake_in_ms * interval '1 millisecond'
             end,
@@ -124,7 +124,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
         insert into arcadia.audit (actor, action, saga_id, detail)
         select audit_actor, kind, id, detail from moved where audit_actor is not null
       ),
-      told as (
+      inserted_events as (
         insert into arcadia.saga_events (saga_id, seq, kind, step, attempt, detail, worker, transition_id)
         select id, seq, kind, step, event_attempt, detail, ${worker}, transition_id from moved
         union all
@@ -148,7 +148,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
 }
 
 /** A transition as the statement takes it; what is left out is null there, or false. */
-function rowOf({ transition, transitionId }: Writing, place: number, slackMs: number) {
+function rowOf({ transition, transitionId }: Writing, place: number, reconcileGraceMs: number) {
   const { saga, before, event, next } = transition;
   const isAskedFor = event.kind === 'cancel_requested' || event.kind === 'retry_requested';
   return {
@@ -170,7 +170,7 @@ function rowOf({ transition, transitionId }: Writing, place: number, slackMs: nu
     ...(saga.error === null ? {} : { error: saga.error }),
     ...(event.kind === 'cancel_requested' ? { cancels: true } : {}),
     ...(transition.stepChanged ? { step_changed: true } : {}),
-    ...(next === null ? {} : { wake_in_ms: next.delayMs + slackMs }),
+    ...(next === null ? {} : { wake_in_ms: next.delayMs + reconcileGraceMs }),
     ...(saga.status === 'completed' || saga.status === 'compensated' ? { is_finished: true } : {}),
     ...(transition.input === null ? {} : { new_input: transition.input }),
     ...(transition.sealed === null ? {} : { sealed: transition.sealed.value, fingerprint: transition.sealed.fingerprint }),

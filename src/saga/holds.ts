@@ -2,7 +2,7 @@
 // comes back by itself, much later.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../platform/db.ts';
-import { gather } from '../platform/gather.ts';
+import { batch } from '../platform/batch.ts';
 import { jsonText } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
 import type { NextJob, Saga } from './saga.ts';
@@ -25,7 +25,7 @@ export type Holds = Readonly<{
 
 type HeldSaga = Readonly<{ saga: Saga; circuit: string }>;
 
-const gathered = { max: 200, patienceMs: 50 };
+const batching = { max: 200, patienceMs: 50 };
 
 const BATCH = 200;
 
@@ -33,11 +33,11 @@ const BATCH = 200;
  * Binds them to a database.
  *
  * @param options.scope whose circuits count; those of another token hold nobody here
- * @param options.slackMs how long after it is due a job is given before the reconciler looks for it
+ * @param options.reconcileGraceMs how long after it is due a job is given before the reconciler looks for it
  */
-export function createHolds(db: Pick<Database, 'run'>, { scope, slackMs }: { scope: string; slackMs: number }): Holds {
+export function createHolds(db: Pick<Database, 'run'>, { scope, reconcileGraceMs }: { scope: string; reconcileGraceMs: number }): Holds {
   return {
-    put: gather((held: readonly Held[]) => putHeld(db, held, slackMs), gathered),
+    put: batch((held: readonly Held[]) => putHeld(db, held, reconcileGraceMs), batching),
 
     listReleased: async () =>
       toHeld(
@@ -93,8 +93,8 @@ function toHeld(rows: readonly (Saga & { circuit: string })[]): HeldSaga[] {
 }
 
 /** A row is put down only as long as the circuit is open: its closing waits for that, or has come before. */
-async function putHeld(db: Pick<Database, 'run'>, held: readonly Held[], slackMs: number): Promise<boolean[]> {
-  const given = held.map(({ sagaId, revision, circuit, delayMs }) => ({ saga_id: sagaId, revision, circuit, wake_in_ms: delayMs + slackMs }));
+async function putHeld(db: Pick<Database, 'run'>, held: readonly Held[], reconcileGraceMs: number): Promise<boolean[]> {
+  const given = held.map(({ sagaId, revision, circuit, delayMs }) => ({ saga_id: sagaId, revision, circuit, wake_in_ms: delayMs + reconcileGraceMs }));
   const rows = await db.run(
     'holds.put',
     (sql) => sql<{ sagaId: string; circuit: string }[]>`

@@ -84,7 +84,7 @@ const ILL_FORMED = 'expected text without broken surrogates';
 /**
  * Starts a saga, or finds the one that the same request started before.
  *
- * @param slackMs how long the caller has to enqueue the first job before the reconciler does; 0: it need not
+ * @param reconcileGraceMs how long the caller has to enqueue the first job before the reconciler does; 0: it need not
  * @param keyRing seals what is secret; without keys, a request with a secret is refused
  * @throws {InvalidRequestError} for an unknown saga, or an input that its schema refuses
  * @throws {IdempotencyConflictError} for a key that was used with another input
@@ -94,7 +94,7 @@ export async function startSaga(
   db: Pick<Database, 'run'>,
   catalog: StartableSagas,
   request: StartRequest,
-  slackMs: number,
+  reconcileGraceMs: number,
   keyRing: KeyRing = emptyKeyRing,
 ): Promise<StartedSaga> {
   const { steps, secrets, input } = checkRequest(catalog, request, keyRing);
@@ -103,7 +103,7 @@ export async function startSaga(
   for (let attempt = 1; attempt <= MAX_ID_ATTEMPTS; attempt += 1) {
     const id = randomUUID();
     const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input, secrets), idempotencyKey, requestedBy: request.requestedBy ?? null, startedBy, traceparent: currentTraceparent() };
-    if (await insertOnce(db, saga, slackMs)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
+    if (await insertOnce(db, saga, reconcileGraceMs)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
     const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, input, startedBy, secrets);
     if (existing === null) continue;
     if (!existing.isOwn && request.starter?.mayRead === false) throw new IdempotencyKeyTakenError(idempotencyKey ?? '');
@@ -129,9 +129,9 @@ function requireSameSecrets(keyRing: KeyRing, input: JsonObject, secrets: readon
 }
 
 /** Where the reply is lost, the row tells whether it was inserted: a caller who tries again must not get a second saga. */
-async function insertOnce(db: Pick<Database, 'run'>, saga: NewSaga, slackMs: number): Promise<boolean> {
+async function insertOnce(db: Pick<Database, 'run'>, saga: NewSaga, reconcileGraceMs: number): Promise<boolean> {
   try {
-    return await insertSaga(db, saga, slackMs);
+    return await insertSaga(db, saga, reconcileGraceMs);
   } catch (error) {
     if (mayHaveBeenApplied(error) && (await loadSaga(db, saga.id)) !== null) return true;
     throw error;

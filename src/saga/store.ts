@@ -1,7 +1,7 @@
 // The sagas in Postgres. One function, one statement. Every write that could race carries the revision it starts from;
 // no row updated means that somebody else was first.
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
-import { gather } from '../platform/gather.ts';
+import { batch } from '../platform/batch.ts';
 import type { JsonObject } from '../platform/json.ts';
 import { jsonText } from '../platform/json.ts';
 import { msBetween } from '../platform/time.ts';
@@ -49,7 +49,7 @@ export type SagaStore = Readonly<{
 }>;
 
 // Rows in one statement; and how long the next waits for it, where it meets a row that somebody holds.
-const gathered = { max: 200, patienceMs: 50 };
+const batching = { max: 200, patienceMs: 50 };
 
 // A saga that this process moved on is known for so long: the job that follows comes within milliseconds, or behind a
 // backlog of some seconds. Of this many, each takes about a kilobyte.
@@ -59,16 +59,16 @@ const known = { max: 20_000, maxAgeMs: 5_000 };
  * Binds the store's functions to a database.
  *
  * @param options.worker names this process in the events
- * @param options.slackMs how long after it is due a job is given before the reconciler looks for it
+ * @param options.reconcileGraceMs how long after it is due a job is given before the reconciler looks for it
  * @param options.startsAt names of first steps: a claim starts the sagas that begin with one of them
  */
-export function createSagaStore(db: Database, options: { worker: string; slackMs: number; startsAt?: readonly string[] }): SagaStore {
-  const { slackMs, worker, startsAt = [] } = options;
+export function createSagaStore(db: Database, options: { worker: string; reconcileGraceMs: number; startsAt?: readonly string[] }): SagaStore {
+  const { reconcileGraceMs, worker, startsAt = [] } = options;
   const recent = createRecentSagas(known);
   // What concurrent steps read and write goes in one statement each: on its own, each would cost a round trip.
-  const load = gather((sagaIds: readonly string[]) => loadSagas(db, sagaIds, slackMs), gathered);
-  const start = gather((sagaIds: readonly string[]) => startSagas(db, sagaIds, { worker, slackMs, steps: startsAt }), gathered);
-  const write = gather(transitionWriter(db, { worker, slackMs, onWritten: recent.put }), gathered);
+  const load = batch((sagaIds: readonly string[]) => loadSagas(db, sagaIds, reconcileGraceMs), batching);
+  const start = batch((sagaIds: readonly string[]) => startSagas(db, sagaIds, { worker, reconcileGraceMs, steps: startsAt }), batching);
+  const write = batch(transitionWriter(db, { worker, reconcileGraceMs, onWritten: recent.put }), batching);
   return {
     load,
     claim: async (job) => {
@@ -80,17 +80,17 @@ export function createSagaStore(db: Database, options: { worker: string; slackMs
     },
     hold: createHoldResource(db),
     commit: (transition) => commitTransition(db, transition, write),
-    takeOverdue: (limit) => takeOverdue(db, limit, slackMs),
+    takeOverdue: (limit) => takeOverdue(db, limit, reconcileGraceMs),
     saveMemos: (memos) => saveMemos(db, memos),
   };
 }
 
 /** Reads a saga; null when there is none with this id. */
-export async function loadSaga(db: Pick<Database, 'run'>, sagaId: string, slackMs = 0): Promise<LoadedSaga | null> {
-  return (await loadSagas(db, [sagaId], slackMs))[0] ?? null;
+export async function loadSaga(db: Pick<Database, 'run'>, sagaId: string, reconcileGraceMs = 0): Promise<LoadedSaga | null> {
+  return (await loadSagas(db, [sagaId], reconcileGraceMs))[0] ?? null;
 }
 
-async function loadSagas(db: Pick<Database, 'run'>, sagaIds: readonly string[], slackMs: number): Promise<(LoadedSaga | null)[]> {
+async function loadSagas(db: Pick<Database, 'run'>, sagaIds: readonly string[], reconcileGraceMs: number): Promise<(LoadedSaga | null)[]> {
   const rows = await db.run(
     'store.load',
     (sql) => sql<(SagaRow & { now: Date; wakeAt: Date | null; memo: Memo; inputChecked: boolean })[]>`
@@ -98,7 +98,7 @@ async function loadSagas(db: Pick<Database, 'run'>, sagaIds: readonly string[], 
   );
   const loaded = new Map(
     rows.map(({ now, wakeAt, memo, inputChecked, ...saga }) => {
-      const dueInMs = wakeAt === null ? 0 : Math.max(0, msBetween(now, wakeAt) - slackMs);
+      const dueInMs = wakeAt === null ? 0 : Math.max(0, msBetween(now, wakeAt) - reconcileGraceMs);
       return [saga.id, { saga, now, dueInMs, memo, inputChecked }];
     }),
   );
@@ -116,18 +116,18 @@ async function loadSagas(db: Pick<Database, 'run'>, sagaIds: readonly string[], 
 async function startSagas(
   db: Pick<Database, 'run'>,
   sagaIds: readonly string[],
-  { worker, slackMs, steps }: { worker: string; slackMs: number; steps: readonly string[] },
+  { worker, reconcileGraceMs, steps }: { worker: string; reconcileGraceMs: number; steps: readonly string[] },
 ): Promise<(Omit<ClaimedSaga, 'stands'> | null)[]> {
   const rows = await db.run(
     'store.start',
     (sql) => sql<SagaRow[]>`
       with started as (
         update arcadia.sagas
-        set status = 'running', revision = 1, updated_at = clock_timestamp(), wake_at = clock_timestamp() + ${slackMs}::double precision * interval '1 millisecond'
+        set status = 'running', revision = 1, updated_at = clock_timestamp(), wake_at = clock_timestamp() + ${reconcileGraceMs}::double precision * interval '1 millisecond'
         where id = any(${[...sagaIds]}::uuid[]) and revision = 0 and status = 'pending' and input_checked and steps[1] = any(${[...steps]}::text[])
         returning ${sagaColumns(sql)}
       ),
-      told as (
+      inserted_events as (
         insert into arcadia.saga_events (saga_id, seq, kind, step, attempt, detail, worker)
         select id, 1, 'saga_started', steps[1], 1, '{"status": "running"}', ${worker} from started
       )
@@ -171,7 +171,7 @@ export type NewSaga = Readonly<{
  * @param sql the pool, or a transaction of the caller's: rolled back with it, the saga never was
  * @returns false when a saga with this idempotency key, or with the same first 8 characters of the id, exists already
  */
-export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, slackMs: number): Promise<boolean> {
+export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, reconcileGraceMs: number): Promise<boolean> {
   const rows = await db.run(
     'store.insert',
     (sql) => sql`
@@ -180,7 +180,7 @@ export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, slack
         values (
           ${saga.id}, ${saga.id.slice(0, 8)}, ${saga.name}, 'pending', ${[...saga.steps]}, ${json(sql, saga.input)},
           ${saga.sealed?.value ?? null}, ${saga.sealed?.fingerprint ?? null},
-          ${saga.idempotencyKey}, ${saga.requestedBy}, ${starter(sql, saga.startedBy)}, ${saga.traceparent}, clock_timestamp() + ${slackMs}::double precision * interval '1 millisecond'
+          ${saga.idempotencyKey}, ${saga.requestedBy}, ${starter(sql, saga.startedBy)}, ${saga.traceparent}, clock_timestamp() + ${reconcileGraceMs}::double precision * interval '1 millisecond'
         )
         on conflict do nothing
         returning id, name, requested_by, started_by
@@ -241,11 +241,11 @@ export async function findByIdempotencyKey(
 }
 
 /**
- * Takes sagas that are overdue, and puts their next look `slackMs` away, so that no two reconcilers take the same.
+ * Takes sagas that are overdue, and puts their next look `reconcileGraceMs` away, so that no two reconcilers take the same.
  *
  * @returns the sagas, longest overdue first
  */
-export async function takeOverdue(db: Database, limit: number, slackMs: number): Promise<OverdueSaga[]> {
+export async function takeOverdue(db: Database, limit: number, reconcileGraceMs: number): Promise<OverdueSaga[]> {
   return db.run(
     'store.take_overdue',
     (sql) => sql<(SagaRow & { now: Date })[]>`
@@ -256,7 +256,7 @@ export async function takeOverdue(db: Database, limit: number, slackMs: number):
         where wake_at <= (select clock_timestamp())
         order by wake_at limit ${limit} for update skip locked
       )
-      update arcadia.sagas set wake_at = clock_timestamp() + ${slackMs}::double precision * interval '1 millisecond'
+      update arcadia.sagas set wake_at = clock_timestamp() + ${reconcileGraceMs}::double precision * interval '1 millisecond'
       where id = any(array(select id from overdue)) and status in ('pending', 'running', 'compensating')
       returning ${sagaColumns(sql)}, clock_timestamp() as now`,
   );

@@ -17,7 +17,7 @@ import { deleteAndLook, destroyAndConfirm, soonerOf } from './destroy-and-confir
 import { describe, failed, toStepOutcome } from './failures.ts';
 import { storedProvisionInput } from './inputs.ts';
 import { createKeys, creates } from './intents.ts';
-import { lookForDroplets } from './lookup.ts';
+import { findDropletsOfSaga } from './lookup.ts';
 import { provisionDropletOutputs } from './outputs.ts';
 import { contradiction, otherOwner, tagsOf, waveOf, waveTag } from './ownership.ts';
 
@@ -59,7 +59,7 @@ export const createDroplet: Step<StepDeps> = {
         return droplet.id;
       },
       find: async (_mark, { ageMs }) => {
-        const { adoptable, undecided } = await lookForDroplets(run, deps);
+        const { adoptable, undecided } = await findDropletsOfSaga(run, deps);
         const [droplet, ...duplicates] = adoptable;
         if (droplet === undefined) return waitForTags(undecided, ageMs, settings);
         result = adopt(droplet, duplicates, run);
@@ -91,7 +91,7 @@ export const createDroplet: Step<StepDeps> = {
     let graceMs = deps.settings.adoptionGraceMs;
     let unproven: number[] = [];
     if (open > 0 || run.saga.context['create_duplicates'] !== undefined || isLeftAlone) {
-      const { proven, adoptable, undecided } = await lookForDroplets(run, deps);
+      const { proven, adoptable, undecided } = await findDropletsOfSaga(run, deps);
       const others = proven.filter((droplet) => droplet.id !== recorded);
       let destroyed = 0;
       for (const droplet of others) {

@@ -18,7 +18,7 @@ export type Sighting = Readonly<{
 }>;
 
 /** Looks for the saga's droplets. */
-export async function lookForDroplets(run: StepRun, deps: StepDeps): Promise<Sighting> {
+export async function findDropletsOfSaga(run: StepRun, deps: StepDeps): Promise<Sighting> {
   const { saga } = run;
   const candidates = new Map<number, Droplet>();
   for (const droplet of await deps.digitalOcean.listDropletsByTag(sagaTag(saga))) candidates.set(droplet.id, droplet);

@@ -14,7 +14,7 @@ import type { Waiting } from './destroy-and-confirm.ts';
 import { destroyAndConfirm, soonerOf } from './destroy-and-confirm.ts';
 import { toCloudResource } from './droplet-resource.ts';
 import { creates, recordedWave } from './intents.ts';
-import { lookForDroplets } from './lookup.ts';
+import { findDropletsOfSaga } from './lookup.ts';
 import { provisionDropletOutputs } from './outputs.ts';
 import { otherOwner } from './ownership.ts';
 
@@ -34,7 +34,7 @@ export const registerDroplet: Step<StepDeps> = {
     const notYet = await destroySurplus(dropletId, run, deps);
     if (notYet !== null) return notYet;
 
-    const droplet = await look(dropletId, run, deps);
+    const droplet = await observe(dropletId, run, deps);
     if (droplet === null) throw new StepFailure({ code: 'droplet_gone', message: `droplet ${dropletId} was active, and is not there now`, retryable: true });
     const contradicted = otherOwner(droplet, run.saga);
     if (contradicted !== null) {
@@ -64,12 +64,12 @@ export const registerDroplet: Step<StepDeps> = {
  * What the wait, or a list, has shown a moment ago is as good as a look now: as long as all is well, and this is the
  * first attempt.
  */
-async function look(dropletId: number, run: StepRun, deps: StepDeps): Promise<Droplet | null> {
+async function observe(dropletId: number, run: StepRun, deps: StepDeps): Promise<Droplet | null> {
   const maxAgeMs = run.saga.attempt === 0 ? A_MOMENT_MS : 0;
-  const { droplet, ageMs } = await deps.droplets.look(dropletId, { wave: recordedWave(run.saga), maxAgeMs });
+  const { droplet, ageMs } = await deps.droplets.observe(dropletId, { wave: recordedWave(run.saga), maxAgeMs });
   const isWell = droplet?.status === 'active' && otherOwner(droplet, run.saga) === null && missingAddresses(droplet, run.saga).length === 0;
   if (ageMs <= 0 || isWell) return droplet;
-  return (await deps.droplets.look(dropletId, { wave: null, maxAgeMs: 0 })).droplet;
+  return (await deps.droplets.observe(dropletId, { wave: null, maxAgeMs: 0 })).droplet;
 }
 
 /** Each create but one may have made a droplet too many. Keeps the recorded one; null: there is no other (left). */
@@ -77,7 +77,7 @@ async function destroySurplus(keep: number, run: StepRun, deps: StepDeps): Promi
   const { unanswered, ageMs } = creates(run);
   const mayHaveMore = unanswered > 0 || run.saga.context['create_duplicates'] !== undefined;
   if (!mayHaveMore) return null;
-  const surplus = (await lookForDroplets(run, deps)).proven.filter((droplet) => droplet.id !== keep);
+  const surplus = (await findDropletsOfSaga(run, deps)).proven.filter((droplet) => droplet.id !== keep);
   let destroyed = 0;
   let pending: Waiting | null = null;
   for (const droplet of surplus) {

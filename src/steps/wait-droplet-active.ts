@@ -4,7 +4,7 @@ import { dropletTextOf, recordedDropletId } from '../inventory/droplet-of-saga.t
 import type { Action, Droplet } from '../do/schemas.ts';
 import { actionSchema } from '../do/schemas.ts';
 import { DigitalOceanError } from '../do/errors.ts';
-import type { Look } from '../do/observation-store.ts';
+import type { Observation } from '../do/observation-store.ts';
 import { isLocalTrouble } from '../platform/error-code.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, done, waiting } from '../saga/step.ts';
@@ -44,7 +44,7 @@ export const waitDropletActive: Step<StepDeps> = {
     let droplet: Droplet | null;
     let ageMs: number;
     try {
-      ({ droplet, ageMs } = await look(dropletId, run, deps));
+      ({ droplet, ageMs } = await observe(dropletId, run, deps));
     } catch (error) {
       // A poll that could not observe doesn't count, and fails nothing.
       // Without budget, however soon there is some, no sooner than any poll: there are many, and one of them reads for all.
@@ -70,15 +70,15 @@ export const waitDropletActive: Step<StepDeps> = {
  * One look; it may be one that somebody else had a moment ago, as long as nothing is concluded from it but "active" or
  * "not yet". For anything worse, the droplet is read again, by itself.
  */
-async function look(dropletId: number, run: StepRun, deps: StepDeps): Promise<Look> {
+async function observe(dropletId: number, run: StepRun, deps: StepDeps): Promise<Observation> {
   const maxAgeMs = Math.floor(deps.settings.pollIntervalMs * SHARED_FOR);
-  const seen = await deps.droplets.look(dropletId, { wave: recordedWave(run.saga), maxAgeMs });
+  const seen = await deps.droplets.observe(dropletId, { wave: recordedWave(run.saga), maxAgeMs });
   if (seen.droplet === null || seen.ageMs <= 0) return seen;
   try {
     judge(seen.droplet, dropletId, run, deps.settings);
     return seen;
   } catch {
-    return deps.droplets.look(dropletId, { wave: null, maxAgeMs: 0 });
+    return deps.droplets.observe(dropletId, { wave: null, maxAgeMs: 0 });
   }
 }
 

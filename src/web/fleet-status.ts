@@ -28,7 +28,7 @@ export function watchFleet(ports: { stats: Pick<StatsPort, 'fleet'>; queues: Pic
   let running: { reading: Promise<FleetStatus>; at: number } | null = null;
 
   const readNow = async (): Promise<FleetStatus> => {
-    const [postgres, seen] = await Promise.all([orNull(() => ports.stats.fleet()), orNull(() => queues.look())]);
+    const [postgres, seen] = await Promise.all([orNull(() => ports.stats.fleet()), orNull(() => queues.observe())]);
     last = judgeFleet({ postgres, queues: seen }, options, new Date(Date.now()));
     return last;
   };

@@ -17,7 +17,7 @@ import type { Direction, Saga } from '../saga/saga.ts';
 import type { SagaFilter, SagaPage } from '../saga/search.ts';
 import type { StartRequest, StartedSaga } from '../saga/start.ts';
 import type { Backlog, StepStats, countByStatus } from '../saga/stats.ts';
-import type { Steered } from '../saga/steer.ts';
+import type { ActionResult } from '../saga/cancel-and-retry.ts';
 import type { LoadedSaga } from '../saga/loaded.ts';
 import type { StoredEvent } from '../saga/store.ts';
 import type { Surface } from '../saga/words.ts';
@@ -43,7 +43,7 @@ export type SagaPort = Readonly<{
   start(request: StartRequest): Promise<StartedSaga>;
   get(sagaId: string): Promise<Saga | null>;
   /** The saga with the database's clock, and when it acts next as far as the database knows. */
-  look(sagaId: string): Promise<LoadedSaga | null>;
+  load(sagaId: string): Promise<LoadedSaga | null>;
   events(sagaId: string, afterSeq?: number): Promise<StoredEvent[]>;
   /** How far many sagas are, by their ids. */
   progress: ReadProgress;
@@ -55,8 +55,8 @@ export type SagaPort = Readonly<{
   lastEvents(sagaIds: readonly string[]): Promise<ReadonlyMap<string, StoredEvent>>;
   /** Which of these wait for something that only a person can put right. */
   held(sagaIds: readonly string[]): Promise<ReadonlySet<string>>;
-  cancel(sagaId: string, by: string, reason?: string): Promise<Steered>;
-  retry(sagaId: string, by: string): Promise<Steered>;
+  cancel(sagaId: string, by: string, reason?: string): Promise<ActionResult>;
+  retry(sagaId: string, by: string): Promise<ActionResult>;
 }>;
 
 export type InventoryPort = Readonly<{

@@ -2,7 +2,7 @@
 import type { QueueFacts } from '../fleet/conditions.ts';
 import type { QueuesPort } from './ports.ts';
 
-export type QueueWatch = Readonly<{ look(): Promise<QueueFacts>; close(): void }>;
+export type QueueWatch = Readonly<{ observe(): Promise<QueueFacts>; close(): void }>;
 
 // Full workers leave a job at the head for about as long as the slowest steps that follow one another at once take.
 const JOB_STALL_MS = 60_000;
@@ -13,7 +13,7 @@ export function watchQueues(queues: Pick<QueuesPort, 'heads' | 'paused' | 'ping'
   const { jobStallMs = JOB_STALL_MS, sampleEveryMs = SAMPLE_EVERY_MS } = options;
   const seen = new Map<string, { mark: string; sinceMs: number }>();
 
-  const look = async (): Promise<QueueFacts> => {
+  const observe = async (): Promise<QueueFacts> => {
     // A connection that only reads would stay on a server that is not the master any more.
     const [heads, paused] = await Promise.all([queues.heads(), queues.paused(), queues.ping()]);
     const now = performance.now();
@@ -30,7 +30,7 @@ export function watchQueues(queues: Pick<QueuesPort, 'heads' | 'paused' | 'ping'
     return { paused, stalled };
   };
 
-  const sampling = setInterval(() => void look().catch(() => undefined), sampleEveryMs);
+  const sampling = setInterval(() => void observe().catch(() => undefined), sampleEveryMs);
   sampling.unref();
-  return { look, close: () => clearInterval(sampling) };
+  return { observe, close: () => clearInterval(sampling) };
 }

@@ -7,7 +7,7 @@ import { seededRandom } from '../../src/sandbox/random.ts';
 import type { DropletLine } from '../../src/sandbox/server.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import type { Saga } from '../../src/saga/saga.ts';
-import type { Steered } from '../../src/saga/steer.ts';
+import type { ActionResult } from '../../src/saga/cancel-and-retry.ts';
 import type { Foreign, Request } from './requests.ts';
 import { drawRequest } from './requests.ts';
 import type { Stage } from './stage.ts';
@@ -17,7 +17,7 @@ export type Played = {
   readonly request: Request;
   /** Ids that the calls with its key were answered with: one, if all is well. */
   readonly sagaIds: Set<string>;
-  cancel: Steered['kind'] | null;
+  cancel: ActionResult['kind'] | null;
   /** What a call with the same key and another input was answered. */
   contradiction: 'refused' | 'accepted' | null;
   destroySagaId: string | null;

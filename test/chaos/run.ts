@@ -10,14 +10,14 @@ import { makeReport } from './report.ts';
 import type { ChaosOptions } from './settings.ts';
 import { faultsAfterwards } from './settings.ts';
 import type { Stage } from './stage.ts';
-import { setStage } from './stage.ts';
+import { openChaosStage } from './stage.ts';
 
 const REST_WITHIN_MS = 120_000;
 const JOBS_GONE_WITHIN_MS = 30_000;
 
 /** Runs chaos; `say` is told of every deed. Throws when the stage could not be set, not for what the run finds. */
 export async function runChaos(options: ChaosOptions, say: (line: string) => void): Promise<Report> {
-  const stage = await setStage(options);
+  const stage = await openChaosStage(options);
   try {
     await waitFor(() => stage.fleet.workers().length === options.workers, { what: 'the workers to be ready', deadlineMs: 60_000 });
     const durationMs = options.minutes * 60_000;

@@ -44,7 +44,7 @@ export type Stage = Readonly<{
 }>;
 
 /** Sets the stage. Everything on it ends with this process, however that ends. */
-export async function setStage(options: ChaosOptions): Promise<Stage> {
+export async function openChaosStage(options: ChaosOptions): Promise<Stage> {
   const closers: (() => Promise<void>)[] = [];
   const close = async () => {
     for (const closer of closers.splice(0).toReversed()) await closer().catch(() => undefined);

@@ -15,7 +15,7 @@ import type { NextJob } from '../../src/saga/saga.ts';
 import { createSagaStore } from '../../src/saga/store.ts';
 import { IdempotencyConflictError, startSaga } from '../../src/saga/start.ts';
 import type { Engine } from '../support/engine.ts';
-import { claimOf, fakeStep, openEngine, slackMs } from '../support/engine.ts';
+import { claimOf, fakeStep, openEngine, reconcileGraceMs } from '../support/engine.ts';
 
 const input = z.strictObject({ name: z.string('expected a host name'), size: z.string().default('small') });
 const fake = { fake: { input, steps: [fakeStep('one'), fakeStep('two')] } };
@@ -100,7 +100,7 @@ describe('start_saga', () => {
       jobs.push(job);
       return Promise.resolve(null);
     };
-    await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs }), ensure, log: silentLog });
+    await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs }), ensure, log: silentLog });
     expect(jobs).toContainEqual(expect.objectContaining({ sagaId, revision: 0, step: 'one' }));
   });
 
@@ -114,12 +114,12 @@ describe('start_saga', () => {
   test('agrees with the other ways to start a saga on what is the same request', async () => {
     const key = randomUUID();
     const bySql = await startBySql({ name: 'web', size: 'small' }, key);
-    const request = (name: string) => startSaga(engine.db, fake, { name: 'fake', input: { name, size: 'small' }, idempotencyKey: key }, slackMs);
+    const request = (name: string) => startSaga(engine.db, fake, { name: 'fake', input: { name, size: 'small' }, idempotencyKey: key }, reconcileGraceMs);
     expect(await request('web')).toEqual({ sagaId: bySql, firstJob: null });
     await expect(request('db')).rejects.toThrow(IdempotencyConflictError);
 
     const other = randomUUID();
-    const { sagaId } = await startSaga(engine.db, fake, { name: 'fake', input: { name: 'web' }, idempotencyKey: other }, slackMs);
+    const { sagaId } = await startSaga(engine.db, fake, { name: 'fake', input: { name: 'web' }, idempotencyKey: other }, reconcileGraceMs);
     expect(await startBySql({ name: 'web', size: 'small' }, other)).toBe(sagaId);
     await expect(startBySql({ name: 'db', size: 'small' }, other)).rejects.toMatchObject({ code: 'SG409' });
   });
@@ -208,7 +208,7 @@ describe('the worker that first runs a saga started by SQL', () => {
     expect(await openSecret(engine.db, keyRing, { sagaId, revision: saga.revision }, 'user_data')).toBe('#!/bin/sh canary');
     expect(await startBySql({ user_data: '#!/bin/sh canary' }, key)).toBe(sagaId);
     await expect(startBySql({ user_data: '#!/bin/sh another' }, key)).rejects.toMatchObject({ code: 'SG409' });
-    const again = startSaga(engine.db, withUserData, { name: 'fake', input: { user_data: '#!/bin/sh canary' }, idempotencyKey: key }, slackMs, keyRing);
+    const again = startSaga(engine.db, withUserData, { name: 'fake', input: { user_data: '#!/bin/sh canary' }, idempotencyKey: key }, reconcileGraceMs, keyRing);
     expect(await again).toEqual({ sagaId, firstJob: null });
   });
 

@@ -10,14 +10,14 @@ import { scenarios } from './scenarios.ts';
 import { spawnBound } from '../support/child-process.ts';
 import { compileCache } from '../support/compile-cache.ts';
 import { useSharedDatabase } from '../support/shared-database.ts';
-import { setStage } from './stage.ts';
+import { openCrashStage } from './stage.ts';
 
 const database = useSharedDatabase(2);
 
 test('a worker that finds too few connections left in Postgres says so, and leaves the process in order', async () => {
   const [scenario] = scenarios;
   if (scenario === undefined) throw new Error('there are no scenarios');
-  const stage = await setStage(scenario, 'postgres');
+  const stage = await openCrashStage(scenario, 'postgres');
   const databaseUrl = stage.config.databaseUrl ?? '';
   const db = openDatabase(databaseUrl, { max: 1 });
   const role = `crowded_${process.pid}`;

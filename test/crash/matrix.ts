@@ -16,7 +16,7 @@ import { scenarios } from './scenarios.ts';
 import { queueStoreKinds } from '../support/topology.ts';
 import { waitFor } from '../support/wait-for.ts';
 import type { ExtraRules, QueueBackend, Stage, Victim } from './stage.ts';
-import { setStage } from './stage.ts';
+import { openCrashStage } from './stage.ts';
 import { listSagas } from '../support/list-sagas.ts';
 
 /** One case: one boundary of one scenario, and the side from which it is interrupted. */
@@ -269,7 +269,7 @@ async function playOnce(
   play: (stage: Stage) => Promise<Played>,
   patience: number,
 ): Promise<string[]> {
-  const stage = await setStage(one.scenario, backend, rules, patience);
+  const stage = await openCrashStage(one.scenario, backend, rules, patience);
   let recoveryMs: number | null = null;
   let saysNothing = false;
   try {

@@ -4,7 +4,7 @@ import type { Boundary } from './boundaries.ts';
 import { numberedIo } from './boundaries.ts';
 import type { Scenario } from './scenarios.ts';
 import type { QueueBackend } from './stage.ts';
-import { setStage } from './stage.ts';
+import { openCrashStage } from './stage.ts';
 
 export type Recording = {
   readonly boundaries: readonly Boundary[];
@@ -20,7 +20,7 @@ const PATIENCE = 15;
 
 /** Runs a scenario without a fault. */
 export async function record(scenario: Scenario, backend: QueueBackend): Promise<Recording> {
-  const stage = await setStage(scenario, backend, [], PATIENCE);
+  const stage = await openCrashStage(scenario, backend, [], PATIENCE);
   try {
     const boundaries: Boundary[] = [];
     const worker = await stage.startWorker(

@@ -112,7 +112,7 @@ export const scenarios: readonly Scenario[] = [
 ];
 
 async function ask(stage: Stage, name: string, input: object): Promise<void> {
-  await startAndEnqueue({ name, input }, { catalog, db: stage.db, queues: stage.stepQueues, keyRing, slackMs: stage.config.reconcileIntervalMs, log: silentLog });
+  await startAndEnqueue({ name, input }, { catalog, db: stage.db, queues: stage.stepQueues, keyRing, reconcileGraceMs: stage.config.reconcileIntervalMs, log: silentLog });
 }
 
 async function provisionOne(stage: Stage): Promise<void> {

@@ -87,7 +87,7 @@ export type ExtraRules = readonly Rule[];
  * @param patience factor of the limits after which a request, a worker or a job is taken for lost: 1 is quick, and on a
  *   slow machine takes for lost what is only late
  */
-export async function setStage(scenario: Scenario, backend: QueueBackend, rules: ExtraRules = [], patience = 1): Promise<Stage> {
+export async function openCrashStage(scenario: Scenario, backend: QueueBackend, rules: ExtraRules = [], patience = 1): Promise<Stage> {
   const database = await takeDatabase();
   const redis = createTestRedis();
   const sandbox = await startSandbox({ activateAfterMs: 0, ratePerMinute: null, ratePerHour: null });

@@ -40,7 +40,7 @@ const stores = {
   postgres: (scope: string) => createPostgresObservations(database(), scope),
 };
 const away: SharedObservations = {
-  look: async () => Promise.reject(new Error('connect ECONNREFUSED')),
+  observe: async () => Promise.reject(new Error('connect ECONNREFUSED')),
   save: async () => Promise.reject(new Error('connect ECONNREFUSED')),
 };
 
@@ -73,8 +73,8 @@ describe.each(Object.entries(stores))('looks that are shared by way of %s', (_na
     const workers = [worker(), worker(), worker()] as const;
     const workerOf = (at: number) => workers[at % 3] ?? workers[0];
     // Somebody has to be the first to know that there are several.
-    await Promise.all(ids.slice(0, 20).map((id) => workers[0].look(id, recent)));
-    const looks = await Promise.all(ids.map((id, at) => workerOf(at).look(id, recent)));
+    await Promise.all(ids.slice(0, 20).map((id) => workers[0].observe(id, recent)));
+    const looks = await Promise.all(ids.map((id, at) => workerOf(at).observe(id, recent)));
     expect(looks.map((look) => look.droplet?.id)).toEqual(ids);
     expect(requests()[LIST]).toBe(1);
     expect(requests()[SINGLE] ?? 0).toBeLessThanOrEqual(1);
@@ -82,17 +82,17 @@ describe.each(Object.entries(stores))('looks that are shared by way of %s', (_na
 
   test('of one droplet alone: a read of its own', async () => {
     const { ids, worker, requests } = await stage(shared, { droplets: 1 });
-    expect(await worker().look(ids[0] ?? 0, recent)).toMatchObject({ droplet: { id: ids[0], status: 'new' }, ageMs: 0 });
+    expect(await worker().observe(ids[0] ?? 0, recent)).toMatchObject({ droplet: { id: ids[0], status: 'new' }, ageMs: 0 });
     expect(requests()).toEqual({ [SINGLE]: 1 });
   });
 
   test('a droplet that was seen active is known to whoever looks next, in any worker, for a moment', async () => {
     const { ids, worker, requests } = await stage(shared, { droplets: 1, activateAfterMs: 0 });
-    await worker().look(ids[0] ?? 0, recent);
-    const look = await worker().look(ids[0] ?? 0, recent);
+    await worker().observe(ids[0] ?? 0, recent);
+    const look = await worker().observe(ids[0] ?? 0, recent);
     expect(look.droplet).toMatchObject({ status: 'active', networks: { v4: expect.arrayContaining([expect.objectContaining({ type: 'public' })]) } });
     expect(requests()[SINGLE]).toBe(1);
-    expect((await worker().look(ids[0] ?? 0, { wave: WAVE, maxAgeMs: 0 })).ageMs).toBe(0);
+    expect((await worker().observe(ids[0] ?? 0, { wave: WAVE, maxAgeMs: 0 })).ageMs).toBe(0);
     expect(requests()[SINGLE]).toBe(2);
   });
 
@@ -102,8 +102,8 @@ describe.each(Object.entries(stores))('looks that are shared by way of %s', (_na
     sandbox.editDroplet(late, { tags: [] });
     sandbox.editDroplet(gone, { vanish: true });
     const one = worker();
-    // All but the first are gathered while that is on its way.
-    const looks = await Promise.all(ids.toReversed().map((id) => one.look(id, recent)));
+    // All but the first are batching while that is on its way.
+    const looks = await Promise.all(ids.toReversed().map((id) => one.observe(id, recent)));
     expect(looks.map(({ droplet }) => droplet?.id ?? null)).toEqual([...ids.slice(2).toReversed(), null, late]);
     expect(looks.at(-2)).toEqual({ droplet: null, ageMs: 0 });
     expect(requests()[LIST]).toBe(1);
@@ -113,7 +113,7 @@ describe.each(Object.entries(stores))('looks that are shared by way of %s', (_na
     const { sandbox, ids, worker, requests } = await stage(shared, { droplets: 5 });
     sandbox.setFaults({ rules: [{ match: { path: '/v2/droplets', tag: WAVE }, effect: { truncate: true } }] });
     const one = worker();
-    const looks = await Promise.all(ids.map((id) => one.look(id, recent)));
+    const looks = await Promise.all(ids.map((id) => one.observe(id, recent)));
     expect(looks.map(({ droplet }) => droplet?.id)).toEqual(ids);
     expect(requests()[SINGLE]).toBe(5);
   });
@@ -129,7 +129,7 @@ describe.each(Object.entries(stores))('looks that are shared by way of %s', (_na
     };
     const { ids, worker } = await stage(shared, { droplets: 202, budget });
     const one = worker();
-    const looks = await Promise.allSettled(ids.map((id) => one.look(id, recent)));
+    const looks = await Promise.allSettled(ids.map((id) => one.observe(id, recent)));
     // The first looks alone, and those after it together.
     expect(asked).toEqual(['read', 'read', 'page']);
     const seen = looks.filter(({ status }) => status === 'fulfilled').length;
@@ -140,7 +140,7 @@ describe.each(Object.entries(stores))('looks that are shared by way of %s', (_na
     const { sandbox, ids, worker } = await stage(shared, { droplets: 5 });
     sandbox.setFaults({ rules: [{ match: { method: 'GET' }, effect: { retryAfterS: 7 } }] });
     const one = worker();
-    const looks = await Promise.allSettled(ids.map((id) => one.look(id, recent)));
+    const looks = await Promise.allSettled(ids.map((id) => one.observe(id, recent)));
     expect(looks.map((look) => look.status === 'rejected' && look.reason)).toEqual(ids.map(() => expect.objectContaining({ kind: 'throttled', retryAfterMs: 7_000 })));
   });
 });
@@ -151,16 +151,16 @@ describe.each(Object.entries(stores))('what %s keeps of a read', (_name, createS
       const { sandbox, ids, worker, requests } = await stage(createShared, { droplets, activateAfterMs: 0 });
       sandbox.setFaults({ rules: [{ match: { method: 'GET' }, effect: { holdAnswerMs: 300 } }] });
       const one = worker();
-      // All but the first are gathered while that is on its way.
-      const looks = await Promise.all(ids.map((id) => one.look(id, recent)));
+      // All but the first are batching while that is on its way.
+      const looks = await Promise.all(ids.map((id) => one.observe(id, recent)));
       for (const { ageMs } of looks.slice(1)) expect(ageMs).toBeGreaterThanOrEqual(290);
       sandbox.resetFaults();
       const last = ids.at(-1) ?? 0;
       const sent = () => Object.values(requests()).reduce((sum, count) => sum + count, 0);
       const before = sent();
-      expect((await worker().look(last, { wave: null, maxAgeMs: 60_000 })).ageMs).toBeGreaterThanOrEqual(290);
+      expect((await worker().observe(last, { wave: null, maxAgeMs: 60_000 })).ageMs).toBeGreaterThanOrEqual(290);
       expect(sent()).toBe(before);
-      expect((await worker().look(last, { wave: null, maxAgeMs: 250 })).ageMs).toBe(0);
+      expect((await worker().observe(last, { wave: null, maxAgeMs: 250 })).ageMs).toBe(0);
       expect(sent()).toBe(before + 1);
     }
   });
@@ -176,7 +176,7 @@ describe.each(Object.entries(stores))('the list of a wave, by way of %s', (_name
     return (holder: string) => {
       const shared = createShared(scope);
       return {
-        ask: async (leaseMs = 60_000) => (await shared.look(WAVE, wanted, { intervalMs: 5_000, leaseMs, holder })).way,
+        ask: async (leaseMs = 60_000) => (await shared.observe(WAVE, wanted, { intervalMs: 5_000, leaseMs, holder })).way,
         giveBack: async (pages: number, tookMs: number, shown: readonly SealedDroplet[] = []) => shared.save(WAVE, shown, { tookMs, keepMs: 60_000, list: { pages, holder } }),
       };
     };
@@ -217,7 +217,7 @@ describe.each(Object.entries(stores))('what stands in %s and the fleet did not s
       return { ...shared, save: async (wave, entries, read) => (left.push(...entries), shared.save(wave, entries, read)) };
     };
     const { ids, worker, requests } = await stage(recording, { droplets: 2, activateAfterMs: 0 });
-    for (const id of ids) await worker().look(id, { wave: null, maxAgeMs: 1_000 });
+    for (const id of ids) await worker().observe(id, { wave: null, maxAgeMs: 1_000 });
     const shared = createShared(`scope-${scopes}`);
     const plant = async (entry: SealedDroplet) => shared.save(null, [entry], { tookMs: 0, keepMs: 60_000, list: null });
     return { ids, worker, requests, plant, left };
@@ -237,7 +237,7 @@ describe.each(Object.entries(stores))('what stands in %s and the fleet did not s
     expect(planted).not.toBe(entry.sealed);
     await plant({ ...entry, sealed: planted });
     const before = requests()[SINGLE] ?? 0;
-    expect(ipOf((await worker().look(ids[0] ?? 0, { wave: null, maxAgeMs: 1_000 })).droplet)).toMatch(/^198\.18\./);
+    expect(ipOf((await worker().observe(ids[0] ?? 0, { wave: null, maxAgeMs: 1_000 })).droplet)).toMatch(/^198\.18\./);
     expect(requests()[SINGLE]).toBe(before + 1);
   });
 
@@ -247,29 +247,29 @@ describe.each(Object.entries(stores))('what stands in %s and the fleet did not s
     if (first === undefined || second === undefined) throw new Error('nothing was left');
     await plant({ ...first, sealed: second.sealed });
     const before = requests()[SINGLE] ?? 0;
-    expect((await worker().look(ids[0] ?? 0, { wave: null, maxAgeMs: 1_000 })).droplet?.id).toBe(ids[0]);
+    expect((await worker().observe(ids[0] ?? 0, { wave: null, maxAgeMs: 1_000 })).droplet?.id).toBe(ids[0]);
     expect(requests()[SINGLE]).toBe(before + 1);
     await sleep(60);
     await plant(second);
-    expect((await worker().look(ids[1] ?? 0, { wave: null, maxAgeMs: 50 })).ageMs).toBe(0);
+    expect((await worker().observe(ids[1] ?? 0, { wave: null, maxAgeMs: 50 })).ageMs).toBe(0);
     expect(requests()[SINGLE]).toBe(before + 2);
   });
 });
 
 test('a time in the future keeps nothing fresh in Redis, whoever wrote it', async () => {
   const { ids, worker, requests } = await stage(stores.redis, { droplets: 1, activateAfterMs: 0 });
-  await worker().look(ids[0] ?? 0, recent);
+  await worker().observe(ids[0] ?? 0, recent);
   const key = `${place.prefix}:seen:scope-${scopes}:${ids[0]}`;
   const left = (await redis.get(key)) ?? '';
   await redis.set(key, `${String(Date.now() + 3_600_000).padStart(13, '0')}${left.slice(13)}`);
-  await worker().look(ids[0] ?? 0, recent);
+  await worker().observe(ids[0] ?? 0, recent);
   expect(requests()[SINGLE]).toBe(2);
 });
 
 test('with nothing shared each droplet is read by itself', async () => {
   const { ids, worker, requests } = await stage(() => away, { droplets: 3 });
   const one = worker();
-  const looks = await Promise.all(ids.map((id) => one.look(id, recent)));
+  const looks = await Promise.all(ids.map((id) => one.observe(id, recent)));
   expect(looks.map(({ droplet }) => droplet?.id)).toEqual(ids);
   expect(requests()).toEqual({ [SINGLE]: 3 });
 });
@@ -278,6 +278,6 @@ test('what stands in the store and is no droplet was not seen', async () => {
   const { ids, worker, requests } = await stage(stores.redis, { droplets: 1 });
   const key = `${place.prefix}:seen:scope-${scopes}:${ids[0]}`;
   await redis.set(key, `${String(Date.now()).padStart(13, '0')}{"id":${ids[0]},"status":"active"}`);
-  expect((await worker().look(ids[0] ?? 0, recent)).droplet?.status).toBe('new');
+  expect((await worker().observe(ids[0] ?? 0, recent)).droplet?.status).toBe('new');
   expect(requests()[SINGLE]).toBe(1);
 });

@@ -3,8 +3,8 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { isAtRest } from '../../src/saga/saga.ts';
-import type { Steered } from '../../src/saga/steer.ts';
-import { setFaultStage } from '../support/fault-stage.ts';
+import type { ActionResult } from '../../src/saga/cancel-and-retry.ts';
+import { openFaultStage } from '../support/fault-stage.ts';
 
 const CANCELS = 200;
 
@@ -23,7 +23,7 @@ describe.concurrent('cancel', () => {
   test(`of ${CANCELS} sagas, each at another moment: one outcome each, as answered, and no droplet left`, async () => {
     const seed = Number(process.env['FAULTS_SEED'] ?? 20_260_801);
     const random = seeded(seed);
-    await using stage = await setFaultStage({
+    await using stage = await openFaultStage({
       // Within it, a create arrives: on a busy machine, the sandbox in this process may read one seconds after it was sent.
       settings: { ADOPTION_GRACE_MS: '6000' },
       sandbox: {
@@ -32,8 +32,8 @@ describe.concurrent('cancel', () => {
       },
     });
     await Promise.all([stage.work(), stage.work()]);
-    const answers = new Map<string, Steered['kind']>();
-    const seconds: [first: Steered['kind'], second: Steered['kind']][] = [];
+    const answers = new Map<string, ActionResult['kind']>();
+    const seconds: [first: ActionResult['kind'], second: ActionResult['kind']][] = [];
     const lives = Array.from({ length: CANCELS }, async (_, at) => {
       await new Promise((resolve) => setTimeout(resolve, at * 15));
       const sagaId = await stage.provision(`web-${at}`);
@@ -63,7 +63,7 @@ describe.concurrent('cancel', () => {
   });
 
   test('asked twice, and during the rollback: it is under way already', async () => {
-    await using stage = await setFaultStage({ sandbox: { faults: { neverActive: true } } });
+    await using stage = await openFaultStage({ sandbox: { faults: { neverActive: true } } });
     await stage.work();
     const sagaId = await stage.provision('web-1');
     await stage.until(sagaId, 'waiting', ({ cursor }) => cursor === 1);
@@ -81,7 +81,7 @@ describe.concurrent('cancel', () => {
   });
 
   test('of a saga that is completed is refused, of one that no worker has seen it ends it at once, of an unknown one there is nothing', async () => {
-    await using stage = await setFaultStage();
+    await using stage = await openFaultStage();
     const pending = await stage.provision('web-0');
     expect(await stage.client.cancel(pending, 'test')).toMatchObject({ kind: 'accepted', saga: { status: 'compensated' }, next: null });
     await stage.work();

@@ -9,7 +9,7 @@ import { startSaga } from '../../src/saga/start.ts';
 import { done } from '../../src/saga/step.ts';
 import type { Step } from '../../src/saga/step.ts';
 import type { StepDeps } from '../../src/steps/deps.ts';
-import { setFaultStage } from '../support/fault-stage.ts';
+import { openFaultStage } from '../support/fault-stage.ts';
 import { queueStoreKinds } from '../support/topology.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { patience } from '../support/patience.ts';
@@ -30,7 +30,7 @@ const nextCatalog = checkCatalog({
 
 describe.concurrent('a deploy', () => {
   test('SIGTERM in mid-step: the step is finished, the process ends with 0, and its successor goes on', async () => {
-    await using stage = await setFaultStage({ settings: { DIGITALOCEAN_TIMEOUT_MS: '3000', WORKER_LOCK_MS: '4000', ADOPTION_GRACE_MS: '5000', WORKER_SHUTDOWN_MS: '6000' } });
+    await using stage = await openFaultStage({ settings: { DIGITALOCEAN_TIMEOUT_MS: '3000', WORKER_LOCK_MS: '4000', ADOPTION_GRACE_MS: '5000', WORKER_SHUTDOWN_MS: '6000' } });
     stage.sandbox.setFaults({ rules: [{ match: { method: 'POST', path: '/v2/droplets' }, effect: { holdAnswerMs: 1_000 } }] });
     const old = stage.fork();
     await old.ready();
@@ -49,7 +49,7 @@ describe.concurrent('a deploy', () => {
   });
 
   test.for(queueStoreKinds())('SIGTERM in a step that takes longer than WORKER_SHUTDOWN_MS: the process ends in time, and its successor adopts (queues on %s)', async (queues) => {
-    await using stage = await setFaultStage({
+    await using stage = await openFaultStage({
       ...(queues === 'postgres' ? { redisUrl: null } : {}),
       settings: { DIGITALOCEAN_TIMEOUT_MS: '8000', WORKER_LOCK_MS: '9000', ADOPTION_GRACE_MS: '10000', WORKER_SHUTDOWN_MS: '3000' },
     });
@@ -71,7 +71,7 @@ describe.concurrent('a deploy', () => {
   });
 
   test('a rolling one, with sagas under way all the time: each worker is replaced twice, and nothing is lost', async () => {
-    await using stage = await setFaultStage();
+    await using stage = await openFaultStage();
     let workers = [stage.fork(), stage.fork()];
     let started = 0;
     for (let round = 0; round < 2; round += 1) {
@@ -92,7 +92,7 @@ describe.concurrent('a deploy', () => {
   });
 
   test('old and new workers side by side: an unknown step waits for a new worker, and keys and fields that the old one does not know survive it', async () => {
-    await using stage = await setFaultStage();
+    await using stage = await openFaultStage();
     // In a process of its own: of two workers in one process, the older would always be the first to wake.
     const old = stage.fork();
     await old.ready();
@@ -109,7 +109,7 @@ describe.concurrent('a deploy', () => {
   });
 
   test('old workers only: a saga of the new version can be cancelled, and is rolled back by the first new worker', async () => {
-    await using stage = await setFaultStage();
+    await using stage = await openFaultStage();
     const old = stage.fork();
     await old.ready();
     const { sagaId } = await startSaga(stage.db, nextCatalog, { name: 'provision_droplet', input }, 0);

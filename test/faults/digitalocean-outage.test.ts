@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { queueNames } from '../../src/queues/jobs.ts';
-import { setFaultStage } from '../support/fault-stage.ts';
+import { openFaultStage } from '../support/fault-stage.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const ERROR = 50;
@@ -13,7 +13,7 @@ describe.concurrent('DigitalOcean', () => {
     ['cuts every connection', { rules: [{ match: {}, effect: { reset: true as const } }] }],
     ['never answers', { rules: [{ match: {}, effect: { hang: true as const } }] }],
   ] as const)('%s during a rollback: it is patient, says so with the age of the saga, and ends when it is back', async ([, outage]) => {
-    await using stage = await setFaultStage({
+    await using stage = await openFaultStage({
       settings: { STEP_ATTEMPTS: '2', COMPENSATION_ATTEMPTS: '2', STEP_BACKOFF_MS: '50' },
       sandbox: { faults: { neverActive: true } },
     });
@@ -38,7 +38,7 @@ describe.concurrent('DigitalOcean', () => {
   });
 
   test('refuses the token: no saga is rolled back, no attempt is used, and the log says so as an error', async () => {
-    await using stage = await setFaultStage({
+    await using stage = await openFaultStage({
       settings: { STEP_ATTEMPTS: '2', COMPENSATION_ATTEMPTS: '2' },
       // However slow the machine, they wait until the token is refused.
       sandbox: { activateAfterMs: 0, faults: { neverActive: true } },

@@ -6,7 +6,7 @@ import { createServer } from 'node:http';
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { Sandbox } from '../../src/sandbox/server.ts';
-import { setFaultStage } from '../support/fault-stage.ts';
+import { openFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
 
 const create = { method: 'POST', path: '/v2/droplets' } as const;
@@ -38,7 +38,7 @@ function expectUntouched(stage: Stage, foreign: readonly number[]): void {
 
 describe.concurrent('never ours, never touched', () => {
   test('adopts its own droplet among eight that look like it', async () => {
-    await using stage = await setFaultStage({ sandbox: { faults: createLost } });
+    await using stage = await openFaultStage({ sandbox: { faults: createLost } });
     const sagaId = await stage.provision('web-1');
     const foreign = addLookalikes(stage.sandbox, sagaId, 'web-1');
     await stage.work();
@@ -51,7 +51,7 @@ describe.concurrent('never ours, never touched', () => {
   });
 
   test('rolls back its own droplet among eight that look like it', async () => {
-    await using stage = await setFaultStage({ settings: { WAIT_MAX_POLLS: '3' }, sandbox: { faults: { ...createLost, neverActive: true } } });
+    await using stage = await openFaultStage({ settings: { WAIT_MAX_POLLS: '3' }, sandbox: { faults: { ...createLost, neverActive: true } } });
     const sagaId = await stage.provision('web-1');
     const foreign = addLookalikes(stage.sandbox, sagaId, 'web-1');
     await stage.work();
@@ -63,7 +63,7 @@ describe.concurrent('never ours, never touched', () => {
   });
 
   test('destroys nothing where its create was lost for good and only lookalikes are left to find', async () => {
-    await using stage = await setFaultStage({
+    await using stage = await openFaultStage({
       settings: { STEP_ATTEMPTS: '2' },
       sandbox: { faults: { rules: [{ match: create, effect: { html: 504 } }] } },
     });
@@ -78,7 +78,7 @@ describe.concurrent('never ours, never touched', () => {
   });
 
   test('keeps one of three droplets of its own, and destroys the other two', async () => {
-    await using stage = await setFaultStage({ sandbox: { faults: createLost } });
+    await using stage = await openFaultStage({ sandbox: { faults: createLost } });
     const sagaId = await stage.provision('web-1');
     const tags = [`arcadia-saga-${sagaId.slice(0, 8)}`, 'managed-by-arcadia-cloud', `arcadia-saga-id-${sagaId}`];
     const own = [1, 2].map(() => stage.sandbox.addForeignDroplet({ name: 'web-1', tags }).id);
@@ -91,7 +91,7 @@ describe.concurrent('never ours, never touched', () => {
   });
 
   test('destroys all three droplets of its own when it is rolled back', async () => {
-    await using stage = await setFaultStage({ settings: { WAIT_MAX_POLLS: '2' }, sandbox: { faults: { ...createLost, statusOverride: 'new' } } });
+    await using stage = await openFaultStage({ settings: { WAIT_MAX_POLLS: '2' }, sandbox: { faults: { ...createLost, statusOverride: 'new' } } });
     const sagaId = await stage.provision('web-1');
     const tags = [`arcadia-saga-${sagaId.slice(0, 8)}`, 'managed-by-arcadia-cloud', `arcadia-saga-id-${sagaId}`];
     for (let copy = 0; copy < 2; copy += 1) stage.sandbox.addForeignDroplet({ name: 'web-1', tags });
@@ -112,7 +112,7 @@ describe.concurrent('never ours, never touched', () => {
     await once(stranger, 'listening');
     const address = stranger.address();
     const port = typeof address === 'object' && address !== null ? address.port : 0;
-    await using stage = await setFaultStage({
+    await using stage = await openFaultStage({
       settings: { DIGITALOCEAN_TIMEOUT_MS: '1000' },
       sandbox: { faults: { ...createLost, nextHost: `http://127.0.0.1:${port}` } },
     });
@@ -131,7 +131,7 @@ describe.concurrent('never ours, never touched', () => {
   });
 
   test.for(['completed', 'compensated'] as const)('finds the GPU droplet that lists by tag hide, beside a foreign one that they show: %s', async (end) => {
-    await using stage = await setFaultStage({
+    await using stage = await openFaultStage({
       settings: { WAIT_MAX_POLLS: end === 'completed' ? '96' : '3' },
       sandbox: { faults: { ...createLost, hideGpuFromTagLists: true, ...(end === 'completed' ? {} : { neverActive: true }) } },
     });
@@ -150,7 +150,7 @@ describe.concurrent('never ours, never touched', () => {
   });
 
   test('a droplet that DigitalOcean names in answer to our create, and that is not ours, is neither kept nor destroyed', async () => {
-    await using stage = await setFaultStage();
+    await using stage = await openFaultStage();
     const foreign = stage.sandbox.addForeignDroplet({ name: 'somebody-elses', tags: [] });
     stage.sandbox.setFaults({ rules: [{ match: create, times: 1, effect: { status: 202, body: { droplet: foreign } } }] });
     await stage.provision('web-1');
@@ -163,7 +163,7 @@ describe.concurrent('never ours, never touched', () => {
   });
 
   test('a droplet on record that turned out to be another saga’s is not destroyed by the rollback', async () => {
-    await using stage = await setFaultStage({ sandbox: { faults: { statusOverride: 'new' } } });
+    await using stage = await openFaultStage({ sandbox: { faults: { statusOverride: 'new' } } });
     const sagaId = await stage.provision('web-1');
     await stage.work();
     const waiting = await stage.until(sagaId, 'waiting', ({ context }) => context['droplet_id'] !== undefined);
@@ -175,7 +175,7 @@ describe.concurrent('never ours, never touched', () => {
   });
 
   test('destroy_droplet leaves alone what was not provisioned here, or carries another saga’s id', async () => {
-    await using stage = await setFaultStage();
+    await using stage = await openFaultStage();
     await stage.work();
     const sagaId = await stage.provision('web-1');
     const provisioned = await stage.until(sagaId, 'completed', ({ status }) => status === 'completed');

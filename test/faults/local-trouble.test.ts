@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { isDatabaseOutage } from '../../src/platform/db.ts';
 import { DigitalOceanError } from '../../src/do/errors.ts';
 import { toStepOutcome } from '../../src/steps/failures.ts';
-import { setFaultStage } from '../support/fault-stage.ts';
+import { openFaultStage } from '../support/fault-stage.ts';
 import { queueStoreKinds } from '../support/topology.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -28,7 +28,7 @@ describe.each(codes)('%s', (code) => {
 });
 
 test.for(queueStoreKinds())('a worker out of file descriptors spends no attempt, says so, and goes on once it has some (queues on %s)', async (queues) => {
-  await using stage = await setFaultStage({ ...(queues === 'postgres' ? { redisUrl: null } : {}), settings: { STEP_ATTEMPTS: '1', DIGITALOCEAN_TIMEOUT_MS: '5000', WORKER_LOCK_MS: '6000', ADOPTION_GRACE_MS: '7000' } });
+  await using stage = await openFaultStage({ ...(queues === 'postgres' ? { redisUrl: null } : {}), settings: { STEP_ATTEMPTS: '1', DIGITALOCEAN_TIMEOUT_MS: '5000', WORKER_LOCK_MS: '6000', ADOPTION_GRACE_MS: '7000' } });
   const worker = stage.fork();
   await worker.ready();
   // Its connections stand, and so does the way of a create.

@@ -2,7 +2,7 @@
 // stop before they touch anything.
 
 import { expect, onTestFinished, test } from 'vitest';
-import { setFaultStage } from '../support/fault-stage.ts';
+import { openFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
 import { runCommand } from '../support/fleet.ts';
 import { connectTestRedis } from '../support/services-redis.ts';
@@ -13,7 +13,7 @@ const team = (uuid: string) => ({ status: 200, body: { account: { uuid: 'somebod
 
 /** A completed saga's droplet, on record with its account, and another saga that waits for a worker. */
 async function setScene(settings: Record<string, string> = {}): Promise<Stage & { waiting: string }> {
-  const stage = await setFaultStage({ settings });
+  const stage = await openFaultStage({ settings });
   const first = await stage.provision('web-1');
   const worker = await stage.work();
   await stage.until(first, 'completed', ({ status }) => status === 'completed');
@@ -68,8 +68,8 @@ test('a token that may not read its account is let pass, and the log says so', a
 });
 
 test('workers and web do not start on the queues of another database, until its claim is gone', async () => {
-  await using first = await setFaultStage();
-  await using second = await setFaultStage();
+  await using first = await openFaultStage();
+  await using second = await openFaultStage();
   await first.work();
   const prefix = first.env['QUEUE_PREFIX'] ?? '';
   for (const command of ['worker', 'web']) {
@@ -87,7 +87,7 @@ test('workers and web do not start on the queues of another database, until its 
 test('workers start where the claim stands, though Redis takes no writes', async () => {
   const redis = await startPrivateRedis();
   onTestFinished(() => redis.stop());
-  await using stage = await setFaultStage({ redisUrl: redis.url });
+  await using stage = await openFaultStage({ redisUrl: redis.url });
   await (await stage.work()).close();
   const admin = connectTestRedis(redis.url);
   onTestFinished(() => admin.disconnect());

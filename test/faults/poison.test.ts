@@ -4,7 +4,7 @@
 import type { Job, Queue } from 'bullmq';
 import { expect, inject, test } from 'vitest';
 import { queueNames } from '../../src/queues/jobs.ts';
-import { setFaultStage } from '../support/fault-stage.ts';
+import { openFaultStage } from '../support/fault-stage.ts';
 import { connectTestRedis } from '../support/services-redis.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -79,7 +79,7 @@ async function feed(queue: Queue, poisons: readonly Poison[]): Promise<{ queue: 
 }
 
 test(`poison jobs beside ${SAGAS} sagas hurt nobody, and end with a reason on them`, async () => {
-  await using stage = await setFaultStage();
+  await using stage = await openFaultStage();
   const ids = await Promise.all(Array.from({ length: SAGAS }, (_, at) => stage.provision(`web-${at}`)));
   const steps = stage.queue(queueNames.steps);
   const compensations = stage.queue(queueNames.compensations);

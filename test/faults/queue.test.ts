@@ -5,7 +5,7 @@ import { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
 import { openClient } from '../../src/client/client.ts';
 import { jobIdOf, queueNames } from '../../src/queues/jobs.ts';
-import { quickSettings, setFaultStage } from '../support/fault-stage.ts';
+import { quickSettings, openFaultStage } from '../support/fault-stage.ts';
 import type { Stage, StageOptions } from '../support/fault-stage.ts';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
 import type { PrivateRedis } from '../support/services-redis-server.ts';
@@ -18,7 +18,7 @@ const SAGAS = 8;
 async function setStageOnOwnRedis(stack: AsyncDisposableStack, options: StageOptions = {}): Promise<{ redis: PrivateRedis; stage: Stage }> {
   const redis = await startPrivateRedis();
   stack.defer(() => redis.stop());
-  return { redis, stage: stack.use(await setFaultStage({ redisUrl: redis.url, ...options })) };
+  return { redis, stage: stack.use(await openFaultStage({ redisUrl: redis.url, ...options })) };
 }
 
 async function provisionUntilUnderWay(stage: Stage): Promise<void> {
@@ -75,7 +75,7 @@ describe.concurrent('Redis', () => {
     const redis = await startPrivateRedis();
     stack.defer(() => redis.stop());
     const proxy = stack.use(await startTcpProxy(redis.port));
-    const stage = stack.use(await setFaultStage({ redisUrl: redis.url, workersRedisUrl: throughProxy(redis.url, proxy) }));
+    const stage = stack.use(await openFaultStage({ redisUrl: redis.url, workersRedisUrl: throughProxy(redis.url, proxy) }));
     await stage.work();
     await provisionUntilUnderWay(stage);
     proxy.freeze();
@@ -107,7 +107,7 @@ describe.concurrent('Redis', () => {
     await using stack = new AsyncDisposableStack();
     const redis = await startPrivateRedis({ 'maxmemory-policy': policy, maxmemory: '64mb' });
     stack.defer(() => redis.stop());
-    const stage = stack.use(await setFaultStage({ redisUrl: redis.url }));
+    const stage = stack.use(await openFaultStage({ redisUrl: redis.url }));
     const worker = stage.fork();
     expect(await worker.exit()).toMatchObject({ code: 78 });
     expect(worker.output()).toContain(`maxmemory-policy ${policy}`);
@@ -153,7 +153,7 @@ describe.concurrent('Redis', () => {
 
 describe.concurrent('an operator on the dashboard', () => {
   test('removes jobs, retries finished ones and obliterates the queues with what runs in them: every saga goes on', async () => {
-    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 1_500 } });
+    await using stage = await openFaultStage({ sandbox: { activateAfterMs: 1_500 } });
     await stage.work();
     await provisionUntilUnderWay(stage);
     const queues = [stage.queue(queueNames.steps), stage.queue(queueNames.compensations), stage.queue(queueNames.intake)];
@@ -172,7 +172,7 @@ describe.concurrent('an operator on the dashboard', () => {
   });
 
   test('promotes a wait a hundred times: it looks more often, and gives up no earlier', async () => {
-    await using stage = await setFaultStage({
+    await using stage = await openFaultStage({
       settings: { WAIT_POLL_INTERVAL_MS: '1000', WAIT_MAX_POLLS: '60' },
       sandbox: { faults: { neverActive: true } },
     });
@@ -196,7 +196,7 @@ describe.concurrent('an operator on the dashboard', () => {
   });
 
   test('edits a job to name another saga: neither saga is the worse for it', async () => {
-    await using stage = await setFaultStage({
+    await using stage = await openFaultStage({
       settings: { WAIT_POLL_INTERVAL_MS: '400', WAIT_MAX_POLLS: '40' },
       sandbox: { activateAfterMs: 1_500, faults: { neverActive: 'slow' } },
     });
@@ -221,7 +221,7 @@ describe.concurrent('an operator on the dashboard', () => {
   });
 
   test('pauses the queues for longer than the wait may take: droplets that became active meanwhile are kept', async () => {
-    await using stage = await setFaultStage({ settings: { WAIT_MAX_POLLS: '5' }, sandbox: { activateAfterMs: 600 } });
+    await using stage = await openFaultStage({ settings: { WAIT_MAX_POLLS: '5' }, sandbox: { activateAfterMs: 600 } });
     await stage.work();
     await provisionUntilUnderWay(stage);
     const queue = stage.queue(queueNames.steps);

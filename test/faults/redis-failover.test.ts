@@ -7,7 +7,7 @@ import { loadConfig } from '../../src/platform/config.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { openQueueConnection, QueueStoreError } from '../../src/queues/connection.ts';
 import { startWeb } from '../../src/processes/web.ts';
-import { setFaultStage } from '../support/fault-stage.ts';
+import { openFaultStage } from '../support/fault-stage.ts';
 import type { PrivateRedis } from '../support/services-redis-server.ts';
 import { startPrivateRedis, startPrivateSentinel } from '../support/services-redis-server.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
@@ -42,7 +42,7 @@ describe('behind one address', () => {
   test('sagas go on, and web starts sagas and is ready, within seconds of a failover that leaves all connections on the demoted server', async () => {
     const { master, replica } = await startPair();
     await using proxy = await startTcpProxy(master.url);
-    await using stage = await setFaultStage({ redisUrl: replica.url, workersRedisUrl: proxy.through(master.url) });
+    await using stage = await openFaultStage({ redisUrl: replica.url, workersRedisUrl: proxy.through(master.url) });
     const worker = await stage.work();
     const web = await startWeb(loadConfig({ ...stage.env, PORT: '0' }), silentLog);
     // Before what it is connected to.
@@ -71,7 +71,7 @@ describe('behind one address', () => {
   test('an idle process that only reads leaves the demoted server, too', async () => {
     const { master, replica } = await startPair();
     await using proxy = await startTcpProxy(master.url);
-    await using stage = await setFaultStage({ redisUrl: replica.url, workersRedisUrl: proxy.through(master.url) });
+    await using stage = await openFaultStage({ redisUrl: replica.url, workersRedisUrl: proxy.through(master.url) });
     // It hears of nothing before its next write.
     await stage.client.close();
     await stage.work();
@@ -85,7 +85,7 @@ describe('behind one address', () => {
 
   test('/readyz is red, and a process does not start, as long as the address leads to a replica; both heal by themselves', async () => {
     const { master, replica } = await startPair();
-    await using stage = await setFaultStage({ redisUrl: master.url });
+    await using stage = await openFaultStage({ redisUrl: master.url });
     const web = await startWeb(loadConfig({ ...stage.env, PORT: '0' }), silentLog);
     // Before what it is connected to.
     await using stack = new AsyncDisposableStack();
@@ -113,7 +113,7 @@ describe('with Sentinels', () => {
     const sentinel = await startPrivateSentinel('the-master', master);
     onTestFinished(() => sentinel.stop());
     const url = `redis+sentinel://127.0.0.1:${sentinel.port}/the-master`;
-    await using stage = await setFaultStage({ redisUrl: url });
+    await using stage = await openFaultStage({ redisUrl: url });
     await stage.work();
     await provisionAll(stage);
     await untilUnderWay(stage);

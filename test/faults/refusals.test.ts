@@ -3,7 +3,7 @@
 
 import { describe, expect, test } from 'vitest';
 import type { Stage } from '../support/fault-stage.ts';
-import { setFaultStage } from '../support/fault-stage.ts';
+import { openFaultStage } from '../support/fault-stage.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { patience } from '../support/patience.ts';
 
@@ -33,7 +33,7 @@ async function holdKeyed(stage: Stage, count: number): Promise<string[]> {
 
 describe('a scope that is missing', () => {
   test('holds only what needs it: a saga beside 40 held ones takes no longer than alone, and held ones ask and write nothing', async () => {
-    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0 } });
+    await using stage = await openFaultStage({ sandbox: { activateAfterMs: 0 } });
     await stage.work({ probes: LONG, settings: { DIGITALOCEAN_REQUESTS_PER_MINUTE: '120' } });
     await holdKeyed(stage, 20);
     const events = await eventCounts(stage);
@@ -64,7 +64,7 @@ describe('a scope that is missing', () => {
   });
 
   test('lets everything go on at once when one probe succeeds', async () => {
-    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0 } });
+    await using stage = await openFaultStage({ sandbox: { activateAfterMs: 0 } });
     await stage.work({ probes: SHORT });
     const ids = await holdKeyed(stage, 21);
     const before = refused(stage, 403).length;
@@ -81,7 +81,7 @@ describe('a scope that is missing', () => {
   });
 
   test('is named in the log, and in what the saga waits for', async () => {
-    await using stage = await setFaultStage();
+    await using stage = await openFaultStage();
     const { log } = await stage.work({ probes: LONG });
     await holdKeyed(stage, 2);
     const reasons = log.filter(({ msg }) => msg === 'not yet').map((line) => String(line['reason']));
@@ -91,7 +91,7 @@ describe('a scope that is missing', () => {
   });
 
   test('a refusal of one droplet alone holds nobody else', async () => {
-    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0 } });
+    await using stage = await openFaultStage({ sandbox: { activateAfterMs: 0 } });
     await stage.work({ probes: LONG });
     stage.sandbox.setFaults({ rules: [{ match: { method: 'POST', name: 'odd' }, effect: { status: 403 } }] });
     const odd = await stage.provision('odd');
@@ -102,7 +102,7 @@ describe('a scope that is missing', () => {
   });
 
   test('holds rollbacks whose deletion is refused, and no create beside them', async () => {
-    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0, faults: { neverActive: true } } });
+    await using stage = await openFaultStage({ sandbox: { activateAfterMs: 0, faults: { neverActive: true } } });
     await stage.work({ probes: SHORT });
     const ids = await Promise.all(range(5).map((at) => stage.provision(`web-${at}`)));
     for (const id of ids) await stage.until(id, 'waiting', ({ cursor }) => cursor === 1);
@@ -121,7 +121,7 @@ describe('a scope that is missing', () => {
 
 describe('a refused token', () => {
   test('holds everything, is probed by requests for the account alone, and lets everything go on at once', async () => {
-    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0, faults: { neverActive: true } } });
+    await using stage = await openFaultStage({ sandbox: { activateAfterMs: 0, faults: { neverActive: true } } });
     await stage.work({ probes: SHORT });
     const waiting = await Promise.all(range(10).map((at) => stage.provision(`early-${at}`)));
     for (const id of waiting) await stage.until(id, 'waiting', ({ cursor }) => cursor === 1);
@@ -148,7 +148,7 @@ describe('a refused token', () => {
   });
 
   test('holds workers that start later too, without a request of theirs; another token holds nobody, and wakes all', async () => {
-    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0 } });
+    await using stage = await openFaultStage({ sandbox: { activateAfterMs: 0 } });
     const first = await stage.work({ probes: LONG });
     stage.sandbox.setFaults({ unauthorized: true });
     const ids = await Promise.all(range(5).map((at) => stage.provision(`web-${at}`)));
@@ -162,7 +162,7 @@ describe('a refused token', () => {
   });
 
   test('is probed by somebody else when the one that was to probe died', async () => {
-    await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0 } });
+    await using stage = await openFaultStage({ sandbox: { activateAfterMs: 0 } });
     await stage.work({ probes: SHORT });
     const ids = await holdKeyed(stage, 3);
     // As a worker leaves it that died between its lease and its request.

@@ -7,7 +7,7 @@ import { textOf } from '../../src/platform/json.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import { listEvents } from '../../src/saga/store.ts';
-import { setFaultStage } from '../support/fault-stage.ts';
+import { openFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
 import { patience } from '../support/patience.ts';
 import { connectTestRedis } from '../support/services-redis.ts';
@@ -38,7 +38,7 @@ const patient = { DIGITALOCEAN_TIMEOUT_MS: '4000', WORKER_LOCK_MS: '8000', ADOPT
 describe.concurrent('a fleet of several processes', () => {
   test('keeps to limits that are far too small for it: no 429 to speak of, and no saga fails for it', async () => {
     const limit = 30;
-    await using stage = await setFaultStage({
+    await using stage = await openFaultStage({
       settings: { ...patient, DIGITALOCEAN_REQUESTS_PER_MINUTE: String(limit), DIGITALOCEAN_REQUESTS_PER_HOUR: '1000' },
       sandbox: { ratePerMinute: limit, ratePerHour: 1_000 },
     });
@@ -77,7 +77,7 @@ describe.concurrent('a fleet of several processes', () => {
     // As quick as the machine is: a read that takes longer than an interval is shared by nobody.
     const slowness = Math.min(4, patience());
     const settings = { ...patient, WAIT_POLL_INTERVAL_MS: String(Math.round(200 * slowness)) };
-    await using stage = await setFaultStage({ settings, sandbox: { activateAfterMs: 4_000 * slowness, faults } });
+    await using stage = await openFaultStage({ settings, sandbox: { activateAfterMs: 4_000 * slowness, faults } });
     const workers = [stage.fork(), stage.fork()];
     await Promise.all(workers.map((worker) => worker.ready()));
     await Promise.all(names(30).map((name) => stage.provision(name)));

@@ -4,7 +4,7 @@
 import { describe, expect, inject, test } from 'vitest';
 import { DatabaseTimeoutError, openDatabase } from '../../src/platform/db.ts';
 import type { Io } from '../../src/platform/io.ts';
-import { setFaultStage } from '../support/fault-stage.ts';
+import { openFaultStage } from '../support/fault-stage.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import { startTcpProxy, throughProxy } from '../support/fault-proxy.ts';
 import { queueStoreKinds } from '../support/topology.ts';
@@ -14,7 +14,7 @@ describe.concurrent('connections to Postgres', () => {
   test.for(queueStoreKinds())('goes on, over new connections, when all its connections to Postgres went silent for good (queues on %s)', async (queues) => {
     await using database = await createTestDatabase();
     await using proxy = await startTcpProxy(Number(new URL(database.url).port));
-    await using stage = await setFaultStage({
+    await using stage = await openFaultStage({
       databaseUrl: database.url,
       workersDatabaseUrl: throughProxy(database.url, proxy),
       // Few connections, so that none is left that was not open yet.
@@ -32,7 +32,7 @@ describe.concurrent('connections to Postgres', () => {
   test('a commit whose reply was lost is applied once: each transition in turn', async () => {
     await using database = await createTestDatabase();
     await using proxy = await startTcpProxy(Number(new URL(database.url).port));
-    await using stage = await setFaultStage({ databaseUrl: database.url });
+    await using stage = await openFaultStage({ databaseUrl: database.url });
     let commits = 0;
     // Every second commit is done, and its answer (one that tells of a row) is taken away.
     const io: Io = (kind, name, operation) => {
@@ -52,7 +52,7 @@ describe.concurrent('connections to Postgres', () => {
   test('a saga whose insert was answered by a cut connection is started once', async () => {
     await using database = await createTestDatabase();
     await using proxy = await startTcpProxy(Number(new URL(database.url).port));
-    await using stage = await setFaultStage({ databaseUrl: database.url, workersDatabaseUrl: throughProxy(database.url, proxy) });
+    await using stage = await openFaultStage({ databaseUrl: database.url, workersDatabaseUrl: throughProxy(database.url, proxy) });
     proxy.loseAnswer((answer) => answer.includes('INSERT 0 1'));
     const sagaId = await stage.provision('web-1');
     expect(proxy.lost()).toBe(1);

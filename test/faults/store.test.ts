@@ -6,7 +6,7 @@ import { Client } from 'pg';
 import postgres from 'postgres';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { EmbeddedPostgres } from '../../src/dev/embedded-postgres/start-embedded-postgres.ts';
-import { setFaultStage } from '../support/fault-stage.ts';
+import { openFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
 import { startPrivatePostgres } from '../support/services-postgres.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -39,7 +39,7 @@ async function setStageOnOwnServer(queues: 'redis' | 'postgres'): Promise<Stage>
   await asAdmin((admin) => admin`create database ${admin(name)}`);
   const url = new URL(server.url);
   url.pathname = `/${name}`;
-  return setFaultStage({ databaseUrl: url.href, ...(queues === 'postgres' ? { redisUrl: null } : {}) });
+  return openFaultStage({ databaseUrl: url.href, ...(queues === 'postgres' ? { redisUrl: null } : {}) });
 }
 
 async function takeAllConnections(hoard: Client[]): Promise<void> {

@@ -6,13 +6,13 @@ import { loadConfig } from '../../src/platform/config.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { startWeb } from '../../src/processes/web.ts';
 import { runCommand } from '../support/fleet.ts';
-import { setFaultStage } from '../support/fault-stage.ts';
+import { openFaultStage } from '../support/fault-stage.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const report = z.looseObject({ status: z.string(), conditions: z.array(z.looseObject({ name: z.string(), title: z.string(), detail: z.string() })) });
 
 test('workers sign in and out; one that is killed stops being seen, and what it had is shown as not taken', async () => {
-  await using stage = await setFaultStage({ sandbox: { faults: { rules: [{ match: { method: 'POST' }, effect: { hang: true } }] } }, settings: { DIGITALOCEAN_TIMEOUT_MS: '20000', WORKER_LOCK_MS: '30000', ADOPTION_GRACE_MS: '40000' } });
+  await using stage = await openFaultStage({ sandbox: { faults: { rules: [{ match: { method: 'POST' }, effect: { hang: true } }] } }, settings: { DIGITALOCEAN_TIMEOUT_MS: '20000', WORKER_LOCK_MS: '30000', ADOPTION_GRACE_MS: '40000' } });
   const web = await startWeb(loadConfig({ ...stage.env, PORT: '0' }), silentLog);
   onTestFinished(() => web.close());
   const seen = () => stage.db.sql<{ name: string; version: string; jobs: number; concurrency: number }[]>`select name, version, jobs, concurrency from arcadia.workers`;
@@ -51,7 +51,7 @@ test('workers sign in and out; one that is killed stops being seen, and what it 
 });
 
 test('arcadia status ends with 0 while all is well, and with 1 and the scope that is missing while a person is needed', async () => {
-  await using stage = await setFaultStage({ sandbox: { activateAfterMs: 0 } });
+  await using stage = await openFaultStage({ sandbox: { activateAfterMs: 0 } });
   await stage.work({ probes: { firstMs: 600_000, maxMs: 600_000 } });
   await waitFor(async () => (await stage.db.sql`select 1 from arcadia.workers`).length === 1, { what: 'the worker to sign in' });
   const well = await runCommand(['status'], stage.env);

@@ -8,12 +8,12 @@ import { directIo } from '../../src/platform/io.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import type { StartRequest } from '../../src/saga/start.ts';
 import { startSaga } from '../../src/saga/start.ts';
-import { fakeStep, slackMs } from '../support/engine.ts';
+import { fakeStep, reconcileGraceMs } from '../support/engine.ts';
 import { keyRing } from '../support/keys.ts';
 import { connectTestRedis } from '../support/services-redis.ts';
 import { waitFor } from '../support/wait-for.ts';
-import type { Fleet } from './support.ts';
-import { backends, openFleet } from './support.ts';
+import type { Fleet } from './stage.ts';
+import { backends, openQueueStage } from './stage.ts';
 
 const catalog = {
   fake: { input: z.strictObject({ name: z.string('expected a host name'), user_data: z.string().optional() }), steps: [fakeStep('one')] },
@@ -34,13 +34,13 @@ describe.each(backends)('the intake on %s', (backend) => {
   let afterStart = nothing;
 
   beforeAll(async () => {
-    fleet = await openFleet(backend, catalog);
+    fleet = await openQueueStage(backend, catalog);
     intake = fleet.connection.queue(queueNames.intake);
     worker = startIntakeWorker(fleet.connection, {
       settings: { concurrency: 10, lockMs: 10_000 },
       start: async (request) => {
         requests.push(request);
-        const started = await startSaga(fleet.engine.db, catalog, request, slackMs, keyRing);
+        const started = await startSaga(fleet.engine.db, catalog, request, reconcileGraceMs, keyRing);
         afterStart();
         return started;
       },

@@ -13,8 +13,8 @@ import { listEvents } from '../../src/saga/store.ts';
 import { catalogOf, fakeStep } from '../support/engine.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait-for.ts';
-import type { Fleet } from './support.ts';
-import { backends, openFleet } from './support.ts';
+import type { Fleet } from './stage.ts';
+import { backends, openQueueStage } from './stage.ts';
 
 const STAMP = String.raw`^\d{4}-\d\d-\d\dT\S+Z `;
 
@@ -39,7 +39,7 @@ test.each(backends)('each job tells its attempt, its droplet and what was decide
   });
   const { fake } = catalogOf(one, two);
   if (fake === undefined) throw new Error('no saga');
-  await using fleet = await openFleet(backend, { fake: { ...fake, labels: dropletLabels } });
+  await using fleet = await openQueueStage(backend, { fake: { ...fake, labels: dropletLabels } });
   await using board = openBoard(fleet);
   const first = await fleet.start();
   await fleet.work();
@@ -77,7 +77,7 @@ test.each(backends)('a wait has a line for each reason, not for each poll, queue
     asked.push(name);
     return operation();
   };
-  await using fleet = await openFleet(backend, catalogOf(one), { io });
+  await using fleet = await openQueueStage(backend, catalogOf(one), { io });
   await using board = openBoard(fleet);
   const first = await fleet.start();
   await fleet.work();
@@ -97,7 +97,7 @@ test.each(backends)('a wait has a line for each reason, not for each poll, queue
 
 test('where the events cannot be read, what BullMQ keeps is shown, and that something is missing', async () => {
   const two = fakeStep('two', { execute: async () => Promise.resolve(waiting(600_000, 'is new')) });
-  await using fleet = await openFleet('redis', catalogOf(fakeStep('one'), two));
+  await using fleet = await openQueueStage('redis', catalogOf(fakeStep('one'), two));
   await using proxy = await startTcpProxy(fleet.engine.url);
   await using stack = new AsyncDisposableStack();
   const db = openDatabase(proxy.through(fleet.engine.url));
@@ -116,7 +116,7 @@ test('where the events cannot be read, what BullMQ keeps is shown, and that some
 });
 
 test.each(backends)('a job of no saga has the lines that BullMQ keeps, and is asked for nowhere else, queues on %s', async (backend) => {
-  await using fleet = await openFleet(backend, catalogOf(fakeStep('one')));
+  await using fleet = await openQueueStage(backend, catalogOf(fakeStep('one')));
   const asked: string[] = [];
   await using board = openBoard(fleet, (sagaId, afterSeq) => {
     asked.push(sagaId);
@@ -155,7 +155,7 @@ test('a log that cannot be written, or is not answered, changes nothing', async 
     unanswered.mockRestore();
     return writing;
   };
-  await using fleet = await openFleet('redis', catalogOf(one, fakeStep('two')), { io });
+  await using fleet = await openQueueStage('redis', catalogOf(one, fakeStep('two')), { io });
   await using board = openBoard(fleet);
   const first = await fleet.start();
   await fleet.work();

@@ -5,14 +5,14 @@ import { jobIdOf, queueNames } from '../../src/queues/jobs.ts';
 import { hastenMisdated } from '../../src/queues/misdated.ts';
 import { catalogOf, fakeStep } from '../support/engine.ts';
 import { waitFor } from '../support/wait-for.ts';
-import type { Fleet } from './support.ts';
-import { backends, countJobs, openFleet } from './support.ts';
+import type { Fleet } from './stage.ts';
+import { backends, countJobs, openQueueStage } from './stage.ts';
 
 describe.each(backends)('the step queues on %s', (backend) => {
   let fleet: Fleet;
 
   beforeAll(async () => {
-    fleet = await openFleet(backend, catalogOf(fakeStep('one')));
+    fleet = await openQueueStage(backend, catalogOf(fakeStep('one')));
   });
 
   afterEach(async () => {

@@ -4,10 +4,10 @@ import { openDatabase } from '../../src/platform/db.ts';
 import { jobIdOf } from '../../src/queues/jobs.ts';
 import { done, StepFailure, waiting } from '../../src/saga/step.ts';
 import { createSagaStore } from '../../src/saga/store.ts';
-import { catalogOf, fakeStep, slackMs } from '../support/engine.ts';
+import { catalogOf, fakeStep, reconcileGraceMs } from '../support/engine.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { backends, openFleet } from './support.ts';
+import { backends, openQueueStage } from './stage.ts';
 
 const fatal = () => new StepFailure({ code: 'bad', message: 'never', retryable: false });
 
@@ -22,7 +22,7 @@ describe.each(backends)('the step workers on %s', (backend) => {
       },
     });
     const failing = new Set<string>();
-    await using fleet = await openFleet(backend, catalogOf(fakeStep('one'), fakeStep('two'), third));
+    await using fleet = await openQueueStage(backend, catalogOf(fakeStep('one'), fakeStep('two'), third));
     const jobs = await Promise.all(Array.from({ length: 12 }, () => fleet.engine.start()));
     for (const [index, { sagaId }] of jobs.entries()) if (index % 3 === 0) failing.add(sagaId);
     await Promise.all(jobs.map((job) => fleet.queues.enqueue(job)));
@@ -45,7 +45,7 @@ describe.each(backends)('the step workers on %s', (backend) => {
     const two = fakeStep('two', {
       execute: async () => (isBroken ? Promise.reject(fatal()) : Promise.resolve(waiting(50, 'not yet'))),
     });
-    await using fleet = await openFleet(backend, catalogOf(fakeStep('one'), two));
+    await using fleet = await openQueueStage(backend, catalogOf(fakeStep('one'), two));
     const job = await fleet.start();
     await fleet.work();
     await waitFor(() => fleet.engine.ledger.count(job.sagaId, 'one') === 1, { what: 'the first step' });
@@ -63,7 +63,7 @@ describe.each(backends)('the step workers on %s', (backend) => {
     const two = fakeStep('two', {
       execute: async ({ memo }) => Promise.resolve(waiting(memo['polls'] === 2 ? 600_000 : 20, 'not yet', { memo: { polls: (memo['polls'] ?? 0) + 1 } })),
     });
-    await using fleet = await openFleet(backend, catalogOf(fakeStep('one'), two));
+    await using fleet = await openQueueStage(backend, catalogOf(fakeStep('one'), two));
     const first = await fleet.start();
     await fleet.work();
     const id = jobIdOf({ sagaId: first.sagaId, revision: 2 });
@@ -92,7 +92,7 @@ describe.each(backends)('the step workers on %s', (backend) => {
         return Promise.resolve(done());
       },
     });
-    await using fleet = await openFleet(backend, catalogOf(one));
+    await using fleet = await openQueueStage(backend, catalogOf(one));
     const waitingJobs = await Promise.all(Array.from({ length: 50 }, () => fleet.engine.start()));
     for (const { sagaId } of waitingJobs) patient.add(sagaId);
     await Promise.all(waitingJobs.map((job) => fleet.queues.enqueue(job)));
@@ -104,7 +104,7 @@ describe.each(backends)('the step workers on %s', (backend) => {
   });
 
   test('fail what is not a job of a saga at once, without a retry and without harm to others', async () => {
-    await using fleet = await openFleet(backend, catalogOf(fakeStep('one'), fakeStep('two')));
+    await using fleet = await openQueueStage(backend, catalogOf(fakeStep('one'), fakeStep('two')));
     const good = await fleet.engine.start();
     const { sagaId } = good;
     const poison: unknown[] = [
@@ -139,7 +139,7 @@ describe.each(backends)('the step workers on %s', (backend) => {
   });
 
   test('repeat nothing when finished jobs are retried on the dashboard', async () => {
-    await using fleet = await openFleet(backend, catalogOf(fakeStep('one'), fakeStep('two')));
+    await using fleet = await openQueueStage(backend, catalogOf(fakeStep('one'), fakeStep('two')));
     const first = await fleet.start();
     await fleet.work();
     await fleet.settled([first]);
@@ -172,12 +172,12 @@ describe.each(backends)('the step workers on %s', (backend) => {
       },
     });
     let running = 0;
-    await using fleet = await openFleet(backend, catalogOf(one, fakeStep('two')));
+    await using fleet = await openQueueStage(backend, catalogOf(one, fakeStep('two')));
     await using proxy = await startTcpProxy(fleet.engine.url);
     const far = openDatabase(proxy.through(fleet.engine.url), { timeoutMs: 1_000 });
     try {
       const jobs = await Promise.all(Array.from({ length: 5 }, () => fleet.start()));
-      const workers = await fleet.work({}, { store: createSagaStore(far, { worker: 'test:1', slackMs }) });
+      const workers = await fleet.work({}, { store: createSagaStore(far, { worker: 'test:1', reconcileGraceMs }) });
       await waitFor(() => running === 5, { what: 'five steps to run' });
       proxy.down();
       isOpen = true;
@@ -209,7 +209,7 @@ describe.each(backends)('the step workers on %s', (backend) => {
 test('workers on redis bring a saga that was begun to its end before they begin another, in the order in which they were enqueued', async () => {
   const order: string[] = [];
   const step = (name: string) => fakeStep(name, { execute: async ({ saga }) => (order.push(`${saga.id} ${name}`), Promise.resolve(done())) });
-  await using fleet = await openFleet('redis', catalogOf(step('one'), step('two'), step('three')));
+  await using fleet = await openQueueStage('redis', catalogOf(step('one'), step('two'), step('three')));
   const jobs = [await fleet.start(), await fleet.start(), await fleet.start(), await fleet.start()];
   await fleet.work({ concurrency: 1 });
   expect(await fleet.settled(jobs)).toEqual(jobs.map(() => 'completed'));

@@ -12,8 +12,8 @@ import { catalogOf, claimOf, fakeStep, jobOf, openEngine } from '../support/engi
 import type { Engine } from '../support/engine.ts';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { backends, countJobs, openFleet } from '../queues/support.ts';
-import type { Fleet } from '../queues/support.ts';
+import { backends, countJobs, openQueueStage } from '../queues/stage.ts';
+import type { Fleet } from '../queues/stage.ts';
 
 /** As if the slack of all sagas had passed. */
 async function makeOverdue(engine: Engine): Promise<void> {
@@ -25,7 +25,7 @@ describe('reconcile', () => {
     await using engine = await openEngine(catalogOf(fakeStep('one')));
     await engine.start();
     const asked: NextJob[] = [];
-    const result = await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 1_000 }), ensure: async (job) => Promise.resolve((asked.push(job), null)), log: silentLog });
+    const result = await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs: 1_000 }), ensure: async (job) => Promise.resolve((asked.push(job), null)), log: silentLog });
     expect(result).toEqual({ overdue: 0, firstJobs: 0, remade: 0 });
     expect(asked).toEqual([]);
   });
@@ -41,9 +41,9 @@ describe('reconcile', () => {
       asked.push(job);
       return Promise.resolve(gone.has(job.sagaId) ? null : {});
     };
-    expect(await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 60_000 }), ensure, log: silentLog })).toEqual({ overdue: 230, firstJobs: 100, remade: 0 });
+    expect(await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs: 60_000 }), ensure, log: silentLog })).toEqual({ overdue: 230, firstJobs: 100, remade: 0 });
     expect(asked.map(({ sagaId }) => sagaId).toSorted()).toEqual(jobs.map(({ sagaId }) => sagaId).toSorted());
-    expect(await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 60_000 }), ensure, log: silentLog })).toEqual({ overdue: 0, firstJobs: 0, remade: 0 });
+    expect(await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs: 60_000 }), ensure, log: silentLog })).toEqual({ overdue: 0, firstJobs: 0, remade: 0 });
   });
 
   test('asks for the job that is due: the revision, step and direction of the row', async () => {
@@ -54,7 +54,7 @@ describe('reconcile', () => {
     await engine.run(claimOf(second));
     await makeOverdue(engine);
     const asked: NextJob[] = [];
-    await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 60_000 }), ensure: async (job) => Promise.resolve((asked.push(job), null)), log: silentLog });
+    await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs: 60_000 }), ensure: async (job) => Promise.resolve((asked.push(job), null)), log: silentLog });
     expect(asked).toEqual([nextJobOf((await engine.load(first.sagaId)).saga)]);
     expect(asked).toMatchObject([{ revision: 3, step: 'two', direction: 'backward' }]);
   });
@@ -63,7 +63,7 @@ describe('reconcile', () => {
     await using engine = await openEngine(catalogOf(fakeStep('one')));
     const first = await engine.start();
     await makeOverdue(engine);
-    await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 60_000 }), ensure: async () => Promise.resolve({ polls: 12 }), log: silentLog });
+    await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs: 60_000 }), ensure: async () => Promise.resolve({ polls: 12 }), log: silentLog });
     expect(await engine.load(first.sagaId)).toMatchObject({ memo: { polls: 12 }, saga: { revision: 0 } });
   });
 });
@@ -79,7 +79,7 @@ describe('runReconciler', () => {
       asked.push(sagaId);
       return asked.length === 1 ? Promise.reject(new Error('the queue is away')) : Promise.resolve(null);
     };
-    const running = runReconciler({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 10 }), ensure, intervalMs: 20, wakeup: createWakeup(), signal: stopping.signal, log: silentLog });
+    const running = runReconciler({ store: createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs: 10 }), ensure, intervalMs: 20, wakeup: createWakeup(), signal: stopping.signal, log: silentLog });
     await waitFor(() => asked.length >= 3, { what: 'three passes' });
     stopping.abort();
     await running;
@@ -89,7 +89,7 @@ describe('runReconciler', () => {
   test('ends at once in the middle of a long wait', async () => {
     await using engine = await openEngine(catalogOf(fakeStep('one')));
     const stopping = new AbortController();
-    const running = runReconciler({ store: createSagaStore(engine.db, { worker: 'test:1', slackMs: 10 }), ensure: async () => Promise.resolve(null), intervalMs: 600_000, wakeup: createWakeup(), signal: stopping.signal, log: silentLog });
+    const running = runReconciler({ store: createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs: 10 }), ensure: async () => Promise.resolve(null), intervalMs: 600_000, wakeup: createWakeup(), signal: stopping.signal, log: silentLog });
     stopping.abort();
     await expect(running).resolves.toBeUndefined();
   });
@@ -147,7 +147,7 @@ describe('sagas whose queue was emptied', () => {
     const admin = new Redis(redis.url);
     try {
       const sagas = mixedSagas();
-      await using fleet = await openFleet('redis', sagas.catalog, { store: { kind: 'redis', nodes: [redis.url], prefix: '{flushed}' } });
+      await using fleet = await openQueueStage('redis', sagas.catalog, { store: { kind: 'redis', nodes: [redis.url], prefix: '{flushed}' } });
       expect(await survive(fleet, sagas, () => admin.flushall())).toEqual([]);
     } finally {
       admin.disconnect();
@@ -157,7 +157,7 @@ describe('sagas whose queue was emptied', () => {
 
   test.each(backends)('come to their ends after the queues were obliterated on %s, and repeat nothing', async (backend) => {
     const sagas = mixedSagas();
-    await using fleet = await openFleet(backend, sagas.catalog);
+    await using fleet = await openQueueStage(backend, sagas.catalog);
     const obliterate = async (): Promise<void> => {
       await fleet.forward.obliterate({ force: true });
       await fleet.backward.obliterate({ force: true });
@@ -170,7 +170,7 @@ describe('sagas whose queue was emptied', () => {
 
 describe.each(backends)('the reconciler and the queues on %s', (backend) => {
   test('start a saga that nobody enqueued', async () => {
-    await using fleet = await openFleet(backend, catalogOf(fakeStep('one')));
+    await using fleet = await openQueueStage(backend, catalogOf(fakeStep('one')));
     const job = await fleet.engine.start();
     await fleet.work();
     await makeOverdue(fleet.engine);
@@ -180,7 +180,7 @@ describe.each(backends)('the reconciler and the queues on %s', (backend) => {
 
   test('leave a saga alone that waits in the queue, and know its counters when the queue is lost later', async () => {
     const sagas = mixedSagas();
-    await using fleet = await openFleet(backend, sagas.catalog);
+    await using fleet = await openQueueStage(backend, sagas.catalog);
     const first = await fleet.start();
     const workers = await fleet.work();
     const id = jobIdOf({ sagaId: first.sagaId, revision: 2 });
@@ -196,7 +196,7 @@ describe.each(backends)('the reconciler and the queues on %s', (backend) => {
   });
 
   test('take up a saga whose job failed', async () => {
-    await using fleet = await openFleet(backend, catalogOf(fakeStep('one')));
+    await using fleet = await openQueueStage(backend, catalogOf(fakeStep('one')));
     const job = await fleet.start();
     const stored = await fleet.forward.getJob(jobIdOf(job));
     await stored?.updateData({ spoilt: true });

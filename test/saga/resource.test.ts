@@ -8,11 +8,11 @@ import { stepsToStartAt } from '../../src/saga/definition.ts';
 import type { Verdict } from '../../src/saga/runner.ts';
 import { runJob } from '../../src/saga/runner.ts';
 import type { NextJob } from '../../src/saga/saga.ts';
-import { cancelSaga, retrySaga } from '../../src/saga/steer.ts';
+import { cancelSaga, retrySaga } from '../../src/saga/cancel-and-retry.ts';
 import { StepFailure, done } from '../../src/saga/step.ts';
 import type { Step } from '../../src/saga/step.ts';
 import { createSagaStore } from '../../src/saga/store.ts';
-import { claimOf, fakeStep, jobOf, openEngine, slackMs } from '../support/engine.ts';
+import { claimOf, fakeStep, jobOf, openEngine, reconcileGraceMs } from '../support/engine.ts';
 import type { Engine, Ledger } from '../support/engine.ts';
 
 /** Sagas that work on the resource that their input names; it may come with the first step instead. */
@@ -116,7 +116,7 @@ describe('a saga that waits', () => {
     const later = await engine.start({ resource: 'site:1' });
     await engine.run(claimOf(first));
     await engine.run(claimOf(later));
-    await cancelSaga(createSagaStore(engine.db, { worker: 'test:1', slackMs }), later.sagaId, 'ann');
+    await cancelSaga(createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs }), later.sagaId, 'ann');
     expect(await resourceOfSaga(engine, later)).toEqual({ resource: null, waitsFor: null, status: 'compensated' });
   });
 
@@ -156,8 +156,8 @@ describe('a stuck saga', () => {
     const later = await engine.start({ resource: 'site:1' });
     const second = jobOf(await engine.run(claimOf(later)));
     expect(await resourceOfSaga(engine, first)).toEqual({ resource: null, waitsFor: null, status: 'stuck' });
-    const steered = await retrySaga(createSagaStore(engine.db, { worker: 'test:1', slackMs }), first.sagaId, 'ann');
-    const resumed = steered.kind === 'accepted' ? steered.next : null;
+    const answered = await retrySaga(createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs }), first.sagaId, 'ann');
+    const resumed = answered.kind === 'accepted' ? answered.next : null;
     if (resumed === null) throw new Error('not resumed');
     expect((await engine.run(claimOf(resumed))).kind).toBe('postpone');
     await engine.drive(second);
@@ -176,7 +176,7 @@ async function statementsOf(catalog: Catalog<Ledger>): Promise<string[]> {
   };
   const counted = openDatabase(engine.url, { io });
   try {
-    const options = { ...engine.options, store: createSagaStore(counted, { worker: 'test:1', slackMs, startsAt: stepsToStartAt(catalog) }) };
+    const options = { ...engine.options, store: createSagaStore(counted, { worker: 'test:1', reconcileGraceMs, startsAt: stepsToStartAt(catalog) }) };
     let job: NextJob | null = await engine.start();
     while (job !== null) {
       const verdict: Verdict = await runJob({ ...claimOf(job), step: job.step }, options);

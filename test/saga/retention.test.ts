@@ -12,7 +12,7 @@ import type { Expiry } from '../../src/saga/retention.ts';
 import { searchSagas } from '../../src/saga/search.ts';
 import { startSaga } from '../../src/saga/start.ts';
 import { createSagaStore, loadSaga } from '../../src/saga/store.ts';
-import { catalogOf, fakeStep, openEngine, slackMs } from '../support/engine.ts';
+import { catalogOf, fakeStep, openEngine, reconcileGraceMs } from '../support/engine.ts';
 import { explaining } from '../support/explain.ts';
 import { writeSagas } from '../support/many-sagas.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -103,11 +103,11 @@ describe('sagas', () => {
   test('leave their idempotency key to a new saga', async () => {
     const { db, options } = await openOld();
     const request = { name: 'fake', input: {}, idempotencyKey: 'order-4711' };
-    const { sagaId } = await startSaga(db, options.catalog, request, slackMs);
+    const { sagaId } = await startSaga(db, options.catalog, request, reconcileGraceMs);
     await db.sql`update arcadia.sagas set status = 'completed', wake_at = null, created_at = '2020-01-01', finished_at = '2020-01-02'`;
-    expect((await startSaga(db, options.catalog, request, slackMs)).sagaId).toBe(sagaId);
+    expect((await startSaga(db, options.catalog, request, reconcileGraceMs)).sagaId).toBe(sagaId);
     await pass(db);
-    expect((await startSaga(db, options.catalog, request, slackMs)).sagaId).not.toBe(sagaId);
+    expect((await startSaga(db, options.catalog, request, reconcileGraceMs)).sagaId).not.toBe(sagaId);
   });
 
   test('are found by an index: no more is read than is past its time', async () => {
@@ -128,7 +128,7 @@ describe('sagas', () => {
 
 test('rows of the audit go a year after they were written, but for those about a saga that is still there', async () => {
   const { db, options } = await openOld();
-  const { sagaId } = await startSaga(db, options.catalog, { name: 'fake', input: {}, requestedBy: 'kept' }, slackMs);
+  const { sagaId } = await startSaga(db, options.catalog, { name: 'fake', input: {}, requestedBy: 'kept' }, reconcileGraceMs);
   await db.sql`
     insert into arcadia.audit (actor, action, saga_id)
     select 'gone', 'saga_created', case when number % 2 = 0 then gen_random_uuid() end from generate_series(1, 1200) as number`;
@@ -154,7 +154,7 @@ describe('nobody is locked out', () => {
 
       const started = await startSaga(others.db, options.catalog, { name: 'fake', input: {} }, 0);
       expect((await drive(running)).at(-1)?.kind).toBe('complete');
-      const store = createSagaStore(others.db, { worker: 'other:1', slackMs });
+      const store = createSagaStore(others.db, { worker: 'other:1', reconcileGraceMs });
       expect(await reconcile({ store, ensure: () => Promise.resolve(null), log: silentLog })).toMatchObject({ overdue: 1 });
       const { sagas } = await searchSagas(others.db, {}, { limit: 600 });
       expect(sagas).toHaveLength(502);
@@ -234,7 +234,7 @@ test('the reconciler with nothing to do asks one question, and an index answers 
   await db.sql`update arcadia.sagas set wake_at = clock_timestamp() + interval '1 hour' where status = 'running'`;
   await db.sql`analyze arcadia.sagas`;
   const explained = explaining(db);
-  const store = createSagaStore(explained.db, { worker: 'test:1', slackMs });
+  const store = createSagaStore(explained.db, { worker: 'test:1', reconcileGraceMs });
   expect(await reconcile({ store, ensure: () => Promise.reject(new Error('nothing is due')), log: silentLog })).toEqual({ overdue: 0, firstJobs: 0, remade: 0 });
   expect(explained.statements).toMatchObject([{ name: 'store.take_overdue', plan: expect.stringMatching(/Index Scan using sagas_due on sagas.*\n *Index Cond: \(wake_at <= /) }]);
   expect(explained.statements[0]?.plan).not.toContain('Seq Scan on sagas');

@@ -13,7 +13,7 @@ import type { StepRun } from '../../src/saga/step.ts';
 import { claimFragment, createSagaStore } from '../../src/saga/store.ts';
 import { decide } from '../../src/saga/transition.ts';
 import type { Outcome } from '../../src/saga/transition.ts';
-import { catalogOf, claimOf, commitTransition, fakeStep, jobOf, openEngine, slackMs } from '../support/engine.ts';
+import { catalogOf, claimOf, commitTransition, fakeStep, jobOf, openEngine, reconcileGraceMs } from '../support/engine.ts';
 import type { Engine } from '../support/engine.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -24,7 +24,7 @@ const busy = (message = 'try again') => new StepFailure({ code: 'busy', message,
 async function moveAside(engine: Engine, sagaId: string, outcome: Outcome = { kind: 'cancel_requested', by: 'ann' }): Promise<Saga> {
   const decision = decide((await engine.load(sagaId)).saga, outcome, engine.options.policy, 0);
   if ('refused' in decision) throw new Error(decision.refused);
-  expect(await commitTransition(engine.db, decision, 'aside', slackMs)).toBe('applied');
+  expect(await commitTransition(engine.db, decision, 'aside', reconcileGraceMs)).toBe('applied');
   return decision.saga;
 }
 
@@ -83,7 +83,7 @@ describe('a job that is not due', () => {
   test('is left to a newer worker when this one does not know the step: nothing is written, and the counters stay', async () => {
     await using engine = await openEngine(catalogOf(fakeStep('one')));
     const first = await engine.start();
-    const store = createSagaStore(engine.db, { worker: 'test:1', slackMs, startsAt: ['other'] });
+    const store = createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs, startsAt: ['other'] });
     const older = { ...engine.options, store, catalog: catalogOf(fakeStep('other')), random: () => 0.5 };
     const before = await engine.load(first.sagaId);
     expect(await runJob({ ...claimOf(first), memo: { polls: 4 } }, older)).toMatchObject({ kind: 'postpone', delayMs: 1_000, memo: { polls: 4 } });
@@ -288,7 +288,7 @@ describe('a step that fails', () => {
     const first = await engine.start();
     const nowhere = openDatabase('postgres://postgres@127.0.0.1:1/nothing', { timeoutMs: 500 });
     try {
-      await expect(runJob(claimOf(first), { ...engine.options, store: createSagaStore(nowhere, { worker: 'test:1', slackMs }) })).rejects.toThrow(/ECONNREFUSED/);
+      await expect(runJob(claimOf(first), { ...engine.options, store: createSagaStore(nowhere, { worker: 'test:1', reconcileGraceMs }) })).rejects.toThrow(/ECONNREFUSED/);
     } finally {
       await nowhere.close();
     }
@@ -432,7 +432,7 @@ function slowAt(engine: Engine, slow: string) {
       return result;
     },
   });
-  return { options: { ...engine.options, store: createSagaStore(db, { worker: 'test:1', slackMs }), claimMs: 50 }, [Symbol.asyncDispose]: db.close };
+  return { options: { ...engine.options, store: createSagaStore(db, { worker: 'test:1', reconcileGraceMs }), claimMs: 50 }, [Symbol.asyncDispose]: db.close };
 }
 
 describe('a run that was overtaken', () => {

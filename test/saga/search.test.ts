@@ -57,7 +57,7 @@ test('from its start to its last step but one, a saga whose steps have no output
   const id = crypto.randomUUID();
   const steps = ['one', 'two', 'three'];
   await insertSaga(db, { id, name: 'fake', steps, input: {}, sealed: null, idempotencyKey: null, requestedBy: null, startedBy: null, traceparent: null }, 60_000);
-  const store = createSagaStore(db, { worker: 'test:1', slackMs: 60_000 });
+  const store = createSagaStore(db, { worker: 'test:1', reconcileGraceMs: 60_000 });
   const policy = { stepAttempts: 1, stepBackoffMs: 1, compensationAttempts: 1 };
   const updates = async () => {
     // The one connection of the pool: what it counted is told with its next statement.

@@ -11,12 +11,12 @@ import type { Catalog } from '../../src/saga/definition.ts';
 import { openSecret } from '../../src/saga/open-secret.ts';
 import { redactionOf } from '../../src/saga/redact.ts';
 import { runJob } from '../../src/saga/runner.ts';
-import { cancelSaga } from '../../src/saga/steer.ts';
+import { cancelSaga } from '../../src/saga/cancel-and-retry.ts';
 import { IdempotencyConflictError, InvalidRequestError, startSaga } from '../../src/saga/start.ts';
 import { StepFailure } from '../../src/saga/step.ts';
 import { sealInput } from '../../src/saga/secrets.ts';
 import type { Engine, Ledger } from '../support/engine.ts';
-import { catalogOf, claimOf, fakeStep, jobOf, makeSaga, openEngine, slackMs } from '../support/engine.ts';
+import { catalogOf, claimOf, fakeStep, jobOf, makeSaga, openEngine, reconcileGraceMs } from '../support/engine.ts';
 import { encryptionKeys, keyRing } from '../support/keys.ts';
 
 const USER_DATA = '#cloud-config\npassword: hush-ü';
@@ -48,9 +48,9 @@ afterAll(async () => {
 });
 
 const start = (more: JsonObject = {}, idempotencyKey?: string, ring: KeyRing = keyRing) =>
-  startSaga(engine.db, catalog, { name: 'fake', input: { ...input, ...more }, idempotencyKey }, slackMs, ring);
+  startSaga(engine.db, catalog, { name: 'fake', input: { ...input, ...more }, idempotencyKey }, reconcileGraceMs, ring);
 
-const bareStart = (idempotencyKey: string) => startSaga(engine.db, catalog, { name: 'fake', input: { name: 'web' }, idempotencyKey }, slackMs, keyRing);
+const bareStart = (idempotencyKey: string) => startSaga(engine.db, catalog, { name: 'fake', input: { name: 'web' }, idempotencyKey }, reconcileGraceMs, keyRing);
 
 async function startJob(more: JsonObject = {}) {
   const { firstJob } = await start(more);
@@ -96,7 +96,7 @@ describe('a saga with user data', () => {
     const refused = start({}, undefined, { keys: [] });
     await expect(refused).rejects.toThrow(InvalidRequestError);
     await expect(refused).rejects.toThrow(/^user_data: cannot be sealed, so it is not accepted: set ARCADIA_ENCRYPTION_KEYS/);
-    await expect(startSaga(engine.db, catalog, { name: 'fake', input: { name: 'web' } }, slackMs)).resolves.toMatchObject({ firstJob: {} });
+    await expect(startSaga(engine.db, catalog, { name: 'fake', input: { name: 'web' } }, reconcileGraceMs)).resolves.toMatchObject({ firstJob: {} });
   });
 
   test('has it erased by the transition that completes it, and not before', async () => {
@@ -208,7 +208,7 @@ describe('a saga with secrets of its own', () => {
     },
   });
   const own: Catalog<Ledger> = { fake: { input: z.record(z.string(), z.json()), steps: [read, failing], secrets: ['api_key', 'password'] } };
-  const begin = (more: JsonObject = {}, idempotencyKey?: string, ring: KeyRing = keyRing) => startSaga(engine.db, own, { name: 'fake', input: { ...ownInput, ...more }, idempotencyKey }, slackMs, ring);
+  const begin = (more: JsonObject = {}, idempotencyKey?: string, ring: KeyRing = keyRing) => startSaga(engine.db, own, { name: 'fake', input: { ...ownInput, ...more }, idempotencyKey }, reconcileGraceMs, ring);
   const runOwn = (sagaId: string, revision: number, ring = keyRing) =>
     runJob({ sagaId, revision, memo: {} }, { ...engine.options, catalog: own, keyRing: ring, openSecret: (claim, field) => openSecret(engine.db, ring, claim, field) });
 
@@ -249,7 +249,7 @@ describe('a saga with secrets of its own', () => {
       },
     });
     const catalogOfOne: Catalog<Ledger> = { fake: { input: z.record(z.string(), z.json()), steps: [telling], secrets: ['api_key'] } };
-    const { sagaId } = await startSaga(engine.db, catalogOfOne, { name: 'fake', input: { api_key: secret } }, slackMs, keyRing);
+    const { sagaId } = await startSaga(engine.db, catalogOfOne, { name: 'fake', input: { api_key: secret } }, reconcileGraceMs, keyRing);
     const run = (revision: number) =>
       runJob({ sagaId, revision, memo: {} }, { ...engine.options, catalog: catalogOfOne, openSecret: (claim, field) => openSecret(engine.db, keyRing, claim, field), toOutcome: (error) => ({ kind: 'failed', error: { code: 'unexpected', message: String(error), retryable: true } }) });
     await run(0);
@@ -282,7 +282,7 @@ describe('a saga with secrets of its own', () => {
   test('is refused without a key, and with a secret that is no text, naming the fields', async () => {
     await expect(begin({}, undefined, { keys: [] })).rejects.toMatchObject({ problems: [{ field: 'api_key', message: expect.stringMatching(/^cannot be sealed/) }, { field: 'password' }] });
     await expect(begin({ password: { text: 'hush' } })).rejects.toThrow('password: expected text: a secret is sealed as text');
-    await expect(startSaga(engine.db, own, { name: 'fake', input: { name: 'web', password: null } }, slackMs)).resolves.toMatchObject({ firstJob: {} });
+    await expect(startSaga(engine.db, own, { name: 'fake', input: { name: 'web', password: null } }, reconcileGraceMs)).resolves.toMatchObject({ firstJob: {} });
   });
 
   test.each<[string, JsonObject]>([

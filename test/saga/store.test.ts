@@ -15,7 +15,7 @@ import { claimFragment, createSagaStore, insertSaga, listEvents, loadSaga, saveM
 import type { NewSaga, SagaStore } from '../../src/saga/store.ts';
 import type { Outcome, Transition } from '../../src/saga/transition.ts';
 import { decide } from '../../src/saga/transition.ts';
-import { catalogOf, commitTransition, createEngineDatabase, fakeStep, loadExisting, policy, slackMs } from '../support/engine.ts';
+import { catalogOf, commitTransition, createEngineDatabase, fakeStep, loadExisting, policy, reconcileGraceMs } from '../support/engine.ts';
 import type { TestDatabase } from '../support/services-postgres.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -38,7 +38,7 @@ afterAll(async () => {
 });
 
 async function start(request: { input?: JsonObject; idempotencyKey?: string; requestedBy?: string } = {}): Promise<string> {
-  return (await startSaga(db, catalog, { name: 'fake', input: {}, ...request }, slackMs)).sagaId;
+  return (await startSaga(db, catalog, { name: 'fake', input: {}, ...request }, reconcileGraceMs)).sagaId;
 }
 
 function transitionOf(saga: Saga, outcome: Outcome): Transition {
@@ -50,7 +50,7 @@ function transitionOf(saga: Saga, outcome: Outcome): Transition {
 /** Reads, decides and commits. */
 async function move(sagaId: string, outcome: Outcome): Promise<Saga> {
   const transition = transitionOf((await loadExisting(db, sagaId)).saga, outcome);
-  expect(await commitTransition(db, transition, 'test:1', slackMs)).toBe('applied');
+  expect(await commitTransition(db, transition, 'test:1', reconcileGraceMs)).toBe('applied');
   return transition.saga;
 }
 
@@ -88,11 +88,11 @@ async function startRegistered(): Promise<{ saga: Saga; providerId: string }> {
 describe('a write that comes late', () => {
   type LateWrite = (held: { saga: Saga; providerId: string; claim: Claim }) => Promise<unknown>;
   const writes: readonly (readonly [string, LateWrite, unknown])[] = [
-    ['completes the step', ({ saga }) => commitTransition(db, transitionOf(saga, { kind: 'done', outputs: { late: 1 } }), 'late', slackMs), 'fenced'],
-    ['records an intent', ({ saga }) => commitTransition(db, transitionOf(saga, { kind: 'recorded', note: 'late', outputs: { late: 1 }, stamps: ['late_at'] }), 'late', slackMs), 'fenced'],
-    ['fails the step', ({ saga }) => commitTransition(db, transitionOf(saga, { kind: 'failed', error: { code: 'late', message: 'late', retryable: false } }), 'late', slackMs), 'fenced'],
-    ['postpones the step', ({ saga }) => commitTransition(db, transitionOf(saga, { kind: 'postponed', delayMs: 1, reason: 'late', outputs: {} }), 'late', slackMs), 'fenced'],
-    ['cancels the saga', ({ saga }) => commitTransition(db, transitionOf(saga, { kind: 'cancel_requested', by: 'late' }), 'late', slackMs), 'fenced'],
+    ['completes the step', ({ saga }) => commitTransition(db, transitionOf(saga, { kind: 'done', outputs: { late: 1 } }), 'late', reconcileGraceMs), 'fenced'],
+    ['records an intent', ({ saga }) => commitTransition(db, transitionOf(saga, { kind: 'recorded', note: 'late', outputs: { late: 1 }, stamps: ['late_at'] }), 'late', reconcileGraceMs), 'fenced'],
+    ['fails the step', ({ saga }) => commitTransition(db, transitionOf(saga, { kind: 'failed', error: { code: 'late', message: 'late', retryable: false } }), 'late', reconcileGraceMs), 'fenced'],
+    ['postpones the step', ({ saga }) => commitTransition(db, transitionOf(saga, { kind: 'postponed', delayMs: 1, reason: 'late', outputs: {} }), 'late', reconcileGraceMs), 'fenced'],
+    ['cancels the saga', ({ saga }) => commitTransition(db, transitionOf(saga, { kind: 'cancel_requested', by: 'late' }), 'late', reconcileGraceMs), 'fenced'],
     ['registers a droplet anew', ({ saga, claim, providerId }) => inventory.register(claim, dropletOf(providerId, { name: 'late' }), provisionOf(saga.id)), null],
     ['registers another droplet', ({ saga, claim }) => inventory.register(claim, dropletOf('999999'), provisionOf(saga.id)), null],
     ['unregisters its droplet', ({ claim }) => inventory.unregister(claim), false],
@@ -149,7 +149,7 @@ describe('commitTransition', () => {
     const saga = await startRunning();
     const late = transitionOf(saga, { kind: 'done', outputs: { late: 1 } });
     await db.sql`update arcadia.sagas set status = 'compensating' where id = ${saga.id}`;
-    expect(await commitTransition(db, late, 'late', slackMs)).toBe('fenced');
+    expect(await commitTransition(db, late, 'late', reconcileGraceMs)).toBe('fenced');
     expect((await loadExisting(db, saga.id)).saga.status).toBe('compensating');
   });
 
@@ -163,7 +163,7 @@ describe('commitTransition', () => {
     expect(rest).toEqual(expected);
     expect(stepStartedAt.getTime()).toBeGreaterThan(saga.createdAt.getTime());
     expect(updatedAt.getTime()).toBeGreaterThanOrEqual(stepStartedAt.getTime());
-    expect(Math.abs((wakeAt?.getTime() ?? 0) - now.getTime() - slackMs)).toBeLessThan(5_000);
+    expect(Math.abs((wakeAt?.getTime() ?? 0) - now.getTime() - reconcileGraceMs)).toBeLessThan(5_000);
     expect(await listEvents(db, sagaId)).toMatchObject([
       { seq: 0, kind: 'saga_created', detail: { status: 'pending', requestedBy: 'billing' } },
       { seq: 1, kind: 'saga_started', step: 'one', attempt: 1, worker: 'test:1' },
@@ -175,7 +175,7 @@ describe('commitTransition', () => {
   test('is applied exactly once, whoever else commits from the same revision at once', async () => {
     const saga = await startRunning();
     const commits = Array.from({ length: 20 }, (_, index) =>
-      commitTransition(db, transitionOf(saga, { kind: 'recorded', note: `writer ${index}`, outputs: { writer: index } }), `test:${index}`, slackMs),
+      commitTransition(db, transitionOf(saga, { kind: 'recorded', note: `writer ${index}`, outputs: { writer: index } }), `test:${index}`, reconcileGraceMs),
     );
     const results = await Promise.all(commits);
     expect(results.filter((result) => result === 'applied')).toHaveLength(1);
@@ -189,7 +189,7 @@ describe('commitTransition', () => {
     await db.sql`update arcadia.sagas set context = '{"from_newer": {"deep": [1]}, "droplet_id": 1}' where id = ${saga.id}`;
     await move(saga.id, { kind: 'recorded', note: 'x', outputs: { mine: true } });
     // This worker read the row before the newer one wrote its key: it only ever sends its own patch.
-    await commitTransition(db, { ...transitionOf({ ...saga, revision: 2, context: {} }, { kind: 'done', outputs: { droplet_id: 2 } }) }, 'old', slackMs);
+    await commitTransition(db, { ...transitionOf({ ...saga, revision: 2, context: {} }, { kind: 'done', outputs: { droplet_id: 2 } }) }, 'old', reconcileGraceMs);
     expect((await loadExisting(db, saga.id)).saga.context).toEqual({ from_newer: { deep: [1] }, mine: true, droplet_id: 2 });
   });
 
@@ -226,7 +226,7 @@ describe('commitTransition', () => {
     try {
       await elsewhere.sql`set time zone 'Asia/Tokyo'`;
       const saga = await startRunning();
-      await commitTransition(elsewhere, transitionOf(saga, { kind: 'recorded', note: 'x', outputs: {}, stamps: ['at'] }), 'w', slackMs);
+      await commitTransition(elsewhere, transitionOf(saga, { kind: 'recorded', note: 'x', outputs: {}, stamps: ['at'] }), 'w', reconcileGraceMs);
       const { saga: stored, now } = await loadExisting(db, saga.id);
       const { at } = z.object({ at: z.iso.datetime() }).parse(stored.context);
       expect(Math.abs(new Date(at).getTime() - now.getTime())).toBeLessThan(60_000);
@@ -298,7 +298,7 @@ describe('commitTransition, over a link that fails', () => {
       await loadExisting(far, saga.id);
       proxy.loseReply(isCommitted);
       const transition = transitionOf(saga, { kind: 'done', outputs: { droplet_id: 7 } });
-      expect(await commitTransition(far, transition, 'far', slackMs)).toBe('applied');
+      expect(await commitTransition(far, transition, 'far', reconcileGraceMs)).toBe('applied');
       expect(proxy.lostReplies()).toBe(1);
       expect(await listEvents(db, saga.id, 1)).toMatchObject([{ seq: 2, kind: 'step_completed', worker: 'far' }]);
       expect((await loadExisting(db, saga.id)).saga).toMatchObject({ revision: 2, cursor: 1, context: { droplet_id: 7 } });
@@ -316,7 +316,7 @@ describe('commitTransition, over a link that fails', () => {
       await move(saga.id, { kind: 'recorded', note: 'somebody else', outputs: {} });
       proxy.loseReply((reply) => reply.includes('SELECT 0\0'));
       const transition = transitionOf(saga, { kind: 'recorded', note: 'mine', outputs: { mine: 1 } });
-      expect(await commitTransition(far, transition, 'far', slackMs)).toBe('fenced');
+      expect(await commitTransition(far, transition, 'far', reconcileGraceMs)).toBe('fenced');
       expect(proxy.lostReplies()).toBe(1);
       expect(await listEvents(db, saga.id, 1)).toMatchObject([{ seq: 2, worker: 'test:1' }]);
     } finally {
@@ -332,10 +332,10 @@ describe('commitTransition, over a link that fails', () => {
       await loadExisting(far, saga.id);
       proxy.down();
       const transition = transitionOf(saga, { kind: 'done', outputs: {} });
-      await expect(commitTransition(far, transition, 'far', slackMs)).rejects.toThrow(/ECONN|CONNECTION|did not answer/);
+      await expect(commitTransition(far, transition, 'far', reconcileGraceMs)).rejects.toThrow(/ECONN|CONNECTION|did not answer/);
       expect(await listEvents(db, saga.id, 1)).toEqual([]);
       proxy.up();
-      expect(await commitTransition(far, transition, 'far', slackMs)).toBe('applied');
+      expect(await commitTransition(far, transition, 'far', reconcileGraceMs)).toBe('applied');
     } finally {
       await far.close();
     }
@@ -346,7 +346,7 @@ describe('commitTransition, over a link that fails', () => {
     const transition = transitionOf(saga, { kind: 'done', outputs: {} });
     const far = losingReplyTo('store.commit', error);
     try {
-      expect(await commitTransition(far, transition, 'far', slackMs)).toBe('applied');
+      expect(await commitTransition(far, transition, 'far', reconcileGraceMs)).toBe('applied');
     } finally {
       await far.close();
     }
@@ -355,7 +355,7 @@ describe('commitTransition, over a link that fails', () => {
   test('throws the error of a statement that Postgres refused', async () => {
     const saga = await startRunning();
     const transition = transitionOf(saga, { kind: 'done', outputs: {} });
-    await expect(commitTransition(db, { ...transition, saga: { ...transition.saga, cursor: 99 } }, 'w', slackMs)).rejects.toMatchObject({ code: '23514' });
+    await expect(commitTransition(db, { ...transition, saga: { ...transition.saga, cursor: 99 } }, 'w', reconcileGraceMs)).rejects.toMatchObject({ code: '23514' });
     expect((await loadExisting(db, saga.id)).saga.revision).toBe(1);
   });
 });
@@ -370,7 +370,7 @@ async function commitTogether(transitions: readonly Transition[], through: Datab
       return through.run(name, statement);
     },
   };
-  const store = createSagaStore(counted, { worker: 'test:1', slackMs });
+  const store = createSagaStore(counted, { worker: 'test:1', reconcileGraceMs });
   const results = await Promise.allSettled(transitions.map((transition) => store.commit(transition)));
   return { results: results.map((one): unknown => (one.status === 'fulfilled' ? one.value : one.reason)), statements };
 }
@@ -378,7 +378,7 @@ async function commitTogether(transitions: readonly Transition[], through: Datab
 const doneBy = (saga: Saga, outputs: JsonObject = {}): Transition => transitionOf(saga, { kind: 'done', outputs });
 
 function storeOf(steps: readonly string[] = ['one', 'two', 'three'], on: Database = db): SagaStore {
-  return createSagaStore(on, { worker: 'test:1', slackMs, startsAt: steps });
+  return createSagaStore(on, { worker: 'test:1', reconcileGraceMs, startsAt: steps });
 }
 
 /** A saga and its events, without what differs between any two. */
@@ -529,7 +529,7 @@ describe('transitions that are written together', () => {
 
   test('wait for nobody else: a saga whose row is held does not hold up the others', async () => {
     const [held, free] = await Promise.all([startRunning(), startRunning()]);
-    const store = createSagaStore(db, { worker: 'test:1', slackMs });
+    const store = createSagaStore(db, { worker: 'test:1', reconcileGraceMs });
     const other = await reserveConnection(db);
     try {
       await other`begin`;
@@ -553,8 +553,8 @@ describe('insertSaga', () => {
   test('refuses a second saga whose id begins with the same 8 characters, and writes nothing of it', async () => {
     const first = newSaga();
     const second = newSaga({ id: `${first.id.slice(0, 8)}${randomUUID().slice(8)}` });
-    expect(await insertSaga(db, first, slackMs)).toBe(true);
-    expect(await insertSaga(db, second, slackMs)).toBe(false);
+    expect(await insertSaga(db, first, reconcileGraceMs)).toBe(true);
+    expect(await insertSaga(db, second, reconcileGraceMs)).toBe(false);
     expect(await loadSaga(db, second.id)).toBeNull();
     expect(await listEvents(db, second.id)).toEqual([]);
     expect((await loadExisting(db, first.id)).saga.saga8).toBe(first.id.slice(0, 8));
@@ -565,7 +565,7 @@ describe('insertSaga', () => {
     const connection = await reserveConnection(db);
     try {
       await connection`begin`;
-      expect(await insertSaga({ run: async (_name, statement) => statement(connection) }, saga, slackMs)).toBe(true);
+      expect(await insertSaga({ run: async (_name, statement) => statement(connection) }, saga, reconcileGraceMs)).toBe(true);
       await connection`rollback`;
     } finally {
       connection.release();
@@ -597,7 +597,7 @@ describe('startSaga', () => {
     const far = losingReplyTo('store.insert', error);
     const requestedBy = `far ${randomUUID()}`;
     try {
-      const started = await startSaga(far, catalog, { name: 'fake', input: {}, requestedBy }, slackMs);
+      const started = await startSaga(far, catalog, { name: 'fake', input: {}, requestedBy }, reconcileGraceMs);
       expect(started.firstJob).toMatchObject({ sagaId: started.sagaId, revision: 0 });
       expect([...(await db.sql`select id from arcadia.sagas where requested_by = ${requestedBy}`)]).toEqual([{ id: started.sagaId }]);
     } finally {
@@ -608,7 +608,7 @@ describe('startSaga', () => {
   test('starts one saga for one idempotency key, however many ask at once', async () => {
     const idempotencyKey = randomUUID();
     const started = await Promise.all(
-      Array.from({ length: 50 }, () => startSaga(db, catalog, { name: 'fake', input: { a: 1 }, idempotencyKey }, slackMs)),
+      Array.from({ length: 50 }, () => startSaga(db, catalog, { name: 'fake', input: { a: 1 }, idempotencyKey }, reconcileGraceMs)),
     );
     expect(new Set(started.map(({ sagaId }) => sagaId)).size).toBe(1);
     expect(started.filter(({ firstJob }) => firstJob !== null)).toHaveLength(1);
@@ -637,11 +637,11 @@ describe('startSaga', () => {
     const idempotencyKey = randomUUID();
     await start({ idempotencyKey, input: { a: 1 } });
     const other = { ...catalog, other: { input: z.record(z.string(), z.json()), steps: [fakeStep('four')] } };
-    await expect(startSaga(db, other, { name: 'other', input: { a: 1 }, idempotencyKey }, slackMs)).rejects.toThrow(IdempotencyConflictError);
+    await expect(startSaga(db, other, { name: 'other', input: { a: 1 }, idempotencyKey }, reconcileGraceMs)).rejects.toThrow(IdempotencyConflictError);
   });
 
   test.each(['nothing', '__proto__', 'constructor', 'toString', ''])('knows no saga called %j, and says which there are', async (name) => {
-    const refused = startSaga(db, catalog, { name, input: {} }, slackMs);
+    const refused = startSaga(db, catalog, { name, input: {} }, reconcileGraceMs);
     await expect(refused).rejects.toThrow(InvalidRequestError);
     await expect(refused).rejects.toThrow(/^name: no saga is called .*; expected one of fake$/);
   });
@@ -659,7 +659,7 @@ describe('startSaga', () => {
 
   test('names every field that is wrong at once', async () => {
     const strict = { fake: { input: z.strictObject({ name: z.string(), size: z.string() }), steps: [fakeStep('one')] } };
-    await expect(startSaga(db, strict, { name: 'fake', input: { name: 1, colour: 'red' }, idempotencyKey: '' }, slackMs)).rejects.toMatchObject({
+    await expect(startSaga(db, strict, { name: 'fake', input: { name: 1, colour: 'red' }, idempotencyKey: '' }, reconcileGraceMs)).rejects.toMatchObject({
       problems: [{ field: 'idempotencyKey' }, { field: 'name' }, { field: 'size' }, { field: 'colour' }],
     });
   });
@@ -671,14 +671,14 @@ describe('takeOverdue', () => {
     const due = await Promise.all(Array.from({ length: 60 }, () => start()));
     const notDue = await start();
     await db.sql`update arcadia.sagas set wake_at = clock_timestamp() - interval '1 second' where id = any(${due})`;
-    const taken = await Promise.all(Array.from({ length: 5 }, () => takeOverdue(db, 25, slackMs)));
+    const taken = await Promise.all(Array.from({ length: 5 }, () => takeOverdue(db, 25, reconcileGraceMs)));
     // One that skips what others hold may come back with less than there is: the next look finds the rest.
-    const rest = await takeOverdue(db, 100, slackMs);
+    const rest = await takeOverdue(db, 100, reconcileGraceMs);
     const ids = [...taken.flat(), ...rest].map(({ id }) => id);
     expect(ids.toSorted()).toEqual(due.toSorted());
     expect(ids).not.toContain(notDue);
     expect(taken.every((batch) => batch.length <= 25)).toBe(true);
-    expect(await takeOverdue(db, 100, slackMs)).toEqual([]);
+    expect(await takeOverdue(db, 100, reconcileGraceMs)).toEqual([]);
   });
 
   test('passes over what another reconciler is just taking, and does not wait for it', async () => {
@@ -690,9 +690,9 @@ describe('takeOverdue', () => {
     try {
       await other`begin`;
       await other`select id from arcadia.sagas where id = any(${ids.slice(0, 2)}) for update`;
-      expect(new Set((await takeOverdue(impatient, 10, slackMs)).map(({ id }) => id))).toEqual(new Set(ids.slice(2)));
+      expect(new Set((await takeOverdue(impatient, 10, reconcileGraceMs)).map(({ id }) => id))).toEqual(new Set(ids.slice(2)));
       await other`rollback`;
-      expect(new Set((await takeOverdue(impatient, 10, slackMs)).map(({ id }) => id))).toEqual(new Set(ids.slice(0, 2)));
+      expect(new Set((await takeOverdue(impatient, 10, reconcileGraceMs)).map(({ id }) => id))).toEqual(new Set(ids.slice(0, 2)));
     } finally {
       await other`rollback`;
       other.release();
@@ -706,14 +706,14 @@ describe('takeOverdue', () => {
     for (const [index, id] of ids.entries()) {
       await db.sql`update arcadia.sagas set wake_at = clock_timestamp() - ${index + 1} * interval '1 minute' where id = ${id}`;
     }
-    expect((await takeOverdue(db, 2, slackMs)).map(({ id }) => id).toSorted()).toEqual(ids.slice(1).toSorted());
+    expect((await takeOverdue(db, 2, reconcileGraceMs)).map(({ id }) => id).toSorted()).toEqual(ids.slice(1).toSorted());
   });
 
   test.each(['completed', 'compensated', 'stuck'])('leaves a %s saga alone', async (status) => {
     await db.sql`update arcadia.sagas set wake_at = null`;
     const id = await start();
     await db.sql`update arcadia.sagas set status = ${status}, wake_at = clock_timestamp() - interval '1 minute' where id = ${id}`;
-    expect(await takeOverdue(db, 10, slackMs)).toEqual([]);
+    expect(await takeOverdue(db, 10, reconcileGraceMs)).toEqual([]);
   });
 });
 

@@ -1,7 +1,7 @@
 // The faults. Each says whether there was an occasion for it.
-import { cancelSaga, retrySaga } from '../../src/saga/steer.ts';
+import { cancelSaga, retrySaga } from '../../src/saga/cancel-and-retry.ts';
 import { carryOut, perform } from './operations.ts';
-import { startReconciler, steer } from './processes.ts';
+import { startReconciler, act } from './processes.ts';
 import type { SimulatedJob, SimulatedQueues } from './simulated-queues.ts';
 import type { Ambush, Operation, Process, State, Way } from './state.ts';
 import { count, oneOf, pick, tell } from './state.ts';
@@ -145,7 +145,7 @@ const cancel: Fault = async (world) => {
   const saga = sagas[pick(state, Math.max(1, sagas.length))];
   if (saga === undefined) return false;
   count(state, `cancel of a ${saga.status} saga`);
-  await steer(world, 'cancel', saga.id, () => cancelSaga(db.store, saga.id, 'somebody'));
+  await act(world, 'cancel', saga.id, () => cancelSaga(db.store, saga.id, 'somebody'));
   return true;
 };
 
@@ -154,7 +154,7 @@ const retry: Fault = async (world) => {
   const saga = db.all().find(({ status }) => status === 'stuck');
   if (saga === undefined) return false;
   count(state, 'retry of a stuck saga');
-  await steer(world, 'retry', saga.id, () => retrySaga(db.store, saga.id, 'somebody'));
+  await act(world, 'retry', saga.id, () => retrySaga(db.store, saga.id, 'somebody'));
   return true;
 };
 

@@ -3,7 +3,7 @@ import { DelayedError } from 'bullmq';
 import { reconcile } from '../../src/saga/reconciler.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { nextJobOf } from '../../src/saga/saga.ts';
-import type { Steered } from '../../src/saga/steer.ts';
+import type { ActionResult } from '../../src/saga/cancel-and-retry.ts';
 import { enqueueOrLeave } from '../../src/queues/start-and-enqueue.ts';
 import { newRun, start } from './runs.ts';
 import type { SimulatedJob } from './simulated-queues.ts';
@@ -55,11 +55,11 @@ export async function startReconciler({ state, db, queues, log }: World, worker:
   });
 }
 
-export async function steer({ state, people, queues, log }: World, label: string, sagaId: string, request: () => Promise<Steered>): Promise<void> {
+export async function act({ state, people, queues, log }: World, label: string, sagaId: string, request: () => Promise<ActionResult>): Promise<void> {
   tell(state, () => `client asks to ${label} ${sagaId}`);
   await start(state, newRun(people, label, null), async () => {
-    const steered = await request();
-    if (steered.kind === 'accepted' && steered.next !== null) await enqueueOrLeave(steered.next, queues, log);
+    const answered = await request();
+    if (answered.kind === 'accepted' && answered.next !== null) await enqueueOrLeave(answered.next, queues, log);
   });
 }
 

@@ -1,8 +1,8 @@
 // One schedule from its beginning to its end: faults for a while, then calm, until every saga is at rest and is checked.
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
-import { retrySaga } from '../../src/saga/steer.ts';
-import { steer } from './processes.ts';
+import { retrySaga } from '../../src/saga/cancel-and-retry.ts';
+import { act } from './processes.ts';
 import { setTheScene, startWhatFollows } from './scene.ts';
 import { step, unfinished } from './schedule.ts';
 import { policy } from './settings.ts';
@@ -112,5 +112,5 @@ async function release(world: World, saga: Saga): Promise<void> {
   const wasRefused = own.some(({ isProtected }) => isProtected) || cloud.refusalsOf(saga.id) >= policy.compensationAttempts / 2;
   if (!wasRefused) throw new Violation(`${saga.id} is stuck, though its droplet's deletion was never refused: ${saga.error?.message}`);
   for (const droplet of own) droplet.isProtected = false;
-  await steer(world, 'retry', saga.id, () => retrySaga(db.store, saga.id, 'somebody'));
+  await act(world, 'retry', saga.id, () => retrySaga(db.store, saga.id, 'somebody'));
 }

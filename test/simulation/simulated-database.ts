@@ -36,14 +36,14 @@ export type NewRow = Pick<Saga, 'id' | 'name' | 'steps' | 'input'> & { inputChec
 export function createSimulatedDatabase(options: {
   call: Call;
   nowMs: () => number;
-  slackMs: number;
+  reconcileGraceMs: number;
   /** First steps that must not run before the start of their saga is written. */
   startsAt: readonly string[];
   without: Mechanism | null;
   /** What a saga's steps work on; null: nothing that others work on. */
   resourceOf: (saga: Saga) => string | null;
 }): SimulatedDatabase {
-  const { call, nowMs, resourceOf, slackMs, startsAt, without } = options;
+  const { call, nowMs, resourceOf, reconcileGraceMs, startsAt, without } = options;
   const rows = new Map<string, Row>();
   const resources = new Map<string, { deletedAt: number | null; lastSeenAt: number; provisioned: { sagaId: string; name: string } | null }>();
 
@@ -56,7 +56,7 @@ export function createSimulatedDatabase(options: {
 
   const load = (sagaId: string): LoadedSaga => {
     const { saga, memo, wakeAt, inputChecked } = rowOf(sagaId);
-    const dueInMs = wakeAt === null ? 0 : Math.max(0, wakeAt - slackMs - nowMs());
+    const dueInMs = wakeAt === null ? 0 : Math.max(0, wakeAt - reconcileGraceMs - nowMs());
     return { saga, now: new Date(nowMs()), dueInMs, memo, inputChecked };
   };
 
@@ -95,7 +95,7 @@ export function createSimulatedDatabase(options: {
     };
     row.inputChecked ||= transition.input !== null;
     row.memo = {};
-    row.wakeAt = next === null ? null : nowMs() + next.delayMs + slackMs;
+    row.wakeAt = next === null ? null : nowMs() + next.delayMs + reconcileGraceMs;
     return 'applied';
   };
 
@@ -128,7 +128,7 @@ export function createSimulatedDatabase(options: {
       .filter((row) => !isAtRest(row.saga.status) && row.wakeAt !== null && row.wakeAt <= nowMs())
       .toSorted((a, b) => (a.wakeAt ?? 0) - (b.wakeAt ?? 0))
       .slice(0, limit);
-    for (const row of overdue) row.wakeAt = nowMs() + slackMs;
+    for (const row of overdue) row.wakeAt = nowMs() + reconcileGraceMs;
     return overdue.map(({ saga }) => ({ ...saga, now: new Date(nowMs()) }));
   };
 
@@ -201,7 +201,7 @@ export function createSimulatedDatabase(options: {
     },
     insert: ({ inputChecked, ...saga }) => {
       const now = new Date(nowMs());
-      rows.set(saga.id, { saga: newSaga(saga, now), memo: {}, wakeAt: nowMs() + slackMs, inputChecked, compensated: [], worksOn: null });
+      rows.set(saga.id, { saga: newSaga(saga, now), memo: {}, wakeAt: nowMs() + reconcileGraceMs, inputChecked, compensated: [], worksOn: null });
     },
     saga: (id) => rowOf(id).saga,
     all: () => [...rows.values()].map(({ saga }) => saga),

@@ -12,7 +12,7 @@
 import { catalog as dropletCatalog } from '../../src/steps/catalog.ts';
 import type { StepDeps } from '../../src/steps/deps.ts';
 import type { Catalog } from '../../src/saga/definition.ts';
-import { lookSingly } from '../../src/do/observer.ts';
+import { observeSingly } from '../../src/do/observer.ts';
 import { directIo } from '../../src/platform/io.ts';
 import type { Log } from '../../src/platform/log.ts';
 import type { StepQueues } from '../../src/queues/step-queues.ts';
@@ -77,7 +77,7 @@ export function createWorld(tape: Tape, { scenario = 'droplets', without, trace 
   const nowMs = () => state.now;
   const orders = createOrders({ call, nowMs, pick: (choices) => pick(state, choices), without, isBeyondLimits: state.isBeyondLimits, count: (what) => count(state, what) });
   const catalog: Catalog<StepDeps> = scenario === 'droplets' ? dropletCatalog : orders.catalog;
-  const db = createSimulatedDatabase({ call, nowMs, slackMs: RECONCILE_MS, startsAt: stepsToStartAt(catalog), without, resourceOf: (saga) => resourceOf(catalog[saga.name], { saga, inputChecked: true }) });
+  const db = createSimulatedDatabase({ call, nowMs, reconcileGraceMs: RECONCILE_MS, startsAt: stepsToStartAt(catalog), without, resourceOf: (saga) => resourceOf(catalog[saga.name], { saga, inputChecked: true }) });
   const rules = createRules({ state, db, droplets: () => cloud.droplets });
   const cloud = createSimulatedCloud({
     call,
@@ -97,7 +97,7 @@ export function createWorld(tape: Tape, { scenario = 'droplets', without, trace 
     deps: {
       inventory: db.inventory,
       digitalOcean: cloud.client,
-      droplets: lookSingly(cloud.client),
+      droplets: observeSingly(cloud.client),
       settings: without === 'settle window' ? { ...settings, adoptionGraceMs: 0 } : settings,
     },
     policy,

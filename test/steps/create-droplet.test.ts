@@ -6,10 +6,10 @@ import type { Effect, Faults } from '../../src/sandbox/server.ts';
 import type { Io } from '../../src/platform/io.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { waitFor } from '../support/wait-for.ts';
-import type { Bench } from './bench.ts';
-import { alive, at, idsOf, policy, posts, requests, stepToDeath, tagsFor, useBench, web } from './bench.ts';
+import type { Bench } from './stage.ts';
+import { alive, at, idsOf, policy, posts, requests, stepToDeath, tagsFor, useStepStage, web } from './stage.ts';
 
-const openBench = useBench();
+const openBench = useStepStage();
 
 const POST = { method: 'POST', path: '/v2/droplets' } as const;
 const once = (effect: Effect): Partial<Faults> => ({ rules: [{ match: POST, times: 1, effect }] });

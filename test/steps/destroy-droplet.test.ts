@@ -5,10 +5,10 @@ import { DigitalOceanError } from '../../src/do/errors.ts';
 import { toStepOutcome } from '../../src/steps/failures.ts';
 import { decide } from '../../src/saga/transition.ts';
 import type { Faults } from '../../src/sandbox/server.ts';
-import type { BenchOptions } from './bench.ts';
-import { alive, idsOf, policy, requests, stepToDeath, tagsFor, useBench } from './bench.ts';
+import type { BenchOptions } from './stage.ts';
+import { alive, idsOf, policy, requests, stepToDeath, tagsFor, useStepStage } from './stage.ts';
 
-const openBench = useBench();
+const openBench = useStepStage();
 const HOUR_MS = 3_600_000;
 
 async function provisioned(options: BenchOptions = {}) {

@@ -2,9 +2,9 @@
 
 import { describe, expect, test } from 'vitest';
 import type { Faults } from '../../src/sandbox/server.ts';
-import { alive, at, posts, requests, useBench } from './bench.ts';
+import { alive, at, posts, requests, useStepStage } from './stage.ts';
 
-const openBench = useBench();
+const openBench = useStepStage();
 const HOUR_MS = 3_600_000;
 const lostOnce = { rules: [{ match: { method: 'POST', path: '/v2/droplets' }, times: 1, effect: { lostAnswer: true } }] } satisfies Partial<Faults>;
 

@@ -1,9 +1,9 @@
 // register_droplet: the inventory is right the moment the saga completes, and is taken back with it.
 
 import { describe, expect, test } from 'vitest';
-import { alive, at, stepToDeath, tagsFor, useBench } from './bench.ts';
+import { alive, at, stepToDeath, tagsFor, useStepStage } from './stage.ts';
 
-const openBench = useBench();
+const openBench = useStepStage();
 const HOUR_MS = 3_600_000;
 
 async function registering() {

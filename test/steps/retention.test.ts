@@ -4,10 +4,10 @@ import { hasResource, resourceExpiry } from '../../src/inventory/expire.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { auditExpiry, sagaExpiry } from '../../src/saga/expire.ts';
 import { retain } from '../../src/saga/retention.ts';
-import type { Bench } from './bench.ts';
-import { alive, idsOf, useBench } from './bench.ts';
+import type { Bench } from './stage.ts';
+import { alive, idsOf, useStepStage } from './stage.ts';
 
-const openBench = useBench();
+const openBench = useStepStage();
 
 /** As if the retention, and a day, had passed since everything that happened so far. */
 async function ageByRetention({ db }: Bench): Promise<unknown> {

@@ -4,13 +4,13 @@ import { describe, expect, test } from 'vitest';
 import type { Priority, RequestBudget } from '../../src/do/budget.ts';
 import { uncounted } from '../../src/do/budget.ts';
 import { DigitalOceanError } from '../../src/do/errors.ts';
-import type { Look } from '../../src/do/observation-store.ts';
+import type { Observation } from '../../src/do/observation-store.ts';
 import type { DropletObserver } from '../../src/do/observer.ts';
-import { lookSingly } from '../../src/do/observer.ts';
+import { observeSingly } from '../../src/do/observer.ts';
 import type { Droplet } from '../../src/do/schemas.ts';
-import { alive, at, posts, requests, useBench } from './bench.ts';
+import { alive, at, posts, requests, useStepStage } from './stage.ts';
 
-const openBench = useBench();
+const openBench = useStepStage();
 const HOUR_MS = 3_600_000;
 const GET_DROPLET = 'GET /v2/droplets/:id';
 const settings = { pollIntervalMs: 20_000, maxPolls: 2, adoptionGraceMs: HOUR_MS };
@@ -22,8 +22,8 @@ async function sharing(activateAfterMs: number) {
     activateAfterMs,
     settings,
     observer: (client): DropletObserver => ({
-      look: async (id, how): Promise<Look> => {
-        const look = await lookSingly(client).look(id, how);
+      observe: async (id, how): Promise<Observation> => {
+        const look = await observeSingly(client).observe(id, how);
         if (how.maxAgeMs < shown.ageMs || shown.change === null || look.droplet === null) return look;
         return { droplet: { ...look.droplet, ...shown.change }, ageMs: shown.ageMs };
       },

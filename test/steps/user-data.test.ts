@@ -2,11 +2,11 @@
 
 import { describe, expect, test } from 'vitest';
 import { generateKey, parseKeyRing } from '../../src/platform/key-ring.ts';
-import type { Bench } from './bench.ts';
-import { alive, at, posts, recorded, useBench } from './bench.ts';
+import type { Bench } from './stage.ts';
+import { alive, at, posts, recorded, useStepStage } from './stage.ts';
 import { encryptionKeys } from '../support/keys.ts';
 
-const openBench = useBench();
+const openBench = useStepStage();
 
 const USER_DATA = '#cloud-config\nhostname: "wéb"\n';
 const withUserData = { user_data: USER_DATA };

@@ -2,10 +2,10 @@
 
 import { describe, expect, test } from 'vitest';
 import type { DropletEdit, Faults } from '../../src/sandbox/server.ts';
-import { alive, at, requests, stepToDeath, useBench } from './bench.ts';
-import type { Bench, BenchOptions } from './bench.ts';
+import { alive, at, requests, stepToDeath, useStepStage } from './stage.ts';
+import type { Bench, BenchOptions } from './stage.ts';
 
-const openBench = useBench();
+const openBench = useStepStage();
 const HOUR_MS = 3_600_000;
 // A limit that no test reaches: only what moves the clock of the step comes near it.
 const patient = { pollIntervalMs: 20_000, maxPolls: 5, adoptionGraceMs: HOUR_MS };

@@ -26,7 +26,7 @@ import type { TestDatabase } from './services-postgres.ts';
 
 export const policy: RetryPolicy = { stepAttempts: 3, stepBackoffMs: 100, compensationAttempts: 4 };
 
-export const slackMs = 60_000;
+export const reconcileGraceMs = 60_000;
 
 /** A database with our tables, and those of BullMQ's Postgres backend. `environment`: whose it is, in lower-case letters. */
 export async function createEngineDatabase(environment = 'test'): Promise<TestDatabase> {
@@ -136,7 +136,7 @@ export async function openEngine(catalog: Catalog<Ledger>, given: Partial<Runner
   const db = openDatabase(database.url);
   const ledger = new Ledger();
   const options: RunnerOptions<Ledger> = {
-    store: createSagaStore(db, { worker: 'test:1', slackMs, startsAt: stepsToStartAt(catalog) }),
+    store: createSagaStore(db, { worker: 'test:1', reconcileGraceMs, startsAt: stepsToStartAt(catalog) }),
     catalog,
     deps: ledger,
     policy,
@@ -153,7 +153,7 @@ export async function openEngine(catalog: Catalog<Ledger>, given: Partial<Runner
     ledger,
     options,
     start: async (input = {}) => {
-      const { firstJob } = await startSaga(db, catalog, { name: 'fake', input }, slackMs);
+      const { firstJob } = await startSaga(db, catalog, { name: 'fake', input }, reconcileGraceMs);
       if (firstJob === null) throw new Error('the saga was there before');
       return firstJob;
     },
@@ -180,7 +180,7 @@ export async function openEngine(catalog: Catalog<Ledger>, given: Partial<Runner
 
 /** Commits a transition by itself, as this worker. */
 export function commitTransition(db: Database, transition: Transition, worker: string, slack: number): Promise<CommitResult> {
-  return createSagaStore(db, { worker, slackMs: slack }).commit(transition);
+  return createSagaStore(db, { worker, reconcileGraceMs: slack }).commit(transition);
 }
 
 /** Reads a saga that must be there. */

@@ -117,7 +117,7 @@ export type Stage = {
 const { Queue: PostgresQueue } = withBackend(createPostgresBackend);
 
 /** Sets a stage; it clears away what it made and what was started on it. */
-export async function setFaultStage(options: StageOptions = {}): Promise<Stage> {
+export async function openFaultStage(options: StageOptions = {}): Promise<Stage> {
   const stack = new AsyncDisposableStack();
   const ownDatabase = options.databaseUrl === undefined ? stack.use(await createEngineDatabase('default')) : null;
   const databaseUrl = options.databaseUrl ?? ownDatabase?.url ?? '';

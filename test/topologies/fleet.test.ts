@@ -2,7 +2,7 @@
 // that is killed. The rest of the engine's tests run there by script/test-topologies.
 
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';
-import { setFaultStage } from '../support/fault-stage.ts';
+import { openFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
 import { startPrivatePgBouncer } from '../support/services-pgbouncer.ts';
 import type { PrivatePgBouncer } from '../support/services-pgbouncer.ts';
@@ -21,7 +21,7 @@ afterAll(() => Promise.all([pgBouncer.stop(), cluster.stop()]));
 
 async function setStage(stack: AsyncDisposableStack): Promise<Stage> {
   const database = stack.use(await createTestDatabase());
-  return stack.use(await setFaultStage({ databaseUrl: pgBouncer.through(database.directUrl), redisUrl: cluster.url, settings: { WORKER_CONCURRENCY: '4' } }));
+  return stack.use(await openFaultStage({ databaseUrl: pgBouncer.through(database.directUrl), redisUrl: cluster.url, settings: { WORKER_CONCURRENCY: '4' } }));
 }
 
 test('provisions, cancels and destroys, while a worker is killed', async () => {

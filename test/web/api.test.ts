@@ -1,14 +1,14 @@
-// The HTTP API, with nobody working on the sagas: starting, finding, steering, and what is said of wrong requests.
+// The HTTP API, with nobody working on the sagas: starting, finding, cancelling, retrying, and what is said of wrong requests.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { acceptedAnswer, bulkAnswer, driftsAnswer, orphansAnswer, resourcesAnswer, sagaWithTimeline, sagasAnswer, startedAnswer, steeredAnswer } from '../../src/web/api/shapes.ts';
+import { acceptedAnswer, bulkAnswer, driftsAnswer, orphansAnswer, resourcesAnswer, sagaWithTimeline, sagasAnswer, startedAnswer, actionAnswer } from '../../src/web/api/shapes.ts';
 import { problemSchema } from '../../src/web/problems.ts';
-import { droplet, openWeb } from './support.ts';
-import type { Answer, Web } from './support.ts';
+import { droplet, openWebStage } from './stage.ts';
+import type { Answer, Web } from './stage.ts';
 
 let web: Web;
 beforeAll(async () => {
-  web = await openWeb();
+  web = await openWebStage();
 });
 afterAll(() => web[Symbol.asyncDispose]());
 
@@ -167,13 +167,13 @@ describe('finding sagas', () => {
   });
 });
 
-describe('steering', () => {
+describe('cancelling and retrying', () => {
   test('cancels once, says so when asked again, and audits it with the transition', async () => {
     const id = await start();
     const first = await web.call('POST', `/v1/sagas/${id}/cancel`, { body: { reason: 'too large' } });
     expect(first.status).toBe(202);
-    expect(steeredAnswer.parse(first.json())).toMatchObject({ result: 'accepted', saga: { status: 'compensated', error: { code: 'cancelled' } } });
-    expect(steeredAnswer.parse((await web.call('POST', `/v1/sagas/${id}/cancel`)).json()).result).toBe('already');
+    expect(actionAnswer.parse(first.json())).toMatchObject({ result: 'accepted', saga: { status: 'compensated', error: { code: 'cancelled' } } });
+    expect(actionAnswer.parse((await web.call('POST', `/v1/sagas/${id}/cancel`)).json()).result).toBe('already');
     expectProblem(await web.call('POST', `/v1/sagas/${id}/retry`), 409, 'saga_refused');
     const rows = await web.db.sql`select actor, action, detail from arcadia.audit where saga_id = ${id} order by id`;
     expect([...rows]).toEqual([
@@ -193,7 +193,7 @@ describe('steering', () => {
     const id = await start();
     await web.db.sql`update arcadia.sagas set status = 'stuck', wake_at = null where id = ${id}`;
     const answer = await web.call('POST', `/v1/sagas/${id}/retry`);
-    expect(steeredAnswer.parse(answer.json())).toMatchObject({ result: 'accepted', saga: { status: 'compensating' } });
+    expect(actionAnswer.parse(answer.json())).toMatchObject({ result: 'accepted', saga: { status: 'compensating' } });
     const board = await web.call('GET', `/queues/api/queues/saga-compensations/${id}_1`);
     expect(board.json()).toMatchObject({ job: { data: { sagaId: id }, externalUrl: { href: `/sagas/${id}` } } });
   });

@@ -5,8 +5,8 @@ import { request } from 'node:http';
 import type { RequestOptions } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loadConfig, requireClosedWeb } from '../../src/platform/config.ts';
-import { basic, bearer, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
-import type { Web } from './support.ts';
+import { basic, bearer, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
+import type { Web } from './stage.ts';
 import { programFile } from '../support/programs.ts';
 
 const nobody = 'b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001';
@@ -61,7 +61,7 @@ const refusals = new Set([401, 403, 421, 429, 500, 503]);
 describe('with credentials configured', () => {
   let web: Web;
   beforeAll(async () => {
-    web = await openWeb(credentials);
+    web = await openWebStage(credentials);
   });
   afterAll(() => web[Symbol.asyncDispose]());
 
@@ -152,7 +152,7 @@ describe('with credentials configured', () => {
 
 describe('without credentials, on loopback', () => {
   test('is open to this machine, but not to pages of other sites, nor to names that others point at it', async () => {
-    await using web = await openWeb();
+    await using web = await openWebStage();
     expect((await web.call('GET', '/v1/sagas')).status).toBe(200);
     expect((await web.call('POST', '/v1/bulk/cancel', { body: { filter: { text: 'x' } }, headers: { origin: 'https://evil.example' } })).status).toBe(403);
     expect((await web.call('PUT', '/queues/api/queues/saga-steps/pause', { headers: { 'sec-fetch-site': 'cross-site' } })).status).toBe(403);

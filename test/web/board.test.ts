@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { silentLog } from '../../src/platform/log.ts';
 import { openQueueConnection } from '../../src/queues/connection.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
-import { backends, basic, bearer, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
+import { backends, basic, bearer, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
 
 const CANARY = 'canary-user-data-8c1f';
 
@@ -13,7 +13,7 @@ const boardAnswer = z.object({
 });
 
 test.each(backends)('Bull Board, queues on %s', async (backend) => {
-  await using web = await openWeb(credentials, backend);
+  await using web = await openWebStage(credentials, backend);
   const operator = basic();
   const reader = bearer(secrets.read);
   const board = async (headers: Record<string, string>, active: string) =>

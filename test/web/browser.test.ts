@@ -9,8 +9,8 @@ import type { RunningWorker } from '../../src/processes/worker.ts';
 import { startWorker } from '../../src/processes/worker.ts';
 import { REMOTE_NAME, launchBrowser } from '../support/browser.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { basic, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
-import type { Web } from './support.ts';
+import { basic, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
+import type { Web } from './stage.ts';
 
 let web: Web;
 let sandbox: Sandbox;
@@ -20,7 +20,7 @@ const complaints: string[] = [];
 
 beforeAll(async () => {
   sandbox = await startSandbox({ activateAfterMs: 600_000, ratePerMinute: null, ratePerHour: null });
-  web = await openWeb({ ...credentials, COMPENSATION_ATTEMPTS: '2', STEP_BACKOFF_MS: '20', DIGITALOCEAN_TOKEN: 'any', DIGITALOCEAN_API_URL: sandbox.url });
+  web = await openWebStage({ ...credentials, COMPENSATION_ATTEMPTS: '2', STEP_BACKOFF_MS: '20', DIGITALOCEAN_TOKEN: 'any', DIGITALOCEAN_API_URL: sandbox.url });
   worker = await startWorker({ ...web.config, wait: { pollIntervalMs: 300, maxPolls: 1_000 } }, silentLog);
   browser = await launchBrowser();
 });

@@ -13,8 +13,8 @@ import { sagaWithTimeline, sagasAnswer } from '../../src/web/api/shapes.ts';
 import type { RunningWorker } from '../../src/processes/worker.ts';
 import { startWorker } from '../../src/processes/worker.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { basic, bearer, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
-import type { Web } from './support.ts';
+import { basic, bearer, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
+import type { Web } from './stage.ts';
 import { programFile } from '../support/programs.ts';
 
 const CANARY = 'canary-user-data-1b7e';
@@ -25,7 +25,7 @@ let sandbox: Sandbox;
 let worker: RunningWorker;
 beforeAll(async () => {
   sandbox = await startSandbox({ activateAfterMs: 1_500, ratePerMinute: null, ratePerHour: null });
-  web = await openWeb({ ...credentials, DIGITALOCEAN_TOKEN: TOKEN });
+  web = await openWebStage({ ...credentials, DIGITALOCEAN_TOKEN: TOKEN });
   const config: Config = {
     ...web.config,
     digitalOcean: { ...web.config.digitalOcean, apiUrl: sandbox.url },

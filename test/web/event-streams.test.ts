@@ -2,8 +2,8 @@
 import { connect } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { pino } from 'pino';
-import { bearer, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
-import type { Web } from './support.ts';
+import { bearer, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
+import type { Web } from './stage.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const SHARE = 200;
@@ -11,7 +11,7 @@ const SHARE = 200;
 let web: Web;
 const lines: string[] = [];
 beforeAll(async () => {
-  web = await openWeb(credentials, 'redis', pino({ level: 'info' }, { write: (line: string) => void lines.push(line) }));
+  web = await openWebStage(credentials, 'redis', pino({ level: 'info' }, { write: (line: string) => void lines.push(line) }));
 });
 afterAll(() => web[Symbol.asyncDispose]());
 

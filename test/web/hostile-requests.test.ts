@@ -4,13 +4,13 @@ import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { problemSchema } from '../../src/web/problems.ts';
-import { droplet, openWeb, sagaIdOf } from './support.ts';
-import type { Answer, Web } from './support.ts';
+import { droplet, openWebStage, sagaIdOf } from './stage.ts';
+import type { Answer, Web } from './stage.ts';
 
 let web: Web;
 let id: string;
 beforeAll(async () => {
-  web = await openWeb();
+  web = await openWebStage();
   id = sagaIdOf(await web.call('POST', '/v1/sagas/provision_droplet', { body: droplet }));
   // A stream of a saga that is at rest ends.
   await web.db.sql`update arcadia.sagas set status = 'completed', finished_at = now(), wake_at = null where id = ${id}`;

@@ -14,8 +14,8 @@ import type { SagaView } from '../../src/web/pages/saga-view.ts';
 import { renderList } from '../../src/web/pages/saga-list.ts';
 import { renderSaga } from '../../src/web/pages/saga-view.ts';
 import { timelineOf } from '../../src/web/pages/timeline.ts';
-import { openWeb } from './support.ts';
-import type { Web } from './support.ts';
+import { openWebStage } from './stage.ts';
+import type { Web } from './stage.ts';
 import { patience } from '../support/patience.ts';
 
 const SIZE = 512 * 1024;
@@ -138,7 +138,7 @@ async function longestWaitMs(work: () => Promise<void>): Promise<number> {
 describe('the web process', () => {
   let web: Web;
   beforeAll(async () => {
-    web = await openWeb();
+    web = await openWebStage();
   });
   afterAll(() => web[Symbol.asyncDispose]());
 

@@ -8,14 +8,14 @@ import { watchQueues } from '../../src/web/queue-watch.ts';
 import { checkReadiness } from '../../src/web/readiness.ts';
 import { parseMetrics } from '../support/parse-metrics.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { backends, bearer, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
+import { backends, bearer, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
 
 const conditionsOf = (answer: { json: () => unknown }) => statusAnswer.parse(answer.json()).conditions.map(({ name }) => name);
 const statusAnswer = z.looseObject({ conditions: z.array(z.looseObject({ name: z.string() })) });
 
 describe.each(backends)('/metrics, queues on %s', (backend) => {
   test('can be read by the letter, and tells of sagas, steps and queues', async () => {
-    await using web = await openWeb({}, backend);
+    await using web = await openWebStage({}, backend);
     const sagaId = sagaIdOf(await web.call('POST', '/v1/sagas/provision_droplet', { body: droplet }));
     await web.db.sql`update arcadia.sagas set created_at = now() - interval '100 seconds', wake_at = now() - interval '7 seconds' where id = ${sagaId}`;
     await web.db.sql`
@@ -56,7 +56,7 @@ test('merging keeps one HELP and one TYPE a metric, and its samples together', (
 });
 
 test('tell of the inventory: drift, orphans and what they cost, how old the last sync is', async () => {
-  await using web = await openWeb();
+  await using web = await openWebStage();
   expect(parseMetrics((await web.call('GET', '/metrics')).text).get('arcadia_inventory_sync_age_seconds')).toBe(0);
   const resources = await web.db.sql<{ id: string }[]>`
     insert into arcadia.cloud_resources (provider, provider_id, kind, name, status)
@@ -92,18 +92,18 @@ describe('jobs that stand still', () => {
   test('show while one is at the head and nobody takes it, and no longer once it moves', async () => {
     const world: World = { heads: [head] };
     const queues = watch(world);
-    expect((await queues.look()).stalled).toEqual([]);
-    await waitFor(async () => (await queues.look()).stalled.length > 0, { what: 'the stall to show', deadlineMs: 2_000 });
+    expect((await queues.observe()).stalled).toEqual([]);
+    await waitFor(async () => (await queues.observe()).stalled.length > 0, { what: 'the stall to show', deadlineMs: 2_000 });
     // The same job, taken once more: a poll that was put back.
     world.heads = [{ ...head, mark: 'a#1' }];
-    expect((await queues.look()).stalled).toEqual([]);
+    expect((await queues.observe()).stalled).toEqual([]);
     queues.close();
   });
 
   test('do not show for a queue that is paused, nor for a job that is to wait', async () => {
     const queues = watch({ heads: [{ ...head, isPaused: true }, { ...head, state: 'delayed', delayMs: 60_000 }] });
     await new Promise((resolve) => void setTimeout(resolve, 250));
-    expect((await queues.look()).stalled).toEqual([]);
+    expect((await queues.observe()).stalled).toEqual([]);
     queues.close();
   });
 });
@@ -115,7 +115,7 @@ const readonly = () => Promise.reject(new Error("READONLY You can't write agains
 
 describe('/readyz', () => {
   test('is green without a worker, with sagas that nobody looks after: this process can serve', async () => {
-    await using web = await openWeb({}, 'redis', silentLog);
+    await using web = await openWebStage({}, 'redis', silentLog);
     const sagaId = sagaIdOf(await web.call('POST', '/v1/sagas/provision_droplet', { body: droplet }));
     await web.db.sql`update arcadia.sagas set wake_at = now() - interval '10 minutes' where id = ${sagaId}`;
     const answer = await web.call('GET', '/readyz');
@@ -135,7 +135,7 @@ describe('/readyz', () => {
 
 describe('/statusz', () => {
   test('tells of a fleet without a worker, of stuck sagas, and of a queue that is paused; all of it is in the metrics', async () => {
-    await using web = await openWeb();
+    await using web = await openWebStage();
     const sagaId = sagaIdOf(await web.call('POST', '/v1/sagas/provision_droplet', { body: droplet }));
     await web.db.sql`update arcadia.sagas set status = 'stuck', wake_at = null where id = ${sagaId}`;
     await web.db.sql`insert into arcadia.workers (id, name, host, pid, version, node_version, concurrency, last_seen_at) values (gen_random_uuid(), 'a:1', 'a', 1, '1', '24', 50, now() - interval '43 seconds')`;
@@ -154,7 +154,7 @@ describe('/statusz', () => {
   });
 
   test('tells everybody that something is the matter, and what it is only those who may read', async () => {
-    await using web = await openWeb(credentials);
+    await using web = await openWebStage(credentials);
     const [without, wrong, reader, starter] = await Promise.all([
       web.call('GET', '/statusz'),
       web.call('GET', '/statusz', { headers: bearer('wrong') }),

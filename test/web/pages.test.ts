@@ -3,14 +3,14 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
-import { basic, bearer, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
-import type { Answer, Web } from './support.ts';
+import { basic, bearer, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
+import type { Answer, Web } from './stage.ts';
 
 const HOSTILE = `"><script>alert('x')</script>&`;
 
 let web: Web;
 beforeAll(async () => {
-  web = await openWeb(credentials);
+  web = await openWebStage(credentials);
 });
 afterAll(() => web[Symbol.asyncDispose]());
 
@@ -270,7 +270,7 @@ describe('a bulk action', () => {
 test("while the queues do not answer, the pages do, and say so", async () => {
   const redis = await startPrivateRedis();
   try {
-    await using other = await openWeb({ ...credentials, REDIS_URL: redis.url });
+    await using other = await openWebStage({ ...credentials, REDIS_URL: redis.url });
     const id = sagaIdOf(await other.call('POST', '/v1/sagas/provision_droplet', { body: droplet, headers: basic() }));
     redis.pause();
     try {

@@ -5,8 +5,8 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { loadConfig } from '../../src/platform/config.ts';
-import { basic, bearer, credentials, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
-import type { Web } from './support.ts';
+import { basic, bearer, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
+import type { Web } from './stage.ts';
 
 const ask = (web: Web, from: string, headers: Record<string, string>) => web.call('GET', '/v1/sagas', { headers: { 'x-forwarded-for': from, ...headers } });
 const wrong = (user = 'eve') => basic(user, 'wrong');
@@ -20,7 +20,7 @@ async function fail(web: Web, from: string, times: number, user?: string): Promi
 describe('wrong passwords by way of a trusted proxy', () => {
   let web: Web;
   beforeAll(async () => {
-    web = await openWeb({ ...credentials, TRUSTED_PROXIES: '127.0.0.0/8, 10.0.0.1' });
+    web = await openWebStage({ ...credentials, TRUSTED_PROXIES: '127.0.0.0/8, 10.0.0.1' });
   });
   afterAll(() => web[Symbol.asyncDispose]());
 
@@ -50,7 +50,7 @@ describe('wrong passwords by way of a trusted proxy', () => {
 });
 
 test('a client that is no trusted proxy is not believed: neither its address nor its host', async () => {
-  await using web = await openWeb({ ...credentials, TRUSTED_PROXIES: '10.0.0.1' });
+  await using web = await openWebStage({ ...credentials, TRUSTED_PROXIES: '10.0.0.1' });
   const statuses = await Promise.all(Array.from({ length: 11 }, (_, index) => ask(web, `198.51.100.${index}`, wrong())));
   expect(statuses.map(({ status }) => status).toSorted((one, other) => one - other)).toEqual([...Array<number>(10).fill(401), 429]);
   const forged = { ...basic(), origin: 'https://arcadia.example', 'x-forwarded-host': 'arcadia.example', 'x-forwarded-proto': 'https' };
@@ -61,7 +61,7 @@ const change = (web: Web, headers: Record<string, string>) => web.call('POST', '
 
 describe('a change from a page', () => {
   test('whose host the proxy did not pass on is refused, and the answer says what to set', async () => {
-    await using web = await openWeb({ ...credentials, TRUSTED_PROXIES: '127.0.0.1' });
+    await using web = await openWebStage({ ...credentials, TRUSTED_PROXIES: '127.0.0.1' });
     const refused = await change(web, { origin: 'http://arcadia.example' });
     expect([refused.status, refused.text]).toEqual([403, expect.stringContaining('proxy_set_header Host $host;')]);
     expect(refused.text).toContain('WEB_ALLOWED_HOSTS');
@@ -70,14 +70,14 @@ describe('a change from a page', () => {
   });
 
   test('on an allowed host is taken', async () => {
-    await using web = await openWeb({ ...credentials, WEB_ALLOWED_HOSTS: 'other.example, Arcadia.Example:8443' });
+    await using web = await openWebStage({ ...credentials, WEB_ALLOWED_HOSTS: 'other.example, Arcadia.Example:8443' });
     const statuses = await Promise.all(['https://arcadia.example:8443', 'http://other.example', 'https://arcadia.example', 'null'].map(async (origin) => (await change(web, { origin })).status));
     expect(statuses).toEqual([200, 200, 403, 403]);
     expect((await change(web, { origin: 'http://other.example', 'sec-fetch-site': 'cross-site' })).status).toBe(403);
   });
 
   test('without credentials configured, reaches the web by an allowed host, and by no host that only a header claims', async () => {
-    await using web = await openWeb({ WEB_ALLOWED_HOSTS: 'arcadia.example', TRUSTED_PROXIES: '127.0.0.1' });
+    await using web = await openWebStage({ WEB_ALLOWED_HOSTS: 'arcadia.example', TRUSTED_PROXIES: '127.0.0.1' });
     const hosts = [{ host: 'arcadia.example' }, { host: 'localhost' }, { host: 'evil.example' }, { host: 'evil.example', 'x-forwarded-host': 'localhost' }, { host: 'localhost', 'x-forwarded-host': 'evil.example' }];
     const answers = await Promise.all(hosts.map((headers) => get(`${web.url}/v1/sagas`, headers)));
     expect(answers.map(({ status }) => status)).toEqual([200, 200, 421, 421, 421]);
@@ -94,7 +94,7 @@ describe.each([
   let url: string;
   let closeProxy: () => void;
   beforeAll(async () => {
-    web = await openWeb({ ...credentials, WEB_BASE_PATH: '/ops/arcadia', TRUSTED_PROXIES: '127.0.0.1' });
+    web = await openWebStage({ ...credentials, WEB_BASE_PATH: '/ops/arcadia', TRUSTED_PROXIES: '127.0.0.1' });
     // Takes what is under the base path alone, as a proxy that serves others too.
     const proxy = createServer((incoming, outgoing) => {
       const path = incoming.url ?? '';
@@ -175,7 +175,7 @@ describe.each([
 });
 
 test('a base path changes nothing that a caller wrote', async () => {
-  await using web = await openWeb({ ...credentials, WEB_BASE_PATH: '/arcadia' });
+  await using web = await openWebStage({ ...credentials, WEB_BASE_PATH: '/arcadia' });
   const text = (await web.call('GET', `/sagas?q=${encodeURIComponent('/x href="/y" action="/z"')}`, { headers: { ...basic(), accept: 'text/html' } })).text;
   expect(text).toContain('value="/x href=&quot;/y&quot; action=&quot;/z&quot;"');
 });

@@ -12,8 +12,8 @@ import { openQueueConnection } from '../../src/queues/connection.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import { encryptionKeys } from '../support/keys.ts';
 import { parseKeyRing } from '../../src/platform/key-ring.ts';
-import { basic, bearer, droplet, openWeb, sagaIdOf, secrets } from './support.ts';
-import type { Web } from './support.ts';
+import { basic, bearer, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
+import type { Web } from './stage.ts';
 
 const others = { destroyer: 'destroyer-secret-0f11', starter2: 'starter2-secret-77aa', reading: 'reading-secret-12bc', board: 'board-secret-98fe', planner: 'planner-secret-3c3c', wrecker: 'wrecker-secret-4d4d' } as const;
 const tokens =
@@ -30,7 +30,7 @@ function openLog(): { log: Log; lines: Record<string, unknown>[] } {
 
 let web: Web;
 beforeAll(async () => {
-  web = await openWeb(strict);
+  web = await openWebStage(strict);
 });
 afterAll(() => web[Symbol.asyncDispose]());
 
@@ -51,7 +51,7 @@ describe('the scope destroy', () => {
 
   test('comes with start for one version, and the log says what to write', async () => {
     const { log, lines } = openLog();
-    await using before = await openWeb({ ...strict, API_TOKENS_START_MAY_DESTROY: '' }, 'redis', log);
+    await using before = await openWebStage({ ...strict, API_TOKENS_START_MAY_DESTROY: '' }, 'redis', log);
     expect((await before.call('POST', '/v1/sagas/destroy_droplet', { ...destroy, headers: bearer(secrets.start) })).status).toBe(202);
     const warnings = lines.filter(({ msg }) => String(msg).includes('Write start+destroy where the token is to destroy droplets'));
     expect(warnings.map(({ tokenName }) => tokenName)).toEqual(['starter', 'starter2', 'reading', 'planner']);
@@ -205,7 +205,7 @@ describe('on Bull Board', () => {
 
 test('wrong credentials are counted, and logged with their address', async () => {
   const { log, lines } = openLog();
-  await using guessed = await openWeb(strict, 'redis', log);
+  await using guessed = await openWebStage(strict, 'redis', log);
   for (let guess = 0; guess < 15; guess += 1) await guessed.call('GET', '/v1/sagas', { headers: bearer(`guess-${guess}-with-some-length`) });
   await guessed.call('GET', '/v1/sagas', { headers: basic('ada', 'wrong-password') });
   const { text } = await guessed.call('GET', '/metrics', { headers: bearer(secrets.read) });

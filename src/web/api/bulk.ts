@@ -1,9 +1,9 @@
-// /v1/bulk: cancelling and retrying by filter, or by the ids that an earlier look showed. Each saga is steered as if alone,
+// /v1/bulk: cancelling and retrying by filter, or by the ids that an earlier look showed. Each saga is cancelled or retried as if alone,
 // and audited as if alone.
 import type { z } from 'zod';
 import type { SagaStatus } from '../../saga/saga.ts';
 import type { SagaFilter } from '../../saga/search.ts';
-import type { Steered } from '../../saga/steer.ts';
+import type { ActionResult } from '../../saga/cancel-and-retry.ts';
 import type { App } from '../app.ts';
 import { actorOf } from '../auth.ts';
 import type { SagaPort } from '../ports.ts';
@@ -19,12 +19,12 @@ export function addBulkRoutes(app: App, sagas: SagaPort): void {
     '/v1/bulk/cancel',
     { config: { needs: 'operate' }, schema: { summary: 'Cancel the sagas that match a filter, or these alone', tags: ['bulk'], body: bulkBody, response: answers(200, bulkAnswer) } },
     async ({ body, principal }) =>
-      steerAll(sagas, requestOf(body), affected.cancel, (sagaId) => sagas.cancel(sagaId, actorOf(principal), body.reason)),
+      actOnAll(sagas, requestOf(body), affected.cancel, (sagaId) => sagas.cancel(sagaId, actorOf(principal), body.reason)),
   );
   app.post(
     '/v1/bulk/retry',
     { config: { needs: 'operate' }, schema: { summary: 'Resume the stuck sagas that match a filter, or these alone', tags: ['bulk'], body: bulkRetryBody, response: answers(200, bulkAnswer) } },
-    async ({ body, principal }) => steerAll(sagas, requestOf(body), affected.retry, (sagaId) => sagas.retry(sagaId, actorOf(principal))),
+    async ({ body, principal }) => actOnAll(sagas, requestOf(body), affected.retry, (sagaId) => sagas.retry(sagaId, actorOf(principal))),
   );
 }
 
@@ -36,9 +36,9 @@ export const affected: Readonly<Record<BulkAction, readonly SagaStatus[]>> = { c
 /** Either or both of `filter` and `ids`. */
 type BulkRequest = Readonly<{ filter: SagaFilter | null; ids: readonly string[] | null; dryRun: boolean; limit: number }>;
 export type BulkAnswer = Readonly<{ dryRun: boolean; matched: number; ids: readonly string[]; sagas: readonly BulkResult[]; remaining: number }>;
-export type BulkResult = Readonly<{ sagaId: string; result: 'would' | Steered['kind']; status?: SagaStatus; why?: string }>;
+export type BulkResult = Readonly<{ sagaId: string; result: 'would' | ActionResult['kind']; status?: SagaStatus; why?: string }>;
 type Ports = Pick<SagaPort, 'count' | 'search'>;
-type Steer = (sagaId: string) => Promise<Steered>;
+type Act = (sagaId: string) => Promise<ActionResult>;
 
 function requestOf({ filter, ids, dryRun, limit }: z.infer<typeof bulkRetryBody>): BulkRequest {
   return { filter: filter === undefined ? null : toSagaFilter(filter), ids: ids ?? null, dryRun, limit };
@@ -48,14 +48,14 @@ function requestOf({ filter, ids, dryRun, limit }: z.infer<typeof bulkRetryBody>
  * Steers the sagas with these ids, or those that match the filter among the `possible`; a dry run only says which. With
  * ids, each of them has a result, whatever became of its saga meanwhile.
  */
-export async function steerAll(sagas: Ports, request: BulkRequest, possible: readonly SagaStatus[], steer: Steer): Promise<BulkAnswer> {
+export async function actOnAll(sagas: Ports, request: BulkRequest, possible: readonly SagaStatus[], act: Act): Promise<BulkAnswer> {
   const { filter, ids } = request;
-  if (ids !== null) return steerThese(sagas, { ...request, ids: [...new Set(ids.map((id) => id.toLowerCase()))] }, possible, steer);
+  if (ids !== null) return actOnThese(sagas, { ...request, ids: [...new Set(ids.map((id) => id.toLowerCase()))] }, possible, act);
   const status = filter?.status === undefined ? possible : possible.filter((candidate) => filter.status?.includes(candidate));
   if (status.length === 0) return { dryRun: request.dryRun, matched: 0, ids: [], sagas: [], remaining: 0 };
   const conditions: SagaFilter = { ...filter, status };
   const [matched, page] = await Promise.all([sagas.count(conditions), sagas.search(conditions, { limit: request.limit })]);
-  const results = await forEach(page.sagas, async ({ id, status }) => (request.dryRun ? { sagaId: id, result: 'would', status } : toResult(id, await steer(id))));
+  const results = await forEach(page.sagas, async ({ id, status }) => (request.dryRun ? { sagaId: id, result: 'would', status } : toResult(id, await act(id))));
   return {
     dryRun: request.dryRun,
     matched: Math.max(matched, results.length),
@@ -65,7 +65,7 @@ export async function steerAll(sagas: Ports, request: BulkRequest, possible: rea
   };
 }
 
-async function steerThese(sagas: Ports, request: BulkRequest & { ids: readonly string[] }, possible: readonly SagaStatus[], steer: Steer): Promise<BulkAnswer> {
+async function actOnThese(sagas: Ports, request: BulkRequest & { ids: readonly string[] }, possible: readonly SagaStatus[], act: Act): Promise<BulkAnswer> {
   const { filter, ids, dryRun } = request;
   const find = async (conditions: SagaFilter) => (await sagas.search({ ...conditions, ids }, { limit: ids.length })).sagas;
   // The status may have changed since somebody looked: that is told, not filtered away.
@@ -75,7 +75,7 @@ async function steerThese(sagas: Ports, request: BulkRequest & { ids: readonly s
     if (saga === undefined) return { sagaId, result: 'not_found' };
     const { status } = saga;
     if (matching !== null && !matching.some(({ id }) => id === sagaId)) return { sagaId, result: 'refused', status, why: 'the saga does not match the filter' };
-    if (!dryRun) return toResult(sagaId, await steer(sagaId));
+    if (!dryRun) return toResult(sagaId, await act(sagaId));
     return possible.includes(status) ? { sagaId, result: 'would', status } : { sagaId, result: 'refused', status, why: `the saga is ${status}` };
   });
   const effective = results.filter(({ result }) => result === 'would' || result === 'accepted').length;
@@ -91,8 +91,8 @@ async function forEach<T>(items: readonly T[], act: (item: T) => Promise<BulkRes
   return results;
 }
 
-function toResult(sagaId: string, steered: Steered): BulkResult {
-  if (steered.kind === 'not_found') return { sagaId, result: 'not_found' };
-  const { status } = steered.saga;
-  return steered.kind === 'refused' ? { sagaId, result: 'refused', status, why: steered.why } : { sagaId, result: steered.kind, status };
+function toResult(sagaId: string, answered: ActionResult): BulkResult {
+  if (answered.kind === 'not_found') return { sagaId, result: 'not_found' };
+  const { status } = answered.saga;
+  return answered.kind === 'refused' ? { sagaId, result: 'refused', status, why: answered.why } : { sagaId, result: answered.kind, status };
 }

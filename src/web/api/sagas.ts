@@ -1,6 +1,6 @@
-// /v1/sagas: starting sagas, finding them, following and steering them.
+// /v1/sagas: starting sagas, finding, following, cancelling and retrying them.
 import { isAtRest } from '../../saga/saga.ts';
-import type { Steered } from '../../saga/steer.ts';
+import type { ActionResult } from '../../saga/cancel-and-retry.ts';
 import type { App } from '../app.ts';
 import { actorOf, scopeToStart, starterOf } from '../auth.ts';
 import type { SagaPort } from '../ports.ts';
@@ -8,7 +8,7 @@ import { Problem } from '../problems.ts';
 import type { EventStreams } from '../event-streams.ts';
 import { answers, streams as streamAnswers } from './answers.ts';
 import {
-  cancelBody, sagaParams, sagaWithTimeline, sagasAnswer, sagasQuery, startHeaders, startedAnswer, steeredAnswer, streamHeaders,
+  cancelBody, sagaParams, sagaWithTimeline, sagasAnswer, sagasQuery, startHeaders, startedAnswer, actionAnswer, streamHeaders,
 } from './shapes.ts';
 import { toSagaFilter } from '../saga-filter.ts';
 
@@ -85,12 +85,12 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
         tags: ['sagas'],
         params: sagaParams,
         body: cancelBody,
-        response: answers(202, steeredAnswer),
+        response: answers(202, actionAnswer),
       },
     },
     async (request, reply) => {
-      const steered = await sagas.cancel(request.params.id, actorOf(request.principal), request.body?.reason);
-      return reply.code(202).send(await toAnswer(sagas, request.params.id, steered));
+      const answered = await sagas.cancel(request.params.id, actorOf(request.principal), request.body?.reason);
+      return reply.code(202).send(await toAnswer(sagas, request.params.id, answered));
     },
   );
 
@@ -98,11 +98,11 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
     '/v1/sagas/:id/retry',
     {
       config: { needs: 'operate' },
-      schema: { summary: 'Resume a stuck saga', tags: ['sagas'], params: sagaParams, response: answers(202, steeredAnswer) },
+      schema: { summary: 'Resume a stuck saga', tags: ['sagas'], params: sagaParams, response: answers(202, actionAnswer) },
     },
     async (request, reply) => {
-      const steered = await sagas.retry(request.params.id, actorOf(request.principal));
-      return reply.code(202).send(await toAnswer(sagas, request.params.id, steered));
+      const answered = await sagas.retry(request.params.id, actorOf(request.principal));
+      return reply.code(202).send(await toAnswer(sagas, request.params.id, answered));
     },
   );
 }
@@ -137,17 +137,17 @@ function noSaga(id: string): Problem {
   return new Problem('saga_not_found', `there is no saga ${id}`, { sagaId: id });
 }
 
-async function toAnswer(sagas: SagaPort, id: string, steered: Steered) {
-  switch (steered.kind) {
+async function toAnswer(sagas: SagaPort, id: string, answered: ActionResult) {
+  switch (answered.kind) {
     case 'accepted':
     case 'already':
       // Read anew: the database's own times are in it.
-      return { result: steered.kind, saga: sagas.surface.redact.saga((await sagas.get(id)) ?? steered.saga) };
+      return { result: answered.kind, saga: sagas.surface.redact.saga((await sagas.get(id)) ?? answered.saga) };
     case 'refused':
-      throw new Problem('saga_refused', steered.why, { sagaId: id });
+      throw new Problem('saga_refused', answered.why, { sagaId: id });
     case 'not_found':
       throw noSaga(id);
     default:
-      return steered satisfies never;
+      return answered satisfies never;
   }
 }

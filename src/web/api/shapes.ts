@@ -169,7 +169,7 @@ export const startedAnswer = z.object({
   sagaId: z.uuid(),
   replayed: z.boolean().describe('the idempotency key was used before with the same input: this is the saga that was started then'),
 });
-export const steeredAnswer = z.object({
+export const actionAnswer = z.object({
   result: z.enum(['accepted', 'already']).describe('already: what was asked for has happened, or is happening, already'),
   saga: sagaAnswer,
 });

@@ -6,8 +6,8 @@ import type { FleetStatus } from '../../fleet/conditions.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { directionOf, isAtRest } from '../../saga/saga.ts';
 import { titleOf } from '../../saga/words.ts';
-import type { Steered } from '../../saga/steer.ts';
-import { affected, steerAll } from '../api/bulk.ts';
+import type { ActionResult } from '../../saga/cancel-and-retry.ts';
+import { affected, actOnAll } from '../api/bulk.ts';
 import type { BulkAction } from '../api/bulk.ts';
 import type { App } from '../app.ts';
 import { actorOf, may } from '../auth.ts';
@@ -34,7 +34,7 @@ const PAGE = 50;
 // The pages are about Postgres; what the queues know is added where they answer in time.
 const QUEUES_TIME_LIMIT_MS = 1_000;
 
-const told: Readonly<Record<Steered['kind'], string>> = {
+const told: Readonly<Record<ActionResult['kind'], string>> = {
   accepted: 'Done: the saga moves as you asked.',
   already: 'Nothing to do: what you asked for has happened, or is happening, already.',
   refused: 'The saga had moved on meanwhile, so that nothing was changed.',
@@ -122,7 +122,7 @@ function addSaga(app: App, { sagas, audit, queues }: Ports): void {
     // The short form of an id is what people have at hand.
     if (!parsed.success) return reply.redirect(`/sagas?${new URLSearchParams({ q: request.params.id }).toString()}`);
     const { id } = parsed.data;
-    const loaded = await sagas.look(id);
+    const loaded = await sagas.load(id);
     if (loaded === null) throw new Problem('saga_not_found', `there is no saga ${id}`, { sagaId: id });
     const { saga } = loaded;
     const [found, auditRows, job, isPaused, held] = await Promise.all([
@@ -156,19 +156,19 @@ function addSaga(app: App, { sagas, audit, queues }: Ports): void {
 
   app.post('/sagas/:id/cancel', { config: { needs: 'operate' }, schema: { hide: true, params, body: cancelForm } }, async (request, reply) => {
     const { id } = request.params;
-    return showSteered(reply, id, await sagas.cancel(id, actorOf(request.principal), request.body?.reason));
+    return showAnswer(reply, id, await sagas.cancel(id, actorOf(request.principal), request.body?.reason));
   });
 
   app.post('/sagas/:id/retry', { config: { needs: 'operate' }, schema: { hide: true, params } }, async (request, reply) => {
     const { id } = request.params;
-    return showSteered(reply, id, await sagas.retry(id, actorOf(request.principal)));
+    return showAnswer(reply, id, await sagas.retry(id, actorOf(request.principal)));
   });
 }
 
 /** Sent on to the page by a GET, so that a reload asks for nothing again. */
-async function showSteered(reply: FastifyReply, id: string, steered: Steered): Promise<FastifyReply> {
-  if (steered.kind === 'not_found') throw new Problem('saga_not_found', `there is no saga ${id}`, { sagaId: id });
-  return reply.redirect(`/sagas/${id}?told=${steered.kind}`, 303);
+async function showAnswer(reply: FastifyReply, id: string, answered: ActionResult): Promise<FastifyReply> {
+  if (answered.kind === 'not_found') throw new Problem('saga_not_found', `there is no saga ${id}`, { sagaId: id });
+  return reply.redirect(`/sagas/${id}?told=${answered.kind}`, 303);
 }
 
 /** Null: not known. */
@@ -201,7 +201,7 @@ function addBulk(app: App, { sagas }: Ports): void {
     // A form without a list is none of ours, or an old one: the person has not seen which sagas it would be.
     if (ids.length === 0) return reply.redirect(addressOf('/sagas/bulk', filter, { action }), 303);
     const actor = actorOf(request.principal);
-    const answer = await steerAll(sagas, { filter: null, ids, dryRun: false, limit: BULK_LIMIT }, affected[action], (id) =>
+    const answer = await actOnAll(sagas, { filter: null, ids, dryRun: false, limit: BULK_LIMIT }, affected[action], (id) =>
       action === 'cancel' ? sagas.cancel(id, actor, reason) : sagas.retry(id, actor),
     );
     const remaining = conditions.status.length === 0 ? 0 : await sagas.count(conditions);

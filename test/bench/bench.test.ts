@@ -1,0 +1,58 @@
+// The benchmarks do what they say, on a small scale. What they measure here means nothing: it is not looked at.
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
+
+const TIMEOUT_MS = 600_000;
+
+async function run(program: string, ...options: string[]): Promise<unknown> {
+  const path = fileURLToPath(new URL(`../../bench/${program}.ts`, import.meta.url));
+  const { stdout } = await promisify(execFile)(process.execPath, [path, '--small', '--json', ...options]);
+  return JSON.parse(stdout);
+}
+
+const positive = z.number().positive();
+const result = z.object({ name: z.string(), sagas: z.literal(20), sagasPerSecond: positive, ofBareChain: positive, p50Ms: positive, latencyOfBareChain: positive });
+const fleetRows = (key: 'sagas' | 'droplets') => z.array(z.object({ completed: z.number(), [key]: z.number() }));
+
+// They wait more than they work.
+describe.concurrent('each benchmark', () => {
+  test('of the engine drives every saga to its end, ours and those of the baselines', { timeout: TIMEOUT_MS }, async () => {
+    const { results } = z.object({ results: z.array(result) }).parse(await run('engine'));
+    expect(results.map(({ name }) => name)).toEqual(['bare-chain', 'durable-chain', 'arcadia', 'dbos', 'openworkflow', 'graphile-worker', 'pg-boss']);
+    expect(results[0]?.ofBareChain).toBe(1);
+  });
+
+  test('of growth measures sagas beside others, reads, and what retention deletes', { timeout: TIMEOUT_MS }, async () => {
+    const report = z.object({ costs: z.array(z.object({ sagasPerSecond: positive })), reads: z.array(z.object({ ms: positive })), retention: z.object({ deleted: z.number() }) });
+    const { costs, reads, retention } = report.parse(await run('growth'));
+    expect(costs).toHaveLength(4);
+    expect(reads.length).toBeGreaterThan(10);
+    expect(retention.deleted).toBe(500);
+  });
+
+  test('of workers compares one with two', { timeout: TIMEOUT_MS }, async () => {
+    const { rows } = z.object({ rows: z.array(z.object({ stepMs: z.number(), workers: z.number(), sagasPerSecond: positive })) }).parse(await run('workers'));
+    expect(rows.map(({ stepMs, workers }) => [stepMs, workers])).toEqual([[0, 1], [0, 2], [1, 1], [1, 2]]);
+  });
+
+  test('of memory keeps a worker busy and looks at its size', { timeout: TIMEOUT_MS }, async () => {
+    const { completed, samples } = z.object({ completed: z.number(), samples: z.array(z.object({ residentMib: positive, heapUsedMib: positive })) }).parse(await run('memory'));
+    expect(completed).toBeGreaterThan(0);
+    expect(samples.length).toBeGreaterThan(1);
+  });
+
+  test('of a load completes every saga within the limits', { timeout: TIMEOUT_MS }, async () => {
+    const { rows } = z.object({ rows: fleetRows('droplets') }).parse(await run('load'));
+    expect(rows).toEqual([expect.objectContaining({ droplets: 10, completed: 10 })]);
+  });
+
+  test('runs with others, whose figures come in one document', { timeout: TIMEOUT_MS }, async () => {
+    const report = z.object({ requests: z.object({ rows: fleetRows('sagas') }), sync: z.object({ rows: z.array(z.object({ droplets: z.number() })) }) });
+    const { requests, sync } = report.parse(await run('all', '--parts', 'requests,sync'));
+    expect(requests.rows).toEqual([2, 5].map((sagas) => expect.objectContaining({ sagas, completed: sagas })));
+    expect(sync.rows.map(({ droplets }) => droplets)).toEqual([200, 200, 180]);
+  });
+});

@@ -1,0 +1,171 @@
+// The roles of ops/roles.sql have what each process needs, and no more: the file is run as it stands, but for the roles' names.
+
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import postgres from 'postgres';
+import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
+import { openClient } from '../../src/client/client.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import { startSandbox } from '../../src/sandbox/server.ts';
+import type { Sandbox } from '../../src/sandbox/server.ts';
+import { silentLog } from '../../src/platform/log.ts';
+import { isAtRest } from '../../src/saga/saga.ts';
+import { startWeb } from '../../src/processes/web.ts';
+import { startWorker } from '../../src/processes/worker.ts';
+import { runCommand, web as droplet } from '../support/fleet.ts';
+import { createTestDatabase } from '../support/services-postgres.ts';
+import type { TestDatabase } from '../support/services-postgres.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const prefix = `arcadia_${randomBytes(4).toString('hex')}`;
+const roles = ['migrate', 'worker', 'web', 'client', 'producer', 'reader'].map((role) => `${prefix}_${role}`);
+const rolesFile = readFileSync(new URL('../../ops/roles.sql', import.meta.url), 'utf8').replaceAll(/arcadia_(?=migrate|worker|web|client|producer|reader)/g, `${prefix}_`);
+
+let database: TestDatabase;
+let sandbox: Sandbox;
+
+/** Runs SQL as the tests' own user, in this database. */
+async function asAdmin(url: string, ...statements: string[]): Promise<void> {
+  const admin = postgres(url, { max: 1, onnotice: () => undefined });
+  try {
+    for (const statement of statements) await admin.unsafe(statement);
+  } finally {
+    await admin.end({ timeout: 5 });
+  }
+}
+
+const urlAs = (role: string): string => {
+  const url = new URL(database.directUrl);
+  url.username = `${prefix}_${role}`;
+  url.password = 'secret';
+  return url.href;
+};
+
+const environmentOf = (role: string) => ({
+  ARCADIA_ENV: 'test',
+  DATABASE_URL: urlAs(role),
+  DIGITALOCEAN_TOKEN: 'sandbox',
+  DIGITALOCEAN_API_URL: sandbox.url,
+  WAIT_POLL_INTERVAL_MS: '100',
+  RECONCILE_INTERVAL_MS: '500',
+  PORT: '0',
+});
+
+beforeAll(async () => {
+  [database, sandbox] = await Promise.all([createTestDatabase(), startSandbox({ activateAfterMs: 100 })]);
+  await asAdmin(database.directUrl, rolesFile, ...roles.map((role) => `alter role ${role} password 'secret'`));
+});
+afterAll(async () => {
+  await sandbox.close();
+  await database.drop();
+  await asAdmin(inject('services').databaseUrl, ...roles.map((role) => `drop role ${role}`));
+});
+
+test('migrate needs no right to create schemas where they are there', async () => {
+  const ended = await runCommand(['migrate'], { PATH: process.env['PATH'], ...environmentOf('migrate') });
+  expect([ended.code, ended.stderr]).toEqual([0, '']);
+  const again = await runCommand(['migrate'], { PATH: process.env['PATH'], ...environmentOf('migrate') });
+  expect([again.code, again.stdout]).toEqual([0, 'up to date (environment test)\n']);
+  await asAdmin(database.directUrl, rolesFile);
+});
+
+test.each(['arcadia', 'bullmq'])('migrate says what to create where the schema %s is missing and it may not create it', async (schema) => {
+  await using other = await createTestDatabase();
+  if (schema === 'bullmq') await asAdmin(other.directUrl, `create schema arcadia authorization ${prefix}_migrate`);
+  const url = new URL(urlAs('migrate'));
+  url.pathname = `/${other.name}`;
+  const ended = await runCommand(['migrate'], { PATH: process.env['PATH'], ...environmentOf('migrate'), DATABASE_URL: url.href });
+  expect([ended.code, ended.stderr]).toEqual([78, expect.stringContaining(`create schema ${schema} authorization`)]);
+});
+
+test('the file needs no superuser: a role that may create roles runs it, before and after migrate', async () => {
+  await using other = await createTestDatabase();
+  const names = rolesFile.replaceAll(prefix, `${prefix}_own`);
+  const admin = `${prefix}_admin`;
+  await asAdmin(other.directUrl, `create role ${admin} login createrole password 'secret'`, `alter database ${other.name} owner to ${admin}`);
+  const url = new URL(other.directUrl);
+  url.username = admin;
+  url.password = 'secret';
+  await asAdmin(url.href, names, `alter role ${prefix}_own_migrate password 'secret'`);
+  const asMigrate = new URL(url);
+  asMigrate.username = `${prefix}_own_migrate`;
+  const ended = await runCommand(['migrate'], { PATH: process.env['PATH'], ...environmentOf('migrate'), DATABASE_URL: asMigrate.href });
+  expect([ended.code, ended.stderr]).toEqual([0, '']);
+  await asAdmin(url.href, names);
+  await other.drop();
+  await asAdmin(inject('services').databaseUrl, `drop owned by ${admin}`, ...roles.map((role) => `drop role ${role.replace(prefix, `${prefix}_own`)}`), `drop role ${admin}`);
+});
+
+describe('with these roles', () => {
+  test('a worker runs sagas that clients and the web start, and syncs', async () => {
+    const worker = await startWorker(loadConfig(environmentOf('worker')), silentLog);
+    onTestFinished(worker.close);
+    const web = await startWeb(loadConfig(environmentOf('web')), silentLog);
+    onTestFinished(web.close);
+    const client = openClient({ databaseUrl: urlAs('client'), queueStore: { kind: 'postgres', databaseUrl: urlAs('client') } });
+    onTestFinished(client.close);
+    const statusOf = (sagaId: string) =>
+      waitFor(
+        async () => {
+          const saga = await client.get(sagaId);
+          return saga !== null && isAtRest(saga.status) && saga.status;
+        },
+        { what: `saga ${sagaId} to come to rest` },
+      );
+
+    const provisioned = await client.provisionDroplet(droplet, { requestedBy: 'billing' });
+    expect(await statusOf(provisioned.sagaId)).toBe('completed');
+    const bySql = postgres(urlAs('producer'), { max: 1 });
+    onTestFinished(() => bySql.end());
+    const [row] = await bySql<{ id: string }[]>`select arcadia.start_saga('provision_droplet', ${bySql.json({ ...droplet, name: 'by-sql' })}) as id`;
+    expect(await statusOf(row?.id ?? '')).toBe('completed');
+    const answer = await fetch(`${web.url}/v1/sagas/provision_droplet`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ ...droplet, name: 'by-web' }) });
+    expect(answer.status).toBe(202);
+    const started: unknown = await answer.json();
+    const id = typeof started === 'object' && started !== null && 'sagaId' in started ? String(started.sagaId) : '';
+    expect(await statusOf(id)).toBe('completed');
+    const [made] = sandbox.state({ name: droplet.name });
+    expect(await statusOf((await client.destroyDroplet(made?.id ?? 0)).sagaId)).toBe('completed');
+
+    for (const path of ['/sagas', '/readyz', '/metrics', '/v1/resources']) expect([path, (await fetch(`${web.url}${path}`)).status]).toEqual([path, 200]);
+    expect((await client.cancel(id, 'tester')).kind).toBe('refused');
+    const sync = await runCommand(['sync', '--json'], { PATH: process.env['PATH'], ...environmentOf('worker') });
+    expect([sync.stderr, sync.code]).toEqual(['', 0]);
+  });
+
+  test('a reader sees how each saga is, and nothing of what was asked for', async () => {
+    const reader = postgres(urlAs('reader'), { max: 1 });
+    onTestFinished(() => reader.end());
+    const rows = await reader<{ name: string; status: string }[]>`select id, name, status, error, context, requested_by, started_by, created_at, finished_at from arcadia.sagas where name = 'destroy_droplet'`;
+    expect(rows).toMatchObject([{ status: 'completed', started_by: `sql:${prefix}_client` }]);
+    for (const table of ['saga_events', 'audit', 'cloud_resources', 'workers']) await reader.unsafe(`select * from arcadia.${table}`);
+  });
+
+  test.each([
+    ['client', 'delete from arcadia.sagas'],
+    ['client', 'select * from arcadia.cloud_resources'],
+    ['client', 'select * from arcadia.audit'],
+    ['web', 'delete from arcadia.sagas'],
+    ['web', 'update arcadia.audit set actor = null'],
+    ['web', "update arcadia.circuits set cause = ''"],
+    ['web', "insert into arcadia.cloud_provisioned default values"],
+    ['web', "insert into arcadia.audit (actor, action, database_role) values ('x', 'y', 'z')"],
+    ['client', "insert into arcadia.audit (actor, action, database_role) values ('x', 'y', 'z')"],
+    ['worker', "insert into arcadia.audit (actor, action, database_role) values ('x', 'y', 'z')"],
+    ['worker', "update arcadia.audit set actor = 'x'"],
+    ['reader', 'select * from arcadia.cloud_drift'],
+    ['worker', 'drop table arcadia.sagas'],
+    ['worker', "insert into arcadia.saga_definitions values ('x', '{y}')"],
+    ['producer', 'select id from arcadia.sagas'],
+    ['producer', 'select * from arcadia.environment'],
+    ['producer', "insert into arcadia.audit (actor, action) values ('x', 'y')"],
+    ['reader', 'select * from arcadia.sagas'],
+    ['reader', 'select input from arcadia.sagas'],
+    ['reader', 'select sealed_user_data from arcadia.sagas'],
+    ['reader', 'select * from arcadia.cloud_provisioned'],
+    ['reader', "select arcadia.start_saga('destroy_droplet', '{}')"],
+    ['reader', "update arcadia.sagas set status = 'stuck'"],
+  ])('%s may not %s', async (role, statement) => {
+    await expect(asAdmin(urlAs(role), statement)).rejects.toThrow(/permission denied|must be owner/);
+  });
+});

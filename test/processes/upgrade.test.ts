@@ -1,0 +1,127 @@
+// Databases of earlier versions: what is in them goes on with this one.
+import { createHash, randomUUID } from 'node:crypto';
+import { readFile, readdir } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import Postgrator from 'postgrator';
+import { expect, test } from 'vitest';
+import type { Database } from '../../src/platform/db.ts';
+import { openDatabase, reserveConnection } from '../../src/platform/db.ts';
+import { migrate } from '../../src/processes/migrate.ts';
+import { nextJobOf } from '../../src/saga/saga.ts';
+import type { SagaStatus } from '../../src/saga/saga.ts';
+import { catalogOf, fakeStep, openEngine } from '../support/engine.ts';
+import { createTestDatabase } from '../support/services-postgres.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const folder = fileURLToPath(new URL('../../migrations/', import.meta.url));
+
+// Of each migration that is out. A new one gets its line with it; a line is never changed: a database on which the
+// migration ran before would refuse all that come after. What it did wrong, a later one mends.
+const landed: Readonly<Record<string, string>> = {
+  '0001.do.sagas.sql': 'c60e221691c10aff3607511bcf08e92c',
+  '0002.do.inventory.sql': 'd49014632b637bf2341d7419d48e4599',
+  '0003.do.web.sql': '5b9536debced346ac698c8729807b6cf',
+  '0004.do.start-saga.sql': '2693dac9e8be58024022a86e20285310',
+  '0005.do.sealed-user-data.sql': '69b17808c0c9d0bc0147de3b705c3de4',
+  '0006.do.request-budget.sql': 'e1a766f91af422d8e55bbb64ae49d835',
+  '0007.do.traces.sql': '181f28a5a3fa4959eeb7f1ebb54f0b0a',
+  '0008.do.quick-transitions.sql': '734316727454f19a004be23784d76e49',
+  '0009.do.inventory-sync.sql': '31127f048fd03af74b8e4e96c2a1e1c4',
+  '0010.do.retention.sql': '819a18a369aeb3048fb54e45165aeda9',
+  '0011.do.read-share.sql': '6852024b9d24a147b9554043c81f33c3',
+  '0012.do.fewer-index-entries.sql': 'f7cd5312d5385207739f9f160dd671c5',
+  '0013.do.circuits-and-workers.sql': 'df271bb9f3db3a1c8b352a63aa233266',
+  '0014.do.search-path.sql': '7020b4cb247a2e8afb511eca6df81be6',
+  '0015.do.tags-without-case.sql': '22014638221b2b1860219becc276ab4b',
+  '0016.do.budget-before-postgres-17.sql': '1e428090bc56a508a1cfec14f6f8f408',
+  '0017.do.nested-input.sql': '4b9879c2c14f44a3d1d0b3f30299c1df',
+  '0018.do.proven-starter.sql': '2744c993da32822317f435f61956ee41',
+  '0019.do.one-saga-a-resource.sql': '499f6f87054a4b93f876ae6d8049bb48',
+  '0020.do.secrets.sql': 'adef78d28b2c2cda1b28ef51b6356e90',
+};
+
+test('a migration that is out is not changed, and none is without its checksum here', async () => {
+  const files = (await readdir(folder)).toSorted();
+  const checksums = files.map(async (file) => [file, createHash('md5').update(await readFile(`${folder}${file}`)).digest('hex')] as const);
+  expect(Object.fromEntries(await Promise.all(checksums))).toEqual(landed);
+});
+
+const versions = Object.keys(landed).map((file) => Number(file.slice(0, 4)));
+
+test.each(versions.slice(0, -1))('sagas in a database of version %i go on after it was brought up to date', async (version) => {
+  const database = await createTestDatabase();
+  const old = openDatabase(database.directUrl, { max: 1 });
+  await migrateTo(old, version);
+  const ids = {
+    pending: await insertSaga(old, { status: 'pending', cursor: 0, revision: 0 }),
+    running: await insertSaga(old, { status: 'running', cursor: 1, revision: 2 }),
+    compensating: await insertSaga(old, { status: 'compensating', cursor: 1, revision: 4 }),
+    stuck: await insertSaga(old, { status: 'stuck', cursor: 0, revision: 9 }),
+    completed: await insertSaga(old, { status: 'completed', cursor: 2, revision: 4 }),
+  };
+  await old.close();
+
+  await using engine = await openEngine(catalogOf(fakeStep('one'), fakeStep('two'), fakeStep('three')), {}, database);
+  expect((await migrate(engine.db, 'test')).length).toBe(versions.length - versions.indexOf(version) - 1);
+  expect((await engine.load(ids.stuck)).saga).toMatchObject({ status: 'stuck', revision: 9, steps: ['one', 'two', 'three'], context: { one: true } });
+  for (const status of ['pending', 'running', 'compensating'] as const) {
+    const { saga } = await engine.load(ids[status]);
+    expect(saga).toMatchObject({ status, input: { name: 'web-1', tags: ['blue'] } });
+    const job = nextJobOf(saga);
+    if (job === null) throw new Error(`the ${status} saga has no next job`);
+    await engine.drive(job);
+  }
+  const statusOf = async (id: string) => (await engine.load(id)).saga.status;
+  expect(await Promise.all(Object.values(ids).map(statusOf))).toEqual(['completed', 'completed', 'compensated', 'stuck', 'completed']);
+  expect(engine.ledger.historyOf(ids.pending)).toEqual(['one', 'two', 'three']);
+  expect(engine.ledger.historyOf(ids.running)).toEqual(['two', 'three']);
+  expect(engine.ledger.historyOf(ids.compensating)).toEqual(['-two', '-one']);
+  expect((await engine.events(ids.running)).map(({ seq }) => seq)).toEqual([0, 1, 2, 3, 4]);
+});
+
+test('tables that are in use are waited for, and nobody who holds one and asks for another is caught in between', async () => {
+  const database = await createTestDatabase();
+  const [old, busy] = [openDatabase(database.directUrl, { max: 1 }), openDatabase(database.directUrl, { max: 2 })];
+  try {
+    await migrateTo(old, 11);
+    const connection = await reserveConnection(busy);
+    await connection`begin`;
+    await connection`select from arcadia.saga_events`;
+    const migrating = migrate(old, 'test');
+    await waitFor(async () => (await busy.sql`select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`).length > 0, { what: 'the migration to wait' });
+    await connection`select from arcadia.sagas`;
+    await connection`commit`;
+    connection.release();
+    expect(await migrating).toContain('fewer-index-entries');
+  } finally {
+    await Promise.all([old.close(), busy.close()]);
+    await database.drop();
+  }
+});
+
+/** As that version's own `migrate` left it. */
+async function migrateTo(db: Database, version: number): Promise<void> {
+  const postgrator = new Postgrator({
+    migrationPattern: `${folder}*`,
+    driver: 'pg',
+    schemaTable: 'arcadia.migrations',
+    newline: 'LF',
+    execQuery: async (query) => ({ rows: (await db.sql.unsafe<Record<string, unknown>[]>(query)).map((row) => ({ ...row, column_name: row['columnName'] })) }),
+  });
+  await postgrator.migrate(String(version));
+}
+
+/** With the columns of the first version, which all others have. */
+async function insertSaga(db: Database, { status, cursor, revision }: { status: SagaStatus; cursor: number; revision: number }): Promise<string> {
+  const id = randomUUID();
+  const isAtRest = status === 'stuck' || status === 'completed';
+  await db.sql`
+    insert into arcadia.sagas (id, saga8, name, status, steps, cursor, revision, input, context, wake_at, finished_at)
+    values (
+      ${id}, ${id.slice(0, 8)}, 'fake', ${status}, '{one,two,three}', ${cursor}, ${revision}, '{"name": "web-1", "tags": ["blue"]}',
+      ${revision === 0 ? '{}' : '{"one": true}'}::text::jsonb,
+      ${isAtRest ? null : new Date()}, ${status === 'completed' ? new Date() : null}
+    )`;
+  await db.sql`insert into arcadia.saga_events (saga_id, seq, kind) select ${id}, seq, 'saga_created' from generate_series(0, ${revision}::int) as seq`;
+  return id;
+}
