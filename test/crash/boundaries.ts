@@ -45,6 +45,16 @@ export function numberedIo(chain: Chain, around: Around): Io {
   };
 }
 
+/** As {@link numberedIo}, for the saga of orders-app.ts: what its jobs ask of Postgres and of the service. */
+export function numberedOrderIo(around: Around): Io {
+  let number = 0;
+  return async (kind, name, operation) => {
+    if (!/^store\.(start|load|commit)$|\/orders$/.test(name)) return operation();
+    number += 1;
+    return around({ number, kind, name }, operation);
+  };
+}
+
 /** Runs `strike` at one boundary, and everything else as it is. An I/O that fails has an `after` too. */
 export function strikeAt(number: number, position: Exclude<Position, 'during'>, strike: () => Promise<void>): Around {
   return async (boundary, operation) => {

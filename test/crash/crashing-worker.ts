@@ -10,14 +10,17 @@ import { untilAborted } from '../../src/platform/deadline.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { startWorker } from '../../src/processes/worker.ts';
 import type { Around } from './boundaries.ts';
-import { numberedIo, strikeAt, withSequel } from './boundaries.ts';
+import { numberedIo, numberedOrderIo, strikeAt, withSequel } from './boundaries.ts';
 import { cancelEverySaga } from './cancel.ts';
 import type { CrashPlan } from './crash-plan.ts';
 import { DURING_MS } from './crash-plan.ts';
+import { ordersAppAt } from './orders-app.ts';
 
 const stop = listenForStop();
 const plan = readPlan();
-const config = loadConfig(process.env, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN']);
+const config = loadConfig(process.env, ['DATABASE_URL']);
+const ordersUrl = process.env['ARCADIA_TEST_ORDERS_URL'];
+const app = ordersUrl === undefined ? undefined : ordersAppAt(ordersUrl);
 
 const seen: string[] = [];
 
@@ -34,15 +37,16 @@ const killDuring: Around = (boundary, operation) => {
 };
 
 const around = plan.position === 'during' ? killDuring : strikeAt(plan.number, plan.position, strike);
-const numbered = numberedIo(plan.chain, (boundary, operation) => {
+const striking: Around = (boundary, operation) => {
   if (boundary.number <= plan.number) seen.push(boundary.name);
   return around(boundary, operation);
-});
+};
+const numbered = app === undefined ? numberedIo(plan.chain, striking) : numberedOrderIo(striking);
 const { cancelAfter } = plan;
 const helper = openDatabase(config.databaseUrl ?? '', { max: 1 });
 const io = cancelAfter === null ? numbered : withSequel(numbered, cancelAfter, () => cancelEverySaga(helper));
 
-const worker = await startWorker(config, silentLog, io);
+const worker = await startWorker(config, silentLog, io, app);
 stop.asServer();
 await untilAborted(stop.signal);
 await worker.close();

@@ -180,7 +180,8 @@ function directionsOf(kind: StoredEvent['kind']): string[] {
   return kind === 'compensation_completed' ? ['backward'] : [];
 }
 
-function startVictim(environment: NodeJS.ProcessEnv): Victim {
+/** Starts a worker process that is killed, or frozen, where the plan in its environment says. */
+export function startVictim(environment: NodeJS.ProcessEnv): Victim {
   const { PATH } = process.env;
   const child = forkBound(programFile('crashing-worker'), [], {
     env: { PATH, ...compileCache, ...environment },

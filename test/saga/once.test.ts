@@ -136,10 +136,12 @@ describe('once', () => {
       return service.send(mark);
     };
     await using engine = await openWith(subscribing(service, { send }));
+    const startedAt = performance.now();
     const saga = await startAndDrive(engine);
     expect(saga).toMatchObject({ status: 'completed', context: { 'bill.subscription.sends': 2 } });
     expect(new Set(service.sent).size).toBe(1);
-    expect((sentAt[1] ?? 0) - (sentAt[0] ?? 0)).toBeGreaterThanOrEqual(300);
+    // It counts from the announcement, which came before the first was sent.
+    expect((sentAt[1] ?? 0) - startedAt).toBeGreaterThanOrEqual(300);
     expect(service.asked).toBeGreaterThan(2);
   });
 
