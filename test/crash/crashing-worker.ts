@@ -8,6 +8,7 @@ import { loadConfig } from '../../src/platform/config.ts';
 import { openDatabase } from '../../src/platform/db.ts';
 import { untilAborted } from '../../src/platform/deadline.ts';
 import { silentLog } from '../../src/platform/log.ts';
+import { loadConfigFor } from '../../src/processes/inventory.ts';
 import { startWorker } from '../../src/processes/worker.ts';
 import type { Around } from './boundaries.ts';
 import { numberedIo, numberedOrderIo, strikeAt, withSequel } from './boundaries.ts';
@@ -18,9 +19,9 @@ import { ordersAppAt } from './orders-app.ts';
 
 const stop = listenForStop();
 const plan = readPlan();
-const config = loadConfig(process.env, ['DATABASE_URL']);
 const ordersUrl = process.env['ARCADIA_TEST_ORDERS_URL'];
 const app = ordersUrl === undefined ? undefined : ordersAppAt(ordersUrl);
+const config = app === undefined ? loadConfig(process.env, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN']) : loadConfigFor(app, process.env, ['DATABASE_URL']);
 
 const seen: string[] = [];
 

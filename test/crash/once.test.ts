@@ -4,12 +4,12 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { describe, expect, test, vi } from 'vitest';
-import { loadConfig } from '../../src/platform/config.ts';
 import { openDatabase } from '../../src/platform/db.ts';
 import type { Io } from '../../src/platform/io.ts';
 import { directIo } from '../../src/platform/io.ts';
 import { emptyKeyRing } from '../../src/platform/key-ring.ts';
 import { silentLog } from '../../src/platform/log.ts';
+import { loadConfigFor } from '../../src/processes/inventory.ts';
 import type { RunningWorker } from '../../src/processes/worker.ts';
 import { startWorker } from '../../src/processes/worker.ts';
 import { openQueueConnection, queueStoreOf } from '../../src/queues/connection.ts';
@@ -54,7 +54,7 @@ async function onStage(fails: boolean, play: (stage: Stage) => Promise<void>): P
     ARCADIA_TEST_ORDERS_URL: `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`,
   };
   const app = ordersAppAt(environment.ARCADIA_TEST_ORDERS_URL);
-  const config = loadConfig(environment);
+  const config = loadConfigFor(app, environment, ['DATABASE_URL']);
   const db = openDatabase(database.url, { max: 2 });
   const queues = openQueueConnection(queueStoreOf(config), silentLog);
   const stepQueues = openStepQueues(queues, directIo);
