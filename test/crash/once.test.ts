@@ -112,7 +112,7 @@ describe.concurrent('a worker that is killed at an I/O of an effect leaves each 
   const requests = cases.filter(({ title }) => title.includes('/orders'));
   const others = cases.filter(({ title }) => !title.includes('/orders'));
   for (const { fails, number, position, title } of [...requests, ...samplePart(others, 4)]) {
-    test(title, async () => {
+    test(`in ${title}`, async () => {
       const outcome = await onStage(fails, async ({ environment, startWorker, untilAtRest }) => {
         const plan: CrashPlan = { chain: 'job', number, position, signal: 'SIGKILL', cancelAfter: null };
         const victim = startVictim({ ...environment, ARCADIA_CRASH_PLAN: JSON.stringify(plan) });
