@@ -25,7 +25,10 @@ export type Effect<Value, Prepared = void> = Readonly<{
    * @returns what `send` would have returned; null where there is nothing (yet)
    */
   find(mark: string, sent: Readonly<{ ageMs: number; unanswered: number }>): Promise<Value | null>;
-  /** How long after a request was announced its effect may still come to light, in milliseconds: one minute unless told otherwise. */
+  /**
+   * How long after a request was announced its effect may still come to light, in milliseconds: one minute unless told otherwise.
+   * Longer than a worker may be frozen unnoticed (`WORKER_LOCK_MS`) and than the service takes with a request.
+   */
   settleMs?: number;
   /** Between two looks, in milliseconds: five seconds unless told otherwise. */
   pollMs?: number;
