@@ -1,5 +1,5 @@
 // The droplet steps, and one of one's own after them: a droplet that is active is entered into billing.
-import { defineApp, defineSaga, defineStep, done } from 'arcadia-cloud/engine';
+import { StepFailure, defineApp, defineSaga, defineStep, done } from 'arcadia-cloud/engine';
 import { createDroplet, destroyDroplet, dropletDeps, provisionDroplet, registerDroplet, waitDropletActive } from 'arcadia-cloud/droplets';
 import { z } from 'zod';
 
@@ -9,7 +9,7 @@ const announceToBilling = defineStep({
   needs: z.object({ droplet_id: z.int(), public_ipv4: z.ipv4() }),
   adds: z.object({ subscription_id: z.string() }),
   async execute({ context, once }, { billing }) {
-    const { id } = await once('subscription', {
+    const id = await once('subscription', {
       send: (mark) => billing.subscribe({ droplet: context.droplet_id, address: context.public_ipv4, reference: mark }),
       find: (mark) => billing.findByReference(mark),
       settleMs: 5_000,
@@ -18,7 +18,7 @@ const announceToBilling = defineStep({
     return done({ subscription_id: id }, `subscribed as ${id}`);
   },
   async compensate({ undo }, { billing }) {
-    await undo('subscription', { undo: ({ id }) => billing.cancel(id), find: (mark) => billing.findByReference(mark), settleMs: 5_000, pollMs: 500 });
+    await undo('subscription', { undo: (id) => billing.cancel(id), find: (mark) => billing.findByReference(mark), settleMs: 5_000, pollMs: 500 });
     return done();
   },
 });
@@ -41,13 +41,15 @@ const onboardDeployment = defineSaga({
 function billingAt(url) {
   const ask = async (method, path, body) => {
     const response = await fetch(url + path, { method, headers: { 'content-type': 'application/json' }, ...(body && { body: JSON.stringify(body) }), signal: AbortSignal.timeout(5_000) });
-    if (response.status === 404) return null;
-    if (!response.ok) throw new Error(`${method} ${path}: ${response.status}`);
-    return response.json();
+    if (response.status === 404 && method !== 'POST') return null;
+    if (response.ok) return response.json();
+    const message = `billing: ${method} ${path}: ${response.status}`;
+    // A refusal is an answer: nothing happened. Anything else may have happened.
+    throw response.status < 500 ? new StepFailure({ code: 'billing_refused', message, retryable: false, sent: false }) : new Error(message);
   };
   return {
-    subscribe: (subscription) => ask('POST', '/subscriptions', subscription),
-    findByReference: (reference) => ask('GET', `/subscriptions?reference=${reference}`),
+    subscribe: async (subscription) => (await ask('POST', '/subscriptions', subscription)).id,
+    findByReference: async (reference) => (await ask('GET', `/subscriptions?reference=${reference}`))?.id ?? null,
     cancel: (id) => ask('DELETE', `/subscriptions/${id}`),
   };
 }

@@ -21,16 +21,16 @@ const openAccount = defineStep({
   needs: z.object({ name: z.string(), plan: z.string() }),
   adds: z.object({ account_id: z.int() }),
   async execute({ context, once }, { sites }) {
-    const { id } = await once('account', {
-      send: (mark) => sites.ask('POST', '/accounts', { name: context.name, plan: context.plan, reference: mark }),
-      find: (mark) => sites.ask('GET', `/accounts?reference=${mark}`),
+    const id = await once('account', {
+      send: async (mark) => (await sites.ask('POST', '/accounts', { name: context.name, plan: context.plan, reference: mark })).id,
+      find: (mark) => sites.findAccount(mark),
       settleMs: 5_000,
       pollMs: 500,
     });
     return done({ account_id: id }, `opened account ${id}`);
   },
   async compensate({ undo }, { sites }) {
-    await undo('account', { undo: ({ id }) => sites.ask('DELETE', `/accounts/${id}`), find: (mark) => sites.ask('GET', `/accounts?reference=${mark}`), settleMs: 5_000, pollMs: 500 });
+    await undo('account', { undo: (id) => sites.ask('DELETE', `/accounts/${id}`), find: (mark) => sites.findAccount(mark), settleMs: 5_000, pollMs: 500 });
     return done();
   },
 });
@@ -42,7 +42,10 @@ const publishPage = defineStep({
     await sites.ask('PUT', `/pages/${context.name}`, { account: context.account_id });
     return done();
   },
-  compensate: async () => done(),
+  async compensate({ context }, { sites }) {
+    await sites.ask('DELETE', `/pages/${context.name}`);
+    return done();
+  },
 });
 
 const openSite = defineSaga({
@@ -58,12 +61,12 @@ const openSite = defineSaga({
 function sitesAt(url) {
   const ask = async (method, path, body) => {
     const response = await fetch(url + path, { method, headers: { 'content-type': 'application/json' }, ...(body && { body: JSON.stringify(body) }), signal: AbortSignal.timeout(5_000) });
-    if (response.status === 404) return null;
+    if (response.status === 404 && (method === 'GET' || method === 'DELETE')) return null;
     if (response.ok) return response.json();
     const message = `${method} ${path}: ${response.status} ${await response.text()}`;
     throw response.status < 500 ? new StepFailure({ code: 'refused', message, retryable: false, sent: false }) : new Error(message);
   };
-  return { ask };
+  return { ask, findAccount: async (reference) => (await ask('GET', `/accounts?reference=${reference}`))?.id ?? null };
 }
 
 export default defineApp({ sagas: [openSite], deps: () => ({ sites: sitesAt(process.env.SITES_URL ?? 'http://127.0.0.1:8099') }) });

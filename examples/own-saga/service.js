@@ -32,6 +32,7 @@ const routes = {
     pages.set(key, body);
     return [200, {}];
   },
+  'DELETE /pages/:key': (key) => [pages.delete(key) ? 200 : 404, {}],
   'GET /state': () => [200, { names: [...names.keys()], accounts: [...accounts.values()], pages: [...pages.keys()] }],
 };
 

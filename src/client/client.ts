@@ -63,6 +63,9 @@ export type ClientOptions = Readonly<{
 /** What to look for. `dropletId`: the droplet that a saga made, or is to destroy. `limit`: so many at most, 50 unless told otherwise. */
 type ListFilter = Omit<SagaFilter, 'status'> & Readonly<{ status?: SagaStatus | readonly SagaStatus[] | undefined; dropletId?: number | undefined; limit?: number }>;
 
+/** What the client needs of a definition. */
+type StartableSaga<Input extends JsonObject, Outputs extends JsonObject> = Pick<NamedSaga<never, Input, Outputs>, 'name' | 'input' | 'steps' | 'outputs' | 'secrets'>;
+
 export type Client = Readonly<{
   /**
    * Starts a `provision_droplet` saga.
@@ -82,10 +85,10 @@ export type Client = Readonly<{
   /**
    * Starts any saga.
    *
-   * @param saga its definition, or the name of one of the droplet sagas
+   * @param saga its definition, or the name of one of the droplet sagas; what a result is, is known of a definition alone
    * @throws {InvalidRequestError} {IdempotencyConflictError}
    */
-  start<Input extends JsonObject>(saga: Pick<NamedSaga<never, Input>, 'name' | 'input' | 'steps'> | string, input: Input, options?: StartOptions): Promise<SagaHandle<JsonObject>>;
+  start<Input extends JsonObject, Outputs extends JsonObject = JsonObject>(saga: StartableSaga<Input, Outputs> | string, input: Input, options?: StartOptions): Promise<SagaHandle<Outputs>>;
   /** Takes up a saga that was started before; its result is its whole context. */
   handle(sagaId: string): SagaHandle<JsonObject>;
   /** Reads a saga; null when there is none with this id. */
@@ -160,9 +163,10 @@ export function openClient(options: ClientOptions): Client {
       const input = reason === undefined ? { droplet_id: dropletId } : { droplet_id: dropletId, reason };
       return handleOf(await start(destroyContract.name, input, startOptions), destroyDropletOutputs);
     },
-    start: async (saga, input, startOptions = {}) => {
-      const [name, known] = typeof saga === 'string' ? [saga, dropletContracts] : [saga.name, { [saga.name]: saga }];
-      return handleOf(await start(name, input, startOptions, known), anyOutputs);
+    start: async <Input extends JsonObject, Outputs extends JsonObject>(saga: StartableSaga<Input, Outputs> | string, input: Input, startOptions: StartOptions = {}) => {
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- of a saga by its name, nobody has said what its outputs are
+      if (typeof saga === 'string') return handleOf(await start(saga, input, startOptions, dropletContracts), anyOutputs as unknown as z.ZodType<Outputs>);
+      return handleOf(await start(saga.name, input, startOptions, { [saga.name]: saga }), saga.outputs);
     },
     handle: (sagaId) => handleOf(sagaId, anyOutputs),
     get: reader.get,

@@ -60,6 +60,13 @@ export function sqlStateOf(error: unknown): string | null {
 // Connection trouble, too few resources, an operator's doing, the system's, a read-only database, a lost race.
 const outageClasses = ['08', '53', '57', '58', '25', '40', '55'];
 
+const ofOurs = new WeakSet();
+
+/** Whether an error is one of our own database's, and not of one that a step asks by itself. */
+export function isOfOurDatabase(error: unknown): boolean {
+  return typeof error === 'object' && error !== null && ofOurs.has(error);
+}
+
 /** Whether an error says that Postgres is away, or can't serve at the moment: the same statement may succeed later. */
 export function isDatabaseOutage(error: unknown): boolean {
   const state = sqlStateOf(error);
@@ -149,7 +156,9 @@ export function openDatabase(
           if (error instanceof DatabaseTimeoutError) replace(used);
           if (sqlStateOf(error) === READ_ONLY) leaveStandby(used);
           if (isUnknownSetting(error)) await requireVersionBehind(connection);
-          throw isUndeclaredPooler(error) ? poolerError(error) : explainConnectionError(error);
+          const explained = isUndeclaredPooler(error) ? poolerError(error) : explainConnectionError(error);
+          if (typeof explained === 'object' && explained !== null) ofOurs.add(explained);
+          throw explained;
         }
       }),
     close: () => pool.end({ timeout: LEAVING_S }),

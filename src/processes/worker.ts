@@ -31,7 +31,7 @@ import { startStepWorkers } from '../queues/step-workers.ts';
 import type { App } from '../saga/app.ts';
 import { stepsToStartAt } from '../saga/definition.ts';
 import { attributesOf, labelsOf } from '../saga/labels.ts';
-import { auditExpiry, sagaExpiry } from '../saga/expire.ts';
+import { auditExpiry, isNeededBy, sagaExpiry } from '../saga/expire.ts';
 import type { WorkerExtension } from '../saga/extension.ts';
 import { needsOf } from '../saga/extension.ts';
 import { openSecret } from '../saga/open-secret.ts';
@@ -182,7 +182,7 @@ export async function startWorker(
     ...extending,
     ...periodic.map(({ work, queue }) => work.schedule({ ensure: queue.ensure, signal: stopping.signal })),
     runReconciler({ store, ensure: queues.ensure, intervalMs: config.reconcileIntervalMs, wakeup, signal: stopping.signal, log, onPass: metrics.onPass }),
-    runRetention({ db, expiries: expiriesOf(config, db, extensions), signal: stopping.signal, log }),
+    runRetention({ db, expiries: expiriesOf(config, db, Object.keys(catalog), extensions), signal: stopping.signal, log }),
     showSignOfLife(identity, { db: withoutIo(db), state: () => ({ jobs: jobsAtHand(), throttledForMs: throttledForMs() }), signal: stopping.signal, log }),
     hastenMisdated(connection.queue(queueNames.intake), { everyMs: config.reconcileIntervalMs, signal: stopping.signal, log }),
     listenForSagas(databaseUrl, { onSaga: wakeup.wake, signal: stopping.signal, log }),
@@ -205,11 +205,9 @@ export async function startWorker(
   };
 }
 
-/** A saga that ended is kept as long as a family needs it: so a droplet that lives stays ours, its first 8 characters taken, and its key used. */
-function expiriesOf({ sagaRetentionDays, auditRetentionDays }: Config, db: Database, extensions: readonly WorkerExtension[]) {
+function expiriesOf({ sagaRetentionDays, auditRetentionDays }: Config, db: Database, names: readonly string[], extensions: readonly WorkerExtension[]) {
   const families = extensions.map(({ retention }) => retention);
-  const isNeeded: WorkerExtension['retention']['isNeeded'] = (sql, sagaId) => families.reduce((needed, family) => sql`${needed} or ${family.isNeeded(sql, sagaId)}`, sql`false`);
-  return [sagaExpiry(db, sagaRetentionDays, (sql, sagaId) => sql`(${isNeeded(sql, sagaId)})`), auditExpiry(db, auditRetentionDays), ...families.flatMap(({ expiries }) => expiries)];
+  return [sagaExpiry(db, sagaRetentionDays, isNeededBy(names, families)), auditExpiry(db, auditRetentionDays), ...families.flatMap(({ expiries }) => expiries)];
 }
 
 /** The span of a job tells of its saga, and is marked where the step failed. */

@@ -52,6 +52,13 @@ export function openClaim(loaded: ClaimedSaga, askedAt: number, { store, policy,
     if ('refused' in transition) throw new StaleRevisionError(transition.refused);
     return transition;
   };
+  // A step may have several things to write at once: each starts where the one before has come to.
+  let last: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const mine = last.then(work, work);
+    last = mine;
+    return mine;
+  };
   const write = async (transition: Transition, sentAt: number) => {
     const result = await store.commit(transition);
     if (result === 'fenced') throw new StaleRevisionError(`saga ${saga.id} has moved on from revision ${transition.from}`);
@@ -63,19 +70,21 @@ export function openClaim(loaded: ClaimedSaga, askedAt: number, { store, policy,
     saga: () => saga,
     revision: () => start?.from ?? saga.revision,
     ageMs: () => monotonicMs() - provenAt,
-    commit: async (outcome) => {
-      const sentAt = monotonicMs();
-      const transition = decided(outcome, random());
-      await write(start === null ? transition : joined(start, transition), sentAt);
-      return transition;
-    },
+    commit: (outcome) =>
+      inTurn(async () => {
+        const sentAt = monotonicMs();
+        const transition = decided(outcome, random());
+        await write(start === null ? transition : joined(start, transition), sentAt);
+        return transition;
+      }),
     startUnwritten: () => {
       start = decided({ kind: 'started' }, 0);
       ({ saga } = start);
     },
-    writeStart: async () => {
-      if (start !== null) await write(start, monotonicMs());
-    },
+    writeStart: () =>
+      inTurn(async () => {
+        if (start !== null) await write(start, monotonicMs());
+      }),
   };
 }
 

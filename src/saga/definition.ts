@@ -29,11 +29,13 @@ export type SagaDefinition<Deps> = Readonly<{
 export type Catalog<Deps> = Readonly<Record<string, SagaDefinition<Deps>>>;
 
 /**
- * Names of the steps of a catalogue that must not run before the start of their saga is written. Those of a saga with a resource
- * are left out: one that has to wait for it is not started before.
+ * Names of the steps with which sagas begin that must not run before the start of their saga is written. Where one of them begins
+ * a saga with a resource too, it is left out: a saga that has to wait for its resource is not started before.
  */
 export function stepsToStartAt<Deps>(catalog: Catalog<Deps>): string[] {
-  return Object.values(catalog).flatMap(({ resource, steps }) => (resource === undefined ? steps : []).filter(({ recordsFirst }) => recordsFirst !== true).map(({ name }) => name));
+  const firstSteps = Object.values(catalog).flatMap(({ resource, steps }) => steps.slice(0, 1).map((step) => ({ step, mayWait: resource !== undefined })));
+  const mayWait = new Set(firstSteps.flatMap((first) => (first.mayWait ? first.step.name : [])));
+  return firstSteps.flatMap(({ step }) => (step.recordsFirst === true || mayWait.has(step.name) ? [] : step.name));
 }
 
 /**

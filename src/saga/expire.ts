@@ -4,6 +4,21 @@ import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { Expiry } from './retention.ts';
 import { decodeCursor, encodeCursor } from './search.ts';
 
+/** SQL that is true while a saga must be kept although it ended long ago; given SQL for the saga's id. */
+export type IsNeeded = (sql: Sql, sagaId: SqlFragment) => SqlFragment;
+
+/**
+ * A saga that ended is kept as long as a family needs it: so what it made stays its own, and its key used. What a saga of another app is needed for, this one cannot know: it leaves those alone.
+ *
+ * @param names of the sagas that the app has
+ */
+export function isNeededBy(names: readonly string[], families: readonly Readonly<{ isNeeded: IsNeeded }>[]): IsNeeded {
+  return (sql, sagaId) => {
+    const isOfAnotherApp = sql`not exists (select from arcadia.sagas known where known.id = ${sagaId} and known.name = any(${[...names]}::text[]))`;
+    return sql`(${families.reduce((needed, family) => sql`${needed} or ${family.isNeeded(sql, sagaId)}`, isOfAnotherApp)})`;
+  };
+}
+
 const BATCH = 500;
 
 const sagaPlace = z.tuple([z.string(), z.uuid()]);
@@ -18,7 +33,7 @@ const sagaPlace = z.tuple([z.string(), z.uuid()]);
  *
  * @param isNeeded SQL that is true while a saga must be kept all the same; given SQL for the saga's id
  */
-export function sagaExpiry(db: Pick<Database, 'run'>, days: number, isNeeded: (sql: Sql, sagaId: SqlFragment) => SqlFragment): Expiry {
+export function sagaExpiry(db: Pick<Database, 'run'>, days: number, isNeeded: IsNeeded): Expiry {
   return {
     of: 'sagas',
     deleteBatch: async (lease, after) => {

@@ -1,10 +1,11 @@
 // What a family of steps brings to a worker beside the steps themselves: a check, loops, metrics, work that comes round. The
 // worker of an app without such steps knows nothing of what they work with.
 import type { Config, ConfigNeed } from '../platform/config.ts';
-import type { Database, Sql, SqlFragment } from '../platform/db.ts';
+import type { Database } from '../platform/db.ts';
 import type { Io } from '../platform/io.ts';
 import type { RunRedisScript } from '../platform/redis-script.ts';
 import type { Catalog } from './definition.ts';
+import type { IsNeeded } from './expire.ts';
 import type { Held, Woken } from './holds.ts';
 import type { Expiry } from './retention.ts';
 import type { Direction, NextJob } from './saga.ts';
@@ -58,8 +59,7 @@ export type WorkerExtension = Readonly<{
   /** In the text format of Prometheus. */
   metrics(): Promise<string>;
   retention: Readonly<{
-    /** SQL that is true while a saga that ended must be kept all the same; given SQL for the saga's id. */
-    isNeeded(sql: Sql, sagaId: SqlFragment): SqlFragment;
+    isNeeded: IsNeeded;
     expiries: readonly Expiry[];
   }>;
 }>;

@@ -13,16 +13,21 @@ export type Holding = Readonly<{ kind: 'held' } | { kind: 'waits'; holder: strin
 /** Takes a resource for a saga, if nobody has it who is not at rest. */
 export type HoldResource = (claim: Claim, resource: string) => Promise<Holding>;
 
+// It stands in an index, of which Postgres limits the entries.
+const MAX_LENGTH = 255;
+
 /**
  * The resource that a saga's next step works on, by its definition.
  *
  * @returns null where it has none (yet); also for an input that is not what the saga takes: it is about to be rejected
+ * @throws {TypeError} when what the definition says is no resource; whatever the definition throws
  */
 export function resourceOf<Deps>(definition: SagaDefinition<Deps> | undefined, { saga, inputChecked }: Pick<LoadedSaga, 'saga' | 'inputChecked'>): string | null {
   if (definition?.resource === undefined) return null;
-  if (inputChecked) return definition.resource(saga) ?? null;
-  const { data: input } = definition.input.safeParse(saga.input);
-  return input === undefined ? null : (definition.resource({ ...saga, input }) ?? null);
+  const input = inputChecked ? saga.input : definition.input.safeParse(saga.input).data;
+  const resource = input === undefined ? null : (definition.resource({ ...saga, input }) ?? null);
+  if (resource === null || (typeof resource === 'string' && resource !== '' && resource.length <= MAX_LENGTH)) return resource;
+  throw new TypeError(`expected a text of 1 to ${MAX_LENGTH} characters, or null; found ${JSON.stringify(resource).slice(0, 100)}`);
 }
 
 /** Binds {@link HoldResource} to a database. */

@@ -86,6 +86,9 @@ export type RunnerOptions<Deps> = Readonly<{
 // job next: so there are many chances, and they don't come in step with the other workers' waits.
 const UNKNOWN_STEP_DELAY_MS = { min: 500, max: 1_500 };
 
+// A saga that this worker does not know is left to others for some thirty seconds: only who knows it knows its resource.
+const TIMES_LEFT_TO_OTHERS = 30;
+
 /**
  * Runs a job: claims its saga, sees whether it is due here, and runs the step that is.
  *
@@ -97,35 +100,50 @@ export async function runJob<Deps>(job: JobClaim, options: RunnerOptions<Deps>):
   if (loaded === null) return { kind: 'complete', note: `there is no saga ${job.sagaId}` };
   if (!loaded.stands) return supersededBy(loaded, job.revision);
   if (isAtRest(loaded.saga.status)) return { kind: 'complete', note: `the saga is ${loaded.saga.status}` };
-  const step = knownStep(loaded, options);
-  if (step === null) return leaveToNewerWorker(loaded.saga, job, options);
+  const step = knownStep(loaded, job, options);
+  if (step === null) return leaveToOthers(loaded.saga, job, options);
   const held = await holdResource(loaded, job, options);
   if (held.kind !== 'held') return held.verdict;
-  const { resource_looks: _, ...memo } = job.memo;
-  return runStep(step, { ...held.loaded, memo: { ...loaded.memo, ...memo } }, { jobRevision: job.revision, askedAt }, options);
+  const { resource_looks: _, left_to_others: __, ...memo } = job.memo;
+  return runStep(step, { ...held.loaded, memo: { ...loaded.memo, ...memo } }, { jobRevision: job.revision, askedAt, problem: held.problem }, options);
 }
 
-/** The step that is due; null where this version of the program does not know it, or the saga that it has to admit. */
-function knownStep<Deps>({ saga, inputChecked }: ClaimedSaga, { catalog }: RunnerOptions<Deps>): Step<Deps> | null {
+/**
+ * The step that is due; null where others are to run it: this version of the program does not know it, or the saga. Of a saga that
+ * nobody seems to know any more, a step that is known is run all the same: what it is called is what it does.
+ */
+function knownStep<Deps>({ saga, inputChecked }: ClaimedSaga, { memo }: JobClaim, { catalog }: RunnerOptions<Deps>): Step<Deps> | null {
   const needsAdmission = saga.status === 'pending' && !inputChecked;
-  if (needsAdmission && catalog[saga.name] === undefined) return null;
+  const isKnown = catalog[saga.name] !== undefined;
+  if (!isKnown && (needsAdmission || (memo['left_to_others'] ?? 0) < TIMES_LEFT_TO_OTHERS)) return null;
   return findStep(catalog, currentStep(saga)) ?? null;
 }
 
-function leaveToNewerWorker<Deps>(saga: Saga, { memo }: JobClaim, options: RunnerOptions<Deps>): Verdict {
+function leaveToOthers<Deps>(saga: Saga, { memo }: JobClaim, options: RunnerOptions<Deps>): Verdict {
   const step = currentStep(saga);
-  options.log.warn({ sagaId: saga.id, step }, 'step is not known to this version: left for a newer worker');
+  const isStep = findStep(options.catalog, step) === undefined;
+  const what = isStep ? `step ${step}` : `saga ${saga.name}`;
+  options.log.warn({ sagaId: saga.id, step }, isStep ? 'step is not known to this version: left for a newer worker' : 'saga is not known to this version: left for a newer worker');
   const { min, max } = UNKNOWN_STEP_DELAY_MS;
-  return { kind: 'postpone', delayMs: min + (max - min) * randomOf(options), memo, note: `step ${step} is not known to this worker` };
+  const left = (memo['left_to_others'] ?? 0) + 1;
+  return { kind: 'postpone', delayMs: min + (max - min) * randomOf(options), memo: { ...memo, left_to_others: left }, note: `${what} is not known to this worker` };
 }
 
 /** Holds the saga's resource, where it has one; another saga that has it is waited for. */
-async function holdResource<Deps>(loaded: ClaimedSaga, job: JobClaim, options: RunnerOptions<Deps>): Promise<{ kind: 'held'; loaded: ClaimedSaga } | { kind: 'not held'; verdict: Verdict }> {
+async function holdResource<Deps>(loaded: ClaimedSaga, job: JobClaim, options: RunnerOptions<Deps>): Promise<{ kind: 'held'; loaded: ClaimedSaga; problem: Failure | null } | { kind: 'not held'; verdict: Verdict }> {
   const { saga } = loaded;
-  const resource = resourceOf(options.catalog[saga.name], loaded);
-  if (resource === null || resource === saga.resource) return { kind: 'held', loaded };
+  let resource: string | null;
+  try {
+    resource = resourceOf(options.catalog[saga.name], loaded);
+  } catch (error) {
+    const message = `resource of saga ${saga.name}: ${error instanceof Error ? error.message : String(error)}`;
+    options.log.error({ sagaId: saga.id, reason: message }, 'a definition does not say what its saga works on');
+    // A rollback goes on with what it has: it must not hang on a definition.
+    return { kind: 'held', loaded, problem: directionOf(saga) === 'backward' ? null : { code: 'resource_wrong', message, retryable: false } };
+  }
+  if (resource === null || resource === saga.resource) return { kind: 'held', loaded, problem: null };
   const holding = await options.store.hold({ sagaId: saga.id, revision: saga.revision }, resource);
-  if (holding.kind === 'held') return { kind: 'held', loaded: { ...loaded, saga: { ...saga, resource, waitsFor: null } } };
+  if (holding.kind === 'held') return { kind: 'held', loaded: { ...loaded, saga: { ...saga, resource, waitsFor: null } }, problem: null };
   if (holding.kind === 'fenced') {
     const current = await options.store.load(saga.id);
     return { kind: 'not held', verdict: current === null ? { kind: 'complete', note: 'the saga is gone' } : supersededBy(current, saga.revision) };
@@ -136,7 +154,7 @@ async function holdResource<Deps>(loaded: ClaimedSaga, job: JobClaim, options: R
 }
 
 /** Runs a step, from the start of its saga, where that is due, to what is written of its end. */
-async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevision, askedAt }: { jobRevision: number; askedAt: number }, options: RunnerOptions<Deps>): Promise<Verdict> {
+async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevision, askedAt, problem }: { jobRevision: number; askedAt: number; problem: Failure | null }, options: RunnerOptions<Deps>): Promise<Verdict> {
   const claim = openClaim(loaded, askedAt, options);
   const about = { sagaId: loaded.saga.id, saga: loaded.saga.name, step: step.name, attempt: loaded.saga.attempt + 1 };
   const secrets = rememberSecrets(options.openSecret);
@@ -150,7 +168,7 @@ async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevisio
       options.log.warn({ ...about, reason: rejected.message }, 'saga rejected: its input is not what it takes');
       return { kind: 'complete', note: `rejected: ${rejected.message}` };
     }
-    outcome = secrets.hideIn(await outcomeOf(step, run, options));
+    outcome = secrets.hideIn(problem === null ? await outcomeOf(step, run, options) : { kind: 'failed', error: problem });
     const settled = await settle(outcome, jobRevision, claim, { ...options, about, now: loaded.now, forwardOnly: step.forwardOnly === true });
     result = settled.result;
     return settled.verdict;

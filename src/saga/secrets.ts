@@ -39,7 +39,7 @@ export function sealInput(keyRing: KeyRing, sagaId: string, input: JsonObject, s
   const each = (make: (owner: string, text: string) => string) => Object.fromEntries(texts.map(([field, text]) => [field, make(secretOwner(sagaId, field), text)]));
   return {
     input: { ...input, ...each((_owner, text) => `[sealed, ${Buffer.byteLength(text)} bytes]`) },
-    sealed: { value: pack(each((owner, text) => seal(keyRing, owner, text))), fingerprint: pack(each((owner, text) => fingerprint(keyRing, owner, text))) },
+    sealed: { value: pack(each((owner, text) => seal(keyRing, owner, text)), secrets), fingerprint: pack(each((owner, text) => fingerprint(keyRing, owner, text)), secrets) },
   };
 }
 
@@ -65,10 +65,10 @@ export function secretOwner(sagaId: string, field: string): string {
   return field === USER_DATA ? sagaId : `${sagaId} ${field}`;
 }
 
-/** What stands in a column: of `user_data` alone the text itself, as older versions read it; else JSON, by the field. */
-function pack(texts: Readonly<Record<string, string>>): string {
-  const { [USER_DATA]: userData, ...others } = texts;
-  return userData !== undefined && Object.keys(others).length === 0 ? userData : JSON.stringify(texts);
+/** What stands in a column: of a saga whose one secret is `user_data` the text itself, as older versions read it; else JSON, by the field. */
+function pack(texts: Readonly<Record<string, string>>, secrets: readonly string[]): string {
+  const { [USER_DATA]: userData } = texts;
+  return userData !== undefined && secrets.length === 1 ? userData : JSON.stringify(texts);
 }
 
 /**

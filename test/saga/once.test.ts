@@ -4,6 +4,8 @@ import type { Effect, EffectState } from '../../src/saga/effect.ts';
 import type { NextJob } from '../../src/saga/saga.ts';
 import { done, StepFailure, StepWait, waiting } from '../../src/saga/step.ts';
 import type { Step } from '../../src/saga/step.ts';
+import { runJob } from '../../src/saga/runner.ts';
+import { createSagaStore } from '../../src/saga/store.ts';
 import { catalogOf, claimOf, fakeStep, jobOf, openEngine } from '../support/engine.ts';
 import type { Engine, Ledger } from '../support/engine.ts';
 
@@ -210,12 +212,45 @@ describe('once', () => {
     expect(seen).toEqual([{ at: '1970-01-01T00:00:00.000Z' }]);
   });
 
+  test('asked for twice in one run, waits for the settle time all the same', async () => {
+    const service = new Service();
+    service.loses = 'the request';
+    const step = subscribing(service, { settleMs: 60_000 });
+    const impatient: Step<Ledger> = { ...step, execute: async (run, ledger) => step.execute(run, ledger).catch(async () => step.execute(run, ledger)) };
+    await using engine = await openWith(impatient);
+    const first = await engine.start();
+    const second = jobOf(await engine.run(claimOf(first)));
+    // The saga has not changed for longer than the settle time.
+    await engine.db.sql`update arcadia.sagas set updated_at = updated_at - interval '1 hour' where id = ${first.sagaId}`;
+    const store = createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs: 1_000 });
+    expect(await runJob(claimOf(second), { ...engine.options, store })).toMatchObject({ kind: 'next', note: expect.stringContaining('no answer') });
+    expect(service.sent).toHaveLength(1);
+  });
+
+  test('brings several effects about at once', async () => {
+    const service = new Service();
+    const step = fakeStep('bill', {
+      execute: async (run) => {
+        const ids = await Promise.all(['one', 'two', 'three'].map(async (name) => (await run.once(name, { send: async (mark) => service.send(mark), find: async () => service.find() })).id));
+        return done({ ids });
+      },
+    });
+    await using engine = await openWith(step);
+    expect((await startAndDrive(engine)).context['ids']).toEqual([1, 2, 3]);
+    expect([service.sent.length, service.asked]).toEqual([3, 0]);
+  });
+
   test('refuses a name that is no name', async () => {
     const step = fakeStep('bill', { execute: async (run) => done({ it: await run.once('Not a name', { send: async () => Promise.resolve(1), find: async () => Promise.resolve(null) }) }) });
     await using engine = await openEngine(catalogOf(step), { toOutcome: (error) => ({ kind: 'failed', error: { code: 'bad', message: String(error), retryable: false } }) });
     expect((await startAndDrive(engine)).error?.message).toContain('effect "Not a name" of bill: expected a name of lower-case letters');
   });
 });
+
+/** What a list shows after so many were taken back. */
+function shownAfter(cancelled: number) {
+  return cancelled < 2 ? { id: 1, state: cancelled === 0 ? 'active' : 'ending' } : { id: 2, state: 'active' };
+}
 
 describe('undo', () => {
   const failing = fakeStep('last', { execute: async () => Promise.reject(new StepFailure({ code: 'bad', message: 'bad', retryable: false })) });
@@ -266,6 +301,25 @@ describe('undo', () => {
     expect((await startAndDrive(engine)).status).toBe('compensated');
     expect(service.cancelled).toEqual([]);
     expect(service.asked).toBeGreaterThan(2);
+  });
+
+  test('does not take one effect for two because it looks another way by now', async () => {
+    const cancelled: number[] = [];
+    const step = fakeStep('bill', {
+      execute: async (run) => {
+        await run.once('it', { send: async () => Promise.reject(new Error('lost')), find: async () => Promise.resolve(null), settleMs: 1, maxSends: 2 }).catch(() => null);
+        if (run.effects('it').sends < 2) return waiting(5, 'again');
+        throw new StepFailure({ code: 'bad', message: 'bad', retryable: false });
+      },
+      compensate: async (run) => {
+        // The first is there in another state after it was taken back; the second comes to light late.
+        await run.undo<{ id: number; state: string }>('it', { undo: async ({ id }) => void cancelled.push(id), find: async () => Promise.resolve(shownAfter(cancelled.length)), settleMs: 300, pollMs: 10 });
+        return done();
+      },
+    });
+    await using engine = await openWith(step);
+    expect((await startAndDrive(engine)).status).toBe('compensated');
+    expect(new Set(cancelled)).toEqual(new Set([1, 2]));
   });
 
   test('is not misled by a list that still shows what it took back', async () => {

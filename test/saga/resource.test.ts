@@ -188,6 +188,40 @@ async function statementsOf(catalog: Catalog<Ledger>): Promise<string[]> {
   }
 }
 
+describe('a definition that does not say what its saga works on', () => {
+  const wrong = [
+    ['throws', () => { throw new TypeError('no server is known'); }, 'no server is known'],
+    ['says a number', () => JSON.parse('7') as string, // oxlint-disable-line typescript/no-unsafe-type-assertion -- as JavaScript may
+      'expected a text of 1 to 255 characters, or null; found 7'],
+    ['says half a kilobyte', () => 'x'.repeat(500), 'expected a text of 1 to 255 characters'],
+  ] as const;
+
+  test.each(wrong)('because it %s fails the saga, which is rolled back', async (_what, resource, message) => {
+    let isWrong = false;
+    const one = fakeStep('one', { execute: async () => { isWrong = true; return Promise.resolve(done()); } });
+    const catalog: Catalog<Ledger> = { fake: { input: z.record(z.string(), z.json()), steps: [one, fakeStep('two')], resource: () => (isWrong ? resource() : null) } };
+    await using engine = await openEngine(catalog);
+    const first = await engine.start();
+    await engine.drive(first);
+    const { saga } = await engine.load(first.sagaId);
+    expect(saga).toMatchObject({ status: 'compensated', error: { code: 'resource_wrong', step: 'two' } });
+    expect(saga.error?.message).toContain(message);
+  });
+});
+
+test('a worker that does not know the saga leaves it to others for a while, as it cannot know its resource', async () => {
+  await using engine = await openEngine(oneTwo());
+  const first = await engine.start({ resource: 'site:1' });
+  const second = jobOf(await engine.run(claimOf(first)));
+  const others = { ...engine.options, catalog: { other: { input: z.json().pipe(z.record(z.string(), z.json())), steps: [fakeStep('one'), fakeStep('two')] } } };
+  const left = await runJob(claimOf(second), others);
+  expect(left).toMatchObject({ kind: 'postpone', note: 'saga fake is not known to this worker', memo: { left_to_others: 1 } });
+  expect(engine.ledger.historyOf(first.sagaId)).toEqual(['one']);
+  // Nobody seems to know it any more.
+  expect((await runJob({ ...claimOf(second), memo: { left_to_others: 30 } }, others)).kind).toBe('complete');
+  expect(engine.ledger.historyOf(first.sagaId)).toEqual(['one', 'two']);
+});
+
 describe('a saga without a resource', () => {
   test('pays nothing for it: no statement more', async () => {
     const without: Catalog<Ledger> = { fake: { input: z.record(z.string(), z.json()), steps: [fakeStep('one'), fakeStep('two')] } };

@@ -5,7 +5,7 @@ import { openDatabase } from '../../src/platform/db.ts';
 import type { Database } from '../../src/platform/db.ts';
 import { hasResource, resourceExpiry } from '../../src/inventory/expire.ts';
 import { silentLog } from '../../src/platform/log.ts';
-import { auditExpiry, sagaExpiry } from '../../src/saga/expire.ts';
+import { auditExpiry, isNeededBy, sagaExpiry } from '../../src/saga/expire.ts';
 import { reconcile } from '../../src/saga/reconciler.ts';
 import { retain, runRetention } from '../../src/saga/retention.ts';
 import type { Expiry } from '../../src/saga/retention.ts';
@@ -55,6 +55,16 @@ describe('sagas', () => {
     await writeSagas(db, { count: 10, status: 'completed', daysAgo: 100 });
     expect(await pass(db)).toMatchObject({ sagas: 10 });
     expect(await statusesOf(db)).toEqual({ stuck: 600, running: 600 });
+  });
+
+  test('of another app stay: what they are needed for, nobody knows here', async () => {
+    const { db } = await openOld();
+    await writeSagas(db, { count: 20, status: 'completed', daysAgo: DAYS + 1 });
+    const name = (await db.sql<{ name: string }[]>`select name from arcadia.sagas limit 1`)[0]?.name ?? '';
+    const passOf = (names: readonly string[], isNeeded: boolean) => pass(db, [sagaExpiry(db, DAYS, isNeededBy(names, [{ isNeeded: (sql) => sql`${isNeeded}::boolean` }]))]);
+    expect(await passOf(['other'], false)).toMatchObject({ sagas: 0 });
+    expect(await passOf([name], true)).toMatchObject({ sagas: 0 });
+    expect(await passOf([name, 'other'], false)).toMatchObject({ sagas: 20 });
   });
 
   test('that began in the same moment, as those of one transaction do, all go', async () => {
