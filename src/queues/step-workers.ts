@@ -5,7 +5,7 @@ import { withDeadline } from '../platform/deadline.ts';
 import type { Io } from '../platform/io.ts';
 import type { Log } from '../platform/log.ts';
 import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
-import type { JobClaim, Verdict } from '../saga/runner.ts';
+import type { JobClaim, Verdict } from '../saga/verdict.ts';
 import type { LabelsOf } from '../saga/labels.ts';
 import type { NextJob } from '../saga/saga.ts';
 import { shorten } from '../platform/text.ts';

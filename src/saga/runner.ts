@@ -9,12 +9,13 @@ import { openClaim, stepRunOf } from './claim.ts';
 import { wrongOutputs } from './context.ts';
 import type { Catalog } from './definition.ts';
 import { findStep } from './definition.ts';
-import { describeEvent } from './describe-event.ts';
 import type { Failure } from './failure.ts';
 import type { Labels } from './labels.ts';
 import { labelsOf } from './labels.ts';
-import type { Direction, NextJob, Saga, SagaEventKind } from './saga.ts';
-import { currentStep, directionOf, isAtRest, nextJobOf } from './saga.ts';
+import type { Direction, Saga } from './saga.ts';
+import { currentStep, directionOf, isAtRest } from './saga.ts';
+import type { StepResult } from './settle.ts';
+import { settle } from './settle.ts';
 import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
 import { StaleRevisionError, failureOf, waitOf } from './step.ts';
 import type { Held } from './holds.ts';
@@ -24,24 +25,8 @@ import type { ClaimedSaga, LoadedSaga } from './loaded.ts';
 import { resourceOf, resourceWaitMs } from './resource.ts';
 import type { SagaStore } from './store.ts';
 import type { Outcome, RetryPolicy } from './transition.ts';
-
-/** What a job says: look at this saga, if it is still at this revision. `step`: what it was made for, by its own word. */
-export type JobClaim = Readonly<{ sagaId: string; revision: number; memo: Memo; step?: string | undefined }>;
-
-/** What the queue has to do with the job, after it was run. */
-export type Verdict =
-  /** Enqueue this job, then complete the current one. */
-  | Readonly<{ kind: 'next'; job: NextJob; note: string }>
-  /** The same job again, later; nothing was written. */
-  | Readonly<{ kind: 'postpone'; delayMs: number; memo: Memo; note: string }>
-  /** Complete the job: nothing follows. */
-  | Readonly<{ kind: 'complete'; note: string }>;
-
-/**
- * What one run of a step came to. `superseded`: somebody else had moved the saga on; `undecided`: nothing could be
- * decided (Postgres is away, or the step has a bug), and the job is tried again.
- */
-export type StepResult = 'completed' | 'waiting' | 'retried' | 'failed' | 'stuck' | 'superseded' | 'undecided';
+import type { JobClaim, Verdict } from './verdict.ts';
+import { supersededBy } from './verdict.ts';
 
 /** One run of a step, for whoever keeps count of them. */
 export type StepReport = Readonly<{
@@ -104,8 +89,9 @@ export async function runJob<Deps>(job: JobClaim, options: RunnerOptions<Deps>):
   if (step === null) return leaveToOthers(loaded.saga, job, options);
   const held = await holdResource(loaded, job, options);
   if (held.kind !== 'held') return held.verdict;
-  const { resource_looks: _, left_to_others: __, ...memo } = job.memo;
-  return runStep(step, { ...held.loaded, memo: { ...loaded.memo, ...memo } }, { jobRevision: job.revision, askedAt, problem: held.problem }, options);
+  // What counts the waits for others is no business of the step's, be it of the job or saved by the reconciler.
+  const { resource_looks: _, left_to_others: __, ...memo } = { ...loaded.memo, ...job.memo };
+  return runStep(step, { ...held.loaded, memo }, { jobRevision: job.revision, askedAt, problem: held.problem }, options);
 }
 
 /**
@@ -223,79 +209,15 @@ async function outcomeOf<Deps>(step: Step<Deps>, run: StepRun, options: RunnerOp
     return wrong === null ? outcome : { kind: 'failed', error: { code: 'outputs_wrong', message: wrong, retryable: false } };
   } catch (error) {
     if (error instanceof StaleRevisionError) throw error;
-    const thrown = failureOf(error);
     const wait = waitOf(error);
     if (wait !== null) return wait.outcome;
+    const thrown = failureOf(error);
     if (thrown !== null) return { kind: 'failed', error: thrown.failure, ...(thrown.outputs === undefined ? {} : { outputs: thrown.outputs }) };
     const outcome = options.toOutcome(error, run.direction, run.memo);
     if (outcome !== null) return outcome;
     // Not ours to judge: Postgres is away, or the step has a bug. The queue tries the job again, nothing is decided.
     throw error;
   }
-}
-
-/** Writes what came of the step, and says what the queue has to do. */
-async function settle(
-  outcome: StepOutcome,
-  jobRevision: number,
-  claim: HeldClaim,
-  { log, about, now, forwardOnly, hold }: { log: Log; about: object; now: Date; forwardOnly: boolean; hold?: RunnerOptions<never>['hold'] },
-): Promise<{ verdict: Verdict; result: StepResult }> {
-  if (outcome.kind === 'waiting' && (outcome.alarm === true || log.isLevelEnabled('debug'))) {
-    const ageMs = now.getTime() - claim.saga().createdAt.getTime();
-    log[outcome.alarm === true ? 'error' : 'debug']({ ...about, reason: outcome.reason, delayMs: outcome.delayMs, sagaAgeMs: ageMs }, 'not yet');
-  }
-  if (outcome.kind === 'waiting' && outcome.outputs === undefined) {
-    // It writes nothing of its own.
-    await claim.writeStart();
-    const saga = claim.saga();
-    const delayMs = await holdBack(outcome, saga, hold);
-    if (saga.revision === jobRevision) {
-      return { verdict: { kind: 'postpone', delayMs, memo: outcome.memo ?? {}, note: outcome.reason }, result: 'waiting' };
-    }
-    return { verdict: next(nextJobOf(saga, delayMs), outcome.reason), result: 'waiting' };
-  }
-  const transition = await claim.commit(toTransitionOutcome(outcome, forwardOnly));
-  if (outcome.kind === 'waiting' && outcome.heldBy !== undefined) {
-    return { verdict: next(nextJobOf(transition.saga, await holdBack(outcome, transition.saga, hold)), describeEvent(transition.event)), result: 'waiting' };
-  }
-  const { event, saga } = transition;
-  const level = event.kind === 'step_completed' && transition.next !== null ? 'debug' : (levels[event.kind] ?? 'info');
-  if (log.isLevelEnabled(level)) log[level]({ ...about, event: event.kind, detail: event.detail, revision: saga.revision }, event.kind.replaceAll('_', ' '));
-  return { verdict: next(transition.next, describeEvent(event)), result: results[event.kind] ?? 'waiting' };
-}
-
-// What is routine is told by the timeline; the log tells what ends a saga, and what goes wrong. `error`: a person is needed.
-// `warn`: something failed and is being handled.
-const levels: Partial<Record<SagaEventKind, 'warn' | 'error'>> = {
-  step_stuck: 'error',
-  compensation_stuck: 'error',
-  step_failed: 'warn',
-  step_retried: 'warn',
-  compensation_retried: 'warn',
-};
-
-/** How long it waits: one that is held, until it is woken, or for so long at most. */
-async function holdBack({ heldBy, delayMs }: Extract<StepOutcome, { kind: 'waiting' }>, saga: Saga, hold: RunnerOptions<never>['hold']): Promise<number> {
-  if (heldBy === undefined || hold === undefined) return delayMs;
-  return hold({ sagaId: saga.id, revision: saga.revision, circuit: heldBy, delayMs });
-}
-
-// Of what is written down, only a postponement tells of no end.
-const results: Partial<Record<SagaEventKind, StepResult>> = {
-  step_completed: 'completed',
-  compensation_completed: 'completed',
-  step_retried: 'retried',
-  compensation_retried: 'retried',
-  step_failed: 'failed',
-  step_stuck: 'stuck',
-  compensation_stuck: 'stuck',
-};
-
-function toTransitionOutcome(outcome: StepOutcome, forwardOnly: boolean): Outcome {
-  if (outcome.kind === 'failed') return forwardOnly ? { ...outcome, forwardOnly } : outcome;
-  if (outcome.kind === 'done') return outcome;
-  return { kind: 'postponed', delayMs: outcome.delayMs, reason: outcome.reason, outputs: outcome.outputs ?? {} };
 }
 
 /** Somebody else has the saga now. What this run did without being able to record it is taken back, if need be. */
@@ -313,16 +235,6 @@ async function giveWay<Deps>(
   }
   if (current === null) return { kind: 'complete', note: 'the saga is gone' };
   return supersededBy(current, run.saga.revision);
-}
-
-/** The job is late. Make sure that the one which is due now exists: whoever moved the saga may have died before enqueueing it. */
-function supersededBy(current: LoadedSaga, revision: number): Verdict {
-  const note = `revision ${revision} is past: the saga is at ${current.saga.revision}, ${current.saga.status}`;
-  return next(nextJobOf(current.saga, current.dueInMs), note);
-}
-
-function next(job: NextJob | null, note: string): Verdict {
-  return job === null ? { kind: 'complete', note } : { kind: 'next', job, note };
 }
 
 function randomOf(options: Pick<RunnerOptions<never>, 'random'>): number {

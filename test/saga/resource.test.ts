@@ -5,7 +5,7 @@ import type { Io } from '../../src/platform/io.ts';
 import { openDatabase } from '../../src/platform/db.ts';
 import { textOf } from '../../src/platform/json.ts';
 import { stepsToStartAt } from '../../src/saga/definition.ts';
-import type { Verdict } from '../../src/saga/runner.ts';
+import type { Verdict } from '../../src/saga/verdict.ts';
 import { runJob } from '../../src/saga/runner.ts';
 import type { NextJob } from '../../src/saga/saga.ts';
 import { cancelSaga, retrySaga } from '../../src/saga/cancel-and-retry.ts';
@@ -84,6 +84,16 @@ describe('two sagas with the same resource', () => {
     const first = await engine.start({ resource: 'site:1' });
     await engine.run({ ...claimOf(first), memo: { resource_looks: 7, polls: 2 } });
     expect(memos).toEqual([{ polls: 2 }]);
+  });
+
+  test('hand it none that the reconciler saved either', async () => {
+    const memos: unknown[] = [];
+    const step = fakeStep('one', { execute: async ({ memo }) => Promise.resolve((memos.push(memo), done())) });
+    await using engine = await openEngine(catalogOn(step));
+    const first = await engine.start({ resource: 'site:1' });
+    await engine.db.sql`update arcadia.sagas set memo = '{"resource_looks": 7, "left_to_others": 3, "errors": 1}' where id = ${first.sagaId}`;
+    await engine.run(claimOf(first));
+    expect(memos).toEqual([{ errors: 1 }]);
   });
 
   test('that claim it at the same moment: one has it', async () => {

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { openDatabase } from '../../src/platform/db.ts';
 import type { JsonObject } from '../../src/platform/json.ts';
-import type { JobClaim } from '../../src/saga/runner.ts';
+import type { JobClaim } from '../../src/saga/verdict.ts';
 import { runJob } from '../../src/saga/runner.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { done, StaleRevisionError, StepFailure, waiting } from '../../src/saga/step.ts';

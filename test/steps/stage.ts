@@ -23,7 +23,7 @@ import type { KeyRing } from '../../src/platform/key-ring.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { stepsToStartAt } from '../../src/saga/definition.ts';
 import { runJob } from '../../src/saga/runner.ts';
-import type { Verdict } from '../../src/saga/runner.ts';
+import type { Verdict } from '../../src/saga/verdict.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import { startSaga } from '../../src/saga/start.ts';
