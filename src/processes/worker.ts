@@ -207,7 +207,7 @@ export async function startWorker(
 
 function expiriesOf({ sagaRetentionDays, auditRetentionDays }: Config, db: Database, names: readonly string[], extensions: readonly WorkerExtension[]) {
   const families = extensions.map(({ retention }) => retention);
-  return [sagaExpiry(db, sagaRetentionDays, isNeededBy(names, families)), auditExpiry(db, auditRetentionDays), ...families.flatMap(({ expiries }) => expiries)];
+  return [sagaExpiry(db, sagaRetentionDays, isNeededBy(families), names), auditExpiry(db, auditRetentionDays), ...families.flatMap(({ expiries }) => expiries)];
 }
 
 /** The span of a job tells of its saga, and is marked where the step failed. */

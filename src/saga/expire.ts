@@ -7,16 +7,9 @@ import { decodeCursor, encodeCursor } from './search.ts';
 /** SQL that is true while a saga must be kept although it ended long ago; given SQL for the saga's id. */
 export type IsNeeded = (sql: Sql, sagaId: SqlFragment) => SqlFragment;
 
-/**
- * A saga that ended is kept as long as a family needs it: so what it made stays its own, and its key used. What a saga of another app is needed for, this one cannot know: it leaves those alone.
- *
- * @param names of the sagas that the app has
- */
-export function isNeededBy(names: readonly string[], families: readonly Readonly<{ isNeeded: IsNeeded }>[]): IsNeeded {
-  return (sql, sagaId) => {
-    const isOfAnotherApp = sql`not exists (select from arcadia.sagas known where known.id = ${sagaId} and known.name = any(${[...names]}::text[]))`;
-    return sql`(${families.reduce((needed, family) => sql`${needed} or ${family.isNeeded(sql, sagaId)}`, isOfAnotherApp)})`;
-  };
+/** A saga that ended is kept as long as one of these needs it: so what it made stays its own, and its key used. */
+export function isNeededBy(families: readonly Readonly<{ isNeeded: IsNeeded }>[]): IsNeeded {
+  return (sql, sagaId) => sql`(${families.reduce((needed, family) => sql`${needed} or ${family.isNeeded(sql, sagaId)}`, sql`false`)})`;
 }
 
 const BATCH = 500;
@@ -32,8 +25,10 @@ const sagaPlace = z.tuple([z.string(), z.uuid()]);
  * which can't know how many are that old, must not be tempted to sort them all.)
  *
  * @param isNeeded SQL that is true while a saga must be kept all the same; given SQL for the saga's id
+ * @param names of the sagas that the app has: what one of another app is needed for, this one cannot know, and leaves it alone;
+ *   all where left out
  */
-export function sagaExpiry(db: Pick<Database, 'run'>, days: number, isNeeded: IsNeeded): Expiry {
+export function sagaExpiry(db: Pick<Database, 'run'>, days: number, isNeeded: IsNeeded, names: readonly string[] | null = null): Expiry {
   return {
     of: 'sagas',
     deleteBatch: async (lease, after) => {
@@ -51,6 +46,7 @@ export function sagaExpiry(db: Pick<Database, 'run'>, days: number, isNeeded: Is
           expired as (
             select id from arcadia.sagas
             where id = any(array(select id from looked_at where status in ('completed', 'compensated') and finished_at < (select at from cutoff)))
+              and ${names === null ? sql`true` : sql`name = any(${[...names]}::text[])`}
               and not ${isNeeded(sql, sql`sagas.id`)}
             for update skip locked
           ),

@@ -61,7 +61,7 @@ describe('sagas', () => {
     const { db } = await openOld();
     await writeSagas(db, { count: 20, status: 'completed', daysAgo: DAYS + 1 });
     const name = (await db.sql<{ name: string }[]>`select name from arcadia.sagas limit 1`)[0]?.name ?? '';
-    const passOf = (names: readonly string[], isNeeded: boolean) => pass(db, [sagaExpiry(db, DAYS, isNeededBy(names, [{ isNeeded: (sql) => sql`${isNeeded}::boolean` }]))]);
+    const passOf = (names: readonly string[], isNeeded: boolean) => pass(db, [sagaExpiry(db, DAYS, isNeededBy([{ isNeeded: (sql) => sql`${isNeeded}::boolean` }]), names)]);
     expect(await passOf(['other'], false)).toMatchObject({ sagas: 0 });
     expect(await passOf([name], true)).toMatchObject({ sagas: 0 });
     expect(await passOf([name, 'other'], false)).toMatchObject({ sagas: 20 });
