@@ -1,5 +1,5 @@
-// Whether an app has an inventory; and what follows from that for the configuration and the web. Loaded when there is one: an app without droplet steps loads
-// nothing of droplets.
+// Whether an app has an inventory, and what follows from that for the configuration and the web. An app without droplet steps
+// loads nothing of droplets.
 import type { Config, ConfigNeed } from '../platform/config.ts';
 import { loadConfig } from '../platform/config.ts';
 import type { Database } from '../platform/db.ts';

@@ -8,6 +8,7 @@ import type { Catalog, SagaDefinition } from './definition.ts';
 import { checkCatalog } from './definition.ts';
 import type { WorkerHost } from './extension.ts';
 import type { Labels } from './labels.ts';
+import { nameTwice, requireName } from './names.ts';
 import type { Step, StepOutcome, StepRun } from './step.ts';
 import type { SagaFacts, SagaWords, Subject } from './words.ts';
 
@@ -39,9 +40,6 @@ export type App = Readonly<{
   openDeps(context: AppContext): Promise<object>;
 }>;
 
-// Names stand in job names, routes and columns.
-const namePattern = /^[a-z][a-z0-9_]{0,62}$/;
-
 type Shape = z.ZodObject | undefined;
 
 /** What a step finds where it says what it needs; else any object. */
@@ -69,7 +67,7 @@ type TypedStep<Deps, Needs extends Shape, Adds extends Shape> = Omit<Step<Deps>,
 export function defineStep<Deps, Needs extends Shape = undefined, Adds extends Shape = undefined>(given: TypedStep<Deps, Needs, Adds>): Step<Deps, JsonObject, Added<Adds>> {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the engine gives each step the context that it says it needs
   const step = given as unknown as Step<Deps, JsonObject, Added<Adds>>;
-  requireName('step', step.name);
+  requireName(`step ${JSON.stringify(step.name)}`, step.name);
   for (const part of ['execute', 'compensate'] as const) {
     if (typeof step[part] !== 'function') throw new TypeError(`step ${step.name}: ${part} is missing; expected a function (a step that leaves nothing behind returns done() from it)`);
   }
@@ -119,10 +117,9 @@ export function defineSaga<Input extends JsonObject, const Steps extends readonl
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the engine calls these functions with what the types say
   const saga = given as unknown as Omit<NamedSaga<AllOf<DepsOf<Steps[number]>>, Input>, 'outputs'> & { subject?: (saga: SagaFacts) => About };
   const { subject, words = {}, ...rest } = saga;
-  requireName('saga', saga.name);
+  requireName(`saga ${JSON.stringify(saga.name)}`, saga.name);
   if (saga.steps.length === 0) throw new TypeError(`saga ${saga.name}: expected at least one step`);
-  const names = saga.steps.map(({ name }) => name);
-  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  const twice = nameTwice(saga.steps);
   if (twice !== undefined) throw new TypeError(`saga ${saga.name}: step ${twice} stands in it twice`);
   checkNeeds(saga);
   // A secret by a wrong name would be kept in the clear.
@@ -154,8 +151,7 @@ export function defineApp<const Sagas extends readonly AnySaga[]>(
   const { deps } = app;
   const sagas: readonly NamedSaga[] = app.sagas;
   if (sagas.length === 0) throw new TypeError('app: expected at least one saga');
-  const names = sagas.map(({ name }) => name);
-  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  const twice = nameTwice(sagas);
   if (twice !== undefined) throw new TypeError(`app: saga ${twice} stands in it twice`);
   const catalog: Catalog<never> = Object.fromEntries(sagas.map((saga) => [saga.name, saga]));
   checkCatalog(catalog);
@@ -169,9 +165,4 @@ export function isApp(value: unknown): value is App {
 
 function aboutOf(saga: string, { kind = saga, name = null, id = null }: About): Subject {
   return { kind, name, id: id === null ? null : String(id) };
-}
-
-function requireName(what: string, name: string): void {
-  if (namePattern.test(name)) return;
-  throw new TypeError(`${what} ${JSON.stringify(name)}: expected a name of lower-case letters, digits and _, beginning with a letter, of at most 63 characters`);
 }

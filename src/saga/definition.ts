@@ -2,6 +2,7 @@
 import type { z } from 'zod';
 import type { JsonObject } from '../platform/json.ts';
 import type { Labels } from './labels.ts';
+import { nameTwice } from './names.ts';
 import type { Saga } from './saga.ts';
 import type { Step } from './step.ts';
 import type { SagaFacts, SagaWords } from './words.ts';
@@ -60,10 +61,10 @@ export function findStep<Deps>(catalog: Catalog<Deps>, name: string): Step<Deps>
 export function checkCatalog<Deps, C extends Catalog<Deps>>(catalog: C & Catalog<Deps>): C {
   const known = new Map<string, Step<Deps>>();
   for (const [saga, definition] of Object.entries(catalog)) {
-    const names = definition.steps.map((step) => step.name);
-    if (names.length === 0) throw new Error(`saga ${saga} has no steps`);
+    if (definition.steps.length === 0) throw new Error(`saga ${saga} has no steps`);
+    const twice = nameTwice(definition.steps);
+    if (twice !== undefined) throw new Error(`saga ${saga} has step ${twice} twice`);
     for (const step of definition.steps) {
-      if (names.indexOf(step.name) !== names.lastIndexOf(step.name)) throw new Error(`saga ${saga} has step ${step.name} twice`);
       const other = known.get(step.name);
       if (other !== undefined && other !== step) throw new Error(`two steps are called ${step.name} (saga ${saga})`);
       known.set(step.name, step);

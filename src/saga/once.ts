@@ -8,6 +8,7 @@ import type { Saga } from './saga.ts';
 import { stampAgeMs } from './stamps.ts';
 import type { Effect, EffectKeys, EffectState, Undoing } from './effect.ts';
 import type { Failure } from './failure.ts';
+import { requireName } from './names.ts';
 import type { StepRun } from './step.ts';
 import { StepFailure, StepWait, failureOf, waitOf, waiting } from './step.ts';
 
@@ -20,8 +21,6 @@ const announcedIn = new WeakMap<object, Set<string>>();
 const SETTLE_MS = 60_000;
 const POLL_MS = 5_000;
 const MAX_SENDS = 3;
-
-const namePattern = /^[a-z][a-z0-9_]{0,62}$/;
 
 /**
  * Brings an effect of a step about: at most once, as long as requests that had an effect come to light within `settleMs`.
@@ -47,6 +46,7 @@ export async function once<Value, Prepared>(run: EffectRun, step: string, name: 
 
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- without `prepare`, nothing is prepared
   const prepared = (await effect.prepare?.()) as Prepared;
+  // Counted anew: preparing may have taken a while.
   const { sends } = effectState(run, step, name, keys);
   await run.record(effect.announcement ?? `announced ${name}`, { [keys.sends]: sends + 1 }, [keys.sentAt]);
   const announced = announcedIn.get(run) ?? new Set<string>();
@@ -114,7 +114,7 @@ export function effectState<Value>(run: Pick<EffectRun, 'saga' | 'now'>, step: s
 }
 
 function keysOf(step: string, name: string, given: Partial<EffectKeys> = {}): EffectKeys {
-  if (!namePattern.test(name)) throw new TypeError(`effect ${JSON.stringify(name)} of ${step}: expected a name of lower-case letters, digits and _, beginning with a letter`);
+  requireName(`effect ${JSON.stringify(name)} of ${step}`, name);
   const prefix = `${step}.${name}`;
   return { sends: `${prefix}.sends`, refusals: `${prefix}.refusals`, sentAt: `${prefix}.sent_at`, value: `${prefix}.value`, ...given };
 }

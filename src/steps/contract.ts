@@ -1,5 +1,5 @@
-// What those who start a droplet saga must know of it: its name, its input and which
-// fields of that are secret, and the names of its steps. It loads no step.
+// What those who start a droplet saga must know of it: its name, its input and which fields of that are secret, and the names
+// of its steps. It loads no step.
 import type { StartableSagas } from '../saga/start.ts';
 import { destroyDropletInput, provisionDropletInput } from './inputs.ts';
 
