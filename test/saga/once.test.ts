@@ -229,8 +229,10 @@ describe('once', () => {
 
   test('brings several effects about at once', async () => {
     const service = new Service();
+    let runs = 0;
     const step = fakeStep('bill', {
       execute: async (run) => {
+        runs += 1;
         const ids = await Promise.all(['one', 'two', 'three'].map(async (name) => (await run.once(name, { send: async (mark) => service.send(mark), find: async () => service.find() })).id));
         return done({ ids });
       },
@@ -238,6 +240,8 @@ describe('once', () => {
     await using engine = await openWith(step);
     expect((await startAndDrive(engine)).context['ids']).toEqual([1, 2, 3]);
     expect([service.sent.length, service.asked]).toEqual([3, 0]);
+    // None of its writes fenced another off.
+    expect(runs).toBe(1);
   });
 
   test('refuses a name that is no name', async () => {
