@@ -3,7 +3,7 @@
 --
 --   psql "$ADMIN_DATABASE_URL" -v ON_ERROR_STOP=1 -f ops/roles.sql
 --
--- Then give each role that you use a way to log in, such as: alter role arcadia_worker password '…'. docs/postgres.md says
+-- Then give each role that you use a way to log in, such as: alter role arcadia_worker password '…'. docs/reference/postgres.md says
 -- which process uses which role.
 
 do $$
@@ -37,11 +37,12 @@ do $$
 declare
   -- What a worker writes; it reads all. Of the environment it writes the account that it found.
   written text[] := array['sagas', 'saga_events', 'circuits', 'cloud_drift', 'cloud_orphans', 'cloud_provisioned', 'cloud_resources',
-    'drawn_requests', 'droplet_observations', 'droplet_waves', 'held_sagas', 'inventory_syncs', 'request_budgets', 'retention', 'saga_tombstones', 'workers'];
-  -- What the web and the command line change, besides sagas: drift that people accept, orphans that they judge.
-  steered text[] := array['cloud_drift', 'cloud_orphans', 'cloud_provisioned'];
+    'drawn_requests', 'droplet_observations', 'droplet_waves', 'held_sagas', 'inventory_syncs', 'lease_events', 'outcome_deliveries', 'outcome_subscriptions', 'provision_leases', 'ready_callbacks', 'request_budgets', 'retention', 'saga_tombstones', 'spent_tags', 'workers'];
+  -- What the web and the command line change, besides sagas: drift that people accept, orphans that they judge, leases that they let
+  -- expire, outcomes that they resume.
+  steered text[] := array['cloud_drift', 'cloud_orphans', 'cloud_provisioned', 'outcome_deliveries', 'outcome_subscriptions', 'provision_leases', 'ready_callbacks'];
   -- What says how the fleet is, and nothing of what was asked for.
-  told text[] := array['saga_events', 'audit', 'circuits', 'cloud_orphans', 'cloud_resources', 'environment', 'held_sagas', 'inventory_syncs', 'saga_tombstones', 'workers'];
+  told text[] := array['saga_events', 'audit', 'circuits', 'cloud_orphans', 'cloud_resources', 'environment', 'held_sagas', 'inventory_syncs', 'lease_events', 'outcome_deliveries', 'outcome_subscriptions', 'saga_tombstones', 'workers'];
   one text;
 begin
   if to_regclass('arcadia.sagas') is null then
@@ -64,18 +65,25 @@ begin
   end loop;
   grant insert, update on arcadia.sagas to arcadia_web;
   grant insert on arcadia.saga_events to arcadia_web;
+  -- Plans of provisions read DigitalOcean, within the fleet's budget of requests.
+  grant insert, update, delete on arcadia.request_budgets, arcadia.drawn_requests to arcadia_web;
+  -- A person may skip one.
+  grant delete on arcadia.outcome_deliveries to arcadia_web;
 
   grant select, insert, update on arcadia.sagas to arcadia_client;
   grant select, insert on arcadia.saga_events to arcadia_client;
-  grant select on arcadia.environment, arcadia.circuits, arcadia.held_sagas, arcadia.inventory_syncs, arcadia.workers to arcadia_client;
+  grant select on arcadia.environment, arcadia.circuits, arcadia.held_sagas, arcadia.inventory_syncs, arcadia.outcome_subscriptions, arcadia.workers to arcadia_client;
 
   grant execute on function arcadia.start_saga to arcadia_producer, arcadia_client;
+  grant execute on function arcadia.set_protection to arcadia_producer, arcadia_client, arcadia_web;
+  grant execute on function arcadia.renew_lease to arcadia_producer, arcadia_client, arcadia_web;
+  grant execute on function arcadia.leases_of_sagas to arcadia_client, arcadia_web;
 
   foreach one in array told loop
     execute format('grant select on arcadia.%I to arcadia_reader', one);
   end loop;
   -- A list of what may be read: a column that a later version adds may hold an input.
-  grant select (id, saga8, name, status, steps, cursor, revision, attempt, context, error, idempotency_key, requested_by, started_by, traceparent, resource, waits_for,
+  grant select (id, saga8, name, status, steps, cursor, revision, attempt, context, error, idempotency_key, requested_by, started_by, traceparent, resource, waits_for, rerun_of,
     cancel_requested_at, step_started_at, wake_at, created_at, updated_at, finished_at) on arcadia.sagas to arcadia_reader;
 
   grant select, insert, update, delete on all tables in schema bullmq to arcadia_worker, arcadia_web, arcadia_client;
