@@ -1,12 +1,12 @@
-// Gathers calls into fewer: those made while an earlier one is under way go together, as one.
+// Batches calls: calls made while an earlier one is in flight are sent together, as one.
 
 /**
- * Makes a function of one item out of one of many. Nothing waits for company: a call goes out in the same turn of the
- * event loop while none is under way, and only what comes in meanwhile is batching. One that takes longer than
- * `patienceMs` (it waits for a lock, or the link is dead) holds up nobody: the next goes out beside it.
+ * Turns a function of many items into a function of one. No call waits to be batched: while none is in flight, a call is
+ * sent in the same turn of the event loop. Only calls made meanwhile form a batch. A call that takes longer than
+ * `patienceMs` (it waits for a lock, or the connection is dead) blocks no other: the next batch is sent in parallel.
  *
- * @param carryOut is given 1 to `max` items, and resolves with a result for each, in their order. A result may be a
- *   promise of its own. Where it rejects, each of the items does
+ * @param carryOut receives 1 to `max` items and resolves with one result per item, in order. A result may itself be a
+ *   promise. If `carryOut` rejects, every item rejects
  */
 export function batch<Item, Result>(
   carryOut: (items: readonly Item[]) => Promise<readonly (Result | PromiseLike<Result>)[]>,

@@ -1,12 +1,12 @@
-// Modules that are started as processes of their own, by the name of their file: TypeScript in the source tree,
-// JavaScript where the package was built.
+// Resolves modules that start as separate processes: TypeScript files in the source tree, JavaScript files in the built
+// package.
 import { extname } from 'node:path';
 
 /**
- * The URL of another module, with the extension that the asking one has.
+ * Returns the URL of another module, with the caller's file extension.
  *
- * @param path the module's path from the asking one, without its extension
- * @param asking the `import.meta.url` of the asking module
+ * @param path the module's path relative to the caller, without its extension
+ * @param asking the caller's `import.meta.url`
  */
 export function builtBeside(path: string, asking: string): URL {
   return new URL(`${path}${extname(asking)}`, asking);

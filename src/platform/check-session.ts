@@ -1,17 +1,17 @@
-// Checks at the start of a process that its sessions of Postgres are set as our statements need them. A pooler takes few
-// settings from its clients, or drops them without a word; then those of the role and the database hold.
+// Checks at startup that Postgres sessions have the settings that our statements need. A pooler accepts few settings from
+// its clients or drops them silently; then the settings of the role and the database apply.
 import { ConfigError } from './config-error.ts';
 import { readDatabaseUrl } from './database-url.ts';
 import type { Database } from './db.ts';
 import { sqlStateOf } from './db.ts';
 import type { Log } from './log.ts';
 
-/** What a session says of a setting, as pg_settings shows it: times in milliseconds. */
+/** A setting as pg_settings shows it. Times are in milliseconds. */
 export type FoundSetting = Readonly<{ name: string; setting: string; role: string | null; database: string | null }>;
 
 type Expectation = Readonly<{ expected: string; holds: (setting: string) => boolean }>;
 
-// Shorter than that, ordinary statements fail at random.
+// A shorter limit makes ordinary statements fail at random.
 const SHORTEST_LIMIT_MS = 1_000;
 
 const limit: Expectation = {
@@ -28,14 +28,14 @@ const expectations: Readonly<Record<string, Expectation>> = {
   default_transaction_isolation: exactly('read committed'),
   default_transaction_read_only: exactly('off'),
   transform_null_equals: exactly('off'),
-  // Triggers fire; only a superuser can set it, so that a connection cannot ask for it.
+  // Triggers must fire. Only a superuser can set this, so a connection cannot request it.
   session_replication_role: { expected: 'origin', holds: (setting) => setting !== 'replica' },
   statement_timeout: limit,
   lock_timeout: limit,
   transaction_timeout: limit,
 };
 
-/** SQL that reads what {@link requireSession} has to see; one row a setting. */
+/** SQL that reads the settings for {@link requireSession}, one per row. */
 export const SESSION_SQL = `
   select name, setting, current_user::text as role, current_database()::text as database
   from pg_catalog.pg_settings where name in (${Object.keys(expectations).map((name) => `'${name}'`).join(', ')})`;
@@ -43,7 +43,7 @@ export const SESSION_SQL = `
 /**
  * Checks the sessions of a database's pool.
  *
- * @throws {ConfigError} when they would change results, and the connection cannot change them
+ * @throws {ConfigError} if the settings would change results and the connection cannot change them
  */
 export async function checkSession(db: Pick<Database, 'run'>, databaseUrl: string, log: Log): Promise<void> {
   const { isPooled, wantsChannelBinding, tls } = readDatabaseUrl(databaseUrl);
@@ -53,20 +53,20 @@ export async function checkSession(db: Pick<Database, 'run'>, databaseUrl: strin
   const found = await db
     .run('session.check', (sql) => sql.unsafe<FoundSetting[]>(SESSION_SQL))
     .catch((error: unknown) => {
-      // Too short for this very statement.
+      // The limit is too short even for this statement.
       if (isPooled === true && sqlStateOf(error) === '57014') return tooShort;
       throw error;
     });
-  // The limit of a statement is our own, where a connection can set it.
+  // We set the statement limit ourselves if the connection can.
   requireSession(isPooled === null ? found.filter(({ name }) => name !== 'statement_timeout') : found);
 }
 
 const tooShort: readonly FoundSetting[] = [{ name: 'statement_timeout', setting: 'too short for a single read', role: null, database: null }];
 
 /**
- * Checks what a session is set to.
+ * Checks the settings of a session.
  *
- * @throws {ConfigError} naming each setting that would change results, its value, and what to do
+ * @throws {ConfigError} naming each setting that would change results, its value and the remedy
  */
 export function requireSession(found: readonly FoundSetting[]): void {
   const wrong = found.flatMap(({ name, setting }) => {

@@ -1,37 +1,37 @@
-// The time of a process, held to the database's. BullMQ goes by `Date.now()` of each process: when a delayed job is due,
-// whether it is, and, in Postgres, how long a lock holds. So a machine whose clock is wrong would put jobs off into the
-// far future, take those of others too early, or seem to have lost its locks. Where the clock of this machine is off, or
-// jumps, `Date.now()` of the process goes by the database's clock from then on.
+// Keeps the process on the database's time. BullMQ uses each process's `Date.now()` for the due time of a delayed job,
+// for deciding whether it is due, and, in Postgres, for how long a lock holds. A machine with a wrong clock would
+// therefore postpone jobs into the far future, take other processes' jobs too early, or appear to have lost its locks. If
+// this machine's clock is off or jumps, the process's `Date.now()` follows the database's clock from then on.
 import { withDeadline } from './deadline.ts';
 import type { Database } from './db.ts';
 import type { Log } from './log.ts';
 
 export type ClockWatch = Readonly<{
-  /** Ends the watch; `Date.now()` is the machine's again. */
+  /** Ends the watch. `Date.now()` returns the machine's time again. */
   close(): void;
 }>;
 
 type ClockOptions = Readonly<{
   db: Pick<Database, 'sql'>;
-  /** How often the database is asked for its time. */
+  /** How often the database's time is read. */
   everyMs: number;
   log: Pick<Log, 'debug' | 'info' | 'warn'>;
-  /** How often this machine's clock is held against one that never jumps. */
+  /** How often this machine's clock is compared with a monotonic one. */
   tickMs?: number;
 }>;
 
-// Less than this harms nothing, and is more than what asking takes.
+// A smaller difference does no harm, and is larger than the time of a read.
 const TOLERANCE_MS = 1_000;
 const TICK_MS = 500;
-// An answer that takes longer says too little about the time.
+// A slower response is too imprecise.
 const ANSWER_WITHIN_MS = 2_000;
 
-/** The database's time at a moment of a clock that never jumps. */
+/** The database's time at a moment of the monotonic clock. */
 type Anchor = Readonly<{ databaseMs: number; atMs: number; isGuess?: boolean }>;
 
-/** Asks the database for its time, and keeps the process to it until closed. */
+/** Reads the database's time and keeps the process on it until closed. */
 export async function keepDatabaseTime({ db, everyMs, log, tickMs = TICK_MS }: ClockOptions): Promise<ClockWatch> {
-  // Where the database does not say yet, the machine is believed until it does.
+  // Trust the machine's clock until the database answers.
   let anchor: Anchor = (await readDatabaseTime(db).catch(() => null)) ?? { databaseMs: Date.now(), atMs: performance.now(), isGuess: true };
   let machineNow = Date.now;
   let offMs = 0;
@@ -41,7 +41,7 @@ export async function keepDatabaseTime({ db, everyMs, log, tickMs = TICK_MS }: C
   const databaseNow = () => anchor.databaseMs + performance.now() - anchor.atMs;
   const correctedNow = () => Math.round(databaseNow());
   const isCorrected = () => Date.now === correctedNow;
-  // Somebody may have put a clock of their own there since.
+  // Other code may have replaced `Date.now` since.
   const readMachine = () => (isCorrected() ? machineNow() : Date.now());
 
   const correct = (measuredMs: number) => {
@@ -64,7 +64,7 @@ export async function keepDatabaseTime({ db, everyMs, log, tickMs = TICK_MS }: C
       if (isClosed) return;
       anchor = answer;
     } catch (error) {
-      // The anchor holds on: it is a clock that never jumps.
+      // Keep the anchor: its clock is monotonic.
       log.debug({ err: error }, "could not read the database's time");
     } finally {
       isAsking = false;
@@ -72,7 +72,7 @@ export async function keepDatabaseTime({ db, everyMs, log, tickMs = TICK_MS }: C
   };
   const tick = async (): Promise<void> => {
     const jumpedMs = readMachine() - databaseNow() - offMs;
-    // A jump of the machine's clock, or the machine slept, and the clock that never jumps stood still: the database knows.
+    // Either the machine's clock jumped, or the machine slept and the monotonic clock stood still. The database knows.
     if (Math.abs(jumpedMs) > TOLERANCE_MS || anchor.isGuess === true || performance.now() - anchor.atMs >= everyMs) await ask();
     if (!isClosed) correct(readMachine() - databaseNow());
   };
@@ -90,9 +90,9 @@ export async function keepDatabaseTime({ db, everyMs, log, tickMs = TICK_MS }: C
 }
 
 /**
- * A clock for who must leave `Date.now()` alone: the database's time, asked for now and then.
+ * Creates a clock for code that must leave `Date.now()` alone: the database's time, read now and then.
  *
- * @returns a function that resolves with Unix milliseconds; with this machine's where the database does not say
+ * @returns a function that resolves with Unix milliseconds; with this machine's time if the database does not answer
  */
 export function createDatabaseClock(db: Pick<Database, 'sql'>, everyMs = 60_000): () => Promise<number> {
   let anchor: Anchor | null = null;
@@ -102,7 +102,8 @@ export function createDatabaseClock(db: Pick<Database, 'sql'>, everyMs = 60_000)
   };
 }
 
-async function readDatabaseTime(db: Pick<Database, 'sql'>): Promise<Anchor> {
+/** Reads the database's time, with a deadline of two seconds. */
+export async function readDatabaseTime(db: Pick<Database, 'sql'>): Promise<Anchor> {
   const sentAt = performance.now();
   const answer = db.sql<{ ms: number }[]>`select (extract(epoch from clock_timestamp()) * 1000)::double precision as ms`;
   const [row] = await withDeadline(ANSWER_WITHIN_MS, answer, () => new Error(`the database did not say its time within ${ANSWER_WITHIN_MS} ms`));

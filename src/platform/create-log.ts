@@ -1,11 +1,12 @@
-// Makes the process's logger: JSON lines on stdout, pretty on a terminal, secrets cut out by key wherever they stand.
+// Creates the process's logger: JSON lines on stdout, pretty on a terminal. Secrets are removed by key at any depth.
 import { pino } from 'pino';
 import type { Logger } from 'pino';
 import { errorCodeOf } from './error-code.ts';
 import { visible, visibleLines } from './text.ts';
+import { traceFields } from './tracing.ts';
 
-// Libraries put what they were doing into their errors: ioredis the command, which may be AUTH and the password. So an
-// error is told by these alone.
+// Libraries add context to their errors. ioredis adds the command, which may be AUTH with the password. So only these
+// fields of an error are logged.
 const MAX_CAUSES = 5;
 
 function tellError(error: unknown, depth = 0): unknown {
@@ -24,11 +25,11 @@ function tellError(error: unknown, depth = 0): unknown {
 const secretKeys = new Set(['token', 'password', 'authorization', 'user_data', 'userData', 'secret', 'DIGITALOCEAN_TOKEN', 'databaseUrl', 'redisNodes']);
 
 const CENSORED = '[redacted]';
-// Deeper than anything that is logged; what is deeper still is cut off whole, as nobody has looked at it.
+// Deeper than anything we log. Anything deeper is cut off whole, because it was not checked.
 const MAX_DEPTH = 8;
 
-// pino's own redaction costs 25 us a line with these keys at three depths, a tenth of a worker that is busy with sagas.
-/** The object without its secrets, at any depth; itself where it holds none, as nearly all do. */
+// pino's own redaction takes 25 µs per line with these keys at three depths, a tenth of a busy worker's time.
+/** Returns the object without its secrets, at any depth. Nearly all objects have none and are returned unchanged. */
 function censor(object: Record<string, unknown>, depth = 0): Record<string, unknown> {
   let censored: Record<string, unknown> | null = null;
   for (const key of Object.keys(object)) {
@@ -47,36 +48,39 @@ function censorValue(value: unknown, depth: number): unknown {
   return value.map((entry: unknown) => censorValue(entry, depth + 1));
 }
 
-/** The line with nothing in it that a terminal would obey; nearly all lines are printable as they are. */
+/** Escapes characters that a terminal would interpret. Nearly all lines are printable as they are. */
 function toPrintableLine(line: string): string {
   return /[^\n -~]/.test(line) ? visibleLines(line) : line;
 }
 
-/** The same for a line the texts of which are shown as they are: only a stack has lines of its own. */
+/** Does the same for a pretty-printed line. Only a stack keeps its line breaks. */
 function toPrettyLine(line: string): string {
   const shown: unknown = JSON.parse(line, (key, value: unknown) => (typeof value !== 'string' ? value : key === 'stack' ? visibleLines(value) : visible(value)));
   return `${JSON.stringify(shown)}\n`;
 }
 
 /**
- * Makes the process's logger.
+ * Creates the process's logger.
  *
  * @param level pino's level; `silent` for none
- * @param destination 1 for stdout (processes), 2 for stderr (commands whose stdout is for data)
+ * @param destination 1: stdout (processes); 2: stderr (commands whose stdout is for data)
  */
 export function createLog(level: string, destination: 1 | 2 = 1): Logger {
   const stream = destination === 1 ? process.stdout : process.stderr;
   const options = {
     level,
     base: { pid: process.pid },
-    // What is logged has told its errors by then, but for those that a child logger carries. pino's own would tell them again.
+    // Errors in log lines are already converted by then, but those bound to a child logger are not. pino's own serializer
+    // would convert them again.
     serializers: { err: (error: unknown) => tellError(error) },
-    formatters: { log: (object: Record<string, unknown>) => censor(object) },
-    // What a child logger carries is not formatted.
+    // Levels by name, so that readers need not know pino's numbers.
+    formatters: { level: (label: string) => ({ level: label }), log: (object: Record<string, unknown>) => censor(object) },
+    mixin: traceFields,
+    // pino does not format the fields of a child logger.
     redact: { paths: [...secretKeys], censor: CENSORED },
   };
-  // Not pino's own destination: what it still holds when the process ends is lost where the reader is slow, or it holds up
-  // the whole process, deaf to signals, until it is read.
+  // Not pino's own destination. With a slow reader, it either loses its buffer when the process ends, or blocks the whole
+  // process (even signals) until the reader catches up.
   if (!stream.isTTY) return pino({ ...options, hooks: { streamWrite: toPrintableLine } }, stream);
   return pino({
     ...options,

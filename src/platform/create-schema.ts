@@ -1,5 +1,5 @@
-// `create schema if not exists` asks for the right to create schemas in the database even where the schema is there. A role
-// for which somebody made the schema has no such right, and needs none.
+// `create schema if not exists` requires the right to create schemas even if the schema exists. A role whose schema was
+// created by an administrator does not have that right and does not need it.
 import { ConfigError } from './config-error.ts';
 import { errorCodeOf } from './error-code.ts';
 
@@ -7,10 +7,10 @@ import { errorCodeOf } from './error-code.ts';
 const NOT_ALLOWED = '42501';
 
 /**
- * Makes a schema where there is none.
+ * Creates a schema if it does not exist.
  *
  * @param query runs SQL without parameters on one connection
- * @throws {ConfigError} when it is missing and this role may not make it
+ * @throws {ConfigError} if the schema does not exist and this role may not create it
  */
 export async function ensureSchema(schema: string, query: (sql: string) => PromiseLike<readonly unknown[]>): Promise<void> {
   const found = await query(`select 1 from pg_catalog.pg_namespace where nspname = '${schema}'`);
@@ -20,13 +20,13 @@ export async function ensureSchema(schema: string, query: (sql: string) => Promi
   } catch (error) {
     if (errorCodeOf(error) !== NOT_ALLOWED) throw error;
     throw new ConfigError(
-      `DATABASE_URL: its role may not create the schema ${schema}. Have somebody who may create it for this role: create schema ${schema} authorization <role>. See docs/postgres.md`,
+      `DATABASE_URL: its role may not create the schema ${schema}. Have somebody who may create it for this role: create schema ${schema} authorization <role>. See docs/reference/postgres.md`,
       { cause: error },
     );
   }
 }
 
-/** Whether SQL of a library's is there only to make a schema, which {@link ensureSchema} did. */
+/** Whether a library's SQL only creates a schema, which {@link ensureSchema} already did. */
 export function createsSchema(sql: string): boolean {
   return /^\s*create schema if not exists "?\w+"?;?\s*$/i.test(sql);
 }

@@ -1,5 +1,5 @@
-// How a connection to Postgres is encrypted, for both drivers alike. Left to themselves, they read a URL differently:
-// `sslmode=require` verifies in one, and not in the other.
+// The TLS options of a connection to Postgres, the same for both drivers. By themselves they interpret a URL differently:
+// `sslmode=require` verifies the certificate in one but not in the other.
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { checkServerIdentity, createSecureContext, getCACertificates } from 'node:tls';
@@ -9,14 +9,14 @@ import type { DatabaseAddress, DatabaseTls } from './database-url.ts';
 import { errorCodeOf } from './error-code.ts';
 
 /**
- * Options of `tls.connect`; false: not encrypted. As in libpq, `require` encrypts; with a root certificate it verifies the
- * chain, as `verify-ca` does; `verify-full` verifies the name too.
+ * Returns the options of `tls.connect`; false: not encrypted. As in libpq, `require` encrypts. With a root certificate it
+ * also verifies the chain, as `verify-ca` does. `verify-full` also verifies the name.
  *
- * @throws {ConfigError} when a certificate or a key cannot be used
+ * @throws {ConfigError} if a certificate or a key is unusable
  */
 export function tlsOptions({ tls, hosts }: DatabaseAddress): ConnectionOptions | false {
   if (tls === null) return false;
-  // A name that the drivers don't pass on cannot be held against a certificate.
+  // With several hosts, the drivers pass on no name for an IP address, so the certificate cannot be compared with one.
   if (tls.mode === 'verify-full' && hosts.length > 1 && hosts.some(({ host }) => isIP(host) !== 0)) {
     throw new ConfigError('DATABASE_URL: sslmode: verify-full with several hosts needs their names, not IP addresses');
   }
@@ -27,7 +27,7 @@ export function tlsOptions({ tls, hosts }: DatabaseAddress): ConnectionOptions |
   };
 }
 
-/** Made here, as a driver that meets a file which is no certificate throws where nobody catches it. */
+/** Created here, because a driver that meets an invalid certificate file throws where nothing catches it. */
 function secureContextOf(tls: DatabaseTls): SecureContext {
   const files = {
     ...(tls.rootCert === null ? {} : { ca: tls.rootCert === 'system' ? getCACertificates('system') : read('sslrootcert', tls.rootCert) }),
@@ -45,7 +45,7 @@ function secureContextOf(tls: DatabaseTls): SecureContext {
   }
 }
 
-/** For an IP address, the drivers would hold the certificate against the name `localhost`. */
+/** For an IP address, the drivers would compare the certificate with the name `localhost`. */
 function identityOf(hosts: DatabaseAddress['hosts']): string | null {
   const [first, ...others] = hosts;
   return first === undefined || others.length > 0 ? null : first.host;
@@ -59,7 +59,10 @@ function read(parameter: string, file: string): string {
   }
 }
 
-/** What a failed connection means where it is the URL's doing: a server that is not trusted, or does not encrypt; else the error as it is. */
+/**
+ * Explains a failed connection if the URL caused it: an untrusted server, or one without TLS. Returns any other error
+ * unchanged.
+ */
 export function explainConnectionError(error: unknown): unknown {
   if (!(error instanceof Error)) return error;
   const code = errorCodeOf(error) ?? '';

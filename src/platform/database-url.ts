@@ -1,17 +1,17 @@
-// Reads DATABASE_URL, for both drivers: a connection URI in libpq's words, and our own parameter `pgbouncer`. What would
-// be ignored, or means something else to one of the drivers, is refused by name.
+// Parses DATABASE_URL for both drivers: a connection URI as libpq defines it, plus our own parameter `pgbouncer`. A
+// parameter that would be ignored, or that one of the drivers understands differently, is refused by name.
 // Source: https://www.postgresql.org/docs/current/libpq-connect.html
 import { userInfo } from 'node:os';
 import { ConfigError } from './config-error.ts';
 
-/** One server: a host name, an IP address without brackets, or the folder of a Unix socket. */
+/** One server: a host name, an IP address without brackets, or the directory of a Unix socket. */
 type DatabaseHost = Readonly<{ host: string; port: number }>;
 
-/** How a connection is encrypted; files are named, not read. */
+/** The encryption of a connection. Files are named, not read. */
 export type DatabaseTls = Readonly<{
-  /** `require` checks the server's certificate only where `rootCert` is given, and then as `verify-ca` does. */
+  /** `require` verifies the server's certificate only if `rootCert` is set, and then like `verify-ca`. */
   mode: 'require' | 'verify-ca' | 'verify-full';
-  /** A file of certificates, or `system` for those of the operating system. */
+  /** A certificate file, or `system` for the operating system's certificates. */
   rootCert: string | null;
   cert: string | null;
   key: string | null;
@@ -25,25 +25,25 @@ export type DatabaseTls = Readonly<{
 type TlsVersion = (typeof tlsVersions)[number];
 
 export type DatabaseAddress = Readonly<{
-  /** At least one. Several are TCP hosts, tried in turn. */
+  /** At least one. If there are several, they are TCP hosts, tried in order. */
   hosts: readonly DatabaseHost[];
   user: string;
   password: string | null;
   database: string;
   /** Null: not encrypted. */
   tls: DatabaseTls | null;
-  /** Each transaction may run on another session of the server; null: the URL does not say. */
+  /** Each transaction may run in another server session; null: the URL does not say. */
   isPooled: boolean | null;
-  /** Only a server that can be written to will do. */
+  /** Only a writable server is acceptable. */
   isPrimaryOnly: boolean;
   applicationName: string | null;
   /** Command-line options for the server's process, such as `-c geqo=off`. */
   options: string | null;
-  /** Seconds; null: as long as we think right. */
+  /** Seconds; null: our default. */
   connectTimeoutS: number | null;
-  /** Seconds of silence before TCP asks whether the other end is there; 0: never; null: as long as we think right. */
+  /** Seconds of silence before TCP sends a keepalive; 0: never; null: our default. */
   keepAliveS: number | null;
-  /** The URL asks for channel binding, which not every driver can do. */
+  /** The URL requests channel binding, which not every driver supports. */
   wantsChannelBinding: boolean;
 }>;
 
@@ -51,13 +51,13 @@ const tlsVersions = ['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3'] as const;
 
 const SYNTAX = 'expected postgres://user:password@host:port/database';
 
-/** What libpq takes from its environment where the URL leaves it open, as far as both drivers always did. */
+/** The environment variables of libpq that both drivers have always used for missing parts of the URL. */
 type Defaults = Readonly<Partial<Record<'PGHOST' | 'PGPORT' | 'PGUSER' | 'PGPASSWORD' | 'PGDATABASE', string>>>;
 
 /**
- * Reads a connection URI.
+ * Parses a connection URI.
  *
- * @throws {ConfigError} naming DATABASE_URL and each parameter that cannot be used, never a value
+ * @throws {ConfigError} naming DATABASE_URL and each invalid parameter, never a value
  */
 export function readDatabaseUrl(databaseUrl: string, defaults: Defaults = process.env): DatabaseAddress {
   const given = split(databaseUrl);
@@ -73,7 +73,7 @@ export function readDatabaseUrl(databaseUrl: string, defaults: Defaults = proces
     user,
     password: get('password') ?? given.password ?? defaults.PGPASSWORD ?? null,
     database: get('dbname') ?? given.database ?? defaults.PGDATABASE ?? user,
-    // As in libpq: a socket of this machine is not encrypted, whatever the URL asks for.
+    // As in libpq: a local socket is never encrypted, whatever the URL requests.
     tls: isSocket ? null : tlsOf(get),
     isPooled: get('pgbouncer') === null ? null : get('pgbouncer') === 'true',
     isPrimaryOnly: ['read-write', 'primary'].includes(get('target_session_attrs') ?? 'any'),
@@ -95,7 +95,7 @@ type Given = Readonly<{
   parameters: ReadonlyMap<string, string>;
 }>;
 
-/** Not by `URL`, which knows neither several hosts, nor a socket's folder as a host. */
+/** `URL` supports neither several hosts nor a socket directory as the host. */
 function split(databaseUrl: string): Given {
   const [, authority, path = '', query = ''] = /^postgres(?:ql)?:\/\/([^/?]*)(?:\/([^?]*))?(?:\?(.*))?$/s.exec(databaseUrl) ?? [];
   if (authority === undefined) throw new ConfigError(`DATABASE_URL: ${SYNTAX}`);
@@ -113,7 +113,7 @@ function split(databaseUrl: string): Given {
     host: listOf('host'),
     port: listOf('port'),
     database: decoded(path) || null,
-    // As JDBC says it, and libpq understands it.
+    // JDBC's spelling, which libpq understands.
     parameters: new Map(parameters.map(([name, value]) => (name === 'ssl' && value === 'true' ? ['sslmode', 'require'] : [name, value]))),
   };
 }
@@ -133,7 +133,7 @@ function decoded(text: string): string {
   }
 }
 
-/** One port for all hosts, or one for each. */
+/** One port for all hosts, or one per host. */
 function hostsOf(hostList: string, portList: string): DatabaseHost[] {
   const hosts = hostList.split(',');
   const ports = portList.split(',');
@@ -148,7 +148,7 @@ function hostsOf(hostList: string, portList: string): DatabaseHost[] {
   return all;
 }
 
-/** What is wrong with a parameter's value; null: nothing. */
+/** Returns the problem with a parameter's value; null: none. */
 type Check = (value: string) => string | null;
 
 const anything: Check = () => null;
@@ -156,7 +156,7 @@ const oneOf = (...values: readonly string[]): Check => (value) => (values.includ
 const wholeNumber: Check = (value) => (/^\d{1,9}$/.test(value) ? null : 'expected a whole number');
 const filled: Check = (value) => (value === '' ? 'expected a value' : null);
 
-/** Parameters that we understand. */
+/** Supported parameters. */
 const known: Readonly<Record<string, Check>> = {
   pgbouncer: oneOf('true', 'false'),
   host: anything,
@@ -165,14 +165,14 @@ const known: Readonly<Record<string, Check>> = {
   password: anything,
   dbname: filled,
   application_name: anything,
-  // Names connections that have no name: ours have one.
+  // Names connections that have no name. Ours have one, so this has no effect.
   fallback_application_name: anything,
   options: anything,
   connect_timeout: wholeNumber,
   client_encoding: (value) => (['utf8', 'utf-8', 'unicode', 'auto'].includes(value.toLowerCase()) ? null : 'expected UTF8'),
   keepalives: oneOf('0', '1'),
   keepalives_idle: wholeNumber,
-  // Node.js cannot set these. A silent connection is found by our own time limits.
+  // Node.js cannot set these. Our own deadlines detect a silent connection.
   keepalives_interval: wholeNumber,
   keepalives_count: wholeNumber,
   tcp_user_timeout: wholeNumber,
@@ -198,13 +198,13 @@ const known: Readonly<Record<string, Check>> = {
   ssl_max_protocol_version: oneOf(...tlsVersions),
 };
 
-/** Parameters of libpq that no driver of ours can follow. */
+/** Parameters of libpq that neither of our drivers can honor. */
 const unsupported = new Set([
   'hostaddr', 'passfile', 'require_auth', 'requirepeer', 'requiressl', 'replication', 'service', 'servicefile', 'krbsrvname', 'gsslib', 'gssdelegation',
   'sslcertmode', 'sslcrldir', 'sslkeylogfile', 'min_protocol_version', 'max_protocol_version', 'scram_client_key', 'scram_server_key',
 ]);
 
-/** Parameters of Prisma's, which stand in many URLs. */
+/** Prisma's parameters, which many URLs contain. */
 const ofPrisma = new Set(['schema', 'connection_limit', 'pool_timeout', 'socket_timeout', 'statement_cache_size', 'sslaccept', 'sslidentity']);
 
 function problemsOf(parameters: ReadonlyMap<string, string>): string[] {
@@ -238,7 +238,7 @@ function whyUnknown(name: string): string {
   return 'unknown parameter; remove it, or set it as options=-c%20name%3Dvalue where it is a setting of the server';
 }
 
-/** A name is shown only where it looks like one: a `&` in a password that was not encoded makes a "name" of its rest. */
+/** Shows a name only if it looks like one: an unencoded `&` in a password turns the rest of the password into a "name". */
 function nameOf(name: string): string {
   return /^[a-z_]{1,63}$/i.test(name) ? name : 'a parameter';
 }

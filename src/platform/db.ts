@@ -1,5 +1,5 @@
-// Postgres: the one pool of a process. Every statement goes through `run`, which names it for the I/O seam and
-// gives it a time limit, so that a dead connection can never hold a step for ever.
+// Postgres: the single pool of a process. Every statement goes through `run`, which names it for the I/O seam and sets a
+// deadline, so that a dead connection can never block a step forever.
 import postgres from 'postgres';
 import { ConfigError } from './config-error.ts';
 import { explainConnectionError } from './database-tls.ts';
@@ -14,10 +14,10 @@ import { parseTimestamp } from './time.ts';
 
 export type Sql = postgres.Sql;
 
-/** One connection, taken out of the pool. */
+/** One connection, reserved from the pool. */
 export type ReservedSql = postgres.ReservedSql;
 
-/** A fragment of SQL with its parameters, to be put into a larger statement. */
+/** A SQL fragment with its parameters, for use in a larger statement. */
 export type SqlFragment = postgres.PendingQuery<postgres.Row[]>;
 
 export type Database = Readonly<{
@@ -25,9 +25,8 @@ export type Database = Readonly<{
   /**
    * Runs one statement.
    *
-   * @param name what it is for, such as `store.commit`; shown in logs, traces and the crash matrix
-   * @throws {DatabaseTimeoutError} when there was no answer within the database's time limit; the statement may have
-   *   been applied all the same
+   * @param name its purpose, such as `store.commit`; shown in logs, traces and the crash matrix
+   * @throws {DatabaseTimeoutError} if there was no reply before the deadline; the statement may still have taken effect
    */
   run<T>(name: string, statement: (sql: Sql) => PromiseLike<T>): Promise<T>;
   close(): Promise<void>;
@@ -38,36 +37,36 @@ export class DatabaseTimeoutError extends Error {
   readonly code = 'database_timeout';
 }
 
-// After a burst a pool gives back what it does not need, soon; not so soon that each minute makes connections anew.
+// After a burst, a pool soon closes unneeded connections, but not so soon that it reconnects every minute.
 export const IDLE_MS = 30_000;
 
-// Seconds that statements under way are given when a pool is closed.
+// Seconds that running statements get when a pool closes.
 const LEAVING_S = 5;
 
-// The SQLSTATE of a write in a read-only transaction: all of a standby are.
+// SQLSTATE of a write in a read-only transaction. On a standby, all transactions are read-only.
 const READ_ONLY = '25006';
 
 /**
- * The SQLSTATE of an error that Postgres itself answered with; null for any other, such as a lost connection.
+ * Returns the SQLSTATE of an error that Postgres itself reported; null for any other, such as a lost connection.
  * Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
  */
 export function sqlStateOf(error: unknown): string | null {
   if (error instanceof postgres.PostgresError) return error.code;
-  // An app may bring its own copy of this package, and of the driver.
+  // An app may bring its own copy of this package and of the driver.
   return error instanceof Error && error.name === 'PostgresError' ? errorCodeOf(error) : null;
 }
 
-// Connection trouble, too few resources, an operator's doing, the system's, a read-only database, a lost race.
+// Connection exceptions, insufficient resources, operator intervention, system errors, a read-only database, lost races.
 const outageClasses = ['08', '53', '57', '58', '25', '40', '55'];
 
 const ofOurs = new WeakSet();
 
-/** Whether an error is one of our own database's, and not of one that a step asks by itself. */
+/** Whether an error came from our own database, and not from one that a step queries itself. */
 export function isOfOurDatabase(error: unknown): boolean {
   return typeof error === 'object' && error !== null && ofOurs.has(error);
 }
 
-/** Whether an error says that Postgres is away, or can't serve at the moment: the same statement may succeed later. */
+/** Whether an error means that Postgres is unreachable or temporarily unable to serve: the same statement may succeed later. */
 export function isDatabaseOutage(error: unknown): boolean {
   const state = sqlStateOf(error);
   if (state !== null) return outageClasses.some((prefix) => state.startsWith(prefix));
@@ -75,19 +74,19 @@ export function isDatabaseOutage(error: unknown): boolean {
   return /^(CONNECT|CONNECTION_|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|database_timeout)/.test(errorCodeOf(error) ?? '');
 }
 
-/** Whether an error says that Postgres cannot take a value as it is (class 22): a NUL in a text, a number out of range. */
+/** Whether an error means that Postgres cannot store a value (class 22): a NUL in a text, a number out of range. */
 export function isRefusedValue(error: unknown): boolean {
   return sqlStateOf(error)?.startsWith('22') === true;
 }
 
 /**
- * Opens a pool. Connections are made when first used, and again after they were lost.
+ * Opens a pool. It connects on first use, and reconnects after a connection was lost.
  *
- * @param url with `pgbouncer=true`, nothing is kept in a session: each statement may meet another one
- * @param options.max connections at once; those that are idle for a while are closed
+ * @param url with `pgbouncer=true`, nothing is kept in a session, because each statement may run in another one
+ * @param options.max maximum number of connections; idle ones are closed after a while
  * @param options.idleMs how long a connection may be idle, in milliseconds
- * @param options.timeoutMs time limit of one statement, in milliseconds, from asking for a connection to its reply
- * @throws {ConfigError} when the URL cannot be used
+ * @param options.timeoutMs deadline of one statement, in milliseconds, from requesting a connection to the reply
+ * @throws {ConfigError} if the URL is invalid
  */
 export function openDatabase(
   url: string,
@@ -103,26 +102,26 @@ export function openDatabase(
     // Seconds. Small and fixed: the default grows to 20 s, longer than a restart of Postgres takes.
     backoff: () => 0.5,
     onnotice: () => undefined,
-    // Else postgres.js asks each new connection for the array types, and catches no error of that: where Postgres dies
-    // just then, the whole process ends with an unhandled rejection. The array types in use are declared here.
+    // Otherwise postgres.js queries the array types on each new connection and catches no error of that query. If
+    // Postgres dies at that moment, an unhandled rejection ends the whole process. The array types in use are declared
+    // here.
     fetch_types: false,
     types: { textArray, uuidArray, timestamp },
     // Only columns: postgres.camel would also rename the keys inside a saga's context.
     transform: { column: { from: postgres.toCamel } },
   });
   let pool = open();
-  // A connection whose other end is gone without a word stays in the pool, and postgres.js sends further statements down
-  // the same hole, until TCP gives up a quarter of an hour later. So does one that was lost while something was still to be
-  // written on it: it never writes again (https://github.com/porsager/postgres/pull/1215), so that it cannot be made anew.
-  // So after a silence the whole pool is replaced.
+  // A connection whose other end disappeared silently stays in the pool, and postgres.js keeps sending statements on it
+  // until TCP gives up a quarter of an hour later. The same happens to a connection that was lost with data still to be
+  // written: it never writes again (https://github.com/porsager/postgres/pull/1215) and so cannot reconnect. So after a
+  // timeout the whole pool is replaced.
   const replace = (silent: Sql) => {
     if (silent !== pool) return;
     pool = open();
     void silent.end({ timeout: LEAVING_S });
   };
-  // Where no connection came about, nothing was sent: it is asked on a new pool, once.
-  // A connection that was made while the address still led to a standby stays there; a new one leads to the primary. One
-  // pool at a time is on its way out, as the database may also be read-only on purpose.
+  // A connection that was made while the address still led to a standby stays there; a new one leads to the primary. Only
+  // one pool at a time is replaced for this reason, because the database may be read-only on purpose.
   let isLeaving = false;
   const leaveStandby = (used: Sql) => {
     if (isLeaving || used !== pool) return;
@@ -132,6 +131,7 @@ export function openDatabase(
       isLeaving = false;
     });
   };
+  // If no connection was established, nothing was sent, so the statement is retried once on a new pool.
   const ask = async <T>(statement: (sql: Sql) => PromiseLike<T>): Promise<T> => {
     const used = pool;
     try {
@@ -150,7 +150,7 @@ export function openDatabase(
       io('sql', name, async () => {
         const used = pool;
         try {
-          // The server's statement_timeout cannot help when the server cannot be reached: this is the limit on our side.
+          // The server's statement_timeout cannot help if the server is unreachable. This is the deadline on our side.
           return await withDeadline(limitMs, ask(statement), () => timeoutError(name, limitMs));
         } catch (error) {
           if (error instanceof DatabaseTimeoutError) replace(used);
@@ -166,20 +166,24 @@ export function openDatabase(
 }
 
 /**
- * Takes a connection out of a pool that nobody else uses at the moment; to be given back with `release`. Where it has
- * to make one first, postgres.js never hands it out (as we don't let it ask for array types): one must stand.
+ * Reserves a connection of a pool that is otherwise idle. Give it back with `release`. postgres.js never returns from
+ * `reserve` if it has to connect first (because we disable its query of array types), so a connection must already exist.
  */
 export async function reserveConnection(db: Database): Promise<ReservedSql> {
   await db.run('db.reserve', (sql) => sql`select 1`);
   return db.sql.reserve();
 }
 
-/** Whether a server does not know a setting that each connection makes at its start: the older ones do not know all. */
+/** Whether the server does not know a setting that each connection sets at its start. Older servers do not know all of them. */
 function isUnknownSetting(error: unknown): boolean {
   return sqlStateOf(error) === '42704' && error instanceof Error && error.message.startsWith('unrecognized configuration parameter');
 }
 
-/** @throws {ConfigError} naming the version, where it is too old; asked on a connection that sets nothing */
+/**
+ * Uses a connection without settings.
+ *
+ * @throws {ConfigError} naming the version if it is too old
+ */
 async function requireVersionBehind(connection: ReturnType<typeof postgresJsOptions>): Promise<void> {
   const bare = postgres({ ...connection, connection: {}, max: 1, fetch_types: false });
   try {
@@ -190,7 +194,7 @@ async function requireVersionBehind(connection: ReturnType<typeof postgresJsOpti
   }
 }
 
-/** Whether an error is that of a pooler which was offered a setting of the server's. */
+/** Whether a pooler rejected a setting that is meant for the server. */
 function isUndeclaredPooler(error: unknown): boolean {
   return sqlStateOf(error) === '08P01' && error instanceof Error && error.message.includes('startup parameter');
 }
@@ -204,7 +208,8 @@ function timeoutError(name: string, limitMs: number): DatabaseTimeoutError {
   return new DatabaseTimeoutError(`${name}: Postgres did not answer within ${limitMs} ms`);
 }
 
-// text[] and uuid[]; their object ids are the same in every Postgres. One-dimensional, without nulls: what our columns hold.
+// text[] and uuid[]. Their object ids are the same in every Postgres. One-dimensional and without nulls, like our
+// columns.
 const textArray = {
   to: 1009,
   from: [1009],
@@ -215,14 +220,14 @@ const textArray = {
 
 const uuidArray = { ...textArray, to: 2951, from: [2951] };
 
-// timestamptz. A time that cannot be read fails its statement: as `Invalid Date` it would make every age NaN, and each
-// comparison with it false.
+// timestamptz. An unreadable time fails its statement: as an `Invalid Date` it would make every age NaN and every
+// comparison false.
 const timestamp = { to: 1184, from: [1184], serialize: (time: Date) => time.toISOString(), parse: parseTimestamp };
 
-// Of a statement of the background.
+// Deadline of a background statement.
 const BACKGROUND_LIMIT_MS = 5_000;
 
-/** Statements of the background, which belong to no job: past the I/O seam, with a time limit of their own. */
+/** Runs background statements, which belong to no job: they bypass the I/O seam and have their own deadline. */
 export function withoutIo(db: Database): Pick<Database, 'run'> {
   return {
     run: (name, statement) => withDeadline(BACKGROUND_LIMIT_MS, Promise.resolve(statement(db.sql)), () => new Error(`${name}: no answer within ${BACKGROUND_LIMIT_MS} ms`)),

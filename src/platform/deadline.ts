@@ -1,9 +1,9 @@
-// A time limit on work that cannot be stopped: whoever waits goes on, the work is left to itself.
+// Deadlines for work that cannot be stopped: the caller continues and the work is abandoned.
 
 /**
- * Waits for `work`, but not longer than `limitMs` milliseconds.
+ * Waits for `work`, but at most `limitMs` milliseconds.
  *
- * @throws what `onLate` makes, when the limit is over; what the work throws
+ * @throws the error from `onLate` after the deadline; the error of the work
  */
 export async function withDeadline<T>(limitMs: number, work: PromiseLike<T>, onLate: () => Error): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
@@ -17,7 +17,10 @@ export async function withDeadline<T>(limitMs: number, work: PromiseLike<T>, onL
   }
 }
 
-/** Waits for `work` to end, well or badly, but not longer than `limitMs` milliseconds. Says whether it ended. */
+/** How long a process that is about to end waits for its connections to close, in milliseconds. */
+export const CLOSING_MS = 1_500;
+
+/** Waits until `work` settles, but at most `limitMs` milliseconds. Returns whether it settled. */
 export async function endsWithin(limitMs: number, work: PromiseLike<unknown>): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const deadline = new Promise<false>((resolve) => {
@@ -30,9 +33,9 @@ export async function endsWithin(limitMs: number, work: PromiseLike<unknown>): P
 }
 
 /**
- * Waits for `work`, but only until `signal` is aborted, and `graceMs` milliseconds more.
+ * Waits for `work`, but stops `graceMs` milliseconds after `signal` is aborted.
  *
- * @throws the reason of the signal; what the work throws
+ * @throws the signal's reason; the error of the work
  */
 export async function unlessAborted<T>(signal: AbortSignal, work: PromiseLike<T>, graceMs = 0): Promise<T> {
   let timer: NodeJS.Timeout | undefined;

@@ -1,6 +1,6 @@
-// The error of a process that was pointed at a database of others.
+// The error of a process that was pointed at another environment's database.
 
-/** Thrown when a database belongs to another environment, or to another account, than the ones this process works in. */
+/** Thrown if a database belongs to another environment or another account than this process. */
 export class EnvironmentMismatchError extends Error {
   override readonly name = 'EnvironmentMismatchError';
   readonly code = 'environment_mismatch';

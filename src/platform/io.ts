@@ -1,14 +1,14 @@
-// The one seam through which every I/O of a worker goes: SQL, HTTP and queue calls. Whoever wires a process can
-// observe, number, trace or interrupt them here; nothing else needs to know how many there are.
+// The seam for every I/O operation of a worker: SQL, HTTP and queue calls. The code that wires a process can observe,
+// number, trace or interrupt all I/O here.
 
-/** What an I/O talks to. */
-export type IoKind = 'sql' | 'http' | 'queue';
+/** The target of an I/O operation. `probe`: the resource itself, to check whether it responds. */
+export type IoKind = 'sql' | 'http' | 'queue' | 'probe';
 
 /**
- * Runs one I/O. `name` says what it is for, in the words of a log line (`sql store.commit`, `http POST /v2/droplets`).
- * The result and any error of `operation` pass through unchanged.
+ * Runs one I/O operation. `name` is its purpose, as in a log line (`sql store.commit`, `http POST /v2/droplets`). The
+ * result or error of `operation` passes through unchanged.
  */
 export type Io = <T>(kind: IoKind, name: string, operation: () => Promise<T>) => Promise<T>;
 
-/** Runs the operation and does nothing else: the seam of an ordinary process. */
+/** Only runs the operation: the seam of an ordinary process. */
 export const directIo: Io = (_kind, _name, operation) => operation();

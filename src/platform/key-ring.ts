@@ -1,31 +1,32 @@
-// The keys that seal secrets at rest: AES-256-GCM with the newest key, opened with whichever sealed it. Keys are held as
-// KeyObjects, which neither JSON nor a log can show.
+// The keys that encrypt secrets at rest with AES-256-GCM. The newest key seals; each value opens with the key that sealed
+// it. Keys are held as KeyObjects, which appear neither in JSON nor in logs.
 import { createCipheriv, createDecipheriv, createHmac, createSecretKey, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 
 type EncryptionKey = Readonly<{
-  /** Computed from the key itself, so that a value never asks for one key and finds another under its name. Not secret. */
+  /** Derived from the key itself, so that an id never refers to a different key. Not secret. */
   id: string;
   sealing: KeyObject;
   fingerprinting: KeyObject;
+  tokens: KeyObject;
 }>;
 
-/** Keys, newest first: the first one seals, all of them open. */
+/** Keys, newest first. The first one seals; all of them open. */
 export type KeyRing = Readonly<{ keys: readonly EncryptionKey[] }>;
 
-/** A ring without keys: nothing can be sealed. */
+/** A ring without keys. It cannot seal. */
 export const emptyKeyRing: KeyRing = { keys: [] };
 
 const SYNTAX =
   'expected keys separated by commas, newest first, each once, each 32 random bytes in base64, as `openssl rand -base64 32` prints them';
 
-/** A text that is no key ring. The message says what was expected, and nothing of the text. */
+/** Thrown for an invalid key ring. The message says what was expected and contains nothing of the text. */
 export class KeyRingError extends Error {
   override readonly name = 'KeyRingError';
   readonly code = 'invalid_key_ring';
 }
 
-/** The key that sealed a value is not in the ring. */
+/** Thrown if the ring lacks the key that sealed a value. */
 export class MissingKeyError extends Error {
   override readonly name = 'MissingKeyError';
   readonly code = 'encryption_key_missing';
@@ -37,7 +38,7 @@ export class MissingKeyError extends Error {
   }
 }
 
-/** A sealed value was changed, cut short, or belongs to something else. */
+/** Thrown if a sealed value was changed, truncated, or belongs to another owner. */
 export class BrokenSealError extends Error {
   override readonly name = 'BrokenSealError';
   readonly code = 'broken_seal';
@@ -52,7 +53,7 @@ const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
 /**
- * Reads a key ring as it stands in ARCADIA_ENCRYPTION_KEYS.
+ * Parses a key ring in the format of ARCADIA_ENCRYPTION_KEYS.
  *
  * @throws {KeyRingError}
  */
@@ -62,7 +63,7 @@ export function parseKeyRing(text: string): KeyRing {
   return { keys };
 }
 
-/** Makes a new key, in the form that {@link parseKeyRing} reads. */
+/** Generates a key in the format that {@link parseKeyRing} reads. */
 export function generateKey(): string {
   return randomBytes(32).toString('base64');
 }
@@ -70,12 +71,13 @@ export function generateKey(): string {
 function parseKey(entry: string): EncryptionKey {
   if (!/^[\w+/-]{43}=?$/.test(entry)) throw new KeyRingError(SYNTAX);
   const bytes = Buffer.from(entry, 'base64');
-  // Zeros, as a template leaves them, are nobody's random bytes.
+  // A key of zeros comes from a template, not from a random generator.
   if (bytes.every((byte) => byte === 0)) throw new KeyRingError(SYNTAX);
   return {
     id: derive(bytes, 'id').subarray(0, 4).toString('hex'),
     sealing: createSecretKey(bytes),
     fingerprinting: createSecretKey(derive(bytes, 'fingerprint')),
+    tokens: createSecretKey(derive(bytes, 'token')),
   };
 }
 
@@ -86,8 +88,8 @@ function derive(key: Buffer, purpose: string): Buffer {
 /**
  * Seals a text with the newest key: `v1.<key's id>.<nonce>.<tag>.<data>`.
  *
- * @param owner what the text belongs to: the sealed value opens for this owner alone
- * @throws {RangeError} when the ring is empty
+ * @param owner the owner of the text; the sealed value opens only for this owner
+ * @throws {RangeError} if the ring is empty
  */
 export function seal(ring: KeyRing, owner: string, text: string): string {
   const { id, sealing } = newest(ring);
@@ -117,19 +119,19 @@ export function open(ring: KeyRing, owner: string, sealed: string): string {
 }
 
 /**
- * A fingerprint by which the same text of the same owner is known again when the sealed one is gone: `<key's id>.<HMAC>`.
- * Without the key, nothing can be guessed from it.
+ * Computes a fingerprint that recognizes the same text of the same owner after the sealed value is deleted: `<key's
+ * id>.<HMAC>`. Without the key, it cannot be used to guess the text.
  *
- * @throws {RangeError} when the ring is empty
+ * @throws {RangeError} if the ring is empty
  */
 export function fingerprint(ring: KeyRing, owner: string, text: string): string {
   return fingerprintWith(newest(ring), owner, text);
 }
 
 /**
- * Whether a text is the one that was fingerprinted.
+ * Whether a text matches a fingerprint.
  *
- * @throws {MissingKeyError} when the key of the fingerprint was taken out of the ring: nobody can tell
+ * @throws {MissingKeyError} if the fingerprint's key is no longer in the ring
  */
 export function matchesFingerprint(ring: KeyRing, owner: string, text: string, known: string): boolean {
   const [id = ''] = known.split('.', 1);
@@ -137,6 +139,19 @@ export function matchesFingerprint(ring: KeyRing, owner: string, text: string, k
   if (key === undefined) throw new MissingKeyError(id);
   const [a, b] = [Buffer.from(fingerprintWith(key, owner, text)), Buffer.from(known)];
   return a.length === b.length && timingSafeEqual(a, b);
+}
+
+/**
+ * Makes a token that nobody can guess, and that can be made again: 32 bytes as base64url.
+ *
+ * @param owner whose it is
+ * @param keyId the key that made it before; null: the newest
+ * @throws {RangeError} when the ring is empty; {MissingKeyError}
+ */
+export function makeToken(ring: KeyRing, owner: string, keyId: string | null): Readonly<{ keyId: string; token: string }> {
+  const key = keyId === null ? newest(ring) : ring.keys.find(({ id }) => id === keyId);
+  if (key === undefined) throw new MissingKeyError(keyId ?? '');
+  return { keyId: key.id, token: createHmac('sha256', key.tokens).update(owner).digest('base64url') };
 }
 
 function fingerprintWith({ id, fingerprinting }: EncryptionKey, owner: string, text: string): string {

@@ -1,9 +1,10 @@
-// Whose secret was given? Told in a time that says nothing of the secrets that are known.
+// Finds the owner of a secret in a time that reveals nothing about the known secrets.
 import { createHash, timingSafeEqual } from 'node:crypto';
 
 /**
- * Makes a function that finds what a secret belongs to; null where nobody has it. It compares digests, which are of one length,
- * and always all of them: neither the length of a secret nor its place in the list changes how long that takes.
+ * Creates a function that finds the owner of a secret; null if unknown. It compares digests, which all have the same
+ * length, and always compares all of them. So neither the length of a secret nor its place in the list affects the
+ * duration.
  */
 export function knownSecrets<Owner extends Readonly<{ secret: string }>>(owners: readonly Owner[]): (given: string) => Owner | null {
   const known = owners.map((owner) => ({ owner, digest: digestOf(owner.secret) }));
@@ -15,7 +16,7 @@ export function knownSecrets<Owner extends Readonly<{ secret: string }>>(owners:
   };
 }
 
-/** A text's digest, from which nobody learns the text. */
+/** Hashes a text, so that the digest does not reveal it. */
 export function digestOf(text: string): Buffer {
   return createHash('sha256').update(text).digest();
 }

@@ -1,13 +1,14 @@
-// What we log through. The shape of a pino logger, without pino: whoever only starts sagas need not install it.
+// The logger interface. It has the shape of a pino logger but does not depend on pino, so that a client that only starts
+// sagas need not install it.
 
-interface LogLine {
+export interface LogLine {
   (fields: object, message?: string): void;
   (message: string): void;
 }
 
 /** A logger: pino's, or another of this shape. */
 export type Log = Readonly<{
-  /** The level of what is logged. */
+  /** The log level. */
   level: string;
   trace: LogLine;
   debug: LogLine;
@@ -17,11 +18,11 @@ export type Log = Readonly<{
   fatal: LogLine;
   silent: LogLine;
   isLevelEnabled(level: string): boolean;
-  /** A logger whose lines carry these fields too. */
+  /** Creates a logger whose lines also carry these fields. */
   child(fields: object, options?: { level?: string }): Log;
 }>;
 
 const say: LogLine = () => undefined;
 
-/** A logger that says nothing: for tests, and for commands that print data. */
+/** A logger without output, for tests and for commands that print data. */
 export const silentLog: Log = { level: 'silent', trace: say, debug: say, info: say, warn: say, error: say, fatal: say, silent: say, isLevelEnabled: () => false, child: () => silentLog };

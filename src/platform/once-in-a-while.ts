@@ -1,6 +1,6 @@
-// What would be told again and again, told once in a while: a store that is away reports itself many times a second.
+// Throttles repeated reports: an unreachable store reports itself many times a second.
 
-/** The same function, which does nothing when it was called within the last `everyMs` milliseconds. */
+/** Wraps a function so that calls within `everyMs` milliseconds after the last one do nothing. */
 export function onceInAWhile<Args extends unknown[]>(everyMs: number, tell: (...args: Args) => void): (...args: Args) => void {
   let lastAt = Number.NEGATIVE_INFINITY;
   return (...args) => {

@@ -1,10 +1,10 @@
-// Why Postgres cannot be used, in words.
+// Explains why Postgres is unusable.
 import { errorCodeOf } from './error-code.ts';
 import { describeConnectionFailure } from './store-failure.ts';
 
 const postgres = { store: 'Postgres', variable: 'DATABASE_URL' } as const;
 
-/** What to do, by the beginning of a SQLSTATE. https://www.postgresql.org/docs/current/errcodes-appendix.html */
+/** Remedies by the prefix of a SQLSTATE. https://www.postgresql.org/docs/current/errcodes-appendix.html */
 const remedies: readonly (readonly [string, string])[] = [
   ['28P01', 'Correct the user and password in DATABASE_URL.'],
   ['28', 'Correct the user in DATABASE_URL, or allow it in pg_hba.conf.'],
@@ -18,16 +18,16 @@ const remedies: readonly (readonly [string, string])[] = [
   ['08', 'Check that DATABASE_URL leads to Postgres.'],
 ];
 
-/** What the drivers say where they can't log in, and what to do. */
+/** The drivers' own login errors, each with a remedy. */
 const driverRemedies: readonly (readonly [RegExp, string])[] = [
   [/password must be a string|SASL|AUTH_TYPE_NOT_IMPLEMENTED/, 'Put the password into DATABASE_URL: postgres://user:password@host:port/database.'],
   [/does not support SSL/, 'Leave sslmode out of DATABASE_URL, or turn on TLS in Postgres.'],
 ];
 
 /**
- * Says why Postgres could not be asked.
+ * Explains why a Postgres statement failed.
  *
- * @returns null for an error that is not about reaching Postgres and logging in
+ * @returns null if the error is not about connecting and logging in
  */
 export function describePostgresFailure(error: unknown): string | null {
   const code = errorCodeOf(error) ?? '';

@@ -1,4 +1,4 @@
-// What DATABASE_URL means to postgres.js. To node-postgres, which BullMQ uses: queues/pg-options.ts.
+// Translates DATABASE_URL for postgres.js. For node-postgres, which BullMQ uses: queues/pg-options.ts.
 import type postgres from 'postgres';
 import type { DatabaseAddress } from './database-url.ts';
 import { tlsOptions } from './database-tls.ts';
@@ -8,10 +8,10 @@ import type { Session } from './session-settings.ts';
 type PostgresJsOptions = postgres.Options<Record<string, postgres.PostgresType>>;
 
 /**
- * Options of postgres.js. A pooler in transaction mode takes few settings, and would find a prepared statement only on
- * the session on which it was prepared.
+ * Returns options of postgres.js. A pooler in transaction mode accepts few settings, and finds a prepared statement only
+ * in the session that prepared it.
  *
- * @throws {ConfigError} when a certificate or a key cannot be read
+ * @throws {ConfigError} if a certificate or a key cannot be read
  */
 export function postgresJsOptions(address: DatabaseAddress, { applicationName, statementTimeoutMs }: Session): PostgresJsOptions {
   const [first] = address.hosts;
@@ -25,7 +25,7 @@ export function postgresJsOptions(address: DatabaseAddress, { applicationName, s
     database: address.database,
     ...(address.password === null ? {} : { password: address.password }),
     ssl: tlsOptions(address),
-    // postgres.js takes a standby for one that can be written to (read-write), but knows a primary.
+    // postgres.js accepts a standby as `read-write`, but implements `primary` correctly.
     ...(address.isPrimaryOnly ? { target_session_attrs: 'primary' as const } : {}),
     connect_timeout: connectTimeoutS ?? connectionDefaults.connectTimeoutS,
     keep_alive: keepAliveS ?? connectionDefaults.keepAliveS,
@@ -36,7 +36,10 @@ export function postgresJsOptions(address: DatabaseAddress, { applicationName, s
   };
 }
 
-/** Lists, of which postgres.js's types don't tell: text it would split at commas and colons, and an IPv6 address is full of them. */
+/**
+ * Arrays, which the types of postgres.js do not declare. It would split a string at commas and colons, and an IPv6
+ * address contains colons.
+ */
 function hostsOf({ hosts }: DatabaseAddress): Pick<PostgresJsOptions, 'host' | 'port'> {
   const lists: unknown = { host: hosts.map(({ host }) => host), port: hosts.map(({ port }) => port) };
   return lists as Pick<PostgresJsOptions, 'host' | 'port'>; // oxlint-disable-line typescript/no-unsafe-type-assertion

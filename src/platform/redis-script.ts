@@ -1,7 +1,7 @@
-// Lua scripts in Redis, as those see them who write one: who has the connection runs it.
+// The interface for running Lua scripts in Redis. The owner of the connection implements it.
 
-/** A script; `name` is for messages. Every key that it touches is handed over, so that it runs on a cluster too. */
+/** A script. `name` is for messages. Its callers pass every key it uses, so that it also runs on a cluster. */
 export type RedisScript = Readonly<{ name: string; lua: string }>;
 
-/** Runs a script in Redis, atomically. Rejects when Redis does not answer. */
+/** Runs a script in Redis, atomically. Rejects if Redis does not answer. */
 export type RunRedisScript = (script: RedisScript, keys: readonly string[], args: readonly (string | number)[]) => Promise<unknown>;

@@ -1,26 +1,26 @@
-// What REDIS_URL says: one server, the nodes of a Redis Cluster, or Sentinels that know the master. Read strictly: what
-// nobody would act on is refused by name.
+// Parses REDIS_URL: one server, the nodes of a Redis Cluster, or Sentinels. Strict: a parameter that would be ignored is
+// refused by name.
 
 /** A host and its port. */
 type RedisHost = Readonly<{ host: string; port: number }>;
 
-/** Where Redis is, and how to log in. */
+/** The address of Redis and its credentials. */
 export type RedisAddress = Readonly<{
   kind: 'server' | 'cluster' | 'sentinel';
-  /** The server, nodes of the cluster, or the Sentinels. */
+  /** The server, the cluster's nodes, or the Sentinels. */
   hosts: readonly RedisHost[];
   isSecure: boolean;
   username: string | null;
   password: string | null;
   /** Number of the database; 0 on a cluster. */
   database: number;
-  /** 4 or 6; 0: whichever the name resolves to. */
+  /** 4 or 6; 0: whatever the name resolves to. */
   family: number;
-  /** What to ask Sentinels for, and how to log in there. */
+  /** The master's name and the credentials for the Sentinels. */
   sentinel: Readonly<{ master: string; username: string | null; password: string | null }> | null;
 }>;
 
-/** The message says what was found and what is expected, and holds no secret. */
+/** Thrown for an invalid URL. The message says what was found and what is expected, and contains no secret. */
 export class RedisUrlError extends Error {
   override readonly name = 'RedisUrlError';
 }
@@ -32,13 +32,13 @@ const SYNTAX =
   'expected redis://host:port or rediss://host:port (several nodes of one cluster separated by commas), ' +
   'or redis+sentinel://host:port,host:port/master-name (rediss+sentinel:// with TLS)';
 
-/** Splits REDIS_URL into its URLs: those of several nodes are separated by commas; one of Sentinels holds commas itself. */
+/** Splits REDIS_URL into its URLs. Commas separate several nodes; a Sentinel URL contains commas itself. */
 export function splitRedisUrl(value: string): string[] {
   return isOfSentinels(value.trim()) ? [value.trim()] : value.split(',').map((node) => node.trim());
 }
 
 /**
- * Reads the URLs of one Redis.
+ * Parses the URLs of one Redis.
  *
  * @throws {RedisUrlError}
  */
@@ -118,7 +118,7 @@ function requireNoFragment(fragment: string): void {
 function readParameters(found: URLSearchParams, known: readonly string[]): Readonly<Record<string, string | undefined>> {
   const names = [...found.keys()];
   const unknown = names.filter((name) => !known.includes(name));
-  // A name, as people write it; anything else might be a part of a password.
+  // Shows a name only if it looks like one. Anything else might be part of a password.
   const shown = unknown.map((name) => (/^[\w-]{1,40}$/.test(name) ? name : 'one of another form'));
   if (unknown.length > 0) throw new RedisUrlError(`the parameter ${shown.join(', ')} is not supported; supported: ${known.join(', ')}`);
   return Object.fromEntries(found);

@@ -1,5 +1,5 @@
-// What is wrong with a request, a field at a time, in words: no more fields, and of none more of its name, than a person
-// reads. The names are the caller's: there may be a hundred thousand, and each may be as long as the request.
+// Describes the problems of a request, one per field. Both the number of fields and the length of each name are bounded.
+// The caller chooses the names: there may be a hundred thousand, each as long as the request.
 import type { z } from 'zod';
 import { shorten } from './text.ts';
 
@@ -12,9 +12,9 @@ const MAX_MESSAGE_LENGTH = 500;
 type Issue = Pick<z.core.$ZodIssue, 'path' | 'message'> & { code?: string | undefined; keys?: readonly string[] | undefined };
 
 /**
- * Names the fields that a schema refused, ten at most. An unknown field is named like any other.
+ * Lists the fields that a schema refused, at most ten. Unknown fields are included.
  *
- * @param whole what the value itself is called
+ * @param whole name of the value itself
  */
 export function problemsOf(issues: readonly Issue[], whole = 'input'): FieldProblem[] {
   const found: FieldProblem[] = [];
@@ -25,17 +25,17 @@ export function problemsOf(issues: readonly Issue[], whole = 'input'): FieldProb
     const left = MAX_PROBLEMS - found.length;
     if (left === 0) continue;
     if (unknown.length === 0) found.push({ field: nameOf(path) || whole, message });
-    else found.push(...unknown.slice(0, left).map((key) => ({ field: nameOf([...path, key]), message: 'this field is not known' })));
+    else found.push(...unknown.slice(0, left).map((key) => ({ field: nameOf([...path, key]), message: 'unknown field' })));
   }
   return bounded(found, count, whole);
 }
 
-/** The first ten problems, with their names and messages cut to what a person reads. */
+/** Returns the first ten problems, with names and messages shortened to a readable length. */
 export function firstProblems(problems: readonly FieldProblem[]): FieldProblem[] {
   return bounded(problems.slice(0, MAX_PROBLEMS), problems.length, 'input');
 }
 
-/** The problems in one sentence. */
+/** Joins the problems into one sentence. */
 export function sentenceOf(problems: readonly FieldProblem[]): string {
   return problems.map(({ field, message }) => `${field}: ${message}`).join('; ');
 }
@@ -45,7 +45,7 @@ function bounded(found: readonly FieldProblem[], count: number, whole: string): 
   return count > shown.length ? [...shown, { field: whole, message: `and ${count - shown.length} more problems` }] : shown;
 }
 
-/** Parts of a path are names of fields too. */
+/** The parts of a path may be field names from the caller, so they are shortened too. */
 function nameOf(path: readonly PropertyKey[]): string {
   return path.slice(0, MAX_NAME_LENGTH).map((part) => shorten(String(part), MAX_NAME_LENGTH)).join('.');
 }

@@ -1,13 +1,13 @@
-// The versions of Postgres and Redis that this program needs, and the check at the start of a process: on an older one
-// some statements fail, and only when they are first needed.
+// The minimum versions of Postgres and Redis, checked at startup. On an older server some statements fail, and only when
+// they are first needed.
 import { ConfigError } from './config-error.ts';
 
 const oldest = { PostgreSQL: [14, 0], Redis: [6, 2] } as const;
 
 /**
- * Checks what a server says of its version, such as `15.4 (Debian 15.4-1)` or `7.2.4`.
+ * Checks a server's version string, such as `15.4 (Debian 15.4-1)` or `7.2.4`.
  *
- * @throws {ConfigError} naming the version found and the one needed; not where it says something that is no version
+ * @throws {ConfigError} naming the version found and the minimum; not if the string contains no version
  */
 export function requireVersion(server: keyof typeof oldest, found: string): void {
   const [, major, minor = '0'] = /^(\d{1,4})(?:\.(\d{1,4}))?/.exec(found) ?? [];

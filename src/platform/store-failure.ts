@@ -1,14 +1,15 @@
-// Why a store cannot be used, for the person who reads the last line of a process that did not start: which variable
-// names it, what went wrong, and what to do. Pure; holds no secret, as neither the drivers nor the servers repeat one.
+// Explains why a store is unusable, for the person who reads the last line of a process that failed to start: the
+// variable, the problem and the remedy. Pure. Contains no secrets, because neither the drivers nor the servers repeat
+// them.
 import { errorCodeOf } from './error-code.ts';
 
 /** A store as messages name it. */
 export type StoreName = Readonly<{ store: 'Postgres' | 'Redis'; variable: 'DATABASE_URL' | 'REDIS_URL' }>;
 
 /**
- * Says why nothing came of a connection, where the network, the name service or TLS is to blame.
+ * Explains a failed connection if the network, DNS or TLS is the cause.
  *
- * @returns the cause and what to do; null where none of them is
+ * @returns the cause and the remedy; null for any other cause
  */
 export function describeConnectionFailure(error: unknown, { store, variable }: StoreName): string | null {
   const [first] = causesOf(error);
@@ -38,12 +39,12 @@ export function describeConnectionFailure(error: unknown, { store, variable }: S
   return null;
 }
 
-/** An error and, where several addresses of one name were tried, the errors of each. */
+/** Returns the error, or, if several addresses of one name were tried, the errors of each. */
 function causesOf(error: unknown): readonly unknown[] {
   return error instanceof AggregateError ? [...(error.errors as readonly unknown[]), error] : [error];
 }
 
-/** Which address, or path, was tried. */
+/** The address or path that was tried. */
 function placeOf(error: unknown): string {
   if (!(error instanceof Error)) return '';
   if ('address' in error && typeof error.address === 'string') return 'port' in error ? `${error.address}:${String(error.port)}` : error.address;
@@ -59,15 +60,15 @@ function nameOf(error: unknown): string {
 }
 
 /**
- * What a server says that can't serve, while another one may. Redis 6 puts a script's name before the error of a command
- * in it; Redis 7 begins with the error.
+ * Replies of a server that cannot serve, while another one may. Redis 6 puts a script's name before an error that a
+ * command inside it returned; Redis 7 starts with the error.
  *
- * READONLY: a replica. MASTERDOWN: a replica without its master. LOADING: it was restarted. UNBLOCKED: it became a replica
- * while a command waited. NOREPLICAS: a master cut off from its replicas. CLUSTERDOWN: a node without a majority.
+ * READONLY: a replica. MASTERDOWN: a replica without its master. LOADING: it was restarted. UNBLOCKED: it became a
+ * replica while a command waited. NOREPLICAS: a master cut off from its replicas. CLUSTERDOWN: a node without a majority.
  */
 export const turnedAway = /(?:^|[\s-])(?:READONLY|MASTERDOWN|LOADING|UNBLOCKED|NOREPLICAS|CLUSTERDOWN) /;
 
-/** Whether an error, or what caused it, is that of a store which answers and takes no writes. */
+/** Whether an error, or its cause, comes from a store that answers but accepts no writes. */
 export function refusesWrites(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   return turnedAway.test(error.message) || /takes no writes/.test(error.message) || refusesWrites(error.cause);

@@ -1,7 +1,7 @@
-// Times that were written down, and ages counted from them. What cannot be read as a time is an error, never NaN: each
-// comparison with NaN is false, and a guard that asks "is it still young?" would let everything pass.
+// Parses stored times and computes ages. An unreadable time is an error, never NaN: every comparison with NaN is false,
+// so a guard such as "is it still young?" would let everything pass.
 
-/** Thrown for what should be a time and is none. */
+/** Thrown if a value should be a time and is not. */
 export class UnreadableTimeError extends Error {
   override readonly name = 'UnreadableTimeError';
   readonly code = 'unreadable_time';
@@ -11,20 +11,19 @@ export class UnreadableTimeError extends Error {
   }
 }
 
-// As Postgres writes timestamptz with DateStyle ISO; zones of whole minutes.
+// timestamptz as Postgres writes it with DateStyle ISO. Zones have whole minutes.
 const ofPostgres = /^(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2}(?:\.\d{1,6})?)([+-]\d{2})(:\d{2})?$/;
 
 const ISO_8601 = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?:[zZ]|[+-]\d{2}:?\d{2})$/;
 
-// The last time that a Date can be.
+// The latest time that a Date can represent.
 const INFINITY_MS = 8.64e15;
 
 /**
- * Reads Postgres's text of a timestamptz.
+ * Parses Postgres's text of a timestamptz.
  *
- * @returns for `infinity`, the last time that there is
- * @throws {UnreadableTimeError} for every other way to write it: `11.12.2026` is one day in one DateStyle, and another in
- *   the next
+ * @returns for `infinity`, the latest possible Date
+ * @throws {UnreadableTimeError} for any other format: the meaning of `11.12.2026` depends on the DateStyle
  */
 export function parseTimestamp(text: string): Date {
   if (text === 'infinity') return new Date(INFINITY_MS);
@@ -36,9 +35,9 @@ export function parseTimestamp(text: string): Date {
 }
 
 /**
- * Reads a time that was written down as text.
+ * Parses a time in text form.
  *
- * @returns milliseconds since 1970; null: it is no ISO 8601 time with a zone
+ * @returns milliseconds since 1970; null unless it is an ISO 8601 time with a zone
  */
 export function readTimeMs(written: unknown): number | null {
   if (typeof written !== 'string' || !ISO_8601.test(written)) return null;
@@ -47,9 +46,9 @@ export function readTimeMs(written: unknown): number | null {
 }
 
 /**
- * Milliseconds from one time to another; negative, when the other was before.
+ * Returns the milliseconds from one time to another; negative if the second is earlier.
  *
- * @throws {UnreadableTimeError} when either is no time
+ * @throws {UnreadableTimeError} if either is not a time
  */
 export function msBetween(from: Date | string, to: Date | string): number {
   return msOf(to) - msOf(from);

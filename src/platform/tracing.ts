@@ -1,17 +1,17 @@
-// Traces, through OpenTelemetry's API alone: whoever wants them registers an SDK of their own (`node --import`), and
-// without one all of this does nothing. Span names and attributes follow OpenTelemetry's semantic conventions
-// (https://opentelemetry.io/docs/specs/semconv/); none holds an input, and of an error only its name.
+// Traces through OpenTelemetry's API only. To get traces, register an SDK (`node --import`); without one, nothing here
+// has an effect. Span names and attributes follow OpenTelemetry's semantic conventions
+// (https://opentelemetry.io/docs/specs/semconv/). No span contains an input, and of an error only its name.
 import { createRequire } from 'node:module';
 import type * as OpenTelemetry from '@opentelemetry/api';
 import type { Attributes, Span, SpanKind } from '@opentelemetry/api';
 import type { Io } from './io.ts';
 
-// An SDK brings the API along. Where it is not installed, there is none, and nothing is traced.
+// The API is installed together with an SDK. Without it, nothing is traced.
 const api = loadApi();
 
 function loadApi(): typeof OpenTelemetry | null {
   try {
-    // Not by `await import`: a module that awaits as it loads can't be loaded by `require`.
+    // No `await import`: a module with top-level await cannot be loaded by `require`.
     const loaded: typeof OpenTelemetry = createRequire(import.meta.url)('@opentelemetry/api');
     return loaded;
   } catch {
@@ -19,16 +19,16 @@ function loadApi(): typeof OpenTelemetry | null {
   }
 }
 
-/** What a span is told by the work under it. */
+/** The part of a span that the work under it may use. */
 type Attributed = Readonly<{ setAttributes(attributes: Attributes): unknown }>;
 
 const noSpan: Attributed = { setAttributes: () => undefined };
 
-/** Does some work under a span of its own, which ends with it. */
+/** Runs work in a new span, which ends with it. */
 export async function inSpan<T>(name: string, options: { kind?: SpanKind; attributes?: Attributes }, work: (span: Attributed) => Promise<T>): Promise<T> {
   if (api === null) return work(noSpan);
   const { SpanStatusCode, trace } = api;
-  // Asked for each time: this may be loaded before the SDK is registered.
+  // Looked up each time, because this module may be loaded before the SDK is registered.
   return trace.getTracer('arcadia-cloud').startActiveSpan(name, options, async (span) => {
     try {
       return await work(span);
@@ -41,7 +41,7 @@ export async function inSpan<T>(name: string, options: { kind?: SpanKind; attrib
   });
 }
 
-/** An Io whose SQL statements and HTTP requests are spans, where they belong to a trace. The queue's calls are BullMQ's to trace. */
+/** Wraps an Io so that SQL statements and HTTP requests inside a trace become spans. BullMQ traces the queue calls. */
 export function tracedIo(io: Io): Io {
   return (kind, name, operation) => {
     if (api === null || kind === 'queue' || !isInTrace()) return io(kind, name, operation);
@@ -50,12 +50,12 @@ export function tracedIo(io: Io): Io {
   };
 }
 
-/** Whether what is done now belongs to a trace. */
+/** Whether the current code runs inside a trace. */
 export function isInTrace(): boolean {
   return currentSpanContext() !== null;
 }
 
-/** Adds to the current span, if there is one. */
+/** Adds attributes to the current span, if there is one. */
 export function annotate(attributes: Attributes, failure: string | null = null): void {
   const span = api?.trace.getActiveSpan();
   if (api === null || span === undefined) return;
@@ -63,13 +63,13 @@ export function annotate(attributes: Attributes, failure: string | null = null):
   if (failure !== null) markFailed(span, api.SpanStatusCode.ERROR, failure);
 }
 
-/** The place of the current span as W3C Trace Context writes it (https://www.w3.org/TR/trace-context/); null outside of a trace. */
+/** Returns the current span in W3C Trace Context format (https://www.w3.org/TR/trace-context/); null outside a trace. */
 export function currentTraceparent(): string | null {
   const origin = currentSpanContext();
   return origin === null ? null : `00-${origin.traceId}-${origin.spanId}-0${(origin.traceFlags & SAMPLED).toString(16)}`;
 }
 
-/** Does some work in the trace that a `traceparent` names; where it is null, or no such thing, in that of the moment. */
+/** Runs work in the trace named by a `traceparent`. If that is null or invalid, uses the current trace. */
 export function inTraceOf<T>(traceparent: string | null, work: () => T): T {
   if (api === null) return work();
   const { ROOT_CONTEXT, context, isSpanContextValid, trace } = api;
@@ -79,8 +79,14 @@ export function inTraceOf<T>(traceparent: string | null, work: () => T): T {
   return context.with(trace.setSpanContext(ROOT_CONTEXT, origin), work);
 }
 
-// The only flag that the W3C's version 00 has.
+// The only flag in version 00 of the W3C format.
 const SAMPLED = 1;
+
+/** Returns the current trace and span ids under the names of OpenTelemetry's logs; empty outside a trace. */
+export function traceFields(): Readonly<{ trace_id?: string; span_id?: string }> {
+  const origin = currentSpanContext();
+  return origin === null ? {} : { trace_id: origin.traceId, span_id: origin.spanId };
+}
 
 function currentSpanContext(): OpenTelemetry.SpanContext | null {
   if (api === null) return null;
