@@ -1,17 +1,17 @@
-// The account of one process, in its memory: what a worker goes by while the fleet's store is away. Rolling windows,
-// like the fleet's own.
+// The request budget of a single process, in memory. A worker falls back to it while the fleet's store is unreachable.
+// Its windows roll, like the fleet's.
 
 import type { BudgetStore } from './budget-store.ts';
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
 
-/** Makes an empty account. */
+/** Creates an empty budget. */
 export function createLocalBudgetStore(nowMs: () => number = () => performance.now()): BudgetStore {
   let drawnAt: number[] = [];
   let heldUntil = 0;
 
-  /** How long until fewer than `limit` requests of the last `windowMs` are counted. */
+  /** Returns the time until fewer than `limit` requests fall within the last `windowMs`. */
   const waitOf = (windowMs: number, limit: number, now: number): number => {
     const counted = drawnAt.filter((at) => at > now - windowMs);
     const [blocking] = counted.slice(counted.length - limit);
@@ -27,7 +27,7 @@ export function createLocalBudgetStore(nowMs: () => number = () => performance.n
       const usedMinute = drawnAt.filter((at) => at > now - MINUTE_MS).length;
       return Promise.resolve({ waitMs, usedMinute, usedHour: drawnAt.length, foreign: 0, serial: 0 });
     },
-    // A share this small is none that a second more or less would matter to.
+    // The local share is so small that one second more or less makes no difference.
     late: async () => Promise.resolve(),
     hold: async (forMs) => {
       heldUntil = Math.max(heldUntil, nowMs() + forMs);

@@ -1,12 +1,13 @@
-// The fleet's account in Redis: the draws of the last hour, one entry each, so that both windows are rolling and exact.
-// Each operation is one script, which Redis runs as a whole, by its own clock.
+// The fleet's request budget in Redis: one entry per request of the last hour, so both windows roll exactly. Each
+// operation is one script, which Redis runs atomically and by its own clock.
 
 import { z } from 'zod';
 import type { RedisScript, RunRedisScript } from '../platform/redis-script.ts';
-import type { BudgetStore } from './budget-store.ts';
+import type { BudgetAnswer, BudgetAsk, BudgetForecast, BudgetStore } from './budget-store.ts';
 import { ARRIVAL_MARGIN_MS, SOONEST_MS } from './budget-store.ts';
 
-// KEYS: drawn (sorted set, by time), state (hash), promised (sorted set, by time), then what was drawn again, apart: reads, others.
+// KEYS: drawn (sorted set, by time), state (hash), promised (sorted set, by time), then the drawn requests split into two
+// sets: reads, others.
 const now = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -15,7 +16,7 @@ local function read(field) return tonumber(redis.call('HGET', state, field) or '
 local function count(set, since) return redis.call('ZCOUNT', set, '(' .. since, '+inf') end
 `;
 
-// The limit of a minute after a 429: half of what it was taken for, and a tenth more each minute.
+// The share of the minute limit that applies after a 429: half of the previous share, growing by a tenth each minute.
 const share = `
 local function share()
   local cutAt = read('cutAt')
@@ -24,13 +25,13 @@ local function share()
 end
 `;
 
-// ARGV: perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, is a read, is queued, margin, soonest.
+// ARGV: perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, is a read, is queued, margin, soonest, is a forecast (which changes nothing).
 const draw: RedisScript = {
   name: 'budget.draw',
   lua: `${now}${share}
 local perMinute, perHour, keepMinute, keepHour = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local readsMinute, readsHour, isRead, isQueued = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8] == '1'
-local margin, soonest = tonumber(ARGV[9]), tonumber(ARGV[10])
+local margin, soonest, isForecast = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11] == '1'
 local minute, hour = 60000 + margin, 3600000 + margin
 for _, set in ipairs({drawn, reads, others}) do redis.call('ZREMRANGEBYSCORE', set, '-inf', now - hour) end
 redis.call('ZREMRANGEBYSCORE', promised, '-inf', now)
@@ -99,18 +100,18 @@ local function countAhead()
   return redis.call('ZCARD', promised)
 end
 local heldUntil = read('heldUntil')
-local wait, serial = 0, redis.call('HINCRBY', state, 'serial', 1)
+local wait, serial = 0, isForecast and 0 or redis.call('HINCRBY', state, 'serial', 1)
 if heldUntil > now or roomAt(0) > now then
   local ahead = isQueued and countAhead() or 0
   local at = math.max(roomAt(ahead), heldUntil + ahead * 60000 / minuteLimit, now + (isQueued and 1 or soonest))
   wait = math.ceil(at - now)
   -- Nobody knows when the requests of others leave the window; and after a 429 the limit grows back meanwhile.
   if foreign > 0 or share() < 1 then wait = math.min(wait, math.max(60000, heldUntil - now)) end
-  if isQueued then
+  if isQueued and not isForecast then
     redis.call('ZADD', promised, now + wait, serial)
     redis.call('PEXPIRE', promised, 2 * hour)
   end
-else
+elseif not isForecast then
   for _, set in ipairs({drawn, isRead and reads or others}) do
     redis.call('ZADD', set, now, serial)
     redis.call('PEXPIRE', set, hour)
@@ -129,7 +130,7 @@ for _, set in ipairs({drawn, reads, others}) do redis.call('ZADD', set, 'XX', no
 return 1`,
 };
 
-// ARGV: forMs. The answers to requests that were under way together count as one.
+// ARGV: forMs. Several 429s within a second count as one, because their requests were in flight together.
 const hold: RedisScript = {
   name: 'budget.hold',
   lua: `${now}${share}
@@ -151,17 +152,19 @@ return 1`,
 
 const drawReply = z.tuple([z.number(), z.number(), z.number(), z.number(), z.number()]);
 
-/** The account of one budget, under `prefix`. */
-export function createRedisBudgetStore(run: RunRedisScript, prefix: string, id: string): BudgetStore {
+/** Opens the store of one budget. Its keys start with `prefix`. */
+export function createRedisBudgetStore(run: RunRedisScript, prefix: string, id: string): BudgetStore & BudgetForecast {
   const keys = ['drawn', 'state', 'promised', 'reads', 'others'].map((part) => `${prefix}:budget:${id}:${part}`);
+  const ask = async (asked: BudgetAsk, isForecast: boolean): Promise<BudgetAnswer> => {
+    const { perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, isRead, isQueued } = asked;
+    const flags = [isRead ? 1 : 0, isQueued ? 1 : 0];
+    const reply = await run(draw, keys, [perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, ...flags, ARRIVAL_MARGIN_MS, SOONEST_MS, isForecast ? 1 : 0]);
+    const [waitMs, usedMinute, usedHour, foreign, serial] = drawReply.parse(reply);
+    return { waitMs, usedMinute, usedHour, foreign, serial };
+  };
   return {
-    draw: async (ask) => {
-      const { perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, isRead, isQueued } = ask;
-      const flags = [isRead ? 1 : 0, isQueued ? 1 : 0];
-      const reply = await run(draw, keys, [perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, ...flags, ARRIVAL_MARGIN_MS, SOONEST_MS]);
-      const [waitMs, usedMinute, usedHour, foreign, serial] = drawReply.parse(reply);
-      return { waitMs, usedMinute, usedHour, foreign, serial };
-    },
+    draw: (asked) => ask(asked, false),
+    forecast: async (asked) => (await ask(asked, true)).waitMs,
     late: async (serial) => void (await run(late, keys, [serial])),
     hold: async (forMs) => void (await run(hold, keys, [Math.ceil(forMs)])),
     correct: async (limit, remaining) => void (await run(correct, keys, [limit, remaining])),

@@ -1,42 +1,48 @@
-// What keeps the account of the request budget: the contract of budget-redis.ts, budget-postgres.ts and budget-local.ts.
+// Stores the fleet's request budget: the contract of budget-redis.ts, budget-postgres.ts and budget-local.ts.
 
-/** One draw: what the windows hold, how much of them is kept for those who go first, and what belongs to reads. */
+/** One draw: the size of both windows, the part reserved for higher priorities, and the share of reads. */
 export type BudgetAsk = Readonly<{
   perMinute: number;
   perHour: number;
   keepMinute: number;
   keepHour: number;
   /**
-   * The share of reads: others leave them what they have not used of it. Reads beyond it leave as much to others, and
-   * are for when nobody is queued.
+   * The share reserved for reads. Other requests leave reads the unused part of it. Reads that exceed it leave the same
+   * amount to other requests and are allowed only while nothing is queued.
    */
   readsMinute: number;
   readsHour: number;
   isRead: boolean;
-  /** Whether those who were refused before go first; else whoever comes at the right moment does. */
+  /** Whether earlier refused requests go first. If false, a request succeeds whenever there is room. */
   isQueued: boolean;
 }>;
 
 /**
- * `waitMs` is 0 when the request may be made; it was counted then, under the number `serial`. `foreign`: requests of
- * others with the same token.
+ * `waitMs` is 0 if the request may be sent. It is then counted under the number `serial`. `foreign` counts requests that
+ * other software made with the same token.
  */
 export type BudgetAnswer = Readonly<{ waitMs: number; usedMinute: number; usedHour: number; foreign: number; serial: number }>;
 
-/** The account itself. Windows are rolling; times are the store's own, so that the clocks of workers don't matter. */
+/** Estimates without drawing. Changes nothing, so that nobody waits for it. */
+export type BudgetForecast = Readonly<{
+  /** How long a request that asks now would wait, in milliseconds; 0: there is room now. */
+  forecast(ask: BudgetAsk): Promise<number>;
+}>;
+
+/** The store. Windows roll. All times come from the store's clock, so clock differences between workers don't matter. */
 export type BudgetStore = Readonly<{
   draw(ask: BudgetAsk): Promise<BudgetAnswer>;
-  /** A request that was drawn a while ago may have arrived only now: it counts from now on. */
+  /** Counts a drawn request from now on, because it may have reached DigitalOcean only now. */
   late(serial: number): Promise<void>;
-  /** A 429: nobody draws for so long, and the minute's window is taken for smaller for some minutes. */
+  /** Handles a 429: refuses every draw for `forMs` and lowers the minute limit for several minutes. */
   hold(forMs: number): Promise<void>;
-  /** What DigitalOcean itself says of the rolling hour. */
+  /** Corrects the hourly count with the numbers that DigitalOcean reports. */
   correct(limit: number, remaining: number): Promise<void>;
 }>;
 
-// Whoever has no place in the queue does not come back sooner.
+// The shortest wait for a request that has no place in the queue.
 export const SOONEST_MS = 1_000;
 
-// A request is counted when it is drawn, and by DigitalOcean when it arrives: it leaves our window so much later. One that
-// takes longer is counted anew.
+// We count a request when it is drawn; DigitalOcean counts it when it arrives. A request therefore leaves our window this
+// much later. A request that takes longer is counted again, from its end.
 export const ARRIVAL_MARGIN_MS = 1_000;

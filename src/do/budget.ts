@@ -1,5 +1,5 @@
-// The fleet's budget of requests to DigitalOcean: every request is drawn from it before it is made. The account is kept
-// in a store that all workers share; the answers of the API correct it.
+// The fleet's budget of requests to DigitalOcean. Every request is drawn from it before it is sent. All workers share one
+// store, and the rate-limit headers of responses correct it.
 
 import { createHash } from 'node:crypto';
 import { withDeadline } from '../platform/deadline.ts';
@@ -8,79 +8,85 @@ import type { Log } from '../platform/log.ts';
 import { onceInAWhile } from '../platform/once-in-a-while.ts';
 import type { ObservedAnswer } from './observed-answer.ts';
 import { createLocalBudgetStore } from './budget-local.ts';
-import type { BudgetAnswer, BudgetAsk, BudgetStore } from './budget-store.ts';
+import type { BudgetAnswer, BudgetAsk, BudgetForecast, BudgetStore } from './budget-store.ts';
 import { ARRIVAL_MARGIN_MS } from './budget-store.ts';
 import { DigitalOceanError } from './errors.ts';
 import type { Method } from './outcome.ts';
 import type { RateLimit } from './rate-limit.ts';
 
 /**
- * Who goes first when the budget is short, first to last. `now` is for what cannot be put off, as nobody would come
- * back for it: it is counted, and never refused. `page` is the next page of a list that was begun: begun over and over,
- * its end would never be seen.
+ * Priorities when the budget is short, highest first. `now` is for requests that cannot be postponed because nothing
+ * would retry them; they are counted but never refused. `page` is the next page of a list that has already started: if it
+ * were refused, the list would start over and never reach its end.
  */
 export type Priority = 'now' | 'destroy' | 'create' | 'page' | 'read' | 'sync';
 
-/** What is left of the budget, by the last draw of this process. */
+/** The remaining budget, as of the last draw of this process. */
 export type BudgetLeft = Readonly<{ minute: number; hour: number }>;
 
-/** A request that was taken out of the budget. */
+/** A request that was drawn from the budget. */
 export type Drawn = Readonly<{
-  /** To be called once it was answered, or has failed: where it took long, it counts from then. Never throws. */
+  /**
+   * Call this when the request has been answered or has failed. A request that took long counts from then on. Never
+   * throws.
+   */
   over(): void;
 }>;
 
-/** One that no budget keeps count of. */
+/** A request that no budget counts. */
 export const uncounted: Drawn = { over: () => undefined };
 
 export type RequestBudget = Readonly<{
   /**
-   * Takes one request out of the budget.
+   * Draws one request from the budget.
    *
-   * @throws {DigitalOceanError} `throttled`, with `retryAfterMs` until there will be some, when there is none
+   * @throws {DigitalOceanError} `throttled` if the budget has no room; `retryAfterMs` is the time until it has
    */
   draw(priority: Priority, request: { method: Method; path: string }): Promise<Drawn>;
-  /** Takes note of what an answer says about the limit. Never throws. */
+  /** Updates the budget from the rate-limit headers of a response. Never throws. */
   answered(answer: ObservedAnswer): void;
-  /** Null before the first draw, and while the store is away. */
+  /** Null before the first draw and while the store is unreachable. */
   left(): BudgetLeft | null;
 }>;
 
-// The share of each window that a class leaves to those before it.
+// The share of each window that a priority leaves to higher priorities.
 const KEPT: Readonly<Record<Priority, number>> = { now: 0, destroy: 0, create: 0.02, page: 0.02, read: 0.02, sync: 0.25 };
 
-// What creates leave to reads: nobody would see that the droplets of a long queue of creates are active before its end.
-// Of a minute, a look every ten seconds or so at what is in flight; of the hour, that for as long as creates take to use
-// it up, and for the last of their droplets.
+// The share that creates leave to reads. Without it, a long queue of creates would hide until its end that droplets are
+// active. The minute share allows about one poll of the droplets in flight every ten seconds. The hour share sustains
+// that while creates use up the hour, and then covers the last droplets.
 const READS = { minute: 0.04, hour: 0.06 };
 const MINDS_READS: ReadonlySet<Priority> = new Set(['create', 'read']);
 
-// They are many, and each is for itself. Deletions go first however many there are; what one read sees is for all.
+// Creates are many, and each needs its own request, so they queue. Deletes go first however many there are. One read
+// serves many callers.
 const QUEUED: Priority = 'create';
 
 const STORE_LIMIT_MS = 1_000;
 
-// A store that answers late is there, and counts what it was asked for: a process that went on with a share of its own
-// beside it would have drawn twice. After so long without a word it is taken to be away.
+// A store that answers late still counts the requests it was asked for. If this process switched to its local share at
+// once, it would draw twice. The store counts as unreachable after this much silence.
 const SILENCE_MS = 5_000;
 const WARN_EVERY_MS = 10_000;
 
-// How far DigitalOcean's count may be from ours before we take note: requests under way are in one, and not in the other.
+// The largest difference between DigitalOcean's count and ours that we ignore. Requests in flight appear in only one of
+// the two.
 const TOLERANCE = { requests: 10, share: 0.02 };
 
-// DigitalOcean's limit of a minute, of which the headers tell once it is used up. Source: its documents, "Rate Limit".
+// DigitalOcean's minute limit. The headers report it once it is used up. Source: DigitalOcean's documentation, "Rate
+// Limit".
 const DOCUMENTED_PER_MINUTE = 250;
 
 class LateStoreError extends Error {
   override readonly name = 'LateStoreError';
 }
 
-/** Names a token's budget without giving the token away. */
+/** Derives the id of a token's budget without revealing the token. */
 export function budgetId(token: string, apiUrl: string): string {
   return createHash('sha256').update(`${apiUrl}\n${token}`).digest('hex').slice(0, 32);
 }
 
-/** Makes the budget of one process on the store that its fleet shares. */
+/** Creates the budget of one process on the store that the fleet shares. */
 export function createRequestBudget(options: {
   store: BudgetStore;
   perMinute: number;
@@ -153,7 +159,16 @@ export function createRequestBudget(options: {
   };
 }
 
-/** A budget without an end: for tools and tests that make a few requests. */
+/**
+ * Estimates how long a create that asks now would wait for the budget, in milliseconds. Draws nothing and keeps no place.
+ *
+ * @throws if the store does not answer
+ */
+export async function forecastCreateMs(store: BudgetForecast, { perMinute, perHour }: { perMinute: number; perHour: number }): Promise<number> {
+  return withDeadline(STORE_LIMIT_MS, store.forecast(askOf(perMinute, perHour, 'create')), () => new LateStoreError(`budget.forecast: no answer within ${STORE_LIMIT_MS} ms`));
+}
+
+/** An unlimited budget, for tools and tests that make a few requests. */
 export const unlimitedBudget: RequestBudget = {
   draw: async () => Promise.resolve(uncounted),
   answered: () => undefined,
@@ -174,12 +189,13 @@ function askOf(perMinute: number, perHour: number, priority: Priority): BudgetAs
   };
 }
 
-/** At least one, so that small budgets have a reserve too; never all of it. */
+/** Returns at least one, so that small budgets have a reserve too, but never the whole limit. */
 function partOf(limit: number, share: number): number {
   return share === 0 ? 0 : Math.min(limit - 1, Math.ceil(limit * share));
 }
 
-// Nobody knows how many workers there are while the store is away; a tenth each is a fair guess on the safe side.
+// While the store is unreachable, a worker cannot know how many workers there are. A tenth each is a guess on the safe
+// side.
 const LOCAL_SHARE = 0.1;
 
 function localShareOf(limit: number): number {

@@ -1,5 +1,6 @@
-// One call of the DigitalOcean API: reserves a request, sends it, reads the answer, judges it, and returns what was asked
-// for or throws a DigitalOceanError. It knows the API's manners (JSON, error bodies, headers), not its single endpoints.
+// One call of the DigitalOcean API: reserves a request, sends it, reads and classifies the response, and returns the
+// result or throws a DigitalOceanError. It knows the API's conventions (JSON, error bodies, headers) but no single
+// endpoint.
 
 import type { z } from 'zod';
 import type { Io } from '../platform/io.ts';
@@ -19,18 +20,18 @@ export type Call<T> = {
   readonly method: Method;
   readonly path: string;
   readonly params?: Readonly<Record<string, string | number>>;
-  /** The body. Its `user_data` is secret: it appears in no error. */
+  /** The request body. Its `user_data` is secret and appears in no error. */
   readonly json?: JsonObject;
   /** The priority with which the request is drawn from the fleet's budget. */
   readonly priority: Priority;
-  /** What the body of a success must be; a 204 has `null`. */
+  /** The schema of a successful response body; `null` for a 204. */
   readonly schema: z.ZodType<T>;
 };
 
 export type CallResult<T> = { readonly kind: 'done'; readonly value: T } | { readonly kind: 'absent' };
 
 export type CallerOptions = {
-  /** Without a slash at its end. */
+  /** Without a trailing slash. */
   readonly baseUrl: string;
   readonly token: string;
   readonly timeoutMs: number;
@@ -40,17 +41,18 @@ export type CallerOptions = {
 };
 
 export type Caller = Readonly<{
-  /** Reserves a request that is sent later; rejects if it must not be sent now. */
+  /** Reserves a request to send later. Rejects if the request must not be sent now. */
   reserve(call: Call<unknown>): Promise<Reservation>;
   /**
-   * Sends a request, as one I/O named like `GET /v2/droplets/{id}`.
+   * Sends a request, as one I/O operation named like `GET /v2/droplets/{id}`.
    *
-   * @param reservation what {@link Caller.reserve} returned for this call; without one, the request is reserved first
+   * @param reservation the reservation that {@link Caller.reserve} returned for this call; if omitted, the request is
+   *   reserved first
    */
   send<T>(call: Call<T>, reservation?: Reservation): Promise<CallResult<T>>;
 }>;
 
-/** Makes the functions through which every call goes. */
+/** Creates the caller. Every call goes through it. */
 export function createCaller(options: CallerOptions, reservations: Reservations): Caller {
   const reserve = (call: Call<unknown>) => reservations.reserve(askedOf(call), call.priority);
   return {
@@ -70,7 +72,7 @@ export function createCaller(options: CallerOptions, reservations: Reservations)
   };
 }
 
-/** A request as circuits see it. */
+/** Describes a request to the circuits. */
 function askedOf({ method, path, json }: Call<unknown>): Asked {
   return { method, path: withoutIds(path), fields: usedFields(json), subject: textOf(json?.['name'], path) };
 }
@@ -82,17 +84,21 @@ async function perform<T>(options: CallerOptions, call: Call<T>): Promise<CallRe
     url: buildUrl(options.baseUrl, call),
     ...(call.json !== undefined && { json: call.json }),
   });
-  const nowMs = readClock(exchange) ?? Date.now();
+  const serverTimeMs = readClock(exchange);
+  const nowMs = serverTimeMs ?? Date.now();
   const durationMs = performance.now() - startedMs;
   const body = readBody(exchange, call.schema);
   const kind = classify(call.method, toReply(exchange, body));
-  tellObserver(options, call, exchange, { outcome: kind, nowMs, durationMs });
+  tellObserver(options, call, exchange, { outcome: kind, nowMs, durationMs, serverTimeMs });
   if (kind === 'done' && body.verdict === 'valid') return { kind, value: body.value };
   if (kind === 'absent') return { kind };
   throw toError(options, call, exchange, body, kind, nowMs);
 }
 
-/** The time of an answer by the clock of who gave it: times in its headers are by that clock, and this machine's may be wrong. */
+/**
+ * Returns the server's clock at the time of the response. The response's headers use that clock, and the local clock may
+ * be wrong.
+ */
 function readClock(exchange: Exchange): number | null {
   const atMs = exchange.status === null ? Number.NaN : Date.parse(exchange.headers.date ?? '');
   return Number.isNaN(atMs) ? null : atMs;
@@ -108,7 +114,7 @@ function tellObserver(
   options: CallerOptions,
   call: Call<unknown>,
   exchange: Exchange,
-  { outcome, nowMs, durationMs }: { outcome: OutcomeKind; nowMs: number; durationMs: number },
+  { outcome, nowMs, durationMs, serverTimeMs }: { outcome: OutcomeKind; nowMs: number; durationMs: number; serverTimeMs: number | null },
 ): void {
   try {
     options.onAnswer({
@@ -119,9 +125,10 @@ function tellObserver(
       rateLimit: exchange.status === null ? null : readRateLimit(exchange.headers),
       retryAfterMs: exchange.status === null ? null : readWaitMs(exchange, nowMs),
       durationMs,
+      serverTimeMs,
     });
   } catch {
-    // The answer may hold the id of a droplet that was just made. It is worth more than the observer's trouble.
+    // The response may hold the id of a new droplet. An observer's failure must not lose it.
   }
 }
 
@@ -190,7 +197,8 @@ function toError(
   });
 }
 
-// `classify` calls nothing done whose body is not valid, so 'done' does not come here; if it did, this is the safe reading.
+// `classify` never returns `done` for an invalid body, so this case does not occur. If it did, this would be the safe
+// result.
 function toFailureKind(kind: Exclude<OutcomeKind, 'absent'>, method: Method): FailureKind {
   if (kind !== 'done') return kind;
   return method === 'POST' ? 'ambiguous' : 'later';
@@ -220,5 +228,5 @@ function readErrorBody(body: Body<unknown>, headers: Answered['headers'], secret
 }
 
 function withoutIds(path: string): string {
-  return path.replaceAll(/\/\d+(?=\/|$)/g, '/{id}');
+  return path.replaceAll(/\/(?:\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?=\/|$)/g, '/{id}').replace(/^\/v2\/tags\/[^/]+(?=\/resources$|$)/, '/v2/tags/{name}').replace(/^\/v2\/images\/[^/]+$/, '/v2/images/{id}');
 }

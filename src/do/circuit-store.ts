@@ -1,59 +1,65 @@
-// The circuits as the fleet shares them, in Postgres and by its clock. One function, one statement.
+// The circuits that the fleet shares, in Postgres and by its clock. One function, one statement.
 import type { Database, Sql } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
 import { jsonText } from '../platform/json.ts';
 
-/** `token_refused`: whatever is asked. `request_refused`: requests of one kind, probably for a missing scope. */
+/** `token_refused` concerns every request. `request_refused` concerns one kind of request, which probably lacks a scope. */
 type CircuitKind = 'token_refused' | 'request_refused';
 
-/** What a circuit is about: one for each cause. */
+/** The cause of a circuit. Each cause has one circuit. */
 type Cause = Readonly<{
   cause: string;
   kind: CircuitKind;
-  /** Such as `POST /v2/droplets`; null: whatever is asked. */
+  /** For example `POST /v2/droplets`; null: every request. */
   request: string | null;
-  /** Optional fields that the refused request used: one that uses these and more is refused too. */
+  /** Optional fields of the refused request. A request with at least these fields is refused too. */
   fields: readonly string[];
 }>;
 
-/** An open circuit, as it was read. */
+/** An open circuit, as read from the store. */
 export type OpenCircuit = Cause &
   Readonly<{
-    /** Of this opening. */
+    /** Identifies this opening. */
     id: string;
-    /** While only one was refused (a droplet's name, or its path): that one. Null: it holds all. */
+    /**
+     * If only one subject was refused so far (a droplet's name or its path), that subject. Null: the circuit holds all
+     * subjects.
+     */
     subject: string | null;
     openedAt: Date;
     detail: JsonObject;
     relapses: number;
-    /** Until somebody may probe; 0 or less: now. */
+    /** Time until the next probe is allowed; 0 or less: now. */
     probeInMs: number;
   }>;
 
 export type Delays = Readonly<{ firstMs: number; maxMs: number }>;
 
 export type CircuitStore = Readonly<{
-  /** The open circuits of this token. */
+  /** Lists the open circuits of this token. */
   listOpen(): Promise<readonly OpenCircuit[]>;
-  /** Opens a circuit, or takes note of one more refusal. `lease`: the refused request was the probe; the next comes later. */
+  /**
+   * Opens a circuit or records another refusal. `lease` is set if the refused request was the probe; the next probe then
+   * comes later.
+   */
   refuse(refusal: Cause & { subject: string | null; detail: JsonObject; lease: string | null }): Promise<OpenCircuit>;
-  /** Takes the right to probe, where a probe is due and nobody has it. Runs out after `leaseMs`. */
+  /** Leases the right to probe if a probe is due and the lease is free. The lease expires after `leaseMs`. */
   lease(id: string, leaseMs: number): Promise<string | null>;
-  /** Gives it back: the probe told nothing. `isAsked`: a request was made, so that the next comes after the delay. */
+  /** Returns the lease of an inconclusive probe. `isAsked`: a request was sent, so the next probe waits for the delay. */
   giveBack(id: string, lease: string, isAsked: boolean): Promise<void>;
   close(id: string): Promise<void>;
-  /** Takes the right to wake a saga that is to probe, for a few seconds. */
+  /** Claims the right to wake a saga that is to probe, for a few seconds. */
   takeWaking(id: string): Promise<boolean>;
-  /** Lets the next probe be due now. */
+  /** Makes the next probe due now. */
   hurry(): Promise<void>;
-  /** Removes what is long closed, and what nobody has probed for long: nobody needs it any more. */
+  /** Deletes circuits that closed long ago or that nothing has probed for a long time. */
   prune(): Promise<void>;
 }>;
 
-// Whoever was woken to probe has come to it by then, or is not going to.
+// A saga that was woken to probe does so within this time or not at all.
 const WAKING_MS = 5_000;
 
-// A circuit that opens within this time of its closing, and twice its delay, was closed by a probe that said too little.
+// If a circuit reopens within this time plus twice its delay, the probe that closed it was misleading.
 const RELAPSE_MS = 60_000;
 
 const FORGET_MS = 15 * 60_000;
@@ -62,7 +68,7 @@ const columns = (sql: Sql) => sql`
   id, cause, kind, request, fields, subject, opened_at, detail, relapses,
   (extract(epoch from next_probe_at - clock_timestamp()) * 1000)::float8 as probe_in_ms`;
 
-/** Binds the store to a token, by its fingerprint. */
+/** Creates the store for one token, identified by its fingerprint. */
 export function createCircuitStore(db: Pick<Database, 'run'>, scope: string, { firstMs, maxMs }: Delays): CircuitStore {
   return {
     listOpen: () => db.run('circuits.list', (sql) => sql<OpenCircuit[]>`select ${columns(sql)} from arcadia.circuits where scope = ${scope} and closed_at is null`),

@@ -1,9 +1,10 @@
-// Circuits in front of the API: once DigitalOcean refuses something for a cause that only a person can put right, what
-// needs the same is not sent any more. One request at a time probes, ever later; its success lets everything go on.
+// Circuit breakers in front of the API. Once DigitalOcean refuses a request for a cause that only a person can fix,
+// requests that depend on the same cause are held. One request at a time probes, at growing intervals. A successful probe
+// closes the circuit.
 //
-// A 401 is about the token, whatever is asked; that is confirmed by a request for the account. A 403 (and a 401 that the
-// account does not confirm) is about one kind of request: its method, its path, and the optional fields that it used. A
-// request that uses these and more needs the same scopes and more, so it is held too; one that uses fewer is not.
+// A 401 concerns the token, whatever the request; a request for the account confirms it. A 403 (and a 401 that the
+// account does not confirm) concerns one kind of request: its method, its path and the optional fields that it used. A
+// request with at least these fields needs at least the same scopes, so it is held too. A request with fewer is not.
 import { withDeadline } from '../platform/deadline.ts';
 import { textOf } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
@@ -13,18 +14,18 @@ import type { Hold } from './errors.ts';
 import { DigitalOceanError } from './errors.ts';
 import type { OutcomeKind } from './outcome.ts';
 import type { RequestKind } from './scopes.ts';
-import { likelyScopes } from './scopes.ts';
+import { isDispensable, likelyScopes } from './scopes.ts';
 
-/** A request that is about to be made. `subject` tells it from others of its kind: the droplet's name, or the whole path. */
+/** A request about to be sent. `subject` distinguishes it from others of its kind: the droplet's name or the whole path. */
 export type Asked = RequestKind & Readonly<{ subject: string }>;
 
-/** Leave to make a request. */
+/** Permission to send a request. If the request probes a circuit, it names the circuit and the lease. */
 export type Passage = Readonly<{ circuit: OpenCircuit; lease: string } | null>;
 
-/** How a request ended, as far as a circuit is concerned. */
+/** How a request ended, as far as circuits need to know. */
 export type Ending = Readonly<{ outcome: OutcomeKind; status: number | null; message: string }>;
 
-/** Makes a request, and says how it ended. */
+/** Sends a request and returns how it ended. */
 export async function endingOf(ask: () => Promise<unknown>): Promise<Ending> {
   try {
     await ask();
@@ -35,64 +36,67 @@ export async function endingOf(ask: () => Promise<unknown>): Promise<Ending> {
   }
 }
 
-/** By what a request is held, and how long it waits at most for somebody to wake it. */
+/** What holds a request, and the longest time until it is retried without being woken. */
 type Held = Readonly<{ hold: Hold; forMs: number }>;
 
 export type Circuits = Readonly<{
   /**
-   * Asked before each request, and before anything is drawn from the budget for it.
+   * Call this before each request, and before drawing it from the budget.
    *
-   * @returns a lease where the request is the probe of a circuit; to be handed to `settle` or `giveBack`
-   * @throws {DigitalOceanError} `unauthorized`, with the code `circuit_open`, where a circuit holds the request
+   * @returns a lease if the request is the probe of a circuit; pass it to `settle` or `giveBack`
+   * @throws {DigitalOceanError} `unauthorized` with the code `circuit_open` if a circuit holds the request
    */
   admit(asked: Asked): Promise<Passage>;
   /**
-   * Told how each request ended; returns what holds it from now on, where it was refused. Never throws.
+   * Call this with the ending of each request. If the request was refused, returns what holds it from now on. Never
+   * throws.
    *
-   * @param askAccount asks for the account, past all circuits; resolves with how that ended
+   * @param askAccount requests the account, bypassing all circuits, and resolves with how that ended
    */
   settle(asked: Asked, passage: Passage, ending: Ending, askAccount: () => Promise<Ending>): Promise<Held | null>;
-  /** The request was not made after all. Never throws. */
+  /** Call this if the request was not sent after all. Never throws. */
   giveBack(passage: Passage): Promise<void>;
 }>;
 
-/** Circuits as a worker keeps them, for the loop that looks after them. */
+/** The circuits of a worker, for the loop that maintains them. */
 export type WatchedCircuits = Circuits &
   Readonly<{
-    /** Reads what is open; needed where another process may have opened or closed something. */
+    /** Reads the open circuits. Needed because other processes may have opened or closed some. */
     refresh(): Promise<void>;
     isAnyOpen(): boolean;
-    /** Circuits whose probe is due and is for a request of their kind to make; each is handed out once in a few seconds. */
+    /**
+     * Returns circuits that are due for a probe by a request of their kind. Each is returned only once every few seconds.
+     */
     takeDue(): Promise<readonly string[]>;
-    /** Probes the token's circuit where that is due. */
+    /** Probes the token's circuit if that is due. */
     probeToken(askAccount: () => Promise<Ending>): Promise<void>;
   }>;
 
 export type CircuitsOptions = Readonly<{
   store: CircuitStore;
-  /** How long a probe may take before somebody else may probe. */
+  /** The longest duration of a probe. Then another process may probe. */
   leaseMs: number;
-  /** How long what is held waits at most for somebody to wake it. */
+  /** The longest time until a held request is retried without being woken. */
   holdMs: number;
   log: Log;
-  /** Told when this process has opened a circuit, or closed one. Must not throw. */
+  /** Called when this process opens or closes a circuit. Must not throw. */
   onChanged?: () => void;
 }>;
 
-/** No circuits: every request is made. */
+/** No circuits: every request is sent. */
 export const noCircuits: Circuits = {
   admit: () => Promise.resolve(null),
   settle: () => Promise.resolve(null),
   giveBack: () => Promise.resolve(),
 };
 
-// Without the store, what was known of it stands.
+// While the store is unreachable, the last known state applies.
 const STORE_LIMIT_MS = 5_000;
 const WARN_EVERY_MS = 10_000;
 
 const ACCOUNT = '/v2/account';
 
-/** Makes the circuits of one process on the store that its fleet shares. */
+/** Creates the circuits of one process on the store that the fleet shares. */
 export function createCircuits({ store, leaseMs, holdMs, log, onChanged = () => undefined }: CircuitsOptions): WatchedCircuits {
   let open: readonly OpenCircuit[] = [];
   let readAt = 0;
@@ -129,7 +133,7 @@ export function createCircuits({ store, leaseMs, holdMs, log, onChanged = () => 
   const refuse = async (asked: Asked, passage: Passage, ending: Ending, isTokenRefused: boolean): Promise<OpenCircuit | null> => {
     const cause = isTokenRefused ? tokenCause : causeOf(asked, ending.status);
     const scopes = !isTokenRefused && ending.status === 403 ? likelyScopes(asked) : [];
-    // Without the request: what is held for it asks for something else.
+    // Cut the request from the message: the requests that this circuit holds are different ones.
     const detail = { status: ending.status, message: ending.message.replace(/^.* was answered /, ''), scopes };
     const circuit = await ask(() => store.refuse({ ...cause, subject: isTokenRefused ? null : asked.subject, detail, lease: passage?.lease ?? null }), null);
     if (circuit === null) return null;
@@ -141,7 +145,7 @@ export function createCircuits({ store, leaseMs, holdMs, log, onChanged = () => 
     }
     return circuit;
   };
-  /** The first of many refusals asks for the account; the others wait for its answer. */
+  /** The first of several refusals requests the account. The others wait for its response. */
   const isTokenRefused = async (asked: Asked, status: number | null, askAccount: () => Promise<Ending>): Promise<boolean> => {
     if (status !== 401) return false;
     if (asked.path === ACCOUNT || open.some(({ kind }) => kind === 'token_refused')) return true;
@@ -166,8 +170,9 @@ export function createCircuits({ store, leaseMs, holdMs, log, onChanged = () => 
     },
 
     settle: async (asked, passage, ending, askAccount) => {
-      // A token may lack the scope of the account alone: nothing but a check at the start needs it.
-      if (ending.outcome === 'unauthorized' && !(asked.path === ACCOUNT && ending.status === 403)) {
+      // A token may lack only the account scope, which nothing but the startup check needs. The same goes for the scopes
+      // of tidying up.
+      if (ending.outcome === 'unauthorized' && !(ending.status === 403 && (asked.path === ACCOUNT || isDispensable(asked)))) {
         const circuit = await refuse(asked, passage, ending, await isTokenRefused(asked, ending.status, askAccount));
         return circuit === null ? null : { hold: holdOf(circuit), forMs: holdMs };
       }
@@ -212,17 +217,17 @@ function holds(circuit: OpenCircuit, asked: Asked): boolean {
   return circuit.fields.every((field) => asked.fields.includes(field));
 }
 
-/** Those that hold most come first. */
+/** Sorts the circuits that hold most requests first. */
 function byReach(one: OpenCircuit, other: OpenCircuit): number {
   return Number(other.request === null) - Number(one.request === null) || one.fields.length - other.fields.length;
 }
 
-/** The account tells whether the token is refused; but where that was not the whole truth once, a real request must. */
+/** The account normally shows whether the token is refused. If that was misleading once, only a real request can tell. */
 function isProbedByAccount({ kind, relapses }: OpenCircuit): boolean {
   return kind === 'token_refused' && relapses === 0;
 }
 
-/** An answer that DigitalOcean gave after it had let the request in. */
+/** Whether DigitalOcean admitted the request before it gave this response. */
 function saysSomething({ status, outcome }: Ending): boolean {
   return outcome === 'done' || outcome === 'absent' || outcome === 'rejected' || outcome === 'unauthorized' || (outcome === 'later' && status === 422);
 }
@@ -234,7 +239,7 @@ function heldError({ method, path }: Asked, circuit: OpenCircuit, holdMs: number
     code: 'circuit_open',
     status: null,
     requestId: null,
-    // Not all at once, where nobody wakes them.
+    // Jitter, so that held requests do not all retry at once if nothing wakes them.
     retryAfterMs: Math.round(holdMs * (0.8 + Math.random() * 0.4)),
     method,
     path,

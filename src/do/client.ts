@@ -1,5 +1,5 @@
-// The DigitalOcean API, as far as droplets need it: typed calls, each a single HTTP request (a list: one a page), each with
-// its priority in the fleet's request budget. It neither repeats a request nor waits, and knows nothing of why it is asked.
+// The part of the DigitalOcean API that droplets need. Each typed call is a single HTTP request (a list: one request per
+// page) with its own priority in the fleet's request budget. The client never retries and never waits.
 
 import { z } from 'zod';
 import { directIo, type Io } from '../platform/io.ts';
@@ -13,54 +13,105 @@ import { readPages, type ListOptions } from './pages.ts';
 import { createReservations, type Reservation } from './reservations.ts';
 import {
   accountBody,
+  assignmentBody,
+  associatedBody,
   actionBody,
+  countBody,
   createDropletBody,
+  createdTagBody,
   dropletBody,
   dropletSchema,
+  imageBody,
+  imageSchema,
+  projectSchema,
+  regionSchema,
+  sizeSchema,
+  sshKeySchema,
+  tagBody,
+  vpcSchema,
   type Account,
   type Action,
+  type AssociatedResource,
   type CreateDropletRequest,
   type Droplet,
+  type Image,
+  type Project,
+  type Region,
+  type Size,
+  type SshKey,
+  type Tag,
+  type Vpc,
 } from './schemas.ts';
 
 /**
- * Calls to the API. Each rejects with a `DigitalOceanError`, whose `kind` says what is known about the request, and with
- * nothing else, but for a RangeError or TypeError when an argument must not be sent at all.
+ * Calls to the API. Each rejects only with a `DigitalOceanError`, whose `kind` says what is known about the request, or
+ * with a RangeError or TypeError if an argument must not be sent at all.
  * Source: https://docs.digitalocean.com/reference/api/.
  */
 export type DigitalOceanClient = {
-  /** The same client, whose requests (but for creates) are drawn from the budget with this priority. */
+  /** Returns the same client, but its requests (except creates) use this priority. */
   at(priority: Priority): DigitalOceanClient;
   /**
-   * Draws this create from the budget, before it is announced; rejects as `throttled` when there is none, and as
-   * `unauthorized` while a circuit holds it.
+   * Draws this create from the budget before it is announced. Rejects as `throttled` if the budget has no room, and as
+   * `unauthorized` while a circuit holds the request.
    */
   reserveCreate(request: CreateDropletRequest): Promise<Reservation>;
   /**
-   * Asks for a droplet. It has no network addresses yet, and may still fail to be placed: follow the action, where
-   * there is one. There is no idempotency key, so after an `ambiguous` error the droplet may exist.
+   * Creates a droplet. The droplet has no network addresses yet and may still fail to be placed: poll the action, if
+   * there is one. DigitalOcean has no idempotency key, so after an `ambiguous` error the droplet may exist.
    *
-   * @param reservation what {@link reserveCreate} returned for it: the create is drawn from the budget once, there
+   * @param reservation the reservation that {@link reserveCreate} returned; it already drew the create from the budget
    */
   createDroplet(request: CreateDropletRequest, reservation: Reservation): Promise<{ droplet: Droplet; actionId: number | null }>;
-  /** Null when there is no such droplet, or when it was created a moment ago. */
+  /** Null if the droplet does not exist or was created a moment ago. */
   getDroplet(id: number): Promise<Droplet | null>;
-  /** Every droplet with the tag; a droplet gets its tags a while after it was created. */
+  /** Lists every droplet with the tag. A new droplet gets its tags with a delay. */
   listDropletsByTag(tag: string): Promise<Droplet[]>;
-  /** Every droplet, or those of this name (in any case of letters), or of this type. Without one, GPU droplets are left out. */
+  /** Lists every droplet, or those with this name (ignoring case) or of this type. Without a filter, omits GPU droplets. */
   listDroplets(filter?: DropletFilter): Promise<Droplet[]>;
-  /** Destroys the droplet, or finds it absent. While it is still being created, DigitalOcean may refuse (`later`). */
+  /** Destroys the droplet. DigitalOcean may refuse while the droplet is still being created (`later`). */
   destroyDroplet(id: number): Promise<'destroyed' | 'absent'>;
-  /** Null when there is no such action. */
+  /** What stays, and costs money, when the droplet is destroyed. Null when there is no such droplet. */
+  listAssociatedResources(dropletId: number): Promise<AssociatedResource[] | null>;
+  /** Null when there is no such tag, in this spelling. */
+  readTag(name: string): Promise<Tag | null>;
+  /** Deletes the tag. Resources that carry the tag lose it, so read its count first. */
+  deleteTag(name: string): Promise<'deleted' | 'absent'>;
+  /** Makes a tag, or finds it: DigitalOcean keeps the spelling in which a tag was first used. Safe to repeat, so that no error of it is `ambiguous`. */
+  createTag(name: string): Promise<Pick<Tag, 'name'>>;
+  /** Puts an existing tag on a droplet. Safe to repeat, so that no error of it is `ambiguous`. `absent`: there is no such droplet, or tag. */
+  tagDroplet(tag: string, dropletId: number): Promise<'tagged' | 'absent'>;
+  /** Takes a tag off a droplet. `absent`: there is no such droplet, or tag. */
+  untagDroplet(tag: string, dropletId: number): Promise<'untagged' | 'absent'>;
+  /** Counts the droplets of the account: one request. Without a type, omits GPU droplets. A new droplet is counted with a delay. */
+  countDroplets(type?: 'droplets' | 'gpus'): Promise<number>;
+  listRegions(): Promise<Region[]>;
+  listSizes(): Promise<Size[]>;
+  /** Lists every image that the account can use, public ones and its own. */
+  listImages(): Promise<Image[]>;
+  /** Null if the account can use no such image. */
+  getImage(slugOrId: string | number): Promise<Image | null>;
+  listVpcs(): Promise<Vpc[]>;
+  /** The SSH keys of the account. */
+  listSshKeys(): Promise<SshKey[]>;
+  /** Lists the projects of the account. */
+  listProjects(): Promise<Project[]>;
+  /**
+   * Moves a droplet into a project, out of its current one. Safe to repeat, so its errors are never `ambiguous`.
+   *
+   * @returns DigitalOcean's status for the droplet; null: none
+   */
+  assignToProject(projectId: string, dropletId: number): Promise<string | null>;
+  /** Null if the action does not exist. */
   getAction(id: number): Promise<Action | null>;
-  /** The account of the token: the cheapest way to check one. */
+  /** Reads the account of the token. This is the cheapest way to check a token. */
   getAccount(): Promise<Account>;
   /**
-   * Every item of a list, such as `/v2/sizes` with the key `sizes`. Asks for 200 a page, repeating `params` on every
-   * page. One item that does not fit `itemSchema` fails the whole list.
+   * Lists every item of a list, such as `/v2/sizes` with the key `sizes`. Requests 200 items per page and sends `params`
+   * with every page. A single item that does not match `itemSchema` fails the whole list.
    */
   listPaginated<T>(path: string, key: string, options: ListOptions<T>): Promise<T[]>;
-  /** The same, page by page, for lists that need not be held in memory. */
+  /** Like {@link listPaginated}, but page by page, for lists that need not be held in memory. */
   pages<T>(path: string, key: string, options: ListOptions<T>): AsyncGenerator<T[], void>;
 };
 
@@ -68,22 +119,26 @@ export type DigitalOceanClient = {
 export type DropletFilter = { readonly name?: string } | { readonly type?: 'droplets' | 'gpus' };
 
 export type DigitalOceanClientOptions = {
-  /** `https://api.digitalocean.com`, or where else the API answers. No request ever goes to another origin. */
+  /** `https://api.digitalocean.com`, or another base URL of the API. No request ever goes to another origin. */
   readonly apiUrl: string;
   readonly token: string;
-  /** For each request, from its start to the last byte of the answer. */
+  /** Deadline of each request, from its start to the last byte of the response. */
   readonly timeoutMs: number;
   readonly io?: Io;
   readonly userAgent?: string;
-  /** Told about each request as soon as it is over, answered or not; what it throws is ignored. */
+  /** Called as soon as a request is over, with or without a response. Its errors are ignored. */
   readonly onAnswer?: (answer: ObservedAnswer) => void;
   /** Null: requests are not counted. For tools and tests that make a few. */
   readonly budget: RequestBudget | null;
-  /** What holds requests that DigitalOcean refuses; those that cannot be put off (`now`) are made all the same. */
+  /** Circuits that hold requests which DigitalOcean refuses. Requests with priority `now` bypass them. */
   readonly circuits?: Circuits;
 };
 
-/** Makes a client. Throws a TypeError when the URL or the token cannot be used; its message holds neither. */
+/**
+ * Creates a client.
+ *
+ * @throws {TypeError} if the URL or the token is unusable; the message contains neither
+ */
 export function createDigitalOceanClient(options: DigitalOceanClientOptions): DigitalOceanClient {
   const { token, timeoutMs, io = directIo, userAgent = 'arcadia-cloud', onAnswer = () => {}, circuits = noCircuits } = options;
   const budget = options.budget ?? unlimitedBudget;
@@ -99,7 +154,7 @@ export function createDigitalOceanClient(options: DigitalOceanClientOptions): Di
   return clientAt(null, caller);
 }
 
-/** `priority`: that of all requests but creates; null: each has its own. */
+/** `priority` applies to all requests except creates; null: each request has its own. */
 function clientAt(priority: Priority | null, caller: Caller): DigitalOceanClient {
   const priorityOr = (own: Priority) => priority ?? own;
 
@@ -122,7 +177,7 @@ function clientAt(priority: Priority | null, caller: Caller): DigitalOceanClient
     reserveCreate: async (request) => caller.reserve(createOf(request)),
 
     pages,
-    // Async, so that an argument that must not be sent is a rejection here too.
+    // Async, so that an invalid argument causes a rejection here too.
     listPaginated: async (path, key, list) => listPaginated(path, key, list),
 
     createDroplet: async (request, reservation) => sendPresent(caller, createOf(request), reservation),
@@ -149,6 +204,76 @@ function clientAt(priority: Priority | null, caller: Caller): DigitalOceanClient
       return result.kind === 'absent' ? 'absent' : 'destroyed';
     },
 
+    async listAssociatedResources(dropletId) {
+      checkId('droplet', dropletId);
+      const result = await caller.send({ method: 'GET', path: `/v2/droplets/${dropletId}/destroy_with_associated_resources`, schema: associatedBody, priority: priorityOr('destroy') });
+      return result.kind === 'absent' ? null : result.value;
+    },
+
+    async readTag(name) {
+      checkTag(name);
+      const result = await caller.send({ method: 'GET', path: `/v2/tags/${name}`, schema: tagBody(name), priority: priorityOr('read') });
+      return result.kind === 'absent' ? null : result.value.tag;
+    },
+
+    async deleteTag(name) {
+      checkTag(name);
+      const result = await caller.send({ method: 'DELETE', path: `/v2/tags/${name}`, schema: z.unknown(), priority: priorityOr('sync') });
+      return result.kind === 'absent' ? 'absent' : 'deleted';
+    },
+
+    async createTag(name) {
+      checkTag(name);
+      const { tag } = await repeatable(sendPresent(caller, { method: 'POST', path: '/v2/tags', json: { name }, schema: createdTagBody(name), priority: priorityOr('create') }));
+      return tag;
+    },
+
+    async tagDroplet(tag, dropletId) {
+      try {
+        await repeatable(caller.send(taggingOf('POST', tag, dropletId, priorityOr('create'))));
+        return 'tagged';
+      } catch (error) {
+        if (error instanceof DigitalOceanError && error.status === 404) return 'absent';
+        throw error;
+      }
+    },
+
+    async untagDroplet(tag, dropletId) {
+      const result = await caller.send(taggingOf('DELETE', tag, dropletId, priorityOr('destroy')));
+      return result.kind === 'absent' ? 'absent' : 'untagged';
+    },
+
+    async countDroplets(type) {
+      const { meta } = await sendPresent(caller, { method: 'GET', path: '/v2/droplets', params: { ...(type === undefined ? {} : { type }), per_page: 1 }, schema: countBody, priority: priorityOr('read') });
+      return meta.total;
+    },
+
+    listRegions: async () => listPaginated('/v2/regions', 'regions', { itemSchema: regionSchema }),
+
+    listSizes: async () => listPaginated('/v2/sizes', 'sizes', { itemSchema: sizeSchema }),
+
+    listImages: async () => listPaginated('/v2/images', 'images', { itemSchema: imageSchema }),
+
+    async getImage(slugOrId) {
+      checkImage(slugOrId);
+      const result = await caller.send({ method: 'GET', path: `/v2/images/${slugOrId}`, schema: imageBody, priority: priorityOr('read') });
+      return result.kind === 'absent' ? null : result.value.image;
+    },
+
+    listVpcs: async () => listPaginated('/v2/vpcs', 'vpcs', { itemSchema: vpcSchema }),
+
+    listSshKeys: async () => listPaginated('/v2/account/keys', 'ssh_keys', { itemSchema: sshKeySchema }),
+
+    listProjects: async () => listPaginated('/v2/projects', 'projects', { itemSchema: projectSchema }),
+
+    async assignToProject(projectId, dropletId) {
+      checkUuid(projectId);
+      checkId('droplet', dropletId);
+      const urn = `do:droplet:${dropletId}`;
+      const path = `/v2/projects/${projectId}/resources`;
+      return repeatable(sendPresent(caller, { method: 'POST', path, json: { resources: [urn] }, schema: assignmentBody(urn), priority: priorityOr('create') }));
+    },
+
     async getAction(id) {
       checkId('action', id);
       const result = await caller.send({ method: 'GET', path: `/v2/actions/${id}`, schema: actionBody(id), priority: priorityOr('read') });
@@ -162,11 +287,27 @@ function clientAt(priority: Priority | null, caller: Caller): DigitalOceanClient
   };
 }
 
+function taggingOf(method: 'POST' | 'DELETE', tag: string, dropletId: number, priority: Priority) {
+  checkTag(tag);
+  checkId('droplet', dropletId);
+  return { method, path: `/v2/tags/${tag}/resources`, json: { resources: [{ resource_id: String(dropletId), resource_type: 'droplet' }] }, schema: z.unknown(), priority } as const;
+}
+
+/** Of a POST that may be sent twice, no end is unknown: it is sent again. */
+async function repeatable<T>(sent: Promise<T>): Promise<T> {
+  try {
+    return await sent;
+  } catch (error) {
+    throw error instanceof DigitalOceanError && error.kind === 'ambiguous' ? error.as('later') : error;
+  }
+}
+
 function createOf(request: CreateDropletRequest) {
   return { method: 'POST', path: '/v2/droplets', json: request, schema: createDropletBody, priority: 'create' } as const;
 }
 
-// A list or an account cannot be absent. Whoever says so is not the API, and must not be taken for "no droplets".
+// A list or an account cannot be absent. A server that returns 404 for one is not the API, and its response must not be
+// read as "no droplets".
 async function sendPresent<T>(caller: Caller, call: Call<T>, reservation?: Reservation): Promise<T> {
   const result = await caller.send(call, reservation);
   if (result.kind === 'done') return result.value;
@@ -208,7 +349,8 @@ function checkToken(token: string): void {
   }
 }
 
-// A wrong id in a URL could name another droplet, and `/v2/droplets/` without any, followed by a query, all of a tag.
+// A wrong id in a URL could name another droplet. `/v2/droplets/` without an id but with a query could address every
+// droplet of a tag.
 function checkId(what: string, id: number): void {
   if (!Number.isSafeInteger(id) || id <= 0) {
     throw new RangeError(`${what} id must be a positive safe integer, not ${typeof id === 'number' ? id : typeof id}`);
@@ -221,7 +363,15 @@ function checkTag(tag: string): void {
   }
 }
 
-// An empty name is no filter: it would list every droplet there is.
+function checkImage(slugOrId: string | number): void {
+  if (!/^[a-zA-Z0-9._-]{1,100}$/.test(String(slugOrId)) || /^\.+$/.test(String(slugOrId))) throw new RangeError('an image must be a slug or an id');
+}
+
+function checkUuid(id: string): void {
+  if (!/^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)) throw new RangeError('the id of a project must be a UUID in lower case');
+}
+
+// An empty name is no filter: DigitalOcean would list every droplet.
 function checkName(name: string | undefined): void {
   if (name === undefined || name === '') throw new RangeError('the name to list droplets by must not be empty');
 }

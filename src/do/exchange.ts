@@ -1,5 +1,5 @@
-// One HTTP request and what came of it, as a value: an answer, half an answer, or none. It never throws, because an
-// error of got carries the token and the body of the request. What the answer means is not decided here.
+// Sends one HTTP request and returns the result as a value: a response, a partial response or none. It never throws,
+// because got's errors contain the token and the request body. It does not interpret the response.
 
 import type { ClientRequest, IncomingHttpHeaders } from 'node:http';
 import { TLSSocket } from 'node:tls';
@@ -19,15 +19,15 @@ export type Exchange = Answered | Unanswered;
 export type Answered = {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
-  /** Null when the body broke off, took too long or was too large. */
+  /** Null if the body broke off, took too long or was too large. */
   readonly text: string | null;
 };
 
 export type Unanswered = {
   readonly status: null;
-  /** `timeout`, or what the network said, such as `ECONNRESET`. */
+  /** `timeout`, or the network's error code, such as `ECONNRESET`. */
   readonly code: string;
-  /** False only where no connection was ever ready for the request. */
+  /** False only if no connection was ever ready for the request. */
   readonly requestSent: boolean;
 };
 
@@ -38,7 +38,10 @@ const MAX_BODY_BYTES = 32 * 1024 * 1024;
 
 const networkError = z.object({ code: z.string().regex(/^[A-Z0-9_]{1,64}$/) });
 
-/** Makes the function that sends requests with this token: once each, no redirects, `timeoutMs` from first to last byte. */
+/**
+ * Creates the function that sends requests with this token: once each, without redirects, with `timeoutMs` as the
+ * deadline from first to last byte.
+ */
 export function createExchanger(options: { token: string; timeoutMs: number; userAgent: string }): Exchanger {
   const http = got.extend({
     headers: {
@@ -47,7 +50,7 @@ export function createExchanger(options: { token: string; timeoutMs: number; use
       accept: 'application/json',
     },
     timeout: { request: options.timeoutMs },
-    // Whether to repeat a request is decided by those who know what it was for.
+    // The callers decide whether to retry, because they know what the request was for.
     retry: { limit: 0 },
     followRedirect: false,
     throwHttpErrors: false,
@@ -63,12 +66,12 @@ async function exchange(http: Got, request: HttpRequest): Promise<Exchange> {
     const pending = http(request.url, {
       method: request.method,
       ...(request.json !== undefined && { json: request.json }),
-      // An idle connection may have been closed by the other end a moment ago, and then nobody could say whether a POST
-      // arrived. A GET or DELETE can be repeated; a POST gets a connection of its own.
+      // The server may have closed an idle connection a moment ago. It would then be unknown whether a POST arrived. A
+      // GET or DELETE can be repeated, so only a POST gets a new connection.
       ...(request.method === 'POST' && { agent: { http: false, https: false } }),
       signal: oversized.signal,
     });
-    // got's promise also has events, which is what `on` returns it for; the promise itself is awaited below.
+    // `on` returns got's promise, which also emits events. The promise itself is awaited below.
     void pending.on('request', (sent) => watch(sent, progress));
     void pending.on('downloadProgress', ({ transferred }) => {
       if (transferred > MAX_BODY_BYTES) oversized.abort();
@@ -86,8 +89,8 @@ type Progress = {
   head: { readonly status: number; readonly headers: IncomingHttpHeaders } | null;
 };
 
-// Node hands the request to the network once the socket is connected and, with TLS, the other end has proved who it is.
-// Until then nothing can have been done. What cannot be seen counts as sent.
+// Node sends the request once the socket is connected and, with TLS, the server has proved its identity. Until then
+// nothing can have happened. If this cannot be observed, the request counts as sent.
 function watch(request: ClientRequest, progress: Progress): void {
   request.once('response', ({ statusCode, headers }) => {
     if (statusCode !== undefined) progress.head = { status: statusCode, headers };
@@ -96,7 +99,7 @@ function watch(request: ClientRequest, progress: Progress): void {
     progress.requestSent = true;
   };
   const watchSocket = (socket: NonNullable<ClientRequest['socket']>) => {
-    // One that could not even be opened (out of file descriptors, say) is destroyed by now.
+    // A socket that could not even be opened (for example, out of file descriptors) is already destroyed here.
     if (socket.destroyed && socket.bytesWritten === 0) return;
     if (!socket.connecting) markSent();
     else socket.once(socket instanceof TLSSocket ? 'secureConnect' : 'connect', markSent);

@@ -1,6 +1,6 @@
-// What workers leave for each other of what they saw: the contract of observations-redis.ts and observations-postgres.ts,
-// and the care that a worker takes of a store that may be away, or written by others. An observation decides which address
-// a saga's caller is given, so each is signed with a key that only the fleet's workers have.
+// Droplet observations that workers share: the contract of observations-redis.ts and observations-postgres.ts, and the
+// protection of a worker against a store that is unreachable or that others can write. An observation decides which
+// address a saga's caller gets, so each is signed with a key that only the fleet's workers have.
 
 import { createHmac, hkdfSync, randomUUID, timingSafeEqual } from 'node:crypto';
 import { withDeadline } from '../platform/deadline.ts';
@@ -10,34 +10,34 @@ import type { Log } from '../platform/log.ts';
 import { onceInAWhile } from '../platform/once-in-a-while.ts';
 import { dropletSchema, type Droplet } from './schemas.ts';
 
-/** What is known of a droplet: null is from a read of its own, at this moment. */
+/** An observation of a droplet. `droplet` is null only if a single read just now did not find it. */
 export type Observation = Readonly<{ droplet: Droplet | null; ageMs: number }>;
 
-/** A droplet that somebody wants to know of, and how old an observation of it may be. */
+/** A droplet to observe, and the oldest observation of it to accept. */
 export type Wanted = Readonly<{ dropletId: number; maxAgeMs: number }>;
 
 /**
- * How to see what nobody has seen: `single`: one by one; `list`: by the list of the wave, which is the caller's to read
- * now, for everybody; `busy`: another worker is reading it.
+ * How to read droplets without a recent observation. `single`: one by one. `list`: the caller reads the wave's list now,
+ * for every worker. `busy`: another worker is reading the list.
  */
 export type Way = 'single' | 'list' | 'busy';
 
 export type ObservationStore = Readonly<{
-  /** Finds what was seen of these droplets, and says how to see the rest: the list, where it takes fewer requests. */
+  /** Returns the known observations of these droplets, and how to read the rest: by list if that takes fewer requests. */
   observe(
     wave: string | null,
     wanted: readonly Wanted[],
     how: { intervalMs: number; leaseMs: number },
   ): Promise<{ way: Way; seen: ReadonlyMap<number, Observation> }>;
-  /** Keeps what a read showed that began `tookMs` ago. */
+  /** Stores the result of a read that began `tookMs` ago. */
   save(wave: string | null, droplets: readonly Droplet[], tookMs: number, keepMs: number): Promise<void>;
-  /** The same for a list that was the caller's to read. `pages` is 0 when it could not be read to its end. */
+  /** Stores the result of a list that the caller had to read. `pages` is 0 if the list could not be read to its end. */
   finish(wave: string, droplets: readonly Droplet[], read: { tookMs: number; keepMs: number; pages: number }): Promise<void>;
 }>;
 
 /**
- * What a shared store can do; `holder` is whose a lease is. `sealed` is a text that only {@link createObservationStore}
- * reads; `nowMs` is the store's clock, which all workers share.
+ * The operations of a shared store. `holder` owns the lease. `sealed` is a text that only {@link createObservationStore}
+ * can read. `nowMs` is the store's clock, which all workers share.
  */
 export type SharedObservations = Readonly<{
   observe(
@@ -52,29 +52,30 @@ export type SharedObservations = Readonly<{
   ): Promise<void>;
 }>;
 
-/** An observation as a store keeps it. */
+/** An observation as stored. */
 export type SealedDroplet = Readonly<{ id: number; status: string; sealed: string }>;
 
 const STORE_LIMIT_MS = 1_000;
 const WARN_EVERY_MS = 10_000;
 
 /**
- * The key that signs a fleet's observations. It comes from the API token: whoever has that may ask DigitalOcean anyway, and
- * every worker has it. HKDF, RFC 5869.
+ * Derives the key that signs a fleet's observations from the API token. Every worker has the token, and its owner may
+ * query DigitalOcean anyway. HKDF, RFC 5869.
  */
 export function observationKey(token: string): Buffer {
   return Buffer.from(hkdfSync('sha256', token, '', 'arcadia-cloud observations', 32));
 }
 
 /**
- * Makes a store of one process from the shared one. While that is away, nothing is shared, and everybody reads singly. What
- * the fleet did not sign was not seen, nor was anything that claims to be from the future.
+ * Creates the observation store of one process on the shared store. While the shared store is unreachable, nothing is
+ * shared and every droplet is read singly. Observations without a valid signature or with a time in the future are
+ * ignored.
  *
  * @param options.key see {@link observationKey}
  */
 export function createObservationStore(shared: SharedObservations, { io, log, key }: { io: Io; log: Log; key: Buffer }): ObservationStore {
   const holder = randomUUID();
-  // The store's clock less this process's monotonic one, by the last look.
+  // The store's clock minus this process's monotonic clock, as of the last read.
   let clockMs: number | null = null;
   const warn = onceInAWhile(WARN_EVERY_MS, (error: unknown) => log.warn({ reason: error instanceof Error ? error.message : String(error) }, 'what other workers see of droplets is out of reach: each is read singly'));
   const ask = async <T>(name: string, operation: () => Promise<T>, otherwise: T): Promise<T> => {
@@ -90,7 +91,7 @@ export function createObservationStore(shared: SharedObservations, { io, log, ke
     clockMs = nowMs - performance.now();
     return { way, seen: new Map([...seen].flatMap(([id, sealed]) => unseal(id, sealed, nowMs, key))) };
   };
-  // Before the first observation the store's clock is not known, and nothing can be signed: nothing is shared then.
+  // Until the first read, the store's clock is unknown, so nothing can be signed or shared.
   const sealAll = (droplets: readonly Droplet[], tookMs: number): SealedDroplet[] => {
     if (clockMs === null) return [];
     const atMs = Math.floor(clockMs + performance.now() - tookMs);
@@ -104,7 +105,7 @@ export function createObservationStore(shared: SharedObservations, { io, log, ke
   };
 }
 
-/** `<time>.<signature>.<droplet as JSON>`; the time is the store's, in milliseconds. */
+/** `<time>.<signature>.<droplet as JSON>`. The time is the store's, in milliseconds. */
 function seal(droplet: Droplet, atMs: number, key: Buffer): string {
   const text = JSON.stringify(droplet);
   return `${atMs}.${signatureOf(atMs, text, key)}.${text}`;

@@ -1,13 +1,15 @@
-// What workers saw, in Postgres, where there is no Redis. A look writes nothing; a list that is read is one write.
+// Shared observations in Postgres, for installations without Redis. Looking up an observation writes nothing; reading a
+// list causes one write.
 
 import type { Database } from '../platform/db.ts';
 import type { SharedObservations, Wanted } from './observation-store.ts';
 
 type Wave = { pages: number; inFlight: number; listedAgeMs: number };
 
-/** The observations of one token's droplets. */
+/** Opens the observations of one token's droplets. */
 export function createPostgresObservations(db: Pick<Database, 'sql'>, scope: string): SharedObservations {
-  // How many droplets of a wave are waited for is known from its last list; before the first, from what this process saw.
+  // The last list of a wave tells how many of its droplets are being waited for. Before the first list, this process's
+  // own lookups tell.
   const lookedFor = new Map<string, Map<number, number>>();
   const countLookedFor = (wave: string, ids: readonly number[], withinMs: number): number => {
     const now = performance.now();
@@ -54,7 +56,7 @@ export function createPostgresObservations(db: Pick<Database, 'sql'>, scope: str
     save: async (wave, entries, { tookMs, keepMs, list }) => {
       await db.sql`
         with gone as (
-          delete from arcadia.droplet_observations where observed_at < clock_timestamp() - 10 * ${keepMs}::double precision * interval '1 millisecond'
+          delete from arcadia.droplet_observations where observed_at < clock_timestamp() - ${keepMs}::double precision * interval '1 millisecond'
         )
         insert into arcadia.droplet_observations as seen (scope, droplet_id, observed_at, droplet)
         select ${scope}, (droplet ->> 'id')::bigint, clock_timestamp() - ${tookMs}::double precision * interval '1 millisecond', droplet

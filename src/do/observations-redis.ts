@@ -1,4 +1,4 @@
-// What workers saw, in Redis, where each observation ends by itself after a poll interval.
+// Shared observations in Redis. Each expires by itself.
 
 import { z } from 'zod';
 import type { RedisScript, RunRedisScript } from '../platform/redis-script.ts';
@@ -9,7 +9,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 `;
 
-// KEYS: looked (sorted set of droplets by when they were last looked for), wave (hash), lease, then one for each droplet.
+// KEYS: looked (sorted set of droplets by the time of their last lookup), wave (hash), lease, then one key per droplet.
 // ARGV: has a wave, intervalMs, leaseMs, holder, then id and maxAgeMs of each droplet.
 const observeScript: RedisScript = {
   name: 'observations.look',
@@ -41,8 +41,8 @@ if redis.call('SET', KEYS[3], ARGV[4], 'NX', 'PX', ARGV[3]) then return {'list',
 return {'busy', now, found}`,
 };
 
-// KEYS: looked, wave, lease, then one for each droplet. ARGV: tookMs, keepMs, pages (-1: not a whole list), holder, then id and
-// sealed text of each droplet.
+// KEYS: looked, wave, lease, then one key per droplet. ARGV: tookMs, keepMs, pages (-1: not a whole list), holder, then
+// id and sealed text of each droplet.
 const save: RedisScript = {
   name: 'observations.save',
   lua: `${now}
@@ -61,10 +61,10 @@ return 1`,
 
 const lookReply = z.tuple([z.enum(['single', 'list', 'busy']), z.number(), z.array(z.tuple([z.number(), z.string()]))]);
 
-// A script's arguments are all in memory at once.
+// Limits the number of arguments, which a script holds in memory all at once.
 const CHUNK = 200;
 
-/** The observations of one token's droplets, under `prefix`. */
+/** Opens the observations of one token's droplets. Keys start with `prefix`. */
 export function createRedisObservations(run: RunRedisScript, prefix: string, id: string): SharedObservations {
   const key = (...parts: (string | number)[]) => [prefix, 'seen', id, ...parts].join(':');
   const keysOf = (wave: string | null, ids: readonly number[]) => {
@@ -87,7 +87,7 @@ export function createRedisObservations(run: RunRedisScript, prefix: string, id:
       for (let start = 0; start === 0 || start < entries.length; start += CHUNK) {
         const chunk = entries.slice(start, start + CHUNK);
         const isLast = start + CHUNK >= entries.length;
-        // Only the last one says that the list is there, and gives the lease back.
+        // Only the last chunk marks the list as complete and releases the lease.
         const pages = list !== null && isLast ? list.pages : -1;
         await run(save, keysOf(wave, chunk.map((entry) => entry.id)), [
           Math.ceil(tookMs),

@@ -1,19 +1,21 @@
-// What the budget, the metrics and the traces are told about each request to DigitalOcean.
+// A record of each request to DigitalOcean, for the budget, the metrics and the traces.
 
 import type { Method, OutcomeKind } from './outcome.ts';
 import type { RateLimit } from './rate-limit.ts';
 
-/** What an observer is told about each request, answered or not. */
+/** One request, with or without a response. */
 export type ObservedAnswer = {
   readonly method: Method;
-  /** With `{id}` in place of ids, and without the query. */
+  /** With `{id}` in place of ids and without the query string. */
   readonly path: string;
-  /** Null when there was no answer. */
+  /** Null without a response. */
   readonly status: number | null;
   readonly outcome: OutcomeKind;
-  /** Null when the answer does not say. */
+  /** Null if the response has no rate-limit headers. */
   readonly rateLimit: RateLimit | null;
-  /** How long to leave the API alone; always set for a 429. */
+  /** How long to pause; always set for a 429. */
   readonly retryAfterMs: number | null;
   readonly durationMs: number;
+  /** DigitalOcean's clock at the time of the response, in Unix milliseconds; null or omitted if the response has none. */
+  readonly serverTimeMs?: number | null;
 };

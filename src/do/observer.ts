@@ -1,6 +1,6 @@
-// Looks at droplets for whoever waits for one. Looks that are due together, in any worker, share one read: what a list
-// shows is left for the others in a store, for a moment. That a droplet is not there is concluded from no list: a
-// droplet that none shows is read by itself.
+// Observes droplets for the sagas that wait for them. Polls that are due together, in any worker, share one read: the
+// result of a list is stored briefly for the other workers. A list never proves that a droplet is absent. A droplet
+// missing from the list is read singly.
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DigitalOceanClient } from './client.ts';
@@ -10,16 +10,16 @@ import { dropletSchema, type Droplet } from './schemas.ts';
 
 export type DropletObserver = Readonly<{
   /**
-   * Looks at a droplet.
+   * Observes a droplet.
    *
-   * @param how.wave the tag that its wave of creates carries; null: not known, so that no list is read for it
-   * @param how.maxAgeMs how old an observation of somebody else's may be; 0: it is read by itself, now
-   * @throws {DigitalOceanError} when nothing could be seen
+   * @param how.wave the tag of the droplet's wave of creates; null: unknown, so no list is read for it
+   * @param how.maxAgeMs the oldest observation by another worker to accept; 0: read the droplet singly, now
+   * @throws {DigitalOceanError} if the droplet could not be read
    */
   observe(dropletId: number, how: { wave: string | null; maxAgeMs: number }): Promise<Observation>;
 }>;
 
-/** Reads each droplet by itself. */
+/** Reads each droplet singly. */
 export function observeSingly(client: Pick<DigitalOceanClient, 'getDroplet'>): DropletObserver {
   return { observe: async (dropletId) => ({ droplet: await client.getDroplet(dropletId), ageMs: 0 }) };
 }
@@ -27,30 +27,30 @@ export function observeSingly(client: Pick<DigitalOceanClient, 'getDroplet'>): D
 export type ObserverOptions = Readonly<{
   client: DigitalOceanClient;
   store: ObservationStore;
-  /** Within this time, everybody who waits looks once. */
+  /** Every waiting saga polls once within this time. */
   intervalMs: number;
-  /** A reader that did not come back within this time has failed, and somebody else reads. */
+  /** A reader that takes longer than this counts as failed, and another worker reads. */
   leaseMs: number;
 }>;
 
 type Due = { dropletId: number; maxAgeMs: number; resolve: (seen: Observation | null) => void; reject: (error: unknown) => void };
 
-// Longer than anybody takes for a moment.
-const KEEP_MS = 10_000;
+// Longer than any maximum age: `register_droplet` accepts what was seen before the wait for the droplet to respond.
+const KEEP_MS = 130_000;
 
-// Between two looks at what another worker is reading.
+// Pauses between lookups while another worker is reading the list.
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 250;
 
-/** Makes an observer that shares its reads. */
+/** Creates an observer that shares its reads. */
 export function createObserver(options: ObserverOptions): DropletObserver {
   const { client, store } = options;
   const single = observeSingly(client);
   const due = new Map<string, Due[]>();
   const busy = new Set<string>();
 
-  // What becomes due while a wave is being looked at is looked at together afterwards: no timer, and no wait when there
-  // is nothing to share.
+  // Droplets that become due during a read form the next batch. This needs no timer, and causes no wait if there is
+  // nothing to share.
   const work = async (wave: string): Promise<void> => {
     busy.add(wave);
     for (let batch = due.get(wave); batch !== undefined; batch = due.get(wave)) {
@@ -73,14 +73,14 @@ export function createObserver(options: ObserverOptions): DropletObserver {
       if (seen !== null) return seen;
       const startedAt = performance.now();
       const read = await single.observe(dropletId, { wave, maxAgeMs });
-      // Nobody else waits for this droplet, but the step after the wait looks at it, too.
+      // No other saga waits for this droplet, but the next step of this saga uses the observation too.
       if (read.droplet?.status === 'active') await store.save(wave, [read.droplet], performance.now() - startedAt, KEEP_MS);
       return read;
     },
   };
 }
 
-/** Answers each with what somebody saw, or null: it has to be read by itself. */
+/** Resolves each droplet with a shared observation, or with null if it has to be read singly. */
 async function lookTogether(wave: string, batch: readonly Due[], options: ObserverOptions): Promise<void> {
   const { store, intervalMs, leaseMs } = options;
   const givenUpAt = performance.now() + leaseMs;
@@ -99,7 +99,7 @@ async function lookTogether(wave: string, batch: readonly Due[], options: Observ
   }
 }
 
-/** Reads the wave's list, for this batch and for everybody else. */
+/** Reads the wave's list for this batch and for all other workers. */
 async function readWave(wave: string, batch: readonly Due[], { client, store }: ObserverOptions): Promise<void> {
   const startedAt = performance.now();
   const age = () => performance.now() - startedAt;
@@ -114,7 +114,7 @@ async function readWave(wave: string, batch: readonly Due[], { client, store }: 
     }
     isWhole = true;
   } catch (error) {
-    // One droplet that is not as documented makes the list useless, and must not hold up the others.
+    // One malformed droplet makes the list unusable but must not block the other droplets.
     if (!(error instanceof DigitalOceanError)) throw error;
     if (error.status !== 200) brokenOffBy = error;
   } finally {

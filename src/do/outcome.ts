@@ -1,5 +1,5 @@
-// What an answer of the DigitalOcean API, or its absence, means: one total function, no I/O. It says what is known
-// about the request, not what to do about it.
+// Classifies a response of the DigitalOcean API, or its absence. One total function without I/O. It says what is known
+// about the request, not what to do next.
 
 /** The methods this client uses. */
 export type Method = 'GET' | 'POST' | 'DELETE';
@@ -7,47 +7,47 @@ export type Method = 'GET' | 'POST' | 'DELETE';
 /**
  * What is known after one request:
  *
- * - `done`: it did what was asked, and the answer can be used.
- * - `absent`: a GET or DELETE of something that is not there.
- * - `rejected`: refused for what it asks; nothing was made or changed, and the same request will be refused again.
- * - `throttled`: refused for its time; nothing was made or changed.
- * - `unauthorized`: refused for the token, whatever was asked.
- * - `later`: nothing is known, or nothing happened, and the same request may safely be made again.
- * - `ambiguous`: a POST that may or may not have happened. Making it again could make a second droplet.
+ * - `done`: it succeeded, and the response is usable.
+ * - `absent`: a GET or DELETE of something that does not exist.
+ * - `rejected`: refused because of its content. Nothing changed, and the same request will be refused again.
+ * - `throttled`: refused for now. Nothing changed.
+ * - `unauthorized`: refused because of the token.
+ * - `later`: nothing is known or nothing happened. The same request can safely be repeated.
+ * - `ambiguous`: a POST that may or may not have taken effect. Repeating it could create a second droplet.
  */
 export type OutcomeKind = 'done' | 'absent' | FailureKind;
 
-/** The outcomes that are thrown, as a `DigitalOceanError`. */
+/** The outcomes that are thrown as a `DigitalOceanError`. */
 export type FailureKind = 'rejected' | 'throttled' | 'unauthorized' | 'later' | 'ambiguous';
 
-/** What came back for one request. */
+/** The result of one request. */
 export type Reply = Answer | NoAnswer;
 
 export type Answer = {
   readonly status: number;
   /**
-   * `valid`: readable, and what the API documents for a success. `html`: a page, so it was a gateway that answered, not
-   * the API. `invalid`: anything else, cut off or oversized ones too. Errors need no valid body.
+   * `valid`: readable and as documented for a success. `html`: a page, so a gateway answered and not the API. `invalid`:
+   * anything else, including truncated and oversized bodies. An error response needs no valid body.
    */
   readonly body: 'valid' | 'invalid' | 'html';
 };
 
 export type NoAnswer = {
   readonly status: null;
-  /** False only where it is certain that no connection was ready, so that not one byte of the request went out. */
+  /** False only if no connection was ready for certain, so that not one byte of the request was sent. */
   readonly requestSent: boolean;
 };
 
-// A gateway says these of requests that it may already have passed on (408 request timeout, 444, 460 and 499 connection
-// closed), or a lock of ones that overlap (409, 423, 425). None is documented for our calls; all of them pass.
+// A gateway may return these for requests that it already passed on (408 request timeout; 444, 460 and 499 connection
+// closed), or to reject overlapping requests (409, 423, 425). None is documented for our calls, and all are temporary.
 const UNSETTLED_4XX: ReadonlySet<number> = new Set([408, 409, 423, 425, 444, 460, 499]);
 
 /**
- * Says what the reply to a request means. Total: every status and every method has an outcome, and where in doubt a
- * POST is `ambiguous` and anything else, being harmless to repeat, is `later`.
+ * Classifies the reply to a request. Total: every status and every method has an outcome. In doubt, a POST is
+ * `ambiguous`; any other method is safe to repeat and therefore `later`.
  *
- * Statuses: https://docs.digitalocean.com/reference/api/. That a DELETE of a droplet which is still being created is
- * answered 422 "Droplet already has a pending event." is in none of its documents; users of Packer reported it.
+ * Statuses: https://docs.digitalocean.com/reference/api/. The 422 "Droplet already has a pending event." for a DELETE of
+ * a droplet that is still being created is undocumented; users of Packer reported it.
  */
 export function classify(method: Method, reply: Reply): OutcomeKind {
   const inDoubt = method === 'POST' ? 'ambiguous' : 'later';
@@ -66,7 +66,7 @@ export function classify(method: Method, reply: Reply): OutcomeKind {
 }
 
 function isSuccess(method: Method, status: number, body: Answer['body']): boolean {
-  // Only a 204 says that the droplet is destroyed. A 200 with some page, from whoever answers there, must not.
+  // Only a 204 confirms that the droplet is destroyed. A 200 with some page from a gateway does not.
   if (method === 'DELETE') return status === 204;
   return status >= 200 && status <= 299 && body === 'valid';
 }
@@ -75,7 +75,7 @@ function isClientError(status: number): boolean {
   return status >= 400 && status <= 499;
 }
 
-// A gateway that lost its way also says 404. To believe it would call a running droplet gone.
+// A gateway with a routing failure also returns 404. Believing it would declare a running droplet gone.
 function absentUnlessPage(body: Answer['body']): 'absent' | 'later' {
   return body === 'html' ? 'later' : 'absent';
 }

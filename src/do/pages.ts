@@ -1,36 +1,37 @@
-// Reads a list of the DigitalOcean API page by page, and trusts no more of an answer than the number of its next page.
+// Reads a list of the DigitalOcean API page by page. From a response's links it trusts only the number of the next page.
 
 import { z } from 'zod';
 
 export type ListOptions<T> = {
-  /** Repeated on every page. */
+  /** Sent with every page. */
   readonly params?: Readonly<Record<string, string | number>>;
   readonly itemSchema: z.ZodType<T>;
   /**
-   * Asked after a page could not be read, for the how-manieth time in a row: when it resolves, that page is asked for
-   * once more; what it throws ends the list. Without it, the first error does.
+   * Called after each failed read, with the number of consecutive failures of that page. If it resolves, the page is read
+   * again. If it throws, the list ends with that error. Without it, the first error ends the list.
    */
   readonly beforeRetry?: (error: unknown, failures: number) => Promise<void>;
 };
 
 type PageSource = {
-  /** Reads one page; throws when it does not fit the schema. */
+  /** Reads one page; throws if it does not match the schema. */
   readonly readPage: <Page>(params: Record<string, string | number>, schema: z.ZodType<Page>) => Promise<Page>;
-  /** Makes the error for an answer that cannot be. */
+  /** Creates the error for an impossible response. */
   readonly invalidAnswer: (why: string) => Error;
 };
 
-/** The most that DigitalOcean gives at once. */
+/** DigitalOcean's largest page size. */
 export const ITEMS_PER_PAGE = 200;
-// 100,000 items: more than an account holds, less than a server that never ends its list would hand out.
+// 100,000 items: more than an account holds, but a limit for a server whose list never ends.
 const MAX_PAGES = 500;
 
 const identified = z.object({ id: z.union([z.number(), z.string()]) });
 
 /**
- * Yields the pages of the list under `key`, an item with an `id` only once although it may move to the next page while
- * the list is read. One item that does not fit the schema fails the whole page: a list that silently lacks a droplet is
- * worse than none. (An item that moves to a page already read is missed all the same; a list proves presence, not absence.)
+ * Yields the pages of the list under `key`. An item with an `id` appears only once, even if it moves to the next page
+ * while the list is read. A single item that does not match the schema fails the whole page: a list that silently lacks a
+ * droplet is worse than none. (An item that moves to a page already read is still missed. A list proves presence, not
+ * absence.)
  */
 export async function* readPages<T>(source: PageSource, key: string, options: ListOptions<T>): AsyncGenerator<T[], void> {
   const schema = pageSchema(key, options.itemSchema);
@@ -76,7 +77,7 @@ function isNew(item: unknown, seen: Set<number | string>): boolean {
   return seen.size > before;
 }
 
-// `next` is an absolute URL. Its host and path are never followed: whoever answers there would be given the token.
+// `next` is an absolute URL. Its host and path are never followed, because the token would go to that host.
 function readPageNumber(next: string): number | null {
   const page = URL.parse(next, 'http://unused.invalid')?.searchParams.get('page');
   return page !== null && page !== undefined && /^\d{1,9}$/.test(page) ? Number(page) : null;

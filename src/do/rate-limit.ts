@@ -1,25 +1,27 @@
-// What the headers of an answer say about DigitalOcean's rate limit. It reads them; keeping to the limit is up to others.
+// Reads DigitalOcean's rate limit from response headers. Other modules enforce it.
 
 import type { IncomingHttpHeaders } from 'node:http';
+import { parseRetryAfterMs } from '../platform/retry-after.ts';
 
-/** DigitalOcean's account of the token's budget, as of one answer. */
+/** The state of the token's rate limit, as of one response. */
 export type RateLimit = {
   /** Requests per window. */
   readonly limit: number;
   readonly remaining: number;
-  /** When the oldest counted request expires and frees one; not when all are free again. */
+  /** When the oldest counted request expires and frees one slot; not when all slots are free. */
   readonly resetAt: Date;
 };
 
-// The minute limit is a rolling one: after a few seconds a part of it is free again.
+// The minute limit rolls: after a few seconds a part of it is free again.
 const DEFAULT_THROTTLE_MS = 10_000;
-// A wait below this would have a whole fleet knock again at once.
+// After a shorter wait, a whole fleet would retry at once.
 const MIN_THROTTLE_MS = 1_000;
-// The longest window is a rolling hour, so no honest answer asks for more; a nonsense value must not stop a fleet for good.
+// The longest window is a rolling hour, so no correct response asks for more. A nonsense value must not stop a fleet for
+// good.
 const MAX_THROTTLE_MS = 3_600_000;
 
 /**
- * Reads `ratelimit-limit`, `ratelimit-remaining` and `ratelimit-reset` (Unix seconds), or null unless all three make sense.
+ * Reads `ratelimit-limit`, `ratelimit-remaining` and `ratelimit-reset` (Unix seconds). Null unless all three are valid.
  * Source: https://docs.digitalocean.com/reference/api/, "Rate Limit".
  */
 export function readRateLimit(headers: IncomingHttpHeaders): RateLimit | null {
@@ -30,19 +32,19 @@ export function readRateLimit(headers: IncomingHttpHeaders): RateLimit | null {
   return { limit, remaining, resetAt };
 }
 
-/** Reads `retry-after`, in seconds or as an HTTP date (RFC 9110, 10.2.3), as milliseconds from 1 s to 1 h; null without one. */
+/**
+ * Reads `retry-after`, in seconds or as an HTTP date (RFC 9110, 10.2.3). Returns milliseconds from 1 s to 1 h; null
+ * without the header.
+ */
 export function readRetryAfterMs(headers: IncomingHttpHeaders, nowMs: number): number | null {
   const value = headers['retry-after'];
-  if (value === undefined) return null;
-  const seconds = readCount(value);
-  if (seconds !== null) return clampThrottleMs(seconds * 1_000);
-  const dateMs = Date.parse(value);
-  return Number.isNaN(dateMs) ? null : clampThrottleMs(dateMs - nowMs);
+  const afterMs = value === undefined ? null : parseRetryAfterMs(value, nowMs);
+  return afterMs === null ? null : clampThrottleMs(afterMs);
 }
 
 /**
- * Says how long to pause after a 429, in milliseconds from 1 s to 1 h: `retry-after` if there is one, else, when nothing
- * remains, the time until `ratelimit-reset`, else 10 s.
+ * Returns the pause after a 429, in milliseconds from 1 s to 1 h: `retry-after` if present; else the time until
+ * `ratelimit-reset` if nothing remains; else 10 s.
  */
 export function computeThrottleMs(headers: IncomingHttpHeaders, nowMs: number): number {
   const retryAfterMs = readRetryAfterMs(headers, nowMs);

@@ -1,30 +1,36 @@
-// Reserves each request to DigitalOcean before it is sent: no circuit may hold it, and it is drawn from the fleet's
-// request budget by its priority. Nothing is sent without a reservation.
+// Reserves each request to DigitalOcean before it is sent: checks that no circuit holds it, then draws it from the
+// fleet's request budget by its priority. Nothing is sent without a reservation.
 
 import type { Drawn, Priority, RequestBudget } from './budget.ts';
 import type { Asked, Circuits, Ending, Passage } from './circuits.ts';
 import { DigitalOceanError, type DigitalOceanFailure } from './errors.ts';
 
-/** Permission to send one request, which is already drawn from the budget. `passage`: the request probes a circuit. */
+/**
+ * Permission to send one request, which is already drawn from the budget. `passage` is set if the request probes a
+ * circuit.
+ */
 export type Reservation = Drawn & Readonly<{ passage: Passage }>;
 
 export type Reservations = Readonly<{
   /**
-   * Asks the circuits, then draws the request from the budget. A request with the priority `now` passes all circuits.
+   * Asks the circuits, then draws the request from the budget. A request with the priority `now` bypasses the circuits.
    *
    * @throws {DigitalOceanError} `unauthorized` if a circuit holds the request, `throttled` if the budget has no room
    */
   reserve(asked: Asked, priority: Priority): Promise<Reservation>;
   /** Tells the circuits how a reserved request ended. */
   done(asked: Asked, reservation: Reservation, ending: Ending): Promise<void>;
-  /** Tells the circuits that a reserved request failed. Returns the error to throw, which names what holds the request from now on. */
+  /**
+   * Tells the circuits that a reserved request failed. Returns the error to throw, which names the circuit that now holds
+   * the request, if any.
+   */
   failed(asked: Asked, reservation: Reservation, error: DigitalOceanError): Promise<DigitalOceanError>;
 }>;
 
 /**
- * Makes the reservations of one client.
+ * Creates the reservations of one client.
  *
- * @param options.askAccount requests the account, past all circuits; resolves with how that ended
+ * @param options.askAccount requests the account, bypassing all circuits, and resolves with how that ended
  */
 export function createReservations(options: { budget: RequestBudget; circuits: Circuits; askAccount: () => Promise<Ending> }): Reservations {
   const { budget, circuits, askAccount } = options;

@@ -1,8 +1,8 @@
-// Remembers how long the request budget has no room, as this process was last told.
+// Remembers how long the request budget has no room, as of this process's last draws.
 import type { RequestBudget } from './budget.ts';
 import { DigitalOceanError } from './errors.ts';
 
-/** The budget, and for how long it has no room, in milliseconds; 0: there is some. */
+/** Wraps the budget. `throttledForMs` returns the time until it has room, in milliseconds; 0: it has room now. */
 export function watchThrottle(budget: RequestBudget): { budget: RequestBudget; throttledForMs(): number } {
   const until = new Map<string, number>();
   return {

@@ -1,49 +1,57 @@
-// An API answer as data, and the ones that many routes share: errors in DigitalOcean's words, pages of a list.
+// API responses as data, with those that many routes share: errors in DigitalOcean's words, pages of a list.
 
-/** What a route makes of a call. An object body is sent as JSON, a string as it is; none is an empty body. */
+/** A route's response to a call. An object body is sent as JSON, a string unchanged; without a body, the response is empty. */
 export type Answer = {
   readonly status: number;
   readonly body?: Record<string, unknown> | string;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Ids of droplets that this call made or deleted, for the ledger. */
+  /** Ids of the droplets that this call created or deleted, for the ledger. */
   readonly made?: readonly number[];
   readonly deleted?: readonly number[];
 };
 
-/** One request as the routes see it. */
+/** A request, as routes receive it. */
 export type Call = {
   readonly method: string;
   /** Path without query and trailing slash. */
   readonly path: string;
   readonly query: Readonly<Record<string, string>>;
   readonly params: Readonly<Record<string, string>>;
-  /** The JSON body; undefined when there is none or it cannot be read. */
+  /** The JSON body; undefined if it is missing or unreadable. */
   readonly body: unknown;
-  /** Origin the caller used, such as http://127.0.0.1:4000. */
+  /** The origin that the caller used, such as http://127.0.0.1:4000. */
   readonly origin: string;
   readonly requestId: string;
   readonly token: string | undefined;
 };
 
-/** An error body as the API words it. */
+/** Builds an error body in the API's wording. */
 export function errorAnswer(call: Call, status: number, id: string, message: string): Answer {
   return { status, body: { id, message, request_id: call.requestId } };
 }
 
-/** 404, for everything that is not there. */
+/** 404, for everything that does not exist. */
 export function notFound(call: Call): Answer {
   return errorAnswer(call, 404, 'not_found', 'The resource you were accessing could not be found.');
 }
 
-/** 422, for input that was understood and is refused. */
+/**
+ * 501, for what DigitalOcean supports and the sandbox does not. `what` was requested; `instead` is what the sandbox
+ * simulates.
+ */
+export function notImitated(call: Call, what: string, instead: string): Answer {
+  return errorAnswer(call, 501, 'not_implemented', `The sandbox does not imitate ${what}. It imitates: ${instead}.`);
+}
+
+/** 422, for valid input that is refused. */
 export function unprocessable(call: Call, message: string): Answer {
   return errorAnswer(call, 422, 'unprocessable_entity', message);
 }
 
 /**
- * One page of a list: `page` counts from 1, `per_page` is 20 unless told and at most 200 (more is cut to 200; what
- * makes no sense counts as not given). `links` is empty when all fits one page; its URLs are absolute and keep the
- * query. `nextHost` replaces the host of `next`.
+ * Builds one page of a list. `page` counts from 1. `per_page` defaults to 20, at most 200; invalid values are ignored.
+ * `links` is empty if everything fits on one page. Its URLs are absolute and keep the query. `nextHost` replaces the host
+ * of `next`.
  */
 export function pageAnswer<T>(
   call: Call,

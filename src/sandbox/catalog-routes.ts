@@ -1,9 +1,9 @@
-// The calls that only read: account, regions, sizes, images.
+// Read-only routes: account, regions, sizes, images.
 import type { Answer, Call } from './answer.ts';
 import { notFound, pageAnswer } from './answer.ts';
 import type { Image } from './catalog.ts';
 import { findImage, images, regions, sizes } from './catalog.ts';
-import { dropletLimit, type World } from './world.ts';
+import { dropletLimit, snapshotImages, type World } from './world.ts';
 
 /** GET /v2/account */
 export function getAccount(world: World): Answer {
@@ -37,13 +37,13 @@ export function listSizes(world: World, call: Call): Answer {
 
 /** GET /v2/images, with `type` (distribution or application) and `private`. */
 export function listImages(world: World, call: Call): Answer {
-  const found = images.filter((image) => isWantedImage(image, call));
+  const found = [...images, ...snapshotImages(world)].filter((image) => isWantedImage(image, call));
   return pageAnswer(call, 'images', found, (image) => image, world.faultBox.settings.nextHost);
 }
 
 /** GET /v2/images/:key, by number or slug. */
-export function getImage(_world: World, call: Call): Answer {
-  const image = findImage(call.params['key']);
+export function getImage(world: World, call: Call): Answer {
+  const image = findImage(call.params['key'], snapshotImages(world));
   return image === undefined ? notFound(call) : { status: 200, body: { image } };
 }
 

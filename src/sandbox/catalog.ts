@@ -1,7 +1,7 @@
-// What the sandbox sells: regions, sizes with prices and images, in the shapes of DigitalOcean's API.
-// The values are like the real ones, not a copy kept up to date: nothing may depend on a price.
+// The sandbox's catalog: regions, sizes with prices, and images, in the format of DigitalOcean's API. The values resemble
+// the real ones but are not kept up to date: nothing may depend on a price.
 
-/** A region as GET /v2/regions shows it. */
+/** A region in the format of GET /v2/regions. */
 export type Region = {
   readonly name: string;
   readonly slug: string;
@@ -10,7 +10,7 @@ export type Region = {
   readonly sizes: readonly string[];
 };
 
-/** A size as GET /v2/sizes shows it: memory in MiB, disk in GiB, transfer in TB, prices in USD. */
+/** A size in the format of GET /v2/sizes: memory in MiB, disk in GiB, transfer in TB, prices in USD. */
 export type Size = {
   readonly slug: string;
   readonly memory: number;
@@ -30,7 +30,7 @@ export type Size = {
   };
 };
 
-/** An image as GET /v2/images shows it. `slug` is null for a customer's own. */
+/** An image in the format of GET /v2/images. `slug` is null for a customer's own image. */
 export type Image = {
   readonly id: number;
   readonly name: string;
@@ -61,6 +61,8 @@ export const sizes: readonly Size[] = [
   size('s-2vcpu-4gb', 'Basic', 4096, 2, 80, 4, 24, 0.03571),
   size('s-4vcpu-8gb', 'Basic', 8192, 4, 160, 5, 48, 0.07143),
   size('s-8vcpu-16gb', 'Basic', 16_384, 8, 320, 6, 96, 0.14286),
+  // Listed, but closed to new droplets, like some real sizes.
+  { ...size('s-3vcpu-1gb', 'Basic', 1024, 3, 60, 3, 18, 0.02679, []), available: false },
   size('c-2', 'CPU-Optimized', 4096, 2, 25, 4, 42, 0.0625),
   size('c-4', 'CPU-Optimized', 8192, 4, 50, 5, 84, 0.125),
   size('g-2vcpu-8gb', 'General Purpose', 8192, 2, 25, 4, 63, 0.09375),
@@ -105,18 +107,24 @@ export const images: readonly Image[] = [
   },
 ];
 
-/** Finds a size by its slug, in any case. */
+/** Finds a size by slug, ignoring case. */
 export function findSize(slug: unknown): Size | undefined {
   return sizes.find((size) => isSlug(size.slug, slug));
 }
 
-/** Finds an image by number, by the number written as a string, or by slug in any case. */
-export function findImage(key: unknown): Image | undefined {
+/** Finds an image by number, by the number as a string, or by slug, ignoring case. Also searches `more`. */
+export function findImage(key: unknown, more: readonly Image[] = []): Image | undefined {
   if (key === null || key === '') return undefined;
-  return images.find((image) => image.id === key || isSlug(image.slug, key) || String(image.id) === key);
+  return [...images, ...more].find((image) => image.id === key || isSlug(image.slug, key) || String(image.id) === key);
 }
 
-/** Finds a region by its slug, in any case. */
+/** Returns the id of a region's default VPC. */
+export function defaultVpcId(regionSlug: string): string {
+  const place = regions.findIndex(({ slug }) => slug === regionSlug);
+  return `760e09ef-dc84-11e8-981e-3cfdfeaae${String(Math.max(0, place)).padStart(3, '0')}`;
+}
+
+/** Finds a region by slug, ignoring case. */
 export function findRegion(slug: unknown): Region | undefined {
   return regions.find((region) => isSlug(region.slug, slug));
 }
@@ -175,7 +183,7 @@ function region(slug: string, name: string): Region {
     name,
     slug,
     features: ['backups', 'ipv6', 'metadata', 'install_agent', 'storage', 'image_transfer'],
-    // sfo1 is closed to new droplets, as some real regions are: a region that is listed but may not be used.
+    // sfo1 is closed to new droplets, like some real regions: it is listed but unavailable.
     available: openRegions.includes(slug),
     sizes: sizes.filter((size) => size.regions.includes(slug)).map((size) => size.slug),
   };

@@ -1,15 +1,18 @@
-// The sandbox's own routes, /sandbox/*: look behind the API, set faults, make and change droplets out of band.
-// They need no token, are not limited and are not in the ledger.
+// The sandbox's control routes, /sandbox/*: inspect its state, set faults, create and change droplets out of band. They
+// require no token, have no rate limit and are not recorded in the ledger.
 import type { IncomingHttpHeaders } from 'node:http';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { findImage, findRegion, findSize, images, regions } from './catalog.ts';
+import { clearActions, endDueActions } from './action-store.ts';
+import { defaultVpcId, findImage, findRegion, findSize, images, regions } from './catalog.ts';
 import { isValidTag } from './create-request.ts';
 import type { DropletRecord } from './droplet-state.ts';
 import { addDroplet, clearStore, nextIds, renameDroplet, setTags } from './droplet-store.ts';
 import { type DropletLine, showDroplet, showLine } from './droplet-view.ts';
 import { describeIssues, type FaultBox, type Faults, SandboxInputError, mergeFaults, resetFaults } from './faults.ts';
 import { clearLedger, readLedger, summarizeLedger } from './ledger.ts';
+import { clearProjects } from './project-store.ts';
+import { createVpcs } from './vpc-store.ts';
 import { nowMs, type World } from './world.ts';
 
 const networksSchema = z.strictObject({
@@ -18,6 +21,9 @@ const networksSchema = z.strictObject({
 });
 const sizeSlug = z.string().refine((slug) => findSize(slug) !== undefined, 'is not a size of the sandbox');
 const tagList = z.array(z.string().refine(isValidTag, 'is not a valid tag'));
+
+const associatedList = z.array(z.strictObject({ id: z.string().min(1), name: z.string().min(1), cost: z.string().regex(/^\d+\.\d\d$/, 'is not an amount in USD, such as 10.00') })).optional();
+const associatedSchema = z.strictObject({ volumes: associatedList, volume_snapshots: associatedList, reserved_ips: associatedList });
 
 const foreignDropletSchema = z.strictObject({
   name: z.string().min(1),
@@ -31,23 +37,25 @@ const foreignDropletSchema = z.strictObject({
   status: z.string().default('active'),
   created_at: z.iso.datetime({ offset: true }).optional(),
   networks: networksSchema.optional(),
+  associated: associatedSchema.optional(),
 });
 
 const editSchema = z
-  .strictObject({ name: z.string().min(1), size_slug: sizeSlug, status: z.string(), tags: tagList, networks: networksSchema, vanish: z.literal(true) })
+  .strictObject({ name: z.string().min(1), size_slug: sizeSlug, status: z.string(), tags: tagList, networks: networksSchema, associated: associatedSchema, vanish: z.literal(true) })
   .partial();
 
-/** A droplet made out of band; only `name` is needed. */
+/** A droplet created out of band. Only `name` is required. */
 export type ForeignDroplet = z.input<typeof foreignDropletSchema>;
-/** Changes to a droplet out of band. `vanish` makes it gone without a DELETE. */
+/** Changes to a droplet out of band. `vanish` makes it gone without a DELETE. `associated`: what else belongs to it, and stays billed without it. */
 export type DropletEdit = z.input<typeof editSchema>;
 
-/** Which droplets of the state are wanted. */
+/** Selects droplets of the state. */
 export type StateFilter = { readonly alive?: boolean | undefined; readonly tag?: string | undefined; readonly name?: string | undefined };
 
-/** All droplets there ever were, oldest first. */
+/** Returns all droplets that ever existed, oldest first. */
 export function readState(world: World, filter: StateFilter = {}): DropletLine[] {
   const now = nowMs(world);
+  endDueActions(world.actions, now);
   return [...world.store.byId.values()]
     .map((droplet) => showLine(droplet, world.faultBox.settings, now))
     .filter((line) => filter.alive === undefined || line.alive === filter.alive)
@@ -55,12 +63,12 @@ export function readState(world: World, filter: StateFilter = {}): DropletLine[]
     .filter((line) => filter.name === undefined || line.name === filter.name);
 }
 
-/** The faults as they are set, with the counters of the rules. */
+/** Returns the current faults, with the counters of their rules. */
 export function readFaults(box: FaultBox): Omit<Faults, 'rules'> & { rules: (Faults['rules'][number] & { seen: number; fired: number })[] } {
   return { ...box.settings, rules: box.rules.map(({ rule, seen, fired }) => ({ ...rule, seen, fired })) };
 }
 
-/** Makes a droplet as if by somebody else's hand; no lag applies to it. Throws SandboxInputError for input that does not fit. */
+/** Creates a droplet as if another program had done so. No lag applies to it. Throws SandboxInputError for invalid input. */
 export function addForeignDroplet(world: World, input: unknown): Record<string, unknown> & { id: number } {
   const wanted = parse(foreignDropletSchema, input);
   const createdAtMs = wanted.created_at === undefined ? nowMs(world) : Date.parse(wanted.created_at);
@@ -72,11 +80,12 @@ export function addForeignDroplet(world: World, input: unknown): Record<string, 
     region: findRegion(wanted.region) ?? known(regions[0]),
     features: ['private_networking', 'droplet_agent'],
     volumeIds: [],
-    vpcUuid: '760e09ef-dc84-11e8-981e-3cfdfeaae000',
+    vpcUuid: defaultVpcId(wanted.region.toLowerCase()),
     publicNetworking: true,
     ipv6: false,
     backups: false,
-    userDataBytes: 0,
+    userData: '',
+    isOnLoopback: world.settings.loopbackAddresses,
     tags: wanted.tags,
     createdAtMs,
     activeAtMs: createdAtMs,
@@ -88,44 +97,67 @@ export function addForeignDroplet(world: World, input: unknown): Record<string, 
     deletedAtMs: Infinity,
     forcedStatus: wanted.status === 'active' ? undefined : wanted.status,
     forcedNetworks: wanted.networks ?? (wanted.status === 'new' ? { v4: [], v6: [] } : undefined),
+    isLocked: false,
+    diskGib: known(findSize(wanted.size_slug)).disk,
+    snapshotIds: [],
+    associated: wanted.associated ?? {},
   };
   addDroplet(world.store, droplet);
   return { ...showDroplet(droplet, world.faultBox.settings, nowMs(world)), id: droplet.id };
 }
 
-/** Changes a droplet out of band. Undefined when there is none of that id; throws SandboxInputError for input that does not fit. */
+/** Changes a droplet out of band. Returns undefined for an unknown id. Throws SandboxInputError for invalid input. */
 export function editDroplet(world: World, id: number, input: unknown): DropletLine | undefined {
   const edit = parse(editSchema, input);
+  endDueActions(world.actions, nowMs(world));
   const droplet = world.store.byId.get(id);
   if (droplet === undefined) return undefined;
   if (edit.name !== undefined) renameDroplet(world.store, droplet, edit.name);
-  if (edit.size_slug !== undefined) droplet.size = known(findSize(edit.size_slug));
+  if (edit.size_slug !== undefined) {
+    droplet.size = known(findSize(edit.size_slug));
+    droplet.diskGib = droplet.size.disk;
+  }
   if (edit.status !== undefined) droplet.forcedStatus = edit.status;
   if (edit.tags !== undefined) setTags(world.store, droplet, edit.tags);
+  if (edit.associated !== undefined) droplet.associated = edit.associated;
   if (edit.networks !== undefined) droplet.forcedNetworks = edit.networks;
   if (edit.vanish === true) droplet.vanishesAtMs = Math.min(droplet.vanishesAtMs, nowMs(world));
   return showLine(droplet, world.faultBox.settings, nowMs(world));
 }
 
-/** Forgets droplets, tags, ledger, rate windows and faults. The clock and the ids go on. */
+/** Returns a droplet's user data, as its cloud-init reads it; undefined for an unknown id. */
+export function readUserData(world: World, id: number): string | undefined {
+  return world.store.byId.get(id)?.userData;
+}
+
+/**
+ * Deletes droplets, tags, SSH keys, actions, snapshots, VPCs, ledger entries, rate windows and faults. The clock and the
+ * id counters continue.
+ */
 export function resetWorld(world: World): void {
   clearStore(world.store);
+  world.sshKeys.byId.clear();
+  clearActions(world.actions);
+  world.snapshots.byId.clear();
+  world.vpcs.clear();
+  for (const [id, vpc] of createVpcs()) world.vpcs.set(id, vpc);
+  clearProjects(world.projects);
   clearLedger(world.ledger);
   world.rates.clear();
   resetFaults(world.faultBox);
 }
 
 function isForeign({ origin, host, 'sec-fetch-site': site }: IncomingHttpHeaders): boolean {
-  // Programs say neither; browsers say at least one of them.
+  // Programs send neither header; browsers send at least one.
   if (origin === undefined && site === undefined) return false;
   const isOwn = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?$/.test(host ?? '');
   return !isOwn || (site !== undefined && site !== 'same-origin' && site !== 'none') || (origin !== undefined && origin !== `http://${host}`);
 }
 
-/** Adds the routes to a server whose bodies arrive as text. */
+/** Adds the routes to a server that parses bodies as text. */
 export function addControlRoutes(app: FastifyInstance, world: World): void {
-  // They ask for no token, so no page that a browser shows may call them: not by its address, nor by a name that it
-  // has led here (DNS rebinding).
+  // The routes require no token, so no web page in a browser may call them: neither by the sandbox's address nor by a
+  // host name that the page points here (DNS rebinding).
   app.addHook('onRequest', async (request, reply) => {
     if (!request.url.startsWith('/sandbox/') || !isForeign(request.headers)) return;
     await reply.code(403).send({ id: 'forbidden', message: 'the routes under /sandbox are not for pages of other sites' });
@@ -160,6 +192,11 @@ export function addControlRoutes(app: FastifyInstance, world: World): void {
     const droplet = editDroplet(world, Number(request.params.id), readJson(request.body));
     if (droplet === undefined) await reply.code(404).send({ id: 'not_found', message: `no droplet ${request.params.id}` });
     else await reply.send({ droplet });
+  });
+  app.get<{ Params: { id: string } }>('/sandbox/droplets/:id/user-data', async (request, reply) => {
+    const userData = readUserData(world, Number(request.params.id));
+    if (userData === undefined) await reply.code(404).send({ id: 'not_found', message: `no droplet ${request.params.id}` });
+    else await reply.type('text/plain; charset=utf-8').send(userData);
   });
   app.post('/sandbox/clock', (request) => {
     world.clock.advancedMs += parse(z.strictObject({ advanceMs: z.number().min(0) }), readJson(request.body)).advanceMs;

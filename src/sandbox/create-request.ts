@@ -1,10 +1,10 @@
-// Reads the body of POST /v2/droplets as leniently as the real API (nulls and unknown fields pass) and refuses what it
-// refuses, in its words where they are known from error reports of its users.
+// Parses the body of POST /v2/droplets as leniently as the real API (nulls and unknown fields are accepted). Refuses what
+// the API refuses, in its wording where error reports of its users show it.
 import type { Image, Region, Size } from './catalog.ts';
-import { findImage, findRegion, findSize, regions } from './catalog.ts';
+import { defaultVpcId, findImage, findRegion, findSize, regions } from './catalog.ts';
 import { isObject } from './json.ts';
 
-/** A create that can be done. */
+/** A valid create. */
 export type CreateRequest = {
   readonly names: readonly string[];
   readonly isMultiple: boolean;
@@ -18,7 +18,7 @@ export type CreateRequest = {
   readonly publicNetworking: boolean;
   readonly ipv6: boolean;
   readonly backups: boolean;
-  readonly userDataBytes: number;
+  readonly userData: string;
 };
 
 const namePattern = /^[a-zA-Z0-9]?[a-z0-9A-Z.-]*[a-z0-9A-Z]$/u;
@@ -26,21 +26,26 @@ const tagPattern = /^[a-zA-Z0-9_\-:]+$/u;
 const maxUserDataBytes = 65_536;
 const maxNames = 10;
 
-/** Returns the create, or the message of the 422 that answers it. */
-export function readCreateRequest(input: unknown): CreateRequest | string {
+/**
+ * Returns the create, or the message of the 422 response.
+ *
+ * @param ownImages images of the account, in addition to the catalog's
+ */
+export function readCreateRequest(input: unknown, ownImages: readonly Image[] = []): CreateRequest | string {
   if (!isObject(input)) return 'Unable to parse request body.';
   const names = readNames(input);
   if (typeof names === 'string') return names;
   const size = findSize(input['size']);
-  if (size === undefined) return 'You specified an invalid size for Droplet creation.';
-  const image = findImage(input['image']);
+  if (size === undefined || !size.available) return 'You specified an invalid size for Droplet creation.';
+  const image = findImage(input['image'], ownImages);
   if (image === undefined) return 'You specified an invalid image for Droplet creation.';
   const region = chooseRegion(input['region'], size, image);
   if (typeof region === 'string') return region;
+  if (size.disk < image.min_disk_size) return `Cannot create a droplet with a smaller disk (${size.disk}GB) than the image (${image.min_disk_size}GB)`;
   const tags = readTags(input['tags']);
   if (typeof tags === 'string') return tags;
-  const userDataBytes = typeof input['user_data'] === 'string' ? Buffer.byteLength(input['user_data']) : 0;
-  if (userDataBytes > maxUserDataBytes) return 'User data is too long (maximum is 64 KiB).';
+  const userData = typeof input['user_data'] === 'string' ? input['user_data'] : '';
+  if (Buffer.byteLength(userData) > maxUserDataBytes) return 'User data is too long (maximum is 64 KiB).';
   if (!isListOrNull(input['ssh_keys'])) return 'SSH keys must be a list of ids or fingerprints.';
   return {
     names,
@@ -51,20 +56,20 @@ export function readCreateRequest(input: unknown): CreateRequest | string {
     tags,
     features: readFeatures(input),
     volumeIds: Array.isArray(input['volumes']) ? input['volumes'].map(String) : [],
-    vpcUuid: typeof input['vpc_uuid'] === 'string' ? input['vpc_uuid'] : '760e09ef-dc84-11e8-981e-3cfdfeaae000',
+    vpcUuid: typeof input['vpc_uuid'] === 'string' ? input['vpc_uuid'] : defaultVpcId(region.slug),
     publicNetworking: input['public_networking'] !== false,
     ipv6: input['ipv6'] === true,
     backups: input['backups'] === true,
-    userDataBytes,
+    userData,
   };
 }
 
-/** Does DigitalOcean allow this tag? */
+/** Whether DigitalOcean allows this tag. */
 export function isValidTag(tag: unknown): tag is string {
   return typeof tag === 'string' && tag.length <= 255 && tagPattern.test(tag);
 }
 
-/** What the API says about a tag it does not allow. */
+/** The API's message for an invalid tag. */
 export function invalidTagMessage(tag: unknown): string {
   return `Error validating resource tag: "tag-name ${JSON.stringify(tag)} contains invalid characters"`;
 }
@@ -76,11 +81,12 @@ function readNames(input: Readonly<Record<string, unknown>>): readonly string[] 
   return names.every(isHostname) ? names : 'Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)';
 }
 
-function isHostname(name: unknown): name is string {
+/** Whether a droplet may have this name. */
+export function isHostname(name: unknown): name is string {
   return typeof name === 'string' && name.length <= 255 && namePattern.test(name);
 }
 
-// No region, or a prefix such as `nyc`, leaves the choice to the platform.
+// Without a region, or with a prefix such as `nyc`, the platform chooses.
 function chooseRegion(wanted: unknown, size: Size, image: Image): Region | string {
   const fits = (region: Region): boolean => region.available && size.regions.includes(region.slug) && image.regions.includes(region.slug);
   const exact = findRegion(wanted);

@@ -1,4 +1,4 @@
-// The calls of /v2/droplets and /v2/actions.
+// Routes of /v2/droplets.
 import type { Answer, Call } from './answer.ts';
 import { errorAnswer, notFound, pageAnswer, unprocessable } from './answer.ts';
 import type { CreateRequest } from './create-request.ts';
@@ -6,15 +6,15 @@ import { isValidTag, readCreateRequest } from './create-request.ts';
 import type { DropletRecord } from './droplet-state.ts';
 import { exists, isGpu, isIndexedByTag, isListed, isNeverActive, isOlderThan, isReadable, statusAt } from './droplet-state.ts';
 import { addDroplet, nextIds, selectDroplets, wouldExceed } from './droplet-store.ts';
-import { showCreateAction, showDroplet } from './droplet-view.ts';
+import { showDroplet } from './droplet-view.ts';
 import { matchesName } from './patterns.ts';
 import { drawMs } from './random.ts';
-import { dropletLimit, nowMs, type World } from './world.ts';
+import { dropletLimit, nowMs, snapshotImages, type World } from './world.ts';
 
 /** POST /v2/droplets: one droplet by `name`, up to ten by `names`. */
 export function createDroplets(world: World, call: Call): Answer {
   if (call.body === undefined) return errorAnswer(call, 400, 'bad_request', 'Unable to parse request body.');
-  const request = readCreateRequest(call.body);
+  const request = readCreateRequest(call.body, snapshotImages(world));
   if (typeof request === 'string') return unprocessable(call, request);
   const now = nowMs(world);
   if (wouldExceed(world.store, request.names.length, dropletLimit(world), now)) {
@@ -31,7 +31,7 @@ export function createDroplets(world: World, call: Call): Answer {
   return { status: 202, body: { ...body, links: { actions } }, made: droplets.map((droplet) => droplet.id) };
 }
 
-/** GET /v2/droplets, with `tag_name`, or `name` and `type`; GPU droplets only with `type=gpus` or by tag. */
+/** GET /v2/droplets, with `tag_name`, or `name` and `type`. Includes GPU droplets only with `type=gpus` or by tag. */
 export function listDroplets(world: World, call: Call): Answer {
   const { tag_name: tag, name, type } = call.query;
   if (tag !== undefined && (name !== undefined || type !== undefined)) {
@@ -53,7 +53,7 @@ export function listDroplets(world: World, call: Call): Answer {
 export function getDroplet(world: World, call: Call): Answer {
   const now = nowMs(world);
   const faults = world.faultBox.settings;
-  const droplet = findById(world, call);
+  const droplet = findDroplet(world, call);
   if (droplet === undefined || !isReadable(droplet, faults, now)) return notFound(call);
   return { status: 200, body: { droplet: showDroplet(droplet, faults, now) } };
 }
@@ -62,18 +62,22 @@ export function getDroplet(world: World, call: Call): Answer {
 export function deleteDroplet(world: World, call: Call): Answer {
   const now = nowMs(world);
   const faults = world.faultBox.settings;
-  const droplet = findById(world, call);
-  if (droplet === undefined || !exists(droplet, now)) return notFound(call);
+  const droplet = findDroplet(world, call);
+  if (droplet === undefined) return notFound(call);
+  if (!exists(droplet, now)) return isReadable(droplet, faults, now) ? { status: 204 } : notFound(call);
+  if (!isOlderThan(droplet, faults.pendingEventMs, now)) return unprocessable(call, 'Droplet already has a pending event.');
   if (!isOlderThan(droplet, faults.deleteNotFoundAfterCreateMs, now)) return notFound(call);
   if (faults.earlyDelete !== 'off' && statusAt(droplet, faults, now) === 'new') {
     if (faults.earlyDelete === '422') return unprocessable(call, 'Droplet already has a pending event.');
     return { status: 204 };
   }
+  // Refused while an action is in progress. The caller has to retry.
+  if (droplet.isLocked) return unprocessable(call, 'Droplet already has a pending event.');
   droplet.deletedAtMs = now;
   return { status: 204, deleted: [droplet.id] };
 }
 
-/** DELETE /v2/droplets?tag_name=…: all droplets with the tag; a tag that was never used is a 404. */
+/** DELETE /v2/droplets?tag_name=…: deletes all droplets with the tag. A tag that was never used is a 404. */
 export function deleteDropletsByTag(world: World, call: Call): Answer {
   const tag = call.query['tag_name'];
   if (!isValidTag(tag)) return unprocessable(call, 'tag_name is required.');
@@ -84,38 +88,10 @@ export function deleteDropletsByTag(world: World, call: Call): Answer {
   return { status: 204, deleted: doomed.map((droplet) => droplet.id) };
 }
 
-/** GET /v2/droplets/:id/actions: the create is the only action that the sandbox has. */
-export function listDropletActions(world: World, call: Call): Answer {
-  const now = nowMs(world);
-  const faults = world.faultBox.settings;
-  const droplet = findById(world, call);
-  if (droplet === undefined || !isReadable(droplet, faults, now)) return notFound(call);
-  return pageAnswer(call, 'actions', [droplet], (one) => showCreateAction(one, faults, now), faults.nextHost);
-}
-
-/** GET /v2/droplets/:id/actions/:actionId */
-export function getDropletAction(world: World, call: Call): Answer {
-  const droplet = findById(world, call);
-  if (droplet === undefined || String(droplet.actionId) !== call.params['actionId']) return notFound(call);
-  return getAction(world, call);
-}
-
-/** GET /v2/actions, newest first. */
-export function listActions(world: World, call: Call): Answer {
-  const now = nowMs(world);
-  const faults = world.faultBox.settings;
-  const newestFirst = [...world.store.byActionId.values()].toReversed();
-  return pageAnswer(call, 'actions', newestFirst, (droplet) => showCreateAction(droplet, faults, now), faults.nextHost);
-}
-
-/** GET /v2/actions/:actionId, also of droplets that are gone. */
-export function getAction(world: World, call: Call): Answer {
-  const droplet = world.store.byActionId.get(Number(call.params['actionId']));
-  if (droplet === undefined) return notFound(call);
-  return { status: 200, body: { action: showCreateAction(droplet, world.faultBox.settings, nowMs(world)) } };
-}
-
-/** Droplets that a list by tag shows now, oldest first. In the list, unlike in the paths of tags, its case does not matter. */
+/**
+ * Returns the droplets that a list by tag currently shows, oldest first. The list ignores the tag's case, unlike the
+ * paths of tags.
+ */
 export function dropletsByTag(world: World, tag: string, now: number): DropletRecord[] {
   const faults = world.faultBox.settings;
   const tagged = world.store.byTag.get(world.store.tags.get(tag.toLowerCase()) ?? tag) ?? [];
@@ -128,12 +104,13 @@ function candidates(world: World, name: string | undefined): Iterable<DropletRec
   return name === undefined ? world.store.listed : (world.store.byName.get(name.toLowerCase()) ?? []);
 }
 
-function findById(world: World, call: Call): DropletRecord | undefined {
+/** Finds the droplet of a path, even if it was deleted. */
+export function findDroplet(world: World, call: Call): DropletRecord | undefined {
   const id = call.params['id'] ?? '';
   return /^\d+$/u.test(id) ? world.store.byId.get(Number(id)) : undefined;
 }
 
-// What ends a droplet for good is drawn here, once: switching the fault off later does not bring it back.
+// The permanent fate of a droplet is drawn here, once. Switching the fault off later does not change it.
 function makeDroplet(world: World, request: CreateRequest, name: string, now: number): DropletRecord {
   const { store, faultBox, settings } = world;
   const faults = faultBox.settings;
@@ -156,7 +133,8 @@ function makeDroplet(world: World, request: CreateRequest, name: string, now: nu
     publicNetworking: request.publicNetworking,
     ipv6: request.ipv6,
     backups: request.backups,
-    userDataBytes: request.userDataBytes,
+    userData: request.userData,
+    isOnLoopback: world.settings.loopbackAddresses,
     tags: request.tags,
     createdAtMs: now,
     activeAtMs: now + drawMs(faults.activateAfterMs ?? settings.activateAfterMs, store.chance),
@@ -168,6 +146,10 @@ function makeDroplet(world: World, request: CreateRequest, name: string, now: nu
     deletedAtMs: Infinity,
     forcedStatus: undefined,
     forcedNetworks: undefined,
+    isLocked: false,
+    diskGib: request.size.disk,
+    snapshotIds: [],
+    associated: {},
   };
   addDroplet(store, droplet);
   return droplet;

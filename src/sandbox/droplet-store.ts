@@ -1,4 +1,4 @@
-// All droplets and tags of the account, with an index by tag and by name so that lists of ten thousand stay quick.
+// Stores the account's droplets and tags, indexed by tag and by name, so that lists of ten thousand stay fast.
 import { type DropletRecord, exists, isForgotten } from './droplet-state.ts';
 import type { Faults } from './faults.ts';
 import { type Random, seededRandom } from './random.ts';
@@ -11,16 +11,19 @@ export type DropletStore = {
   readonly listed: Set<DropletRecord>;
   readonly byTag: Map<string, Set<DropletRecord>>;
   readonly byName: Map<string, Set<DropletRecord>>;
-  /** Canonical spelling of each tag, by its lower case: the first use decides, as in the real API. */
+  /** The canonical spelling of each tag, by its lower case. The first use decides, as in the real API. */
   readonly tags: Map<string, string>;
-  /** Chance of ids and activation times, apart from the faults' own so that neither shifts the other. */
+  /**
+   * The random generator for ids and activation times. It is separate from that of the faults, so that neither shifts the
+   * other.
+   */
   readonly chance: Random;
   lastId: number;
   lastActionId: number;
   lastOrdinal: number;
 };
 
-/** Makes an empty account. */
+/** Creates an empty account. */
 export function createStore(): DropletStore {
   return {
     byId: new Map(),
@@ -36,12 +39,12 @@ export function createStore(): DropletStore {
   };
 }
 
-/** Forgets everything but the last ids: a stale id of before never meets a new droplet. */
+/** Deletes everything except the last ids, so that a stale id never matches a new droplet. */
 export function clearStore(store: DropletStore): void {
   for (const index of [store.byId, store.byActionId, store.listed, store.byTag, store.byName, store.tags]) index.clear();
 }
 
-/** Hands out the next ids: rising, with gaps, as on a platform that others use too. */
+/** Returns the next ids: ascending, with gaps, as on a platform with other users. */
 export function nextIds(store: DropletStore): { id: number; actionId: number; ordinal: number } {
   store.lastId += 1 + Math.floor(store.chance() * 40);
   store.lastActionId += 1 + Math.floor(store.chance() * 200);
@@ -49,7 +52,13 @@ export function nextIds(store: DropletStore): { id: number; actionId: number; or
   return { id: store.lastId, actionId: store.lastActionId, ordinal: store.lastOrdinal };
 }
 
-/** Adds a droplet and makes its tags known. */
+/** Returns the next action id. */
+export function nextActionId(store: DropletStore): number {
+  store.lastActionId += 1 + Math.floor(store.chance() * 200);
+  return store.lastActionId;
+}
+
+/** Adds a droplet and registers its tags. */
 export function addDroplet(store: DropletStore, droplet: DropletRecord): void {
   store.byId.set(droplet.id, droplet);
   store.byActionId.set(droplet.actionId, droplet);
@@ -58,14 +67,14 @@ export function addDroplet(store: DropletStore, droplet: DropletRecord): void {
   setTags(store, droplet, droplet.tags);
 }
 
-/** Gives a droplet these tags instead of its own, in their canonical spelling. */
+/** Replaces a droplet's tags, in their canonical spelling. */
 export function setTags(store: DropletStore, droplet: DropletRecord, tags: readonly string[]): void {
   for (const tag of droplet.tags) store.byTag.get(tag)?.delete(droplet);
   droplet.tags = [...new Set(tags.map((tag) => learnTag(store, tag)))];
   for (const tag of droplet.tags) addTo(store.byTag, tag, droplet);
 }
 
-/** Makes a tag known and returns its canonical spelling. */
+/** Registers a tag and returns its canonical spelling. */
 export function learnTag(store: DropletStore, tag: string): string {
   const known = store.tags.get(tag.toLowerCase());
   if (known !== undefined) return known;
@@ -80,14 +89,14 @@ export function dropTag(store: DropletStore, tag: string): void {
   store.tags.delete(tag.toLowerCase());
 }
 
-/** Gives a droplet another name. */
+/** Renames a droplet. */
 export function renameDroplet(store: DropletStore, droplet: DropletRecord, name: string): void {
   store.byName.get(droplet.name.toLowerCase())?.delete(droplet);
   droplet.name = name;
   addTo(store.byName, name.toLowerCase(), droplet);
 }
 
-/** Picks droplets from an index; on the way it drops those that no list will show again. */
+/** Selects droplets from an index, and removes from the index those that no list will show again. */
 export function selectDroplets(
   store: DropletStore,
   candidates: Iterable<DropletRecord>,
@@ -103,7 +112,7 @@ export function selectDroplets(
   return found;
 }
 
-/** Would the account hold more than `limit` droplets with `more` of them? */
+/** Whether `more` droplets would exceed the account's `limit`. */
 export function wouldExceed(store: DropletStore, more: number, limit: number, nowMs: number): boolean {
   if (store.listed.size + more <= limit) return false;
   let alive = 0;

@@ -1,10 +1,10 @@
-// Droplets and their create actions in the shape of the API.
+// Formats droplets and their create actions for the API.
 import type { DropletRecord } from './droplet-state.ts';
 import { createActionStatus, networksAt, statusAt, tagsAt } from './droplet-state.ts';
 import type { Faults } from './faults.ts';
 import { matchesName } from './patterns.ts';
 
-/** A droplet as its reader sees it at `nowMs`. */
+/** Formats a droplet as the API shows it at `nowMs`. */
 export function showDroplet(droplet: DropletRecord, faults: Faults, nowMs: number): Record<string, unknown> {
   const status = statusAt(droplet, faults, nowMs);
   const { size } = droplet;
@@ -13,9 +13,9 @@ export function showDroplet(droplet: DropletRecord, faults: Faults, nowMs: numbe
     name: droplet.name,
     memory: size.memory,
     vcpus: size.vcpus,
-    disk: size.disk,
+    disk: droplet.diskGib,
     disk_info: size.disk_info,
-    locked: false,
+    locked: droplet.isLocked,
     status,
     kernel: null,
     created_at: isoSeconds(droplet.createdAtMs),
@@ -25,7 +25,7 @@ export function showDroplet(droplet: DropletRecord, faults: Faults, nowMs: numbe
       droplet.backups && status !== 'new'
         ? { start: isoSeconds(droplet.createdAtMs + 86_400_000), end: isoSeconds(droplet.createdAtMs + 2 * 86_400_000) }
         : null,
-    snapshot_ids: [],
+    snapshot_ids: droplet.snapshotIds,
     image: droplet.image,
     volume_ids: droplet.volumeIds,
     size,
@@ -44,7 +44,7 @@ function garbled(shown: Record<string, unknown>, { garble, garbleMissing }: Faul
   return Object.fromEntries(Object.entries({ ...shown, ...garble }).filter(([field]) => !garbleMissing.includes(field)));
 }
 
-/** The action that created a droplet. */
+/** Formats the action that created a droplet. */
 export function showCreateAction(droplet: DropletRecord, faults: Faults, nowMs: number): Record<string, unknown> {
   const status = createActionStatus(droplet, faults, nowMs);
   const endMs = Math.min(droplet.placementFails ? droplet.placementFailsAtMs : droplet.activeAtMs, nowMs);
@@ -61,7 +61,7 @@ export function showCreateAction(droplet: DropletRecord, faults: Faults, nowMs: 
   };
 }
 
-/** One line of GET /sandbox/state. Times are ISO; null means not so. */
+/** One entry of GET /sandbox/state. Times are ISO; null: it did not happen. */
 export type DropletLine = {
   readonly id: number;
   readonly name: string;
@@ -77,7 +77,7 @@ export type DropletLine = {
   readonly userDataBytes: number;
 };
 
-/** A droplet as the sandbox knows it: its real tags, alive or not, whatever lag hides it from the API. */
+/** Formats a droplet as the sandbox knows it: its real tags and whether it exists, regardless of any lag. */
 export function showLine(droplet: DropletRecord, faults: Faults, nowMs: number): DropletLine {
   return {
     id: droplet.id,
@@ -91,11 +91,11 @@ export function showLine(droplet: DropletRecord, faults: Faults, nowMs: number):
     created_at: isoSeconds(droplet.createdAtMs),
     deletedAt: droplet.deletedAtMs <= nowMs ? new Date(droplet.deletedAtMs).toISOString() : null,
     vanishedAt: droplet.vanishesAtMs <= nowMs ? new Date(droplet.vanishesAtMs).toISOString() : null,
-    userDataBytes: droplet.userDataBytes,
+    userDataBytes: Buffer.byteLength(droplet.userData),
   };
 }
 
-/** ISO 8601 without milliseconds, as the API writes times. */
+/** Formats a time as ISO 8601 without milliseconds, like the API. */
 export function isoSeconds(ms: number): string {
   return new Date(ms).toISOString().replace(/\.\d{3}Z$/u, 'Z');
 }

@@ -1,10 +1,10 @@
-// Decides which fault, if any, hits a request: scripted rules first, then chance.
+// Selects the fault that affects a request, if any: first scripted rules, then random faults.
 import type { Call } from './answer.ts';
 import type { Effect, ErrorKind, FaultBox, Rule } from './faults.ts';
 import { isObject, listOf } from './json.ts';
 import { matchesName, matchesPath } from './patterns.ts';
 
-/** The effect on one request, and its name for the ledger. */
+/** The effect on a request, and its name for the ledger. */
 export type Hit = { readonly effect: Effect; readonly fault: string };
 
 const effectOfKind: Readonly<Record<ErrorKind, Effect>> = {
@@ -19,7 +19,7 @@ const effectOfKind: Readonly<Record<ErrorKind, Effect>> = {
   '504-after-work': { htmlAfterWork: 504 },
 };
 
-/** Counts the request against the rules and draws chance, in the order of arrival. */
+/** Updates the counters of the rules and draws the random faults, in order of arrival. */
 export function chooseHit(box: FaultBox, call: Call): Hit | undefined {
   for (const [index, counted] of box.rules.entries()) {
     if (!matchesRule(counted.rule.match, call)) continue;
@@ -47,7 +47,7 @@ function matchesRule(match: Rule['match'], call: Call): boolean {
   return match.tag === undefined || someMatches(match.tag, tagsOf(call));
 }
 
-/** Whether the body of a request carries a field that asks for something. */
+/** Whether a request body sets this field. Null, false and an empty list do not count. */
 export function carries(call: Call, field: string): boolean {
   const value = bodyOf(call)[field];
   return value !== undefined && value !== null && value !== false && !(Array.isArray(value) && value.length === 0);

@@ -1,5 +1,5 @@
-// Everything that can be made to go wrong, as one schema: the body of POST /sandbox/faults and the `faults` option.
-// All are off by default. Names and tags are patterns (see patterns.ts).
+// All faults, as one schema: the body of POST /sandbox/faults and the `faults` option. All are off by default. Names and
+// tags are patterns (see patterns.ts).
 import { z } from 'zod';
 import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import { isObject } from './json.ts';
@@ -13,32 +13,32 @@ const pattern = z.string().refine(isPattern, 'is not a pattern: text with * for 
 const httpStatus = z.number().int().min(200).max(599);
 const rate = z.number().int().min(1).nullable();
 
-/** What happens to a request that a rule picked. Several may be combined; they take place in the order listed here. */
+/** The effects on a request that a rule matches. They can be combined and apply in the order listed here. */
 const effectSchema = z
   .strictObject({
-    /** Work begins that late. */
+    /** Delays the start of the work by this long. */
     delayMs: ms,
-    /** No work, and never an answer. */
+    /** No work, and no response ever. */
     hang: z.literal(true),
-    /** No work; the connection is reset. */
+    /** No work. The connection is reset. */
     reset: z.literal(true),
-    /** No work; this status, with this body (an object is sent as JSON) and these headers. */
+    /** No work. Responds with this status, this body (objects as JSON) and these headers. */
     status: httpStatus,
     body: z.union([z.string(), z.record(z.string(), z.unknown()), z.array(z.unknown())]),
     headers: z.record(z.string(), z.string()),
-    /** No work; an HTML page, as a gateway sends it, with this status. */
+    /** No work. Responds with this status and an HTML page like a gateway's. */
     html: httpStatus,
-    /** No work; 429 with `retry-after` of so many seconds (null: without that header). */
+    /** No work. Responds with 429 and this many seconds in `retry-after` (null: without that header). */
     retryAfterS: z.number().int().min(0).nullable(),
-    /** The work is done, but `droplet.id` in the answer is broken. */
+    /** Does the work, but corrupts `droplet.id` in the response. */
     mangleId: z.enum(['string', 'zero', 'missing', 'huge', 'negative']),
-    /** The work is done at once, its answer comes that late. */
+    /** Does the work at once, but delays the response by this long. */
     holdAnswerMs: ms,
-    /** The work is done; the connection is closed without an answer. */
+    /** Does the work, but closes the connection without a response. */
     lostAnswer: z.literal(true),
-    /** The work is done; the JSON of the answer is cut in the middle. */
+    /** Does the work, but truncates the JSON of the response. */
     truncate: z.literal(true),
-    /** The work is done; an HTML page with this status is the answer. */
+    /** Does the work, but responds with this status and an HTML page. */
     htmlAfterWork: httpStatus,
   })
   .partial()
@@ -49,92 +49,102 @@ const ruleSchema = z.strictObject({
   match: z
     .strictObject({
       method: z.enum(['GET', 'POST', 'DELETE', 'PUT', 'PATCH']),
-      /** Prefix of the path without query and trailing slash, or a regular expression beginning with ^. */
+      /** A prefix of the path (without query and trailing slash), or a regular expression starting with ^. */
       path: pattern,
-      /** Name of a droplet to be created (one of `names` is enough), or the `name` of a list. */
+      /** The name of a droplet to create (one of `names` is enough), or the `name` of a list. */
       name: pattern,
-      /** A tag of a droplet to be created, or the `tag_name` of a list or a delete. */
+      /** A tag of a droplet to create, or the `tag_name` of a list or a delete. */
       tag: pattern,
-      /** A field that the body carries, such as `ssh_keys`; an empty one does not count. */
+      /** A field that the body sets, such as `ssh_keys`. An empty field does not count. */
       field: z.string().min(1),
     })
     .partial(),
-  /** So many matching requests pass first. */
+  /** Number of matching requests to let pass first. */
   skip: z.number().int().min(0).optional(),
-  /** So many are hit; without it, all of them. */
+  /** Number of requests to affect; all by default. */
   times: z.number().int().min(1).optional(),
   effect: effectSchema,
 });
 
 const errorKinds = ['500', '502', '503', '504', '429', 'reset', 'lost', 'truncated', '504-after-work'] as const;
 
-/** One way in which errorRate breaks an answer. */
+/** A kind of failure that errorRate causes. */
 export type ErrorKind = (typeof errorKinds)[number];
 
 const faultsSchema = z.strictObject({
-  /** Seed of the faults' chance; setting it starts the sequence again. */
+  /** Seed of the random faults. Setting it restarts the sequence. */
   seed: z.number().int().default(1),
-  /** Every API answer takes that much longer. */
+  /** Additional delay of every API response. */
   latencyMs: msOrRange.default(0),
-  /** Share of API requests that fail in one of `errorKinds`; rules go first. */
+  /** Share of API requests that fail in one of the `errorKinds`. Rules take precedence. */
   errorRate: share.default(0),
   errorKinds: z.array(z.enum(errorKinds)).min(1).default([...errorKinds]),
-  /** Tried in order, the first that fires takes the request; those refused with 401, 429 or 503 are not counted. Setting the list starts its counters again. */
+  /**
+   * Checked in order; the first rule that fires applies. Requests refused with 401, 429 or 503 are not counted. Setting
+   * the list resets its counters.
+   */
   rules: z.array(ruleSchema).default([]),
 
-  /** A new droplet is missing from all lists that long. */
+  /** How long lists omit a new droplet. */
   listLagMs: ms.default(0),
-  /** A new droplet has no tags that long, neither on itself nor in lists. */
+  /** How long a new droplet has no tags, neither on itself nor in lists. */
   tagLagMs: ms.default(0),
-  /** A new droplet shows its tags at once, but lists by tag leave it out that long. */
+  /** How long lists by tag omit a new droplet, although it shows its tags at once. */
   tagIndexLagMs: ms.default(0),
-  /** A deleted droplet is still in lists that long. */
+  /** How long lists still show a deleted droplet. */
   deleteLagMs: ms.default(0),
-  /** GET of a new droplet (and of its actions) is answered 404 that long. */
+  /** How long GET of a new droplet (and of its actions) answers 404. */
   notFoundAfterCreateMs: ms.default(0),
-  /** DELETE of a new droplet is answered 404, and does nothing, that long. */
+  /** How long DELETE of a new droplet answers 404 and does nothing. */
   deleteNotFoundAfterCreateMs: ms.default(0),
-  /** DELETE of a droplet that is still `new`: 422 "pending event", or a 204 that does nothing. */
+  /** Answers DELETE of a droplet that is still `new` with 422 "pending event", or with a 204 that does nothing. */
   earlyDelete: z.enum(['off', '422', 'ignored']).default('off'),
-  /** Lists by tag leave GPU droplets out too; what the real API does there is not documented. */
+  /** DELETE of a droplet younger than this answers 422 "pending event". */
+  pendingEventMs: ms.default(0),
+  /** How long GET (but not lists) still shows a deleted droplet. Another DELETE meanwhile answers 204. */
+  goneLagMs: ms.default(0),
+  /** Lists by tag omit GPU droplets too. The real API's behavior is undocumented. */
   hideGpuFromTagLists: z.boolean().default(false),
 
-  /** Droplets created while this is set (share, or names) are accepted, then their create action is `errored` and they are gone for good. */
+  /**
+   * Droplets created while this is set (share or names) are accepted. Then their create action becomes `errored` and they
+   * are permanently gone.
+   */
   placementFails: z.union([share, pattern]).default(0),
   placementFailsAfterMs: ms.default(1000),
-  /** Such a droplet is not gone: it is shown as `new` for good. */
+  /** Such a droplet stays visible as `new` instead. */
   placementLeavesNew: z.boolean().default(false),
-  /** Droplets created while this is set (all, or names) stay `new` as long as it is set. */
+  /** Droplets created while this is set (all or names) stay `new` while it is set. */
   neverActive: z.union([z.boolean(), pattern]).default(false),
-  /** Droplets created while this is set are gone for good that long after their create; the action tells nothing. */
+  /** Droplets created while this is set are permanently gone this long after their create. The action does not show it. */
   vanishAfterMs: ms.optional(),
   vanishNames: pattern.default('*'),
-  /** Networks stay empty that long after a droplet became active. */
+  /** How long networks stay empty after a droplet became active. */
   activeWithoutNetworksMs: ms.default(0),
-  /** Addresses of one kind are missing that long after a droplet became active. */
+  /** How long addresses of one kind are missing after a droplet became active. */
   addressLagMs: z.strictObject({ public_ipv4: ms, private_ipv4: ms, public_ipv6: ms }).partial().default({}),
-  /** Status shown for droplets of these names, whatever their own is. */
+  /** Status shown for droplets with these names, instead of their own. */
   statusOverride: z.string().optional(),
   statusOverrideNames: pattern.default('*'),
 
-  /** Fields of each droplet shown, by name, that have this value instead of their own; those of `garbleMissing` are left out. */
+  /** Fields of each shown droplet to replace by these values, by name. `garbleMissing` lists fields to omit. */
   garble: z.record(z.string(), z.unknown()).default({}),
   garbleMissing: z.array(z.string()).default([]),
   garbleNames: pattern.default('*'),
 
-  /** These go before the option of the same name while they are set. */
+  /** While set, these override the options with the same names. */
   activateAfterMs: msOrRange.optional(),
   dropletLimit: z.number().int().min(0).optional(),
   ratePerMinute: rate.optional(),
   ratePerHour: rate.optional(),
 
-  /** Every request is answered 401. */
+  /** Answers every request with 401. */
   unauthorized: z.boolean().default(false),
-  /** Creates that carry one of these fields, such as `ssh_keys`, are answered 403: the token lacks the scope for it. */
+  /** Answers creates that set one of these fields, such as `ssh_keys`, with 403: the token lacks the scope. */
   forbiddenFields: z.array(z.string().min(1)).default([]),
-  /** Every request is answered 503. */
+  /** Answers every request with 503. */
   down: z.boolean().default(false),
-  /** `links.pages.next` points to this host (or origin) instead. */
+  /** `links.pages.next` points to this host (or origin). */
   nextHost: z.string().min(1).optional(),
 });
 
@@ -142,23 +152,23 @@ const nullableKeys = new Set(['ratePerMinute', 'ratePerHour']);
 
 /** All settings, with defaults filled in. */
 export type Faults = z.infer<typeof faultsSchema>;
-/** What a request suffers. */
+/** The effects on one request. */
 export type Effect = z.infer<typeof effectSchema>;
 /** One scripted rule. */
 export type Rule = z.infer<typeof ruleSchema>;
 
-/** A rule with its counters: requests it matched, requests it hit. */
+/** A rule with its counters: requests it matched and requests it affected. */
 export type CountedRule = { readonly rule: Rule; seen: number; fired: number };
 
 /** The faults of a running sandbox. */
 export type FaultBox = { settings: Faults; rules: CountedRule[]; chance: Random };
 
-/** Thrown for settings that do not fit the schema; the message names the fields. */
+/** Thrown for settings that do not match the schema. The message names the fields. */
 export class SandboxInputError extends Error {
   override readonly name = 'SandboxInputError';
 }
 
-/** Makes the faults of a new sandbox. Throws SandboxInputError for settings that do not fit. */
+/** Creates the faults of a new sandbox. Throws SandboxInputError for invalid settings. */
 export function createFaultBox(initial: Partial<Faults>): FaultBox {
   const box: FaultBox = { settings: faultsSchema.parse({}), rules: [], chance: seededRandom(1) };
   mergeFaults(box, initial);
@@ -166,8 +176,8 @@ export function createFaultBox(initial: Partial<Faults>): FaultBox {
 }
 
 /**
- * Sets the fields that are present and leaves the others; null sets one back to its default (but a rate: null is no
- * limit). Throws SandboxInputError, and changes nothing, for input that does not fit.
+ * Sets the given fields and keeps the others. Null resets a field to its default (except a rate: null means no limit).
+ * For invalid input, throws SandboxInputError and changes nothing.
  */
 export function mergeFaults(box: FaultBox, input: unknown): void {
   if (!isObject(input)) throw new SandboxInputError('faults must be a JSON object');
@@ -189,7 +199,7 @@ function withoutNulls(input: object): Record<string, unknown> {
   );
 }
 
-/** Says what is wrong with some input, field by field. */
+/** Describes the problems of an input, field by field. */
 export function describeIssues(error: z.ZodError): string {
   return sentenceOf(problemsOf(error.issues, 'body'));
 }

@@ -1,9 +1,9 @@
-// The record of every API request in the order of arrival: what tests hold a client's claims against.
-// Memory is bounded: the oldest entries give way, the counts go on.
+// A record of every API request in order of arrival, so that tests can check a client's claims. Memory is bounded: the
+// oldest entries are dropped, but the counts remain.
 
 /**
- * What became of a request: the status answered; `lost` when the work was done but no answer left (or nobody was there
- * to take it), `reset` when the connection was broken before any work, `hung` when it waits for ever, `pending` before that.
+ * The result of a request: the response status. `lost`: the work was done, but no response was sent or received. `reset`:
+ * the connection was reset before any work. `hung`: it waits forever. `pending`: not decided yet.
  */
 export type LedgerStatus = number | 'pending' | 'lost' | 'reset' | 'hung';
 
@@ -21,11 +21,11 @@ export type LedgerEntry = {
   answeredAt: number | null;
   made: readonly number[];
   deleted: readonly number[];
-  /** The fault that hit it, such as `rule 0` or `errorRate lost`. */
+  /** The fault that affected it, such as `rule 0` or `errorRate lost`. */
   fault: string | null;
 };
 
-/** Counts since the ledger was cleared, of all requests, also of those that gave way. */
+/** Counts of all requests since the ledger was cleared, including dropped entries. */
 export type LedgerSummary = {
   readonly total: number;
   readonly kept: number;
@@ -41,12 +41,12 @@ export type Ledger = {
   byStatus: Map<string, number>;
 };
 
-/** Makes an empty ledger that keeps the last `maxEntries` requests. */
+/** Creates an empty ledger that keeps the last `maxEntries` requests. */
 export function createLedger(maxEntries = 200_000): Ledger {
   return { maxEntries, ring: [], total: 0, byRoute: new Map(), byStatus: new Map() };
 }
 
-/** Writes down a request that has just arrived. */
+/** Records a request that has just arrived. */
 export function openEntry(
   ledger: Ledger,
   request: Pick<LedgerEntry, 'at' | 'method' | 'path' | 'query' | 'route' | 'requestId' | 'userAgent'>,
@@ -66,15 +66,15 @@ export function openEntry(
   return entry;
 }
 
-/** Writes down what became of it. */
+/** Records the result of a request. */
 export function closeEntry(ledger: Ledger, entry: LedgerEntry, status: LedgerStatus, at: number): void {
   entry.status = status;
   entry.answeredAt = at;
-  // An answer that is still on its way when the ledger is cleared belongs to neither count.
+  // A response in flight when the ledger is cleared counts neither before nor after.
   if (ledger.ring[entry.seq % ledger.maxEntries] === entry) increment(ledger.byStatus, String(status));
 }
 
-/** The entries that are kept, oldest first, from sequence number `since` on. */
+/** Returns the kept entries, oldest first, from sequence number `since` on. */
 export function readLedger(ledger: Ledger, since = 0): LedgerEntry[] {
   const oldest = ledger.total % ledger.maxEntries;
   const ordered =
@@ -82,7 +82,7 @@ export function readLedger(ledger: Ledger, since = 0): LedgerEntry[] {
   return ordered.filter((entry) => entry.seq >= since);
 }
 
-/** Counts by route and by status. */
+/** Returns counts by route and by status. */
 export function summarizeLedger(ledger: Ledger): LedgerSummary {
   return {
     total: ledger.total,
@@ -92,7 +92,7 @@ export function summarizeLedger(ledger: Ledger): LedgerSummary {
   };
 }
 
-/** Forgets all entries and counts. */
+/** Deletes all entries and counts. */
 export function clearLedger(ledger: Ledger): void {
   Object.assign(ledger, { ...createLedger(ledger.maxEntries), ring: ledger.ring });
   ledger.ring.length = 0;

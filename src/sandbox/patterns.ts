@@ -1,6 +1,6 @@
-// How faults pick their victims: a small pattern language for names, tags and paths.
+// The pattern language by which faults select names, tags and paths.
 
-/** Is `text` a pattern? Only an empty one, or one that begins with `^`, can be wrong. */
+/** Whether `text` is a valid pattern. Only an empty pattern, or one starting with `^`, can be invalid. */
 export function isPattern(text: string): boolean {
   try {
     compile(text);
@@ -10,12 +10,12 @@ export function isPattern(text: string): boolean {
   }
 }
 
-/** Matches a name or a tag: `^…` is a regular expression, anything else is exact but for `*`, which stands for anything. */
+/** Matches a name or a tag. `^…` is a regular expression. Anything else matches exactly, except that `*` matches any text. */
 export function matchesName(pattern: string, text: string): boolean {
   return compile(pattern).test(text);
 }
 
-/** Matches a path without its query: `^…` is a regular expression, anything else is a prefix. */
+/** Matches a path without its query. `^…` is a regular expression. Anything else is a prefix. */
 export function matchesPath(pattern: string, path: string): boolean {
   return pattern.startsWith('^') ? compile(pattern).test(path) : path.startsWith(pattern);
 }

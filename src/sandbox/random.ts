@@ -1,9 +1,9 @@
-// Repeatable chance: the same seed gives the same faults, so that a failed chaos run can be run again.
+// Repeatable randomness: the same seed gives the same faults, so that a failed chaos run can be repeated.
 
-/** Gives the next number in [0, 1). */
+/** Returns the next number in [0, 1). */
 export type Random = () => number;
 
-/** Makes a generator (mulberry32) that repeats its sequence for the same seed. */
+/** Creates a generator (mulberry32) that repeats its sequence for the same seed. */
 export function seededRandom(seed: number): Random {
   let state = Math.trunc(seed);
   return () => {
@@ -14,10 +14,10 @@ export function seededRandom(seed: number): Random {
   };
 }
 
-/** Milliseconds: a fixed number, or a range to draw from evenly. */
+/** Milliseconds: a fixed number, or a range for a uniform draw. */
 export type MsOrRange = number | { readonly minMs: number; readonly maxMs: number };
 
-/** Draws milliseconds from a range; a fixed number is itself and uses no draw. */
+/** Draws milliseconds from a range. Returns a fixed number without using a draw. */
 export function drawMs(from: MsOrRange, random: Random): number {
   if (typeof from === 'number') return from;
   return from.minMs + random() * Math.max(0, from.maxMs - from.minMs);

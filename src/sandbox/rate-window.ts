@@ -1,29 +1,29 @@
-// DigitalOcean's rate limits: a rolling minute and a rolling hour for each token. A request counts for one window
-// length from when it was made; refused ones do not count.
+// DigitalOcean's rate limits: a rolling minute and a rolling hour per token. A request counts for one window length from
+// when it was made. Refused requests do not count.
 
 const minuteMs = 60_000;
 const hourMs = 3_600_000;
 
-/** Requests a window lets through; null is no limit. */
+/** Requests allowed per window; null: no limit. */
 export type RateLimits = { readonly perMinute: number | null; readonly perHour: number | null };
 
-/** When the requests of one token were made that still count, oldest first. */
+/** The times of one token's requests that still count, oldest first. */
 export type RateWindows = { readonly minute: Window; readonly hour: Window };
 
 type Window = { madeAtMs: number[]; expired: number };
 
-/** Whether a request may pass, and what to tell about it. */
+/** Whether a request may pass, and the rate-limit headers. */
 export type RateVerdict = { readonly allowed: boolean; readonly headers: Record<string, string> };
 
-/** Makes the windows of a token that was not seen before. */
+/** Creates the windows of a new token. */
 export function createRateWindows(): RateWindows {
   return { minute: { madeAtMs: [], expired: 0 }, hour: { madeAtMs: [], expired: 0 } };
 }
 
 /**
- * Counts a request made at `nowMs` if both windows have room. The headers tell of the hour, or of the minute once that
- * is used up; `ratelimit-reset` is the Unix second at which the oldest request expires; `retry-after` (seconds) comes
- * with the minute's refusal only.
+ * Counts a request at `nowMs` if both windows have room. The headers describe the hour, or the minute once it is used up.
+ * `ratelimit-reset` is the Unix second at which the oldest request expires. `retry-after` (seconds) comes only with the
+ * minute's refusal.
  */
 export function countRequest(windows: RateWindows, limits: RateLimits, nowMs: number): RateVerdict {
   expire(windows.minute, nowMs - minuteMs);
@@ -36,7 +36,7 @@ export function countRequest(windows: RateWindows, limits: RateLimits, nowMs: nu
   return { allowed, headers: rateHeaders(windows, limits, nowMs, allowed) };
 }
 
-/** The headers for an answer that is not counted, such as a 401. */
+/** The headers of a response that is not counted, such as a 401. */
 export function uncountedRateHeaders(limits: RateLimits, nowMs: number): Record<string, string> {
   return rateHeaders(createRateWindows(), limits, nowMs, true);
 }

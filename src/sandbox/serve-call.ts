@@ -1,7 +1,8 @@
-// The way of every API request: written into the ledger, checked, counted, hit by faults, worked, answered.
+// Processes an API request: records it in the ledger, checks and counts it, applies faults, does the work and responds.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { endDueActions } from './action-store.ts';
 import type { Answer, Call } from './answer.ts';
 import { errorAnswer } from './answer.ts';
 import { carries, chooseHit } from './faults-at-work.ts';
@@ -13,10 +14,10 @@ import { drawMs } from './random.ts';
 import { countRequest, createRateWindows, uncountedRateHeaders } from './rate-window.ts';
 import { nowMs, rateLimits, type World } from './world.ts';
 
-/** What a route does, at one moment and without waiting. */
+/** The work of a route, done synchronously. */
 export type Work = (world: World, call: Call) => Answer;
 
-/** Serves one API request from start to end; answers on the raw response, so that faults can do with it what they want. */
+/** Serves one API request from start to end. It writes to the raw response, so that faults have full control. */
 export async function serveCall(world: World, route: string, work: Work, request: FastifyRequest, reply: FastifyReply): Promise<void> {
   reply.hijack();
   const call = readCall(request);
@@ -34,7 +35,7 @@ export async function serveCall(world: World, route: string, work: Work, request
     closeEntry(world.ledger, entry, status, nowMs(world));
   } catch (error) {
     if (world.closing.aborted) return;
-    // A fault of the sandbox itself: its tests must see it, not a hanging request.
+    // A bug in the sandbox itself. Tests must see it and not a hanging request.
     const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
     closeEntry(world.ledger, entry, send(reply, errorAnswer(call, 500, 'sandbox_bug', message), {}), nowMs(world));
   }
@@ -42,7 +43,7 @@ export async function serveCall(world: World, route: string, work: Work, request
 
 async function answerCall(world: World, call: Call, work: Work, entry: LedgerEntry, reply: FastifyReply): Promise<LedgerStatus> {
   const { settings } = world.faultBox;
-  // All that depends on the order of arrival is decided before the first wait.
+  // Everything that depends on the order of arrival is decided before the first await.
   const [refusal, rateHeaders] = refuse(world, call);
   const hit = refusal === undefined ? chooseHit(world.faultBox, call) : undefined;
   const latencyMs = drawMs(settings.latencyMs, world.faultBox.chance);
@@ -60,6 +61,7 @@ async function answerCall(world: World, call: Call, work: Work, entry: LedgerEnt
   const early = answerWithoutWork(call, effect);
   if (early !== undefined) return send(reply, early, headers);
 
+  endDueActions(world.actions, nowMs(world));
   const answer = work(world, call);
   entry.made = answer.made ?? [];
   entry.deleted = answer.deleted ?? [];
@@ -73,7 +75,8 @@ async function answerCall(world: World, call: Call, work: Work, entry: LedgerEnt
   return send(reply, effect.truncate === true ? truncated(mangled) : mangled, headers);
 }
 
-// The gateway is down, the token is wrong, or its requests are used up: in this order, and only the last counts requests.
+// Checks in this order: the gateway is down, the token is invalid, the rate limit is used up. Only the last check counts
+// the request.
 function refuse(world: World, call: Call): [Answer | undefined, Record<string, string>] {
   const limits = rateLimits(world);
   const now = nowMs(world);
@@ -135,7 +138,7 @@ function truncated(answer: Answer): Answer {
   return { ...answer, body: text.slice(0, Math.floor(text.length / 2)) };
 }
 
-/** Sends an answer; returns its status, or `lost` when the caller has gone. */
+/** Sends a response. Returns its status, or `lost` if the caller has disconnected. */
 function send(reply: FastifyReply, answer: Answer, headers: Readonly<Record<string, string>>): LedgerStatus {
   if (reply.raw.socket === null || reply.raw.socket.destroyed) return 'lost';
   const body = typeof answer.body === 'object' ? JSON.stringify(answer.body) : (answer.body ?? '');
@@ -186,7 +189,7 @@ function parseBody(text: unknown): unknown {
   }
 }
 
-// A list by tag and a list of everything are different things to count.
+// Lists by tag and lists of everything are counted separately.
 function routeClass(route: string, call: Call): string {
   const filters = ['tag_name', 'name', 'type'].filter((key) => key in call.query);
   return filters.length === 0 ? route : `${route}?${filters.join('&')}`;

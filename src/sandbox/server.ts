@@ -1,7 +1,10 @@
-// The sandbox: a server that behaves like DigitalOcean's API for what this project uses, with its state in memory and
-// with faults to order. It is for tests, demos and development, and knows nothing of the client that calls it.
+// The sandbox: a server that behaves like the part of DigitalOcean's API that this project uses, with its state in memory
+// and with configurable faults. It is for tests, demos and development, and does not depend on the client.
 import Fastify, { type FastifyInstance } from 'fastify';
-import { notFound } from './answer.ts';
+import { actOnDroplet, actOnDropletsByTag, getAction, getDropletAction, listActions, listDropletActions } from './action-routes.ts';
+import { createActionStore } from './action-store.ts';
+import type { Answer, Call } from './answer.ts';
+import { notFound, notImitated } from './answer.ts';
 import { getAccount, getImage, listImages, listRegions, listSizes } from './catalog-routes.ts';
 import {
   addControlRoutes,
@@ -11,83 +14,86 @@ import {
   type ForeignDroplet,
   readFaults,
   readState,
+  readUserData,
   resetWorld,
   type StateFilter,
 } from './control-routes.ts';
-import {
-  createDroplets,
-  deleteDroplet,
-  deleteDropletsByTag,
-  getAction,
-  getDroplet,
-  getDropletAction,
-  listActions,
-  listDropletActions,
-  listDroplets,
-} from './droplet-routes.ts';
+import { createDroplets, deleteDroplet, deleteDropletsByTag, getDroplet, listDroplets } from './droplet-routes.ts';
 import { createStore } from './droplet-store.ts';
 import type { DropletLine } from './droplet-view.ts';
 import { createFaultBox, type Faults, mergeFaults, resetFaults, SandboxInputError } from './faults.ts';
 import { clearLedger, createLedger, type LedgerEntry, type LedgerSummary, readLedger, summarizeLedger } from './ledger.ts';
+import { assignResources, createProject, getProject, listProjectResources, listProjects } from './project-routes.ts';
+import { createProjectStore } from './project-store.ts';
 import type { MsOrRange } from './random.ts';
 import { serveCall, type Work } from './serve-call.ts';
-import { createTag, deleteTag, getTag, listTags } from './tag-routes.ts';
+import { deleteSnapshot, getSnapshot, listAssociated, listDropletSnapshots, listSnapshots } from './snapshot-routes.ts';
+import { createSshKey, deleteSshKey, getSshKey, listSshKeys, updateSshKey } from './ssh-key-routes.ts';
+import { createSshKeyStore } from './ssh-key-store.ts';
+import { createTag, deleteTag, getTag, listTags, tagResources, untagResources } from './tag-routes.ts';
+import { createVpc, deleteVpc, getVpc, listVpcMembers, listVpcs, updateVpc } from './vpc-routes.ts';
+import { createVpcs } from './vpc-store.ts';
 import type { World } from './world.ts';
 
 export type { DropletEdit, ForeignDroplet, StateFilter } from './control-routes.ts';
 export type { DropletLine } from './droplet-view.ts';
 export type { Effect, Faults, Rule } from './faults.ts';
-export { SandboxInputError } from './faults.ts';
 export type { LedgerEntry, LedgerStatus, LedgerSummary } from './ledger.ts';
 
-/** How a sandbox starts. */
+/** The options of a sandbox. */
 export type SandboxOptions = {
-  /** 0, the default, takes any free port. */
+  /** Default 0: any free port. */
   readonly port?: number;
   /** Default 127.0.0.1. */
   readonly host?: string;
-  /** The token that is accepted; without it, any that is not empty. */
+  /** The accepted token; by default any nonempty token. */
   readonly token?: string;
-  /** How long a droplet stays `new`, in milliseconds; drawn for each droplet from a range. Default 3000. */
+  /** How long a droplet stays `new`, in milliseconds; a range is drawn from for each droplet. Default 3000. */
   readonly activateAfterMs?: MsOrRange;
-  /** Droplets that the account may have. Default 25,000. */
+  /** How long an action on a droplet takes, in milliseconds; a range is drawn from for each action. Default 1000. */
+  readonly actionMs?: MsOrRange;
+  /** The account's droplet limit. Default 25,000. */
   readonly dropletLimit?: number;
-  /** Requests a rolling minute, for each token; null is no limit. Default 250. */
+  /** Droplets have unique public IPv4 addresses in 127.0.0.0/8, so that tests can listen there. Default false. */
+  readonly loopbackAddresses?: boolean;
+  /** Requests per rolling minute and token; null: no limit. Default 250. */
   readonly ratePerMinute?: number | null;
-  /** Requests a rolling hour, for each token; null is no limit. Default 5000. */
+  /** Requests per rolling hour and token; null: no limit. Default 5000. */
   readonly ratePerHour?: number | null;
-  /** Faults from the start. */
+  /** The initial faults. */
   readonly faults?: Partial<Faults>;
 };
 
-/** A running sandbox. All but `close` can be had over HTTP too, under /sandbox. */
+/** A running sandbox. All functions except `close` are also available over HTTP, under /sandbox. */
 export type Sandbox = {
-  /** Such as http://127.0.0.1:4000, without a path; the API is at `${url}/v2`. */
+  /** For example http://127.0.0.1:4000, without a path. The API is at `${url}/v2`. */
   readonly url: string;
-  /** Stops at once: open connections are cut. */
+  /** Stops at once and cuts open connections. */
   close(): Promise<void>;
-  /** Sets the faults that are present, leaves the others. Throws SandboxInputError for what does not fit. */
+  /** Sets the given faults and keeps the others. Throws SandboxInputError for invalid ones. */
   setFaults(faults: Partial<Faults>): void;
   faults(): ReturnType<typeof readFaults>;
-  /** Turns every fault off, those of the options too. */
+  /** Turns every fault off, including those from the options. */
   resetFaults(): void;
-  /** All droplets there ever were, oldest first. */
+  /** Returns all droplets that ever existed, oldest first. */
   state(filter?: StateFilter): DropletLine[];
-  /** Makes a droplet as if by somebody else's hand and returns it as the API shows it. */
+  /** Creates a droplet as if another program had done so. Returns it in the API's format. */
   addForeignDroplet(droplet: ForeignDroplet): { readonly id: number } & Record<string, unknown>;
-  /** Changes a droplet out of band; undefined when there is none of that id. */
+  /** Changes a droplet out of band. Returns undefined for an unknown id. */
   editDroplet(id: number, edit: DropletEdit): DropletLine | undefined;
-  /** API requests in the order of arrival, from sequence number `since` on; the last 200,000 are kept. */
+  /** Returns a droplet's user data, as its cloud-init reads it; undefined for an unknown id. */
+  userData(id: number): string | undefined;
+  /** Returns API requests in order of arrival, from sequence number `since` on. The last 200,000 are kept. */
   ledger(since?: number): LedgerEntry[];
   ledgerSummary(): LedgerSummary;
   clearLedger(): void;
-  /** Moves the sandbox's clock on: droplets age, rate windows roll. Waits that have begun are not shortened. */
+  /** Advances the sandbox's clock: droplets age and rate windows roll. Waits in progress are not shortened. */
   advanceClock(ms: number): void;
-  /** Forgets droplets, tags, ledger, rate windows and faults. */
+  /** Deletes droplets, tags, SSH keys, projects, actions, snapshots, VPCs, ledger entries, rate windows and faults. */
   reset(): void;
 };
 
-const apiRoutes: readonly (readonly ['GET' | 'POST' | 'DELETE', string, Work])[] = [
+const apiRoutes: readonly (readonly ['GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', string, Work])[] = [
   ['POST', '/v2/droplets', createDroplets],
   ['GET', '/v2/droplets', listDroplets],
   ['DELETE', '/v2/droplets', deleteDropletsByTag],
@@ -95,20 +101,46 @@ const apiRoutes: readonly (readonly ['GET' | 'POST' | 'DELETE', string, Work])[]
   ['DELETE', '/v2/droplets/:id', deleteDroplet],
   ['GET', '/v2/droplets/:id/actions', listDropletActions],
   ['GET', '/v2/droplets/:id/actions/:actionId', getDropletAction],
+  ['POST', '/v2/droplets/:id/actions', actOnDroplet],
+  ['POST', '/v2/droplets/actions', actOnDropletsByTag],
+  ['GET', '/v2/droplets/:id/snapshots', listDropletSnapshots],
+  ['GET', '/v2/droplets/:id/destroy_with_associated_resources', listAssociated],
   ['GET', '/v2/actions', listActions],
   ['GET', '/v2/actions/:actionId', getAction],
   ['GET', '/v2/account', getAccount],
+  ['GET', '/v2/account/keys', listSshKeys],
+  ['POST', '/v2/account/keys', createSshKey],
+  ['GET', '/v2/account/keys/:key', getSshKey],
+  ['PUT', '/v2/account/keys/:key', updateSshKey],
+  ['DELETE', '/v2/account/keys/:key', deleteSshKey],
+  ['GET', '/v2/projects', listProjects],
+  ['POST', '/v2/projects', createProject],
+  ['GET', '/v2/projects/:project', getProject],
+  ['GET', '/v2/projects/:project/resources', listProjectResources],
+  ['POST', '/v2/projects/:project/resources', assignResources],
   ['GET', '/v2/regions', listRegions],
   ['GET', '/v2/sizes', listSizes],
   ['GET', '/v2/images', listImages],
   ['GET', '/v2/images/:key', getImage],
+  ['GET', '/v2/snapshots', listSnapshots],
+  ['GET', '/v2/snapshots/:snapshotId', getSnapshot],
+  ['DELETE', '/v2/snapshots/:snapshotId', deleteSnapshot],
+  ['GET', '/v2/vpcs', listVpcs],
+  ['POST', '/v2/vpcs', createVpc],
+  ['GET', '/v2/vpcs/:vpcId', getVpc],
+  ['PUT', '/v2/vpcs/:vpcId', updateVpc],
+  ['PATCH', '/v2/vpcs/:vpcId', updateVpc],
+  ['DELETE', '/v2/vpcs/:vpcId', deleteVpc],
+  ['GET', '/v2/vpcs/:vpcId/members', listVpcMembers],
   ['GET', '/v2/tags', listTags],
   ['POST', '/v2/tags', createTag],
   ['GET', '/v2/tags/:name', getTag],
   ['DELETE', '/v2/tags/:name', deleteTag],
+  ['POST', '/v2/tags/:name/resources', tagResources],
+  ['DELETE', '/v2/tags/:name/resources', untagResources],
 ];
 
-/** Starts a sandbox and resolves when it listens. Throws SandboxInputError for faults that do not fit. */
+/** Starts a sandbox and resolves when it listens. Throws SandboxInputError for invalid faults. */
 export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbox> {
   const closing = new AbortController();
   const world = createWorld(options, closing.signal);
@@ -127,6 +159,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     state: (filter) => readState(world, filter),
     addForeignDroplet: (droplet) => addForeignDroplet(world, droplet),
     editDroplet: (id, edit) => editDroplet(world, id, edit),
+    userData: (id) => readUserData(world, id),
     ledger: (since) => readLedger(world.ledger, since),
     ledgerSummary: () => summarizeLedger(world.ledger),
     clearLedger: () => clearLedger(world.ledger),
@@ -142,17 +175,31 @@ function createWorld(options: SandboxOptions, closing: AbortSignal): World {
     settings: {
       token: options.token,
       activateAfterMs: options.activateAfterMs ?? 3000,
+      actionMs: options.actionMs ?? 1000,
       dropletLimit: options.dropletLimit ?? 25_000,
+      loopbackAddresses: options.loopbackAddresses ?? false,
       ratePerMinute: options.ratePerMinute === undefined ? 250 : options.ratePerMinute,
       ratePerHour: options.ratePerHour === undefined ? 5000 : options.ratePerHour,
     },
     clock: { advancedMs: 0 },
     store: createStore(),
+    sshKeys: createSshKeyStore(),
+    actions: createActionStore(),
+    snapshots: { byId: new Map(), made: 0 },
+    vpcs: createVpcs(),
+    projects: createProjectStore(Date.now()),
     faultBox: createFaultBox(options.faults ?? {}),
     ledger: createLedger(),
     rates: new Map(),
     closing,
   };
+}
+
+// A resource type that the API has but the sandbox does not simulate must not look like a missing resource.
+function answerUnknown(_world: World, call: Call): Answer {
+  if (!call.path.startsWith('/v2/')) return notFound(call);
+  const imitated = [...new Set(apiRoutes.map(([, path]) => path))].join(', ');
+  return notImitated(call, `${call.method} ${call.path}`, imitated);
 }
 
 function createServer(world: World): FastifyInstance {
@@ -163,14 +210,15 @@ function createServer(world: World): FastifyInstance {
     // close() must not wait for requests that hang on purpose.
     forceCloseConnections: true,
   });
-  // Clients differ in the content type they send, if any, and broken JSON is answered in the API's words: bodies arrive as text.
+  // Clients send different content types, or none, and the response to invalid JSON uses the API's wording. So bodies are
+  // parsed as text.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body));
   for (const [method, path, work] of apiRoutes) {
     app.route({ method, url: path, handler: (request, reply) => serveCall(world, `${method} ${path}`, work, request, reply) });
   }
   addControlRoutes(app, world);
-  app.setNotFoundHandler((request, reply) => serveCall(world, `${request.method} *`, (_world, call) => notFound(call), request, reply));
+  app.setNotFoundHandler((request, reply) => serveCall(world, `${request.method} *`, answerUnknown, request, reply));
   app.setErrorHandler(async (error: Error & { statusCode?: number }, _request, reply) => {
     const status = error instanceof SandboxInputError ? 422 : (error.statusCode ?? 500);
     const id = status === 422 ? 'unprocessable_entity' : 'server_error';

@@ -1,10 +1,12 @@
-// The calls of /v2/tags.
+// Routes of /v2/tags.
 import type { Answer, Call } from './answer.ts';
-import { notFound, pageAnswer } from './answer.ts';
+import { notFound, notImitated, pageAnswer, unprocessable } from './answer.ts';
 import { invalidTagMessage, isValidTag } from './create-request.ts';
-import { dropTag, learnTag } from './droplet-store.ts';
+import type { DropletRecord } from './droplet-state.ts';
+import { exists } from './droplet-state.ts';
+import { dropTag, learnTag, setTags } from './droplet-store.ts';
 import { dropletsByTag } from './droplet-routes.ts';
-import { isObject } from './json.ts';
+import { isObject, listOf } from './json.ts';
 import { nowMs, type World } from './world.ts';
 
 /** GET /v2/tags */
@@ -13,7 +15,7 @@ export function listTags(world: World, call: Call): Answer {
   return pageAnswer(call, 'tags', names, (name) => showTag(world, call, name), world.faultBox.settings.nextHost);
 }
 
-/** POST /v2/tags: a known tag keeps its spelling. */
+/** POST /v2/tags. An existing tag keeps its spelling. */
 export function createTag(world: World, call: Call): Answer {
   const name: unknown = isObject(call.body) ? call.body['name'] : undefined;
   if (!isValidTag(name)) {
@@ -30,12 +32,48 @@ export function getTag(world: World, call: Call): Answer {
   return name === undefined ? notFound(call) : { status: 200, body: { tag: showTag(world, call, name) } };
 }
 
-/** DELETE /v2/tags/:name: its droplets live on without it. */
+/** DELETE /v2/tags/:name. Its droplets continue to exist without it. */
 export function deleteTag(world: World, call: Call): Answer {
   const name = canonicalTag(world, call);
   if (name === undefined) return notFound(call);
   dropTag(world.store, name);
   return { status: 204 };
+}
+
+/** POST /v2/tags/:name/resources: tags all of the resources, or none if one cannot be tagged. Only droplets can. */
+export function tagResources(world: World, call: Call): Answer {
+  const name = canonicalTag(world, call);
+  if (name === undefined) return notFound(call);
+  const droplets = findTaggable(world, call);
+  if (!Array.isArray(droplets)) return droplets;
+  for (const droplet of droplets) setTags(world.store, droplet, [...droplet.tags, name]);
+  return { status: 204 };
+}
+
+/** DELETE /v2/tags/:name/resources: removes the tag from these resources. A resource without it counts as done. */
+export function untagResources(world: World, call: Call): Answer {
+  const name = canonicalTag(world, call);
+  if (name === undefined) return notFound(call);
+  const droplets = findTaggable(world, call);
+  if (!Array.isArray(droplets)) return droplets;
+  for (const droplet of droplets) setTags(world.store, droplet, droplet.tags.filter((tag) => tag !== name));
+  return { status: 204 };
+}
+
+/** Finds the droplets that a body names, or returns the response that refuses it. */
+function findTaggable(world: World, call: Call): DropletRecord[] | Answer {
+  const wanted = isObject(call.body) ? listOf(call.body['resources']) : [];
+  if (wanted.length === 0) return unprocessable(call, 'resources is required.');
+  const found: DropletRecord[] = [];
+  for (const one of wanted) {
+    const type: unknown = isObject(one) ? one['resource_type'] : undefined;
+    const id: unknown = isObject(one) ? one['resource_id'] : undefined;
+    if (type !== 'droplet') return notImitated(call, `tagging a resource of type ${JSON.stringify(type)}`, 'tagging a droplet');
+    const droplet = /^\d+$/u.test(String(id)) ? world.store.byId.get(Number(id)) : undefined;
+    if (droplet === undefined || !exists(droplet, nowMs(world))) return notFound(call);
+    found.push(droplet);
+  }
+  return found;
 }
 
 function canonicalTag(world: World, call: Call): string | undefined {
