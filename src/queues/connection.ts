@@ -1,5 +1,5 @@
-// Where BullMQ keeps its jobs: Redis, or Postgres where no Redis is configured. The rest of src/queues asks this for
-// queues and workers, and does not care which it is.
+// Opens the store for BullMQ's jobs: Redis, or Postgres if no Redis is configured. The rest of src/queues gets its queues
+// and workers here and does not depend on the kind of store.
 import { EventEmitter } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
 import { Queue, Worker, createPostgresBackend, runMigrations, withBackend } from 'bullmq';
@@ -28,52 +28,59 @@ import { watchForFailover } from './redis-failover.ts';
 import { createScriptRunner } from './redis-scripts.ts';
 import { traced } from './telemetry.ts';
 
-/** BullMQ's options of a worker, but for where its jobs are. */
+/** BullMQ's worker options, without the connection. */
 type WorkerSettingsOfBullMq = Omit<WorkerOptions, 'connection' | 'prefix'>;
 
-/** What the worker of one queue is at. */
+/** The current state of one queue's worker. */
 export type JobLoop = Readonly<{
   queueName: string;
   concurrency: number;
-  /** Jobs that it was handed so far. */
+  /** Number of jobs it was handed so far. */
   handed: number;
-  /** Jobs that it is running now. */
+  /** Number of jobs it is running now. */
   running: number;
 }>;
 
-/** Queues on a worker's own connection: what is added there reaches the store ahead of what the worker says afterwards. */
+/** Queues on a worker's own connection. Jobs added here reach the store before anything the worker sends later. */
 export type Lane = Readonly<{
   queue(name: string): Queue;
-  /** Resolves when what was added so far is on its way. */
+  /** Resolves once the jobs added so far have been sent. */
   sent(): Promise<void>;
 }>;
 
-/** Makes queues and workers on one store. */
+/** Opens queues and workers on one store. */
 export type QueueConnection = Readonly<{
   store: QueueStore;
   queue(name: string): Queue;
   worker(name: string, processor: Processor, options: WorkerSettingsOfBullMq): Worker;
-  /** The lane of a worker that was made here; null where the store keeps no order between two statements (Postgres). */
+  /** Returns the lane of a worker of this connection; null if the store does not keep two statements in order (Postgres). */
   laneOf(worker: Worker): Lane | null;
-  /** Runs Lua scripts in the store; null where it is not Redis. */
+  /** Runs Lua scripts in the store; null unless it is Redis. */
   runScript: RunRedisScript | null;
-  /** The workers made so far. */
+  /** The workers created so far. */
   loops(): readonly JobLoop[];
   /**
-   * Checks that the store can be trusted with jobs, and that the queues in it are this database's.
+   * Checks that jobs are safe in the store and that its queues belong to this database.
    *
-   * @param owner name of the database that the jobs are about
-   * @throws {QueueStoreError} when it can't be reached
-   * @throws {ConfigError} when it may evict jobs, or the queues are another's
+   * @param owner name of the database that the jobs belong to
+   * @throws {QueueStoreError} if the store is unreachable
+   * @throws {ConfigError} if the store may evict jobs, or its queues belong to another database
    */
   check(owner: string): Promise<void>;
   /**
-   * Checks that the store takes writes now.
+   * Checks that jobs are safe in the store, whatever database its queues belong to.
    *
-   * @throws {QueueStoreError} when it can't be reached, or can only be read
+   * @returns the server's name, with its version unless it is Postgres
+   * @throws {QueueStoreError} {ConfigError} as {@link QueueConnection.check}
+   */
+  inspect(): Promise<string>;
+  /**
+   * Checks that the store currently accepts writes.
+   *
+   * @throws {QueueStoreError} if the store is unreachable or read-only
    */
   requireWrites(): Promise<void>;
-  /** Closes the shared connections; the queues and workers must have been closed before. */
+  /** Closes the shared connections. Close all queues and workers first. */
   close(): Promise<void>;
 }>;
 
@@ -85,35 +92,35 @@ const { Queue: PostgresQueue, Worker: PostgresWorker } = withBackend(createPostg
 
 const POOL_MAX = 20;
 
-// A statement that nobody waits for any more need not go on.
+// Stops a statement once no caller waits for it any more.
 const STATEMENT_TIMEOUT_MS = 10_000;
 
-/** BullMQ's tables live in their own schema, beside `arcadia`. */
+/** BullMQ's tables have their own schema, next to `arcadia`. */
 const POSTGRES_SCHEMA = 'bullmq';
 
 /**
- * Opens a connection to the store. Whether it can be reached is not checked yet: see {@link QueueConnection.check}.
+ * Opens a connection to the store without checking that it is reachable: see {@link QueueConnection.check}.
  *
  * @param options.idleMs how long a connection to Postgres may be idle before it is closed, in milliseconds
- * @throws {ConfigError} when jobs cannot be kept there
+ * @throws {ConfigError} if the store cannot hold jobs
  */
 export function openQueueConnection(given: QueueStore, log: Log, { idleMs = IDLE_MS } = {}): QueueConnection {
   const store = usable(given);
   return store.kind === 'redis' ? openRedis(store, log) : openPostgres(store, log, idleMs);
 }
 
-/** Both kinds of pool that reach BullMQ's tables. */
+/** The options of both pools that use BullMQ's tables. */
 function queueOptions({ databaseUrl }: Extract<QueueStore, { kind: 'postgres' }>, applicationName: string, statementTimeoutMs: number) {
   return pgOptions(readDatabaseUrl(databaseUrl), { applicationName, statementTimeoutMs }, { search_path: POSTGRES_SCHEMA });
 }
 
-/** Brings BullMQ's own tables up to date, where it runs on Postgres. Safe to run twice or at once. */
+/** Migrates BullMQ's own tables if the queues are in Postgres. Safe to run twice or concurrently. */
 export async function migrateQueues(store: QueueStore): Promise<void> {
   if (store.kind !== 'postgres') return;
   // Migrations may take longer than an ordinary statement.
   const pool = new Pool({ ...queueOptions(store, 'arcadia-migrate', 0), max: 1 });
-  // A server that goes away while the pool closes reports it on the pool and on the client, and without a listener that
-  // would end the process. What matters is whether the migrations were run.
+  // If the server goes away while the pool closes, both the pool and the client emit an error. Without a listener, that
+  // would end the process. What matters is whether the migrations ran.
   pool.on('error', () => undefined);
   const client = await pool.connect().catch((error: unknown) => {
     throw explainConnectionError(error);
@@ -130,7 +137,7 @@ export async function migrateQueues(store: QueueStore): Promise<void> {
 
 function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): QueueConnection {
   const warn = onceInAWhile(QUIET_MS, (error: Error) => log[levelOf(error)]({ reason: error.message }, 'redis: connection trouble'));
-  // Producers fail fast, so that nothing hangs on an `add` while Redis is away; workers retry for ever, as BullMQ asks.
+  // Producers fail fast, so that no `add` hangs while Redis is unreachable. Workers retry forever, as BullMQ requires.
   const failover = watchForFailover();
   const connect = (options: RedisOptions): RedisClient => {
     const client = connectRedis(addressOf(store), { ...options, reconnectOnError: failover.reconnectOnError });
@@ -155,12 +162,13 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
       if (consumer === undefined) return null;
       return {
         queue: (name) => listening(new Queue(name, { connection: consumer, prefix: store.prefix, ...traced() }), warn),
-        // BullMQ has written a command by the end of the turn in which it was asked to, where the connection stands.
+        // On a live connection, BullMQ has written a command by the end of the event-loop turn that issued it.
         sent: () => setImmediate(),
       };
     },
     runScript: createScriptRunner(producer),
     loops: loops.all,
+    inspect: () => checkRedis(producer, store.prefix),
     check: async (owner) => {
       await checkRedis(producer, store.prefix);
       await claimQueues(producer, store.prefix, owner);
@@ -173,23 +181,23 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
   };
 }
 
-// A connection of which the other end is gone without a word would be waited on until TCP gives up, a quarter of an hour
-// later. A worker's blocking command is answered after 10 s at the latest.
+// If the other end of a connection disappears silently, TCP waits a quarter of an hour before it gives up. A worker's
+// blocking command gets a reply within 10 s.
 const CONSUMER_SILENCE_MS = 15_000;
 
 function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log, idleMs: number): QueueConnection {
   const warn = onceInAWhile(QUIET_MS, (error: Error) => log[levelOf(error)]({ reason: error.message }, 'postgres queues: connection trouble'));
-  // Every worker holds one of the pool's connections to LISTEN on.
+  // Each worker holds one connection of the pool for LISTEN.
   const pool = new Pool({
     ...queueOptions(store, 'arcadia-queues', STATEMENT_TIMEOUT_MS),
     max: store.poolMax ?? POOL_MAX,
     idleTimeoutMillis: idleMs,
-    // What a queue asks takes milliseconds. A connection of which the other end is gone without a word is found so; each costs
-    // that long, and a pool may hold several.
+    // A queue's statements take milliseconds. This timeout detects a connection whose other end disappeared silently.
+    // Each dead connection costs one timeout, and a pool may hold several.
     query_timeout: 5_000,
   });
   pool.on('error', warn);
-  // Each queue and each worker listens on it; Node takes more than ten for a leak.
+  // Each queue and each worker adds a listener. Above ten, Node warns of a leak.
   pool.setMaxListeners(50);
   const loops = countLoops();
   pool.on('connect', (client) => client.on('error', warn));
@@ -203,35 +211,37 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
     }
     if (isReadOnly) throw new QueueStoreError('Postgres takes no writes (DATABASE_URL): it is a standby, or read-only. Name the primary, or end its read-only mode.');
   };
+  const inspectPostgres = async (): Promise<void> => {
+    let found: readonly FoundSetting[];
+    try {
+      found = (await pool.query<FoundSetting>(SESSION_SQL)).rows;
+    } catch (error) {
+      throw toStoreError(error);
+    }
+    requireSession(found);
+    await requireWritesOfPostgres();
+  };
   return {
     store,
     queue: (name) => listening(queueOnPostgres(name, pool), warn),
     worker: (name, processor, options) => {
       const worker = listening(workerOnPostgres(name, loops.counted(name, processor, options), { ...options, autorun: false }, pool), warn);
-      // BullMQ remembers for good that this backend could not start (too many clients, say), and a worker that runs asks
-      // it again and again without a pause: nothing else in the process would get a turn any more, not even a timer.
+      // If this backend could not start (for example, too many clients), BullMQ keeps that failure. A running worker
+      // would then retry without a pause and starve everything else in the process, even timers.
       worker.waitUntilReady().then(() => worker.run()).catch(warn);
       return worker;
     },
     laneOf: () => null,
     runScript: null,
     loops: loops.all,
-    check: async () => {
-      let found: readonly FoundSetting[];
-      try {
-        found = (await pool.query<FoundSetting>(SESSION_SQL)).rows;
-      } catch (error) {
-        throw toStoreError(error);
-      }
-      requireSession(found);
-      await requireWritesOfPostgres();
-    },
+    inspect: () => inspectPostgres().then(() => 'Postgres'),
+    check: inspectPostgres,
     requireWrites: requireWritesOfPostgres,
     close: () => pool.end(),
   };
 }
 
-/** A configuration that cannot be used stays what it is; anything else is said of the store. */
+/** Keeps configuration errors as they are. Reports anything else as a failure of the store. */
 function toStoreError(error: unknown): Error {
   const explained = explainConnectionError(error);
   if (explained instanceof ConfigError) return explained;
@@ -239,7 +249,7 @@ function toStoreError(error: unknown): Error {
   return new QueueStoreError(describePostgresFailure(explained) ?? `Postgres cannot be used (DATABASE_URL): ${message}`);
 }
 
-// BullMQ types its classes by their backend, and pools against its own declarations. What we use is the same on both.
+// BullMQ's class types depend on the backend, and it has its own declarations of pools. What we use is the same for both.
 /* oxlint-disable typescript/no-unsafe-type-assertion */
 function queueOnPostgres(name: string, pool: Pool): Queue {
   return new PostgresQueue(name, { connection: pool as never, ...traced() }) as unknown as Queue;
@@ -251,12 +261,12 @@ function workerOnPostgres(name: string, processor: Processor, options: WorkerSet
 /* oxlint-enable typescript/no-unsafe-type-assertion */
 
 function listening<T extends Queue | Worker>(emitter: T, warn: (error: Error) => void): T {
-  // Without a listener, an error of the connection would end the process.
+  // Without a listener, a connection error would end the process.
   EventEmitter.prototype.on.call(emitter, 'error', warn);
   return emitter;
 }
 
-/** Counts the jobs of each worker, on their way to its processor. */
+/** Counts each worker's jobs on their way to its processor. */
 function countLoops() {
   const loops: JobLoop[] = [];
   return {
@@ -277,7 +287,7 @@ function countLoops() {
   };
 }
 
-/** What other machines do passes by itself; somebody has to see to this one. */
+/** Trouble on other machines passes by itself. Trouble on this machine needs a person. */
 function levelOf(error: Error): 'warn' | 'error' {
   return isLocalTrouble(error) ? 'error' : 'warn';
 }

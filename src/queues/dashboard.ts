@@ -1,50 +1,65 @@
-// What the web process sees of the queues: adapters for Bull Board, BullMQ's own metrics, and whether jobs move at all.
+// What the web process reads of the queues: adapters for Bull Board, BullMQ's metrics, and whether jobs make progress.
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import type { Job, Queue } from 'bullmq';
 import { errorCodeOf } from '../platform/error-code.ts';
-import type { StoredEvent } from '../saga/store.ts';
+import type { StoredEvent } from '../saga/events.ts';
 import type { QueueConnection } from './connection.ts';
 import { jobLine, linesOfEvents, mergeLines } from './job-lines.ts';
 import { acceptedJobSchema, claimOfJobId, queueNames, stepJobSchema } from './jobs.ts';
 
-/** The job that should move next, of those that wait or are delayed. */
+/** The waiting or delayed job that should run next. */
 export type QueueHead = Readonly<{
   queue: string;
   isPaused: boolean;
   state: 'waiting' | 'delayed';
-  /** Another job, or another run of the same job, has another mark. */
+  /** Identifies one run of one job: another job, or another run of the same job, has another mark. */
   mark: string;
-  /** For how long the job may stay where it is before somebody has to take it, in milliseconds. */
+  /** How long the job may stay at the head before a worker has to take it, in milliseconds. */
   delayMs: number;
+}>;
+
+/** How much a queue holds. */
+export type QueueDepth = Readonly<{
+  name: string;
+  isPaused: boolean;
+  waiting: number;
+  active: number;
+  delayed: number;
+  failed: number;
+  /** When the oldest waiting job was added; null: none waits. */
+  oldestWaitingSince: Date | null;
 }>;
 
 /** Reads a saga's events after `afterSeq`, oldest first. */
 export type ReadEvents = (sagaId: string, afterSeq: number) => Promise<readonly StoredEvent[]>;
 
 export type QueueDashboard = Readonly<{
-  /** For Bull Board. Each job links to its saga's page, and the log of a step's job tells what its saga's events say of it. */
+  /** For Bull Board. Each job links to its saga's page. The log of a step's job includes the saga events about that job. */
   adapters: readonly BullMQAdapter[];
-  /** BullMQ's metrics of each queue, in the text format of Prometheus, one document a queue. */
+  /** BullMQ's metrics in Prometheus's text format, one document per queue. */
   exportMetrics(): Promise<readonly string[]>;
-  /** The head of each queue, waiting and delayed; none where a queue is empty. */
+  /** The head of each queue, waiting or delayed. Empty queues have none. */
   heads(): Promise<readonly QueueHead[]>;
-  /** Names of the queues that people have paused. */
+  /** Names of the queues that a person paused. */
   paused(): Promise<readonly string[]>;
+  /** How much each queue holds. */
+  depths(): Promise<readonly QueueDepth[]>;
   close(): Promise<void>;
 }>;
 
 const descriptions: Readonly<Record<string, string>> = {
-  [queueNames.intake]: 'Requests for sagas. A refused one says why.',
-  [queueNames.steps]: 'Steps of sagas, forward. Removing or repeating a job is harmless: the truth is in Postgres.',
-  [queueNames.compensations]: 'Steps of sagas that are being undone.',
-  [queueNames.inventory]: 'Syncs of the inventory. Paused, no worker syncs, and nothing surplus is destroyed, whoever does.',
+  [queueNames.intake]: 'Requests to start sagas. A refused request says why.',
+  [queueNames.steps]: 'Forward steps of sagas. It is safe to remove or repeat a job: the state is in Postgres.',
+  [queueNames.compensations]: 'Compensations: steps of sagas that are being undone.',
+  [queueNames.inventory]: 'Syncs of the inventory. While it is paused, workers do not sync and nothing surplus is destroyed.',
+  [queueNames.outcomes]: 'Deliveries of outcomes to OUTCOME_WEBHOOK_URL. It is safe to remove or repeat a job: what is delivered is in Postgres.',
 };
 
 /**
- * Opens the queues for looking at them.
+ * Opens the queues for reading.
  *
- * @param basePath stands before the addresses of sagas' pages
- * @param names the queues to show; all where left out
+ * @param basePath prefix of the URLs of sagas' pages
+ * @param names the queues to show; all by default
  */
 export function openQueueDashboard(connection: QueueConnection, readEvents: ReadEvents, basePath = '', names: readonly string[] = Object.values(queueNames)): QueueDashboard {
   const queues = names.map((name) => connection.queue(name));
@@ -52,6 +67,7 @@ export function openQueueDashboard(connection: QueueConnection, readEvents: Read
     adapters: queues.map((queue) => adapterOf(queue, readEvents, basePath)),
     exportMetrics: () => Promise.all(queues.map((queue) => queue.exportPrometheusMetrics())),
     heads: async () => (await Promise.all(queues.map(readHeads))).flat(),
+    depths: () => Promise.all(queues.map(readDepth)),
     paused: async () => (await Promise.all(queues.map(async (queue) => ((await queue.isPaused()) ? [queue.name] : [])))).flat(),
     close: async () => {
       await Promise.all(queues.map((queue) => queue.close()));
@@ -68,7 +84,7 @@ function optionsOf(queue: Queue, basePath: string): ConstructorParameters<typeof
   return { description: descriptions[queue.name] ?? '', externalJobUrl: (job) => linkToSaga(job.data, job.returnvalue, basePath) };
 }
 
-/** Shows, beside the lines that BullMQ keeps, those that are made of events: a job that ends writes nothing into its log. */
+/** Adds lines made from events to the lines that BullMQ keeps: a job that ends does not write to its log. */
 class StepAdapter extends BullMQAdapter {
   readonly #readEvents: ReadEvents;
 
@@ -89,20 +105,30 @@ class StepAdapter extends BullMQAdapter {
     try {
       events = await this.#readEvents(claim.sagaId, claim.revision);
     } catch (error) {
-      // No message: nobody knows what an error that was not expected says.
+      // Omits the message: an unexpected error may contain anything.
       const label = errorCodeOf(error) ?? (error instanceof Error ? error.name : 'Error');
-      return [jobLine(new Date(Date.now()), `the saga's events could not be read (${label}): what they tell of this job is missing here`)];
+      return [jobLine(new Date(Date.now()), `the saga's events could not be read (${label}), so they are missing here`)];
     }
     return linesOfEvents(events, claim.revision);
   }
 }
 
-/** Bull Board shows no link where the address is empty. */
+/** Bull Board shows no link if the URL is empty. */
 function linkToSaga(data: unknown, returned: unknown, basePath: string): { displayText?: string; href: string } {
   const parsed = [stepJobSchema, acceptedJobSchema].map((schema) => schema.safeParse(data)).find(({ success }) => success);
   const accepted = acceptedJobSchema.safeParse(returned);
   const sagaId = parsed?.data?.sagaId ?? accepted.data?.sagaId;
   return sagaId === undefined ? { href: `${basePath}/sagas` } : { displayText: 'saga', href: `${basePath}/sagas/${sagaId}` };
+}
+
+async function readDepth(queue: Queue): Promise<QueueDepth> {
+  const [isPaused, counts, [oldest]] = await Promise.all([
+    queue.isPaused(),
+    queue.getJobCounts('waiting', 'prioritized', 'active', 'delayed', 'failed'),
+    queue.getJobs(['waiting'], 0, 0, true) as Promise<(Job | undefined)[]>,
+  ]);
+  const { waiting = 0, prioritized = 0, active = 0, delayed = 0, failed = 0 } = counts;
+  return { name: queue.name, isPaused, waiting: waiting + prioritized, active, delayed, failed, oldestWaitingSince: oldest === undefined ? null : new Date(oldest.timestamp) };
 }
 
 async function readHeads(queue: Queue): Promise<QueueHead[]> {
@@ -117,7 +143,7 @@ async function readHeads(queue: Queue): Promise<QueueHead[]> {
   return heads;
 }
 
-/** A poll that is put back is the same job, with another start to its name. */
+/** A postponed poll is the same job with another start count. */
 function markOf(job: Job): string {
   return `${job.id}#${job.attemptsStarted}`;
 }

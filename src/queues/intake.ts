@@ -1,5 +1,5 @@
-// The intake: what other backends put into the queue `sagas` becomes a saga. The contract is in docs; a malformed job
-// fails at once, with the reason on it.
+// The intake turns jobs that other backends add to the queue `sagas` into sagas. The contract is in docs. A malformed job
+// fails at once and shows the reason.
 import { createHash } from 'node:crypto';
 import type { Job, Worker } from 'bullmq';
 import { DelayedError, UnrecoverableError } from 'bullmq';
@@ -7,26 +7,26 @@ import type { Io } from '../platform/io.ts';
 import type { Log } from '../platform/log.ts';
 import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import type { StartRequest, StartedSaga, Starter } from '../saga/start.ts';
-import { IdempotencyConflictError, InvalidRequestError } from '../saga/start.ts';
+import { IdempotencyConflictError, InvalidRequestError, StartRefusedError } from '../saga/start.ts';
 import { shorten } from '../platform/text.ts';
 import type { QueueConnection } from './connection.ts';
 import { acceptedJobSchema, intakeJobSchema, queueNames, refusedJobSchema } from './jobs.ts';
 import type { WorkerSettings } from './step-workers.ts';
 import { workerOptions } from './step-workers.ts';
 
-// The queue store does not tell one producer from another. Sagas of other channels are found, so that a request can be
-// repeated over another one.
+// The queue store does not distinguish producers. Sagas from other channels are found too, so that a request can be
+// repeated over another channel.
 const QUEUE: Starter = { name: 'queue', mayRead: true, isShared: true };
 
 const OUTAGE_DELAY_MS = 1_000;
 
 const MAX_REASON_LENGTH = 2_000;
-// The request, and its input.
+// Two levels: the request and its input.
 const MAX_NAMED_DEPTH = 2;
 const MAX_NAMES = 50;
 const MAX_NAME_LENGTH = 100;
 
-/** Starts the worker of the intake queue. `start` inserts the saga and enqueues its first job. */
+/** Starts the intake worker. `start` inserts the saga and enqueues its first job. */
 export function startIntakeWorker(
   connection: QueueConnection,
   options: { settings: WorkerSettings; start: (request: StartRequest) => Promise<StartedSaga>; io: Io; log: Log },
@@ -45,10 +45,11 @@ async function accept(
   if (accepted.success) return accepted.data;
   const refused = refusedJobSchema.safeParse(job.data);
   if (refused.success) {
-    // Whether it was we who refused it, nobody knows: what looks like a refused job may have been sent with values.
+    // A job that looks refused may not have been refused here: a producer may have sent it like this, with values. So
+    // redact it again.
     const reason = shorten(refused.data.reason, MAX_REASON_LENGTH);
     await options.io('queue', 'update data', () => job.updateData({ refused: namesIn(refused.data.refused, MAX_NAMED_DEPTH), reason }));
-    throw new UnrecoverableError(`refused before, and its values were removed: send a new request (${reason})`);
+    throw new UnrecoverableError(`already refused, and its values were removed: send a new request (${reason})`);
   }
   const parsed = intakeJobSchema.safeParse(job.data);
   if (!parsed.success) {
@@ -59,8 +60,8 @@ async function accept(
   try {
     started = await options.start({ name: job.name, input, idempotencyKey, requestedBy, starter: QUEUE });
   } catch (error) {
-    if (error instanceof InvalidRequestError || error instanceof IdempotencyConflictError) return refuse(job, error.message, options.io);
-    options.log.warn({ jobId: job.id, err: error }, 'request could not be accepted yet: left for later');
+    if (error instanceof InvalidRequestError || error instanceof IdempotencyConflictError || error instanceof StartRefusedError) return refuse(job, error.message, options.io);
+    options.log.warn({ jobId: job.id, err: error }, 'could not accept the request yet: trying again later');
     await options.io('queue', 'move to delayed', () => job.moveToDelayed(Date.now() + OUTAGE_DELAY_MS, token));
     throw new DelayedError();
   }
@@ -69,8 +70,8 @@ async function accept(
 }
 
 /**
- * A refused job stays for as long as its producer says, for people to look at: with the names of its fields, and without
- * their values. User data may stand anywhere in a request that is not as it should be.
+ * Fails a job. It stays in the queue as long as its producer specified, so that people can inspect it: with the names of
+ * its fields but without their values, because a malformed request may hold user data anywhere.
  */
 async function refuse(job: Job, reason: string, io: Io): Promise<never> {
   await io('queue', 'update data', () => job.updateData({ refused: namesIn(job.data, MAX_NAMED_DEPTH), reason }));
@@ -79,7 +80,7 @@ async function refuse(job: Job, reason: string, io: Io): Promise<never> {
 
 const mark = /^\[(?:an object|a list of \d{1,9}|a (?:string|number|boolean)|null|\d{1,9} more fields)\]$/;
 
-/** The first names of fields, with the types of their values; what this function returned stays as it is. */
+/** Lists the first field names with the types of their values. Idempotent. */
 function namesIn(value: unknown, depth: number): unknown {
   if (typeof value === 'string' && mark.test(value)) return value;
   if (Array.isArray(value)) return `[a list of ${value.length}]`;
@@ -90,7 +91,10 @@ function namesIn(value: unknown, depth: number): unknown {
   return Object.fromEntries(entries.length > MAX_NAMES ? [...named, ['…', `[${entries.length - MAX_NAMES} more fields]`]] : named);
 }
 
-/** A job that is delivered twice is one request. Its id alone won't do: Redis counts from 1 again after it was flushed. */
+/**
+ * Derives the idempotency key, so that a job that is delivered twice is one request. The job id alone is not unique:
+ * Redis counts from 1 again after a flush.
+ */
 function keyOfJob(job: Job): string {
   const key = `job:${job.timestamp}:${job.id}`;
   return key.length <= 255 ? key : `job:${createHash('sha256').update(key).digest('hex')}`;

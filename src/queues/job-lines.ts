@@ -1,24 +1,25 @@
-// The lines of a step job's log: those that BullMQ keeps, and those that are made of its saga's events. Pure.
+// The lines of a step job's log: BullMQ's lines and those made from the saga's events. Pure.
 import { describeEvent } from '../saga/describe-event.ts';
 import type { SagaEventKind } from '../saga/saga.ts';
-import type { StoredEvent } from '../saga/store.ts';
+import type { StoredEvent } from '../saga/events.ts';
 import { shorten } from '../platform/text.ts';
 
-// No line grows without bounds.
+// Bounds the length of a line.
 const MAX_TEXT_LENGTH = 500;
 
-// A run may write these, and goes on.
+// A run may write these events and continue.
 const writtenOnTheWay: readonly SagaEventKind[] = ['saga_started', 'step_recorded', 'compensation_recorded'];
 
-/** A line of a job's log: when, and what. */
+/** Formats a line of a job's log: time and text. */
 export function jobLine(at: Date, text: string): string {
   return `${at.toISOString()} ${shorten(text, MAX_TEXT_LENGTH)}`;
 }
 
 /**
- * What came of a step's job, as lines: the events after its revision, up to the one that ended the run. By revisions
- * alone, as no event says which job wrote it. So a job that came late shows what was written by whoever was at its
- * revision, and one that had something to write before it waited shows also what the job wrote that carried its run on.
+ * Turns the outcome of a step's job into lines: the events after its revision, up to the one that ended the run. It goes
+ * by revisions alone, because events do not record the job that wrote them. A late job therefore shows the events of the
+ * job that actually ran at its revision. A job that wrote something before it waited also shows the events of the job
+ * that continued its run.
  *
  * @param events of the job's saga, oldest first
  */
@@ -30,8 +31,8 @@ export function linesOfEvents(events: readonly StoredEvent[], revision: number):
 }
 
 /**
- * Puts two logs together by the time that each line begins with. The order within each stays, whatever their clocks
- * say; a line without a time, which somebody added by hand, stays behind the one before it.
+ * Merges two logs by the time at the start of each line. Keeps the order within each log, even if clocks disagree. A line
+ * without a time (added by hand) stays behind the line before it.
  */
 export function mergeLines(kept: readonly string[], made: readonly string[]): string[] {
   const merged: string[] = [];

@@ -1,18 +1,18 @@
-// Delayed jobs whose time cannot be right: put off by a process whose clock was ahead, they would stand still for as long
-// as it was; taken by processes whose clocks are behind, nobody would find them due.
+// Fixes delayed jobs with an impossible due time. A process whose clock was ahead would delay its jobs by the difference.
+// Processes whose clocks are behind would not find a job due.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Job, Queue } from 'bullmq';
 import type { Log } from '../platform/log.ts';
 import { dueAtOf } from './jobs.ts';
 
-// Of two clocks that are right, and what it takes to write down a delay.
+// Allowed difference between two correct clocks, plus the time it takes to write a delay.
 const TOLERANCE_MS = 2_000;
 
-// A due job is promoted by the next fetch of any worker; BullMQ lets at most 10 s pass between two of them.
+// The next fetch of any worker promotes a due job. BullMQ fetches at least every 10 s.
 const PROMOTION_MS = 15_000;
 
 /**
- * Whether a delayed job is due at another time than it says: due for long, or due later than its whole delay from now.
+ * Whether a delayed job has an impossible due time: overdue for long, or further ahead than its whole delay.
  *
  * @param nowMs the database's time, in Unix milliseconds
  */
@@ -21,7 +21,7 @@ export function isMisdated(job: Pick<Job, 'data' | 'timestamp' | 'delay'>, nowMs
   return dueInMs > job.delay + TOLERANCE_MS || dueInMs < -PROMOTION_MS;
 }
 
-/** Makes a delayed job due now. Does nothing where somebody else has moved it on. */
+/** Makes a delayed job due now. Does nothing if the job has left the delayed state. */
 export async function promote(job: Job): Promise<void> {
   try {
     await job.promote();
@@ -30,12 +30,12 @@ export async function promote(job: Job): Promise<void> {
   }
 }
 
-// Of the jobs that are due last, so many are looked at.
+// How many of the jobs with the latest due times are checked.
 const LAST = 100;
 
 /**
- * Makes misdated jobs of a queue due in time, until the signal is aborted: one that is due later than its whole delay is
- * due that delay after it was first seen. For queues of which no saga knows the jobs.
+ * Corrects misdated jobs of a queue until the signal is aborted. A job that is due later than its whole delay becomes due
+ * that delay after it was first seen. For queues whose jobs belong to no saga.
  */
 export async function hastenMisdated(queue: Queue, { everyMs, signal, log }: { everyMs: number; signal: AbortSignal; log: Log }): Promise<void> {
   let seen = new Map<string, number>();

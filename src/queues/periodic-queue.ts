@@ -1,6 +1,6 @@
-// The queue of work that comes round, such as the inventory syncs. Like a step's job, a job here only says "look whether it
-// is due": when it is, and who does it, is in Postgres. So the queue can be paused, watched and emptied, and no schedule is
-// lost with it.
+// The queue of periodic work, such as the inventory syncs. Like a step's job, a job here only means "check whether the
+// work is due". Postgres decides when it is due and which worker does it. So the queue can be paused, inspected and
+// emptied without losing a schedule.
 import type { Worker } from 'bullmq';
 import { withDeadline } from '../platform/deadline.ts';
 import type { Io } from '../platform/io.ts';
@@ -12,9 +12,9 @@ import type { WorkerSettings } from './step-workers.ts';
 import { workerOptions } from './step-workers.ts';
 
 export type PeriodicQueue = Readonly<{
-  /** Makes sure that there is a job of this number; puts a new one in the place of one that is finished. */
+  /** Makes sure that a job with this number exists. Replaces a finished one. */
   ensure(number: number): Promise<void>;
-  /** Whether people have paused the queue. */
+  /** Whether a person paused the queue. */
   isPaused(): Promise<boolean>;
   close(): Promise<void>;
 }>;
@@ -24,9 +24,9 @@ const TIME_LIMIT_MS = 5_000;
 const kept = { age: 14 * 24 * 3_600, count: 500 };
 
 /**
- * Opens a queue for adding.
+ * Opens a queue for adding jobs.
  *
- * @param work.job name of its jobs, such as `sync`; their ids are made of it and of a number
+ * @param work.job name of its jobs, such as `sync`; a job id is this name and a number
  */
 export function openPeriodicQueue(connection: QueueConnection, { queue: name, job }: Pick<PeriodicWork, 'queue' | 'job'>, io: Io): PeriodicQueue {
   const queue = connection.queue(name);
@@ -47,9 +47,9 @@ export function openPeriodicQueue(connection: QueueConnection, { queue: name, jo
 }
 
 /**
- * Starts the worker of a queue, for one job at a time.
+ * Starts the worker of a queue. It runs one job at a time.
  *
- * @param options.run does the work if it is due; resolves with what came of it, for people to read
+ * @param options.run does the work if it is due; resolves with a result for people to read
  */
 export function startPeriodicWorker(connection: QueueConnection, name: string, options: { settings: WorkerSettings; run: () => Promise<string>; log: Log }): Worker {
   const worker = connection.worker(name, () => options.run(), { ...workerOptions(options.settings), concurrency: 1 });

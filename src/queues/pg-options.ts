@@ -1,4 +1,4 @@
-// What DATABASE_URL means to node-postgres, which BullMQ uses. To postgres.js: ../postgres-js-options.ts.
+// Translates DATABASE_URL for node-postgres, which BullMQ uses. For postgres.js: ../postgres-js-options.ts.
 import type { PoolConfig } from 'pg';
 import { ConfigError } from '../platform/config-error.ts';
 import type { DatabaseAddress } from '../platform/database-url.ts';
@@ -7,10 +7,11 @@ import { connectionDefaults, sessionOptions } from '../platform/session-settings
 import type { Session } from '../platform/session-settings.ts';
 
 /**
- * Options of a pool of node-postgres.
+ * Returns pool options of node-postgres.
  *
- * @param more settings of the session on top of ours
- * @throws {ConfigError} when a certificate or a key cannot be read, or the URL names several hosts: it knows but one
+ * @param more session settings on top of ours
+ * @throws {ConfigError} if a certificate or a key cannot be read, or the URL names several hosts, which node-postgres
+ *   does not support
  */
 export function pgOptions(address: DatabaseAddress, { applicationName, statementTimeoutMs }: Session, more: Readonly<Record<string, string>>): PoolConfig {
   const [first, ...others] = address.hosts;

@@ -1,25 +1,25 @@
-// Where the queues are: which store, and whether jobs can be kept there. It loads no BullMQ.
+// Selects the queue store and checks that it can hold jobs. Loads no BullMQ.
 import { ConfigError } from '../platform/config-error.ts';
 import { readDatabaseUrl } from '../platform/database-url.ts';
 import type { RedisAddress } from '../platform/redis-url.ts';
 import { RedisUrlError, readRedisNodes } from '../platform/redis-url.ts';
 import { QueueStoreError } from './queue-store-error.ts';
 
-/** How to reach the queues. */
+/** The address of the queues. */
 export type QueueStore =
-  /** `nodes`: URLs of one server, of the nodes of a Redis Cluster, or one URL of Sentinels. */
+  /** `nodes`: the URL of one server, the URLs of a Redis Cluster's nodes, or one URL of Sentinels. */
   | Readonly<{ kind: 'redis'; nodes: readonly string[]; prefix: string }>
   | Readonly<{
       kind: 'postgres';
       databaseUrl: string;
-      /** Connections that a process may hold for its queues; 20 when left out. A worker holds one of them for each queue. */
+      /** Maximum number of connections per process for its queues; default 20. A worker holds one of them per queue. */
       poolMax?: number;
     }>;
 
 /**
- * Chooses the store from the configuration: Redis where it is configured, else Postgres.
+ * Selects the store from the configuration: Redis if configured, else Postgres.
  *
- * @throws {ConfigError} when jobs cannot be kept there
+ * @throws {ConfigError} if the store cannot hold jobs
  */
 export function queueStoreOf(config: { redisNodes: readonly string[] | null; queuePrefix: string; databaseUrl: string | null; databasePoolMax?: number }): QueueStore {
   if (config.redisNodes !== null) return usable({ kind: 'redis', nodes: config.redisNodes, prefix: config.queuePrefix });
@@ -29,9 +29,9 @@ export function queueStoreOf(config: { redisNodes: readonly string[] | null; que
 }
 
 /**
- * Checks what can be checked of a store without reaching it, and returns it.
+ * Checks a store as far as possible without connecting, and returns it.
  *
- * @throws {ConfigError} when jobs cannot be kept there
+ * @throws {ConfigError} if the store cannot hold jobs
  */
 export function usable(store: QueueStore): QueueStore {
   if (store.kind === 'postgres' && readDatabaseUrl(store.databaseUrl).isPooled === true) {
@@ -40,14 +40,16 @@ export function usable(store: QueueStore): QueueStore {
         'set REDIS_URL, or a DATABASE_URL that leads to Postgres itself, without pgbouncer=true',
     );
   }
-  // A script that moves a job between the lists of its queue can run on one node only.
+  // A script that moves a job between a queue's lists can only run on one node.
   if (store.kind === 'redis' && addressOf(store).kind === 'cluster' && !/\{[^}]+\}/.test(store.prefix)) {
     throw new ConfigError('QUEUE_PREFIX: expected a part in braces, such as {arcadia}: it keeps the keys of a queue on one node of the Redis Cluster');
   }
   return store;
 }
 
-/** @throws {ConfigError} naming what is wrong with REDIS_URL */
+/**
+ * @throws {ConfigError} naming the problem with REDIS_URL
+ */
 export function addressOf({ nodes }: Extract<QueueStore, { kind: 'redis' }>): RedisAddress {
   try {
     return readRedisNodes(nodes);

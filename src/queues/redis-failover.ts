@@ -1,30 +1,30 @@
-// Leaves a Redis server that is not the master any more. Where a replica was promoted behind one address, standing
-// connections stay on the demoted server, which still answers reads: only a new connection leads to the new master.
+// Leaves a Redis server that is no longer the master. If a replica is promoted behind one address, existing connections
+// stay on the demoted server, which still answers reads. Only a new connection reaches the new master.
 import { Cluster } from 'ioredis';
 import type { RedisOptions } from 'ioredis';
 import { turnedAway } from '../platform/store-failure.ts';
 import type { RedisClient } from './redis.ts';
 
-// A failover of one address takes about as long. Shorter than the time limit of a producer's command, which then fails
-// with what Redis said, and not for its time.
+// A failover behind one address takes about this long. It is shorter than the deadline of a producer's command, so that
+// the command fails with Redis's error and not with a timeout.
 const PATIENCE_MS = 3_000;
 
-// All connections of the process are made anew at most so often.
+// Minimum interval between reconnecting all connections of the process.
 const TOGETHER_EVERY_MS = 1_000;
 
-/** What the connections of one process share. */
+/** The state that the connections of one process share. */
 export type FailoverWatch = Readonly<{
-  /** For the options of each connection. */
+  /** Pass this in the options of each connection. */
   reconnectOnError: NonNullable<RedisOptions['reconnectOnError']>;
-  /** Has a connection made anew together with the others: one that only reads never hears of the failover itself. */
+  /** Reconnects this client together with the others. A connection that only reads never notices the failover itself. */
   include(client: RedisClient): void;
 }>;
 
-// What ioredis takes for an answer: connect anew and send the command again, connect anew and let it fail.
+// Return values for ioredis: reconnect and resend the command, or reconnect and let it fail.
 const RESEND = 2;
 const FAIL = 1;
 
-/** Watches the errors of a process's connections. A refused command did nothing, so it is safe to send again. */
+/** Watches the errors of a process's connections. A refused command had no effect, so it is safe to resend. */
 export function watchForFailover(): FailoverWatch {
   const clients: RedisClient[] = [];
   let since = Number.NEGATIVE_INFINITY;
@@ -33,7 +33,7 @@ export function watchForFailover(): FailoverWatch {
   const reconnectAll = (now: number) => {
     if (now - togetherAt < TOGETHER_EVERY_MS) return;
     togetherAt = now;
-    // One that is not ready is on its way already. ioredis's own Cluster follows its nodes by itself.
+    // A client that is not ready is already reconnecting. ioredis's Cluster follows its nodes by itself.
     for (const client of clients) if (!(client instanceof Cluster) && client.status === 'ready') client.disconnect(true);
   };
   return {

@@ -1,9 +1,9 @@
-// Why Redis cannot be used, in words: ioredis itself often only says how many times it tried.
+// Explains why Redis is unusable. ioredis itself often reports only the number of its attempts.
 import { describeConnectionFailure } from '../platform/store-failure.ts';
 
 const redis = { store: 'Redis', variable: 'REDIS_URL' } as const;
 
-/** What Redis answers to a login, or to a command that it does not carry out, and what to do. */
+/** Redis's replies to a failed login or a refused command, each with a remedy. */
 const answers: readonly (readonly [RegExp, string])[] = [
   [/WRONGPASS|invalid password|invalid username-password/i, 'Correct the user and password in REDIS_URL.'],
   [/NOAUTH|Authentication required/i, 'Put the password into REDIS_URL: redis://:password@host:port, or redis://user:password@host:port.'],
@@ -18,14 +18,14 @@ const answers: readonly (readonly [RegExp, string])[] = [
   [/OOM/, 'Redis is full: raise maxmemory, or remove data.'],
 ];
 
-/** What ioredis says of itself, whatever the cause is. */
+/** ioredis's own messages, which do not depend on the cause. */
 const ofItself = /max retries per request|^Connection is closed|^Command timed out|^no answer within|Failed to refresh slots cache|^Cluster isn't ready/;
 
 /**
- * Says why Redis could not be asked.
+ * Explains why a Redis command failed.
  *
- * @param error what the command failed with
- * @param reported what the connection reported meanwhile, oldest first
+ * @param error the error of the command
+ * @param reported the errors that the connection reported meanwhile, oldest first
  */
 export function describeRedisFailure(error: unknown, reported: readonly unknown[]): string {
   const causes = [error, ...reported.toReversed()].map(causeOf).filter((cause) => cause !== null);
@@ -49,7 +49,7 @@ function isOfNodes(error: unknown): boolean {
   return error instanceof Error && 'lastNodeError' in error;
 }
 
-/** What stands behind an error: of a node of a cluster, or of one of several addresses. */
+/** Returns the underlying error: of a cluster's node, or of one of several addresses. */
 function causeOf(error: unknown): Error | null {
   if (!(error instanceof Error)) return null;
   return 'lastNodeError' in error && error.lastNodeError instanceof Error ? error.lastNodeError : error;
@@ -63,7 +63,7 @@ function describeSentinels(message: string): string | null {
   return `the Sentinel at ${place} does not answer (${ofItself.test(reason) ? 'the connection is refused or closed' : lineOf(reason)}). Check the Sentinels in REDIS_URL, and that they run.${login}`;
 }
 
-/** On one line, and without a full stop at its end. */
+/** Puts text on one line, without a final full stop. */
 function lineOf(text: string): string {
   return text.replaceAll(/\s+/g, ' ').replace(/\.$/, '').trim().slice(0, 300);
 }

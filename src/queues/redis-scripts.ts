@@ -1,9 +1,9 @@
-// Runs Lua scripts on the connection of the queues' producers: the one that fails fast.
+// Runs Lua scripts on the producers' connection, which fails fast.
 import { createHash } from 'node:crypto';
 import type { Cluster, Redis } from 'ioredis';
 import type { RunRedisScript } from '../platform/redis-script.ts';
 
-/** Runs scripts by their hash; where Redis does not know one (it was restarted), the script itself is sent. */
+/** Runs scripts by their hash. If Redis does not know the hash (after a restart), sends the script itself. */
 export function createScriptRunner(client: Redis | Cluster): RunRedisScript {
   const hashes = new Map<string, string>();
   const hashOf = (lua: string): string => {

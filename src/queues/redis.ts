@@ -1,25 +1,25 @@
-// Connections to Redis (one server, a Redis Cluster, or Sentinels), and whether it can be trusted with jobs.
+// Connections to Redis (one server, a Redis Cluster, or Sentinels), and the checks that jobs are safe there.
 import { Cluster, Redis } from 'ioredis';
 import type { RedisOptions } from 'ioredis';
-import { ConfigError } from '../platform/config.ts';
+import { ConfigError } from '../platform/config-error.ts';
 import { withDeadline } from '../platform/deadline.ts';
 import type { RedisAddress } from '../platform/redis-url.ts';
 import { requireVersion } from '../platform/server-version.ts';
 import { QueueStoreError } from './queue-store-error.ts';
 import { describeRedisFailure } from './redis-failure.ts';
 
-/** A connection to one server, or those to the nodes of a Redis Cluster. */
+/** A connection to one server, or the connections to the nodes of a Redis Cluster. */
 export type RedisClient = Redis | Cluster;
 
-// A fixed, short back-off: a fleet should be back within a second of Redis's return.
+// A fixed, short backoff: a fleet should reconnect within a second once Redis is back.
 const retryStrategy = (times: number) => Math.min(times * 100, 1_000);
 
-// A node that is silent must not keep the others from saying where the slots are now.
+// A silent node must not prevent other nodes from reporting the slots.
 const SLOTS_TIMEOUT_MS = 2_000;
 const SENTINEL_TIMEOUT_MS = 2_000;
 
 /**
- * Connects to what REDIS_URL names: one server, a Redis Cluster, or the master that Sentinels know. Tries again for ever.
+ * Connects to the server, the Redis Cluster or the Sentinels' master that REDIS_URL names. Retries forever.
  *
  * @param address from `readRedisNodes`
  */
@@ -53,26 +53,27 @@ export function connectRedis(address: RedisAddress, options: RedisOptions): Redi
 
 function connectCluster({ hosts, isSecure }: RedisAddress, options: RedisOptions): Cluster {
   return new Cluster([...hosts], {
-    // A node of a cluster says by MOVED who is the master now.
+    // A cluster node names the current master with MOVED.
     redisOptions: { ...options, reconnectOnError: null },
     clusterRetryStrategy: retryStrategy,
     slotsRefreshTimeout: SLOTS_TIMEOUT_MS,
-    // A certificate is for a name: the nodes' names must not be resolved before TLS sees them.
+    // A certificate is valid for a name, so TLS must see the nodes' names and not their resolved addresses.
     ...(isSecure ? { dnsLookup: (address: string, found: (error: null, address: string) => void) => found(null, address) } : {}),
   });
 }
 
-// Longer than what one command may take. A cluster client waits without a limit for a first node to answer.
+// Longer than the deadline of one command. A cluster client waits for its first node without a limit.
 const CHECK_WITHIN_MS = 6_000;
 
 /**
- * Checks that Redis can be trusted with jobs: every node of a cluster, as any of them may hold the queues tomorrow; and
- * that it takes writes, as a replica does not.
+ * Checks that jobs are safe in Redis: on every node of a cluster, because any of them may hold the queues later. Also
+ * checks that it accepts writes, which a replica does not.
  *
- * @throws {QueueStoreError} when it can't be reached, or takes no writes
- * @throws {ConfigError} when it is too old, may evict jobs, or is a cluster's node and was not named as one
+ * @returns the server's name and version, such as `Redis 7.2.4`; for a cluster, those of one node
+ * @throws {QueueStoreError} if Redis is unreachable or accepts no writes
+ * @throws {ConfigError} if Redis is too old, may evict jobs, or is a cluster node that the URL does not declare as one
  */
-export async function checkRedis(client: RedisClient, prefix: string): Promise<void> {
+export async function checkRedis(client: RedisClient, prefix: string): Promise<string> {
   const infos = await ask(client, CHECK_WITHIN_MS, () => askNodes(client, prefix));
   for (const info of infos) {
     requireVersion('Redis', /^redis_version:(\S{1,50})/m.exec(info)?.[1] ?? '');
@@ -87,28 +88,36 @@ export async function checkRedis(client: RedisClient, prefix: string): Promise<v
     throw new ConfigError('REDIS_URL names one node of a Redis Cluster: name several of its nodes, separated by commas (an address that leads to all of them may stand there twice).');
   }
   await requireWrites(client, prefix);
+  return serverOf(infos[0] ?? '');
+}
+
+/** Valkey reports its own version and that of the Redis it is compatible with. */
+function serverOf(info: string): string {
+  const valkey = /^valkey_version:(\S{1,50})/m.exec(info)?.[1];
+  return valkey === undefined ? `Redis ${/^redis_version:(\S{1,50})/m.exec(info)?.[1] ?? 'of an unknown version'}` : `Valkey ${valkey}`;
 }
 
 /**
- * Checks that Redis takes writes. A replica answers reads just as well, so a read proves nothing.
+ * Checks that Redis accepts writes. A replica answers reads too, so a read proves nothing.
  *
- * @throws {QueueStoreError} when it can't be reached, or takes no writes
+ * @throws {QueueStoreError} if Redis is unreachable or accepts no writes
  */
 export async function requireWrites(client: RedisClient, prefix: string): Promise<void> {
-  // Nothing is there to delete. A Redis that is merely full carries it out: it takes up work again by itself.
+  // The key does not exist. A Redis that is merely full accepts this command, and recovers by itself.
   await ask(client, CHECK_WITHIN_MS, () => client.del(`${prefix}:check`));
 }
 
 /**
- * Claims the queues for a database: whoever comes first writes its name beside them.
+ * Claims the queues for a database. The first process writes the database's name next to them.
  *
- * @param owner name of the database that the jobs are about
- * @throws {QueueStoreError} when Redis can't be reached, or takes no claim
- * @throws {ConfigError} when they are another's: its workers would take our requests, and ours would take its
+ * @param owner name of the database that the jobs belong to
+ * @throws {QueueStoreError} if Redis is unreachable or does not accept the claim
+ * @throws {ConfigError} if the queues belong to another database: its workers would take our requests, and ours would
+ *   take its
  */
 export async function claimQueues(client: RedisClient, prefix: string, owner: string): Promise<void> {
   const key = `${prefix}:owner`;
-  // A Redis that is full takes no claim: a process whose claim stands does not need to write one.
+  // A full Redis accepts no claim, but a process whose database already has the claim need not write one.
   const found = await ask(client, CHECK_WITHIN_MS, async () => (await client.get(key)) ?? claim(client, key, owner));
   if (found === owner || found === null) return;
   throw new ConfigError(
@@ -122,11 +131,11 @@ async function claim(client: RedisClient, key: string, owner: string): Promise<s
   return client.get(key);
 }
 
-// Where connections, and those to Sentinels, say what is wrong.
+// The events with which connections, including those to Sentinels, report errors.
 const REPORTS = ['error', 'sentinelError'] as const;
 const KEPT_REPORTS = 20;
 
-/** Asks Redis, and says what its connection complained of where there is no answer. */
+/** Runs a command. If it fails, the error includes what the connection reported. */
 async function ask<T>(client: RedisClient, withinMs: number, question: () => Promise<T>): Promise<T> {
   const reported: unknown[] = [];
   const note = (error: unknown) => {
@@ -146,18 +155,18 @@ async function ask<T>(client: RedisClient, withinMs: number, question: () => Pro
 async function askNodes(client: RedisClient, prefix: string): Promise<string[]> {
   if (!(client instanceof Cluster)) {
     const { db = 0 } = client.options;
-    // ioredis goes on with database 0 where there is no other of this number.
+    // ioredis silently stays on database 0 if the selected database does not exist.
     if (db > 0) await client.select(db);
     return [await client.info()];
   }
-  // Asks the node that holds the queues' slot; the nodes are known once there is an answer.
+  // Asks the node that holds the queues' slot. The nodes are known once it has answered.
   await client.exists(`${prefix}:check`);
   const answers = await Promise.allSettled(client.nodes('all').map((node) => node.info()));
   // A node that is down holds nothing now.
   return answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
 }
 
-/** Drops a connection: a QUIT that nobody answers would hold the process, and all commands are done. */
+/** Drops a connection. All commands are done, and an unanswered QUIT would keep the process alive. */
 export function endRedis(client: RedisClient): void {
   client.disconnect();
 }

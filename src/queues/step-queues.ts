@@ -1,7 +1,6 @@
-// Puts the jobs of sagas into their queues, and finds out whether one that should be there still is.
+// Adds the jobs of sagas to their queues and checks whether an expected job still exists.
 import type { Job, Queue } from 'bullmq';
 import { z } from 'zod';
-import { withDeadline } from '../platform/deadline.ts';
 import type { Io } from '../platform/io.ts';
 import type { LabelsOf } from '../saga/labels.ts';
 import type { Direction, NextJob } from '../saga/saga.ts';
@@ -9,49 +8,48 @@ import type { Woken } from '../saga/holds.ts';
 import type { Memo } from '../saga/step.ts';
 import { inTraceOf } from '../platform/tracing.ts';
 import type { QueueConnection } from './connection.ts';
-import { QueueStoreError } from './connection.ts';
 import { isMisdated, promote } from './misdated.ts';
 import { dueAtOf, jobDataOf, jobIdOf, queueNameOf, queueNames, stepJobSchema } from './jobs.ts';
+import { withTimeLimit } from './time-limit.ts';
 
 export type StepQueues = Readonly<{
-  /** Adds a job at the end of its queue; does nothing when it is there already, in whatever state. */
+  /** Adds a job at the end of its queue. Does nothing if the job exists, in any state. */
   enqueue(job: NextJob): Promise<void>;
-  /** Adds the job that follows one that ends now: where it is due at once, it is the next to be taken. */
+  /** Adds the successor of a job that ends now. If due at once, it is the next job taken. */
   follow(job: NextJob): Promise<void>;
   /**
-   * Makes sure that a job is going to run: leaves one that is waiting, delayed or active, and puts a new one in the
-   * place of one that is finished or gone. A delayed one that is due, or can't be due when it says, is due now.
+   * Makes sure that a job will run. Keeps a waiting, delayed or active job; replaces a finished or missing one. A delayed
+   * job that is due, or whose due time is impossible, becomes due now.
    *
    * @param now the database's time
-   * @returns the memo of the job that was found; null when it had to be made again
+   * @returns the memo of the existing job; null if the job had to be created again
    */
   ensure(job: NextJob, now?: Date): Promise<Memo | null>;
-  /** Makes a job that is delayed due now, and puts a new one in the place of one that is finished or gone. */
+  /** Makes a delayed job due now. Replaces a finished or missing job. */
   wake(job: NextJob): Promise<Woken>;
-  /** The counters of a waiting job and why it waits, for people to see; null when there is no such job. */
+  /** Returns a waiting job's counters and why it waits, for people to read; null if there is no such job. */
   peek(job: NextJob): Promise<{ memo: Memo; dueInMs: number; reason?: string | undefined } | null>;
-  /** The same, and whether a worker has it: who, how long it has been due. */
+  /** Like {@link peek}, and also which worker has the job and how long it has been due. */
   inspect(job: NextJob): Promise<InspectedJob | null>;
   close(): Promise<void>;
 }>;
 
 /**
- * A job as its queue has it. `reason`: why its step was put off the last time. `dueSinceMs`: how long it has been due. `takenBy`:
- * the worker that has it, by its name (empty: not known); null: none has.
+ * A job in its queue. `reason`: why its step was last postponed. `dueSinceMs`: how long it has been due. `takenBy`: name
+ * of the worker that has it (empty: unknown); null: no worker has it.
  */
 export type InspectedJob = Readonly<{ memo: Memo; dueInMs: number; dueSinceMs: number; takenBy: string | null; reason?: string | undefined }>;
 
-const TIME_LIMIT_MS = 5_000;
-
-// Lines that a job's log keeps.
+// Maximum number of lines in a job's log.
 const KEEP_LOGS = 50;
 
 /**
- * Opens the queues of steps and compensations for adding.
+ * Opens the queues of steps and compensations for adding jobs.
  *
  * @param connection the queues' own, or the lane of a worker
- * @param options.clock tells the time in Unix milliseconds, where `Date.now()` may be wrong: in a process that is not our own
- * @param options.labelsOf what jobs tell of their sagas, for people to read; nothing where left out
+ * @param options.clock returns the time in Unix milliseconds; needed if `Date.now()` may be wrong, in a process that is
+ *   not ours
+ * @param options.labelsOf the labels of a saga in its jobs, for people to read; none by default
  */
 export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: Io, options: { clock?: () => Promise<number>; labelsOf?: LabelsOf } = {}): StepQueues {
   const { clock = null, labelsOf } = options;
@@ -66,7 +64,7 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
   const add = async (job: NextJob, place: { lifo?: true } = {}) => {
     const timestamp = clock === null ? {} : { timestamp: await clock() };
     const delayMs = Math.max(0, Math.round(job.delayMs));
-    // What stands here is written, read and sent along with each job: how long it is kept, its worker says.
+    // These options are written, read and sent with each job, so its retention is left to the worker's options.
     const jobOptions = {
       jobId: jobIdOf(job),
       keepLogs: KEEP_LOGS,
@@ -85,7 +83,7 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
       const state = found === null ? null : await ask(`state in ${name}`, () => found.getState());
       if (found !== null && state === 'delayed' && isMisdated(found, now.getTime())) await ask(`promote in ${name}`, () => promote(found));
       if (found !== null && state !== null && isLive(state)) return memoOf(found);
-      // A finished job that is still kept would swallow the one to be added.
+      // BullMQ would ignore the new job while a finished job with the same id is kept.
       if (found !== null) await ask(`remove from ${name}`, () => found.remove());
       await ask(`add ${name}`, () => add(job));
       return null;
@@ -95,7 +93,7 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
       const found = await ask(`find in ${name}`, () => findJob(queues[job.direction], job));
       const state = found === null ? 'gone' : await ask(`state in ${name}`, () => found.getState());
       if (state === 'active') return 'busy';
-      // Somebody else may have been quicker.
+      // Another process may have promoted it first.
       if (state === 'delayed') await ask(`promote in ${name}`, () => found?.promote().catch(() => undefined) ?? Promise.resolve());
       else if (!isLive(state)) {
         if (found !== null) await ask(`remove from ${name}`, () => found.remove());
@@ -121,11 +119,7 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
   };
 }
 
-/** A queue that was opened while its store was away waits for it without a limit, whatever the connection's own limits are. */
-function withTimeLimit<T>(name: string, operation: () => Promise<T>): Promise<T> {
-  return withDeadline(TIME_LIMIT_MS, operation(), () => new QueueStoreError(`${name}: the queue store did not answer within ${TIME_LIMIT_MS} ms`));
-}
-
+/** A queue that was opened while its store was unreachable waits without a limit, whatever the connection's own limits are. */
 async function findJob(queue: Queue, job: NextJob): Promise<Job | null> {
   return ((await queue.getJob(jobIdOf(job))) as Job | undefined) ?? null;
 }

@@ -1,4 +1,4 @@
-// The workers: each job of a step is handed to the engine, and the engine's verdict is carried out on the queue.
+// The workers. Each hands a step's job to the engine and applies the engine's verdict to the queue.
 import type { Job, Worker } from 'bullmq';
 import { DelayedError, MetricsTime, UnrecoverableError } from 'bullmq';
 import { withDeadline } from '../platform/deadline.ts';
@@ -19,41 +19,41 @@ import { openStepQueues } from './step-queues.ts';
 export type WorkerSettings = Readonly<{
   concurrency: number;
   lockMs: number;
-  /** Stands on every job that the worker takes, for people to see who has it. */
+  /** Recorded on every job the worker takes, so that people see which worker has it. */
   name?: string;
 }>;
 
-// A worker that cannot reach Postgres leaves the job for later, at most so late.
+// Longest delay of a job whose worker cannot reach Postgres.
 const OUTAGE_DELAY_MS = 1_000;
 
-// Only ever an upper bound: a job lost to stalls is made again by the reconciler.
+// Only an upper bound. The reconciler recreates a job that was lost to stalls.
 const MAX_STALLED_COUNT = 10;
 
-// The job's log is for people: no job waits long for it.
+// The job's log is for people, so no job waits long for it.
 const LOG_WITHIN_MS = 1_000;
 
-// What stands in a job is read with every look at the queue.
+// Every read of the queue reads the jobs' data.
 const MAX_NOTE_LENGTH = 1_000;
 
-// Kept for people to look at on the dashboard; the truth about sagas is in Postgres.
+// Kept for people to inspect on the dashboard. The truth about sagas is in Postgres.
 const kept = { removeOnComplete: { age: 24 * 3_600, count: 2_000 }, removeOnFail: { age: 14 * 24 * 3_600, count: 5_000 } };
 
-// Two intervals may pass between two checks of a queue: a check holds off all others for one interval, and a worker whose
-// timer fires just before that is over skips its own and sleeps for another one.
+// Up to two intervals may pass between two checks of a queue. A check blocks all others for one interval. A worker whose
+// timer fires just before that ends skips its own check and sleeps for another interval.
 const INTERVALS_BETWEEN_CHECKS = 2;
 const CHECKS_A_LOCK = 8;
 
-/** How often a worker looks for jobs of the dead, in milliseconds. */
+/** How often a worker looks for jobs of dead workers, in milliseconds. */
 function stalledIntervalMs(lockMs: number): number {
   return Math.max(100, Math.round(lockMs / CHECKS_A_LOCK));
 }
 
-/** By when the job of a worker that died is waiting again, in milliseconds after its death: 37.5 s by default. */
+/** The time within which a dead worker's job is waiting again, in milliseconds after the worker's death: 37.5 s by default. */
 export function takeoverWithinMs(lockMs: number): number {
   return lockMs + INTERVALS_BETWEEN_CHECKS * stalledIntervalMs(lockMs);
 }
 
-/** What all kinds of workers are made with. */
+/** The options shared by all kinds of workers. */
 export function workerOptions(settings: WorkerSettings) {
   return {
     ...(settings.name === undefined ? {} : { name: settings.name }),
@@ -61,9 +61,9 @@ export function workerOptions(settings: WorkerSettings) {
     lockDuration: settings.lockMs,
     stalledInterval: stalledIntervalMs(settings.lockMs),
     maxStalledCount: MAX_STALLED_COUNT,
-    // BullMQ waits this long before it tries again to tell its store of a finished job. Default: 15 s.
+    // How long BullMQ waits before it retries to report a finished job to its store. Default: 15 s.
     runRetryDelay: 1_000,
-    // Counts what was completed and failed, for the metrics and the dashboard: a point a minute.
+    // Counts completed and failed jobs per minute, for the metrics and the dashboard.
     metrics: { maxDataPoints: MetricsTime.ONE_WEEK },
   };
 }
@@ -71,11 +71,11 @@ export function workerOptions(settings: WorkerSettings) {
 type StepWorkerOptions = Readonly<{
   settings: WorkerSettings;
   queues: StepQueues;
-  /** What the jobs that follow tell of their sagas. */
+  /** The labels of a saga in the jobs that follow. */
   labelsOf?: LabelsOf;
-  /** Hands a job to the engine; throws when it could not be decided (Postgres is away). */
+  /** Hands a job to the engine. Throws if no verdict was possible (Postgres is unreachable). */
   run: (claim: JobClaim) => Promise<Verdict>;
-  /** Told how long after it was due each job was taken, in milliseconds. Must not throw. */
+  /** Called with the delay between due time and start of each job, in milliseconds. Must not throw. */
   onTaken?: (queue: string, lateMs: number) => void;
   io: Io;
   log: Log;
@@ -89,7 +89,7 @@ export function startStepWorkers(connection: QueueConnection, options: StepWorke
       name,
       (job, token) => {
         const parsed = stepJobSchema.safeParse(job.data);
-        // Both by the database's clock: see src/platform/clock.ts.
+        // Both times are by the database's clock: see src/platform/clock.ts.
         options.onTaken?.(name, Math.max(0, Date.now() - dueAtOf(job, parsed.data)));
         annotate({ 'messaging.system': 'bullmq', 'messaging.operation.type': 'process', 'messaging.destination.name': name });
         return processJob(job, { parsed, token, options, enqueueNext });
@@ -107,9 +107,9 @@ export function startStepWorkers(connection: QueueConnection, options: StepWorke
 type EnqueueNext = (next: NextJob) => Promise<void>;
 
 /**
- * What was decided is written: where the queue is away, the reconciler enqueues the job once it is overdue. So down a
- * worker's own lane nobody waits for the queue's word: the job that follows is there before this one is finished, as the
- * store is told so in that order.
+ * The verdict is already committed. If the queue is unreachable, the reconciler enqueues the job once it is overdue. So
+ * on a worker's own lane nothing waits for the queue's reply. The store receives the two commands in order, so the next
+ * job exists before this one is finished.
  */
 function openEnqueueNext(queueName: string, lane: Lane | null, { queues, labelsOf, io, log }: StepWorkerOptions): EnqueueNext {
   const warn = (next: NextJob) => (error: unknown) => {
@@ -118,7 +118,7 @@ function openEnqueueNext(queueName: string, lane: Lane | null, { queues, labelsO
   if (lane === null) return async (next) => queues.enqueue(next).catch(warn(next));
   const laned = openStepQueues(lane, io, labelsOf === undefined ? {} : { labelsOf });
   return async (next) => {
-    // In the place of the one that ends: of what comes from elsewhere, none is put off by it.
+    // The next job takes the place of the one that ends, so it does not delay jobs from elsewhere.
     const follows = queueNameOf(next.direction) === queueName;
     (follows ? laned.follow(next) : laned.enqueue(next)).catch(warn(next));
     await lane.sent();
@@ -132,7 +132,8 @@ async function processJob(job: Job, { parsed, token, options, enqueueNext }: Pro
     throw new UnrecoverableError(`not a job of a saga: ${sentenceOf(problemsOf(parsed.error.issues, 'data'))}. Nothing was done. Remove it: sagas are started by the queue ${queueNames.intake}, and make their own jobs`);
   }
   const { sagaId, revision, step, memo = {} } = parsed.data;
-  // Edited by hand, it would run for another saga, and its own would wait: the reconciler leaves a saga alone that has a live job.
+  // If its data were edited by hand, the job would run for another saga and its own saga would wait: the reconciler skips
+  // a saga that has a live job.
   if (isStepJobId(job.id) && job.id !== jobIdOf(parsed.data)) {
     throw new UnrecoverableError(
       `the job was edited: its id says ${job.id}, its data say ${jobIdOf(parsed.data)}. Nothing was done. Remove it: its saga gets a new job by itself`,
@@ -142,10 +143,10 @@ async function processJob(job: Job, { parsed, token, options, enqueueNext }: Pro
   try {
     verdict = await options.run({ sagaId, revision, memo, step });
   } catch (error) {
-    // Nothing was decided, so nothing is lost. The job stays the same, and so do the saga's attempts.
-    options.log.warn({ sagaId, jobId: job.id, err: error }, 'job could not be run: left for later');
-    // Only its name: nobody knows what an error that was not expected says.
-    const note = `nothing could be decided (${error instanceof Error ? error.name : 'Error'}): tried again; the log of worker ${options.settings.name ?? ''} says why`;
+    // No verdict was committed, so nothing is lost. The job stays the same, and so does the saga's attempt count.
+    options.log.warn({ sagaId, jobId: job.id, err: error }, 'could not run the job: trying again later');
+    // Logs only the error's name: an unexpected error may contain anything.
+    const note = `could not run the step (${error instanceof Error ? error.name : 'Error'}): retrying; see the log of worker ${options.settings.name ?? ''}`;
     verdict = { kind: 'postpone', delayMs: OUTAGE_DELAY_MS, memo, note };
   }
   switch (verdict.kind) {
@@ -161,7 +162,7 @@ async function processJob(job: Job, { parsed, token, options, enqueueNext }: Pro
   }
 }
 
-/** The same job again, later: it leaves the worker's hands and waits in the queue, where it holds no slot. */
+/** Delays the same job. It leaves the worker and waits in the queue, where it occupies no slot. */
 async function postpone(
   job: Job,
   token: string | undefined,
@@ -172,19 +173,19 @@ async function postpone(
   const dueAt = Math.round(decidedAt + verdict.delayMs);
   await io('queue', 'update data', () => job.updateData({ ...job.data, memo: verdict.memo, dueAt, reason: verdict.note }));
   await io('queue', 'move to delayed', () => job.moveToDelayed(dueAt, token));
-  // A poll like the one before it has nothing to tell.
+  // A poll with the same reason as the last one needs no new line.
   if (verdict.note !== reasonBefore) await writeToLog(job, jobLine(new Date(decidedAt), verdict.note), io);
   throw new DelayedError();
 }
 
 /**
- * Tells the dashboard why a job was put back, once it is. (What a job ended with is in Postgres: see job-lines.ts.)
- * Without it a job runs just as well: no failure of it counts.
+ * Logs why a job was postponed, once it is, for the dashboard. (Postgres has the outcome of a finished job: see
+ * job-lines.ts.) The job does not depend on its log, so failures are ignored.
  */
 async function writeToLog(job: Job, line: string, io: Io): Promise<void> {
   try {
     await io('queue', 'log', () => withDeadline(LOG_WITHIN_MS, job.log(line), () => new Error('the log was not written in time')));
   } catch {
-    // Everything that matters is done.
+    // The job's outcome does not depend on its log.
   }
 }

@@ -1,5 +1,5 @@
-// BullMQ's part of a trace: adding a job and processing it, with the trace carried in the job's options from one to the
-// other. By bullmq-otel, so that producers of other programs that use it are understood.
+// BullMQ's part of a trace: adding a job and processing it. The job's options carry the trace from one to the other. It
+// uses bullmq-otel, so that it understands producers in other programs that use it.
 import { INVALID_SPAN_CONTEXT, ProxyTracerProvider, SpanKind, context, isSpanContextValid, trace } from '@opentelemetry/api';
 import type { Context } from '@opentelemetry/api';
 import type { Telemetry } from 'bullmq';
@@ -7,12 +7,15 @@ import { BullMQOTelSpan, BullMQOtel } from 'bullmq-otel';
 
 const noSpan = new BullMQOTelSpan(trace.wrapSpanContext(INVALID_SPAN_CONTEXT));
 
-/** The option with which BullMQ's queues and workers trace; none where no OpenTelemetry SDK is registered: every job would pay for it. */
+/**
+ * The option that makes BullMQ's queues and workers trace. Omitted if no OpenTelemetry SDK is registered, because every
+ * job would pay for it.
+ */
 export function traced(): { telemetry?: Telemetry<Context> } {
   return isSdkRegistered() ? { telemetry: createTelemetry() } : {};
 }
 
-/** An SDK stands behind the provider that the API hands out, once it is registered. */
+/** Once an SDK is registered, the API's provider delegates to it. */
 function isSdkRegistered(): boolean {
   const provider = trace.getTracerProvider();
   return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer('arcadia-cloud') !== undefined;
@@ -22,13 +25,13 @@ function createTelemetry(): Telemetry<Context> {
   const { tracer, contextManager } = new BullMQOtel({ tracerName: 'arcadia-cloud' });
   return {
     tracer: {
-      // BullMQ traces its idle loops too, every few seconds, each look as a trace of its own.
+      // BullMQ also traces its idle loops, every few seconds, each iteration as a separate trace.
       startSpan: (name, options, parent) => (isWorthIt(options?.kind, parent) ? tracer.startSpan(name, options, parent) : noSpan),
     },
     contextManager: {
       with: (ctx, work) => contextManager.with(ctx, work),
       active: () => contextManager.active(),
-      // What stands there may be anybody's: a trace that can't be read must not keep a job from being run.
+      // Any producer may have written the metadata. An unreadable trace must not prevent a job from running.
       fromMetadata: (active, metadata) => {
         try {
           return contextManager.fromMetadata(active, metadata);
@@ -36,7 +39,7 @@ function createTelemetry(): Telemetry<Context> {
           return active;
         }
       },
-      // Empty, so that nothing is put into the jobs, where there is nothing to carry.
+      // Empty if there is no trace, so that nothing is added to the jobs.
       getMetadata: (ctx) => (hasTrace(ctx) ? contextManager.getMetadata(ctx) : ''),
     },
   };

@@ -1,18 +1,18 @@
-// Notices a job loop that stands still although its store answers: after a lost connection a BullMQ worker may wait for
-// ever, `isRunning()` all the while (its issues 3088 and 3185). It is judged from outside, by what a live loop cannot
-// leave undone: a job that is ready all the time, while the worker has a free slot all the time and is handed nothing.
+// Detects a stuck job loop while the store still answers. After a lost connection, a BullMQ worker may wait forever
+// although `isRunning()` stays true (BullMQ issues 3088 and 3185). The watchdog judges by what a live loop cannot cause:
+// a job stays ready and the worker has a free slot, but the worker is handed nothing.
 //
-// No verdict, because a live loop may do the same: the queue is paused, or limited from outside (global concurrency or
-// rate), the worker is full, the store does not answer. A fleet that is merely busy hands this worker jobs, or fills it.
+// There is no verdict if a live loop could look the same: the queue is paused or limited externally (global concurrency
+// or rate), the worker is full, or the store does not answer. A busy fleet hands this worker jobs or fills it.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Queue } from 'bullmq';
 import type { JobLoop, QueueConnection } from './connection.ts';
 import { dueAtOf } from './jobs.ts';
 
-/** So many looks in a row must find the same: a pause that ends right before one look proves nothing. */
+/** Requires this many matching checks in a row: a pause that ends right before one check proves nothing. */
 const LOOKS_UNTIL_VERDICT = 3;
 
-// A due job is promoted by the next fetch of any worker; BullMQ lets at most 10 s pass between two of them.
+// The next fetch of any worker promotes a due job. BullMQ fetches at least every 10 s.
 const PROMOTION_MS = 11_000;
 
 type Suspicion = Readonly<{ jobId: string; handed: number; looks: number }>;
@@ -20,8 +20,8 @@ type Suspicion = Readonly<{ jobId: string; handed: number; looks: number }>;
 /**
  * Watches the workers of a connection.
  *
- * @param options.everyMs between two looks; three of them must be longer than the 10 s for which a live loop may block
- * @returns what stands still, and by which sign; null when the signal was aborted first
+ * @param options.everyMs time between two checks; three of them must exceed the 10 s for which a live loop may block
+ * @returns a description of the stuck loop; null if the signal was aborted first
  */
 export async function watchJobLoops(connection: QueueConnection, options: { everyMs: number; signal: AbortSignal }): Promise<string | null> {
   const watched = connection.loops().map((loop) => ({ loop, queue: connection.queue(loop.queueName), suspicion: null as Suspicion | null }));
@@ -40,7 +40,7 @@ export async function watchJobLoops(connection: QueueConnection, options: { ever
   }
 }
 
-/** One look: confirms the suspicion, or finds another, or none. */
+/** One check: confirms the suspicion, replaces it, or clears it. */
 async function observe(queue: Queue, loop: JobLoop, before: Suspicion | null): Promise<Suspicion | null> {
   if (loop.running >= loop.concurrency || (await isHeldBack(queue))) return null;
   const { handed } = loop;
@@ -59,7 +59,7 @@ async function isHeldBack(queue: Queue): Promise<boolean> {
   return paused || concurrency !== null || rate !== null || throttledMs > 0;
 }
 
-/** The newest of the waiting jobs, as it waits longest yet; else the delayed one that was due first. */
+/** Picks the newest waiting job, because it will wait longest; else the delayed job that was due first. */
 async function findReady(queue: Queue): Promise<string | null> {
   const [waiting] = await queue.getRanges(['waiting'], 0, 0, false);
   if (waiting !== undefined) return waiting;
@@ -72,6 +72,6 @@ async function isReady(queue: Queue, jobId: string): Promise<boolean> {
   if (state === 'waiting') return true;
   if (state !== 'delayed') return false;
   const job = await queue.getJob(jobId);
-  // By this machine's clock, which is also the one by which this worker's loop would promote it.
+  // By this machine's clock, because this worker's loop would promote the job by it too.
   return job !== undefined && dueAtOf(job) + PROMOTION_MS < Date.now();
 }

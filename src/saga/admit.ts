@@ -1,5 +1,5 @@
-// Admission: the one place where a saga that stands in Postgres unchecked (started by SQL, which knows no schemas) is
-// held against its schema and has its secrets sealed, by the worker that runs it first.
+// Admission of sagas whose input nothing has checked yet: SQL can start a saga but knows no schemas. The worker that runs
+// such a saga first validates its input and seals its secrets here.
 import type { KeyRing } from '../platform/key-ring.ts';
 import { sentenceOf } from '../platform/request-problems.ts';
 import type { SagaDefinition } from './definition.ts';
@@ -9,9 +9,9 @@ import type { Outcome } from './transition.ts';
 import { sealInput, secretsOf } from './secrets.ts';
 
 /**
- * Says how an unchecked saga starts: with its input as the schema has it, or not at all.
+ * Decides how an unchecked saga starts: with its validated input, or not at all.
  *
- * @returns `rejected` names the first ten fields that are wrong
+ * @returns `rejected` names the first ten invalid fields
  */
 export function admit<Deps>(definition: Pick<SagaDefinition<Deps>, 'input' | 'secrets'>, saga: Pick<Saga, 'id' | 'input'>, keyRing: KeyRing): Extract<Outcome, { kind: 'started' | 'rejected' }> {
   const { input, problems } = checkInput(definition, saga.input, keyRing);

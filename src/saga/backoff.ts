@@ -1,17 +1,17 @@
-// How long to wait before the next attempt.
+// Computes the delay before the next attempt.
 
-/** No two attempts are further apart than this. */
+/** The longest delay between two attempts. */
 export const BACKOFF_CAP_MS = 60_000;
 
-/** The same for a failure that may last for hours: 20 attempts then take two and a half hours on average. */
+/** The same for a failure that may last for hours. 20 attempts then take two and a half hours on average. */
 export const PATIENT_BACKOFF_CAP_MS = 30 * 60_000;
 
-// An attempt that fails at once must not come back at once: a saga that cannot succeed would spin.
+// The shortest delay. Without it, a saga that fails at once could spin.
 const BACKOFF_FLOOR_MS = 100;
 
 /**
- * Exponential back-off with full jitter: a random time up to `baseMs * 2^(attempt - 1)`, at most `capMs`.
- * Full jitter spreads the retries of a fleet that failed together (AWS Architecture Blog, "Exponential Backoff And Jitter").
+ * Computes exponential backoff with full jitter: a random delay up to `baseMs * 2^(attempt - 1)`, at most `capMs`. Full
+ * jitter spreads the retries of a fleet that failed together (AWS Architecture Blog, "Exponential Backoff And Jitter").
  *
  * @param attempt the number of failed attempts so far, from 1
  * @param random from 0 (inclusive) to 1 (exclusive)

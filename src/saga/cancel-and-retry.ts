@@ -1,31 +1,31 @@
-// What a person asks of a saga: to be rolled back, or to go on after it got stuck. Decided by one update at one
-// revision, so that of a cancel and a completion exactly one wins.
+// A person's requests to a saga: roll back, or resume after it got stuck. Each is one update at one revision. A cancel
+// and a completion race; exactly one wins.
 import type { NextJob, Saga } from './saga.ts';
 import type { SagaStore } from './store.ts';
 import type { Outcome, RetryPolicy } from './transition.ts';
 import { decide } from './transition.ts';
 
-/** What became of the request. `next` is the job to enqueue. */
+/** The result of the request. `next` is the job to enqueue. */
 export type ActionResult =
   | Readonly<{ kind: 'accepted'; saga: Saga; next: NextJob | null }>
-  /** What was asked for has happened, or is happening, already. */
+  /** The requested change has already happened or is in progress. */
   | Readonly<{ kind: 'already'; saga: Saga }>
   | Readonly<{ kind: 'refused'; saga: Saga; why: string }>
   | Readonly<{ kind: 'not_found' }>;
 
-// A saga moves on some ten times in its life: losing more races than that means something else is wrong.
+// A saga changes about ten times in its life. Losing more races than this means that something else is wrong.
 const MAX_RACES = 50;
 
-// Neither request retries anything, so no back-off is computed.
+// Neither request causes a retry, so no backoff is computed.
 const noRetries: RetryPolicy = { stepAttempts: 1, stepBackoffMs: 1, compensationAttempts: 1 };
 
-/** Asks for a saga's rollback. A saga that is being rolled back, or was, stays as it is: `already`. */
+/** Cancels a saga and rolls it back. Changes nothing if the saga is being rolled back or was: `already`. */
 export async function cancelSaga(store: Pick<SagaStore, 'load' | 'commit'>, sagaId: string, by: string, reason?: string): Promise<ActionResult> {
   const outcome: Outcome = reason === undefined ? { kind: 'cancel_requested', by } : { kind: 'cancel_requested', by, reason };
   return act(store, sagaId, outcome, (saga) => saga.status === 'compensating' || saga.status === 'compensated');
 }
 
-/** Resumes a stuck saga: its step, or its compensation, gets all its attempts again. */
+/** Resumes a stuck saga. Its step, or its compensation, gets all its attempts again. */
 export async function retrySaga(store: Pick<SagaStore, 'load' | 'commit'>, sagaId: string, by: string): Promise<ActionResult> {
   return act(store, sagaId, { kind: 'retry_requested', by }, (saga) => saga.status === 'compensating');
 }

@@ -1,5 +1,5 @@
-// A worker's claim on a saga while it runs a step of it: the saga as this run knows it, moved on by each transition that is
-// written; and the run as the step sees it.
+// A worker's claim on a saga while it runs one of the saga's steps. It tracks the saga through each transition that this
+// run writes, and builds the step's view of the run.
 import type { JsonObject } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
 import { contextOf } from './context.ts';
@@ -16,21 +16,21 @@ import type { Outcome, RetryPolicy, Transition } from './transition.ts';
 import { decide, joined } from './transition.ts';
 
 export type HeldClaim = Readonly<{
-  /** The saga as it stands by what this run has written. */
+  /** The saga after the transitions that this run has written. */
   saga(): Saga;
-  /** The revision that the database has: lower than the saga's while its start is not written. */
+  /** The revision in the database. It is lower than the saga's while the start is not yet written. */
   revision(): number;
-  /** How long ago the claim was proven, in milliseconds. */
+  /** Milliseconds since the claim was last proven. */
   ageMs(): number;
   /**
-   * Decides what an outcome makes of the saga, and writes it.
+   * Decides the transition for an outcome and writes it.
    *
-   * @throws {StaleRevisionError} when somebody else has moved the saga on
+   * @throws {StaleRevisionError} if another writer has moved the saga on
    */
   commit(outcome: Outcome): Promise<Transition>;
-  /** The saga goes on as started; what is written next tells the database so. */
+  /** Continues as if the saga had started. The next write includes the start. */
   startUnwritten(): void;
-  /** Writes a start that nothing else was written with. */
+  /** Writes a start that no other write has included. */
   writeStart(): Promise<void>;
 }>;
 
@@ -39,12 +39,12 @@ type ClaimOptions = Readonly<{ store: Pick<SagaStore, 'commit'>; policy: RetryPo
 /**
  * Opens the claim of one run.
  *
- * @param askedAt when the saga was asked for, in milliseconds of the clock that never jumps
+ * @param askedAt when the saga was requested from the database, in milliseconds of the monotonic clock
  */
 export function openClaim(loaded: ClaimedSaga, askedAt: number, { store, policy, random = Math.random, monotonicMs = () => performance.now() }: ClaimOptions): HeldClaim {
   let { saga } = loaded;
   let provenAt = askedAt - loaded.ageMs;
-  // What the saga has as its first transition, and the database does not have yet.
+  // The saga's first transition, while the database does not have it yet.
   let start: Transition | null = null;
 
   const decided = (outcome: Outcome, dice: number): Transition => {
@@ -52,7 +52,7 @@ export function openClaim(loaded: ClaimedSaga, askedAt: number, { store, policy,
     if ('refused' in transition) throw new StaleRevisionError(transition.refused);
     return transition;
   };
-  // A step may have several things to write at once: each starts where the one before has come to.
+  // A step may issue several writes at once. Each starts from the result of the one before.
   let last: Promise<unknown> = Promise.resolve();
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
     const mine = last.then(work, work);
@@ -88,14 +88,14 @@ export function openClaim(loaded: ClaimedSaga, askedAt: number, { store, policy,
   };
 }
 
-/** The run, as the step sees it. */
+/** Builds the step's view of the run. */
 export function stepRunOf(
   step: Pick<Step<never>, 'name' | 'needs'>,
   { saga, memo, now }: ClaimedSaga,
   claim: HeldClaim,
   { log, about, claimMs, secrets }: { log: Log; about: object; claimMs: number; secrets: OpenedSecrets },
 ): StepRun {
-  // Made when a step logs something: most log nothing, and a child is dear.
+  // Created on the first log call: most steps log nothing, and a child logger is expensive.
   let child: Log | undefined;
   let context: JsonObject | undefined;
   const run: StepRun = {

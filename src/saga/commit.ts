@@ -1,5 +1,5 @@
-// Writes transitions: the row moves to its next revision and the event is inserted, in one statement for all that are
-// written together. Each is fenced by the revision that it starts from, and stands or falls for itself.
+// Writes transitions: updates the row to its next revision and inserts the event. One statement writes a whole batch.
+// Each transition is fenced by the revision it starts from and succeeds or fails by itself.
 import { randomUUID } from 'node:crypto';
 import type { Database } from '../platform/db.ts';
 import { sqlStateOf } from '../platform/db.ts';
@@ -9,22 +9,21 @@ import type { Saga } from './saga.ts';
 import { isStuckForward } from './saga.ts';
 import type { Transition } from './transition.ts';
 
-/** What became of a transition: written, or fenced off because the saga had moved on. */
+/** The result of a write: applied, or fenced because the saga had moved on. */
 export type CommitResult = 'applied' | 'fenced';
 
-/** A transition with what its event is told from others by. */
+/** A transition with the id that identifies its event. */
 export type Writing = Readonly<{ transition: Transition; transitionId: string }>;
 
-/** Writes transitions together; a result for each. */
+/** Writes transitions together and returns one result for each. */
 export type WriteTransitions = (writings: readonly Writing[]) => Promise<readonly (CommitResult | PromiseLike<CommitResult>)[]>;
 
 /**
- * Commits a transition, and finds out what became of it.
+ * Commits a transition and determines whether it was written.
  *
- * Where the reply is lost, the event is looked up: a transition is written at most once, and its writer learns whether
- * it was.
+ * If the reply is lost, looks up the event. A transition is written at most once, and its writer learns whether it was.
  *
- * @throws the database's error, when the transition was not written
+ * @throws the database's error, if the transition was not written
  */
 export async function commitTransition(
   db: Database,
@@ -44,18 +43,18 @@ export async function commitTransition(
 }
 
 /**
- * Binds the writing of transitions to a database.
+ * Creates the function that writes transitions to a database.
  *
  * @param how.worker names this process in the events
- * @param how.reconcileGraceMs how long after the next job is due the reconciler begins to look for it
- * @param how.onWritten is told of each saga that goes on at once with its next step, as it is in the database now
+ * @param how.reconcileGraceMs how long after the next job is due the reconciler starts to check for it
+ * @param how.onWritten is called with each saga that continues at once with its next step, as it is in the database now
  */
 export function transitionWriter(db: Database, how: Writer): WriteTransitions {
   return async (writings) => {
     try {
       return await writeTransitions(db, writings, how);
     } catch (error) {
-      // One that Postgres refuses must not take the others down with it.
+      // A transition that Postgres refuses must not fail the others.
       if (writings.length === 1 || mayHaveBeenApplied(error)) throw error;
       return writings.map(async (writing) => (await writeTransitions(db, [writing], how))[0] ?? 'fenced');
     }
@@ -65,7 +64,7 @@ export function transitionWriter(db: Database, how: Writer): WriteTransitions {
 type Writer = Readonly<{ worker: string; reconcileGraceMs: number; onWritten(saga: Saga, sentAt: number): void }>;
 
 async function writeTransitions(db: Database, writings: readonly Writing[], { worker, reconcileGraceMs, onWritten }: Writer): Promise<CommitResult[]> {
-  // By id, so that two workers that write about the same sagas lock them in the same order.
+  // Sorted by id, so that two workers that write the same sagas lock them in the same order.
   const given = writings.map((writing, place) => rowOf(writing, place, reconcileGraceMs)).toSorted((one, other) => (one.id < other.id ? -1 : 1));
   const sentAt = performance.now();
   const [written] = await db.run(
@@ -147,7 +146,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
   });
 }
 
-/** A transition as the statement takes it; what is left out is null there, or false. */
+/** Converts a transition for the statement. Omitted fields become null or false there. */
 function rowOf({ transition, transitionId }: Writing, place: number, reconcileGraceMs: number) {
   const { saga, before, event, next } = transition;
   const isAskedFor = event.kind === 'cancel_requested' || event.kind === 'retry_requested';
@@ -176,7 +175,7 @@ function rowOf({ transition, transitionId }: Writing, place: number, reconcileGr
     ...(transition.sealed === null ? {} : { sealed: transition.sealed.value, fingerprint: transition.sealed.fingerprint }),
     ...(saga.status === 'pending' || saga.status === 'running' || isStuckForward(saga) ? { goes_forward: true } : {}),
     ...(before === undefined ? {} : { before }),
-    // What a person or a program asked of a saga is audited by the statement that does it: neither is there without the other.
+    // The statement that applies a requested action also audits it: neither exists without the other.
     ...(isAskedFor ? { audit_actor: textOf(event.detail['by'], 'unknown') } : {}),
   };
 }
@@ -190,7 +189,10 @@ async function findWriter(db: Database, transition: Transition): Promise<string 
   return row?.transitionId ?? null;
 }
 
-/** Whether a statement that failed so may have been applied all the same. Postgres's own errors (five characters) mean that the statement failed, but for those of class 08, 57 and 40003. */
+/**
+ * Whether a failed statement may still have taken effect. Postgres's own errors (five characters) mean that it did not,
+ * except for class 08, class 57 and 40003.
+ */
 export function mayHaveBeenApplied(error: unknown): boolean {
   const state = sqlStateOf(error);
   return state === null || state.startsWith('08') || state.startsWith('57') || state === '40003';

@@ -1,5 +1,5 @@
-// What a step finds in its saga's context: what it says that it needs, checked when it looks; and whether a saga's steps put
-// there what later ones need, checked when the saga is defined.
+// The context of a step: validated against the step's needs when the step reads it. Also checks, when a saga is defined,
+// that earlier steps add what later steps need.
 import { z } from 'zod';
 import type { JsonObject } from '../platform/json.ts';
 import type { Saga } from './saga.ts';
@@ -7,12 +7,13 @@ import { directionOf } from './saga.ts';
 import { StepFailure } from './step.ts';
 import type { Step } from './step.ts';
 
-type Declared = Pick<Step<never>, 'name' | 'needs' | 'adds'>;
+type Declared = Pick<Step<never>, 'name' | 'needs' | 'adds' | 'onlyWith'>;
 
 /**
- * Input and outputs so far as one object, outputs first; on the way forward, as the step's `needs` have it.
+ * Merges the input and the outputs so far; outputs override the input. In forward direction, the result is parsed by the
+ * step's `needs`.
  *
- * @throws {StepFailure} `context_missing`, naming what is missing or wrong
+ * @throws {StepFailure} `context_missing`, naming what is missing or invalid
  */
 export function contextOf({ name, needs }: Declared, saga: Pick<Saga, 'status' | 'input' | 'context'>): JsonObject {
   const all = { ...saga.input, ...saga.context };
@@ -24,9 +25,9 @@ export function contextOf({ name, needs }: Declared, saga: Pick<Saga, 'status' |
 }
 
 /**
- * Holds a step's outputs against its `adds`.
+ * Validates a step's outputs against its `adds`.
  *
- * @returns what is wrong with them; null: nothing
+ * @returns the problem; null: none
  */
 export function wrongOutputs({ name, adds }: Declared, outputs: JsonObject): string | null {
   const { error } = adds?.safeParse(outputs) ?? {};
@@ -34,25 +35,27 @@ export function wrongOutputs({ name, adds }: Declared, outputs: JsonObject): str
 }
 
 /**
- * Checks that each step's needs are met by the input or by a step before it.
+ * Checks that the input or an earlier step provides what each step needs.
  *
  * @throws {TypeError} naming the saga, the step and the key
  */
 export function checkNeeds(saga: Readonly<{ name: string; input: z.ZodType; steps: readonly Declared[] }>): void {
   const added = new Set<string>();
   let ofInput: { has(key: string): boolean } | undefined;
-  for (const { name, needs, adds } of saga.steps) {
+  for (const { name, needs, adds, onlyWith } of saga.steps) {
     for (const key of Object.keys(needs?.shape ?? {})) {
       if (added.has(key) || needs?.shape[key]?.safeParse(undefined).success === true) continue;
-      // A schema is read only where it has to be: that takes a while.
+      // Reading a schema is slow, so it happens only when needed.
       ofInput ??= keysOf(saga.input);
       if (!ofInput.has(key)) throw new TypeError(`saga ${saga.name}: step ${name} needs ${key}, which is no field of the input, and no step before it adds it`);
     }
+    // A saga whose input omits this step gets none of its outputs.
+    if (onlyWith !== undefined) continue;
     for (const key of Object.keys(adds?.shape ?? {})) added.add(key);
   }
 }
 
-/** The keys that an input may have; all, where its schema does not say. */
+/** Returns the keys that an input may have; all keys if its schema does not say. */
 function keysOf(input: z.ZodType): { has(key: string): boolean } {
   const { properties, additionalProperties } = z.toJSONSchema(input, { io: 'output', unrepresentable: 'any' });
   if (properties === undefined || typeof additionalProperties === 'object') return { has: () => true };

@@ -1,85 +1,92 @@
-// What a step says of an effect that it brings about (see once.ts), and what it is told of one.
-import type { Json } from '../platform/json.ts';
+// The description of an effect that a step passes to `once` (see once.ts), and the state of an effect.
+import type { Json, JsonObject } from '../platform/json.ts';
 import type { Failure } from './failure.ts';
 
-/** How `once` brings an effect about. `Value` must be JSON. */
+/** Tells `once` how to cause an effect. `Value` must be JSON. */
 export type Effect<Value, Prepared = void> = Readonly<{
   /**
-   * What `send` needs, and what may have to be waited for: a place in a budget, an opened secret. Called before the
-   * announcement, so that nothing counts as sent where it throws.
+   * Prepares what `send` needs and may have to wait for: room in a budget, an opened secret. Called before the
+   * announcement, so that nothing counts as sent if it throws.
    */
   prepare?(): Promise<Prepared>;
   /**
-   * Sends the request. `mark` is to be put where `find` can look for it: it is the same for all tries of this effect in
-   * this saga, and no other effect has it.
+   * Sends the request. Put `mark` where `find` can search for it. It is the same for all tries of this effect in this
+   * saga, and unique to this effect.
    *
-   * @returns what is to be kept: an id, mostly
-   * @throws {StepFailure} or {StepWait} with `sent: false` where the request surely had no effect; any other error means
+   * @returns what to keep, usually an id
+   * @throws {StepFailure} or {StepWait} with `sent: false` if the request certainly had no effect; any other error means
    *   that it may have had one
    */
   send(mark: string, prepared: Prepared): Promise<Value>;
   /**
-   * Looks for what an earlier `send` without an answer has done. Asked again and again until `settleMs` after the last
-   * announcement.
+   * Searches for the effect of an earlier unanswered `send`. Polled until `settleMs` after the last announcement.
    *
-   * @returns what `send` would have returned; null where there is nothing (yet)
+   * @returns what `send` would have returned; null if nothing is found (yet)
    */
   find(mark: string, sent: Readonly<{ ageMs: number; unanswered: number }>): Promise<Value | null>;
   /**
-   * How long after a request was announced its effect may still come to light, in milliseconds: one minute unless told otherwise.
-   * Longer than a worker may be frozen unnoticed (`WORKER_LOCK_MS`) and than the service takes with a request.
+   * How long after its announcement a request's effect may still appear, in milliseconds; default one minute. Must exceed
+   * the time that a worker may be frozen unnoticed (`WORKER_LOCK_MS`) and the time that the service takes for a request.
    */
   settleMs?: number;
-  /** Between two looks, in milliseconds: five seconds unless told otherwise. */
+  /** Time between two polls, in milliseconds; default five seconds. */
   pollMs?: number;
-  /** How many requests may go without an answer before the step fails for good: three unless told otherwise. */
+  /** How many requests may go unanswered before the step fails permanently; default three. */
   maxSends?: number;
-  /** What the step fails with then. */
+  /** The failure of the step in that case. */
   giveUp?(sends: number): Failure;
-  /** What the timeline says of an announcement. */
+  /** The text of an announcement in the timeline. */
   announcement?: string;
-  /** Why the saga waits while `find` shows nothing yet. */
+  /** Step outputs to record together with each announcement. */
+  announces?: JsonObject;
+  /** Why the saga waits while `find` returns nothing. */
   notYet?: string;
-  /** Under which keys of the context it is kept; made of the names of step and effect where left out. The same for `once`, `undo` and `effects`. */
+  /**
+   * The context keys of the effect's state; by default derived from the names of the step and the effect. Use the same
+   * for `once`, `undo` and `effects`.
+   */
   keys?: Partial<EffectKeys>;
   /**
-   * The step itself puts the value into its outputs, under `keys.value`: one write fewer. A worker that dies before the
-   * step's end costs a look by `find`.
+   * The step itself returns the value in its outputs, under `keys.value`. This saves one write. If the worker dies before
+   * the step's end, `find` has to search once.
    */
   recordsWithStep?: true;
 }>;
 
-/** How `undo` takes an effect back. */
+/** Tells `undo` how to undo an effect. */
 export type Undoing<Value> = Readonly<{
-  /** Takes it back. Must be idempotent, and bear that it is gone already. */
+  /** Undoes the effect. Must be idempotent and succeed if the effect is already gone. */
   undo(value: Value): Promise<void>;
-  /** As for `once`: looks for what a request without an answer has done, and what `undo` has not taken back yet. */
+  /** As for `once`: searches for the effect of an unanswered request that `undo` has not undone yet. */
   find: Effect<Value>['find'];
   settleMs?: number;
   pollMs?: number;
   keys?: Partial<EffectKeys>;
 }>;
 
-/** Keys of the context: how many requests were announced, how many of them surely did nothing, when the last one was announced, and what came of it. */
+/**
+ * Context keys: the number of announced requests, how many of them certainly had no effect, the time of the last
+ * announcement, and the result.
+ */
 export type EffectKeys = Readonly<{
   sends: string;
   refusals: string;
   sentAt: string;
   value: string;
-  /** Whether what stands there is a value; anything is, where left out. What is none counts as not recorded. */
+  /** Whether a stored value is valid; by default all are. An invalid value counts as not recorded. */
   isValue?(stored: Json): boolean;
 }>;
 
-/** What is known of an effect. `unknown`: a request went out, and nobody knows what it did. */
+/** What is known of an effect. `unknown`: a request was sent, and its result is unknown. */
 export type EffectState<Value> = Readonly<{
   state: 'never' | 'unknown' | 'done';
-  /** What `send` or `find` returned; null unless it is `done`. */
+  /** The result of `send` or `find`; null unless the state is `done`. */
   value: Value | null;
   mark: string;
-  /** Requests announced so far. */
+  /** Number of requests announced so far. */
   sends: number;
-  /** Those that may have done something that is not recorded. */
+  /** Number of requests that may have had an effect that is not recorded. */
   unanswered: number;
-  /** How long ago the last one was announced at least, in milliseconds by the database's clock; infinite where none was. */
+  /** The least time since the last announcement, in milliseconds by the database's clock; infinite if there was none. */
   ageMs: number;
 }>;

@@ -1,41 +1,40 @@
-// What happens to sagas, as it happens: one poll of Postgres for all who listen, whatever the number of sagas. Polled
-// rather than notified, so that it also works through connection poolers, and loses nothing when a connection is lost.
+// A live feed of saga events. One poll of Postgres serves all listeners, whatever the number of sagas. Polling, unlike
+// LISTEN/NOTIFY, works through connection poolers and loses nothing when a connection is lost.
 import { isDatabaseOutage } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
+import { isUuid } from '../platform/uuid.ts';
 import type { SagaStatus } from './saga.ts';
 import { isAtRest } from './saga.ts';
-import type { SagaProgress, StoredEvent } from './store.ts';
+import type { SagaProgress, StoredEvent } from './events.ts';
 import { createWakeup } from './wakeup.ts';
 
 /**
- * One who listens to a saga. `onEvent` gets each event once, in order; `onEnd`, or `onFailure`, is the last call. `onFailure`
- * is told of an error that is no outage of Postgres; a listener without it waits on.
+ * A listener to a saga. `onEvent` receives each event once, in order. `onEnd` or `onFailure` is the last call.
+ * `onFailure` receives an error that is not an outage of Postgres; a listener without it keeps waiting.
  */
 export type Listener = Readonly<{ onEvent(event: StoredEvent): void; onEnd(status: SagaStatus | 'gone'): void; onFailure?(error: unknown): void }>;
 
-/** Reads how far sagas are, by their ids; those that are not there are left out. */
+/** Reads the progress of sagas by id. Omits missing sagas. */
 export type ReadProgress = (wanted: readonly { sagaId: string; afterSeq: number }[]) => Promise<ReadonlyMap<string, SagaProgress>>;
 
 export type EventFeed = Readonly<{
-  /** Listens to what happens after event `afterSeq`; returns what ends it. */
+  /** Listens to events after `afterSeq`. Returns a function that stops listening. */
   listen(sagaId: string, afterSeq: number, listener: Listener): () => void;
 }>;
 
 const POLL_EVERY_MS = 500;
 const AFTER_FAILURE_MS = 2_000;
 
-// One statement asks for so many sagas at most.
+// Maximum number of sagas per statement.
 const BATCH = 500;
-
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 // Postgres' largest integer.
 const MAX_SEQ = 2_147_483_647;
 
-/** One listener, and the last event that it was given. */
+/** A listener and the last event it received. */
 type Seat = { readonly sagaId: string; lastSeq: number; readonly listener: Listener };
 
-/** Makes a feed. It polls only while somebody listens; whoever comes is served at once. */
+/** Creates a feed. It polls only while it has listeners, and polls at once for a new one. */
 export function createEventFeed(read: ReadProgress, log: Log, pollEveryMs = POLL_EVERY_MS): EventFeed {
   const seats = new Set<Seat>();
   const wakeup = createWakeup();
@@ -51,7 +50,7 @@ export function createEventFeed(read: ReadProgress, log: Log, pollEveryMs = POLL
       } catch (error) {
         pauseMs = AFTER_FAILURE_MS;
         if (!isDatabaseOutage(error)) failAll(error);
-        if (seats.size > 0) log.warn({ err: error }, 'events could not be read: trying again');
+        if (seats.size > 0) log.warn({ err: error }, 'could not read events: trying again');
       }
       if (seats.size > 0) await wakeup.wait(pauseMs, never);
     }
@@ -91,8 +90,8 @@ export function createEventFeed(read: ReadProgress, log: Log, pollEveryMs = POLL
 
   return {
     listen: (sagaId, afterSeq, listener) => {
-      // One statement asks for all: what Postgres would refuse must not be in it.
-      if (!UUID.test(sagaId)) {
+      // One statement serves all listeners, so it must not contain an id that Postgres would refuse.
+      if (!isUuid(sagaId)) {
         queueMicrotask(() => listener.onEnd('gone'));
         return () => undefined;
       }

@@ -1,13 +1,13 @@
-// Which sagas, and which rows of the audit, are past their time; each function one batch, one statement.
+// Finds expired sagas and audit rows. Each function handles one batch in one statement.
 import { z } from 'zod';
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { Expiry } from './retention.ts';
 import { decodeCursor, encodeCursor } from './search.ts';
 
-/** SQL that is true while a saga must be kept although it ended long ago; given SQL for the saga's id. */
+/** SQL that is true while a saga must be kept although it ended long ago. Takes SQL for the saga's id. */
 export type IsNeeded = (sql: Sql, sagaId: SqlFragment) => SqlFragment;
 
-/** A saga that ended is kept as long as one of these needs it: so what it made stays its own, and its key used. */
+/** Keeps a saga while any family needs it, so that its resources stay its own and its idempotency key stays used. */
 export function isNeededBy(families: readonly Readonly<{ isNeeded: IsNeeded }>[]): IsNeeded {
   return (sql, sagaId) => sql`(${families.reduce((needed, family) => sql`${needed} or ${family.isNeeded(sql, sagaId)}`, sql`false`)})`;
 }
@@ -17,16 +17,16 @@ const BATCH = 500;
 const sagaPlace = z.tuple([z.string(), z.uuid()]);
 
 /**
- * Sagas that ended (completed or compensated) longer than `days` ago, with their events. Unfinished and stuck ones stay,
- * and those that `isNeeded` tells of.
+ * Expires sagas, with their events, that ended (completed or compensated) more than `days` ago. Keeps unfinished and
+ * stuck sagas, and those that `isNeeded` selects.
  *
- * They are walked through in the order of their beginnings, by the index `sagas_recent`: a saga ends after it began, so
- * none that is past its time is left out, and hardly more is read than is that old. (No condition says so: Postgres,
- * which can't know how many are that old, must not be tempted to sort them all.)
+ * It reads the sagas in order of creation, by the index `sagas_recent`. A saga ends after it was created, so this misses
+ * no expired saga and reads little beyond that age. (No SQL condition limits the age: Postgres cannot know how many sagas
+ * are that old, and might decide to sort them all.)
  *
- * @param isNeeded SQL that is true while a saga must be kept all the same; given SQL for the saga's id
- * @param names of the sagas that the app has: what one of another app is needed for, this one cannot know, and leaves it alone;
- *   all where left out
+ * @param isNeeded SQL that is true while a saga must be kept; takes SQL for the saga's id
+ * @param names of the app's sagas; a saga of another app is kept, because this app cannot know whether it is needed. By
+ *   default, all sagas
  */
 export function sagaExpiry(db: Pick<Database, 'run'>, days: number, isNeeded: IsNeeded, names: readonly string[] | null = null): Expiry {
   return {
@@ -65,7 +65,7 @@ export function sagaExpiry(db: Pick<Database, 'run'>, days: number, isNeeded: Is
   };
 }
 
-/** Rows of the audit older than `days`, but for those about sagas that are still there. Walked through as they were written. */
+/** Expires audit rows older than `days`, except those of sagas that still exist. Reads them in the order they were written. */
 export function auditExpiry(db: Pick<Database, 'run'>, days: number): Expiry {
   return {
     of: 'audit',

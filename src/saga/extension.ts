@@ -1,5 +1,5 @@
-// What a family of steps brings to a worker beside the steps themselves: a check, loops, metrics, work that comes round. The
-// worker of an app without such steps knows nothing of what they work with.
+// What a step family adds to a worker besides its steps: a check, loops, metrics and periodic work. A worker whose app
+// has no such steps loads none of this.
 import type { Config, ConfigNeed } from '../platform/config.ts';
 import type { Database } from '../platform/db.ts';
 import type { Io } from '../platform/io.ts';
@@ -7,55 +7,68 @@ import type { RunRedisScript } from '../platform/redis-script.ts';
 import type { Catalog } from './definition.ts';
 import type { IsNeeded } from './expire.ts';
 import type { Held, Woken } from './holds.ts';
+import type { OutcomeSource } from './outcome-source.ts';
 import type { Expiry } from './retention.ts';
 import type { Direction, NextJob } from './saga.ts';
 import type { Memo, StepOutcome } from './step.ts';
 import type { StepFamily } from './step-family.ts';
 
-/** The families of an app's steps, each once. An app may bring its own copy of the package: families are told apart by name. */
+/**
+ * Returns the families of an app's steps without duplicates. An app may bring its own copy of the package, so families
+ * are compared by name.
+ */
 export function familiesOf(catalog: Catalog<never>): readonly StepFamily[] {
   const families = Object.values(catalog).flatMap(({ steps }) => steps.flatMap(({ family }) => family ?? []));
   return [...new Map(families.map((family) => [family.name, family])).values()];
 }
 
-/** Variables without which a worker cannot run an app. */
+/** Returns the variables that a worker requires for an app. */
 export function needsOf({ catalog }: Readonly<{ catalog: Catalog<never> }>): readonly ConfigNeed[] {
   return [...new Set(familiesOf(catalog).flatMap(({ needs }) => needs))];
 }
 
-/** What a worker lends to the function that opens what the steps of a family work with. */
+/** What a worker provides to the function that opens a family's dependencies. */
 export type WorkerHost = Readonly<{
-  /** Name of the worker, as in the events that it writes. */
+  /** Name of the worker, as in its events. */
   name: string;
   config: Config;
   db: Database;
   io: Io;
-  /** Runs Lua scripts in Redis; null where the queues are in Postgres. */
+  /** Runs Lua scripts in Redis; null if the queues are in Postgres. */
   runScript: RunRedisScript | null;
-  /** Makes the job of a saga due now. */
+  /** Makes a saga's job due now. */
   wake(job: NextJob): Promise<Woken>;
-  /** @throws {TypeError} when the worker has an extension of this name already */
+  /** Enqueues a saga's job as the next one to be taken. Does nothing if it is already enqueued. */
+  enqueueFirst(job: NextJob): Promise<void>;
+  /**
+   * @throws {TypeError} if the worker already has an extension with this name
+   */
   extend(extension: WorkerExtension): void;
 }>;
 
-/** What a worker does for a family beside running its steps. */
+/** What a worker does for a family besides running its steps. */
 export type WorkerExtension = Readonly<{
   name: string;
-  /** Checks before the worker takes jobs. What it throws ends the start. */
+  /** Runs before the worker takes jobs. If it throws, the worker does not start. */
   check(): Promise<void>;
-  /** Starts its loops; each ends when the signal is aborted, or resolves with the reason why the worker cannot go on. */
+  /**
+   * Starts the family's loops. Each ends when the signal is aborted, or resolves with the reason why the worker cannot
+   * continue.
+   */
   run(signal: AbortSignal): readonly Promise<string | null>[];
   periodic: PeriodicWork;
-  /** What an error of a step means; null: it does not know. */
+  /** Interprets a step's error; null: unknown. */
   toOutcome(error: unknown, direction: Direction, memo: Memo): StepOutcome | null;
-  /** As the runner's `hold`. */
+  /** See the runner's `hold`. */
   hold(held: Held): Promise<number>;
-  /** How long one request of its steps may take. */
+  /** The longest duration of one request of its steps. */
   requestTimeoutMs: number;
   /** Fingerprint of its credentials. */
   scope: string;
-  /** How long the steps have to wait for the request budget; 0: not at all. */
+  /** How long the steps must wait for the request budget, in milliseconds; 0: not at all. */
   throttledForMs(): number;
+  /** What its callers are told of beside the ends of sagas. */
+  outcomes?: readonly OutcomeSource[];
   /** In the text format of Prometheus. */
   metrics(): Promise<string>;
   retention: Readonly<{
@@ -64,13 +77,16 @@ export type WorkerExtension = Readonly<{
   }>;
 }>;
 
-/** Work that one worker of the fleet does at a time, as jobs of a queue of its own: people can see it there, and pause it. */
+/**
+ * Work that only one worker of the fleet does at a time. Its jobs have a queue of their own, where people can see and
+ * pause it.
+ */
 export type PeriodicWork = Readonly<{
   queue: string;
   /** Name of its jobs. */
   job: string;
-  /** Does the work if it is due; resolves with a sentence on what came of it. */
+  /** Does the work if it is due. Resolves with a sentence that describes the result. */
   run(how: { isPaused: () => Promise<boolean>; signal: AbortSignal }): Promise<string>;
-  /** Makes a job each time that the work is due, until the signal is aborted. */
+  /** Creates a job each time the work is due, until the signal is aborted. */
   schedule(how: { ensure: (number: number) => Promise<void>; signal: AbortSignal }): Promise<void>;
 }>;

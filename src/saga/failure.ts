@@ -1,14 +1,14 @@
 // Why a step failed.
 
-/** Why a step failed. What can be retried is retried, with back-off, as often as the policy allows. */
+/** Why a step failed. A retryable failure is retried with backoff, as often as the policy allows. */
 export type Failure = Readonly<{
   code: string;
   message: string;
   retryable: boolean;
-  /** What is in the way may stay there for hours: the attempts drift further apart than those of other failures. */
+  /** The cause may last for hours: the delays between attempts grow longer than for other failures. */
   patient?: true;
-  /** A forward-only step declined before it changed anything: there is nothing for a person to finish. */
+  /** A forward-only step failed before it changed anything, so there is nothing for a person to finish. */
   nothingDone?: true;
-  /** Thrown by the `send` of `once`: the request surely had no effect. */
+  /** Thrown by the `send` of `once`: the request certainly had no effect. */
   sent?: false;
 }>;

@@ -1,5 +1,5 @@
-// Sagas that are held by a circuit: put down when they begin to wait, woken when it closes. A saga that nobody wakes
-// comes back by itself, much later.
+// Sagas that wait for a circuit. They are recorded when they begin to wait and woken when the circuit closes. A saga that
+// is not woken retries by itself, much later.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../platform/db.ts';
 import { batch } from '../platform/batch.ts';
@@ -10,15 +10,19 @@ import { nextJobOf } from './saga.ts';
 import { sagaColumns } from './store.ts';
 import type { Wakeup } from './wakeup.ts';
 
-/** A saga that waits for a circuit to close; at most for `delayMs`. */
+/** A saga that waits for a circuit to close, for at most `delayMs`. */
 export type Held = Readonly<{ sagaId: string; revision: number; circuit: string; delayMs: number }>;
 
 export type Holds = Readonly<{
-  /** @returns whether the circuit is still open, so that somebody is going to wake the saga */
+  /**
+   * Records that a saga waits.
+   *
+   * @returns whether the circuit is still open, so that the saga will be woken
+   */
   put(held: Held): Promise<boolean>;
-  /** Sagas whose circuit is not open for this token any more, a batch of them. */
+  /** Returns a batch of sagas whose circuit is no longer open for this token. */
   listReleased(): Promise<readonly HeldSaga[]>;
-  /** One of the sagas that a circuit holds, by chance; null: it holds none. */
+  /** Picks one of the sagas that wait for a circuit, at random; null: none waits. */
   pick(circuit: string): Promise<HeldSaga | null>;
   forget(released: readonly HeldSaga[]): Promise<void>;
 }>;
@@ -30,10 +34,10 @@ const batching = { max: 200, patienceMs: 50 };
 const BATCH = 200;
 
 /**
- * Binds them to a database.
+ * Creates the store of waiting sagas.
  *
- * @param options.scope whose circuits count; those of another token hold nobody here
- * @param options.reconcileGraceMs how long after it is due a job is given before the reconciler looks for it
+ * @param options.scope only circuits of this token count
+ * @param options.reconcileGraceMs how long after its due time a job is left alone before the reconciler checks it
  */
 export function createHolds(db: Pick<Database, 'run'>, { scope, reconcileGraceMs }: { scope: string; reconcileGraceMs: number }): Holds {
   return {
@@ -74,7 +78,7 @@ export function createHolds(db: Pick<Database, 'run'>, { scope, reconcileGraceMs
   };
 }
 
-/** Which of these sagas are held by an open circuit, whoever's it is. */
+/** Returns which of these sagas an open circuit holds, for any token. */
 export async function findHeld(db: Pick<Database, 'run'>, sagaIds: readonly string[]): Promise<ReadonlySet<string>> {
   if (sagaIds.length === 0) return new Set();
   const rows = await db.run(
@@ -92,7 +96,7 @@ function toHeld(rows: readonly (Saga & { circuit: string })[]): HeldSaga[] {
   return rows.map(({ circuit, ...saga }) => ({ saga, circuit }));
 }
 
-/** A row is put down only as long as the circuit is open: its closing waits for that, or has come before. */
+/** Inserts a row only while the circuit is open. A concurrent close waits for the insert, or has come first. */
 async function putHeld(db: Pick<Database, 'run'>, held: readonly Held[], reconcileGraceMs: number): Promise<boolean[]> {
   const given = held.map(({ sagaId, revision, circuit, delayMs }) => ({ saga_id: sagaId, revision, circuit, wake_in_ms: delayMs + reconcileGraceMs }));
   const rows = await db.run(
@@ -125,28 +129,29 @@ async function putHeld(db: Pick<Database, 'run'>, held: readonly Held[], reconci
   return held.map(({ sagaId, circuit }) => put.has(`${sagaId} ${circuit}`));
 }
 
-// A closed circuit lets the saga look again a moment later; one that could not be asked, as soon as a first probe.
+// If the circuit has closed, the saga retries a moment later. If the store is unreachable, it retries after the delay of
+// a first probe.
 const CLOSED_DELAY_MS = 100;
 const UNKNOWN_DELAY_MS = 15_000;
 
 /**
- * Puts down that a saga is held.
+ * Records that a saga waits for a circuit.
  *
- * @param how.refresh reads anew what is open: a circuit that is closed by now holds nobody
- * @returns for how many milliseconds at most it waits
+ * @param how.refresh reads the open circuits again: a circuit that has closed holds nothing
+ * @returns the longest wait, in milliseconds
  */
 export async function holdSaga(held: Held, { holds, refresh, log }: { holds: Pick<Holds, 'put'>; refresh: () => Promise<void>; log: Log }): Promise<number> {
   try {
     if (await holds.put(held)) return held.delayMs;
   } catch (error) {
-    log.warn({ sagaId: held.sagaId, err: error }, 'could not put down that a saga is held: it looks again by itself');
+    log.warn({ sagaId: held.sagaId, err: error }, 'could not record that a saga is held: it retries by itself');
     return Math.min(held.delayMs, UNKNOWN_DELAY_MS);
   }
   await refresh();
   return CLOSED_DELAY_MS;
 }
 
-/** What becomes of a job that is woken. `busy`: a worker has it; what that makes of it is not known yet. */
+/** The result of waking a job. `busy`: a worker has it, and its outcome is not known yet. */
 export type Woken = 'woken' | 'busy';
 
 export type HoldWatchOptions = Readonly<{
@@ -166,17 +171,20 @@ export type HoldWatchOptions = Readonly<{
   log: Log;
 }>;
 
-// Between two looks: while something is open, and while nothing is.
+// Poll intervals: while a circuit is open, and while none is.
 const LOOK_MS = 1_000;
 const IDLE_LOOK_MS = 5_000;
 
-// In a worker's hands when it was to be woken, a job may be put back a moment later.
+// A job that a worker has while it should be woken may be postponed a moment later.
 const BUSY_PAUSE_MS = 100;
 const BUSY_TRIES = 20;
 
 const PARALLEL = 20;
 
-/** Looks after what is held until the signal is aborted: wakes one saga where a circuit is to be probed, and all when it is closed. */
+/**
+ * Maintains the waiting sagas until the signal is aborted: wakes one saga if a circuit is due for a probe, and all sagas
+ * of a closed circuit.
+ */
 export async function watchHolds(options: HoldWatchOptions): Promise<void> {
   const { circuits, holds, log, signal, wakeup } = options;
   while (!signal.aborted) {
@@ -190,7 +198,7 @@ export async function watchHolds(options: HoldWatchOptions): Promise<void> {
       }
       if (!circuits.isAnyOpen()) await circuits.prune();
     } catch (error) {
-      log.warn({ err: error }, 'could not look after held sagas: looking again in a moment');
+      log.warn({ err: error }, 'could not check held sagas: trying again in a moment');
     }
     await wakeup.wait(circuits.isAnyOpen() ? LOOK_MS : IDLE_LOOK_MS, signal);
   }
@@ -203,7 +211,7 @@ async function releaseSagas(options: HoldWatchOptions): Promise<void> {
     for (let start = 0; start < released.length; start += PARALLEL) {
       await Promise.all(released.slice(start, start + PARALLEL).map(({ saga }) => wakeSaga(saga, options)));
     }
-    // Afterwards, so that somebody else wakes them where this process dies meanwhile.
+    // Only now, so that another process wakes them if this one dies in between.
     await options.holds.forget(released);
     options.log.info({ sagas: released.length }, 'held sagas go on');
   }

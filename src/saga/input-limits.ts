@@ -1,14 +1,14 @@
-// How deep and how large a request may be, before anything looks at what it means: what is walked through by recursion
-// later (a schema, JSON.stringify) must not run out of stack.
+// Limits the depth and size of a request before anything interprets it. Later recursion (a schema, JSON.stringify) must
+// not overflow the stack.
 
 const MAX_DEPTH = 32;
 const MAX_PARTS = 20_000;
-// 64 KiB of user data, and much beside it.
+// Enough for 64 KiB of user data and much else.
 const MAX_CHARACTERS = 512 * 1024;
 
-/** What is too much about a value, in words; null where nothing is. Looks no further than the limits. */
+/** Describes how a value exceeds the limits; null if it does not. Stops at the limits. */
 export function excessOf(value: unknown): string | null {
-  // A list, not a recursion: the value may be as deep as it is large.
+  // An explicit stack instead of recursion: the value may be as deep as it is large.
   const left: { value: unknown; depth: number }[] = [{ value, depth: 1 }];
   let parts = 0;
   let characters = 0;

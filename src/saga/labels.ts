@@ -1,14 +1,14 @@
-// Labels: what the jobs and the traces of a saga tell of it, beside what the engine knows. They come from its definition, are
-// for people to read, and decide nothing.
+// Labels: what a saga's jobs and traces show besides what the engine knows. The saga's definition provides them. They are
+// for people and decide nothing.
 import type { Saga } from './saga.ts';
 
-/** Names in camelCase. A value that is null or undefined is left out. */
+/** Names in camelCase. Null and undefined values are omitted. */
 export type Labels = Readonly<Record<string, string | number | boolean | null | undefined>>;
 
-/** What labels are made of. */
+/** The input for labels. */
 type Labelled = Pick<Saga, 'name' | 'input' | 'context'>;
 
-/** Gives the labels of a saga; none where its definition is not known. */
+/** Returns the labels of a saga; none if its definition is unknown. */
 export type LabelsOf = (saga: Labelled) => Labels;
 
 type Definitions = Readonly<Record<string, Readonly<{ labels?: (saga: Pick<Saga, 'input' | 'context'>) => Labels }>>>;
@@ -18,7 +18,10 @@ const MAX_LENGTH = 255;
 /** No labels. */
 export const noLabels: LabelsOf = () => ({});
 
-/** The labels that definitions give. Labels decide nothing, so a definition that throws gives none. */
+/**
+ * Creates a function that returns the labels from these definitions. Labels decide nothing, so a definition that throws
+ * yields none.
+ */
 export function labelsOf(definitions: Definitions): LabelsOf {
   return ({ name, input, context }) => {
     const { labels } = (Object.hasOwn(definitions, name) ? definitions[name] : undefined) ?? {};
@@ -31,7 +34,7 @@ export function labelsOf(definitions: Definitions): LabelsOf {
   };
 }
 
-/** The labels as attributes of a span: `serverId` is `arcadia.server.id`. */
+/** Converts labels to span attributes: `serverId` becomes `arcadia.server.id`. */
 export function attributesOf(labels: Labels): Record<string, string | number | boolean> {
   return Object.fromEntries(Object.entries(labels).flatMap(([label, value]) => (isLabel(value) ? [[`arcadia.${label.replaceAll(/[A-Z]/g, (letter) => `.${letter.toLowerCase()}`)}`, value]] : [])));
 }

@@ -1,18 +1,18 @@
-// A saga as it was read: with the database's clock, and what is not the saga's own.
+// A saga as read from the database, with the database's clock and data that is not part of the saga.
 import type { Saga } from './saga.ts';
 import type { Memo } from './step.ts';
 
 /**
- * A saga as it was read, with the database's clock at that moment. `dueInMs`: when its current job is due, from then;
- * not below 0. `inputChecked`: the input was held against the saga's schema.
+ * A saga as read, with the database's clock at that moment. `dueInMs`: time until its current job is due; at least 0.
+ * `inputChecked`: the input was validated against the saga's schema.
  */
 export type LoadedSaga = Readonly<{ saga: Saga; now: Date; dueInMs: number; memo: Memo; inputChecked: boolean }>;
 
-/** A saga as a job claims it. */
+/** A saga as claimed by a job. */
 export type ClaimedSaga = LoadedSaga &
   Readonly<{
-    /** Whether the job's claim stands: the saga is at the job's revision, or was moved from it to running by this very claim. */
+    /** Whether the claim holds: the saga is at the job's revision, or this claim moved it from there to running. */
     stands: boolean;
-    /** How long ago this was so, in milliseconds by this process's clock; 0 when it was read just now. */
+    /** Milliseconds since this was true, by this process's clock; 0 if it was read just now. */
     ageMs: number;
   }>;

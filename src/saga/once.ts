@@ -1,6 +1,7 @@
-// Effects with an unknown end. A request to a foreign service may take effect although no answer comes back: the worker
-// dies, or the connection does. `once` announces each request in Postgres before it is sent, looks for what an unanswered
-// one has done before another is sent, and records what came of it. `undo` takes it back with the same care.
+// Effects whose outcome may be unknown. A request to an external service may take effect although no response arrives:
+// the worker may die, or the connection may drop. `once` announces each request in Postgres before it is sent, searches
+// for the effect of an unanswered one before it sends another, and records the result. `undo` undoes the effect with the
+// same care.
 import type { JsonObject } from '../platform/json.ts';
 import { asStored } from '../platform/json.ts';
 import { msBetween } from '../platform/time.ts';
@@ -15,40 +16,59 @@ import { StepFailure, StepWait, failureOf, waitOf, waiting } from './step.ts';
 /** The part of a run that effects need. */
 type EffectRun = Pick<StepRun, 'saga' | 'now' | 'record' | 'assertClaimIsFresh'>;
 
-// A run does not see the time of what it announced itself: that is the database's. It is as young as can be.
+// Keys announced by the current run. The database sets the time of an announcement, and the run does not read it back, so
+// the age counts as 0.
 const announcedIn = new WeakMap<object, Set<string>>();
+
+// The effects in progress per run, by step and name.
+const asked = new WeakMap<object, Set<string>>();
 
 const SETTLE_MS = 60_000;
 const POLL_MS = 5_000;
 const MAX_SENDS = 3;
 
 /**
- * Brings an effect of a step about: at most once, as long as requests that had an effect come to light within `settleMs`.
+ * Causes an effect of a step at most once, provided that a request's effect becomes visible within `settleMs`.
  *
  * @param name of the effect, unique in its step
- * @returns what `send` returned, now or in an earlier run; or what `find` found
- * @throws {StepWait} while an earlier request has no known end, for the step to pass on
- * @throws {StepFailure} `effect_unanswered` after `maxSends` requests without an answer; whatever `send` and `find` throw
- * @throws {StaleRevisionError} when somebody else has moved the saga on: nothing is sent
+ * @returns the result of `send`, from this run or an earlier one; or the result of `find`
+ * @throws {TypeError} if another call for this effect is in progress in this run: two effects need two names
+ * @throws {StepWait} while the outcome of an earlier request is unknown; the step must not catch it
+ * @throws {StepFailure} `effect_unanswered` after `maxSends` unanswered requests; whatever `send` and `find` throw
+ * @throws {StaleRevisionError} if another writer has moved the saga on; nothing is sent
  */
 export async function once<Value, Prepared>(run: EffectRun, step: string, name: string, effect: Effect<Value, Prepared>): Promise<Value> {
+  const inFlight = asked.get(run) ?? new Set<string>();
+  asked.set(run, inFlight);
+  const asking = `${step}.${name}`;
+  // Neither call would see an announcement, so both would send.
+  if (inFlight.has(asking)) throw new TypeError(`effect ${JSON.stringify(name)} of ${step}: once was called again before the first call ended; wait for it, or give each effect a name of its own`);
+  inFlight.add(asking);
+  try {
+    return await bringAbout(run, step, name, effect);
+  } finally {
+    inFlight.delete(asking);
+  }
+}
+
+async function bringAbout<Value, Prepared>(run: EffectRun, step: string, name: string, effect: Effect<Value, Prepared>): Promise<Value> {
   const keys = keysOf(step, name, effect.keys);
   const before = effectState<Value>(run, step, name, keys);
   if (before.state === 'done') return recordedValue(before);
 
   if (before.unanswered > 0) {
     const found = await effect.find(before.mark, before);
-    if (found !== null && found !== undefined) return keep(run, name, keys, effect, found, 'found what an earlier request has done');
-    const { settleMs = SETTLE_MS, pollMs = POLL_MS, notYet = `a request for ${name} has no answer: looking for what it did before another is sent` } = effect;
+    if (found !== null && found !== undefined) return keep(run, name, keys, effect, found, 'found the effect of an earlier request');
+    const { settleMs = SETTLE_MS, pollMs = POLL_MS, notYet = `a request for ${name} got no answer: looking for its effect before sending another` } = effect;
     if (before.ageMs < settleMs) throw new StepWait(waiting(Math.min(pollMs, settleMs - before.ageMs), notYet));
     if (before.unanswered >= (effect.maxSends ?? MAX_SENDS)) throw new StepFailure(effect.giveUp?.(before.sends) ?? unanswered(name, before.sends));
   }
 
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- without `prepare`, nothing is prepared
   const prepared = (await effect.prepare?.()) as Prepared;
-  // Counted anew: preparing may have taken a while.
+  // Computed again, because preparing may have taken a while.
   const { sends } = effectState(run, step, name, keys);
-  await run.record(effect.announcement ?? `announced ${name}`, { [keys.sends]: sends + 1 }, [keys.sentAt]);
+  await run.record(effect.announcement ?? `announced ${name}`, { ...effect.announces, [keys.sends]: sends + 1 }, [keys.sentAt]);
   const announced = announcedIn.get(run) ?? new Set<string>();
   announcedIn.set(run, announced.add(keys.sentAt));
   run.assertClaimIsFresh();
@@ -62,16 +82,16 @@ export async function once<Value, Prepared>(run: EffectRun, step: string, name: 
 }
 
 /**
- * Takes an effect back, also where nobody knows whether there is one: then it looks until `settleMs` after the last
- * request was announced.
+ * Undoes an effect, even if it is unknown whether the effect exists. It then searches until `settleMs` after the last
+ * announcement.
  *
- * @returns whether there was anything to take back
- * @throws {StepWait} while it may still come to light; whatever `undo` and `find` throw
+ * @returns whether there was anything to undo
+ * @throws {StepWait} while the effect may still appear; whatever `undo` and `find` throw
  */
 export async function undo<Value>(run: EffectRun, step: string, name: string, undoing: Undoing<Value>): Promise<boolean> {
   const { settleMs = SETTLE_MS, pollMs = POLL_MS } = undoing;
   const known = effectState<Value>(run, step, name, undoing.keys);
-  // What a list still shows although it is gone is taken back once.
+  // A list may still show an effect that was just undone. Undo each only once.
   const undone = new Set<string>();
   const takeBack = async (value: Value) => {
     await undoing.undo(value);
@@ -84,15 +104,16 @@ export async function undo<Value>(run: EffectRun, step: string, name: string, un
     if (found === null || found === undefined || undone.has(JSON.stringify(found))) break;
     await takeBack(found);
   }
-  // One request has one effect. Of several, one that was found twice, and looks another way by now, must not count for two.
+  // One request has one effect, so one undone value settles it. With several requests, the same effect may be found twice
+  // in different forms and must not count as two.
   const isSettled = known.state === 'unknown' && known.unanswered === 1 && undone.size > 0;
   if (!isSettled && known.ageMs < settleMs) {
-    throw new StepWait(waiting(Math.min(pollMs, settleMs - known.ageMs), `a request for ${name} has no answer: looking for what it may have done`));
+    throw new StepWait(waiting(Math.min(pollMs, settleMs - known.ageMs), `a request for ${name} got no answer: looking for its effect`));
   }
   return undone.size > 0;
 }
 
-/** What is known of an effect of this step. */
+/** Returns what is known of an effect of this step. */
 // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the caller says what `send` returned
 export function effectState<Value>(run: Pick<EffectRun, 'saga' | 'now'>, step: string, name: string, given: Partial<EffectKeys> = {}): EffectState<Value> {
   const { saga, now } = run;
@@ -108,7 +129,7 @@ export function effectState<Value>(run: Pick<EffectRun, 'saga' | 'now'>, step: s
     mark: `${saga.id}-${step}-${name}`,
     sends,
     unanswered,
-    // An announcement without a time is one whose time is lost: it counts from the saga's last change.
+    // An announcement without a time has lost it. Use the time of the saga's last change.
     ageMs: sends === 0 ? Number.POSITIVE_INFINITY : announcedIn.get(run)?.has(keys.sentAt) === true ? 0 : (stampAgeMs({ saga, now }, keys.sentAt) ?? msBetween(saga.updatedAt, now)),
   };
 }
@@ -119,7 +140,7 @@ function keysOf(step: string, name: string, given: Partial<EffectKeys> = {}): Ef
   return { sends: `${prefix}.sends`, refusals: `${prefix}.refusals`, sentAt: `${prefix}.sent_at`, value: `${prefix}.value`, ...given };
 }
 
-/** Records what came of it, as Postgres keeps it: what this run sees is what the next would. */
+/** Records the result as Postgres stores it, so that this run sees the same value as the next one. */
 async function keep<Value>(run: EffectRun, name: string, keys: EffectKeys, { recordsWithStep }: Pick<Effect<Value>, 'recordsWithStep'>, value: Value, note: string): Promise<Value> {
   const outputs = asStored({ [keys.value]: value ?? null });
   if (recordsWithStep !== true) await run.record(`${name}: ${note}`, outputs);
@@ -133,7 +154,7 @@ function recordedValue<Value>({ value }: EffectState<Value>): Value {
 }
 
 function unanswered(name: string, sends: number): Failure {
-  return { code: 'effect_unanswered', message: `sent ${sends} requests for ${name}, without an answer, and found nothing that they did`, retryable: false };
+  return { code: 'effect_unanswered', message: `sent ${sends} requests for ${name} without an answer, and found no effect`, retryable: false };
 }
 
 function surelyNotSent(error: unknown): boolean {

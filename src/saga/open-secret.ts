@@ -1,4 +1,4 @@
-// Opens a secret of a saga for the step that needs it: see secrets.ts.
+// Opens a saga's secret for the step that needs it: see secrets.ts.
 import type { Database } from '../platform/db.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
 import { BrokenSealError, MissingKeyError, open } from '../platform/key-ring.ts';
@@ -6,28 +6,31 @@ import { secretOwner, unpack } from './secrets.ts';
 import type { Claim, StepOutcome, StepRun } from './step.ts';
 import { StaleRevisionError, StepFailure, StepWait, waiting } from './step.ts';
 
-/** Reads and opens a secret; undefined where the input has none under this name. */
+/** Reads and opens a secret; undefined if the input has none with this name. */
 export type OpenSecret = (claim: Claim, field: string) => Promise<string | undefined>;
 
-/** The secrets that one run of a step opens, and what the step says without them: providers repeat them in their errors. */
+/**
+ * The secrets that one run of a step opens. They are also removed from the step's texts, because providers repeat them in
+ * their errors.
+ */
 export type OpenedSecrets = Readonly<{ open: OpenSecret | undefined; hide(text: string): string; hideIn(outcome: StepOutcome): StepOutcome }>;
 
-// A shorter secret may be a part of any word.
+// A shorter secret may be part of an ordinary word.
 const MIN_HIDDEN_LENGTH = 6;
 
-/** How often a worker that lacks the key looks again. A key comes with a restart, or another worker has it. */
+/** Retry interval of a worker that lacks the key. The key arrives with a restart, or another worker has it. */
 const MISSING_KEY_DELAY_MS = 15_000;
 
 /**
- * Reads and opens a secret of a saga; undefined where its input has none under this name.
+ * Reads and opens a secret of a saga; undefined if its input has none with this name.
  *
- * @throws {StaleRevisionError} when the saga has moved on
- * @throws {MissingKeyError} when this process lacks the key
- * @throws {BrokenSealError} when the sealed value was changed, belongs to another saga or field, or is gone
+ * @throws {StaleRevisionError} if the saga has moved on
+ * @throws {MissingKeyError} if this process lacks the key
+ * @throws {BrokenSealError} if the sealed value was changed, belongs to another saga or field, or is missing
  */
 export async function openSecret(db: Pick<Database, 'run'>, keyRing: KeyRing, { sagaId, revision }: Claim, field: string): Promise<string | undefined> {
   const [row] = await db.run(
-    // As it was called when this was the one secret: traces are searched by it.
+    // The name from when this was the only secret. People search traces by it.
     'user_data.read',
     (sql) => sql<{ sealed: string | null; fingerprint: string | null; shown: string | null }[]>`
       select sealed_user_data as sealed, user_data_fingerprint as fingerprint, input->>${field}::text as shown
@@ -37,11 +40,11 @@ export async function openSecret(db: Pick<Database, 'run'>, keyRing: KeyRing, { 
   const sealed = unpack(row.sealed)[field];
   if (sealed !== undefined) return open(keyRing, secretOwner(sagaId, field), sealed);
   if (unpack(row.fingerprint)[field] !== undefined) throw new BrokenSealError();
-  // Started by a version that did not seal it.
+  // A version without sealing started this saga.
   return row.shown ?? undefined;
 }
 
-/** Remembers the secrets that are opened, to hide them in the texts of the step. What it puts out is its own: that is left as it is. */
+/** Remembers opened secrets and hides them in the step's texts. The step's outputs are left unchanged. */
 export function rememberSecrets(openOne: OpenSecret | undefined): OpenedSecrets {
   const opened = new Map<string, string>();
   const hide = (text: string): string => {
@@ -65,7 +68,8 @@ export function rememberSecrets(openOne: OpenSecret | undefined): OpenedSecrets 
 }
 
 /**
- * Opens a secret for a step. A lost key is the operator's to bring back, and rolls back nothing; a broken seal can't be mended.
+ * Opens a secret for a step. A missing key does not cause a rollback, because the operator can restore it. A broken seal
+ * cannot be repaired.
  *
  * @throws {StepWait} while this worker lacks the key; {StepFailure} `<field>_unreadable`; {StaleRevisionError}
  */
@@ -78,8 +82,8 @@ export async function secretFor(run: Pick<StepRun, 'saga' | 'claim' | 'record'>,
     text = await openOne(run.claim, field);
   } catch (error) {
     if (error instanceof MissingKeyError) {
-      const reason = `${field} is ${error.message}. Add the key to every worker; the saga goes on by itself`;
-      // Said once in the timeline; each time in the log.
+      const reason = `${field} is ${error.message}. Add the key to every worker; the saga then resumes by itself`;
+      // Appears once in the timeline, and every time in the log.
       const outputs = missed === error.keyId ? {} : { outputs: { missing_encryption_key: error.keyId } };
       throw new StepWait(waiting(MISSING_KEY_DELAY_MS, reason, { alarm: true, ...outputs }));
     }
@@ -88,6 +92,6 @@ export async function secretFor(run: Pick<StepRun, 'saga' | 'claim' | 'record'>,
     }
     throw error;
   }
-  if (missed !== null) await run.record(`the key of ${field} is there again`, { missing_encryption_key: null });
+  if (missed !== null) await run.record(`the key of ${field} is available again`, { missing_encryption_key: null });
   return text;
 }

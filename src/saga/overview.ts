@@ -1,14 +1,16 @@
-// Many sagas at a glance: how many of each status a filter finds, and what happened last to each of some.
+// Summaries of many sagas: the number per status that match a filter, and the last event of each of several sagas.
 import type { Database } from '../platform/db.ts';
+import type { FailureCause } from './failure-causes.ts';
+import { recentFailures } from './failure-causes.ts';
 import type { SagaStatus } from './saga.ts';
 import type { SagaFilter } from './search.ts';
 import { matches, shortTextsIn } from './search.ts';
-import type { StoredEvent } from './store.ts';
+import type { StoredEvent } from './events.ts';
 
-/** `now` is the database's clock, to tell ages by. A status that nothing is in is left out. */
+/** `now` is the database's clock, for computing ages. Statuses without sagas are omitted. */
 export type Overview = Readonly<{ now: Date; counts: Readonly<Partial<Record<SagaStatus, number>>> }>;
 
-/** Counts what a filter finds, by status. */
+/** Counts the sagas that match a filter, by status. */
 export async function readOverview(db: Pick<Database, 'run'>, filter: SagaFilter): Promise<Overview> {
   const rows = await db.run(
     'overview.counts',
@@ -20,6 +22,19 @@ export async function readOverview(db: Pick<Database, 'run'>, filter: SagaFilter
   );
   const counts = Object.fromEntries(rows.flatMap(({ status, count }) => (status === null ? [] : [[status, count] as const])));
   return { now: rows[0]?.now ?? new Date(), counts };
+}
+
+/** Groups failures that a filter finds by their cause, the largest first: {@link recentFailures} says which failures count. */
+export async function listFailureCauses(db: Pick<Database, 'run'>, filter: SagaFilter, limit: number): Promise<readonly FailureCause[]> {
+  return db.run(
+    'overview.causes',
+    (sql) => sql<FailureCause[]>`
+      select failure.cause, failure.status, failure.said as text, count(*)::int as count
+      from (${recentFailures(sql)}) as failure
+      where failure.id in (select id from arcadia.sagas where ${matches(sql, filter)})
+      group by failure.cause, failure.status, failure.said
+      order by failure.status = 'stuck' desc, count(*) desc, failure.cause limit ${limit}`,
+  );
 }
 
 /** Reads the last event of each of these sagas, by the saga's id. */

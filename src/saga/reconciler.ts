@@ -1,5 +1,5 @@
-// The reconciler: looks after sagas that are overdue, whatever became of their jobs. A timer in each worker, because a
-// schedule that is kept in the queue store is lost with it.
+// The reconciler repairs overdue sagas, whatever happened to their jobs. It is a timer in each worker, because a schedule
+// in the queue store would be lost with the store.
 import type { Log } from '../platform/log.ts';
 import type { NextJob } from './saga.ts';
 import { nextJobOf } from './saga.ts';
@@ -10,31 +10,31 @@ import type { Wakeup } from './wakeup.ts';
 export type ReconcilerOptions = Readonly<{
   store: Pick<SagaStore, 'takeOverdue' | 'saveMemos'>;
   /**
-   * Makes sure that a job is going to run. `now` is the database's time.
+   * Makes sure that a job will run. `now` is the database's time.
    *
-   * @returns the memo of one that was there, null for one made again
+   * @returns the memo of an existing job; null for one that was created again
    */
   ensure(job: NextJob, now: Date): Promise<Memo | null>;
   log: Log;
-  /** Told of each pass; null: it failed. Must not throw. */
+  /** Called after each pass; null: it failed. Must not throw. */
   onPass?: (pass: ReconcilerPass | null) => void;
 }>;
 
 export type ReconcilerPass = Readonly<{
-  /** Sagas that were overdue. */
+  /** Number of overdue sagas. */
   overdue: number;
-  /** First jobs that were not there: of sagas that were started in Postgres alone, or whose first job was lost. */
+  /** Number of missing first jobs: of sagas that were started in Postgres alone, or whose first job was lost. */
   firstJobs: number;
-  /** Later jobs that were gone. */
+  /** Number of missing later jobs. */
   remade: number;
 }>;
 
 const BATCH = 200;
 
-// One look asks the queue for so many jobs at a time.
+// How many jobs one pass checks in parallel.
 const PARALLEL = 20;
 
-/** Takes every saga that is overdue and makes sure that it has a live job. */
+/** Makes sure that every overdue saga has a live job. */
 export async function reconcile(options: ReconcilerOptions): Promise<ReconcilerPass> {
   let overdue = 0;
   let firstJobs = 0;
@@ -62,8 +62,8 @@ export async function reconcile(options: ReconcilerOptions): Promise<ReconcilerP
 }
 
 /**
- * Runs {@link reconcile} every `intervalMs`, with some jitter so that a fleet's workers spread, and whenever it is woken,
- * until the signal is aborted. A failed pass is logged and tried again at the next.
+ * Runs {@link reconcile} every `intervalMs`, with jitter so that a fleet's workers spread out, and whenever it is woken,
+ * until the signal is aborted. A failed pass is logged and retried at the next.
  */
 export async function runReconciler(options: ReconcilerOptions & { intervalMs: number; wakeup: Wakeup; signal: AbortSignal }): Promise<void> {
   while (!options.signal.aborted) {
@@ -72,7 +72,7 @@ export async function runReconciler(options: ReconcilerOptions & { intervalMs: n
       options.onPass?.(pass);
     } catch (error) {
       options.onPass?.(null);
-      options.log.warn({ err: error }, 'reconciler pass failed: trying again at the next');
+      options.log.warn({ err: error }, 'reconciler pass failed: trying again in the next one');
     }
     const jitter = 0.75 + Math.random() * 0.5;
     await options.wakeup.wait(options.intervalMs * jitter, options.signal);

@@ -1,26 +1,29 @@
-// One saga at a time for one resource. A saga holds its resource from the first step that it runs on it until it is at rest;
-// another one that is to run a step on it waits, and uses neither a worker nor an attempt meanwhile. Who holds what stands in
-// Postgres, under a unique index.
+// Allows one saga at a time per resource. A saga holds its resource from the first step that works on it until the saga
+// is at rest. Another saga with a step for that resource waits, without using a worker or an attempt. The holder is
+// recorded in Postgres, under a unique index.
 import type { Database } from '../platform/db.ts';
 import { sqlStateOf } from '../platform/db.ts';
 import type { SagaDefinition } from './definition.ts';
 import type { LoadedSaga } from './loaded.ts';
 import type { Claim } from './step.ts';
 
-/** Who has a resource. `waits`: `holder` has it; null: somebody who took it this very moment. `fenced`: the claim does not stand. */
+/**
+ * The holder of a resource. `waits`: `holder` has it; null: another saga took it at this moment. `fenced`: the claim no
+ * longer holds.
+ */
 export type Holding = Readonly<{ kind: 'held' } | { kind: 'waits'; holder: string | null } | { kind: 'fenced' }>;
 
-/** Takes a resource for a saga, if nobody has it who is not at rest. */
+/** Takes a resource for a saga, unless a saga that is not at rest holds it. */
 export type HoldResource = (claim: Claim, resource: string) => Promise<Holding>;
 
-// It stands in an index, of which Postgres limits the entries.
+// It is stored in an index, and Postgres limits the size of index entries.
 const MAX_LENGTH = 255;
 
 /**
- * The resource that a saga's next step works on, by its definition.
+ * Returns the resource of a saga's next step, from its definition.
  *
- * @returns null where it has none (yet); also for an input that is not what the saga takes: it is about to be rejected
- * @throws {TypeError} when what the definition says is no resource; whatever the definition throws
+ * @returns null if it has none (yet), or if the input is invalid and the saga will be rejected
+ * @throws {TypeError} if the definition returns an invalid resource; whatever the definition throws
  */
 export function resourceOf<Deps>(definition: SagaDefinition<Deps> | undefined, { saga, inputChecked }: Pick<LoadedSaga, 'saga' | 'inputChecked'>): string | null {
   if (definition?.resource === undefined) return null;
@@ -30,7 +33,7 @@ export function resourceOf<Deps>(definition: SagaDefinition<Deps> | undefined, {
   throw new TypeError(`expected a text of 1 to ${MAX_LENGTH} characters, or null; found ${JSON.stringify(resource).slice(0, 100)}`);
 }
 
-/** Binds {@link HoldResource} to a database. */
+/** Creates {@link HoldResource} for a database. */
 export function createHoldResource(db: Pick<Database, 'run'>): HoldResource {
   return async (claim, resource) => {
     try {
@@ -57,7 +60,7 @@ export function createHoldResource(db: Pick<Database, 'run'>): HoldResource {
       if (row?.isHeld === true) return { kind: 'held' };
       return row === undefined || row.holder === null ? { kind: 'fenced' } : { kind: 'waits', holder: row.holder };
     } catch (error) {
-      // Two that take it at once: the index lets one have it.
+      // If two sagas take it at once, the index lets one have it.
       if (sqlStateOf(error) === UNIQUE_VIOLATION) return { kind: 'waits', holder: null };
       throw error;
     }
@@ -66,11 +69,11 @@ export function createHoldResource(db: Pick<Database, 'run'>): HoldResource {
 
 const UNIQUE_VIOLATION = '23505';
 
-// Between two looks at a resource that another saga holds: soon at first, for one that is about to end.
+// Poll delays for a resource that another saga holds. The first is short, in case that saga is about to end.
 const FIRST_LOOK_MS = 200;
 const LATEST_LOOK_MS = 5_000;
 
-/** How long a saga waits until it looks again, in milliseconds. */
+/** Computes how long a saga waits before its next poll, in milliseconds. */
 export function resourceWaitMs(looks: number, random: number): number {
   return Math.min(LATEST_LOOK_MS, FIRST_LOOK_MS * 2 ** Math.min(looks, 10)) * (0.8 + 0.4 * random);
 }

@@ -1,19 +1,19 @@
-// Retention: what ended long ago is deleted, in small batches with pauses between them. A timer in each worker, as of the
-// reconciler; of a fleet one at a time has its turn, by a lease in Postgres (a lock of a session would be lost, or never
-// given back, where a pooler lends connections for a transaction).
+// Retention: deletes what ended long ago, in small batches with pauses. Like the reconciler, it is a timer in each
+// worker. A lease in Postgres lets one worker of the fleet run it at a time. (A pooler that lends connections per
+// transaction would lose a session lock or never release it.)
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
 
-/** What a batch did; `next`: where the one after it begins, null when it was the last. */
+/** The result of a batch. `next`: where the next batch starts; null after the last. */
 export type ExpiredBatch = Readonly<{ deleted: number; next: string | null }>;
 
 /**
- * Deletes one batch of what is past its time. Nothing, where the lease is lost.
+ * Deletes one batch of expired rows. Deletes nothing if the lease is lost.
  *
- * @param lease SQL that yields one row as long as the lease stands
- * @param after `next` of the batch before; null for the first
+ * @param lease SQL that yields one row while the lease holds
+ * @param after `next` of the previous batch; null for the first
  */
 export type Expiry = Readonly<{ of: string; deleteBatch(lease: (sql: Sql) => SqlFragment, after: string | null): Promise<ExpiredBatch> }>;
 
@@ -22,22 +22,22 @@ export type RetentionOptions = Readonly<{
   expiries: readonly Expiry[];
   log: Log;
   signal: AbortSignal;
-  /** Milliseconds between two batches: what the database has for others. */
+  /** Milliseconds between two batches, in which the database serves others. */
   pauseMs?: number;
-  /** Milliseconds from the end of a pass, of whatever worker, to the next. */
+  /** Milliseconds from the end of a pass, by any worker, to the next. */
   everyMs?: number;
 }>;
 
-// Longer than a statement and a pause may take.
+// Longer than a statement plus a pause.
 const LEASE_MS = 60_000;
 const PAUSE_MS = 200;
 const EVERY_MS = 3_600_000;
 const LOOK_EVERY_MS = 600_000;
 
 /**
- * Does one pass, if it is time for one and no other worker is at it.
+ * Runs one pass if it is due and no other worker is running one.
  *
- * @returns how many rows of each kind were deleted; null: it was not this worker's turn
+ * @returns the number of deleted rows of each kind; null: not this worker's turn
  */
 export async function retain(options: RetentionOptions): Promise<Readonly<Record<string, number>> | null> {
   const { db, expiries, log, signal, pauseMs = PAUSE_MS } = options;
@@ -62,15 +62,26 @@ export async function retain(options: RetentionOptions): Promise<Readonly<Record
     if (signal.aborted) break;
   }
   await giveBackLease(db, holder, isWhole && !signal.aborted);
-  if (Object.values(deleted).some((count) => count > 0)) log.info({ deleted }, 'retention deleted what ended long ago');
+  if (Object.values(deleted).some((count) => count > 0)) log.info({ deleted }, 'retention deleted expired rows');
   return deleted;
 }
 
-/** Looks every few minutes whether a pass is due, until the signal is aborted. */
+/** When retention last completed a pass, and whether one is running. `lastAt` null: none has completed. */
+export async function readRetention(db: Pick<Database, 'run'>): Promise<Readonly<{ lastAt: Date | null; isRunning: boolean }>> {
+  const [row] = await db.run(
+    'retention.read',
+    (sql) => sql<{ lastAt: Date | null; isRunning: boolean }[]>`
+      select case when finished_at > '-infinity' then finished_at end as last_at, lease_until > clock_timestamp() as is_running from arcadia.retention`,
+  );
+  return row ?? { lastAt: null, isRunning: false };
+}
+
+/** Checks every few minutes whether a pass is due, until the signal is aborted. */
 export async function runRetention(options: RetentionOptions & { lookEveryMs?: number }): Promise<void> {
   const { lookEveryMs = LOOK_EVERY_MS, signal, log } = options;
   for (;;) {
-    // The first look comes after a wait too: the workers of a deploy have other things to do, and don't come all at once.
+    // Waits before the first check too, so that a deploy's workers neither check all at once nor while they are busy
+    // starting.
     await delay(lookEveryMs * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined);
     if (signal.aborted) return;
     try {
@@ -93,7 +104,7 @@ async function takeLease(db: Pick<Database, 'run'>, holder: string, everyMs: num
   return rows.length === 1;
 }
 
-/** Part of every batch: whoever was too slow deletes nothing beside the next. */
+/** Part of every batch: a worker that lost its lease deletes nothing in parallel with the next one. */
 function renewedLease(sql: Sql, holder: string): SqlFragment {
   return sql`
     update arcadia.retention set lease_until = clock_timestamp() + ${milliseconds(sql, LEASE_MS)}

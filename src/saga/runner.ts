@@ -1,5 +1,5 @@
-// Runs one job of a saga: reads the row, runs the step, writes what came of it, and says which job comes next. Knows
-// neither BullMQ (a job is its data) nor what steps do (a step is its two functions).
+// Runs one job of a saga: reads the row, runs the step, writes the outcome, and returns the next job. It depends neither
+// on BullMQ (a job is its data) nor on what steps do (a step is its two functions).
 import type { KeyRing } from '../platform/key-ring.ts';
 import { emptyKeyRing } from '../platform/key-ring.ts';
 import type { Log } from '../platform/log.ts';
@@ -28,7 +28,7 @@ import type { Outcome, RetryPolicy } from './transition.ts';
 import type { JobClaim, Verdict } from './verdict.ts';
 import { supersededBy } from './verdict.ts';
 
-/** One run of a step, for whoever keeps count of them. */
+/** A report on one run of a step. */
 export type StepReport = Readonly<{
   sagaId: string;
   saga: string;
@@ -45,58 +45,60 @@ export type RunnerOptions<Deps> = Readonly<{
   catalog: Catalog<Deps>;
   deps: Deps;
   policy: RetryPolicy;
-  /** Turns an error that a step did not handle into an outcome; null: it is an ordinary failure, to be retried. */
+  /** Converts an error that a step did not handle into an outcome; null: an ordinary failure, to be retried. */
   toOutcome(error: unknown, direction: Direction, memo: Memo): StepOutcome | null;
-  /** How old a claim may be at the moment of an effect that can't be repeated, in milliseconds; less than the lock. */
+  /** The maximum age of a claim at the moment of an unrepeatable effect, in milliseconds; less than the lock. */
   claimMs: number;
   log: Log;
-  /** Told of each run of a step, once it is over. Must not throw. */
+  /** Called after each run of a step. Must not throw. */
   onRun?: (report: StepReport) => void;
   /**
-   * Puts down that a saga waits for a circuit to close, so that it is woken then.
+   * Records that a saga waits for a circuit to close, so that it is woken then.
    *
-   * @returns how long it waits at most, in milliseconds: hardly at all where the circuit is closed by now
+   * @returns the longest wait, in milliseconds; very short if the circuit has closed by now
    */
   hold?: (held: Held) => Promise<number>;
   /** Seals the secrets of sagas that were started by SQL. */
   keyRing?: KeyRing;
-  /** Opens the secrets that steps ask for; without it, none can. */
+  /** Opens secrets for steps. Without it, steps cannot open any. */
   openSecret?: OpenSecret;
   random?: () => number;
-  /** Milliseconds of a clock that never jumps; the process's own where left out. */
+  /** A monotonic clock in milliseconds; default: the process's own. */
   monotonicMs?: () => number;
 }>;
 
-// A worker of the old version meets a step of the new one during a deploy. Each time, chance says which version takes the
-// job next: so there are many chances, and they don't come in step with the other workers' waits.
+// During a deploy, an old worker may get a step that only the new version knows. Which version takes the job next is
+// random, so there are many short waits, out of step with those of other workers.
 const UNKNOWN_STEP_DELAY_MS = { min: 500, max: 1_500 };
 
-// A saga that this worker does not know is left to others for some thirty seconds: only who knows it knows its resource.
+// For about thirty seconds, a saga unknown to this worker is left to others, because only a worker that knows it knows
+// its resource.
 const TIMES_LEFT_TO_OTHERS = 30;
 
 /**
- * Runs a job: claims its saga, sees whether it is due here, and runs the step that is.
+ * Runs a job: claims its saga, decides whether this worker runs it now, and runs the current step.
  *
- * @throws when Postgres cannot be reached: nothing was decided, and the same job has to be run again
+ * @throws if Postgres is unreachable: nothing was decided, and the same job must be run again
  */
 export async function runJob<Deps>(job: JobClaim, options: RunnerOptions<Deps>): Promise<Verdict> {
   const askedAt = monotonicMs(options);
   const loaded = await options.store.claim(job);
-  if (loaded === null) return { kind: 'complete', note: `there is no saga ${job.sagaId}` };
+  if (loaded === null) return { kind: 'complete', note: `saga ${job.sagaId} not found` };
   if (!loaded.stands) return supersededBy(loaded, job.revision);
   if (isAtRest(loaded.saga.status)) return { kind: 'complete', note: `the saga is ${loaded.saga.status}` };
   const step = knownStep(loaded, job, options);
   if (step === null) return leaveToOthers(loaded.saga, job, options);
   const held = await holdResource(loaded, job, options);
   if (held.kind !== 'held') return held.verdict;
-  // What counts the waits for others is no business of the step's, be it of the job or saved by the reconciler.
+  // The counters of waits for others do not concern the step, whether they come from the job or were saved by the
+  // reconciler.
   const { resource_looks: _, left_to_others: __, ...memo } = { ...loaded.memo, ...job.memo };
   return runStep(step, { ...held.loaded, memo }, { jobRevision: job.revision, askedAt, problem: held.problem }, options);
 }
 
 /**
- * The step that is due; null where others are to run it: this version of the program does not know it, or the saga. Of a saga that
- * nobody seems to know any more, a step that is known is run all the same: what it is called is what it does.
+ * Returns the current step; null if other workers should run it because this version does not know the step or the saga.
+ * If apparently no worker knows the saga any more, a known step runs anyway: its name determines what it does.
  */
 function knownStep<Deps>({ saga, inputChecked }: ClaimedSaga, { memo }: JobClaim, { catalog }: RunnerOptions<Deps>): Step<Deps> | null {
   const needsAdmission = saga.status === 'pending' && !inputChecked;
@@ -109,13 +111,13 @@ function leaveToOthers<Deps>(saga: Saga, { memo }: JobClaim, options: RunnerOpti
   const step = currentStep(saga);
   const isStep = findStep(options.catalog, step) === undefined;
   const what = isStep ? `step ${step}` : `saga ${saga.name}`;
-  options.log.warn({ sagaId: saga.id, step }, isStep ? 'step is not known to this version: left for a newer worker' : 'saga is not known to this version: left for a newer worker');
+  options.log.warn({ sagaId: saga.id, step }, isStep ? 'step is unknown to this version: left to a newer worker' : 'saga is unknown to this version: left to a newer worker');
   const { min, max } = UNKNOWN_STEP_DELAY_MS;
   const left = (memo['left_to_others'] ?? 0) + 1;
   return { kind: 'postpone', delayMs: min + (max - min) * randomOf(options), memo: { ...memo, left_to_others: left }, note: `${what} is not known to this worker` };
 }
 
-/** Holds the saga's resource, where it has one; another saga that has it is waited for. */
+/** Takes the saga's resource, if it has one. Waits if another saga holds it. */
 async function holdResource<Deps>(loaded: ClaimedSaga, job: JobClaim, options: RunnerOptions<Deps>): Promise<{ kind: 'held'; loaded: ClaimedSaga; problem: Failure | null } | { kind: 'not held'; verdict: Verdict }> {
   const { saga } = loaded;
   let resource: string | null;
@@ -124,7 +126,7 @@ async function holdResource<Deps>(loaded: ClaimedSaga, job: JobClaim, options: R
   } catch (error) {
     const message = `resource of saga ${saga.name}: ${error instanceof Error ? error.message : String(error)}`;
     options.log.error({ sagaId: saga.id, reason: message }, 'a definition does not say what its saga works on');
-    // A rollback goes on with what it has: it must not hang on a definition.
+    // A rollback continues with what it has. It must not depend on a definition.
     return { kind: 'held', loaded, problem: directionOf(saga) === 'backward' ? null : { code: 'resource_wrong', message, retryable: false } };
   }
   if (resource === null || resource === saga.resource) return { kind: 'held', loaded, problem: null };
@@ -132,14 +134,14 @@ async function holdResource<Deps>(loaded: ClaimedSaga, job: JobClaim, options: R
   if (holding.kind === 'held') return { kind: 'held', loaded: { ...loaded, saga: { ...saga, resource, waitsFor: null } }, problem: null };
   if (holding.kind === 'fenced') {
     const current = await options.store.load(saga.id);
-    return { kind: 'not held', verdict: current === null ? { kind: 'complete', note: 'the saga is gone' } : supersededBy(current, saga.revision) };
+    return { kind: 'not held', verdict: current === null ? { kind: 'complete', note: 'the saga no longer exists' } : supersededBy(current, saga.revision) };
   }
   const looks = (job.memo['resource_looks'] ?? 0) + 1;
-  const note = `waits for ${holding.holder === null ? 'another saga' : `saga ${holding.holder}`}: one saga at a time for ${resource}`;
+  const note = `waiting for ${holding.holder === null ? 'another saga' : `saga ${holding.holder}`}, which is using ${resource}`;
   return { kind: 'not held', verdict: { kind: 'postpone', delayMs: resourceWaitMs(looks, randomOf(options)), memo: { ...job.memo, resource_looks: looks }, note } };
 }
 
-/** Runs a step, from the start of its saga, where that is due, to what is written of its end. */
+/** Runs a step, from the start of its saga (if due) to writing the outcome. */
 async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevision, askedAt, problem }: { jobRevision: number; askedAt: number; problem: Failure | null }, options: RunnerOptions<Deps>): Promise<Verdict> {
   const claim = openClaim(loaded, askedAt, options);
   const about = { sagaId: loaded.saga.id, saga: loaded.saga.name, step: step.name, attempt: loaded.saga.attempt + 1 };
@@ -151,7 +153,7 @@ async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevisio
     const rejected = await startIfPending(step, loaded, claim, options);
     if (rejected !== null) {
       result = 'failed';
-      options.log.warn({ ...about, reason: rejected.message }, 'saga rejected: its input is not what it takes');
+      options.log.warn({ ...about, reason: rejected.message }, 'saga rejected: invalid input');
       return { kind: 'complete', note: `rejected: ${rejected.message}` };
     }
     outcome = secrets.hideIn(problem === null ? await outcomeOf(step, run, options) : { kind: 'failed', error: problem });
@@ -160,7 +162,7 @@ async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevisio
     return settled.verdict;
   } catch (error) {
     if (!(error instanceof StaleRevisionError)) throw error;
-    options.log.info({ ...about, reason: error.message }, 'superseded: left to whoever moved the saga on');
+    options.log.info({ ...about, reason: error.message }, 'superseded: another worker moved the saga on');
     result = 'superseded';
     return await giveWay(step, run, outcome, options);
   } finally {
@@ -169,9 +171,9 @@ async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevisio
 }
 
 /**
- * Starts a pending saga: at once, or together with what its step writes first.
+ * Starts a pending saga: at once, or together with the first write of its step.
  *
- * @returns why it was rejected instead; null where it was not
+ * @returns why it was rejected instead; null if it was not
  */
 async function startIfPending<Deps>(step: Step<Deps>, loaded: ClaimedSaga, claim: HeldClaim, options: RunnerOptions<Deps>): Promise<Failure | null> {
   if (loaded.saga.status !== 'pending') return null;
@@ -181,7 +183,7 @@ async function startIfPending<Deps>(step: Step<Deps>, loaded: ClaimedSaga, claim
   return start.kind === 'rejected' ? start.error : null;
 }
 
-/** Told of the saga as it was before the step, but for the labels: the step may have made what they tell of. */
+/** Describes the saga as it was before the step, except for the labels: the step may have created what they show. */
 function reportOf(step: string, before: Saga, labels: Labels, result: StepResult, durationMs: number): StepReport {
   return {
     sagaId: before.id,
@@ -195,7 +197,7 @@ function reportOf(step: string, before: Saga, labels: Labels, result: StepResult
   };
 }
 
-/** A saga that was started by SQL is checked by whoever runs it first. */
+/** The worker that runs a saga started by SQL first also validates it. */
 function startOf<Deps>({ saga, inputChecked }: LoadedSaga, { catalog, keyRing = emptyKeyRing }: Pick<RunnerOptions<Deps>, 'catalog' | 'keyRing'>): Extract<Outcome, { kind: 'started' | 'rejected' }> {
   const definition = catalog[saga.name];
   return inputChecked || definition === undefined ? { kind: 'started' } : admit(definition, saga, keyRing);
@@ -215,12 +217,12 @@ async function outcomeOf<Deps>(step: Step<Deps>, run: StepRun, options: RunnerOp
     if (thrown !== null) return { kind: 'failed', error: thrown.failure, ...(thrown.outputs === undefined ? {} : { outputs: thrown.outputs }) };
     const outcome = options.toOutcome(error, run.direction, run.memo);
     if (outcome !== null) return outcome;
-    // Not ours to judge: Postgres is away, or the step has a bug. The queue tries the job again, nothing is decided.
+    // Not decided here: Postgres is unreachable, or the step has a bug. The queue retries the job.
     throw error;
   }
 }
 
-/** Somebody else has the saga now. What this run did without being able to record it is taken back, if need be. */
+/** Another worker has the saga now. Undoes what this run did but could not record, if necessary. */
 async function giveWay<Deps>(
   step: Step<Deps>,
   run: StepRun,
@@ -229,11 +231,11 @@ async function giveWay<Deps>(
 ): Promise<Verdict> {
   const current = await options.store.load(run.saga.id);
   if (outcome?.kind === 'done' && run.direction === 'forward' && step.superseded !== undefined) {
-    // A row that is gone (deleted by hand, lost by Postgres) has nobody to go on with it: as if it had been rolled back.
+    // No worker can continue with a missing row (deleted by hand, lost by Postgres). Treat it as rolled back.
     const saga: Saga = current?.saga ?? { ...run.saga, status: 'compensated' };
     await step.superseded({ ...run, saga }, outcome.outputs, options.deps);
   }
-  if (current === null) return { kind: 'complete', note: 'the saga is gone' };
+  if (current === null) return { kind: 'complete', note: 'the saga no longer exists' };
   return supersededBy(current, run.saga.revision);
 }
 

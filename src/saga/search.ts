@@ -1,50 +1,57 @@
-// Finding sagas: by status, name, what they are about, tag, time and text, a page at a time, newest first. And counting them, for
-// whoever watches the fleet.
+// Searches sagas by status, name, subject, tag, time and text, in pages, newest first. Also counts them, for monitoring.
 import { z } from 'zod';
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
+import { recentFailures } from './failure-causes.ts';
 import type { Saga, SagaStatus } from './saga.ts';
 import { sagaColumns } from './store.ts';
 import type { SubjectFields } from './subject.ts';
 import { fieldSql } from './subject.ts';
 
-/** What to look for. All that is given must hold; nothing given finds all. */
+/** Search filters, combined with AND. Without any, all sagas match. */
 export type SagaFilter = Readonly<{
-  /** One of these, by their ids. */
+  /** Any of these ids. */
   ids?: readonly string[] | undefined;
-  /** One of these. */
+  /** Any of these statuses. */
   status?: readonly SagaStatus[] | undefined;
-  /** Name of the saga: of its definition. */
+  /** The saga's name, as in its definition. */
   name?: string | undefined;
-  /** A field of its context, or else of its input, and the value as text. */
+  /** false: only sagas that no other saga repeats. */
+  isRerun?: false | undefined;
+  /** A field of its context, or else of its input, with its value as text. */
   field?: Readonly<{ name: string; value: string }> | undefined;
-  /** One of the `tags` in its input, in whatever case. */
+  /** One of the `tags` in its input, ignoring case. */
   tag?: string | undefined;
-  /** Created at this time or later. */
+  /** Created at or after this time. */
   createdFrom?: Date | undefined;
   /** Created before this time. */
   createdBefore?: Date | undefined;
-  /** Part of the name of what it is about, in whatever case. */
+  /** Part of its subject's name, ignoring case. */
   text?: string | undefined;
+  /** Failed for this cause: see failure-causes.ts. */
+  cause?: string | undefined;
   /** Who asked for it, such as `cli:ada`. */
   requestedBy?: string | undefined;
-  /** What a person typed: a saga's id or its first 8 characters, the id of what a saga is about, or a part of its name. */
+  /**
+   * A person's search text: a saga's id or its first 8 characters, the id of a saga's subject, or a part of the subject's
+   * name.
+   */
   query?: string | undefined;
-  /** Where `text` and `query` look, beside `name` in the input (see `subjectFieldsOf`). */
+  /** The fields that `text` and `query` search, besides `name` in the input (see `subjectFieldsOf`). */
   subjectFields?: SubjectFields | undefined;
 }>;
 
-// Of a saga that nobody knows more of, `name` in the input is taken for the name of what it is about.
+// Without a definition, `name` in the input counts as the subject's name.
 const plainFields: SubjectFields = { names: [], ids: [] };
 
 const MAX_NAME_LENGTH = 255;
 
 export type SagaPage = Readonly<{
   sagas: readonly Saga[];
-  /** Hand it in to get the page after this one; null when this was the last. */
+  /** Pass it to get the next page; null after the last page. */
   nextCursor: string | null;
 }>;
 
-/** A cursor that this program did not make. */
+/** Thrown for a cursor that this program did not create. */
 export class CursorError extends Error {
   override readonly name = 'CursorError';
   readonly code = 'invalid_cursor';
@@ -55,8 +62,8 @@ export class CursorError extends Error {
 }
 
 /**
- * Finds sagas, newest first. A page goes on right after the last saga of the one before it, whatever was started
- * meanwhile: no saga is shown twice, and none that was there at the first page is left out.
+ * Finds sagas, newest first. Each page continues right after the last saga of the previous one, even if sagas were
+ * started meanwhile. No saga appears twice, and none that existed at the first page is missed.
  *
  * @param page.limit from 1
  * @throws {CursorError}
@@ -85,9 +92,9 @@ export async function searchSagas(
 }
 
 /**
- * A page of sagas holds hundreds, and SQL takes inputs of 512 KiB: of one that no saga accepts, a list shows what people
- * know it by. The limits are far above what a saga that runs has. To read a row's size costs less than to read the row,
- * unless it is large.
+ * A page holds hundreds of sagas, and SQL accepts inputs of up to 512 KiB. For an input too large for any saga to accept,
+ * a list shows only the fields by which people recognize it. The limits are far above what a running saga has. Reading a
+ * row's size is cheaper than reading the row, unless it is large.
  */
 function listed(sql: Sql, { names, ids }: SubjectFields = plainFields): Readonly<{ input: SqlFragment; error: SqlFragment }> {
   return {
@@ -101,14 +108,14 @@ function listed(sql: Sql, { names, ids }: SubjectFields = plainFields): Readonly
   };
 }
 
-/** The column with its texts cut, where it is large: rows of earlier versions may hold any. */
+/** The column with its texts shortened if it is large. Rows of earlier versions may have any size. */
 export function shortTextsIn(sql: Sql, column: SqlFragment): SqlFragment {
   return sql`case when pg_column_size(${column}) > 1000 and octet_length(${column}::text) > 16384 then (
       select jsonb_object_agg(key, case when jsonb_typeof(value) = 'string' then to_jsonb(left(value #>> '{}', 2000)) else value end) from jsonb_each(${column})
     ) else ${column} end`;
 }
 
-/** Counts what {@link searchSagas} would find. */
+/** Counts the sagas that {@link searchSagas} would find. */
 export async function countSagas(db: Pick<Database, 'run'>, filter: SagaFilter): Promise<number> {
   const [row] = await db.run(
     'search.count',
@@ -117,28 +124,33 @@ export async function countSagas(db: Pick<Database, 'run'>, filter: SagaFilter):
   return row?.count ?? 0;
 }
 
-/** The conditions of a filter, for a query of `arcadia.sagas`. */
+/** Builds a filter's conditions for a query of `arcadia.sagas`. */
 export function matches(sql: Sql, filter: SagaFilter): SqlFragment {
   const conditions: SqlFragment[] = [];
   if (filter.ids !== undefined) conditions.push(sql`id = any(${[...filter.ids]}::uuid[])`);
   if (filter.status !== undefined) conditions.push(hasStatus(sql, filter.status));
+  if (filter.isRerun === false) conditions.push(sql`not exists (select from arcadia.sagas as rerun where rerun.rerun_of = sagas.id)`);
   if (filter.name !== undefined) conditions.push(sql`name = ${filter.name}`);
   if (filter.field !== undefined) conditions.push(sql`${fieldSql(sql, filter.field.name)} = ${filter.field.value}`);
   if (filter.tag !== undefined) conditions.push(hasTag(sql, filter.tag));
   if (filter.createdFrom !== undefined) conditions.push(sql`created_at >= ${filter.createdFrom}`);
   if (filter.createdBefore !== undefined) conditions.push(sql`created_at < ${filter.createdBefore}`);
   if (filter.requestedBy !== undefined) conditions.push(sql`requested_by = ${filter.requestedBy}`);
+  if (filter.cause !== undefined) conditions.push(sql`id in (select failure.id from (${recentFailures(sql)}) as failure where failure.cause = ${filter.cause})`);
   if (filter.text !== undefined) conditions.push(isNamed(sql, filter.text, filter.subjectFields));
   if (filter.query !== undefined) conditions.push(matchesQuery(sql, filter.query, filter.subjectFields));
   return conditions.reduce((all, condition) => sql`${all} and ${condition}`, sql`true`);
 }
 
-/** In the words of the index. */
+/** Written exactly like the index expression. */
 function hasTag(sql: Sql, tag: string): SqlFragment {
   return sql`input ? 'tags' and lower((input->'tags')::text collate "C")::jsonb @> lower(${JSON.stringify([tag])}::text collate "C")::jsonb`;
 }
 
-/** No index names the status: what it means for other columns is said besides, in the words of the index that knows them. */
+/**
+ * No index contains the status. So the condition adds what the status implies for other columns, written exactly like the
+ * index that covers them.
+ */
 function hasStatus(sql: Sql, statuses: readonly SagaStatus[]): SqlFragment {
   const isOneOf = sql`status in ${sql([...statuses])}`;
   if (statuses.every((status) => status === 'stuck')) return sql`${isOneOf} and wake_at is null and finished_at is null`;
@@ -147,7 +159,7 @@ function hasStatus(sql: Sql, statuses: readonly SagaStatus[]): SqlFragment {
   return isOneOf;
 }
 
-/** Eight digits may be the beginning of a saga's id, the id of what it is about, and a part of a name: all are looked for. */
+/** Eight digits may be the start of a saga's id, the id of its subject, or part of a name. Search for all three. */
 function matchesQuery(sql: Sql, query: string, fields: SubjectFields = plainFields): SqlFragment {
   const uuid = z.uuid().safeParse(query);
   if (uuid.success) return sql`id = ${uuid.data}`;
@@ -155,17 +167,17 @@ function matchesQuery(sql: Sql, query: string, fields: SubjectFields = plainFiel
   return sql`(${fields.ids.reduce((any, field) => sql`${any} or ${fieldSql(sql, field)} = ${query}`, named)})`;
 }
 
-/** A name is cut before it is searched: one that SQL brought in may be half a megabyte long, and takes its time. */
+/** Shortens a name before the search: a name inserted by SQL may be half a megabyte long and slow to search. */
 function isNamed(sql: Sql, part: string, { names }: SubjectFields = plainFields): SqlFragment {
   const has = (name: SqlFragment) => sql`strpos(lower(left(${name}, ${MAX_NAME_LENGTH})), lower(${part})) > 0`;
   const others = names.filter((field) => field !== 'name');
   return sql`(${others.reduce((any, field) => sql`${any} or ${has(fieldSql(sql, field))}`, has(sql`input->>'name'`))})`;
 }
 
-// Postgres knows no year 0.
+// Postgres has no year 0.
 const sagaCursor = z.tuple([z.iso.datetime({ precision: 6 }).refine((time) => !time.startsWith('0000')), z.uuid()]);
 
-/** A cursor is opaque to its users; inside, it is the place of a page's last row. */
+/** Encodes a cursor: the position of a page's last row, opaque to callers. */
 export function encodeCursor(place: readonly string[]): string {
   return Buffer.from(JSON.stringify(place)).toString('base64url');
 }

@@ -1,37 +1,38 @@
-// Secrets: the fields of a saga's input that its definition names as such. They are sealed before the saga is written, opened
-// for the step that needs one (see open-secret.ts), and erased by the transition after which no step needs them any more (see
-// commit.ts). In the input itself stands only that there is one, and its size.
+// Secrets: the input fields that a saga's definition declares secret. They are sealed before the saga is written, opened
+// for the step that needs one (see open-secret.ts), and erased by the transition after which no step needs them (see
+// commit.ts). The input itself only shows that a secret exists, and its size.
 import { z } from 'zod';
 import type { Json, JsonObject } from '../platform/json.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
 import { BrokenSealError, fingerprint, matchesFingerprint, seal } from '../platform/key-ring.ts';
 
-/** What is stored beside the input, in the columns `sealed_user_data` and `user_data_fingerprint`: see {@link pack}. */
+/** Stored next to the input, in the columns `sealed_user_data` and `user_data_fingerprint`: see {@link pack}. */
 export type Sealed = Readonly<{ value: string; fingerprint: string }>;
 
-/** The secrets of a saga as they are stored. `shown`: what stands in the input, by the field. */
+/** A saga's secrets as stored. `shown`: the marks in the input, by field. */
 export type StoredSecrets = Readonly<{ shown: Readonly<Record<string, Json>>; fingerprint: string | null }>;
 
-// Was sealed before definitions named their secrets, and is sealed in every saga. Rows of all versions have it in one form.
+// Sealed in every saga, because it was sealed before definitions declared secrets. The format is the same in rows of all
+// versions.
 const USER_DATA = 'user_data';
 
 const textsSchema = z.record(z.string(), z.string());
 
-/** Names of the fields that are secret in a saga. */
+/** Returns the names of a saga's secret fields. */
 export function secretsOf({ secrets = [] }: Readonly<{ secrets?: readonly string[] }>): readonly string[] {
   return [...new Set([USER_DATA, ...secrets])];
 }
 
-/** Which of these fields of an input hold something to be sealed, so that a key is needed. */
+/** Returns which of these fields contain something to seal, so that a key is required. */
 export function filledSecrets(secrets: readonly string[], input: JsonObject): string[] {
   return secrets.filter((field) => typeof input[field] === 'string');
 }
 
 /**
- * Takes the secrets out of a new saga's input.
+ * Removes the secrets from a new saga's input.
  *
- * @returns the input with `[sealed, 312 bytes]` in the place of each, and what was sealed; null where there is nothing
- * @throws {RangeError} when there is something, and the key ring is empty
+ * @returns the input with `[sealed, 312 bytes]` in place of each secret, and the sealed values; null if there are none
+ * @throws {RangeError} if there are secrets and the key ring is empty
  */
 export function sealInput(keyRing: KeyRing, sagaId: string, input: JsonObject, secrets: readonly string[]): { input: JsonObject; sealed: Sealed | null } {
   const texts = Object.entries(input).flatMap(([field, text]) => (typeof text === 'string' && secrets.includes(field) ? [[field, text] as const] : []));
@@ -43,15 +44,15 @@ export function sealInput(keyRing: KeyRing, sagaId: string, input: JsonObject, s
   };
 }
 
-/** Whether a text is what {@link sealInput}, or the end of a saga, puts in the place of a secret. */
+/** Whether a text is the mark that {@link sealInput}, or the end of a saga, puts in place of a secret. */
 export function isSealedMark(text: unknown): boolean {
   return typeof text === 'string' && /^\[(?:sealed|erased), \d+ bytes\]$/.test(text);
 }
 
 /**
- * Whether a secret of an input is the one of a saga that stands, be it erased meanwhile.
+ * Whether a secret in an input equals that of an existing saga, even if it was erased meanwhile.
  *
- * @throws {MissingKeyError} when nobody can tell any more, as the key was taken out of the ring
+ * @throws {MissingKeyError} if the key is no longer in the ring, so that they cannot be compared
  */
 export function isSameSecret(keyRing: KeyRing, sagaId: string, field: string, input: JsonObject, stored: StoredSecrets): boolean {
   const text = input[field];
@@ -60,19 +61,22 @@ export function isSameSecret(keyRing: KeyRing, sagaId: string, field: string, in
   return matchesFingerprint(keyRing, secretOwner(sagaId, field), text, known);
 }
 
-/** To whom the sealed value of a field belongs: it opens for this saga, and as this field, alone. */
+/** Returns the owner of a field's sealed value: it opens only for this saga and this field. */
 export function secretOwner(sagaId: string, field: string): string {
   return field === USER_DATA ? sagaId : `${sagaId} ${field}`;
 }
 
-/** What stands in a column: of a saga whose one secret is `user_data` the text itself, as older versions read it; else JSON, by the field. */
+/**
+ * Builds the value of a column: the text itself if `user_data` is the saga's only secret, as older versions read it; else
+ * JSON by field.
+ */
 function pack(texts: Readonly<Record<string, string>>, secrets: readonly string[]): string {
   const { [USER_DATA]: userData } = texts;
   return userData !== undefined && secrets.length === 1 ? userData : JSON.stringify(texts);
 }
 
 /**
- * The texts of a column, by the field.
+ * Parses a column into texts by field.
  *
  * @throws {BrokenSealError}
  */

@@ -1,4 +1,4 @@
-// The end of a run of a step: writes what came of it, logs what is not routine, and says what the queue has to do.
+// Ends a run of a step: writes the outcome, logs it unless it is routine, and returns the queue's verdict.
 import type { Log } from '../platform/log.ts';
 import type { HeldClaim } from './claim.ts';
 import { describeEvent } from './describe-event.ts';
@@ -11,15 +11,15 @@ import type { Verdict } from './verdict.ts';
 import { next } from './verdict.ts';
 
 /**
- * What one run of a step came to. `superseded`: somebody else had moved the saga on; `undecided`: nothing could be
- * decided (Postgres is away, or the step has a bug), and the job is tried again.
+ * The result of one run of a step. `superseded`: another writer had moved the saga on. `undecided`: no decision was
+ * possible (Postgres is unreachable, or the step has a bug), and the job is retried.
  */
 export type StepResult = 'completed' | 'waiting' | 'retried' | 'failed' | 'stuck' | 'superseded' | 'undecided';
 
-/** As the runner's option of this name. */
+/** See the runner's option of this name. */
 type Hold = ((held: Held) => Promise<number>) | undefined;
 
-/** Writes what came of the step, and says what the queue has to do. */
+/** Writes the outcome of a step and returns the queue's verdict. */
 export async function settle(
   outcome: StepOutcome,
   jobRevision: number,
@@ -31,7 +31,7 @@ export async function settle(
     log[outcome.alarm === true ? 'error' : 'debug']({ ...about, reason: outcome.reason, delayMs: outcome.delayMs, sagaAgeMs: ageMs }, 'not yet');
   }
   if (outcome.kind === 'waiting' && outcome.outputs === undefined) {
-    // It writes nothing of its own.
+    // A wait writes nothing itself, so the start has to be written separately.
     await claim.writeStart();
     const saga = claim.saga();
     const delayMs = await holdBack(outcome, saga, hold);
@@ -50,8 +50,8 @@ export async function settle(
   return { verdict: next(transition.next, describeEvent(event)), result: results[event.kind] ?? 'waiting' };
 }
 
-// What is routine is told by the timeline; the log tells what ends a saga, and what goes wrong. `error`: a person is needed.
-// `warn`: something failed and is being handled.
+// Routine events appear only in the timeline. The log shows what ends a saga and what goes wrong. `error`: a person is
+// needed. `warn`: something failed and is being handled.
 const levels: Partial<Record<SagaEventKind, 'warn' | 'error'>> = {
   step_stuck: 'error',
   compensation_stuck: 'error',
@@ -60,13 +60,13 @@ const levels: Partial<Record<SagaEventKind, 'warn' | 'error'>> = {
   compensation_retried: 'warn',
 };
 
-/** How long it waits: one that is held, until it is woken, or for so long at most. */
+/** Returns how long the saga waits. A held saga waits until it is woken, or at most this long. */
 async function holdBack({ heldBy, delayMs }: Extract<StepOutcome, { kind: 'waiting' }>, saga: Saga, hold: Hold): Promise<number> {
   if (heldBy === undefined || hold === undefined) return delayMs;
   return hold({ sagaId: saga.id, revision: saga.revision, circuit: heldBy, delayMs });
 }
 
-// Of what is written down, only a postponement tells of no end.
+// The only other event that a run writes at its end is a postponement, which ends nothing.
 const results: Partial<Record<SagaEventKind, StepResult>> = {
   step_completed: 'completed',
   compensation_completed: 'completed',

@@ -1,10 +1,11 @@
-// Times that steps had the database write into their saga's context.
+// Times that the database wrote into a saga's context for its steps.
 import type { StepRun } from './step.ts';
 import { msBetween, msOf, readTimeMs } from '../platform/time.ts';
 
 /**
- * How long ago a step stamped this key of the context at least, in milliseconds by the database's clock; null: it did not.
- * A stamp that cannot be read counts from the saga's last change, which came no sooner: too young, never too old.
+ * Returns the least time since a step stamped this context key, in milliseconds by the database's clock; null: it did
+ * not. For an unreadable stamp, uses the saga's last change, which came no earlier: the age may be too low, never too
+ * high.
  */
 export function stampAgeMs({ saga, now }: Pick<StepRun, 'saga' | 'now'>, key: string): number | null {
   const stamp = saga.context[key];
@@ -12,7 +13,7 @@ export function stampAgeMs({ saga, now }: Pick<StepRun, 'saga' | 'now'>, key: st
   return msOf(now) - (readTimeMs(stamp) ?? msOf(saga.updatedAt));
 }
 
-/** For how long the current step has been the saga's, in milliseconds by the database's clock. */
+/** Returns how long the current step has been current, in milliseconds by the database's clock. */
 export function stepAgeMs({ saga, now }: Pick<StepRun, 'saga' | 'now'>): number {
   return msBetween(saga.stepStartedAt, now);
 }

@@ -1,4 +1,4 @@
-// Starting a saga: the row is inserted, and whoever sees it first enqueues it. A transactional outbox without a
+// Starts a saga by inserting its row. The first process that sees the row enqueues it: a transactional outbox without a
 // second table.
 import { randomUUID } from 'node:crypto';
 import type { Database } from '../platform/db.ts';
@@ -6,7 +6,8 @@ import type { JsonObject } from '../platform/json.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
 import { MissingKeyError, emptyKeyRing } from '../platform/key-ring.ts';
 import { currentTraceparent } from '../platform/tracing.ts';
-import type { SagaDefinition } from './definition.ts';
+import type { Deployment, Refusal, SagaDefinition } from './definition.ts';
+import { stepsFor } from './names.ts';
 import type { NextJob } from './saga.ts';
 import { nextJobOf } from './saga.ts';
 import type { FieldProblem } from '../platform/request-problems.ts';
@@ -14,27 +15,30 @@ import { firstProblems, problemsOf, sentenceOf } from '../platform/request-probl
 import { shorten } from '../platform/text.ts';
 import { mayHaveBeenApplied } from './commit.ts';
 import { excessOf } from './input-limits.ts';
-import { findByIdempotencyKey, insertSaga, loadSaga } from './store.ts';
+import { findByIdempotencyKey, findRerun, insertSaga, loadSaga } from './store.ts';
 import type { NewSaga } from './store.ts';
 import type { StoredSecrets } from './secrets.ts';
 import { filledSecrets, isSameSecret, sealInput, secretsOf } from './secrets.ts';
 
 /**
- * Who starts a saga, as their credentials prove it. `mayRead`: they may see the sagas of others. `isShared`: several callers
- * have this name, and none can be told from another.
+ * Who starts a saga, as proven by credentials. `mayRead`: may see the sagas of others. `isShared`: several callers share
+ * this name and cannot be told apart.
  */
 export type Starter = Readonly<{ name: string; mayRead: boolean; isShared?: true }>;
 
-/** What a caller asks for. `requestedBy` is what it says; `starter` what is proven: left out, the role of the database connection. */
-export type StartRequest = Readonly<{ name: string; input: unknown; idempotencyKey?: string | undefined; requestedBy?: string | undefined; starter?: Starter | undefined }>;
+/**
+ * A caller's request. `requestedBy` is the caller's claim; `starter` is proven; if omitted, the role of the database
+ * connection. `rerunOf`: the saga that the new one repeats; at most one saga repeats it (see rerun.ts).
+ */
+export type StartRequest = Readonly<{ name: string; input: unknown; idempotencyKey?: string | undefined; requestedBy?: string | undefined; starter?: Starter | undefined; rerunOf?: string | undefined }>;
 
 export type StartedSaga = Readonly<{
   sagaId: string;
-  /** The job to enqueue; null when a saga with this idempotency key was there already, and has its jobs. */
+  /** The job to enqueue; null if a saga with this idempotency key already existed and has its jobs. */
   firstJob: NextJob | null;
 }>;
 
-/** The request is malformed: the message names the first ten fields that are wrong, what was expected and what to do. */
+/** Thrown for an invalid request. The message names the first ten invalid fields, what was expected and the remedy. */
 export class InvalidRequestError extends Error {
   override readonly name = 'InvalidRequestError';
   readonly code = 'invalid_request';
@@ -47,7 +51,7 @@ export class InvalidRequestError extends Error {
   }
 }
 
-/** The idempotency key was used before, for something else. */
+/** Thrown if the idempotency key was already used for something else. */
 export class IdempotencyConflictError extends Error {
   override readonly name = 'IdempotencyConflictError';
   readonly code = 'idempotency_conflict';
@@ -59,7 +63,7 @@ export class IdempotencyConflictError extends Error {
   }
 }
 
-/** The idempotency key belongs to a saga of somebody else's, of which the caller may learn nothing. */
+/** Thrown if the idempotency key belongs to another caller's saga, about which this caller may learn nothing. */
 export class IdempotencyKeyTakenError extends Error {
   override readonly name = 'IdempotencyKeyTakenError';
   readonly code = 'idempotency_conflict';
@@ -69,13 +73,27 @@ export class IdempotencyKeyTakenError extends Error {
   }
 }
 
-/** What must be known of a saga to start it: all of its definition but its words and what its steps do. */
-type StartableSaga = Omit<SagaDefinition<never>, 'steps' | 'words'> & Readonly<{ steps: readonly Readonly<{ name: string }>[] }>;
+/** Thrown if the saga cannot be started at the moment. `code` comes from the definition. */
+export class StartRefusedError extends Error {
+  override readonly name = 'StartRefusedError';
+  readonly code: string;
+  /** The field of the input that is refused; null: none in particular. */
+  readonly field: string | null;
+
+  constructor({ code, message, field }: Refusal) {
+    super(message);
+    this.code = code;
+    this.field = field ?? null;
+  }
+}
+
+/** What is needed to start a saga: its definition without its words and what its steps do. */
+type StartableSaga = Omit<SagaDefinition<never>, 'steps' | 'words'> & Readonly<{ steps: readonly Readonly<{ name: string; onlyWith?: string }>[] }>;
 
 /** The sagas that can be started, by name. A catalog is one of these. */
 export type StartableSagas = Readonly<Record<string, StartableSaga>>;
 
-// Two random ids share their first 8 characters once in 4 billion pairs; five in a row do not happen.
+// One in 4 billion pairs of random ids shares the first 8 characters. Five in a row do not happen.
 const MAX_ID_ATTEMPTS = 5;
 const MAX_KEY_LENGTH = 255;
 const MAX_SHOWN_NAME = 100;
@@ -86,9 +104,12 @@ const ILL_FORMED = 'expected text without broken surrogates';
  *
  * @param reconcileGraceMs how long the caller has to enqueue the first job before the reconciler does; 0: it need not
  * @param keyRing seals what is secret; without keys, a request with a secret is refused
+ * @param deployment what this process knows of it, for definitions that refuse what cannot work
  * @throws {InvalidRequestError} for an unknown saga, or an input that its schema refuses
  * @throws {IdempotencyConflictError} for a key that was used with another input
- * @throws {IdempotencyKeyTakenError} for a key that somebody else used, where the starter may not read
+ * @throws {IdempotencyKeyTakenError} for a key that another caller used, if the starter may not read
+ * @throws {StartRefusedError} if the saga's definition refuses to start it at the moment; a repeated key still finds its
+ *   saga
  */
 export async function startSaga(
   db: Pick<Database, 'run'>,
@@ -96,20 +117,26 @@ export async function startSaga(
   request: StartRequest,
   reconcileGraceMs: number,
   keyRing: KeyRing = emptyKeyRing,
+  deployment: Deployment = {},
 ): Promise<StartedSaga> {
   const { steps, secrets, input } = checkRequest(catalog, request, keyRing);
   const idempotencyKey = request.idempotencyKey ?? null;
   const startedBy = request.starter?.name ?? null;
+  const refusal = (await catalog[request.name]?.refusal?.(db, input, deployment)) ?? null;
+  if (refusal !== null && (idempotencyKey === null || (await findByIdempotencyKey(db, idempotencyKey, input, startedBy, secrets)) === null)) throw new StartRefusedError(refusal);
   for (let attempt = 1; attempt <= MAX_ID_ATTEMPTS; attempt += 1) {
     const id = randomUUID();
-    const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input, secrets), idempotencyKey, requestedBy: request.requestedBy ?? null, startedBy, traceparent: currentTraceparent() };
+    const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input, secrets), idempotencyKey, requestedBy: request.requestedBy ?? null, startedBy, traceparent: currentTraceparent(), rerunOf: request.rerunOf ?? null };
     if (await insertOnce(db, saga, reconcileGraceMs)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
+    const rerun = request.rerunOf === undefined ? null : await findRerun(db, request.rerunOf);
+    if (rerun !== null) return { sagaId: rerun, firstJob: null };
     const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, input, startedBy, secrets);
     if (existing === null) continue;
     if (!existing.isOwn && request.starter?.mayRead === false) throw new IdempotencyKeyTakenError(idempotencyKey ?? '');
     if (existing.name !== request.name || !existing.sameInput) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
     if (existing.sameStarter && request.starter?.isShared !== true) requireSameSecrets(keyRing, input, secrets, existing, idempotencyKey ?? '');
-    // To others the answer must not depend on what they are: whoever tries values would learn which one is right.
+    // For other callers the answer must not depend on the values of secrets. Otherwise they could guess values until one
+    // is right.
     else if (secrets.some((field) => (typeof input[field] === 'string') !== ((existing.secrets.shown[field] ?? null) !== null))) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
     return { sagaId: existing.id, firstJob: null };
   }
@@ -128,7 +155,7 @@ function requireSameSecrets(keyRing: KeyRing, input: JsonObject, secrets: readon
   }
 }
 
-/** Where the reply is lost, the row tells whether it was inserted: a caller who tries again must not get a second saga. */
+/** If the reply is lost, the row shows whether it was inserted. A caller that retries must not get a second saga. */
 async function insertOnce(db: Pick<Database, 'run'>, saga: NewSaga, reconcileGraceMs: number): Promise<boolean> {
   try {
     return await insertSaga(db, saga, reconcileGraceMs);
@@ -159,10 +186,10 @@ function checkRequest(catalog: StartableSagas, request: StartRequest, keyRing: K
   const checked = checkInput(definition, request.input, keyRing);
   problems.push(...checked.problems);
   if (problems.length > 0 || checked.input === null) throw new InvalidRequestError(problems);
-  return { steps: definition.steps.map((step) => step.name), secrets: secretsOf(definition), input: checked.input };
+  return { steps: stepsFor(definition, checked.input), secrets: secretsOf(definition), input: checked.input };
 }
 
-/** Holds an input against its schema; `input` is as the schema has it, null where something is wrong. */
+/** Validates an input against its schema. `input` is the parsed input; null if it is invalid. */
 export function checkInput(
   definition: Pick<StartableSaga, 'input' | 'secrets'>,
   given: unknown,
@@ -176,11 +203,11 @@ export function checkInput(
   if (notText.length > 0) return { input: null, problems: notText.map((field) => ({ field, message: 'expected text: a secret is sealed as text' })) };
   const filled = filledSecrets(secretsOf(definition), parsed.data);
   if (filled.length === 0 || keyRing.keys.length > 0) return { input: parsed.data, problems: [] };
-  const message = 'cannot be sealed, so it is not accepted: set ARCADIA_ENCRYPTION_KEYS (or the key ring of the client) where sagas are started and in every worker';
+  const message = 'cannot be encrypted: set ARCADIA_ENCRYPTION_KEYS (or keyRing of the client) where you start sagas and in every worker';
   return { input: null, problems: filled.map((field) => ({ field, message })) };
 }
 
-/** Postgres cannot store the character NUL in text or jsonb. */
+/** Postgres cannot store NUL in text or jsonb. */
 function hasNul(text: string): boolean {
   return text.includes('\0');
 }

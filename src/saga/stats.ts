@@ -1,8 +1,8 @@
-// The fleet in numbers, as Postgres knows them: for metrics, and to tell whether anybody still looks after the sagas.
+// Statistics of the fleet from Postgres, for metrics and for checking that a reconciler still runs.
 import type { Database } from '../platform/db.ts';
 import type { SagaStatus } from './saga.ts';
 
-/** How often something came of a step lately, and how long it took: quantiles by their rank, in seconds. */
+/** How often steps recently had an outcome, and how long they took: quantiles by rank, in seconds. */
 export type StepStats = Readonly<{
   step: string;
   outcome: 'completed' | 'retried' | 'failed' | 'compensated' | 'compensation_retried' | 'stuck';
@@ -12,10 +12,10 @@ export type StepStats = Readonly<{
   p99Seconds: number;
 }>;
 
-/** Over how many seconds {@link readStepStats} looks back. */
+/** How many seconds {@link readStepStats} covers. */
 export const STEP_WINDOW_SECONDS = 900;
 
-/** How many sagas there are, by name and status. */
+/** Counts sagas by name and status. */
 export async function countByStatus(db: Pick<Database, 'run'>): Promise<readonly { name: string; status: SagaStatus; count: number }[]> {
   return db.run(
     'stats.sagas',
@@ -24,12 +24,12 @@ export async function countByStatus(db: Pick<Database, 'run'>): Promise<readonly
   );
 }
 
-/** Sagas under way: how many, and how old and how far overdue the worst of them is. Seconds; 0 where there is none. */
+/** Unfinished sagas: their number, the age of the oldest and the delay of the most overdue. Seconds; 0 if there are none. */
 export type Backlog = Readonly<{ unfinished: number; oldestAgeSeconds: number; overdueSeconds: number }>;
 
 /**
- * Reads the backlog. A reconciler that runs takes every saga soon after it is overdue and puts its next look away: one
- * that stays overdue says that no reconciler runs.
+ * Reads the backlog. A running reconciler takes every overdue saga soon and postpones its next check. If a saga stays
+ * overdue, no reconciler is running.
  */
 export async function readBacklog(db: Pick<Database, 'run'>): Promise<Backlog> {
   const [row] = await db.run(
@@ -43,7 +43,7 @@ export async function readBacklog(db: Pick<Database, 'run'>): Promise<Backlog> {
   return row ?? { unfinished: 0, oldestAgeSeconds: 0, overdueSeconds: 0 };
 }
 
-/** What came of steps lately. An attempt lasts from whatever ended before it, waits included. */
+/** Reads the recent outcomes of steps. An attempt starts when the one before it ended, so it includes waits. */
 export async function readStepStats(db: Pick<Database, 'run'>): Promise<readonly StepStats[]> {
   return db.run(
     'stats.steps',

@@ -1,5 +1,5 @@
-// The sagas in Postgres. One function, one statement. Every write that could race carries the revision it starts from;
-// no row updated means that somebody else was first.
+// The sagas in Postgres. One function, one statement. Every write that could race carries the revision it starts from. If
+// no row is updated, another writer was first.
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import { batch } from '../platform/batch.ts';
 import type { JsonObject } from '../platform/json.ts';
@@ -9,38 +9,36 @@ import type { CommitResult } from './commit.ts';
 import { commitTransition, transitionWriter } from './commit.ts';
 import { createRecentSagas } from './recent.ts';
 import type { ClaimedSaga, LoadedSaga } from './loaded.ts';
-import type { Saga, SagaEventKind, SagaStatus } from './saga.ts';
+import type { Saga, SagaStatus } from './saga.ts';
+import { isAtRest } from './saga.ts';
 import type { Claim, Memo } from './step.ts';
 import type { Transition } from './transition.ts';
 import type { HoldResource } from './resource.ts';
 import { createHoldResource } from './resource.ts';
 import type { Sealed, StoredSecrets } from './secrets.ts';
 
-/** An event as it was written, with when and by whom. */
-export type StoredEvent = Readonly<{
-  seq: number;
-  at: Date;
-  kind: SagaEventKind;
-  step: string | null;
-  attempt: number | null;
-  detail: JsonObject;
-  worker: string | null;
-}>;
-
 type SagaRow = Omit<Saga, 'status'> & { status: SagaStatus };
 
-/** The columns that a {@link Saga} consists of; two of them may be told in other words. */
+/** The columns of a {@link Saga}. Two of them can be replaced by other expressions. */
 export const sagaColumns = (sql: Sql, { input, error } = { input: sql`input`, error: sql`error` }) => sql`
   id, saga8, name, status, steps, cursor, revision, attempt, ${input}, context, ${error}, idempotency_key, requested_by, started_by,
-  traceparent, resource, case when finished_at is null then waits_for end as waits_for, cancel_requested_at, step_started_at, created_at, updated_at, finished_at`;
+  traceparent, resource, case when finished_at is null then waits_for end as waits_for, rerun_of,
+  -- Only a saga that was rolled back can have one: the others are spared the look.
+  case when status = 'compensated' then (select rerun.id from arcadia.sagas as rerun where rerun.rerun_of = sagas.id) end as rerun_as, cancel_requested_at, step_started_at, created_at, updated_at, finished_at`;
 
-/** A saga that is overdue, with the database's clock when it was taken. */
+/** An overdue saga, with the database's clock when it was taken. */
 export type OverdueSaga = Saga & Readonly<{ now: Date }>;
 
-/** What the engine needs of the store, each function one statement: see those below. */
+/** A saga that came to rest, and the time since it was created, in milliseconds by the database's clock. */
+export type SagaEnd = Readonly<{ saga: string; status: Extract<SagaStatus, 'completed' | 'compensated' | 'stuck'>; durationMs: number }>;
+
+/** The engine's interface to the store. Each function is one statement: see below. */
 export type SagaStore = Readonly<{
   load(sagaId: string): Promise<LoadedSaga | null>;
-  /** Reads a saga for a job. A pending one that needs no admission, and the first step of which is among `startsAt`, is running from then on. */
+  /**
+   * Reads a saga for a job. If it is pending, needs no admission, and starts with a step from `startsAt`, it is also set
+   * to running.
+   */
   claim(job: Claim & { step?: string | undefined }): Promise<ClaimedSaga | null>;
   commit(transition: Transition): Promise<CommitResult>;
   hold: HoldResource;
@@ -48,24 +46,25 @@ export type SagaStore = Readonly<{
   saveMemos(memos: readonly (Claim & { memo: Memo })[]): Promise<void>;
 }>;
 
-// Rows in one statement; and how long the next waits for it, where it meets a row that somebody holds.
+// Maximum number of rows per statement, and how long the next statement waits for one that is blocked by a row lock.
 const batching = { max: 200, patienceMs: 50 };
 
-// A saga that this process moved on is known for so long: the job that follows comes within milliseconds, or behind a
-// backlog of some seconds. Of this many, each takes about a kilobyte.
+// How many sagas that this process moved on are kept, and for how long. The next job arrives within milliseconds, or
+// behind a backlog of several seconds. Each saga takes about a kilobyte.
 const known = { max: 20_000, maxAgeMs: 5_000 };
 
 /**
- * Binds the store's functions to a database.
+ * Creates the store on a database.
  *
  * @param options.worker names this process in the events
- * @param options.reconcileGraceMs how long after it is due a job is given before the reconciler looks for it
+ * @param options.reconcileGraceMs how long after its due time a job is left alone before the reconciler checks it
  * @param options.startsAt names of first steps: a claim starts the sagas that begin with one of them
+ * @param options.onEnd is called once for each end that this store wrote. Must not throw
  */
-export function createSagaStore(db: Database, options: { worker: string; reconcileGraceMs: number; startsAt?: readonly string[] }): SagaStore {
-  const { reconcileGraceMs, worker, startsAt = [] } = options;
+export function createSagaStore(db: Database, options: { worker: string; reconcileGraceMs: number; startsAt?: readonly string[]; onEnd?: (end: SagaEnd) => void }): SagaStore {
+  const { reconcileGraceMs, worker, startsAt = [], onEnd } = options;
   const recent = createRecentSagas(known);
-  // What concurrent steps read and write goes in one statement each: on its own, each would cost a round trip.
+  // One statement each serves the reads and writes of concurrent steps. Separately, each would cost a round trip.
   const load = batch((sagaIds: readonly string[]) => loadSagas(db, sagaIds, reconcileGraceMs), batching);
   const start = batch((sagaIds: readonly string[]) => startSagas(db, sagaIds, { worker, reconcileGraceMs, steps: startsAt }), batching);
   const write = batch(transitionWriter(db, { worker, reconcileGraceMs, onWritten: recent.put }), batching);
@@ -79,13 +78,18 @@ export function createSagaStore(db: Database, options: { worker: string; reconci
       return loaded === null ? null : { ...loaded, stands: loaded.saga.revision === job.revision, ageMs: 0 };
     },
     hold: createHoldResource(db),
-    commit: (transition) => commitTransition(db, transition, write),
+    commit: async (transition) => {
+      const result = await commitTransition(db, transition, write);
+      const { name, status, createdAt } = transition.saga;
+      if (result === 'applied' && onEnd !== undefined && isAtRest(status)) onEnd({ saga: name, status, durationMs: Math.max(0, Date.now() - createdAt.getTime()) });
+      return result;
+    },
     takeOverdue: (limit) => takeOverdue(db, limit, reconcileGraceMs),
     saveMemos: (memos) => saveMemos(db, memos),
   };
 }
 
-/** Reads a saga; null when there is none with this id. */
+/** Reads a saga; null if the id is unknown. */
 export async function loadSaga(db: Pick<Database, 'run'>, sagaId: string, reconcileGraceMs = 0): Promise<LoadedSaga | null> {
   return (await loadSagas(db, [sagaId], reconcileGraceMs))[0] ?? null;
 }
@@ -102,16 +106,16 @@ async function loadSagas(db: Pick<Database, 'run'>, sagaIds: readonly string[], 
       return [saga.id, { saga, now, dueInMs, memo, inputChecked }];
     }),
   );
-  // Postgres takes a UUID in capitals too, and answers in small letters.
+  // Postgres also accepts a UUID in upper case, but returns it in lower case.
   return sagaIds.map((sagaId) => loaded.get(sagaId.toLowerCase()) ?? null);
 }
 
 /**
- * Starts pending sagas and reads them, in one statement: what {@link decide} makes of a saga that is `started`, with its
- * event. Where the reply is lost, the job that claimed the saga finds it moved on, and sees to the next job.
+ * Starts pending sagas and reads them, in one statement: the same transition and event that {@link decide} returns for
+ * `started`. If the reply is lost, the job that claimed the saga finds that it has moved on, and makes sure that the next
+ * job exists.
  *
- * @returns null for a saga that is not pending, the input of which nobody has checked, or the first step of which is not
- *   among `steps`
+ * @returns null for a saga that is not pending, whose input is unchecked, or whose first step is not among `steps`
  */
 async function startSagas(
   db: Pick<Database, 'run'>,
@@ -136,21 +140,21 @@ async function startSagas(
   const started = new Map(rows.map((saga) => [saga.id, { saga, now: saga.updatedAt, dueInMs: 0, memo: {}, inputChecked: true, ageMs: 0 }]));
   return sagaIds.map((sagaId) => {
     const mine = started.get(sagaId) ?? null;
-    // Two jobs may claim it at once: one of them started it, the other comes late.
+    // Two jobs may claim it at once: one of them started it, the other is late.
     started.delete(sagaId);
     return mine;
   });
 }
 
 /**
- * SQL that yields one row as long as the saga is still at this revision, and holds it there until the statement is
- * done: a write that selects from it can't come late.
+ * SQL that yields one row while the saga is at this revision, and locks the row until the statement ends. A write that
+ * selects from it cannot come late.
  */
 export function claimFragment(sql: Sql, claim: Claim): SqlFragment {
   return sql`select id from arcadia.sagas where id = ${claim.sagaId} and revision = ${claim.revision} for update`;
 }
 
-/** What a new saga consists of. */
+/** The data of a new saga. */
 export type NewSaga = Readonly<{
   id: string;
   name: string;
@@ -163,59 +167,67 @@ export type NewSaga = Readonly<{
   /** Who starts it, proven; null: the role of the database connection. */
   startedBy: string | null;
   traceparent: string | null;
+  /** The saga that it repeats. */
+  rerunOf?: string | null;
 }>;
 
 /**
- * Inserts a saga and its first event. It is due at once: whoever sees it first enqueues it.
+ * Inserts a saga and its first event. It is due at once: the first process that sees it enqueues it.
  *
- * @param sql the pool, or a transaction of the caller's: rolled back with it, the saga never was
- * @returns false when a saga with this idempotency key, or with the same first 8 characters of the id, exists already
+ * @param sql the pool, or the caller's transaction; if that is rolled back, the saga never existed
+ * @returns false if a saga already exists with this idempotency key, with the same first 8 characters of the id, or as a
+ *   repeat of the same saga
  */
 export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, reconcileGraceMs: number): Promise<boolean> {
   const rows = await db.run(
     'store.insert',
     (sql) => sql`
       with inserted as (
-        insert into arcadia.sagas (id, saga8, name, status, steps, input, sealed_user_data, user_data_fingerprint, idempotency_key, requested_by, started_by, traceparent, wake_at)
+        insert into arcadia.sagas (id, saga8, name, status, steps, input, sealed_user_data, user_data_fingerprint, idempotency_key, requested_by, started_by, traceparent, rerun_of, wake_at)
         values (
           ${saga.id}, ${saga.id.slice(0, 8)}, ${saga.name}, 'pending', ${[...saga.steps]}, ${json(sql, saga.input)},
           ${saga.sealed?.value ?? null}, ${saga.sealed?.fingerprint ?? null},
-          ${saga.idempotencyKey}, ${saga.requestedBy}, ${starter(sql, saga.startedBy)}, ${saga.traceparent}, clock_timestamp() + ${reconcileGraceMs}::double precision * interval '1 millisecond'
+          ${saga.idempotencyKey}, ${saga.requestedBy}, ${starter(sql, saga.startedBy)}, ${saga.traceparent}, ${saga.rerunOf ?? null}, clock_timestamp() + ${reconcileGraceMs}::double precision * interval '1 millisecond'
         )
         on conflict do nothing
-        returning id, name, requested_by, started_by
+        returning id, name, requested_by, started_by, rerun_of
       ),
       audited as (
         insert into arcadia.audit (actor, action, saga_id, detail)
-        select coalesce(requested_by, started_by), 'saga_created', id, jsonb_build_object('name', name, 'startedBy', started_by) from inserted
+        select coalesce(requested_by, started_by), 'saga_created', id, jsonb_strip_nulls(jsonb_build_object('name', name, 'startedBy', started_by, 'rerunOf', rerun_of)) from inserted
+        union all
+        select coalesce(requested_by, started_by), 'saga_rerun', rerun_of, jsonb_build_object('rerunAs', id, 'startedBy', started_by) from inserted where rerun_of is not null
       )
       insert into arcadia.saga_events (saga_id, seq, kind, detail)
-      select id, 0, 'saga_created', ${json(sql, { status: 'pending', requestedBy: saga.requestedBy })} || jsonb_build_object('startedBy', started_by) from inserted
+      select id, 0, 'saga_created', ${json(sql, { status: 'pending', requestedBy: saga.requestedBy })} || jsonb_strip_nulls(jsonb_build_object('startedBy', started_by, 'rerunOf', rerun_of)) from inserted
       returning saga_id`,
   );
   return rows.length === 1;
 }
 
-/** On this channel of Postgres stands the id of each saga whose jobs nobody but a worker can enqueue. */
+/** The Postgres channel for the ids of sagas whose jobs only a worker can enqueue. */
 export const NEW_SAGAS_CHANNEL = 'arcadia_sagas';
 
-/** Tells the workers that a saga is due; in a transaction, once it is committed. Whoever hears of it enqueues its job. */
+/**
+ * Notifies the workers that a saga is due; inside a transaction, after the commit. The worker that receives it enqueues
+ * the job.
+ */
 export async function announceSaga(db: Pick<Database, 'run'>, sagaId: string): Promise<void> {
   await db.run('store.announce', (sql) => sql`select pg_notify(${NEW_SAGAS_CHANNEL}, ${sagaId})`);
 }
 
-/** Who starts a saga: as the caller proved it, else the role of the database connection. */
+/** Who starts a saga: proven by the caller's credentials, else the role of the database connection. */
 function starter(sql: Sql, startedBy: string | null): SqlFragment {
   return sql`coalesce(${startedBy}, 'sql:' || session_user)`;
 }
 
 /**
- * Finds the saga that was started with this idempotency key. `sameInput` leaves secrets out: they are compared by their
- * fingerprints. `sameStarter`: the caller is proven to have started it; `isOwn`: the caller started it, as far as an older
- * version wrote that down.
+ * Finds the saga that was started with this idempotency key. `sameInput` ignores secrets, which are compared by their
+ * fingerprints. `sameStarter`: the caller is proven to have started it. `isOwn`: the caller started it, as far as an
+ * older version recorded that.
  *
- * @param startedBy who asks, proven; null: the role of the database connection
- * @param secrets names of the fields that are secret
+ * @param startedBy the caller, proven; null: the role of the database connection
+ * @param secrets names of the secret fields
  */
 export async function findByIdempotencyKey(
   db: Pick<Database, 'run'>,
@@ -240,8 +252,15 @@ export async function findByIdempotencyKey(
   return { ...saga, secrets: { shown, fingerprint } };
 }
 
+/** Finds the saga that repeats a saga; null: none does. */
+export async function findRerun(db: Pick<Database, 'run'>, sagaId: string): Promise<string | null> {
+  const [row] = await db.run('store.find_rerun', (sql) => sql<{ id: string }[]>`select id from arcadia.sagas where rerun_of = ${sagaId}`);
+  return row?.id ?? null;
+}
+
 /**
- * Takes sagas that are overdue, and puts their next look `reconcileGraceMs` away, so that no two reconcilers take the same.
+ * Takes overdue sagas and postpones their next check by `reconcileGraceMs`, so that no two reconcilers take the same
+ * saga.
  *
  * @returns the sagas, longest overdue first
  */
@@ -262,10 +281,11 @@ export async function takeOverdue(db: Database, limit: number, reconcileGraceMs:
   );
 }
 
-/** Saves the counters of waiting steps, so that the loss of the queue costs little of them. Late ones are dropped. */
+/** Saves the counters of waiting steps, so that little of them is lost with the queue. Late ones are dropped. */
 export async function saveMemos(db: Database, memos: readonly (Claim & { memo: Memo })[]): Promise<void> {
   if (memos.length === 0) return;
-  // By id, as transitions that are written together are: of the same sagas, neither waits for the other with some in hand.
+  // Sorted by id, like transitions that are written together: two statements lock the same sagas in the same order and
+  // cannot deadlock.
   const rows = memos.toSorted((one, other) => (one.sagaId < other.sagaId ? -1 : 1));
   await db.run(
     'store.save_memos',
@@ -274,35 +294,6 @@ export async function saveMemos(db: Database, memos: readonly (Claim & { memo: M
       from jsonb_to_recordset(${json(sql, rows)}) as saved ("sagaId" uuid, revision int, memo jsonb)
       where id = saved."sagaId" and sagas.revision = saved.revision and id = any(${rows.map(({ sagaId }) => sagaId)}::uuid[])`,
   );
-}
-
-/** Reads a saga's events from `afterSeq` on (exclusive), oldest first. */
-export async function listEvents(db: Database, sagaId: string, afterSeq = -1): Promise<StoredEvent[]> {
-  return db.run(
-    'store.list_events',
-    (sql) => sql<StoredEvent[]>`
-      select seq, at, kind, step, attempt, detail, worker from arcadia.saga_events
-      where saga_id = ${sagaId} and seq > ${afterSeq} order by seq`,
-  );
-}
-
-/** How far a saga is: its status, and what happened to it after an event. */
-export type SagaProgress = Readonly<{ status: SagaStatus; events: readonly StoredEvent[] }>;
-
-/** Reads how far many sagas are, in one statement: for each, the events after `afterSeq`, oldest first. Sagas that are not there are left out. */
-export async function readProgress(db: Pick<Database, 'run'>, wanted: readonly { sagaId: string; afterSeq: number }[]): Promise<ReadonlyMap<string, SagaProgress>> {
-  const rows = await db.run(
-    'store.progress',
-    (sql) => sql<{ id: string; status: SagaStatus; events: readonly (Omit<StoredEvent, 'at'> & { at: string })[] | null }[]>`
-      with wanted as (select "sagaId" as id, "afterSeq" as after_seq from jsonb_to_recordset(${json(sql, wanted)}) as wanted ("sagaId" uuid, "afterSeq" int))
-      select saga.id, saga.status,
-             case when saga.revision > wanted.after_seq then (
-               select jsonb_agg(jsonb_build_object('seq', seq, 'at', at, 'kind', kind, 'step', step, 'attempt', attempt, 'detail', detail, 'worker', worker) order by seq)
-               from arcadia.saga_events where saga_id = wanted.id and seq > wanted.after_seq
-             ) end as events
-      from wanted join arcadia.sagas saga on saga.id = wanted.id`,
-  );
-  return new Map(rows.map(({ id, status, events }) => [id, { status, events: (events ?? []).map((event) => ({ ...event, at: new Date(event.at) })) }]));
 }
 
 function json(sql: Sql, value: JsonObject | readonly object[]) {

@@ -1,19 +1,19 @@
-// What a saga is about, for search: which fields of its input and context hold the name and the id of its subject.
+// Finds the input and context fields that hold the name and the id of a saga's subject, for search.
 import type { Sql, SqlFragment } from '../platform/db.ts';
 import type { SagaFacts, SagaWords } from './words.ts';
 
-/** Names of fields, looked for in a saga's context, and else in its input. */
+/** Names of fields, looked up in a saga's context, else in its input. */
 export type SubjectFields = Readonly<{ names: readonly string[]; ids: readonly string[] }>;
 
 type Described = Readonly<Record<string, Readonly<{ words?: Partial<SagaWords>; secrets?: readonly string[] }>>>;
 
-// They stand in SQL as literals: only so does Postgres find the index of one.
+// Field names appear in SQL as literals, because only then does Postgres find an index on the field.
 const fieldPattern = /^[A-Za-z0-9_]{1,63}$/;
 
 /**
- * The fields that the subjects of these sagas are taken from. Each `subject` is asked about a saga in which every field holds
- * its own name: what it answers is the field's name, where it takes a field as it stands. A subject that is made of more than
- * one field is not searched for.
+ * Finds the fields that these sagas' subjects use. It calls each `subject` for a saga in which every field contains its
+ * own name. If the subject uses a field unchanged, the result is the field's name. A subject that combines several fields
+ * is not searchable.
  */
 export function subjectFieldsOf(definitions: Described): SubjectFields {
   const fields = { names: new Set<string>(), ids: new Set<string>() };
@@ -28,7 +28,7 @@ export function subjectFieldsOf(definitions: Described): SubjectFields {
   return { names: [...fields.names], ids: [...fields.ids] };
 }
 
-/** SQL for a field of a row of `arcadia.sagas`, as text: of its context, else of its input. */
+/** SQL for a field of a row of `arcadia.sagas`, as text: from its context, else from its input. */
 export function fieldSql(sql: Sql, field: string): SqlFragment {
   if (!fieldPattern.test(field)) throw new TypeError(`expected the name of a field: letters, digits and _; found ${JSON.stringify(field)}`);
   return sql`coalesce(context->>${sql.unsafe(`'${field}'`)}, input->>${sql.unsafe(`'${field}'`)})`;
@@ -38,7 +38,7 @@ function askSubject(words: Partial<SagaWords> | undefined, facts: SagaFacts) {
   try {
     return words?.subject?.(facts);
   } catch {
-    // It was written for inputs of another shape.
+    // The function expects inputs of another shape.
     return undefined;
   }
 }

@@ -1,5 +1,5 @@
-// The decision at the heart of the engine: given this saga and what happened to it, what is it now, what is there to
-// tell, and what is due next? Pure: no I/O, no clock, no dice of its own.
+// The decision at the heart of the engine: takes a saga and an outcome, and returns the saga's new state, its event and
+// the next job. Pure: no I/O, no clock, no random numbers of its own.
 import type { JsonObject } from '../platform/json.ts';
 import { asStored } from '../platform/json.ts';
 import { shorten } from '../platform/text.ts';
@@ -9,60 +9,63 @@ import { currentStep, directionOf, isCancellable, isStuckForward, nextJobOf } fr
 import type { Failure } from './failure.ts';
 import type { Sealed } from './secrets.ts';
 
-// No text of an event or an error is longer, whoever wrote it: each is read again with every look at the saga.
+// The longest text in an event or an error, whoever wrote it: every read of the saga reads all of them.
 const MAX_TEXT_LENGTH = 2_000;
 
 /** What can happen to a saga. */
 export type Outcome =
-  /** Its first step is about to run. `input`: as it was checked just now, where nobody had checked it before. */
+  /** Its first step is about to run. `input`: the validated input, if it had not been validated before. */
   | Readonly<{ kind: 'started'; input?: JsonObject; sealed?: Sealed | null }>
-  /** Its input is not what the saga takes: it ends without any step having run. */
+  /** The input is invalid. The saga ends without running a step. */
   | Readonly<{ kind: 'rejected'; error: Failure }>
-  /** The current step wrote something down before going on. */
+  /** The current step recorded something before continuing. */
   | Readonly<{ kind: 'recorded'; note: string; outputs: JsonObject; stamps?: readonly string[] }>
-  /** The current step has something to write down, and wants to be looked at again later. */
+  /** The current step has something to record and wants to run again later. */
   | Readonly<{ kind: 'postponed'; delayMs: number; reason: string; outputs: JsonObject }>
   | Readonly<{ kind: 'done'; outputs: JsonObject; note?: string }>
-  /** `forwardOnly`: the step must be done, so the saga is not rolled back for it. */
+  /** `forwardOnly`: the step must be done, so its failure does not roll the saga back. */
   | Readonly<{ kind: 'failed'; error: Failure; outputs?: JsonObject; forwardOnly?: boolean }>
   | Readonly<{ kind: 'cancel_requested'; by: string; reason?: string }>
   | Readonly<{ kind: 'retry_requested'; by: string }>;
 
 export type RetryPolicy = Readonly<{ stepAttempts: number; stepBackoffMs: number; compensationAttempts: number }>;
 
-/** A change of a saga, ready to be written: it holds only as long as the row is still at `from`. */
+/** A change of a saga, ready to be written. It applies only while the row is still at `from`. */
 export type Transition = Readonly<{
   sagaId: string;
-  /** The revision that this transition starts from; `saga.revision` is one more. */
+  /** The revision that this transition starts from. `saga.revision` is one higher. */
   from: number;
-  /** The status that it starts from. A revision alone says little where Postgres lost the last ones, and they were used again. */
+  /**
+   * The status that it starts from. If Postgres lost its latest writes, revisions are reused, so the revision alone is
+   * not enough.
+   */
   was: SagaStatus;
   saga: Saga;
-  /** What is merged into the stored context, so that keys this program doesn't know survive. */
+  /** Merged into the stored context, so that keys unknown to this program survive. */
   patch: JsonObject;
-  /** What takes the place of the stored input; null: it stays. */
+  /** Replaces the stored input; null: it stays. */
   input: JsonObject | null;
   /** The secrets of that input. */
   sealed: Sealed | null;
-  /** Context keys that get the database's time. */
+  /** Context keys that are set to the database's time. */
   stamps: readonly string[];
-  /** The current step, or its direction, changed: its clock starts anew. */
+  /** The current step or its direction changed, so its clock starts again. */
   stepChanged: boolean;
-  /** What happened just before, and is written with it: the start of a saga whose first step records first. */
+  /** An event that happened just before and is written with this one: the start of a saga whose first step records first. */
   before?: SagaEvent;
   event: SagaEvent;
   next: NextJob | null;
 }>;
 
-/** Why an outcome can't apply to a saga as it stands. */
+/** Why an outcome does not apply to a saga in its current state. */
 export type Refusal = Readonly<{ refused: string }>;
 
 /**
- * Decides what comes next.
+ * Decides the transition for an outcome.
  *
- * @param random from 0 to 1, for the jitter of a back-off
- * @returns the transition; or a refusal when the outcome makes no sense for this saga as it stands (it is at rest
- *   already, or it is asked to resume though it is not stuck)
+ * @param random from 0 to 1, for the jitter of a backoff
+ * @returns the transition; or a refusal if the outcome does not apply to the saga in its current state (it is already at
+ *   rest, or it is asked to resume although it is not stuck)
  */
 export function decide(saga: Saga, outcome: Outcome, policy: RetryPolicy, random: number): Transition | Refusal {
   switch (outcome.kind) {
@@ -88,7 +91,7 @@ export function decide(saga: Saga, outcome: Outcome, policy: RetryPolicy, random
   }
 }
 
-/** Two transitions as one: `second` starts where `first`, which has nothing else to write than its event, ends. */
+/** Merges two transitions. `second` starts where `first` ends. `first` must write nothing but its event. */
 export function joined(first: Transition, second: Transition): Transition {
   return { ...second, from: first.from, was: first.was, before: first.event };
 }
@@ -159,7 +162,7 @@ function cancel(saga: Saga, outcome: Extract<Outcome, { kind: 'cancel_requested'
     step: currentStep(saga),
     retryable: false,
   };
-  // Nothing of a pending saga has run, so there is nothing to undo.
+  // No step of a pending saga has run, so there is nothing to undo.
   if (saga.status === 'pending') return move(saga, { status: 'compensated', error }, { kind: 'cancel_requested', detail });
   if (isCancellable(saga)) return move(saga, { status: 'compensating', attempt: 0, error }, { kind: 'cancel_requested', detail });
   return { refused: saga.status === 'completed' ? 'the saga is already completed' : `the saga is already ${saga.status}` };
@@ -213,7 +216,10 @@ type Telling = {
   delayMs?: number;
 };
 
-/** Every transition is made here: the revision goes up by one, one event tells of it, and the next job follows from the row. */
+/**
+ * Every transition is created here: the revision increases by one, one event records it, and the next job follows from
+ * the row.
+ */
 function move(from: Saga, change: Change, telling: Telling): Transition {
   const patch = telling.patch === undefined ? {} : asStored(telling.patch);
   const input = telling.input ?? null;

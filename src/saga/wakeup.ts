@@ -1,14 +1,14 @@
-// A wait that can be cut short: the reconciler sleeps, and is woken when there is something to do at once.
+// A wait that can be cut short: the reconciler sleeps, and is woken if there is work to do at once.
 import { setTimeout as delay } from 'node:timers/promises';
 
 export type Wakeup = Readonly<{
-  /** Ends the wait that is under way, or else the next one. */
+  /** Ends the current wait, or else the next one. */
   wake(): void;
   /** Resolves after `ms` milliseconds, when woken, or when the signal is aborted. */
   wait(ms: number, signal: AbortSignal): Promise<void>;
 }>;
 
-// Woken again and again, the one who waits still leaves some time between two rounds.
+// Minimum time between two rounds, even if woken continuously.
 const MIN_PAUSE_MS = 50;
 
 export function createWakeup(): Wakeup {

@@ -1,0 +1,38 @@
+// Outcomes: what callers are told. A source names a log that stands in Postgres already, and makes bodies of its rows.
+import type { Database, Sql, SqlFragment } from '../platform/db.ts';
+import type { JsonObject } from '../platform/json.ts';
+import type { Subject } from './words.ts';
+
+/** Every type of outcome. */
+export const outcomeTypes = ['saga.completed', 'saga.compensated', 'saga.stuck', 'lease.ending', 'lease.expired', 'drift.found', 'orphan.found'] as const;
+
+export type OutcomeType = (typeof outcomeTypes)[number];
+
+/** What a receiver gets. */
+export type Outcome = Readonly<{
+  type: OutcomeType;
+  /** When it happened, in ISO 8601. */
+  timestamp: string;
+  data: Readonly<{
+    /** Of this outcome alone: `<saga id>/<revision>`, or `<source>/<number>`. A repeated delivery has the same one. */
+    id: string;
+    saga_id: string | null;
+    name: string | null;
+    status: string;
+    subject: Subject | null;
+    outputs: JsonObject;
+    error: Readonly<{ code: string; message: string; step: string | null; retryable: boolean }> | null;
+  }>;
+}>;
+
+/** One log that outcomes are read from. */
+export type OutcomeSource = Readonly<{
+  name: string;
+  /**
+   * SQL for its rows: `xid` (the transaction that wrote it; indexed), `id` (as in {@link Outcome}), `type`, and by `line` and
+   * `place` (text, bigint; together unique among all sources) the order in which outcomes of one line are delivered.
+   */
+  rows(sql: Sql): SqlFragment;
+  /** Makes the bodies of some of its rows, by their ids. Those that are gone are left out. */
+  read(db: Pick<Database, 'run'>, ids: readonly string[]): Promise<ReadonlyMap<string, Outcome>>;
+}>;

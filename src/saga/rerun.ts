@@ -1,0 +1,84 @@
+// Starts a rolled-back saga again with the same input. The new saga records which one it repeats. A saga is repeated
+// once: a second request returns the same new saga. If the new saga is rolled back too, it can be repeated in turn.
+import type { Deployment } from './definition.ts';
+import type { Database } from '../platform/db.ts';
+import type { KeyRing } from '../platform/key-ring.ts';
+import type { ActionResult } from './cancel-and-retry.ts';
+import type { Saga, SagaStatus } from './saga.ts';
+import { secretsOf } from './secrets.ts';
+import type { StartableSagas, Starter } from './start.ts';
+import { InvalidRequestError, startSaga } from './start.ts';
+import { loadSaga } from './store.ts';
+
+/**
+ * Which saga to run again, and the caller: see {@link StartRequest}. `secrets`: the values of its secret fields, by
+ * field; the saga's own were erased at its end.
+ */
+export type RerunRequest = Readonly<{ sagaId: string; secrets?: Readonly<Record<string, string>> | undefined; requestedBy?: string | undefined; starter?: Starter | undefined }>;
+
+/**
+ * The result of the request. `accepted` and `already` carry the new saga; `refused` carries the one to repeat. `missing`:
+ * the secret fields that must be provided again.
+ */
+export type RerunResult = Exclude<ActionResult, { kind: 'refused' }> | (Extract<ActionResult, { kind: 'refused' }> & Readonly<{ missing: readonly string[] }>);
+
+const whyNot: Readonly<Record<Exclude<SagaStatus, 'compensated'>, string>> = {
+  pending: 'it has not started yet',
+  running: 'it is still running',
+  completed: 'it is completed',
+  compensating: 'it is still being rolled back',
+  stuck: 'it needs attention: fix the cause, then retry it',
+};
+
+/**
+ * Starts a rolled-back saga again.
+ *
+ * @param reconcileGraceMs how long the caller has to enqueue the first job before the reconciler does; 0: it need not
+ * @throws {InvalidRequestError} for a secret that the saga did not have, or an input that this version no longer accepts
+ * @throws {StartRefusedError} if the saga's definition refuses to start it at the moment
+ */
+export async function rerunSaga(db: Pick<Database, 'run'>, catalog: StartableSagas, request: RerunRequest, reconcileGraceMs: number, keyRing: KeyRing, deployment: Deployment = {}): Promise<RerunResult> {
+  const { sagaId, secrets = {}, requestedBy, starter } = request;
+  const saga = await read(db, sagaId);
+  if (saga === null) return { kind: 'not_found' };
+  if (saga.rerunAs !== null) return already(db, saga.rerunAs);
+  if (saga.status !== 'compensated') return refuse(saga, `saga ${saga.id} cannot be run again: ${whyNot[saga.status]}. Only a saga that was rolled back can`);
+  const definition = Object.hasOwn(catalog, saga.name) ? catalog[saga.name] : undefined;
+  if (definition === undefined) return refuse(saga, `saga ${saga.id} cannot be run again: no saga is called ${saga.name} any more`);
+  const erased = erasedSecrets(definition, saga);
+  const unknown = Object.keys(secrets).filter((field) => !erased.includes(field));
+  if (unknown.length > 0) throw new InvalidRequestError(unknown.map((field) => ({ field: `secrets.${field}`, message: `saga ${saga.id} had no such secret` })));
+  const missing = erased.filter((field) => secrets[field] === undefined);
+  if (missing.length > 0) return refuse(saga, describeMissing(missing), missing);
+  const started = await startSaga(db, catalog, { name: saga.name, input: { ...saga.input, ...secrets }, requestedBy, starter, rerunOf: saga.id }, reconcileGraceMs, keyRing, deployment);
+  if (started.firstJob === null) return already(db, started.sagaId);
+  return { kind: 'accepted', saga: await existing(db, started.sagaId), next: started.firstJob };
+}
+
+/** Returns the names of the secret fields that a saga had. They are erased by the time it is rolled back. */
+export function erasedSecrets(definition: Readonly<{ secrets?: readonly string[] }>, { input }: Pick<Saga, 'input'>): string[] {
+  return secretsOf(definition).filter((field) => (input[field] ?? null) !== null);
+}
+
+function describeMissing(missing: readonly string[]): string {
+  const [what, were, it] = missing.length === 1 ? ['a secret', 'was', 'it'] : ['secrets', 'were', 'them'];
+  return `${missing.join(' and ')} ${were} erased when the saga was rolled back, because arcadia-cloud keeps ${what} only as long as needed. Give ${it} again to run the saga again`;
+}
+
+function refuse(saga: Saga, why: string, missing: readonly string[] = []): RerunResult {
+  return { kind: 'refused', saga, why, missing };
+}
+
+async function already(db: Pick<Database, 'run'>, sagaId: string): Promise<RerunResult> {
+  return { kind: 'already', saga: await existing(db, sagaId) };
+}
+
+async function existing(db: Pick<Database, 'run'>, sagaId: string): Promise<Saga> {
+  const saga = await read(db, sagaId);
+  if (saga === null) throw new Error(`saga ${sagaId} is gone: its retention is over`);
+  return saga;
+}
+
+async function read(db: Pick<Database, 'run'>, sagaId: string): Promise<Saga | null> {
+  return (await loadSaga(db, sagaId))?.saga ?? null;
+}

@@ -1,0 +1,112 @@
+// The ends of sagas as outcomes: the events with which sagas came to rest. They are read from `saga_events`, so that the engine
+// writes nothing of its own for them.
+import type { Database, Sql, SqlFragment } from '../platform/db.ts';
+import type { JsonObject } from '../platform/json.ts';
+import { jsonText, textOf } from '../platform/json.ts';
+import type { Catalog, SagaDefinition } from './definition.ts';
+import type { IsNeeded } from './expire.ts';
+import type { Outcome, OutcomeSource } from './outcome-source.ts';
+import type { Saga, SagaError } from './saga.ts';
+import { sagaColumns } from './store.ts';
+import type { Subject, Surface } from './words.ts';
+import { surfaceOf } from './words.ts';
+
+type EndStatus = 'completed' | 'compensated' | 'stuck';
+
+/** Condition of the index `saga_events_ends`. */
+const isEnd = (sql: Sql) => sql`event.xid is not null and event.detail->>'status' in ('completed', 'compensated', 'stuck')`;
+
+/** The ends of the sagas of an app. */
+export function sagaOutcomes(catalog: Catalog<never>): OutcomeSource {
+  const surface = surfaceOf(catalog);
+  return {
+    name: 'saga',
+    rows: (sql) => sql`
+      select event.xid, event.saga_id || '/' || event.seq as id, 'saga.' || (event.detail->>'status') as type, event.saga_id::text as line, event.seq::bigint as place
+      from arcadia.saga_events event where ${isEnd(sql)}`,
+    read: async (db, ids) => {
+      const rows = await readEnds(db, ids);
+      return new Map(rows.map((row) => [`${row.id}/${row.seq}`, outcomeOf(row, surface, Object.hasOwn(catalog, row.name) ? catalog[row.name] : undefined)]));
+    },
+  };
+}
+
+type EndRow = Saga & Readonly<{ seq: number; at: Date; end: EndStatus; endStep: string | null; detail: JsonObject }>;
+
+async function readEnds(db: Pick<Database, 'run'>, ids: readonly string[]): Promise<EndRow[]> {
+  const wanted = ids.map((id) => ({ saga: id.slice(0, id.indexOf('/')), seq: Number(id.slice(id.indexOf('/') + 1)) }));
+  return db.run(
+    'outcomes.read_sagas',
+    (sql) => sql<EndRow[]>`
+      select ${sagaColumns(sql)}, event.* from arcadia.sagas join (
+        select event.saga_id, event.seq, event.at, event.detail->>'status' as end, event.step as end_step, event.detail
+        from jsonb_to_recordset(${jsonText(wanted)}::text::jsonb) as wanted (saga uuid, seq int)
+        join arcadia.saga_events event on event.saga_id = wanted.saga and event.seq = wanted.seq
+      ) as event on event.saga_id = sagas.id`,
+  );
+}
+
+function outcomeOf(row: EndRow, { words, redact }: Surface, definition: SagaDefinition<never> | undefined): Outcome {
+  // What it is now, but for its end: a stuck saga may have gone on since.
+  const saga = redact.saga({ ...row, error: errorOf(row) });
+  return {
+    type: `saga.${row.end}`,
+    timestamp: row.at.toISOString(),
+    data: {
+      id: `${row.id}/${row.seq}`,
+      saga_id: row.id,
+      name: row.name,
+      status: row.end,
+      subject: subjectOf(words(row).subject, saga),
+      // Nothing is left of what a saga made that was rolled back.
+      outputs: row.end === 'compensated' ? {} : outputsOf(saga, definition),
+      error: toldError(saga.error),
+    },
+  };
+}
+
+function errorOf({ end, error, detail, endStep }: EndRow): SagaError | null {
+  if (end === 'completed') return null;
+  if (end === 'compensated') return error;
+  return { code: textOf(detail['code']), message: textOf(detail['message']), step: endStep ?? '', retryable: detail['retryable'] === true };
+}
+
+function toldError(error: SagaError | null): Outcome['data']['error'] {
+  return error === null ? null : { code: error.code, message: error.message, step: error.step, retryable: error.retryable };
+}
+
+function subjectOf(subject: ((saga: Saga) => Subject) | undefined, saga: Saga): Subject | null {
+  try {
+    return subject?.(saga) ?? null;
+  } catch {
+    // It was written for inputs of another shape.
+    return null;
+  }
+}
+
+/** What its steps say that they add; of steps that do not say it, all but the book-keeping of effects. */
+function outputsOf({ context }: Saga, definition: SagaDefinition<never> | undefined): JsonObject {
+  const shapes = definition?.steps.map(({ adds }) => adds?.shape);
+  const declared = shapes?.some((shape) => shape !== undefined) === true ? new Set(shapes.flatMap((shape) => Object.keys(shape ?? {}))) : null;
+  return Object.fromEntries(Object.entries(context).filter(([key]) => declared?.has(key) ?? !key.includes('.')));
+}
+
+// A subscription that nobody is configured for any more holds nothing back.
+const LIVE_DAYS = 7;
+// Nor does one that gets nothing delivered for so long.
+const HOLD_DAYS = 30;
+
+/** Keeps sagas whose end a subscription has not been given yet: until 30 days after their time, and while a worker is configured for it. */
+export function undeliveredOutcomes(retentionDays: number): IsNeeded {
+  return (sql: Sql, sagaId: SqlFragment) => sql`(
+    exists (select from arcadia.sagas held where held.id = ${sagaId} and held.finished_at > clock_timestamp() - ${retentionDays + HOLD_DAYS}::int * interval '1 day')
+    and (
+      exists (select from arcadia.outcome_deliveries delivery where delivery.line = ${sagaId}::text)
+      or exists (
+        select from arcadia.outcome_subscriptions subscription, arcadia.saga_events event
+        where subscription.configured_at > clock_timestamp() - ${LIVE_DAYS}::int * interval '1 day'
+          and event.saga_id = ${sagaId} and ${isEnd(sql)} and not pg_visible_in_snapshot(event.xid, subscription.seen)
+      )
+    )
+  )`;
+}
