@@ -1,5 +1,5 @@
-// The DigitalOcean account in which a database's droplets are. A process with a token of another account would take all of
-// them for gone.
+// The DigitalOcean account that a database's droplets belong to. To a process with another account's token, all of them
+// would look gone.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DigitalOceanClient } from '../do/client.ts';
 import { DigitalOceanError } from '../do/errors.ts';
@@ -10,12 +10,12 @@ import type { Log } from '../platform/log.ts';
 type AccountDeps = Readonly<{ db: Pick<Database, 'run'>; digitalOcean: Pick<DigitalOceanClient, 'getAccount'>; log: Log }>;
 
 /**
- * Checks that the token is of the account in which this database's droplets are; the first one that is seen is written
- * down. To any other, DigitalOcean answers 404 for each of them, as if they were gone.
+ * Checks that the token belongs to the account of this database's droplets. Records the first account it sees. With any
+ * other account's token, DigitalOcean answers 404 for each droplet, as if it were gone.
  *
- * @returns whether it is settled: not while DigitalOcean does not answer. A token that may not read the account
- *   (scope `account:read`) is let pass, and the log says so
- * @throws {EnvironmentMismatchError} when it is another account's
+ * @returns whether the check is settled; false while DigitalOcean does not answer. A token that may not read the account
+ *   (scope `account:read`) is accepted, and a log line says so
+ * @throws {EnvironmentMismatchError} if the token belongs to another account
  */
 export async function checkAccount({ db, digitalOcean, log }: AccountDeps): Promise<boolean> {
   let seen: string;
@@ -38,9 +38,9 @@ export async function checkAccount({ db, digitalOcean, log }: AccountDeps): Prom
 }
 
 /**
- * Asks until it is settled, as {@link checkAccount} does, or until the signal is aborted.
+ * Repeats {@link checkAccount} until it is settled or the signal is aborted.
  *
- * @returns why the process must not go on; null: nothing is wrong
+ * @returns why the process must stop; null: no problem
  */
 export async function watchAccount(deps: AccountDeps & { everyMs: number; signal: AbortSignal }): Promise<string | null> {
   while (!deps.signal.aborted) {

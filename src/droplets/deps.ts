@@ -1,5 +1,5 @@
-// What the droplet steps work with, opened for one worker; and what it brings to that worker beside the steps: the check of
-// the account, the circuits, the inventory syncs, metrics, retention.
+// The dependencies of the droplet steps for one worker, and what they add to that worker: the account check, the
+// circuits, the inventory syncs, metrics and retention.
 import type { AppContext } from '../saga/app.ts';
 import type { WorkerExtension, WorkerHost } from '../saga/extension.ts';
 import { createHolds, holdSaga, watchHolds } from '../saga/holds.ts';
@@ -11,38 +11,48 @@ import { createCircuitStore } from '../do/circuit-store.ts';
 import { createDigitalOceanClient } from '../do/client.ts';
 import { DigitalOceanError } from '../do/errors.ts';
 import type { DigitalOceanClient } from '../do/client.ts';
+import { createDirectory } from '../do/directory.ts';
 import { createObservationStore, observationKey } from '../do/observation-store.ts';
 import { createObserver } from '../do/observer.ts';
 import { watchThrottle } from '../do/throttle.ts';
-import { hasResource, resourceExpiry } from '../inventory/expire.ts';
+import { hasResource, leaseEventExpiry, resourceExpiry } from '../inventory/expire.ts';
+import { createReadyCallbacks } from '../inventory/ready-callbacks.ts';
 import { createInventory } from '../inventory/resources.ts';
 import { describeSync, scheduleSyncs } from '../inventory/sync/schedule.ts';
+import { driftOutcomes, leaseOutcomes, orphanOutcomes } from '../inventory/outcomes.ts';
 import { syncInventory, syncSettings } from '../inventory/sync/sync-inventory.ts';
 import type { Config } from '../platform/config.ts';
-import { ConfigError } from '../platform/config.ts';
+import { ConfigError } from '../platform/config-error.ts';
+import { rangesOf } from '../platform/address-ranges.ts';
 import { withoutIo } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
+import { onceInAWhile } from '../platform/once-in-a-while.ts';
 import { annotate } from '../platform/tracing.ts';
 import type { StepDeps, StepSettings } from '../steps/deps.ts';
 import { toStepOutcome } from '../steps/failures.ts';
 import { dropletFamily } from '../steps/family.ts';
+import { probe } from '../steps/probe.ts';
 import { checkAccount, watchAccount } from './account.ts';
+import { createLeaseWork } from './lease-work.ts';
 import { createDropletMetrics } from './metrics.ts';
 import { sharedStores } from './shared-stores.ts';
 import { syncWork } from './sync-work.ts';
 
-// A deletion that DigitalOcean accepted is not repeated for so many times ADOPTION_GRACE_MS: three minutes by default.
+// A deletion that DigitalOcean accepted is not repeated for this many times ADOPTION_GRACE_MS: three minutes by default.
 const DELETE_AGAIN_GRACES = 3;
 
-// Of a probe's lease: for what comes before the request.
+// Deadline of one readiness probe. TCP retries a handshake after a second.
+const READY_PROBE_MS = 3_000;
+
+// Margin of a probe's lease, for the work before the request.
 const PROBE_MARGIN_MS = 5_000;
 
 /**
- * Opens what the droplet steps work with, for the `deps` of an app that has them. The worker then checks the account, syncs
- * the inventory, and tells its metrics.
+ * Opens the dependencies of the droplet steps, for the `deps` of an app that uses them. The worker then also checks the
+ * account, syncs the inventory and exposes their metrics.
  *
  * @throws {ConfigError} without DIGITALOCEAN_TOKEN
- * @throws {TypeError} when it is called twice for one worker
+ * @throws {TypeError} if called twice for one worker
  */
 export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>): StepDeps {
   const { config, db, io, runScript } = worker;
@@ -56,7 +66,7 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
   const quietDb = withoutIo(db);
   const wakeup = createWakeup();
   const circuitStore = createCircuitStore(quietDb, scope, probes);
-  // From the lease on, the create is announced, and may take as long as a request may.
+  // After the lease is taken, the create is announced and may then take as long as a request.
   const circuits = createCircuits({ store: circuitStore, leaseMs: 2 * timeoutMs + PROBE_MARGIN_MS, holdMs: probes.maxMs, log, onChanged: wakeup.wake });
   const digitalOcean = createDigitalOceanClient({
     apiUrl,
@@ -72,26 +82,32 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
   });
   const holds = createHolds(quietDb, { scope, reconcileGraceMs: config.reconcileIntervalMs });
   const watchCircuits = async (signal: AbortSignal): Promise<null> => {
-    // A person who starts workers may have put things right: they ask at once.
+    // A person who starts workers may have fixed the cause, so they probe at once.
     await circuitStore.hurry().catch(() => undefined);
     const probe = () => circuits.probeToken(() => endingOf(() => digitalOcean.at('now').getAccount()));
     await watchHolds({ holds, circuits: { ...circuits, probe, prune: circuitStore.prune }, wake: worker.wake, wakeup, signal, log });
     return null;
   };
   const account = accountOf(worker, digitalOcean, log);
+  const leases = createLeaseWork(worker, log);
   worker.extend({
     name: dropletFamily.name,
     scope,
     requestTimeoutMs: timeoutMs,
-    // What is not DigitalOcean's, the worker judges: errors of its database are of its own copy of the driver.
+    // The worker interprets all other errors: database errors come from its own copy of the driver.
     toOutcome: (error, direction, memo) => (error instanceof DigitalOceanError ? toStepOutcome(error, direction, memo) : null),
     hold: (held) => holdSaga(held, { holds, refresh: circuits.refresh, log }),
     throttledForMs: () => throttle.throttledForMs(),
     metrics: metrics.expose,
-    check: account.check,
-    run: (signal) => [account.watch(signal), watchCircuits(signal)],
+    outcomes: [driftOutcomes, orphanOutcomes, leaseOutcomes],
+    check: async () => {
+      await account.check();
+      // Before the worker takes jobs, so that droplets that expired while no worker ran are destroyed first.
+      await leases.pass();
+    },
+    run: (signal) => [account.watch(signal), watchCircuits(signal), leases.run(signal)],
     periodic: syncsOf(worker, digitalOcean, log),
-    retention: { isNeeded: hasResource(config.sagaRetentionDays), expiries: [resourceExpiry(db, config.sagaRetentionDays)] },
+    retention: { isNeeded: hasResource(config.sagaRetentionDays), expiries: [resourceExpiry(db, config.sagaRetentionDays), leaseEventExpiry(db, config.sagaRetentionDays)] },
   });
   return {
     inventory: createInventory(db, claimFragment),
@@ -102,11 +118,19 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
       intervalMs: config.wait.pollIntervalMs,
       leaseMs: timeoutMs,
     }),
+    directory: createDirectory(digitalOcean),
+    readiness: {
+      probe: (target) => io('probe', target.http === null ? 'check tcp' : 'check http', () => probe(target, READY_PROBE_MS)),
+      allowed: rangesOf(config.readyProbeAllow),
+      callbacks: createReadyCallbacks(db, config.keyRing),
+      publicUrl: config.publicUrl,
+      canIssue: config.keyRing.keys.length > 0,
+    },
     settings: settingsOf(config),
   };
 }
 
-function settingsOf({ wait, retry, adoptionGraceMs }: Config): StepSettings {
+function settingsOf({ wait, retry, adoptionGraceMs, lease }: Config): StepSettings {
   return {
     pollIntervalMs: wait.pollIntervalMs,
     maxPolls: wait.maxPolls,
@@ -114,15 +138,16 @@ function settingsOf({ wait, retry, adoptionGraceMs }: Config): StepSettings {
     maxCreates: retry.stepAttempts,
     deleteAgainAfterMs: DELETE_AGAIN_GRACES * adoptionGraceMs,
     maxDeletes: retry.compensationAttempts,
+    lease,
   };
 }
 
-/** The account of the token is checked at the start, and afterwards where DigitalOcean did not answer then. */
+/** Checks the account of the token at startup, and later again if DigitalOcean did not answer. */
 function accountOf({ db, config }: WorkerHost, digitalOcean: DigitalOceanClient, log: Log) {
   let isSettled = false;
   return {
     check: async (): Promise<void> => {
-      // The first one does not wait for its turn.
+      // The first check does not wait for the request budget.
       isSettled = await checkAccount({ db, digitalOcean: digitalOcean.at('now'), log });
     },
     watch: async (signal: AbortSignal): Promise<string | null> => (isSettled ? null : watchAccount({ db, digitalOcean, log, everyMs: config.reconcileIntervalMs, signal })),
@@ -130,10 +155,12 @@ function accountOf({ db, config }: WorkerHost, digitalOcean: DigitalOceanClient,
 }
 
 function syncsOf({ name, config, db }: WorkerHost, digitalOcean: DigitalOceanClient, log: Log): WorkerExtension['periodic'] {
+  // Once per process, because it may be intended.
+  const onTagsRefused = onceInAWhile(Number.POSITIVE_INFINITY, (why: string) => log.warn({ reason: why }, 'tags of destroyed droplets are left in the account: the token may not read or delete tags (scopes tag:read, tag:delete)'));
   const due = { intervalMs: config.inventorySyncIntervalMs, requestedBy: null };
   return {
     ...syncWork,
-    run: async (how) => describeSync(await syncInventory({ ...how, db, digitalOcean: digitalOcean.at('sync'), worker: name, settings: syncSettings(config), log }, due)),
+    run: async (how) => describeSync(await syncInventory({ ...how, db, digitalOcean: digitalOcean.at('sync'), worker: name, settings: syncSettings(config), onTagsRefused, log }, due)),
     schedule: (how) => scheduleSyncs({ ...how, db, intervalMs: due.intervalMs, log }),
   };
 }

@@ -1,4 +1,4 @@
-// What a worker tells Prometheus of its requests to DigitalOcean, and of what their answers say of the budget.
+// A worker's Prometheus metrics of its requests to DigitalOcean, and of the rate limits in the responses.
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { BudgetLeft } from '../do/budget.ts';
 import type { ObservedAnswer } from '../do/observed-answer.ts';
@@ -6,25 +6,25 @@ import type { OutcomeKind } from '../do/outcome.ts';
 
 export type DropletMetrics = Readonly<{
   onRequest(request: ObservedAnswer): void;
-  /** In the text format of Prometheus. */
+  /** The metrics in Prometheus's text format. */
   expose(): Promise<string>;
 }>;
 
 const outcomeKinds: readonly OutcomeKind[] = ['done', 'absent', 'rejected', 'throttled', 'unauthorized', 'later', 'ambiguous'];
 
-// Seconds; a request ends within DIGITALOCEAN_TIMEOUT_MS.
+// Seconds. A request ends within DIGITALOCEAN_TIMEOUT_MS.
 const BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
 /**
- * Makes the metrics.
+ * Creates the metrics.
  *
- * @param budgetLeft what is left of the fleet's budget of requests, as far as this worker knows
+ * @param budgetLeft the rest of the fleet's request budget, as far as this worker knows
  */
 export function createDropletMetrics(budgetLeft: () => BudgetLeft | null): DropletMetrics {
   const registry = new Registry();
   const registers = [registry];
   const outcomes = new Counter({ name: 'arcadia_digitalocean_requests_total', help: 'Requests to DigitalOcean, by what is known after them', labelNames: ['outcome'], registers });
-  // An alarm on the first of a kind needs the 0 before it.
+  // An alert on the first occurrence needs a preceding 0.
   for (const outcome of outcomeKinds) outcomes.inc({ outcome }, 0);
   const requests = new Histogram({
     name: 'arcadia_digitalocean_request_duration_seconds',
@@ -36,7 +36,7 @@ export function createDropletMetrics(budgetLeft: () => BudgetLeft | null): Dropl
   const limit = new Gauge({ name: 'arcadia_digitalocean_ratelimit_limit', help: 'Requests that the token may make in its window, as the last answer said', registers });
   const remaining = new Gauge({ name: 'arcadia_digitalocean_ratelimit_remaining', help: 'Requests left to the token in its window, as the last answer said', registers });
   const budget = new Gauge({ name: 'arcadia_digitalocean_budget_left', help: "Requests that the fleet's own budget has left, by its window", labelNames: ['window'], registers });
-  // Nobody has said yet; a 0 would raise an alarm.
+  // Unknown so far. A 0 would raise an alert.
   limit.set(Number.NaN);
   remaining.set(Number.NaN);
   return {

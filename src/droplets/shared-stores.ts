@@ -1,4 +1,4 @@
-// What the workers of a fleet share of DigitalOcean: the request budget, and what they saw of droplets.
+// What a fleet's workers share about DigitalOcean: the request budget and their observations of droplets.
 import { createPostgresBudgetStore } from '../do/budget-postgres.ts';
 import { createRedisBudgetStore } from '../do/budget-redis.ts';
 import { createPostgresObservations } from '../do/observations-postgres.ts';
@@ -8,7 +8,7 @@ import type { Database } from '../platform/db.ts';
 import type { RunRedisScript } from '../platform/redis-script.ts';
 
 /**
- * Opens both: in Redis, or in Postgres where there is none.
+ * Opens both stores: in Redis, or in Postgres if there is no Redis.
  *
  * @param id fingerprint of the token: fleets with different tokens share nothing
  */

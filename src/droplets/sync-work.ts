@@ -1,5 +1,5 @@
-// Where the inventory syncs run as jobs. People pause the queue to keep any surplus droplet from being destroyed, whoever syncs.
+// The queue of inventory syncs. Pausing it also keeps surplus droplets from being destroyed, whatever starts the sync.
 import { queueNames } from '../queues/jobs.ts';
 
-/** The queue, and the name of its jobs. */
+/** The queue's name and the name of its jobs. */
 export const syncWork = { queue: queueNames.inventory, job: 'sync' } as const;

@@ -1,43 +1,43 @@
 // The state of the fleet: what stands still, and why. Pure: facts in, conditions out. Pages, `/statusz`, the metrics and
 // `arcadia status` all show what this says.
-import type { PostgresFacts, RefusedFact } from './facts.ts';
+import type { PauseFact, PostgresFacts, RefusedFact, UntoldFact } from './facts.ts';
 
 export const conditionNames = [
-  'postgres_away', 'queue_store_away', 'no_worker', 'token_refused', 'scope_missing', 'sagas_stuck', 'sagas_overdue', 'jobs_stand_still',
-  'queue_paused', 'sync_overdue', 'budget_used_up',
+  'postgres_away', 'queue_store_away', 'no_worker', 'token_refused', 'scope_missing', 'sagas_stuck', 'sagas_overdue', 'jobs_stand_still', 'leases_held',
+  'outcomes_paused', 'queue_paused', 'sync_overdue', 'lease_ended_protected', 'outcomes_failing', 'budget_used_up',
 ] as const;
 
 type ConditionName = (typeof conditionNames)[number];
 
-/** `critical`: nothing, or something that was promised, gets done. `warning`: somebody should look. `info`: it passes by itself. */
+/** `critical`: no work is done, or promised work is not. `warning`: a person should check. `info`: it resolves by itself. */
 type Severity = 'critical' | 'warning' | 'info';
 
-/** Something that keeps the fleet from its work. */
+/** A condition that keeps the fleet from its work. */
 export type Condition = Readonly<{
   name: ConditionName;
   severity: Severity;
   /** One sentence, such as "No worker is running". */
   title: string;
-  /** More of the same; empty: there is none. */
+  /** More detail; empty if there is none. */
   detail: string;
-  /** What a person does about it. */
+  /** The remedy for a person. */
   action: string;
-  /** Null: not known. */
+  /** Null: unknown. */
   since: Date | null;
-  /** When it passes, or is looked at again; null: not known. */
+  /** When it resolves or is checked again; null: unknown. */
   until: Date | null;
-  /** Sagas, queues or seconds that it is about, by its name; null: it is not about a number. */
+  /** Number of sagas, queues or seconds, depending on its name; null if the condition has no number. */
   count: number | null;
 }>;
 
-/** What the queues show. `stalled`: what at the head of a queue does not move, in words. */
+/** The state of the queues. `stalled`: descriptions of jobs that are stuck at the head of a queue. */
 export type QueueFacts = Readonly<{ paused: readonly string[]; stalled: readonly string[] }>;
 
-/** Null: Postgres, or the queue store, did not answer. */
+/** Null: Postgres or the queue store did not answer. */
 export type FleetFacts = Readonly<{ postgres: PostgresFacts | null; queues: QueueFacts | null }>;
 
 export type Limits = Readonly<{
-  /** A saga that is overdue for longer tells of reconcilers that stand still. */
+  /** A saga that is overdue for longer shows that no reconciler is working. */
   reconcileIntervalMs: number;
   /** Null: the app has no inventory. */
   inventorySyncIntervalMs: number | null;
@@ -45,16 +45,16 @@ export type Limits = Readonly<{
 
 /** The fleet's state at one moment. */
 export type FleetStatus = Readonly<{
-  /** By Postgres's clock, where it answers. */
+  /** By Postgres's clock, if it answered. */
   at: Date;
-  /** `waiting`: something passes by itself. `attention`: a person is needed. */
+  /** `waiting`: a condition that resolves by itself. `attention`: a person is needed. */
   status: 'ok' | 'waiting' | 'attention';
-  /** The worst first. */
+  /** The most severe first. */
   conditions: readonly Condition[];
   facts: FleetFacts;
 }>;
 
-// Every request that comes a moment too early is put off: that is the budget at work, not used up.
+// Every request that comes a moment too early is postponed. That is the normal budget, not a used-up one.
 const SHORT_WAIT_MS = 10_000;
 
 const ranks: Readonly<Record<Severity, number>> = { critical: 0, warning: 1, info: 2 };
@@ -62,7 +62,7 @@ const ranks: Readonly<Record<Severity, number>> = { critical: 0, warning: 1, inf
 /**
  * Judges the facts.
  *
- * @param now this process's clock, for when Postgres does not answer
+ * @param now this process's clock, used if Postgres did not answer
  */
 export function judgeFleet(facts: FleetFacts, limits: Limits, now: Date): FleetStatus {
   const { postgres, queues } = facts;
@@ -74,12 +74,12 @@ export function judgeFleet(facts: FleetFacts, limits: Limits, now: Date): FleetS
   return { at: postgres?.now ?? now, status, conditions, facts };
 }
 
-/** Whether it lasts until a person does something. */
+/** Whether the condition lasts until a person acts. */
 export function needsPerson({ severity }: Pick<Condition, 'severity'>): boolean {
   return severity !== 'info';
 }
 
-/** A saga that is overdue for longer than this is looked after by nobody, in seconds: a pass, its jitter, and one that failed. */
+/** How long a saga may be overdue while a reconciler runs, in seconds: one pass, its jitter, and a failed pass. */
 export function overdueLimitSeconds({ reconcileIntervalMs }: Pick<Limits, 'reconcileIntervalMs'>): number {
   return Math.max(30, (3 * reconcileIntervalMs) / 1_000);
 }
@@ -88,39 +88,39 @@ const postgresAway = condition({
   name: 'postgres_away',
   severity: 'critical',
   title: 'Postgres does not answer',
-  detail: 'Nothing can be decided, and nothing that is shown is new.',
-  action: 'Check Postgres and DATABASE_URL. Sagas go on by themselves.',
+  detail: 'No saga can make progress, and the data shown is out of date.',
+  action: 'Check Postgres and DATABASE_URL. Sagas then resume by themselves.',
 });
 
 const queueStoreAway = condition({
   name: 'queue_store_away',
   severity: 'critical',
   title: 'The queue store does not answer',
-  detail: 'No step is taken. New sagas are kept in Postgres.',
-  action: 'Check Redis and REDIS_URL (without one, the queues are in Postgres). Sagas go on by themselves.',
+  detail: 'No steps run. New sagas are kept in Postgres.',
+  action: 'Check Redis and REDIS_URL (if it is not set, the queues are in Postgres). Sagas then resume by themselves.',
 });
 
 function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Limits): Condition[] {
   const conditions: Condition[] = [];
   const isAlive = facts.workers.some((worker) => worker.isAlive);
   if (!isAlive) conditions.push(noWorker(facts));
-  // Without a worker, nobody asks again.
+  // Without a worker, nothing probes again.
   for (const refused of facts.refused) conditions.push({ ...refusal(refused), ...(isAlive ? {} : { until: null }) });
   if (facts.stuck > 0) {
     conditions.push(condition({
       name: 'sagas_stuck', severity: 'critical', count: facts.stuck,
-      title: `${sagas(facts.stuck)} ${facts.stuck === 1 ? 'is' : 'are'} stuck`,
-      detail: 'What their steps have done may be left, and cost money.',
-      action: 'Open each one, fix what its last answer names, then retry it.',
+      title: `${sagas(facts.stuck)} ${facts.stuck === 1 ? 'needs' : 'need'} attention`,
+      detail: 'What their steps have done may still exist and cost money.',
+      action: 'Open each one, fix the cause that its last error names, then retry it.',
     }));
   }
-  // Without a worker, there is nobody to look after them.
+  // Without a worker, no reconciler runs; another condition reports that.
   if (isAlive && facts.overdueSeconds > overdueLimitSeconds(limits)) {
     conditions.push(condition({
       name: 'sagas_overdue', severity: 'critical', count: Math.round(facts.overdueSeconds),
       title: `A saga is overdue by ${inWords(facts.overdueSeconds)}`,
-      detail: "No worker's reconciler takes it.",
-      action: 'Look at the logs of the workers, and restart them.',
+      detail: "No worker has picked it up.",
+      action: 'Check the logs of the workers and restart them.',
     }));
   }
   if (isAlive && isSyncOverdue(facts, queues, limits)) {
@@ -128,31 +128,49 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
     conditions.push(condition({
       name: 'sync_overdue', severity: 'warning', count: Math.round(facts.syncAgeSeconds ?? 0),
       title: `The inventory was last synced ${age} ago`,
-      detail: 'What changed at DigitalOcean since then does not show.',
+      detail: 'Later changes at DigitalOcean are missing from it.',
       action: 'Run `arcadia sync` to see why it fails.',
     }));
   }
+  conditions.push(...ofLeases(facts.leases));
+  conditions.push(...facts.untold.flatMap((one) => notTold(one, facts.now)));
   const throttledForMs = (facts.throttledUntil?.getTime() ?? 0) - facts.now.getTime();
   if (throttledForMs > SHORT_WAIT_MS) {
     conditions.push(condition({
       name: 'budget_used_up', severity: 'info', until: facts.throttledUntil,
       title: 'The request budget is used up',
-      detail: 'Sagas wait for their turn; deletions go first.',
-      action: 'Nothing, unless it lasts: start fewer sagas at once, or ask DigitalOcean for a higher limit.',
+      detail: 'Sagas wait for their turn. Deletions go first.',
+      action: 'None, unless it lasts. Then start fewer sagas at once, or ask DigitalOcean for a higher limit.',
     }));
   }
   return conditions;
 }
 
+function ofLeases({ ended, leased, isHeld, endedProtected }: PostgresFacts['leases']): Condition[] {
+  const held = condition({
+    name: 'leases_held', severity: 'critical', count: ended,
+    title: `${ended} of ${leased} leases ended at once`,
+    detail: 'None of their droplets is destroyed until someone approves: Postgres may have been restored from a backup, or its clock may be wrong.',
+    action: 'Run `arcadia leases --ended`. Renew what you want to keep, then run `arcadia leases --destroy`.',
+  });
+  const kept = condition({
+    name: 'lease_ended_protected', severity: 'warning', count: endedProtected,
+    title: `The lease of ${endedProtected} protected ${endedProtected === 1 ? 'droplet' : 'droplets'} ended`,
+    detail: endedProtected === 1 ? 'It is not destroyed, because it is protected.' : 'They are not destroyed, because they are protected.',
+    action: 'Run `arcadia leases --ended`. Renew the lease, or lift the protection: then the droplet is destroyed.',
+  });
+  return [...(isHeld ? [held] : []), ...(endedProtected > 0 ? [kept] : [])];
+}
+
 function noWorker({ workers, now, unfinished }: PostgresFacts): Condition {
   const lastSeenMs = Math.max(...workers.map(({ lastSeenAt }) => lastSeenAt.getTime()));
   const isKnown = workers.length > 0;
-  const waiting = unfinished === 0 ? 'No saga is under way.' : `${sagas(unfinished)} ${unfinished === 1 ? 'waits' : 'wait'}.`;
+  const waiting = unfinished === 0 ? 'No saga is waiting.' : `${sagas(unfinished)} ${unfinished === 1 ? 'waits' : 'wait'}.`;
   return condition({
     name: 'no_worker', severity: 'critical', count: unfinished, since: isKnown ? new Date(lastSeenMs) : null,
     title: isKnown ? `No worker has been seen for ${inWords((now.getTime() - lastSeenMs) / 1_000)}` : 'No worker is running',
     detail: waiting,
-    action: 'Start a worker, or look at the logs of those that ended. Sagas go on by themselves.',
+    action: 'Start a worker, or check the logs of the workers that ended. Sagas then resume by themselves.',
   });
 }
 
@@ -164,23 +182,49 @@ function refusal({ kind, request, fields, subject, openedAt, nextProbeAt, messag
       ...common, name: 'token_refused',
       title: 'DigitalOcean refuses the token',
       detail: `${withStop(message)}${waiting}`.trim(),
-      action: 'Give the workers a good DIGITALOCEAN_TOKEN and restart them. Sagas go on by themselves.',
+      action: 'Set a valid DIGITALOCEAN_TOKEN and restart the workers. Sagas then resume by themselves.',
     });
   }
   const what = `${request ?? 'requests'}${fields.length === 0 ? '' : ` with ${fields.join(', ')}`}`;
   const lack = scopes.length === 0 ? '' : `The token probably lacks the scope ${scopes.join(' or ')}. `;
   return condition({
     ...common, name: 'scope_missing',
-    title: `DigitalOcean refuses ${what}${subject === null ? '' : `, so far for ${subject} alone`}`,
+    title: `DigitalOcean refuses ${what}${subject === null ? '' : `, so far only for ${subject}`}`,
     detail: `${lack}${withStop(message)}${waiting}`.trim(),
-    action: 'Add the scope to the token, or give the workers another one and restart them. Sagas go on by themselves.',
+    action: 'Add the scope to the token, or set another token and restart the workers. Sagas then resume by themselves.',
   });
 }
 
+// A receiver that is deployed anew refuses a few.
+const FAILING_FOR_MS = 60_000;
+
+function notTold({ name, target, pausedAt, pausedReason, failingSince, lastError }: UntoldFact, now: Date): Condition[] {
+  if (pausedAt !== null) {
+    return [condition({
+      name: 'outcomes_paused', severity: 'critical', since: pausedAt,
+      title: `Outcomes to ${target} are paused`,
+      detail: withStop(pausedReason ?? ''),
+      action: `Check the receiver, then run \`arcadia outcomes resume ${name}\`. No outcome is lost meanwhile.`,
+    })];
+  }
+  if (failingSince === null || now.getTime() - failingSince.getTime() < FAILING_FOR_MS) return [];
+  return [condition({
+    name: 'outcomes_failing', severity: 'warning', since: failingSince,
+    title: `Outcomes do not reach ${target}`,
+    detail: withStop(lastError ?? ''),
+    action: 'Check the receiver. Deliveries are retried by themselves, and paused after a day without success.',
+  })];
+}
+
 function isSyncOverdue({ syncAgeSeconds }: PostgresFacts, queues: QueueFacts | null, { inventorySyncIntervalMs }: Limits): boolean {
-  // Paused, it is told of as that.
+  // If the queue is paused, another condition reports that.
   if (inventorySyncIntervalMs === null || syncAgeSeconds === null || queues?.paused.includes('inventory') === true) return false;
-  return syncAgeSeconds > Math.max(300, (3 * inventorySyncIntervalMs) / 1_000);
+  return syncAgeSeconds > syncLimitSeconds(inventorySyncIntervalMs);
+}
+
+/** How old the inventory may be before it counts as out of date, in seconds. */
+export function syncLimitSeconds(inventorySyncIntervalMs: number): number {
+  return Math.max(300, (3 * inventorySyncIntervalMs) / 1_000);
 }
 
 function ofQueues({ paused, stalled }: QueueFacts, postgres: PostgresFacts | null): Condition[] {
@@ -189,27 +233,39 @@ function ofQueues({ paused, stalled }: QueueFacts, postgres: PostgresFacts | nul
     conditions.push(condition({
       name: 'queue_paused', severity: 'warning', count: paused.length,
       title: `${paused.length === 1 ? 'Queue' : 'Queues'} ${paused.join(', ')} ${paused.length === 1 ? 'is' : 'are'} paused`,
-      detail: 'No worker takes their jobs.',
-      action: 'Resume on the page of the queues.',
+      detail: `Workers do not take jobs from ${paused.length === 1 ? 'it' : 'them'}.${pausedBy(paused, postgres)}`,
+      since: paused.length === 1 ? (pauseOf(paused[0] ?? '', postgres)?.at ?? null) : null,
+      action: `Resume ${paused.length === 1 ? 'it' : 'them'} on the Queues page.`,
     }));
   }
   const isAlive = postgres?.workers.some((worker) => worker.isAlive) ?? true;
   if (isAlive && stalled.length > 0) {
     conditions.push(condition({
       name: 'jobs_stand_still', severity: 'critical', count: stalled.length,
-      title: 'Jobs stand still',
+      title: 'Jobs are not moving',
       detail: withStop(stalled.join('; ')),
-      action: 'Restart the workers; a worker that finds that it takes no jobs ends itself.',
+      action: 'Restart the workers. A worker that notices that it takes no jobs exits by itself.',
     }));
   }
   return conditions;
+}
+
+/** Who paused a queue that is paused; null: nobody on Bull Board. */
+export function pauseOf(queue: string, postgres: Pick<PostgresFacts, 'pauses'> | null): PauseFact | null {
+  const latest = postgres?.pauses.find((one) => one.queue === null || one.queue === queue);
+  return latest?.isPause === true ? latest : null;
+}
+
+function pausedBy(queues: readonly string[], postgres: PostgresFacts | null): string {
+  const actors = [...new Set(queues.flatMap((queue) => pauseOf(queue, postgres)?.actor ?? []))];
+  return actors.length === 0 ? '' : ` Paused by ${actors.join(', ')}.`;
 }
 
 function condition(given: Pick<Condition, 'name' | 'severity' | 'title' | 'detail' | 'action'> & Partial<Condition>): Condition {
   return { since: null, until: null, count: null, ...given };
 }
 
-/** Seconds in whole units, two at most. */
+/** Formats seconds in at most two whole units. */
 function inWords(exact: number): string {
   const seconds = Math.max(0, Math.round(exact));
   if (seconds < 60) return `${seconds} s`;

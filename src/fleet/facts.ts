@@ -1,18 +1,18 @@
-// The facts that the fleet's state is judged by, as Postgres has them: one statement, cheap enough for every page.
+// Reads the facts for the fleet's state from Postgres: one statement, cheap enough for every page.
 import type { Database } from '../platform/db.ts';
 import { DEAD_AFTER_MS } from './sign-of-life.ts';
 
-/** What DigitalOcean refuses, and what waits for that. Times of Postgres's clock. */
+/** What DigitalOcean refuses, and how many sagas wait for it. Times are by Postgres's clock. */
 export type RefusedFact = Readonly<{
   kind: 'token_refused' | 'request_refused';
-  /** Such as `POST /v2/droplets`; null: whatever is asked. */
+  /** For example `POST /v2/droplets`; null: every request. */
   request: string | null;
   fields: readonly string[];
-  /** The only one that was refused so far; null: there were more. */
+  /** The only subject refused so far; null: several. */
   subject: string | null;
   openedAt: Date;
   nextProbeAt: Date;
-  /** DigitalOcean's words. */
+  /** DigitalOcean's message. */
   message: string;
   /** Scopes that the token probably lacks. */
   scopes: readonly string[];
@@ -21,26 +21,50 @@ export type RefusedFact = Readonly<{
 
 type WorkerFact = Readonly<{ name: string; host: string; version: string; startedAt: Date; lastSeenAt: Date; concurrency: number; jobs: number; isAlive: boolean }>;
 
+/** Who does not get the outcomes of sagas. */
+export type UntoldFact = Readonly<{ name: string; target: string; failingSince: Date | null; lastError: string | null; pausedAt: Date | null; pausedReason: string | null }>;
+
+/** A queue that somebody paused or resumed on Bull Board. `queue` null: all queues. */
+export type PauseFact = Readonly<{ queue: string | null; isPause: boolean; actor: string; at: Date }>;
+
 export type PostgresFacts = Readonly<{
   now: Date;
-  /** Those that live, and those that were seen lately and did not say goodbye. */
+  /** Live workers, and recently seen ones that did not sign off. */
   workers: readonly WorkerFact[];
-  /** Until when a worker was told to wait for the request budget; null: none waits. */
+  /** How long a worker was told to wait for the request budget; null: none waits. */
   throttledUntil: Date | null;
   refused: readonly RefusedFact[];
+  /** Subscriptions of outcomes that are paused, or whose deliveries fail. */
+  untold: readonly UntoldFact[];
+  /** The latest pauses and resumptions of queues, newest first. */
+  pauses: readonly PauseFact[];
   unfinished: number;
   stuck: number;
-  /** How far overdue the worst saga is, in seconds. */
+  /** Delay of the most overdue saga, in seconds. */
   overdueSeconds: number;
-  /** Since the last complete sync ended, or else since the first was tried; null: none was tried yet. */
+  /** Time since the last complete sync ended, else since the first attempt; null: none was attempted. */
   syncAgeSeconds: number | null;
+  /**
+   * `leased`: leases that have not expired. `ended`: those of them that are past their end. `isHeld`: the brake against
+   * mass expiry is on.
+   */
+  leases: Readonly<{ ended: number; leased: number; isHeld: boolean; endedProtected: number }>;
 }>;
 
-type FactsRow = Omit<PostgresFacts, 'workers' | 'refused'> &
+type FactsRow = Omit<PostgresFacts, 'workers' | 'refused' | 'untold' | 'pauses'> &
   Readonly<{
     workers: readonly (Omit<WorkerFact, 'startedAt' | 'lastSeenAt'> & { startedAt: string; lastSeenAt: string })[];
     refused: readonly (Omit<RefusedFact, 'openedAt' | 'nextProbeAt'> & { openedAt: string; nextProbeAt: string })[];
+    pauses: readonly { path: string; actor: string; at: string }[];
+    untold: readonly (Omit<UntoldFact, 'failingSince' | 'pausedAt'> & { failingSince: string | null; pausedAt: string | null })[];
   }>;
+
+// As Bull Board's routes are audited.
+const PAUSING = ['dashboard:PUT /queues/api/queues/:queueName/pause', 'dashboard:PUT /queues/api/queues/:queueName/resume', 'dashboard:PUT /queues/api/queues/pause', 'dashboard:PUT /queues/api/queues/resume'];
+const MOST_PAUSES = 50;
+
+// A subscription that no worker is configured for any more tells nobody.
+const CONFIGURED_WITHIN = '10 minutes';
 
 /** Reads them. What is refused to a token that no live worker has counts only while there is no live worker. */
 export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<PostgresFacts> {
@@ -64,16 +88,34 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
          ) order by opened_at), '[]')
          from arcadia.circuits
          where closed_at is null and (not exists (select from alive) or exists (select from alive where alive.scope = circuits.scope))) as refused,
+        (select coalesce(jsonb_agg(jsonb_build_object(
+           'name', name, 'target', target, 'failingSince', failing_since, 'lastError', last_error, 'pausedAt', paused_at, 'pausedReason', paused_reason) order by name), '[]')
+         from arcadia.outcome_subscriptions
+         where (paused_at is not null or failing_since is not null) and configured_at > clock_timestamp() - ${CONFIGURED_WITHIN}::interval) as untold,
+        (select coalesce(jsonb_agg(jsonb_build_object('path', path, 'actor', actor, 'at', at) order by id desc), '[]') from (
+           select id, detail->>'path' as path, actor, at from arcadia.audit where action = any(${PAUSING}::text[]) order by id desc limit ${MOST_PAUSES}) as latest) as pauses,
         (select count(*)::int from arcadia.sagas where wake_at is not null) as unfinished,
         (select count(*)::int from arcadia.sagas where wake_at is null and finished_at is null and status = 'stuck') as stuck,
         (select greatest(0, coalesce(extract(epoch from clock_timestamp() - min(wake_at)), 0))::float8 from arcadia.sagas where wake_at is not null) as overdue_seconds,
         (select extract(epoch from clock_timestamp() - coalesce(
-           (select max(finished_at) from arcadia.inventory_syncs where outcome = 'complete'), (select min(started_at) from arcadia.inventory_syncs)))::float8) as sync_age_seconds`,
+           (select max(finished_at) from arcadia.inventory_syncs where outcome = 'complete'), (select min(started_at) from arcadia.inventory_syncs)))::float8) as sync_age_seconds,
+        (select jsonb_build_object('ended', ended, 'leased', leased, 'isHeld', is_held, 'endedProtected', ended_protected) from arcadia.lease_brake()) as leases`,
   );
   if (row === undefined) throw new Error('fleet.facts: no answer');
   return {
     ...row,
     workers: row.workers.map((worker) => ({ ...worker, startedAt: new Date(worker.startedAt), lastSeenAt: new Date(worker.lastSeenAt) })),
+    pauses: row.pauses.flatMap(pauseOf),
+    untold: row.untold.map((one) => ({ ...one, failingSince: dateOf(one.failingSince), pausedAt: dateOf(one.pausedAt) })),
     refused: row.refused.map((one) => ({ ...one, openedAt: new Date(one.openedAt), nextProbeAt: new Date(one.nextProbeAt) })),
   };
+}
+
+function pauseOf({ path, actor, at }: FactsRow['pauses'][number]): PauseFact[] {
+  const [, queue, action] = /^\/queues\/api\/queues\/(?:([^/]+)\/)?(pause|resume)$/.exec(path) ?? [];
+  return action === undefined ? [] : [{ queue: queue ?? null, isPause: action === 'pause', actor, at: new Date(at) }];
+}
+
+function dateOf(time: string | null): Date | null {
+  return time === null ? null : new Date(time);
 }

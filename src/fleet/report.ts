@@ -1,14 +1,14 @@
-// The fleet's state for programs: the body of `/statusz`, and what `arcadia status --json` prints.
+// Formats the fleet's state for programs: the body of `/statusz`, and the output of `arcadia status --json`.
 import type { Condition, FleetStatus } from './conditions.ts';
 import { needsPerson } from './conditions.ts';
 
-/** A condition as programs see it. */
+/** Formats a condition for programs. */
 function toJson(condition: Condition) {
   const { since, until, ...rest } = condition;
   return { ...rest, needsPerson: needsPerson(condition), since: since?.toISOString() ?? null, until: until?.toISOString() ?? null };
 }
 
-/** All of it. */
+/** The full status. */
 export function statusBody({ at, status, conditions, facts }: FleetStatus) {
   const { postgres, queues } = facts;
   return {
@@ -21,7 +21,7 @@ export function statusBody({ at, status, conditions, facts }: FleetStatus) {
   };
 }
 
-/** What anybody may know: that something is the matter, and of what kind it is. */
+/** The public status: that there is a problem, and its kind. */
 export function publicStatusBody({ at, status, conditions }: FleetStatus) {
   return { status, at: at.toISOString(), conditions: conditions.map(({ name, severity }) => ({ name, severity })) };
 }

@@ -1,13 +1,13 @@
-// A worker's sign of life: its row in Postgres, which it renews every few seconds and deletes when it ends. Rows of the
-// dead stay for a while, as they tell since when nobody has been seen.
+// A worker's heartbeat: a row in Postgres that it renews every few seconds and deletes when it ends. Rows of dead workers
+// stay for a while, because they show when a worker was last seen.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
 
-/** What a worker tells of itself once. */
+/** Facts about a worker that do not change. */
 export type WorkerIdentity = Readonly<{
-  /** As in the events that it writes. */
+  /** As in its events. */
   name: string;
   host: string;
   pid: number;
@@ -18,17 +18,17 @@ export type WorkerIdentity = Readonly<{
   scope: string | null;
 }>;
 
-/** What it tells each time. `throttledForMs`: how long the request budget has no room, as it was last told; 0: there is some. */
+/** The state in each heartbeat. `throttledForMs`: how long the request budget has no room, as last known; 0: it has room. */
 export type WorkerState = Readonly<{ jobs: number; throttledForMs: number }>;
 
 const RENEW_MS = 5_000;
 
-/** Who was not seen for so long is dead: three renewals, and some. */
+/** A worker not seen for this long is dead: three renewals and a margin. */
 export const DEAD_AFTER_MS = 20_000;
 
 const REMOVE_AFTER_MS = 24 * 3_600_000;
 
-/** Shows that the worker lives, at once and then every few seconds, until the signal is aborted; then removes its row. */
+/** Sends heartbeats, at once and then every few seconds, until the signal is aborted. Then deletes the worker's row. */
 export async function showSignOfLife(
   identity: WorkerIdentity,
   options: { db: Pick<Database, 'run'>; state: () => WorkerState; signal: AbortSignal; log: Log; renewMs?: number },

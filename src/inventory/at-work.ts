@@ -1,16 +1,16 @@
-// Which droplets sagas are at work on: for those who look at all droplets, and must leave these to them.
+// Finds the droplets that sagas are working on, so that code that handles all droplets can skip them.
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import { dropletIdSql } from './droplet-of-saga.ts';
 
 /**
- * SQL that is true while a saga is at work on a droplet (as its own, or to destroy it), or was so after `since`.
+ * SQL that is true while a saga works on a droplet (its own, or one to destroy), or if one did after `since`.
  *
  * @param droplet.providerId SQL for the droplet's id as text
  * @param droplet.sagaId SQL for the id of the saga that the droplet carries; may be null
  */
 export function sagaAtWork(sql: Sql, droplet: { providerId: SqlFragment; sagaId: SqlFragment }, since: Date): SqlFragment {
   const atWork = sql`(status in ('pending', 'running', 'compensating') or finished_at >= ${since})`;
-  // Two looks, each by an index of its own.
+  // Two lookups, each with its own index.
   return sql`(
     exists (select from arcadia.sagas where id = ${droplet.sagaId} and ${atWork})
     or exists (select from arcadia.sagas where ${dropletIdSql(sql)} = ${droplet.providerId} and ${atWork})
@@ -18,7 +18,7 @@ export function sagaAtWork(sql: Sql, droplet: { providerId: SqlFragment; sagaId:
 }
 
 /**
- * SQL that is true for a droplet whose own saga was rolled back, and with it the droplet destroyed, after `since`.
+ * SQL that is true for a droplet that was destroyed after `since` by the rollback of its own saga.
  *
  * @param droplet as for {@link sagaAtWork}
  */
@@ -33,7 +33,7 @@ export function sagaRolledBack(sql: Sql, droplet: { providerId: SqlFragment; sag
   )`;
 }
 
-/** Of these droplets, those that a saga is at work on, or is stuck with. */
+/** Returns those of these droplets that a saga works on or is stuck with. */
 export async function findDropletsAtWork(db: Pick<Database, 'run'>, dropletIds: readonly number[]): Promise<ReadonlySet<number>> {
   const rows = await db.run(
     'sagas.at_work',

@@ -1,4 +1,4 @@
-// Drift on record: found, found again, resolved, accepted. A finding and its line in the audit are one statement.
+// Stores drift: found, found again, resolved, accepted. One statement writes a finding and its audit row.
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
 import { jsonText } from '../platform/json.ts';
@@ -24,12 +24,12 @@ export type Drift = Readonly<{
   resolution: 'put_back' | 'accepted' | 'released' | null;
 }>;
 
-/** What was asked for, and what is there, of one resource. */
+/** The desired and the actual state of one resource. */
 export type Provisioned = Actual & Readonly<{ resourceId: string; spec: JsonObject }>;
 
 /**
- * Reads what to compare: of resources that are desired, that this sync saw (or that are gone), and that no saga is at
- * work on. At most `limit`, after `after`.
+ * Reads what to compare: desired resources that this sync saw (or that are gone) and that no saga works on. At most
+ * `limit`, after `after`.
  */
 export async function listProvisioned(
   db: Pick<Database, 'run'>,
@@ -50,10 +50,10 @@ export async function listProvisioned(
 }
 
 /**
- * Writes down what a comparison found, and resolves what it did not find any more.
+ * Records the findings of a comparison and resolves earlier ones that it no longer found.
  *
- * @param compared the resources, as they were read; a spec that has changed since is left to the next sync
- * @returns the findings that are new, and how many were resolved
+ * @param compared the resources as read; if a spec has changed since, the next sync handles it
+ * @returns the new findings, and the number of resolved ones
  * @throws {SyncLostError}
  */
 export async function recordDrift(
@@ -99,18 +99,18 @@ export async function recordDrift(
   return { found: rows.filter(({ isNew }) => isNew !== null).map(toDrift), resolved: first.resolved };
 }
 
-/** What the audit and the channel say of findings. */
+/** Writes findings to the audit trail and the notification channel. */
 function tell(sql: Sql, kind: string, findings: SqlFragment): SqlFragment {
   return sql`
     select ${kind}::text as kind, provisioned.saga_id, jsonb_build_object(
       'drift', finding.id, 'droplet_id', resource.provider_id, 'field', field, 'desired', desired, 'actual', actual,
-      'reason', format('%s: %s is desired, %s is there', field, desired, actual)) as detail
+      'reason', format('%s: desired %s, found %s', field, desired, actual)) as detail
     from (select * from ${findings}) as finding
     join arcadia.cloud_resources resource on resource.id = finding.resource_id
     join arcadia.cloud_provisioned provisioned on provisioned.resource_id = finding.resource_id`;
 }
 
-/** Closes findings about resources of which nothing is desired any more. */
+/** Closes findings about resources that are no longer desired. */
 export async function resolveReleased(db: Pick<Database, 'run'>): Promise<number> {
   const rows = await db.run(
     'drift.released',
@@ -123,7 +123,7 @@ export async function resolveReleased(db: Pick<Database, 'run'>): Promise<number
   return rows.length;
 }
 
-/** Lists the open findings, oldest first; with those of the past too, newest first. */
+/** Lists the open findings, oldest first; or all, newest first. */
 export async function listDrift(db: Pick<Database, 'run'>, how: { withResolved: boolean; limit: number }): Promise<Drift[]> {
   const rows = await db.run(
     'drift.list',
@@ -137,15 +137,16 @@ export async function listDrift(db: Pick<Database, 'run'>, how: { withResolved: 
   return rows.map(toDrift);
 }
 
-/** What became of accepting a finding. */
+/** The result of accepting a finding. */
 export type Accepted = Readonly<{ kind: 'accepted'; drift: Drift }> | Readonly<{ kind: 'not_found' }> | Readonly<{ kind: 'resolved'; drift: Drift }> | Readonly<{ kind: 'moved_on' }>;
 
 /**
- * Makes what is there what is desired: of a droplet that is gone, nothing is. Audited.
+ * Accepts the current state as the desired state. If the droplet is gone, nothing is desired any more. Audited.
  *
- * @returns `moved_on` when the finding, or what is desired, has just changed: look again
+ * @param shown the state that the person was shown; null: whatever it is now
+ * @returns `moved_on` if the finding or the desired state has just changed: read again
  */
-export async function acceptDrift(db: Pick<Database, 'run'>, id: number, by: string): Promise<Accepted> {
+export async function acceptDrift(db: Pick<Database, 'run'>, id: number, by: string, shown: string | null = null): Promise<Accepted> {
   const [row] = await db.run(
     'drift.read',
     (sql) => sql<(DriftRow & { spec: JsonObject | null })[]>`
@@ -158,6 +159,7 @@ export async function acceptDrift(db: Pick<Database, 'run'>, id: number, by: str
   if (row === undefined) return { kind: 'not_found' };
   const drift = toDrift(row);
   if (row.resolvedAt !== null || row.spec === null) return { kind: 'resolved', drift };
+  if (shown !== null && shown !== row.actual) return { kind: 'moved_on' };
   const spec = acceptDifference(row.spec, row);
   const detail = { drift: drift.id, droplet_id: row.providerId, field: row.field, desired: row.desired, actual: row.actual };
   const written = await db.run(
@@ -182,10 +184,11 @@ export async function acceptDrift(db: Pick<Database, 'run'>, id: number, by: str
   return written.length === 1 ? { kind: 'accepted', drift } : { kind: 'moved_on' };
 }
 
-// A bigint comes as text.
+// A bigint arrives as text.
 type DriftRow = Omit<Drift, 'id'> & { id: string };
 
-function toDrift(row: DriftRow): Drift {
+/** Converts a row of `arcadia.cloud_drift`, joined with its resource. */
+export function toDrift(row: DriftRow): Drift {
   const { resourceId, providerId, name, sagaId, field, desired, actual, firstSeenAt, lastSeenAt, resolvedAt, resolution } = row;
   return { id: Number(row.id), resourceId, providerId, name, sagaId, field, desired, actual, firstSeenAt, lastSeenAt, resolvedAt, resolution };
 }

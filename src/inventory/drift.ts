@@ -1,4 +1,4 @@
-// What differs between what was asked for and what is there. Pure.
+// Compares the desired and the actual state. Pure.
 import type { JsonObject } from '../platform/json.ts';
 import { textOf } from '../platform/json.ts';
 
@@ -6,13 +6,13 @@ export type DriftField = 'existence' | 'size_slug' | 'region' | 'image' | 'power
 
 export const driftFields: readonly DriftField[] = ['existence', 'size_slug', 'region', 'image', 'power_state'];
 
-/** What is there, as the inventory knows it. */
+/** The actual state, as the inventory knows it. */
 export type Actual = Readonly<{
   isDeleted: boolean;
   sizeSlug: string | null;
   region: string | null;
   image: Readonly<{ id: number; slug: string | null }> | null;
-  /** `active`, `off`, …; `provisioning` and `unknown` say nothing about what is desired. */
+  /** `active`, `off`, …; `provisioning` and `unknown` cannot be compared. */
   status: string;
 }>;
 
@@ -22,9 +22,9 @@ export type Difference = Readonly<{ field: DriftField; desired: string; actual: 
 const PASSING_STATES: ReadonlySet<string> = new Set(['provisioning', 'unknown']);
 
 /**
- * Compares.
+ * Finds the differences.
  *
- * @param spec `{size_slug, region, image, power_state?}`; what it leaves out, or has null for, may be anything
+ * @param spec `{size_slug, region, image, power_state?}`; omitted and null fields may have any value
  */
 export function findDifferences(spec: JsonObject, actual: Actual): Difference[] {
   if (actual.isDeleted) return [{ field: 'existence', desired: 'present', actual: 'absent' }];
@@ -42,26 +42,23 @@ export function findDifferences(spec: JsonObject, actual: Actual): Difference[] 
   return differences;
 }
 
-/** DigitalOcean takes slugs in any case, and answers with its own spelling. */
+/** DigitalOcean accepts slugs in any case and returns its own spelling. */
 function isSame(slug: string, other: string): boolean {
   return slug.toLowerCase() === other.toLowerCase();
 }
 
-/** A create may ask for `nyc`, and any of `nyc1`, `nyc2`, … will do. */
+/** A create may request `nyc`, and then any of `nyc1`, `nyc2`, … matches. */
 function isIn(actual: string, desired: string): boolean {
   return isSame(actual, desired) || (/[a-z]$/i.test(desired) && isSame(actual.slice(0, desired.length), desired) && /^\d+$/.test(actual.slice(desired.length)));
 }
 
-/**
- * DigitalOcean takes the slug off an image once a newer one bears it: a droplet whose image has none may well have been
- * made from what was asked for.
- */
+/** DigitalOcean moves a slug to a newer image. A droplet whose image has no slug may therefore match what was requested. */
 function isOf(actual: { id: number; slug: string | null }, desired: string): boolean {
   if (/^\d+$/.test(desired)) return String(actual.id) === desired;
   return actual.slug === null || isSame(actual.slug, desired);
 }
 
-/** The desired state once a difference is accepted; null: nothing is desired any more. */
+/** Returns the desired state after a difference is accepted; null: nothing is desired any more. */
 export function acceptDifference(spec: JsonObject, { field, actual }: Pick<Difference, 'field' | 'actual'>): JsonObject | null {
   return field === 'existence' ? null : { ...spec, [field]: actual };
 }

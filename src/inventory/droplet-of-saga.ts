@@ -1,4 +1,4 @@
-// Which droplet a saga is about: the one that it made, or the one that it is to destroy. No other file reads the field.
+// The droplet that a saga is about: the one it created, or the one it destroys. No other file reads the field.
 import type { Sql, SqlFragment } from '../platform/db.ts';
 import type { Json } from '../platform/json.ts';
 import { shortTextOf } from '../platform/text.ts';
@@ -6,41 +6,44 @@ import type { Saga } from '../saga/saga.ts';
 import type { SagaFilter } from '../saga/search.ts';
 import { fieldSql } from '../saga/subject.ts';
 
-/** Where a saga keeps the id: in its context once it made the droplet, else in its input. */
+/** The key of the id: in a saga's context once it has created the droplet, else in its input. */
 export const DROPLET_FIELD = 'droplet_id';
 
-/** The droplet that a saga made, or is to destroy; null where none is on record yet. */
+/** Returns the droplet that a saga created or destroys; null if none is on record yet. */
 export function dropletIdOf(saga: Pick<Saga, 'input' | 'context'>): number | null {
   return asDropletId(stored(saga));
 }
 
-/** The droplet that a saga made; null: none is on record. */
+/** Returns the droplet that a saga created; null: none on record. */
 export function recordedDropletId({ context }: Pick<Saga, 'context'>): number | null {
   return asDropletId(context[DROPLET_FIELD]);
 }
 
-/** What stands in the place of the id, as a text for people; empty: nothing. */
+/** Returns the stored id as text for people; empty: none. */
 export function dropletTextOf(saga: Pick<Saga, 'input' | 'context'>): string {
   return shortTextOf(stored(saga));
 }
 
-/** What the jobs and the traces of a saga tell of its droplet. */
+/** The droplet label of a saga's jobs and traces. */
 export function dropletLabels(saga: Pick<Saga, 'input' | 'context'>): Readonly<{ dropletId?: number }> {
   const dropletId = dropletIdOf(saga);
   return dropletId === null ? {} : { dropletId };
 }
 
-/** The filter for the sagas of a droplet. */
+/** The filter for a droplet's sagas. */
 export function ofDroplet(dropletId: number): NonNullable<SagaFilter['field']> {
   return { name: DROPLET_FIELD, value: String(dropletId) };
 }
 
-/** SQL for the droplet of a row of `arcadia.sagas`, as text: in the words of the index `sagas_by_droplet`. */
+/**
+ * SQL for the droplet of a row of `arcadia.sagas`, as text; written exactly like the expression of the index
+ * `sagas_by_droplet`.
+ */
 export function dropletIdSql(sql: Sql): SqlFragment {
   return fieldSql(sql, DROPLET_FIELD);
 }
 
-/** Whether a value is the id of a droplet. */
+/** Whether a value is a droplet id. */
 export function isDropletId(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value > 0;
 }

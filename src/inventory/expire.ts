@@ -1,11 +1,11 @@
-// What the inventory need not know any more: resources that are gone for long, and what was asked for of them.
+// Retention of the inventory: deletes old records of resources that are gone, of their specs, and of their leases.
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 
 const BATCH = 500;
 
 /**
- * SQL that is true while a resource that a saga provisioned is there, or was less than `days` ago: what the inventory
- * takes for gone may turn out to be there at the next sync.
+ * SQL that is true while a saga's resource exists, or existed less than `days` ago: a resource that the inventory considers
+ * deleted may reappear at the next sync.
  */
 export function hasResource(days: number): (sql: Sql, sagaId: SqlFragment) => SqlFragment {
   return (sql, sagaId) => sql`exists (
@@ -14,7 +14,7 @@ export function hasResource(days: number): (sql: Sql, sagaId: SqlFragment) => Sq
   )`;
 }
 
-/** Resources that were deleted longer than `days` ago, but for those whose drift nobody has put right or accepted. */
+/** Deletes resources that were deleted more than `days` ago, except those with open drift. */
 export function resourceExpiry(db: Pick<Database, 'run'>, days: number) {
   return {
     of: 'resources',
@@ -31,6 +31,27 @@ export function resourceExpiry(db: Pick<Database, 'run'>, days: number) {
           ),
           released as (delete from arcadia.cloud_provisioned where resource_id = any(array(select id from expired))),
           deleted as (delete from arcadia.cloud_resources where id = any(array(select id from expired)) returning 1)
+          select count(*)::int as deleted from deleted`,
+      );
+      const deleted = row?.deleted ?? 0;
+      return { deleted, next: deleted < BATCH ? null : 'more' };
+    },
+  };
+}
+
+/** Deletes lease events older than `days`. */
+export function leaseEventExpiry(db: Pick<Database, 'run'>, days: number) {
+  return {
+    of: 'lease events',
+    deleteBatch: async (lease: (sql: Sql) => SqlFragment): Promise<{ deleted: number; next: string | null }> => {
+      const [row] = await db.run(
+        'retention.lease_events',
+        (sql) => sql<{ deleted: number }[]>`
+          with lease as (${lease(sql)}),
+          old as (select id, at from arcadia.lease_events where exists (select from lease) order by id limit ${BATCH}),
+          deleted as (
+            delete from arcadia.lease_events where id = any(array(select id from old where at < (select clock_timestamp() - ${days}::int * interval '1 day'))) returning 1
+          )
           select count(*)::int as deleted from deleted`,
       );
       const deleted = row?.deleted ?? 0;

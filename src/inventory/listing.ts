@@ -1,5 +1,5 @@
-// What a list of the account's droplets says, brought into cloud_resources: a page, one statement. What somebody else
-// wrote after the page was asked for is newer, and stays; rows of sagas at work are theirs.
+// Writes a list of the account's droplets into cloud_resources, one statement per page. Rows that were written after the
+// page was requested are newer and stay. Rows of droplets that sagas work on belong to the sagas.
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import { jsonText } from '../platform/json.ts';
 import { msOf } from '../platform/time.ts';
@@ -7,25 +7,25 @@ import type { SeenResource } from './resources.ts';
 import { UNKNOWN_NAME } from './resources.ts';
 import { heldSync, lostSync } from './syncs.ts';
 
-/** A droplet, as a list shows it. */
+/** A droplet as listed. */
 export type ListedResource = Omit<SeenResource, 'provider' | 'kind'> &
   Readonly<{
-    /** Null: it could not be read. */
+    /** Null: unreadable. */
     image: Readonly<{ id: number; slug: string | null }> | null;
-    /** The saga whose full id it carries; null: none's, or several. */
+    /** The saga whose full id it carries; null: none or several. */
     sagaId: string | null;
   }>;
 
-/** SQL that is true while a saga is at work on a droplet, or was after `since`: its row is the saga's to write. */
+/** SQL that is true while a saga works on a droplet, or if one did after `since`: only the saga writes its row. */
 export type AtWorkSql = (sql: Sql, droplet: { providerId: SqlFragment; sagaId: SqlFragment }, since: Date) => SqlFragment;
 
-/** What a sync found to be new. `fields`: what changed. */
+/** A change that a sync found. `fields`: the changed fields. */
 export type Change = Readonly<{ kind: 'appeared' | 'returned' | 'changed' | 'vanished'; providerId: string; name: string; fields: readonly string[] }>;
 
-/** What was read, and how old it may be: all of it was asked for after `askedAt`, by the database's clock in milliseconds. */
+/** A read and its maximum age: all of it was requested after `askedAt`, by the database's clock in milliseconds. */
 export type Reading = Readonly<{ number: number; askedAt: Date }>;
 
-/** A resource that is not in any page of a complete list. */
+/** A resource that appears on no page of a complete list. */
 export type Absence = Readonly<{ id: string; providerId: string; name: string; absences: number }>;
 
 type ChangeRow = { providerId: string | null; name: string; isNew: boolean; wasDeleted: boolean; fields: string[]; now: Date };
@@ -33,9 +33,9 @@ type ChangeRow = { providerId: string | null; name: string; isNew: boolean; wasD
 /**
  * Writes one page of a list.
  *
- * @param how.rolledBack SQL that is true for a droplet that its saga destroyed after `since`, being rolled back
- * @param how.lagMs how long a list may still show a droplet that was destroyed
- * @returns what was new, and the clock for the next page
+ * @param how.rolledBack SQL that is true for a droplet that its saga's rollback destroyed after `since`
+ * @param how.lagMs how long a list may still show a destroyed droplet
+ * @returns the changes, and the clock for the next page
  * @throws {SyncLostError}
  */
 export async function writePage(
@@ -85,7 +85,8 @@ export async function writePage(
                  case when written.status <> known.status then 'status' end,
                  case when written.size_slug is distinct from known.size_slug then 'size_slug' end,
                  case when written.tags <> known.tags then 'tags' end,
-                 case when written.attrs <> known.attrs then 'attrs' end
+                 -- A price is no fact of the droplet.
+                 case when written.attrs - 'price' <> known.attrs - 'price' then 'attrs' end
                ], null) as fields
         from written left join known on known.id = written.id
       )
@@ -108,7 +109,7 @@ function toChange({ providerId, name, isNew, wasDeleted, fields }: ChangeRow): C
   return [{ kind, providerId, name, fields: kind === 'changed' ? fields : [] }];
 }
 
-/** The resources that a complete sync did not show and no saga is at work on: the longest absent first, at most `limit`. */
+/** Finds resources that a complete sync did not show and no saga works on: longest absent first, at most `limit`. */
 export async function findAbsent(db: Pick<Database, 'run'>, startedAt: Date, limit: number, atWork: AtWorkSql): Promise<Absence[]> {
   return db.run(
     'listing.absent',
@@ -119,11 +120,11 @@ export async function findAbsent(db: Pick<Database, 'run'>, startedAt: Date, lim
 }
 
 /**
- * Concludes a complete sync: what it did not show is deleted when the sync before did not either, or when the API says
- * so of the droplet itself.
+ * Ends a complete sync. A resource that it did not show is marked as deleted if the previous sync did not show it either,
+ * or if the API says that the droplet does not exist.
  *
- * @param gone ids of rows of whose droplets the API said 404
- * @returns what vanished; not more than `mostTold` of them, and how many there are
+ * @param gone ids of the rows whose droplets answered 404
+ * @returns the vanished resources, at most `mostTold` of them, and their total number
  * @throws {SyncLostError}
  */
 export async function markAbsent(

@@ -1,21 +1,21 @@
-// Orphans on record: droplets that bear our tags and that no saga accounts for. `surplus`: proven to be ours, and too
-// many; they are destroyed in the end. `unknown`: another environment's, or nobody knows; they are reported.
+// Stores orphans: droplets that carry our tags but that no saga accounts for. `surplus`: proven to be ours and unneeded;
+// destroyed eventually. `unknown`: another environment's, or of unknown origin; only reported.
 import type { Database } from '../platform/db.ts';
 import { jsonText } from '../platform/json.ts';
 import { INVENTORY_CHANNEL, heldSync, lostSync } from './syncs.ts';
 
 export type OrphanCategory = 'surplus' | 'unknown';
 
-/** What was seen of one. */
+/** An orphan as seen. */
 export type OrphanSighting = Readonly<{
   providerId: string;
   category: OrphanCategory;
   reason: string;
   sagaId: string | null;
   priceUsdPerHour: number | null;
-  /** By DigitalOcean's clock. Null: it could not be read; then it is as old as the inventory has known it. */
+  /** By DigitalOcean's clock. Null: unreadable; its age then counts from its first appearance in the inventory. */
   createdAt: string | null;
-  /** When its saga came to its end, by the database's clock. */
+  /** When its saga ended, by the database's clock. */
   endedAt: Date | null;
 }>;
 
@@ -35,16 +35,16 @@ export type Orphan = Readonly<{
   createdAt: Date;
   firstSeenAt: Date;
   lastSeenAt: Date;
-  /** When a person said that it may be destroyed, and who. */
+  /** When a person approved its destruction, and who. */
   approvedAt: Date | null;
   approvedBy: string | null;
 }>;
 
 /**
- * Writes down what a page of a sync showed. What is new stands in the audit, and on the channel of the inventory.
+ * Records the orphans on a page of a sync. New ones go to the audit trail and to the inventory's channel.
  *
- * @returns those that are new, and how many are on record now: a droplet that the inventory has not, or has as destroyed,
- *   is none
+ * @returns the new ones, and the number now on record; a droplet that the inventory lacks, or has as destroyed, is not an
+ *   orphan
  * @throws {SyncLostError}
  */
 export async function recordSightings(db: Pick<Database, 'run'>, number: number, sightings: readonly OrphanSighting[]): Promise<{ found: Orphan[]; count: number }> {
@@ -94,9 +94,9 @@ export async function recordSightings(db: Pick<Database, 'run'>, number: number,
 }
 
 /**
- * Closes what a complete sync has explained, or has not found any more.
+ * Closes orphans that a complete sync has explained or no longer found.
  *
- * @param unreadIds droplets whose tags could not be read: nothing is concluded about them
+ * @param unreadIds droplets whose tags could not be read; nothing is concluded about them
  */
 export async function resolveOrphans(db: Pick<Database, 'run'>, number: number, unreadIds: readonly string[]): Promise<void> {
   await db.run(
@@ -118,8 +118,9 @@ export async function resolveOrphans(db: Pick<Database, 'run'>, number: number, 
 }
 
 /**
- * The surplus droplets that may be destroyed, as far as this table knows: seen by this sync and by one before, older
- * than the grace by DigitalOcean's clock, and of sagas that ended longer ago than the grace by the database's. Oldest first.
+ * Lists the surplus droplets that may be destroyed according to this table: seen by this sync and an earlier one, older
+ * than the grace period by DigitalOcean's clock, and of sagas that ended before the grace period by the database's clock.
+ * Oldest first.
  */
 export async function listDoomed(db: Pick<Database, 'run'>, number: number, graceMs: number): Promise<Orphan[]> {
   const rows = await db.run(
@@ -137,9 +138,9 @@ export async function listDoomed(db: Pick<Database, 'run'>, number: number, grac
 }
 
 /**
- * Says, before it is done, that an orphan is being destroyed: audited.
+ * Announces the destruction of an orphan in the audit trail before it happens.
  *
- * @throws {SyncLostError} when the sync is somebody else's by now: then it must not be destroyed
+ * @throws {SyncLostError} if another worker has taken over the sync; the orphan must then not be destroyed
  */
 export async function announceDestruction(db: Pick<Database, 'run'>, number: number, orphan: Orphan): Promise<void> {
   const detail = { orphan: orphan.id, droplet_id: orphan.providerId, name: orphan.name, reason: orphan.reason, approved_by: orphan.approvedBy };
@@ -158,7 +159,7 @@ export async function announceDestruction(db: Pick<Database, 'run'>, number: num
   if (rows.length === 0) throw lostSync(number);
 }
 
-/** Writes down that an orphan is gone. */
+/** Records that an orphan is gone. */
 export async function markOrphanGone(db: Pick<Database, 'run'>, orphan: Orphan, resolution: 'destroyed' | 'gone'): Promise<void> {
   await db.run(
     'orphans.gone',
@@ -171,7 +172,7 @@ export async function markOrphanGone(db: Pick<Database, 'run'>, orphan: Orphan, 
   );
 }
 
-/** Says in the audit that the sweep destroys nothing until a person has looked. */
+/** Records in the audit trail that the sweep destroys nothing until a person has approved it. */
 export async function recordHold(db: Pick<Database, 'run'>, held: readonly Orphan[], most: number): Promise<void> {
   const detail = { droplets: held.length, most, droplet_ids: held.slice(0, 100).map(({ providerId }) => providerId), reason: `${held.length} surplus droplets at once` };
   await db.run(
@@ -180,7 +181,7 @@ export async function recordHold(db: Pick<Database, 'run'>, held: readonly Orpha
   );
 }
 
-/** Lists the orphans that are there: surplus ones first, then the oldest first. */
+/** Lists the existing orphans: surplus first, then oldest first. */
 export async function listOrphans(db: Pick<Database, 'run'>, limit: number): Promise<Orphan[]> {
   const rows = await db.run(
     'orphans.list',
@@ -193,9 +194,9 @@ export async function listOrphans(db: Pick<Database, 'run'>, limit: number): Pro
 }
 
 /**
- * A person says that these surplus droplets may be destroyed, however many they are. Audited, a line each.
+ * A person approves the destruction of these surplus droplets, however many there are. One audit row each.
  *
- * @returns the ids of the orphans that this holds for: those that are surplus still
+ * @returns the ids of the approved orphans: those that are still surplus
  */
 export async function approveOrphans(db: Pick<Database, 'run'>, ids: readonly number[], by: string): Promise<number[]> {
   const rows = await db.run(
@@ -213,7 +214,7 @@ export async function approveOrphans(db: Pick<Database, 'run'>, ids: readonly nu
   return rows.map(({ orphan }) => orphan);
 }
 
-// A bigint comes as text.
+// A bigint arrives as text.
 type OrphanRow = Omit<Orphan, 'id'> & { id: string };
 
 function toOrphan(row: OrphanRow): Orphan {

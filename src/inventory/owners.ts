@@ -1,10 +1,9 @@
-// What is known of the sagas that droplets carry the ids of: from their rows, or from what is kept of those whose rows
-// are gone.
+// Reads the sagas whose ids droplets carry: from their rows, or from the records of deleted rows.
 import type { Database } from '../platform/db.ts';
 import type { SagaStatus } from '../saga/saga.ts';
 import { dropletIdSql } from './droplet-of-saga.ts';
 
-/** A saga, as far as it tells whose a droplet is. */
+/** The parts of a saga that determine the ownership of a droplet. */
 export type SagaOwner = Readonly<{
   id: string;
   name: string;
@@ -14,11 +13,11 @@ export type SagaOwner = Readonly<{
   dropletName: string | null;
   createdAt: Date;
   finishedAt: Date | null;
-  /** Its row is gone: nobody is at work on it any more, whatever its status was. */
+  /** Its row is deleted, so nothing works on it any more, whatever its status was. */
   isBuried: boolean;
 }>;
 
-/** Finds sagas by their ids; those that this database never had are left out. */
+/** Finds sagas by id. Omits ids that this database never had. */
 export async function findOwners(db: Pick<Database, 'run'>, sagaIds: readonly string[]): Promise<ReadonlyMap<string, SagaOwner>> {
   if (sagaIds.length === 0) return new Map();
   const rows = await db.run(
@@ -35,7 +34,7 @@ export async function findOwners(db: Pick<Database, 'run'>, sagaIds: readonly st
 }
 
 /**
- * Of these droplets, those that a saga of this name completed with, and when the last of them did.
+ * Returns those of these droplets for which a saga with this name completed, and when the last one did.
  *
  * @param name such as `destroy_droplet`
  */

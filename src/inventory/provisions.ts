@@ -1,10 +1,10 @@
-// For whom droplets are on record as provisioned.
+// Reads which sagas droplets were provisioned for.
 import type { Database } from '../platform/db.ts';
 
-/** `releasedAt`: when it was destroyed on request, or given up; null: it is wanted. */
+/** `releasedAt`: when it was destroyed on request or given up; null: still desired. */
 export type ProvisionRecord = Readonly<{ providerId: string; sagaId: string; releasedAt: Date | null }>;
 
-/** Finds the records of droplets, by the provider's ids. */
+/** Finds the records of droplets by provider id. */
 export async function findProvisions(db: Pick<Database, 'run'>, providerIds: readonly string[]): Promise<ReadonlyMap<string, ProvisionRecord>> {
   const rows = await db.run(
     'inventory.provisions',

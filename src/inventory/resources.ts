@@ -1,9 +1,10 @@
-// The inventory's tables: what there is (cloud_resources) and what was asked for (cloud_provisioned). One function,
-// one statement. Writes on behalf of a saga select from its claim, so that a worker that was left behind writes nothing.
+// The inventory's tables: the actual state (cloud_resources) and the desired state (cloud_provisioned). Each function is one
+// statement. Writes for a saga select from its claim, so that a worker that lost the saga writes nothing.
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
+import { DROPLET_FIELD } from './droplet-of-saga.ts';
 
-/** One resource, as the inventory keeps it. */
+/** A resource, as the inventory stores it. */
 export type CloudResource = Readonly<{
   provider: 'digitalocean';
   kind: 'droplet';
@@ -18,63 +19,84 @@ export type CloudResource = Readonly<{
 }>;
 
 /**
- * One resource, as the provider shows it. What could not be read is null, or no part of `attrs`: the inventory keeps what it
- * knew of it.
+ * A resource, as the provider shows it. Values that could not be read are null or missing from `attrs`; the inventory then keeps
+ * the values that it has.
  */
 export type SeenResource = Omit<CloudResource, 'name' | 'tags'> & Readonly<{ name: string | null; tags: readonly string[] | null }>;
 
-/** The name of a resource whose own could never be read. */
+/** The name of a resource whose name could never be read. */
 export const UNKNOWN_NAME = 'unknown';
 
-/** Who asked for a resource, and what was asked for: the baseline of drift. */
-export type Provision = Readonly<{ sagaId: string; provisionedBy: string; spec: JsonObject }>;
+/** Who requested a resource, and its requested state: the baseline of drift. `protected`: protected from the start. */
+export type Provision = Readonly<{ sagaId: string; provisionedBy: string; spec: JsonObject; protected?: boolean }>;
 
-/** Which saga at which revision a write belongs to. */
+/** The saga and revision that a write belongs to. */
 export type WriteClaim = Readonly<{ sagaId: string; revision: number }>;
 
-/** SQL that yields one row as long as a claim stands. */
+/** SQL that yields one row while a claim is valid. */
 export type ClaimSql = (sql: Sql, claim: WriteClaim) => SqlFragment;
 
 /** What the steps need of the inventory. */
 export type Inventory = Readonly<{
   /**
-   * Puts a provisioned resource into the inventory, and what was asked for beside it.
+   * Writes a provisioned resource and its requested state into the inventory.
    *
-   * @returns the row's id; null when the claim no longer stands, and nothing was written
-   * @throws {ResourceTakenError} when another saga provisioned this resource
+   * @returns the row's id; null if the claim is no longer valid and nothing was written
+   * @throws {ResourceTakenError} if another saga provisioned this resource
    */
   register(claim: WriteClaim, resource: SeenResource, provision: Provision): Promise<string | null>;
   /**
-   * Takes back what `register` did for the claim's saga: nothing is asked for any more, and the resource counts as
-   * deleted.
+   * Reverts `register` for the claim's saga: nothing is requested any more, and the resource counts as deleted.
    *
-   * @returns false when the claim no longer stands
+   * @returns false if the claim is no longer valid
    */
   unregister(claim: WriteClaim): Promise<boolean>;
   /**
-   * Marks a resource as deleted because it was destroyed on request. Does nothing for one that the inventory never saw.
+   * Reverts `register` for the claim's saga if the resource stays: it still exists, and is no longer ours.
    *
-   * @returns false when the claim no longer stands
+   * @returns false if the claim is no longer valid
+   */
+  disown(claim: WriteClaim): Promise<boolean>;
+  /**
+   * Marks a resource as deleted because it was destroyed on request. Does nothing if the inventory never had it.
+   *
+   * @returns false if the claim is no longer valid
    */
   markDestroyed(claim: WriteClaim, providerId: string): Promise<boolean>;
-  /** Finds the saga that provisioned a droplet; null when none of this database did. */
+  /**
+   * Reads whether a droplet is protected, after any concurrent call that protects it. From then on it cannot become protected:
+   * `arcadia.set_protection` refuses while a saga destroys the droplet.
+   */
+  isProtected(providerId: string): Promise<boolean>;
+  /** Finds the saga that provisioned a droplet; null: none of this database. */
   findProvisioner(providerId: string): Promise<Provisioner | null>;
+  /**
+   * Finds an unfinished saga that created a droplet (`isKnown`), or that requested one with this name and does not know its id yet; null:
+   * none.
+   */
+  findCreator(droplet: Readonly<{ id: number; name: string | null }>): Promise<Creator | null>;
 }>;
 
-/** The saga that provisioned a resource, and what the inventory knows of the resource. */
+/** The saga that creates a droplet, for certain or possibly. */
+export type Creator = Readonly<{ sagaId: string; isKnown: boolean }>;
+
+/** The saga that provisioned a resource, and the inventory's record of the resource. */
 export type Provisioner = Readonly<{ sagaId: string; name: string; lastSeenAt: Date; deletedAt: Date | null }>;
 
 /**
  * Binds the inventory to a database.
  *
- * @param claimSql is put into every write, so that one on behalf of a saga that has moved on changes nothing
+ * @param claimSql is part of every write, so that a write for a saga that has moved on changes nothing
  */
 export function createInventory(db: Database, claimSql: ClaimSql): Inventory {
   return {
     register: (claim, resource, provision) => registerProvisioned(db, (sql) => claimSql(sql, claim), resource, provision),
     unregister: (claim) => unregisterProvisioned(db, (sql) => claimSql(sql, claim), claim.sagaId),
+    disown: (claim) => disownProvisioned(db, (sql) => claimSql(sql, claim), claim.sagaId),
     markDestroyed: (claim, providerId) => markDestroyed(db, (sql) => claimSql(sql, claim), providerId),
+    isProtected: (providerId) => isProtected(db, providerId),
     findProvisioner: (providerId) => findProvisioner(db, providerId),
+    findCreator: (droplet) => findCreator(db, droplet),
   };
 }
 
@@ -104,8 +126,9 @@ async function registerProvisioned(
         returning id
       ),
       provisioned as (
-        insert into arcadia.cloud_provisioned (resource_id, spec, provisioned_by, saga_id)
-        select id, ${JSON.stringify(provision.spec)}::text::jsonb, ${provision.provisionedBy}, ${provision.sagaId} from resource
+        insert into arcadia.cloud_provisioned (resource_id, spec, provisioned_by, saga_id, protected)
+        select id, ${JSON.stringify(provision.spec)}::text::jsonb, ${provision.provisionedBy}, ${provision.sagaId}, ${provision.protected === true} from resource
+        -- Whatever people have said of its protection since stands.
         on conflict (resource_id) do update
         set spec = excluded.spec, released_at = null
         where cloud_provisioned.saga_id = excluded.saga_id
@@ -118,7 +141,7 @@ async function registerProvisioned(
   return row.resourceId;
 }
 
-/** Another saga provisioned this resource. */
+/** Thrown if another saga provisioned this resource. */
 export class ResourceTakenError extends Error {
   override readonly name = 'ResourceTakenError';
   readonly code = 'resource_taken';
@@ -145,6 +168,17 @@ async function unregisterProvisioned(db: Database, claim: BoundClaim, sagaId: st
   return rows.length === 1;
 }
 
+async function disownProvisioned(db: Database, claim: BoundClaim, sagaId: string): Promise<boolean> {
+  const rows = await db.run(
+    'inventory.disown',
+    (sql) => sql`
+      with claim as (${claim(sql)}),
+      gone as (delete from arcadia.cloud_provisioned where saga_id = ${sagaId} and exists (select from claim))
+      select id from claim`,
+  );
+  return rows.length === 1;
+}
+
 async function markDestroyed(db: Database, claim: BoundClaim, providerId: string): Promise<boolean> {
   const rows = await db.run(
     'inventory.mark_destroyed',
@@ -164,6 +198,18 @@ async function markDestroyed(db: Database, claim: BoundClaim, providerId: string
   return rows.length === 1;
 }
 
+async function isProtected(db: Database, providerId: string): Promise<boolean> {
+  const [row] = await db.run(
+    'inventory.protection',
+    (sql) => sql<{ protected: boolean }[]>`
+      select provisioned.protected
+      from arcadia.cloud_resources resource join arcadia.cloud_provisioned provisioned on provisioned.resource_id = resource.id
+      where resource.provider = 'digitalocean' and resource.kind = 'droplet' and resource.provider_id = ${providerId} and provisioned.released_at is null
+      for share of provisioned`,
+  );
+  return row?.protected === true;
+}
+
 async function findProvisioner(db: Database, providerId: string): Promise<Provisioner | null> {
   const [row] = await db.run(
     'inventory.find_provisioner',
@@ -175,15 +221,28 @@ async function findProvisioner(db: Database, providerId: string): Promise<Provis
   return row ?? null;
 }
 
-/** A row of the inventory with what was asked for, where arcadia provisioned it. */
-export type InventoryRow = CloudResource & Readonly<{ id: string; deletedAt: Date | null; provisionedBy: string | null; spec: JsonObject | null }>;
+async function findCreator(db: Database, { id, name }: { id: number; name: string | null }): Promise<Creator | null> {
+  const [row] = await db.run(
+    'inventory.find_creator',
+    (sql) => sql<Creator[]>`
+      select id as saga_id, context ? ${DROPLET_FIELD} as is_known from arcadia.sagas
+      where finished_at is null and context ? 'create_intents'
+        and (context->>${DROPLET_FIELD} = ${String(id)} or not context ? ${DROPLET_FIELD} and lower(input->>'name') = lower(${name}::text))
+      order by is_known desc limit 1`,
+  );
+  return row ?? null;
+}
+
+/** A row of the inventory, with its requested state if arcadia provisioned it. */
+export type InventoryRow = CloudResource & Readonly<{ id: string; deletedAt: Date | null; provisionedBy: string | null; spec: JsonObject | null; protected: boolean; leaseUntil: Date | null }>;
 
 /** Lists the inventory, by name. */
 export async function listInventory(db: Database): Promise<InventoryRow[]> {
   return db.run(
     'inventory.list',
     (sql) => sql<InventoryRow[]>`
-      select resource.id, provider, provider_id, kind, name, region, status, size_slug, tags, attrs, deleted_at, provisioned_by, spec
+      select resource.id, provider, provider_id, kind, name, region, status, size_slug, tags, attrs, deleted_at, provisioned_by, spec,
+             coalesce(protected and released_at is null, false) as protected, case when released_at is null then lease_until end as lease_until
       from arcadia.cloud_resources resource left join arcadia.cloud_provisioned provisioned on provisioned.resource_id = resource.id
       order by name, provider_id`,
   );

@@ -1,19 +1,19 @@
-// Looking through the inventory, a page at a time, by name.
+// Searches the inventory, in pages ordered by name.
 import type { Database } from '../platform/db.ts';
 import type { InventoryRow } from './resources.ts';
 
 export type ResourceFilter = Readonly<{
   status?: string | undefined;
-  /** In whatever case, as the tag. */
+  /** Ignores case, like the tag. */
   region?: string | undefined;
   tag?: string | undefined;
   /** The provider's id, as text. */
   providerId?: string | undefined;
-  /** Those that are gone too. */
+  /** Includes deleted resources. */
   withDeleted?: boolean | undefined;
 }>;
 
-/** A page's last row: the next page begins after it. */
+/** The last row of a page; the next page starts after it. */
 export type ResourcePlace = Readonly<{ name: string; id: string }>;
 
 export type FoundResource = InventoryRow & Readonly<{ firstSeenAt: Date; lastSeenAt: Date }>;
@@ -29,7 +29,8 @@ export async function searchInventory(
     'inventory.search',
     (sql) => sql<FoundResource[]>`
       select resource.id, provider, provider_id, kind, name, region, status, size_slug, tags, attrs, first_seen_at, last_seen_at,
-             deleted_at, provisioned_by, spec
+             deleted_at, provisioned_by, spec, coalesce(protected and released_at is null, false) as protected,
+             case when released_at is null then lease_until end as lease_until
       from arcadia.cloud_resources resource left join arcadia.cloud_provisioned provisioned on provisioned.resource_id = resource.id
       where ${filter.withDeleted === true ? sql`true` : sql`deleted_at is null`}
         and ${filter.status === undefined ? sql`true` : sql`status = ${filter.status}`}

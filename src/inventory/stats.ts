@@ -1,22 +1,25 @@
-// The inventory in numbers: for metrics.
+// Counts the inventory, for metrics.
 import type { Database } from '../platform/db.ts';
 import type { DriftField } from './drift.ts';
 import { driftFields } from './drift.ts';
 import type { OrphanCategory } from './orphans.ts';
 
 export type InventoryStats = Readonly<{
-  /** Droplets that are there, of everybody in the account. */
+  /** Existing droplets of the whole account, ours or not. */
   present: number;
-  /** Open drift by field; each field is there. */
+  /** Open drift by field; every field is present. */
   drift: readonly Readonly<{ field: DriftField; count: number }>[];
   orphans: readonly Readonly<{ category: OrphanCategory; count: number; usdPerHour: number }>[];
-  /** Surplus droplets that the last sync did not destroy because they were too many at once. */
+  /** Surplus droplets that the last sync held back because there were too many at once. */
   held: number;
-  /** Since the last complete sync ended, or else since the first was tried; 0 before that. */
+  /** Droplets whose lease has not expired; and droplets whose ended lease the brake against mass expiry holds. */
+  leased: number;
+  leasesHeld: number;
+  /** Since the end of the last complete sync, or else since the first attempt; 0 before that. */
   syncAgeSeconds: number;
-  /** Of the last complete sync; 0: there was none yet. */
+  /** Of the last complete sync; 0: none yet. */
   syncDurationSeconds: number;
-  /** Syncs that failed since the last complete one. */
+  /** Failed syncs since the last complete one. */
   failedSyncs: number;
 }>;
 
@@ -37,6 +40,8 @@ export async function readInventoryStats(db: Pick<Database, 'run'>): Promise<Inv
          from (select category, count(*) as number, coalesce(sum(price_usd_per_hour), 0) as price
                from arcadia.cloud_orphans where resolved_at is null group by category) as orphans) as orphans,
         coalesce((select held from complete), 0) as held,
+        (select leased from arcadia.lease_brake()) as leased,
+        (select case when is_held then ended else 0 end from arcadia.lease_brake()) as leases_held,
         coalesce(extract(epoch from clock_timestamp() - coalesce(
           (select finished_at from complete), (select min(started_at) from arcadia.inventory_syncs))), 0)::float8 as sync_age_seconds,
         coalesce((select seconds from complete), 0) as sync_duration_seconds,

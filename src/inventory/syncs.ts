@@ -1,18 +1,18 @@
-// The syncs themselves: when one is due, who runs it, what came of it. There is one at a time in the whole fleet, by a
-// row that only one can insert; whoever runs it holds it by a lease, and every write of its checks that it still does.
+// The schedule and results of syncs. Only one runs at a time in the whole fleet: only one worker can insert its row. That
+// worker holds a lease, and each of its writes checks the lease.
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
 import { jsonText } from '../platform/json.ts';
 
-/** On this channel of Postgres stands what syncs find: `{"kind": "drift_found", …}`. */
+/** The Postgres channel for the findings of syncs: `{"kind": "drift_found", …}`. */
 export const INVENTORY_CHANNEL = 'arcadia_inventory';
 
-/** One sync under way. */
+/** A sync in progress. */
 export type SyncRun = Readonly<{ number: number; /** By the database's clock. */ startedAt: Date }>;
 
 export type SyncOutcome = 'complete' | 'failed' | 'interrupted';
 
-/** One sync as it stands on record. */
+/** A sync as stored. */
 export type StoredSync = Readonly<{
   number: number;
   startedAt: Date;
@@ -25,21 +25,21 @@ export type StoredSync = Readonly<{
   error: string | null;
 }>;
 
-/** Somebody else runs the sync now, or it was told to stop: nothing more may be written for it. */
+/** Thrown if another worker has taken over the sync, or it was stopped: nothing more may be written for it. */
 export class SyncLostError extends Error {
   override readonly name = 'SyncLostError';
   readonly code = 'sync_lost';
 }
 
-/** A sync that shows no sign of life for so long is abandoned: longer than any request or statement of its may take. */
+/** A sync that has not renewed its lease for this long is abandoned. Longer than any of its requests or statements may take. */
 const LEASE_MS = 60_000;
 
-// A sync that failed is tried again this soon, or after the interval, where that is shorter.
+// A failed sync is retried after this time, or after the interval if that is shorter.
 const RETRY_MS = 60_000;
 
 const KEPT_SYNCS = 1_000;
 
-/** What must be written for the sync selects from this: one row as long as it is still ours, and its lease is renewed. */
+/** Writes of a sync select from this: one row while the lease holds. It also renews the lease. */
 export function heldSync(sql: Sql, number: number): SqlFragment {
   return sql`
     update arcadia.inventory_syncs set lease_until = clock_timestamp() + ${LEASE_MS}::int * interval '1 millisecond'
@@ -58,10 +58,10 @@ export async function lookWhetherDue(db: Pick<Database, 'run'>, intervalMs: numb
 }
 
 /**
- * Starts a sync, in the place of an abandoned one.
+ * Starts a sync, replacing an abandoned one.
  *
- * @param how.intervalMs only when one is due; null: now, because somebody asks for it
- * @returns null when none is due, or somebody else is at it
+ * @param how.intervalMs only if one is due; null: now, because it was requested
+ * @returns null if none is due, or another worker is running one
  */
 export async function startSync(
   db: Pick<Database, 'run'>,
@@ -69,7 +69,7 @@ export async function startSync(
 ): Promise<SyncRun | null> {
   const [row] = await db.run(
     'syncs.start',
-    // The insert waits for the update: Postgres runs parts of a statement that know nothing of each other in any order.
+    // The insert must wait for the update: Postgres runs independent parts of a statement in any order.
     (sql) => sql<SyncRun[]>`
       with abandoned as (
         update arcadia.inventory_syncs set finished_at = clock_timestamp(), outcome = 'abandoned'
@@ -90,10 +90,10 @@ export async function startSync(
 }
 
 /**
- * Shows that the sync is alive.
+ * Renews the sync's lease.
  *
- * @returns the database's clock, in milliseconds: what is asked of the API from now on is newer
- * @throws {SyncLostError} when it is somebody else's
+ * @returns the database's clock, in milliseconds; everything requested from the API from now on is newer
+ * @throws {SyncLostError} if another worker has taken over the sync
  */
 export async function renewSync(db: Pick<Database, 'run'>, number: number): Promise<Date> {
   const [row] = await db.run(
@@ -104,7 +104,7 @@ export async function renewSync(db: Pick<Database, 'run'>, number: number): Prom
   return row.now;
 }
 
-/** Writes down what came of a sync; does nothing for one that is somebody else's by now. */
+/** Records the result of a sync. Does nothing if another worker has taken it over. */
 export async function finishSync(
   db: Pick<Database, 'run'>,
   number: number,
@@ -119,7 +119,7 @@ export async function finishSync(
   );
 }
 
-/** The last syncs, newest first. */
+/** Lists the last syncs, newest first. */
 export async function listSyncs(db: Pick<Database, 'run'>, limit: number): Promise<StoredSync[]> {
   return db.run(
     'syncs.list',
@@ -129,15 +129,35 @@ export async function listSyncs(db: Pick<Database, 'run'>, limit: number): Promi
   );
 }
 
+/** How old what the inventory says is. `readAt`: when the last complete sync began to read the account; null: there was none yet. */
+export type SyncAge = Readonly<{
+  readAt: Date | null;
+  /** The last sync that ended, if it was not complete. */
+  failed: Readonly<{ at: Date; error: string | null }> | null;
+}>;
+
+/** Reads how old the inventory is. */
+export async function readSyncAge(db: Pick<Database, 'run'>): Promise<SyncAge> {
+  const [row] = await db.run(
+    'syncs.age',
+    (sql) => sql<{ readAt: Date | null; failedAt: Date | null; error: string | null }[]>`
+      with ended as (select finished_at, outcome, error from arcadia.inventory_syncs where finished_at is not null order by number desc limit 1)
+      select (select max(started_at) from arcadia.inventory_syncs where outcome = 'complete') as read_at,
+             (select finished_at from ended where outcome <> 'complete') as failed_at, (select error from ended where outcome <> 'complete') as error`,
+  );
+  const { readAt = null, failedAt = null, error = null } = row ?? {};
+  return { readAt, failed: failedAt === null ? null : { at: failedAt, error } };
+}
+
 export function lostSync(number: number): SyncLostError {
-  return new SyncLostError(`sync ${number} showed no sign of life for too long: it was given up, and somebody else may be at it`);
+  return new SyncLostError(`sync ${number} timed out, and another process may have taken it over`);
 }
 
 function nobodyAtIt(sql: Sql): SqlFragment {
   return sql`not exists (select from arcadia.inventory_syncs where finished_at is null and lease_until >= clock_timestamp())`;
 }
 
-/** Of the last sync: nobody finished it, or it did not fail a moment ago, or it was complete an interval ago. */
+/** A sync is due unless the last one failed a moment ago or completed within the interval. An unfinished one does not count. */
 function due(sql: Sql, intervalMs: number): SqlFragment {
   return sql`not exists (
     select from arcadia.inventory_syncs

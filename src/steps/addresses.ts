@@ -1,9 +1,9 @@
-// The addresses of a droplet, and those that a saga asked for: DigitalOcean may fill them in after the droplet is active.
+// The addresses of a droplet, and those that a saga requested. DigitalOcean may assign them after the droplet is active.
 import type { Droplet } from '../do/schemas.ts';
 import { textOf } from '../platform/json.ts';
 import type { Saga } from '../saga/saga.ts';
 
-/** The first address of each kind; null: there is none (yet). */
+/** The first address of each kind; null: none (yet). */
 export type Addresses = Readonly<{ public_ipv4: string | null; private_ipv4: string | null; public_ipv6: string | null }>;
 
 /** Reads a droplet's addresses. */
@@ -13,8 +13,8 @@ export function addressesOf({ networks }: Pick<Droplet, 'networks'>): Addresses 
 }
 
 /**
- * Names the addresses that the input asked for and that the droplet does not have, in words for people; empty: it has them
- * all. A private address is in every droplet's default VPC, some time: it is asked for by `vpc_uuid`, or where no other is.
+ * Names the requested addresses that the droplet lacks, in words for people; empty: none is missing. Every droplet eventually gets a
+ * private address in its default VPC. It counts as requested only with `vpc_uuid`, or if there is no public address.
  */
 export function missingAddresses(droplet: Pick<Droplet, 'networks' | 'vpc_uuid'>, { input }: Pick<Saga, 'input'>): string[] {
   const { public_ipv4: publicV4, private_ipv4: privateV4, public_ipv6: publicV6 } = addressesOf(droplet);
@@ -23,7 +23,7 @@ export function missingAddresses(droplet: Pick<Droplet, 'networks' | 'vpc_uuid'>
   const isElsewhere = vpc !== '' && droplet.vpc_uuid !== null && droplet.vpc_uuid.toLowerCase() !== vpc.toLowerCase();
   const missing: string[] = [];
   if (isPublic && publicV4 === null) missing.push('public IPv4 address');
-  if (isPublic && input['ipv6'] === true && publicV6 === null) missing.push('public IPv6 address');
+  if (input['ipv6'] === true && publicV6 === null) missing.push('public IPv6 address');
   if ((vpc !== '' || !isPublic) && (privateV4 === null || isElsewhere)) missing.push(`private IPv4 address${vpc === '' ? '' : ` in VPC ${vpc}`}`);
   return missing;
 }

@@ -18,7 +18,11 @@ import { describe, failed, toStepOutcome } from './failures.ts';
 import { storedProvisionInput } from './inputs.ts';
 import { createKeys, creates } from './intents.ts';
 import { findDropletsOfSaga } from './lookup.ts';
+import { NO_LEASE_POLICY, leaseOf } from './lease.ts';
+import type { NamedIds } from './named.ts';
+import { resolveNames } from './named.ts';
 import { provisionDropletOutputs } from './outputs.ts';
+import { prepareUserData } from './ready-callback.ts';
 import { contradiction, otherOwner, tagsOf, waveOf, waveTag } from './ownership.ts';
 
 // A droplet that bears our name, but no tag yet, keeps us from asking for another: so many grace periods long.
@@ -34,22 +38,29 @@ export const createDroplet: Step<StepDeps> = {
   async execute(run, deps) {
     const recorded = recordedDropletId(run.saga);
     if (recorded !== null) return done({ droplet_id: recorded });
+    requireReadyStep(run.saga);
 
     const { settings } = deps;
     let result: StepOutcome | null = null;
+    // Once a create was announced, the lease has begun.
+    const lease = creates(run).sends === 0 ? leaseOf(run.saga, settings.lease ?? NO_LEASE_POLICY) : null;
     await run.once('droplet', {
       keys: createKeys,
       recordsWithStep: true,
       announcement: 'announced a create',
+      // The lease counts from here: also where this worker dies right after.
+      ...(lease === null ? {} : { announces: { lease } }),
       settleMs: settings.adoptionGraceMs,
       pollMs: settings.pollIntervalMs,
       maxSends: settings.maxCreates,
-      notYet: 'a create has no answer: looking for its droplet before another is asked for',
+      notYet: 'a create got no answer: looking for its droplet before sending another',
       giveUp: unanswered,
       // Before the create is announced: one that waits for its turn, or is held, was never sent.
       prepare: async () => {
         const wave = waveTag(run.now);
-        const request = requestOf(run.saga, await run.secret('user_data'), wave);
+        const named = await resolveNames(run, deps);
+        const userData = await prepareUserData(run, deps, await run.secret('user_data'));
+        const request = requestOf(run.saga, named, userData, wave);
         return { request, wave, reserved: await deps.digitalOcean.reserveCreate(request) };
       },
       // The droplet is found by its tags: the API takes no mark.
@@ -74,7 +85,7 @@ export const createDroplet: Step<StepDeps> = {
     const deps = forRollback(stepDeps);
     const recorded = recordedDropletId(run.saga);
     const { sends, unanswered: open, ageMs } = creates(run);
-    if (sends === 0 && recorded === null) return done({}, 'no droplet was ever asked for');
+    if (sends === 0 && recorded === null) return done({}, 'no create was ever sent');
 
     const notes: string[] = [];
     // A GET, and a DELETE, of a droplet that was accepted a moment ago may say 404: that is no proof of its absence yet.
@@ -108,11 +119,11 @@ export const createDroplet: Step<StepDeps> = {
     if (pending !== null) return pending;
     const settlesInMs = graceMs - ageMs;
     if (!isSettled && settlesInMs > 0) {
-      return waiting(Math.min(deps.settings.pollIntervalMs, settlesInMs), 'a create has no known end yet: looking for what it may have made');
+      return waiting(Math.min(deps.settings.pollIntervalMs, settlesInMs), 'a create has no known outcome yet: looking for its droplet');
     }
     if (unproven.length > 0) {
-      run.log.error({ dropletIds: unproven }, 'rolled back, and droplets that may be this saga\'s are left: look at them, and destroy them by hand if they are');
-      notes.push(`droplet ${unproven.join(', ')} may be this saga's, and does not carry its full id: left alone. Look at it, and destroy it by hand if it is`);
+      run.log.error({ dropletIds: unproven }, 'rolled back, but droplets that may belong to this saga remain: check them, and destroy them by hand if they do');
+      notes.push(`droplet ${unproven.join(', ')} may belong to this saga, but does not carry its full id: left alone. Check it, and destroy it by hand if it does`);
       return done({ unproven_droplets: unproven }, notes.join(', '));
     }
     return done({}, notes.length === 0 ? 'DigitalOcean has no droplet of this saga' : notes.join(', '));
@@ -153,10 +164,10 @@ function waitForTags(undecided: readonly Droplet[], ageMs: number, { adoptionGra
   if (undecided.length === 0) return null;
   const ids = undecided.map(({ id }) => id).join(', ');
   const leftMs = adoptionGraceMs * UNDECIDED_GRACES - ageMs;
-  if (leftMs > 0) throw new StepWait(waiting(Math.min(pollIntervalMs, leftMs), `droplet ${ids} bears this saga's name, and no tag yet: waiting for its tags`));
+  if (leftMs > 0) throw new StepWait(waiting(Math.min(pollIntervalMs, leftMs), `droplet ${ids} has this saga's name but no tags yet: waiting for its tags`));
   throw new StepFailure({
     code: 'droplet_unproven',
-    message: `droplet ${ids} may be this saga's: it has its name, but never got a tag. Look at it, and destroy it by hand if it is`,
+    message: `droplet ${ids} may belong to this saga: it has the saga's name, but never got a tag. Check it, and destroy it by hand if it does`,
     retryable: false,
   });
 }
@@ -170,7 +181,7 @@ function adopt(droplet: Droplet, duplicates: readonly Droplet[], run: StepRun): 
       droplet_wave: waveOf(droplet),
       ...(duplicates.length === 0 ? {} : { create_duplicates: duplicates.map(({ id }) => id) }),
     },
-    `adopted droplet ${droplet.id}: an earlier create had made it`,
+    `adopted droplet ${droplet.id}, created by an earlier request`,
   );
 }
 
@@ -204,12 +215,24 @@ function ambiguous(what: string): StepFailure {
 function unanswered(creates: number): Failure {
   return {
     code: 'create_unanswered',
-    message: `asked DigitalOcean ${creates} times for a droplet, without an answer and without a droplet to be found`,
+    message: `sent ${creates} creates to DigitalOcean without an answer, and found no droplet`,
     retryable: false,
   };
 }
 
-function requestOf(saga: Saga, userData: string | undefined, wave: string): CreateDropletRequest {
-  const input = storedProvisionInput.parse(saga.input);
-  return { ...input, user_data: userData, tags: tagsOf(saga, input.tags ?? [], wave) };
+/**
+ * What was asked for must be waited for: a saga of another app may lack the step, and so may one that SQL started before the
+ * database was migrated.
+ *
+ * @throws {StepFailure} `ready_without_step`: nothing was created
+ */
+function requireReadyStep({ input, steps }: Saga): void {
+  if ((input['ready'] ?? null) === null || steps.includes('wait_droplet_ready')) return;
+  throw new StepFailure({ code: 'ready_without_step', message: 'the input has `ready`, but this saga has no step wait_droplet_ready, so nothing was created', retryable: false });
+}
+
+/** Without the fields that are ours. */
+function requestOf(saga: Saga, { sshKeys }: NamedIds, userData: string | undefined, wave: string): CreateDropletRequest {
+  const { protected: _protected, project: _project, lease: _lease, ready: _ready, wait_s: _wait, ...input } = storedProvisionInput.parse(saga.input);
+  return { ...input, ...(sshKeys === null ? {} : { ssh_keys: sshKeys }), user_data: userData, tags: tagsOf(saga, input.tags ?? [], wave) };
 }

@@ -1,13 +1,21 @@
 // What the steps are given to work with.
 import type { DigitalOceanClient } from '../do/client.ts';
+import type { Directory } from '../do/directory.ts';
 import type { DropletObserver } from '../do/observer.ts';
+import type { ReadyCallbacks } from '../inventory/ready-callbacks.ts';
 import type { Inventory } from '../inventory/resources.ts';
+import type { LeasePolicy } from './lease.ts';
+import type { AddressRanges } from '../platform/address-ranges.ts';
+import type { Finding, Target } from './probe.ts';
 
 export type StepDeps = Readonly<{
   inventory: Inventory;
   digitalOcean: DigitalOceanClient;
   /** Looks at droplets together with everybody else who waits for one. */
   droplets: DropletObserver;
+  /** Finds SSH keys and projects by name. */
+  directory: Directory;
+  readiness: Readiness;
   settings: StepSettings;
 }>;
 
@@ -15,6 +23,19 @@ export type StepDeps = Readonly<{
 export function forRollback(deps: StepDeps): StepDeps {
   return { ...deps, digitalOcean: deps.digitalOcean.at('destroy') };
 }
+
+/** What the wait for a droplet to be ready works with. */
+export type Readiness = Readonly<{
+  /** Checks once; see `probe`. */
+  probe(target: Target): Promise<Finding>;
+  /** Addresses beyond public ones that may be checked. */
+  allowed: AddressRanges;
+  callbacks: ReadyCallbacks;
+  /** By which droplets reach the web, without a slash at its end; null: not known. */
+  publicUrl: string | null;
+  /** Whether there is a key to make tokens from. */
+  canIssue: boolean;
+}>;
 
 export type StepSettings = Readonly<{
   /** Between two looks at a droplet that is not active yet. */
@@ -28,4 +49,6 @@ export type StepSettings = Readonly<{
   deleteAgainAfterMs: number;
   /** How many accepted deletions a droplet may survive before a person is asked to look. */
   maxDeletes: number;
+  /** The fleet's policy of leases; where left out, a droplet has the lease that its saga asks for. */
+  lease?: LeasePolicy;
 }>;

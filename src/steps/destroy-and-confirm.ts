@@ -1,6 +1,7 @@
 // Destroying a droplet for good: DELETE, then looks until a GET says 404. DigitalOcean answers a DELETE before the droplet
 // is gone, refuses one while an action is running on the droplet, and may lose the one of a droplet that is still `new`.
 import type { DigitalOceanClient } from '../do/client.ts';
+import type { JsonObject } from '../platform/json.ts';
 import type { Droplet } from '../do/schemas.ts';
 import type { StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, waiting } from '../saga/step.ts';
@@ -22,6 +23,7 @@ const LONGEST_PAUSE_POLLS = 12;
  * Destroys a droplet and makes sure that it is gone. After a DELETE that DigitalOcean accepted it only looks, for
  * `deleteAgainAfterMs` at least, before it sends another: DigitalOcean has blocked an account for repeated deletions.
  *
+ * @param alongside what else is to be written with a deletion that was accepted
  * @param seen what a GET showed a moment ago, where the caller has looked
  * @returns `destroyed`; `absent` when neither DELETE nor GET found it; or a wait for the step to return
  * @throws {StepFailure} when it is still there after `maxDeletes` accepted deletions (not to be retried by itself), or when
@@ -32,6 +34,7 @@ export async function destroyAndConfirm(
   run: StepRun,
   deps: Pick<StepDeps, 'digitalOcean' | 'settings'>,
   seen?: Droplet | null,
+  alongside: JsonObject = {},
 ): Promise<DestroyResult> {
   const { settings } = deps;
   const accepted = acceptedDeletion(dropletId, run);
@@ -47,12 +50,12 @@ export async function destroyAndConfirm(
   if (answer === 'absent') {
     throw new StepFailure({
       code: 'droplet_still_there',
-      message: `DigitalOcean answered the deletion of droplet ${dropletId} with 404, and still shows it (${left.status})`,
+      message: `DigitalOcean answered the deletion of droplet ${dropletId} with 404, but still shows it (${left.status})`,
       retryable: true,
       patient: true,
     });
   }
-  await run.record(`DigitalOcean accepted the deletion of droplet ${dropletId}`, { [countKey(dropletId)]: (accepted?.count ?? 0) + 1 }, [timeKey(dropletId)]);
+  await run.record(`DigitalOcean accepted the deletion of droplet ${dropletId}`, { [countKey(dropletId)]: (accepted?.count ?? 0) + 1, ...alongside }, [timeKey(dropletId)]);
   return waitUntilGone(dropletId, 0, settings.deleteAgainAfterMs, settings.pollIntervalMs);
 }
 
@@ -90,7 +93,7 @@ function stillThere(left: Droplet, count: number): StepFailure {
   return new StepFailure(
     {
       code: 'droplet_still_there',
-      message: `droplet ${left.id} is still there (${left.status}) though DigitalOcean accepted its deletion ${count} ${count === 1 ? 'time' : 'times'}`,
+      message: `droplet ${left.id} still exists (${left.status}) although DigitalOcean accepted its deletion ${count} ${count === 1 ? 'time' : 'times'}`,
       retryable: false,
     },
     { [countKey(left.id)]: 0 },

@@ -2,9 +2,11 @@
 // not given up either: while DigitalOcean refuses the deletion the saga goes on trying, for hours, and then asks for a person.
 import { DigitalOceanError } from '../do/errors.ts';
 import type { Droplet } from '../do/schemas.ts';
+import { PROTECTED_CODE, protectedMessage } from '../inventory/protection.ts';
 import type { Provisioner } from '../inventory/resources.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StaleRevisionError, StepFailure, done, waiting } from '../saga/step.ts';
+import type { JsonObject } from '../platform/json.ts';
 import { msBetween } from '../platform/time.ts';
 import type { StepDeps } from './deps.ts';
 import { dropletFamily } from './family.ts';
@@ -13,6 +15,7 @@ import { destroyAndConfirm, isDeletionAccepted } from './destroy-and-confirm.ts'
 import { toStepOutcome } from './failures.ts';
 import { storedDestroyInput } from './inputs.ts';
 import { destroyDropletOutputs } from './outputs.ts';
+import { lookForBilled, withOutputs } from './still-billed.ts';
 import { stepAgeMs } from '../saga/stamps.ts';
 
 /**
@@ -42,8 +45,7 @@ export const destroyDroplet: Step<StepDeps> = {
     try {
       return await destroyOnRequest(dropletId, run, deps);
     } catch (error) {
-      // As patient as a rollback: one odd answer is no reason to leave a droplet that should be gone.
-      const outcome = error instanceof DigitalOceanError ? toStepOutcome(error, 'backward', run.memo) : null;
+      const outcome = patientOutcome(error, run);
       if (outcome === null) throw error;
       return outcome;
     }
@@ -63,6 +65,11 @@ export const destroyDroplet: Step<StepDeps> = {
   },
 };
 
+/** As patient as a rollback: one odd answer is no reason to leave a droplet that should be gone. */
+function patientOutcome(error: unknown, run: StepRun): StepOutcome | null {
+  return error instanceof DigitalOceanError ? toStepOutcome(error, 'backward', run.memo) : null;
+}
+
 async function destroyOnRequest(dropletId: number, run: StepRun, deps: StepDeps): Promise<StepOutcome> {
   const droplet = await deps.digitalOcean.getDroplet(dropletId);
   const provisioner = await deps.inventory.findProvisioner(String(dropletId));
@@ -73,7 +80,17 @@ async function destroyOnRequest(dropletId: number, run: StepRun, deps: StepDeps)
   }
   // A 404 proves little of a droplet that was there a moment ago: a DELETE is sent all the same, and looks follow.
   if (droplet === null && run.saga.context[MISSED_AT] !== undefined && wasSeenLately(provisioner, run, deps)) return lookAgain(dropletId, deps);
-  const end = await destroyAndConfirm(dropletId, run, deps, droplet);
+  // Once there is no droplet, nobody can say what belonged to it.
+  const billed = droplet === null ? {} : await lookForBilled(dropletId, run, deps);
+  return withOutputs(run, billed, () => destroyNow(dropletId, { droplet, provisioner, billed }, run, deps), (error) => patientOutcome(error, run));
+}
+
+type Found = Readonly<{ droplet: Droplet | null; provisioner: Provisioner | null; billed: JsonObject }>;
+
+async function destroyNow(dropletId: number, { droplet, provisioner, billed }: Found, run: StepRun, deps: StepDeps): Promise<StepOutcome> {
+  // The last word before a DELETE. What was checked when the saga was started may have changed since.
+  if (await deps.inventory.isProtected(String(dropletId))) throw new StepFailure({ code: PROTECTED_CODE, message: protectedMessage(dropletId), retryable: false });
+  const end = await destroyAndConfirm(dropletId, run, deps, droplet, billed);
   if (typeof end === 'object') return end;
   if (end === 'destroyed') return finish('destroyed', `droplet ${dropletId} destroyed`, dropletId, run, deps);
   if (wasSeenLately(provisioner, run, deps)) {

@@ -1,8 +1,8 @@
-// A droplet, as DigitalOcean shows it, in the words of the inventory.
+// Converts DigitalOcean's droplets for the inventory.
 import type { Droplet } from '../do/schemas.ts';
 import type { SeenResource } from '../inventory/resources.ts';
 
-/** Turns a droplet into a row of the inventory. `new` is kept as `provisioning`; other states as they are. */
+/** Converts a droplet to an inventory row. `new` becomes `provisioning`; other states are unchanged. */
 export function toCloudResource(droplet: Droplet): SeenResource {
   return {
     provider: 'digitalocean',
@@ -13,7 +13,7 @@ export function toCloudResource(droplet: Droplet): SeenResource {
     status: droplet.status === 'new' ? 'provisioning' : droplet.status,
     sizeSlug: droplet.size_slug,
     tags: droplet.tags,
-    // JSON leaves out what is undefined.
+    // JSON omits undefined values.
     attrs: {
       memory_mb: droplet.memory ?? undefined,
       vcpus: droplet.vcpus ?? undefined,

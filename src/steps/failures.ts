@@ -1,5 +1,5 @@
-// What an error means for a step, where the step itself has nothing better to say. "Not yet" (throttled, a token that
-// is refused, DigitalOcean out of reach) uses no attempt; the rest does, or is fatal.
+// Interprets an error for a step that does not handle it itself. "Not yet" (throttled, a refused token, DigitalOcean
+// unreachable) uses no attempt. Any other error uses one or is fatal.
 import { DigitalOceanError } from '../do/errors.ts';
 import { isLocalTrouble } from '../platform/error-code.ts';
 import type { Direction } from '../saga/saga.ts';
@@ -7,16 +7,16 @@ import type { Memo, StepOutcome } from '../saga/step.ts';
 import { waiting } from '../saga/step.ts';
 import { outcomeOfUnexpected } from '../saga/unexpected.ts';
 
-/** How often a refused request is tried again where no circuit is open for it: the circuits could not be written. */
+/** Retry interval of a refused request without an open circuit, because the circuits could not be written. */
 const UNAUTHORIZED_DELAY_MS = 15_000;
 
 const OUTAGE_FIRST_DELAY_MS = 2_000;
 const OUTAGE_MAX_DELAY_MS = 60_000;
 
 /**
- * Turns an error of a step into an outcome.
+ * Converts an error of a step to an outcome.
  *
- * @returns null for an error that is not about the step's work (Postgres is away): the job is run again as it is
+ * @returns null for an error that does not concern the step's work (Postgres is unreachable): the same job runs again
  */
 export function toStepOutcome(error: unknown, direction: Direction, memo: Memo): StepOutcome | null {
   return error instanceof DigitalOceanError ? fromDigitalOcean(error, direction, memo) : outcomeOfUnexpected(error);
@@ -34,14 +34,14 @@ function fromDigitalOcean(error: DigitalOceanError, direction: Direction, memo: 
     case 'ambiguous':
       return failed(error, true);
     case 'rejected':
-      // A rollback is not given up because of one odd answer.
+      // One odd response must not end a rollback.
       return direction === 'backward' ? patient(failed(error, true)) : failed(error, false);
     default:
       return error.kind satisfies never;
   }
 }
 
-/** DigitalOcean refuses what only a person can put right. Whoever finds that it does not any more wakes the saga. */
+/** DigitalOcean refuses for a cause that only a person can fix. The saga is woken once a probe succeeds. */
 function holdFor({ message, hold, retryAfterMs }: DigitalOceanError, memo: Memo): StepOutcome {
   const scopes = hold?.scopes ?? [];
   const what = hold?.isTokenRefused === false ? 'this request' : 'the token';
@@ -52,8 +52,8 @@ function holdFor({ message, hold, retryAfterMs }: DigitalOceanError, memo: Memo)
 }
 
 /**
- * DigitalOcean is out of reach, and a look or a deletion is due. There is, or may be, a droplet: to roll back would need
- * DigitalOcean just the same, and would take down what may be in order. So the saga waits, however long it takes.
+ * DigitalOcean is unreachable, and a poll or a deletion is due. A droplet exists or may exist. A rollback would need
+ * DigitalOcean too, and might destroy a working droplet. So the saga waits, however long that takes.
  */
 function holdOn(error: DigitalOceanError, memo: Memo): StepOutcome {
   const outages = (memo['outages'] ?? 0) + 1;
@@ -66,19 +66,19 @@ function isOutage(error: DigitalOceanError): boolean {
   return error.status === null || error.status >= 500;
 }
 
-/** A lock, or an action that is running on the droplet, may last for hours: a snapshot of a large disk does. */
+/** A lock, or an action in progress on the droplet, may last for hours, for example a snapshot of a large disk. */
 function patient(outcome: Failed): Failed {
   return { ...outcome, error: { ...outcome.error, patient: true } };
 }
 
 type Failed = Extract<StepOutcome, { kind: 'failed' }>;
 
-/** The step failed; retried, or not. */
+/** Builds the failure of a step, retryable or not. */
 export function failed(error: DigitalOceanError, retryable: boolean): Failed {
   return { kind: 'failed', error: { code: `digitalocean_${error.kind}`, message: describe(error), retryable } };
 }
 
-/** DigitalOcean's own words, and the id of the request, which its support would ask for. */
+/** DigitalOcean's message and the request id, which its support asks for. */
 export function describe(error: DigitalOceanError): string {
   return `DigitalOcean: ${error.message}${error.requestId === null ? '' : ` (request ${error.requestId})`}`;
 }

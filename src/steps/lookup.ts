@@ -1,5 +1,5 @@
-// Finding the droplets that a saga may have made, where DigitalOcean's answer was lost: by tag, and by name, because
-// tags are put on a droplet after it was accepted, and lists lag.
+// Finds the droplets that a saga may have created although DigitalOcean's response was lost: by tag and by name, because
+// a droplet gets its tags after it was accepted, and lists lag.
 import type { Droplet } from '../do/schemas.ts';
 import { textOf } from '../platform/json.ts';
 import type { Saga } from '../saga/saga.ts';
@@ -7,22 +7,22 @@ import type { StepRun } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';
 import { hasTag, isAdoptable, isProvenOurs, mayBecomeOurs, sagaTag } from './ownership.ts';
 
-/** What a look at DigitalOcean's lists shows. */
+/** The droplets in DigitalOcean's lists that may belong to a saga. */
 export type Sighting = Readonly<{
-  /** May be taken for the saga's own; proven ones first, then by id. */
+  /** Can be adopted by the saga; proven ones first, then by id. */
   adoptable: readonly Droplet[];
-  /** Carry the saga's full id: may be deleted. */
+  /** Carry the saga's full id, so they may be deleted. */
   proven: readonly Droplet[];
-  /** Bear the saga's name and no tag yet: ours, perhaps. */
+  /** Have the saga's name and no tag yet, so they may be ours. */
   undecided: readonly Droplet[];
 }>;
 
-/** Looks for the saga's droplets. */
+/** Finds the saga's droplets. */
 export async function findDropletsOfSaga(run: StepRun, deps: StepDeps): Promise<Sighting> {
   const { saga } = run;
   const candidates = new Map<number, Droplet>();
   for (const droplet of await deps.digitalOcean.listDropletsByTag(sagaTag(saga))) candidates.set(droplet.id, droplet);
-  // A droplet of somebody else's under our tag must not hide our own, which lists by tag may not show (yet).
+  // Another saga's droplet with our tag must not hide ours, which lists by tag may not show (yet).
   if (![...candidates.values()].some((droplet) => isProvenOurs(droplet, saga))) {
     for (const droplet of await listByName(saga, deps)) candidates.set(droplet.id, droplet);
   }
@@ -40,7 +40,7 @@ export async function findDropletsOfSaga(run: StepRun, deps: StepDeps): Promise<
   };
 }
 
-/** Plain lists leave GPU droplets out, and whether tag-filtered ones do is not documented. */
+/** Plain lists omit GPU droplets. Whether lists by tag omit them too is undocumented. */
 async function listByName(saga: Saga, deps: StepDeps): Promise<Droplet[]> {
   const name = textOf(saga.input['name']);
   const plain = await deps.digitalOcean.listDroplets({ name });

@@ -15,7 +15,21 @@ export const provisionDropletOutputs = z.object({
 
 export type ProvisionDropletOutputs = z.infer<typeof provisionDropletOutputs>;
 
+/** Outputs of `adopt_droplet`. `cloud_resource_id`: id of its row in `arcadia.cloud_resources`. */
+export const adoptDropletOutputs = z.object({ droplet_id: z.int().positive(), cloud_resource_id: z.string() });
+
+export type AdoptDropletOutputs = z.infer<typeof adoptDropletOutputs>;
+
+/** What belonged to a destroyed droplet and still costs money. `usd_per_month`: null where DigitalOcean does not say. */
+export const stillBilledSchema = z.object({ kind: z.enum(['volume', 'snapshot', 'volume_snapshot', 'reserved_ip']), id: z.string(), name: z.string(), usd_per_month: z.number().nullable() });
+
+export type StillBilled = z.infer<typeof stillBilledSchema>;
+
 /** Outputs of `destroy_droplet`. */
-export const destroyDropletOutputs = z.object({ droplet_id: z.int().positive() });
+export const destroyDropletOutputs = z.object({
+  droplet_id: z.int().positive(),
+  /** What belonged to the droplet and still costs money. Null: it could not be read; missing: nobody looked. */
+  still_billed: z.array(stillBilledSchema).nullable().optional(),
+});
 
 export type DestroyDropletOutputs = z.infer<typeof destroyDropletOutputs>;

@@ -1,75 +1,114 @@
-// Whose droplet is it? Tags that a saga puts on its droplet, and what can be concluded from the tags found on one.
-// Pure; see docs/decisions for why adoption and deletion ask for different proof.
+// Ownership of droplets: the tags that a saga puts on its droplet, and what the tags on a droplet prove. Pure. docs/decisions
+// explains why adoption and deletion require different proof.
 import type { Droplet } from '../do/schemas.ts';
 import { textOf } from '../platform/json.ts';
 import type { Saga } from '../saga/saga.ts';
 import { msBetween, msOf } from '../platform/time.ts';
-import { MANAGED_TAG, SAGA_TAG_PREFIX, WAVE_TAG_PREFIX, isReservedTag } from './tags.ts';
+import { ADOPTION_TAG_PREFIX, MANAGED_TAG, SAGA_TAG_PREFIX, WAVE_TAG_PREFIX, isAdoptionTag, isReservedTag, isSagaTag } from './tags.ts';
 
 const SAGA_ID_TAG_PREFIX = 'arcadia-saga-id-';
 
-// Droplets that are made within so much time are waited for together. The numbers come round after 8 1/2 hours: there is
-// an end to the tags of an account, and of a fleet only few droplets carry the same one.
+// Droplets created within one wave are polled together. Wave numbers repeat after 8 1/2 hours: that bounds the number of tags
+// in the account, and few droplets of a fleet share one.
 const WAVE_MS = 30_000;
 const WAVES = 1_024;
 
-// DigitalOcean gives created_at in whole seconds, by its own clock.
+// DigitalOcean's created_at has whole seconds, by its own clock.
 const CLOCK_TOLERANCE_MS = 60_000;
 
 export type SagaIdentity = Pick<Saga, 'id' | 'saga8' | 'createdAt' | 'input'>;
 
-/** The tag by which a saga finds its droplet again. */
+/** Returns the tag by which a saga finds its droplet again. */
 export function sagaTag(saga: Pick<Saga, 'saga8'>): string {
   return `${SAGA_TAG_PREFIX}${saga.saga8}`;
 }
 
-/** The tag that proves whose droplet it is. */
+/** Returns the tag that proves which saga a droplet belongs to. */
 export function sagaIdTag(saga: Pick<Saga, 'id'>): string {
   return `${SAGA_ID_TAG_PREFIX}${saga.id}`;
 }
 
-/** The full ids of sagas that a droplet carries, each once. Of one that is ours there is one. */
+/** Whether a tag names the saga that a droplet belongs to, of any saga. DigitalOcean's tags ignore case. */
+export function isSagaIdTag(tag: string): boolean {
+  return tag.toLowerCase().startsWith(SAGA_ID_TAG_PREFIX);
+}
+
+/** Returns the full saga ids that a droplet carries, each once. A droplet of ours has one. */
 export function sagaIdsOn(droplet: Pick<Droplet, 'tags'>): string[] {
   const ids = tagsOn(droplet).map((tag) => tag.toLowerCase()).filter((tag) => tag.startsWith(SAGA_ID_TAG_PREFIX)).map((tag) => tag.slice(SAGA_ID_TAG_PREFIX.length));
   return [...new Set(ids)];
 }
 
-/** The tag of the droplets that are asked for at about this time: by its list, those in flight are seen together. */
+/** Returns the tag of all droplets requested at about this time. Its list shows all of them at once. */
 export function waveTag(now: Date): string {
   return `${WAVE_TAG_PREFIX}${Math.floor(msOf(now) / WAVE_MS) % WAVES}`;
 }
 
-/** The wave that a droplet belongs to, by its tags; null: none is known. */
+/** Returns how long ago a wave last ended, and when its number repeats; null if the tag is not a wave's. */
+export function waveAgeMs(tag: string, now: Date): { sinceMs: number; untilNextMs: number } | null {
+  const digits = tag.startsWith(WAVE_TAG_PREFIX) ? tag.slice(WAVE_TAG_PREFIX.length) : '';
+  const number = Number(digits);
+  if (!/^\d{1,4}$/.test(digits) || number >= WAVES) return null;
+  const cycleMs = WAVES * WAVE_MS;
+  const sinceBeginMs = (((msOf(now) - number * WAVE_MS) % cycleMs) + cycleMs) % cycleMs;
+  return { sinceMs: sinceBeginMs - WAVE_MS, untilNextMs: cycleMs - sinceBeginMs };
+}
+
+/** Returns the wave that a droplet belongs to, by its tags; null: unknown. */
 export function waveOf(droplet: Pick<Droplet, 'tags'>): string | null {
   return tagsOn(droplet).find((tag) => tag.toLowerCase().startsWith(WAVE_TAG_PREFIX)) ?? null;
 }
 
-/** The tags of a saga's droplet: ours first, then the caller's, then its wave's. */
+/** Returns the tags of a saga's droplet: ours first, then the caller's, then its wave's. */
 export function tagsOf(saga: Pick<Saga, 'id' | 'saga8'>, callersTags: readonly string[], wave: string): string[] {
   return [...new Set([sagaTag(saga), MANAGED_TAG, sagaIdTag(saga), ...callersTags, wave])];
 }
 
-/** Positive proof: the droplet carries the saga's full id. Only such a droplet may be deleted without being on record. */
+/**
+ * Returns the tag that names the saga that adopted a droplet. A created droplet never carries it: the tags of created droplets prove that
+ * we created them, and the sweep destroys droplets of rolled-back sagas by that proof, in versions without adoption too.
+ */
+export function adoptionTag(saga: Pick<Saga, 'id'>): string {
+  return `${ADOPTION_TAG_PREFIX}${saga.id}`;
+}
+
+/** Returns the tags that an adoption puts on its droplet. The one with its id is first, so that others see who adopts it. */
+export function adoptionTagsOf(saga: Pick<Saga, 'id'>): string[] {
+  return [adoptionTag(saga), MANAGED_TAG];
+}
+
+/** Returns the ids of the sagas that adopted a droplet, by its tags. */
+export function adoptionIdsOn(droplet: Pick<Droplet, 'tags'>): string[] {
+  return tagsOn(droplet).filter(isAdoptionTag).map((tag) => tag.toLowerCase().slice(ADOPTION_TAG_PREFIX.length));
+}
+
+/** Describes the tag by which a saga of any fleet, other than this adoption, claims a droplet; null: none. */
+export function otherClaim(droplet: Pick<Droplet, 'tags'>, saga: Pick<Saga, 'id'>): string | null {
+  const claim = tagsOn(droplet).find((tag) => isSagaTag(tag) || tag.toLowerCase().startsWith(WAVE_TAG_PREFIX) || (isAdoptionTag(tag) && tag.toLowerCase() !== adoptionTag(saga)));
+  return claim === undefined ? null : `it carries the tag ${claim}`;
+}
+
+/** Whether the droplet carries the saga's full id. Only with this proof may a droplet be deleted that is not on record. */
 export function isProvenOurs(droplet: Pick<Droplet, 'tags'>, saga: Pick<Saga, 'id'>): boolean {
   return hasTag(droplet, sagaIdTag(saga)) && otherSagaIds(droplet, saga).length === 0;
 }
 
-/** The saga may take it for its own: it carries the saga's tag, and nothing speaks against it. */
+/** Whether the saga may adopt a droplet: it carries the saga's tag, and nothing contradicts the match. */
 export function isAdoptable(droplet: Droplet, saga: SagaIdentity): boolean {
   return hasTag(droplet, sagaTag(saga)) && contradiction(droplet, saga) === null;
 }
 
 /**
- * A droplet of the saga's name, made since the saga began, that carries no tag of ours yet. It may be ours, as
- * DigitalOcean puts the tags on a droplet after it accepted it; it may as well be somebody else's.
+ * Whether a droplet may still turn out to be the saga's: it has the saga's name, was created since the saga began, and carries
+ * no tag of ours yet. DigitalOcean tags a droplet after it accepts the create. It may also be somebody else's.
  */
 export function mayBecomeOurs(droplet: Droplet, saga: SagaIdentity): boolean {
   return !tagsOn(droplet).some(isReservedTag) && contradiction(droplet, saga) === null;
 }
 
 /**
- * What speaks against this being the saga's droplet, where nothing but its looks says that it is: it was found by a list, or
- * is in the answer to a create. Null: nothing. What could not be read of a droplet speaks neither for it nor against it.
+ * Describes what contradicts that a droplet from a list, or from the answer to a create, is the saga's; null: nothing. Values
+ * that could not be read neither confirm nor contradict.
  */
 export function contradiction(droplet: Droplet, saga: SagaIdentity): string | null {
   const owner = otherOwner(droplet, saga);
@@ -82,16 +121,16 @@ export function contradiction(droplet: Droplet, saga: SagaIdentity): string | nu
 }
 
 /**
- * What speaks against a droplet that the saga has on record. Its id is the proof: it stood in the answer to our own create,
- * or was adopted by its tag. Anybody may have renamed it, changed its tags or resized it since; only another saga's full id
- * on it counts. Null: nothing.
+ * Describes what contradicts that a droplet on record is the saga's; null: nothing. Its id is the proof: it was in the answer to
+ * our own create, or the droplet was found by its tag. People may rename, retag or resize it, so only another saga's full id on
+ * it counts.
  */
 export function otherOwner(droplet: Pick<Droplet, 'tags'>, saga: Pick<Saga, 'id'>): string | null {
   const [otherId] = otherSagaIds(droplet, saga);
   return otherId === undefined ? null : `it carries the tag ${otherId} of another saga`;
 }
 
-/** The tags that could be read. */
+/** Returns the tags that could be read. */
 export function tagsOn(droplet: Pick<Droplet, 'tags'>): readonly string[] {
   return droplet.tags ?? [];
 }

@@ -1,5 +1,5 @@
-// The step that writes the droplet into the inventory: what there is, and what was asked for. It is also the last look
-// at what the saga made: where more than one create was sent, the surplus droplets are destroyed here.
+// The step that writes the droplet into the inventory: its current state and its requested state. It is also the last check of
+// what the saga created: if it sent more than one create, this step destroys the surplus droplets.
 import type { Droplet } from '../do/schemas.ts';
 import { textOf } from '../platform/json.ts';
 import { recordedDropletId } from '../inventory/droplet-of-saga.ts';
@@ -8,6 +8,7 @@ import type { Saga } from '../saga/saga.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StaleRevisionError, StepFailure, done, waiting } from '../saga/step.ts';
 import { missingAddresses } from './addresses.ts';
+import { assignProject } from './assign-project.ts';
 import type { StepDeps } from './deps.ts';
 import { dropletFamily } from './family.ts';
 import type { Waiting } from './destroy-and-confirm.ts';
@@ -19,6 +20,8 @@ import { provisionDropletOutputs } from './outputs.ts';
 import { otherOwner } from './ownership.ts';
 
 const A_MOMENT_MS = 5_000;
+// If the droplet answered or called back this recently, it is not read again.
+const WHILE_READY_MS = 120_000;
 
 export const registerDroplet: Step<StepDeps> = {
   name: 'register_droplet',
@@ -40,7 +43,8 @@ export const registerDroplet: Step<StepDeps> = {
     if (contradicted !== null) {
       throw new StepFailure({ code: 'droplet_not_ours', message: `droplet ${dropletId} is not this saga's: ${contradicted}`, retryable: false });
     }
-    const provision = { sagaId: run.saga.id, provisionedBy: `saga:${run.saga.id}`, spec: specOf(run.saga) };
+    await assignProject(dropletId, run, deps);
+    const provision = { sagaId: run.saga.id, provisionedBy: `saga:${run.saga.id}`, spec: specOf(run.saga), protected: run.saga.input['protected'] === true };
     const seen = toCloudResource(droplet);
     let resourceId: string | null;
     try {
@@ -61,18 +65,19 @@ export const registerDroplet: Step<StepDeps> = {
 };
 
 /**
- * What the wait, or a list, has shown a moment ago is as good as a look now: as long as all is well, and this is the
- * first attempt.
+ * A read by the wait, or by a list, of a moment ago is as good as a new one, if it showed no problem and this is the first
+ * attempt.
  */
 async function observe(dropletId: number, run: StepRun, deps: StepDeps): Promise<Droplet | null> {
-  const maxAgeMs = run.saga.attempt === 0 ? A_MOMENT_MS : 0;
+  const momentMs = run.saga.steps.includes('wait_droplet_ready') ? WHILE_READY_MS : A_MOMENT_MS;
+  const maxAgeMs = run.saga.attempt === 0 ? momentMs : 0;
   const { droplet, ageMs } = await deps.droplets.observe(dropletId, { wave: recordedWave(run.saga), maxAgeMs });
   const isWell = droplet?.status === 'active' && otherOwner(droplet, run.saga) === null && missingAddresses(droplet, run.saga).length === 0;
   if (ageMs <= 0 || isWell) return droplet;
   return (await deps.droplets.observe(dropletId, { wave: null, maxAgeMs: 0 })).droplet;
 }
 
-/** Each create but one may have made a droplet too many. Keeps the recorded one; null: there is no other (left). */
+/** Each create but one may have made a surplus droplet. Destroys those and keeps the recorded one; null: no surplus is left. */
 async function destroySurplus(keep: number, run: StepRun, deps: StepDeps): Promise<StepOutcome | null> {
   const { unanswered, ageMs } = creates(run);
   const mayHaveMore = unanswered > 0 || run.saga.context['create_duplicates'] !== undefined;
@@ -84,7 +89,7 @@ async function destroySurplus(keep: number, run: StepRun, deps: StepDeps): Promi
     run.log.warn({ dropletId: droplet.id, keep }, 'destroying a surplus droplet of this saga');
     const end = await destroyAndConfirm(droplet.id, run, deps);
     if (typeof end === 'object') pending = soonerOf(pending, end);
-    // A DELETE of a droplet that was accepted a moment ago may say 404: no proof of its absence yet.
+    // DELETE may return 404 for a droplet that was accepted a moment ago. That does not prove that it is absent.
     if (end === 'destroyed') destroyed += 1;
   }
   if (pending !== null) return pending;
@@ -94,7 +99,7 @@ async function destroySurplus(keep: number, run: StepRun, deps: StepDeps): Promi
   return waiting(Math.min(deps.settings.pollIntervalMs, settlesInMs), 'more than one create was sent: looking for surplus droplets');
 }
 
-/** The desired state, as it was asked for: the baseline of drift detection. */
+/** The requested state: the baseline of drift detection. */
 function specOf(saga: Saga) {
   return { size_slug: saga.input['size'] ?? null, region: saga.input['region'] ?? null, image: saga.input['image'] ?? null };
 }

@@ -1,5 +1,5 @@
-// The step that waits for the droplet to become active. It looks once and, if it is too early, asks to be run again
-// after the poll interval: nothing is held meanwhile. Waiting has no side effect, so there is nothing to undo.
+// The step that waits until the droplet is active. Each run polls once and, if it is too early, requests another run after the
+// poll interval. It holds no worker meanwhile. Waiting has no side effect, so there is nothing to compensate.
 import { dropletTextOf, recordedDropletId } from '../inventory/droplet-of-saga.ts';
 import type { Action, Droplet } from '../do/schemas.ts';
 import { actionSchema } from '../do/schemas.ts';
@@ -9,6 +9,7 @@ import { isLocalTrouble } from '../platform/error-code.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, done, waiting } from '../saga/step.ts';
 import { addressesOf, missingAddresses } from './addresses.ts';
+import { waitLimitMs } from './inputs.ts';
 import type { StepDeps, StepSettings } from './deps.ts';
 import { dropletFamily } from './family.ts';
 import { recordedWave } from './intents.ts';
@@ -16,14 +17,16 @@ import { provisionDropletOutputs } from './outputs.ts';
 import { otherOwner } from './ownership.ts';
 import { stepAgeMs } from '../saga/stamps.ts';
 
-// For this part of the poll interval, what one read has shown holds for everybody who waits.
+// For this fraction of the poll interval, all waiting sagas share the result of one read.
 const SHARED_FOR = 0.2;
 
-// A droplet is not gone before a second look says so too.
+// A droplet counts as gone only after a second read confirms it.
 const MISSES_UNTIL_GONE = 2;
 
-// A droplet takes about half a minute. After an eighth of all polls (a minute, by default), DigitalOcean is asked whether its
-// create failed; then at intervals that grow by half, so that it is asked six times in a wait that lasts to its end.
+const SOONEST_LOOK_MS = 250;
+
+// A create takes about half a minute. After an eighth of all polls (a minute by default), the step reads the create action to
+// see whether it failed. The intervals then grow by half: six reads in a wait that lasts to its limit.
 const FIRST_ASKED_AFTER = 1 / 8;
 const ASKED_AGAIN_AFTER = 1.5;
 
@@ -36,6 +39,7 @@ export const waitDropletActive: Step<StepDeps> = {
     doing: 'waiting for the droplet to become active',
     provider: 'DigitalOcean',
     notYet: (saga) => `droplet ${dropletTextOf(saga)} is not active yet`,
+    limitMs: waitLimitMs,
   },
 
   async execute(run, deps) {
@@ -46,8 +50,8 @@ export const waitDropletActive: Step<StepDeps> = {
     try {
       ({ droplet, ageMs } = await observe(dropletId, run, deps));
     } catch (error) {
-      // A poll that could not observe doesn't count, and fails nothing.
-      // Without budget, however soon there is some, no sooner than any poll: there are many, and one of them reads for all.
+      // A poll without an observation neither counts nor fails the step.
+      // Without request budget, poll again no sooner than usual: many sagas wait, and one of them reads for all.
       if (error instanceof DigitalOceanError && (error.kind === 'later' || error.code === 'request_budget')) {
         const roomInMs = error.kind === 'throttled' ? (error.retryAfterMs ?? 0) : 0;
         return waiting(Math.max(deps.settings.pollIntervalMs, roomInMs), `could not look at droplet ${dropletId}: ${error.message}`, { memo: run.memo, alarm: isLocalTrouble(error) });
@@ -67,8 +71,8 @@ export const waitDropletActive: Step<StepDeps> = {
 };
 
 /**
- * One look; it may be one that somebody else had a moment ago, as long as nothing is concluded from it but "active" or
- * "not yet". For anything worse, the droplet is read again, by itself.
+ * Observes the droplet once. It may share a read of a moment ago as long as that shows "active" or "not yet". For anything
+ * worse, it reads the droplet by itself.
  */
 async function observe(dropletId: number, run: StepRun, deps: StepDeps): Promise<Observation> {
   const maxAgeMs = Math.floor(deps.settings.pollIntervalMs * SHARED_FOR);
@@ -82,12 +86,12 @@ async function observe(dropletId: number, run: StepRun, deps: StepDeps): Promise
   }
 }
 
-/** The next poll is due an interval after what was seen was so: polls that shared a read come due together. */
+/** The next poll is due one interval after the observation, so that polls that shared a read are due together. */
 function soonerBy(ageMs: number, outcome: StepOutcome): StepOutcome {
   return outcome.kind === 'waiting' ? { ...outcome, delayMs: Math.max(0, Math.round(outcome.delayMs - ageMs)) } : outcome;
 }
 
-/** Whether it is time to ask what became of the create: rarely, of a droplet that takes long. */
+/** Whether to read the create action now: rarely, and only for slow creates. */
 function mayHaveFailed(droplet: Droplet, run: StepRun, settings: StepSettings): boolean {
   if (droplet.status === 'active' || droplet.status === 'off') return false;
   const polls = pollsWithThis(run);
@@ -97,19 +101,19 @@ function mayHaveFailed(droplet: Droplet, run: StepRun, settings: StepSettings): 
 }
 
 /**
- * The create action of the droplet, where it is `errored`: that is definitive, where a 404 or `new` is not. Null: it is not,
- * or nobody knows.
+ * Returns the create action of the droplet if it is `errored`. That is definitive; a 404 or `new` is not. Null: not errored, or
+ * unknown.
  */
 async function findErroredCreate(dropletId: number, droplet: Droplet | null, run: StepRun, { digitalOcean }: StepDeps): Promise<Action | null> {
   try {
     const actionId = run.saga.context['create_action_id'];
-    // An adopted droplet came without the answer that names its action.
+    // A droplet found by its tag came without the answer that names its action.
     const list = async () => (droplet === null ? [] : digitalOcean.listPaginated(`/v2/droplets/${dropletId}/actions`, 'actions', { itemSchema: actionSchema }));
     const actions = typeof actionId === 'number' ? [await digitalOcean.getAction(actionId)] : (await list()).filter(({ type }) => type === 'create');
     return actions.find((action) => action?.status === 'errored' && (action.resource_id ?? dropletId) === dropletId) ?? null;
   } catch (error) {
     if (!(error instanceof DigitalOceanError)) throw error;
-    // The droplet itself was seen: this look counts, and the action is asked for again later.
+    // The droplet itself was observed: this poll counts, and the action is read again later.
     if (droplet !== null || error.kind !== 'throttled') return null;
     throw error;
   }
@@ -140,9 +144,9 @@ function judge(droplet: Droplet | null, dropletId: number, run: StepRun, setting
   }
   const isActive = droplet.status === 'active';
   const lack = isActive ? `is active, but has no ${missing.join(' and no ')}` : `is ${droplet.status}`;
-  // The limit is the time of so many polls, by the database's clock, and so many looks: neither a pause of the queue nor a
-  // poll promoted by hand brings it on.
-  if (!isOver(polls, run, settings)) return waiting(settings.pollIntervalMs, `droplet ${dropletId} ${lack}`, { memo: { polls } });
+  // The limit is both a duration, by the database's clock, and a number of polls. So neither a paused queue nor a poll promoted
+  // by hand ends the wait early.
+  if (!isOver(polls, run, settings)) return waiting(untilNextLook(run, settings), `droplet ${dropletId} ${lack}`, { memo: { polls } });
   throw new StepFailure({
     code: isActive ? 'droplet_without_address' : 'droplet_not_active',
     message: `droplet ${dropletId} ${isActive ? lack : `was still \`${droplet.status}\``} after ${polls} polls (${Math.round(stepAgeMs(run) / 1000)} s)`,
@@ -150,7 +154,7 @@ function judge(droplet: Droplet | null, dropletId: number, run: StepRun, setting
   });
 }
 
-/** A 404 of a young droplet means that it is not visible yet; a lasting one, that it is gone. */
+/** A 404 for a young droplet means that it is not visible yet; a lasting 404 means that it is gone. */
 function judgeAbsence(dropletId: number, run: StepRun, settings: StepSettings): StepOutcome {
   const isYoung = stepAgeMs(run) < settings.adoptionGraceMs;
   const misses = isYoung ? 0 : (run.memo['misses'] ?? 0) + 1;
@@ -165,7 +169,16 @@ function judgeAbsence(dropletId: number, run: StepRun, settings: StepSettings): 
 }
 
 function isOver(polls: number, run: StepRun, { maxPolls, pollIntervalMs }: StepSettings): boolean {
-  return polls >= maxPolls && stepAgeMs(run) >= maxPolls * pollIntervalMs;
+  const limitMs = waitLimitMs(run.saga);
+  if (limitMs === null) return polls >= maxPolls && stepAgeMs(run) >= maxPolls * pollIntervalMs;
+  // The limit in the input is a duration. It takes two polls, so that the first poll after a paused queue does not end the wait.
+  return polls >= 2 && stepAgeMs(run) >= limitMs;
+}
+
+/** The limit in the input is exact to the second: the last poll is due when it ends. */
+function untilNextLook(run: StepRun, { pollIntervalMs }: StepSettings): number {
+  const limitMs = waitLimitMs(run.saga);
+  return limitMs === null ? pollIntervalMs : Math.min(pollIntervalMs, Math.max(SOONEST_LOOK_MS, limitMs - stepAgeMs(run)));
 }
 
 function pollsWithThis(run: StepRun): number {

@@ -3,7 +3,9 @@ import { textOf } from '../platform/json.ts';
 import { shortTextOf } from '../platform/text.ts';
 import type { SagaFacts, SagaWords, Subject } from '../saga/words.ts';
 import { dropletTextOf, recordedDropletId } from '../inventory/droplet-of-saga.ts';
+import { PROTECTED_CODE } from '../inventory/protection.ts';
 import { unprovenDroplets } from './intents.ts';
+import { describeBilled, listBilled } from './still-billed-words.ts';
 
 const causes = 'the token and its scopes, a lock or a running action on the droplet, a limit of the account';
 
@@ -16,41 +18,57 @@ export const provisionWords: SagaWords = {
     const address = textOf(saga.context['public_ipv4'] ?? saga.context['private_ipv4'] ?? saga.context['public_ipv6']);
     return `${dropletOf(saga)} is ready${address === '' ? '' : ` at ${address}`}.`;
   },
-  cancelled: (saga) => (recordedDropletId(saga) === null ? 'A droplet that it makes meanwhile is destroyed.' : `${dropletOf(saga)} is destroyed, with all data on it.`),
+  cancelled: (saga) => (recordedDropletId(saga) === null ? 'If it has created a droplet by then, the droplet is destroyed.' : `${dropletOf(saga)} is destroyed with all its data.`),
   rolledBack: (saga) => {
     const unproven = unprovenDroplets(saga);
-    if (unproven.length === 0) return 'Rolled back: nothing of it is left.';
+    if (unproven.length === 0) return 'Rolled back. Nothing is left.';
     return {
       text:
-        `Rolled back, but look at ${unproven.length === 1 ? 'droplet' : 'droplets'} ${unproven.join(', ')} at DigitalOcean. ` +
-        'It may belong to this saga: it has the saga\'s name, but not its full id, so it was left alone. Destroy it by hand if it does.',
-      label: 'look at its droplet',
+        `Rolled back, but check ${unproven.length === 1 ? 'droplet' : 'droplets'} ${unproven.join(', ')} at DigitalOcean. ` +
+        'It may belong to this saga: it has the saga\'s name but not its full id, so it was left alone. If it does, destroy it by hand.',
+      label: 'check its droplet',
       tone: 'attention',
     };
   },
-  stuck: (saga) => `${recordedDropletId(saga) === null ? 'A droplet' : dropletOf(saga)} may be left, and cost money.`,
+  stuck: (saga) => `${recordedDropletId(saga) === null ? 'A droplet' : dropletOf(saga)} may still exist and cost money.`,
 };
 
 export const destroyWords: SagaWords = {
   subject,
-  causes,
+  causes: `the droplet's protection, ${causes}`,
   completed: (saga) =>
-    saga.context['destroy_result'] === 'already_gone' ? `Nothing to destroy: droplet ${dropletTextOf(saga)} was gone already.` : `Droplet ${dropletTextOf(saga)} is destroyed.`,
-  cancelled: (saga) => `Droplet ${dropletTextOf(saga)} is left as it is, unless DigitalOcean has accepted its deletion already: what is destroyed stays destroyed.`,
+    `${saga.context['destroy_result'] === 'already_gone' ? `Droplet ${dropletTextOf(saga)} no longer existed.` : `Droplet ${dropletTextOf(saga)} is destroyed.`}${billedSentence(saga)}`,
+  outputs: (saga) => ({ name: 'Still billed', values: listBilled(saga) }),
+  cancelled: (saga) => `Droplet ${dropletTextOf(saga)} is kept, unless DigitalOcean has already accepted its deletion. A destroyed droplet cannot be restored.`,
   rolledBack: (saga) => {
     if (saga.context['destroy_result'] === 'destroyed') {
       return { text: `The cancel came too late: droplet ${dropletTextOf(saga)} is destroyed.`, label: 'destroyed', tone: 'plain' };
     }
-    if (saga.context['destroy_result'] === 'already_gone') return { text: `Nothing was destroyed: there is no droplet ${dropletTextOf(saga)}.`, label: 'nothing destroyed', tone: 'plain' };
+    if (saga.context['destroy_result'] === 'already_gone') return { text: `Nothing was destroyed: droplet ${dropletTextOf(saga)} does not exist.`, label: 'nothing destroyed', tone: 'plain' };
     const isUnknown = saga.error?.code === 'droplet_unknown';
     return {
-      text: isUnknown ? `Nothing was destroyed: no droplet ${dropletTextOf(saga)} is known.` : `Droplet ${dropletTextOf(saga)} was not destroyed.`,
+      text: isUnknown ? `Nothing was destroyed: droplet ${dropletTextOf(saga)} is unknown.` : `Droplet ${dropletTextOf(saga)} was not destroyed.`,
       label: isUnknown ? 'nothing destroyed' : 'not destroyed',
       tone: 'attention',
     };
   },
-  stuck: (saga) => `Droplet ${dropletTextOf(saga)} is not destroyed, and costs money.`,
+  stuck: (saga) => (saga.error?.code === PROTECTED_CODE ? `Droplet ${dropletTextOf(saga)} is protected.` : `Droplet ${dropletTextOf(saga)} still exists and costs money.`),
 };
+
+export const adoptWords: SagaWords = {
+  subject,
+  causes: 'the token and its scopes',
+  completed: (saga) => `Droplet ${dropletTextOf(saga)} is managed now.`,
+  cancelled: (saga) => `Droplet ${dropletTextOf(saga)} is kept. Our tags are taken off it, and it is not managed.`,
+  rolledBack: (saga) => `Rolled back. Droplet ${dropletTextOf(saga)} was not adopted, and was not changed otherwise.`,
+  stuck: (saga) => `Droplet ${dropletTextOf(saga)} may still carry our tags. It is not destroyed because of them.`,
+};
+
+/** What stays billed, as a sentence after another; empty where nothing does. */
+function billedSentence(saga: SagaFacts): string {
+  const billed = describeBilled(saga);
+  return billed === null ? '' : ` ${billed.charAt(0).toUpperCase()}${billed.slice(1)}.`;
+}
 
 function subject(saga: SagaFacts): Subject {
   return { kind: 'droplet', name: shortTextOf(saga.input['name']) || null, id: dropletTextOf(saga) || null };

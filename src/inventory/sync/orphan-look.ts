@@ -15,7 +15,9 @@ export async function lookForOrphans<T extends Droplet>(db: Pick<Database, 'run'
   const ids = ours.map(({ id }) => id);
   // Sagas first: one that records a droplet between the two looks is seen at work by the second.
   const owners = await findOwners(db, sagaIds);
-  const [atWork, provisions, destroyed] = await Promise.all([findDropletsAtWork(db, ids), findProvisions(db, ids.map(String)), findCompletedOn(db, 'destroy_droplet', ids)]);
+  const atWork = await findDropletsAtWork(db, ids);
+  // Records last: a saga that ended before the look at those at work has left its record.
+  const [provisions, destroyed] = await Promise.all([findProvisions(db, ids.map(String)), findCompletedOn(db, 'destroy_droplet', ids)]);
   return ours.flatMap((droplet) => {
     const verdict = judgeOrphan(droplet, {
       owner: owners.get(sagaIdOn(droplet) ?? '') ?? null,

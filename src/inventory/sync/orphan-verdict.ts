@@ -3,8 +3,8 @@
 import type { Droplet } from '../../do/schemas.ts';
 import type { OrphanCategory } from '../orphans.ts';
 import type { SagaOwner } from '../owners.ts';
-import { contradiction, sagaIdsOn, tagsOn } from '../../steps/ownership.ts';
-import { MANAGED_TAG, isSagaTag } from '../../steps/tags.ts';
+import { adoptionIdsOn, contradiction, sagaIdsOn, tagsOn } from '../../steps/ownership.ts';
+import { MANAGED_TAG, isAdoptionTag, isSagaTag } from '../../steps/tags.ts';
 
 /** What this database knows about a droplet. */
 export type Knowledge = Readonly<{
@@ -20,11 +20,14 @@ export type Knowledge = Readonly<{
 
 export type OrphanVerdict = Readonly<{ category: OrphanCategory; reason: string; sagaId: string | null; endedAt: Date | null }>;
 
+// As in the contract; the sync knows no step.
+const ADOPTION = 'adopt_droplet';
+
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** Whether the orphan sweep has to look at a droplet at all. */
 export function bearsOurTags(droplet: Pick<Droplet, 'tags'>): boolean {
-  return tagsOn(droplet).some((tag) => tag.toLowerCase() === MANAGED_TAG || isSagaTag(tag));
+  return tagsOn(droplet).some((tag) => tag.toLowerCase() === MANAGED_TAG || isSagaTag(tag) || isAdoptionTag(tag));
 }
 
 /** The one saga whose full id a droplet carries; null: none, several, or no id. */
@@ -42,24 +45,30 @@ export function judgeOrphan(droplet: Droplet, { owner, provision, destroyedAt, i
   if (isAtWork) return null;
   // What is on record is told by its id: anybody may have taken tags off it, and one that was adopted may have had no full id.
   if (provision !== null && provision.releasedAt === null && sagaIdsOn(droplet).length === 0) return null;
-  if (sagaId === null) return unknown(sagaIdsOn(droplet).length > 1 ? 'it carries the ids of several sagas' : 'it carries no id of a saga');
+  if (sagaId === null) {
+    if (sagaIdsOn(droplet).length > 1) return unknown('it carries the ids of several sagas');
+    // An adoption makes no droplet: whatever became of it, nothing is destroyed for its tag.
+    const [adoptedBy] = adoptionIdsOn(droplet);
+    return unknown(adoptedBy === undefined ? 'it carries no saga id' : `it carries the tag of adoption ${adoptedBy}, but is not on record as adopted`);
+  }
   if (provision !== null && provision.releasedAt === null) {
-    return provision.sagaId === sagaId ? null : unknown(`it is on record for saga ${provision.sagaId}, and carries the id of another`);
+    return provision.sagaId === sagaId ? null : unknown(`it is recorded for saga ${provision.sagaId}, but carries the id of another saga`);
   }
   if (provision !== null && provision.releasedAt !== null && provision.sagaId === sagaId) {
-    if (destroyedAt === null) return unknown('its absence was accepted, and it is there again');
-    return surplus('it was destroyed on request, and is there again', destroyedAt);
+    if (destroyedAt === null) return unknown('its absence was accepted, but it exists again');
+    return surplus('it was destroyed on request, but exists again', destroyedAt);
   }
-  if (owner === null) return unknown('this environment has no saga of that id: it is another one\'s, or the saga was lost');
+  if (owner?.name === ADOPTION) return unknown('it carries the id of a saga that adopted a droplet: that saga made none');
+  if (owner === null) return unknown('this environment has no saga with that id: it belongs to another environment, or the saga was lost');
   if (owner.finishedAt === null || (owner.status !== 'completed' && owner.status !== 'compensated')) {
     return owner.isBuried ? unknown(`its saga was deleted while it was ${owner.status}`) : null;
   }
   const identity = { id: owner.id, saga8: owner.id.slice(0, 8), createdAt: owner.createdAt, input: { name: owner.dropletName ?? '' } };
   const contradicted = owner.dropletId === droplet.id ? null : contradiction(droplet, identity);
-  if (contradicted !== null) return unknown(`it carries the id of a saga that is over, but ${contradicted}`);
+  if (contradicted !== null) return unknown(`it carries the id of a finished saga, but ${contradicted}`);
   if (owner.status === 'compensated') return surplus('its saga was rolled back', owner.finishedAt);
   // What was on record of the droplet itself may be past its time by now.
-  if (owner.dropletId === droplet.id) return destroyedAt === null ? null : surplus('it was destroyed on request, and is there again', destroyedAt);
-  if (owner.dropletId === null) return unknown('its saga is completed, and has no droplet on record');
+  if (owner.dropletId === droplet.id) return destroyedAt === null ? null : surplus('it was destroyed on request, but exists again', destroyedAt);
+  if (owner.dropletId === null) return unknown('its saga is completed, but has no droplet on record');
   return surplus(`its saga completed with droplet ${owner.dropletId}`, owner.finishedAt);
 }

@@ -1,20 +1,20 @@
-// How a sync takes what DigitalOcean makes it wait for: it comes last of all who share the request budget, so it may have
-// to wait long. Meanwhile it shows that it is alive.
+// How a sync handles waits for DigitalOcean. It has the lowest priority in the request budget, so it may wait long.
+// Meanwhile it renews its lease.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../../platform/db.ts';
 import { DigitalOceanError } from '../../do/errors.ts';
 import { SyncLostError, renewSync } from '../syncs.ts';
 
-// Well within the lease of a sync.
+// Well below the lease of a sync.
 const SIGN_OF_LIFE_MS = 15_000;
 
 const MAX_FAILURES = 4;
 
 /**
- * Makes the wait between two tries of a request.
+ * Creates the wait between two tries of a request.
  *
- * @param options.retryMs between the first and the second try after an error; it doubles each time
- * @returns resolves when the request may be tried again; throws its error, when that makes no sense
+ * @param options.retryMs delay between the first and the second try after an error; it doubles each time
+ * @returns a function that resolves when the request may be retried, and throws its error if a retry makes no sense
  */
 export function createPatience(options: { db: Pick<Database, 'run'>; number: number; retryMs: number; signal: AbortSignal }) {
   const { db, number, retryMs, signal } = options;
@@ -22,7 +22,7 @@ export function createPatience(options: { db: Pick<Database, 'run'>; number: num
   const rest = async (ms: number): Promise<void> => {
     for (let leftMs = ms; leftMs > 0; leftMs -= SIGN_OF_LIFE_MS) {
       await delay(Math.min(leftMs, SIGN_OF_LIFE_MS), undefined, { signal }).catch(() => undefined);
-      if (signal.aborted) throw new SyncLostError(`sync ${number} was told to stop`);
+      if (signal.aborted) throw new SyncLostError(`sync ${number} was stopped`);
       await renewSync(db, number);
     }
   };
@@ -30,9 +30,9 @@ export function createPatience(options: { db: Pick<Database, 'run'>; number: num
   let refusals = 0;
   return async (error: unknown, failures: number): Promise<void> => {
     if (failures === 1) refusals = 0;
-    if (signal.aborted) throw new SyncLostError(`sync ${number} was told to stop`);
+    if (signal.aborted) throw new SyncLostError(`sync ${number} was stopped`);
     if (!(error instanceof DigitalOceanError)) throw error;
-    // To wait for one's turn is no failure.
+    // Waiting for the budget is not a failure.
     if (error.kind === 'throttled') return rest(error.retryAfterMs ?? SIGN_OF_LIFE_MS);
     refusals += 1;
     if (error.kind !== 'later' || refusals > MAX_FAILURES) throw error;

@@ -1,5 +1,5 @@
-// The orphan sweep: destroys surplus droplets of ours, a few a pass, each looked at once more right before. Where there
-// are more than a few, it destroys none and raises an alarm: then something is wrong that a person should look at first.
+// The orphan sweep: destroys a few surplus droplets per pass and checks each again right before. If there are more than a
+// few, it destroys none and raises an alarm, because a person should check first what is wrong.
 import type { Database } from '../../platform/db.ts';
 import type { DigitalOceanClient } from '../../do/client.ts';
 import { withRetries } from '../../do/pages.ts';
@@ -10,16 +10,16 @@ import type { Log } from '../../platform/log.ts';
 import { deleteAndLook } from '../../steps/destroy-and-confirm.ts';
 import { lookForOrphans } from './orphan-look.ts';
 
-/** A pass destroys so many at most, unless a person approved more. */
+/** Maximum number of droplets per pass, unless a person approved more. */
 const MOST_DESTROYED = 5;
 
-/** `isPaused`: there was something to destroy, and people had paused the queue. */
+/** `isPaused`: there was something to destroy, but a person had paused the queue. */
 export type SweepResult = Readonly<{ destroyed: Orphan[]; held: Orphan[]; isPaused: boolean }>;
 
 /**
- * One pass, as a part of a sync.
+ * Runs one pass, as part of a sync.
  *
- * @throws {SyncLostError} when the sync is somebody else's by now
+ * @throws {SyncLostError} if another worker has taken over the sync
  */
 export async function sweepOrphans(
   sync: { number: number; startedAt: Date },
@@ -41,28 +41,28 @@ export async function sweepOrphans(
   if (isHeld) {
     log.error(
       { droplets: others.length, most: MOST_DESTROYED, dropletIds: others.slice(0, 20).map(({ providerId }) => providerId) },
-      'too many surplus droplets at once: none is destroyed until a person has looked at them (arcadia orphans, then arcadia orphans --destroy)',
+      'too many surplus droplets at once: none is destroyed until someone approves (run arcadia orphans, then arcadia orphans --destroy)',
     );
     await recordHold(db, others, MOST_DESTROYED);
   }
   const destroyed: Orphan[] = [];
   let isPaused = false;
   for (const orphan of isHeld ? approved : [...approved, ...others]) {
-    if (deps.signal.aborted) throw new SyncLostError(`sync ${sync.number} was told to stop`);
+    if (deps.signal.aborted) throw new SyncLostError(`sync ${sync.number} was stopped`);
     try {
       isPaused = await deps.isPaused();
       if (isPaused) break;
       if (await destroyOrphan(orphan, sync.number, deps)) destroyed.push(orphan);
     } catch (error) {
       if (error instanceof SyncLostError) throw error;
-      log.warn({ err: error, dropletId: orphan.providerId }, 'a surplus droplet could not be destroyed: the next sync tries again');
+      log.warn({ err: error, dropletId: orphan.providerId }, 'could not destroy a surplus droplet: the next sync tries again');
     }
   }
   if (isPaused) log.warn({ droplets: doomed.length - destroyed.length }, 'the queue inventory is paused: no surplus droplet is destroyed');
   return { destroyed, held: isHeld ? others : [], isPaused };
 }
 
-/** Destroys one, if it still is what it was taken for. */
+/** Destroys one droplet if it is still surplus. */
 async function destroyOrphan(orphan: Orphan, number: number, { db, digitalOcean, beforeRetry, log }: Parameters<typeof sweepOrphans>[1]): Promise<boolean> {
   const id = Number(orphan.providerId);
   const droplet = await withRetries(() => digitalOcean.getDroplet(id), beforeRetry);
@@ -72,14 +72,14 @@ async function destroyOrphan(orphan: Orphan, number: number, { db, digitalOcean,
   }
   const [found] = await lookForOrphans(db, [droplet]);
   if (found?.verdict.category !== 'surplus' || found.verdict.sagaId !== orphan.sagaId) {
-    log.warn({ dropletId: id, was: orphan.reason, is: found?.verdict.reason ?? 'accounted for' }, 'a surplus droplet is not what it was: left alone');
+    log.warn({ dropletId: id, was: orphan.reason, is: found?.verdict.reason ?? 'accounted for' }, 'a surplus droplet has changed: left alone');
     return false;
   }
   await announceDestruction(db, number, orphan);
   log.warn({ dropletId: id, sagaId: orphan.sagaId, name: droplet.name, reason: found.verdict.reason, approvedBy: orphan.approvedBy }, 'destroying a surplus droplet');
   const { left } = await withRetries(() => deleteAndLook(id, digitalOcean), beforeRetry);
   if (left !== null) {
-    log.warn({ dropletId: id, status: left.status }, 'DigitalOcean accepted the deletion of a surplus droplet, and still shows it: the next sync looks again');
+    log.warn({ dropletId: id, status: left.status }, 'DigitalOcean accepted the deletion of a surplus droplet but still shows it: the next sync checks again');
     return false;
   }
   await markOrphanGone(db, orphan, 'destroyed');

@@ -1,7 +1,8 @@
-// One sync: reads every droplet of the account, brings the inventory up to date, looks for drift and for orphans. What
-// it concludes from absence, it concludes only from a complete list.
+// One sync: reads every droplet of the account, updates the inventory, and finds drift and orphans. It draws conclusions
+// from absence only from a complete list.
 import type { Config } from '../../platform/config.ts';
 import type { Database } from '../../platform/db.ts';
+import type { JsonObject } from '../../platform/json.ts';
 import type { DigitalOceanClient } from '../../do/client.ts';
 import { DigitalOceanError } from '../../do/errors.ts';
 import { withRetries } from '../../do/pages.ts';
@@ -21,37 +22,40 @@ import { sagaAtWork, sagaRolledBack } from '../at-work.ts';
 import { toCloudResource } from '../../steps/droplet-resource.ts';
 import { lookForOrphans } from './orphan-look.ts';
 import { sagaIdOn } from './orphan-verdict.ts';
+import { deleteSpentTags } from './delete-tags.ts';
 import { createPatience } from './patience.ts';
 import { sweepOrphans } from './sweep-orphans.ts';
 
 export type SyncDeps = Readonly<{
   db: Database;
   digitalOcean: DigitalOceanClient;
-  /** Who runs it, for the record. */
+  /** The worker that runs it, for the record. */
   worker: string;
   settings: Readonly<{
-    /** How long a list may be behind: a droplet that was destroyed that recently may still be in it. */
+    /** How far a list may lag: it may still show a droplet destroyed this recently. */
     adoptionGraceMs: number;
     orphanGraceMs: number;
-    /** Between two tries of a request that failed; it doubles each time. */
+    /** Delay after a failed request; it doubles each time. */
     retryMs: number;
   }>;
-  /** Whether people have paused the queue of syncs: then no surplus droplet is destroyed, whoever asked for this sync. */
+  /** Whether a person paused the queue of syncs. Then no surplus droplet is destroyed, whatever started this sync. */
   isPaused: () => Promise<boolean>;
-  /** Ends the sync between two requests. */
+  /** Called in each sync in which DigitalOcean refuses to read or delete a tag, with its message. */
+  onTagsRefused?: (why: string) => void;
+  /** Stops the sync between two requests. */
   signal: AbortSignal;
   log: Log;
 }>;
 
-// Between the first and the second try of a request.
+// Delay between the first and the second try of a request.
 const RETRY_MS = 1_000;
 
-/** The times that a sync goes by. */
+/** The durations that a sync uses. */
 export function syncSettings({ adoptionGraceMs, orphanGraceMs }: Config): SyncDeps['settings'] {
   return { adoptionGraceMs, orphanGraceMs, retryMs: RETRY_MS };
 }
 
-/** Numbers of a sync, as they stand on record. */
+/** Numbers of a sync, as stored. */
 export type SyncSummary = Readonly<{
   pages: number;
   droplets: number;
@@ -59,16 +63,18 @@ export type SyncSummary = Readonly<{
   returned: number;
   changed: number;
   vanished: number;
-  /** Droplets of which something could not be read. */
+  /** Droplets with unreadable fields. */
   odd: number;
   drifted: number;
   resolved: number;
   orphans: number;
   destroyed: number;
   held: number;
+  /** Deleted tags of sagas whose droplets are gone. */
+  tagsDeleted: number;
 }>;
 
-/** What came of a sync. Of each list, so many at most are told; the summary counts them all. */
+/** The result of a sync. The lists are limited; the summary counts everything. */
 export type SyncReport = Readonly<{
   number: number;
   tookMs: number;
@@ -78,27 +84,29 @@ export type SyncReport = Readonly<{
   orphans: readonly Orphan[];
   destroyed: readonly Orphan[];
   held: readonly Orphan[];
-  /** There was something to destroy, and the queue was paused. */
+  /** There was something to destroy, but the queue was paused. */
   isPaused: boolean;
+  /** DigitalOcean refuses to read or delete tags, so they remain. */
+  tagsRefused: boolean;
 }>;
 
 const MOST_TOLD = 1_000;
 
-// Droplets that a complete list did not show are looked at one by one, as far as they are few.
+// Droplets missing from a complete list are read one by one, up to this number.
 const MOST_LOOKS = 100;
 
 const COMPARED_AT_ONCE = 500;
 
-// Plain lists leave GPU droplets out.
+// Plain lists omit GPU droplets.
 const TYPES = ['droplets', 'gpus'] as const;
 
 /**
  * Runs a sync.
  *
- * @param how.intervalMs only if one is due; null: now
- * @param how.requestedBy who asks; null where it is due
- * @returns null when none is due, or when somebody else is at it
- * @throws what made it fail, after that was written down; {SyncLostError} when it was told to stop, or took too long
+ * @param how.intervalMs runs only if a sync is due; null: runs now
+ * @param how.requestedBy the requester; null if it is due
+ * @returns null if none is due, or if another worker runs it
+ * @throws the error that made it fail, after that was recorded; {SyncLostError} if it was stopped or took too long
  */
 export async function syncInventory(deps: SyncDeps, how: { intervalMs: number | null; requestedBy: string | null }): Promise<SyncReport | null> {
   const run = await startSync(deps.db, { worker: deps.worker, ...how });
@@ -110,6 +118,7 @@ export async function syncInventory(deps: SyncDeps, how: { intervalMs: number | 
     await concludeAbsences(run, deps, tally);
     await compare(run, deps, tally);
     await concludeOrphans(run, deps, tally);
+    await cleanUp(run, deps, tally);
   } catch (error) {
     const outcome = error instanceof SyncLostError ? 'interrupted' : 'failed';
     const message = error instanceof Error ? error.message : String(error);
@@ -123,26 +132,26 @@ export async function syncInventory(deps: SyncDeps, how: { intervalMs: number | 
   return { number: run.number, tookMs, ...told };
 }
 
-type Tally = { summary: { -readonly [key in keyof SyncSummary]: number }; changes: Change[]; drift: Drift[]; orphans: Orphan[]; destroyed: Orphan[]; held: Orphan[]; isPaused: boolean; unreadIds: string[] };
+type Tally = { summary: { -readonly [key in keyof SyncSummary]: number }; changes: Change[]; drift: Drift[]; orphans: Orphan[]; destroyed: Orphan[]; held: Orphan[]; isPaused: boolean; tagsRefused: boolean; unreadIds: string[] };
 
 function createTally(): Tally {
-  const summary = { pages: 0, droplets: 0, appeared: 0, returned: 0, changed: 0, vanished: 0, odd: 0, drifted: 0, resolved: 0, orphans: 0, destroyed: 0, held: 0 };
-  return { summary, changes: [], drift: [], orphans: [], destroyed: [], held: [], isPaused: false, unreadIds: [] };
+  const summary = { pages: 0, droplets: 0, appeared: 0, returned: 0, changed: 0, vanished: 0, odd: 0, drifted: 0, resolved: 0, orphans: 0, destroyed: 0, held: 0, tagsDeleted: 0 };
+  return { summary, changes: [], drift: [], orphans: [], destroyed: [], held: [], isPaused: false, tagsRefused: false, unreadIds: [] };
 }
 
-/** Keeps what is told within bounds, however much there is. */
+/** Limits the length of the reported lists. */
 function tell<T>(list: T[], found: readonly T[]): void {
   list.push(...found.slice(0, Math.max(0, MOST_TOLD - list.length)));
 }
 
-/** Reads the account page by page, and writes each page before it asks for the next. */
+/** Reads the account page by page, and writes each page before it requests the next. */
 async function readList(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void> {
   let askedAt = run.startedAt;
   for (const type of TYPES) {
     const beforeRetry = patienceOf(run, deps);
     const pages = deps.digitalOcean.pages('/v2/droplets', 'droplets', { params: { type }, itemSchema: listedDropletSchema, beforeRetry });
     for await (const page of pages) {
-      if (deps.signal.aborted) throw new SyncLostError(`sync ${run.number} was told to stop`);
+      if (deps.signal.aborted) throw new SyncLostError(`sync ${run.number} was stopped`);
       tally.summary.pages += 1;
       askedAt = await takePage(run, page, askedAt, deps, tally);
     }
@@ -154,9 +163,12 @@ async function takePage(run: SyncRun, page: readonly ListedDroplet[], askedAt: D
   const odd = page.filter((droplet) => oddFieldsOf(droplet).length > 0);
   if (odd.length > 0) {
     const fields = [...new Set(odd.flatMap(oddFieldsOf))];
-    log.warn({ dropletIds: odd.map(({ id }) => id), fields }, 'droplets are not as documented: the inventory keeps what it knew of the rest');
+    log.warn({ dropletIds: odd.map(({ id }) => id), fields }, 'some droplets do not match the API documentation: the inventory keeps their last known values');
   }
-  const listed = page.map((droplet) => ({ ...toCloudResource(droplet), image: droplet.image, sagaId: sagaIdOn(droplet) }));
+  const listed = page.map((droplet) => {
+    const resource = toCloudResource(droplet);
+    return { ...resource, attrs: { ...resource.attrs, ...priceOf(droplet) }, image: droplet.image, sagaId: sagaIdOn(droplet) };
+  });
   const { changes, now } = await writePage(db, { number: run.number, askedAt }, listed, { atWork: sagaAtWork, rolledBack: sagaRolledBack, lagMs: deps.settings.adoptionGraceMs });
   tally.summary.droplets += page.length;
   tally.summary.odd += odd.length;
@@ -173,12 +185,17 @@ async function takePage(run: SyncRun, page: readonly ListedDroplet[], askedAt: D
   if (sightings.length > 0) {
     const { found, count } = await recordSightings(db, run.number, sightings);
     for (const { providerId, category, reason, sagaId, priceUsdPerHour } of found.slice(0, MOST_LOOKS)) {
-      log.warn({ dropletId: providerId, category, reason, sagaId, priceUsdPerHour }, 'found a droplet with our tags that no saga accounts for');
+      log.warn({ dropletId: providerId, category, reason, sagaId, priceUsdPerHour }, 'found a droplet that carries our tags but belongs to no saga');
     }
     tally.summary.orphans += count;
     tell(tally.orphans, found);
   }
   return now;
+}
+
+/** The price, with the size that it is for: a later answer may show another size, and no price. */
+function priceOf({ size, size_slug: sizeSlug }: ListedDroplet): JsonObject {
+  return size === null || sizeSlug === null ? {} : { price: { size: sizeSlug, usd_per_hour: size.price_hourly } };
 }
 
 /** A list proves presence, not absence: an item may have moved to a page already read. */
@@ -189,7 +206,7 @@ async function concludeAbsences(run: SyncRun, deps: SyncDeps, tally: Tally): Pro
   for (const { id, providerId } of await findAbsent(db, run.startedAt, MOST_LOOKS, sagaAtWork)) {
     const askedAt = await renewSync(db, run.number);
     const droplet = await withRetries(() => digitalOcean.getDroplet(Number(providerId)), beforeRetry).catch((error: unknown) => {
-      // What could not be looked at is left to the next complete list.
+      // A droplet that could not be read is left to the next complete list.
       if (error instanceof DigitalOceanError && error.kind !== 'unauthorized') return 'unseen' as const;
       throw error;
     });
@@ -201,7 +218,7 @@ async function concludeAbsences(run: SyncRun, deps: SyncDeps, tally: Tally): Pro
   tell(tally.changes, changes);
 }
 
-/** Holds what was asked for against what is there. */
+/** Compares the desired with the actual state. */
 async function compare(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void> {
   const { db, log } = deps;
   for (let after: string | null = null; ; ) {
@@ -229,6 +246,14 @@ async function concludeOrphans(run: SyncRun, deps: SyncDeps, tally: Tally): Prom
   tell(tally.destroyed, destroyed);
   tell(tally.held, held);
   tally.isPaused = isPaused;
+}
+
+async function cleanUp(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void> {
+  const { adoptionGraceMs, orphanGraceMs } = deps.settings;
+  const { deleted, refused } = await deleteSpentTags(run, { ...deps, graceMs: Math.max(adoptionGraceMs, orphanGraceMs) });
+  tally.summary.tagsDeleted = deleted;
+  tally.tagsRefused = refused !== null;
+  if (refused !== null) deps.onTagsRefused?.(refused);
 }
 
 function patienceOf(run: SyncRun, { db, signal, settings }: SyncDeps) {

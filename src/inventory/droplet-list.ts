@@ -1,0 +1,290 @@
+// The droplets of the account as a list for people: filters, search, order, pages, and totals of what the filter finds.
+import type { Database, Sql, SqlFragment } from '../platform/db.ts';
+import type { SagaStatus } from '../saga/saga.ts';
+import { ADOPTION_TAG_PREFIX, MANAGED_TAG, SAGA_TAG_PREFIX, WAVE_TAG_PREFIX } from '../steps/tags.ts';
+import { dropletIdSql } from './droplet-of-saga.ts';
+import type { OrphanCategory } from './orphans.ts';
+import type { SyncAge } from './syncs.ts';
+import { readSyncAge } from './syncs.ts';
+
+/**
+ * `managed`: provisioned or adopted here. `drifted`: differs from its spec, or is gone though it is wanted. `orphan`: carries our
+ * tags, and no saga accounts for it. `unleased`: managed, without a lease. `foreign`: neither managed nor an orphan. `gone`: was
+ * destroyed.
+ */
+export type DropletState = 'managed' | 'drifted' | 'orphan' | 'unleased' | 'protected' | 'foreign' | 'gone';
+
+/** Conditions, combined with AND. Without a state: every droplet that exists, and each that is missed. */
+export type DropletFilter = Readonly<{
+  /** A part of the name, the beginning of an id, or the beginning of an address. */
+  query?: string | undefined;
+  region?: string | undefined;
+  size?: string | undefined;
+  tag?: string | undefined;
+  /** Who requested it, such as `http:ada`. */
+  requester?: string | undefined;
+  state?: DropletState | undefined;
+}>;
+
+export type DropletSort = 'name' | 'address' | 'region' | 'size' | 'price' | 'age' | 'lease';
+
+/** `page`: from 1. */
+export type DropletPlace = Readonly<{ sort: DropletSort; isDescending: boolean; page: number; limit: number }>;
+
+/** A saga that works on a droplet, or is stuck with it. */
+type SagaAtWork = Readonly<{ id: string; name: string; status: SagaStatus }>;
+
+/** A droplet in the list. */
+export type ListedDroplet = Readonly<{
+  /** DigitalOcean's id, as text. */
+  providerId: string;
+  name: string;
+  region: string | null;
+  sizeSlug: string | null;
+  status: string;
+  /** Public ones first. */
+  addresses: readonly string[];
+  /** Null: not known. */
+  priceUsdPerHour: number | null;
+  createdAt: Date;
+  lastSeenAt: Date;
+  deletedAt: Date | null;
+  /** Complete syncs in a row that did not show it. */
+  absences: number;
+  isManaged: boolean;
+  isProtected: boolean;
+  leaseUntil: Date | null;
+  leaseExpiredAt: Date | null;
+  /** The saga that provisioned or adopted it. */
+  sagaId: string | null;
+  requestedBy: string | null;
+  /** Fields that differ from its spec. */
+  drift: readonly string[];
+  orphan: OrphanCategory | null;
+  atWork: SagaAtWork | null;
+}>;
+
+/** Droplets that exist, and their price. `unpriced`: those whose price is not known; the sum is without them. */
+export type Total = Readonly<{ count: number; usdPerHour: number; unpriced: number }>;
+export type TotalOf = Total & Readonly<{ value: string | null }>;
+
+export type DropletList = Readonly<{
+  /** The database's clock. */
+  now: Date;
+  droplets: readonly ListedDroplet[];
+  /** How many the filter finds, those that are gone too. */
+  found: number;
+  /** How many each state would find; `gone` is not counted. */
+  counts: Readonly<Record<Exclude<DropletState, 'gone'> | 'all', number>>;
+  total: Total;
+  /** The largest of each, and for tags only those that people chose. */
+  byRegion: readonly TotalOf[];
+  byTag: readonly TotalOf[];
+  byRequester: readonly TotalOf[];
+  /** Regions and sizes of all droplets that exist. */
+  regions: readonly string[];
+  sizes: readonly string[];
+  sync: SyncAge;
+}>;
+
+const MOST_TOTALS = 20;
+
+/** Reads a page of the list, with its totals. The statements run side by side: a sync may write between them. */
+export async function listDroplets(db: Pick<Database, 'run'>, filter: DropletFilter, place: DropletPlace): Promise<DropletList> {
+  const [totals, droplets, offers, sync] = await Promise.all([readTotals(db, filter), readPage(db, filter, place), readOffers(db), readSyncAge(db)]);
+  return { ...totals, ...offers, droplets, sync };
+}
+
+type ListedRow = Omit<ListedDroplet, 'atWork'> & Readonly<{ workId: string | null; workName: string; workStatus: SagaStatus }>;
+
+async function readPage(db: Pick<Database, 'run'>, filter: DropletFilter, { sort, isDescending, page, limit }: DropletPlace): Promise<ListedDroplet[]> {
+  const direction = (sql: Sql) => (isDescending ? sql`desc` : sql`asc`);
+  const rows = await db.run(
+    'droplets.page',
+    (sql) => sql<ListedRow[]>`
+      with page as materialized (
+        select resource.id, ${sortKey(sql, sort)} as key
+        from ${source(sql, rowsOf(sql, filter.state))}
+        where ${matches(sql, filter)} and ${isInState(sql, filter.state)}
+        order by key ${direction(sql)} nulls last, resource.name, resource.id limit ${limit} offset ${(page - 1) * limit}
+      )
+      select resource.provider_id, resource.name, resource.region, resource.size_slug, resource.status, resource.last_seen_at, resource.deleted_at, resource.absences,
+             ${addressesOf(sql)} as addresses, ${priceOf(sql)} as price_usd_per_hour, ${createdOf(sql)} as created_at,
+             provisioned.id is not null as is_managed, coalesce(provisioned.protected, false) as is_protected, provisioned.lease_until, provisioned.lease_expired_at,
+             provisioned.saga_id, provisioned.requested_by,
+             (select coalesce(array_agg(drift.field order by drift.field), '{}') from arcadia.cloud_drift drift where drift.resource_id = resource.id and drift.resolved_at is null) as drift,
+             orphan.category as orphan, work.id as work_id, work.name as work_name, work.status as work_status
+      from page join ${source(sql, sql`arcadia.cloud_resources`)} on resource.id = page.id
+      left join lateral (
+        select id, name, status from arcadia.sagas
+        where ${dropletIdSql(sql)} = resource.provider_id and status in ('pending', 'running', 'compensating', 'stuck')
+        order by created_at desc limit 1
+      ) as work on true
+      order by page.key ${direction(sql)} nulls last, resource.name, resource.id`,
+  );
+  return rows.map(({ workId, workName, workStatus, ...row }) => ({ ...row, atWork: workId === null ? null : { id: workId, name: workName, status: workStatus } }));
+}
+
+type TotalsRow = Pick<DropletList, 'now' | 'found' | 'counts' | 'total' | 'byRegion' | 'byTag' | 'byRequester'>;
+
+async function readTotals(db: Pick<Database, 'run'>, filter: DropletFilter): Promise<TotalsRow> {
+  const [row] = await db.run(
+    'droplets.totals',
+    (sql) => {
+      const summed = sql`jsonb_build_object('count', count(*), 'usdPerHour', coalesce(sum(price), 0), 'unpriced', count(*) filter (where price is null))`;
+      const grouped = (column: SqlFragment, rows: SqlFragment) => sql`
+        (select coalesce(jsonb_agg(total || jsonb_build_object('value', value) order by (total->>'count')::int desc, value), '[]')
+         from (select ${column} as value, ${summed} as total from ${rows} group by 1 order by count(*) desc, 1 limit ${MOST_TOTALS}) as grouped)`;
+      return sql<TotalsRow[]>`
+        with known as materialized (
+          select resource.region, resource.tags, ${priceOf(sql)} as price, resource.deleted_at is null as is_present,
+                 provisioned.id is not null as is_managed, coalesce(provisioned.protected, false) as is_protected, provisioned.id is not null and provisioned.lease_until is null as is_unleased,
+                 provisioned.requested_by, orphan.id is not null as is_orphan, ${isDrifted(sql)} as is_drifted, ${isInState(sql, filter.state)} as is_shown
+          from ${source(sql, rowsOf(sql, filter.state))}
+          where ${matches(sql, filter)}
+        ),
+        shown as not materialized (select region, tags, price, requested_by from known where is_shown and is_present)
+        select clock_timestamp() as now,
+          (select count(*)::int from known where is_shown) as found,
+          (select jsonb_build_object(
+             'all', count(*), 'managed', count(*) filter (where is_managed and is_present), 'drifted', count(*) filter (where is_drifted),
+             'orphan', count(*) filter (where is_orphan and is_present), 'unleased', count(*) filter (where is_unleased and is_present),
+             'protected', count(*) filter (where is_protected and is_present), 'foreign', count(*) filter (where not is_managed and not is_orphan and is_present)
+           ) from known) as counts,
+          (select ${summed} from shown) as total,
+          ${grouped(sql`region`, sql`shown`)} as by_region,
+          ${grouped(sql`tag`, sql`(select unnest(tags) as tag, price from shown) as tagged where ${isTheirs(sql)}`)} as by_tag,
+          ${grouped(sql`requested_by`, sql`shown`)} as by_requester`;
+    },
+  );
+  if (row === undefined) throw new Error('droplets.totals: no answer');
+  return row;
+}
+
+/** A tag that people chose. Comparing the beginnings is many times faster than a pattern. */
+function isTheirs(sql: Sql): SqlFragment {
+  return sql`not (starts_with(tag, ${SAGA_TAG_PREFIX}) or starts_with(tag, ${WAVE_TAG_PREFIX}) or starts_with(tag, ${ADOPTION_TAG_PREFIX}) or tag = ${MANAGED_TAG})`;
+}
+
+async function readOffers(db: Pick<Database, 'run'>): Promise<Pick<DropletList, 'regions' | 'sizes'>> {
+  const [row] = await db.run(
+    'droplets.offers',
+    (sql) => sql<{ regions: string[]; sizes: string[] }[]>`
+      with offer as (select distinct region, size_slug from arcadia.cloud_resources where deleted_at is null)
+      select coalesce(array_agg(distinct region order by region) filter (where region is not null), '{}') as regions,
+             coalesce(array_agg(distinct size_slug order by size_slug) filter (where size_slug is not null), '{}') as sizes
+      from offer`,
+  );
+  return row ?? { regions: [], sizes: [] };
+}
+
+/** What exists, and what is missed; or, for the state `gone`, what does not exist any more. */
+function rowsOf(sql: Sql, state: DropletState | undefined): SqlFragment {
+  if (state === 'gone') return sql`(select * from arcadia.cloud_resources where deleted_at is not null)`;
+  return sql`(
+    select * from arcadia.cloud_resources where deleted_at is null
+    union all
+    select * from arcadia.cloud_resources where deleted_at is not null and id in (select resource_id from arcadia.cloud_drift where resolved_at is null)
+  )`;
+}
+
+/** Tables of a droplet, by the names that all fragments here use. */
+function source(sql: Sql, rows: SqlFragment): SqlFragment {
+  return sql`${rows} as resource
+    left join arcadia.cloud_provisioned provisioned on provisioned.resource_id = resource.id and provisioned.released_at is null
+    left join arcadia.cloud_orphans orphan on orphan.resource_id = resource.id and orphan.resolved_at is null`;
+}
+
+function isDrifted(sql: Sql): SqlFragment {
+  return sql`(resource.id in (select resource_id from arcadia.cloud_drift where resolved_at is null))`;
+}
+
+/** All conditions but the state's. */
+function matches(sql: Sql, { query, region, size, tag, requester }: DropletFilter): SqlFragment {
+  const conditions: SqlFragment[] = [];
+  if (region !== undefined) conditions.push(sql`lower(resource.region) = lower(${region})`);
+  if (size !== undefined) conditions.push(sql`lower(resource.size_slug) = lower(${size})`);
+  if (tag !== undefined) conditions.push(sql`exists (select from unnest(resource.tags) as tag where lower(tag) = lower(${tag}))`);
+  if (requester !== undefined) conditions.push(sql`provisioned.requested_by = ${requester}`);
+  if (query !== undefined) conditions.push(isFoundBy(sql, query));
+  return conditions.reduce((all, condition) => sql`${all} and ${condition}`, sql`true`);
+}
+
+function isFoundBy(sql: Sql, query: string): SqlFragment {
+  const named = sql`position(lower(${query}) in lower(resource.name)) > 0`;
+  if (/^\d+$/.test(query)) return sql`(${named} or starts_with(resource.provider_id, ${query}) or ${hasAddress(sql, query)})`;
+  return /^[\da-f.:]+$/i.test(query) ? sql`(${named} or ${hasAddress(sql, query)})` : named;
+}
+
+function hasAddress(sql: Sql, beginning: string): SqlFragment {
+  return sql`exists (select from jsonb_path_query(resource.attrs, '$.networks.*[*].ip_address') as address where starts_with(lower(address #>> '{}'), lower(${beginning})))`;
+}
+
+function isInState(sql: Sql, state: DropletState | undefined): SqlFragment {
+  switch (state) {
+    case undefined:
+    case 'gone':
+      return sql`true`;
+    case 'managed':
+      return sql`(provisioned.id is not null and resource.deleted_at is null)`;
+    case 'drifted':
+      return isDrifted(sql);
+    case 'orphan':
+      return sql`(orphan.id is not null and resource.deleted_at is null)`;
+    case 'unleased':
+      return sql`(provisioned.id is not null and provisioned.lease_until is null and resource.deleted_at is null)`;
+    case 'protected':
+      return sql`(coalesce(provisioned.protected, false) and resource.deleted_at is null)`;
+    case 'foreign':
+      return sql`(provisioned.id is null and orphan.id is null and resource.deleted_at is null)`;
+    default:
+      return state satisfies never;
+  }
+}
+
+function sortKey(sql: Sql, sort: DropletSort): SqlFragment {
+  switch (sort) {
+    case 'name':
+      return sql`resource.name`;
+    case 'address':
+      return firstAddressOf(sql);
+    case 'region':
+      return sql`resource.region`;
+    case 'size':
+      return sql`resource.size_slug`;
+    case 'price':
+      return priceOf(sql);
+    case 'age':
+      // The oldest has the greatest age.
+      return sql`extract(epoch from clock_timestamp() - ${createdOf(sql)})`;
+    case 'lease':
+      return sql`provisioned.lease_until`;
+    default:
+      return sort satisfies never;
+  }
+}
+
+/** The price of the size that the droplet has. One of an earlier size is none. */
+export function priceOf(sql: Sql): SqlFragment {
+  return sql`case when resource.attrs->'price'->>'size' = resource.size_slug then (resource.attrs->'price'->>'usd_per_hour')::float8 end`;
+}
+
+/** By DigitalOcean's clock; else when it was first seen. */
+export function createdOf(sql: Sql): SqlFragment {
+  return sql`coalesce((resource.attrs->>'do_created_at')::timestamptz, resource.first_seen_at)`;
+}
+
+export function addressesOf(sql: Sql): SqlFragment {
+  return sql`array(
+    select network->>'ip_address' from jsonb_path_query(resource.attrs, '$.networks.*[*]') with ordinality as network (network, place)
+    order by network->>'type' is distinct from 'public', position(':' in network->>'ip_address') > 0, place
+  )`;
+}
+
+/** As numbers, so that 9.0.0.1 comes before 10.0.0.1; IPv6 alone comes last. */
+function firstAddressOf(sql: Sql): SqlFragment {
+  return sql`(
+    select string_to_array(network->>'ip_address', '.')::int[] from jsonb_path_query(resource.attrs, '$.networks.v4[*]') as network
+    where network->>'ip_address' ~ '^\\d{1,3}(\\.\\d{1,3}){3}$' order by network->>'type' is distinct from 'public' limit 1
+  )`;
+}
