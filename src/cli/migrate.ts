@@ -1,4 +1,4 @@
-// `migrate`: brings the tables of Postgres, and the queues there, to this version.
+// `migrate` migrates the Postgres tables, and the queues there, to this version.
 import { createLog } from '../platform/create-log.ts';
 import { loadConfigFor } from '../processes/inventory.ts';
 import { migrateAll } from '../processes/run-app.ts';

@@ -1,15 +1,15 @@
-// How the command line prints: text on stdout, complaints on stderr.
+// Output of the command line: text on stdout, errors on stderr.
 import { visibleLines } from '../platform/text.ts';
 
 /**
- * Prints data to stdout: one or more lines, or JSON. Nothing that a terminal would obey goes out, whoever wrote it; that no
- * text of others begins a line of its own is for whoever puts it into one (see `printable`).
+ * Prints data to stdout: one or more lines, or JSON. Escapes everything that a terminal would interpret. Callers that
+ * insert text from others must keep it from starting a line of its own (see `printable`).
  */
 export function write(text: string): void {
   process.stdout.write(`${visibleLines(text)}\n`);
 }
 
-/** Prints to stderr, likewise. */
+/** Prints to stderr in the same way. */
 export function complain(text: string): void {
   process.stderr.write(`${visibleLines(text)}\n`);
 }

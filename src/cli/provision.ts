@@ -1,4 +1,4 @@
-// `provision` and `destroy`: start a saga, and follow it.
+// `provision`, `adopt` and `destroy`: start a saga, and follow it.
 import { readFile } from 'node:fs/promises';
 import { provisionDropletInput } from '../steps/inputs.ts';
 import { problemsOf } from '../platform/request-problems.ts';
@@ -8,7 +8,7 @@ import { requireSaga } from './app.ts';
 import { requester } from './requester.ts';
 import type { FollowOptions } from './start-and-follow.ts';
 import { startAndFollow } from './start-and-follow.ts';
-import { UsageError } from './usage-error.ts';
+import { UsageError, requireDropletId, requireSeconds } from './usage-error.ts';
 
 export type ProvisionOptions = FollowOptions &
   Readonly<{
@@ -24,11 +24,20 @@ export type ProvisionOptions = FollowOptions &
     backups?: boolean;
     vpcUuid?: string;
     publicNetworking: boolean;
+    project?: string;
+    protected?: boolean;
+    ttl?: string;
+    maxTtl?: string;
+    ready?: string;
+    readyWithin?: string;
+    wait?: string;
     idempotencyKey?: string;
+    dryRun?: boolean;
   }>;
 
 export async function provisionCommand(app: App, options: ProvisionOptions, stop: AbortSignal): Promise<number> {
   const saga = requireSaga(app, 'provision_droplet');
+  if (options.maxTtl !== undefined && options.ttl === undefined) throw new UsageError('--max-ttl: expected --ttl too');
   const given = {
     name: options.name,
     region: options.region,
@@ -42,11 +51,17 @@ export async function provisionCommand(app: App, options: ProvisionOptions, stop
     backups: options.backups,
     vpc_uuid: options.vpcUuid,
     public_networking: options.publicNetworking ? undefined : false,
+    project: options.project,
+    protected: options.protected,
+    lease: options.ttl === undefined ? undefined : leaseOf(options.ttl, options.maxTtl),
+    ready: readyOf(options),
+    wait_s: options.wait === undefined ? undefined : requireSeconds('--wait', options.wait),
   };
   const input = provisionDropletInput.safeParse(Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)));
   if (!input.success) {
     throw new InvalidRequestError(problemsOf(input.error.issues));
   }
+  if (options.dryRun === true) return (await import('./plan.ts')).planCommand(app, input.data, options, stop);
   const { idempotencyKey } = options;
   return startAndFollow(
     app,
@@ -57,13 +72,26 @@ export async function provisionCommand(app: App, options: ProvisionOptions, stop
   );
 }
 
+export async function adoptCommand(
+  app: App,
+  dropletId: string,
+  options: FollowOptions & { reason?: string; protected?: boolean; idempotencyKey?: string },
+  stop: AbortSignal,
+): Promise<number> {
+  requireDropletId(dropletId);
+  const saga = requireSaga(app, 'adopt_droplet');
+  const { reason, idempotencyKey } = options;
+  const input = { droplet_id: Number(dropletId), ...(reason === undefined ? {} : { reason }), ...(options.protected === true ? { protected: true } : {}) };
+  return startAndFollow(app, `adopting droplet ${dropletId}`, (client) => client.start(saga, input, { idempotencyKey, requestedBy: requester() }), options, stop);
+}
+
 export async function destroyCommand(
   app: App,
   dropletId: string,
   options: FollowOptions & { reason?: string; idempotencyKey?: string },
   stop: AbortSignal,
 ): Promise<number> {
-  if (!/^[1-9]\d{0,15}$/.test(dropletId)) throw new UsageError(`expected the id of a droplet, a positive whole number; found ${JSON.stringify(dropletId)}`);
+  requireDropletId(dropletId);
   const saga = requireSaga(app, 'destroy_droplet');
   const { reason, idempotencyKey } = options;
   const input = { droplet_id: Number(dropletId), ...(reason === undefined ? {} : { reason }) };
@@ -76,7 +104,25 @@ export async function destroyCommand(
   );
 }
 
-/** Images and SSH keys are named by slug or fingerprint, or by a number. */
+function leaseOf(ttl: string, maxTtl: string | undefined) {
+  return { ttl_s: requireSeconds('--ttl', ttl), ...(maxTtl === undefined ? {} : { max_s: requireSeconds('--max-ttl', maxTtl) }) };
+}
+
+/** @throws {UsageError} */
+function readyOf({ ready, readyWithin }: Pick<ProvisionOptions, 'ready' | 'readyWithin'>): object | undefined {
+  if (ready === undefined) {
+    if (readyWithin !== undefined) throw new UsageError('--ready-within: expected --ready too');
+    return undefined;
+  }
+  const [, way, port = '', path] = /^(tcp|http):(\d{1,5})(\/.*)?$/.exec(ready) ?? [];
+  const within = readyWithin === undefined ? {} : { within_s: requireSeconds('--ready-within', readyWithin) };
+  if (ready === 'callback') return { callback: true, ...within };
+  if (way === 'http') return { http: { port: Number(port), ...(path === undefined ? {} : { path }) }, ...within };
+  if (way === 'tcp' && path === undefined) return { tcp: Number(port), ...within };
+  throw new UsageError(`--ready: expected tcp:<port>, http:<port>/<path> or callback; found ${JSON.stringify(ready)}`);
+}
+
+/** Images and SSH keys are given by slug, fingerprint or name, or by a number. */
 function idOrText(value: string): string | number {
   return /^[1-9]\d{0,15}$/.test(value) ? Number(value) : value;
 }

@@ -1,12 +1,12 @@
-// Who sits at the command line, for the record.
+// Identifies the user of the command line, for the audit trail.
 import { userInfo } from 'node:os';
 
-/** `cli:<user>`, or `cli` where the system doesn't know. */
+/** Returns `cli:<user>`, or `cli` if the system does not know the user. */
 export function requester(): string {
   try {
     return `cli:${userInfo().username}`;
   } catch {
-    // A uid without an entry in the system's list of users, as in many containers.
+    // A uid without an entry in the user database, as in many containers.
     return 'cli';
   }
 }

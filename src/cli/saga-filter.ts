@@ -1,6 +1,7 @@
-// The options of `sagas` that say which ones: the same filter as that of the HTTP API.
+// The filter options of `sagas`: the same as in the HTTP API.
 import { z } from 'zod';
 import { ofDroplet } from '../inventory/droplet-of-saga.ts';
+import { unitSeconds } from '../platform/duration.ts';
 import { sagaStatuses } from '../saga/saga.ts';
 import type { SagaFilter } from '../saga/search.ts';
 import { UsageError } from './usage-error.ts';
@@ -16,15 +17,13 @@ export type FilterOptions = Readonly<{
   text?: string;
 }>;
 
-const unitMs: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
 const absoluteTime = z.union([z.iso.datetime({ offset: true }), z.iso.date()]);
 
 /**
- * Reads the options.
+ * Parses the options.
  *
- * @param nowMs what a time such as `2h` ago is counted from, in Unix milliseconds
- * @throws {UsageError} naming the option, and what was expected
+ * @param nowMs the time from which durations such as `2h` count back, in Unix milliseconds
+ * @throws {UsageError} naming the option and what was expected
  */
 export function toSagaFilter({ status, since, until, dropletId, ...same }: FilterOptions, nowMs: number): SagaFilter {
   return {
@@ -44,7 +43,7 @@ function requireStatus(given: string) {
 
 function requireTime(option: string, given: string, nowMs: number): Date {
   const [, count = '', unit = ''] = /^(\d{1,6})([smhd])$/.exec(given) ?? [];
-  if (count !== '') return new Date(nowMs - Number(count) * (unitMs[unit] ?? 0));
+  if (count !== '') return new Date(nowMs - Number(count) * (unitSeconds[unit] ?? 0) * 1_000);
   if (absoluteTime.safeParse(given).success) return new Date(given);
-  throw new UsageError(`${option}: expected a time ago, such as 30m, 2h or 7d, or a time, such as 2026-01-31 or 2026-01-31T12:00:00Z, found ${JSON.stringify(given)}`);
+  throw new UsageError(`${option}: expected an age such as 30m, 2h or 7d, or a time such as 2026-01-31 or 2026-01-31T12:00:00Z; found ${JSON.stringify(given)}`);
 }

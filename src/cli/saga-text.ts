@@ -1,14 +1,16 @@
 // Sagas in words: a line for what came of one, a line an event, a table of many. Each function makes what it is given
 // printable first: the texts in it are those of callers and of DigitalOcean.
 import Table from 'cli-table3';
+import type { SagaLease } from '../inventory/lease.ts';
+import { describeLease } from '../inventory/lease.ts';
 import { formatDuration } from '../platform/duration.ts';
 import { textOf } from '../platform/json.ts';
 import { describeEvent } from '../saga/describe-event.ts';
 import type { Saga } from '../saga/saga.ts';
 import { isStuckForward } from '../saga/saga.ts';
-import type { StoredEvent } from '../saga/store.ts';
+import type { StoredEvent } from '../saga/events.ts';
 import type { Surface } from '../saga/words.ts';
-import { describeEnd } from '../saga/words.ts';
+import { describeEnd, statusWords } from '../saga/words.ts';
 import { printable, shorten } from '../platform/text.ts';
 
 // A column is as wide as its widest cell.
@@ -18,7 +20,7 @@ const MAX_CELL_LENGTH = 255;
 export function describeResult(given: Saga, surface: Surface): string {
   const saga = printable(given);
   const words = surface.words(saga);
-  const reason = saga.error?.message ?? 'no reason given';
+  const reason = saga.error?.message ?? 'no reason recorded';
   switch (saga.status) {
     case 'completed':
       return phrase(describeEnd(words, saga).text);
@@ -27,13 +29,13 @@ export function describeResult(given: Saga, surface: Surface): string {
       return `${label}: ${reason}${tone === 'attention' && !reason.includes(phrase(text)) ? `\n${text}` : ''}`;
     }
     case 'stuck': {
-      const why = isStuckForward(saga) ? `${saga.error?.step ?? 'a step'} failed for good: ${reason}` : `it was rolling back because of: ${reason}`;
-      return `needs attention: ${why}\n${words.stuck(saga)} Look at it with \`arcadia saga ${saga.id}\`, remove the cause, then run \`arcadia retry ${saga.id}\``;
+      const why = isStuckForward(saga) ? `${saga.error?.step ?? 'a step'} failed for good: ${reason}` : `the rollback failed; the saga was rolled back because of: ${reason}`;
+      return `needs attention: ${why}\n${words.stuck(saga)} Run \`arcadia saga ${saga.id}\` to see why, fix the cause, then run \`arcadia retry ${saga.id}\``;
     }
     case 'pending':
     case 'running':
     case 'compensating':
-      return saga.status;
+      return statusWords[saga.status];
     default:
       return saga.status satisfies never;
   }
@@ -45,17 +47,20 @@ function phrase(sentence: string): string {
 }
 
 /** One saga with its timeline. */
-export function formatSaga(given: Saga, events: readonly StoredEvent[], surface: Surface): string {
+export function formatSaga(given: Saga, events: readonly StoredEvent[], surface: Surface, lease?: SagaLease & { now: Date }): string {
   const saga = printable(given);
   const facts: [string, string][] = [
     ['saga', `${saga.id} (${saga.name})`],
-    ['status', `${saga.status}, revision ${saga.revision}`],
+    ['status', `${statusWords[saga.status]}, revision ${saga.revision}`],
     ['steps', saga.steps.map((step, index) => (index === saga.cursor ? `[${step}]` : step)).join(' → ')],
     ...factsOf(saga, surface),
     ['requested', `${saga.createdAt.toISOString()}${saga.requestedBy === null ? '' : ` by ${saga.requestedBy}`}`],
     ['started by', saga.startedBy ?? '–'],
   ];
-  if (saga.waitsFor !== null) facts.push(['waits for', `saga ${saga.waitsFor}, which is at work on the same resource`]);
+  if (lease !== undefined) facts.push(['lease', `${describeLease(lease, lease.now)}, ends at ${lease.leaseUntil.toISOString()}`]);
+  if (saga.waitsFor !== null) facts.push(['waits for', `saga ${saga.waitsFor}, which is using the same resource`]);
+  if (saga.rerunOf !== null) facts.push(['runs again', `saga ${saga.rerunOf}, which was rolled back`]);
+  if (saga.rerunAs !== null) facts.push(['run again as', `saga ${saga.rerunAs}`]);
   if (saga.idempotencyKey !== null) facts.push(['key', saga.idempotencyKey]);
   if (saga.finishedAt !== null) facts.push(['took', formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())]);
   if (saga.error !== null) facts.push(['error', `${saga.error.code} in ${saga.error.step}: ${saga.error.message}`]);
@@ -86,18 +91,23 @@ export function formatTimeline(saga: Saga, events: readonly StoredEvent[]): stri
     .join('\n');
 }
 
-/** A table of sagas, one a row. */
-export function formatSagas(sagas: readonly Saga[], surface: Surface): string {
+/** A table of sagas, one a row. Leases have a column where one of the sagas has a droplet with a lease. */
+export function formatSagas(sagas: readonly Saga[], surface: Surface, { leases, now }: { leases: ReadonlyMap<string, SagaLease>; now: Date } = { leases: new Map(), now: new Date() }): string {
   if (sagas.length === 0) return 'no sagas';
+  const leaseOf = ({ id }: Saga) => {
+    const lease = leases.get(id);
+    return leases.size === 0 ? [] : [lease === undefined ? '' : describeLease(lease, now)];
+  };
   return formatTable(
-    ['id', 'saga', 'status', 'step', 'name', 'about', 'created', 'error'],
+    ['id', 'saga', 'status', 'step', 'name', 'about', ...(leases.size === 0 ? [] : ['lease']), 'created', 'error'],
     sagas.map((saga) => [saga, surface.words(saga).subject?.(saga)] as const).map(([saga, subject]) => [
       saga.id,
       saga.name,
-      saga.status,
+      statusWords[saga.status],
       `${saga.cursor + 1}/${saga.steps.length}`,
       subject?.name ?? textOf(saga.input['name']),
       subject?.id ?? '',
+      ...leaseOf(saga),
       saga.createdAt.toISOString().slice(0, 19),
       (saga.error?.message ?? '').slice(0, 60),
     ]),

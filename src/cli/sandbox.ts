@@ -1,14 +1,30 @@
-// `sandbox`: an imitation of DigitalOcean's API, until it is told to stop.
+// `sandbox` simulates DigitalOcean's API until stopped.
+import { readFile } from 'node:fs/promises';
 import { untilAborted } from '../platform/deadline.ts';
 import type { SandboxOptions } from '../sandbox/server.ts';
 import { startSandbox } from '../sandbox/server.ts';
+import { parseProfile, settingsOfProfile } from '../sandbox/profile.ts';
 import { write } from './output.ts';
+import { UsageError } from './usage-error.ts';
 
-export async function sandboxCommand(options: SandboxOptions, stop: AbortSignal): Promise<number> {
-  const sandbox = await startSandbox(options);
+/**
+ * @param options.profile file with a profile to replay; the other options override it
+ */
+export async function sandboxCommand({ profile, ...options }: SandboxOptions & { profile?: string }, stop: AbortSignal): Promise<number> {
+  const played = profile === undefined ? { faults: {} } : settingsOfProfile(parseProfile(await readText(profile)));
+  const sandbox = await startSandbox({ ...played, ...options, faults: { ...played.faults, ...options.faults } });
   write(`sandbox ready at ${sandbox.url}`);
   write(`use it with: DIGITALOCEAN_API_URL=${sandbox.url} DIGITALOCEAN_TOKEN=${options.token ?? 'any'}`);
   await untilAborted(stop);
   await sandbox.close();
   return 0;
+}
+
+/** @throws {UsageError} */
+async function readText(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    throw new UsageError(`--profile: ${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }

@@ -1,4 +1,4 @@
-// What `provision` and `destroy` have in common: start a saga, show its progress, and say how it ended.
+// The common part of `provision` and `destroy`: starts a saga, shows its progress and reports how it ended.
 import { checkSession } from '../platform/check-session.ts';
 import type { ClockWatch } from '../platform/clock.ts';
 import { keepDatabaseTime } from '../platform/clock.ts';
@@ -30,14 +30,14 @@ export type FollowOptions = Readonly<{ detach?: boolean | undefined; json?: bool
 /**
  * Starts a saga and follows it until it is at rest.
  *
- * @param stop ends the following; the saga goes on
- * @returns the exit code: 0 when it completed (or was only to be started), 1 when not
- * @throws {StopRequested} when it is stopped
+ * @param stop stops following; the saga continues
+ * @returns the exit code: 0 if the saga completed (or was only to be started), else 1
+ * @throws {StopRequested} if stopped
  */
 export async function startAndFollow(app: App, title: string, start: (client: Client) => Promise<{ sagaId: string }>, options: FollowOptions, stop: AbortSignal): Promise<number> {
   return withClient(app, async (client, { maxPolls, surface }) => {
     const { sagaId } = await unlessAborted(stop, start(client)).catch((error: unknown) => {
-      if (error instanceof StopRequested && error.isAsked) process.stderr.write('\nStopped before the saga was confirmed: it may have started all the same.\n  See the newest sagas:  arcadia sagas --limit 5\n');
+      if (error instanceof StopRequested && error.isAsked) process.stderr.write('\nStopped before the saga was confirmed. It may have started anyway.\n  See the newest sagas:  arcadia sagas --limit 5\n');
       throw error;
     });
     if (options.detach === true) {
@@ -48,17 +48,18 @@ export async function startAndFollow(app: App, title: string, start: (client: Cl
   }, stop);
 }
 
-/** Says how a saga ended; returns the exit code. */
+/** Reports how a saga ended, and returns the exit code. */
 export function reportEnd(saga: Saga, options: Pick<FollowOptions, 'json'>, surface: Surface): number {
   write(options.json === true ? JSON.stringify(surface.redact.saga(saga)) : describeResult(saga, surface));
   return saga.status === 'completed' ? 0 : 1;
 }
 
 /**
- * Opens a client by the environment, and closes it again.
+ * Opens a client from the environment, and closes it again.
  *
- * @param stop for a `use` that sees itself to being stopped: ends the opening
- * @throws {EnvironmentMismatchError} where the database is another environment's: its workers would carry out what is asked
+ * @param stop cancels the opening; `use` must handle it itself
+ * @throws {EnvironmentMismatchError} if the database belongs to another environment, whose workers would carry out the
+ *   request
  */
 export async function withClient<T>(app: App, use: (client: Client, how: { maxPolls: number; surface: Surface; subjectFields: SubjectFields }) => Promise<T>, stop?: AbortSignal): Promise<T> {
   const config = loadConfigFor(app, process.env, ['DATABASE_URL']);
@@ -73,7 +74,9 @@ export async function withClient<T>(app: App, use: (client: Client, how: { maxPo
   }
 }
 
-/** @returns the watch that keeps this process to the database's time, as it was now */
+/**
+ * @returns the watch that keeps this process on the database's time
+ */
 async function requireEnvironment({ databaseUrl, environment, logLevel }: Config): Promise<ClockWatch> {
   const db = openDatabase(databaseUrl ?? '', { max: 1 });
   try {
@@ -86,9 +89,10 @@ async function requireEnvironment({ databaseUrl, environment, logLevel }: Config
 }
 
 /**
- * Shows the progress of a saga until it is at rest: live on a terminal, in lines elsewhere.
+ * Shows a saga's progress until it is at rest: live on a terminal, else as lines.
  *
- * @throws {StopRequested} when `stop` is aborted; at a signal it says before that the saga goes on, and what to do about it
+ * @throws {StopRequested} if `stop` is aborted; after a signal, first prints that the saga continues and what to do about
+ *   it
  */
 export async function follow(what: Readonly<{ title: string; sagaId: string; client: Client; maxPolls: number; surface: Surface }>, options: FollowOptions, stop: AbortSignal): Promise<Saga> {
   const { title, sagaId, client, maxPolls, surface } = what;
@@ -96,20 +100,20 @@ export async function follow(what: Readonly<{ title: string; sagaId: string; cli
     const snapshots = followSaga(client, sagaId, stop, surface);
     if (options.json === true) return drain(snapshots, () => undefined);
     const steps = (await unlessAborted(stop, client.get(sagaId)))?.steps ?? [];
-    // Loaded for a terminal alone: what draws there is large.
+    // Loaded only for a terminal, because the display code is large.
     if (process.stdout.isTTY) return (await import('./live-progress.ts')).showLive(`${title}  (saga ${sagaId})`, steps, snapshots, maxPolls, stop, surface);
     write(`${printable(title)} (saga ${sagaId})`);
     return drain(snapshots, printLines(maxPolls, write, surface));
   });
 }
 
-/** Follows a saga; where somebody stops that, tells them what becomes of the saga. */
+/** Follows a saga. If the user stops it, tells them what happens to the saga. */
 export async function sayingThatItGoesOn<T>(sagaId: string, watch: () => Promise<T>): Promise<T> {
   try {
     return await watch();
   } catch (error) {
     if (error instanceof StopRequested && error.isAsked) {
-      process.stderr.write(`\nStopped watching. Saga ${sagaId} goes on.\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`);
+      process.stderr.write(`\nStopped watching. Saga ${sagaId} continues.\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`);
     }
     throw error;
   }

@@ -1,4 +1,4 @@
-// `start`: starts any saga of the app, and follows it.
+// `start` starts any saga of the app and follows it.
 import { readFile } from 'node:fs/promises';
 import type { JsonObject } from '../platform/json.ts';
 import { isJsonObject, parseJson } from '../platform/json.ts';
@@ -15,7 +15,7 @@ export async function startCommand(app: App, name: string, options: FollowOption
   return startAndFollow(app, `starting ${name}`, (client) => client.start(saga, input, { idempotencyKey: options.idempotencyKey, requestedBy: requester() }), options, stop);
 }
 
-/** JSON, or the name of a file with it behind an @, or - for stdin. */
+/** Reads JSON, the file named after an @, or stdin for -. */
 async function readInput(given: string): Promise<JsonObject> {
   const text = given.startsWith('@') ? await readText(given.slice(1)) : given;
   const input = parseJson(text);

@@ -1,4 +1,4 @@
-// `status`: the state of the fleet, for people and for scripts. It reads the stores itself, and needs no web process.
+// `status` shows the fleet's state, for people and scripts. It reads the stores directly and needs no web process.
 import { openDatabase, isDatabaseOutage } from '../platform/db.ts';
 import { withDeadline } from '../platform/deadline.ts';
 import { checkEnvironment } from '../processes/environment.ts';
@@ -18,7 +18,9 @@ import { write } from './output.ts';
 
 const ANSWER_WITHIN_MS = 5_000;
 
-/** @throws {EnvironmentMismatchError} where the database is another environment's */
+/**
+ * @throws {EnvironmentMismatchError} if the database belongs to another environment
+ */
 export async function statusCommand(app: App, options: { json?: boolean }): Promise<number> {
   const config = loadConfigFor(app, process.env, ['DATABASE_URL']);
   const db = openDatabase(config.databaseUrl ?? '', { max: 2, timeoutMs: ANSWER_WITHIN_MS });
@@ -42,7 +44,7 @@ export async function statusCommand(app: App, options: { json?: boolean }): Prom
   }
 }
 
-/** Whether a queue stands still shows only over time: that is left to the web process. */
+/** A stuck queue shows only over time, so the web process reports that. */
 async function readQueues(connection: QueueConnection): Promise<QueueFacts | null> {
   const queues = Object.values(queueNames).map((name) => connection.queue(name));
   try {
@@ -62,10 +64,10 @@ function formatStatus(status: FleetStatus): string {
   const { conditions, facts } = printable(status);
   const { postgres } = facts;
   const alive = postgres?.workers.filter(({ isAlive }) => isAlive).length ?? 0;
-  const summary = postgres === null ? [] : [`${alive} ${alive === 1 ? 'worker' : 'workers'}, ${postgres.unfinished} ${postgres.unfinished === 1 ? 'saga' : 'sagas'} under way`];
-  if (conditions.length === 0) return ['All is well.', ...summary].join(' ');
+  const summary = postgres === null ? [] : [`${alive} ${alive === 1 ? 'worker' : 'workers'}, ${postgres.unfinished} ${postgres.unfinished === 1 ? 'saga' : 'sagas'} unfinished`];
+  if (conditions.length === 0) return ['No problems.', ...summary].join(' ');
   const lines = conditions.map(({ severity, title, detail, action, since, until }) => {
-    const times = [since === null ? null : `since ${since.toISOString()}`, until === null ? null : `next look at ${until.toISOString()}`].filter((part) => part !== null);
+    const times = [since === null ? null : `since ${since.toISOString()}`, until === null ? null : `next check at ${until.toISOString()}`].filter((part) => part !== null);
     return `${signs[severity]} ${title}. ${detail}${times.length === 0 ? '' : ` (${times.join(', ')})`}\n   ${action}`;
   });
   return [...lines, ...summary].join('\n');

@@ -1,5 +1,5 @@
-// When a process has to end: at SIGTERM or SIGINT, when nobody reads what it prints, or when the process that started a
-// server is gone. And how it ends: with all that it printed delivered.
+// Decides when a process ends: at SIGTERM or SIGINT, when the reader of its output has gone, or when the parent of a
+// server has gone. Also delivers all printed output before the end.
 import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -8,9 +8,9 @@ import { endsWithin, untilAborted } from '../platform/deadline.ts';
 /** The reason of an aborted {@link Stop.signal}. */
 export class StopRequested extends Error {
   override readonly name = 'StopRequested';
-  /** Of a command that did not finish: 128 and the number of the signal, as shells have it; 1 where it is a failure. */
+  /** For an unfinished command: 128 plus the signal's number, as in shells; 1 if it is a failure. */
   readonly exitCode: number;
-  /** Whether somebody asked for it, who wants to know what becomes of the work. */
+  /** Whether a person requested the stop and wants to know what happens to the work. */
   readonly isAsked: boolean;
 
   constructor(why: string, how: { exitCode: number; isAsked: boolean }) {
@@ -24,11 +24,11 @@ export type Stop = Readonly<{
   /** Aborted with a {@link StopRequested} when the process has to end. */
   signal: AbortSignal;
   /**
-   * Makes this process a server: it ends with its parent, where it has a channel to it, and goes on when nobody reads its
-   * output any more.
+   * Makes this process a server: it ends with its parent if there is a channel to it, and continues if the reader of its
+   * output goes away.
    */
   asServer(): void;
-  /** Ends the process once everything that it printed is delivered. */
+  /** Ends the process once all its output is delivered. */
   end(exitCode: number): Promise<never>;
 }>;
 
@@ -36,15 +36,15 @@ type StopSignal = 'SIGINT' | 'SIGTERM';
 
 const stopSignals: readonly StopSignal[] = ['SIGINT', 'SIGTERM'];
 
-// A reader of logs that stands still for good must not keep a server from ending.
+// A log reader that is stuck must not keep a server from ending.
 const SERVER_DELIVERY_MS = 10_000;
-// For the last words of a command that was interrupted.
+// For the last output of an interrupted command.
 const LAST_WORDS_MS = 1_000;
 
 /**
- * Listens for what ends a process, from now on. The second signal ends it at once.
+ * Starts listening for what ends a process. A second signal ends it at once.
  *
- * The process that is number 1 of a container has no default action for signals: without a listener, they are lost.
+ * Process 1 of a container has no default action for signals: without a listener they are lost.
  */
 export function listenForStop(): Stop {
   const controller = new AbortController();
@@ -66,7 +66,7 @@ export function listenForStop(): Stop {
     if (!isClosed) process.stderr.write(`arcadia: the output cannot be written: ${error.message}\n`);
     controller.abort(new StopRequested(error.message, { exitCode: isClosed ? exitCodeOf('SIGPIPE') : 1, isAsked: false }));
   });
-  // Nobody is left to be told.
+  // There is no reader left to tell.
   process.stderr.on('error', () => undefined);
 
   return {
@@ -87,7 +87,7 @@ export function listenForStop(): Stop {
   };
 }
 
-/** Starts a server; null when it was to stop before it was ready, which is no failure. */
+/** Starts a server; null if it was stopped before it was ready, which is not a failure. */
 export async function startUnlessStopped<T>(stop: AbortSignal, start: () => Promise<T>): Promise<T | null> {
   try {
     return await start();
@@ -97,7 +97,7 @@ export async function startUnlessStopped<T>(stop: AbortSignal, start: () => Prom
   }
 }
 
-/** The reason of an aborted {@link Stop.signal}, in words. */
+/** Describes the reason of an aborted {@link Stop.signal}. */
 export function whyOf(reason: unknown): string {
   return reason instanceof Error ? reason.message : String(reason);
 }
@@ -107,19 +107,19 @@ function exitCodeOf(signal: StopSignal | 'SIGPIPE'): number {
 }
 
 /**
- * The signal that came before anybody listened. Node listens from its start for both, and lets a signal take its default
- * action: which process 1 does not have, so that it goes on with Node's listener gone.
+ * Detects a signal that arrived before our listeners. Node listens for both signals from its start and then triggers the
+ * default action. Process 1 has none, so it continues, but with Node's listener gone.
  */
 function missedSignal(): StopSignal | null {
   if (process.pid !== 1 || process.platform !== 'linux') return null;
   const [, mask] = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
   if (mask === undefined) return null;
   const gone = stopSignals.filter((name) => ((BigInt(`0x${mask}`) >> BigInt(constants.signals[name] - 1)) & 1n) === 0n);
-  // Both gone would rather mean a Node that does not listen.
+  // If both are gone, Node probably does not listen at all.
   return gone.length === 1 ? (gone[0] ?? null) : null;
 }
 
-/** Resolves when all that was written to a stream is on its way, or cannot be. */
+/** Resolves when everything written to a stream has been sent, or cannot be. */
 async function delivered(stream: NodeJS.WriteStream): Promise<void> {
   if (stream.writableLength === 0) return;
   await new Promise<void>((resolve) => {

@@ -1,5 +1,5 @@
-// `web`: the process that answers over HTTP.
-import { requireClosedWeb } from '../platform/config.ts';
+// `web` runs the HTTP server.
+import { requireClosedWeb } from '../platform/closed-ports.ts';
 import { createLog } from '../platform/create-log.ts';
 import { loadConfigFor } from '../processes/inventory.ts';
 import { startWeb } from '../processes/web.ts';
@@ -16,10 +16,10 @@ export async function webCommand(app: App, stop: AbortSignal): Promise<number> {
     log.info({ why: whyOf(stop.reason) }, 'web stopped before it was ready');
     return 0;
   }
-  // Said at every log level: a supervisor may wait for it.
+  // Logged at every log level, because a supervisor may wait for it.
   log.child({}, { level: 'info' }).info({ url: `${web.url}${config.web.basePath}`, queues: config.redisNodes === null ? 'postgres' : 'redis', environment: config.environment, encryptionKeyIds: config.keyRing.keys.map(({ id }) => id) }, 'web ready');
   const why = await untilAborted(stop);
-  log.info({ why: whyOf(why) }, 'web stopping: requests under way may finish');
+  log.info({ why: whyOf(why) }, 'web stopping: waiting for open requests');
   await web.close();
   log.info('web stopped');
   return 0;

@@ -1,5 +1,5 @@
-// `worker`: runs sagas until it is told to stop, or cannot go on.
-import { requireClosedMetrics } from '../platform/config.ts';
+// `worker` runs sagas until it is stopped or cannot continue.
+import { requireClosedMetrics } from '../platform/closed-ports.ts';
 import { untilAborted } from '../platform/deadline.ts';
 import { createLog } from '../platform/create-log.ts';
 import { loadConfigFor } from '../processes/inventory.ts';
@@ -26,7 +26,7 @@ export async function workerCommand(app: App, stopped: AbortSignal): Promise<num
     await worker.close();
     throw error;
   }
-  // Said at every log level: a supervisor may wait for it.
+  // Logged at every log level, because a supervisor may wait for it.
   log.child({}, { level: 'info' }).info(
     {
       worker: worker.name,
@@ -42,8 +42,8 @@ export async function workerCommand(app: App, stopped: AbortSignal): Promise<num
     untilAborted(stopped).then((reason) => ({ why: whyOf(reason), exitCode: 0 })),
     worker.cannotGoOn.then((why) => ({ why, exitCode: 1 })),
   ]);
-  if (stop.exitCode === 0) log.info({ why: stop.why }, 'worker stopping: running steps may finish');
-  else log.fatal({ why: stop.why }, 'worker cannot go on: ending, so that its supervisor starts another');
+  if (stop.exitCode === 0) log.info({ why: stop.why }, 'worker stopping: waiting for running steps');
+  else log.fatal({ why: stop.why }, 'worker cannot continue: exiting, so that its supervisor starts another one');
   await worker.close();
   http?.close();
   log.info('worker stopped');

@@ -1,6 +1,10 @@
-// The client: starts sagas and looks at them. For the command line, and for backends that speak TypeScript.
+// The client starts sagas and reads them: for the command line and for TypeScript backends.
 import { z } from 'zod';
 import { DROPLET_FIELD, dropletLabels, ofDroplet } from '../inventory/droplet-of-saga.ts';
+import type { Protection } from '../inventory/protection.ts';
+import { setProtection } from '../inventory/protection.ts';
+import type { Lease, SagaLease } from '../inventory/lease.ts';
+import { findLeases, renewLease } from '../inventory/lease.ts';
 import { ClientClosedError } from './errors.ts';
 import type { SagaHandle } from './handle.ts';
 import { createHandle } from './handle.ts';
@@ -24,46 +28,52 @@ import type { NextJob, Saga, SagaStatus } from '../saga/saga.ts';
 import { nextJobOf } from '../saga/saga.ts';
 import type { SagaFilter } from '../saga/search.ts';
 import { searchSagas } from '../saga/search.ts';
+import type { RerunResult } from '../saga/rerun.ts';
+import { rerunSaga } from '../saga/rerun.ts';
 import type { StartRequest, StartableSagas } from '../saga/start.ts';
 import { startSaga } from '../saga/start.ts';
-import type { StoredEvent } from '../saga/store.ts';
+import type { StoredEvent } from '../saga/events.ts';
 import type { ActionResult } from '../saga/cancel-and-retry.ts';
 import { cancelSaga, retrySaga } from '../saga/cancel-and-retry.ts';
-import { announceSaga, createSagaStore, listEvents, loadSaga, readProgress } from '../saga/store.ts';
+import { listEvents, readProgress } from '../saga/events.ts';
+import { announceSaga, createSagaStore, loadSaga } from '../saga/store.ts';
 import { enqueueOrLeave, startAndEnqueue } from '../queues/start-and-enqueue.ts';
 import { tracedIo } from '../platform/tracing.ts';
-import { destroyContract, dropletContracts, provisionContract } from '../steps/contract.ts';
+import { adoptContract, destroyContract, dropletContracts, provisionContract } from '../steps/contract.ts';
 import type { ProvisionDropletInput } from '../steps/inputs.ts';
-import type { DestroyDropletOutputs, ProvisionDropletOutputs } from '../steps/outputs.ts';
-import { destroyDropletOutputs, provisionDropletOutputs } from '../steps/outputs.ts';
+import type { AdoptDropletOutputs, DestroyDropletOutputs, ProvisionDropletOutputs } from '../steps/outputs.ts';
+import { adoptDropletOutputs, destroyDropletOutputs, provisionDropletOutputs } from '../steps/outputs.ts';
 
 export type StartOptions = Readonly<{
-  /** The same key always gives the same saga. */
+  /** The same key always returns the same saga. */
   idempotencyKey?: string | undefined;
-  /** Who asks: kept with the saga, for people to read. */
+  /** The requester: stored with the saga, for people to read. */
   requestedBy?: string | undefined;
   /**
-   * A transaction of the caller's on the same database. Rolled back with it, the saga never was; soon after its commit,
-   * it runs. No error of the saga's makes the transaction fail.
+   * The caller's own transaction on the same database. If it is rolled back, the saga never existed; soon after its
+   * commit, the saga runs. An error in the saga never fails the transaction.
    */
   transaction?: CallersTransaction | undefined;
 }>;
 
 export type ClientOptions = Readonly<{
   databaseUrl: string;
-  /** Where the workers' queues are: the same as theirs. Left out, Postgres tells the workers of what is to be done. */
+  /** The workers' queue store. Without it, Postgres notifies the workers. */
   queueStore?: QueueStore | undefined;
-  /** Seals the secrets of sagas, such as `user_data`: the same keys as the workers' (see `parseKeyRing`). Without it, none is accepted. */
+  /**
+   * Seals the secrets of sagas, such as `user_data`. Must contain the workers' keys (see `parseKeyRing`). Without it,
+   * secrets are refused.
+   */
   keyRing?: KeyRing | undefined;
   log?: Log | undefined;
-  /** Connections to Postgres that the client may hold, beside those of queues in Postgres: 4 unless told otherwise. Idle ones are closed. */
+  /** Maximum number of Postgres connections, in addition to those of queues in Postgres; default 4. Idle ones are closed. */
   poolMax?: number | undefined;
 }>;
 
-/** What to look for. `dropletId`: the droplet that a saga made, or is to destroy. `limit`: so many at most, 50 unless told otherwise. */
+/** Search filters. `dropletId`: the droplet that a saga created or destroys. `limit`: maximum number of sagas; default 50. */
 type ListFilter = Omit<SagaFilter, 'status'> & Readonly<{ status?: SagaStatus | readonly SagaStatus[] | undefined; dropletId?: number | undefined; limit?: number }>;
 
-/** What the client needs of a definition. */
+/** The parts of a definition that the client needs. */
 type StartableSaga<Input extends JsonObject, Outputs extends JsonObject> = Pick<NamedSaga<never, Input, Outputs>, 'name' | 'input' | 'steps' | 'outputs' | 'secrets'>;
 
 export type Client = Readonly<{
@@ -71,8 +81,8 @@ export type Client = Readonly<{
    * Starts a `provision_droplet` saga.
    *
    * @param input DigitalOcean's own create fields
-   * @throws {InvalidRequestError} naming each field that is wrong
-   * @throws {IdempotencyConflictError} when the key was used with another input
+   * @throws {InvalidRequestError} naming each invalid field
+   * @throws {IdempotencyConflictError} if the key was used with another input
    */
   provisionDroplet(input: ProvisionDropletInput, options?: StartOptions): Promise<SagaHandle<ProvisionDropletOutputs>>;
   /**
@@ -80,55 +90,101 @@ export type Client = Readonly<{
    *
    * @param dropletId DigitalOcean's id of the droplet
    * @throws {InvalidRequestError} {IdempotencyConflictError}
+   * @throws {StartRefusedError} `droplet_protected` while the droplet is protected
    */
   destroyDroplet(dropletId: number, options?: StartOptions & { reason?: string | undefined }): Promise<SagaHandle<DestroyDropletOutputs>>;
   /**
-   * Starts any saga.
+   * Starts an `adopt_droplet` saga: takes a droplet that was made elsewhere under management. From then on it counts as provisioned here,
+   * with its present size, region and image as what is wanted. Of the droplet, only tags are changed.
    *
-   * @param saga its definition, or the name of one of the droplet sagas; what a result is, is known of a definition alone
+   * @param dropletId DigitalOcean's id of the droplet
    * @throws {InvalidRequestError} {IdempotencyConflictError}
    */
+  adoptDroplet(dropletId: number, options?: StartOptions & { reason?: string | undefined; protected?: boolean | undefined }): Promise<SagaHandle<AdoptDropletOutputs>>;
+  /**
+   * Protects a droplet that arcadia-cloud provisioned, or lifts its protection. While it is protected, it is not destroyed.
+   *
+   * @param dropletId DigitalOcean's id of the droplet
+   * @param how.by the requester, for the audit trail; default: the database role
+   * @param how.transaction the caller's own transaction on the same database
+   * @throws {ProtectionError} `droplet_unknown`, or `droplet_being_destroyed` if the protection comes too late
+   */
+  setProtection(dropletId: number, how: { protected: boolean; by?: string | undefined; transaction?: CallersTransaction | undefined }): Promise<Protection>;
+  /**
+   * Renews the lease of a droplet: it ends no earlier than `ttlS` seconds from now, unless its `max_s` comes first. A
+   * renewal never shortens a lease.
+   *
+   * @param dropletId DigitalOcean's id of the droplet
+   * @param how.ttlS whole seconds, 1 to 31,622,400
+   * @param how.by the requester, for the audit trail; default: the database role
+   * @param how.transaction the caller's own transaction on the same database
+   * @returns when the lease now ends
+   * @throws {LeaseError} if the lease expired or does not exist; its `code` says which
+   */
+  renewLease(dropletId: number, how: { ttlS: number; by?: string | undefined; transaction?: CallersTransaction | undefined }): Promise<Lease>;
+  /** Returns the leases of the live droplets that these sagas provisioned, by saga id. */
+  leasesOf(sagaIds: readonly string[]): Promise<ReadonlyMap<string, SagaLease>>;
+  /**
+   * Starts any saga.
+   *
+   * @param saga its definition, or the name of a droplet saga; only a definition types the result
+   * @throws {InvalidRequestError} {IdempotencyConflictError} {StartRefusedError}
+   */
   start<Input extends JsonObject, Outputs extends JsonObject = JsonObject>(saga: StartableSaga<Input, Outputs> | string, input: Input, options?: StartOptions): Promise<SagaHandle<Outputs>>;
-  /** Takes up a saga that was started before; its result is its whole context. */
+  /** Returns a handle to an existing saga. Its result is the saga's whole context. */
   handle(sagaId: string): SagaHandle<JsonObject>;
-  /** Reads a saga; null when there is none with this id. */
+  /** Reads a saga; null if the id is unknown. */
   get(sagaId: string): Promise<Saga | null>;
   /** Finds sagas, newest first. */
   list(filter?: ListFilter): Promise<readonly Saga[]>;
-  /** Reads what happened to a saga after event `afterSeq` (exclusive; all when left out), oldest first. */
+  /** Reads a saga's events after `afterSeq` (all by default), oldest first. */
   events(sagaId: string, afterSeq?: number): Promise<StoredEvent[]>;
   /**
-   * Asks for a saga's rollback. Of a cancel and a completion exactly one wins, and the answer says which.
+   * Cancels a saga and rolls it back. A cancel and a completion race; exactly one wins, and the result says which.
    *
-   * @param by who asks, for the record
+   * @param by the requester, for the audit trail
    */
   cancel(sagaId: string, by: string, reason?: string): Promise<ActionResult>;
   /** Resumes a stuck saga. */
   retry(sagaId: string, by: string): Promise<ActionResult>;
-  /** What the saga's current job waits for; null when it is not in the queue, or the queues are not known. Times in milliseconds. */
+  /**
+   * Runs a rolled-back saga again: starts a new one with the same input, once. `accepted` and `already` carry the new
+   * saga; get its handle with `handle(saga.id)`. `refused`: the saga was not rolled back, or secrets are `missing`.
+   *
+   * @param by the requester, for the audit trail
+   * @param options.secrets the secrets that the saga had, such as `user_data`, by field; they were erased when it was
+   *   rolled back
+   * @param options.sagas the definitions to find the saga in, by name; the droplet sagas by default
+   * @throws {InvalidRequestError} {StartRefusedError}
+   */
+  rerun(sagaId: string, by: string, options?: { secrets?: Readonly<Record<string, string>> | undefined; sagas?: StartableSagas | undefined }): Promise<RerunResult>;
+  /**
+   * Returns what the saga's current job waits for; null if the job is not in the queue, or the client has no queues.
+   * Times in milliseconds.
+   */
   peek(saga: Saga): Promise<{ memo: Memo; dueInMs: number } | null>;
   close(): Promise<void>;
 }>;
 
-// How long the reconciler leaves the enqueueing of a new saga to the client that started it.
+// How long the reconciler waits for the client to enqueue a saga it started.
 const ENQUEUE_GRACE_MS = 5_000;
 
-// Handles that wait, however many, make one statement in this time.
+// Poll interval. One statement serves all waiting handles.
 const LOOK_EVERY_MS = 250;
 
-// A client asks one thing after the other; its caller has a pool too.
+// A client issues one statement after the other, and its caller has a pool too.
 const POOL_MAX = 4;
 
-// What is found by a typed id where the caller names no other fields.
+// The fields that a typed id matches if the caller names no others.
 const subjectFields = { names: [], ids: [DROPLET_FIELD] };
 
-// Outputs of steps are JSON; a saga's own types are not known here.
+// Step outputs are JSON. The saga's own types are unknown here.
 const anyOutputs = z.record(z.string(), z.json());
 
-// A queue store that can't be reached must not keep a command from ending.
+// An unreachable queue store must not keep a command from ending.
 const CLOSE_WITHIN_MS = 1_000;
 
-/** Opens a client. Connections are made when first used. */
+/** Opens a client. It connects on first use. */
 export function openClient(options: ClientOptions): Client {
   const { keyRing = emptyKeyRing, log = silentLog } = options;
   const db: Database = openDatabase(options.databaseUrl, { max: options.poolMax ?? POOL_MAX, applicationName: 'arcadia-client', io: tracedIo(directIo) });
@@ -140,20 +196,23 @@ export function openClient(options: ClientOptions): Client {
     get: async (sagaId: string) => (await loadSaga(db, sagaId))?.saga ?? null,
     events: (sagaId: string, afterSeq?: number) => listEvents(db, sagaId, afterSeq),
   };
+  // One statement serves handles whose sagas end at the same time. It contains only ids that the feed has found: an
+  // invalid one would fail them all.
+  const ofHandles = { ...reader, get: async (sagaId: string) => (await store.load(sagaId))?.saga ?? null };
   const feed = createEventFeed((wanted) => readProgress(db, wanted), log, LOOK_EVERY_MS);
-  const handleOf = <Outputs>(sagaId: string, outputs: z.ZodType<Outputs>) => createHandle(sagaId, { reader, feed, outputs, closed: closing.signal, log });
+  const handleOf = <Outputs>(sagaId: string, outputs: z.ZodType<Outputs>) => createHandle(sagaId, { reader: ofHandles, feed, outputs, closed: closing.signal, log });
 
   const start = async (name: string, input: JsonObject, { transaction, idempotencyKey, requestedBy }: StartOptions, catalog: StartableSagas = dropletContracts) => {
     const request: StartRequest = { name, input, idempotencyKey, requestedBy };
     if (transaction === undefined && queues !== null) return (await startAndEnqueue(request, { catalog, db, queues, keyRing, reconcileGraceMs, log })).sagaId;
-    // A job must not be there before the transaction is committed: the workers are told by Postgres itself.
+    // The job must not exist before the transaction is committed, so Postgres notifies the workers.
     const target = transaction === undefined ? db : inTransaction(transaction);
     const started = await startSaga(target, catalog, request, 0, keyRing);
     if (started.firstJob !== null) await announceSaga(target, started.sagaId);
     return started.sagaId;
   };
   const passOn = async (job: NextJob) => (queues === null ? announceSaga(db, job.sagaId) : enqueueOrLeave(job, queues, log));
-  const enqueueNext = async (answered: ActionResult) => {
+  const enqueueNext = async <Answer extends ActionResult>(answered: Answer): Promise<Answer> => {
     if (answered.kind === 'accepted' && answered.next !== null) await passOn(answered.next);
     return answered;
   };
@@ -163,6 +222,13 @@ export function openClient(options: ClientOptions): Client {
       const input = reason === undefined ? { droplet_id: dropletId } : { droplet_id: dropletId, reason };
       return handleOf(await start(destroyContract.name, input, startOptions), destroyDropletOutputs);
     },
+    adoptDroplet: async (dropletId, { reason, protected: isProtected, ...startOptions } = {}) => {
+      const input = { droplet_id: dropletId, ...(reason === undefined ? {} : { reason }), ...(isProtected === undefined ? {} : { protected: isProtected }) };
+      return handleOf(await start(adoptContract.name, input, startOptions), adoptDropletOutputs);
+    },
+    setProtection: async (dropletId, { protected: isProtected, by = null, transaction }) => setProtection(transaction === undefined ? db : inTransaction(transaction), dropletId, { protected: isProtected, by }),
+    renewLease: async (dropletId, { ttlS, by = null, transaction }) => renewLease(transaction === undefined ? db : inTransaction(transaction), dropletId, { ttlS, by }),
+    leasesOf: (sagaIds) => findLeases(db, sagaIds),
     start: async <Input extends JsonObject, Outputs extends JsonObject>(saga: StartableSaga<Input, Outputs> | string, input: Input, startOptions: StartOptions = {}) => {
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- of a saga by its name, nobody has said what its outputs are
       if (typeof saga === 'string') return handleOf(await start(saga, input, startOptions, dropletContracts), anyOutputs as unknown as z.ZodType<Outputs>);
@@ -178,12 +244,13 @@ export function openClient(options: ClientOptions): Client {
     events: reader.events,
     cancel: async (sagaId, by, reason) => enqueueNext(await cancelSaga(store, sagaId, by, reason)),
     retry: async (sagaId, by) => enqueueNext(await retrySaga(store, sagaId, by)),
+    rerun: async (sagaId, by, { secrets, sagas = dropletContracts } = {}) => enqueueNext(await rerunSaga(db, sagas, { sagaId, secrets, requestedBy: by }, reconcileGraceMs, keyRing)),
     peek: async (saga) => {
       const job = nextJobOf(saga);
       return job === null || queues === null ? null : queues.peek(job);
     },
     close: async () => {
-      closing.abort(new ClientClosedError('the client was closed'));
+      closing.abort(new ClientClosedError('the client is closed'));
       await Promise.all([queues?.close(CLOSE_WITHIN_MS), endsWithin(CLOSE_WITHIN_MS, db.close())]);
     },
   };

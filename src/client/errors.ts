@@ -1,15 +1,16 @@
-// How a saga can end that its caller did not hope for.
+// The errors of unsuccessful sagas.
 import type { Direction, SagaError } from '../saga/saga.ts';
 
 /**
- * The saga did not do its work, and nothing of it is left: it was rolled back, refused or cancelled. `reason` says why, in
- * DigitalOcean's own words where DigitalOcean refused. (A destroy that was refused or cancelled leaves its droplet.)
+ * Thrown if the saga did not do its work and nothing of it is left: it was rolled back, refused or cancelled. `reason`
+ * says why, in DigitalOcean's own words if DigitalOcean refused. (A destroy that was refused or cancelled leaves its
+ * droplet.)
  */
 export class SagaRolledBackError extends Error {
   override readonly name = 'SagaRolledBackError';
   readonly code = 'saga_rolled_back';
   readonly sagaId: string;
-  /** `code` for programs, such as `digitalocean_rejected` or `cancelled`; `step`: where it failed; `message` for people. */
+  /** `code`: for programs, such as `digitalocean_rejected` or `cancelled`. `step`: where it failed. `message`: for people. */
   readonly reason: SagaError;
 
   constructor(sagaId: string, reason: SagaError) {
@@ -20,18 +21,18 @@ export class SagaRolledBackError extends Error {
 }
 
 /**
- * A step that must be done, or the saga's rollback, failed for good, and a person has to look. Not the end: after `retry`
- * the saga goes on where it was, and the result can be asked for again.
+ * Thrown if a step that must be done, or the saga's rollback, failed permanently and a person has to act. This is not
+ * final: after `retry` the saga continues where it was, and its result can be awaited again.
  */
 export class SagaStuckError extends Error {
   override readonly name = 'SagaStuckError';
   readonly code = 'saga_stuck';
   readonly sagaId: string;
-  /** Why it was being rolled back; where it is stuck on its way forward, why the step failed. */
+  /** Why it was being rolled back; or, if it is stuck on its way forward, why the step failed. */
   readonly reason: SagaError;
-  /** What failed for good: undoing this step or, on the way forward, the step itself. */
+  /** What failed permanently: undoing this step, or, on the way forward, the step itself. */
   readonly compensation: Readonly<{ step: string; message: string }>;
-  /** `backward`: the rollback is stuck. `forward`: a step that must be done is. */
+  /** `backward`: the rollback is stuck. `forward`: a step that must be done is stuck. */
   readonly direction: Direction;
 
   constructor(sagaId: string, reason: SagaError, compensation: { step: string; message: string }, direction: Direction = 'backward') {
@@ -47,19 +48,19 @@ export class SagaStuckError extends Error {
   }
 }
 
-/** There is no such saga: its transaction was rolled back, or is not committed yet, or its retention is over. */
+/** Thrown if the saga does not exist: its transaction was rolled back or is not committed yet, or its retention has ended. */
 export class SagaNotFoundError extends Error {
   override readonly name = 'SagaNotFoundError';
   readonly code = 'saga_not_found';
   readonly sagaId: string;
 
   constructor(sagaId: string) {
-    super(`there is no saga ${sagaId}: the transaction that started it was rolled back or is not committed yet, or it ended long ago`);
+    super(`saga ${sagaId} not found: its transaction was rolled back or is not committed yet, or its retention is over`);
     this.sagaId = sagaId;
   }
 }
 
-/** The client was closed while something was waited for. */
+/** Thrown if the client was closed during a wait. */
 export class ClientClosedError extends Error {
   override readonly name = 'ClientClosedError';
   readonly code = 'client_closed';

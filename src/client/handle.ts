@@ -1,4 +1,4 @@
-// A saga in its caller's hands: what comes of it, and what happens to it meanwhile. All handles of a client share one poll.
+// A caller's handle to a saga: its result and its events. All handles of a client share one poll.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { z } from 'zod';
 import { isDatabaseOutage } from '../platform/db.ts';
@@ -7,35 +7,35 @@ import type { Log } from '../platform/log.ts';
 import type { EventFeed } from '../saga/event-feed.ts';
 import type { Direction, Saga } from '../saga/saga.ts';
 import { isStuckForward } from '../saga/saga.ts';
-import type { StoredEvent } from '../saga/store.ts';
+import type { StoredEvent } from '../saga/events.ts';
 import { SagaNotFoundError, SagaRolledBackError, SagaStuckError } from './errors.ts';
 
 export type WaitOptions = Readonly<{
-  /** Ends the waiting, with the signal's reason. The saga goes on. */
+  /** Stops waiting, with the signal's reason. The saga continues. */
   signal?: AbortSignal | undefined;
 }>;
 
 export type SagaHandle<Outputs> = Readonly<{
   sagaId: string;
   /**
-   * Waits until the saga is at rest. While Postgres is away, it waits on.
+   * Waits until the saga is at rest. Keeps waiting while Postgres is unreachable.
    *
-   * @returns what the saga made
-   * @throws {SagaRolledBackError} when it was rolled back, refused or cancelled, with the reason
-   * @throws {SagaStuckError} when its rollback, or a step that must be done, failed for good. Can be asked again after `retry`
-   * @throws {SagaNotFoundError} {ClientClosedError}; the signal's reason, when it is aborted
+   * @returns the saga's outputs
+   * @throws {SagaRolledBackError} if it was rolled back, refused or cancelled, with the reason
+   * @throws {SagaStuckError} if its rollback, or a step that must be done, failed permanently; call again after `retry`
+   * @throws {SagaNotFoundError} {ClientClosedError}; the signal's reason, if it is aborted
    */
   result(options?: WaitOptions): Promise<Outputs>;
   /**
-   * Yields what happened to the saga, and then what happens, in order and without gaps, until it is at rest.
+   * Yields the saga's past events and then its new ones, in order and without gaps, until it is at rest.
    *
-   * @param options.afterSeq begins after this event; with the first when left out
-   * @throws {SagaNotFoundError} {ClientClosedError}; the signal's reason, when it is aborted
+   * @param options.afterSeq starts after this event; by default with the first
+   * @throws {SagaNotFoundError} {ClientClosedError}; the signal's reason, if it is aborted
    */
   events(options?: WaitOptions & { afterSeq?: number | undefined }): AsyncGenerator<StoredEvent, void, void>;
 }>;
 
-/** What a handle asks of Postgres. */
+/** The queries of a handle. */
 export type SagaReader = Readonly<{
   get(sagaId: string): Promise<Saga | null>;
   events(sagaId: string, afterSeq?: number): Promise<StoredEvent[]>;
@@ -43,13 +43,13 @@ export type SagaReader = Readonly<{
 
 const AFTER_OUTAGE_MS = 1_000;
 
-// Later than any event: who waits for the end wants none.
+// Higher than any event's number: waiting for the end needs no events.
 const NO_EVENTS = 2_147_483_647;
 
 /**
- * Makes a handle.
+ * Creates a handle.
  *
- * @param options.outputs what of the saga's context its caller gets
+ * @param options.outputs selects what the caller gets of the saga's context
  * @param options.closed aborted when the client is closed
  */
 export function createHandle<Outputs>(
@@ -66,7 +66,7 @@ export function createHandle<Outputs>(
       } catch (error) {
         signal.throwIfAborted();
         if (!isDatabaseOutage(error)) throw error;
-        log.warn({ sagaId, err: error }, 'Postgres cannot be reached: waiting on');
+        log.warn({ sagaId, err: error }, 'Postgres is unreachable: still waiting');
         await pause(AFTER_OUTAGE_MS, signal);
       }
     }
@@ -88,14 +88,14 @@ export function createHandle<Outputs>(
         if (saga.status === 'completed') return outputs.parse(saga.context);
         if (saga.status === 'compensated') throw new SagaRolledBackError(sagaId, reasonOf(saga));
         if (saga.status === 'stuck') throw stuckError(saga, await patiently(() => reader.events(sagaId), ending));
-        // A stuck saga was resumed between the two looks.
+        // A stuck saga was resumed between the two reads.
       }
     },
     events: ({ signal, afterSeq = -1 } = {}) => eventsOf(feed, sagaId, afterSeq, anyOf(closed, signal)),
   };
 }
 
-/** What the feed tells of a saga, until it is at rest. */
+/** Yields what the feed reports about a saga, until it is at rest. */
 async function* eventsOf(feed: EventFeed, sagaId: string, afterSeq: number, signal: AbortSignal): AsyncGenerator<StoredEvent, void, void> {
   signal.throwIfAborted();
   const told: StoredEvent[] = [];
@@ -146,7 +146,7 @@ async function pause(ms: number, signal: AbortSignal): Promise<void> {
 
 function stuckError(saga: Saga, events: readonly StoredEvent[]): SagaStuckError {
   const last = events.findLast((event) => event.kind === 'compensation_stuck' || event.kind === 'step_stuck');
-  const failed = { step: last?.step ?? '', message: textOf(last?.detail['message'], 'no reason given') };
+  const failed = { step: last?.step ?? '', message: textOf(last?.detail['message'], 'no reason recorded') };
   return new SagaStuckError(saga.id, reasonOf(saga), failed, directionOfStuck(saga));
 }
 
@@ -155,5 +155,5 @@ function directionOfStuck(saga: Saga): Direction {
 }
 
 function reasonOf(saga: Saga): NonNullable<Saga['error']> {
-  return saga.error ?? { code: 'unknown', message: 'no reason given', step: '', retryable: false };
+  return saga.error ?? { code: 'unknown', message: 'no reason recorded', step: '', retryable: false };
 }

@@ -1,4 +1,4 @@
-// The queues of a client that was given a store. BullMQ is loaded with the first job, and never by a client without one.
+// The queues of a client with a queue store. BullMQ is loaded with the first job, and never by a client without a store.
 import type { Database } from '../platform/db.ts';
 import { endsWithin } from '../platform/deadline.ts';
 import { directIo } from '../platform/io.ts';
@@ -11,17 +11,17 @@ import type { LabelsOf } from '../saga/labels.ts';
 
 export type ClientQueues = Readonly<
   Pick<StepQueues, 'enqueue' | 'peek'> & {
-    /** Closes what was opened, within `limitMs` milliseconds for each of its two parts. */
+    /** Closes what was opened, with a deadline of `limitMs` milliseconds for each of its two parts. */
     close(limitMs: number): Promise<void>;
   }
 >;
 
 /**
- * Opens the queues for adding. Nothing is loaded or connected before they are used.
+ * Opens the queues for adding jobs. Loads and connects nothing before the first use.
  *
- * @param options.db tells the time: the clock of a client's machine may be wrong
- * @param options.labelsOf what jobs tell of their sagas
- * @throws {ConfigError} when jobs cannot be kept in the store, or a package that the queues need is not installed
+ * @param options.db the source of the time: the clock of a client's machine may be wrong
+ * @param options.labelsOf the labels in the jobs of a saga
+ * @throws {ConfigError} if the store cannot hold jobs, or a package that the queues need is not installed
  */
 export function openClientQueues(given: QueueStore, options: { db: Database; labelsOf: LabelsOf; log: Log }): ClientQueues {
   const { db, labelsOf, log } = options;

@@ -1,15 +1,15 @@
-// A transaction of the caller's, as the store uses a database: the same statements run on it, through whichever of the
-// two common clients the caller has.
+// Adapts the caller's transaction to the store's database interface. The same statements run on it with either of the two
+// common Postgres clients.
 import type { Database, Sql } from '../platform/db.ts';
 import { InvalidRequestError } from '../saga/start.ts';
 
 type Row = Record<string, unknown>;
 
-/** A transaction of postgres.js: what `sql.begin` hands to its callback. */
+/** A transaction of postgres.js: the argument of the `sql.begin` callback. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what postgres.js itself declares
 export type PostgresJsTransaction = Readonly<{ unsafe(query: string, parameters?: any[]): PromiseLike<readonly any[]>; savepoint?: unknown }>;
 
-/** A client of `pg` on which `BEGIN` was run, or anything else with such a `query`. */
+/** A `pg` client inside a transaction, or anything else with such a `query`. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what pg itself declares
 export type PgTransaction = Readonly<{ query(text: string, values?: any[]): PromiseLike<{ rows: any[] }> }>;
 
@@ -18,10 +18,10 @@ export type CallersTransaction = PostgresJsTransaction | PgTransaction;
 /**
  * Runs the store's statements in a caller's transaction.
  *
- * The first error ends the transaction, so every later statement fails with that one too, instead of with Postgres's
+ * The first error ends the transaction. Every later statement fails with that same error, and not with Postgres's
  * "current transaction is aborted".
  *
- * @throws {InvalidRequestError} for a pool, of which each statement may go down another connection
+ * @throws {InvalidRequestError} for a pool, because each statement may use another connection
  */
 export function inTransaction(transaction: CallersTransaction): Pick<Database, 'run'> {
   if ('begin' in transaction || 'totalCount' in transaction) {
@@ -48,12 +48,12 @@ async function query(transaction: CallersTransaction, text: string, values: unkn
   return rows.map((row) => Object.fromEntries(Object.entries(row).map(([column, value]) => [toCamel(column), value])));
 }
 
-/** As postgres.js names columns for us; a caller's own client may do otherwise. */
+/** Converts column names like our postgres.js pool; the caller's client may not. */
 function toCamel(column: string): string {
   return column.replaceAll(/[_-]([a-z])/g, (_match, letter: string) => letter.toUpperCase());
 }
 
-/** A statement, or a part of one, as postgres.js's tag takes it: it is run when it is awaited. */
+/** A statement, or a fragment of one, with the interface of postgres.js's tag: awaiting it runs it. */
 class Statement {
   readonly strings: readonly string[];
   readonly values: readonly unknown[];
@@ -65,7 +65,7 @@ class Statement {
     this.execute = execute;
   }
 
-  /** The text with `$1`, `$2`… for the values, which are pushed onto `parameters`. */
+  /** Renders the text with `$1`, `$2`… for the values, and pushes the values onto `parameters`. */
   render(parameters: unknown[]): string {
     return this.strings.reduce((text, part, index) => {
       const value = this.values[index - 1];
@@ -85,11 +85,11 @@ class Statement {
 
 function createTag(execute: (text: string, values: unknown[]) => Promise<Row[]>): Sql {
   const tag = (strings: TemplateStringsArray, ...values: unknown[]): Statement => new Statement(strings, values, execute);
-  // The store's statements use the tag alone, with scalars, arrays of text and fragments.
+  // The store's statements only use the tag, with scalars, text arrays and fragments.
   return tag as unknown as Sql; // oxlint-disable-line typescript/no-unsafe-type-assertion
 }
 
-/** As text, whatever the caller's client would make of an array. */
+/** As text, so that it does not depend on how the caller's client encodes arrays. */
 function arrayLiteral(values: readonly unknown[]): string {
   return `{${values.map((value) => `"${String(value).replaceAll(/["\\]/g, String.raw`\$&`)}"`).join(',')}}`;
 }

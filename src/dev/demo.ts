@@ -1,4 +1,5 @@
-// The demo: a tour of about a minute that shows what arcadia-cloud is for, and fails when any of it did not happen.
+// The demo: a tour of about a minute that shows the purpose of arcadia-cloud. It fails if any promised effect did not
+// happen.
 import { setTimeout as delay } from 'node:timers/promises';
 import { styleText } from 'node:util';
 import { z } from 'zod';
@@ -18,17 +19,17 @@ import { visibleLines } from '../platform/text.ts';
 import { DEMO_MAX_POLLS, setStage } from './stage.ts';
 import type { Stage } from './stage.ts';
 
-/** Something that the demo promised did not happen. */
+/** Thrown if something that the demo promised did not happen. */
 class DemoFailure extends Error {
   override readonly name = 'DemoFailure';
 }
 
-// The demo is of the droplet sagas.
+// The demo shows the droplet sagas.
 const surface = surfaceOf(dropletApp.catalog);
 
 const droplet = (name: string) => ({ name, region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' });
 
-/** Plays the tour; resolves with the exit code. `stop` ends it, with all that it started. */
+/** Runs the tour and resolves with the exit code. `stop` ends it and everything it started. */
 export async function demoCommand(options: { keep?: boolean }, stop: AbortSignal): Promise<number> {
   const startedAt = performance.now();
   let stage: Stage | undefined;
@@ -48,14 +49,14 @@ export async function demoCommand(options: { keep?: boolean }, stop: AbortSignal
   };
   const touring = tour();
   try {
-    // An act that shows sagas live gives the terminal back before it ends.
+    // A stage with live output restores the terminal before it ends.
     return await unlessAborted(stop, touring, GIVING_BACK_MS);
   } catch (error) {
     if (stop.aborted) throw error;
     process.stderr.write(`\n${visibleLines(error instanceof DemoFailure ? `The demo did not go as promised: ${error.message}` : String(error))}\n`);
     return 1;
   } finally {
-    // Where it was still being set, it is closed by those who set it.
+    // If setStage was still running, it closes what it opened.
     await endsWithin(SETTING_MS, stage === undefined ? touring : Promise.resolve());
     await stage?.close();
   }
@@ -84,7 +85,7 @@ async function seeOneRefused(stage: Stage): Promise<void> {
 
 async function killAWorker(stage: Stage): Promise<void> {
   title('3. A worker dies between the POST and the save', 'DigitalOcean has made the droplet; nobody has written down its id');
-  // DigitalOcean does its work at once, and the answer takes its time: the worker dies before it comes.
+  // DigitalOcean does the work at once but responds late. The worker dies before the response.
   stage.sandbox.setFaults({ rules: [{ match: { method: 'POST', name: 'phoenix' }, times: 1, effect: { holdAnswerMs: 3_500 } }] });
   const { sagaId } = await stage.client.provisionDroplet(droplet('phoenix'));
   const made = await waitFor('the droplet phoenix', () => stage.sandbox.state().find((line) => line.name === 'phoenix'));
@@ -135,7 +136,7 @@ async function askWhatIsLeft(stage: Stage): Promise<void> {
   require(droplets.length === 0, 'no droplet should be left');
 }
 
-/** Follows several sagas at once: live on a terminal, as lines elsewhere. Resolves with them at rest. */
+/** Follows several sagas at once: live on a terminal, else as lines. Resolves when they are at rest. */
 async function followAll(stage: Stage, sagas: readonly { name: string; sagaId: string }[]): Promise<Saga[]> {
   if (process.stdout.isTTY) {
     const shown = sagas.map(({ name, sagaId }) => ({ title: name, snapshots: followSaga(stage.client, sagaId, stage.stop, surface) }));
@@ -171,7 +172,7 @@ function publicIpv4(attrs: JsonObject): string {
 
 const READING_MS = 4_000;
 
-/** Somebody who watches wants to read what just happened; a log does not. */
+/** Gives a person time to read; a log needs none. */
 async function timeToRead(stop: AbortSignal): Promise<void> {
   if (process.stdout.isTTY) await unlessAborted(stop, delay(READING_MS));
 }

@@ -1,9 +1,10 @@
-// `dev`: everything in one process, for working on a laptop: embedded Postgres unless DATABASE_URL is set, the migrations, a
-// worker, and the web. For an app with droplets the sandbox too, unless a token is set.
+// `dev`: everything in one process, for local development: embedded Postgres unless DATABASE_URL is set, the migrations,
+// a worker and the web application. An app with droplets also gets the sandbox, unless a token is set.
 import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ConfigError, requireClosedWeb } from '../platform/config.ts';
+import { requireClosedWeb } from '../platform/closed-ports.ts';
+import { ConfigError } from '../platform/config-error.ts';
 import type { Config } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
 import { endsWithin, unlessAborted, untilAborted } from '../platform/deadline.ts';
@@ -23,10 +24,10 @@ import { startWorker } from '../processes/worker.ts';
 import { complain, write } from '../cli/output.ts';
 import { startUnlessStopped } from '../cli/stop.ts';
 
-// Long enough to see the wait, short enough not to be bored.
+// Long enough to see the wait, short enough not to bore.
 const SANDBOX_ACTIVATION_MS = { minMs: 8_000, maxMs: 15_000 };
 
-// For the connections of a migration that was called off.
+// For the connections of a cancelled migration.
 const GIVING_UP_MS = 1_500;
 
 export async function devCommand(app: App, options: { dataDir?: string }, stop: AbortSignal): Promise<number> {
@@ -39,8 +40,8 @@ async function runEverything(app: App, options: { dataDir?: string }, stop: Abor
   const hasDroplets = hasInventory(app);
   if (hasDroplets && given.digitalOcean.token !== null && given.databaseUrl === null && options.dataDir === undefined) {
     throw new ConfigError(
-      'DIGITALOCEAN_TOKEN is set, so `dev` would make real droplets, and the database that knows of them would be gone when it ends: ' +
-        'unset DIGITALOCEAN_TOKEN for the sandbox, or keep the data with --data-dir or DATABASE_URL',
+      'DIGITALOCEAN_TOKEN is set, so `dev` would create real droplets and forget them when it ends: ' +
+        'unset DIGITALOCEAN_TOKEN to use the sandbox, or set --data-dir or DATABASE_URL to keep the data',
     );
   }
   const log = createLog(given.logLevel);
@@ -56,7 +57,7 @@ async function runEverything(app: App, options: { dataDir?: string }, stop: Abor
       ...given,
       keyRing: ownKey === null ? given.keyRing : parseKeyRing(ownKey),
       databaseUrl: given.databaseUrl ?? postgres?.url ?? null,
-      // The queues of a database that will be gone are nobody's afterwards.
+      // A unique prefix: nothing will use the queues of a temporary database again.
       queuePrefix: isThrownAway ? `{arcadia-dev-${randomBytes(4).toString('hex')}}` : given.queuePrefix,
       digitalOcean: sandbox === null ? given.digitalOcean : { ...given.digitalOcean, token: 'sandbox', apiUrl: sandbox.url },
     };
@@ -77,12 +78,12 @@ async function runEverything(app: App, options: { dataDir?: string }, stop: Abor
       write(`  export DATABASE_URL='${postgres.url}'`);
       if (isThrownAway) write(`  export QUEUE_PREFIX='${config.queuePrefix}'`);
       if (ownKey !== null) write(`  export ARCADIA_ENCRYPTION_KEYS='${ownKey}'`);
-      // `sync` asks DigitalOcean itself.
+      // `sync` calls DigitalOcean itself.
       if (sandbox !== null) write(`  export DIGITALOCEAN_API_URL='${sandbox.url}' DIGITALOCEAN_TOKEN=sandbox`);
       write(`  npm run -s arcadia -- ${hasDroplets ? 'provision --name web-1 --region fra1 --size s-1vcpu-1gb --image debian-12-x64' : `start ${app.sagas[0]?.name ?? '<saga>'} --input '{…}'`}`);
       write('  npm run -s arcadia -- sagas\n');
     }
-    if (web === null) write(`The web does not run: port ${config.web.port} is taken. PORT names another.`);
+    if (web === null) write(`Port ${config.web.port} is in use, so the web is not running. Set PORT to another one.`);
     else write(`The web: ${web.url}${config.web.basePath} (queues at /queues, HTTP API at /docs)`);
     write('Ctrl-C stops it.');
     const reason = await Promise.race([untilAborted(stop).then(() => null), worker.cannotGoOn]);
@@ -90,7 +91,7 @@ async function runEverything(app: App, options: { dataDir?: string }, stop: Abor
     complain(reason);
     return 1;
   } finally {
-    // What cannot be closed is no reason to leave the others running.
+    // A failure to close one part must not leave the others running.
     for (const close of closers.toReversed()) await close().catch((error: unknown) => log.warn({ err: error }, 'could not be closed'));
   }
 }
@@ -100,7 +101,7 @@ function whereItRuns(hasDroplets: boolean, hasSandbox: boolean): string {
   return hasSandbox ? 'arcadia-cloud runs on the sandbox: nothing costs money.' : 'arcadia-cloud runs against the REAL DigitalOcean: droplets cost money.';
 }
 
-/** The key that seals user_data lasts as long as the data: in a file beside them where they are kept, else not at all. */
+/** The key that seals user_data lasts as long as the data: in a file next to the data if it is kept, else only in memory. */
 async function keyBeside(dataDir: string | undefined): Promise<string> {
   if (dataDir === undefined) return generateKey();
   const file = join(dataDir, 'encryption-keys');
@@ -110,7 +111,7 @@ async function keyBeside(dataDir: string | undefined): Promise<string> {
   return (await readFile(file, 'utf8')).trim();
 }
 
-/** Somebody else on the port is no reason not to work. */
+/** A port in use is no reason not to start. */
 async function startWebIfFree(config: Config, log: Log, options: Parameters<typeof startWeb>[2]): Promise<RunningWeb | null> {
   try {
     return await startWeb(config, log, options);

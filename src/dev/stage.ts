@@ -1,4 +1,4 @@
-// What the demo plays on: an embedded Postgres, the sandbox, the migrations, and two worker processes.
+// The demo's environment: an embedded Postgres, the sandbox, the migrations, and two worker processes.
 import { openClient } from '../client/client.ts';
 import type { Client } from '../client/client.ts';
 import { dropletApp } from '../droplets/app.ts';
@@ -22,16 +22,16 @@ export type Stage = Readonly<{
   db: Database;
   client: Client;
   workers: readonly WorkerProcess[];
-  /** Aborted when the demo is to end. */
+  /** Aborted when the demo should end. */
   stop: AbortSignal;
   close(): Promise<void>;
 }>;
 
-/** The times of the demo: everything as in production, some ten times faster. */
+/** The demo's durations: as in production, but about ten times faster. */
 export const demoSettings = {
   DIGITALOCEAN_TIMEOUT_MS: '4000',
   WORKER_LOCK_MS: '5000',
-  // Where the demo is gone, so are Postgres and the sandbox: a step that is under way has nobody to wait for.
+  // When the demo ends, Postgres and the sandbox end too, so waiting longer for a running step is pointless.
   WORKER_SHUTDOWN_MS: '5000',
   ADOPTION_GRACE_MS: '8000',
   RECONCILE_INTERVAL_MS: '2000',
@@ -44,10 +44,10 @@ export const DEMO_MAX_POLLS = 96;
 const ACTIVATION_MS = { minMs: 9_000, maxMs: 16_000 };
 
 /**
- * Sets the stage.
+ * Sets up the environment.
  *
- * @param say is told what is being started
- * @param stop calls it off, with its reason; what was started by then is ended first
+ * @param say receives the name of what is being started
+ * @param stop cancels the setup, with its reason; what was already started is stopped first
  */
 export async function setStage(say: (what: string) => void, stop: AbortSignal): Promise<Stage> {
   const closers: (() => Promise<void>)[] = [];
@@ -69,7 +69,7 @@ export async function setStage(say: (what: string) => void, stop: AbortSignal): 
     say('two worker processes');
     const encryptionKey = generateKey();
     const environment = { ...workerEnvironment(postgres.url, sandbox.url), ARCADIA_ENCRYPTION_KEYS: encryptionKey };
-    const starting = [startWorkerProcess(environment, stop), startWorkerProcess(environment, stop)];
+    const starting = [startWorkerProcess(environment, { stop }), startWorkerProcess(environment, { stop })];
     closers.push(async () => {
       const started = (await Promise.allSettled(starting)).flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
       await Promise.all(started.map((worker) => worker.stop()));
@@ -84,7 +84,7 @@ export async function setStage(say: (what: string) => void, stop: AbortSignal): 
   }
 }
 
-/** Nothing of the visitor's own configuration: a token in the environment must not make the demo touch real droplets. */
+/** Ignores the user's own configuration: a token in the environment must not make the demo touch real droplets. */
 function workerEnvironment(databaseUrl: string, sandboxUrl: string): NodeJS.ProcessEnv {
   const { PATH, HOME, TMPDIR, LANG } = process.env;
   return {

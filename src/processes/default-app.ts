@@ -1,5 +1,4 @@
-// The app that runs where none is named: the droplet sagas. Loaded when it is needed, so that a process with an app of its own
-// loads no droplets.
+// The default app: the droplet sagas. Loaded on demand, so that a process with another app loads no droplet code.
 import type { App } from '../saga/app.ts';
 
 export async function loadDefaultApp(): Promise<App> {

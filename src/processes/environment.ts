@@ -1,6 +1,6 @@
-// What a database belongs to: an environment, and queues. A process that was pointed at others would hand its sagas to
-// strangers.
-import { ConfigError } from '../platform/config.ts';
+// The environment and the queues that a database belongs to. These checks keep a process that is pointed at the wrong
+// ones from handing its sagas to another fleet.
+import { ConfigError } from '../platform/config-error.ts';
 import type { Database } from '../platform/db.ts';
 import { sqlStateOf } from '../platform/db.ts';
 import { EnvironmentMismatchError } from '../platform/environment-mismatch.ts';
@@ -8,18 +8,18 @@ import { requireVersion } from '../platform/server-version.ts';
 
 export { EnvironmentMismatchError } from '../platform/environment-mismatch.ts';
 
-/** A database's own name: that of its environment, and an id that no other database has, but for its copies. */
+/** A database's identity: the name of its environment, and an id that only copies of the database share. */
 export type Environment = Readonly<{ name: string; deployment: string }>;
 
-// No such table, schema or column.
+// SQLSTATEs of a missing table, schema or column.
 const NOT_MIGRATED = ['42P01', '3F000', '42703'];
 
 /**
- * Checks that this database is migrated and belongs to this environment: a copy of production's database must never
- * act on what is production's.
+ * Checks that this database is migrated and belongs to this environment. A process on a copy of production's database
+ * must never act on production's resources.
  *
- * @throws {EnvironmentMismatchError} when it is another environment's, or was never migrated
- * @throws {ConfigError} when it is a standby, which can only be read, or an older Postgres than this program needs
+ * @throws {EnvironmentMismatchError} if the database belongs to another environment or was never migrated
+ * @throws {ConfigError} if it is a read-only standby, or Postgres is older than this program needs
  */
 export async function checkEnvironment(db: Database, environment: string): Promise<Environment> {
   const [row] = await db
@@ -34,12 +34,12 @@ export async function checkEnvironment(db: Database, environment: string): Promi
   }
   requireVersion('PostgreSQL', row.version);
   requireSameEnvironment(row.name, environment);
-  // A standby shows the past, and a saga must be read where it is written.
+  // A standby lags behind, and sagas must be read where they are written.
   if (row.isStandby) throw new ConfigError('DATABASE_URL leads to a standby of Postgres: name the primary, or add target_session_attrs=read-write where it names several hosts.');
   return { name: row.name, deployment: row.deployment };
 }
 
-/** What stands beside queues to say that they are this database's. */
+/** The owner recorded next to queues: this database. */
 export function ownerOf({ name, deployment }: Environment): string {
   return `${name}/${deployment}`;
 }

@@ -1,17 +1,17 @@
-// How large V8 lets a worker's heap grow. Left to itself on a machine with room, it gives young objects 128 MiB and collects
-// old ones late: a busy worker, of which 40 MiB live, comes to more than 400. It takes its limits when it starts:
-// `v8.setFlagsFromString` comes too late, and changes nothing.
+// Limits the size of a worker's V8 heap. By default, on a machine with enough memory, V8 gives young objects 128 MiB and
+// collects old ones late: a busy worker with 40 MiB of live objects grows beyond 400 MiB. V8 reads its limits at startup;
+// `v8.setFlagsFromString` comes too late and has no effect.
 import { getHeapStatistics } from 'node:v8';
 
 const OLD_MIB = 1_024;
 
-/** Keep a worker with 200 steps at once below 300 MiB. The smaller the heap may become, the sooner V8 collects. */
+/** Keeps a worker with 200 concurrent steps below 300 MiB. The lower the limit, the sooner V8 collects. */
 export const heapLimits = ['--max-semi-space-size=16', `--max-old-space-size=${OLD_MIB}`];
 
 /**
- * Runs the program of this process anew within these limits: the same process, with its id, environment and output.
- * Returns where that is not called for: it has limits already, by an option or as its container is small; or a channel to
- * its parent, which would be lost; or is not to be had: Windows.
+ * Restarts this process's program within these limits: the same process, with the same id, environment and output.
+ * Returns without a restart if limits are already set (by an option or a small container), if there is a channel to the
+ * parent process, which would be lost, or on Windows, which does not support it.
  */
 export function limitHeap(): void {
   const options = [...process.execArgv, process.env['NODE_OPTIONS'] ?? ''];

@@ -1,5 +1,6 @@
-// Hears of sagas that were started where nobody could enqueue them: by SQL, or in a caller's own transaction. Only a
-// hint: what is not heard (through a pooler such as PgBouncer in transaction mode nothing is) the reconciler finds.
+// Listens for sagas whose creator could not enqueue them: started by SQL, or in a caller's own transaction. This is only
+// a hint. The reconciler finds what the listener misses (behind a pooler such as PgBouncer in transaction mode,
+// everything).
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import postgres from 'postgres';
@@ -9,20 +10,21 @@ import { withDeadline } from '../platform/deadline.ts';
 import type { Log } from '../platform/log.ts';
 import { NEW_SAGAS_CHANNEL } from '../saga/store.ts';
 
-// LISTEN is repeated so often: it does nothing where it stands, and makes it anew where the connection was lost.
+// LISTEN is repeated at this interval. It has no effect on a live connection, and restores the subscription after a
+// reconnect.
 const REPEAT_MS = 5_000;
 const TIME_LIMIT_MS = 5_000;
 
 /**
  * Listens until the signal is aborted.
  *
- * @param onSaga called for each saga that is heard of, and after each gap in which one may have been missed
+ * @param onSaga called for each notified saga, and after each gap in which one may have been missed
  */
 export async function listenForSagas(databaseUrl: string, options: { onSaga: () => void; signal: AbortSignal; log: Log }): Promise<void> {
   const { onSaga, signal, log } = options;
   const address = readDatabaseUrl(databaseUrl);
   if (address.isPooled === true) {
-    // LISTEN would stay behind on a session of the server's that other clients use next.
+    // LISTEN would stay on a server session that other clients use next.
     log.info('sagas that are started by SQL are not heard of through a pooler: the reconciler finds them');
     if (!signal.aborted) await once(signal, 'abort');
     return;
@@ -31,7 +33,7 @@ export async function listenForSagas(databaseUrl: string, options: { onSaga: () 
   const settings = {
     ...postgresJsOptions(address, { applicationName: 'arcadia-listen', statementTimeoutMs: TIME_LIMIT_MS }),
     max: 1,
-    // It waits in silence.
+    // The connection is idle while it waits.
     idle_timeout: 0,
     max_lifetime: null,
     backoff: () => 0.5,
@@ -40,7 +42,7 @@ export async function listenForSagas(databaseUrl: string, options: { onSaga: () 
     onclose: () => {
       isListening = false;
     },
-    // As in postgres.js's own `listen`, which gives up once a connection could not be made again at the first try.
+    // Like postgres.js's own `listen`, which however gives up if the first reconnect fails.
     onnotify: onSaga,
   };
   const sql = postgres(settings);

@@ -1,33 +1,38 @@
-// Applies `migrations/`, forward only. All pending files and their version rows go in one transaction under one
-// advisory lock, so that two processes that start at once cannot meet, and a crash leaves nothing half-applied.
+// Applies `migrations/`, forward only. All pending files and their version rows are written in one transaction under one
+// advisory lock. Two processes that start at once cannot collide, and a crash leaves nothing half-applied.
+import { readdir } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Postgrator from 'postgrator';
+import { z } from 'zod';
 import type { App } from '../saga/app.ts';
 import { createsSchema, ensureSchema } from '../platform/create-schema.ts';
 import type { Database, ReservedSql } from '../platform/db.ts';
-import { reserveConnection } from '../platform/db.ts';
+import { reserveConnection, sqlStateOf } from '../platform/db.ts';
 import { loadDefaultApp } from './default-app.ts';
 import { requireSameEnvironment } from './environment.ts';
 import { requireVersion } from '../platform/server-version.ts';
 
-// Any number will do, as long as everybody who migrates this schema uses the same.
+// An arbitrary number, the same for every process that migrates this schema.
 const MIGRATION_LOCK = 4_207_310_583;
 
-const migrationPattern = fileURLToPath(new URL('../../migrations/*', import.meta.url));
+const migrationFolder = fileURLToPath(new URL('../../migrations/', import.meta.url));
+const migrationPattern = `${migrationFolder}*`;
 
 /**
- * Brings the schema `arcadia` up to date; does nothing where it is. The first call writes the environment's name into
- * the database. Each call writes down the sagas of this version, for those who start them by SQL.
+ * Migrates the schema `arcadia`. Does nothing if it is up to date. The first call writes the environment's name into the
+ * database. Each call writes the saga definitions of this version, for sagas started by SQL.
  *
- * @param given the sagas: the droplet sagas, where left out
- * @returns the names of the migrations that were applied
- * @throws {EnvironmentMismatchError} when the database was set up for another environment
- * @throws {ConfigError} when Postgres is older than this program needs
+ * @param given the sagas; the droplet sagas by default
+ * @returns the names of the applied migrations
+ * @throws {EnvironmentMismatchError} if the database was set up for another environment
+ * @throws {ConfigError} if Postgres is older than this program needs
+ * @throws {ChangedMigrationError} if the checksum of an applied migration has changed, naming its file
  */
 export async function migrate(db: Database, environment: string, given?: App['catalog']): Promise<string[]> {
   const catalog = given ?? (await loadDefaultApp()).catalog;
-  // A reserved connection, and BEGIN by hand: postgres.js can send the BEGIN of `sql.begin` before it has reserved
-  // the connection (its issue 1204), and other statements would run inside the transaction.
+  // Uses a reserved connection and a manual BEGIN. postgres.js can send the BEGIN of `sql.begin` before it has reserved
+  // the connection (postgres.js issue 1204), and other statements would then run inside the transaction.
   const connection = await reserveConnection(db);
   try {
     const [server] = await connection<{ version: string }[]>`select current_setting('server_version') as version`;
@@ -44,14 +49,15 @@ export async function migrate(db: Database, environment: string, given?: App['ca
       newline: 'LF',
       execQuery: async (query) => ({ rows: await queryRows(connection, query) }),
     });
-    const applied = await postgrator.migrate();
+    const applied = await applyFiles(postgrator);
     await connection`
       create table if not exists arcadia.environment (
         only_row boolean primary key default true check (only_row),
         name text not null
       )`;
-    // No migration's: the files come before the table. Looked for first, as to alter a table takes a lock on it in any case,
-    // for which a backup may have to be waited for, and everybody who starts would wait behind.
+    // Not a migration, because the migration files are applied before the table exists. Checks the columns first:
+    // altering a table always takes a lock on it. That lock may have to wait for a backup, and every starting process
+    // would queue behind it.
     const columns = await connection<{ name: string }[]>`
       select attname as name from pg_attribute where attrelid = 'arcadia.environment'::regclass and attname in ('deployment', 'account') and not attisdropped`;
     if (columns.length < 2) {
@@ -74,21 +80,73 @@ export async function migrate(db: Database, environment: string, given?: App['ca
   }
 }
 
-/**
- * Only `migrate` writes the definitions, not each worker: while a deploy is under way, workers of two versions would
- * write over each other.
- */
-async function writeDefinitions(connection: ReservedSql, catalog: App['catalog']): Promise<void> {
-  const definitions = Object.entries(catalog).map(([name, { steps, secrets = [] }]) => ({ name, steps: steps.map((step) => step.name), secrets }));
-  await connection`delete from arcadia.saga_definitions where name <> all (${definitions.map(({ name }) => name)}::text[])`;
-  for (const { name, steps, secrets } of definitions) {
-    await connection`
-      insert into arcadia.saga_definitions (name, steps, secrets) values (${name}, ${steps}::text[], ${[...secrets]}::text[])
-      on conflict (name) do update set steps = excluded.steps, secrets = excluded.secrets`;
+/** Thrown if an applied migration differs from its current file. */
+class ChangedMigrationError extends Error {
+  override readonly name = 'ChangedMigrationError';
+  readonly code = 'changed_migration';
+
+  constructor(file: string, { applied, found }: { applied: string; found: string }) {
+    super(
+      `migrations/${file} is not the file that was applied to this database: its MD5 checksum was ${applied} and is now ${found}. Nothing was migrated. ` +
+        'Restore the file: install arcadia-cloud again, or check the file out of git. If you meant to change the schema, put the change into a new migration.',
+    );
   }
 }
 
-/** Postgrator looks for `column_name`, which the pool's transform has turned into `columnName`. */
+async function applyFiles(postgrator: Postgrator): Promise<Postgrator.Migration[]> {
+  try {
+    return await postgrator.migrate();
+  } catch (error) {
+    const [, version] = /^MD5 checksum failed for migration \[(\d+)\]/.exec(error instanceof Error ? error.message : '') ?? [];
+    if (version === undefined) throw error;
+    const files = await postgrator.getMigrations();
+    const file = files.find((one) => one.version === Number(version) && one.action === 'do');
+    const { rows } = await postgrator.runQuery(`select md5 from arcadia.migrations where version = ${Number(version)}`);
+    const [row] = z.array(z.looseObject({ md5: z.string() })).parse(rows);
+    throw new ChangedMigrationError(basename(file?.filename ?? version), { applied: row?.md5 ?? 'unknown', found: file?.md5 ?? 'unknown' });
+  }
+}
+
+/**
+ * Compares the database with `migrations/` without changing anything.
+ *
+ * @returns `due`: names of files that are not applied; `unknown`: number of applied migrations that this version does not
+ *   have
+ */
+export async function readMigrations(db: Pick<Database, 'run'>): Promise<{ due: string[]; unknown: number }> {
+  const files = (await readdir(migrationFolder)).filter((name) => /^\d+\.do\..+\.sql$/.test(name)).toSorted();
+  const rows = await db
+    .run('migrations.read', (sql) => sql<{ version: number }[]>`select version::int as version from arcadia.migrations where version > 0`)
+    .catch((error: unknown) => {
+      // No schema or no table: nothing is applied.
+      if (['3F000', '42P01'].includes(sqlStateOf(error) ?? '')) return [];
+      throw error;
+    });
+  const applied = new Set(rows.map(({ version }) => version));
+  const known = new Map(files.map((name) => [Number.parseInt(name, 10), name]));
+  return { due: [...known].filter(([version]) => !applied.has(version)).map(([, name]) => name), unknown: [...applied].filter((version) => !known.has(version)).length };
+}
+
+/**
+ * Only `migrate` writes the definitions. If each worker did, workers of two versions would overwrite each other's during
+ * a deploy.
+ */
+async function writeDefinitions(connection: ReservedSql, catalog: App['catalog']): Promise<void> {
+  const definitions = Object.entries(catalog).map(([name, { steps, secrets = [] }]) => ({
+    name,
+    steps: steps.map((step) => step.name),
+    secrets,
+    optional: Object.fromEntries(steps.flatMap((step) => (step.onlyWith === undefined ? [] : [[step.name, step.onlyWith]]))),
+  }));
+  await connection`delete from arcadia.saga_definitions where name <> all (${definitions.map(({ name }) => name)}::text[])`;
+  for (const { name, steps, secrets, optional } of definitions) {
+    await connection`
+      insert into arcadia.saga_definitions (name, steps, secrets, optional_steps) values (${name}, ${steps}::text[], ${[...secrets]}::text[], ${JSON.stringify(optional)}::text::jsonb)
+      on conflict (name) do update set steps = excluded.steps, secrets = excluded.secrets, optional_steps = excluded.optional_steps`;
+  }
+}
+
+/** Postgrator expects `column_name`, which the pool's transform converts to `columnName`. */
 async function queryRows(connection: ReservedSql, query: string): Promise<Record<string, unknown>[]> {
   if (createsSchema(query)) return [];
   const rows = await connection.unsafe<Record<string, unknown>[]>(query);

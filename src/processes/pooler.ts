@@ -1,5 +1,5 @@
-// A connection pooler between us and Postgres, such as PgBouncer in transaction mode: whether we were told of it, and
-// whether it lets Postgres end what runs too long.
+// Detects a connection pooler between this process and Postgres, such as PgBouncer in transaction mode: whether the URL
+// declares it, and whether Postgres can still stop long statements behind it.
 
 import { ConfigError } from '../platform/config-error.ts';
 import { readDatabaseUrl } from '../platform/database-url.ts';
@@ -8,17 +8,17 @@ import { sqlStateOf } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
 
 /**
- * Checks at the start of a process that DATABASE_URL says what there is. A pooler shows by the server's process, of which
- * it tells each client a number of its own.
+ * Checks at startup that DATABASE_URL declares an existing pooler. A pooler is detected by the server's process id: it
+ * reports its own number to each client.
  *
- * @throws {ConfigError} when there is a pooler that the URL does not mention
+ * @throws {ConfigError} if there is a pooler that the URL does not declare
  */
 export async function checkPooler(db: Database, databaseUrl: string, log: Log): Promise<void> {
   const { isPooled } = readDatabaseUrl(databaseUrl);
   const rows = await db
     .run('pooler.check', (sql) => sql<{ pid: number; limit: string }[]>`select pg_backend_pid() as pid, current_setting('statement_timeout') as limit`)
     .catch((error: unknown) => {
-      // The time limit of the role is too short for anything: checkSession says so.
+      // The role's statement limit is too short for any statement. checkSession reports that.
       if (isPooled === true && sqlStateOf(error) === '57014') return null;
       throw error;
     });

@@ -1,4 +1,5 @@
-// The processes of an app, for programs that start them themselves: `arcadia-cloud/engine`. The command line starts the same.
+// The processes of an app, for programs that start them: `arcadia-cloud/engine`. The command line starts the same
+// processes.
 import { checkSession } from '../platform/check-session.ts';
 import type { Config, ConfigNeed } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
@@ -16,42 +17,42 @@ import { startWorker } from './worker.ts';
 
 /** Settings of a process. */
 export type ProcessOptions = Readonly<{
-  /** The settings, by the names of their variables; `process.env` where left out. */
+  /** The settings, by variable name; default `process.env`. */
   environment?: Readonly<Record<string, string | undefined>>;
-  /** Stands before DATABASE_URL. */
+  /** Overrides DATABASE_URL. */
   databaseUrl?: string;
-  /** Stands before REDIS_URL; null: the queues are in Postgres. */
+  /** Overrides REDIS_URL; null: the queues are in Postgres. */
   redisUrl?: string | null;
-  /** A pino logger; the process's own, at LOG_LEVEL, where left out. */
+  /** A pino logger; by default the process's own, at LOG_LEVEL. */
   log?: Log;
 }>;
 
-/** Calls a start off, with its reason. What has started is closed by its `close`. */
+/** Cancels a start, with the signal's reason. After the start, use `close`. */
 export type StartOptions = ProcessOptions & Readonly<{ signal?: AbortSignal }>;
 
-/** As `startWorker` of `arcadia-cloud/engine`. */
+/** `startWorker` of `arcadia-cloud/engine`. */
 export async function runWorker(app: App, options: StartOptions): Promise<RunningWorker> {
   const config = configOf(app, options, ['DATABASE_URL', ...needsOf(app)]);
   return startWorker(config, options.log ?? createLog(config.logLevel), undefined, app, options.signal);
 }
 
-/** As `startWeb` of `arcadia-cloud/engine`. */
+/** `startWeb` of `arcadia-cloud/engine`. */
 export async function runWeb(app: App, options: StartOptions): Promise<RunningWeb> {
   const config = configOf(app, options, ['DATABASE_URL']);
   const { signal } = options;
   return startWeb(config, options.log ?? createLog(config.logLevel), { app, ...(signal === undefined ? {} : { signal }) });
 }
 
-/** As `migrate` of `arcadia-cloud/engine`. */
+/** `migrate` of `arcadia-cloud/engine`. */
 export async function runMigrations(app: App, options: ProcessOptions): Promise<string[]> {
   const config = configOf(app, options, ['DATABASE_URL']);
   return migrateAll(app, config, options.log ?? createLog('warn', 2));
 }
 
 /**
- * Brings the tables of Postgres, and the queues there, to this version.
+ * Migrates the Postgres tables, and the queues there, to this version.
  *
- * @returns the names of the migrations that were applied
+ * @returns the names of the applied migrations
  */
 export async function migrateAll(app: App, config: Config, log: Log): Promise<string[]> {
   const queueStore = queueStoreOf(config);

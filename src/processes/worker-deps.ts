@@ -1,5 +1,5 @@
-// Opens what the steps of an app work with, and gathers what the families of its steps bring to the worker.
-import { endsWithin } from '../platform/deadline.ts';
+// Opens the dependencies of an app's steps, and collects the extensions that their families add to the worker.
+import { CLOSING_MS, endsWithin } from '../platform/deadline.ts';
 import type { Log } from '../platform/log.ts';
 import type { App } from '../saga/app.ts';
 import type { WorkerExtension, WorkerHost } from '../saga/extension.ts';
@@ -11,16 +11,13 @@ export type OpenedDeps = Readonly<{
   extensions: readonly WorkerExtension[];
 }>;
 
-/** Where `deps` of an app leaves what it opens; whoever starts a worker closes it, also where the start fails. */
+/** Collects the close functions of an app's `deps`. The code that starts a worker calls `close`, even if the start fails. */
 export type DepsCloser = Readonly<{ add(close: () => unknown): void; close(): Promise<void> }>;
 
-// For all that an app's deps opened.
-const CLOSING_MS = 1_500;
-
 /**
- * Calls `deps` of the app.
+ * Calls the app's `deps`.
  *
- * @throws what it throws; {TypeError} when it returns no object
+ * @throws what it throws; {TypeError} if it returns no object
  */
 export async function openDeps(app: Pick<App, 'openDeps'>, { host, closer, log }: { host: Omit<WorkerHost, 'extend'>; closer: DepsCloser; log: Log }): Promise<OpenedDeps> {
   const extensions: WorkerExtension[] = [];
@@ -53,9 +50,9 @@ export function createDepsCloser(log: Log): DepsCloser {
   };
 }
 
-/** The parts of the runner that families have a say in. `lockMs`: how long a job is its worker's without a sign of life. */
+/** The runner options that step families influence. `lockMs`: how long a worker keeps a job without renewing its lock. */
 export function runnerPartsOf(extensions: readonly WorkerExtension[], lockMs: number): Pick<RunnerOptions<never>, 'toOutcome' | 'claimMs' | 'hold'> {
-  // Nobody knows how long the requests of an app's own steps take.
+  // The duration of requests by an app's own steps is unknown.
   const requestMs = extensions.length === 0 ? lockMs / 3 : Math.max(...extensions.map(({ requestTimeoutMs }) => requestTimeoutMs));
   const [holding] = extensions;
   return {
@@ -66,7 +63,7 @@ export function runnerPartsOf(extensions: readonly WorkerExtension[], lockMs: nu
       }
       return outcomeOfUnexpected(error);
     },
-    // The request that follows must be over before the lock is.
+    // The following request must end before the lock does.
     claimMs: Math.max(1, (lockMs - requestMs) / 2),
     ...(holding === undefined ? {} : { hold: holding.hold }),
   };

@@ -1,25 +1,27 @@
-// The small HTTP server of a worker, for those who look after processes: /metrics for Prometheus and /healthz for the
-// probes of an orchestrator. It says nothing of sagas, and changes nothing.
+// A worker's small HTTP server for operations: /metrics for Prometheus and /healthz for an orchestrator's probes. It
+// shows no sagas and changes nothing.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { Server, ServerResponse } from 'node:http';
 import { Counter, Registry, collectDefaultMetrics } from 'prom-client';
-import type { ApiToken } from '../platform/config.ts';
-import { ConfigError } from '../platform/config.ts';
+import type { ApiToken } from '../platform/api-tokens.ts';
+import { ConfigError } from '../platform/config-error.ts';
 import { errorCodeOf } from '../platform/error-code.ts';
 import { knownSecrets } from '../platform/known-secrets.ts';
 import type { Log } from '../platform/log.ts';
+import { toMetricsText } from '../platform/metrics-text.ts';
 import { onceInAWhile } from '../platform/once-in-a-while.ts';
 
-// The count has every one.
+// The counter includes every refusal.
 const REFUSED_LOG_EVERY_MS = 60_000;
 
 /**
- * Listens until it is closed.
+ * Listens until closed.
  *
- * @param options.readers tokens of which /metrics asks for one; null: for none. /healthz asks for none: a probe has none
- * @param options.metrics what the worker has to tell; that of its process is added
- * @throws {ConfigError} when it cannot listen there
+ * @param options.readers tokens that may read /metrics; null: it requires no token. /healthz requires none, because
+ *   probes have none
+ * @param options.metrics the worker's metrics; those of the process are added
+ * @throws {ConfigError} if it cannot listen on this address
  */
 export async function startWorkerHttp(options: { host: string; port: number; readers: readonly ApiToken[] | null; metrics: () => Promise<string>; log: Log }): Promise<{ url: string; close: () => void }> {
   const ofProcess = new Registry();
@@ -31,7 +33,7 @@ export async function startWorkerHttp(options: { host: string; port: number; rea
   const server = createServer((request, response) => {
     const path = request.url?.split('?', 1)[0];
     if (request.method !== 'GET' && request.method !== 'HEAD') answer(response, 405, 'only GET is answered here\n');
-    // The process lives. One whose job loop stands still ends itself.
+    // The process is alive. A worker with a stuck job loop ends itself.
     else if (path === '/healthz') answer(response, 200, 'ok\n');
     else if (path === '/metrics' && !mayRead(request.headers.authorization)) {
       if (request.headers.authorization !== undefined) {
@@ -46,7 +48,7 @@ export async function startWorkerHttp(options: { host: string; port: number; rea
   const tellMetrics = async (response: ServerResponse): Promise<void> => {
     try {
       const documents = await Promise.all([options.metrics(), ofProcess.metrics()]);
-      answer(response, 200, documents.join('\n'), Registry.PROMETHEUS_CONTENT_TYPE);
+      answer(response, 200, toMetricsText(documents), Registry.PROMETHEUS_CONTENT_TYPE);
     } catch (error) {
       options.log.warn({ err: error }, 'metrics could not be read');
       answer(response, 500, 'could not be read\n');

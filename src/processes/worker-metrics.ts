@@ -1,4 +1,4 @@
-// What only a worker knows, for Prometheus: its runs of steps, its reconciler's passes, and how late it takes its jobs.
+// Prometheus metrics that only a worker knows: its step runs, its reconciler passes, and how late it takes jobs.
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { JobLoop } from '../queues/connection.ts';
 import { queueNames } from '../queues/jobs.ts';
@@ -9,19 +9,19 @@ export type WorkerMetrics = Readonly<{
   onRun(report: StepReport): void;
   onPass(pass: ReconcilerPass | null): void;
   onTaken(queue: string, lateMs: number): void;
-  /** In the text format of Prometheus, without what tells of the process. */
+  /** The metrics in Prometheus's text format, without those of the process. */
   expose(): Promise<string>;
 }>;
 
 // Seconds. A run of a step is a few statements and requests.
 const WORK_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
-// A worker that is full, or a fleet that is gone, takes a job minutes late.
+// A full worker, or a fleet that is down, takes a job minutes late.
 const LATENESS_BUCKETS = [0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1_800];
 
 /**
- * Makes the metrics of a worker.
+ * Creates the metrics of a worker.
  *
- * @param loops what the worker's job loops are at
+ * @param loops returns the current state of the worker's job loops
  */
 export function createWorkerMetrics(loops: () => readonly JobLoop[]): WorkerMetrics {
   const registry = new Registry();

@@ -1,16 +1,15 @@
-// A worker process, wired: Postgres, the queues, the engine with an app's sagas, the reconciler. It knows no droplets: what it
-// has to do for them, the `deps` of an app brings (see `WorkerExtension`).
-import { readFile } from 'node:fs/promises';
+// Wires a worker process: Postgres, the queues, the engine with an app's sagas, and the reconciler. It does not depend on
+// droplets; an app's `deps` add what droplets need (see `WorkerExtension`).
 import { hostname } from 'node:os';
-import { z } from 'zod';
 import { checkSession } from '../platform/check-session.ts';
 import type { ClockWatch } from '../platform/clock.ts';
 import { keepDatabaseTime } from '../platform/clock.ts';
 import type { Config } from '../platform/config.ts';
-import { ConfigError, requireNeeds } from '../platform/config.ts';
+import { requireNeeds } from '../platform/config.ts';
+import { ConfigError } from '../platform/config-error.ts';
 import type { Database } from '../platform/db.ts';
 import { openDatabase, withoutIo } from '../platform/db.ts';
-import { endsWithin, unlessAborted } from '../platform/deadline.ts';
+import { CLOSING_MS, endsWithin, unlessAborted } from '../platform/deadline.ts';
 import { checkEnvironment, ownerOf } from './environment.ts';
 import { loadDefaultApp } from './default-app.ts';
 import { showSignOfLife } from '../fleet/sign-of-life.ts';
@@ -39,35 +38,37 @@ import { runReconciler } from '../saga/reconciler.ts';
 import { runRetention } from '../saga/retention.ts';
 import type { StepReport } from '../saga/runner.ts';
 import { runJob } from '../saga/runner.ts';
+import { sagaOutcomes, undeliveredOutcomes } from '../saga/saga-outcomes.ts';
+import type { SagaEnd } from '../saga/store.ts';
 import { createSagaStore } from '../saga/store.ts';
 import type { StartRequest } from '../saga/start.ts';
 import type { Claim } from '../saga/step.ts';
 import { createWakeup } from '../saga/wakeup.ts';
 import { startAndEnqueue } from '../queues/start-and-enqueue.ts';
+import { packageVersion } from '../platform/package-version.ts';
 import { annotate, tracedIo } from '../platform/tracing.ts';
 import { createDepsCloser, openDeps, runnerPartsOf } from './worker-deps.ts';
+import { openOutcomes } from './worker-outcomes.ts';
+import { createSagaEndMetrics } from './saga-end-metrics.ts';
 import { createWorkerMetrics } from './worker-metrics.ts';
 
-// Of WORKER_SHUTDOWN_MS, so much is for closing connections.
-const CLOSING_MS = 1_500;
 
-// Queues to LISTEN for, and two connections to ask on.
+// Queues to LISTEN for, and two connections to ask on; deliveries of outcomes have a queue more.
 const SMALLEST_QUEUE_POOL = 6;
 
-// Three looks in a row must be longer than a live worker may block on its store.
+// Three checks in a row must take longer than a live worker may block on its store.
 const MIN_LOOK_MS = 5_000;
 
 export type RunningWorker = Readonly<{
-  /** What stands in the events that this worker writes. */
+  /** The writer's name in this worker's events. */
   name: string;
-  /** Its metrics, in the text format of Prometheus. */
+  /** Its metrics in Prometheus's text format. */
   metrics(): Promise<string>;
-  /** Stops taking jobs, lets the running ones finish for at most `WORKER_SHUTDOWN_MS`, and closes everything. */
+  /** Stops taking jobs, gives running ones at most `WORKER_SHUTDOWN_MS` to finish, and closes everything. */
   close(): Promise<void>;
   /**
-   * Resolves with the reason when the worker finds that it cannot go on: it takes no jobs any more although its store
-   * answers, or its token is of another account than the droplets on record. Never resolves otherwise. Only a new process
-   * helps then.
+   * Resolves with a reason if the worker cannot continue: it no longer takes jobs although its store answers, or its
+   * token belongs to another account than the droplets on record. Otherwise never resolves. Only a new process helps.
    */
   cannotGoOn: Promise<string>;
 }>;
@@ -75,13 +76,13 @@ export type RunningWorker = Readonly<{
 /**
  * Starts a worker in this process.
  *
- * @param given the app, with the sagas that it runs and what their steps work with: the droplet sagas, where left out
- * @param signal calls the start off, with its reason; a worker that has started is closed by {@link RunningWorker.close}
- * @throws {ConfigError} when the database is missing, a variable that the app's steps need, or the stores cannot be used as
- *   they are
- * @throws {EnvironmentMismatchError} when the database is not this environment's, or the token another account's
- * @throws {QueueStoreError} when the queue store can't be reached or may evict jobs
- * @throws what `deps` of the app throws
+ * @param given the app, with its sagas and the dependencies of their steps; the droplet sagas by default
+ * @param signal cancels the start, with its reason; after the start, use {@link RunningWorker.close}
+ * @throws {ConfigError} if the database or a variable that the app's steps need is missing, or a store is unusable in its
+ *   current configuration
+ * @throws {EnvironmentMismatchError} if the database belongs to another environment, or the token to another account
+ * @throws {QueueStoreError} if the queue store is unreachable or may evict jobs
+ * @throws what the app's `deps` throws
  */
 export async function startWorker(
   config: Config,
@@ -96,8 +97,9 @@ export async function startWorker(
   requireNeeds(config, ['DATABASE_URL', ...needsOf(app)]);
   const databaseUrl = config.databaseUrl ?? '';
   const queueStore = queueStoreOf(config);
-  if (queueStore.kind === 'postgres' && config.databasePoolMax < SMALLEST_QUEUE_POOL) {
-    throw new ConfigError(`DATABASE_POOL_MAX: expected at least ${SMALLEST_QUEUE_POOL} for a worker with queues in Postgres: it listens on a connection for each of its queues; found ${config.databasePoolMax}`);
+  const smallestPool = SMALLEST_QUEUE_POOL + (config.outcomes.webhook === null ? 0 : 1);
+  if (queueStore.kind === 'postgres' && config.databasePoolMax < smallestPool) {
+    throw new ConfigError(`DATABASE_POOL_MAX: expected at least ${smallestPool} for a worker with queues in Postgres: it listens on a connection for each of its queues; found ${config.databasePoolMax}`);
   }
   const io = tracedIo(untracedIo);
   const name = `${hostname()}:${process.pid}`;
@@ -112,11 +114,11 @@ export async function startWorker(
     const environment = await checkEnvironment(db, config.environment);
     clock = await keepDatabaseTime({ db, everyMs: config.reconcileIntervalMs, log });
     await connection.check(ownerOf(environment));
-    const opened = await openDeps(app, { host: { name, config, db, io, runScript: connection.runScript, wake: queues.wake }, closer, log });
+    const opened = await openDeps(app, { host: { name, config, db, io, runScript: connection.runScript, wake: queues.wake, enqueueFirst: queues.follow }, closer, log });
     for (const { check } of opened.extensions) await check();
     return opened;
   };
-  // A start that failed leaves nothing open.
+  // A failed start leaves nothing open.
   const giveUp = async (closing: readonly Promise<void>[] = []): Promise<void> => {
     clock?.close();
     await endsWithin(CLOSING_MS, Promise.allSettled([closer.close(), queues.close(), ...closing]).then(() => Promise.allSettled([db.close(), connection.close()])));
@@ -131,7 +133,15 @@ export async function startWorker(
   const { deps, extensions } = opened;
   const reconcileGraceMs = config.reconcileIntervalMs;
   const metrics = createWorkerMetrics(connection.loops);
-  const store = createSagaStore(db, { worker: name, reconcileGraceMs, startsAt: stepsToStartAt(catalog) });
+  const ends = createSagaEndMetrics(catalog);
+  const workerSettings = { ...config.worker, name };
+  const sources = [sagaOutcomes(catalog), ...extensions.flatMap((extension) => extension.outcomes ?? [])];
+  const outcomes = openOutcomes({ config: config.outcomes, db, connection, settings: workerSettings, sources, io, log });
+  const onEnd = (end: SagaEnd): void => {
+    ends.onEnd(end);
+    outcomes.wake();
+  };
+  const store = createSagaStore(db, { worker: name, reconcileGraceMs, startsAt: stepsToStartAt(catalog), onEnd });
   const runner = {
     ...runnerPartsOf(extensions, config.worker.lockMs),
     store,
@@ -148,14 +158,14 @@ export async function startWorker(
       annotateRun(report);
     },
   };
-  const workerSettings = { ...config.worker, name };
   const stopping = new AbortController();
   const periodic = extensions.map(({ periodic: work }) => ({ work, queue: openPeriodicQueue(connection, work, io) }));
   const workers = [
+    ...outcomes.workers,
     ...startStepWorkers(connection, { settings: workerSettings, queues, labelsOf: labelsOf(catalog), run: (claim) => runJob(claim, runner), onTaken: metrics.onTaken, io, log }),
     startIntakeWorker(connection, {
       settings: workerSettings,
-      start: (request: StartRequest) => startAndEnqueue(request, { catalog, db, queues, keyRing, reconcileGraceMs, log }),
+      start: (request: StartRequest) => startAndEnqueue(request, { catalog, db, queues, keyRing, reconcileGraceMs, deployment: { publicUrl: config.publicUrl, longestLeaseS: config.lease.maxS }, log }),
       io,
       log,
     }),
@@ -164,10 +174,10 @@ export async function startWorker(
     ),
   ];
   try {
-    // One that is ready takes jobs, and has to be closed in order.
+    // A ready worker takes jobs and has to be closed in order.
     await unlessAborted(signal, Promise.all(workers.map((worker) => worker.waitUntilReady())), CLOSING_MS);
   } catch (error) {
-    await giveUp([...workers.map((worker) => worker.close(true)), ...periodic.map(({ queue }) => queue.close())]);
+    await giveUp([...workers.map((worker) => worker.close(true)), ...periodic.map(({ queue }) => queue.close()), outcomes.close()]);
     throw new QueueStoreError(`the workers cannot start: ${error instanceof Error ? error.message : String(error)}`);
   }
   const watching = watchJobLoops(connection, { everyMs: Math.max(MIN_LOOK_MS, config.worker.lockMs / 2), signal: stopping.signal });
@@ -176,10 +186,11 @@ export async function startWorker(
   const wakeup = createWakeup();
   const jobsAtHand = () => connection.loops().reduce((sum, { running }) => sum + running, 0);
   const throttledForMs = () => Math.max(0, ...extensions.map((extension) => extension.throttledForMs()));
-  const identity = { name, host: hostname(), pid: process.pid, version: await readVersion(), nodeVersion: process.versions.node, concurrency: config.worker.concurrency, scope: extensions[0]?.scope ?? null };
+  const identity = { name, host: hostname(), pid: process.pid, version: packageVersion(), nodeVersion: process.versions.node, concurrency: config.worker.concurrency, scope: extensions[0]?.scope ?? null };
   const loops = [
     watching,
     ...extending,
+    ...outcomes.run(stopping.signal),
     ...periodic.map(({ work, queue }) => work.schedule({ ensure: queue.ensure, signal: stopping.signal })),
     runReconciler({ store, ensure: queues.ensure, intervalMs: config.reconcileIntervalMs, wakeup, signal: stopping.signal, log, onPass: metrics.onPass }),
     runRetention({ db, expiries: expiriesOf(config, db, Object.keys(catalog), extensions), signal: stopping.signal, log }),
@@ -190,14 +201,14 @@ export async function startWorker(
 
   return {
     name,
-    metrics: async () => (await Promise.all([metrics.expose(), ...extensions.map((extension) => extension.metrics())])).join('\n'),
+    metrics: async () => (await Promise.all([metrics.expose(), ends.expose(), outcomes.metrics(), ...extensions.map((extension) => extension.metrics())])).join('\n'),
     cannotGoOn,
     close: async () => {
       stopping.abort();
       await closeWorkers(workers, Math.max(1, config.worker.shutdownMs - CLOSING_MS), log);
-      // Whatever still waits for an answer of Postgres or Redis by then is not worth a late exit.
+      // A pending reply from Postgres or Redis is not worth a late exit.
       const closing = Promise.all(loops)
-        .then(() => Promise.all([closer.close(), queues.close(), ...periodic.map(({ queue }) => queue.close())]))
+        .then(() => Promise.all([closer.close(), queues.close(), outcomes.close(), ...periodic.map(({ queue }) => queue.close())]))
         .then(() => Promise.allSettled([connection.close(), db.close()]));
       await endsWithin(CLOSING_MS, closing);
       clock?.close();
@@ -207,10 +218,10 @@ export async function startWorker(
 
 function expiriesOf({ sagaRetentionDays, auditRetentionDays }: Config, db: Database, names: readonly string[], extensions: readonly WorkerExtension[]) {
   const families = extensions.map(({ retention }) => retention);
-  return [sagaExpiry(db, sagaRetentionDays, isNeededBy(families), names), auditExpiry(db, auditRetentionDays), ...families.flatMap(({ expiries }) => expiries)];
+  return [sagaExpiry(db, sagaRetentionDays, isNeededBy([...families, { isNeeded: undeliveredOutcomes(sagaRetentionDays) }]), names), auditExpiry(db, auditRetentionDays), ...families.flatMap(({ expiries }) => expiries)];
 }
 
-/** The span of a job tells of its saga, and is marked where the step failed. */
+/** Adds the saga to the job's span, and marks the span if the step failed. */
 function annotateRun({ sagaId, saga, step, direction, attempt, labels, result }: StepReport): void {
   const failed = result === 'retried' || result === 'failed' || result === 'stuck' || result === 'undecided';
   annotate(
@@ -225,10 +236,4 @@ function annotateRun({ sagaId, saga, step, direction, attempt, labels, result }:
     },
     failed ? result : null,
   );
-}
-
-/** The version of this package. */
-async function readVersion(): Promise<string> {
-  const text = await readFile(new URL('../../package.json', import.meta.url), 'utf8');
-  return z.object({ version: z.string() }).parse(JSON.parse(text)).version;
 }

@@ -1,18 +1,21 @@
-// What a process and the guard of its embedded Postgres say to each other over their channel. Each request carries a
-// number, and is answered once, under the same number.
+// The messages between a process and the guard of its embedded Postgres, over their channel. Each request has a number
+// and gets one reply with the same number.
 
-/** How Postgres is told to end: `fast` breaks connections and checkpoints, `immediate` is a crash with recovery at the next start. */
+/**
+ * How to shut Postgres down: `fast` closes connections and checkpoints; `immediate` is a crash with recovery at the next
+ * start.
+ */
 export type ShutdownMode = 'fast' | 'immediate';
 
-/** What the guard has to know to make a server. */
+/** What the guard needs to create a server. */
 export type ServerSpec = {
-  /** The folder that holds `bin`, `lib` and `share` of Postgres. */
+  /** The folder that contains Postgres's `bin`, `lib` and `share`. */
   readonly nativeDir: string;
-  /** The npm package that `nativeDir` came from, for messages. */
+  /** The npm package of `nativeDir`, for messages. */
   readonly packageName: string;
-  /** A folder that keeps the data. Without it, the data lives and dies with the guard's own temporary folder. */
+  /** A folder that keeps the data. Without it, the data is in the guard's temporary folder and deleted with it. */
   readonly dataDir: string | undefined;
-  /** A fixed port. Without it, any free one. */
+  /** A fixed port; by default any free one. */
   readonly port: number | undefined;
   readonly password: string;
   readonly settings: Readonly<Record<string, string>>;
@@ -26,7 +29,7 @@ export type GuardCommand =
 
 export type GuardRequest = { readonly id: number; readonly command: GuardCommand };
 
-/** Where the server is to be found. `folder` is the guard's temporary folder; `dataDir` holds the data. */
+/** The location of the server. `folder` is the guard's temporary folder; `dataDir` contains the data. */
 export type ServerPlace = { readonly port: number; readonly pid: number; readonly dataDir: string; readonly folder: string };
 
 export type GuardReply =

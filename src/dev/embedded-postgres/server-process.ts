@@ -1,5 +1,5 @@
-// The life of one Postgres server as child processes of the guard: make the cluster, start it, end it. Knows nothing of
-// temporary folders or of who is guarded from what.
+// Runs one Postgres server as child processes of the guard: creates the cluster, starts it, stops it. Does not depend on
+// temporary folders or on why it is guarded.
 
 import { once } from 'node:events';
 import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
@@ -12,29 +12,29 @@ import type { NativeBinaries } from './native-binaries.ts';
 import { giveTo, runProgram, spawnProgram } from './run-as.ts';
 import type { Program, RunAs } from './run-as.ts';
 
-/** The name of the superuser and of the database that clients are given. */
+/** The superuser's name and the name of the database for clients. */
 export const userName = 'arcadia';
 
 export type ClusterArgs = {
   readonly binaries: NativeBinaries;
   readonly runAs: RunAs;
-  /** The folder that holds the cluster, in its subfolder `data`. */
+  /** The folder that contains the cluster, in its subfolder `data`. */
   readonly home: string;
   readonly password: string;
-  /** Whether a power cut right after the making may lose it: right for what is thrown away anyway. */
+  /** Whether a power failure right after creation may lose the cluster: acceptable for temporary data. */
   readonly durability: 'durable' | 'disposable';
   readonly signal: AbortSignal;
 };
 
 /**
- * Makes the cluster in `home/data`, or takes the one that is there, and sets the superuser's password. Returns the
- * cluster's folder. Throws with what initdb or Postgres printed.
+ * Creates the cluster in `home/data` or uses the existing one, and sets the superuser's password. Returns the cluster's
+ * folder. Throws with the output of initdb or Postgres.
  */
 export async function ensureCluster(args: ClusterArgs): Promise<string> {
   const { binaries, runAs, home, password, signal } = args;
   const dataDir = join(home, 'data');
   if (await exists(join(dataDir, 'PG_VERSION'))) {
-    // The password of an earlier run was never written down. The single-user mode of Postgres asks for none.
+    // The password of an earlier run was never stored. Postgres's single-user mode requires none.
     const input = `alter role ${userName} password '${password}'\n`;
     await runProgram(binaries.postgres, ['--single', '-D', dataDir, 'postgres'], { runAs, cwd: home, signal, input });
     return dataDir;
@@ -50,7 +50,7 @@ export async function ensureCluster(args: ClusterArgs): Promise<string> {
       `--pgdata=${unfinished}`, `--username=${userName}`, `--pwfile=${passwordFile}`, '--auth=scram-sha-256',
       // Sorts by code point, the same on every machine.
       '--encoding=UTF8', '--locale=C',
-      // And knows the letters of Unicode, from 17 on.
+      // From version 17 on, also handles Unicode letters.
       ...((await majorVersionOf(binaries.initdb, { runAs, cwd: home, signal })) >= 17 ? ['--locale-provider=builtin', '--builtin-locale=C.UTF-8'] : []),
       ...(args.durability === 'disposable' ? ['--no-sync'] : []),
     ];
@@ -62,7 +62,7 @@ export async function ensureCluster(args: ClusterArgs): Promise<string> {
   return dataDir;
 }
 
-/** What `initdb (PostgreSQL) 15.4 (Debian 15.4-1)` says of itself: 15. */
+/** Parses the version output: `initdb (PostgreSQL) 15.4 (Debian 15.4-1)` gives 15. */
 async function majorVersionOf(program: string, options: Parameters<typeof runProgram>[2]): Promise<number> {
   const printed = await runProgram(program, ['--version'], options);
   return Number(/\) (\d{1,3})/.exec(printed)?.[1] ?? Number.NaN);
@@ -80,18 +80,18 @@ export type StartArgs = {
 
 export type PostgresServer = { readonly pid: number; readonly program: Program; readonly exited: Promise<void> };
 
-/** Postgres could not listen on its port because somebody else does. */
+/** Thrown if another process already listens on the port. */
 export class PortTakenError extends Error {
   override readonly name = 'PortTakenError';
 }
 
 const startDeadlineMs = 60_000;
 const readyPollMs = 20;
-/** Time for the processes of a killed server to notice that it is gone and let go of its memory. */
+/** Time for the processes of a killed server to notice and release its memory. */
 const leftoverDeadlineMs = 10_000;
 
 /**
- * Starts Postgres on 127.0.0.1 and returns when it takes connections. Throws `PortTakenError`, or an error with the
+ * Starts Postgres on 127.0.0.1 and returns when it accepts connections. Throws `PortTakenError`, or an error with the
  * last lines of the server's log.
  */
 export async function startServer(args: StartArgs): Promise<PostgresServer> {
@@ -131,7 +131,7 @@ async function tryStart(args: StartArgs): Promise<{ server: PostgresServer } | {
   }
   program.stdin.on('error', () => undefined);
   program.stdin.end();
-  // 'exit', not 'close': a server's orphans may hold its outputs open after it was killed.
+  // 'exit', not 'close': the orphans of a killed server may hold its outputs open.
   const exited = new Promise<void>((resolve) => {
     program.once('exit', () => resolve());
     program.once('error', (error) => {
@@ -153,12 +153,12 @@ async function tryStart(args: StartArgs): Promise<{ server: PostgresServer } | {
     }
     await Promise.race([exited, sleep(readyPollMs)]);
   }
-  // The lines that tell why come through a pipe, and may be behind the news of the exit.
+  // The lines with the reason come through a pipe and may arrive after the exit event.
   await sleep(readyPollMs);
   return { lines };
 }
 
-/** What pg_ctl itself looks at: the last line of the server's lock file. */
+/** pg_ctl checks the same: the last line of the server's lock file. */
 async function isReady(dataDir: string, pid: number): Promise<boolean> {
   try {
     const lines = (await readFile(join(dataDir, 'postmaster.pid'), 'utf8')).split('\n');
@@ -168,7 +168,7 @@ async function isReady(dataDir: string, pid: number): Promise<boolean> {
   }
 }
 
-/** Ends a server and returns when its process is gone: with more and more force, within about 15 seconds. */
+/** Stops a server with increasing force and returns when its process is gone, within about 15 seconds. */
 export async function endServer(server: PostgresServer, mode: ShutdownMode): Promise<void> {
   const escalation: [NodeJS.Signals, number][] = [['SIGQUIT', 6000], ['SIGKILL', 4000]];
   if (mode === 'fast') escalation.unshift(['SIGINT', 8000]);
@@ -181,7 +181,7 @@ export async function endServer(server: PostgresServer, mode: ShutdownMode): Pro
   }
 }
 
-/** A port of 127.0.0.1 that nobody listens on at this moment. */
+/** Finds a port of 127.0.0.1 that is free at this moment. */
 export async function findFreePort(): Promise<number> {
   const probe = createServer();
   probe.listen(0, '127.0.0.1');

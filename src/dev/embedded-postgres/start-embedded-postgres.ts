@@ -1,11 +1,12 @@
-// Starts a real Postgres of this process's own, from the binaries that npm installed: for `dev`, `demo` and the tests.
-// It listens on 127.0.0.1 only, and ends with this process, however that ends.
+// Starts a real Postgres for this process from the binaries that npm installed: for `dev`, `demo` and the tests. It
+// listens only on 127.0.0.1 and ends with this process, however the process ends.
 
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { builtBeside } from '../../platform/built-beside.ts';
 import { unlessAborted } from '../../platform/deadline.ts';
@@ -15,31 +16,34 @@ import { findNativeDir } from './native-binaries.ts';
 import { userName } from './server-process.ts';
 
 export type EmbeddedPostgresOptions = {
-  /** Keeps the data in this folder (in its subfolder `data`), from run to run. Default: a temporary folder that goes with the server. */
+  /**
+   * Keeps the data in this folder (in its subfolder `data`) between runs. Default: a temporary folder that is deleted
+   * with the server.
+   */
   readonly dataDir?: string;
-  /** Settings of postgresql.conf, on top of our own. Not durable by request only: `{ fsync: 'off' }`. */
+  /** Settings of postgresql.conf, on top of ours. Durable unless turned off: `{ fsync: 'off' }`. */
   readonly settings?: Readonly<Record<string, string>>;
   /** Default: any free port. */
   readonly port?: number;
-  /** Is given each line of the server's log. */
+  /** Receives each line of the server's log. */
   readonly log?: (line: string) => void;
-  /** Calls the start off, with its reason; once it has started, `stop` ends it. */
+  /** Cancels the start, with its reason. After the start, use `stop`. */
   readonly signal?: AbortSignal;
-  /** The folder with `bin`, `lib` and `share` of Postgres. Default: that of the installed package for this platform. */
+  /** The folder with Postgres's `bin`, `lib` and `share`. Default: that of the installed package for this platform. */
   readonly nativeDir?: string;
 };
 
 export type EmbeddedPostgres = {
-  /** `postgres://arcadia:<password>@127.0.0.1:<port>/arcadia`; stays the same over restarts. */
+  /** `postgres://arcadia:<password>@127.0.0.1:<port>/arcadia`; the same after restarts. */
   readonly url: string;
   readonly port: number;
-  /** The process id of the server as it runs now: another one after a restart. */
+  /** The current process id of the server; it changes with a restart. */
   readonly pid: number;
   /** The folder of the cluster itself. */
   readonly dataDir: string;
-  /** Ends the server (fast mode), and removes its temporary folder. May be called more than once. */
+  /** Stops the server (fast mode) and removes its temporary folder. May be called more than once. */
   readonly stop: () => Promise<void>;
-  /** Ends the server in the given mode, and starts it again on the same data and port. Works after `kill` too. */
+  /** Stops the server in the given mode and starts it again with the same data and port. Also works after `kill`. */
   readonly restart: (mode: ShutdownMode) => Promise<void>;
   /** Kills the server with SIGKILL. `restart` brings it back. */
   readonly kill: () => Promise<void>;
@@ -49,25 +53,27 @@ const defaultSettings = {
   max_connections: '200',
   timezone: 'UTC',
   log_timezone: 'UTC',
-  // Shared memory as files in the data folder: the small /dev/shm of a container is not filled, nor left with litter.
+  // Shared memory as files in the data folder: the small /dev/shm of a container neither fills up nor keeps leftovers.
   dynamic_shared_memory_type: 'mmap',
   log_checkpoints: 'off',
 } as const;
 
 /**
- * Starts an embedded Postgres and returns when it takes connections; usually that takes about a second. It does not keep
- * the process alive. Throws where there is no Postgres for the platform, where initdb or the server fails (with what
- * they printed), and when the given port is taken.
+ * Starts an embedded Postgres and returns when it accepts connections, usually after about a second. It does not keep the
+ * process alive. Throws if there is no Postgres for the platform, if initdb or the server fails (with their output), or
+ * if the given port is in use.
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions = {}): Promise<EmbeddedPostgres> {
   const found = options.nativeDir === undefined ? findNativeDir() : { nativeDir: options.nativeDir, packageName: 'given by nativeDir' };
   const password = randomBytes(24).toString('base64url');
   const guard = openGuard(options.log ?? (() => undefined));
+  // initdb and the server run in their own folder, so the path must be absolute.
+  const dataDir = options.dataDir === undefined ? undefined : resolve(options.dataDir);
   const start = async (): Promise<ServerPlace> => {
     const settings = { ...defaultSettings, ...options.settings };
     const started = await guard.placeAfter({
       kind: 'start',
-      spec: { ...found, dataDir: options.dataDir, port: options.port, password, settings },
+      spec: { ...found, dataDir, port: options.port, password, settings },
     });
     await ensureDatabase(urlOf(started, password, 'postgres'));
     return started;
@@ -103,7 +109,9 @@ function urlOf(place: ServerPlace, password: string, database: string): string {
 }
 
 async function ensureDatabase(url: string): Promise<void> {
-  const sql = postgres(url, { max: 1, onnotice: () => undefined });
+  // Disables the query of array types: postgres.js catches none of its errors, and a server that ends at that moment
+  // would end this process.
+  const sql = postgres(url, { max: 1, fetch_types: false, onnotice: () => undefined });
   try {
     const found = await sql`select 1 from pg_database where datname = ${userName}`;
     if (found.length === 0) await sql`create database ${sql(userName)}`;
@@ -116,7 +124,7 @@ type Guard = {
   readonly ask: (command: GuardCommand) => Promise<ServerPlace | undefined>;
   readonly placeAfter: (command: GuardCommand) => Promise<ServerPlace>;
   readonly close: () => Promise<void>;
-  /** Ends the guard in the middle of what it does, and what it started with it. */
+  /** Ends the guard in the middle of its work, and everything it started. */
   readonly abandon: () => Promise<void>;
 };
 
@@ -151,14 +159,14 @@ function openGuard(log: (line: string) => void): Guard {
   child.once('error', (error) => failAll(error));
   child.once('exit', (code, signal) => {
     failAll(new Error(`the guard of the embedded Postgres ended (${signal ?? `exit code ${code}`})\n${complaints}`.trim()));
-    // Killed by itself, it could not see to Postgres: then we do.
+    // If the guard was killed, it could not clean up Postgres, so do it here.
     if (signal !== null && lastPlace !== undefined) void clearAway(lastPlace);
   });
 
   const ask = async (command: GuardCommand): Promise<ServerPlace | undefined> => {
     if (!child.connected) throw new Error('the embedded Postgres was stopped');
     const request: GuardRequest = { id: ++lastId, command };
-    // An idle server must not keep the process alive; an open question must.
+    // An idle server must not keep the process alive; a pending request must.
     child.channel?.ref();
     try {
       return await new Promise((resolve, reject) => {
@@ -202,7 +210,8 @@ function openGuard(log: (line: string) => void): Guard {
 function forkGuard(): ChildProcess {
   const { PATH, TMPDIR } = process.env;
   const child = fork(fileURLToPath(builtBeside('guard', import.meta.url)), [], {
-    // A session of its own: a terminal's Ctrl-C goes to all processes of a group, and Postgres must outlive the parent's shutdown.
+    // A separate session: the terminal sends Ctrl-C to all processes of a group, and Postgres must outlive the parent's
+    // shutdown.
     detached: true,
     execArgv: [],
     env: { PATH, ...(TMPDIR === undefined ? {} : { TMPDIR }) },
@@ -218,8 +227,8 @@ async function clearAway({ pid, folder }: ServerPlace): Promise<void> {
   try {
     process.kill(pid, 'SIGQUIT');
   } catch {
-    // It ended already.
+    // It has already ended.
   }
-  // Nobody is there to be told of a failure. The server writes in its folder until it has ended: hence the retries.
+  // There is no caller to report a failure to. The server writes in its folder until it has ended, hence the retries.
   await rm(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }).catch(() => undefined);
 }

@@ -1,0 +1,82 @@
+// Checks DigitalOcean: reachability, the token, its scopes (as far as reads show them), the remaining requests, and the
+// clock.
+import { z } from 'zod';
+import { createDigitalOceanClient } from '../../do/client.ts';
+import type { Account } from '../../do/schemas.ts';
+import type { DigitalOceanClient } from '../../do/client.ts';
+import { DigitalOceanError } from '../../do/errors.ts';
+import type { ObservedAnswer } from '../../do/observed-answer.ts';
+import type { Config } from '../../platform/config.ts';
+import type { Finding } from './finding.ts';
+import { describeSkew, fail, ok, warn } from './finding.ts';
+
+// Two rounds of requests must fit into a check's deadline.
+const ANSWER_WITHIN_MS = 2_500;
+
+// The reads that reveal scopes. The first page of each is enough.
+const reads = [
+  { path: '/v2/droplets', key: 'droplets' },
+  { path: '/v2/tags', key: 'tags' },
+  { path: '/v2/sizes', key: 'sizes' },
+  { path: '/v2/regions', key: 'regions' },
+  { path: '/v2/images', key: 'images' },
+  { path: '/v2/actions', key: 'actions' },
+  { path: '/v2/account/keys', key: 'ssh_keys' },
+  { path: '/v2/projects', key: 'projects' },
+] as const;
+
+/** Checks the API with a token: one read of each kind. Changes nothing. */
+export async function checkDigitalOcean({ digitalOcean: { apiUrl, timeoutMs } }: Config, token: string): Promise<Finding[]> {
+  const answers: ObservedAnswer[] = [];
+  const client = createDigitalOceanClient({ apiUrl, token, timeoutMs: Math.min(timeoutMs, ANSWER_WITHIN_MS), budget: null, onAnswer: (answer) => answers.push(answer), userAgent: 'arcadia-doctor' });
+  const account = await outcomeOf(() => client.getAccount());
+  const host = new URL(apiUrl).host;
+  const answered = answers[0];
+  const measured = answered?.serverTimeMs === undefined || answered.serverTimeMs === null ? [] : [describeSkew('clock of digitalocean', `DigitalOcean's`, Date.now() - answered.serverTimeMs)];
+  if (account instanceof DigitalOceanError && account.status !== 403) return [...refused(account, host), ...measured];
+  return [...accepted(account, host), ...measured, ...(await scopes(client)), ...requestsLeft(answers)];
+}
+
+/**
+ * @param account a `DigitalOceanError` if the token may not read the account
+ */
+function accepted(account: Account | DigitalOceanError, host: string): Finding[] {
+  if (account instanceof DigitalOceanError) return [ok('digitalocean', `${host} accepts the token; account:read is missing, so the account is not checked`)];
+  const { status, statusMessage } = account;
+  const words = statusMessage === '' ? '' : `: ${statusMessage}`;
+  if (status === 'locked') return [fail('digitalocean', `${host} accepts the token, but the account is locked${words}`, 'No droplet can be created. Ask the support of DigitalOcean.')];
+  if (status === 'warning') return [warn('digitalocean', `${host} accepts the token; the account has a warning${words}`, 'Look at the account at DigitalOcean, before it is locked.')];
+  return [ok('digitalocean', `${host} accepts the token`)];
+}
+
+function refused(error: DigitalOceanError, host: string): Finding[] {
+  if (error.status === 401) return [fail('digitalocean', `${host} refuses the token: ${error.message}`, 'Set a good DIGITALOCEAN_TOKEN.')];
+  if (error.status === 429) return [warn('digitalocean', `${host} answers that too many requests were made`, 'Wait, or find out who else uses the token.')];
+  return [fail('digitalocean', error.message, 'Check DIGITALOCEAN_API_URL, the network and status.digitalocean.com.')];
+}
+
+async function scopes(client: DigitalOceanClient): Promise<Finding[]> {
+  const tried = await Promise.all(reads.map(async ({ path, key }) => ({ path, outcome: await outcomeOf(async () => client.pages(path, key, { itemSchema: z.unknown() }).next()) })));
+  const lacking = tried.flatMap(({ outcome }) => (outcome instanceof DigitalOceanError && outcome.status === 403 ? (outcome.hold?.scopes ?? []) : []));
+  const failed = tried.flatMap(({ path, outcome }) => (outcome instanceof DigitalOceanError && outcome.status !== 403 ? [`${path} (${outcome.status ?? outcome.code})`] : []));
+  if (lacking.length > 0) return [fail('token scopes', `the token probably lacks ${[...new Set(lacking)].join(', ')}`, 'Add the scopes to the token.')];
+  if (failed.length > 0) return [warn('token scopes', `could not be seen: ${failed.join(', ')} failed`, 'Run `arcadia doctor` again.')];
+  return [ok('token scopes', 'all that reads needs are there; whether it may create and delete shows only when it does (`arcadia smoke`)')];
+}
+
+function requestsLeft(answers: readonly ObservedAnswer[]): Finding[] {
+  const last = answers.findLast(({ rateLimit }) => rateLimit !== null)?.rateLimit;
+  if (last === undefined || last === null) return [];
+  const text = `${last.remaining} of ${last.limit} requests are left to the token`;
+  if (last.remaining < last.limit / 10) return [warn('request limit', text, 'Find out who else uses the token, or wait.')];
+  return [ok('request limit', text)];
+}
+
+async function outcomeOf<T>(ask: () => Promise<T>): Promise<T | DigitalOceanError> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (error instanceof DigitalOceanError) return error;
+    throw error;
+  }
+}

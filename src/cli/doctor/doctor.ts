@@ -1,0 +1,35 @@
+// `doctor` checks the configuration and the connections, and says how to fix problems. It changes nothing.
+import { hasInventory } from '../../processes/inventory.ts';
+import { packageVersion } from '../../platform/package-version.ts';
+import { printable } from '../../platform/text.ts';
+import type { App } from '../../saga/app.ts';
+import { write } from '../output.ts';
+import { readConfiguration } from './configuration.ts';
+import { checkBudget } from './budget.ts';
+import { checkDigitalOcean } from './digitalocean.ts';
+import type { Check, Finding } from './finding.ts';
+import { formatFinding, ok, runChecks } from './finding.ts';
+import { checkPostgres } from './postgres.ts';
+import { checkQueues } from './queues.ts';
+
+/**
+ * @returns 1 if a check fails, else 0
+ */
+export async function doctorCommand(app: App, options: { json?: boolean }): Promise<number> {
+  const { config, findings } = readConfiguration(app, process.env);
+  const { databaseUrl, redisNodes, digitalOcean } = config;
+  const { token } = digitalOcean;
+  const isPlain = !hasInventory(app);
+  const checks: Check[] = [
+    { name: 'versions', run: () => Promise.resolve([ok('versions', `arcadia-cloud ${packageVersion()}, Node ${process.versions.node}`)]) },
+    ...(databaseUrl === null ? [] : [{ name: 'postgres', run: () => checkPostgres(config, databaseUrl, { isPlain }) }]),
+    ...(databaseUrl === null && redisNodes === null ? [] : [{ name: 'queues', run: () => checkQueues(config) }]),
+    ...(token === null || databaseUrl === null || isPlain ? [] : [{ name: 'request budget', run: () => checkBudget(config, databaseUrl, token) }]),
+    ...(token === null || isPlain ? [] : [{ name: 'digitalocean', run: () => checkDigitalOcean(config, token) }]),
+  ];
+  const all: Finding[] = printable([...findings, ...(await runChecks(checks))]);
+  const hasFailed = all.some(({ level }) => level === 'fail');
+  if (options.json === true) write(JSON.stringify({ ok: !hasFailed, findings: all }));
+  else write(all.map(formatFinding).join('\n'));
+  return hasFailed ? 1 : 0;
+}

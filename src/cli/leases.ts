@@ -1,0 +1,57 @@
+// `leases` lists when droplets will be destroyed, and approves leases that the brake against mass expiry holds.
+import { approveLeases, listLeases } from '../inventory/lease-listing.ts';
+import type { LeaseRow } from '../inventory/lease-listing.ts';
+import { describeLease } from '../inventory/lease.ts';
+import { printable } from '../platform/text.ts';
+import type { App } from '../saga/app.ts';
+import { isConfirmed } from './inventory.ts';
+import { complain, write } from './output.ts';
+import { requester } from './requester.ts';
+import { formatTable } from './saga-text.ts';
+import { withInventoryDatabase } from './with-database.ts';
+
+const MOST_ROWS = 10_000;
+
+export async function leasesCommand(app: App, options: { ended?: boolean; without?: boolean; destroy?: boolean; yes?: boolean; json?: boolean }): Promise<number> {
+  return withInventoryDatabase(app, ['DATABASE_URL'], async (db) => {
+    const choice = options.ended === true || options.destroy === true ? 'ended' : options.without === true ? 'without' : 'all';
+    const leases = await listLeases(db, { choice, limit: MOST_ROWS });
+    if (options.destroy !== true) {
+      write(options.json === true ? JSON.stringify(leases) : formatLeases(leases, new Date()));
+      return 0;
+    }
+    const held = leases.filter(({ state, approvedAt }) => state === 'ended' && approvedAt === null);
+    if (options.json !== true) write(formatLeases(held, new Date()));
+    if (held.length > 0 && options.yes !== true && !(await isConfirmed(`Destroy these ${held.length} droplets?`, held.length))) {
+      complain('nothing was approved');
+      return 1;
+    }
+    const approved = await approveLeases(db, held.map(({ sagaId }) => sagaId), requester());
+    if (options.json === true) write(JSON.stringify({ approved }));
+    else if (approved.length > 0) write(`approved ${approved.length}: the workers destroy these droplets within seconds`);
+    return 0;
+  });
+}
+
+const words: Readonly<Record<LeaseRow['state'], (lease: LeaseRow, now: Date) => string>> = {
+  leased: ({ leaseUntil, expiredAt }, now) => (leaseUntil === null ? '' : describeLease({ leaseUntil, expiredAt }, now)),
+  ended: ({ approvedAt }) => (approvedAt === null ? 'ended' : 'ended, approved'),
+  protected: () => 'ended, protected',
+  expired: ({ destroyedBy }) => `expired${destroyedBy === null ? '' : `, saga ${destroyedBy}`}`,
+  none: () => 'no lease',
+};
+
+function formatLeases(given: readonly LeaseRow[], now: Date): string {
+  if (given.length === 0) return 'no leases';
+  return formatTable(
+    ['droplet', 'name', 'lease', 'ends', 'limit', 'saga'],
+    printable(given).map((lease) => [
+      lease.dropletId === null ? '' : String(lease.dropletId),
+      lease.name,
+      words[lease.state](lease, now),
+      lease.leaseUntil?.toISOString().slice(0, 19) ?? '',
+      lease.leaseLimit?.toISOString().slice(0, 19) ?? '',
+      lease.sagaId,
+    ]),
+  );
+}

@@ -1,0 +1,149 @@
+// The witness at the gate records each create before it is sent, each droplet before its worker sees it, and each
+// deletion. Its record shows what the smoke test created, whatever the sagas know.
+import { z } from 'zod';
+import { isSagaTag } from '../../steps/tags.ts';
+import type { GateAnswer, GateRequest, GateWatch } from './gate.ts';
+import type { MadeDroplet, StateFile } from './state.ts';
+import { withDroplet, withNewDroplet } from './state.ts';
+
+/** A droplet that was just created, or whose deletion was just accepted. `atMs` is by the clock of `performance.now()`. */
+export type Sighting = Readonly<{ droplet: MadeDroplet; atMs: number }>;
+
+export type Witness = GateWatch &
+  Readonly<{
+    /** Runs once between DigitalOcean's response to the create of a droplet with this name and the worker. */
+    onCreated(name: string, then: () => Promise<'pass' | 'lose'>): void;
+    onMade(listener: (sighting: Sighting) => void): void;
+    onDeleted(listener: (sighting: Sighting) => void): void;
+    /** Requests that the gate refused; none if all is well. */
+    refusals(): readonly string[];
+  }>;
+
+const createBody = z.object({ name: z.string(), tags: z.array(z.string()).catch([]) });
+const shown = z.object({ id: z.int().positive(), name: z.string(), tags: z.array(z.string()).catch([]) });
+const oneDroplet = z.object({ droplet: shown });
+const manyDroplets = z.object({ droplets: z.array(shown) });
+
+/**
+ * Creates the witness.
+ *
+ * @param options.isAlone whether the workers serve only the smoke test; they may then create and delete only its droplets
+ */
+export function createWitness(state: StateFile, { isAlone }: { isAlone: boolean }): Witness {
+  const afterCreate = new Map<string, () => Promise<'pass' | 'lose'>>();
+  const madeListeners: ((sighting: Sighting) => void)[] = [];
+  const deletedListeners: ((sighting: Sighting) => void)[] = [];
+  const madeAtMs = new Map<number, number>();
+  const wasPending = new Set<number>();
+  const refused: string[] = [];
+
+  const isOurName = (name: string): boolean => state.read().acts.some((act) => act.dropletName === name);
+  const known = (id: number): MadeDroplet | undefined => state.read().droplets.find((droplet) => droplet.id === id);
+
+  const learn = async (found: z.infer<typeof shown>, tags: readonly string[]): Promise<void> => {
+    if (!isOurName(found.name) || known(found.id) !== undefined) return;
+    const atMs = performance.now();
+    const now = new Date().toISOString();
+    await state.change(`droplet made`, (current) => {
+      // The first create without a droplet of its own. If a response was lost, the droplet may belong to that create.
+      const madeBefore = current.droplets.filter(({ name }) => name === found.name).length;
+      const sent = current.creates.filter(({ name }) => name === found.name);
+      const madeAt = (sent[madeBefore] ?? sent.at(-1))?.at ?? now;
+      return withNewDroplet(current, { id: found.id, name: found.name, tags: [...new Set([...found.tags, ...tags])], madeAt });
+    });
+    madeAtMs.set(found.id, atMs);
+    const droplet = known(found.id);
+    if (droplet !== undefined) for (const tell of madeListeners) tell({ droplet, atMs });
+  };
+
+  const learnAll = async (body: unknown): Promise<void> => {
+    const one = oneDroplet.safeParse(body).data?.droplet;
+    for (const found of one === undefined ? (manyDroplets.safeParse(body).data?.droplets ?? []) : [one]) await learn(found, []);
+  };
+
+  const deleted = async (id: number): Promise<void> => {
+    const droplet = known(id);
+    if (droplet === undefined || droplet.deletedAt !== null) return;
+    const atMs = performance.now();
+    const sinceMadeMs = Math.round(atMs - (madeAtMs.get(id) ?? atMs));
+    // For a droplet deleted long after it became active, the response shows no lag.
+    const isEarly = state.read().acts.some(({ act, dropletName }) => act === 'cancel' && dropletName === droplet.name);
+    const pendingEventMs = wasPending.has(id) ? sinceMadeMs : isEarly ? 0 : null;
+    await state.change('deletion accepted', (current) => withDroplet(current, id, (one) => ({ ...one, deletedAt: new Date().toISOString(), lags: { ...one.lags, pendingEventMs } })));
+    for (const tell of deletedListeners) tell({ droplet, atMs });
+  };
+
+  const gone = async (id: number): Promise<void> => {
+    const droplet = known(id);
+    if (droplet === undefined || droplet.deletedAt === null || droplet.goneAt !== null) return;
+    await state.change('droplet gone', (current) => withDroplet(current, id, (one) => ({ ...one, goneAt: new Date().toISOString() })));
+  };
+
+  const judge = ({ method, path, body }: GateRequest): string | null => {
+    if (method === 'GET') return null;
+    // It would destroy everything that carries a tag.
+    if (method === 'DELETE' && path.replace(/\/+$/, '') === '/v2/droplets') return 'the smoke deletes droplets by their ids alone';
+    if (!isAlone) return null;
+    if (method === 'POST' && path === '/v2/droplets') return isOurName(createBody.safeParse(body).data?.name ?? '') ? null : 'this is not a droplet of the smoke';
+    const id = dropletIdIn(path);
+    if (method === 'DELETE' && id !== null) return known(id) === undefined ? `droplet ${id} was not made by the smoke` : null;
+    const tag = /^\/v2\/tags\/([^/]+)$/.exec(path)?.[1];
+    if (method === 'DELETE' && tag !== undefined) return isSagaTag(tag) && state.read().droplets.some(({ tags }) => tags.includes(tag)) ? null : `tag ${tag} was not made by the smoke`;
+    return `${method} ${path} is no request of the smoke`;
+  };
+
+  return {
+    onRequest: async (request) => {
+      const refusal = judge(request);
+      if (refusal !== null) {
+        // A worker's tag cleanup is not a fault: the run deletes its own tags.
+        if (!request.path.startsWith('/v2/tags/')) refused.push(`${request.method} ${request.path}: ${refusal}`);
+        return refusal;
+      }
+      if (request.method !== 'POST' || request.path !== '/v2/droplets') return null;
+      const { name } = createBody.parse(request.body);
+      if (isOurName(name)) await state.change('create is sent', (current) => ({ ...current, creates: [...current.creates, { name, at: new Date().toISOString(), isRefused: false }] }));
+      return null;
+    },
+    onAnswer: async (request, answer) => {
+      const id = dropletIdIn(request.path);
+      if (request.method === 'POST' && request.path === '/v2/droplets') return afterPost(request, answer);
+      if (request.method === 'GET' && answer.status === 200) await learnAll(answer.body);
+      if (id !== null && request.method === 'GET' && answer.status === 404) await gone(id);
+      if (id !== null && request.method === 'DELETE' && answer.status === 422) wasPending.add(id);
+      if (id !== null && request.method === 'DELETE' && answer.status === 204) await deleted(id);
+      return 'pass';
+    },
+    onCreated: (name, then) => void afterCreate.set(name, then),
+    onMade: (listener) => void madeListeners.push(listener),
+    onDeleted: (listener) => void deletedListeners.push(listener),
+    refusals: () => refused,
+  };
+
+  async function refuse(name: string): Promise<void> {
+    if (!isOurName(name)) return;
+    await state.change('create is refused', (current) => {
+      const index = current.creates.findLastIndex((one) => one.name === name && !one.isRefused);
+      return { ...current, creates: current.creates.map((one, place) => (place === index ? { ...one, isRefused: true } : one)) };
+    });
+  }
+
+  async function afterPost(request: GateRequest, answer: GateAnswer): Promise<'pass' | 'lose'> {
+    const made = answer.status === 202 ? oneDroplet.safeParse(answer.body).data?.droplet : undefined;
+    const asked = createBody.safeParse(request.body).data;
+    if (made === undefined) {
+      if (answer.status >= 400 && answer.status < 500 && answer.status !== 408) await refuse(asked?.name ?? '');
+      return 'pass';
+    }
+    // DigitalOcean tags a droplet after it has responded.
+    await learn(made, asked?.tags ?? []);
+    const then = afterCreate.get(made.name);
+    afterCreate.delete(made.name);
+    return then === undefined ? 'pass' : then();
+  }
+}
+
+function dropletIdIn(path: string): number | null {
+  const id = /^\/v2\/droplets\/(\d+)\/?$/.exec(path)?.[1];
+  return id === undefined ? null : Number(id);
+}

@@ -1,0 +1,95 @@
+// Subscriptions: who receives outcomes, how far each has come, and whether it is paused.
+import type { Database, Sql } from '../platform/db.ts';
+import type { Reader } from './log.ts';
+
+/** A subscription, as people see it. */
+export type Subscription = Readonly<{
+  name: string;
+  /** Where its outcomes go. */
+  target: string;
+  /** Number of accepted outcomes that are not delivered yet. */
+  waiting: number;
+  failingSince: Date | null;
+  lastError: string | null;
+  pausedAt: Date | null;
+  pausedReason: string | null;
+}>;
+
+/** Creates a subscription unless it exists. A new one receives what ends from now on. */
+export async function ensureSubscription(db: Pick<Database, 'run'>, { name, target }: Pick<Subscription, 'name' | 'target'>): Promise<void> {
+  await db.run(
+    'outcomes.ensure',
+    (sql) => sql`
+      insert into arcadia.outcome_subscriptions (name, target) values (${name}, ${target})
+      on conflict (name) do update set target = excluded.target, configured_at = clock_timestamp()`,
+  );
+}
+
+// A database restored from a dump holds transaction numbers of another cluster.
+const RESTORED = 'this database was restored into another cluster, so nobody can tell which outcomes were delivered: after a resume, those of sagas that end from then on are';
+
+/** SQL: whether a subscription's position names transactions that this cluster has not started yet. */
+const isAhead = (sql: Sql) => sql`pg_snapshot_xmax(seen) > pg_snapshot_xmax(pg_current_snapshot())`;
+
+/** Takes or renews the lease of a subscription. @returns whether the caller holds it now */
+export async function takeLease(db: Pick<Database, 'run'>, { subscription, holder }: Reader, leaseMs: number): Promise<boolean> {
+  const rows = await db.run(
+    'outcomes.lease',
+    (sql) => sql`
+      update arcadia.outcome_subscriptions
+      set leased_by = ${holder}, lease_until = clock_timestamp() + ${leaseMs}::float8 * interval '1 millisecond', configured_at = clock_timestamp(),
+          paused_at = coalesce(paused_at, case when ${isAhead(sql)} then clock_timestamp() end),
+          paused_reason = coalesce(paused_reason, case when ${isAhead(sql)} then ${RESTORED} end)
+      where name = ${subscription} and (leased_by = ${holder} or lease_until < clock_timestamp()) returning 1`,
+  );
+  return rows.length === 1;
+}
+
+/** Returns the lease, so that another worker need not wait for it to expire. */
+export async function giveBackLease(db: Pick<Database, 'run'>, { subscription, holder }: Reader): Promise<void> {
+  await db.run('outcomes.give_back', (sql) => sql`update arcadia.outcome_subscriptions set lease_until = '-infinity' where name = ${subscription} and leased_by = ${holder}`);
+}
+
+/** Lists the subscriptions. */
+export async function listSubscriptions(db: Pick<Database, 'run'>): Promise<Subscription[]> {
+  return db.run(
+    'outcomes.list',
+    (sql) => sql<Subscription[]>`
+      select name, target, failing_since, last_error, paused_at, paused_reason,
+             (select count(*)::int from arcadia.outcome_deliveries delivery where delivery.subscription = name) as waiting
+      from arcadia.outcome_subscriptions order by name`,
+  );
+}
+
+/**
+ * Resumes a paused subscription: everything that waits is due now, with its full number of attempts. Audited.
+ *
+ * @param skip id of an outcome to drop
+ * @returns null if no subscription has this name; else whether it was paused, and whether an outcome was dropped
+ */
+export async function resumeSubscription(db: Pick<Database, 'run'>, name: string, by: string, skip: string | null = null): Promise<{ wasPaused: boolean; skipped: boolean } | null> {
+  const [row] = await db.run(
+    'outcomes.resume',
+    (sql) => sql<{ wasPaused: boolean; skipped: boolean }[]>`
+      with before as (select paused_at from arcadia.outcome_subscriptions where name = ${name} for update),
+      resumed as (
+        update arcadia.outcome_subscriptions
+        set seen = case when ${isAhead(sql)} then pg_current_snapshot() else seen end,
+            reading = case when not ${isAhead(sql)} then reading end,
+            read_xid = case when not ${isAhead(sql)} then read_xid end,
+            paused_at = null, paused_reason = null, failures = 0, failing_since = null, last_error = null, not_before = null
+        where name = ${name} returning name
+      ),
+      skipped as (delete from arcadia.outcome_deliveries where subscription in (select name from resumed) and id = ${skip}::text returning id),
+      due as (
+        update arcadia.outcome_deliveries set attempts = 0, due_at = clock_timestamp()
+        where subscription in (select name from resumed) and id is distinct from ${skip}::text returning 1
+      ),
+      audited as (
+        insert into arcadia.audit (actor, action, detail)
+        select ${by}, 'outcomes_resumed', jsonb_build_object('subscription', name) || case when ${skip}::text is null then '{}' else jsonb_build_object('skipped', ${skip}::text) end from resumed
+      )
+      select paused_at is not null as was_paused, exists (select from skipped) as skipped from before`,
+  );
+  return row ?? null;
+}

@@ -1,0 +1,115 @@
+// Targets of outcomes: what each kind of subscription does with a batch. Each accepts it in order and advances the subscription.
+import type { Database } from '../platform/db.ts';
+import type { DeliveryQueue, OutcomeQueue } from '../queues/outcomes.ts';
+import type { Outcome, OutcomeSource } from '../saga/outcome-source.ts';
+import { shorten } from '../platform/text.ts';
+import { countDeliveries, listLate, taking } from './deliveries.ts';
+import type { Batch, Reader } from './log.ts';
+import { advance } from './log.ts';
+import { readOutcomes } from './read-outcomes.ts';
+
+/** A kind of subscription. */
+export type Target = Readonly<{
+  name: string;
+  /** Where outcomes go, in words for people; contains no secret. */
+  describe: string;
+  /** How many outcomes it can accept now. */
+  room(): Promise<number>;
+  /** Accepts a batch. Throws if the result is unknown; then the batch is read again. */
+  take(reader: Reader, batch: Batch): Promise<void>;
+  /** Looks after what it accepted earlier. */
+  tend(): Promise<void>;
+}>;
+
+/** What all targets need. `db` is outside the I/O seam. */
+export type TargetOf = Readonly<{ db: Pick<Database, 'run'>; sources: readonly OutcomeSource[] }>;
+
+const BATCH = 200;
+
+// Maximum deliveries of a webhook at a time, in Postgres and in the queue. Further outcomes stay in the log.
+const WINDOW = 500;
+
+// A job that is this late may be lost.
+const LATE_MS = 5_000;
+const LATE_AT_ONCE = 100;
+
+/** A webhook: each outcome becomes a delivery with its own job. */
+export function webhookTarget({ db }: TargetOf, { name, describe, queue, lateMs = LATE_MS }: { name: string; describe: string; queue: DeliveryQueue; lateMs?: number | undefined }): Target {
+  return {
+    name,
+    describe,
+    room: async () => Math.min(BATCH, WINDOW - (await countDeliveries(db, name))),
+    take: async (reader, batch) => {
+      if (!(await advance(db, reader, batch, taking(name, batch.entries)))) return;
+      await queue.add(batch.entries.map(({ id }) => id));
+    },
+    tend: async () => queue.ensure(await listLate(db, name, { lateMs, limit: LATE_AT_ONCE })),
+  };
+}
+
+// If nobody consumes the queue, it holds no more than this: it must not fill the queue store.
+const MOST_QUEUED = 10_000;
+
+/** A queue from which a backend consumes outcomes. */
+export function queueTarget({ db, sources }: TargetOf, { name, describe, queue }: { name: string; describe: string; queue: OutcomeQueue }): Target {
+  return {
+    name,
+    describe,
+    room: async () => Math.min(BATCH, MOST_QUEUED - (await queue.count())),
+    take: async (reader, batch) => {
+      await queue.add(await bodiesOf(db, sources, batch));
+      await advance(db, reader, batch);
+    },
+    tend: () => Promise.resolve(),
+  };
+}
+
+/** The Postgres channel of the outcomes. */
+export const OUTCOMES_CHANNEL = 'arcadia_outcomes';
+
+/** NOTIFY, in the same transaction that advances the subscription. */
+export function notifyTarget({ db, sources }: TargetOf, name: string): Target {
+  return {
+    name,
+    describe: `channel ${OUTCOMES_CHANNEL}`,
+    room: () => Promise.resolve(BATCH),
+    take: async (reader, batch) => {
+      const payloads = (await bodiesOf(db, sources, batch)).map(payloadOf);
+      await advance(db, reader, batch, (sql, moved) => sql`
+        select pg_notify(${OUTCOMES_CHANNEL}, payload) from unnest(${payloads}::text[]) with ordinality as told (payload, place) where exists (${moved}) order by place`);
+    },
+    tend: () => Promise.resolve(),
+  };
+}
+
+async function bodiesOf(db: Pick<Database, 'run'>, sources: readonly OutcomeSource[], { entries }: Batch): Promise<Outcome[]> {
+  const bodies = await readOutcomes(db, sources, entries);
+  return entries.flatMap(({ id }) => bodies.get(id) ?? []);
+}
+
+// Postgres accepts less than 8,000 bytes.
+const MAX_PAYLOAD_BYTES = 7_900;
+const SHORT = 300;
+
+/** Returns the outcome as a payload. If it is too long, outputs are left out, and then texts are cut. */
+export function payloadOf(outcome: Outcome): string {
+  const whole = JSON.stringify(outcome);
+  if (fits(whole)) return whole;
+  const bare = { ...outcome, data: { ...outcome.data, outputs: {} }, truncated: true };
+  const text = JSON.stringify(bare);
+  if (fits(text)) return text;
+  const { error, subject } = outcome.data;
+  const cut = (value: string | null) => (value === null ? null : shorten(value, SHORT));
+  return JSON.stringify({
+    ...bare,
+    data: {
+      ...bare.data,
+      subject: subject === null ? null : { kind: shorten(subject.kind, SHORT), name: cut(subject.name), id: cut(subject.id) },
+      error: error === null ? null : { ...error, message: shorten(error.message, SHORT), code: shorten(error.code, SHORT), step: cut(error.step) },
+    },
+  });
+}
+
+function fits(text: string): boolean {
+  return Buffer.byteLength(text) <= MAX_PAYLOAD_BYTES;
+}
