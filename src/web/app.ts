@@ -1,7 +1,7 @@
-// The type of the web application, for whatever adds routes to it.
+// The type of the web application, for modules that add routes.
 import type { FastifyBaseLogger, FastifyInstance, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerDefault } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
-import type { Scope } from '../platform/config.ts';
+import type { Scope } from '../platform/api-tokens.ts';
 import type { FleetWatch } from './fleet-status.ts';
 
 export type App = FastifyInstance<
@@ -12,23 +12,25 @@ export type App = FastifyInstance<
   ZodTypeProvider
 >;
 
-/** Who is asking. The name goes into the audit. */
+/** The authenticated caller. The name goes into the audit trail. */
 export type Principal = Readonly<{ name: string; scopes: readonly Scope[]; kind: 'person' | 'program' | 'anybody' }>;
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** What a caller must be allowed to do; `nothing`: anybody may. Where it is left out: `read` for GET, else `operate`. */
+    /** The scope that a caller needs; `nothing`: public. Default: `read` for GET, else `operate`. */
     needs?: Scope | 'nothing';
-    /** Anybody may, and whoever shows credentials is told more: wrong ones are refused. */
+    /** Public, but callers with credentials see more. Wrong credentials are refused. */
     tellsMore?: boolean;
-    /** What is found at this address never changes, and holds nothing of anybody: a browser may keep it. */
+    /** The content at this URL never changes and is not personal, so browsers may cache it. */
     isForGood?: boolean;
   }
 
   interface FastifyInstance {
-    /** What every page shows of the fleet. */
+    /** The fleet's state for every page. */
     fleet: Pick<FleetWatch, 'glance'>;
-    /** Path under which a proxy serves all of this; empty: at the root. Addresses inside are written without it. */
+    /** Whether the app works with droplets: only then are there pages about them. */
+    hasDroplets: boolean;
+    /** Path under which a proxy serves the application; empty: the root. Internal URLs omit it. */
     basePath: string;
   }
 

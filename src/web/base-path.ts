@@ -1,11 +1,11 @@
-// A base path, such as /arcadia, where a proxy serves the web beside others. Inside, all addresses are written from the
-// root; here, the base path is taken off what comes in, and put before what goes out.
+// A base path, such as /arcadia, under which a proxy serves the application next to others. Internal URLs start at the
+// root. This module removes the base path from incoming URLs and adds it to outgoing ones.
 import type { IncomingMessage } from 'node:http';
 import type { App } from './app.ts';
 
 /**
- * For Fastify's `rewriteUrl`: the address without the base path. One without it stays as it is: a proxy may have taken it
- * off, and probes and scrapers come past the proxy.
+ * For Fastify's `rewriteUrl`: removes the base path. A URL without it stays unchanged: a proxy may have removed it
+ * already, and probes and scrapers bypass the proxy.
  */
 export function withoutBasePath(basePath: string): (request: Pick<IncomingMessage, 'url'>) => string {
   return ({ url = '/' }) => {
@@ -16,7 +16,7 @@ export function withoutBasePath(basePath: string): (request: Pick<IncomingMessag
   };
 }
 
-/** Puts the base path before the `Location` of every answer. */
+/** Adds the base path to every `Location` header. */
 export function addBasePath(app: App, basePath: string): void {
   app.decorate('basePath', basePath);
   if (basePath === '') return;
@@ -27,9 +27,9 @@ export function addBasePath(app: App, basePath: string): void {
   });
 }
 
-/** Puts the base path before every address in a page. */
+/** Adds the base path to every URL in a page. */
 export function withBasePath(page: string, basePath: string): string {
-  // A quotation mark in a text is an entity there: what looks like an attribute is one.
+  // Quotation marks in text are escaped, so every match is a real attribute.
   return basePath === '' ? page : page.replaceAll(/(\s(?:href|src|action|formaction|data-(?:events|href|src|url))=")(?=\/(?!\/))/g, `$1${basePath}`);
 }
 

@@ -1,5 +1,5 @@
-// Bull Board at /queues: for looking, and for operators to pause, retry and promote. What they do there is written into
-// the audit before it is done.
+// Bull Board at /queues: read access, and for operators pause, retry and promote. Their actions are audited before they
+// are applied.
 import { createBullBoard } from '@bull-board/api';
 import { FastifyAdapter } from '@bull-board/fastify';
 import type { FastifyRequest } from 'fastify';
@@ -14,7 +14,7 @@ const BASE_PATH = '/queues';
 
 type Ports = Pick<WebPorts, 'queues' | 'audit' | 'sagas'>;
 
-// Bull Board styles itself with inline styles; its scripts are files. Fonts from elsewhere stay out.
+// Bull Board uses inline styles. Its scripts are files. External fonts are blocked.
 const CONTENT_SECURITY_POLICY = [
   "default-src 'none'",
   "script-src 'self'",
@@ -27,7 +27,7 @@ const CONTENT_SECURITY_POLICY = [
   "frame-ancestors 'none'",
 ].join('; ');
 
-// The policy keeps them out; asked for all the same, they would be an error in everybody's console.
+// The policy blocks them. If the page still requested them, every browser console would show an error.
 const FONTS_FROM_ELSEWHERE = /<link href="https:\/\/fonts\.googleapis\.com\/[^>]*>/;
 
 /** Adds the dashboard. */
@@ -39,7 +39,7 @@ export function addBoard(app: App, ports: Ports): void {
     serverAdapter: adapter,
     options: { uiConfig: { boardTitle: 'arcadia-cloud', miscLinks: [{ text: 'sagas', url: `${app.basePath}/sagas` }, { text: 'API', url: `${app.basePath}/docs` }], hideDocsLink: true, showMetrics: true } },
   });
-  // Its own error handler tells what was thrown; thrown on, it becomes a problem document like any other.
+  // Bull Board's own error handler would expose the error. Rethrown, it becomes a problem document like any other.
   adapter.setErrorHandler((error) => {
     throw error;
   });
@@ -61,7 +61,7 @@ export function addBoard(app: App, ports: Ports): void {
   });
 }
 
-// What makes a job, or changes what it asks for.
+// The routes that create a job or change its request.
 const ADD = `${BASE_PATH}/api/queues/:queueName/add`;
 const EDIT = `${BASE_PATH}/api/queues/:queueName/:jobId/update-data`;
 const SCHEDULER = `${BASE_PATH}/api/queues/:queueName/job-schedulers/:schedulerId`;
@@ -72,7 +72,7 @@ const added = z.looseObject({ name: z.string(), data: z.looseObject({}) });
 const edited = z.looseObject({ jobData: z.looseObject({}) });
 
 /**
- * To add a job, or to change one, is to start what it asks for: it needs what starting that over HTTP needs.
+ * Adding or changing a job starts what it requests, so it requires the same scope as starting that over HTTP.
  *
  * @throws {Problem}
  */
@@ -84,7 +84,7 @@ async function requireRights(request: FastifyRequest, { queues, sagas }: Ports):
     requireScope(request.principal, 'start');
     return;
   }
-  // A scheduler may add any request, again and again.
+  // A scheduler may add any request, repeatedly.
   if (route === RUN || route === SCHEDULER) {
     requireScope(request.principal, 'destroy');
     return;
@@ -98,7 +98,7 @@ async function nameOfJob({ adapters }: Ports['queues'], queueName: string, jobId
   return job?.toJSON().name;
 }
 
-/** A request in the queue `sagas` says who asks: here, whoever pressed the button. */
+/** Sets the requester of a job in the queue `sagas` to the person who added it. */
 function nameWhoAsks(request: FastifyRequest, { intake }: Pick<Ports['queues'], 'intake'>): void {
   const { queueName } = target.safeParse(request.params).data ?? {};
   if (queueName !== intake) return;
@@ -112,7 +112,7 @@ function nameWhoAsks(request: FastifyRequest, { intake }: Pick<Ports['queues'], 
   }
 }
 
-/** Whoever edits a job as it is shown would put the mark in the place of the secret. */
+/** Saving a job as shown would replace the secret by the redaction mark. */
 function refuseRedacted(request: FastifyRequest): void {
   const field = redactedFieldIn(request.body);
   if (field === null) return;
@@ -122,12 +122,12 @@ function refuseRedacted(request: FastifyRequest): void {
 
 function auditEntryOf(request: FastifyRequest) {
   const path = request.url.split('?', 1)[0] ?? '';
-  // The id of a step's job begins with its saga's.
+  // The id of a step's job starts with its saga's id.
   const sagaId = /\/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})_\d+(?:\/|$)/.exec(path)?.[1] ?? null;
   return { actor: actorOf(request.principal), action: `dashboard:${request.method} ${request.routeOptions.url ?? ''}`, sagaId, detail: { path } };
 }
 
-/** Without secrets; and without buttons for those who may only look. */
+/** Removes secrets, and removes the buttons for callers with read access only. */
 function shownTo(request: FastifyRequest, payload: unknown, { redact }: Ports['sagas']['surface']): unknown {
   const shown = redact.value(payload);
   if (may(request.principal, 'operate') || typeof shown !== 'object' || shown === null || !('queues' in shown) || !Array.isArray(shown.queues)) return shown;

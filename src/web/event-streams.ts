@@ -1,4 +1,4 @@
-// Server-sent events: a saga's timeline as a stream that can be cut off and taken up again.
+// Server-sent events: a saga's timeline as a resumable stream.
 import { Readable } from 'node:stream';
 import type { FastifyReply } from 'fastify';
 import type { Redaction } from '../saga/redact.ts';
@@ -7,26 +7,26 @@ import { Problem } from './problems.ts';
 
 export type EventStreams = Readonly<{
   /**
-   * Answers with a stream of what happens to a saga after event `afterSeq`, until it is at rest.
+   * Responds with a stream of the saga's events after `afterSeq`, until it is at rest.
    *
-   * @param holder who asks for it: each has a share of the streams
-   * @throws {Problem} when all streams are taken, or the holder's share of them
+   * @param holder the caller: each has a share of the streams
+   * @throws {Problem} if all streams, or the holder's share of them, are in use
    */
   open(reply: FastifyReply, sagaId: string, afterSeq: number, holder: string): FastifyReply;
-  /** Ends all streams: clients come back to another process. */
+  /** Ends all streams. Clients reconnect to another process. */
   closeAll(): void;
 }>;
 
-// Proxies drop connections on which nothing is said for a while, often for a minute.
+// Proxies close idle connections after a while, often a minute.
 const HEARTBEAT_MS = 15_000;
 
 const MAX_STREAMS = 1_000;
 const MAX_STREAMS_EACH = 200;
 
-// A client that reads slower than this lets things pile up comes back for them later.
+// A slower client is disconnected at this backlog and resumes later.
 const MAX_BEHIND_BYTES = 1024 * 1024;
 
-/** Makes the streams over a feed; `redact` hides what is secret in its events. */
+/** Creates the streams from a feed. `redact` removes secrets from events. */
 export function createEventStreams(feed: EventFeed, redact: Redaction, { heartbeatMs = HEARTBEAT_MS, most = MAX_STREAMS, mostEach = MAX_STREAMS_EACH } = {}): EventStreams {
   const open = new Set<() => void>();
   const held = new Map<string, number>();

@@ -1,16 +1,20 @@
-// The state of the fleet, as this process sees it: read now, or a moment ago for pages, which must not wait for a store
-// that is away.
+// The fleet's state as this process sees it: read now, or cached for pages, which must not wait for an unreachable store.
 import { withDeadline } from '../platform/deadline.ts';
-import type { FleetStatus, Limits } from '../fleet/conditions.ts';
+import type { FleetStatus, Limits, QueueFacts } from '../fleet/conditions.ts';
 import { judgeFleet, overdueLimitSeconds } from '../fleet/conditions.ts';
+import type { PostgresFacts } from '../fleet/facts.ts';
 import type { QueuesPort, StatsPort } from './ports.ts';
 import type { Check } from './readiness.ts';
 import { watchQueues } from './queue-watch.ts';
 
 export type FleetWatch = Readonly<{
-  /** The state now; at most a second old. */
-  read(): Promise<FleetStatus>;
-  /** The state now or, where it takes long, as it was last seen; null: not seen yet. */
+  /**
+   * Reads the state; at most a second old.
+   *
+   * @param withinMs the deadline of each store, in milliseconds; default 4,000
+   */
+  read(withinMs?: number): Promise<FleetStatus>;
+  /** Reads the state, or returns the last known one if that takes long; null: none yet. */
   glance(): Promise<FleetStatus | null>;
   close(): void;
 }>;
@@ -21,20 +25,18 @@ const ANSWER_WITHIN_MS = 4_000;
 const KEEP_MS = 1_000;
 const GLANCE_MS = 1_000;
 
-/** Watches from now on: some of it shows only over time. */
+/** Starts watching. Some conditions show only over time. */
 export function watchFleet(ports: { stats: Pick<StatsPort, 'fleet'>; queues: Pick<QueuesPort, 'heads' | 'paused' | 'ping'> }, options: FleetWatchOptions): FleetWatch {
   const queues = watchQueues(ports.queues, options);
   let last: FleetStatus | null = null;
-  let running: { reading: Promise<FleetStatus>; at: number } | null = null;
+  let running: { postgres: Promise<PostgresFacts>; queues: Promise<QueueFacts>; at: number } | null = null;
 
-  const readNow = async (): Promise<FleetStatus> => {
-    const [postgres, seen] = await Promise.all([orNull(() => ports.stats.fleet()), orNull(() => queues.observe())]);
+  const read = async (withinMs = ANSWER_WITHIN_MS): Promise<FleetStatus> => {
+    // Concurrent callers share one read, each with its own deadline.
+    if (running === null || performance.now() - running.at > KEEP_MS) running = { postgres: ports.stats.fleet(), queues: queues.observe(), at: performance.now() };
+    const [postgres, seen] = await Promise.all([orNull(withinMs, running.postgres), orNull(withinMs, running.queues)]);
     last = judgeFleet({ postgres, queues: seen }, options, new Date(Date.now()));
     return last;
-  };
-  const read = () => {
-    if (running === null || performance.now() - running.at > KEEP_MS) running = { reading: readNow(), at: performance.now() };
-    return running.reading;
   };
   return {
     read,
@@ -43,15 +45,15 @@ export function watchFleet(ports: { stats: Pick<StatsPort, 'fleet'>; queues: Pic
   };
 }
 
-async function orNull<T>(read: () => Promise<T>): Promise<T | null> {
+async function orNull<T>(withinMs: number, reading: Promise<T>): Promise<T | null> {
   try {
-    return await withDeadline(ANSWER_WITHIN_MS, read(), () => new Error('late'));
+    return await withDeadline(withinMs, reading, () => new Error('late'));
   } catch {
     return null;
   }
 }
 
-/** What stands in `arcadia_ready`, by the names that it has always had. */
+/** The checks of the metric `arcadia_ready`, by their established names. */
 export function checksOf({ facts }: FleetStatus, limits: Limits): readonly Pick<Check, 'name' | 'ok'>[] {
   const { postgres, queues } = facts;
   return [

@@ -1,5 +1,5 @@
-// HTML that is safe by construction: what is put into a template is text, unless it is HTML made here. Text is shown with
-// what it would hide: a name with characters that turn the text beside it around must not pass for another.
+// Builds HTML that is safe by construction: interpolated values are escaped unless they are Html objects. Invisible
+// characters in text are shown, so that a name with bidi controls cannot imitate another.
 import { shorten, visibleLines } from '../platform/text.ts';
 
 /** A piece of HTML. */
@@ -13,12 +13,12 @@ export class Html {
 
 type Part = Html | string | number | null | undefined | readonly Part[];
 
-// A row of the list shows some texts several times, and there are fifty rows: texts of megabytes would hold the process.
+// A row shows some texts several times, and a list has fifty rows: texts of megabytes would block the process.
 const MAX_TEXT_LENGTH = 4_000;
 
 /**
- * Makes HTML; what is put in is escaped, lists are joined, null and undefined are nothing. Text is cut at 4,000
- * characters ({@link longText} is not); the value of an attribute (`name="${…}"`) stays as it is, as it may be sent back.
+ * Builds HTML. Values are escaped, arrays joined, null and undefined omitted. Text is cut at 4,000 characters (except
+ * {@link longText}). An attribute value (`name="${…}"`) is not cut, because a form may send it back.
  */
 export function html(strings: TemplateStringsArray, ...parts: readonly Part[]): Html {
   return new Html(strings.map((string, index) => string + render(parts[index], string.endsWith('="') ? escapeHtml : toText)).join(''));
@@ -35,12 +35,17 @@ function toText(text: string, max = MAX_TEXT_LENGTH): string {
   return escapeHtml(visibleLines(shorten(text, max)));
 }
 
-/** Text that is longer than others may be, such as a document: cut at `max` characters. */
+/** Long text, such as a document, cut at `max` characters. */
 export function longText(text: string, max: number): Html {
   return new Html(toText(text, max));
 }
 
-/** One pass for each character: five times as quick as one for all, where a long text is full of them. */
+/** Text exactly as it is, of any length: for a text area, which a form sends back. */
+export function exactText(text: string): Html {
+  return new Html(escapeHtml(text));
+}
+
+/** One pass per character is five times as fast as a single pass if a long text contains many. */
 function escapeHtml(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;').replaceAll("'", '&#39;');
 }

@@ -1,9 +1,11 @@
-// /metrics, in the text format of Prometheus: the sagas as Postgres has them, the queues as BullMQ counts them, and this
-// process. What only workers know (requests to DigitalOcean, the budget left) is theirs to tell: each has its own port
-// for that (WORKER_METRICS_PORT), unless it runs in this process.
+// /metrics in Prometheus's text format: the sagas from Postgres, the queues from BullMQ, and this process. Each worker
+// exposes what only it knows (requests to DigitalOcean, the remaining budget) on its own port (WORKER_METRICS_PORT),
+// unless it runs in this process.
 import { Counter, Gauge, Registry, collectDefaultMetrics } from 'prom-client';
 import type { InventoryStats } from '../inventory/stats.ts';
+import { withDeadline } from '../platform/deadline.ts';
 import type { Log } from '../platform/log.ts';
+import { toMetricsText } from '../platform/metrics-text.ts';
 import { sagaStatuses } from '../saga/saga.ts';
 import { STEP_WINDOW_SECONDS } from '../saga/stats.ts';
 import type { QueuesPort, SagaPort, StatsPort, WebPorts } from './ports.ts';
@@ -17,32 +19,36 @@ import { checkReadiness } from './readiness.ts';
 export type Metrics = Readonly<{
   countRequest(labels: { method: string; route: string; status: string }): void;
   countRefusedCredentials(kind: CredentialKind): void;
-  /** Everything there is to tell now. What can't be read is left out, and `arcadia_scrape_ok` says so. */
+  /** Returns the current metrics. Omits what cannot be read; `arcadia_scrape_ok` shows that. */
   expose(): Promise<string>;
 }>;
 
-// Several scrapers, or an eager one, cost Postgres no more than one.
+// Several scrapers, or a frequent one, cost Postgres no more than one.
 const KEEP_MS = 2_000;
 
-type MetricsPorts = Readonly<{ stats: StatsPort; queues: QueuesPort; sagas: Pick<SagaPort, 'definitions'> }> & Pick<WebPorts, 'workerMetrics'>;
+// A hanging store must not fail the scrape that would raise the alert. Prometheus gives up after 10 s, some scrapers
+// after 2.
+const ANSWER_WITHIN_MS = 1_500;
 
-/** Makes the metrics of a web process. */
+type MetricsPorts = Readonly<{ stats: StatsPort; queues: QueuesPort; sagas: Pick<SagaPort, 'definitions'> }> & Pick<WebPorts, 'ownMetrics'>;
+
+/** Creates the metrics of a web process. */
 export function createMetrics(ports: MetricsPorts, { fleet: watch, limits }: { fleet: Pick<FleetWatch, 'read'>; limits: Limits }, log: Log): Metrics {
   const own = new Registry();
   collectDefaultMetrics({ register: own });
   const requests = new Counter({ name: 'arcadia_http_requests_total', help: 'Requests that this web process answered', labelNames: ['method', 'route', 'status'], registers: [own] });
   const refused = new Counter({ name: 'arcadia_refused_credentials_total', help: 'Wrong credentials that this web process refused', labelNames: ['kind'], registers: [own] });
-  // An alarm on an increase needs the 0 before it.
+  // An alert on an increase needs a preceding 0.
   for (const kind of ['bearer', 'basic'] as const) refused.inc({ kind }, 0);
 
   const read = async (): Promise<string> => {
     const fleet = new Registry();
-    const ok = new Gauge({ name: 'arcadia_scrape_ok', help: '1: read; 0: could not be read', labelNames: ['source'], registers: [fleet] });
+    const ok = new Gauge({ name: 'arcadia_scrape_ok', help: '1: the source was read; 0: it failed, or did not answer in time', labelNames: ['source'], registers: [fleet] });
     const ready = new Gauge({ name: 'arcadia_ready', help: '1: the check is green; 0: it is red', labelNames: ['check'], registers: [fleet] });
     const conditions = new Gauge({ name: 'arcadia_condition', help: '1: this keeps the fleet from its work; 0: it does not. /statusz says more', labelNames: ['name'], registers: [fleet] });
     const workers = new Gauge({ name: 'arcadia_workers', help: 'Workers that showed a sign of life lately', registers: [fleet] });
     const tellFleet = async () => {
-      const status = await watch.read();
+      const status = await watch.read(ANSWER_WITHIN_MS);
       for (const { name, ok: isGreen } of checksOf(status, limits)) ready.set({ check: name }, isGreen ? 1 : 0);
       for (const name of conditionNames) conditions.set({ name }, status.conditions.some((one) => one.name === name) ? 1 : 0);
       workers.set(status.facts.postgres?.workers.filter(({ isAlive }) => isAlive).length ?? Number.NaN);
@@ -50,11 +56,10 @@ export function createMetrics(ports: MetricsPorts, { fleet: watch, limits }: { f
     const [, queues] = await Promise.all([
       tell('postgres', ok, log, () => Promise.all([tellSagas(fleet, ports), ports.stats.inventory?.().then((inventory) => tellInventory(fleet, inventory))])),
       tell('queues', ok, log, () => ports.queues.exportMetrics()),
-      checkReadiness(ports).then((checks) => checks.forEach(({ name, ok: isGreen }) => ready.set({ check: name }, isGreen ? 1 : 0))),
+      checkReadiness(ports, ANSWER_WITHIN_MS).then((checks) => checks.forEach(({ name, ok: isGreen }) => ready.set({ check: name }, isGreen ? 1 : 0))),
       tellFleet(),
     ]);
-    const worker = await ports.workerMetrics?.();
-    return mergeMetrics([await own.metrics(), await fleet.metrics(), ...(worker === undefined ? [] : [worker]), ...(queues ?? [])]);
+    return mergeMetrics([await own.metrics(), await fleet.metrics(), await ports.ownMetrics(), ...(queues ?? [])]);
   };
 
   let kept: { text: Promise<string>; at: number } | null = null;
@@ -70,7 +75,7 @@ export function createMetrics(ports: MetricsPorts, { fleet: watch, limits }: { f
 
 async function tell<T>(source: string, ok: Gauge<'source'>, log: Log, read: () => Promise<T>): Promise<T | null> {
   try {
-    const value = await read();
+    const value = await withDeadline(ANSWER_WITHIN_MS, read(), () => new Error(`no answer within ${ANSWER_WITHIN_MS} ms`));
     ok.set({ source }, 1);
     return value;
   } catch (error) {
@@ -84,7 +89,7 @@ async function tellSagas(registry: Registry, { stats, sagas }: { stats: StatsPor
   const [counts, steps, backlog] = await Promise.all([stats.sagas(), stats.steps(), stats.backlog()]);
   const registers = [registry];
   const byStatus = new Gauge({ name: 'arcadia_sagas', help: 'Sagas that are kept, by name and status', labelNames: ['name', 'status'], registers });
-  // An alarm on a status needs its 0 too.
+  // An alert on a status needs its 0 too.
   for (const name of Object.keys(sagas.definitions)) for (const status of sagaStatuses) byStatus.set({ name, status }, 0);
   for (const { name, status, count } of counts) byStatus.set({ name, status }, count);
   const stuck = counts.filter(({ status }) => status === 'stuck').reduce((sum, { count }) => sum + count, 0);
@@ -109,7 +114,7 @@ async function tellSagas(registry: Registry, { stats, sagas }: { stats: StatsPor
   }
 }
 
-function tellInventory(registry: Registry, { present, drift, orphans, held, syncAgeSeconds, syncDurationSeconds, failedSyncs }: InventoryStats): void {
+function tellInventory(registry: Registry, { present, drift, orphans, held, leased, leasesHeld, syncAgeSeconds, syncDurationSeconds, failedSyncs }: InventoryStats): void {
   const registers = [registry];
   const gauge = (name: string, help: string, value: number) => new Gauge({ name: `arcadia_${name}`, help, registers }).set(value);
   gauge('inventory_droplets', 'Droplets of the account, whoever made them', present);
@@ -122,22 +127,24 @@ function tellInventory(registry: Registry, { present, drift, orphans, held, sync
     byCategory.set({ category }, found?.count ?? 0);
     costs.set({ category }, found?.usdPerHour ?? 0);
   }
+  gauge('leases', 'Droplets with a lease that has not expired', leased);
+  gauge('leases_held', 'Droplets whose lease ended, and that are not destroyed until a person has looked at them', leasesHeld);
   gauge('orphans_held', 'Surplus droplets that are not destroyed until a person has looked at them', held);
   gauge('inventory_failed_syncs', 'Syncs that failed since the last complete one', failedSyncs);
   gauge('inventory_sync_age_seconds', 'Since the last complete sync ended, or else since the first was tried', syncAgeSeconds);
   gauge('inventory_sync_duration_seconds', 'How long the last complete sync took', syncDurationSeconds);
 }
 
-/** Merges documents so that each metric has one HELP and one TYPE line, and all its samples below them, as the format asks. */
+/** Merges documents so that each metric has one HELP and one TYPE line followed by all its samples, as the format requires. */
 export function mergeMetrics(documents: readonly string[]): string {
   const families = new Map<string, { help: string | null; type: string | null; samples: string[] }>();
   for (const document of documents) {
     let current = '';
-    for (const line of document.split('\n').filter((candidate) => candidate.trim() !== '')) {
+    for (const line of toMetricsText([document]).split('\n').filter((candidate) => candidate.trim() !== '')) {
       const [, keyword, name] = /^# (HELP|TYPE) (\S+)/.exec(line) ?? [];
       if (keyword === undefined && line.startsWith('#')) continue;
       const sample = /^[a-zA-Z_:][a-zA-Z0-9_:]*/.exec(line)?.[0] ?? '';
-      // The samples of a histogram have longer names than its HELP.
+      // The sample names of a histogram are longer than the name in its HELP.
       const family: string = name ?? (sample.startsWith(current) && current !== '' ? current : sample);
       current = family;
       const entry = families.get(family) ?? { help: null, type: null, samples: [] };

@@ -1,98 +1,155 @@
-// What the web process needs of the rest: it knows no database, no queue and no catalogue, only these functions and what they
-// answer. The roof binds them (src/processes/web.ts).
-import type { BaseAdapter } from '@bull-board/api/baseAdapter';
-import type { z } from 'zod';
-import type { Accepted, Drift } from '../inventory/drift-store.ts';
-import type { Orphan } from '../inventory/orphans.ts';
-import type { InventoryStats } from '../inventory/stats.ts';
-import type { ResourceFilter, ResourcePlace, FoundResource } from '../inventory/search.ts';
-import type { PostgresFacts } from '../fleet/facts.ts';
-import type { JsonObject } from '../platform/json.ts';
-import type { QueueHead } from '../queues/dashboard.ts';
-import type { InspectedJob } from '../queues/step-queues.ts';
-import type { AuditEntry, AuditRow } from '../saga/audit.ts';
-import type { ReadProgress } from '../saga/event-feed.ts';
-import type { Overview } from '../saga/overview.ts';
-import type { Direction, Saga } from '../saga/saga.ts';
-import type { SagaFilter, SagaPage } from '../saga/search.ts';
-import type { StartRequest, StartedSaga } from '../saga/start.ts';
-import type { Backlog, StepStats, countByStatus } from '../saga/stats.ts';
+// What the web asks of the rest: reads and writes, bound to the database and the queues. Pages and routes take them as an
+// argument; they know neither SQL nor a queue's store.
+import { hostname } from 'node:os';
+import type { Plans } from '../droplets/plans/open-plans.ts';
+import type { InventoryViews } from '../inventory/views.ts';
+import { readFleetFacts } from '../fleet/facts.ts';
+import { readRetention } from '../saga/retention.ts';
+import { readHistory } from '../saga/history.ts';
+import { listSubscriptions, resumeSubscription } from '../outcomes/subscriptions.ts';
+import type { Database } from '../platform/db.ts';
+import type { KeyRing } from '../platform/key-ring.ts';
+import type { Log } from '../platform/log.ts';
+import type { QueueConnection } from '../queues/connection.ts';
+import type { QueueDashboard } from '../queues/dashboard.ts';
+import { jobIdOf, queueNameOf, queueNames } from '../queues/jobs.ts';
+import { enqueueOrLeave, startAndEnqueue } from '../queues/start-and-enqueue.ts';
+import type { StepQueues } from '../queues/step-queues.ts';
+import type { App } from '../saga/app.ts';
+import { listAudit, listAuditActions, listAuditOf, recordAudit, searchAudit } from '../saga/audit.ts';
 import type { ActionResult } from '../saga/cancel-and-retry.ts';
-import type { LoadedSaga } from '../saga/loaded.ts';
-import type { StoredEvent } from '../saga/store.ts';
-import type { Surface } from '../saga/words.ts';
+import { cancelSaga, retrySaga } from '../saga/cancel-and-retry.ts';
+import { findHeld } from '../saga/holds.ts';
+import { listFailureCauses, readLastEvents, readOverview } from '../saga/overview.ts';
+import type { Deployment } from '../saga/definition.ts';
+import type { Direction, Saga } from '../saga/saga.ts';
+import { nextJobOf } from '../saga/saga.ts';
+import type { SagaFilter } from '../saga/search.ts';
+import type { RerunRequest, RerunResult } from '../saga/rerun.ts';
+import { rerunSaga } from '../saga/rerun.ts';
+import { countSagas, searchSagas } from '../saga/search.ts';
+import type { StartRequest } from '../saga/start.ts';
+import { countByStatus, readBacklog, readStepStats } from '../saga/stats.ts';
+import type { SagaEnd } from '../saga/store.ts';
+import { listEvents, readProgress } from '../saga/events.ts';
+import { createSagaStore, loadSaga } from '../saga/store.ts';
+import { subjectFieldsOf } from '../saga/subject.ts';
+import { surfaceOf } from '../saga/words.ts';
 
-export type WebPorts = Readonly<{
-  sagas: SagaPort;
-  /** Left out where the app has no inventory; then `inventory` and `stats.inventory` are too. */
-  resources?: Readonly<{ search(filter: ResourceFilter, page: { limit: number; after: ResourcePlace | null }): Promise<FoundResource[]> }>;
-  inventory?: InventoryPort;
-  audit: Readonly<{ record(entry: AuditEntry): Promise<void>; list(sagaId: string): Promise<AuditRow[]> }>;
-  stats: StatsPort;
-  queues: QueuesPort;
-  /** Metrics of a worker in the same process, in the text format of Prometheus. */
-  workerMetrics?: () => Promise<string>;
+// How long the reconciler leaves the enqueueing of a new saga to this process.
+const ENQUEUE_GRACE_MS = 5_000;
+
+/** What the ports are bound to. */
+export type PortsOf = Readonly<{
+  catalog: App['catalog'];
+  /** Null where the app has no inventory. */
+  inventory: InventoryViews | null;
+  /** Null where the app provisions no droplets. */
+  plans: Plans | null;
+  db: Database;
+  connection: Pick<QueueConnection, 'requireWrites'>;
+  queues: StepQueues;
+  dashboard: QueueDashboard;
+  keyRing: KeyRing;
+  /** What is known of the deployment: see `startSaga`. */
+  deployment: Deployment;
+  /** Told of each saga that this process brings to an end. */
+  onEnd: (end: SagaEnd) => void;
+  /** What this process counts outside of the web: the ends of sagas, or all that a worker in the same process tells. In the text format of Prometheus. */
+  ownMetrics: () => Promise<string>;
+  /** The grace before the workers' reconciler, in milliseconds: workers, not this process, make the jobs. */
+  workerGraceMs: number;
+  log: Log;
 }>;
 
-export type SagaPort = Readonly<{
-  /** The sagas that can be started, with the schemas of their inputs. */
-  definitions: Readonly<Record<string, Readonly<{ input: z.ZodType<JsonObject>; isDestructive?: boolean }>>>;
-  /** What the pages say of them. */
-  surface: Surface;
-  /** @throws {InvalidRequestError} {IdempotencyConflictError} {IdempotencyKeyTakenError} */
-  start(request: StartRequest): Promise<StartedSaga>;
-  get(sagaId: string): Promise<Saga | null>;
-  /** The saga with the database's clock, and when it acts next as far as the database knows. */
-  load(sagaId: string): Promise<LoadedSaga | null>;
-  events(sagaId: string, afterSeq?: number): Promise<StoredEvent[]>;
-  /** How far many sagas are, by their ids. */
-  progress: ReadProgress;
-  /** @throws {CursorError} */
-  search(filter: SagaFilter, page: { limit: number; cursor?: string | undefined }): Promise<SagaPage>;
-  count(filter: SagaFilter): Promise<number>;
-  overview(filter: SagaFilter): Promise<Overview>;
-  /** What happened last, by the saga's id. */
-  lastEvents(sagaIds: readonly string[]): Promise<ReadonlyMap<string, StoredEvent>>;
-  /** Which of these wait for something that only a person can put right. */
-  held(sagaIds: readonly string[]): Promise<ReadonlySet<string>>;
-  cancel(sagaId: string, by: string, reason?: string): Promise<ActionResult>;
-  retry(sagaId: string, by: string): Promise<ActionResult>;
-}>;
-
-export type InventoryPort = Readonly<{
-  drift(how: { withResolved: boolean; limit: number }): Promise<Drift[]>;
-  /** @param by who accepts, for the record */
-  acceptDrift(id: number, by: string): Promise<Accepted>;
-  orphans(limit: number): Promise<Orphan[]>;
-}>;
-
-export type StatsPort = Readonly<{
-  /** Resolves when Postgres answers and takes writes. */
-  ping(): Promise<void>;
-  sagas(): ReturnType<typeof countByStatus>;
-  steps(): Promise<readonly StepStats[]>;
-  backlog(): Promise<Backlog>;
-  inventory?(): Promise<InventoryStats>;
-  /** What the state of the fleet is judged by, as far as Postgres knows. */
-  fleet(): Promise<PostgresFacts>;
-}>;
+export type WebPorts = Readonly<ReturnType<typeof bindPorts>>;
+export type SagaPort = WebPorts['sagas'];
+export type InventoryPort = NonNullable<WebPorts['inventory']>;
+export type PlansPort = NonNullable<WebPorts['plans']>;
+export type OutcomesPort = WebPorts['outcomes'];
+export type AuditPort = WebPorts['audit'];
+export type StatsPort = WebPorts['stats'];
+export type QueuesPort = WebPorts['queues'];
 
 /** The queue and the id of a job. */
 export type JobPlace = Readonly<{ queue: string; id: string }>;
 
-export type QueuesPort = Readonly<{
-  /** Name of the queue that takes requests for sagas. */
-  intake: string;
-  adapters: readonly BaseAdapter[];
-  /** Text documents in the format of Prometheus, one a queue. */
-  exportMetrics(): Promise<readonly string[]>;
-  heads(): Promise<readonly QueueHead[]>;
-  /** Names of the queues that people have paused. */
-  paused(): Promise<readonly string[]>;
-  /** Resolves when the queue store answers and takes writes. */
-  ping(): Promise<void>;
-  /** Where the job stands, or stood, that runs a saga at a revision. */
-  place(job: { sagaId: string; revision: number; direction: Direction }): JobPlace;
-  /** The job of a saga that is not at rest, as its queue has it; null where it has none. @throws when the queue store is away */
-  peek(saga: Saga): Promise<InspectedJob | null>;
-}>;
+/** Binds the ports. The functions throw what those throw that they bind. */
+export function bindPorts({ catalog, inventory, plans, db, connection, queues, dashboard, keyRing, deployment, onEnd, ownMetrics, workerGraceMs, log }: PortsOf) {
+  const store = createSagaStore(db, { worker: `web:${hostname()}:${process.pid}`, reconcileGraceMs: ENQUEUE_GRACE_MS, onEnd });
+  const enqueueNext = async <Answer extends ActionResult>(answered: Answer): Promise<Answer> => {
+    if (answered.kind === 'accepted' && answered.next !== null) await enqueueOrLeave(answered.next, queues, log);
+    return answered;
+  };
+  const subjectFields = subjectFieldsOf(catalog);
+  /** A saga that waits for the report goes on at once; where its job cannot be reached, with its next check. */
+  const wakingReport = (take: InventoryViews['inventory']['report']): typeof take => async (...report) => {
+    const result = await take(...report);
+    const job = result.kind === 'accepted' ? nextJobOf(result.saga) : null;
+    if (job !== null) await queues.wake(job).catch((error: unknown) => log.warn({ sagaId: job.sagaId, err: error }, 'could not wake the saga: it goes on with its next check'));
+    return result;
+  };
+  /** Gives a function its first argument: the database. */
+  const bound =
+    <Args extends unknown[], Answer>(ask: (db: Database, ...args: Args) => Answer) =>
+    (...args: Args): Answer =>
+      ask(db, ...args);
+  return {
+    sagas: {
+      /** The sagas that can be started, with the schemas of their inputs. */
+      definitions: catalog,
+      /** What the pages say of them. */
+      surface: surfaceOf(catalog),
+      start: (request: StartRequest) => startAndEnqueue(request, { catalog, db, queues, keyRing, reconcileGraceMs: ENQUEUE_GRACE_MS, deployment, log }),
+      get: async (sagaId: string) => (await loadSaga(db, sagaId))?.saga ?? null,
+      load: (sagaId: string) => loadSaga(db, sagaId, workerGraceMs),
+      events: bound(listEvents),
+      progress: bound(readProgress),
+      search: (filter: SagaFilter, page: Parameters<typeof searchSagas>[2]) => searchSagas(db, { ...filter, subjectFields }, page),
+      count: (filter: SagaFilter) => countSagas(db, { ...filter, subjectFields }),
+      failureCauses: (filter: SagaFilter, limit: number) => listFailureCauses(db, { ...filter, subjectFields }, limit),
+      overview: (filter: SagaFilter) => readOverview(db, { ...filter, subjectFields }),
+      lastEvents: bound(readLastEvents),
+      held: bound(findHeld),
+      cancel: async (sagaId: string, by: string, reason?: string) => enqueueNext(await cancelSaga(store, sagaId, by, reason)),
+      rerun: async (request: RerunRequest): Promise<RerunResult> => enqueueNext(await rerunSaga(db, catalog, request, ENQUEUE_GRACE_MS, keyRing, deployment)),
+      retry: async (sagaId: string, by: string) => enqueueNext(await retrySaga(store, sagaId, by)),
+    },
+    resources: inventory?.resources,
+    inventory: inventory === null ? undefined : { ...inventory.inventory, report: wakingReport(inventory.inventory.report) },
+    plans: plans ?? undefined,
+    outcomes: { list: bound(listSubscriptions), resume: bound(resumeSubscription) },
+    audit: { record: bound(recordAudit), list: bound(listAudit), ofSagas: bound(listAuditOf), search: bound(searchAudit), actions: bound(listAuditActions) },
+    stats: {
+      ping: () => requireWrites(db),
+      sagas: bound(countByStatus),
+      steps: bound(readStepStats),
+      backlog: bound(readBacklog),
+      inventory: inventory?.stats,
+      fleet: bound(readFleetFacts),
+      history: bound(readHistory),
+      retention: bound(readRetention),
+    },
+    queues: {
+      ...dashboard,
+      /** Name of the queue that takes requests for sagas. */
+      intake: queueNames.intake,
+      /** Resolves when the queue store answers and takes writes. */
+      ping: () => connection.requireWrites(),
+      /** Where the job stands, or stood, that runs a saga at a revision. */
+      place: (job: { sagaId: string; revision: number; direction: Direction }): JobPlace => ({ queue: queueNameOf(job.direction), id: jobIdOf(job) }),
+      /** The job of a saga that is not at rest, as its queue has it; null where it has none. */
+      peek: async (saga: Saga) => {
+        const job = nextJobOf(saga);
+        return job === null ? null : queues.inspect(job);
+      },
+    },
+    ownMetrics,
+  };
+}
+
+/** Resolves when Postgres answers and takes writes. A standby gives no number to a transaction, and says so as it does to a write. */
+async function requireWrites(db: Database): Promise<void> {
+  const [row] = await db.run('web.ping', (sql) => sql<{ isReadOnly: boolean }[]>`select current_setting('transaction_read_only')::bool as is_read_only, pg_current_xact_id()::text`);
+  if (row?.isReadOnly !== false) throw new Error('Postgres takes no writes');
+}

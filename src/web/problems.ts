@@ -8,7 +8,7 @@ import { errorCodeOf } from '../platform/error-code.ts';
 import type { FieldProblem } from '../platform/request-problems.ts';
 import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import { CursorError } from '../saga/search.ts';
-import { IdempotencyConflictError, IdempotencyKeyTakenError, InvalidRequestError } from '../saga/start.ts';
+import { IdempotencyConflictError, IdempotencyKeyTakenError, InvalidRequestError, StartRefusedError } from '../saga/start.ts';
 import type { App } from './app.ts';
 
 const codes = {
@@ -19,8 +19,19 @@ const codes = {
   not_found: [404, 'There is nothing here'],
   saga_not_found: [404, 'There is no such saga'],
   unknown_saga: [404, 'No saga has this name'],
+  secrets_missing: [422, 'Secrets of the saga must be given again'],
   saga_refused: [409, 'The saga does not allow this as it stands'],
   drift_refused: [409, 'The drift is not open any more'],
+  start_refused: [409, 'The saga cannot be started as things stand'],
+  droplet_protected: [409, 'The droplet is protected'],
+  droplet_being_destroyed: [409, 'The droplet is being destroyed'],
+  lease_expired: [409, 'The lease has expired'],
+  lease_absent: [409, 'The droplet has no lease'],
+  lease_too_long: [422, 'The lease is longer than allowed'],
+  lease_limit: [409, 'The lease has reached its limit'],
+  callback_unknown: [404, 'There is no such callback'],
+  callback_spent: [410, 'The callback is used, or too late'],
+  droplet_unknown: [404, 'No such droplet is on record'],
   idempotency_conflict: [409, 'The idempotency key was used with another input'],
   body_too_large: [413, 'The body is too large'],
   unsupported_media_type: [415, 'The body is not JSON'],
@@ -69,10 +80,17 @@ export class Problem extends Error {
   }
 }
 
-/** Makes every error of the application, and every path that leads nowhere, a problem document. */
-export function answerWithProblems(app: App): void {
+/**
+ * Makes every error of the application, and every unknown path, a problem document.
+ *
+ * @param forPeople answers for unknown paths outside of the API: a person may have typed one
+ */
+export function answerWithProblems(app: App, forPeople: (...answer: Parameters<typeof sendError>) => FastifyReply | Promise<FastifyReply>): void {
   app.setErrorHandler(sendError);
-  app.setNotFoundHandler((request, reply) => send(request, reply, new Problem('not_found', `there is no ${request.method} ${pathOf(request)}`)));
+  app.setNotFoundHandler((request, reply) => {
+    const path = pathOf(request);
+    return (path.startsWith('/v1/') ? sendError : forPeople)(new Problem('not_found', `there is no ${request.method} ${path}`), request, reply);
+  });
 }
 
 /** Answers with the problem document of an error. */
@@ -131,9 +149,9 @@ export function setProblemHeaders(error: unknown, reply: FastifyReply): void {
   if (code === 'unauthorized') reply.header('www-authenticate', 'Basic realm="arcadia-cloud", charset="UTF-8"');
 }
 
-/** The path without the query: what stands there may be anything. */
+/** The path without the query: what stands there may be anything. Nor with the token of a callback, which is a secret. */
 function pathOf(request: FastifyRequest): string {
-  return request.originalUrl.split('?', 1)[0] ?? '/';
+  return (request.originalUrl.split('?', 1)[0] ?? '/').replace(/(\/v1\/ready\/).+$/, '$1…');
 }
 
 function toProblem(error: unknown): Problem {
@@ -148,6 +166,12 @@ function toProblem(error: unknown): Problem {
   if (error instanceof IdempotencyKeyTakenError) {
     return new Problem('idempotency_conflict', error.message, { errors: [{ field: 'Idempotency-Key', message: 'is taken' }] });
   }
+  if (error instanceof StartRefusedError) {
+    const { field, message } = error;
+    return new Problem(isCode(error.code) ? error.code : 'start_refused', message, field === null ? {} : { errors: [{ field, message: message.replace(`${field}: `, '') }] });
+  }
+  // By name: an app without droplets loads nothing of them.
+  if (error instanceof Error && (error.name === 'ProtectionError' || error.name === 'LeaseError')) return new Problem(codeOf(error), error.message);
   if (error instanceof CursorError) return invalid([{ field: 'cursor', message: error.message }]);
   if (hasZodFastifySchemaValidationErrors(error)) {
     return invalid(problemsOf(error.validation.map(issueOf), error.validationContext ?? 'request'));
@@ -156,6 +180,15 @@ function toProblem(error: unknown): Problem {
   return isDatabaseOutage(error)
     ? new Problem('unavailable', 'the database cannot be reached; try again', { retryAfterSeconds: 2 })
     : fromFastify(error);
+}
+
+function isCode(code: string): code is ProblemCode {
+  return Object.hasOwn(codes, code);
+}
+
+function codeOf(error: Error): ProblemCode {
+  const code = errorCodeOf(error);
+  return code !== null && isCode(code) ? code : 'internal';
 }
 
 function invalid(errors: readonly FieldProblem[]): Problem {

@@ -1,20 +1,20 @@
-// Watches the heads of the queues: that a job stands still shows only over time.
+// Watches the heads of the queues: a stuck job shows only over time.
 import type { QueueFacts } from '../fleet/conditions.ts';
 import type { QueuesPort } from './ports.ts';
 
 export type QueueWatch = Readonly<{ observe(): Promise<QueueFacts>; close(): void }>;
 
-// Full workers leave a job at the head for about as long as the slowest steps that follow one another at once take.
+// Full workers leave a job at the head for about as long as their slowest consecutive steps take.
 const JOB_STALL_MS = 60_000;
 const SAMPLE_EVERY_MS = 5_000;
 
-/** Watches from now on. A job that did not move for longer than `jobStallMs` tells of a job loop that stands still. */
+/** Starts watching. A job that has not moved for longer than `jobStallMs` indicates a stuck job loop. */
 export function watchQueues(queues: Pick<QueuesPort, 'heads' | 'paused' | 'ping'>, options: { jobStallMs?: number; sampleEveryMs?: number } = {}): QueueWatch {
   const { jobStallMs = JOB_STALL_MS, sampleEveryMs = SAMPLE_EVERY_MS } = options;
   const seen = new Map<string, { mark: string; sinceMs: number }>();
 
   const observe = async (): Promise<QueueFacts> => {
-    // A connection that only reads would stay on a server that is not the master any more.
+    // A connection that only reads would stay on a server that is no longer the master.
     const [heads, paused] = await Promise.all([queues.heads(), queues.paused(), queues.ping()]);
     const now = performance.now();
     const present = new Set(heads.map(({ queue, state }) => `${queue} ${state}`));
@@ -23,7 +23,7 @@ export function watchQueues(queues: Pick<QueuesPort, 'heads' | 'paused' | 'ping'
     for (const head of heads) {
       const key = `${head.queue} ${head.state}`;
       const before = seen.get(key);
-      // While a queue is paused, its jobs stand still because somebody wants them to.
+      // The jobs of a paused queue stand still on purpose.
       if (before === undefined || before.mark !== head.mark || head.isPaused) seen.set(key, { mark: head.mark, sinceMs: now });
       else if (now - before.sinceMs > jobStallMs + head.delayMs) stalled.push(`${head.queue}: the first ${head.state} job has not moved for ${Math.round((now - before.sinceMs) / 1_000)} s`);
     }

@@ -1,6 +1,6 @@
-// Whether this process can serve: it answers out of Postgres. What the fleet is at is told by /statusz: a web process is of
-// use while no worker lives, and while the queue store is away for everybody. A queue store that answers this process and
-// takes no writes is another matter: its connections lead to a replica, and another process may be better off.
+// Whether this process can serve requests, which it does from Postgres. /statusz shows the fleet's state: a web process
+// is useful even without a live worker or while the queue store is down for everyone. A queue store that answers but
+// accepts no writes is different: this process is connected to a replica, and another process may be better off.
 import { withDeadline } from '../platform/deadline.ts';
 import { refusesWrites } from '../platform/store-failure.ts';
 import type { QueuesPort, StatsPort } from './ports.ts';
@@ -9,23 +9,27 @@ export type Check = Readonly<{ name: string; ok: boolean; detail: string }>;
 
 const ANSWER_WITHIN_MS = 4_000;
 
-/** Checks it now. Why a check is red stands in the log of whoever could not be reached, not here. */
-export async function checkReadiness({ stats, queues }: { stats: Pick<StatsPort, 'ping'>; queues: Pick<QueuesPort, 'ping'> }): Promise<readonly Check[]> {
-  return Promise.all([checkPostgres(stats), checkQueues(queues)]);
+/**
+ * Runs the checks. The reason for a failed check is in the log of the code that found the store unreachable, not here.
+ *
+ * @param withinMs the deadline of each store, in milliseconds
+ */
+export async function checkReadiness({ stats, queues }: { stats: Pick<StatsPort, 'ping'>; queues: Pick<QueuesPort, 'ping'> }, withinMs = ANSWER_WITHIN_MS): Promise<readonly Check[]> {
+  return Promise.all([checkPostgres(stats, withinMs), checkQueues(queues, withinMs)]);
 }
 
-async function checkPostgres(stats: Pick<StatsPort, 'ping'>): Promise<Check> {
+async function checkPostgres(stats: Pick<StatsPort, 'ping'>, withinMs: number): Promise<Check> {
   try {
-    await withDeadline(ANSWER_WITHIN_MS, stats.ping(), () => new Error('late'));
+    await withDeadline(withinMs, stats.ping(), () => new Error('late'));
     return { name: 'postgres', ok: true, detail: 'answers and takes writes' };
   } catch {
     return { name: 'postgres', ok: false, detail: 'does not answer, or takes no writes' };
   }
 }
 
-async function checkQueues(queues: Pick<QueuesPort, 'ping'>): Promise<Check> {
+async function checkQueues(queues: Pick<QueuesPort, 'ping'>, withinMs: number): Promise<Check> {
   try {
-    await withDeadline(ANSWER_WITHIN_MS, queues.ping(), () => new Error('late'));
+    await withDeadline(withinMs, queues.ping(), () => new Error('late'));
     return { name: 'queues', ok: true, detail: 'answers and takes writes' };
   } catch (error) {
     if (refusesWrites(error)) return { name: 'queues', ok: false, detail: 'takes no writes' };

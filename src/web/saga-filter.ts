@@ -13,6 +13,8 @@ type Conditions = Readonly<{
   requested_by?: string | undefined;
   droplet_id?: string | number | undefined;
   q?: string | undefined;
+  /** Names a group of failures: see saga/failure-causes.ts. */
+  cause?: string | undefined;
 }>;
 
 /** Reads the conditions; no status is no condition. */
@@ -23,6 +25,7 @@ export function toSagaFilter(given: Conditions): SagaFilter {
     tag: given.tag,
     text: given.text,
     query: given.q?.trim(),
+    cause: given.cause,
     requestedBy: given.requested_by,
     field: given.droplet_id === undefined ? undefined : { name: 'droplet_id', value: String(given.droplet_id) },
     createdFrom: given.from === undefined ? undefined : new Date(given.from),

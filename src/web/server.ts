@@ -5,14 +5,18 @@ import swagger from '@fastify/swagger';
 import { LogController, fastify } from 'fastify';
 import type { FastifyBaseLogger } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
-import { jsonSchemaTransform, validatorCompiler } from 'fastify-type-provider-zod';
+import { validatorCompiler } from 'fastify-type-provider-zod';
 import { publicStatusBody, statusBody } from '../fleet/report.ts';
 import type { Log } from '../platform/log.ts';
 import { excessOf } from '../saga/input-limits.ts';
+import { addAuditRoute } from './api/audit.ts';
 import { addBulkRoutes } from './api/bulk.ts';
-import { transformWithoutDroplets } from './api/document.ts';
+import { describeRoutes } from './api/document.ts';
 import { addInventoryRoutes } from './api/inventory.ts';
+import { addOutcomeRoutes } from './api/outcomes.ts';
+import { addPlanRoute } from './api/plans.ts';
 import { addResourceRoutes } from './api/resources.ts';
+import { addReadyRoute } from './api/ready.ts';
 import { addSagaRoutes } from './api/sagas.ts';
 import type { App } from './app.ts';
 import type { AuthOptions } from './auth.ts';
@@ -25,8 +29,13 @@ import type { FleetWatchOptions } from './fleet-status.ts';
 import { watchFleet } from './fleet-status.ts';
 import { createMetrics } from './metrics.ts';
 import { addApiPages } from './pages/api-page.ts';
+import { addAuditPage } from './pages/audit-page.ts';
 import { addAssets } from './pages/assets.ts';
+import { addDropletPages } from './pages/droplet-pages.ts';
+import { sendErrorPage } from './pages/error-page.ts';
+import { addFleetPage } from './pages/fleet-page.ts';
 import { addSagaPages } from './pages/saga-pages.ts';
+import { addStartPage } from './pages/start-page.ts';
 import type { WebPorts } from './ports.ts';
 import { Problem, answerWithProblems, sendError } from './problems.ts';
 import { checkReadiness } from './readiness.ts';
@@ -65,12 +74,13 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
   app.setSerializerCompiler(() => JSON.stringify);
   // What a form of another site could send is not read at all.
   app.removeContentTypeParser('text/plain');
-  answerWithProblems(app);
+  answerWithProblems(app, sendErrorPage);
   addBasePath(app, options.basePath);
 
   const { redact } = ports.sagas.surface;
   const fleet = watchFleet(ports, options.fleet);
   app.decorate('fleet', fleet);
+  app.decorate('hasDroplets', ports.inventory !== undefined);
   const metrics = createMetrics(ports, { fleet, limits: options.fleet }, log);
   const streams = createEventStreams(createEventFeed(ports.sagas.progress, log), redact);
 
@@ -113,13 +123,22 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
       info: {
         title: 'arcadia-cloud',
         version: '1',
+        license: { name: 'MIT', identifier: 'MIT' },
         description: 'Sagas: durable, retried, rolled back when they fail. Errors are problem documents (RFC 9457); changes are idempotent by Idempotency-Key, or by what they ask for.',
       },
       servers: [{ url: options.basePath === '' ? '/' : options.basePath }],
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' }, person: { type: 'http', scheme: 'basic' } } },
       security: [{ token: [] }, { person: [] }],
+      tags: [
+        { name: 'sagas', description: 'Start, find, follow, cancel and retry sagas' },
+        { name: 'bulk', description: 'Cancel and retry many sagas at once' },
+        { name: 'audit', description: 'Who did what, and when' },
+        { name: 'outcomes', description: 'Who is told how sagas end' },
+        ...(ports.resources === undefined ? [] : [{ name: 'resources', description: 'Droplets that the inventory knows' }]),
+        ...(ports.inventory === undefined ? [] : [{ name: 'inventory', description: 'Drift and orphans' }]),
+      ],
     },
-    transform: ports.inventory === undefined ? transformWithoutDroplets : jsonSchemaTransform,
+    ...describeRoutes({ hasDroplets: ports.inventory !== undefined }),
   });
 
   app.get('/healthz', { config: { needs: 'nothing' }, schema: { hide: true } }, () => ({ status: 'ok' }));
@@ -140,9 +159,17 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
   addBulkRoutes(app, ports.sagas);
   if (ports.resources !== undefined) addResourceRoutes(app, ports.resources, redact);
   if (ports.inventory !== undefined) addInventoryRoutes(app, ports.inventory, redact);
+  if (ports.inventory !== undefined) addReadyRoute(app, ports.inventory);
+  if (ports.plans !== undefined) addPlanRoute(app, ports.plans, ports.sagas.definitions);
+  addOutcomeRoutes(app, ports.outcomes);
+  addAuditRoute(app, ports.audit, redact);
   addAssets(app);
   addApiPages(app);
   addSagaPages(app, ports);
+  if (ports.plans !== undefined) addStartPage(app, { plans: ports.plans, sagas: ports.sagas });
+  if (ports.inventory !== undefined) addDropletPages(app, { ...ports, inventory: ports.inventory }, { syncIntervalMs: options.fleet.inventorySyncIntervalMs });
+  addFleetPage(app, ports);
+  addAuditPage(app, ports);
   addBoard(app, ports);
 
   // Streams would hold the process for as long as their sagas last.

@@ -1,7 +1,7 @@
-// What Postgres can store and look for: neither every text of JavaScript's, nor every time.
+// Values that Postgres can store and search: not every JavaScript string or time.
 import { z } from 'zod';
 
-/** Text of at most `max` characters, without NUL and halves of surrogate pairs. */
+/** Text of at most `max` characters, without NUL and lone surrogates. */
 export function storableText(max: number): z.ZodString {
   return z
     .string(`expected text of at most ${max} characters`)
@@ -11,7 +11,7 @@ export function storableText(max: number): z.ZodString {
 
 export const STORABLE_TIMES = 'expected a time from the year 1 to 9999';
 
-/** Postgres knows no year 0, and JavaScript writes years of more than four digits as Postgres does not read them. */
+/** Postgres has no year 0, and does not parse JavaScript's format for years of more than four digits. */
 export function isStorableTime(time: Date): boolean {
   const year = time.getUTCFullYear();
   return year >= 1 && year <= 9999;

@@ -1,5 +1,5 @@
-// A span for each request that asks something of a saga, in the caller's trace where it names one (`traceparent`).
-// Where an SDK's own instrumentation of HTTP has made one already, that is left to it.
+// A span for each request about sagas, in the caller's trace if it sends one (`traceparent`). If an SDK's own HTTP
+// instrumentation has already created a span, that one is used.
 import { ROOT_CONTEXT, SpanKind, SpanStatusCode, context, propagation, trace } from '@opentelemetry/api';
 import type { Context } from '@opentelemetry/api';
 import type { FastifyRequest } from 'fastify';
@@ -17,7 +17,7 @@ export function addTracing(app: App): void {
     const span = trace.getTracer('arcadia-cloud').startSpan(`${request.method} ${route}`, { kind: SpanKind.SERVER, attributes }, parent);
     traced.set(request, trace.setSpan(parent, span));
   });
-  // Only here, as what reads the body comes back by events of the socket, which know nothing of the request's context.
+  // Only at this point: reading the body resumes from socket events, which lose the request's context.
   app.addHook('preValidation', (request, _reply, done) => context.with(traced.get(request) ?? context.active(), done));
   app.addHook('onResponse', async (request, reply) => {
     await Promise.resolve();

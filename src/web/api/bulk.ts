@@ -1,13 +1,16 @@
-// /v1/bulk: cancelling and retrying by filter, or by the ids that an earlier look showed. Each saga is cancelled or retried as if alone,
+// /v1/bulk: cancelling, retrying and repeating by filter, or by the ids that an earlier look showed. Each saga is acted on as if alone,
 // and audited as if alone.
 import type { z } from 'zod';
 import type { SagaStatus } from '../../saga/saga.ts';
 import type { SagaFilter } from '../../saga/search.ts';
 import type { ActionResult } from '../../saga/cancel-and-retry.ts';
-import type { App } from '../app.ts';
+import { InvalidRequestError, StartRefusedError } from '../../saga/start.ts';
+import type { App, Principal } from '../app.ts';
 import { actorOf } from '../auth.ts';
 import type { SagaPort } from '../ports.ts';
+import { Problem } from '../problems.ts';
 import { answers } from './answers.ts';
+import { rerunFor } from './sagas.ts';
 import { bulkAnswer, bulkBody, bulkRetryBody } from './shapes.ts';
 import { toSagaFilter } from '../saga-filter.ts';
 
@@ -17,26 +20,34 @@ const PARALLEL = 5;
 export function addBulkRoutes(app: App, sagas: SagaPort): void {
   app.post(
     '/v1/bulk/cancel',
-    { config: { needs: 'operate' }, schema: { summary: 'Cancel the sagas that match a filter, or these alone', tags: ['bulk'], body: bulkBody, response: answers(200, bulkAnswer) } },
+    { config: { needs: 'operate' }, schema: { operationId: 'bulkCancel', summary: 'Cancel the sagas that match a filter, or these alone', tags: ['bulk'], body: bulkBody, response: answers(200, bulkAnswer) } },
     async ({ body, principal }) =>
-      actOnAll(sagas, requestOf(body), affected.cancel, (sagaId) => sagas.cancel(sagaId, actorOf(principal), body.reason)),
+      actOnAll(sagas, requestOf(body), 'cancel', (sagaId) => sagas.cancel(sagaId, actorOf(principal), body.reason)),
   );
   app.post(
     '/v1/bulk/retry',
-    { config: { needs: 'operate' }, schema: { summary: 'Resume the stuck sagas that match a filter, or these alone', tags: ['bulk'], body: bulkRetryBody, response: answers(200, bulkAnswer) } },
-    async ({ body, principal }) => actOnAll(sagas, requestOf(body), affected.retry, (sagaId) => sagas.retry(sagaId, actorOf(principal))),
+    { config: { needs: 'operate' }, schema: { operationId: 'bulkRetry', summary: 'Resume the stuck sagas that match a filter, or these alone', tags: ['bulk'], body: bulkRetryBody, response: answers(200, bulkAnswer) } },
+    async ({ body, principal }) => actOnAll(sagas, requestOf(body), 'retry', (sagaId) => sagas.retry(sagaId, actorOf(principal))),
+  );
+  app.post(
+    '/v1/bulk/rerun',
+    { config: { needs: 'operate' }, schema: { operationId: 'bulkRerun', summary: 'Run the rolled-back sagas again that match a filter, or these alone', tags: ['bulk'], body: bulkRetryBody, response: answers(200, bulkAnswer) } },
+    async ({ body, principal }) => actOnAll(sagas, requestOf(body), 'rerun', (sagaId) => rerunInBulk(sagas, sagaId, principal)),
   );
 }
 
-export type BulkAction = 'cancel' | 'retry';
+export type BulkAction = 'cancel' | 'retry' | 'rerun';
 
 /** The statuses in which an action has an effect. */
-export const affected: Readonly<Record<BulkAction, readonly SagaStatus[]>> = { cancel: ['pending', 'running'], retry: ['stuck'] };
+export const affected: Readonly<Record<BulkAction, readonly SagaStatus[]>> = { cancel: ['pending', 'running'], retry: ['stuck'], rerun: ['compensated'] };
+
+/** What else must be so: a saga is repeated once. */
+export const needed: Readonly<Record<BulkAction, Pick<SagaFilter, 'isRerun'>>> = { cancel: {}, retry: {}, rerun: { isRerun: false } };
 
 /** Either or both of `filter` and `ids`. */
 type BulkRequest = Readonly<{ filter: SagaFilter | null; ids: readonly string[] | null; dryRun: boolean; limit: number }>;
 export type BulkAnswer = Readonly<{ dryRun: boolean; matched: number; ids: readonly string[]; sagas: readonly BulkResult[]; remaining: number }>;
-export type BulkResult = Readonly<{ sagaId: string; result: 'would' | ActionResult['kind']; status?: SagaStatus; why?: string }>;
+export type BulkResult = Readonly<{ sagaId: string; result: 'would' | ActionResult['kind']; status?: SagaStatus; why?: string; rerunAs?: string }>;
 type Ports = Pick<SagaPort, 'count' | 'search'>;
 type Act = (sagaId: string) => Promise<ActionResult>;
 
@@ -44,18 +55,31 @@ function requestOf({ filter, ids, dryRun, limit }: z.infer<typeof bulkRetryBody>
   return { filter: filter === undefined ? null : toSagaFilter(filter), ids: ids ?? null, dryRun, limit };
 }
 
+/** Runs a saga again. One that is refused, for whatever reason, does not keep the others. */
+export async function rerunInBulk(sagas: SagaPort, sagaId: string, principal: Principal | null): Promise<ActionResult> {
+  try {
+    return await rerunFor(sagas, sagaId, { principal });
+  } catch (error) {
+    const isRefusal = error instanceof Problem || error instanceof InvalidRequestError || error instanceof StartRefusedError;
+    const saga = isRefusal ? await sagas.get(sagaId) : null;
+    if (saga === null) throw error;
+    return { kind: 'refused', saga, why: error instanceof Error ? error.message : String(error) };
+  }
+}
+
 /**
- * Steers the sagas with these ids, or those that match the filter among the `possible`; a dry run only says which. With
+ * Steers the sagas with these ids, or those that match the filter and on which the action has an effect; a dry run only says which. With
  * ids, each of them has a result, whatever became of its saga meanwhile.
  */
-export async function actOnAll(sagas: Ports, request: BulkRequest, possible: readonly SagaStatus[], act: Act): Promise<BulkAnswer> {
+export async function actOnAll(sagas: Ports, request: BulkRequest, action: BulkAction, act: Act): Promise<BulkAnswer> {
   const { filter, ids } = request;
-  if (ids !== null) return actOnThese(sagas, { ...request, ids: [...new Set(ids.map((id) => id.toLowerCase()))] }, possible, act);
+  const possible = affected[action];
+  if (ids !== null) return actOnThese(sagas, { ...request, ids: [...new Set(ids.map((id) => id.toLowerCase()))] }, action, act);
   const status = filter?.status === undefined ? possible : possible.filter((candidate) => filter.status?.includes(candidate));
   if (status.length === 0) return { dryRun: request.dryRun, matched: 0, ids: [], sagas: [], remaining: 0 };
-  const conditions: SagaFilter = { ...filter, status };
+  const conditions: SagaFilter = { ...filter, ...needed[action], status };
   const [matched, page] = await Promise.all([sagas.count(conditions), sagas.search(conditions, { limit: request.limit })]);
-  const results = await forEach(page.sagas, async ({ id, status }) => (request.dryRun ? { sagaId: id, result: 'would', status } : toResult(id, await act(id))));
+  const results = await forEach(page.sagas, async ({ id, status }) => (request.dryRun ? { sagaId: id, result: 'would', status } : toResult(id, action, await act(id))));
   return {
     dryRun: request.dryRun,
     matched: Math.max(matched, results.length),
@@ -65,7 +89,7 @@ export async function actOnAll(sagas: Ports, request: BulkRequest, possible: rea
   };
 }
 
-async function actOnThese(sagas: Ports, request: BulkRequest & { ids: readonly string[] }, possible: readonly SagaStatus[], act: Act): Promise<BulkAnswer> {
+async function actOnThese(sagas: Ports, request: BulkRequest & { ids: readonly string[] }, action: BulkAction, act: Act): Promise<BulkAnswer> {
   const { filter, ids, dryRun } = request;
   const find = async (conditions: SagaFilter) => (await sagas.search({ ...conditions, ids }, { limit: ids.length })).sagas;
   // The status may have changed since somebody looked: that is told, not filtered away.
@@ -75,8 +99,9 @@ async function actOnThese(sagas: Ports, request: BulkRequest & { ids: readonly s
     if (saga === undefined) return { sagaId, result: 'not_found' };
     const { status } = saga;
     if (matching !== null && !matching.some(({ id }) => id === sagaId)) return { sagaId, result: 'refused', status, why: 'the saga does not match the filter' };
-    if (!dryRun) return toResult(sagaId, await act(sagaId));
-    return possible.includes(status) ? { sagaId, result: 'would', status } : { sagaId, result: 'refused', status, why: `the saga is ${status}` };
+    if (!dryRun) return toResult(sagaId, action, await act(sagaId));
+    if (action === 'rerun' && saga.rerunAs !== null) return { sagaId, result: 'already', status, rerunAs: saga.rerunAs };
+    return affected[action].includes(status) ? { sagaId, result: 'would', status } : { sagaId, result: 'refused', status, why: `the saga is ${status}` };
   });
   const effective = results.filter(({ result }) => result === 'would' || result === 'accepted').length;
   return { dryRun, matched: effective, ids: results.map(({ sagaId }) => sagaId), sagas: results, remaining: 0 };
@@ -91,8 +116,8 @@ async function forEach<T>(items: readonly T[], act: (item: T) => Promise<BulkRes
   return results;
 }
 
-function toResult(sagaId: string, answered: ActionResult): BulkResult {
+function toResult(sagaId: string, action: BulkAction, answered: ActionResult): BulkResult {
   if (answered.kind === 'not_found') return { sagaId, result: 'not_found' };
   const { status } = answered.saga;
-  return answered.kind === 'refused' ? { sagaId, result: 'refused', status, why: answered.why } : { sagaId, result: answered.kind, status };
+  return answered.kind === 'refused' ? { sagaId, result: 'refused', status, why: answered.why } : { sagaId, result: answered.kind, status, ...(action === 'rerun' ? { rerunAs: answered.saga.id } : {}) };
 }

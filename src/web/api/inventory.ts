@@ -1,11 +1,12 @@
-// /v1/drift and /v1/orphans: where droplets are not what was asked for, and those that no saga accounts for.
+// /v1/drift, /v1/orphans, /v1/leases and /v1/droplets: droplets that differ from their spec, droplets that no saga
+// accounts for, and the leases and protection of droplets.
 import type { Redaction } from '../../saga/redact.ts';
 import type { App } from '../app.ts';
 import { actorOf } from '../auth.ts';
 import type { InventoryPort } from '../ports.ts';
 import { Problem } from '../problems.ts';
 import { answers } from './answers.ts';
-import { acceptedAnswer, driftParams, driftQuery, driftsAnswer, orphansAnswer, orphansQuery } from './shapes.ts';
+import { acceptedAnswer, approveLeasesBody, approvedLeasesAnswer, driftParams, driftQuery, driftsAnswer, dropletParams, leaseAnswer, leaseBody, leasesAnswer, leasesQuery, orphansAnswer, orphansQuery, protectionAnswer, protectionBody } from './shapes.ts';
 
 const FALLBACK_LIMIT = 200;
 
@@ -13,24 +14,82 @@ const FALLBACK_LIMIT = 200;
 export function addInventoryRoutes(app: App, inventory: InventoryPort, redact: Redaction): void {
   app.get(
     '/v1/drift',
-    { schema: { summary: 'List drift that is open, oldest first', tags: ['inventory'], querystring: driftQuery, response: answers(200, driftsAnswer) } },
+    { schema: { operationId: 'listDrift', summary: 'List drift that is open, oldest first', tags: ['inventory'], querystring: driftQuery, response: answers(200, driftsAnswer) } },
     async ({ query }) => ({ drift: await inventory.drift({ withResolved: query.resolved === 'true', limit: Number(query.limit ?? FALLBACK_LIMIT) }) }),
   );
 
   app.post(
     '/v1/drift/:id/accept',
-    { schema: { summary: 'Make what is there what is desired', tags: ['inventory'], params: driftParams, response: answers(200, acceptedAnswer) } },
+    { schema: { operationId: 'acceptDrift', summary: 'Accept the current state as the desired state', tags: ['inventory'], params: driftParams, response: answers(200, acceptedAnswer) } },
     async (request) => {
       const accepted = await inventory.acceptDrift(Number(request.params.id), actorOf(request.principal));
       if (accepted.kind === 'accepted') return { drift: accepted.drift };
-      if (accepted.kind === 'not_found') throw new Problem('not_found', `there is no drift ${request.params.id}`);
-      throw new Problem('drift_refused', accepted.kind === 'resolved' ? 'it is resolved already' : 'it has just changed: look at it again');
+      if (accepted.kind === 'not_found') throw new Problem('not_found', `drift ${request.params.id} not found`);
+      throw new Problem('drift_refused', accepted.kind === 'resolved' ? 'it is already resolved' : 'it has just changed: read it again');
     },
+  );
+
+  app.put(
+    '/v1/droplets/:id/protection',
+    {
+      schema: {
+        operationId: 'setProtection',
+        summary: 'Protect a droplet, or lift its protection',
+        description: 'A protected droplet is not destroyed. 404: no such droplet is on record as provisioned here. 409: it is being destroyed already.',
+        tags: ['inventory'],
+        params: dropletParams,
+        body: protectionBody,
+        response: answers(200, protectionAnswer),
+      },
+    },
+    async (request) => inventory.setProtection(Number(request.params.id), { protected: request.body.protected, by: actorOf(request.principal) }),
+  );
+
+  app.post(
+    '/v1/droplets/:id/lease',
+    {
+      config: { needs: 'start' },
+      schema: {
+        operationId: 'renewLease',
+        summary: 'Renew the lease of a droplet',
+        description: 'The lease ends no sooner than ttl_s from now, unless its max_s comes first; it is never shortened. 404: no such droplet is on record as provisioned here. 409: the lease expired, the droplet has none, or it is being destroyed; the code says which.',
+        tags: ['inventory'],
+        params: dropletParams,
+        body: leaseBody,
+        response: answers(200, leaseAnswer),
+      },
+    },
+    async (request) => inventory.renewLease(Number(request.params.id), { ttlS: request.body.ttl_s, by: actorOf(request.principal) }),
+  );
+
+  app.get(
+    '/v1/leases',
+    { schema: { operationId: 'listLeases', summary: 'List droplets with a lease, the one that ends first on top', tags: ['inventory'], querystring: leasesQuery, response: answers(200, leasesAnswer) } },
+    async ({ query }) => {
+      const choice = query.ended === 'true' ? 'ended' : query.without === 'true' ? 'without' : 'all';
+      return { leases: redact.value(await inventory.leases({ choice, limit: Number(query.limit ?? FALLBACK_LIMIT) })) };
+    },
+  );
+
+  app.post(
+    '/v1/leases/approve',
+    {
+      config: { needs: 'destroy' },
+      schema: {
+        operationId: 'approveLeases',
+        summary: 'Let leases expire that the brake against mass expiry holds',
+        description: 'Their droplets are destroyed. Leases that were renewed since, and those of protected droplets, are left alone.',
+        tags: ['inventory'],
+        body: approveLeasesBody,
+        response: answers(200, approvedLeasesAnswer),
+      },
+    },
+    async (request) => ({ approved: await inventory.approveLeases(request.body.saga_ids, actorOf(request.principal)) }),
   );
 
   app.get(
     '/v1/orphans',
-    { schema: { summary: 'List droplets with our tags that no saga accounts for', tags: ['inventory'], querystring: orphansQuery, response: answers(200, orphansAnswer) } },
+    { schema: { operationId: 'listOrphans', summary: 'List droplets that carry our tags but belong to no saga', tags: ['inventory'], querystring: orphansQuery, response: answers(200, orphansAnswer) } },
     async ({ query }) => ({ orphans: redact.value(await inventory.orphans(Number(query.limit ?? FALLBACK_LIMIT))) }),
   );
 }

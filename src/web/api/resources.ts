@@ -16,6 +16,7 @@ export function addResourceRoutes(app: App, resources: NonNullable<WebPorts['res
     '/v1/resources',
     {
       schema: {
+        operationId: 'listResources',
         summary: 'List the inventory, by name',
         tags: ['resources'],
         querystring: resourcesQuery,

@@ -1,14 +1,15 @@
-// /v1/sagas: starting sagas, finding, following, cancelling and retrying them.
+// /v1/sagas: starting sagas, finding, following, cancelling, retrying and repeating them.
 import { isAtRest } from '../../saga/saga.ts';
 import type { ActionResult } from '../../saga/cancel-and-retry.ts';
-import type { App } from '../app.ts';
-import { actorOf, scopeToStart, starterOf } from '../auth.ts';
+import type { RerunResult } from '../../saga/rerun.ts';
+import type { App, Principal } from '../app.ts';
+import { actorOf, requireScope, scopeToStart, starterOf } from '../auth.ts';
 import type { SagaPort } from '../ports.ts';
 import { Problem } from '../problems.ts';
 import type { EventStreams } from '../event-streams.ts';
 import { answers, streams as streamAnswers } from './answers.ts';
 import {
-  cancelBody, sagaParams, sagaWithTimeline, sagasAnswer, sagasQuery, startHeaders, startedAnswer, actionAnswer, streamHeaders,
+  cancelBody, rerunAnswer, rerunBody, sagaParams, sagaWithTimeline, sagasAnswer, sagasQuery, startHeaders, startedAnswer, actionAnswer, streamHeaders,
 } from './shapes.ts';
 import { toSagaFilter } from '../saga-filter.ts';
 
@@ -25,7 +26,7 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
 
   app.get(
     '/v1/sagas',
-    { schema: { summary: 'Find sagas, newest first', tags: ['sagas'], querystring: sagasQuery, response: answers(200, sagasAnswer) } },
+    { schema: { operationId: 'listSagas', summary: 'Find sagas, newest first', tags: ['sagas'], querystring: sagasQuery, response: answers(200, sagasAnswer) } },
     async (request) => {
       const { limit, cursor, ...filter } = request.query;
       const page = await sagas.search(toSagaFilter(filter), { limit: limit === undefined ? 50 : Number(limit), cursor });
@@ -35,7 +36,7 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
 
   app.get(
     '/v1/sagas/:id',
-    { schema: { summary: 'Read a saga with its timeline', tags: ['sagas'], params: sagaParams, response: answers(200, sagaWithTimeline) } },
+    { schema: { operationId: 'getSaga', summary: 'Read a saga with its timeline', tags: ['sagas'], params: sagaParams, response: answers(200, sagaWithTimeline) } },
     async (request) => {
       const { id } = request.params;
       const saga = await sagas.get(id);
@@ -52,15 +53,13 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
       // A HEAD would listen to a stream that it does not show.
       exposeHeadRoute: false,
       schema: {
-        summary: 'Follow a saga until it is at rest',
-        description:
-          'Server-sent events. Each has the id `seq` and an event as data, as in the timeline; a stream that was cut off goes on after Last-Event-ID. ' +
-          'The last one is of type `end`, with the status as data. 204: there is nothing after Last-Event-ID, and there will not be.',
+        operationId: 'followSaga',
+        summary: 'Follow a saga until it ends or needs attention',
+        description: 'Server-sent events. A stream that was cut off resumes after Last-Event-ID.',
         tags: ['sagas'],
         params: sagaParams,
         headers: streamHeaders,
-        produces: ['text/event-stream'],
-        response: streamAnswers(),
+        response: streamAnswers('A stream. Each event has the id `seq` and an event of the timeline as data. The last one is of type `end`, with the status of the saga as data.', 'No event follows Last-Event-ID, and none will.'),
       },
     },
     async (request, reply) => {
@@ -80,8 +79,9 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
     {
       config: { needs: 'operate' },
       schema: {
-        summary: "Ask for a saga's rollback",
-        description: 'Of a cancel and a completion exactly one wins. 409: it is completed already.',
+        operationId: 'cancelSaga',
+        summary: 'Cancel a saga and roll it back',
+        description: 'A cancel and a completion race; exactly one wins. 409: the saga is already completed.',
         tags: ['sagas'],
         params: sagaParams,
         body: cancelBody,
@@ -98,13 +98,56 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
     '/v1/sagas/:id/retry',
     {
       config: { needs: 'operate' },
-      schema: { summary: 'Resume a stuck saga', tags: ['sagas'], params: sagaParams, response: answers(202, actionAnswer) },
+      schema: { operationId: 'retrySaga', summary: 'Resume a stuck saga', tags: ['sagas'], params: sagaParams, response: answers(202, actionAnswer) },
     },
     async (request, reply) => {
       const answered = await sagas.retry(request.params.id, actorOf(request.principal));
       return reply.code(202).send(await toAnswer(sagas, request.params.id, answered));
     },
   );
+
+  app.post(
+    '/v1/sagas/:id/rerun',
+    {
+      config: { needs: 'operate' },
+      schema: {
+        operationId: 'rerunSaga',
+        summary: 'Run a rolled-back saga again',
+        description:
+          'Starts a new saga with the same input, once: a repeated request returns the same new saga. Besides `operate` it needs the scope to start such a saga: `start`, or `destroy`. 409: the saga was not rolled back. 422 `secrets_missing`: secrets such as user_data were erased; give them again.',
+        tags: ['sagas'],
+        params: sagaParams,
+        body: rerunBody,
+        response: answers(202, rerunAnswer),
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      const answered = await rerunFor(sagas, id, { principal: request.principal, secrets: request.body?.secrets });
+      if (answered.kind === 'not_found') throw noSaga(id);
+      if (answered.kind === 'refused') throw rerunRefused(answered);
+      const { id: sagaId } = answered.saga;
+      return reply.code(202).header('location', `/v1/sagas/${sagaId}`).send({ sagaId, rerunOf: id, replayed: answered.kind === 'already' });
+    },
+  );
+}
+
+/**
+ * Runs a saga again for a principal, who needs the scope to start such a saga too.
+ *
+ * @throws {Problem} for a scope that is missing; {InvalidRequestError} {StartRefusedError}
+ */
+export async function rerunFor(sagas: Pick<SagaPort, 'definitions' | 'get' | 'rerun'>, sagaId: string, { principal, secrets }: { principal: Principal | null; secrets?: Readonly<Record<string, string>> | undefined }): Promise<RerunResult> {
+  const saga = await sagas.get(sagaId);
+  if (saga === null) return { kind: 'not_found' };
+  requireScope(principal, scopeToStart(sagas.definitions, saga.name));
+  return sagas.rerun({ sagaId, secrets, requestedBy: actorOf(principal), starter: starterOf(principal) });
+}
+
+/** The problem document of a refusal. */
+export function rerunRefused({ why, missing, saga }: Extract<RerunResult, { kind: 'refused' }>): Problem {
+  if (missing.length === 0) return new Problem('saga_refused', why, { sagaId: saga.id });
+  return new Problem('secrets_missing', why, { sagaId: saga.id, errors: missing.map((field) => ({ field: `secrets.${field}`, message: 'was erased; give it again' })) });
 }
 
 /** A route for each saga, so that the OpenAPI document shows its input. It is checked by whatever starts the saga. */
@@ -115,8 +158,9 @@ function addStartRoute(app: App, { name, input }: { name: string; input: SagaPor
       config: { needs: scopeToStart(sagas.definitions, name) },
       attachValidation: true,
       schema: {
+        operationId: `start_${name}`,
         summary: `Start ${name}`,
-        description: 'The body is the input. 202 with Location: the saga stands, and will be carried out or rolled back. 409: the idempotency key was used with another input.',
+        description: 'The body is the input. 202 with Location: the saga is recorded, and will be completed or rolled back. 409: the idempotency key was used with another input.',
         tags: ['sagas'],
         headers: startHeaders,
         body: input,
@@ -134,7 +178,7 @@ function addStartRoute(app: App, { name, input }: { name: string; input: SagaPor
 }
 
 function noSaga(id: string): Problem {
-  return new Problem('saga_not_found', `there is no saga ${id}`, { sagaId: id });
+  return new Problem('saga_not_found', `saga ${id} not found`, { sagaId: id });
 }
 
 async function toAnswer(sagas: SagaPort, id: string, answered: ActionResult) {

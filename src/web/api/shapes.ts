@@ -1,9 +1,13 @@
 // What goes over the HTTP API: the schemas of queries and bodies, which are enforced, and those of answers, which the
 // OpenAPI document shows and the tests hold the answers to.
 import { z } from 'zod';
+import type { PlanCheck } from '../../droplets/plans/checks.ts';
 import type { DriftField } from '../../inventory/drift.ts';
+import type { LeaseRow } from '../../inventory/lease-listing.ts';
+import type { Json } from '../../platform/json.ts';
 import { sagaStatuses } from '../../saga/saga.ts';
 import { STORABLE_TIMES, isStorableTime, storableText } from '../storable.ts';
+import { MAX_LEASE_S } from '../../platform/longest-lease.ts';
 
 const status = z.enum(sagaStatuses, `expected one of ${sagaStatuses.join(', ')}`);
 const text = (max = 255) => storableText(max).min(1, 'expected at least 1 character');
@@ -14,23 +18,24 @@ const limit = (most: number, fallback: number) =>
     .regex(/^\d{1,6}$/, `expected a whole number from 1 to ${most}`)
     .refine((value) => Number(value) >= 1 && Number(value) <= most, `expected a whole number from 1 to ${most}`)
     .optional()
-    .describe(`so many at most: 1 to ${most}, ${fallback} when left out`);
+    .describe(`maximum number of results: 1 to ${most}, default ${fallback}`);
 
 const dropletId = z
   .string()
   .regex(/^[1-9]\d{0,14}$/, 'expected the id of a droplet: a positive whole number')
-  .describe("DigitalOcean's id of the droplet");
+  .describe("DigitalOcean's id of the droplet")
+  .meta({ examples: ['4711'] });
 
 /** Path of one saga. */
-export const sagaParams = z.object({ id: z.uuid('expected the id of a saga: a UUID').toLowerCase() });
+export const sagaParams = z.object({ id: z.uuid('expected a saga id, a UUID').toLowerCase() });
 
 const filterFields = {
   name: text().optional().describe('name of the saga'),
-  tag: text().optional().describe('one of the tags that the caller gave'),
+  tag: text().optional().describe('one of the tags in the input'),
   from: time.optional().describe('created at this time or later'),
   before: time.optional().describe('created before this time'),
-  text: text().optional().describe('part of the name of what the saga is about'),
-  requested_by: text().optional().describe('who asked for it, such as http:billing'),
+  text: text().optional().describe('part of the name of the subject of the saga'),
+  requested_by: text().optional().describe('the actor that requested it, such as http:billing'),
 };
 
 /** Query of `GET /v1/sagas`. */
@@ -59,26 +64,33 @@ const bulkFields = z.strictObject({
   ids: z.array(z.uuid().toLowerCase()).min(1).max(MAX_BULK_IDS).optional().describe('acts on these sagas alone, such as the ids of a dry run; with a filter, only on those that match it'),
   dryRun: z.boolean().default(true).describe('dry run by default: only lists the sagas; pass false to act'),
   limit: z.int().min(1).max(1_000).default(100).describe('maximum number of sagas that the filter selects; does not apply to ids'),
-  reason: text(1_000).optional().describe('reason, for the record'),
+  reason: text(1_000).optional().describe('reason, kept in the audit'),
 });
 
 const namesSagas = ({ filter, ids }: { filter?: unknown; ids?: unknown }) => filter !== undefined || ids !== undefined;
 const NAMES_NONE = { error: 'expected a filter, or ids', path: ['filter'] };
 // For the JSON Schema, which knows no refinements.
-const ONE_OF_BOTH = { anyOf: [{ required: ['filter'] }, { required: ['ids'] }] };
+const ONE_OF_BOTH = { anyOf: [{ required: ['filter'] }, { required: ['ids'] }], examples: [{ filter: { status: ['stuck'] }, dryRun: true }] };
 
 /** Body of a bulk request. A dry run unless it says otherwise. */
 export const bulkBody = bulkFields.refine(namesSagas, NAMES_NONE).meta(ONE_OF_BOTH);
 
-/** The same without a reason. */
+/** The same without a reason: for a retry, and for a rerun. */
 export const bulkRetryBody = bulkFields.omit({ reason: true }).refine(namesSagas, NAMES_NONE).meta(ONE_OF_BOTH);
 
 /** Body of a cancel; may be left out. */
-export const cancelBody = z.strictObject({ reason: text(1_000).optional().describe('why, for the record') }).nullish();
+export const cancelBody = z.strictObject({ reason: text(1_000).optional().describe('reason, kept in the audit').meta({ examples: ['ordered by mistake'] }) }).nullish();
+
+/** Body of a rerun; may be left out. */
+export const rerunBody = z
+  .strictObject({
+    secrets: z.record(z.string().max(255), z.string()).optional().describe('the secrets that the saga had, such as user_data, by field: they were erased when it was rolled back'),
+  })
+  .nullish();
 
 /** Headers of a start. */
 export const startHeaders = z.object({
-  'idempotency-key': z.string().optional().describe('the same key always gives the same saga; with another input it is refused'),
+  'idempotency-key': z.string().optional().describe('the same key always returns the same saga; with another input it is refused').meta({ examples: ['order-4711'] }),
 });
 
 /** Headers of a stream of events. */
@@ -87,7 +99,7 @@ export const streamHeaders = z.object({
     .string()
     .regex(/^\d{0,9}$/, 'expected the id of an event of this stream')
     .optional()
-    .describe('the last event that was received: the stream goes on after it'),
+    .describe('the last event received: the stream resumes after it'),
 });
 
 /** Query of `GET /v1/resources`. */
@@ -96,39 +108,87 @@ export const resourcesQuery = z.strictObject({
   region: text().optional(),
   tag: text().optional(),
   droplet_id: dropletId.optional(),
-  deleted: z.enum(['true', 'false'], 'expected true or false').optional().describe('true: those that are gone too'),
+  deleted: z.enum(['true', 'false'], 'expected true or false').optional().describe('true: include resources that no longer exist'),
   cursor: z.string().max(1_000).optional().describe('the nextCursor of the page before'),
   limit: limit(500, 100),
 });
 
+const answerTime = z.iso.datetime();
+
 const rowsLimit = limit(1_000, 200);
+
+const LEASE_SECONDS = `expected whole seconds from 1 to ${MAX_LEASE_S}`;
+const leaseSeconds = z.int(LEASE_SECONDS).min(1, LEASE_SECONDS).max(MAX_LEASE_S, LEASE_SECONDS);
 
 /** Query of `GET /v1/drift`. */
 export const driftQuery = z.strictObject({
-  resolved: z.enum(['true', 'false'], 'expected true or false').optional().describe('true: those that are resolved too, newest first'),
+  resolved: z.enum(['true', 'false'], 'expected true or false').optional().describe('true: include resolved drift, newest first'),
   limit: rowsLimit,
 });
 
 /** Path of one finding. */
-export const driftParams = z.object({ id: z.string().regex(/^[1-9]\d{0,14}$/, 'expected the id of a drift: a positive whole number') });
+export const driftParams = z.object({ id: z.string().regex(/^[1-9]\d{0,14}$/, 'expected the id of a drift: a positive whole number').meta({ examples: ['12'] }) });
+
+/** Path of one droplet. */
+export const dropletParams = z.object({ id: dropletId });
+
+/** Body of `PUT /v1/droplets/:id/protection`. */
+export const protectionBody = z.strictObject({ protected: z.boolean('expected true or false').describe('false lifts the protection') });
+
+export const protectionAnswer = z.object({ dropletId: z.int(), protected: z.boolean(), changed: z.boolean().describe('false: it was so already') });
+
+/** Body of `POST /v1/droplets/:id/lease`. */
+export const leaseBody = z.strictObject({ ttl_s: leaseSeconds.describe('how long from now the lease lasts at least, in seconds').meta({ examples: [7_200] }) });
+
+export const leaseAnswer = z.object({ dropletId: z.int(), leaseUntil: answerTime.describe('when the lease ends now') });
+
+/** Query of `GET /v1/leases`. */
+export const leasesQuery = z.strictObject({
+  ended: z.enum(['true', 'false'], 'expected true or false').optional().describe('true: only leases that have ended, but whose droplets are not being destroyed yet'),
+  without: z.enum(['true', 'false'], 'expected true or false').optional().describe('true: droplets without a lease instead'),
+  limit: rowsLimit,
+});
+
+const leaseRow = z
+  .object({
+    sagaId: z.uuid().describe('the saga that provisioned the droplet'),
+    dropletId: z.int().nullable(),
+    name: z.string(),
+    state: z.enum(['leased', 'ended', 'protected', 'expired', 'none'] as const satisfies readonly LeaseRow['state'][]),
+    leaseUntil: answerTime.nullable(),
+    leaseLimit: answerTime.nullable(),
+    generation: z.int(),
+    expiredAt: answerTime.nullable(),
+    destroyedBy: z.uuid().nullable(),
+    approvedAt: answerTime.nullable(),
+    approvedBy: z.string().nullable(),
+  })
+  .describe('A droplet with its lease, or without one');
+
+export const leasesAnswer = z.object({ leases: z.array(leaseRow) });
+
+/** Body of `POST /v1/leases/approve`. */
+export const approveLeasesBody = z.strictObject({ saga_ids: z.array(z.uuid('expected the UUID of a saga')).min(1).max(1_000).describe('the sagas that provisioned the droplets, as GET /v1/leases?ended=true lists them') });
+
+export const approvedLeasesAnswer = z.object({ approved: z.array(z.uuid()).describe('those for whose leases this holds') });
 
 /** Query of `GET /v1/orphans`. */
 export const orphansQuery = z.strictObject({ limit: rowsLimit });
 
-const answerTime = z.iso.datetime();
-const json = z.record(z.string(), z.json());
+// Any JSON. `z.json()` would add a schema that refers to itself to the document, and allow nothing less.
+const json = z.record(z.string(), z.custom<Json>());
 
-const sagaAnswer = z
+export const sagaAnswer = z
   .object({
     id: z.uuid(),
-    saga8: z.string(),
+    saga8: z.string().meta({ examples: ['7f9c24e8'] }),
     name: z.string(),
     status,
     steps: z.array(z.string()),
     cursor: z.int().describe('index of the current step'),
     revision: z.int().describe('number of transitions so far'),
     attempt: z.int().describe('failed attempts of the current step'),
-    input: json.describe('as it was given; secrets, such as user_data, are never shown'),
+    input: json.describe('the input; secrets, such as user_data, are never shown'),
     context: json.describe('outputs of the steps'),
     error: z
       .object({
@@ -136,15 +196,17 @@ const sagaAnswer = z
         message: z.string(),
         step: z.string(),
         retryable: z.boolean(),
-        direction: z.literal('forward').optional().meta({ description: 'present where a stuck saga is to go on with its step, and is not being rolled back' }),
+        direction: z.literal('forward').optional().meta({ description: 'present if a stuck saga stopped at a forward step, not in its rollback' }),
       })
       .nullable(),
     idempotencyKey: z.string().nullable(),
-    requestedBy: z.string().nullable().describe('whom the caller names'),
-    startedBy: z.string().nullable().describe('who started it, as far as it is proven: http:<name of the credentials>, sql:<database role>, or queue (whoever may write to the queue store)'),
-    traceparent: z.string().nullable().describe('the trace that it belongs to, as W3C Trace Context writes it'),
-    resource: z.string().nullable().describe('what it works on, and holds while it is at work, such as a kind and an id'),
-    waitsFor: z.uuid().nullable().describe('the saga that it waits for, because that one is at work on the same resource'),
+    requestedBy: z.string().nullable().describe('the actor that the caller names'),
+    startedBy: z.string().nullable().describe('the proven identity that started it: http:<name of the credentials>, sql:<database role>, or queue (anyone with write access to the queue store)'),
+    traceparent: z.string().nullable().describe('its trace, in W3C Trace Context format'),
+    resource: z.string().nullable().describe('the resource that it holds while it runs, such as a kind and an id'),
+    waitsFor: z.uuid().nullable().describe('the saga that it waits for, because both use the same resource'),
+    rerunOf: z.uuid().nullable().describe('the rolled-back saga that it repeats'),
+    rerunAs: z.uuid().nullable().describe('the saga that repeats it, after it was rolled back'),
     cancelRequestedAt: answerTime.nullable(),
     stepStartedAt: answerTime,
     createdAt: answerTime,
@@ -153,7 +215,7 @@ const sagaAnswer = z
   })
   .describe('A saga');
 
-const eventAnswer = z.object({
+export const eventAnswer = z.object({
   seq: z.int(),
   at: answerTime,
   kind: z.string(),
@@ -169,13 +231,18 @@ export const startedAnswer = z.object({
   sagaId: z.uuid(),
   replayed: z.boolean().describe('the idempotency key was used before with the same input: this is the saga that was started then'),
 });
+export const rerunAnswer = z.object({
+  sagaId: z.uuid().describe('the new saga'),
+  rerunOf: z.uuid(),
+  replayed: z.boolean().describe('the saga was run again before: this is the saga that was started then'),
+});
 export const actionAnswer = z.object({
-  result: z.enum(['accepted', 'already']).describe('already: what was asked for has happened, or is happening, already'),
+  result: z.enum(['accepted', 'already']).describe('already: this has already happened, or is happening now'),
   saga: sagaAnswer,
 });
 export const bulkAnswer = z.object({
   dryRun: z.boolean(),
-  matched: z.int().describe('sagas that match the filter and can be cancelled, or retried; with ids, how many of those can be, or were'),
+  matched: z.int().describe('sagas that match the filter and can be cancelled, retried or run again; with ids, how many of those can be, or were'),
   ids: z.array(z.uuid()).describe('sagas that this request selected: pass them as ids to act on these alone'),
   sagas: z.array(
     z.object({
@@ -183,37 +250,36 @@ export const bulkAnswer = z.object({
       result: z.enum(['would', 'accepted', 'already', 'refused', 'not_found']),
       status: status.optional().describe('status of the saga now'),
       why: z.string().optional(),
+      rerunAs: z.uuid().optional().describe('bulk rerun: the new saga'),
     }),
   ),
   remaining: z.int().describe('sagas that match, but are beyond the limit of this request'),
 });
-export const resourcesAnswer = z.object({
-  resources: z.array(
-    z.object({
-      id: z.uuid(),
-      provider: z.string(),
-      kind: z.string(),
-      providerId: z.string(),
-      name: z.string(),
-      region: z.string().nullable(),
-      status: z.string(),
-      sizeSlug: z.string().nullable(),
-      tags: z.array(z.string()),
-      attrs: json,
-      firstSeenAt: answerTime,
-      lastSeenAt: answerTime,
-      deletedAt: answerTime.nullable(),
-      provisionedBy: z.string().nullable().describe('saga:<id>, where arcadia-cloud provisioned it'),
-      spec: json.nullable().describe('what was asked for'),
-    }),
-  ),
-  nextCursor: z.string().nullable(),
+export const resourceAnswer = z.object({
+  id: z.uuid(),
+  provider: z.string(),
+  kind: z.string(),
+  providerId: z.string(),
+  name: z.string(),
+  region: z.string().nullable(),
+  status: z.string(),
+  sizeSlug: z.string().nullable(),
+  tags: z.array(z.string()),
+  attrs: json,
+  firstSeenAt: answerTime,
+  lastSeenAt: answerTime,
+  deletedAt: answerTime.nullable(),
+  provisionedBy: z.string().nullable().describe('saga:<id> if arcadia-cloud provisioned it'),
+  spec: json.nullable().describe('what was asked for'),
+  protected: z.boolean().describe('it is not destroyed until its protection is lifted'),
+  leaseUntil: answerTime.nullable().describe('when its lease ends; null: it has none'),
 });
+export const resourcesAnswer = z.object({ resources: z.array(resourceAnswer), nextCursor: z.string().nullable() });
 
 // Not imported as a value: an app without an inventory loads nothing of it.
 const driftFields = ['existence', 'size_slug', 'region', 'image', 'power_state'] as const satisfies readonly DriftField[];
 
-const driftAnswer = z
+export const driftAnswer = z
   .object({
     id: z.int(),
     resourceId: z.uuid(),
@@ -228,28 +294,65 @@ const driftAnswer = z
     resolvedAt: answerTime.nullable(),
     resolution: z.enum(['put_back', 'accepted', 'released']).nullable(),
   })
-  .describe('Where a droplet is not what was asked for');
+  .describe('A difference between a droplet and its spec');
 
 export const driftsAnswer = z.object({ drift: z.array(driftAnswer) });
 export const acceptedAnswer = z.object({ drift: driftAnswer });
-export const orphansAnswer = z.object({
-  orphans: z.array(
+export const orphanAnswer = z.object({
+  id: z.int(),
+  category: z.enum(['surplus', 'unknown']).describe('surplus: ours and not needed, will be destroyed; unknown: reported, never touched'),
+  reason: z.string(),
+  sagaId: z.uuid().nullable(),
+  providerId: z.string(),
+  name: z.string(),
+  region: z.string().nullable(),
+  sizeSlug: z.string().nullable(),
+  tags: z.array(z.string()),
+  priceUsdPerHour: z.number().nullable(),
+  createdAt: answerTime,
+  firstSeenAt: answerTime,
+  lastSeenAt: answerTime,
+  approvedAt: answerTime.nullable(),
+  approvedBy: z.string().nullable(),
+});
+export const orphansAnswer = z.object({ orphans: z.array(orphanAnswer) });
+
+const checkNames = ['account', 'room', 'region', 'size', 'image', 'ssh_keys', 'project', 'vpc_uuid', 'volumes', 'user_data', 'ready', 'lease'] as const satisfies readonly PlanCheck['name'][];
+
+/** Answer of `POST /v1/plans`. */
+export const planAnswer = z.object({
+  possible: z.enum(['yes', 'no', 'unknown']).describe('no: a check found a problem; unknown: none did, but one could not be made'),
+  checks: z.array(
     z.object({
-      id: z.int(),
-      category: z.enum(['surplus', 'unknown']).describe('surplus: ours, and too many, destroyed in the end; unknown: reported, never touched'),
-      reason: z.string(),
-      sagaId: z.uuid().nullable(),
-      providerId: z.string(),
-      name: z.string(),
-      region: z.string().nullable(),
-      sizeSlug: z.string().nullable(),
-      tags: z.array(z.string()),
-      priceUsdPerHour: z.number().nullable(),
-      createdAt: answerTime,
-      firstSeenAt: answerTime,
-      lastSeenAt: answerTime,
-      approvedAt: answerTime.nullable(),
-      approvedBy: z.string().nullable(),
+      name: z.enum(checkNames).describe('the field of the input; account; or room: for one more droplet in the account'),
+      result: z.enum(['ok', 'problem', 'unknown']),
+      message: z.string().describe('the finding in a sentence, for people'),
     }),
   ),
+  price: z.object({
+    usdPerHour: z.number().nullable().describe('by the price list of DigitalOcean; null: not known'),
+    usdPerMonth: z.number().nullable().describe('the most that a month costs; null: not known'),
+    message: z.string(),
+  }),
+  start: z.object({
+    inSeconds: z.int().nullable().describe('when the create would be sent, by the request budget; 0: now; null: not known, and the message says why'),
+    message: z.string(),
+  }),
+  listsAgeSeconds: z.int().nullable().describe('age of the oldest list of regions, sizes and images that was used; null: none was read'),
 });
+
+/** Path of one subscription of outcomes. */
+export const subscriptionParams = z.object({ subscription: z.string().regex(/^[a-z]{1,50}$/, 'expected the name of a subscription, such as webhook').meta({ examples: ['webhook'] }) });
+
+const subscriptionAnswer = z.object({
+  name: z.string(),
+  target: z.string().describe('where outcomes go'),
+  waiting: z.int().describe('outcomes that are being delivered'),
+  failingSince: z.iso.datetime().nullable(),
+  lastError: z.string().nullable(),
+  pausedAt: z.iso.datetime().nullable(),
+  pausedReason: z.string().nullable(),
+});
+
+export const subscriptionsAnswer = z.object({ subscriptions: z.array(subscriptionAnswer) });
+export const resumedAnswer = z.object({ subscription: z.string(), wasPaused: z.boolean() });

@@ -1,5 +1,5 @@
-// What the pages load: a style sheet and a script, files of this tree, served as they are. Their addresses carry a digest
-// of their content, so that a browser may keep them, and a deploy is seen at once.
+// The pages' style sheet, scripts and icon, served unchanged from this tree. Their URLs contain a digest of the content, so
+// browsers can cache them and a deploy takes effect at once.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { App } from '../app.ts';
@@ -8,14 +8,18 @@ type Asset = Readonly<{ path: string; type: string; content: string; url: string
 
 const style = readAsset('pages.css', 'text/css; charset=utf-8');
 const script = readAsset('pages.js', 'text/javascript; charset=utf-8');
+const tryScript = readAsset('try.js', 'text/javascript; charset=utf-8');
+const icon = readAsset('favicon.svg', 'image/svg+xml; charset=utf-8');
 
-/** Addresses of the style sheet and of the script. */
+/** URLs of the style sheet, the script, the script of the API page and the icon. */
 export const styleUrl = style.url;
 export const scriptUrl = script.url;
+export const tryUrl = tryScript.url;
+export const iconUrl = icon.url;
 
-/** Adds the files. They are behind the same guard as everything else. */
+/** Adds the routes of the files. They have the same guard as everything else. */
 export function addAssets(app: App): void {
-  for (const { path, type, content } of [style, script]) {
+  for (const { path, type, content } of [style, script, tryScript, icon]) {
     app.get(path, { config: { isForGood: true }, schema: { hide: true } }, async (_request, reply) => reply.type(type).send(content));
   }
 }

@@ -1,4 +1,4 @@
-// Cancelling and retrying many sagas: first a preview of which ones, then, when that is confirmed, what came of each. The
+// Cancelling, retrying and repeating many sagas: first a preview of which ones, then, when that is confirmed, what came of each. The
 // form carries the ids that the preview showed: what was started in between is not touched.
 import type { SagaStatus } from '../../saga/saga.ts';
 import type { SagaPage } from '../../saga/search.ts';
@@ -11,25 +11,34 @@ import type { ListFilter } from './filter.ts';
 import { addressOf, fieldsOf } from './filter.ts';
 import { badge, hidden, subjectIdOf } from './parts.ts';
 
+const sagasOf = (count: number): string => (count === 1 ? '1 saga' : `${count} sagas`);
+
+const wordsOf: Readonly<Record<BulkAction, Readonly<{ nothing: string; done: string; verb: (count: number) => string; some: (isOne: boolean) => string }>>> = {
+  cancel: { nothing: 'Nothing to cancel', done: 'cancelled', verb: (count) => `Roll back ${sagasOf(count)}`, some: (isOne) => `${isOne ? 'is' : 'are'} being rolled back` },
+  retry: { nothing: 'Nothing to retry', done: 'retried', verb: (count) => `Retry ${sagasOf(count)}`, some: (isOne) => `${isOne ? 'is' : 'are'} tried again` },
+  rerun: { nothing: 'Nothing to run again', done: 'run again', verb: (count) => `Run ${sagasOf(count)} again`, some: (isOne) => `${isOne ? 'runs' : 'run'} again` },
+};
+
 /** Which sagas it would be, and the button that does it. */
 export function renderDryRun(action: BulkAction, filter: ListFilter, { matched, page, surface }: { matched: number; page: SagaPage; surface: Surface }): Html {
   const count = page.sagas.length;
+  const { verb, done } = wordsOf[action];
   const back = html`<a class="button" href="${addressOf('/sagas', filter)}" data-up>Back</a>`;
-  if (count === 0) return html`<h1>Nothing to ${action}</h1><p>No saga that matches could be ${action === 'cancel' ? 'cancelled' : 'retried'}.</p><p>${back}</p>`;
-  const sagas = count === 1 ? 'saga' : 'sagas';
+  if (count === 0) return html`<h1>${wordsOf[action].nothing}</h1><p>No matching saga can be ${done}.</p><p>${back}</p>`;
   const rows = page.sagas.map((saga) => {
     const words = surface.words(saga);
     return html`<tr><td>${badge(saga.status)}</td><td><a href="/sagas/${saga.id}">${titleOf(words, saga)}</a></td><td>${saga.name} <code>${saga.id}</code></td><td><code>${subjectIdOf(saga, words)}</code></td></tr>`;
   });
-  const more = matched > count ? html`<p class="notice">${matched} match. One bulk action takes at most ${count}: these are the newest. Repeat it for the rest.</p>` : null;
-  const effect =
-    action === 'cancel'
-      ? html`<p>Their steps are undone, last first${destroyedBy(page.sagas, surface)}. A rollback cannot be stopped.</p>`
-      : html`<p>Each gets all attempts of its compensation again. Retry when what they failed for is put right.</p>`;
-  const why = action === 'cancel' ? html`<label>Reason, for the record <input name="reason" maxlength="1000" autocomplete="off"></label>` : null;
-  return html`<h1>${action === 'cancel' ? 'Roll back' : 'Retry'} ${count} ${sagas}?</h1>${more}${effect}
+  const more = matched > count ? html`<p class="notice">${matched} match. A bulk action changes at most ${count} sagas: these are the newest. Repeat it for the rest.</p>` : null;
+  const effect = {
+    cancel: () => html`<p>Their steps are undone in reverse order${destroyedBy(page.sagas, surface)}. A rollback cannot be stopped.</p>`,
+    retry: () => html`<p>Fix the cause, then retry. The failed step of each saga gets all its attempts again.</p>`,
+    rerun: () => html`<p>A new saga starts for each, with the same input. Fix the cause of the rollbacks first. Sagas that had secrets are left out: run those again from their own pages, where you can give the secrets again.</p>`,
+  }[action]();
+  const why = action === 'cancel' ? html`<label>Reason (kept in the audit) <input name="reason" maxlength="1000" autocomplete="off"></label>` : null;
+  return html`<h1>${verb(count)}?</h1>${more}${effect}
 <form method="post" action="/sagas/bulk" class="bulk">${hidden([...fieldsOf(filter), ['action', action], ...page.sagas.map(({ id }): [string, string] => ['id', id])])}${why}
-<div class="actions">${back}<button class="${action === 'cancel' ? 'danger' : 'primary'}" type="submit">${action === 'cancel' ? 'Roll back' : 'Retry'} ${count} ${sagas}</button></div></form>
+<div class="actions">${back}<button class="${action === 'cancel' ? 'danger' : 'primary'}" type="submit">${verb(count)}</button></div></form>
 <div class="wide"><table><thead><tr><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">About</th></tr></thead><tbody>${rows}</tbody></table></div>`;
 }
 
@@ -45,7 +54,7 @@ function destroyedBy(sagas: SagaPage['sagas'], surface: Surface): string {
 
 /** What came of each. `remaining`: how many match the filter now. */
 export function renderBulkDone(action: BulkAction, filter: ListFilter, answer: BulkAnswer, remaining: number): Html {
-  const rows = answer.sagas.map(({ sagaId, result, status, why }) => html`<tr><td><a href="/sagas/${sagaId}"><code>${sagaId}</code></a></td><td>${result}</td><td>${status === undefined ? null : badge(status)}</td><td>${why}</td></tr>`);
+  const rows = answer.sagas.map(({ sagaId, result, status, why, rerunAs }) => html`<tr><td><a href="/sagas/${sagaId}"><code>${sagaId}</code></a></td><td>${result}</td><td>${status === undefined ? null : badge(status)}</td><td>${rerunAs === undefined ? why : html`new saga <a href="/sagas/${rerunAs}"><code>${rerunAs}</code></a>`}</td></tr>`);
   const again = remaining > 0 ? html`<p class="notice">${remaining} more ${remaining === 1 ? 'matches' : 'match'}. <a href="${addressOf('/sagas/bulk', filter, { action })}">Show ${remaining === 1 ? 'it' : 'them'}</a></p>` : null;
   return html`<h1>${summarize(action, answer)}</h1>${again}
 <div class="wide"><table><thead><tr><th scope="col">Saga</th><th scope="col">Result</th><th scope="col">Status</th><th scope="col">Why</th></tr></thead><tbody>${rows}</tbody></table></div>
@@ -64,8 +73,14 @@ const before: Readonly<Record<SagaStatus | 'gone', string>> = {
 
 /** Such as "2 of 3 are being rolled back; 1 had completed". */
 function summarize(action: BulkAction, { sagas }: BulkAnswer): string {
-  const others = Map.groupBy(sagas.filter(({ result }) => result !== 'accepted'), (saga: BulkResult) => before[saga.status ?? 'gone']);
+  const others = Map.groupBy(sagas.filter(({ result }) => result !== 'accepted'), (saga: BulkResult) => (action === 'rerun' ? notRepeated(saga) : before[saga.status ?? 'gone']));
   const accepted = sagas.length - [...others.values()].flat().length;
-  const done = `${accepted} of ${sagas.length} ${accepted === 1 ? 'is' : 'are'} ${action === 'cancel' ? 'being rolled back' : 'tried again'}`;
+  const done = `${accepted} of ${sagas.length} ${wordsOf[action].some(accepted === 1)}`;
   return [done, ...[...others].map(([what, some]) => `${some.length} ${some.length === 1 ? what : what.replace(/^was /, 'were ')}`)].join('; ');
+}
+
+/** Its status is that of the new saga, where there is one. */
+function notRepeated({ result, rerunAs }: BulkResult): string {
+  if (result === 'not_found') return before.gone;
+  return rerunAs === undefined ? 'could not be run again' : 'was run again before';
 }

@@ -1,10 +1,10 @@
-// Errors on the pages: a person sees a page, a program the problem document that it gets everywhere else.
+// Errors on the pages: people get a page, programs the usual problem document.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { html } from '../html.ts';
 import { describeProblem, sendError, setProblemHeaders } from '../problems.ts';
 import { sendPage } from './layout.ts';
 
-/** Answers with the error, as the caller can best read it. */
+/** Responds with the error in the format that the caller accepts. */
 export async function sendErrorPage(error: unknown, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   if (!(request.headers.accept ?? '').includes('text/html')) return sendError(error, request, reply);
   const { status, title, detail } = describeProblem(error, request);

@@ -5,8 +5,8 @@ import { sagaStatuses } from '../../saga/saga.ts';
 import { STORABLE_TIMES, isStorableTime, storableText } from '../storable.ts';
 
 const text = storableText(255);
-// What a browser's field for a time sends has no offset: it is taken as UTC, as the field's label says.
-const time = z
+/** What a browser's field for a time sends. It has no offset: it is taken as UTC, as the field's label says. */
+export const timeField = z
   .union([z.iso.datetime({ offset: true }), z.iso.datetime({ local: true })], 'expected a time, such as 2026-01-31T12:00Z')
   .transform((given) => new Date(/[zZ]$|[+-]\d\d:\d\d$/.test(given) ? given : `${given}Z`))
   .refine(isStorableTime, STORABLE_TIMES);
@@ -18,8 +18,9 @@ const fields = {
   ),
   name: text.optional(),
   tag: text.optional(),
-  from: time.optional(),
-  before: time.optional(),
+  from: timeField.optional(),
+  before: timeField.optional(),
+  cause: z.string().regex(/^[0-9a-f]{12}$/, 'expected the cause of a failure, as the list of sagas links to it').optional(),
 };
 
 /** Query of the list. Fields that this version does not know are left out. */
@@ -29,7 +30,7 @@ export const listQuery = z.object({ ...fields, cursor: z.string().max(500).optio
 export const BULK_LIMIT = 200;
 
 /** Query of the preview of a bulk action: the filter, and what is to be done. */
-export const bulkQuery = z.object({ ...fields, action: z.enum(['cancel', 'retry'], 'expected cancel or retry') });
+export const bulkQuery = z.object({ ...fields, action: z.enum(['cancel', 'retry', 'rerun'], 'expected cancel, retry or rerun') });
 
 /** The form of a bulk action: the sagas that the preview showed, and the filter by which it found them. */
 export const bulkForm = bulkQuery.extend({
@@ -41,14 +42,14 @@ export type ListFilter = Readonly<Omit<z.infer<typeof listQuery>, 'cursor'>>;
 
 /** Whether it asks for anything. */
 export function isNarrowed(filter: ListFilter): boolean {
-  return [filter.q, filter.status, filter.name, filter.tag, filter.from, filter.before].some((value) => value !== undefined);
+  return [filter.q, filter.status, filter.name, filter.tag, filter.from, filter.before, filter.cause].some((value) => value !== undefined);
 }
 
 /** Names and values of the filter's fields, for an address and for the hidden fields of a form. */
-export function fieldsOf({ q, status = [], name, tag, from, before }: ListFilter): [string, string][] {
+export function fieldsOf({ q, status = [], name, tag, from, before, cause }: ListFilter): [string, string][] {
   const all: [string, string | undefined][] = [
     ['q', q], ...status.map((value): [string, SagaStatus] => ['status', value]), ['name', name], ['tag', tag],
-    ['from', from?.toISOString()], ['before', before?.toISOString()],
+    ['from', from?.toISOString()], ['before', before?.toISOString()], ['cause', cause],
   ];
   return all.filter((field): field is [string, string] => field[1] !== undefined);
 }
@@ -66,4 +67,9 @@ export function withoutEmpty(url: string): string | null {
   const filled = given.filter(([, value]) => value.trim() !== '');
   if (filled.length === given.length) return null;
   return filled.length === 0 ? path : `${path}?${new URLSearchParams(filled).toString()}`;
+}
+
+/** A time as a browser's field for it takes it, in UTC. */
+export function localTime(time: Date | undefined): string | null {
+  return time === undefined ? null : time.toISOString().slice(0, 16);
 }

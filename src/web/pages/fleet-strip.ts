@@ -1,10 +1,10 @@
-// The strip on top of every page: what keeps the fleet from its work. Nothing at all while all is well.
+// The strip at the top of every page: the conditions that keep the fleet from its work. Empty while all is well.
 import type { Condition, FleetStatus } from '../../fleet/conditions.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import { ago, inTime } from './times.ts';
 
-/** Draws the strip; its place stays there for the script to fill. */
+/** Renders the strip. Its container is always present, so that the script can fill it. */
 export function renderStrip(status: FleetStatus | null): Html {
   if (status === null || status.conditions.length === 0) return html`<div id="fleet"></div>`;
   const { at, conditions } = status;
@@ -19,7 +19,7 @@ function entry(condition: Condition, now: Date): Html {
 }
 
 function link({ name }: Condition): Html | null {
-  if (name === 'sagas_stuck') return html`<a href="/sagas?status=stuck">Stuck sagas</a>`;
+  if (name === 'sagas_stuck') return html`<a href="/sagas?status=stuck">Sagas that need attention</a>`;
   if (name === 'queue_paused') return html`<a href="/queues">Queues</a>`;
   return null;
 }

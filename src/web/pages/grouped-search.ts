@@ -1,5 +1,4 @@
-// What the list shows, in its order: sagas that need a person, then those under way, then those that are over; each group
-// newest first, a page at a time.
+// Orders the list: sagas that need a person, then unfinished ones, then finished ones; each group newest first, in pages.
 import type { Saga, SagaStatus } from '../../saga/saga.ts';
 import type { SagaFilter } from '../../saga/search.ts';
 import { CursorError } from '../../saga/search.ts';
@@ -8,15 +7,15 @@ import type { SagaPort } from '../ports.ts';
 export type Group = Readonly<{ title: string; statuses: readonly SagaStatus[] }>;
 
 export const groups: readonly Group[] = [
-  { title: 'Stuck: each needs a person', statuses: ['stuck'] },
-  { title: 'Under way', statuses: ['pending', 'running', 'compensating'] },
+  { title: 'Needs attention', statuses: ['stuck'] },
+  { title: 'In progress', statuses: ['pending', 'running', 'compensating'] },
   { title: 'Finished', statuses: ['completed', 'compensated'] },
 ];
 
 export type GroupedPage = Readonly<{ groups: readonly Readonly<{ group: Group; sagas: readonly Saga[] }>[]; nextCursor: string | null }>;
 
 /**
- * Finds a page of sagas. Its cursor is the number of the group to go on with, and the place in that group.
+ * Finds a page of sagas. Its cursor is the number of the next group and the position in it.
  *
  * @throws {CursorError}
  */

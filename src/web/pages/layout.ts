@@ -1,42 +1,48 @@
-// The frame of every page. No script, no style and no font from elsewhere, and none inline.
+// The frame of every page. No external scripts, styles or fonts, and no inline ones.
 import type { FastifyReply } from 'fastify';
 import type { Html } from '../html.ts';
 import { withBasePath } from '../base-path.ts';
 import { html } from '../html.ts';
 import { may } from '../auth.ts';
-import { scriptUrl, styleUrl } from './assets.ts';
+import { iconUrl, scriptUrl, styleUrl } from './assets.ts';
 import { renderStrip } from './fleet-strip.ts';
 
-type Place = 'sagas' | 'docs';
+type Place = 'sagas' | 'droplets' | 'start' | 'fleet' | 'audit' | 'docs';
 
 export type Page = Readonly<{
   title: string;
-  /** Which entry of the navigation it belongs to. */
+  /** The navigation entry it belongs to. */
   place: Place;
   body: Html;
 }>;
 
 const places: readonly { place: Place | 'queues'; path: string; text: string }[] = [
   { place: 'sagas', path: '/sagas', text: 'Sagas' },
+  { place: 'droplets', path: '/droplets', text: 'Droplets' },
+  { place: 'start', path: '/start', text: 'New droplet' },
+  { place: 'fleet', path: '/fleet', text: 'Fleet' },
   { place: 'queues', path: '/queues', text: 'Queues' },
+  { place: 'audit', path: '/audit', text: 'Audit' },
   { place: 'docs', path: '/docs', text: 'API' },
 ];
 
-/** Answers with a page. Its addresses are written from the root of the web: a base path is put before them here. */
+/** Responds with a page. URLs in it start at the root; this adds the base path. */
 export async function sendPage(reply: FastifyReply, { title, place, body }: Page): Promise<FastifyReply> {
-  const links = places.map((link) => html`<a href="${link.path}"${link.place === place ? html` aria-current="page"` : null}>${link.text}</a>`);
+  const mayStart = reply.server.hasRoute({ method: 'GET', url: '/start' }) && may(reply.request.principal, 'start');
+  const hidden: readonly string[] = [...(mayStart ? [] : ['start']), ...(reply.server.hasDroplets ? [] : ['droplets'])];
+  const links = places.filter((link) => !hidden.includes(link.place)).map((link) => html`<a href="${link.path}"${link.place === place ? html` aria-current="page"` : null}>${link.text}</a>`);
   const strip = renderStrip(may(reply.request.principal, 'read') ? await reply.server.fleet.glance() : null);
   const page = html`<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
 <title>${title} · arcadia-cloud</title>
-<link rel="icon" href="data:,">
+<link rel="icon" type="image/svg+xml" href="${iconUrl}">
 <link rel="stylesheet" href="${styleUrl}">
 <script type="module" src="${scriptUrl}"></script>
 </head>
 <body>
-<a class="skip" href="#main">Skip to the content</a>
+<a class="skip" href="#main">Skip to content</a>
 <header class="top"><a class="brand" href="/sagas">arcadia-cloud</a><nav aria-label="Main">${links}</nav></header>
 ${strip}
 <main id="main" tabindex="-1">

@@ -1,16 +1,16 @@
-// What both the list and a saga's page show of a saga.
+// The parts of a saga that both the list and a saga's page show.
 import type { Saga, SagaStatus } from '../../saga/saga.ts';
 import type { SagaWords } from '../../saga/words.ts';
-import { describeEnd } from '../../saga/words.ts';
+import { describeEnd, statusWords } from '../../saga/words.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 
-/** The status: told by a sign and the word, not by colour alone. */
+/** Renders the status as a sign and a word, not by color alone. */
 export function badge(status: SagaStatus): Html {
-  return html`<span class="badge ${status}">${status}</span>`;
+  return html`<span class="badge ${status}">${statusWords[status]}</span>`;
 }
 
-/** The same for a saga that is known: of one that is over, how it ended; one that is held waits, whatever its status. */
+/** Does the same for a known saga: shows how a finished one ended, and a held one as waiting whatever its status. */
 export function badgeOf(saga: Saga, words: SagaWords, isHeld: boolean): Html {
   if (isHeld) return html`<span class="badge held">waiting</span>`;
   if (saga.status !== 'compensated') return badge(saga.status);
@@ -18,12 +18,20 @@ export function badgeOf(saga: Saga, words: SagaWords, isHeld: boolean): Html {
   return label === 'rolled back' ? badge(saga.status) : html`<span class="badge compensated ${tone}">${label}</span>`;
 }
 
-/** What it is about, as its provider calls it; null: not known yet. */
+/** Returns the provider's id of the saga's subject; null: unknown. */
 export function subjectIdOf(saga: Saga, words: SagaWords): string | null {
   return words.subject?.(saga).id ?? null;
 }
 
-/** Step n of m, as dots and as words. Of one that was rolled back, how far it had come. */
+/** Renders the id of a saga's subject: a link to its page, where it has one. */
+export function subjectLink(saga: Saga, words: SagaWords, hasDroplets: boolean): Html | null {
+  const subject = words.subject?.(saga);
+  if (subject === undefined || subject.id === null) return null;
+  const code = html`<code>${subject.id}</code>`;
+  return hasDroplets && subject.kind === 'droplet' && /^[1-9]\d*$/.test(subject.id) ? html`<a href="/droplets/${subject.id}">${code}</a>` : code;
+}
+
+/** Renders step n of m, as dots and in words. For a rolled-back saga, how far it had come. */
 export function progress(saga: Saga): Html {
   const at = saga.status === 'completed' ? saga.steps.length - 1 : saga.status === 'compensated' ? Math.max(0, saga.steps.indexOf(saga.error?.step ?? '')) : saga.cursor;
   const dots = saga.steps.map((_step, index) => html`<i class="${index < at || saga.status === 'completed' ? 'done' : index === at ? 'here' : ''}"></i>`);

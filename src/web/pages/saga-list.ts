@@ -1,20 +1,24 @@
 // The list of sagas: search, filters, counts, and a row for each saga with what it waits for.
-import type { Saga } from '../../saga/saga.ts';
+import type { SagaLease } from '../../inventory/lease.ts';
+import type { Saga, SagaStatus } from '../../saga/saga.ts';
 import { currentStep, isAtRest, isStuckForward } from '../../saga/saga.ts';
+import type { FailureCause } from '../../saga/failure-causes.ts';
+import { MOST_FAILURES } from '../../saga/failure-causes.ts';
 import type { Overview } from '../../saga/overview.ts';
-import type { StoredEvent } from '../../saga/store.ts';
+import type { StoredEvent } from '../../saga/events.ts';
 import type { Surface } from '../../saga/words.ts';
-import { titleOf } from '../../saga/words.ts';
+import { statusWords, titleOf } from '../../saga/words.ts';
 import { formatDuration } from '../../platform/duration.ts';
 import { shortTextOf } from '../../platform/text.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import type { InspectedJob } from '../../queues/step-queues.ts';
 import type { ListFilter } from './filter.ts';
-import { addressOf, isNarrowed } from './filter.ts';
+import { addressOf, isNarrowed, localTime } from './filter.ts';
 import type { GroupedPage } from './grouped-search.ts';
 import { groups } from './grouped-search.ts';
-import { badgeOf, progress, subjectIdOf } from './parts.ts';
+import type { BulkAction } from '../api/bulk.ts';
+import { badgeOf, progress, subjectLink } from './parts.ts';
 import { withoutRequest } from './timeline.ts';
 import { ago, inTime } from './times.ts';
 import { describeWait, untakenForMs } from './waits.ts';
@@ -25,15 +29,21 @@ export type SagaList = Readonly<{
   surface: Surface;
   overview: Overview;
   page: GroupedPage;
+  /** Failures by cause: those of one saga alone are left to the list. */
+  causes: readonly FailureCause[];
   isFirstPage: boolean;
   lastEvents: ReadonlyMap<string, StoredEvent>;
   /** The jobs of those under way, by the saga's id. */
   jobs: ReadonlyMap<string, InspectedJob>;
   /** Those that wait for something that only a person can put right. */
   held: ReadonlySet<string>;
+  /** The leases of what the sagas provisioned, by the saga's id. */
+  leases: ReadonlyMap<string, SagaLease>;
   /** Names of the workers that live; null: not known. */
   aliveWorkers: readonly string[] | null;
   mayOperate: boolean;
+  /** Whether droplets have pages. */
+  hasDroplets: boolean;
 }>;
 
 /** The page's content. */
@@ -42,11 +52,12 @@ export function renderList(list: SagaList): Html {
   const rows = page.groups.map(
     ({ group, sagas }) => html`<tbody><tr class="group"><th colspan="6" scope="rowgroup">${group.title}</th></tr>${sagas.map((saga) => row(saga, list))}</tbody>`,
   );
-  const table = html`<table class="sagas"><thead><tr><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">About</th><th scope="col">Step</th><th scope="col">What goes on</th><th scope="col">Started</th></tr></thead>${rows}</table>`;
+  const table = html`<table class="sagas"><thead><tr><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">About</th><th scope="col">Step</th><th scope="col">Activity</th><th scope="col">Started</th></tr></thead>${rows}</table>`;
   return html`<h1 class="unseen">Sagas</h1>
 ${form(list)}
 <div id="live" data-now="${overview.now.toISOString()}" data-refresh-ms="5000">
 ${counts(list)}
+${causesOf(list)}
 ${page.groups.length === 0 ? empty(filter) : table}
 <nav class="pages" aria-label="Pages">${list.isFirstPage ? null : html`<a href="${addressOf('/sagas', filter)}">First page</a>`}${page.nextCursor === null ? null : html`<a rel="next" href="${addressOf('/sagas', filter, { cursor: page.nextCursor })}">Next page</a>`}</nav>
 </div>
@@ -69,40 +80,50 @@ function form({ filter, names }: SagaList): Html {
 ${isNarrowed(filter) ? html`<a class="clear" href="/sagas">Clear</a>` : null}</form>`;
 }
 
-function localTime(time: Date | undefined): string | null {
-  return time === undefined ? null : time.toISOString().slice(0, 16);
-}
-
 function counts({ filter, overview, mayOperate }: SagaList): Html {
   const total = Object.values(overview.counts).reduce((sum, count) => sum + count, 0);
   const current = html` aria-current="true"`;
   const links = groups.flatMap(({ statuses }) => statuses).map((status) => {
     const isChosen = filter.status?.includes(status) ?? false;
-    return html`<a class="count ${status}" href="${addressOf('/sagas', { ...filter, status: [status] })}"${isChosen ? current : null}><b>${overview.counts[status] ?? 0}</b> ${status}</a>`;
+    return html`<a class="count ${status}" href="${addressOf('/sagas', { ...filter, status: [status] })}"${isChosen ? current : null}><b>${overview.counts[status] ?? 0}</b> ${statusWords[status]}</a>`;
   });
-  const bulk = (action: 'cancel' | 'retry', text: string) => html`<a class="button${action === 'cancel' ? ' danger' : ''}" href="${addressOf('/sagas/bulk', filter, { action })}">${text}</a>`;
-  const { stuck = 0, pending = 0, running = 0 } = overview.counts;
-  const shown = (status: 'stuck' | 'pending' | 'running', count: number) => (filter.status === undefined || filter.status.includes(status) ? count : 0);
+  const bulk = (action: BulkAction, text: string) => html`<a class="button${action === 'cancel' ? ' danger' : ''}" href="${addressOf('/sagas/bulk', filter, { action })}">${text}</a>`;
+  const { stuck = 0, pending = 0, running = 0, compensated = 0 } = overview.counts;
+  const shown = (status: SagaStatus, count: number) => (filter.status === undefined || filter.status.includes(status) ? count : 0);
   const buttons = [
-    shown('stuck', stuck) > 0 ? bulk('retry', `Retry ${stuck} stuck…`) : null,
+    shown('stuck', stuck) > 0 ? bulk('retry', `Retry ${stuck}…`) : null,
     isNarrowed(filter) && shown('pending', pending) + shown('running', running) > 0 ? bulk('cancel', `Cancel ${shown('pending', pending) + shown('running', running)}…`) : null,
+    // Some of them may have been run again: the preview counts.
+    isNarrowed(filter) && shown('compensated', compensated) > 0 ? bulk('rerun', 'Run again…') : null,
   ];
   return html`<div class="bar"><nav class="counts" aria-label="By status"><a class="count" href="${addressOf('/sagas', { ...filter, status: undefined })}"${filter.status === undefined ? current : null}><b>${total}</b> all</a>${links}</nav>${mayOperate ? html`<div class="actions">${buttons}</div>` : null}</div>`;
+}
+
+function causesOf({ causes, filter, mayOperate }: SagaList): Html | null {
+  const alike = causes.filter(({ count }) => count > 1 || filter.cause !== undefined);
+  if (alike.length === 0) return null;
+  const rows = alike.map(({ cause, status, text, count }) => {
+    const one: ListFilter = { ...filter, status: [status], cause };
+    const action: BulkAction = status === 'stuck' ? 'retry' : 'rerun';
+    const many = count < MOST_FAILURES ? `${count}` : `${MOST_FAILURES}+`;
+    const button = html`<a class="button" href="${addressOf('/sagas/bulk', one, { action })}">${status === 'stuck' ? `Retry ${many}…` : `Run ${many} again…`}</a>`;
+    return html`<li><a href="${addressOf('/sagas', one)}"><b>${many} ×</b> ${status === 'stuck' ? 'needs attention' : 'rolled back'}: ${withoutRequest(text) || 'no reason is on record'}</a>${mayOperate ? button : null}</li>`;
+  });
+  return html`<section class="causes" aria-labelledby="causes"><h2 id="causes">Failures by cause <small>needing attention, or rolled back in the last day</small></h2><ul>${rows}</ul></section>`;
 }
 
 function row(saga: Saga, list: SagaList): Html {
   const { now } = list.overview;
   const words = list.surface.words(saga);
-  const subjectId = subjectIdOf(saga, words);
   return html`<tr class="${saga.status}"><td>${badgeOf(saga, words, list.held.has(saga.id))}</td>
 <td class="subject"><a href="/sagas/${saga.id}" data-walk>${titleOf(words, saga)}</a><small>${saga.name} <code>${saga.saga8}</code></small></td>
-<td class="about">${subjectId === null ? html`<span class="none">none</span>` : html`<code>${subjectId}</code>`}</td>
+<td class="about">${subjectLink(saga, words, list.hasDroplets) ?? html`<span class="none">none</span>`}</td>
 <td class="at">${progress(saga)}</td>
 <td class="what">${goesOn(saga, list)}</td>
 <td class="age">${ago(saga.createdAt, now)}</td></tr>`;
 }
 
-function goesOn(saga: Saga, { lastEvents, jobs, overview, aliveWorkers, held, surface }: SagaList): Html {
+function goesOn(saga: Saga, { lastEvents, jobs, overview, aliveWorkers, held, leases, surface }: SagaList): Html {
   const last = lastEvents.get(saga.id);
   const job = jobs.get(saga.id);
   if (saga.status === 'stuck') return html`<b>${isStuckForward(saga) ? `${currentStep(saga)} failed` : 'undoing failed'}</b>: ${withoutRequest(shortTextOf(last?.detail['message'], 'no reason is on record'))}`;
@@ -115,11 +136,18 @@ function goesOn(saga: Saga, { lastEvents, jobs, overview, aliveWorkers, held, su
     return html`${describeWait(saga, surface, last, job ?? { memo: {} })}${job === undefined || held.has(saga.id) ? null : html` <span class="next">next ${inTime(job.dueInMs, overview.now)}</span>`}`;
   }
   const took = saga.finishedAt === null ? null : html`<span class="next">took ${formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())}</span>`;
-  return html`${saga.error === null ? null : html`${withoutRequest(shortTextOf(saga.error.message))} `}${took}`;
+  return html`${saga.error === null ? null : html`${withoutRequest(shortTextOf(saga.error.message))} `}${took}${leaseLeft(leases.get(saga.id), overview.now)}`;
+}
+
+function leaseLeft(lease: SagaLease | undefined, now: Date): Html | null {
+  if (lease === undefined) return null;
+  const leftMs = lease.leaseUntil.getTime() - now.getTime();
+  if (lease.expiredAt !== null) return html` <span class="next">lease expired</span>`;
+  return leftMs > 0 ? html` <span class="next">lease ends ${inTime(leftMs, now)}</span>` : html` <b class="untaken">lease ended</b>`;
 }
 
 function empty(filter: ListFilter): Html {
   return isNarrowed(filter)
     ? html`<p class="empty">No saga matches. <a href="/sagas">Show all</a></p>`
-    : html`<p class="empty">No saga was started yet. Start one with <code>arcadia start</code>, or over the <a href="/docs">HTTP API</a>.</p>`;
+    : html`<p class="empty">No sagas yet. Start one with <code>arcadia start</code>, or over the <a href="/docs">HTTP API</a>.</p>`;
 }

@@ -6,17 +6,20 @@ import type { FleetStatus } from '../../fleet/conditions.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { directionOf, isAtRest } from '../../saga/saga.ts';
 import { titleOf } from '../../saga/words.ts';
+import { erasedSecrets } from '../../saga/rerun.ts';
 import type { ActionResult } from '../../saga/cancel-and-retry.ts';
-import { affected, actOnAll } from '../api/bulk.ts';
+import { affected, actOnAll, needed, rerunInBulk } from '../api/bulk.ts';
 import type { BulkAction } from '../api/bulk.ts';
-import type { App } from '../app.ts';
-import { actorOf, may } from '../auth.ts';
+import type { App, Principal } from '../app.ts';
+import { rerunFor, rerunRefused } from '../api/sagas.ts';
+import { actorOf, may, scopeToStart } from '../auth.ts';
 import type { QueuesPort, WebPorts } from '../ports.ts';
 import { Problem } from '../problems.ts';
 import { storableText } from '../storable.ts';
 import { renderBulkDone, renderDryRun } from './bulk-page.ts';
 import { sendErrorPage } from './error-page.ts';
 import type { ListFilter } from './filter.ts';
+import { acceptForms } from './form-body.ts';
 import { BULK_LIMIT, addressOf, bulkForm, bulkQuery, isNarrowed, listQuery, withoutEmpty } from './filter.ts';
 import { toSagaFilter } from '../saga-filter.ts';
 import { searchGrouped } from './grouped-search.ts';
@@ -26,30 +29,43 @@ import type { DueJob } from './saga-view.ts';
 import { memoOf, renderSaga } from './saga-view.ts';
 import { timelineOf } from './timeline.ts';
 import { untakenForMs } from './waits.ts';
+import { MAX_LEASE_S } from '../../platform/longest-lease.ts';
 
-type Ports = Pick<WebPorts, 'sagas' | 'audit' | 'queues'>;
+type Ports = Pick<WebPorts, 'sagas' | 'audit' | 'queues' | 'inventory'>;
 
 const PAGE = 50;
+
+// Groups of failures above the list.
+const CAUSES = 5;
+
+// More than an input may have.
+const MAX_SECRET_LENGTH = 1_048_576;
 
 // The pages are about Postgres; what the queues know is added where they answer in time.
 const QUEUES_TIME_LIMIT_MS = 1_000;
 
-const told: Readonly<Record<ActionResult['kind'], string>> = {
-  accepted: 'Done: the saga moves as you asked.',
-  already: 'Nothing to do: what you asked for has happened, or is happening, already.',
-  refused: 'The saga had moved on meanwhile, so that nothing was changed.',
-  not_found: 'There is no such saga.',
+const told: Readonly<Record<ActionResult['kind'] | 'rerun' | 'rerun_before' | 'started', string>> = {
+  accepted: 'Done.',
+  rerun: 'This is the new saga.',
+  started: 'This is the new saga.',
+  rerun_before: 'The saga was run again before. This is the saga that was started then.',
+  already: 'Nothing to do: this has already happened, or is happening now.',
+  refused: 'Nothing was changed, because the saga has moved on in the meantime.',
+  not_found: 'This saga does not exist.',
 };
 
-const params = z.object({ id: z.uuid('expected the id of a saga: a UUID').toLowerCase() });
-const toldQuery = z.object({ told: z.enum(['accepted', 'already', 'refused']).optional().catch(undefined) });
+const params = z.object({ id: z.uuid('expected a saga id, a UUID').toLowerCase() });
+const toldQuery = z.object({ told: z.enum(['accepted', 'already', 'refused', 'rerun', 'rerun_before', 'started']).optional().catch(undefined) });
 const cancelForm = z.object({ reason: storableText(1_000).transform((given) => given.trim()).optional() }).nullish();
+// A browser sends the lines of a text area with CR LF, which a shell script does not survive.
+const rerunForm = z.record(z.string().max(255), storableText(MAX_SECRET_LENGTH).transform((given) => given.replaceAll('\r\n', '\n'))).nullish();
+
+const leaseForm = z.object({ ttl_s: z.coerce.number('expected a number of seconds').int().min(1).max(MAX_LEASE_S) });
 
 /** Adds the pages. They are behind the same guard as everything else. */
 export function addSagaPages(app: App, ports: Ports): void {
   void app.register(async (scope: App) => {
-    // Only here: elsewhere, what a form of another site could send is not read at all.
-    scope.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, (_request, body, done) => done(null, fieldsOfForm(body.toString())));
+    acceptForms(scope);
     scope.setErrorHandler(sendErrorPage);
     addList(scope, ports);
     addBulk(scope, ports);
@@ -58,19 +74,7 @@ export function addSagaPages(app: App, ports: Ports): void {
   });
 }
 
-/** A field that is given more than once becomes a list; one that was left empty is left out. */
-function fieldsOfForm(body: string): Record<string, string | string[]> {
-  const form = new URLSearchParams(body);
-  const names = [...new Set(form.keys())];
-  return Object.fromEntries(
-    names.flatMap((name) => {
-      const [first, ...rest] = form.getAll(name).filter((value) => value !== '');
-      return first === undefined ? [] : [[name, rest.length === 0 ? first : [first, ...rest]]];
-    }),
-  );
-}
-
-function addList(app: App, { sagas, queues }: Ports): void {
+function addList(app: App, { sagas, queues, inventory }: Ports): void {
   app.get(
     '/sagas',
     {
@@ -84,18 +88,24 @@ function addList(app: App, { sagas, queues }: Ports): void {
     async (request, reply) => {
       const { cursor, ...filter } = request.query;
       const conditions = toSagaFilter(filter);
-      const [overview, page] = await Promise.all([sagas.overview({ ...conditions, status: undefined }), searchGrouped(sagas, conditions, { limit: PAGE, cursor })]);
+      const [overview, page, causes] = await Promise.all([
+        sagas.overview({ ...conditions, status: undefined }),
+        searchGrouped(sagas, conditions, { limit: PAGE, cursor }),
+        cursor === undefined ? sagas.failureCauses(conditions, CAUSES) : [],
+      ]);
       const open = page.groups.flatMap((group) => group.sagas).filter(({ status }) => status === 'stuck' || !isAtRest(status));
       const ids = open.map(({ id }) => id);
-      const [lastEvents, jobs, held] = await Promise.all([sagas.lastEvents(ids), jobsOf(open, queues), sagas.held(ids)]);
+      const completed = page.groups.flatMap((group) => group.sagas).filter(({ status }) => status === 'completed').map(({ id }) => id);
+      const [lastEvents, jobs, held, leases] = await Promise.all([sagas.lastEvents(ids), jobsOf(open, queues), sagas.held(ids), inventory?.leasesOf(completed) ?? new Map<string, never>()]);
       const body = renderList({
-        held,
+        held, leases,
         aliveWorkers: aliveWorkersOf(await app.fleet.glance()),
-        filter, overview, page, lastEvents, jobs,
+        filter, overview, page, causes, lastEvents, jobs,
         names: Object.keys(sagas.definitions),
         surface: sagas.surface,
         isFirstPage: cursor === undefined,
         mayOperate: may(request.principal, 'operate'),
+        hasDroplets: app.hasDroplets,
       });
       return sendPage(reply, { title: 'Sagas', place: 'sagas', body });
     },
@@ -116,21 +126,22 @@ async function dueJobOf(saga: Saga, queues: QueuesPort): Promise<DueJob> {
   }
 }
 
-function addSaga(app: App, { sagas, audit, queues }: Ports): void {
+function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
   app.get('/sagas/:id', { schema: { hide: true, params: z.object({ id: z.string() }), querystring: toldQuery } }, async (request, reply) => {
     const parsed = params.safeParse(request.params);
     // The short form of an id is what people have at hand.
     if (!parsed.success) return reply.redirect(`/sagas?${new URLSearchParams({ q: request.params.id }).toString()}`);
     const { id } = parsed.data;
     const loaded = await sagas.load(id);
-    if (loaded === null) throw new Problem('saga_not_found', `there is no saga ${id}`, { sagaId: id });
+    if (loaded === null) throw new Problem('saga_not_found', `saga ${id} not found`, { sagaId: id });
     const { saga } = loaded;
-    const [found, auditRows, job, isPaused, held] = await Promise.all([
+    const [found, auditRows, job, isPaused, held, leases] = await Promise.all([
       sagas.events(id),
       audit.list(id),
       isAtRest(saga.status) ? null : dueJobOf(saga, queues),
       isAtRest(saga.status) ? false : isQueueOfPaused(saga, queues),
       isAtRest(saga.status) ? null : sagas.held([id]),
+      inventory?.leasesOf([id]),
     ]);
     // What was written since belongs to the next look: the row and its timeline tell the same.
     const events = found.filter(({ seq }) => seq <= saga.revision);
@@ -146,9 +157,12 @@ function addSaga(app: App, { sagas, audit, queues }: Ports): void {
       untakenSince: job?.kind === 'unknown' ? null : untakenSince,
       isHeld: held?.has(id) ?? false,
       entries: timelineOf(saga, events, { now: loaded.now, memo: memoOf({ job, memo: loaded.memo }), isWaiting: job?.kind === 'there' && job.dueInMs > 0, untakenSince, isHeld: held?.has(id) ?? false }),
+      lease: leases?.get(id) ?? null,
       audit: auditRows,
       place: (where) => queues.place({ sagaId: id, ...where }),
       mayOperate: may(request.principal, 'operate'),
+      hasDroplets: app.hasDroplets,
+      secretsToRerun: secretsToRerun(sagas, saga, request.principal),
       told: request.query.told === undefined ? null : told[request.query.told],
     });
     return sendPage(reply, { title: `${titleOf(words, saga)} · ${saga.status}`, place: 'sagas', body });
@@ -159,15 +173,42 @@ function addSaga(app: App, { sagas, audit, queues }: Ports): void {
     return showAnswer(reply, id, await sagas.cancel(id, actorOf(request.principal), request.body?.reason));
   });
 
+  if (inventory !== undefined) {
+    app.post('/sagas/:id/lease', { config: { needs: 'operate' }, schema: { hide: true, params, body: leaseForm } }, async (request, reply) => {
+      const { id } = request.params;
+      const saga = await sagas.get(id);
+      if (saga === null) throw new Problem('saga_not_found', `saga ${id} not found`, { sagaId: id });
+      const dropletId = Number(sagas.surface.words(saga).subject?.(saga).id ?? 0);
+      if (dropletId === 0) throw new Problem('lease_absent', 'the saga has no droplet yet');
+      await inventory.renewLease(dropletId, { ttlS: request.body.ttl_s, by: actorOf(request.principal) });
+      return reply.redirect(`/sagas/${id}?told=accepted`, 303);
+    });
+  }
+
   app.post('/sagas/:id/retry', { config: { needs: 'operate' }, schema: { hide: true, params } }, async (request, reply) => {
     const { id } = request.params;
     return showAnswer(reply, id, await sagas.retry(id, actorOf(request.principal)));
   });
+
+  app.post('/sagas/:id/rerun', { config: { needs: 'operate' }, schema: { hide: true, params, body: rerunForm } }, async (request, reply) => {
+    const { id } = request.params;
+    const answered = await rerunFor(sagas, id, { principal: request.principal, secrets: request.body ?? undefined });
+    if (answered.kind === 'not_found') throw new Problem('saga_not_found', `saga ${id} not found`, { sagaId: id });
+    if (answered.kind === 'refused') throw rerunRefused(answered);
+    return reply.redirect(`/sagas/${answered.saga.id}?told=${answered.kind === 'accepted' ? 'rerun' : 'rerun_before'}`, 303);
+  });
+}
+
+/** Null: the saga cannot be run again, or not by this person; else the secrets that must be given again. */
+function secretsToRerun({ definitions }: Ports['sagas'], saga: Saga, principal: Principal | null): readonly string[] | null {
+  const definition = Object.hasOwn(definitions, saga.name) ? definitions[saga.name] : undefined;
+  if (saga.status !== 'compensated' || saga.rerunAs !== null || definition === undefined || !may(principal, scopeToStart(definitions, saga.name))) return null;
+  return erasedSecrets(definition, saga);
 }
 
 /** Sent on to the page by a GET, so that a reload asks for nothing again. */
 async function showAnswer(reply: FastifyReply, id: string, answered: ActionResult): Promise<FastifyReply> {
-  if (answered.kind === 'not_found') throw new Problem('saga_not_found', `there is no saga ${id}`, { sagaId: id });
+  if (answered.kind === 'not_found') throw new Problem('saga_not_found', `saga ${id} not found`, { sagaId: id });
   return reply.redirect(`/sagas/${id}?told=${answered.kind}`, 303);
 }
 
@@ -186,13 +227,15 @@ async function isQueueOfPaused(saga: Saga, queues: QueuesPort): Promise<boolean>
   }
 }
 
+const bulkTitles: Readonly<Record<BulkAction, string>> = { cancel: 'Roll back', retry: 'Retry', rerun: 'Run again' };
+
 function addBulk(app: App, { sagas }: Ports): void {
   app.get('/sagas/bulk', { config: { needs: 'operate' }, schema: { hide: true, querystring: bulkQuery } }, async (request, reply) => {
     const { action, ...filter } = request.query;
     const conditions = conditionsOf(action, filter);
     const [matched, page] =
       conditions.status.length === 0 ? [0, { sagas: [], nextCursor: null }] : await Promise.all([sagas.count(conditions), sagas.search(conditions, { limit: BULK_LIMIT })]);
-    return sendPage(reply, { title: action === 'cancel' ? 'Roll back' : 'Retry', place: 'sagas', body: renderDryRun(action, filter, { matched, page, surface: sagas.surface }) });
+    return sendPage(reply, { title: bulkTitles[action], place: 'sagas', body: renderDryRun(action, filter, { matched, page, surface: sagas.surface }) });
   });
 
   app.post('/sagas/bulk', { config: { needs: 'operate' }, schema: { hide: true, body: bulkForm } }, async (request, reply) => {
@@ -201,9 +244,10 @@ function addBulk(app: App, { sagas }: Ports): void {
     // A form without a list is none of ours, or an old one: the person has not seen which sagas it would be.
     if (ids.length === 0) return reply.redirect(addressOf('/sagas/bulk', filter, { action }), 303);
     const actor = actorOf(request.principal);
-    const answer = await actOnAll(sagas, { filter: null, ids, dryRun: false, limit: BULK_LIMIT }, affected[action], (id) =>
-      action === 'cancel' ? sagas.cancel(id, actor, reason) : sagas.retry(id, actor),
-    );
+    const answer = await actOnAll(sagas, { filter: null, ids, dryRun: false, limit: BULK_LIMIT }, action, (id) => {
+      if (action === 'rerun') return rerunInBulk(sagas, id, request.principal);
+      return action === 'cancel' ? sagas.cancel(id, actor, reason) : sagas.retry(id, actor);
+    });
     const remaining = conditions.status.length === 0 ? 0 : await sagas.count(conditions);
     return sendPage(reply, { title: 'Done', place: 'sagas', body: renderBulkDone(action, filter, answer, remaining) });
   });
@@ -212,7 +256,7 @@ function addBulk(app: App, { sagas }: Ports): void {
 /** What the filter finds, among the sagas on which the action has an effect. */
 function conditionsOf(action: BulkAction, filter: ListFilter) {
   needCondition(filter, action);
-  return { ...toSagaFilter(filter), status: affected[action].filter((candidate) => filter.status === undefined || filter.status.includes(candidate)) };
+  return { ...toSagaFilter(filter), ...needed[action], status: affected[action].filter((candidate) => filter.status === undefined || filter.status.includes(candidate)) };
 }
 
 function needCondition(filter: ListFilter, action: BulkAction): void {

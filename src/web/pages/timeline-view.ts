@@ -1,5 +1,5 @@
-// The timeline, drawn: a row for each entry, with a bar that shows when it was within the whole saga. The bars are SVG,
-// as the policy allows no inline styles.
+// Renders the timeline: one row per entry, with a bar that shows its time within the saga. The bars are SVG, because the
+// policy forbids inline styles.
 import { formatDuration } from '../../platform/duration.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { isAtRest } from '../../saga/saga.ts';
@@ -12,7 +12,7 @@ import { formatTime } from './times.ts';
 const WIDTH = 1_000;
 const LEAST_WIDTH = 6;
 
-/** Draws the entries. A saga at rest fills the width with its life; one under way, with its life so far. */
+/** Renders the entries. The width is the saga's lifetime, or its lifetime so far. */
 export function renderTimeline(saga: Saga, entries: readonly Entry[], now: Date, place: (job: NonNullable<Entry['job']>) => JobPlace): Html {
   const start = saga.createdAt.getTime();
   const ends = entries.map(({ from, to }) => (to ?? (isAtRest(saga.status) ? from : now)).getTime());

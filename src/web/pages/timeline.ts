@@ -1,57 +1,57 @@
-// A saga's events as a person wants to see them: each attempt, each wait and each compensation as one bar, from when to
-// when, and what came of it. Pure; the page draws it.
+// Converts a saga's events for people: each attempt, wait and compensation becomes one bar with its start, end and
+// result. Pure; the page renders it.
 import type { Direction, Saga } from '../../saga/saga.ts';
 import { currentStep, directionOf, isAtRest } from '../../saga/saga.ts';
 import type { Memo } from '../../saga/step.ts';
-import type { StoredEvent } from '../../saga/store.ts';
+import type { StoredEvent } from '../../saga/events.ts';
 import { shortTextOf, shorten } from '../../platform/text.ts';
 
-/** `mark`: a moment. `attempt`: a step ran, or is running. `wait`: nothing ran. */
+/** `mark`: a moment. `attempt`: a step ran or is running. `wait`: nothing ran. */
 export type Entry = Readonly<{
   kind: 'mark' | 'attempt' | 'wait';
   tone: 'plain' | 'ok' | 'bad' | 'wait' | 'live';
   title: string;
   from: Date;
-  /** Null: it goes on. */
+  /** Null: still in progress. */
   to: Date | null;
-  /** What came of it: a note of the step, or the error in DigitalOcean's words. */
+  /** The result: a note of the step, or the error in DigitalOcean's words. */
   text: string | null;
-  /** DigitalOcean's id of the request that failed; its support asks for it. */
+  /** DigitalOcean's id of the failed request; its support asks for it. */
   requestId: string | null;
-  /** How often it was looked during a wait. */
+  /** Number of polls during a wait. */
   polls: number | null;
-  /** What the step wrote down on the way. */
+  /** What the step recorded on the way. */
   notes: readonly Readonly<{ at: Date; text: string }>[];
   worker: string | null;
   /** The job that ran it. */
   job: Readonly<{ revision: number; direction: Direction }> | null;
 }>;
 
-// A worker takes a job within milliseconds, unless there are too few of them.
+// A worker takes a job within milliseconds, unless there are too few workers.
 const LONG_QUEUE_MS = 1_000;
 
 const MAX_ACTOR_LENGTH = 255;
 
 type Draft = { since: Date; notes: { at: Date; text: string }[]; direction: Direction; jobRevision: number; waited: { from: Date; polls: number } | null };
 
-/** What goes on now: the counters of the job, and whether it waits in its queue. */
+/** The current activity: the job's counters, and whether it waits in its queue. */
 type Present = Readonly<{
   now: Date;
   memo: Memo;
   isWaiting: boolean;
-  /** Since when it is due and no worker has it; null, or left out: one has, or it is not due. */
+  /** Since when it is due without a worker; null or omitted: a worker has it, or it is not due. */
   untakenSince?: Date | null;
-  /** It waits for something that only a person can put right. */
+  /** It waits for something that only a person can fix. */
   isHeld?: boolean;
 }>;
 
-/** Makes the timeline. */
+/** Builds the timeline. */
 export function timelineOf(saga: Saga, events: readonly StoredEvent[], present: Present): Entry[] {
   const entries: Entry[] = [];
   const draft: Draft = { since: saga.createdAt, notes: [], direction: 'forward', jobRevision: 0, waited: null };
   for (const event of events) entries.push(...entriesOf(event, draft));
   if (!isAtRest(saga.status)) entries.push(goingOn(saga, draft, present));
-  if (saga.status === 'stuck') entries.push(entry({ kind: 'wait', tone: 'bad', title: 'waits for a person', from: draft.since, to: null }));
+  if (saga.status === 'stuck') entries.push(entry({ kind: 'wait', tone: 'bad', title: 'needs attention', from: draft.since, to: null }));
   return entries;
 }
 
@@ -100,7 +100,7 @@ function entriesOf(event: StoredEvent, draft: Draft): Entry[] {
       return [...cut, entry({ title: 'cancel requested', from: at, text: `${byOf(event.detail['by']) ?? ''}${reason === '' ? '' : `: ${reason}`}` })];
     }
     case 'retry_requested': {
-      const stuck = entry({ kind: 'wait', tone: 'bad', title: 'waited for a person', from: draft.since, to: at });
+      const stuck = entry({ kind: 'wait', tone: 'bad', title: 'needed attention', from: draft.since, to: at });
       begin(draft, event, event.detail['status'] === 'running' ? 'forward' : 'backward');
       return [stuck, entry({ title: 'retry requested', from: at, text: byOf(event.detail['by']) })];
     }
@@ -109,7 +109,7 @@ function entriesOf(event: StoredEvent, draft: Draft): Entry[] {
   }
 }
 
-/** The end of an attempt, or of a wait that was one step's whole work. */
+/** Ends an attempt, or a wait that was a step's whole work. */
 function close(event: StoredEvent, draft: Draft, tone: 'ok' | 'bad'): Entry {
   const said = shortTextOf(event.detail['message'] ?? event.detail['note']);
   const polls = pollsOf(said) ?? draft.waited?.polls ?? null;
@@ -167,7 +167,7 @@ function goingOn(saga: Saga, draft: Draft, { now, memo, isWaiting, untakenSince 
   });
 }
 
-/** Nothing runs: it is a wait, and no bar that grows as if somebody were at work. */
+/** Nothing is running, so this is a wait and not a growing bar of work. */
 function untaken(saga: Saga, draft: Draft, now: Date, since: Date): Entry {
   const undo = directionOf(saga) === 'backward' ? 'undo ' : '';
   return entry({
@@ -195,15 +195,16 @@ function pollsOf(said: string): number | null {
   return polls === undefined ? null : Number(polls);
 }
 
-// Texts may be as long as a request: nothing here begins with a repetition, which would be tried again from every place in it.
+// Texts may be as long as a request. A pattern must not start with a repetition, which would be tried from every
+// position.
 const request = / ?\(request ([\w.:-]{1,100})\)/;
 
-/** DigitalOcean's id of the request that stands in an error's text. */
+/** Extracts DigitalOcean's request id from an error's text. */
 export function requestOf(said: string): string | null {
   return request.exec(said)?.[1] ?? null;
 }
 
-/** An error's text without that id. */
+/** Removes that id from an error's text. */
 export function withoutRequest(said: string): string {
   return said.replace(request, '').replace('.;', ';');
 }

@@ -1,4 +1,4 @@
-// Times on the pages: what a person reads at a glance, with the exact time in UTC behind it.
+// Formats times for the pages: readable at a glance, with the exact UTC time as a tooltip.
 import { formatDuration } from '../../platform/duration.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
@@ -8,18 +8,18 @@ export function formatTime(time: Date): string {
   return `${time.toISOString().replace('T', ' ').replace('Z', '')} UTC`;
 }
 
-/** How long ago a time is; the script keeps it up to date. */
+/** Renders how long ago a time is. The script keeps it up to date. */
 export function ago(time: Date, now: Date): Html {
   return html`<time datetime="${time.toISOString()}" title="${formatTime(time)}" data-ago>${formatDuration(wholeSeconds(now.getTime() - time.getTime()))} ago</time>`;
 }
 
-/** How long it is until something happens; the script counts down. */
+/** Renders the time until something happens. The script counts down. */
 export function inTime(ms: number, now: Date): Html {
   const time = new Date(now.getTime() + ms);
   return html`<time datetime="${time.toISOString()}" title="${formatTime(time)}" data-in>${ms <= 0 ? 'now' : `in ${formatDuration(wholeSeconds(ms))}`}</time>`;
 }
 
-/** What changes while it is looked at is told in whole seconds. */
+/** Values that change on screen are in whole seconds. */
 function wholeSeconds(ms: number): number {
   return Math.max(0, Math.ceil(ms / 1_000)) * 1_000;
 }

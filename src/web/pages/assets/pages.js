@@ -1,18 +1,44 @@
-// What the pages can do beyond plain HTML: they keep themselves up to date, and are walked by keyboard. Without it,
-// everything can still be seen and done.
+// Extends the pages beyond plain HTML: automatic updates and keyboard navigation. Without it, everything remains visible
+// and usable.
 
 const told = document.querySelector('#told');
 
-// The database's clock, as the page brought it; this machine's own may be wrong.
+// The database's clock, from the page. This machine's clock may be wrong.
 let clock = { serverMs: Date.now(), readAt: performance.now() };
 const nowMs = () => clock.serverMs + performance.now() - clock.readAt;
+
+// Since when the page is not up to date, by the database's clock; null: it is.
+let staleSinceMs = null;
+
+/** Says that the page is not up to date, and why; null: it is again. */
+function setStale(why) {
+  const notice = document.querySelector('#stale');
+  if (why === null) {
+    staleSinceMs = null;
+    notice?.remove();
+    document.body.classList.remove('stale');
+    return;
+  }
+  staleSinceMs ??= clock.serverMs;
+  const text = `Not up to date since ${new Date(staleSinceMs).toISOString().slice(11, 19)} UTC: ${why}`;
+  document.body.classList.add('stale');
+  if (notice !== null) {
+    if (notice.textContent !== text) notice.textContent = text;
+    return;
+  }
+  const added = document.createElement('p');
+  added.id = 'stale';
+  added.setAttribute('role', 'alert');
+  added.textContent = text;
+  document.querySelector('#main')?.prepend(added);
+}
 
 function setClock(live) {
   const serverMs = Date.parse(live?.dataset.now ?? '');
   if (!Number.isNaN(serverMs)) clock = { serverMs, readAt: performance.now() };
 }
 
-/** As the pages' own: in whole seconds, as it is written anew all the time. */
+/** Like the pages' own function, but in whole seconds, because it updates all the time. */
 function formatDuration(durationMs) {
   const seconds = Math.max(0, Math.ceil(durationMs / 1000));
   if (seconds < 60) return `${seconds} s`;
@@ -23,6 +49,8 @@ function formatDuration(durationMs) {
 }
 
 function tick() {
+  // What a page counts that is not up to date, it does not know.
+  if (staleSinceMs !== null) return;
   for (const time of document.querySelectorAll('time[data-ago], time[data-in], time[data-for]')) {
     const ms = Date.parse(time.dateTime) - nowMs();
     let text = formatDuration(-ms);
@@ -32,33 +60,39 @@ function tick() {
   }
 }
 
-/** Puts the page as it is now in the place of what is shown, and leaves focus, open parts and typed text as they are. */
+const RENEW_WITHIN_MS = 10_000;
+
+/**
+ * Puts the page as it is now in the place of what is shown, and leaves focus, open parts and typed text as they are. Resolves with
+ * why that did not work; null: it did.
+ */
 async function renew() {
-  const response = await fetch(location.href, { headers: { accept: 'text/html' } });
-  if (!response.ok || new URL(response.url).pathname !== location.pathname) return;
+  const response = await fetch(location.href, { headers: { accept: 'text/html' }, signal: AbortSignal.timeout(RENEW_WITHIN_MS) });
+  if (response.status === 401 || new URL(response.url).pathname !== location.pathname) return 'you are no longer signed in. Reload the page.';
+  if (response.status === 404) return 'what it shows is gone.';
+  if (!response.ok) return `arcadia-cloud answers ${response.status}. Trying again.`;
   const fresh = new DOMParser().parseFromString(await response.text(), 'text/html');
   const live = document.querySelector('#live');
   const next = fresh.querySelector('#live');
-  if (live === null || next === null) return;
+  if (live === null || next === null) return null;
   // Only ever forward: an answer that was overtaken is dropped.
-  if (Date.parse(next.dataset.now) < Date.parse(live.dataset.now)) return;
+  if (Date.parse(next.dataset.now) < Date.parse(live.dataset.now)) return null;
   for (const { id } of live.querySelectorAll('details[open][id]')) next.querySelector(`#${id}`)?.setAttribute('open', '');
   const strip = fresh.querySelector('#fleet');
   if (strip !== null) document.querySelector('#fleet')?.replaceWith(strip);
   const focused = live.contains(document.activeElement) ? document.activeElement.getAttribute('href') : null;
   if (next.dataset.status !== live.dataset.status && told !== null) told.textContent = next.dataset.status;
   live.replaceWith(next);
-  const dialog = document.querySelector('.dialog');
-  if (dialog === null || !dialog.matches(':popover-open')) {
-    const freshDialog = fresh.querySelector('.dialog');
-    if (freshDialog === null) dialog?.remove();
-    else if (dialog === null) next.after(freshDialog);
-    else dialog.replaceWith(freshDialog);
+  const dialogs = [...document.querySelectorAll('.dialog')];
+  if (!dialogs.some((dialog) => dialog.matches(':popover-open'))) {
+    for (const dialog of dialogs) dialog.remove();
+    next.after(...fresh.querySelectorAll('.dialog'));
   }
   if (focused !== null) [...next.querySelectorAll('a')].find((link) => link.getAttribute('href') === focused)?.focus({ preventScroll: true });
   document.title = fresh.title;
   setClock(next);
   followWhileSeen();
+  return null;
 }
 
 let timer;
@@ -70,12 +104,12 @@ function renewSoon(afterMs) {
   timer = setTimeout(() => void renewOnce(), afterMs);
 }
 
-/** One at a time; what is asked for meanwhile is done right after. A page that nobody sees waits until it is seen. */
+/** One at a time. A request during an update runs right after it. A hidden page waits until it is visible. */
 async function renewOnce() {
   isAskedAgain = isRenewing;
   if (isRenewing || document.hidden) return;
   isRenewing = true;
-  await renew().catch(() => undefined);
+  setStale(await renew().catch(() => 'arcadia-cloud does not answer. Trying again.'));
   isRenewing = false;
   const waitMs = Number(document.querySelector('#live')?.dataset.refreshMs);
   if (isAskedAgain) renewSoon(0);
@@ -85,8 +119,8 @@ async function renewOnce() {
 let stream = null;
 
 /**
- * Each event of the saga renews the page; a stream that was cut is taken up again by the browser. Only while somebody
- * sees the page: by plain HTTP, a browser keeps six connections to one server, and many tabs would use them up.
+ * Each event of the saga updates the page. The browser resumes an interrupted stream. Streams only while the page is
+ * visible: over plain HTTP, a browser has six connections per server, and many tabs would use them up.
  */
 function followWhileSeen() {
   const address = document.querySelector('#live')?.dataset.events;
@@ -133,7 +167,7 @@ addEventListener('keydown', (event) => {
     else search.select();
     search?.focus();
   } else if (key in steps) {
-    // The arrows walk once the list has the focus; before that, they scroll.
+    // The arrow keys move in the list once it has the focus; otherwise they scroll.
     if ((key === 'j' || key === 'k' || target.matches('a[data-walk]')) && walk(steps[key])) event.preventDefault();
   } else if (key === 'u') {
     document.querySelector('a[data-up]')?.click();

@@ -1,0 +1,123 @@
+// Whom credentials belong to: tokens, people with passwords, and people whom a proxy has logged in.
+import type { FastifyRequest } from 'fastify';
+import { scopes } from '../platform/api-tokens.ts';
+import { rangesOf } from '../platform/address-ranges.ts';
+import type { Config } from '../platform/config.ts';
+import { digestOf, knownSecrets } from '../platform/known-secrets.ts';
+import { hashOfNobody, isPassword } from '../platform/passwords.ts';
+import type { Principal } from './app.ts';
+import { Problem } from './problems.ts';
+import type { User } from './users.ts';
+import { isUserName, scopesOf } from './users.ts';
+
+export type CredentialOptions = Pick<Config['web'], 'person' | 'tokens' | 'proxyLogin' | 'trustedProxies'> & Readonly<{ users: readonly User[] }>;
+
+/**
+ * Finds the owner of credentials; null: nobody.
+ *
+ * @throws {Problem} when too many passwords wait for their check
+ */
+export type Check = (scheme: string, credentials: string) => Promise<Principal | null>;
+
+// Browsers send the password with each request. Checking it against its hash each time would take a core.
+const LOGIN_KEPT_MS = 600_000;
+const MOST_LOGINS = 1_000;
+
+// A check takes some tenths of a second: whoever waits behind more of these is told to come back.
+const MOST_WAITING = 20;
+
+/** Makes the check of passwords and tokens. */
+export function makeCheck({ person, tokens, users }: CredentialOptions): Check {
+  const findPerson = knownSecrets(person === null ? [] : [{ name: person.user, secret: `${person.user}:${person.password}` }]);
+  const findToken = knownSecrets(tokens);
+  const findUser = makeUserCheck(users.filter(({ hash }) => hash !== null));
+  return async (scheme, credentials) => {
+    if (scheme === 'bearer') {
+      const token = findToken(credentials);
+      return token === null ? null : { name: token.name, scopes: token.scopes, kind: 'program' };
+    }
+    if (scheme !== 'basic') return null;
+    const given = Buffer.from(credentials, 'base64').toString();
+    const found = findPerson(given);
+    return found === null ? findUser(given) : { name: found.name, scopes, kind: 'person' };
+  };
+}
+
+/** Remembers logins by a digest, so that the memory of the process holds no password. */
+function makeUserCheck(users: readonly User[]): (given: string) => Promise<Principal | null> {
+  const logins = new Map<string, { result: Promise<Principal | null>; until: number }>();
+  const inTurn = oneAtATime();
+  const check = async (given: string): Promise<Principal | null> => {
+    const separator = given.indexOf(':');
+    const name = given.slice(0, Math.max(0, separator));
+    const user = users.find((one) => one.name === name);
+    const isRight = await inTurn(() => isPassword(given.slice(separator + 1), user?.hash ?? hashOfNobody));
+    return isRight && user !== undefined ? principalOf(user.name, user) : null;
+  };
+  return async (given) => {
+    if (users.length === 0) return null;
+    const key = digestOf(given).toString('base64');
+    const known = logins.get(key);
+    if (known !== undefined && known.until > Date.now()) return known.result;
+    const result = check(given);
+    logins.delete(key);
+    logins.set(key, { result, until: Date.now() + LOGIN_KEPT_MS });
+    const [oldest] = logins.keys();
+    if (logins.size > MOST_LOGINS && oldest !== undefined) logins.delete(oldest);
+    // What was wrong is forgotten at once: only the requests that came meanwhile share it.
+    const forget = () => logins.get(key)?.result === result && logins.delete(key);
+    void result.then((found) => found === null && forget(), forget);
+    return result;
+  };
+}
+
+/** Runs one piece of work at a time, so that guessing takes no more than one core. */
+function oneAtATime(): <T>(work: () => Promise<T>) => Promise<T> {
+  let waiting = 0;
+  let last: Promise<unknown> = Promise.resolve();
+  return async (work) => {
+    if (waiting >= MOST_WAITING) throw new Problem('too_many_failures', 'too many logins at once; try again in a few seconds', { retryAfterSeconds: 5 });
+    waiting += 1;
+    const turn = last.then(work, work);
+    last = turn.catch(() => undefined);
+    try {
+      return await turn;
+    } finally {
+      waiting -= 1;
+    }
+  };
+}
+
+/**
+ * Reads whom the proxy has logged in; null: the request names nobody, or comes from elsewhere than from a proxy.
+ *
+ * @throws {Problem} for a name that cannot be one
+ */
+export function makeProxyCheck({ proxyLogin, trustedProxies, users, tokens }: CredentialOptions): (request: FastifyRequest) => Principal | null {
+  if (proxyLogin === null) return () => null;
+  const proxies = rangesOf(trustedProxies);
+  return (request) => {
+    const name = namedBy(request, proxyLogin.header);
+    if (name === null || !proxies.contains(request.socket.remoteAddress ?? '')) return null;
+    if (!isUserName(name)) throw new Problem('unauthorized', `${proxyLogin.header}: expected the name of one user, of at most 100 characters, without colons and commas`);
+    // The audit would take one for the other.
+    if (tokens.some((token) => token.name === name)) throw new Problem('forbidden', `a token of API_TOKENS has the name ${name}: no user may have it`);
+    return principalOf(name, users.find((user) => user.name === name) ?? proxyLogin);
+  };
+}
+
+/** Whether a request names a user in the header of the proxy, wherever it comes from. */
+export function namesUser(request: FastifyRequest, { proxyLogin }: CredentialOptions): boolean {
+  return proxyLogin !== null && namedBy(request, proxyLogin.header) !== null;
+}
+
+function namedBy(request: FastifyRequest, header: string): string | null {
+  const value = request.headers[header];
+  const name = Array.isArray(value) ? value.join(', ') : (value ?? '');
+  // Node reads headers as Latin-1; proxies write names in UTF-8.
+  return name === '' ? null : Buffer.from(name, 'latin1').toString();
+}
+
+function principalOf(name: string, { role }: Pick<User, 'role'>): Principal {
+  return { name, scopes: scopesOf(role), kind: 'person' };
+}

@@ -1,0 +1,93 @@
+// What a person can do about a droplet: which actions there are, their buttons, and the question before each.
+import type { Drift } from '../../inventory/drift-store.ts';
+import type { DropletRecord } from '../../inventory/droplet-record.ts';
+import type { Html } from '../html.ts';
+import { html } from '../html.ts';
+import { leaseField } from './lease-choices.ts';
+import { hidden } from './parts.ts';
+import { formatTime } from './times.ts';
+
+type Action = 'destroy' | 'renew' | 'protect' | 'unprotect' | 'accept' | 'approve' | 'adopt';
+
+export type DropletActions = Readonly<{
+  dropletId: number;
+  record: DropletRecord | null;
+  /** What makes sense for the droplet now, whoever asks. */
+  can: Readonly<Record<Action, boolean>>;
+  /** What this person has the scope for as well. */
+  may: Readonly<Record<Action, boolean>>;
+  /** Why it cannot be destroyed, in a sentence; null: it can, or there is nothing to destroy. */
+  why: string | null;
+  /** For the idempotency key of what a form starts: a form that is sent twice starts one saga. */
+  formId: string;
+}>;
+
+const actions: readonly Action[] = ['destroy', 'renew', 'protect', 'unprotect', 'accept', 'approve', 'adopt'];
+
+/**
+ * Finds the actions.
+ *
+ * @param given.isBeingDestroyed a saga destroys it
+ * @param given.has whether the person has the scope for an action, and the app the saga
+ */
+export function actionsOf(record: DropletRecord | null, given: { dropletId: number; isBeingDestroyed: boolean; formId: string; has: (action: Action) => boolean }): DropletActions {
+  const { dropletId, isBeingDestroyed, formId, has } = given;
+  const isPresent = record !== null && record.deletedAt === null;
+  const isOurs = isPresent && record.isManaged;
+  const isFree = isOurs && !isBeingDestroyed;
+  const can = {
+    destroy: isFree && !record.isProtected,
+    renew: isFree && record.leaseUntil !== null && record.leaseExpiredAt === null,
+    protect: isFree && !record.isProtected,
+    unprotect: isOurs && record.isProtected,
+    accept: record !== null && record.isManaged && record.drift.some(({ resolvedAt }) => resolvedAt === null),
+    approve: isPresent && record.orphan?.category === 'surplus' && record.orphan.approvedAt === null,
+    adopt: isPresent && !record.isManaged && record.releasedAt === null && record.orphan?.category !== 'surplus' && !isBeingDestroyed,
+  };
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the keys of `can`
+  const may = Object.fromEntries(actions.map((action) => [action, can[action] && has(action)])) as Record<Action, boolean>;
+  return { dropletId, record, can, may, why: isPresent ? whyNot(record, isBeingDestroyed) : null, formId };
+}
+
+function whyNot({ isManaged, isProtected, orphan }: DropletRecord, isBeingDestroyed: boolean): string | null {
+  if (isBeingDestroyed) return 'It is being destroyed.';
+  if (isManaged) return isProtected ? 'To destroy it, lift its protection first.' : null;
+  return orphan === null ? 'arcadia-cloud destroys only what it provisioned or adopted.' : null;
+}
+
+/** The buttons beside the title. */
+export function buttons({ may }: DropletActions): Html {
+  const button = (action: Action, words: string, tone = '') => (may[action] ? html`<button class="${tone}" type="button" popovertarget="${action}">${words}</button>` : null);
+  return html`<div class="actions">${button('adopt', 'Adopt…', 'primary')}${button('renew', 'Renew lease…')}${button('protect', 'Protect…')}${button('unprotect', 'Lift protection…')}${button('approve', 'Approve destruction…', 'danger')}${button('destroy', 'Destroy…', 'danger')}</div>`;
+}
+
+/** The button of an open finding. */
+export function acceptButton({ may }: DropletActions, { id, resolvedAt }: Drift): Html | null {
+  return may.accept && resolvedAt === null ? html`<button type="button" popovertarget="accept-${id}">Accept…</button>` : null;
+}
+
+/** The questions. Opened by the browser itself, without a script. */
+export function dialogs(view: DropletActions, name: string): Html {
+  const { dropletId, record, may, formId } = view;
+  if (record === null) return html``;
+  const path = `/droplets/${dropletId}`;
+  const key = hidden([['form', formId]]);
+  const reason = html`<label>Reason (kept in the audit) <input name="reason" maxlength="1000" autocomplete="off"></label>`;
+  const open = record.drift.filter(({ resolvedAt }) => resolvedAt === null);
+  const limit = record.leaseLimit === null ? null : html` No renewal goes beyond ${formatTime(record.leaseLimit)}.`;
+  return html`${may.destroy ? dialog({ id: 'destroy', action: `${path}/destroy`, title: `Destroy ${name}?`, no: 'Keep it', yes: 'Destroy it', isDangerous: true }, html`${key}
+<p>Droplet <code>${dropletId}</code> is destroyed with all its data. This cannot be undone.</p>
+<label>To confirm, type the droplet's id <input name="confirm" required inputmode="numeric" pattern="${dropletId}" title="${dropletId}" autocomplete="off"></label>${reason}`) : null}
+${may.renew ? dialog({ id: 'renew', action: `${path}/lease`, title: `Renew the lease of ${name}?`, no: 'Not now', yes: 'Renew' }, html`<p>The lease ends no sooner than you choose here. A renewal never shortens it.${limit}</p>${leaseField()}`) : null}
+${may.protect ? dialog({ id: 'protect', action: `${path}/protection`, title: `Protect ${name}?`, no: 'Not now', yes: 'Protect' }, html`${hidden([['protected', 'true']])}<p>Nothing here destroys a protected droplet until somebody lifts its protection, not even the end of its lease.</p>`) : null}
+${may.unprotect ? dialog({ id: 'unprotect', action: `${path}/protection`, title: `Lift the protection of ${name}?`, no: 'Keep it', yes: 'Lift protection', isDangerous: true }, html`${hidden([['protected', 'false']])}<p>From then on the droplet can be destroyed.${record.leaseUntil === null ? null : html` So it is when its lease ends.`}</p>`) : null}
+${may.approve && record.orphan !== null ? dialog({ id: 'approve', action: '/droplets/orphans', title: `Let ${name} be destroyed?`, no: 'Not now', yes: 'Approve', isDangerous: true }, html`${hidden([['id', String(record.orphan.id)], ['back', String(dropletId)]])}<p>It is a surplus droplet: ${record.orphan.reason}. The next sync destroys it after the grace period, if DigitalOcean still lists it, however many others there are. This cannot be undone.</p>`) : null}
+${may.adopt ? dialog({ id: 'adopt', action: `${path}/adopt`, title: `Adopt ${name}?`, no: 'Not now', yes: 'Adopt' }, html`${key}<p>arcadia-cloud puts its tags on the droplet and manages it from then on. It changes nothing else. What the droplet is now becomes its spec.</p><label class="check"><input type="checkbox" name="protected" value="true" checked> Protect it: nobody here can destroy it before its protection is lifted</label>${reason}`) : null}
+${may.accept ? open.map(({ id, field, actual, desired }) => dialog({ id: `accept-${id}`, action: `${path}/drift/${id}`, title: `Accept the drift of ${name}?`, no: 'Not now', yes: 'Accept' }, html`${hidden([['actual', actual]])}${field === 'existence' ? html`<p>The droplet is gone. Nothing is desired of it any more.</p>` : html`<p><code>${field}</code> is <code>${actual}</code>, and <code>${desired}</code> is desired. From then on <code>${actual}</code> is desired.</p>`}`)) : null}`;
+}
+
+function dialog({ id, action, title, no, yes, isDangerous = false }: { id: string; action: string; title: string; no: string; yes: string; isDangerous?: boolean }, body: Html): Html {
+  return html`<form id="${id}" popover class="dialog" method="post" action="${action}" aria-labelledby="${id}-title"><h2 id="${id}-title">${title}</h2>
+${body}
+<div class="actions"><button type="button" popovertarget="${id}" popovertargetaction="hide">${no}</button><button class="${isDangerous ? 'danger' : 'primary'}" type="submit">${yes}</button></div></form>`;
+}

@@ -1,0 +1,19 @@
+// Reads the bodies of forms. Only scopes with forms do: elsewhere, what a form of another site could send is not read at all.
+import type { App } from '../app.ts';
+
+/** Lets the routes of a scope take forms. */
+export function acceptForms(scope: App): void {
+  scope.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, (_request, body, done) => done(null, fieldsOfForm(body.toString())));
+}
+
+/** A field that is given more than once becomes a list; one that was left empty is left out. */
+function fieldsOfForm(body: string): Record<string, string | string[]> {
+  const form = new URLSearchParams(body);
+  const names = [...new Set(form.keys())];
+  return Object.fromEntries(
+    names.flatMap((name) => {
+      const [first, ...rest] = form.getAll(name).filter((value) => value !== '');
+      return first === undefined ? [] : [[name, rest.length === 0 ? first : [first, ...rest]]];
+    }),
+  );
+}

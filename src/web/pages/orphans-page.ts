@@ -1,0 +1,45 @@
+// Letting surplus droplets be destroyed: the list of all orphans, and what came of an approval. The form carries the ids that were
+// shown: what a sync finds in between is not approved with them.
+import type { Orphan } from '../../inventory/orphans.ts';
+import type { Html } from '../html.ts';
+import { html } from '../html.ts';
+import { ageOf, number, usd } from './droplet-parts.ts';
+import { hidden } from './parts.ts';
+
+/** The most that one form approves: with a person waiting for the answer. */
+export const MOST_APPROVED = 200;
+
+const dropletsOf = (count: number): string => (count === 1 ? '1 surplus droplet' : `${number(count)} surplus droplets`);
+
+/** All orphans, and the button that approves the destruction of those that are surplus. */
+export function renderOrphans(orphans: readonly Orphan[], { now, mayDestroy }: { now: Date; mayDestroy: boolean }): Html {
+  const surplus = orphans.filter(({ category, approvedAt }) => category === 'surplus' && approvedAt === null);
+  const asked = surplus.slice(0, MOST_APPROVED);
+  const crumbs = html`<p class="crumbs"><a href="/droplets" data-up>Droplets</a></p>`;
+  if (orphans.length === 0) return html`${crumbs}<h1>No orphans</h1><p>The last sync found no droplet that carries our tags and belongs to no saga.</p>`;
+  const more = surplus.length > asked.length ? html`<p class="notice">${number(surplus.length)} are surplus. The form approves at most ${MOST_APPROVED}: these are the oldest. Repeat it for the rest.</p>` : null;
+  const priced = asked.flatMap(({ priceUsdPerHour }) => priceUsdPerHour ?? []);
+  const isOne = asked.length === 1;
+  const cost = priced.length === 0 ? 'The price is not known' : `${asked.length > priced.length ? `Without ${asked.length - priced.length} whose price is not known, they cost` : isOne ? 'It costs' : 'They cost'} ${usd(priced.reduce((sum, price) => sum + price, 0))} an hour`;
+  const form = html`<p>The next sync destroys ${isOne ? 'it with all its data' : 'them with all their data'} after the grace period, if DigitalOcean still lists ${isOne ? 'it' : 'them'}, however many there are. ${cost}. This cannot be undone.</p>
+<form method="post" action="/droplets/orphans" class="bulk">${hidden(asked.map(({ id }): [string, string] => ['id', String(id)]))}
+<div class="actions"><a class="button" href="/droplets" data-up>Back</a><button class="danger" type="submit">Approve ${dropletsOf(asked.length)}</button></div></form>`;
+  const list = (title: string, words: string, rows: readonly Orphan[]) => (rows.length === 0 ? null : html`<section><h2>${title}</h2><p>${words}</p>${table(rows, now)}</section>`);
+  return html`${crumbs}<h1>${asked.length === 0 ? 'Orphans' : `Let ${dropletsOf(asked.length)} be destroyed?`}</h1>${more}${asked.length > 0 && mayDestroy ? form : null}
+${list('Surplus', 'Certainly ours, and not needed.', asked)}
+${list('Approved', 'The next sync destroys these.', orphans.filter(({ approvedAt }) => approvedAt !== null))}
+${list('Unknown', 'They carry our tags, and belong to no saga of this environment. Nothing destroys them.', orphans.filter(({ category }) => category === 'unknown'))}`;
+}
+
+function table(orphans: readonly Orphan[], now: Date): Html {
+  const rows = orphans.map(({ providerId, name, region, sizeSlug, priceUsdPerHour, createdAt, reason, sagaId, approvedBy }) => html`<tr><td><a href="/droplets/${providerId}">${name}</a> <code>${providerId}</code></td><td>${reason}</td><td>${region}</td><td>${sizeSlug}</td><td>${priceUsdPerHour === null ? html`<span class="none">not known</span>` : usd(priceUsdPerHour)}</td><td>${ageOf(createdAt, now)}</td><td>${sagaId === null ? null : html`<code>${sagaId.slice(0, 8)}</code>`}</td><td>${approvedBy === null ? null : html`<code>${approvedBy}</code>`}</td></tr>`);
+  return html`<div class="wide"><table><thead><tr><th scope="col">Droplet</th><th scope="col">Why</th><th scope="col">Region</th><th scope="col">Size</th><th scope="col">$/h</th><th scope="col">Age</th><th scope="col">Saga</th><th scope="col">Approved by</th></tr></thead><tbody>${rows}</tbody></table></div>`;
+}
+
+/** What came of an approval. */
+export function renderApproved(asked: number, approved: number): Html {
+  const late = asked - approved;
+  return html`<p class="crumbs"><a href="/droplets" data-up>Droplets</a></p><h1>${approved} of ${asked} approved${late === 0 ? '' : `; ${late} ${late === 1 ? 'is' : 'are'} not surplus any more`}</h1>
+<p>${approved === 0 ? 'Nothing is destroyed because of this.' : 'The next sync destroys them after the grace period, if DigitalOcean still lists them.'}</p>
+<p><a class="button" href="/droplets?state=orphan">Orphans</a> <a class="button" href="/droplets">All droplets</a></p>`;
+}
