@@ -32,8 +32,8 @@ const onboardDeployment = defineSaga({
   subject: ({ input, context }) => ({ kind: 'droplet', name: input.name, id: context.droplet_id }),
   words: {
     completed: ({ context }) => `The deployment runs on droplet ${context.droplet_id}.`,
-    cancelled: ({ context }) => (context.droplet_id === undefined ? 'What was begun is undone.' : `Droplet ${context.droplet_id} is destroyed, with all data on it.`),
-    rolledBack: () => 'Rolled back: nothing of it is left.',
+    cancelled: ({ context }) => (context.droplet_id === undefined ? 'What was begun is undone.' : `Droplet ${context.droplet_id} is destroyed with all its data.`),
+    rolledBack: () => 'Rolled back. Nothing is left.',
   },
 });
 
