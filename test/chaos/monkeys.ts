@@ -28,7 +28,7 @@ export type Diary = {
   redisFlushes: number;
 };
 
-// A worker that was told to stop may take this much longer than its own limit: the machine is busy.
+// A worker that was stopped may take this much longer than its own limit: the machine is busy.
 const STOP_SLACK_MS = 3_000;
 
 // The dying worker's jobs are looked up while it is frozen, and its locks must not run out meanwhile.

@@ -98,7 +98,7 @@ test.each([
 test('dev with a token, and nowhere to keep its data: exit code 78, and what to do', async () => {
   const ended = await runCommand(['dev'], fleet.environment({ DATABASE_URL: undefined }));
   expect([ended.code, ended.stdout]).toEqual([78, '']);
-  expect(ended.stderr).toContain('unset DIGITALOCEAN_TOKEN for the sandbox, or keep the data with --data-dir or DATABASE_URL');
+  expect(ended.stderr).toContain('unset DIGITALOCEAN_TOKEN to use the sandbox, or set --data-dir or DATABASE_URL to keep the data');
 });
 
 describe('provision', () => {
@@ -157,12 +157,28 @@ describe('provision', () => {
     expect((await fleet.atRest(ended.stdout.trim())).status).toBe('completed');
   });
 
+  test.each([
+    ['tcp:22', { tcp: 22, within_s: 90 }],
+    ['http:8080/healthz?full', { http: { port: 8080, path: '/healthz?full' }, within_s: 90 }],
+    ['http:80', { http: { port: 80 }, within_s: 90 }],
+  ])('--ready %s, and the limits, stand in the input', async (ready, expected) => {
+    const ended = await arcadia(...provisionArgs('ready-1', { ready, 'ready-within': '1m30s', wait: '1h' }), '--detach');
+    expect([ended.code, ended.stderr]).toEqual([0, '']);
+    const saga = await fleet.client.get(ended.stdout.trim());
+    expect(saga?.input).toMatchObject({ ready: expected, wait_s: 3_600 });
+    await fleet.client.cancel(ended.stdout.trim(), 'test');
+  });
+
   const wrong: [string, string[], RegExp][] = [
     ['a host name with blanks', provisionArgs('not a host'), /name: expected a host name/],
     ['a region that is no slug', provisionArgs('x', { region: 'fra 1' }), /region: expected the slug of a region/],
     ['a tag of ours', provisionArgs('x', { tag: 'arcadia-saga-12345678' }), /tags\.0: expected a tag/],
     ['a VPC that is no UUID', provisionArgs('x', { 'vpc-uuid': '1' }), /vpc_uuid: expected the UUID/],
     ['a missing option', ['provision', '--name', 'x'], /--region/],
+    ['a way to be ready that is none', provisionArgs('x', { ready: 'ssh' }), /--ready: expected tcp:<port>, http:<port>\/<path> or callback; found "ssh"/],
+    ['a port that is none', provisionArgs('x', { ready: 'tcp:99999' }), /ready\.tcp: expected a port: 1 to 65535/],
+    ['a limit without --ready', provisionArgs('x', { 'ready-within': '10m' }), /--ready-within: expected --ready too/],
+    ['a limit beyond a day', provisionArgs('x', { wait: '2d' }), /wait_s: expected at most 86400 seconds/],
     ['an unknown option', [...provisionArgs('x'), '--colour', 'red'], /--colour/],
     ['a file that is not there', provisionArgs('x', { 'user-data-file': '/nowhere/at-all' }), /--user-data-file: cannot read \/nowhere\/at-all/],
     ['an unknown command', ['provision-all'], /provision-all/],
@@ -225,7 +241,7 @@ describe('destroy', () => {
   test('of an id that never was destroys nothing, and says so: exit code 1', async () => {
     const ended = await arcadia('destroy', '99');
     expect(ended.code).toBe(1);
-    expect(ended.stdout.trimEnd().split('\n').slice(-2).join('\n')).toMatch(/^nothing destroyed: there is no droplet 99, .*\nNothing was destroyed: no droplet 99 is known\.$/);
+    expect(ended.stdout.trimEnd().split('\n').slice(-2).join('\n')).toMatch(/^nothing destroyed: there is no droplet 99, .*\nNothing was destroyed: droplet 99 is unknown\.$/);
   });
 
   test.each(['web-1', '0', '-5', '1.5', '12345678901234567890'])('of %s is wrong usage', async (dropletId) => {
@@ -256,12 +272,13 @@ describe('sagas and saga', () => {
     expect(documentOf(one.stdout, sagas).map((saga) => saga.id)).toEqual([badId]);
     const lines = table.stdout.trimEnd().split('\n');
     expect(lines).toHaveLength(3);
-    expect(lines[1]).toMatch(new RegExp(`^${badId}  provision_droplet  compensated .*filtered-out`));
+    expect(lines[1]).toMatch(new RegExp(`^${badId}  provision_droplet  rolled back .*filtered-out`));
   });
 
   test('show one saga with its timeline', async () => {
     const made = documentOf((await arcadia(...provisionArgs('shown'), '--json')).stdout, sagaDocument);
-    const shown = await arcadia('saga', made.id);
+    // By the first 8 characters of its id, in whatever case.
+    const shown = await arcadia('saga', made.id.slice(0, 8).toUpperCase());
     expect([shown.code, shown.stderr]).toEqual([0, '']);
     expect(shown.stdout).toMatch(new RegExp(`^saga +${made.id} \\(provision_droplet\\)$`, 'm'));
     expect(shown.stdout).toMatch(/^status +completed, revision 5$/m);
@@ -273,7 +290,10 @@ describe('sagas and saga', () => {
 
   test('a saga that is not there: exit code 1', async () => {
     const ended = await arcadia('saga', UNKNOWN_ID, '--json');
-    expect([ended.code, ended.stdout, ended.stderr]).toEqual([1, '', `there is no saga ${UNKNOWN_ID}\n`]);
+    expect([ended.code, ended.stdout, ended.stderr]).toEqual([1, '', `saga ${UNKNOWN_ID} not found\n`]);
+    const short = await arcadia('cancel', UNKNOWN_ID.slice(0, 8));
+    expect([short.code, short.stdout]).toEqual([1, '']);
+    expect(short.stderr).toContain(`saga ${UNKNOWN_ID.slice(0, 8)} not found`);
   });
 
   const wrong: [string[], string][] = [
@@ -298,7 +318,7 @@ describe('every command', () => {
     const nothing = { PATH: process.env['PATH'], HOME: process.env['HOME'] };
     const help = await runCommand(['--help'], nothing);
     expect([help.code, help.stderr]).toEqual([0, '']);
-    expect(help.stdout).toContain('78 wrong configuration');
+    expect(help.stdout).toContain('78 invalid configuration');
     for (const command of commands) {
       expect(help.stdout).toMatch(new RegExp(`^ {2}${command} `, 'm'));
       const own = await runCommand([command, '--help'], nothing);

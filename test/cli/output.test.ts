@@ -151,7 +151,7 @@ test.skipIf(process.platform !== 'linux')('output that cannot be written is an e
 const sagaIdIn = (output: string) => /\(saga ([0-9a-f-]{36})\)/.exec(output)?.[1];
 const plain = (output: string) => stripVTControlCharacters(output).replaceAll('\r', '');
 
-const goesOn = (sagaId: string) => `\nStopped watching. Saga ${sagaId} goes on.\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`;
+const goesOn = (sagaId: string) => `\nStopped watching. Saga ${sagaId} continues.\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`;
 
 describe('Ctrl-C in a terminal', () => {
   test('while provision follows its saga says that it goes on, and what to do; exit code 130', async () => {
@@ -204,6 +204,6 @@ test.each(['SIGINT', 'SIGTERM'] as const)('%s to a command that follows on a pip
   await waitFor(() => command.output().includes('saga_created'), { what: 'the first event' });
   process.kill(command.pid, signal);
   expect(await command.ended).toBe(signal === 'SIGINT' ? 130 : 143);
-  expect(command.errors()).toContain(`Saga ${sagaId} goes on.`);
+  expect(command.errors()).toContain(`Saga ${sagaId} continues.`);
   expect(command.output().trim().split('\n').map((line): unknown => JSON.parse(line))).toHaveLength(1);
 });

@@ -56,7 +56,7 @@ describe('saga --follow', () => {
     await fleet.db.sql`update arcadia.sagas set context = context || '{"unproven_droplets": [7, 8]}' where id = ${sagaId}`;
     const ended = await arcadia('saga', sagaId, '--follow');
     expect(ended.code).toBe(1);
-    expect(ended.stdout.trimEnd().split('\n').at(-1)).toMatch(/^Rolled back, but look at droplets 7, 8 at DigitalOcean\./);
+    expect(ended.stdout.trimEnd().split('\n').at(-1)).toMatch(/^Rolled back, but check droplets 7, 8 at DigitalOcean\./);
   });
 
   test('with --json: a document a line, the saga last; exit code 1 for one that was rolled back', async () => {
@@ -85,6 +85,6 @@ describe('the options of sagas', () => {
   });
 
   test.each(['yesterday', '2 h', '-1h', '1w', '2026-01-30T12:00:00', '2026-02-30', ''])('--until %j is refused, and says what is expected', (until) => {
-    expect(() => toSagaFilter({ until }, now)).toThrow(/^--until: expected a time ago, such as 30m, 2h or 7d, or a time, such as .*, found "/);
+    expect(() => toSagaFilter({ until }, now)).toThrow(/^--until: expected an age such as 30m, 2h or 7d, or a time such as .*; found "/);
   });
 });

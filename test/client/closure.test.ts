@@ -33,9 +33,9 @@ const matching = (closure: Map<string, string>, forbidden: RegExp) => [...closur
 const told = (sagas: typeof dropletContracts) => Object.entries(sagas).map(([name, { input, steps, secrets }]) => ({ name, input, secrets, steps: steps.map((step) => step.name) }));
 
 // Steps, the engine's runner, and what belongs to processes. Of the droplets, the contract of their
-// sagas and the name of a field.
+// sagas, the name of a field, their protection and leases.
 const notInClient =
-  /^(cli|dev|do|fleet|processes|sandbox|web)\/|^main\.ts$|^inventory\/(?!droplet-of-saga\.ts$)|^steps\/(?!(contract|inputs|outputs|tags)\.ts$)|^queues\/(?!(queue-store|queue-store-error|start-and-enqueue)\.ts$)|^saga\/(app|definition|runner|reconciler|admit|retention|once)\.ts$/;
+  /^(cli|dev|do|fleet|processes|sandbox|web)\/|^main\.ts$|^inventory\/(?!(droplet-of-saga|protection|lease)\.ts$)|^steps\/(?!(contract|inputs|outputs|tags)\.ts$)|^queues\/(?!(queue-store|queue-store-error|start-and-enqueue)\.ts$)|^saga\/(app|definition|runner|reconciler|admit|retention|once)\.ts$/;
 
 describe('the client', () => {
   const closure = closureOf('index.ts');

@@ -133,8 +133,8 @@ describe('start_saga', () => {
   });
 
   test.each<[string, Call, string, string]>([
-    ['a saga that there is not', [{}, null, null, 'nothing'], 'SG404', 'name: no saga is called "nothing"; expected one of destroy_droplet, fake, provision_droplet'],
-    ['no name', [{}, null, null, null], 'SG404', 'name: no saga is called null; expected one of destroy_droplet, fake, provision_droplet'],
+    ['a saga that there is not', [{}, null, null, 'nothing'], 'SG404', 'name: no saga is called "nothing"; expected one of adopt_droplet, destroy_droplet, fake, provision_droplet'],
+    ['no name', [{}, null, null, null], 'SG404', 'name: no saga is called null; expected one of adopt_droplet, destroy_droplet, fake, provision_droplet'],
     ['no input', [undefined], 'SG400', 'input: expected an object with the fields of the saga, found null'],
     ['a list as input', [[]], 'SG400', 'input: expected an object with the fields of the saga, found array'],
     ['an input that is too large', [{ name: 'x'.repeat(524_288) }], 'SG400', 'input: expected at most 524288 bytes'],
@@ -182,7 +182,7 @@ describe('the worker that first runs a saga started by SQL', () => {
 
   test.each<[string, JsonObject, string]>([
     ['a wrong field', { name: 7 }, 'name: expected a host name'],
-    ['several wrong fields', { size: 1, colour: 'red' }, 'name: expected a host name; size: Invalid input: expected string, received number; colour: this field is not known'],
+    ['several wrong fields', { size: 1, colour: 'red' }, 'name: expected a host name; size: Invalid input: expected string, received number; colour: unknown field'],
   ])('ends a saga with %s, naming each, without any step having run', async (_what, given, message) => {
     const sagaId = await startBySql(given);
     const verdict = await engine.run(claimOf(first(sagaId)));
@@ -217,7 +217,7 @@ describe('the worker that first runs a saga started by SQL', () => {
     const sagaId = await startBySql({ user_data: 'canary' });
     await runJob(claimOf(first(sagaId)), { ...engine.options, catalog: withUserData });
     const { saga } = await engine.load(sagaId);
-    expect(saga).toMatchObject({ status: 'compensated', error: { code: 'invalid_request', message: expect.stringMatching(/^user_data: cannot be sealed/) }, input: { user_data: '[erased, 6 bytes]' } });
+    expect(saga).toMatchObject({ status: 'compensated', error: { code: 'invalid_request', message: expect.stringMatching(/^user_data: cannot be encrypted/) }, input: { user_data: '[erased, 6 bytes]' } });
   });
 
   test('leaves a saga that its version does not know to a newer worker', async () => {

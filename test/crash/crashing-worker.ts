@@ -11,7 +11,7 @@ import { silentLog } from '../../src/platform/log.ts';
 import { loadConfigFor } from '../../src/processes/inventory.ts';
 import { startWorker } from '../../src/processes/worker.ts';
 import type { Around } from './boundaries.ts';
-import { numberedIo, numberedOrderIo, strikeAt, withSequel } from './boundaries.ts';
+import { numberedIo, numberedOrderIo, numberedOutcomeIo, strikeAt, withSequel } from './boundaries.ts';
 import { cancelEverySaga } from './cancel.ts';
 import type { CrashPlan } from './crash-plan.ts';
 import { DURING_MS } from './crash-plan.ts';
@@ -42,7 +42,7 @@ const striking: Around = (boundary, operation) => {
   if (boundary.number <= plan.number) seen.push(boundary.name);
   return around(boundary, operation);
 };
-const numbered = app === undefined ? numberedIo(plan.chain, striking) : numberedOrderIo(striking);
+const numbered = plan.chain === 'outcome' ? numberedOutcomeIo(striking) : app === undefined ? numberedIo(plan.chain, striking) : numberedOrderIo(striking);
 const { cancelAfter } = plan;
 const helper = openDatabase(config.databaseUrl ?? '', { max: 1 });
 const io = cancelAfter === null ? numbered : withSequel(numbered, cancelAfter, () => cancelEverySaga(helper));

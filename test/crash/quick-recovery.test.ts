@@ -19,8 +19,8 @@ const PROMISED_MS = 45_000;
 const LOCK_MS = loadConfig({}).worker.lockMs;
 const TAKEOVER_MS = takeoverWithinMs(LOCK_MS);
 
-test('is promised in docs/reliability.md with these figures', async () => {
-  const text = await readFile(new URL('../../docs/reliability.md', import.meta.url), 'utf8');
+test('is promised in docs/explanation/reliability.md with these figures', async () => {
+  const text = await readFile(new URL('../../docs/explanation/reliability.md', import.meta.url), 'utf8');
   const checkMs = (TAKEOVER_MS - LOCK_MS) / 2;
   expect(text).toContain(`${LOCK_MS / 1_000} s + 2 × ${checkMs / 1_000} s = ${TAKEOVER_MS / 1_000} s by default; the promise is ${PROMISED_MS / 1_000} s`);
 });

@@ -13,6 +13,7 @@ import type { Expectation } from '../support/at-rest.ts';
 import type { Chain } from './boundaries.ts';
 import type { Stage } from './stage.ts';
 import { listSagas } from '../support/list-sagas.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 export type Scenario = {
   readonly name: string;
@@ -22,8 +23,14 @@ export type Scenario = {
   readonly from?: string;
   readonly faults?: Partial<Faults>;
   readonly settings?: Readonly<Record<string, string>>;
+  /** Statuses with which droplets answer over HTTP first; 200 from then on. None where left out: they answer nothing. */
+  readonly machineStatuses?: readonly number[];
   /** What has to be there before; with an ordinary worker. */
   readonly prepare?: (stage: Stage) => Promise<void>;
+  /** How many sagas `prepare` leaves behind; none where left out. */
+  readonly preparedSagas?: number;
+  /** Name of the saga that is looked at, where it is not there from the start; the newest one, whatever its name, where left out. */
+  readonly saga?: string;
   /** Asks for the saga. No worker runs yet. */
   readonly start: (stage: Stage) => Promise<void>;
   /** Everybody's sagas are cancelled right after the I/O of this name. */
@@ -49,11 +56,25 @@ export const scenarios: readonly Scenario[] = [
     expected: { status: 'completed', posts: exactlyOne, made: exactlyOne },
   },
   {
-    name: 'provision, cancelled while it registers',
+    name: 'provision with a key by name, into a project, protected',
     chain: 'job',
-    from: 'inventory.register',
+    from: 'GET /v2/account/keys',
+    prepare: async (stage) => {
+      await post(stage, '/v2/account/keys', { name: 'work-laptop', public_key: 'ssh-ed25519 d29yay1sYXB0b3A=' });
+      await post(stage, '/v2/projects', { name: 'web', purpose: 'Service or API' });
+      stage.sandbox.clearLedger();
+    },
+    start: (stage) => ask(stage, 'provision_droplet', { ...provisionInput, ssh_keys: ['work-laptop'], project: 'web', protected: true }),
+    expected: { status: 'completed', posts: exactlyOne, made: exactlyOne },
+  },
+  {
+    name: 'provision, ready after one check, cancelled while it registers',
+    chain: 'job',
+    from: 'check http',
+    // The machine answers 503 once.
+    machineStatuses: [503],
     cancelAfter: 'inventory.register',
-    start: (stage) => ask(stage, 'provision_droplet', provisionInput),
+    start: (stage) => ask(stage, 'provision_droplet', { ...provisionInput, ready: { http: { port: stage.machinePort, path: '/healthz' } } }),
     expected: { status: 'compensated', posts: exactlyOne, made: exactlyOne },
   },
   {
@@ -77,7 +98,8 @@ export const scenarios: readonly Scenario[] = [
   {
     name: 'destroy',
     chain: 'job',
-    prepare: provisionOne,
+    prepare: (stage) => provisionOne(stage),
+    preparedSagas: 1,
     start: async (stage) => {
       const [provisioned] = await listSagas(stage.db, { limit: 1 });
       await ask(stage, 'destroy_droplet', { droplet_id: Number(provisioned?.context['droplet_id']) });
@@ -89,6 +111,32 @@ export const scenarios: readonly Scenario[] = [
     chain: 'job',
     start: (stage) => ask(stage, 'destroy_droplet', { droplet_id: Number(stage.foreign[0]) }),
     expected: { status: 'compensated', posts: none, made: none },
+  },
+  {
+    name: 'adopt',
+    chain: 'job',
+    from: 'POST /v2/tags',
+    start: (stage) => ask(stage, 'adopt_droplet', { droplet_id: Number(stage.foreign[0]) }),
+    expected: { status: 'completed', posts: none, made: none },
+  },
+  {
+    name: 'adopt, cancelled while it registers',
+    chain: 'job',
+    from: 'inventory.register',
+    cancelAfter: 'inventory.register',
+    start: (stage) => ask(stage, 'adopt_droplet', { droplet_id: Number(stage.foreign[0]) }),
+    expected: { status: 'compensated', posts: none, made: none },
+  },
+  {
+    name: 'a lease that ended',
+    chain: 'lease',
+    prepare: (stage) => provisionOne(stage, { lease: { ttl_s: 3_600 } }),
+    preparedSagas: 1,
+    saga: 'destroy_droplet',
+    start: async (stage) => {
+      await stage.db.sql`update arcadia.cloud_provisioned set lease_until = clock_timestamp() - interval '1 s'`;
+    },
+    expected: { status: 'completed', posts: none, made: none },
   },
   {
     name: 'intake of a plain job',
@@ -115,10 +163,15 @@ async function ask(stage: Stage, name: string, input: object): Promise<void> {
   await startAndEnqueue({ name, input }, { catalog, db: stage.db, queues: stage.stepQueues, keyRing, reconcileGraceMs: stage.config.reconcileIntervalMs, log: silentLog });
 }
 
-async function provisionOne(stage: Stage): Promise<void> {
-  await ask(stage, 'provision_droplet', provisionInput);
+async function post(stage: Stage, path: string, body: object): Promise<void> {
+  const response = await fetch(`${stage.sandbox.url}${path}`, { method: 'POST', headers: { authorization: 'Bearer prepare' }, body: JSON.stringify(body) });
+  if (!response.ok) throw new Error(`POST ${path} was answered ${response.status}`);
+}
+
+async function provisionOne(stage: Stage, more: object = {}): Promise<void> {
+  await ask(stage, 'provision_droplet', { ...provisionInput, ...more });
   const worker = await stage.startWorker();
-  await stage.untilAtRest();
+  await waitFor(async () => (await listSagas(stage.db, { limit: 1 }))[0]?.status === 'completed', { what: 'the droplet to be provisioned' });
   await worker.close();
   stage.sandbox.clearLedger();
 }

@@ -2,6 +2,7 @@
 // it that are not ours; workers in this process, and one in a process of its own that ends where it is told to.
 
 import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { z } from 'zod';
 import type { Config } from '../../src/platform/config.ts';
 import { loadConfig } from '../../src/platform/config.ts';
@@ -18,8 +19,8 @@ import type { StepQueues } from '../../src/queues/step-queues.ts';
 import { openStepQueues } from '../../src/queues/step-queues.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
-import type { StoredEvent } from '../../src/saga/store.ts';
-import { listEvents } from '../../src/saga/store.ts';
+import type { StoredEvent } from '../../src/saga/events.ts';
+import { listEvents } from '../../src/saga/events.ts';
 import type { RunningWorker } from '../../src/processes/worker.ts';
 import { startWorker } from '../../src/processes/worker.ts';
 import { problemsAtRest } from '../support/at-rest.ts';
@@ -47,6 +48,8 @@ export type Stage = {
   readonly stepQueues: StepQueues;
   readonly sandbox: Sandbox;
   readonly foreign: readonly number[];
+  /** Where droplets answer over HTTP; 0: nowhere. */
+  readonly machinePort: number;
   /** Starts an ordinary worker in this process; `io` is what its I/Os go through. */
   readonly startWorker: (io?: Io) => Promise<RunningWorker>;
   /** Starts a worker in a process of its own that is killed, or frozen, at a boundary. */
@@ -90,7 +93,8 @@ export type ExtraRules = readonly Rule[];
 export async function openCrashStage(scenario: Scenario, backend: QueueBackend, rules: ExtraRules = [], patience = 1): Promise<Stage> {
   const database = await takeDatabase();
   const redis = createTestRedis();
-  const sandbox = await startSandbox({ activateAfterMs: 0, ratePerMinute: null, ratePerHour: null });
+  const sandbox = await startSandbox({ activateAfterMs: 0, ratePerMinute: null, ratePerHour: null, loopbackAddresses: true });
+  const machine = scenario.machineStatuses === undefined ? null : await startMachine(scenario.machineStatuses);
   const foreign = [
     sandbox.addForeignDroplet({ name: DROPLET_NAME, created_at: '2024-01-01T00:00:00Z' }).id,
     sandbox.addForeignDroplet({ name: 'other', tags: ['managed-by-arcadia-cloud', 'arcadia-saga-id-00000000-0000-4000-8000-000000000000'] }).id,
@@ -106,6 +110,7 @@ export async function openCrashStage(scenario: Scenario, backend: QueueBackend, 
     ARCADIA_ENCRYPTION_KEYS: encryptionKeys,
     WORKER_CONCURRENCY: '4',
     LOG_LEVEL: 'silent',
+    READY_PROBE_ALLOW: '127.0.0.0/8',
     ...scenario.settings,
   };
   const config = loadConfig(environment);
@@ -122,6 +127,7 @@ export async function openCrashStage(scenario: Scenario, backend: QueueBackend, 
     stepQueues,
     sandbox,
     foreign,
+    machinePort: machine?.port ?? 0,
     startWorker: async (io = directIo) => {
       const { cancelAfter } = scenario;
       const worker = await startWorker(config, silentLog, cancelAfter === undefined ? io : withSequel(io, cancelAfter, () => cancelEverySaga(db)));
@@ -137,13 +143,13 @@ export async function openCrashStage(scenario: Scenario, backend: QueueBackend, 
       waitFor(
         async () => {
           const [saga] = await listSagas(db, { limit: 1 });
-          return saga !== undefined && isAtRest(saga.status) && saga;
+          return saga !== undefined && (scenario.saga ?? saga.name) === saga.name && isAtRest(saga.status) && saga;
         },
         { what: `the saga's end (${scenario.name})`, deadlineMs: REST_WITHIN_MS, everyMs: 20 },
       ),
     problems: async () => {
       const sagas = await listSagas(db, { limit: 10 });
-      const expectedCount = scenario.prepare === undefined ? 1 : 2;
+      const expectedCount = 1 + (scenario.preparedSagas ?? 0);
       const [saga] = sagas;
       if (saga === undefined || sagas.length !== expectedCount) return [`there are ${sagas.length} sagas, not ${expectedCount}`];
       return problemsAtRest({ db, queues, sandbox, foreign }, saga.id, scenario.expected);
@@ -154,6 +160,7 @@ export async function openCrashStage(scenario: Scenario, backend: QueueBackend, 
       for (const victim of victims) victim.signal('SIGKILL');
       await Promise.all(victims.map((victim) => victim.exited));
       await Promise.allSettled(workers.map((worker) => worker.close()));
+      machine?.close();
       await stepQueues.close();
       await Promise.allSettled([queues.close(), db.close(), sandbox.close()]);
       await Promise.allSettled([giveBack(database), backend === 'redis' ? redis.drop() : undefined]);
@@ -168,6 +175,17 @@ export async function openCrashStage(scenario: Scenario, backend: QueueBackend, 
     throw error;
   }
   return stage;
+}
+
+/** What answers for all droplets: their addresses are this machine's. */
+async function startMachine(statuses: readonly number[]): Promise<{ port: number; close: () => void }> {
+  const left = [...statuses];
+  const server = createServer((_request, response) => void response.writeHead(left.shift() ?? 200).end());
+  server.listen(0, '0.0.0.0');
+  await once(server, 'listening');
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('the machine does not listen on TCP');
+  return { port: address.port, close: () => void server.close() };
 }
 
 async function newestEvents(db: Database): Promise<StoredEvent[]> {

@@ -6,21 +6,42 @@ import { once } from 'node:events';
 import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { pathToFileURL } from 'node:url';
-import postgres from 'postgres';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { findNativeDir } from '../../src/dev/embedded-postgres/native-binaries.ts';
+import type { EmbeddedPostgres } from '../../src/dev/embedded-postgres/start-embedded-postgres.ts';
 import { startEmbeddedPostgres } from '../../src/dev/embedded-postgres/start-embedded-postgres.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { runAsAdmin } from '../support/admin-connection.ts';
 
 const isRoot = process.getuid?.() === 0;
 const settings = { fsync: 'off' };
 
 let folder = '';
+let made = '';
+
+// Making a data folder takes seconds, and is what some tests are about. The others take a copy of this one.
+beforeAll(async () => {
+  made = await mkdtemp(join(tmpdir(), 'arcadia-test-'));
+  await chmod(made, 0o777);
+  await mkdir(join(made, 'deep'), { mode: 0o755 });
+  const server = await startEmbeddedPostgres({ dataDir: join(made, 'deep', 'data') });
+  await server.stop();
+});
+
+afterAll(async () => {
+  await rm(made, { recursive: true, force: true });
+});
+
+function copyOfMade(): string {
+  // With its owner: as root, Postgres runs as somebody else.
+  execFileSync('cp', ['-a', join(made, 'deep'), join(folder, 'deep')]);
+  return join(folder, 'deep', 'data');
+}
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'arcadia-test-'));
@@ -31,15 +52,6 @@ beforeEach(async () => {
 afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
-
-async function query(url: string, statement: string): Promise<unknown[]> {
-  const sql = postgres(url, { max: 1, onnotice: () => undefined });
-  try {
-    return [...(await sql.unsafe(statement))];
-  } finally {
-    await sql.end();
-  }
-}
 
 function isAlive(pid: number): boolean {
   try {
@@ -66,73 +78,65 @@ async function expectNothingLeft(pid: number): Promise<void> {
   await waitFor(async () => (await readdir(folder)).length === 0, { what: `${folder} to be empty`, deadlineMs: 5000 });
 }
 
-test('answers on 127.0.0.1 only, in UTF-8 and UTC, and is gone after stop', async () => {
-  const server = await startEmbeddedPostgres({ settings });
-  expect(new URL(server.url)).toMatchObject({ protocol: 'postgres:', hostname: '127.0.0.1', port: String(server.port), pathname: '/arcadia' });
-  const [row] = await query(
-    server.url,
-    `select 1 as one, lower('Ä') as letter, current_setting('server_encoding') as encoding, current_setting('TimeZone') as zone,
-      current_setting('listen_addresses') as listen, current_setting('unix_socket_directories') as sockets, current_setting('fsync') as fsync`,
-  );
-  expect(row).toEqual({ one: 1, letter: 'ä', encoding: 'UTF8', zone: 'UTC', listen: '127.0.0.1', sockets: '', fsync: 'off' });
+describe('a server', () => {
+  const lines: string[] = [];
+  let server: EmbeddedPostgres;
 
-  await server.stop();
-  expect(isAlive(server.pid)).toBe(false);
-  expect(await exists(server.dataDir)).toBe(false);
-});
+  beforeAll(async () => {
+    server = await startEmbeddedPostgres({ settings, log: (line) => lines.push(line) });
+  });
 
-test('may be stopped twice, also at once', async () => {
-  const server = await startEmbeddedPostgres({ settings });
-  await Promise.all([server.stop(), server.stop()]);
-  await server.stop();
-  await expect(server.restart('fast')).rejects.toThrow('was stopped');
-});
+  test('answers on 127.0.0.1 only, in UTF-8 and UTC', async () => {
+    expect(new URL(server.url)).toMatchObject({ protocol: 'postgres:', hostname: '127.0.0.1', port: String(server.port), pathname: '/arcadia' });
+    const [row] = await runAsAdmin(
+      server.url,
+      `select 1 as one, lower('Ä') as letter, current_setting('server_encoding') as encoding, current_setting('TimeZone') as zone,
+        current_setting('listen_addresses') as listen, current_setting('unix_socket_directories') as sockets, current_setting('fsync') as fsync`,
+    );
+    expect(row).toEqual({ one: 1, letter: 'ä', encoding: 'UTF8', zone: 'UTC', listen: '127.0.0.1', sockets: '', fsync: 'off' });
+  });
 
-test('is durable unless told otherwise, and wants its password', async () => {
-  const server = await startEmbeddedPostgres();
-  try {
-    expect(await query(server.url, `select current_setting('fsync') as fsync, current_setting('max_connections') as max`)).toEqual([
-      { fsync: 'on', max: '200' },
-    ]);
-    const wrong = new URL(server.url);
-    wrong.password = 'guessed';
-    await expect(query(wrong.href, 'select 1')).rejects.toThrow('password authentication failed');
-  } finally {
-    await server.stop();
-  }
-});
+  test('passes on the lines of its log', () => {
+    expect(lines.join('\n')).toContain('ready to accept connections');
+  });
 
-test('keeps its data and its url over an immediate restart and over a kill', async () => {
-  const server = await startEmbeddedPostgres({ settings });
-  try {
+  test('keeps its data and its url over an immediate restart and over a kill', async () => {
     const { url } = server;
-    await query(url, 'create table kept as select 42 as answer');
+    await runAsAdmin(url, 'create table kept as select 42 as answer');
     const before = server.pid;
     await server.restart('immediate');
     expect(server.pid).not.toBe(before);
     await server.kill();
     // Its children hold the port until they notice, a moment later.
-    await expect(query(url, 'select 1')).rejects.toThrow(/ECONNREFUSED|ECONNRESET/);
+    await expect(runAsAdmin(url, 'select 1')).rejects.toThrow(/ECONNREFUSED|ECONNRESET/);
     await server.restart('fast');
-    expect(await query(url, 'select answer from kept')).toEqual([{ answer: 42 }]);
+    expect(await runAsAdmin(url, 'select answer from kept')).toEqual([{ answer: 42 }]);
     expect(server.url).toBe(url);
-  } finally {
+  });
+
+  test('is gone after a stop, which may come twice, also at once', async () => {
+    await Promise.all([server.stop(), server.stop()]);
     await server.stop();
-  }
+    expect(isAlive(server.pid)).toBe(false);
+    expect(await exists(server.dataDir)).toBe(false);
+    await expect(server.restart('fast')).rejects.toThrow('was stopped');
+  });
 });
 
-test('keeps a given data folder from run to run, under a new password', async () => {
-  const dataDir = join(folder, 'deep', 'kept');
-  await mkdir(join(folder, 'deep'), { mode: 0o755 });
-  const first = await startEmbeddedPostgres({ dataDir });
-  await query(first.url, 'create table kept as select 42 as answer');
+test('keeps a given data folder, relative or absolute, from run to run, under a new password that it wants; durable unless told otherwise', async () => {
+  const dataDir = copyOfMade();
+  const first = await startEmbeddedPostgres({ dataDir: relative(process.cwd(), dataDir) });
+  await runAsAdmin(first.url, 'create table kept as select 42 as answer');
   await first.stop();
   const second = await startEmbeddedPostgres({ dataDir });
   try {
-    expect(await query(second.url, 'select answer from kept')).toEqual([{ answer: 42 }]);
+    expect(await runAsAdmin(second.url, `select answer, current_setting('fsync') as fsync, current_setting('max_connections') as max from kept`)).toEqual([{ answer: 42, fsync: 'on', max: '200' }]);
+    const wrong = new URL(second.url);
+    wrong.password = 'guessed';
+    await expect(runAsAdmin(wrong.href, 'select 1')).rejects.toThrow('password authentication failed');
     expect(new URL(second.url).password).not.toBe(new URL(first.url).password);
     await expect(startEmbeddedPostgres({ dataDir })).rejects.toThrow('lock file "postmaster.pid" already exists');
-    expect(await query(second.url, 'select 1 as one')).toEqual([{ one: 1 }]);
+    expect(await runAsAdmin(second.url, 'select 1 as one')).toEqual([{ one: 1 }]);
   } finally {
     await second.stop();
   }
@@ -143,19 +147,12 @@ test('says so when the given port is taken', async () => {
   other.listen(0, '127.0.0.1');
   await once(other, 'listening');
   const { port } = z.object({ port: z.number() }).parse(other.address());
-  await expect(startEmbeddedPostgres({ port, settings })).rejects.toThrow('Address already in use');
+  await expect(startEmbeddedPostgres({ port, settings, dataDir: copyOfMade() })).rejects.toThrow('Address already in use');
   other.close();
 });
 
 test('says so when a setting is wrong, with the words of the server', async () => {
-  await expect(startEmbeddedPostgres({ settings: { max_connections: 'many' } })).rejects.toThrow('invalid value for parameter "max_connections"');
-});
-
-test('passes on the lines of the server log', async () => {
-  const lines: string[] = [];
-  const server = await startEmbeddedPostgres({ settings, log: (line) => lines.push(line) });
-  await server.stop();
-  expect(lines.join('\n')).toContain('ready to accept connections');
+  await expect(startEmbeddedPostgres({ settings: { max_connections: 'many' }, dataDir: copyOfMade() })).rejects.toThrow('invalid value for parameter "max_connections"');
 });
 
 describe('binaries', () => {
@@ -177,9 +174,9 @@ describe('binaries', () => {
     const links = z.array(z.object({ target: z.string() })).parse(JSON.parse(await readFile(join(installed, 'pg-symlinks.json'), 'utf8')));
     for (const { target } of links) await rm(join(locked, target));
 
-    const server = await startEmbeddedPostgres({ nativeDir, settings });
+    const server = await startEmbeddedPostgres({ nativeDir, settings, dataDir: copyOfMade() });
     try {
-      expect(await query(server.url, 'select 1 as one')).toEqual([{ one: 1 }]);
+      expect(await runAsAdmin(server.url, 'select 1 as one')).toEqual([{ one: 1 }]);
     } finally {
       await server.stop();
     }
@@ -189,9 +186,9 @@ describe('binaries', () => {
     const locked = join(folder, 'locked');
     await mkdir(locked, { mode: 0o700 });
     await cp(findNativeDir().nativeDir, join(locked, 'native'), { recursive: true, verbatimSymlinks: true });
-    const server = await startEmbeddedPostgres({ nativeDir: join(locked, 'native'), settings });
+    const server = await startEmbeddedPostgres({ nativeDir: join(locked, 'native'), settings, dataDir: copyOfMade() });
     try {
-      expect(await query(server.url, 'select 1 as one')).toEqual([{ one: 1 }]);
+      expect(await runAsAdmin(server.url, 'select 1 as one')).toEqual([{ one: 1 }]);
     } finally {
       await server.stop();
     }
@@ -224,10 +221,11 @@ describe('a process with an embedded Postgres', () => {
     return placeSchema.parse(JSON.parse(String(value)));
   }
 
-  test('leaves neither Postgres nor files when it is killed by SIGKILL', async () => {
+  test('leaves neither Postgres nor files when it is killed by SIGKILL; as root, it runs Postgres as nobody', async () => {
     const { parent, lines } = spawnParent('setInterval(() => undefined, 1000);');
-    const { pid, url } = await readPlace(lines);
-    expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
+    const { pid, url, dataDir } = await readPlace(lines);
+    expect((await stat(dataDir)).uid).toBe(isRoot ? nobody('-u') : process.getuid?.());
+    expect(await runAsAdmin(url, 'select 1 as one')).toEqual([{ one: 1 }]);
     expect(await readdir(folder)).toHaveLength(1);
     parent.kill('SIGKILL');
     await expectNothingLeft(pid);
@@ -257,7 +255,7 @@ describe('a process with an embedded Postgres', () => {
     // What a terminal does: the signal goes to the whole group.
     process.kill(-(parent.pid ?? Number.NaN), 'SIGINT');
     expect((await lines.next()).value).toBe('interrupted');
-    expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
+    expect(await runAsAdmin(url, 'select 1 as one')).toEqual([{ one: 1 }]);
     parent.kill('SIGTERM');
     await once(parent, 'exit');
     expect(parent.exitCode).toBe(7);
@@ -275,18 +273,10 @@ describe('a process with an embedded Postgres', () => {
     parent.kill('SIGKILL');
   });
 
-  test.runIf(isRoot)('runs Postgres as nobody when it is root', async () => {
-    const { parent, lines } = spawnParent('setInterval(() => undefined, 1000);');
-    const { pid, dataDir } = await readPlace(lines);
-    expect((await stat(dataDir)).uid).toBe(nobody('-u'));
-    parent.kill('SIGKILL');
-    await expectNothingLeft(pid);
-  });
-
   test.runIf(isRoot && nobodyCanRead())('may be any other user than root', async () => {
     const { parent, lines } = spawnParent('setInterval(() => undefined, 1000);', { uid: nobody('-u'), gid: nobody('-g') });
     const { pid, url } = await readPlace(lines);
-    expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
+    expect(await runAsAdmin(url, 'select 1 as one')).toEqual([{ one: 1 }]);
     parent.kill('SIGKILL');
     await expectNothingLeft(pid);
   });

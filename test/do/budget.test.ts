@@ -77,6 +77,28 @@ describe.each(['redis', 'postgres'] as const)('the account in %s', (name) => {
     expect(rounds.filter((round) => round === 3)).toHaveLength(5);
   });
 
+  test('forecasts the wait of the next create, and neither draws nor keeps a place for it', async () => {
+    const store = create();
+    const forecasts = async () => Promise.all([1, 2, 3].map(() => store.forecast(ask())));
+    expect(await forecasts()).toEqual([0, 0, 0]);
+    expect((await drawAll(store, 15, ask())).granted).toBe(10);
+    const first = await forecasts();
+    for (const waitMs of first) expect(waitMs).toBeGreaterThan(59_000);
+    // Five wait already. The sixth place is free as soon as theirs: ten leave the minute at once.
+    const { waits } = await drawAll(store, 1, ask());
+    expect(Math.abs((waits[0] ?? 0) - (first[2] ?? 0))).toBeLessThan(1_000);
+    expect((await drawAll(store, 14, ask())).waits.filter((waitMs) => waitMs > 100_000)).toHaveLength(10);
+    expect(await store.forecast(ask({ perHour: 5 }))).toBeGreaterThan(3_500_000);
+  });
+
+  test('forecasts the end of a pause that DigitalOcean asked for', async () => {
+    const store = create();
+    await store.hold(20_000);
+    const waitMs = await store.forecast(ask());
+    expect(waitMs).toBeGreaterThan(15_000);
+    expect(waitMs).toBeLessThanOrEqual(60_000);
+  });
+
   test('the hour is a limit of its own', async () => {
     const { granted, waits } = await drawAll(create(), 8, ask({ perMinute: 100, perHour: 5 }));
     expect(granted).toBe(5);

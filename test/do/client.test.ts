@@ -88,7 +88,7 @@ describe('a call', () => {
     const server = await startServer(({ url }, response) =>
       sendJson(response, 200, url.pathname === '/v2/account' ? { account } : { action }));
     expect(await clientOf(server).getAction(5)).toEqual(action);
-    expect(await clientOf(server).getAccount()).toEqual({ id: 'b6f' });
+    expect(await clientOf(server).getAccount()).toEqual({ id: 'b6f', status: 'active', statusMessage: '', dropletLimit: 25 });
   });
 
   test('finds a droplet or an action absent after a 404', async () => {
@@ -156,7 +156,7 @@ describe('a call', () => {
     expect(answers).toEqual([{
       method: 'GET', path: '/v2/droplets/{id}', status: 200, outcome: 'done', retryAfterMs: null,
       rateLimit: { limit: 5000, remaining: 4999, resetAt: new Date(1_700_000_000_000) },
-      durationMs: expect.any(Number),
+      durationMs: expect.any(Number), serverTimeMs: expect.any(Number),
     }]);
   });
 });

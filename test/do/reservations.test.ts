@@ -5,8 +5,8 @@ import { z } from 'zod';
 import { createLocalBudgetStore } from '../../src/do/budget-local.ts';
 import { createRequestBudget, type Priority, type RequestBudget } from '../../src/do/budget.ts';
 import { createCaller, type Call } from '../../src/do/call.ts';
-import type { OpenCircuit } from '../../src/do/circuit-store.ts';
-import { noCircuits, type Circuits, type Passage } from '../../src/do/circuits.ts';
+import type { CircuitStore, OpenCircuit } from '../../src/do/circuit-store.ts';
+import { createCircuits, noCircuits, type Circuits, type Passage } from '../../src/do/circuits.ts';
 import { createExchanger } from '../../src/do/exchange.ts';
 import { createReservations } from '../../src/do/reservations.ts';
 import { directIo } from '../../src/platform/io.ts';
@@ -147,5 +147,29 @@ describe('a client', () => {
     // @ts-expect-error -- the reservation is missing
     await clientOf(await listing(), { budget }).createDroplet(createRequest);
     expect(drawn).toEqual(['create: POST /v2/droplets']);
+  });
+});
+
+const askedOf = (method: 'GET' | 'DELETE' | 'POST', path: string) => ({ method, path, fields: [], subject: path });
+
+describe('a refusal for want of a scope', () => {
+  const refusal = { outcome: 'unauthorized', status: 403, message: '403' } as const;
+
+  test('opens no circuit where nothing depends on it but tidiness, and one for anything else', async () => {
+    const refused: string[] = [];
+    const store: CircuitStore = {
+      listOpen: () => Promise.resolve([]),
+      refuse: ({ cause }) => Promise.resolve(void refused.push(cause)).then(() => ({ ...circuit, cause, kind: 'request_refused' })),
+      lease: () => Promise.resolve(null),
+      giveBack: () => Promise.resolve(),
+      close: () => Promise.resolve(),
+      takeWaking: () => Promise.resolve(false),
+      hurry: () => Promise.resolve(),
+      prune: () => Promise.resolve(),
+    };
+    const circuits = createCircuits({ store, leaseMs: 1_000, holdMs: 1_000, log: silentLog });
+    for (const one of [askedOf('GET', '/v2/tags/{name}'), askedOf('DELETE', '/v2/tags/{name}')]) expect(await circuits.settle(one, null, refusal, neverAsked)).toBeNull();
+    expect(await circuits.settle(askedOf('POST', '/v2/projects/{id}/resources'), null, refusal, neverAsked)).not.toBeNull();
+    expect(refused).toEqual(['403 POST /v2/projects/{id}/resources']);
   });
 });

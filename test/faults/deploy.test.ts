@@ -62,7 +62,7 @@ describe.concurrent('a deploy', () => {
     const end = await old.exit();
     expect(end).toMatchObject({ code: 0, signal: null });
     expect(end.afterMs).toBeLessThan((3_000 + 1_500) * patience());
-    expect(old.log().some(({ msg }) => msg === 'steps still running at the deadline: left to other workers')).toBe(true);
+    expect(old.log().some(({ msg }) => msg === 'steps were still running at the deadline: left to other workers')).toBe(true);
     await stage.work();
     const [saga] = await stage.atRest();
     expect(saga).toMatchObject({ status: 'completed', context: { droplet_origin: 'adopted' } });
@@ -98,7 +98,7 @@ describe.concurrent('a deploy', () => {
     await old.ready();
     const { sagaId } = await startSaga(stage.db, nextCatalog, { name: 'provision_droplet', input: { ...input, new_field: { nested: [1] } } }, 0);
     await stage.db.run('test.context', (sql) => sql`update arcadia.sagas set context = context || '{"new_key": {"kept": true}}' where id = ${sagaId}`);
-    await waitFor(() => old.log().some(({ msg }) => msg === 'step is not known to this version: left for a newer worker'), { what: 'the old worker to meet the new step' });
+    await waitFor(() => old.log().some(({ msg }) => msg === 'step is unknown to this version: left to a newer worker'), { what: 'the old worker to meet the new step' });
     const held = await stage.client.get(sagaId);
     expect(held).toMatchObject({ status: 'running', cursor: 3, attempt: 0, error: null });
     await stage.work({ sagas: nextCatalog });
@@ -113,7 +113,7 @@ describe.concurrent('a deploy', () => {
     const old = stage.fork();
     await old.ready();
     const { sagaId } = await startSaga(stage.db, nextCatalog, { name: 'provision_droplet', input }, 0);
-    await waitFor(() => old.log().some(({ msg }) => msg.startsWith('step is not known')), { what: 'the old worker to meet the new step' });
+    await waitFor(() => old.log().some(({ msg }) => msg.startsWith('step is unknown')), { what: 'the old worker to meet the new step' });
     expect((await stage.client.cancel(sagaId, 'test')).kind).toBe('accepted');
     await stage.work({ sagas: nextCatalog });
     const [saga] = await stage.atRest();

@@ -5,7 +5,7 @@ import { queueNames } from '../../src/queues/jobs.ts';
 import { openFaultStage } from '../support/fault-stage.ts';
 import { waitFor } from '../support/wait-for.ts';
 
-const ERROR = 50;
+const ERROR = 'error';
 
 describe.concurrent('DigitalOcean', () => {
   test.for([

@@ -36,7 +36,7 @@ test.for(queueStoreKinds())('a worker out of file descriptors spends no attempt,
   // What is open stays open; nothing else can be opened.
   await limit(worker.pid, 3);
   const ids = await Promise.all([2, 3, 4].map((at) => stage.provision(`web-${at}`)));
-  const alarms = () => worker.log().filter(({ level, ...line }) => level >= 50 && JSON.stringify(line).includes('EMFILE'));
+  const alarms = () => worker.log().filter(({ level, ...line }) => (level === 'error' || level === 'fatal') && JSON.stringify(line).includes('EMFILE'));
   await waitFor(() => alarms().length > 0, { what: 'the worker to say that it is out of file descriptors' });
   await limit(worker.pid, 10_000);
   expect((await stage.atRest()).map(({ status, error }) => error?.message ?? status)).toEqual(['completed', ...ids.map(() => 'completed')]);

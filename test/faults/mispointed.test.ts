@@ -46,7 +46,7 @@ test('where the account cannot be read at first, a worker works, asks again, and
   const worker = stage.fork();
   await worker.ready();
   expect(await worker.exit()).toMatchObject({ code: 1 });
-  expect(worker.log().find(({ level }) => level === 60)).toMatchObject({ msg: 'worker cannot go on: ending, so that its supervisor starts another', why: expect.stringContaining('the account another') });
+  expect(worker.log().find(({ level }) => level === 'fatal')).toMatchObject({ msg: 'worker cannot continue: exiting, so that its supervisor starts another one', why: expect.stringContaining('the account another') });
   expect(asked(stage).filter((request) => request.endsWith('account'))).toHaveLength(3);
 });
 
@@ -64,7 +64,7 @@ test('a token that may not read its account is let pass, and the log says so', a
   stage.sandbox.setFaults({ rules: [{ match: { path }, effect: { status: 403, body: { id: 'forbidden', message: 'You are not authorized to perform this operation' } } }] });
   const worker = await stage.work();
   await stage.until(stage.waiting, 'completed', ({ status }) => status === 'completed');
-  expect(worker.log.filter(({ level, msg }) => level === 40 && msg.includes('account:read'))).toHaveLength(1);
+  expect(worker.log.filter(({ level, msg }) => level === 'warn' && msg.includes('account:read'))).toHaveLength(1);
 });
 
 test('workers and web do not start on the queues of another database, until its claim is gone', async () => {

@@ -87,7 +87,7 @@ describe('a scope that is missing', () => {
     const reasons = log.filter(({ msg }) => msg === 'not yet').map((line) => String(line['reason']));
     expect(reasons).not.toEqual([]);
     for (const reason of reasons) expect(reason).toContain('lacks the scope ssh_key:read');
-    expect(log).toContainEqual(expect.objectContaining({ level: 50, cause: '403 POST /v2/droplets ssh_keys', scopes: ['ssh_key:read'] }));
+    expect(log).toContainEqual(expect.objectContaining({ level: 'error', cause: '403 POST /v2/droplets ssh_keys', scopes: ['ssh_key:read'] }));
   });
 
   test('a refusal of one droplet alone holds nobody else', async () => {

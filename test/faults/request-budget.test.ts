@@ -6,7 +6,7 @@ import { budgetId } from '../../src/do/budget.ts';
 import { textOf } from '../../src/platform/json.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
-import { listEvents } from '../../src/saga/store.ts';
+import { listEvents } from '../../src/saga/events.ts';
 import { openFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
 import { patience } from '../support/patience.ts';
@@ -76,8 +76,8 @@ describe.concurrent('a fleet of several processes', () => {
   ] as const)('reads together what many sagas wait for, droplets %s', async ([, faults]) => {
     // As quick as the machine is: a read that takes longer than an interval is shared by nobody.
     const slowness = Math.min(4, patience());
-    const settings = { ...patient, WAIT_POLL_INTERVAL_MS: String(Math.round(200 * slowness)) };
-    await using stage = await openFaultStage({ settings, sandbox: { activateAfterMs: 4_000 * slowness, faults } });
+    const settings = { ...patient, WAIT_POLL_INTERVAL_MS: String(Math.round(400 * slowness)) };
+    await using stage = await openFaultStage({ settings, sandbox: { activateAfterMs: 6_000 * slowness, faults } });
     const workers = [stage.fork(), stage.fork()];
     await Promise.all(workers.map((worker) => worker.ready()));
     await Promise.all(names(30).map((name) => stage.provision(name)));

@@ -3,7 +3,7 @@
 // same process goes on when it is over.
 
 import { Client } from 'pg';
-import postgres from 'postgres';
+import type postgres from 'postgres';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { EmbeddedPostgres } from '../../src/dev/embedded-postgres/start-embedded-postgres.ts';
 import { openFaultStage } from '../support/fault-stage.ts';
@@ -11,6 +11,7 @@ import type { Stage } from '../support/fault-stage.ts';
 import { startPrivatePostgres } from '../support/services-postgres.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { SAGAS, expectAllCompleted, provisionAll, untilUnderWay } from './sagas-under-way.ts';
+import { openAdmin } from '../support/admin-connection.ts';
 
 let server: EmbeddedPostgres;
 let databases = 0;
@@ -24,7 +25,7 @@ afterAll(async () => {
 });
 
 async function asAdmin(operation: (admin: postgres.Sql) => Promise<unknown>): Promise<void> {
-  const admin = postgres(server.url, { max: 1, onnotice: () => undefined, connection: { default_transaction_read_only: false } });
+  const admin = openAdmin(server.url, { default_transaction_read_only: false });
   try {
     await operation(admin);
   } finally {

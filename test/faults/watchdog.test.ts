@@ -149,8 +149,8 @@ test('a worker process that is handed no jobs any more ends with an error, sayin
   proxy.freezeOn('lockDuration');
   await stage.provision('web-2');
   expect(await worker.exit()).toMatchObject({ code: 1, signal: null });
-  const last = worker.log().find(({ level }) => level === 60);
-  expect(last).toMatchObject({ msg: 'worker cannot go on: ending, so that its supervisor starts another', why: expect.stringContaining('takes no jobs') });
+  const last = worker.log().find(({ level }) => level === 'fatal');
+  expect(last).toMatchObject({ msg: 'worker cannot continue: exiting, so that its supervisor starts another one', why: expect.stringContaining('takes no jobs') });
   await stage.work();
   expect((await stage.atRest()).map(({ status }) => status)).toEqual(['completed', 'completed']);
   await stage.expectLawful();

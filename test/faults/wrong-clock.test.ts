@@ -133,7 +133,7 @@ test('web whose clock is wrong starts sagas, and shows when a poll is due by the
     const page = await waitFor(
       async () => {
         const html = await (await fetch(`${running.url}/sagas/${sagaId}`)).text();
-        return html.includes('looked') && html;
+        return html.includes('class="polls"') && html;
       },
       { what: 'the first poll' },
     );

@@ -9,7 +9,7 @@ const now = new Date('2026-11-28T12:00:00Z');
 const at = (seconds: number) => new Date(now.getTime() + seconds * 1_000);
 const limits = { reconcileIntervalMs: 15_000, inventorySyncIntervalMs: 900_000 };
 const worker = { name: 'a:1', host: 'a', version: '1', startedAt: at(-60), lastSeenAt: at(-2), concurrency: 50, jobs: 0, isAlive: true };
-const well: PostgresFacts = { now, workers: [worker], throttledUntil: null, refused: [], unfinished: 3, stuck: 0, overdueSeconds: 0, syncAgeSeconds: 60 };
+const well: PostgresFacts = { now, workers: [worker], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
 const moving: QueueFacts = { paused: [], stalled: [] };
 const refused: RefusedFact = {
   kind: 'request_refused', request: 'POST /v2/droplets', fields: ['ssh_keys'], subject: null, openedAt: at(-90), nextProbeAt: at(30), message: '403: You may not', scopes: ['ssh_key:read'], held: 21,
@@ -41,7 +41,7 @@ test('what DigitalOcean refuses is named with the scope that is probably missing
   ]);
   const token = { ...refused, kind: 'token_refused', request: null, fields: [], scopes: [], message: '401: Unable to authenticate you', held: 1 } as const;
   expect(judge({ refused: [token] }).conditions).toMatchObject([{ name: 'token_refused', title: 'DigitalOcean refuses the token', detail: '401: Unable to authenticate you. 1 saga waits.' }]);
-  expect(judge({ refused: [{ ...refused, subject: 'web-1', fields: [] }] }).conditions[0]?.title).toBe('DigitalOcean refuses POST /v2/droplets, so far for web-1 alone');
+  expect(judge({ refused: [{ ...refused, subject: 'web-1', fields: [] }] }).conditions[0]?.title).toBe('DigitalOcean refuses POST /v2/droplets, so far only for web-1');
 });
 
 test('a budget that is used up passes by itself; a short wait for a turn is not worth a word', () => {
@@ -59,4 +59,24 @@ test('stores that are away are told first, and a paused queue is no sync that is
 test('overdue sagas and jobs that stand still are told of beside a live worker', () => {
   expect(toldOf({ overdueSeconds: 46 }, { paused: [], stalled: ['saga-steps: …'] })).toEqual(['critical sagas_overdue', 'critical jobs_stand_still']);
   expect(toldOf({ overdueSeconds: 44 })).toEqual([]);
+});
+
+test('leases that ended at once are told of while the brake holds them, and protected droplets whose lease ended', () => {
+  expect(judge({ leases: { ended: 30, leased: 100, isHeld: true, endedProtected: 1 } })).toMatchObject({
+    status: 'attention',
+    conditions: [
+      { name: 'leases_held', severity: 'critical', title: '30 of 100 leases ended at once', count: 30, action: expect.stringContaining('arcadia leases --destroy') },
+      { name: 'lease_ended_protected', severity: 'warning', title: 'The lease of 1 protected droplet ended', count: 1 },
+    ],
+  });
+  expect(toldOf({ leases: { ended: 20, leased: 20, isHeld: false, endedProtected: 0 } })).toEqual([]);
+});
+
+test('a receiver of outcomes that takes none is told of after a minute, and as critical once it is paused', () => {
+  const untold = { name: 'webhook', target: 'https://billing.example', failingSince: at(-90), lastError: 'the receiver answered 503', pausedAt: null, pausedReason: null };
+  expect(judge({ untold: [untold] }).conditions).toMatchObject([{ name: 'outcomes_failing', severity: 'warning', title: 'Outcomes do not reach https://billing.example', since: at(-90) }]);
+  expect(toldOf({ untold: [{ ...untold, failingSince: at(-30) }] })).toEqual([]);
+  const { status, conditions } = judge({ untold: [{ ...untold, pausedAt: at(-10), pausedReason: 'the receiver answered 410 Gone' }] });
+  expect(status).toBe('attention');
+  expect(conditions).toMatchObject([{ name: 'outcomes_paused', severity: 'critical', detail: 'the receiver answered 410 Gone.', since: at(-10) }]);
 });

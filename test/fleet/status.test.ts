@@ -55,7 +55,7 @@ test('arcadia status ends with 0 while all is well, and with 1 and the scope tha
   await stage.work({ probes: { firstMs: 600_000, maxMs: 600_000 } });
   await waitFor(async () => (await stage.db.sql`select 1 from arcadia.workers`).length === 1, { what: 'the worker to sign in' });
   const well = await runCommand(['status'], stage.env);
-  expect([well.code, well.stdout]).toEqual([0, 'All is well. 1 worker, 0 sagas under way\n']);
+  expect([well.code, well.stdout]).toEqual([0, 'No problems. 1 worker, 0 sagas unfinished\n']);
   stage.sandbox.setFaults({ forbiddenFields: ['vpc_uuid'] });
   for (const name of ['web-1', 'web-2']) await stage.provision(name, { vpc_uuid: '5a4981aa-9653-4bd1-bef5-d6bff52042e4' });
   await waitFor(async () => (await stage.db.sql`select 1 from arcadia.held_sagas`).length === 2, { what: 'both to be held' });

@@ -154,14 +154,14 @@ test('on the command line: a sync, drift and its acceptance, orphans and their a
   expect(first.out).toContain(`orphan    ${surplus[0]} web-1: surplus, its saga completed with droplet ${id}`);
   const [drift] = await listDrift(stage.db, { withResolved: false, limit: 5 });
   const [accepted, second, wrong] = await Promise.all([run('drift', 'accept', String(drift?.id)), run('sync', '--json'), run('orphans', '--destroy')]);
-  expect(accepted).toEqual({ code: 0, out: `accepted: droplet ${id} web-1: size_slug s-2vcpu-4gb is what is desired now`, err: '' });
+  expect(accepted).toEqual({ code: 0, out: `accepted: droplet ${id} web-1: size_slug s-2vcpu-4gb is now the desired state`, err: '' });
   const held = z.object({ summary: z.object({ held: z.int(), destroyed: z.int(), appeared: z.int() }) }).parse(JSON.parse(second.out));
   expect(held.summary).toEqual({ held: 6, destroyed: 0, appeared: 0 });
   expect([wrong.code, wrong.err]).toEqual([2, expect.stringContaining('--yes')]);
 
   const [listed, again, orphans, approved] = await Promise.all([run('drift', '--all'), run('drift', 'accept', String(drift?.id)), run('orphans'), run('orphans', '--destroy', '--yes')]);
   expect(listed.out).toMatch(new RegExp(`^${drift?.id} +${id} +web-1 +size_slug +s-1vcpu-1gb +s-2vcpu-4gb .* accepted `, 'm'));
-  expect([again.code, again.err]).toEqual([1, `drift ${drift?.id} is resolved already (accepted)\n`]);
+  expect([again.code, again.err]).toEqual([1, `drift ${drift?.id} is already resolved (accepted)\n`]);
   expect(orphans.out).toContain(sagaId);
   expect(orphans.out).toMatch(/^6 surplus: 0\.05358 USD an hour$/m);
   expect(approved.out).toContain('approved 6');

@@ -1,6 +1,7 @@
 // The orphan sweep: what it destroys, and the much that it does not.
 
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
+import type { Database } from '../../src/platform/db.ts';
 import { openDatabase } from '../../src/platform/db.ts';
 import { approveOrphans, listOrphans } from '../../src/inventory/orphans.ts';
 import type { Io } from '../../src/platform/io.ts';
@@ -18,6 +19,9 @@ const addOf = (stage: Scene, sagaId: string, count: number, more: { name?: strin
 const alive = ({ sandbox }: Scene) => sandbox.state({ alive: true }).map(({ id }) => id);
 const deletes = ({ sandbox }: Scene) => sandbox.ledger().filter(({ method }) => method === 'DELETE').map(({ path }) => path);
 const audited = async ({ db }: Scene) => (await db.sql<{ actor: string; action: string }[]>`select actor, action from arcadia.audit order by id`).map(({ actor, action }) => `${actor} ${action}`);
+
+const adoptionTags = (sagaId: string) => ['managed-by-arcadia-cloud', `arcadia-adopted-${sagaId}`];
+const adopting = (stage: Scene, id: number, status: string) => stage.saga({ name: 'adopt_droplet', status, input: { name: null, droplet_id: id }, context: { 'tag_droplet.tags.sends': 1 } });
 
 describe('surplus droplets of ours', () => {
   test('one of a saga that was rolled back, and one beside the droplet on record, are destroyed by the second pass that sees them', async () => {
@@ -111,12 +115,12 @@ describe('surplus droplets of ours', () => {
     await stage.db.sql`update arcadia.cloud_resources set deleted_at = clock_timestamp() - ${2 * LAG_MS}::int * interval '1 millisecond'`;
     await stage.db.sql`update arcadia.cloud_provisioned set released_at = clock_timestamp() - interval '1 minute'`;
     const accepted = await stage.sync();
-    expect(accepted.orphans).toMatchObject([{ category: 'unknown', reason: 'its absence was accepted, and it is there again' }]);
+    expect(accepted.orphans).toMatchObject([{ category: 'unknown', reason: 'its absence was accepted, but it exists again' }]);
     await stage.sync();
     expect(alive(stage)).toEqual([id]);
     const destroying = await stage.saga({ name: 'destroy_droplet', status: 'completed', input: { droplet_id: id }, context: { droplet_id: id } });
     await stage.db.sql`delete from arcadia.sagas where id = ${destroying}`;
-    const again = [{ category: 'surplus', reason: 'it was destroyed on request, and is there again' }];
+    const again = [{ category: 'surplus', reason: 'it was destroyed on request, but exists again' }];
     expect((await stage.sync()).orphans).toMatchObject(again);
     // Nor does it matter that nothing is on record of the droplet itself any more.
     for (const table of ['cloud_orphans', 'cloud_provisioned', 'cloud_resources']) await stage.db.sql`delete from ${stage.db.sql(`arcadia.${table}`)}`;
@@ -216,7 +220,7 @@ describe('surplus droplets of ours', () => {
       if (kind === 'http' && name.startsWith('GET /v2/droplets/')) await stage.db.sql`update arcadia.inventory_syncs set finished_at = now(), outcome = 'abandoned' where finished_at is null`;
       return answer;
     };
-    await expect(stage.trySync({ io })).rejects.toThrow('no sign of life');
+    await expect(stage.trySync({ io })).rejects.toThrow('timed out, and another process may have taken it over');
     expect(deletes(stage)).toEqual([]);
   });
 });
@@ -335,5 +339,99 @@ describe('never touched', () => {
     expect(await listOrphans(stage.db, 10)).toEqual([]);
     const rows = await stage.db.sql<{ resolution: string }[]>`select resolution from arcadia.cloud_orphans order by id`;
     expect(rows.map(({ resolution }) => resolution)).toEqual(['explained', 'gone']);
+  });
+});
+
+describe('an adopted droplet', () => {
+  const old = { created_at: '2024-01-01T00:00:00Z' };
+
+  test.each(['pending', 'running', 'compensating', 'stuck'])('that carries the tags, and is not on record (yet), is accounted for while its saga is %s', async (status) => {
+    const stage = await scene();
+    const [id = 0] = stage.add(1, old);
+    const sagaId = await adopting(stage, id, status);
+    stage.sandbox.editDroplet(id, { tags: adoptionTags(sagaId) });
+    for (let pass = 0; pass < 3; pass += 1) expect((await stage.sync()).orphans).toEqual([]);
+    expect([alive(stage), deletes(stage)]).toEqual([[id], []]);
+  });
+
+  test('that is registered and completed between two looks at the database is accounted for', async () => {
+    const stage = await scene();
+    const [id = 0] = stage.add(1, old);
+    await stage.sync();
+    const sagaId = await adopting(stage, id, 'running');
+    stage.sandbox.editDroplet(id, { tags: adoptionTags(sagaId) });
+    const db: Database = {
+      ...stage.db,
+      run: async (name, statement) => {
+        const answer = await stage.db.run(name, statement);
+        if (name === 'sagas.at_work' || name === 'inventory.provisions') {
+          await stage.provision(id, sagaId).catch(() => undefined);
+          await stage.db.sql`update arcadia.sagas set status = 'completed', finished_at = clock_timestamp(), context = context || ${JSON.stringify({ droplet_id: id })}::text::jsonb where id = ${sagaId}`;
+        }
+        return answer;
+      },
+    };
+    expect((await stage.sync({ db })).orphans).toEqual([]);
+    expect((await stage.sync()).orphans).toEqual([]);
+    expect(deletes(stage)).toEqual([]);
+  });
+
+  test('is accounted for by its record, also when its saga\'s row is gone and somebody took its tags off', async () => {
+    const stage = await scene();
+    const [id = 0] = stage.add(1, old);
+    const sagaId = await adopting(stage, id, 'completed');
+    stage.sandbox.editDroplet(id, { tags: adoptionTags(sagaId) });
+    await stage.db.sql`update arcadia.sagas set context = context || ${JSON.stringify({ droplet_id: id })}::text::jsonb`;
+    await stage.sync();
+    await stage.provision(id, sagaId);
+    expect((await stage.sync()).orphans).toEqual([]);
+    await stage.db.sql`delete from arcadia.sagas`;
+    expect((await stage.sync()).orphans).toEqual([]);
+    stage.sandbox.editDroplet(id, { tags: ['managed-by-arcadia-cloud'] });
+    expect((await stage.sync()).orphans).toEqual([]);
+    expect([alive(stage), deletes(stage)]).toEqual([[id], []]);
+  });
+
+  test.each([
+    ['was rolled back, and its tags are left', 'compensated', (sagaId: string) => adoptionTags(sagaId)],
+    ['was rolled back, and somebody tagged it as if the saga had made it', 'compensated', (sagaId: string) => tagsOf(sagaId)],
+    ['completed with another droplet, and its tags were copied', 'completed', (sagaId: string) => adoptionTags(sagaId)],
+    ['completed with another droplet, and somebody tagged it as if the saga had made it', 'completed', (sagaId: string) => tagsOf(sagaId)],
+  ] as const)('the adoption of which %s, is reported, and never destroyed', async (_what, status, tags) => {
+    for (const isBuried of [false, true]) {
+      const stage = await scene();
+      const [id = 0, nameless = 0, other = 0] = stage.add(3, old);
+      const sagaId = await adopting(stage, status === 'completed' ? other : id, status);
+      for (const one of [id, nameless]) stage.sandbox.editDroplet(one, { tags: tags(sagaId) });
+      stage.sandbox.setFaults({ rules: [] });
+      if (isBuried) await stage.db.sql`delete from arcadia.sagas`;
+      for (let pass = 0; pass < 4; pass += 1) await stage.sync();
+      expect((await listOrphans(stage.db, 10)).map(({ category, providerId }) => [category, providerId])).toEqual([['unknown', String(id)], ['unknown', String(nameless)]]);
+      expect(await approveOrphans(stage.db, (await listOrphans(stage.db, 10)).map((orphan) => orphan.id), 'ada')).toEqual([]);
+      await stage.sync();
+      expect([alive(stage).length, deletes(stage)]).toEqual([3, []]);
+    }
+  });
+
+  test('that was destroyed on request, and exists again, is reported, and never destroyed by itself', async () => {
+    const stage = await scene();
+    const [id = 0] = stage.add(1, old);
+    const sagaId = await adopting(stage, id, 'completed');
+    stage.sandbox.editDroplet(id, { tags: adoptionTags(sagaId) });
+    await stage.sync();
+    await stage.provision(id, sagaId);
+    await stage.db.sql`update arcadia.cloud_provisioned set released_at = clock_timestamp() - interval '1 hour'`;
+    await stage.saga({ name: 'destroy_droplet', status: 'completed', input: { droplet_id: id }, context: { droplet_id: id } });
+    for (let pass = 0; pass < 3; pass += 1) await stage.sync();
+    expect(await listOrphans(stage.db, 10)).toMatchObject([{ category: 'unknown', providerId: String(id) }]);
+    expect([alive(stage), deletes(stage)]).toEqual([[id], []]);
+  });
+
+  test('of another environment is reported', async () => {
+    const stage = await scene();
+    const [id = 0] = stage.add(1, { ...old, tags: adoptionTags(crypto.randomUUID()) });
+    for (let pass = 0; pass < 3; pass += 1) await stage.sync();
+    expect(await listOrphans(stage.db, 10)).toMatchObject([{ category: 'unknown', providerId: String(id), reason: expect.stringMatching(/^it carries the tag of adoption .* but is not on record as adopted$/) }]);
+    expect(deletes(stage)).toEqual([]);
   });
 });

@@ -17,7 +17,7 @@ import { useSharedDatabase } from '../support/shared-database.ts';
 
 export const LAG_MS = 500;
 
-export type SyncOptions = { readonly io?: Io; readonly db?: Database; readonly worker?: string; readonly signal?: AbortSignal; readonly intervalMs?: number; readonly budget?: RequestBudget; readonly orphanGraceMs?: number; readonly isPaused?: boolean };
+export type SyncOptions = { readonly io?: Io; readonly db?: Database; readonly worker?: string; readonly signal?: AbortSignal; readonly intervalMs?: number; readonly budget?: RequestBudget; readonly orphanGraceMs?: number; readonly isPaused?: boolean; readonly onTagsRefused?: (why: string) => void };
 
 export type Row = { readonly providerId: string; readonly name: string; readonly status: string; readonly sizeSlug: string; readonly region: string; readonly tags: string[]; readonly absences: number; readonly deletedAt: Date | null; readonly lastSeenAt: Date };
 
@@ -43,7 +43,7 @@ export type Scene = {
 export function useInventoryStage(): (options?: SandboxOptions) => Promise<Scene> {
   const database = useSharedDatabase(10);
   return async (options = {}) => {
-    await database().sql`truncate arcadia.sagas, arcadia.saga_events, arcadia.cloud_resources, arcadia.inventory_syncs, arcadia.saga_tombstones, arcadia.audit cascade`;
+    await database().sql`truncate arcadia.sagas, arcadia.saga_events, arcadia.cloud_resources, arcadia.inventory_syncs, arcadia.saga_tombstones, arcadia.spent_tags, arcadia.audit cascade`;
     return setScene(database(), options);
   };
 }
@@ -54,10 +54,10 @@ async function setScene(db: Database, options: SandboxOptions): Promise<Scene> {
   const log: Record<string, unknown>[] = [];
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- our own logger's line
   const logger = pino({ level: 'debug' }, { write: (line) => void log.push(JSON.parse(line) as Record<string, unknown>) });
-  const trySync = ({ io = directIo, worker = 'test:1', signal = new AbortController().signal, intervalMs, budget = unlimitedBudget, orphanGraceMs = 1, db: ownDb = db, isPaused = false }: SyncOptions = {}) => {
+  const trySync = ({ io = directIo, worker = 'test:1', signal = new AbortController().signal, intervalMs, budget = unlimitedBudget, orphanGraceMs = 1, db: ownDb = db, isPaused = false, onTagsRefused = () => undefined }: SyncOptions = {}) => {
     const digitalOcean = createDigitalOceanClient({ apiUrl: sandbox.url, token: 'test', timeoutMs: 3_000, io, budget }).at('sync');
     const settings = { adoptionGraceMs: LAG_MS, orphanGraceMs, retryMs: 10 };
-    return syncInventory({ db: ownDb, digitalOcean, worker, settings, isPaused: async () => Promise.resolve(isPaused), signal, log: logger }, { intervalMs: intervalMs ?? null, requestedBy: intervalMs === undefined ? 'test' : null });
+    return syncInventory({ db: ownDb, digitalOcean, worker, settings, isPaused: async () => Promise.resolve(isPaused), onTagsRefused, signal, log: logger }, { intervalMs: intervalMs ?? null, requestedBy: intervalMs === undefined ? 'test' : null });
   };
   return {
     db,

@@ -142,7 +142,7 @@ describe('an account of 1,000 droplets that arcadia-cloud did not make', () => {
     expect(report.summary).toMatchObject({ odd: 1, droplets: 3, vanished: 0 });
     expect(await present()).toBe(3);
     expect((await row(id))?.absences).toBe(0);
-    expect(log.find(({ msg }) => String(msg).includes('not as documented'))).toMatchObject({ dropletIds: [id] });
+    expect(log.find(({ msg }) => String(msg).includes('do not match the API documentation'))).toMatchObject({ dropletIds: [id] });
   });
 });
 
@@ -289,7 +289,7 @@ describe('one sync at a time in the whole fleet', () => {
       expect((await sync({ worker: 'other:1' })).number).toBe(2);
       for (const { id } of sandbox.state({ alive: true })) sandbox.editDroplet(id, { name: 'too-late' });
     });
-    await expect(trySync({ io })).rejects.toThrow('no sign of life');
+    await expect(trySync({ io })).rejects.toThrow('timed out, and another process may have taken it over');
     expect(await present()).toBe(500);
     expect(await db.sql`select 1 from arcadia.cloud_resources where name = 'too-late'`).toHaveLength(0);
     expect((await listSyncs(db, 5)).map(({ number, outcome, worker }) => [number, outcome, worker])).toEqual([
@@ -302,7 +302,7 @@ describe('one sync at a time in the whole fleet', () => {
     const { trySync, add, present } = await scene();
     add(500);
     const stopping = new AbortController();
-    await expect(trySync({ io: beforeList(2, () => stopping.abort()), signal: stopping.signal })).rejects.toThrow('told to stop');
+    await expect(trySync({ io: beforeList(2, () => stopping.abort()), signal: stopping.signal })).rejects.toThrow('was stopped');
     expect(await present()).toBe(200);
     expect((await trySync({ intervalMs: 900_000 }))?.summary.droplets).toBe(500);
   });

@@ -94,11 +94,11 @@ describe('what is asked for is told', () => {
     }
   });
 
-  test('and each alert has its chapter in docs/operations.md', () => {
-    const guide = read('docs/operations.md');
+  test('and each alert has its chapter in docs/how-to/operations.md', () => {
+    const guide = read('docs/how-to/operations.md');
     const chapters = Array.from(guide.matchAll(/^### (Arcadia\w+)$/gm), ([, name]) => name);
     expect(chapters).toEqual(rules.map(({ alert }) => alert));
-    for (const { alert, annotations } of rules) expect(annotations.runbook).toBe(`docs/operations.md#${alert.toLowerCase()}`);
+    for (const { alert, annotations } of rules) expect(annotations.runbook).toBe(`docs/how-to/operations.md#${alert.toLowerCase()}`);
   });
 });
 

@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { ConfigError, loadConfig, requireClosedMetrics } from '../../src/platform/config.ts';
+import { requireClosedMetrics } from '../../src/platform/closed-ports.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import { ConfigError } from '../../src/platform/config-error.ts';
 import { encryptionKeys } from '../support/keys.ts';
 
 /** The message that an environment is refused with. */
@@ -32,6 +34,7 @@ describe('loadConfig', () => {
       inventorySyncIntervalMs: 900_000,
       sagaRetentionDays: 90,
       auditRetentionDays: 365,
+      lease: { defaultS: null, maxS: null, warnS: null },
       keyRing: { keys: [] },
       logLevel: 'info',
     });
@@ -62,6 +65,9 @@ describe('loadConfig', () => {
       INVENTORY_SYNC_INTERVAL_MS: '15',
       SAGA_RETENTION_DAYS: '16',
       AUDIT_RETENTION_DAYS: '17',
+      LEASE_DEFAULT_S: '18',
+      LEASE_MAX_S: '19',
+      LEASE_WARN_S: '20',
       LOG_LEVEL: 'debug',
     };
     expect(loadConfig(environment)).toMatchObject({
@@ -72,6 +78,7 @@ describe('loadConfig', () => {
       digitalOcean: { token: 'dop_v1_0', apiUrl: 'http://127.0.0.1:9999', timeoutMs: 1, requestsPerMinute: 2, requestsPerHour: 3 },
       worker: { concurrency: 4, lockMs: 5, shutdownMs: 6 },
       wait: { pollIntervalMs: 7, maxPolls: 8 },
+      lease: { defaultS: 18, maxS: 19, warnS: 20 },
       retry: { stepAttempts: 9, stepBackoffMs: 10, compensationAttempts: 11 },
       adoptionGraceMs: 12,
       orphanGraceMs: 13,
@@ -85,6 +92,14 @@ describe('loadConfig', () => {
 
   test.each(['http://api.digitalocean.com', 'http://10.0.0.5:4000', 'http://localhost.evil.example'])('refuses %s for the API: the token would cross the network in plain text', (DIGITALOCEAN_API_URL) => {
     expect(refusal({ DIGITALOCEAN_API_URL })).toContain('DIGITALOCEAN_API_URL: expected https');
+  });
+
+  test('takes http beyond this machine with the token sandbox, which is no secret, and with no other', () => {
+    const sandbox = { DIGITALOCEAN_API_URL: 'http://sandbox:4010', DIGITALOCEAN_TOKEN: 'sandbox' };
+    expect(loadConfig(sandbox).digitalOcean).toMatchObject({ apiUrl: 'http://sandbox:4010', token: 'sandbox' });
+    for (const DIGITALOCEAN_TOKEN of ['dop_v1_0123456789abcdef', 'sandbox2', 'Sandbox', '']) {
+      expect(refusal({ ...sandbox, DIGITALOCEAN_TOKEN })).toContain('DIGITALOCEAN_API_URL: expected https');
+    }
   });
 
   test.each(['http://127.0.0.1:4000', 'http://[::1]:4000', 'http://localhost:4000', 'https://10.0.0.5'])('takes %s for the API', (DIGITALOCEAN_API_URL) => {
@@ -117,8 +132,8 @@ describe('loadConfig', () => {
     const lines = message.split('\n').slice(1).toSorted();
     expect(lines).toEqual([
       expect.stringMatching(/^ {2}ARCADIA_ENV: expected lower-case letters/),
-      '  DATABASE_URL: not set; this command needs it',
-      '  DIGITALOCEAN_TOKEN: not set; this command needs it',
+      '  DATABASE_URL: not set, but required',
+      '  DIGITALOCEAN_TOKEN: not set, but required',
       expect.stringMatching(/^ {2}LOG_LEVEL: .*expected one of/),
       expect.stringMatching(/^ {2}QUEUE_PREFIX: expected a key prefix/),
       expect.stringMatching(/^ {2}REDIS_URL: expected redis:\/\/host:port/),
@@ -129,7 +144,7 @@ describe('loadConfig', () => {
 
   test.each(['-1', '0', '1.5', '1e3', ' 5', '0x10', '999999999999999999999', 'NaN', '१'])('refuses %j as a number of milliseconds', (value) => {
     expect(refusal({ WAIT_POLL_INTERVAL_MS: value })).toBe(
-      'The environment cannot be used:\n  WAIT_POLL_INTERVAL_MS: expected a whole number from 1 to 2147483647',
+      'Invalid configuration:\n  WAIT_POLL_INTERVAL_MS: expected a whole number from 1 to 2147483647',
     );
   });
 
@@ -168,11 +183,38 @@ describe('loadConfig', () => {
     [{ WORKER_LOCK_MS: '10000' }, 'WORKER_LOCK_MS: expected more than DIGITALOCEAN_TIMEOUT_MS (10000), found 10000'],
     [{ WORKER_LOCK_MS: '60000' }, 'ADOPTION_GRACE_MS: expected more than WORKER_LOCK_MS (60000), found 60000'],
     [{ ADOPTION_GRACE_MS: '29999' }, 'ADOPTION_GRACE_MS: expected more than WORKER_LOCK_MS (30000), found 29999'],
+    [{ LEASE_DEFAULT_S: '120', LEASE_MAX_S: '60' }, 'LEASE_DEFAULT_S: expected at most LEASE_MAX_S (60), found 120'],
   ])('refuses times that contradict each other: %j', (environment, problem) => {
-    expect(refusal(environment)).toBe(`The environment cannot be used:\n  ${problem}`);
+    expect(refusal(environment)).toBe(`Invalid configuration:\n  ${problem}`);
   });
 
   test('accepts times that are just far enough apart', () => {
     expect(() => loadConfig({ DIGITALOCEAN_TIMEOUT_MS: '10', WORKER_LOCK_MS: '11', ADOPTION_GRACE_MS: '12' })).not.toThrow();
+  });
+});
+
+describe('outcomes', () => {
+  const secret = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
+  const webhook = { OUTCOME_WEBHOOK_URL: 'https://billing.example/hooks', OUTCOME_WEBHOOK_SECRETS: `${secret}, ${secret}` };
+
+  test('go to a webhook with its secrets, newest first, and to a queue', () => {
+    expect(loadConfig({ ...webhook, OUTCOME_QUEUE: 'told' }).outcomes).toEqual({ webhook: { url: 'https://billing.example/hooks', secrets: [secret, secret] }, queue: 'told' });
+    expect(loadConfig({}).outcomes).toEqual({ webhook: null, queue: null });
+  });
+
+  test.each([
+    [{ OUTCOME_WEBHOOK_URL: webhook.OUTCOME_WEBHOOK_URL }, 'OUTCOME_WEBHOOK_SECRETS: not set, though OUTCOME_WEBHOOK_URL is'],
+    [{ OUTCOME_WEBHOOK_SECRETS: secret }, 'OUTCOME_WEBHOOK_URL: not set, though OUTCOME_WEBHOOK_SECRETS is'],
+    [{ ...webhook, OUTCOME_WEBHOOK_URL: 'http://billing.example/hooks' }, 'OUTCOME_WEBHOOK_URL: expected https'],
+    [{ ...webhook, OUTCOME_WEBHOOK_URL: 'ftp://billing.example' }, 'OUTCOME_WEBHOOK_URL: expected https://host/path'],
+    [{ ...webhook, OUTCOME_WEBHOOK_URL: 'https://me:pass@billing.example/hooks' }, 'OUTCOME_WEBHOOK_URL: expected no user name and password'],
+    [{ ...webhook, OUTCOME_WEBHOOK_SECRETS: 'whsec_c2hvcnQ=' }, 'OUTCOME_WEBHOOK_SECRETS: expected secrets'],
+    [{ OUTCOME_QUEUE: 'saga-steps' }, 'OUTCOME_QUEUE: saga-steps is a queue of arcadia-cloud itself'],
+  ])('are refused where they cannot be sent: %o', (environment, message) => {
+    expect(() => loadConfig(environment)).toThrow(message);
+  });
+
+  test.each([{ OUTCOME_WEBHOOK_URL: 'http://127.0.0.1:8080/' }, { OUTCOME_WEBHOOK_URL: 'http://[::1]:8080/' }, { OUTCOME_WEBHOOK_URL: 'http://receiver:8080/', ARCADIA_ENV: 'test' }])('may go over http where that is safe: %o', (environment) => {
+    expect(loadConfig({ ...webhook, ...environment }).outcomes.webhook?.url).toBe(environment.OUTCOME_WEBHOOK_URL);
   });
 });

@@ -8,15 +8,15 @@ import { connect, createServer } from 'node:net';
 import type { ListenOptions, Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import postgres from 'postgres';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { ConfigError } from '../../src/platform/config.ts';
+import { ConfigError } from '../../src/platform/config-error.ts';
 import { openDatabase } from '../../src/platform/db.ts';
 import type { EmbeddedPostgres } from '../../src/dev/embedded-postgres/start-embedded-postgres.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { migrateQueues, openQueueConnection } from '../../src/queues/connection.ts';
 import { runCommand } from '../support/fleet.ts';
 import { startPrivatePostgres } from '../support/services-postgres.ts';
+import { openAdmin } from '../support/admin-connection.ts';
 
 let folder: string;
 let server: EmbeddedPostgres;
@@ -46,7 +46,7 @@ async function present(certificate: string): Promise<void> {
     writeFileSync(path, readFileSync(file(from)), { mode: 0o600 });
     chownSync(path, uid, gid);
   }
-  const admin = postgres(server.url, { max: 1, onnotice: () => undefined });
+  const admin = openAdmin(server.url);
   await admin`alter system set ssl = on`;
   await admin`alter system set ssl_ca_file = 'root.crt'`;
   await admin`select pg_reload_conf()`;
@@ -62,7 +62,7 @@ beforeAll(async () => {
   makeCertificate('client', 'certified', 'DNS:client');
   [server, plain] = await Promise.all([startPrivatePostgres(), startPrivatePostgres()]);
   await present('for-localhost');
-  const admin = postgres(server.url, { max: 1 });
+  const admin = openAdmin(server.url);
   await admin`create role certified login superuser`;
   const hba = join(server.dataDir, 'pg_hba.conf');
   writeFileSync(hba, `hostssl all certified 127.0.0.1/32 cert\n${readFileSync(hba, 'utf8')}`);
@@ -110,7 +110,7 @@ async function viaPostgresJs(url: string): Promise<boolean> {
 /** Whether node-postgres's connection is encrypted. */
 async function viaPg(url: string): Promise<boolean> {
   const connection = openQueueConnection({ kind: 'postgres', databaseUrl: url }, silentLog);
-  const admin = postgres(server.url, { max: 1 });
+  const admin = openAdmin(server.url);
   try {
     await connection.check('test/x');
     const rows = await admin<{ ssl: boolean }[]>`select ssl from pg_stat_ssl join pg_stat_activity using (pid) where application_name = 'arcadia-queues' order by backend_start desc limit 1`;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { ConfigError } from '../../src/platform/config.ts';
+import { ConfigError } from '../../src/platform/config-error.ts';
 import { readDatabaseUrl } from '../../src/platform/database-url.ts';
 
 const read = (url: string) => readDatabaseUrl(url, {});

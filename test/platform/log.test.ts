@@ -2,6 +2,7 @@
 import { execFile } from 'node:child_process';
 import { promisify, stripVTControlCharacters } from 'node:util';
 import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
 
 const run = promisify(execFile);
 
@@ -49,5 +50,22 @@ describe('what a terminal would obey', () => {
     expect(plain).toContain(String.raw`"a\x1b[2J\u009b\u202e\nworker ready"`.slice(1, -1));
     expect(plain).toContain(String.raw`told\x1b[2J\u202e`);
     expect(plain).not.toMatch(/^worker ready/m);
+  });
+});
+
+describe('a line', () => {
+  test('names its level', async () => {
+    const lines = (await logged(`log.trace('a'); log.info('b'); log.child({ n: 1 }).warn('c'); log.fatal('d')`)).trim().split('\n');
+    expect(lines.map((line): unknown => z.object({ level: z.unknown() }).parse(JSON.parse(line)).level)).toEqual(['trace', 'info', 'warn', 'fatal']);
+  });
+
+  test('carries the ids of the trace and the span that it belongs to, and none outside of a trace', async () => {
+    const sdk = `import { trace } from '@opentelemetry/api'; import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'; new NodeTracerProvider().register();`;
+    const body = `log.info('before'); trace.getTracer('test').startActiveSpan('work', (span) => { const { traceId, spanId } = span.spanContext(); log.child({}).info({ traceId, spanId }, 'within'); log.info('again'); span.end(); });`;
+    const [before, within, again] = (await logged(body, sdk)).trim().split('\n').map((line) => z.looseObject({}).parse(JSON.parse(line)));
+    expect(before).not.toHaveProperty('trace_id');
+    expect(within).toMatchObject({ trace_id: expect.stringMatching(/^[0-9a-f]{32}$/), span_id: expect.stringMatching(/^[0-9a-f]{16}$/) });
+    expect([within?.['trace_id'], within?.['span_id']]).toEqual([within?.['traceId'], within?.['spanId']]);
+    expect(again).toMatchObject({ trace_id: within?.['traceId'], span_id: within?.['spanId'] });
   });
 });

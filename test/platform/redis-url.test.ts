@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { ConfigError, loadConfig } from '../../src/platform/config.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import { ConfigError } from '../../src/platform/config-error.ts';
 import { readRedisNodes, splitRedisUrl } from '../../src/platform/redis-url.ts';
 
 const read = (value: string) => readRedisNodes(splitRedisUrl(value));

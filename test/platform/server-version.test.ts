@@ -2,7 +2,7 @@
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { ConfigError } from '../../src/platform/config.ts';
+import { ConfigError } from '../../src/platform/config-error.ts';
 import { requireVersion } from '../../src/platform/server-version.ts';
 import { createEngineDatabase } from '../support/engine.ts';
 import { runCommand } from '../support/fleet.ts';

@@ -16,6 +16,7 @@ import { runCommand, web as droplet } from '../support/fleet.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import type { TestDatabase } from '../support/services-postgres.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { openAdmin } from '../support/admin-connection.ts';
 
 const prefix = `arcadia_${randomBytes(4).toString('hex')}`;
 const roles = ['migrate', 'worker', 'web', 'client', 'producer', 'reader'].map((role) => `${prefix}_${role}`);
@@ -26,7 +27,7 @@ let sandbox: Sandbox;
 
 /** Runs SQL as the tests' own user, in this database. */
 async function asAdmin(url: string, ...statements: string[]): Promise<void> {
-  const admin = postgres(url, { max: 1, onnotice: () => undefined });
+  const admin = openAdmin(url);
   try {
     for (const statement of statements) await admin.unsafe(statement);
   } finally {

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { ConfigError } from '../../src/platform/config.ts';
+import { ConfigError } from '../../src/platform/config-error.ts';
 import { openDatabase, reserveConnection } from '../../src/platform/db.ts';
 import type { Database } from '../../src/platform/db.ts';
 import { checkEnvironment, EnvironmentMismatchError } from '../../src/processes/environment.ts';
@@ -102,10 +102,15 @@ describe('migrate', () => {
     expect(await tables()).toContain('cloud_provisioned');
   });
 
-  test('refuses to go on when a migration that was applied has been changed since', async () => {
+  test.each([[1, '0001.do.sagas.sql'], [19, '0019.do.one-saga-a-resource.sql']])('names the file of a migration that was applied and has been changed since, and says what to do (%i)', async (version, file) => {
     await migrate(db, 'test');
-    await db.sql`update arcadia.migrations set md5 = md5('something else') where version = 1`;
-    await expect(migrate(db, 'test')).rejects.toThrow(/md5|checksum/i);
+    await db.sql`update arcadia.migrations set md5 = md5('something else') where version = ${version}`;
+    const error = await migrate(db, 'test').catch((caught: unknown) => caught);
+    expect(error).toMatchObject({
+      name: 'ChangedMigrationError',
+      message: expect.stringMatching(`^migrations/${file.replaceAll('.', '\\.')} is not the file that was applied to this database: its MD5 checksum was 6c7ba9c5a141421e1c03cb9807c97c74 and is now [0-9a-f]{32}\\.`),
+    });
+    expect(String(error)).toContain('Restore the file');
   });
 
   test('takes nothing back from a database that a newer version has migrated', async () => {

@@ -127,10 +127,10 @@ describe('an app without droplets, with nothing set but the database', () => {
     expect(await arcadia('cancel', slow)).toMatchObject({ code: 0, stdout: expect.stringContaining('is being rolled back') });
     await waitFor(async () => (await ledger()).includes('undo reserve slow'), { what: 'the rollback' });
     expect(await ledger()).toEqual(['reserve acme', 'announce acme', 'reserve refused', 'undo announce refused', 'undo reserve refused', 'reserve slow', 'undo announce slow', 'undo reserve slow']);
-    expect((await arcadia('sagas')).stdout).toMatch(/onboard +compensated +1\/2 +slow/);
+    expect((await arcadia('sagas')).stdout).toMatch(/onboard +rolled back +1\/2 +slow/);
     expect((await arcadia('saga', slow)).stdout).toContain('cancel');
     expect(await arcadia('retry', slow)).toMatchObject({ code: 1 });
-    expect(await arcadia('status')).toMatchObject({ code: 0, stdout: 'All is well. 1 worker, 0 sagas under way\n' });
+    expect(await arcadia('status')).toMatchObject({ code: 0, stdout: 'No problems. 1 worker, 0 sagas unfinished\n' });
   });
 
   test('pages, status, readiness and metrics do not say droplet', async () => {
@@ -139,7 +139,8 @@ describe('an app without droplets, with nothing set but the database', () => {
       const { status, text } = await get(path);
       expect([path, status, text]).toEqual([path, path === '/v1/nowhere' ? 404 : 200, expect.not.stringMatching(/droplet|digitalocean|inventory|orphan/i)]);
     }
-    for (const path of ['/v1/drift', '/v1/orphans', '/v1/resources']) expect((await get(path)).status).toBe(404);
+    for (const path of ['/v1/drift', '/v1/orphans', '/v1/resources', '/start', '/droplets', '/droplets/4711', '/droplets/orphans']) expect((await get(path)).status).toBe(404);
+    for (const path of ['/v1/plans', '/start']) expect((await fetch(`${web.found}${path}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{}' })).status).toBe(404);
     const metrics = await (await fetch(worker.found)).text();
     expect(metrics).toContain('arcadia_step_run_duration_seconds_count{saga="onboard",step="reserve",direction="forward",result="completed"}');
     expect(metrics).not.toMatch(/droplet|digitalocean|inventory|orphan/i);
@@ -150,7 +151,7 @@ describe('an app without droplets, with nothing set but the database', () => {
       arcadia('sync'), arcadia('drift'), arcadia('drift', 'accept', '1'), arcadia('orphans'),
       arcadia('provision', '--name', 'web-1', '--region', 'fra1', '--size', 's-1vcpu-1gb', '--image', 'debian-12-x64'), arcadia('destroy', '7'),
     ]);
-    for (const refused of [sync, drift, accept, orphans]) expect(refused).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('this app has no droplets') });
+    for (const refused of [sync, drift, accept, orphans]) expect(refused).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('needs an app with droplet steps; this app has none') });
     expect(provision).toMatchObject({ code: 2, stderr: expect.stringContaining('no saga is called "provision_droplet"; expected one of onboard') });
     expect(destroy).toMatchObject({ code: 2, stderr: expect.stringContaining('no saga is called "destroy_droplet"') });
   });
@@ -206,7 +207,7 @@ describe('an app with droplet sagas beside its own', () => {
 
   test('needs the token as ever', async () => {
     const ended = await runCommand(['worker', '--app', file], { ...environment, DATABASE_URL: undefined, WORKER_LOCK_MS: undefined });
-    expect(ended).toMatchObject({ code: 78, stderr: expect.stringMatching(/\n {2}DATABASE_URL: not set; this command needs it\n {2}DIGITALOCEAN_TOKEN: not set; this command needs it\n$/) });
+    expect(ended).toMatchObject({ code: 78, stderr: expect.stringMatching(/\n {2}DATABASE_URL: not set, but required\n {2}DIGITALOCEAN_TOKEN: not set, but required\n$/) });
   });
 
   test('runs both, and syncs the inventory', async () => {
@@ -269,7 +270,7 @@ describe('arcadia-cloud/engine', () => {
   test('tells what is missing, and leaves no connection open where a start fails', async () => {
     const own = defineApp({ sagas: [defineSaga({ name: 'empty', input: z.strictObject({}), steps: [defineStep({ name: 'nothing', execute: async () => Promise.resolve(done()), compensate: async () => Promise.resolve(done()) })] })], deps: () => ({}) });
     const given = { databaseUrl: database.directUrl, redisUrl: null, environment: { ARCADIA_ENV: 'test', LOG_LEVEL: 'silent' } };
-    await expect(startWorker(own, { environment: {} })).rejects.toThrow('The environment cannot be used:\n  DATABASE_URL: not set; this command needs it');
+    await expect(startWorker(own, { environment: {} })).rejects.toThrow('Invalid configuration:\n  DATABASE_URL: not set, but required');
     const closed: string[] = [];
     const failing = {
       ...own,

@@ -38,6 +38,14 @@ const landed: Readonly<Record<string, string>> = {
   '0018.do.proven-starter.sql': '2744c993da32822317f435f61956ee41',
   '0019.do.one-saga-a-resource.sql': '499f6f87054a4b93f876ae6d8049bb48',
   '0020.do.secrets.sql': 'adef78d28b2c2cda1b28ef51b6356e90',
+  '0021.do.protection.sql': '6f985e7bed6b88528cf6d7b689013d7d',
+  '0022.do.spent-tags.sql': '269815f08238c0bf07ff1a8696853252',
+  '0023.do.leases.sql': '886429f32641927365428d3d543f788b',
+  '0024.do.ready.sql': '1bdd6588c7768e0807c35413651a9e44',
+  '0025.do.outcomes.sql': '9e0c645eab66f4f423446282e95c012d',
+  '0026.do.rerun.sql': '8a3aabac913abb06b76b65a9a548259c',
+  '0027.do.droplet-list.sql': 'cb0fa07b06f73ccfdd4008b537b33188',
+  '0028.do.audit.sql': '6443fef1ec49790e4e15b98caeac7a48',
 };
 
 test('a migration that is out is not changed, and none is without its checksum here', async () => {

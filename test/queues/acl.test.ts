@@ -1,4 +1,4 @@
-// The access list that docs/security.md gives to producers of other programs: enough to ask for sagas, and no more.
+// The access list that docs/explanation/security.md gives to producers of other programs: enough to ask for sagas, and no more.
 import { Queue } from 'bullmq';
 import { Redis } from 'ioredis';
 import { expect, onTestFinished, test } from 'vitest';

@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
-import { ConfigError } from '../../src/platform/config.ts';
+import { ConfigError } from '../../src/platform/config-error.ts';
 import { directIo } from '../../src/platform/io.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { migrateQueues, openQueueConnection, queueStoreOf, QueueStoreError } from '../../src/queues/connection.ts';

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { jobLine, linesOfEvents, mergeLines } from '../../src/queues/job-lines.ts';
 import type { SagaEventKind } from '../../src/saga/saga.ts';
-import type { StoredEvent } from '../../src/saga/store.ts';
+import type { StoredEvent } from '../../src/saga/events.ts';
 
 const at = (seq: number) => new Date(Date.UTC(2026, 0, 1, 0, 0, seq));
 const line = (seq: number, text: string) => `2026-01-01T00:00:0${seq}.000Z ${text}`;
@@ -25,7 +25,7 @@ describe('the events of a job', () => {
   );
 
   test('begin after its revision, and end with the one that ended its run', () => {
-    expect(linesOfEvents(saga, 0)).toEqual([line(1, 'saga started'), line(2, 'one: announced a create'), line(3, 'one failed (attempt 1), again in 3 s: busy')]);
+    expect(linesOfEvents(saga, 0)).toEqual([line(1, 'saga started'), line(2, 'one: announced a create'), line(3, 'one failed (attempt 1), retrying in 3 s: busy')]);
     expect(linesOfEvents(saga, 3)).toEqual([line(4, 'one completed: created droplet 1')]);
     expect(linesOfEvents(saga, 4)).toEqual([line(5, 'one failed (attempt 1), rolling back: no')]);
     expect(linesOfEvents(saga, 5)).toEqual([line(6, 'one: asked for the deletion'), line(7, 'one undone')]);
@@ -43,14 +43,14 @@ describe('the events of a job', () => {
 
   test.each<[kind: SagaEventKind, detail: StoredEvent['detail'], text: string]>([
     ['saga_rejected', { message: 'name: too long' }, 'saga rejected: name: too long'],
-    ['step_postponed', { reason: 'is new', delayMs: 2_000 }, 'one waits, again in 2 s: is new'],
+    ['step_postponed', { reason: 'is new', delayMs: 2_000 }, 'one waits, next attempt in 2 s: is new'],
     ['step_completed', {}, 'one completed'],
-    ['step_retried', { message: 'busy' }, 'one failed (attempt 1), again: busy'],
+    ['step_retried', { message: 'busy' }, 'one failed (attempt 1), retrying: busy'],
     ['step_failed', { message: 'no' }, 'one failed (attempt 1), rolling back: no'],
-    ['compensation_postponed', { reason: 'is locked', delayMs: 2_000 }, 'one waits, again in 2 s: is locked'],
+    ['compensation_postponed', { reason: 'is locked', delayMs: 2_000 }, 'one waits, next attempt in 2 s: is locked'],
     ['compensation_completed', {}, 'one undone'],
-    ['compensation_retried', { message: 'busy' }, 'undoing one failed (attempt 1), again: busy'],
-    ['compensation_stuck', { message: 'no' }, 'undoing one failed for good (attempt 1), a person is needed: no'],
+    ['compensation_retried', { message: 'busy' }, 'undoing one failed (attempt 1), retrying: busy'],
+    ['compensation_stuck', { message: 'no' }, 'undoing one failed for good (attempt 1), needs attention: no'],
     ['cancel_requested', { by: 'ada', reason: 'a typo' }, 'cancelled by ada'],
     ['retry_requested', { by: 'ada' }, 'resumed by ada'],
   ])('end with %s', (kind, detail, text) => {

@@ -9,7 +9,7 @@ import { openQueueDashboard } from '../../src/queues/dashboard.ts';
 import { jobIdOf, queueNames } from '../../src/queues/jobs.ts';
 import { dropletLabels } from '../../src/inventory/droplet-of-saga.ts';
 import { StepFailure, done, waiting } from '../../src/saga/step.ts';
-import { listEvents } from '../../src/saga/store.ts';
+import { listEvents } from '../../src/saga/events.ts';
 import { catalogOf, fakeStep } from '../support/engine.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -58,7 +58,7 @@ test.each(backends)('each job tells its attempt, its droplet and what was decide
   });
   expect(await read(2)).toMatchObject({
     data: { step: 'two', attempt: 1, dropletId: 4711 },
-    logs: [expect.stringMatching(String.raw`${STAMP}two failed \(attempt 1\), again in .*: POST /v2/x was answered 503: busy$`)],
+    logs: [expect.stringMatching(String.raw`${STAMP}two failed \(attempt 1\), retrying in .*: POST /v2/x was answered 503: busy$`)],
   });
   expect(await read(3)).toMatchObject({
     data: { step: 'two', position: '2 of 2', attempt: 2, dropletId: 4711 },
@@ -111,7 +111,7 @@ test('where the events cannot be read, what BullMQ keeps is shown, and that some
   expect(textsOf(await board.logs(id))).toEqual(['is new']);
   expect(textsOf(await board.logs(jobIdOf(first)))).toEqual(['saga started', 'one completed']);
   proxy.down();
-  const missing = expect.stringMatching(`${STAMP}the saga's events could not be read \\((CONNECTION_CLOSED|ECONNRESET)\\): what they tell of this job is missing here$`);
+  const missing = expect.stringMatching(`${STAMP}the saga's events could not be read \\((CONNECTION_CLOSED|ECONNRESET)\\), so they are missing here$`);
   expect(await board.logs(id)).toEqual([expect.stringMatching(`${STAMP}is new$`), missing]);
 });
 

@@ -134,7 +134,7 @@ describe.each(backends)('the step workers on %s', (backend) => {
       expect(job.attemptsMade).toBe(1);
     }
     await waitFor(async () => (await fleet.forward.getJob(unknown.id ?? ''))?.returnvalue !== null, { what: 'the unknown saga\'s job' });
-    expect((await fleet.forward.getJob(unknown.id ?? ''))?.returnvalue).toMatch(/^there is no saga /);
+    expect((await fleet.forward.getJob(unknown.id ?? ''))?.returnvalue).toMatch(/^saga \S+ not found$/);
     expect(fleet.engine.ledger.historyOf(sagaId)).toEqual(['one', 'two']);
   });
 
@@ -155,7 +155,7 @@ describe.each(backends)('the step workers on %s', (backend) => {
     await waitFor(
       async () => {
         const again = await Promise.all(completed.map(({ id }) => fleet.forward.getJob(id ?? '')));
-        return again.every((job) => String(job?.returnvalue).includes('completed') && String(job?.returnvalue).includes('is past'));
+        return again.every((job) => String(job?.returnvalue).includes('completed') && String(job?.returnvalue).includes('is outdated'));
       },
       { what: 'both jobs to say that they are past' },
     );

@@ -31,7 +31,7 @@ describe('defineSaga', () => {
   test('refuses a name that cannot stand in a route, no steps, and a step twice', () => {
     expect(() => defineSaga({ name: 'on board', input, steps: [reserve] })).toThrow('saga "on board": expected a name');
     expect(() => defineSaga({ name: 'onboard', input, steps: [] })).toThrow('saga onboard: expected at least one step');
-    expect(() => defineSaga({ name: 'onboard', input, steps: [reserve, step('charge'), reserve] })).toThrow('saga onboard: step reserve stands in it twice');
+    expect(() => defineSaga({ name: 'onboard', input, steps: [reserve, step('charge'), reserve] })).toThrow('saga onboard: step reserve is listed twice');
   });
 
   test('refuses a secret that the input does not have: it would be kept in the clear', () => {
@@ -56,14 +56,14 @@ describe('defineApp', () => {
     const app = defineApp({ sagas: [onboard], deps: () => ({ billing: 7 }) });
     expect([isApp(app), isApp({ sagas: [] }), Object.keys(app.catalog)]).toEqual([true, false, ['onboard']]);
     const worker: WorkerHost = {
-      name: 'host:1', config: loadConfig({}), db: openDatabase('postgres://127.0.0.1:1/nowhere'), io: directIo, runScript: null, wake: () => Promise.resolve('woken'), extend: () => undefined,
+      name: 'host:1', config: loadConfig({}), db: openDatabase('postgres://127.0.0.1:1/nowhere'), io: directIo, runScript: null, wake: () => Promise.resolve('woken'), enqueueFirst: () => Promise.resolve(), extend: () => undefined,
     };
     expect(await app.openDeps({ log: silentLog, onClose: () => undefined, worker })).toEqual({ billing: 7 });
   });
 
   test('refuses no sagas, a saga twice, and two steps of one name', () => {
     expect(() => defineApp({ sagas: [], deps })).toThrow('app: expected at least one saga');
-    expect(() => defineApp({ sagas: [onboard, onboard], deps })).toThrow('app: saga onboard stands in it twice');
+    expect(() => defineApp({ sagas: [onboard, onboard], deps })).toThrow('app: saga onboard is listed twice');
     expect(() => defineApp({ sagas: [onboard, defineSaga({ name: 'other', input, steps: [step('reserve')] })], deps })).toThrow('two steps are called reserve (saga other)');
   });
 });

@@ -18,11 +18,11 @@ describe('checkCatalog', () => {
   });
 
   test('refuses a saga without steps', () => {
-    expect(() => checkCatalog({ idle: { input, steps: [] } })).toThrow('saga idle has no steps');
+    expect(() => checkCatalog({ idle: { input, steps: [] } })).toThrow('saga idle: expected at least one step');
   });
 
   test('refuses a saga with the same step twice', () => {
-    expect(() => checkCatalog({ build: { input, steps: [make, paint, make] } })).toThrow('saga build has step make twice');
+    expect(() => checkCatalog({ build: { input, steps: [make, paint, make] } })).toThrow('saga build: step make is listed twice');
   });
 
   test('refuses two steps of one name, even in different sagas', () => {

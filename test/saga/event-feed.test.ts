@@ -4,7 +4,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { silentLog } from '../../src/platform/log.ts';
 import type { Listener, ReadProgress } from '../../src/saga/event-feed.ts';
 import { createEventFeed } from '../../src/saga/event-feed.ts';
-import { readProgress } from '../../src/saga/store.ts';
+import { readProgress } from '../../src/saga/events.ts';
 import { writeSagas } from '../support/many-sagas.ts';
 import { useSharedDatabase } from '../support/shared-database.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -33,7 +33,7 @@ function openFeed(read: ReadProgress = (wanted) => readProgress(database(), want
 }
 
 async function sagas(status: 'running' | 'completed', count: number, eventsEach: number): Promise<string[]> {
-  await database().sql`truncate arcadia.sagas, arcadia.saga_events`;
+  await database().sql`truncate arcadia.sagas, arcadia.saga_events cascade`;
   await writeSagas(database(), { count, status, daysAgo: 0, eventsEach });
   return (await database().sql<{ id: string }[]>`select id from arcadia.sagas`).map(({ id }) => id);
 }

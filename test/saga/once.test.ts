@@ -153,7 +153,7 @@ describe('once', () => {
     await using engine = await openWith(subscribing(service, { maxSends: 2, settleMs: 30, pollMs: 10 }));
     expect(await startAndDrive(engine)).toMatchObject({
       status: 'compensated',
-      error: { code: 'effect_unanswered', message: 'sent 2 requests for subscription, without an answer, and found nothing that they did' },
+      error: { code: 'effect_unanswered', message: 'sent 2 requests for subscription without an answer, and found no effect' },
     });
     expect(service.sent).toHaveLength(2);
   });
@@ -242,6 +242,19 @@ describe('once', () => {
     expect([service.sent.length, service.asked]).toEqual([3, 0]);
     // None of its writes fenced another off.
     expect(runs).toBe(1);
+  });
+
+  test('refuses the same effect twice at once, and sends it once', async () => {
+    const service = new Service();
+    const step = fakeStep('bill', {
+      execute: async (run) => {
+        const it = async () => run.once('it', { send: async (mark) => service.send(mark), find: async () => service.find() });
+        return done({ ids: (await Promise.all([it(), it()])).map(({ id }) => id) });
+      },
+    });
+    await using engine = await openEngine(catalogOf(step), { toOutcome: (error) => ({ kind: 'failed', error: { code: 'bad', message: String(error), retryable: false } }) });
+    expect((await startAndDrive(engine)).error?.message).toContain('effect "it" of bill: once was called again before the first call ended');
+    expect(service.sent.length).toBeLessThanOrEqual(1);
   });
 
   test('refuses a name that is no name', async () => {

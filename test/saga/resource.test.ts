@@ -34,7 +34,7 @@ describe('two sagas with the same resource', () => {
     const later = await engine.start({ resource: 'site:1' });
     const second = jobOf(await engine.run(claimOf(first)));
     const verdict = await engine.run(claimOf(later));
-    expect(verdict).toMatchObject({ kind: 'postpone', note: `waits for saga ${first.sagaId}: one saga at a time for site:1` });
+    expect(verdict).toMatchObject({ kind: 'postpone', note: `waiting for saga ${first.sagaId}, which is using site:1` });
     expect(await resourceOfSaga(engine, later)).toEqual({ resource: null, waitsFor: first.sagaId, status: 'pending' });
     expect((await engine.load(later.sagaId)).saga.attempt).toBe(0);
     await engine.drive(second);

@@ -40,7 +40,7 @@ describe('a job that is not due', () => {
     const before = await engine.events(first.sagaId);
     const verdict = await engine.run(claimOf(first));
     expect(jobOf(verdict)).toMatchObject({ sagaId: first.sagaId, revision: second.revision, step: 'two', direction: 'forward' });
-    expect(verdict.note).toContain('revision 0 is past');
+    expect(verdict.note).toContain('revision 0 is outdated');
     expect(engine.ledger.historyOf(first.sagaId)).toEqual(['one']);
     expect(await engine.events(first.sagaId)).toEqual(before);
   });
@@ -77,7 +77,7 @@ describe('a job that is not due', () => {
   test('is complete when there is no such saga', async () => {
     await using engine = await openEngine(catalogOf(fakeStep('one')));
     const sagaId = randomUUID();
-    expect(await engine.run({ sagaId, revision: 0, memo: {} })).toEqual({ kind: 'complete', note: `there is no saga ${sagaId}` });
+    expect(await engine.run({ sagaId, revision: 0, memo: {} })).toEqual({ kind: 'complete', note: `saga ${sagaId} not found` });
   });
 
   test('is left to a newer worker when this one does not know the step: nothing is written, and the counters stay', async () => {
@@ -237,7 +237,7 @@ describe('a step that fails', () => {
     await using engine = await openEngine(catalogOf(fakeStep('one'), step), { random: () => 0.999 });
     const first = await engine.start();
     const verdicts = await engine.drive(first);
-    const delays = verdicts.flatMap((verdict) => (verdict.kind === 'next' && /^two failed \(attempt \d\), again in/.test(verdict.note) ? [verdict.job.delayMs] : []));
+    const delays = verdicts.flatMap((verdict) => (verdict.kind === 'next' && /^two failed \(attempt \d\), retrying in/.test(verdict.note) ? [verdict.job.delayMs] : []));
     expect(delays).toEqual([100, 200]);
     expect(await kindsOf(engine, first.sagaId)).toEqual([
       'saga_created', 'saga_started', 'step_completed', 'step_retried', 'step_retried', 'step_failed', 'compensation_completed', 'compensation_completed',
@@ -501,7 +501,7 @@ describe('a run that was overtaken', () => {
       },
     });
     await using engine = await openEngine(catalogOf(step));
-    expect(await engine.run(claimOf(await engine.start()))).toEqual({ kind: 'complete', note: 'the saga is gone' });
+    expect(await engine.run(claimOf(await engine.start()))).toEqual({ kind: 'complete', note: 'the saga no longer exists' });
     expect(taken).toEqual([['compensated', { made: 7 }]]);
   });
 

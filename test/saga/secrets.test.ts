@@ -11,6 +11,7 @@ import type { Catalog } from '../../src/saga/definition.ts';
 import { openSecret } from '../../src/saga/open-secret.ts';
 import { redactionOf } from '../../src/saga/redact.ts';
 import { runJob } from '../../src/saga/runner.ts';
+import { rerunSaga } from '../../src/saga/rerun.ts';
 import { cancelSaga } from '../../src/saga/cancel-and-retry.ts';
 import { IdempotencyConflictError, InvalidRequestError, startSaga } from '../../src/saga/start.ts';
 import { StepFailure } from '../../src/saga/step.ts';
@@ -61,7 +62,7 @@ async function startJob(more: JsonObject = {}) {
 async function rowOf(sagaId: string) {
   const [row] = await engine.db.sql<{ input: JsonObject; sealed: string | null; everything: string }[]>`
     select input, sealed_user_data as sealed, sagas::text as everything from arcadia.sagas where id = ${sagaId}`;
-  if (row === undefined) throw new Error(`there is no saga ${sagaId}`);
+  if (row === undefined) throw new Error(`saga ${sagaId} not found`);
   return row;
 }
 
@@ -95,7 +96,7 @@ describe('a saga with user data', () => {
   test('is refused without a key, saying what to do; one without user data is not', async () => {
     const refused = start({}, undefined, { keys: [] });
     await expect(refused).rejects.toThrow(InvalidRequestError);
-    await expect(refused).rejects.toThrow(/^user_data: cannot be sealed, so it is not accepted: set ARCADIA_ENCRYPTION_KEYS/);
+    await expect(refused).rejects.toThrow(/^user_data: cannot be encrypted: set ARCADIA_ENCRYPTION_KEYS/);
     await expect(startSaga(engine.db, catalog, { name: 'fake', input: { name: 'web' } }, reconcileGraceMs)).resolves.toMatchObject({ firstJob: {} });
   });
 
@@ -262,6 +263,19 @@ describe('a saga with secrets of its own', () => {
     expect(`${told} ${(await rowOf(sagaId)).everything}`).not.toContain('hush');
   });
 
+  test('must be given again, each by its name, to run the saga again, and are sealed anew', async () => {
+    const { sagaId } = await begin();
+    await cancelSaga(engine.options.store, sagaId, 'test');
+    const rerun = (secrets?: Record<string, string>) => rerunSaga(engine.db, own, { sagaId, secrets }, reconcileGraceMs, keyRing);
+    expect(await rerun()).toMatchObject({ kind: 'refused', missing: ['api_key', 'password'], why: expect.stringMatching(/^api_key and password were erased/) });
+    expect(await rerun({ api_key: 'hush-key' })).toMatchObject({ kind: 'refused', missing: ['password'] });
+    await expect(rerun({ api_key: 'hush-key', password: 'hush-pw', name: 'db' })).rejects.toThrow(`secrets.name: saga ${sagaId} had no such secret`);
+    const again = await rerun({ api_key: 'hush-key', password: 'hush-pw' });
+    expect(again).toMatchObject({ kind: 'accepted', saga: { input: { name: 'web', api_key: '[sealed, 8 bytes]', password: '[sealed, 7 bytes]' } } });
+    expect(await rerun()).toMatchObject({ kind: 'already' });
+    expect((await rowOf(sagaId)).everything).not.toContain('hush');
+  });
+
   test('cannot be given one field for another', async () => {
     const { sagaId } = await begin();
     await engine.db.sql`
@@ -280,7 +294,7 @@ describe('a saga with secrets of its own', () => {
   });
 
   test('is refused without a key, and with a secret that is no text, naming the fields', async () => {
-    await expect(begin({}, undefined, { keys: [] })).rejects.toMatchObject({ problems: [{ field: 'api_key', message: expect.stringMatching(/^cannot be sealed/) }, { field: 'password' }] });
+    await expect(begin({}, undefined, { keys: [] })).rejects.toMatchObject({ problems: [{ field: 'api_key', message: expect.stringMatching(/^cannot be encrypted/) }, { field: 'password' }] });
     await expect(begin({ password: { text: 'hush' } })).rejects.toThrow('password: expected text: a secret is sealed as text');
     await expect(startSaga(engine.db, own, { name: 'fake', input: { name: 'web', password: null } }, reconcileGraceMs)).resolves.toMatchObject({ firstJob: {} });
   });

@@ -198,7 +198,7 @@ test('a delete by tag destroys all droplets that carry it and no others', async 
 
 test('paths that are no droplet, action or route are answered 404', async () => {
   const sandbox = await openSandbox();
-  for (const path of ['/v2/droplets/0', '/v2/droplets/abc', '/v2/actions/1', '/v2/nothing', '/v2/droplets/1/actions', '/v2/images/nope', '/v2/tags/nope']) {
+  for (const path of ['/v2/droplets/0', '/v2/droplets/abc', '/v2/actions/1', '/elsewhere', '/v2/droplets/1/actions', '/v2/images/nope', '/v2/tags/nope']) {
     expect([path, (await call(sandbox, 'GET', path)).body.id]).toEqual([path, 'not_found']);
   }
 });

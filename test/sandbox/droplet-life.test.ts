@@ -242,3 +242,20 @@ test('lists of ten thousand droplets by tag are quick', async () => {
   for (let page = 1; page <= 50; page += 1) expect(await listNames(sandbox, `?tag_name=all&per_page=200&page=${page}`)).toHaveLength(200);
   expect(performance.now() - begunAt).toBeLessThan(10_000 * patience());
 });
+
+test('what stays billed without a droplet is listed: its volumes and snapshots, and what the controls attach', async () => {
+  const sandbox = await openSandbox({ activateAfterMs: 0 });
+  const ask = (method: string, path: string, body?: object) => fetch(`${sandbox.url}${path}`, { method, headers: { authorization: 'Bearer test', 'content-type': 'application/json' }, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
+  const created = await ask('POST', '/v2/droplets', { name: 'with-volume', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64', volumes: ['ba49449a-7435-11ea-b89e-0a58ac14480f'] });
+  expect(created.status).toBe(202);
+  const id = sandbox.state()[0]?.id ?? 0;
+  const reserved = { id: '7', name: '203.0.113.7', cost: '5.00' };
+  expect((await ask('PATCH', `/sandbox/droplets/${id}`, { associated: { reserved_ips: [reserved] } })).status).toBe(200);
+  expect((await ask('PATCH', `/sandbox/droplets/${id}`, { associated: { reserved_ips: [{ ...reserved, cost: 'much' }] } })).status).toBe(422);
+  const answer = await ask('GET', `/v2/droplets/${id}/destroy_with_associated_resources`);
+  expect([answer.status, await answer.json()]).toEqual([
+    200,
+    { reserved_ips: [reserved], floating_ips: [reserved], snapshots: [], volumes: [{ id: 'ba49449a-7435-11ea-b89e-0a58ac14480f', name: 'volume-ba49449a', cost: '10.00' }], volume_snapshots: [] },
+  ]);
+  expect((await ask('GET', '/v2/droplets/99/destroy_with_associated_resources')).status).toBe(404);
+});

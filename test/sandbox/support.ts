@@ -13,6 +13,11 @@ export type Body = {
   actions: Action[];
   tag: Tag;
   tags: Tag[];
+  snapshots: { id: string | number; name: string }[];
+  vpc: Vpc;
+  vpcs: Vpc[];
+  members: { urn: string; name: string }[];
+  ssh_key: { id: number; fingerprint: string; public_key: string; name: string };
   sizes: { slug: string; gpu_info?: unknown }[];
   regions: { slug: string; sizes: string[] }[];
   images: { slug: string | null }[];
@@ -32,7 +37,8 @@ export type Droplet = {
   image: { slug: string };
   networks: { v4: { ip_address: string; type: string }[]; v6: unknown[] };
 };
-type Action = { id: number; status: string; resource_id: number; completed_at: string | null };
+type Vpc = { id: string; name: string; region: string; description: string };
+type Action = { id: number; type: string; status: string; resource_id: number; completed_at: string | null };
 type Tag = { name: string; resources: { droplets: { count: number } } };
 
 export type Reply = { status: number; headers: Headers; text: string; body: Body };

@@ -156,7 +156,7 @@ test('stand nowhere in the clear, are opened by the steps, known again by what t
 test('are refused at the border by a process without keys', async () => {
   const keyless = openClient({ databaseUrl: config.databaseUrl ?? '' });
   try {
-    await expect(keyless.start(connectPartner, inputOf('keyless'))).rejects.toThrow(/api_key: cannot be sealed.*password: cannot be sealed/s);
+    await expect(keyless.start(connectPartner, inputOf('keyless'))).rejects.toThrow(/api_key: cannot be encrypted.*password: cannot be encrypted/s);
   } finally {
     await keyless.close();
   }

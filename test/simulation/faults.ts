@@ -1,12 +1,12 @@
 // The faults. Each says whether there was an occasion for it.
 import { cancelSaga, retrySaga } from '../../src/saga/cancel-and-retry.ts';
 import { carryOut, perform } from './operations.ts';
-import { startReconciler, act } from './processes.ts';
+import { startLeasePass, startReconciler, act, renew } from './processes.ts';
 import type { SimulatedJob, SimulatedQueues } from './simulated-queues.ts';
 import type { Ambush, Operation, Process, State, Way } from './state.ts';
 import { count, oneOf, pick, tell } from './state.ts';
 import { advance } from './time.ts';
-import type { World } from './world.ts';
+import type { Scenario, World } from './world.ts';
 
 type Fault = (world: World) => boolean | Promise<boolean>;
 
@@ -67,7 +67,7 @@ const crashProcess = ({ state, people }: World, worker: Process) => {
   }
   state.operations = state.operations.filter(({ run }) => run.process !== worker);
   state.runs = state.runs.filter(({ process }) => process !== worker);
-  Object.assign(worker, { state: 'down', wakeAt: state.now + oneOf(state, [1_000, 8_000, 35_000, 90_000]), isReconciling: false });
+  Object.assign(worker, { state: 'down', wakeAt: state.now + oneOf(state, [1_000, 8_000, 35_000, 90_000]), isReconciling: false, isExpiring: false });
   if (state.violation !== null) throw state.violation;
   return true;
 };
@@ -187,9 +187,44 @@ const reconcileEarly: Fault = async (world) => {
   return true;
 };
 
+const renewLease: Fault = async (world) => {
+  const { state, cloud } = world;
+  const own = [...cloud.droplets.values()].filter(({ owner }) => owner !== null);
+  const droplet = own[pick(state, Math.max(1, own.length))];
+  if (droplet === undefined) return false;
+  await renew(world, droplet.id, oneOf(state, [60_000, 20_000, 200_000]));
+  return true;
+};
+
+const expireEarly: Fault = async (world) => {
+  const worker = oneUp(world);
+  if (worker === undefined || worker.isExpiring) return false;
+  count(world.state, 'several workers look for leases');
+  await startLeasePass(world, worker);
+  return true;
+};
+
+const moveOtherFleet: Fault = ({ state, cloud }) => {
+  const [droplet] = [...cloud.droplets.values()].filter(({ owner }) => owner === null);
+  if (droplet === undefined || ['kept', 'gone'].includes(cloud.otherFleet())) return false;
+  cloud.moveOtherFleet(droplet.id);
+  tell(state, () => `another fleet, at droplet ${droplet.id}: ${cloud.otherFleet()}`);
+  return true;
+};
+
+/** The faults of a scenario, in an order that must stay: a decision names its fault by the place. */
+export function faultsOf(scenario: Scenario): readonly Fault[] {
+  if (scenario === 'adoptions') return adoptionFaults;
+  return scenario === 'leases' ? leaseFaults : faults;
+}
+
 /** How often one is in here is how often it is drawn. A decision names its fault by the place: a change makes other schedules of the same seeds. */
-export const faults: readonly Fault[] = [
+const faults: readonly Fault[] = [
   spoilOperation, crash, spoilOperation, letTimePass, spoilOperation, freeze, loseLock, crash, spoilOperation, flush, cancel, loseLock,
   spoilOperation, restore, promote, redeliver, remove, spoilOperation, crash, restore, letTimePass, reconcileEarly, refuseToken, goDown,
   protect, retry, freeze, lieInWait, spoilOperation, lieInWait, cancel, lieInWait, lieInWait, lieInWait,
 ];
+
+const leaseFaults: readonly Fault[] = [...faults, renewLease, renewLease, expireEarly, renewLease, letTimePass, renewLease, expireEarly, cancel];
+
+const adoptionFaults: readonly Fault[] = [...faults, moveOtherFleet, moveOtherFleet, moveOtherFleet, cancel, letTimePass];

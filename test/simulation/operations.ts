@@ -90,7 +90,8 @@ function errorOf({ kind, name }: Operation, way: Way): Error {
   if (way === 'unauthorized') return failure(method, 'unauthorized', { status: 401, message });
   if (way === 'rejected') return failure(method, 'rejected', { status: 422, message });
   if (way === 'not done') return failure(method, 'later', { status: null, message });
-  return failure(method, method === 'POST' ? 'ambiguous' : 'later', { status: 503, message });
+  // Tags are put on a droplet again without harm.
+  return failure(method, method === 'POST' && !name.startsWith('POST /v2/tags') ? 'ambiguous' : 'later', { status: 503, message });
 }
 
 function brief(value: unknown): string {

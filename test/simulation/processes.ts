@@ -1,14 +1,18 @@
 // What the processes do: workers take jobs and reconcile, clients start sagas, cancel and retry them.
 import { DelayedError } from 'bullmq';
 import { reconcile } from '../../src/saga/reconciler.ts';
-import type { Saga } from '../../src/saga/saga.ts';
+import { expireLeases } from '../../src/inventory/expire-leases.ts';
+import type { NextJob, Saga } from '../../src/saga/saga.ts';
 import { nextJobOf } from '../../src/saga/saga.ts';
+import { stepsFor } from '../../src/saga/names.ts';
 import type { ActionResult } from '../../src/saga/cancel-and-retry.ts';
+import { cancelSaga } from '../../src/saga/cancel-and-retry.ts';
 import { enqueueOrLeave } from '../../src/queues/start-and-enqueue.ts';
 import { newRun, start } from './runs.ts';
 import type { SimulatedJob } from './simulated-queues.ts';
 import type { Process } from './state.ts';
-import { pick, tell } from './state.ts';
+import { DESTROY_AGAIN_MS } from './settings.ts';
+import { count, pick, tell } from './state.ts';
 import { Violation } from './violation.ts';
 import type { World } from './world.ts';
 
@@ -55,6 +59,44 @@ export async function startReconciler({ state, db, queues, log }: World, worker:
   });
 }
 
+/** A worker looks for leases that ended. */
+export async function startLeasePass({ state, db, queues, log }: World, worker: Process): Promise<void> {
+  worker.isExpiring = true;
+  const enqueueFirst = async (job: NextJob) => {
+    try {
+      await queues.follow(job);
+    } catch (error) {
+      if (error instanceof Violation) throw error;
+    }
+  };
+  await start(state, newRun(worker, 'leases', null), async () => {
+    try {
+      const { destroyed, cancelled } = await expireLeases({
+        store: db.leases.store,
+        destroy: { name: 'destroy_droplet', steps: ['destroy_droplet'] },
+        cancel: (sagaId, by, reason) => cancelSaga(db.store, sagaId, by, reason),
+        enqueueFirst,
+        onHeld: () => undefined,
+        settings: { warnMs: null, againAfterMs: DESTROY_AGAIN_MS },
+        log,
+      });
+      if (destroyed > 0) count(state, 'lease expired: droplet destroyed');
+      if (cancelled > 0) count(state, 'lease expired: provision rolled back');
+    } finally {
+      worker.isExpiring = false;
+    }
+  });
+}
+
+/** A client renews a lease. */
+export async function renew({ state, db, people }: World, dropletId: number, ttlMs: number): Promise<void> {
+  tell(state, () => `client renews the lease of droplet ${dropletId}`);
+  await start(state, newRun(people, 'renew', null), async () => {
+    const until = await db.leases.renew(dropletId, ttlMs);
+    count(state, until === null ? 'renewal refused' : 'lease renewed');
+  });
+}
+
 export async function act({ state, people, queues, log }: World, label: string, sagaId: string, request: () => Promise<ActionResult>): Promise<void> {
   tell(state, () => `client asks to ${label} ${sagaId}`);
   await start(state, newRun(people, label, null), async () => {
@@ -64,7 +106,8 @@ export async function act({ state, people, queues, log }: World, label: string, 
 }
 
 export async function startSaga({ catalog, state, db, people, queues, log }: World, id: string, name: string, input: Saga['input']): Promise<void> {
-  const steps = catalog[name]?.steps.map((step) => step.name) ?? [];
+  const definition = catalog[name];
+  const steps = definition === undefined ? [] : stepsFor(definition, input);
   // Some callers insert the row in their own transaction, by SQL, and enqueue nothing.
   const isBySql = state.without !== 'reconciler' && pick(state, 4) === 3;
   db.insert({ id, name, steps, input, inputChecked: !isBySql });

@@ -1,9 +1,9 @@
 // What comes next: the ordinary, the same in another order, or a fault.
 import { isAtRest } from '../../src/saga/saga.ts';
-import { faults } from './faults.ts';
+import { faultsOf } from './faults.ts';
 import { perform } from './operations.ts';
-import { deliver, startReconciler } from './processes.ts';
-import { CONCURRENCY, RECONCILE_MS } from './settings.ts';
+import { deliver, startLeasePass, startReconciler } from './processes.ts';
+import { CONCURRENCY, LEASE_PASS_MS, RECONCILE_MS } from './settings.ts';
 import type { Ambush, Process, State } from './state.ts';
 import { FIRST_FAULT } from './tape.ts';
 import { advance, nextEventAt } from './time.ts';
@@ -17,6 +17,7 @@ export async function step(world: World, decision: number): Promise<void> {
   state.steps += 1;
   if (state.ambush !== null && !state.isCalm && (await spring(state, state.ambush))) return;
   if (decision >= FIRST_FAULT) {
+    const faults = faultsOf(world.scenario);
     const fault = faults[(decision - FIRST_FAULT) % faults.length];
     if (fault !== undefined && (await fault(world))) return;
   }
@@ -51,6 +52,9 @@ function* ordinaryActions(world: World): Generator<Action> {
   if (state.without !== 'reconciler' && state.now >= state.nextReconcileAt) {
     for (const worker of workers) if (worker.state === 'up' && !worker.isReconciling) yield () => reconcileNow(world, worker);
   }
+  if (state.now >= state.nextLeasePassAt) {
+    for (const worker of workers) if (worker.state === 'up' && !worker.isExpiring) yield () => expireNow(world, worker);
+  }
   const free = workers.filter((worker) => worker.state === 'up' && jobsInHandOf(state, worker) < CONCURRENCY);
   if (free.length > 0) {
     for (const job of bull.jobs()) {
@@ -75,6 +79,11 @@ function jobsInHandOf({ runs }: State, worker: Process): number {
 async function reconcileNow(world: World, worker: Process): Promise<void> {
   world.state.nextReconcileAt = world.state.now + RECONCILE_MS;
   await startReconciler(world, worker);
+}
+
+async function expireNow(world: World, worker: Process): Promise<void> {
+  world.state.nextLeasePassAt = world.state.now + LEASE_PASS_MS;
+  await startLeasePass(world, worker);
 }
 
 export function unfinished({ db }: World): string {

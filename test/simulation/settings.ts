@@ -4,6 +4,9 @@
 export const REQUEST_MS = 10_000;
 export const LOCK_MS = 30_000;
 export const RECONCILE_MS = 15_000;
+/** Between two passes over the leases; and after a cancelled destruction, until the next one. */
+export const LEASE_PASS_MS = 10_000;
+export const DESTROY_AGAIN_MS = 60_000;
 export const CONCURRENCY = 2;
 
 export const settings = { pollIntervalMs: 5_000, maxPolls: 3, adoptionGraceMs: 60_000, maxCreates: 3, deleteAgainAfterMs: 180_000, maxDeletes: 20 };

@@ -63,19 +63,22 @@ async function play(world: World): Promise<Result> {
   cloud.settle();
   for (const saga of db.all()) {
     if (saga.status === 'stuck') throw new Violation(`${saga.id} is stuck again, with nothing in its way`);
-    (scenario === 'droplets' ? rules : orders).checkAtRest(saga);
+    (scenario === 'orders' ? orders : rules).checkAtRest(saga);
   }
   for (const droplet of cloud.droplets.values()) {
-    if (droplet.owner === null && droplet.deletedAt !== null) throw new Violation(`droplet ${droplet.id} was somebody else's`);
+    const isAdopted = db.all().some((saga) => saga.name === 'adopt_droplet' && db.provisionedBy(saga.id).some(({ providerId }) => Number(providerId) === droplet.id));
+    if (droplet.owner === null && droplet.deletedAt !== null && !droplet.hasVanished && !isAdopted) throw new Violation(`droplet ${droplet.id} was somebody else's`);
   }
+  if (scenario === 'leases') rules.checkLeases();
   const ends = db.all().map((saga) => `${saga.name} ${saga.status}${stuck.some(({ id }) => id === saga.id) ? ' after it was stuck' : ''}`);
   return { steps: state.steps, counts: state.counts, ends };
 }
 
-function isQuiet({ state, db, bull }: World): boolean {
+function isQuiet({ state, db, bull, scenario }: World): boolean {
   return (
     state.operations.length === 0 &&
     state.lateEffects.length === 0 &&
+    !(scenario === 'leases' && db.leases.isWaiting()) &&
     db.all().every(({ status }) => isAtRest(status)) &&
     state.plans.every(({ id, thenDestroys }) => thenDestroys === 'no' || db.saga(id).status !== 'completed') &&
     bull.jobs().every(({ state }) => state === 'completed' || state === 'failed')
@@ -104,13 +107,18 @@ async function comeToRest(world: World): Promise<void> {
   }
 }
 
+function wasUntagRefused({ state }: World): boolean {
+  return [...state.counts.keys()].some((what) => what.startsWith('DELETE /v2/tags') && what.endsWith('rejected'));
+}
+
 /** A person looks at a stuck saga, removes what is in its way, and resumes it. */
 async function release(world: World, saga: Saga): Promise<void> {
   const { db, cloud, scenario } = world;
-  if (scenario !== 'droplets') throw new Violation(`${saga.id} is stuck, and nothing is in its way`);
+  if (scenario === 'orders') throw new Violation(`${saga.id} is stuck, and nothing is in its way`);
+  if (saga.name === 'adopt_droplet' && !wasUntagRefused(world)) throw new Violation(`${saga.id} is stuck, though no tag was kept from it: ${saga.error?.message}`);
   const own = [...cloud.droplets.values()].filter(({ id, owner }) => owner === saga.id || id === saga.input['droplet_id']);
   const wasRefused = own.some(({ isProtected }) => isProtected) || cloud.refusalsOf(saga.id) >= policy.compensationAttempts / 2;
-  if (!wasRefused) throw new Violation(`${saga.id} is stuck, though its droplet's deletion was never refused: ${saga.error?.message}`);
+  if (!wasRefused && saga.name !== 'adopt_droplet') throw new Violation(`${saga.id} is stuck, though its droplet's deletion was never refused: ${saga.error?.message}`);
   for (const droplet of own) droplet.isProtected = false;
   await act(world, 'retry', saga.id, () => retrySaga(db.store, saga.id, 'somebody'));
 }

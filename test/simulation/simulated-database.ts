@@ -1,6 +1,6 @@
 // Postgres, as far as the engine and the inventory use it: the same conditions and the same writes as their SQL, on rows
 // in memory. A statement is one effect, as it is one statement there.
-import type { Inventory, Provisioner } from '../../src/inventory/resources.ts';
+import type { Creator, Inventory, Provisioner } from '../../src/inventory/resources.ts';
 import { ResourceTakenError } from '../../src/inventory/resources.ts';
 import type { JsonObject } from '../../src/platform/json.ts';
 import { textOf } from '../../src/platform/json.ts';
@@ -13,6 +13,8 @@ import type { Holding } from '../../src/saga/resource.ts';
 import type { OverdueSaga, SagaStore } from '../../src/saga/store.ts';
 import type { Transition } from '../../src/saga/transition.ts';
 import { decide } from '../../src/saga/transition.ts';
+import type { SimulatedLeases } from './simulated-leases.ts';
+import { createSimulatedLeases } from './simulated-leases.ts';
 import type { Call, Mechanism } from './violation.ts';
 import { Violation } from './violation.ts';
 
@@ -24,6 +26,7 @@ type Row = { saga: Saga; memo: Memo; wakeAt: number | null; inputChecked: boolea
 export type SimulatedDatabase = Readonly<{
   store: SagaStore;
   inventory: Inventory;
+  leases: SimulatedLeases;
   insert(saga: NewRow): void;
   saga(id: string): Saga;
   all(): Saga[];
@@ -49,7 +52,7 @@ export function createSimulatedDatabase(options: {
 
   const rowOf = (id: string): Row => {
     const row = rows.get(id);
-    if (row === undefined) throw new Violation(`there is no saga ${id}`);
+    if (row === undefined) throw new Violation(`saga ${id} not found`);
     return row;
   };
   const claimStands = (claim: Claim) => without === 'fencing' || rowOf(claim.sagaId).saga.revision === claim.revision;
@@ -79,6 +82,7 @@ export function createSimulatedDatabase(options: {
     const isDropped = without === 'intent' && event.kind === 'step_recorded' && textOf(event.detail['note']).startsWith('announced');
     const stamps = Object.fromEntries(transition.stamps.map((key) => [key, now.toISOString()]));
     const isFinished = saga.status === 'completed' || saga.status === 'compensated';
+    const before = row.saga;
     row.saga = {
       ...row.saga,
       status: saga.status,
@@ -94,6 +98,7 @@ export function createSimulatedDatabase(options: {
       finishedAt: isFinished ? now : null,
     };
     row.inputChecked ||= transition.input !== null;
+    leases.onCommit(before, row.saga, event.kind === 'cancel_requested' ? textOf(event.detail['by']) : null);
     row.memo = {};
     row.wakeAt = next === null ? null : nowMs() + next.delayMs + reconcileGraceMs;
     return 'applied';
@@ -141,6 +146,7 @@ export function createSimulatedDatabase(options: {
       known.lastSeenAt = nowMs();
       known.provisioned ??= { sagaId: provision.sagaId, name: resource.name ?? '' };
       if (known.provisioned.sagaId !== provision.sagaId) throw new ResourceTakenError(resource.providerId);
+      leases.onRegister(provision.sagaId, Number(resource.providerId));
       return `resource-${resource.providerId}`;
     };
     return call('sql', 'inventory.register', effect, () => `droplet ${resource.providerId}`);
@@ -148,12 +154,26 @@ export function createSimulatedDatabase(options: {
 
   const unregister = (claim: Claim): boolean => {
     if (!claimStands(claim)) return false;
+    leases.onUnregister(claim.sagaId);
     for (const resource of resources.values()) {
       if (resource.provisioned?.sagaId !== claim.sagaId) continue;
       resource.provisioned = null;
       resource.deletedAt ??= nowMs();
     }
     return true;
+  };
+
+  const disown = (claim: Claim): boolean => {
+    if (!claimStands(claim)) return false;
+    for (const resource of resources.values()) if (resource.provisioned?.sagaId === claim.sagaId) resource.provisioned = null;
+    return true;
+  };
+
+  const findCreator: (droplet: { id: number; name: string | null }) => Creator | null = ({ id, name }) => {
+    const creators = [...rows.values()].map(({ saga }) => saga).filter(({ finishedAt, context }) => finishedAt === null && context['create_intents'] !== undefined);
+    const known = creators.find(({ context }) => context['droplet_id'] === id);
+    const creator = known ?? creators.find(({ context, input }) => context['droplet_id'] === undefined && input['name'] === name);
+    return creator === undefined ? null : { sagaId: creator.id, isKnown: creator === known };
   };
 
   const findProvisioner = (providerId: string): Provisioner | null => {
@@ -166,8 +186,15 @@ export function createSimulatedDatabase(options: {
     if (!claimStands(claim)) return false;
     const resource = resources.get(providerId);
     if (resource !== undefined) resource.deletedAt ??= nowMs();
+    leases.onDestroyed(Number(providerId));
     return true;
   };
+
+  const insert = ({ inputChecked, ...saga }: NewRow & Partial<Pick<Saga, 'requestedBy'>>): void => {
+    const now = new Date(nowMs());
+    rows.set(saga.id, { saga: newSaga(saga, now), memo: {}, wakeAt: nowMs() + reconcileGraceMs, inputChecked, compensated: [], worksOn: null });
+  };
+  const leases = createSimulatedLeases({ call, nowMs, without, sagas: () => [...rows.values()].map(({ saga }) => saga), insert: (saga) => insert({ ...saga, inputChecked: true }) });
 
   return {
     store: {
@@ -195,14 +222,16 @@ export function createSimulatedDatabase(options: {
     inventory: {
       register,
       unregister: (claim) => call('sql', 'inventory.unregister', () => unregister(claim), () => claim.sagaId),
+      disown: (claim) => call('sql', 'inventory.disown', () => disown(claim), () => claim.sagaId),
+      findCreator: (droplet) => call('sql', 'inventory.find_creator', () => findCreator(droplet)),
       markDestroyed: (claim, providerId) =>
         call('sql', 'inventory.mark_destroyed', () => markDestroyed(claim, providerId), () => `droplet ${providerId}`),
+      // Nobody protects a droplet here.
+      isProtected: () => call('sql', 'inventory.protection', () => false),
       findProvisioner: (providerId) => call('sql', 'inventory.find_provisioner', () => findProvisioner(providerId)),
     },
-    insert: ({ inputChecked, ...saga }) => {
-      const now = new Date(nowMs());
-      rows.set(saga.id, { saga: newSaga(saga, now), memo: {}, wakeAt: nowMs() + reconcileGraceMs, inputChecked, compensated: [], worksOn: null });
-    },
+    leases,
+    insert,
     saga: (id) => rowOf(id).saga,
     all: () => [...rows.values()].map(({ saga }) => saga),
     provisionedBy: (sagaId) =>
@@ -233,7 +262,7 @@ function checkTransition(row: Row, transition: Transition, without: Mechanism | 
   }
 }
 
-function newSaga(saga: Omit<NewRow, 'inputChecked'>, now: Date): Saga {
+function newSaga({ requestedBy = null, ...saga }: Omit<NewRow, 'inputChecked'> & Partial<Pick<Saga, 'requestedBy'>>, now: Date): Saga {
   const none: JsonObject = {};
   return {
     ...saga,
@@ -245,11 +274,13 @@ function newSaga(saga: Omit<NewRow, 'inputChecked'>, now: Date): Saga {
     context: none,
     error: null,
     idempotencyKey: null,
-    requestedBy: null,
+    requestedBy,
     startedBy: null,
     traceparent: null,
     resource: null,
     waitsFor: null,
+    rerunOf: null,
+    rerunAs: null,
     cancelRequestedAt: null,
     stepStartedAt: now,
     createdAt: now,

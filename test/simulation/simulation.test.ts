@@ -53,6 +53,51 @@ describe('effects of any foreign service', () => {
   );
 });
 
+describe('leases', () => {
+  // The whole of what is promised of them: ARCADIA_LEASE_RUNS=100000.
+  const runs = Number(process.env['ARCADIA_LEASE_RUNS'] ?? 1_000);
+
+  test(`are renewed or end: no droplet is renewed and destroyed, none expired and kept (${runs} schedules)`, { timeout: 60_000 + runs * 100 }, async () => {
+    const { found, counts, ends } = await explore({ scenario: 'leases', seed, schedules: runs });
+    expect(found === null ? '' : describeFinding(found)).toBe('');
+    if (runs < 1_000) return;
+    const happened = ['lease renewed', 'renewal refused', 'lease expired: droplet destroyed', 'lease expired: provision rolled back', 'several workers look for leases', 'cancel of a running saga', 'worker crashes', 'leases.expire: done, reply lost'];
+    expect(happened.filter((what) => !counts.has(what))).toEqual([]);
+    expect(['provision_droplet completed', 'destroy_droplet completed', 'destroy_droplet compensated'].filter((end) => (ends.get(end) ?? 0) < runs / 50)).toEqual([]);
+  });
+
+  test('are renewed and destroyed where a renewal does not look at what has expired: the simulation finds it', { timeout: timeoutMs }, async () => {
+    const { found } = await explore({ scenario: 'leases', seed, schedules: 3_000, without: 'expiry mark' });
+    expect(found?.shrunkViolation).toMatch(/is destroyed by \S+, \S+ s before its lease ends/);
+    await expect(simulate(recordedTape(found?.decisions ?? []), { scenario: 'leases' })).resolves.toBeDefined();
+  });
+});
+
+describe('adoptions', () => {
+  const runs = Math.min(schedules, 1_500);
+
+  test(`take a droplet or leave it as it was, and never one that others have (${runs} schedules)`, { timeout: timeoutMs }, async () => {
+    const { found, counts, ends } = await explore({ scenario: 'adoptions', seed, schedules: runs });
+    expect(found === null ? '' : describeFinding(found)).toBe('');
+    if (runs < 1_000) return;
+    const happened = [
+      'adoption of a droplet that is being provisioned', 'tags of an adopted droplet lag', 'another fleet: kept', 'another fleet: gone', 'POST: done late, reply lost',
+      'adoption rolled back: cancelled', 'adoption rolled back: droplet_already_managed', 'adoption rolled back: droplet_not_ours', 'adoption rolled back: droplet_gone',
+    ];
+    expect(happened.filter((what) => !counts.has(what))).toEqual([]);
+    expect(['adopt_droplet completed', 'adopt_droplet compensated', 'destroy_droplet completed'].filter((end) => (ends.get(end) ?? 0) < runs / 20)).toEqual([]);
+  });
+
+  test.each<{ without: Mechanism; violation: RegExp }>([
+    { without: 'intent', violation: /left its tag on droplet/ },
+    { without: 'one saga a resource', violation: /while \S+ is at work on it/ },
+  ])('leave tags behind, or meet, without $without: the simulation finds it', { timeout: timeoutMs }, async ({ without, violation }) => {
+    const { found } = await explore({ scenario: 'adoptions', seed, schedules: 3_000, without });
+    expect(found?.shrunkViolation).toMatch(violation);
+    await expect(simulate(recordedTape(found?.decisions ?? []), { scenario: 'adoptions' })).resolves.toBeDefined();
+  });
+});
+
 test('sagas of one resource work on it at the same time where nothing keeps them from it: the simulation finds it', { timeout: timeoutMs }, async () => {
   const { found } = await explore({ scenario: 'orders', seed, schedules: 3_000, without: 'one saga a resource' });
   expect(found?.shrunkViolation).toMatch(/works on shop while \S+ is at work on it/);

@@ -7,7 +7,7 @@ import type { Mechanism, Violation } from './violation.ts';
 
 const START_MS = Date.UTC(2030, 0, 1);
 
-export type Process = { name: string; state: 'up' | 'down' | 'frozen'; wakeAt: number; skewMs: number; isReconciling: boolean };
+export type Process = { name: string; state: 'up' | 'down' | 'frozen'; wakeAt: number; skewMs: number; isReconciling: boolean; isExpiring: boolean };
 /** A piece of work of a process: a job, a request, a round of the reconciler. `blocked`: how many of its I/Os wait. */
 export type Run = { process: Process; label: string; sagaId: string | null; blocked: number; isDone: boolean; isParallel: boolean; token: string | null };
 export type Reply = { ok: boolean; value: unknown; resume: () => void };
@@ -47,7 +47,11 @@ export type State = {
   /** The first that was found: kept, as the code it is thrown into may take it for an error of its I/O and go on. */
   violation: Violation | null;
   nextReconcileAt: number;
+  /** When somebody looks for leases that ended; infinite where no droplet has one. */
+  nextLeasePassAt: number;
   deliveries: number;
+  /** Somebody is to adopt a droplet that is being provisioned here. */
+  adoptsOwn: boolean;
   unauthorizedUntil: number;
   downUntil: number;
   /** The run whose code is running, or whose effect is happening. */
@@ -73,7 +77,9 @@ export function createState(tape: Tape, without: Mechanism | null, trace: ((line
     isCalm: false,
     violation: null,
     nextReconcileAt: START_MS + RECONCILE_MS,
+    nextLeasePassAt: Number.POSITIVE_INFINITY,
     deliveries: 0,
+    adoptsOwn: false,
     unauthorizedUntil: 0,
     downUntil: 0,
     current: null,

@@ -60,7 +60,7 @@ export function nextEventAt(world: World): number {
   renewLocks(world);
   const skews = workers.filter(({ state }) => state === 'up').map(({ skewMs }) => skewMs);
   const fastest = Math.max(...skews);
-  let at = state.without === 'reconciler' ? Number.POSITIVE_INFINITY : state.nextReconcileAt;
+  let at = Math.min(state.nextLeasePassAt, state.without === 'reconciler' ? Number.POSITIVE_INFINITY : state.nextReconcileAt);
   for (const job of bull.jobs()) {
     if (job.state === 'delayed' && skews.length > 0) at = Math.min(at, job.dueAt - fastest);
     if (job.state === 'active') at = Math.min(at, job.lockUntil);

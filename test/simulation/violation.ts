@@ -6,7 +6,7 @@ export class Violation extends Error {
 }
 
 /** The mechanisms that can be switched off, to see that the simulation notices. */
-export type Mechanism = 'fencing' | 'intent' | 'settle window' | 'reconciler' | 'adoption by tag' | 'one saga a resource';
+export type Mechanism = 'fencing' | 'intent' | 'settle window' | 'reconciler' | 'adoption by tag' | 'one saga a resource' | 'expiry mark';
 
 /**
  * One I/O: the effect happens when, and if, the schedule says so, and its result comes when, and if, the schedule says so.

@@ -12,7 +12,10 @@
 import { catalog as dropletCatalog } from '../../src/steps/catalog.ts';
 import type { StepDeps } from '../../src/steps/deps.ts';
 import type { Catalog } from '../../src/saga/definition.ts';
+import type { ReadyCallbacks } from '../../src/inventory/ready-callbacks.ts';
+import { createDirectory } from '../../src/do/directory.ts';
 import { observeSingly } from '../../src/do/observer.ts';
+import { rangesOf } from '../../src/platform/address-ranges.ts';
 import { directIo } from '../../src/platform/io.ts';
 import type { Log } from '../../src/platform/log.ts';
 import type { StepQueues } from '../../src/queues/step-queues.ts';
@@ -63,8 +66,8 @@ export type World = Readonly<{
   workers: readonly Process[];
 }>;
 
-/** What is played: the droplet sagas, or a saga whose effects are those of any foreign service. */
-export const scenarios = ['droplets', 'orders'] as const;
+/** What is played: the droplet sagas, the same with leases on the droplets, adoptions of other people's droplets, or a saga whose effects are those of any foreign service. */
+export const scenarios = ['droplets', 'leases', 'adoptions', 'orders'] as const;
 export type Scenario = (typeof scenarios)[number];
 
 export function isScenario(text: string): text is Scenario {
@@ -76,9 +79,9 @@ export function createWorld(tape: Tape, { scenario = 'droplets', without, trace 
   const call = createCall(state);
   const nowMs = () => state.now;
   const orders = createOrders({ call, nowMs, pick: (choices) => pick(state, choices), without, isBeyondLimits: state.isBeyondLimits, count: (what) => count(state, what) });
-  const catalog: Catalog<StepDeps> = scenario === 'droplets' ? dropletCatalog : orders.catalog;
+  const catalog: Catalog<StepDeps> = scenario === 'orders' ? orders.catalog : dropletCatalog;
   const db = createSimulatedDatabase({ call, nowMs, reconcileGraceMs: RECONCILE_MS, startsAt: stepsToStartAt(catalog), without, resourceOf: (saga) => resourceOf(catalog[saga.name], { saga, inputChecked: true }) });
-  const rules = createRules({ state, db, droplets: () => cloud.droplets });
+  const rules = createRules({ state, db, droplets: () => cloud.droplets, otherFleet: () => cloud.otherFleet() });
   const cloud = createSimulatedCloud({
     call,
     nowMs,
@@ -88,6 +91,8 @@ export function createWorld(tape: Tape, { scenario = 'droplets', without, trace 
     count: (what) => count(state, what),
     onCreate: rules.onCreate,
     onDestroy: rules.onDestroy,
+    onTag: rules.onTag,
+    onUntag: rules.onUntag,
   });
   const bull = createSimulatedQueues({ call, wallClockMs: () => wallClockMs(state) });
   const queues = openStepQueues(bull.connection, directIo);
@@ -98,6 +103,8 @@ export function createWorld(tape: Tape, { scenario = 'droplets', without, trace 
       inventory: db.inventory,
       digitalOcean: cloud.client,
       droplets: observeSingly(cloud.client),
+      directory: createDirectory(cloud.client),
+      readiness: { probe: cloud.probe, allowed: rangesOf(['0.0.0.0/1', '128.0.0.0/1']), callbacks: standIn<ReadyCallbacks>({}), publicUrl: null, canIssue: false },
       settings: without === 'settle window' ? { ...settings, adoptionGraceMs: 0 } : settings,
     },
     policy,
@@ -114,13 +121,14 @@ export function createWorld(tape: Tape, { scenario = 'droplets', without, trace 
     io: directIo,
     log,
   });
-  const people: Process = { name: 'client', state: 'up', wakeAt: 0, skewMs: 0, isReconciling: false };
+  const people: Process = { name: 'client', state: 'up', wakeAt: 0, skewMs: 0, isReconciling: false, isExpiring: false };
   const workers = Array.from({ length: 2 + pick(state, 2) }, (_, index): Process => ({
     name: `worker ${index + 1}`,
     state: 'up',
     wakeAt: 0,
     skewMs: oneOf(state, [0, 0, 600_000, -600_000, 20_000]),
     isReconciling: false,
+    isExpiring: false,
   }));
   return { scenario, catalog, orders, state, call, db, cloud, bull, queues, log, rules, people, workers };
 }

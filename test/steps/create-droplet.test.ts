@@ -112,7 +112,7 @@ describe('run again', () => {
     const saga = await bench.provision();
     await stepToDeath(bench, saga.id, 'http POST /v2/droplets', 'before');
     const early = await bench.step(saga.id);
-    expect(early).toMatchObject({ kind: 'postpone', note: expect.stringContaining('before another is asked for') });
+    expect(early).toMatchObject({ kind: 'postpone', note: expect.stringContaining('before sending another') });
     expect(posts(bench.sandbox)).toBe(0);
     const after = await bench.drive(saga.id);
     expect([after.status, posts(bench.sandbox), alive(bench.sandbox).length]).toEqual(['completed', 1, 1]);
@@ -245,7 +245,7 @@ describe('refusals', () => {
     bench.sandbox.setFaults(faults);
     const saga = await bench.provision();
     for (let look = 0; look < policy.stepAttempts + 3; look += 1) {
-      expect(await bench.step(saga.id)).toMatchObject({ kind: 'next', note: expect.stringMatching(/waits, again in/) });
+      expect(await bench.step(saga.id)).toMatchObject({ kind: 'next', note: expect.stringMatching(/waits, next attempt in/) });
     }
     expect(await bench.saga(saga.id)).toMatchObject({ status: 'running', attempt: 0, error: null });
     const last = (await bench.events(saga.id)).at(-1);
@@ -478,7 +478,7 @@ describe('cancelled', () => {
     expect(Date.now() - startedAt).toBeGreaterThanOrEqual(590);
     expect(after).toMatchObject({ status: 'compensated', context: { unproven_droplets: [id] } });
     const [compensated] = (await bench.events(saga.id)).filter(({ kind }) => kind === 'compensation_completed').toReversed();
-    expect(JSON.stringify(compensated?.detail)).toContain(`droplet ${id} may be this saga's`);
+    expect(JSON.stringify(compensated?.detail)).toContain(`droplet ${id} may belong to this saga`);
     expect(idsOf(alive(bench.sandbox))).toEqual([id]);
   });
 
@@ -486,7 +486,7 @@ describe('cancelled', () => {
     const bench = await openBench();
     const { saga, posting } = await postUnderWay(bench, once({ holdAnswerMs: 400 }));
     await bench.db.sql`delete from arcadia.sagas where id = ${saga.id}`;
-    expect(await posting).toMatchObject({ kind: 'complete', note: 'the saga is gone' });
+    expect(await posting).toMatchObject({ kind: 'complete', note: 'the saga no longer exists' });
     expect(alive(bench.sandbox)).toEqual([]);
   });
 

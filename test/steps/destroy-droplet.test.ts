@@ -3,6 +3,9 @@
 import { describe, expect, test } from 'vitest';
 import { DigitalOceanError } from '../../src/do/errors.ts';
 import { toStepOutcome } from '../../src/steps/failures.ts';
+import { catalog } from '../../src/steps/catalog.ts';
+import { destroyDropletOutputs } from '../../src/steps/outputs.ts';
+import { surfaceOf } from '../../src/saga/words.ts';
 import { decide } from '../../src/saga/transition.ts';
 import type { Faults } from '../../src/sandbox/server.ts';
 import type { BenchOptions } from './stage.ts';
@@ -17,6 +20,8 @@ async function provisioned(options: BenchOptions = {}) {
   const dropletId = Number(provisioner.context['droplet_id']);
   return { bench, provisioner, dropletId, saga: await bench.destroy(dropletId) };
 }
+
+const reads = (bench: Awaited<ReturnType<typeof provisioned>>['bench']) => requests(bench.sandbox, 'GET /v2/droplets/:id/destroy_with_associated_resources');
 
 test('destroys the droplet and marks its row deleted', async () => {
   const { bench, saga, dropletId } = await provisioned();
@@ -34,9 +39,59 @@ test('makes sure that the droplet is gone before it says so', async () => {
   await bench.drive(saga.id);
   expect(bench.sandbox.ledger().map((entry) => [entry.method, entry.path, entry.status])).toEqual([
     ['GET', `/v2/droplets/${dropletId}`, 200],
+    ['GET', `/v2/droplets/${dropletId}/destroy_with_associated_resources`, 200],
     ['DELETE', `/v2/droplets/${dropletId}`, 204],
     ['GET', `/v2/droplets/${dropletId}`, 404],
   ]);
+});
+
+describe('what stays billed', () => {
+  const associated = {
+    volumes: [{ id: 'v-1', name: 'data', cost: '10.00' }],
+    volume_snapshots: [{ id: 's-1', name: 'data-monday', cost: '0.50' }],
+    reserved_ips: [{ id: '7', name: '203.0.113.7', cost: '5.00' }],
+  };
+
+  test('is in the outcome, in the timeline and in the words of the end', async () => {
+    const { bench, saga, dropletId } = await provisioned();
+    bench.sandbox.editDroplet(dropletId, { associated });
+    const after = await bench.drive(saga.id);
+    expect(after.context['still_billed']).toEqual([
+      { kind: 'volume', id: 'v-1', name: 'data', usd_per_month: 10 },
+      { kind: 'volume_snapshot', id: 's-1', name: 'data-monday', usd_per_month: 0.5 },
+      { kind: 'reserved_ip', id: '7', name: '203.0.113.7', usd_per_month: 5 },
+    ]);
+    const said = 'still billed: volume data (10.00 USD a month), snapshot of a volume data-monday (0.50 USD a month), reserved IP 203.0.113.7 (5.00 USD a month)';
+    expect((await bench.events(saga.id)).at(-1)?.detail['note']).toBe(`droplet ${dropletId} destroyed; ${said}`);
+    const words = surfaceOf(catalog).words(after);
+    expect(words.completed(after)).toBe(`Droplet ${dropletId} is destroyed. S${said.slice(1)}.`);
+    expect(words.outputs?.(after).values).toHaveLength(3);
+    expect(destroyDropletOutputs.parse(after.context).still_billed).toHaveLength(3);
+    expect(alive(bench.sandbox)).toEqual([]);
+  });
+
+  test('is nothing, where nothing belongs to the droplet', async () => {
+    const { bench, saga, dropletId } = await provisioned();
+    const after = await bench.drive(saga.id);
+    expect([after.context['still_billed'], surfaceOf(catalog).words(after).completed(after)]).toEqual([[], `Droplet ${dropletId} is destroyed.`]);
+  });
+
+  test.each([{ status: 500 }, { status: 403, body: { id: 'forbidden', message: 'no' } }, { status: 404 }, { hang: true }, { status: 200, body: { volumes: 'odd' } }, { html: 502 }] as const)('that cannot be read (%j) keeps no droplet from being destroyed', async (effect) => {
+    const { bench, saga, dropletId } = await provisioned({ timeoutMs: 500 });
+    bench.sandbox.setFaults({ rules: [{ match: { path: `/v2/droplets/${dropletId}/destroy_with_associated_resources` }, effect }] });
+    const after = await bench.drive(saga.id);
+    expect([after.status, after.attempt, alive(bench.sandbox), reads(bench)]).toEqual(['completed', 0, [], 1]);
+    const isSaid = surfaceOf(catalog).words(after).completed(after).includes('What stays billed could not be read');
+    expect(isSaid).toBe(!('body' in effect && effect.status === 200) && !('status' in effect && effect.status === 404));
+  });
+
+  test('is read once, however long the deletion is refused or takes', async () => {
+    const { bench, saga, dropletId } = await provisioned();
+    bench.sandbox.editDroplet(dropletId, { associated });
+    bench.sandbox.setFaults({ goneLagMs: 200, rules: [{ match: { method: 'DELETE' }, times: 2, effect: { status: 422, body: { id: 'unprocessable_entity', message: 'Droplet already has a pending event.' } } }] });
+    const after = await bench.drive(saga.id);
+    expect([after.status, reads(bench), after.context['still_billed']]).toEqual(['completed', 1, expect.objectContaining({ length: 3 })]);
+  });
 });
 
 test('a droplet that is gone already counts as destroyed, and its row is marked', async () => {

@@ -10,12 +10,16 @@ import { createDigitalOceanClient } from '../../src/do/client.ts';
 import type { RequestBudget } from '../../src/do/budget.ts';
 import { unlimitedBudget } from '../../src/do/budget.ts';
 import type { DigitalOceanClient } from '../../src/do/client.ts';
+import type { Directory } from '../../src/do/directory.ts';
+import { createDirectory } from '../../src/do/directory.ts';
 import type { DropletObserver } from '../../src/do/observer.ts';
 import { observeSingly } from '../../src/do/observer.ts';
 import type { DropletLine, Sandbox, SandboxOptions } from '../../src/sandbox/server.ts';
 import { startSandbox } from '../../src/sandbox/server.ts';
+import { createReadyCallbacks } from '../../src/inventory/ready-callbacks.ts';
 import { createInventory, listInventory } from '../../src/inventory/resources.ts';
 import type { InventoryRow } from '../../src/inventory/resources.ts';
+import { rangesOf } from '../../src/platform/address-ranges.ts';
 import { directIo } from '../../src/platform/io.ts';
 import type { Io } from '../../src/platform/io.ts';
 import type { JsonObject } from '../../src/platform/json.ts';
@@ -28,12 +32,14 @@ import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import { startSaga } from '../../src/saga/start.ts';
 import type { Claim, Memo } from '../../src/saga/step.ts';
-import { claimFragment, createSagaStore, listEvents, loadSaga } from '../../src/saga/store.ts';
-import type { StoredEvent } from '../../src/saga/store.ts';
+import { listEvents } from '../../src/saga/events.ts';
+import { claimFragment, createSagaStore, loadSaga } from '../../src/saga/store.ts';
+import type { StoredEvent } from '../../src/saga/events.ts';
 import type { Outcome } from '../../src/saga/transition.ts';
 import { decide } from '../../src/saga/transition.ts';
 import { openSecret } from '../../src/saga/open-secret.ts';
-import type { StepDeps, StepSettings } from '../../src/steps/deps.ts';
+import type { Readiness, StepDeps, StepSettings } from '../../src/steps/deps.ts';
+import { probe } from '../../src/steps/probe.ts';
 import { toStepOutcome } from '../../src/steps/failures.ts';
 import { commitTransition } from '../support/engine.ts';
 import { useSharedDatabase } from '../support/shared-database.ts';
@@ -54,6 +60,8 @@ export type BenchOptions = SandboxOptions & {
   readonly timeoutMs?: number;
   /** How droplets are looked at. Default: each by itself. */
   readonly observer?: (client: DigitalOceanClient) => DropletObserver;
+  /** What differs in how readiness is checked. */
+  readonly readiness?: Partial<Readiness>;
   /** What every request is drawn from. Default: no limit. */
   readonly budget?: RequestBudget;
 };
@@ -66,6 +74,7 @@ export type Bench = {
   readonly sandbox: Sandbox;
   /** Starts a `provision_droplet` saga and reads it; `input` is laid over {@link web}. */
   readonly provision: (input?: JsonObject) => Promise<Saga>;
+  readonly adopt: (dropletId: number, more?: JsonObject) => Promise<Saga>;
   readonly destroy: (dropletId: number) => Promise<Saga>;
   /** Runs the job that is due for the saga as it stands. */
   readonly step: (sagaId: string, worker?: WorkerOptions) => Promise<Verdict>;
@@ -94,7 +103,7 @@ export function useStepStage(): (options?: BenchOptions) => Promise<Bench> {
   const database = useSharedDatabase(10);
   return async (options = {}) => {
     // Every sandbox counts its droplets from the same id on: one of the last test must not be taken for one of this.
-    await database().sql`truncate arcadia.sagas, arcadia.saga_events, arcadia.cloud_resources cascade`;
+    await database().sql`truncate arcadia.sagas, arcadia.saga_events, arcadia.cloud_resources, arcadia.provision_leases, arcadia.lease_events cascade`;
     return openBench(database(), options);
   };
 }
@@ -104,10 +113,12 @@ async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
   onTestFinished(() => sandbox.close());
   const settings = { pollIntervalMs: 20, maxPolls: 5, adoptionGraceMs: 300, maxCreates: policy.stepAttempts, deleteAgainAfterMs: 150, maxDeletes: policy.compensationAttempts, ...options.settings };
   const memos = new Map<string, Memo>();
+  // A process has one; whoever has an I/O of its own is another process.
+  let ownDirectory: Directory | undefined;
 
   const load = async (sagaId: string): Promise<Saga> => {
     const loaded = await loadSaga(db, sagaId);
-    if (loaded === null) throw new Error(`there is no saga ${sagaId}`);
+    if (loaded === null) throw new Error(`saga ${sagaId} not found`);
     return loaded.saga;
   };
   const runnerOf = ({ name = 'bench:1', io = directIo, apiUrl = sandbox.url, keyRing: ring = keyRing, claimMs = 10_000 }: WorkerOptions) => {
@@ -116,7 +127,9 @@ async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
     const digitalOcean = createDigitalOceanClient({ apiUrl, token: 'bench', timeoutMs: options.timeoutMs ?? 3_000, io, budget: options.budget ?? unlimitedBudget });
     const openOwn = (claim: Claim, field: string) => openSecret(ownDb, ring, claim, field);
     const droplets = (options.observer ?? observeSingly)(digitalOcean);
-    const deps: StepDeps = { inventory: createInventory(ownDb, claimFragment), digitalOcean, droplets, settings };
+    const readiness: Readiness = { probe: (target) => probe(target, 500), allowed: rangesOf(['127.0.0.0/8', '::1']), callbacks: createReadyCallbacks(ownDb, ring), publicUrl: 'https://arcadia.example.com/base', canIssue: true, ...options.readiness };
+    const directory = io === directIo ? (ownDirectory ??= createDirectory(digitalOcean)) : createDirectory(digitalOcean);
+    const deps: StepDeps = { inventory: createInventory(ownDb, claimFragment), digitalOcean, droplets, directory, readiness, settings };
     const store = createSagaStore(ownDb, { worker: name, reconcileGraceMs, startsAt: stepsToStartAt(catalog) });
     return { store, catalog, deps, policy, toOutcome: toStepOutcome, openSecret: openOwn, claimMs, log: silentLog, random: () => 0 };
   };
@@ -139,6 +152,7 @@ async function openBench(db: Database, options: BenchOptions): Promise<Bench> {
     db,
     sandbox,
     provision: (input = {}) => start('provision_droplet', { ...web, ...input }),
+    adopt: (dropletId, more = {}) => start('adopt_droplet', { droplet_id: dropletId, ...more }),
     destroy: (dropletId) => start('destroy_droplet', { droplet_id: dropletId }),
     step: async (sagaId, worker = {}) => run(sagaId, (await load(sagaId)).revision, worker),
     redeliver: (sagaId, revision) => run(sagaId, revision, {}),

@@ -52,7 +52,7 @@ describe('user data', () => {
     expect(held).toMatchObject({ status: 'running', attempt: 0, error: null, context: { missing_encryption_key: expect.stringMatching(/^[0-9a-f]{8}$/) } });
     const told = (await bench.events(saga.id)).filter(({ kind }) => kind === 'step_postponed');
     expect(told).toHaveLength(1);
-    expect(told[0]?.detail['reason']).toMatch(/^user_data is sealed with the key [0-9a-f]{8}, .*ARCADIA_ENCRYPTION_KEYS. Add the key to every worker; the saga goes on by itself$/);
+    expect(told[0]?.detail['reason']).toMatch(/^user_data is sealed with the key [0-9a-f]{8}, .*ARCADIA_ENCRYPTION_KEYS. Add the key to every worker; the saga then resumes by itself$/);
     expect([posts(bench.sandbox), held.context['create_intents']]).toEqual([0, undefined]);
     await bench.step(saga.id);
     expect(alive(bench.sandbox)).toMatchObject([{ userDataBytes: Buffer.byteLength(USER_DATA) }]);

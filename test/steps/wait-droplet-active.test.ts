@@ -1,6 +1,7 @@
 // wait_droplet_active: looks, judges what it saw, and comes back; it neither holds anything nor believes a single 404.
 
 import { describe, expect, test } from 'vitest';
+import type { JsonObject } from '../../src/platform/json.ts';
 import type { DropletEdit, Faults } from '../../src/sandbox/server.ts';
 import { alive, at, requests, stepToDeath, useStepStage } from './stage.ts';
 import type { Bench, BenchOptions } from './stage.ts';
@@ -11,7 +12,7 @@ const HOUR_MS = 3_600_000;
 const patient = { pollIntervalMs: 20_000, maxPolls: 5, adoptionGraceMs: HOUR_MS };
 const GET_DROPLET = 'GET /v2/droplets/:id';
 
-async function waitingSaga(options: BenchOptions & { input?: { ipv6?: boolean; public_networking?: boolean; vpc_uuid?: string } } = {}) {
+async function waitingSaga(options: BenchOptions & { input?: JsonObject } = {}) {
   const bench = await openBench({ activateAfterMs: HOUR_MS, settings: patient, ...options });
   const saga = await bench.provision(options.input ?? {});
   const waiting = await bench.drive(saga.id, at('wait_droplet_active'));
@@ -70,11 +71,12 @@ describe('active', () => {
 
 describe('addresses that come later than active', () => {
   const VPC = '5a4981aa-9653-4bd1-bef5-d6bff52042e4';
-  const late: [string, keyof Faults['addressLagMs'], { ipv6?: boolean; public_networking?: boolean; vpc_uuid?: string }, string][] = [
+  const late: [string, keyof Faults['addressLagMs'], JsonObject, string][] = [
     ['the public IPv4', 'public_ipv4', {}, 'public IPv4 address'],
     ['the public IPv6 that was asked for', 'public_ipv6', { ipv6: true }, 'public IPv6 address'],
     ['the private IPv4 in the VPC that was asked for', 'private_ipv4', { vpc_uuid: VPC }, `private IPv4 address in VPC ${VPC}`],
     ['the private IPv4 where there is no public one', 'private_ipv4', { public_networking: false }, 'private IPv4 address'],
+    ['the public IPv4 that was asked for in so many words', 'public_ipv4', { public_networking: true }, 'public IPv4 address'],
   ];
 
   test.each(late)('%s is waited for, and is in the result and in the inventory', async (_what, kind, input, words) => {
@@ -109,6 +111,50 @@ describe('addresses that come later than active', () => {
     expect(await poll(bench, saga.id, 1)).toContain(`no private IPv4 address in VPC ${VPC}`);
     bench.sandbox.setFaults({ garble: { vpc_uuid: VPC.toUpperCase() } });
     expect((await bench.drive(saga.id)).status).toBe('completed');
+  });
+});
+
+describe('the limit of a request (wait_s)', () => {
+  test('ends the wait sooner than that of the process', async () => {
+    const { bench, saga, dropletId } = await waitingSaga({ input: { wait_s: 60 }, settings: { ...patient, maxPolls: 1_000 } });
+    expect((await bench.step(saga.id)).kind).toBe('postpone');
+    await bench.ageStep(saga.id, 60_000);
+    const after = await bench.drive(saga.id);
+    expect(after).toMatchObject({ status: 'compensated', error: { code: 'droplet_not_active' } });
+    expect(after.error?.message).toMatch(new RegExp(`^droplet ${dropletId} was still \`new\` after 2 polls \\(6\\d s\\)$`));
+  });
+
+  test('ends it later, for a large snapshot', async () => {
+    const { bench, saga } = await waitingSaga({ input: { wait_s: 3_600 } });
+    await poll(bench, saga.id, patient.maxPolls + 2);
+    await bench.ageStep(saga.id, 3_500_000);
+    await poll(bench, saga.id, 1);
+    bench.sandbox.advanceClock(HOUR_MS);
+    expect((await bench.drive(saga.id)).status).toBe('completed');
+  });
+
+  test('is kept to the second: the last look is due when it is over', async () => {
+    const { bench, saga } = await waitingSaga({ input: { wait_s: 25 } });
+    await bench.ageStep(saga.id, 15_000);
+    const verdict = await bench.step(saga.id);
+    expect(verdict.kind === 'postpone' && verdict.delayMs).toBeLessThanOrEqual(10_000);
+  });
+
+  test('does not end at the first look after a pause of the queue', async () => {
+    const { bench, saga } = await waitingSaga({ input: { wait_s: 1 } });
+    await bench.ageStep(saga.id, HOUR_MS);
+    await poll(bench, saga.id, 1);
+    bench.sandbox.advanceClock(HOUR_MS);
+    expect((await bench.drive(saga.id)).status).toBe('completed');
+  });
+});
+
+describe('IPv6 without public networking', () => {
+  test('is asked for and never comes: the saga says so, and does not complete without it', async () => {
+    const { bench, saga, dropletId } = await waitingSaga({ activateAfterMs: 0, input: { ipv6: true, public_networking: false } });
+    expect(await poll(bench, saga.id, patient.maxPolls - 1)).toBe(`droplet ${dropletId} is active, but has no public IPv6 address`);
+    await bench.ageStep(saga.id, 480_000);
+    expect(await bench.drive(saga.id)).toMatchObject({ status: 'compensated', error: { code: 'droplet_without_address' } });
   });
 });
 

@@ -9,7 +9,8 @@ import { listInventory } from '../../src/inventory/resources.ts';
 import type { QueueConnection } from '../../src/queues/connection.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import type { Saga, SagaStatus } from '../../src/saga/saga.ts';
-import { listEvents, loadSaga } from '../../src/saga/store.ts';
+import { listEvents } from '../../src/saga/events.ts';
+import { loadSaga } from '../../src/saga/store.ts';
 import { recordedDropletId } from '../../src/inventory/droplet-of-saga.ts';
 import { waitFor } from './wait-for.ts';
 
@@ -38,7 +39,7 @@ const jobsWithinMs = 10_000;
 /** Says what is wrong with a saga that should be at rest; empty: nothing. */
 export async function problemsAtRest(scene: Scene, sagaId: string, expected: Expectation): Promise<string[]> {
   const saga = (await loadSaga(scene.db, sagaId))?.saga;
-  if (saga === undefined) return [`there is no saga ${sagaId}`];
+  if (saga === undefined) return [`saga ${sagaId} not found`];
   return [
     ...(saga.status === expected.status ? [] : [`the saga is ${saga.status}, not ${expected.status}: ${JSON.stringify(saga.error)}`]),
     ...(await problemsOfHistory(scene, saga)),
@@ -107,12 +108,29 @@ async function problemsOfInventory({ db, sandbox }: Scene, saga: Saga): Promise<
       provision.releasedAt === null &&
       isDeepStrictEqual(provision.spec, { size_slug: size, region, image });
     if (!isRight) problems.push(`cloud_provisioned has ${JSON.stringify(provisions)}`);
+  } else if (saga.name === 'adopt_droplet' && saga.status === 'completed') {
+    const [provision] = provisions;
+    if (provisions.length !== 1 || provision?.resourceId !== saga.context['cloud_resource_id'] || provision?.releasedAt !== null) problems.push(`cloud_provisioned has ${JSON.stringify(provisions)}`);
   } else {
     if (present.length > 0) problems.push(`the inventory still shows ${JSON.stringify(present)}`);
     if (provisions.length > 0) problems.push(`cloud_provisioned still has ${JSON.stringify(provisions)}`);
   }
+  if (saga.name === 'adopt_droplet') problems.push(...problemsOfAdopted(rows, sandbox, saga));
   if (saga.name === 'destroy_droplet' && saga.status === 'completed') problems.push(...(await problemsOfDestroyed(db, sandbox, saga)));
   return problems;
+}
+
+/** It lives, carries our tags if it was adopted and none if it was not, and is not taken for gone. */
+function problemsOfAdopted(rows: Awaited<ReturnType<typeof listInventory>>, sandbox: Scene['sandbox'], saga: Saga): string[] {
+  const id = Number(saga.input['droplet_id']);
+  const droplet = sandbox.state().find((line) => line.id === id);
+  const tags = droplet?.tags.filter((tag) => tag.startsWith('arcadia-') || tag === 'managed-by-arcadia-cloud').toSorted() ?? [];
+  const wanted = saga.status === 'completed' ? [`arcadia-adopted-${saga.id}`, 'managed-by-arcadia-cloud'] : [];
+  return [
+    ...(droplet?.alive === true ? [] : [`droplet ${id} is gone`]),
+    ...(tags.join() === wanted.join() ? [] : [`droplet ${id} carries ${tags.join()}, not ${wanted.join()}`]),
+    ...(rows.some((row) => row.providerId === String(id) && row.deletedAt !== null) ? [`the inventory takes droplet ${id} for gone`] : []),
+  ];
 }
 
 async function problemsOfDestroyed(db: Database, sandbox: Scene['sandbox'], saga: Saga): Promise<string[]> {

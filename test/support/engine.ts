@@ -18,9 +18,10 @@ import type { NextJob, Saga } from '../../src/saga/saga.ts';
 import { startSaga } from '../../src/saga/start.ts';
 import type { Step, StepRun } from '../../src/saga/step.ts';
 import { done } from '../../src/saga/step.ts';
-import { createSagaStore, listEvents, loadSaga } from '../../src/saga/store.ts';
+import { listEvents } from '../../src/saga/events.ts';
+import { createSagaStore, loadSaga } from '../../src/saga/store.ts';
 import type { LoadedSaga } from '../../src/saga/loaded.ts';
-import type { StoredEvent } from '../../src/saga/store.ts';
+import type { StoredEvent } from '../../src/saga/events.ts';
 import type { RetryPolicy, Transition } from '../../src/saga/transition.ts';
 import { createTestDatabase } from './services-postgres.ts';
 import type { TestDatabase } from './services-postgres.ts';
@@ -188,7 +189,7 @@ export function commitTransition(db: Database, transition: Transition, worker: s
 export async function loadExisting(db: Database, sagaId: string): Promise<LoadedRow> {
   const loaded = await loadSaga(db, sagaId);
   const [row] = await db.sql<{ wakeAt: Date | null }[]>`select wake_at from arcadia.sagas where id = ${sagaId}`;
-  if (loaded === null || row === undefined) throw new Error(`there is no saga ${sagaId}`);
+  if (loaded === null || row === undefined) throw new Error(`saga ${sagaId} not found`);
   return { ...loaded, wakeAt: row.wakeAt };
 }
 
@@ -228,6 +229,8 @@ export function makeSaga(change: Partial<Saga> = {}): Saga {
     traceparent: null,
     resource: null,
     waitsFor: null,
+    rerunOf: null,
+    rerunAs: null,
     cancelRequestedAt: null,
     stepStartedAt: at,
     createdAt: at,

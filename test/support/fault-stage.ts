@@ -25,8 +25,8 @@ import { migrateQueues, queueStoreOf } from '../../src/queues/connection.ts';
 import type { Catalog } from '../../src/saga/definition.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
-import type { StoredEvent } from '../../src/saga/store.ts';
-import { listEvents } from '../../src/saga/store.ts';
+import type { StoredEvent } from '../../src/saga/events.ts';
+import { listEvents } from '../../src/saga/events.ts';
 import type { ProvisionDropletInput } from '../../src/steps/inputs.ts';
 import type { StepDeps } from '../../src/steps/deps.ts';
 import { startWorker } from '../../src/processes/worker.ts';
@@ -60,7 +60,7 @@ export const quickSettings = {
 } as const;
 
 type Settings = Readonly<Record<string, string>>;
-type LogLine = Readonly<Record<string, unknown> & { level: number; msg: string }>;
+type LogLine = Readonly<Record<string, unknown> & { level: string; msg: string }>;
 
 export type StageOptions = {
   /** Where the sagas and, without Redis, the queues are. Default: a database of the test's own on the run's server. */
@@ -178,7 +178,7 @@ export async function openFaultStage(options: StageOptions = {}): Promise<Stage>
     env,
     work: async ({ settings = {}, io, sagas: known, probes } = {}) => {
       const lines: LogLine[] = [];
-      const log: Log = pino({ level: 'debug' }, { write: (line) => void lines.push(parseLine(line)) });
+      const log: Log = pino({ level: 'debug', formatters: { level: (label) => ({ level: label }) } }, { write: (line) => void lines.push(parseLine(line)) });
       const loaded = loadConfig({ ...env, ...settings });
       const worker = await startWorker({ ...loaded, digitalOcean: { ...loaded.digitalOcean, probes: probes ?? loaded.digitalOcean.probes } }, log, io, known === undefined ? undefined : { ...dropletApp, catalog: known });
       stack.defer(() => worker.close());

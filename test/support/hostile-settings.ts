@@ -1,6 +1,6 @@
 // Settings of a database, or of a role in it, that would change what our statements return or whether they run.
-import postgres from 'postgres';
 import { inject } from 'vitest';
+import { openAdmin } from './admin-connection.ts';
 
 export const hostileSettings: Readonly<Record<string, string>> = {
   datestyle: 'German',
@@ -24,7 +24,7 @@ export const hostileSettings: Readonly<Record<string, string>> = {
 /** Sets them for every session that begins from now on: of the database, or of the tests' role in it. */
 export async function setForSessions(database: string, where: 'database' | 'role', settings: Readonly<Record<string, string>>): Promise<void> {
   // Not from a session of that database: it would be under its own settings.
-  const admin = postgres(inject('services').databaseUrl, { max: 1, onnotice: () => undefined });
+  const admin = openAdmin(inject('services').databaseUrl);
   try {
     const [row] = await admin<{ role: string }[]>`select current_user as role`;
     const whose = where === 'database' ? `database "${database}"` : `role "${row?.role}" in database "${database}"`;

@@ -69,7 +69,7 @@ export async function installPackage(tarball: string, into: string, choose: (man
 
 function fingerprint(): string {
   const hash = createHash('sha256');
-  for (const part of ['package.json', 'README.md', 'src', 'migrations', 'docs', 'examples', 'ops', 'script']) {
+  for (const part of ['package.json', 'README.md', 'CHANGELOG.md', 'LICENSE', 'src', 'migrations', 'docs', 'examples', 'ops', 'script']) {
     const paths = existsSync(`${root}${part}/`) ? readdirSync(`${root}${part}`, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name)) : [`${root}${part}`];
     for (const path of paths.toSorted()) hash.update(path.slice(root.length)).update(readFileSync(path));
   }

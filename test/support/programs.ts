@@ -9,7 +9,7 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 // Inside the checkout, as the packages that stay outside of the built files are looked for from there.
 const folder = `${root}.arcadia/test-programs`;
 
-const programs = { main: 'src/main.ts', 'crashing-worker': 'test/crash/crashing-worker.ts' } as const;
+const programs = { main: 'src/main.ts', 'crashing-worker': 'test/crash/crashing-worker.ts', 'crashing-smoke': 'test/dev/smoke/crashing-smoke.ts' } as const;
 export type Program = keyof typeof programs;
 
 // These read files of their own, or start threads from them.
@@ -48,7 +48,7 @@ export async function buildPrograms(): Promise<void> {
 
 function fingerprint(): string {
   const hash = createHash('sha256').update(readFileSync(`${root}package-lock.json`)).update(readFileSync(import.meta.filename));
-  for (const part of ['src', 'test/crash', 'test/support']) {
+  for (const part of ['src', 'test/crash', 'test/dev/smoke', 'test/support']) {
     for (const path of readdirSync(`${root}${part}`, { recursive: true, encoding: 'utf8' }).toSorted()) {
       if (path.endsWith('.ts')) hash.update(path).update(readFileSync(`${root}${part}/${path}`));
     }

@@ -5,46 +5,93 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
 import { Redis } from 'ioredis';
-import postgres from 'postgres';
 import { describe, expect, test } from 'vitest';
+import { openAdmin, runAsAdmin } from './admin-connection.ts';
+import { hostileSettings, setForSessions } from './hostile-settings.ts';
 import { createTestDatabase } from './services-postgres.ts';
 import { findRedisProgram, startPrivateRedis } from './services-redis-server.ts';
 import { createTestRedis } from './services-redis.ts';
 import { waitFor } from './wait-for.ts';
 
-async function run(url: string, statement: string): Promise<unknown[]> {
-  const sql = postgres(url, { max: 1 });
-  try {
-    return [...(await sql.unsafe(statement))];
-  } finally {
-    await sql.end();
-  }
-}
+const makeThings = async (url: string): Promise<void> => void (await runAsAdmin(url, 'create table things (id int)'));
+const makeNamedThings = async (url: string): Promise<void> =>
+  void (await runAsAdmin(url, `create table things (id int generated always as identity, name text); insert into things (name) values ('of the template')`));
 
 describe('createTestDatabase', () => {
   test('migrates once, however many ask at once, and gives each one its own database', async () => {
     let migrations = 0;
     const migrate = async (url: string): Promise<void> => {
       migrations++;
-      await run(url, 'create table things (id int)');
+      await runAsAdmin(url, 'create table things (id int)');
     };
     const databases = await Promise.all(Array.from({ length: 4 }, () => createTestDatabase({ migrate, template: 'services_once' })));
     expect(migrations).toBe(1);
-    await run(databases[0]?.url ?? '', 'insert into things values (1)');
-    expect(await run(databases[1]?.url ?? '', 'select * from things')).toEqual([]);
-    for (const database of databases) {
+    await runAsAdmin(databases[0]?.url ?? '', 'insert into things values (1)');
+    expect(await runAsAdmin(databases[1]?.url ?? '', 'select * from things')).toEqual([]);
+    for (const database of databases) await database.drop();
+  });
+
+  test('hands out again what was dropped, with the rows of the template, and no others', async () => {
+    const template = 'services_again';
+    const first = await createTestDatabase({ migrate: makeNamedThings, template });
+    await runAsAdmin(first.url, `insert into things (name) values ('of the first'); update things set name = 'changed' where id = 1`);
+    await first.drop();
+    await using second = await createTestDatabase({ migrate: makeNamedThings, template });
+    expect(second.name).toBe(first.name);
+    // It is the second's by now.
+    await first.drop();
+    await using third = await createTestDatabase({ migrate: makeNamedThings, template });
+    expect(third.name).not.toBe(first.name);
+    await runAsAdmin(second.url, `insert into things (name) values ('of the second')`);
+    expect(await runAsAdmin(second.url, 'select * from things order by id')).toEqual([{ id: 1, name: 'of the template' }, { id: 2, name: 'of the second' }]);
+  });
+
+  test.each([
+    ['a table', 'create table others (id int)'],
+    ['a column', 'alter table things add column color text'],
+    ['a function', `create function one() returns int language sql return 1`],
+    ['a right', 'grant select on things to public'],
+    ['a setting', `do $$ begin execute format('alter database %I set work_mem = %L', current_database(), '1MB'); end $$`],
+    ['statistics', `insert into things select generate_series(1, 100); analyze things`],
+  ])('does not hand out a database in which a test changed more than rows: %s', async (_what, statement) => {
+    const template = 'services_changed';
+    const first = await createTestDatabase({ migrate: makeThings, template });
+    await runAsAdmin(first.url, statement);
+    await first.drop();
+    await expect(runAsAdmin(first.url, 'select 1')).rejects.toThrow('does not exist');
+    await using second = await createTestDatabase({ migrate: makeThings, template });
+    expect(second.name).not.toBe(first.name);
+  });
+
+  test('does not hand out a database to which a process left behind has connected again', async () => {
+    const template = 'services_straggler';
+    const first = await createTestDatabase({ migrate: makeThings, template });
+    await first.drop();
+    const straggler = openAdmin(first.url);
+    await straggler`select 1`;
+    await using second = await createTestDatabase({ migrate: makeThings, template });
+    await straggler.end({ timeout: 1 });
+    expect(second.name).not.toBe(first.name);
+    await expect(runAsAdmin(first.url, 'select 1')).rejects.toThrow('does not exist');
+  });
+
+  // A connection that asks for its array types first would be cut off in the middle of that question, caught by nobody.
+  test('takes back a database whose settings end every statement and every session', async () => {
+    const template = 'services_hostile';
+    for (let round = 0; round < 5; round++) {
+      const database = await createTestDatabase({ template, migrate: makeThings });
+      await setForSessions(database.name, 'database', hostileSettings);
       await database.drop();
-      await database.drop();
+      await expect(runAsAdmin(database.url, 'select 1')).rejects.toThrow('does not exist');
     }
-    await expect(run(databases[0]?.url ?? '', 'select 1')).rejects.toThrow('does not exist');
   });
 
   test('does not take a template whose migration failed', async () => {
     const template = 'services_failed';
     const failing = createTestDatabase({ template, migrate: () => Promise.reject(new Error('no migration')) });
     await expect(failing).rejects.toThrow('no migration');
-    await using database = await createTestDatabase({ template, migrate: async (url) => void (await run(url, 'create table things (id int)')) });
-    expect(await run(database.url, 'select * from things')).toEqual([]);
+    await using database = await createTestDatabase({ template, migrate: makeThings });
+    expect(await runAsAdmin(database.url, 'select * from things')).toEqual([]);
   });
 });
 

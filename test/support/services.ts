@@ -1,19 +1,24 @@
 // The services of one run of the tests, started before the first test file and ended after the last: Postgres and Redis.
-// TEST_DATABASE_URL and TEST_REDIS_URL come first; what they leave open is a private server of this run. A server that
-// merely listens on a standard port is never used: it may be somebody's.
+// TEST_DATABASE_URL and TEST_REDIS_URL come first; what they leave open is a container of this run where a Docker engine
+// answers, else a private server from the npm packages and the PATH (decision 46). A server that merely listens on a
+// standard port is never used: it may be somebody's.
 //
 // TEST_PGBOUNCER=1 puts a private PgBouncer in transaction mode in front of Postgres, TEST_REDIS_CLUSTER=1 takes a private
 // Redis Cluster in place of Redis: whatever test can run there does (script/test-topologies).
 
 import { randomBytes } from 'node:crypto';
-import postgres from 'postgres';
+import { rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../../src/dev/embedded-postgres/start-embedded-postgres.ts';
 import { measurePatience } from './patience.ts';
 import { buildPrograms } from './programs.ts';
+import { hasEngine, startPostgresContainer, startRedisContainer } from './services-containers.ts';
 import { startPrivatePgBouncer } from './services-pgbouncer.ts';
 import { startPrivateRedisCluster } from './services-redis-cluster.ts';
 import { startPrivateRedis } from './services-redis-server.ts';
+import { openAdmin } from './admin-connection.ts';
 
 /** What the tests are told about the run's services. */
 export type Services = {
@@ -33,6 +38,11 @@ declare module 'vitest' {
   }
 }
 
+/** Where the files of a run keep the crash matrix's recordings for each other. */
+export function recordingsFolder(runId: string): string {
+  return join(tmpdir(), `arcadia-test-recordings-${runId}`);
+}
+
 /** Settings of a Postgres whose data nobody will miss. */
 export const disposableSettings = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' } as const;
 
@@ -44,13 +54,14 @@ export default async function setUp(project: TestProject): Promise<() => Promise
   measurePatience();
   await buildPrograms();
   const [database, redis] = await startBoth(
-    openDatabase(process.env['TEST_DATABASE_URL'], runId),
-    openRedis(process.env['TEST_REDIS_URL']),
+    openDatabase(runId),
+    openRedis(),
   );
   const pgBouncer = isOn('TEST_PGBOUNCER') ? await startPrivatePgBouncer(database.url) : null;
   project.provide('services', { databaseUrl: database.url, pgBouncerPort: pgBouncer?.port ?? null, redisUrl: redis.url, runId });
   return async () => {
     await pgBouncer?.stop();
+    rmSync(recordingsFolder(runId), { recursive: true, force: true });
     await Promise.all([database.stop(), redis.stop()]);
   };
 }
@@ -59,15 +70,46 @@ function isOn(variable: string): boolean {
   return process.env[variable] === '1';
 }
 
-async function openDatabase(givenUrl: string | undefined, runId: string): Promise<Service> {
-  if (givenUrl === undefined || givenUrl === '') return startEmbeddedPostgres({ settings: disposableSettings });
-  return { url: givenUrl, stop: () => dropDatabases(givenUrl, runId) };
+async function openDatabase(runId: string): Promise<Service> {
+  const givenUrl = valueOf('TEST_DATABASE_URL');
+  if (givenUrl !== undefined) return { url: givenUrl, stop: () => dropDatabases(givenUrl, runId) };
+  return containerOr({
+    chosenBy: 'TEST_POSTGRES_VERSION',
+    usual: '17-alpine',
+    container: (version) => startPostgresContainer(version, disposableSettings),
+    local: () => startEmbeddedPostgres({ settings: disposableSettings }),
+  });
 }
 
-async function openRedis(givenUrl: string | undefined): Promise<Service> {
+async function openRedis(): Promise<Service> {
   if (isOn('TEST_REDIS_CLUSTER')) return startPrivateRedisCluster();
-  if (givenUrl === undefined || givenUrl === '') return startPrivateRedis();
-  return { url: givenUrl, stop: () => Promise.resolve() };
+  const givenUrl = valueOf('TEST_REDIS_URL');
+  if (givenUrl !== undefined) return { url: givenUrl, stop: () => Promise.resolve() };
+  return containerOr({ chosenBy: 'TEST_REDIS_IMAGE', usual: 'redis:7-alpine', container: startRedisContainer, local: startPrivateRedis });
+}
+
+/**
+ * A container where an engine answers, else a local server. An engine that answers and starts no container, as it may not
+ * reach the images, keeps nobody from the tests; who chose an image gets that one or an error.
+ */
+async function containerOr(source: { chosenBy: string; usual: string; container: (image: string) => Promise<Service>; local: () => Promise<Service> }): Promise<Service> {
+  const chosen = valueOf(source.chosenBy);
+  if (!(await hasEngine())) {
+    if (chosen !== undefined) throw new Error(`${source.chosenBy} chooses a container, and no Docker engine answers: start one, or set DOCKER_HOST, or leave ${source.chosenBy} out`);
+    return source.local();
+  }
+  try {
+    return await source.container(chosen ?? source.usual);
+  } catch (error) {
+    if (chosen !== undefined) throw error;
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\nA local server takes its place.\n`);
+    return source.local();
+  }
+}
+
+function valueOf(variable: string): string | undefined {
+  const value = process.env[variable];
+  return value === '' ? undefined : value;
 }
 
 async function startBoth(...starting: [Promise<Service>, Promise<Service>]): Promise<[Service, Service]> {
@@ -82,7 +124,7 @@ async function startBoth(...starting: [Promise<Service>, Promise<Service>]): Pro
 
 /** A server that was given to us goes on after the run: it keeps nothing of ours. */
 async function dropDatabases(url: string, runId: string): Promise<void> {
-  const sql = postgres(url, { max: 1, onnotice: () => undefined });
+  const sql = openAdmin(url);
   try {
     const names = await sql<{ datname: string }[]>`select datname from pg_database where starts_with(datname, ${`arcadia_test_${runId}_`})`;
     for (const { datname } of names) await sql`drop database if exists ${sql(datname)} with (force)`;

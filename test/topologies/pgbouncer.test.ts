@@ -2,7 +2,8 @@
 
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
 import { checkSession } from '../../src/platform/check-session.ts';
-import { ConfigError, loadConfig } from '../../src/platform/config.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import { ConfigError } from '../../src/platform/config-error.ts';
 import { openDatabase } from '../../src/platform/db.ts';
 import type { Database } from '../../src/platform/db.ts';
 import { silentLog } from '../../src/platform/log.ts';

@@ -2,7 +2,7 @@
 
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
-import { ConfigError } from '../../src/platform/config.ts';
+import { ConfigError } from '../../src/platform/config-error.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { QueueStoreError, openQueueConnection } from '../../src/queues/connection.ts';
 import type { QueueConnection } from '../../src/queues/connection.ts';

@@ -160,10 +160,15 @@ describe('finding sagas', () => {
   test('tells what is no id from an id of nothing', async () => {
     expect(fieldsOf(expectProblem(await web.call('GET', '/v1/sagas/17'), 400, 'invalid_request'))).toEqual(['id']);
     const nobody = 'b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001';
-    for (const [method, path] of [['GET', ''], ['GET', '/events'], ['POST', '/cancel'], ['POST', '/retry']] as const) {
+    for (const [method, path] of [['GET', ''], ['GET', '/events'], ['POST', '/cancel'], ['POST', '/retry'], ['POST', '/rerun']] as const) {
       expectProblem(await web.call(method, `/v1/sagas/${nobody}${path}`), 404, 'saga_not_found');
     }
-    expectProblem(await web.call('GET', '/v1/nothing'), 404, 'not_found');
+    const asBrowser = { headers: { accept: 'text/html' } };
+    for (const more of [{}, asBrowser]) expectProblem(await web.call('GET', '/v1/nothing', more), 404, 'not_found');
+    expectProblem(await web.call('GET', '/nothing'), 404, 'not_found');
+    const page = await web.call('GET', '/nothing', asBrowser);
+    expect([page.status, page.headers.get('content-type')]).toEqual([404, 'text/html; charset=utf-8']);
+    expect(page.text).toContain('there is no GET /nothing');
   });
 });
 
@@ -294,8 +299,8 @@ describe('the description', () => {
       .parse((await web.call('GET', '/openapi.json')).json());
     expect(document.openapi).toBe('3.1.0');
     expect(Object.keys(document.paths).toSorted()).toEqual([
-      '/v1/bulk/cancel', '/v1/bulk/retry', '/v1/drift', '/v1/drift/{id}/accept', '/v1/orphans', '/v1/resources', '/v1/sagas', '/v1/sagas/destroy_droplet', '/v1/sagas/provision_droplet',
-      '/v1/sagas/{id}', '/v1/sagas/{id}/cancel', '/v1/sagas/{id}/events', '/v1/sagas/{id}/retry',
+      '/v1/audit', '/v1/bulk/cancel', '/v1/bulk/rerun', '/v1/bulk/retry', '/v1/drift', '/v1/drift/{id}/accept', '/v1/droplets/{id}/lease', '/v1/droplets/{id}/protection', '/v1/leases', '/v1/leases/approve', '/v1/orphans', '/v1/outcomes', '/v1/outcomes/{subscription}/resume', '/v1/plans', '/v1/ready/{token}', '/v1/resources', '/v1/sagas', '/v1/sagas/adopt_droplet', '/v1/sagas/destroy_droplet', '/v1/sagas/provision_droplet',
+      '/v1/sagas/{id}', '/v1/sagas/{id}/cancel', '/v1/sagas/{id}/events', '/v1/sagas/{id}/rerun', '/v1/sagas/{id}/retry',
     ]);
     expect(JSON.stringify(document.paths['/v1/sagas/provision_droplet'])).toContain('ssh_keys');
     const page = await web.call('GET', '/docs');

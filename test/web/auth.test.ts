@@ -4,7 +4,8 @@ import { once } from 'node:events';
 import { request } from 'node:http';
 import type { RequestOptions } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { loadConfig, requireClosedWeb } from '../../src/platform/config.ts';
+import { requireClosedWeb } from '../../src/platform/closed-ports.ts';
+import { loadConfig } from '../../src/platform/config.ts';
 import { basic, bearer, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
 import type { Web } from './stage.ts';
 import { programFile } from '../support/programs.ts';
@@ -37,6 +38,8 @@ const closed: readonly Route[] = [
   { method: 'GET', path: `/v1/sagas/${nobody}`, needs: 'read' },
   { method: 'GET', path: `/v1/sagas/${nobody}/events`, needs: 'read' },
   { method: 'GET', path: '/v1/resources', needs: 'read' },
+  { method: 'GET', path: '/v1/audit', needs: 'read' },
+  { method: 'GET', path: '/audit', needs: 'read' },
   { method: 'GET', path: '/queues', needs: 'read' },
   { method: 'GET', path: '/queues/queue/saga-steps', needs: 'read' },
   { method: 'GET', path: '/queues/static/favicon-32x32.png', needs: 'read' },
@@ -46,6 +49,8 @@ const closed: readonly Route[] = [
   { method: 'POST', path: '/v1/sagas/provision_droplet', needs: 'start', body: {} },
   { method: 'POST', path: '/v1/sagas/destroy_droplet', needs: 'start', body: {} },
   { method: 'POST', path: '/v1/sagas/nope', needs: 'start', body: {} },
+  { method: 'POST', path: '/v1/droplets/7/lease', needs: 'start', body: { ttl_s: 60 } },
+  { method: 'POST', path: `/sagas/${nobody}/lease`, needs: 'operate' },
   { method: 'POST', path: `/v1/sagas/${nobody}/cancel`, needs: 'operate' },
   { method: 'POST', path: `/v1/sagas/${nobody}/retry`, needs: 'operate' },
   { method: 'POST', path: '/v1/bulk/cancel', needs: 'operate', body: { filter: { text: 'x' } } },
@@ -131,7 +136,7 @@ describe('with credentials configured', () => {
   });
 
   // Last: wrong credentials from this address are answered otherwise for a minute.
-  test('answers 429 to more wrong credentials from one address, for people and programs apart; right ones pass', async () => {
+  test('answers 429 to more wrong credentials from one address, for people and programs apart; correct ones still pass', async () => {
     const wrong = [basic('ada', 'wrong'), basic('eve'), { authorization: 'Basic' }, { authorization: 'Digest x' }, basic('ada', '')];
     const statuses: number[] = [];
     for (let round = 0; round < 3; round += 1) for (const headers of wrong) statuses.push((await web.call('GET', '/v1/sagas', { headers })).status);

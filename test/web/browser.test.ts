@@ -20,7 +20,7 @@ const complaints: string[] = [];
 
 beforeAll(async () => {
   sandbox = await startSandbox({ activateAfterMs: 600_000, ratePerMinute: null, ratePerHour: null });
-  web = await openWebStage({ ...credentials, COMPENSATION_ATTEMPTS: '2', STEP_BACKOFF_MS: '20', DIGITALOCEAN_TOKEN: 'any', DIGITALOCEAN_API_URL: sandbox.url });
+  web = await openWebStage({ ...credentials, COMPENSATION_ATTEMPTS: '2', STEP_BACKOFF_MS: '20', DIGITALOCEAN_TOKEN: 'any', DIGITALOCEAN_API_URL: sandbox.url, DIGITALOCEAN_REQUESTS_PER_MINUTE: '100000', DIGITALOCEAN_REQUESTS_PER_HOUR: '1000000' });
   worker = await startWorker({ ...web.config, wait: { pollIntervalMs: 300, maxPolls: 1_000 } }, silentLog);
   browser = await launchBrowser();
 });
@@ -117,7 +117,7 @@ test('a stuck saga stands first, says why and what to press, and goes on when it
   await web.call('POST', `/v1/sagas/${id}/cancel`, { headers: basic() });
   // Told by the stream, and to those who do not see.
   await page.locator('.title .badge.stuck').waitFor();
-  expect(await page.locator('#told').textContent()).toBe('stuck: create_droplet');
+  expect(await page.locator('#told').textContent()).toBe('needs attention: create_droplet');
   const said = await page.locator('.now.bad').textContent();
   expect(said).toMatch(/Undoing create_droplet failed 2 times/);
   expect(said).toMatch(/Droplet is locked\./);
@@ -131,7 +131,7 @@ test('a stuck saga stands first, says why and what to press, and goes on when it
   await page.getByRole('button', { name: 'Retry…' }).click();
   await page.locator('#retry').getByRole('button', { name: 'Retry' }).click();
   await page.locator('.title .badge.compensated').waitFor();
-  expect(await page.locator('.timeline').textContent()).toContain('waited for a person');
+  expect(await page.locator('.timeline').textContent()).toContain('needed attention');
   await leave(page);
 });
 
@@ -144,7 +144,7 @@ test('without a script, and by plain HTTP from another machine, all of it can be
   await page.getByRole('link', { name: 'plain-1' }).click();
   await page.getByRole('button', { name: 'Cancel…' }).click();
   await page.locator('#cancel').getByRole('button', { name: 'Roll it back' }).click();
-  await page.getByText('the saga moves as you asked').waitFor();
+  await page.getByText('Done.').waitFor();
   await page.goto('/sagas?q=plain-');
   await page.getByRole('link', { name: 'Cancel 2…' }).click();
   expect(await page.locator('h1').textContent()).toBe('Roll back 2 sagas?');
@@ -152,6 +152,72 @@ test('without a script, and by plain HTTP from another machine, all of it can be
   await page.getByRole('button', { name: 'Roll back 2 sagas' }).click();
   expect(await page.locator('h1').textContent()).toBe('2 of 2 are being rolled back');
   for (const id of ids) await waitFor(async () => (await read(id)).status === 'compensated', { what: 'the rollback' });
+  await leave(page);
+});
+
+test('a droplet is started from the form: preview, correction, confirmation; twice clicked, it is one saga', async () => {
+  const page = await open({ viewport: { width: 390, height: 800 } });
+  await page.goto('/sagas');
+  await page.getByRole('link', { name: 'New droplet' }).click();
+  await page.getByLabel('Name').fill('formed');
+  await page.getByLabel('Region').selectOption('lon1');
+  await page.getByLabel('Size').selectOption('s-1vcpu-512mb-10gb');
+  await page.getByLabel('Image').selectOption('debian-12-x64');
+  await page.getByText('User data, lease, readiness and more').click();
+  await page.getByLabel('User data').fill('#!/bin/sh\necho "formed"');
+  await page.getByRole('button', { name: 'Preview…' }).click();
+  expect(await page.locator('.checks .problem').textContent()).toMatch(/not available in lon1/);
+  expect(await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth')).toBeLessThanOrEqual(0);
+  await page.getByRole('button', { name: 'Change' }).click();
+  expect(await page.getByLabel('User data').inputValue()).toBe('#!/bin/sh\necho "formed"');
+  await page.getByLabel('Region').selectOption('fra1');
+  await page.getByRole('button', { name: 'Preview…' }).click();
+  expect(await page.locator('.now').textContent()).toMatch(/This is possible now\. *\$0\.00595 an hour, at most \$4\.00 a month\./);
+  await page.getByRole('button', { name: 'Create droplet' }).dblclick();
+  await page.waitForURL('**/sagas/*');
+  expect(await page.locator('h1').textContent()).toBe('formed');
+  const found = await web.db.sql<{ input: { user_data?: string } }[]>`select input from arcadia.sagas where input->>'name' = 'formed'`;
+  expect(found).toHaveLength(1);
+  await waitFor(async () => sandbox.state().some(({ name }) => name === 'formed'), { what: 'the droplet' });
+  expect(sandbox.userData(sandbox.state().find(({ name }) => name === 'formed')?.id ?? 0)).toBe('#!/bin/sh\necho "formed"');
+  await leave(page);
+});
+
+test('the API page sends an operation and shows its answer', async () => {
+  const page = await open();
+  await page.goto('/docs#planProvision');
+  const operation = page.locator('#planProvision');
+  await operation.getByText('Try it').click();
+  await operation.getByRole('button', { name: 'Send POST' }).click();
+  await expect.poll(() => operation.locator('output').textContent()).toMatch(/^200 OK\n\{\n {2}"possible": "yes"/);
+  const reading = page.locator('#getSaga');
+  await reading.getByText('Try it').click();
+  await reading.getByLabel('id').fill('not an id/..');
+  await reading.getByRole('button', { name: 'Send GET' }).click();
+  await expect.poll(() => reading.locator('output').textContent()).toMatch(/^400 .*expected a saga id, a UUID/s);
+  complaints.splice(0, complaints.length, ...complaints.filter((text) => !text.includes('400')));
+  await leave(page);
+});
+
+test('a page that cannot be renewed says since when, and counts nothing, until it can be again', async () => {
+  const id = await start('frozen');
+  const page = await open();
+  await page.goto(`/sagas/${id}`);
+  await page.locator('.timeline .live .polls', { hasText: /polls/ }).waitFor();
+  await page.route(`**/sagas/${id}`, (route) => route.fulfill({ status: 503, body: 'away' }));
+  const notice = page.locator('#stale');
+  await notice.waitFor();
+  expect(await notice.textContent()).toMatch(/^Not up to date since \d\d:\d\d:\d\d UTC: arcadia-cloud answers 503\. Trying again\.$/);
+  const counted = async () => page.locator('#live time').allTextContents();
+  const before = await counted();
+  expect(before.length).toBeGreaterThan(0);
+  await page.waitForTimeout(2_500);
+  expect(await counted()).toEqual(before);
+  expect(await page.locator('#stale').count()).toBe(1);
+  await page.unroute(`**/sagas/${id}`);
+  await notice.waitFor({ state: 'detached' });
+  await expect.poll(counted, { timeout: 10_000 }).not.toEqual(before);
+  complaints.splice(0, complaints.length, ...complaints.filter((text) => !text.includes('503')));
   await leave(page);
 });
 
@@ -164,7 +230,7 @@ test("Bull Board's button to repeat a finished job does no harm, and neither pag
   await page.locator('main button').nth(1).click();
   await page.getByRole('alertdialog').getByRole('button', { name: 'Confirm' }).click();
   const job = async () => (await web.call('GET', `/queues/api/queues/saga-steps/${id}_0`, { headers: basic() })).text;
-  await waitFor(async () => /revision 0 is past/.test(await job()), { what: 'the job to be run again' });
+  await waitFor(async () => /revision 0 is outdated/.test(await job()), { what: 'the job to be run again' });
   expect((await read(id)).events.filter(({ kind }) => kind === 'step_completed').length).toBe(1);
   await leave(page);
   expect(complaints).toEqual([]);

@@ -8,7 +8,7 @@ import { admit } from '../../src/saga/admit.ts';
 import { catalog } from '../../src/steps/catalog.ts';
 import { emptyKeyRing } from '../../src/platform/key-ring.ts';
 import type { Saga, SagaEventKind } from '../../src/saga/saga.ts';
-import type { StoredEvent } from '../../src/saga/store.ts';
+import type { StoredEvent } from '../../src/saga/events.ts';
 import { surfaceOf } from '../../src/saga/words.ts';
 import type { SagaView } from '../../src/web/pages/saga-view.ts';
 import { renderList } from '../../src/web/pages/saga-list.ts';
@@ -31,7 +31,7 @@ const at = new Date(0);
 const plain: Saga = {
   id: 'b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001', saga8: 'b7c9f6e0', name: 'provision_droplet', status: 'stuck', steps: ['create_droplet'], cursor: 0, revision: 9, attempt: 1,
   input: { name: 'web-1' }, context: { droplet_id: 7 }, error: { code: 'x', message: 'no', step: 'create_droplet', retryable: false }, idempotencyKey: 'k', requestedBy: 'cli:ada', startedBy: 'sql:backend',
-  traceparent: null, resource: null, waitsFor: null, cancelRequestedAt: null, stepStartedAt: at, createdAt: at, updatedAt: at, finishedAt: at,
+  traceparent: null, resource: null, waitsFor: null, rerunOf: null, rerunAs: null, cancelRequestedAt: null, stepStartedAt: at, createdAt: at, updatedAt: at, finishedAt: at,
 };
 const error = { code: 'x', message: 'no', step: 'create_droplet', retryable: false };
 const eventOf = (kind: SagaEventKind, detail: JsonObject, worker = 'w'): StoredEvent => ({ seq: 1, at, kind, step: 'create_droplet', attempt: 1, detail, worker });
@@ -67,14 +67,14 @@ const jobOf = (reason: string) => ({ memo: {}, dueInMs: 0, dueSinceMs: 0, takenB
 function viewOf(saga: Saga, events: readonly StoredEvent[], text: string): SagaView {
   const entries = timelineOf(saga, events, { now: at, memo: {}, isWaiting: false });
   const audit = [{ at, actor: 'x', databaseRole: 'y', action: 'y', detail: { reason: text } }];
-  return { saga, now: at, dueInMs: 0, memo: {}, events, entries, audit, job: { kind: 'there', ...jobOf(text) }, isPaused: false, words, surface, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, told: null };
+  return { saga, now: at, dueInMs: 0, memo: {}, events, entries, audit, job: { kind: 'there', ...jobOf(text) }, isPaused: false, words, surface, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, hasDroplets: false, lease: null, secretsToRerun: null, told: null };
 }
 
 const surfaces: Readonly<Record<string, (saga: Saga, events: readonly StoredEvent[], text: string) => string>> = {
   'the page of a saga': (saga, events, text) => renderSaga(viewOf(saga, events, text)).text,
   'a row of the list': (saga, events, text) =>
     renderList({
-      filter: {}, names: [], surface, held: new Set(), aliveWorkers: null, overview: { now: at, counts: {} }, isFirstPage: true, mayOperate: true, page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null },
+      filter: {}, names: [], surface, held: new Set(), leases: new Map(), aliveWorkers: null, overview: { now: at, counts: {} }, isFirstPage: true, mayOperate: true, hasDroplets: false, page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null }, causes: [],
       lastEvents: new Map(events.map((event) => [saga.id, event])), jobs: new Map([[saga.id, jobOf(text)]]),
     }).text,
   'arcadia saga': (saga, events) => formatSaga(saga, events, surface),
@@ -117,12 +117,12 @@ describe('the message of a rejection', () => {
 
   test('names no more of a field than a person reads', () => {
     const message = messageOf({ name: 'web-1', region: 'fra1', size: 's', image: 1, [' '.repeat(SIZE - 100)]: 1 });
-    expect(message).toMatch(/^ {99}…: this field is not known$/);
+    expect(message).toMatch(/^ {99}…: unknown field$/);
   });
 
   test('names ten fields, and says how many more there are', () => {
     const message = messageOf(Object.fromEntries(Array.from({ length: 5_000 }, (_, index) => [`field-${index}`, 1])));
-    expect(message).toMatch(/^name: .*; field-5: this field is not known; input: and 4994 more problems$/);
+    expect(message).toMatch(/^name: .*; field-5: unknown field; input: and 4994 more problems$/);
   });
 });
 

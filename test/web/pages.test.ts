@@ -49,7 +49,7 @@ describe('the list', () => {
     expect(namesOn(first).length).toBe(50);
     expect(second).not.toContain('rel="next"');
     expect(first).toContain('<b>69</b> all');
-    expect(first).toContain('<b>23</b> stuck');
+    expect(first).toContain('<b>23</b> needs attention');
   });
 
   test("finds by a saga's id, its short id, the droplet's id, and by part of its name; and by status, tag and time", async () => {
@@ -112,10 +112,10 @@ test('the page of a saga that was rolled back says that nothing is left, or whic
     update arcadia.sagas set status = 'compensated', wake_at = null, finished_at = now(), error = '{"code": "cancelled", "step": "create_droplet", "message": "not needed"}'
     where id in (${clean}, ${doubtful})`;
   await web.db.sql`update arcadia.sagas set context = '{"unproven_droplets": [7, 8]}' where id = ${doubtful}`;
-  expect(await page(`/sagas/${clean}`)).toContain('Rolled back: nothing of it is left.');
+  expect(await page(`/sagas/${clean}`)).toContain('Rolled back. Nothing is left.');
   const told = await page(`/sagas/${doubtful}`);
-  expect(told).toContain('Rolled back, but look at droplets 7, 8 at DigitalOcean.');
-  expect(told).not.toContain('nothing of it is left');
+  expect(told).toContain('Rolled back, but check droplets 7, 8 at DigitalOcean.');
+  expect(told).not.toContain('Nothing is left');
 });
 
 const destroyed = async (row: { status: string; error?: object; context?: object }) => {
@@ -131,25 +131,25 @@ const errorOf = (code: string, message: string, more: object = {}) => ({ code, m
 describe('the page of a destroy says what became of the droplet', () => {
   test('destroyed, or gone already', async () => {
     expect((await destroyed({ status: 'completed', context: { destroy_result: 'destroyed' } })).html).toContain('Droplet 4711 is destroyed.');
-    expect((await destroyed({ status: 'completed', context: { destroy_result: 'already_gone' } })).html).toContain('Nothing to destroy: droplet 4711 was gone already.');
+    expect((await destroyed({ status: 'completed', context: { destroy_result: 'already_gone' } })).html).toContain('Droplet 4711 no longer existed.');
   });
 
   test.each([
     ['refused as not ours', errorOf('droplet_not_ours', 'droplet 4711 was not provisioned by this arcadia-cloud'), 'not_destroyed', 'Droplet 4711 was not destroyed.', 'not destroyed'],
-    ['unknown', errorOf('droplet_unknown', 'there is no droplet 4711'), 'not_destroyed', 'Nothing was destroyed: no droplet 4711 is known.', 'nothing destroyed'],
+    ['unknown', errorOf('droplet_unknown', 'there is no droplet 4711'), 'not_destroyed', 'Nothing was destroyed: droplet 4711 is unknown.', 'nothing destroyed'],
     ['cancelled in time', errorOf('cancelled', 'cancelled by ann'), 'not_destroyed', 'Droplet 4711 was not destroyed.', 'not destroyed'],
     ['cancelled too late', errorOf('cancelled', 'cancelled by ann'), 'destroyed', 'The cancel came too late: droplet 4711 is destroyed.', 'destroyed'],
   ])('%s', async (_title, error, result, text, label) => {
     const { html, list } = await destroyed({ status: 'compensated', error, context: { destroy_result: result } });
     expect(html).toContain(text);
     expect(html).toContain(error.message);
-    expect(html).not.toMatch(/nothing of it is left|does not come back|>rolled back</i);
+    expect(html).not.toMatch(/nothing is left|cannot be restored|>rolled back</i);
     for (const shown of [html, list]) expect(shown).toMatch(new RegExp(`class="badge compensated \\w+">${label}<`));
   });
 
   test('stuck: why, what it costs, and what to press', async () => {
     const { html, list } = await destroyed({ status: 'stuck', error: errorOf('digitalocean_later', 'DigitalOcean: Droplet is locked.', { direction: 'forward' }) });
-    expect(html).toContain('Droplet 4711 is not destroyed, and costs money.');
+    expect(html).toContain('Droplet 4711 still exists and costs money.');
     for (const button of ['popovertarget="retry">Retry…', 'popovertarget="cancel">Cancel…']) expect(html).toContain(button);
     expect(html).not.toContain('rolled back');
     expect(list).toContain('<b>destroy_droplet failed</b>');
@@ -259,7 +259,7 @@ describe('a bulk action', () => {
       select id, left(id::text, 8), 'provision_droplet', 'running', '{create_droplet}', 0, 1, '{"name": "crowd"}', now() + interval '1 day'
       from (select gen_random_uuid() as id from generate_series(1, 210)) as made on conflict do nothing`;
     const preview = await page('/sagas/bulk?action=cancel&q=crowd');
-    expect(preview).toMatch(/2\d\d match\. One bulk action takes at most 200: these are the newest\. Repeat it for the rest\./);
+    expect(preview).toMatch(/2\d\d match\. A bulk action changes at most 200 sagas: these are the newest\. Repeat it for the rest\./);
     expect(preview).toContain('Roll back 200 sagas?');
     expect(preview.match(/name="id"/g)).toHaveLength(200);
     const many = Array.from({ length: 201 }, () => `id=${randomUUID()}`).join('&');

@@ -43,7 +43,7 @@ describe('the scope destroy', () => {
 
   test('is needed to start a saga that destroys', async () => {
     const refused = await web.call('POST', '/v1/sagas/destroy_droplet', { ...destroy, headers: bearer(secrets.start) });
-    expect([refused.status, refused.json()]).toMatchObject([403, { code: 'forbidden', detail: 'the scope destroy is needed; starter has start' }]);
+    expect([refused.status, refused.json()]).toMatchObject([403, { code: 'forbidden', detail: 'this needs the scope destroy; starter has start' }]);
     expect(await web.db.sql`select 1 from arcadia.sagas where name = 'destroy_droplet'`).toHaveLength(0);
     expect((await web.call('POST', '/v1/sagas/destroy_droplet', { ...destroy, headers: bearer(others.destroyer) })).status).toBe(202);
     expect((await web.call('POST', '/v1/sagas/destroy_droplet', { ...destroy, headers: basic() })).status).toBe(202);

@@ -19,7 +19,7 @@ const at = new Date('2026-11-28T03:00:00Z');
 const resize: Saga = {
   id: '0a4c2f4e-6f0e-4d2b-9d3c-5a8f8a8c1b11', saga8: '0a4c2f4e', name: 'resize_droplet', status: 'running', steps: ['power_off', 'resize', 'power_on'], cursor: 1, revision: 3, attempt: 0,
   input: { droplet_id: 4711, size: 's-2vcpu-2gb' }, context: { droplet_id: 4711 }, error: null, idempotencyKey: null, requestedBy: 'http:ada', startedBy: 'http:ada',
-  traceparent: null, resource: null, waitsFor: null, cancelRequestedAt: null, stepStartedAt: at, createdAt: at, updatedAt: at, finishedAt: null,
+  traceparent: null, resource: null, waitsFor: null, rerunOf: null, rerunAs: null, cancelRequestedAt: null, stepStartedAt: at, createdAt: at, updatedAt: at, finishedAt: null,
 };
 
 const known = surfaceOf({
@@ -40,14 +40,14 @@ const unknown = surfaceOf(catalog);
 const pageOf = (saga: Saga, surface: Surface): string => {
   const view: SagaView = {
     saga, surface, words: surface.words(saga), now: at, dueInMs: 0, memo: {}, events: [], entries: [], audit: [], job: { kind: 'there', memo: {}, dueInMs: 0, dueSinceMs: 0, takenBy: 'w' },
-    isPaused: false, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, told: null,
+    isPaused: false, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, hasDroplets: false, lease: null, secretsToRerun: null, told: null,
   };
   return renderSaga(view).text;
 };
 const listOf = (saga: Saga, surface: Surface): string =>
   renderList({
-    filter: {}, names: [], surface, held: new Set(), aliveWorkers: null, overview: { now: at, counts: {} }, isFirstPage: true, mayOperate: true,
-    page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null }, lastEvents: new Map(), jobs: new Map(),
+    filter: {}, names: [], surface, held: new Set(), leases: new Map(), aliveWorkers: null, overview: { now: at, counts: {} }, isFirstPage: true, mayOperate: true, hasDroplets: false,
+    page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null }, causes: [], lastEvents: new Map(), jobs: new Map(),
   }).text;
 const bulkOf = (saga: Saga, surface: Surface): string => renderDryRun('cancel', {}, { matched: 1, page: { sagas: [saga], nextCursor: null }, surface }).text;
 
@@ -76,7 +76,7 @@ describe('a saga of somebody else\'s', () => {
 
 test('a preview of cancels counts what is destroyed, by kind', () => {
   const provision: Saga = { ...resize, name: 'provision_droplet', steps: ['create_droplet'], cursor: 0 };
-  expect(bulkOf(provision, known)).toContain('last first; 1 droplet is destroyed, with all data.');
+  expect(bulkOf(provision, known)).toContain('in reverse order; 1 droplet is destroyed, with all data.');
   expect(bulkOf({ ...provision, context: {}, input: { name: 'web-1' } }, known)).not.toContain('destroyed');
   expect(bulkOf({ ...provision, name: 'destroy_droplet' }, known)).not.toContain('destroyed');
 });

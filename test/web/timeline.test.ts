@@ -4,7 +4,8 @@ import { catalog } from '../../src/steps/catalog.ts';
 import { surfaceOf } from '../../src/saga/words.ts';
 import type { JsonObject } from '../../src/platform/json.ts';
 import type { Saga, SagaEventKind } from '../../src/saga/saga.ts';
-import type { StoredEvent } from '../../src/saga/store.ts';
+import type { Memo } from '../../src/saga/step.ts';
+import type { StoredEvent } from '../../src/saga/events.ts';
 import { timelineOf } from '../../src/web/pages/timeline.ts';
 import { formatDuration } from '../../src/platform/duration.ts';
 import { describeWait, untakenForMs } from '../../src/web/pages/waits.ts';
@@ -16,7 +17,7 @@ const at = (seconds: number): Date => new Date(Date.UTC(2026, 0, 1) + seconds * 
 const saga: Saga = {
   id: 'b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001', saga8: 'b7c9f6e0', name: 'provision_droplet', status: 'running',
   steps: ['create_droplet', 'wait_droplet_active', 'register_droplet'], cursor: 1, revision: 9, attempt: 0, input: {}, context: {}, error: null,
-  idempotencyKey: null, requestedBy: null, startedBy: null, traceparent: null, resource: null, waitsFor: null, cancelRequestedAt: null, stepStartedAt: at(0), createdAt: at(0), updatedAt: at(0), finishedAt: null,
+  idempotencyKey: null, requestedBy: null, startedBy: null, traceparent: null, resource: null, waitsFor: null, rerunOf: null, rerunAs: null, cancelRequestedAt: null, stepStartedAt: at(0), createdAt: at(0), updatedAt: at(0), finishedAt: null,
 };
 
 /** What happened when. */
@@ -92,11 +93,11 @@ test('shows a wait that is over with its polls, what a cancel cut short, and how
     ['attempt', 'undo wait_droplet_active', 12, 13, null],
     ['attempt', 'undo create_droplet · attempt 1', 13, 14, null],
   ];
-  expect(draw({ ...saga, status: 'stuck', cursor: 0, attempt: 1 }, stuck, 99).slice(5)).toEqual([...soFar, ['wait', 'waits for a person', 14, null, null]]);
+  expect(draw({ ...saga, status: 'stuck', cursor: 0, attempt: 1 }, stuck, 99).slice(5)).toEqual([...soFar, ['wait', 'needs attention', 14, null, null]]);
   const resumed = [...stuck, ...eventsOf(['retry_requested', 60, 'create_droplet', 1, { by: 'http:ada' }])];
   expect(draw({ ...saga, status: 'compensating', cursor: 0 }, resumed, 61).slice(5)).toEqual([
     ...soFar,
-    ['wait', 'waited for a person', 14, 60, null],
+    ['wait', 'needed attention', 14, 60, null],
     ['mark', 'retry requested', 60, 60, null],
     ['attempt', 'undo create_droplet', 60, null, null],
   ]);
@@ -107,13 +108,23 @@ test('a saga that was cancelled before anything ran has nothing that was cut sho
   expect(draw({ ...saga, status: 'compensated', cursor: 0 }, events, 3).map(([, title]) => title)).toEqual(['requested', 'cancel requested']);
 });
 
+test('says what a droplet has to answer, and how often it was checked', () => {
+  const waiting: Saga = { ...saga, steps: ['create_droplet', 'wait_droplet_active', 'wait_droplet_ready', 'register_droplet'], cursor: 2, context: { droplet_id: 7, public_ipv4: '1.2.3.4' } };
+  const told = (ready: JsonObject, memo: Memo, reason?: string) => describeWait({ ...waiting, input: { ready } }, surface, undefined, { memo, ...(reason === undefined ? {} : { reason }) });
+  expect(told({ tcp: 22 }, {})).toBe('waits for port 22 of 1.2.3.4 to answer');
+  expect(told({ tcp: 22 }, { polls: 5 }, 'last check: connection refused')).toBe('waits for port 22 of 1.2.3.4 to answer, checked 5 times; last check: connection refused');
+  expect(told({ http: { port: 80, path: '/up' } }, { polls: 1 })).toBe('waits for http://1.2.3.4:80/up to answer, checked 1 time');
+  expect(told({ callback: true }, { polls: 2 })).toBe('waits for the droplet to report that its user data ran, checked 2 times');
+  expect(told({ nonsense: true }, {})).toBe('waits for the droplet to be ready');
+});
+
 test('says in words what is waited for', () => {
   const retried = eventsOf(...create)[3];
-  expect(describeWait({ ...saga, cursor: 0, attempt: 1 }, surface, retried, { memo: {} })).toBe('creating the droplet: attempt 1 failed, it tries again: DigitalOcean: no');
-  expect(describeWait(saga, surface, undefined, { memo: { polls: 2 } })).toBe('waiting for the droplet to become active: looked 2 times, not yet');
-  expect(describeWait(saga, surface, undefined, { memo: { polls: 2 }, reason: 'droplet 7 is new' })).toBe('waiting for the droplet to become active: droplet 7 is new (looked 2 times)');
-  expect(describeWait({ ...saga, status: 'compensating', cursor: 0 }, surface, undefined, { memo: { outages: 1 } })).toContain('undoing create_droplet: DigitalOcean is out of reach (asked once)');
-  expect(describeWait({ ...saga, status: 'pending' }, surface, undefined, { memo: {} })).toContain('waits for a worker');
+  expect(describeWait({ ...saga, cursor: 0, attempt: 1 }, surface, retried, { memo: {} })).toBe('creating the droplet: attempt 1 failed, retrying: DigitalOcean: no');
+  expect(describeWait(saga, surface, undefined, { memo: { polls: 2 } })).toBe('waiting for the droplet to become active: 2 polls');
+  expect(describeWait(saga, surface, undefined, { memo: { polls: 2 }, reason: 'droplet 7 is new' })).toBe('waiting for the droplet to become active: droplet 7 is new (2 polls)');
+  expect(describeWait({ ...saga, status: 'compensating', cursor: 0 }, surface, undefined, { memo: { outages: 1 } })).toContain('undoing create_droplet: DigitalOcean is unreachable (1 attempt)');
+  expect(describeWait({ ...saga, status: 'pending' }, surface, undefined, { memo: {} })).toContain('waiting for a worker to run its first step');
 });
 
 test.each([

@@ -1,0 +1,138 @@
+// `arcadia doctor`, as a process: everything well, one thing wrong at a time, and nothing there at all.
+
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { once } from 'node:events';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { z } from 'zod';
+import { HOUR_MS, createShiftedClock } from '../support/shifted-clock.ts';
+import { openFleet, runCommand } from '../support/fleet.ts';
+import { createTestDatabase } from '../support/services-postgres.ts';
+
+const report = z.object({ ok: z.boolean(), findings: z.array(z.object({ check: z.string(), level: z.string(), text: z.string(), action: z.string().nullable() })) });
+
+async function diagnose(environment: NodeJS.ProcessEnv) {
+  const { code, stdout, stderr } = await runCommand(['doctor', '--json'], environment);
+  const { findings } = report.parse(JSON.parse(stdout));
+  return { code, stderr, findings, of: (check: string) => findings.filter((finding) => finding.check === check) };
+}
+
+/** A port that takes connections and never says a word. */
+async function openBlackHole(): Promise<number> {
+  const server = createServer(() => undefined);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => void server.close());
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- it listens on a port
+  return (server.address() as AddressInfo).port;
+}
+
+test('all is well: a line for each check, exit code 0, and no secret in it', async () => {
+  await using fleet = await openFleet('redis');
+  await fleet.startWorker();
+  const { code, stdout } = await runCommand(['doctor'], fleet.environment({ DIGITALOCEAN_TOKEN: 'dop_v1_doctor_canary' }));
+  expect({ code, stdout }).toMatchObject({ code: 0 });
+  for (const line of ['OK   configuration: valid; environment test', 'OK   postgres: reachable, PostgreSQL', 'OK   migrations: none due', 'OK   request budget: ', 'OK   workers: 1 alive, version', 'OK   digitalocean: ', 'OK   token scopes: ', 'OK   clock of postgres: ', 'OK   clock of digitalocean: ']) {
+    expect(stdout).toContain(line);
+  }
+  expect(stdout).toMatch(/^OK {3}queues: in (Redis|Valkey) \d+\.\d+\.\d+, reachable, none paused$/m);
+  expect(stdout).toMatch(/^OK {3}request budget: \d+ of \d+ requests are left this minute, \d+ of \d+ this hour$/m);
+  expect(stdout).not.toContain('canary');
+});
+
+test('nothing is configured: it says what is not set, and checks the rest', async () => {
+  const { PATH, HOME } = process.env;
+  const { code, stderr, of } = await diagnose({ PATH, HOME });
+  expect([code, stderr]).toEqual([1, '']);
+  expect(of('configuration').map(({ level, text }) => [level, text])).toEqual([
+    ['ok', 'valid; environment default'],
+    ['fail', 'DATABASE_URL is not set'],
+    ['fail', 'DIGITALOCEAN_TOKEN is not set'],
+    ['ok', 'REDIS_URL is not set: the queues are in Postgres'],
+    ['warn', 'ARCADIA_ENCRYPTION_KEYS is not set: sagas with user_data are refused'],
+  ]);
+  expect(of('versions')).toHaveLength(1);
+});
+
+test('a variable that cannot be used is named, and the rest is checked without it', async () => {
+  await using fleet = await openFleet('postgres');
+  const { code, of } = await diagnose(fleet.environment({ REDIS_URL: 'http://x', WAIT_MAX_POLLS: 'many' }));
+  expect(code).toBe(1);
+  const wrong = of('configuration').filter(({ level }) => level === 'fail');
+  expect(wrong.map(({ text }) => text.split(':')[0])).toEqual(['REDIS_URL', 'WAIT_MAX_POLLS']);
+  expect(of('migrations')).toMatchObject([{ level: 'ok' }]);
+  expect(of('digitalocean')).toMatchObject([{ level: 'ok' }]);
+});
+
+const account = (status: string, message: string) => ({ account: { droplet_limit: 25, uuid: 'b6f', email: 'a@example.com', status, status_message: message } });
+
+describe('one thing is wrong', () => {
+  test('Redis is away, or Postgres takes connections and is silent: told within seconds, the others are checked', async () => {
+    await using fleet = await openFleet('postgres');
+    const port = await openBlackHole();
+    const withoutRedis = await diagnose(fleet.environment({ REDIS_URL: 'redis://127.0.0.1:9' }));
+    expect([withoutRedis.code, withoutRedis.of('queues')]).toMatchObject([1, [{ level: 'fail', text: expect.stringContaining('Redis cannot be reached') }]]);
+    expect(withoutRedis.of('postgres')).toMatchObject([{ level: 'ok' }]);
+    const startedAt = performance.now();
+    const silent = await diagnose(fleet.environment({ DATABASE_URL: `postgres://u:canary@127.0.0.1:${port}/db` }));
+    expect(performance.now() - startedAt).toBeLessThan(25_000);
+    expect([silent.code, silent.of('postgres'), silent.of('digitalocean')]).toMatchObject([1, [{ level: 'fail' }], [{ level: 'ok' }]]);
+    expect(JSON.stringify(silent.findings)).not.toContain('canary');
+    const refused = await diagnose(fleet.environment({ DATABASE_URL: 'postgres://u:p@127.0.0.1:9/db' }));
+    expect(refused.of('postgres')).toMatchObject([{ level: 'fail', text: expect.stringContaining('cannot be reached') }]);
+  });
+
+  test('migrations are due: it names them and the command', async () => {
+    const database = await createTestDatabase();
+    onTestFinished(() => database.drop());
+    await using fleet = await openFleet('postgres');
+    const { code, of } = await diagnose(fleet.environment({ DATABASE_URL: database.url }));
+    expect(code).toBe(1);
+    expect(of('migrations')).toMatchObject([{ level: 'fail', text: expect.stringMatching(/^\d+ due: 0001\.do\.sagas\.sql/), action: 'Run `arcadia migrate`.' }]);
+    expect(of('queues')).toMatchObject([{ level: 'fail', action: 'Run `arcadia migrate`.' }]);
+  });
+
+  test('no worker is alive; one is of another version', async () => {
+    await using fleet = await openFleet('postgres');
+    expect((await diagnose(fleet.environment())).of('workers')).toMatchObject([{ level: 'fail', text: 'none is alive', action: 'Start one: `arcadia worker`.' }]);
+    await fleet.db.sql`insert into arcadia.workers (id, name, host, pid, version, node_version, concurrency, jobs) values (gen_random_uuid(), 'old:1', 'h', 1, '0.0.1', '24.0.0', 1, 0)`;
+    const { code, of } = await diagnose(fleet.environment());
+    expect([code, of('workers')]).toMatchObject([0, [{ level: 'warn', text: expect.stringContaining('old:1 (0.0.1)') }]]);
+  });
+
+  test('the token is refused; it lacks a scope', async () => {
+    await using fleet = await openFleet('postgres', { token: 'right' });
+    expect((await diagnose(fleet.environment({ DIGITALOCEAN_TOKEN: 'wrong_canary' }))).of('digitalocean')).toMatchObject([{ level: 'fail', text: expect.stringContaining('refuses the token'), action: 'Set a good DIGITALOCEAN_TOKEN.' }]);
+    fleet.sandbox.setFaults({ rules: [{ match: { path: '/v2/tags' }, effect: { status: 403 } }] });
+    expect((await diagnose(fleet.environment({ DIGITALOCEAN_TOKEN: 'right' }))).of('token scopes')).toMatchObject([{ level: 'fail', text: 'the token probably lacks tag:read' }]);
+  });
+
+  test('the account is locked, or warned', async () => {
+    await using fleet = await openFleet('postgres');
+    fleet.sandbox.setFaults({ rules: [{ match: { path: '/v2/account' }, effect: { status: 200, body: account('locked', 'Please pay.') } }] });
+    expect((await diagnose(fleet.environment())).of('digitalocean')).toMatchObject([{ level: 'fail', text: expect.stringContaining('the account is locked: Please pay.') }]);
+    fleet.sandbox.setFaults({ rules: [{ match: { path: '/v2/account' }, effect: { status: 200, body: account('warning', '') } }] });
+    expect((await diagnose(fleet.environment())).of('digitalocean')).toMatchObject([{ level: 'warn', text: expect.stringContaining('the account has a warning') }]);
+  });
+
+  test('each answer of DigitalOcean takes two seconds: told what it says, not that there was none', async () => {
+    await using fleet = await openFleet('postgres');
+    fleet.sandbox.setFaults({ rules: [{ match: {}, effect: { holdAnswerMs: 2_000 } }] });
+    const { of } = await diagnose(fleet.environment());
+    expect([...of('digitalocean'), ...of('token scopes')]).toMatchObject([{ level: 'ok' }, { level: 'ok' }]);
+  });
+
+  test('no request is left of the hour', async () => {
+    await using fleet = await openFleet('postgres');
+    expect((await diagnose(fleet.environment({ DIGITALOCEAN_REQUESTS_PER_HOUR: '1' }))).of('request budget')).toMatchObject([{ level: 'warn', text: expect.stringContaining('0 of 1 this hour') }]);
+  });
+
+  test('the clock of this machine is an hour ahead: held against Postgres and against DigitalOcean', async () => {
+    await using fleet = await openFleet('postgres');
+    await using clock = await createShiftedClock(HOUR_MS);
+    const { of } = await diagnose({ ...fleet.environment(), ...clock.environment });
+    for (const check of ['clock of postgres', 'clock of digitalocean']) {
+      expect(of(check)).toMatchObject([{ level: 'warn', text: expect.stringMatching(/is 3(599|60\d)\.\d s ahead of/), action: 'Set the clock (NTP).' }]);
+    }
+  });
+});

@@ -1,0 +1,54 @@
+// `provision --dry-run`: says whether a provision is possible, what it costs and when it would start. It starts nothing.
+
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { planAnswer } from '../../src/web/api/shapes.ts';
+import type { Fleet } from '../support/fleet.ts';
+import { openFleet, runCommand } from '../support/fleet.ts';
+
+let fleet: Fleet;
+beforeAll(async () => {
+  fleet = await openFleet('redis');
+  await fleet.db.sql`insert into arcadia.workers (id, name, host, pid, version, node_version, concurrency, jobs, last_seen_at) values (gen_random_uuid(), 'a:1', 'a', 1, '1', '24', 50, 0, now() + interval '1 hour')`;
+});
+afterAll(() => fleet[Symbol.asyncDispose]());
+
+const dryRun = (changes: Record<string, string> = {}, more: readonly string[] = [], environment: NodeJS.ProcessEnv = {}) => {
+  const options = { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64', ...changes };
+  return runCommand(['provision', ...Object.entries(options).flatMap(([option, value]) => [`--${option}`, value]), '--dry-run', ...more], fleet.environment(environment));
+};
+
+test('a possible provision exits with 0, says its price and its start, and sends nothing but GETs', async () => {
+  const { code, stdout, stderr } = await dryRun();
+  expect([code, stderr]).toEqual([0, '']);
+  expect(stdout).toBe(
+    'OK      account: The account is active.\n' +
+      'OK      room: The account has 0 of 25000 droplets.\n' +
+      'OK      region: fra1 (Frankfurt 1) takes new droplets.\n' +
+      'OK      size: s-1vcpu-1gb (1 vCPU, 1 GB, 25 GB disk) is available in fra1.\n' +
+      'OK      image: debian-12-x64 (Debian 12 x64) is available in fra1 and fits the disk.\n' +
+      'Price: $0.00893 an hour, at most $6.00 a month.\n' +
+      'Start: Now: the budget of requests to DigitalOcean has room.\n' +
+      'Possible. Nothing was started.\n',
+  );
+  expect(new Set(fleet.sandbox.ledger().map(({ method }) => method))).toEqual(new Set(['GET']));
+  expect(await fleet.db.sql`select 1 from arcadia.sagas`).toHaveLength(0);
+});
+
+test('an impossible one exits with 1 and names the problem; --json prints the plan', async () => {
+  const { code, stdout } = await dryRun({ region: 'lon1', size: 's-1vcpu-512mb-10gb' });
+  expect([code, stdout]).toEqual([1, expect.stringMatching(/^PROBLEM size: .*not available in lon1[\s\S]*\nNot possible at the moment\. Nothing was started\.\n$/m)]);
+  const json = await dryRun({ size: 'tiny' }, ['--json']);
+  expect(json.code).toBe(1);
+  expect(planAnswer.parse(JSON.parse(json.stdout))).toMatchObject({ possible: 'no', price: { usdPerHour: null } });
+});
+
+test('what could not be checked is said, and exits with 1', async () => {
+  const { code, stdout } = await dryRun({}, [], { DIGITALOCEAN_TOKEN: '' });
+  expect([code, stdout]).toEqual([1, expect.stringContaining('UNKNOWN size: The sizes could not be read: this process has no DIGITALOCEAN_TOKEN.')]);
+  expect(stdout).toMatch(/Not known whether it is possible: not everything could be checked\. Nothing was started\.\n$/);
+});
+
+test('invalid input, and options that start something, are wrong usage', async () => {
+  expect(await dryRun({ name: 'not a name' })).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('name: expected a host name') });
+  expect(await dryRun({}, ['--detach'])).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('--dry-run: starts nothing') });
+});

@@ -1,0 +1,75 @@
+// The documentation as a reader finds it: every link leads somewhere, and the front page stays short.
+
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { dirname, join, normalize, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+
+const root = fileURLToPath(new URL('../', import.meta.url));
+const read = (path: string) => readFileSync(join(root, path), 'utf8');
+const folders = ['docs', 'src', 'test', 'script', 'bench', 'examples', 'ops'];
+const isOurs = (path: string) => !path.includes('node_modules');
+const listed = [
+  ...readdirSync(root, { withFileTypes: true }),
+  ...folders.flatMap((folder) => readdirSync(join(root, folder), { recursive: true, withFileTypes: true })),
+];
+const files = listed.filter((entry) => entry.isFile()).map((entry) => relative(root, join(entry.parentPath, entry.name))).filter(isOurs);
+const pages = files.filter((path) => path.endsWith('.md'));
+
+/** The text without blocks of code, in which brackets are not links. */
+const prose = (path: string) => read(path).replaceAll(/^```[\s\S]*?^```$/gm, '').replaceAll(/`[^`\n]*`/g, (code) => code.replaceAll(/[[\]()]/g, ' '));
+
+const linksOf = (path: string) => [...prose(path).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = '']) => target).filter((target) => !/^[a-z]+:/.test(target));
+
+/** The anchors of a page, as GitHub makes them of its headings. */
+function anchorsOf(path: string): Set<string> {
+  const headings = [...read(path).replaceAll(/^```[\s\S]*?^```$/gm, '').matchAll(/^#+ (.*)$/gm)].map(([, text = '']) => text);
+  return new Set(headings.map((text) => text.toLowerCase().replaceAll(/[^\p{L}\p{N}\s_-]/gu, '').trim().replaceAll(' ', '-')));
+}
+
+test('each link of each page leads to a file, and to a heading where it names one', () => {
+  const broken = pages.flatMap((page) =>
+    linksOf(page).filter((link) => {
+      const [file = '', anchor] = link.split('#');
+      const target = file === '' ? page : normalize(join(dirname(page), decodeURI(file)));
+      if (!existsSync(join(root, target))) return true;
+      return anchor !== undefined && !anchorsOf(target).has(anchor);
+    }).map((link) => `${page}: ${link}`),
+  );
+  expect(broken).toEqual([]);
+});
+
+test('each page of the documentation that code, settings, rules or pages name by its path exists', () => {
+  const naming = files.filter((path) => /\.(ts|js|sql|yaml|md|example)$/.test(path) && path !== 'test/docs.test.ts');
+  const missing = naming.flatMap((path) =>
+    [...read(path).matchAll(/(?<![\w./-])docs\/[\w/-]+\.md/g)].map(([name]) => name).filter((name) => !existsSync(join(root, name))).map((name) => `${path}: ${name}`),
+  );
+  expect(missing).toEqual([]);
+});
+
+test('every page of the documentation is reached from its index', () => {
+  const reached = new Set<string>();
+  const walk = (page: string): void => {
+    if (reached.has(page)) return;
+    reached.add(page);
+    for (const link of linksOf(page)) {
+      const target = normalize(join(dirname(page), link.split('#')[0] ?? ''));
+      if (target.endsWith('.md') && existsSync(join(root, target))) walk(target);
+    }
+  };
+  walk('docs/README.md');
+  expect(pages.filter((page) => page.startsWith('docs/') && !page.startsWith('docs/decisions/') && !reached.has(page))).toEqual([]);
+});
+
+test('the front page has at most 150 lines, and shows a picture that is in the repository and below 200 kB', () => {
+  const text = read('README.md');
+  expect(text.trimEnd().split('\n').length).toBeLessThanOrEqual(150);
+  const pictures = [...text.matchAll(/!\[[^\]]+\]\(([^)]+)\)/g)].map(([, path = '']) => path);
+  expect(pictures).not.toEqual([]);
+  for (const picture of pictures) expect(readFileSync(join(root, picture)).length).toBeLessThan(200_000);
+});
+
+test('the front page names the two commands', () => {
+  const shell = [...read('README.md').matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, block = '']) => block.trim());
+  expect(shell).toEqual(['npm ci && npm run demo', 'script/test']);
+});

@@ -1,0 +1,52 @@
+// What the list of droplets takes from a sync: prices, and who requested a droplet.
+
+import { expect, test } from 'vitest';
+import { listDroplets } from '../../src/inventory/droplet-list.ts';
+import { findDroplet } from '../../src/inventory/droplet-record.ts';
+import { useInventoryStage } from './stage.ts';
+
+const scene = useInventoryStage();
+const place = { sort: 'name', isDescending: false, page: 1, limit: 50 } as const;
+
+test('a sync keeps the price of each droplet; after a resize that no list has shown, there is none', async () => {
+  const { db, sync, add, sandbox } = await scene();
+  const [id = 0] = add(2);
+  await sync();
+  const priced = await listDroplets(db, {}, place);
+  expect(priced.total).toEqual({ count: 2, usdPerHour: expect.closeTo(2 * (priced.droplets[0]?.priceUsdPerHour ?? Number.NaN), 6), unpriced: 0 });
+  expect(priced.sync).toEqual({ readAt: expect.any(Date), failed: null });
+  await db.sql`update arcadia.cloud_resources set size_slug = 's-2vcpu-4gb' where provider_id = ${String(id)}`;
+  expect((await listDroplets(db, {}, place)).total).toMatchObject({ count: 2, unpriced: 1 });
+  expect((await findDroplet(db, id))?.priceUsdPerHour).toBeNull();
+  sandbox.editDroplet(id, { size_slug: 's-2vcpu-4gb' });
+  expect((await sync()).changes).toMatchObject([{ fields: ['attrs'] }]);
+  const after = await findDroplet(db, id);
+  expect(after?.priceUsdPerHour).toBeGreaterThan(priced.droplets[0]?.priceUsdPerHour ?? Infinity);
+  // A price alone is no change of a droplet.
+  await db.sql`update arcadia.cloud_resources set attrs = attrs - 'price'`;
+  expect((await sync()).changes).toEqual([]);
+});
+
+test('who requested a droplet is written with its provision, whatever version writes it', async () => {
+  const { db, sync, add, saga, provision } = await scene();
+  const [first = 0, second = 0] = add(2);
+  await sync();
+  const sagaId = await saga({ status: 'completed', context: { droplet_id: first } });
+  await db.sql`update arcadia.sagas set requested_by = 'http:ada' where id = ${sagaId}`;
+  await provision(first, sagaId);
+  // Its saga is on record nowhere.
+  await provision(second, crypto.randomUUID());
+  expect((await listDroplets(db, { requester: 'http:ada' }, place)).droplets).toMatchObject([{ providerId: String(first), requestedBy: 'http:ada', sagaId }]);
+  expect((await findDroplet(db, second))?.requestedBy).toBeNull();
+});
+
+test('a saga that works on a droplet, or is stuck with it, is shown with it; one that ended is not', async () => {
+  const { db, sync, add, saga } = await scene();
+  const [first = 0, second = 0, third = 0] = add(3);
+  await sync();
+  await saga({ name: 'destroy_droplet', status: 'running', input: { droplet_id: first } });
+  await saga({ name: 'destroy_droplet', status: 'stuck', input: { droplet_id: second } });
+  await saga({ name: 'adopt_droplet', status: 'completed', input: { droplet_id: third } });
+  const { droplets } = await listDroplets(db, {}, place);
+  expect(Object.fromEntries(droplets.map(({ providerId, atWork }) => [providerId, atWork === null ? null : `${atWork.name} ${atWork.status}`]))).toEqual({ [first]: 'destroy_droplet running', [second]: 'destroy_droplet stuck', [third]: null });
+});

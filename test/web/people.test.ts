@@ -1,0 +1,177 @@
+// People on the web: several, each with a role; passwords as hashes; or logged in by a proxy.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { requireClosedWeb } from '../../src/platform/closed-ports.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import { hashPassword, isPassword, parsePasswordHash } from '../../src/platform/passwords.ts';
+import { listAudit } from '../../src/saga/audit.ts';
+import { parseUsers, readUsers } from '../../src/web/users.ts';
+import { programFile } from '../support/programs.ts';
+import { basic, bearer, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
+import type { Web } from './stage.ts';
+
+const passwords = { rita: 'rita reads the pages', stan: 'stan starts some sagas', olga: 'ölga operates: all of it' } as const;
+const folder = mkdtempSync(join(tmpdir(), 'arcadia-users-'));
+const usersFile = join(folder, 'users');
+let lines: string[];
+
+beforeAll(async () => {
+  const hashes = await Promise.all(Object.values(passwords).map(hashPassword));
+  lines = ['# who may do what', '', `rita:read:${hashes[0]}`, `stan:start:${hashes[1]}`, `olga:operate:${hashes[2]}`, 'petra:operate'];
+  writeFileSync(usersFile, lines.join('\n'));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const statusesFor = async (web: Web, headers: Record<string, string>) => {
+  const ask = async (method: string, path: string, body?: unknown) => (await web.call(method, path, { headers, ...(body === undefined ? {} : { body }) })).status;
+  return {
+    read: await ask('GET', '/sagas'),
+    start: await ask('POST', '/v1/sagas/provision_droplet', droplet),
+    destroy: await ask('POST', '/v1/sagas/destroy_droplet', { droplet_id: 4711 }),
+    operate: await ask('POST', '/v1/bulk/retry', { filter: { text: 'nothing-has-this-name' } }),
+  };
+};
+
+const mayRead = { read: 200, start: 403, destroy: 403, operate: 403 };
+const mayStart = { read: 200, start: 202, destroy: 403, operate: 403 };
+const mayDoAll = { read: 200, start: 202, destroy: 202, operate: 200 };
+const nobody = { read: 401, start: 401, destroy: 401, operate: 401 };
+
+describe('with a file of users', () => {
+  let web: Web;
+  beforeAll(async () => {
+    web = await openWebStage({ DASHBOARD_USERS_FILE: usersFile, API_TOKENS: `reader:read:${secrets.read}` });
+  });
+  afterAll(() => web[Symbol.asyncDispose]());
+
+  test.each([
+    ['rita', mayRead],
+    ['stan', mayStart],
+    ['olga', mayDoAll],
+  ] as const)('lets %s do what the role says, and no more', async (name, expected) => {
+    expect(await statusesFor(web, basic(name, passwords[name]))).toEqual(expected);
+  });
+
+  test.each([
+    ['a wrong password', basic('rita', passwords.stan)],
+    ['an unknown user', basic('eve', passwords.rita)],
+    ['a user whom only a proxy logs in', basic('petra', '')],
+    ['no credentials', {}],
+  ])('refuses %s', async (_what, headers) => {
+    expect((await web.call('GET', '/sagas', { headers })).status).toBe(401);
+    expect((await web.call('POST', '/v1/sagas/provision_droplet', { body: droplet, headers })).status).toBe(401);
+  });
+
+  test('takes the password however its accents are typed, and the tokens as before', async () => {
+    expect((await web.call('GET', '/sagas', { headers: basic('olga', passwords.olga.normalize('NFD')) })).status).toBe(200);
+    expect((await web.call('GET', '/v1/sagas', { headers: bearer(secrets.read) })).status).toBe(200);
+  });
+
+  test('checks a password once for all requests that come with it', async () => {
+    const headers = basic('rita', passwords.rita);
+    const pages = await Promise.all(Array.from({ length: 40 }, () => web.call('GET', '/v1/sagas', { headers })));
+    expect(new Set(pages.map(({ status }) => status))).toEqual(new Set([200]));
+  });
+
+  test('writes the name of the person into the audit', async () => {
+    const started = await web.call('POST', '/v1/sagas/provision_droplet', { body: droplet, headers: basic('stan', passwords.stan) });
+    const audit = await listAudit(web.db, sagaIdOf(started));
+    expect(audit.map(({ actor }) => actor)).toEqual(['http:stan']);
+  });
+});
+
+describe('behind a proxy that logs people in', () => {
+  const settings = { ...credentials, DASHBOARD_USERS_FILE: usersFile, AUTH_PROXY_HEADER: 'X-Forwarded-User' };
+
+  test('believes its header: roles come from the file, and are AUTH_PROXY_ROLE for all others', async () => {
+    await using web = await openWebStage({ ...settings, TRUSTED_PROXIES: '127.0.0.1', AUTH_PROXY_ROLE: 'start' });
+    expect(await statusesFor(web, { 'x-forwarded-user': 'petra' })).toEqual(mayDoAll);
+    expect(await statusesFor(web, { 'x-forwarded-user': 'rita' })).toEqual(mayRead);
+    expect(await statusesFor(web, { 'x-forwarded-user': 'somebody@example.com' })).toEqual(mayStart);
+    expect((await web.call('GET', '/statusz', { headers: { 'x-forwarded-user': 'rita' } })).json()).toHaveProperty('conditions');
+
+    const started = await web.call('POST', '/v1/sagas/provision_droplet', { body: droplet, headers: { 'x-forwarded-user': 'petra' } });
+    expect((await listAudit(web.db, sagaIdOf(started))).map(({ actor }) => actor)).toEqual(['http:petra']);
+  });
+
+  test('lets people read only, unless AUTH_PROXY_ROLE says more; refuses bad names, and pages of other sites', async () => {
+    await using web = await openWebStage({ ...settings, TRUSTED_PROXIES: '127.0.0.1' });
+    expect(await statusesFor(web, { 'x-forwarded-user': 'somebody' })).toEqual(mayRead);
+    expect(await statusesFor(web, { 'x-forwarded-user': 'one, other' })).toEqual(nobody);
+    // The audit could not tell it from the token of this name.
+    expect((await web.call('GET', '/sagas', { headers: { 'x-forwarded-user': 'reader' } })).status).toBe(403);
+    const foreign = { 'x-forwarded-user': 'petra', 'sec-fetch-site': 'cross-site' };
+    expect((await web.call('POST', '/v1/bulk/retry', { body: { filter: { text: 'x' } }, headers: foreign })).status).toBe(403);
+    expect((await web.call('GET', '/v1/sagas', { headers: { ...bearer(secrets.read), 'x-forwarded-user': 'petra' } })).status).toBe(200);
+  });
+
+  test('does not believe the header from anywhere else, and says so', async () => {
+    await using web = await openWebStage({ ...settings, TRUSTED_PROXIES: '10.1.2.3' });
+    expect(await statusesFor(web, { 'x-forwarded-user': 'petra' })).toEqual(nobody);
+    const refused = await web.call('GET', '/v1/sagas', { headers: { 'x-forwarded-user': 'petra' } });
+    expect(refused.text).toContain('the request does not come from one of TRUSTED_PROXIES');
+    // Nor is it enough to claim the address of the proxy.
+    expect((await web.call('GET', '/sagas', { headers: { 'x-forwarded-user': 'petra', 'x-forwarded-for': '10.1.2.3' } })).status).toBe(401);
+    expect((await web.call('GET', '/sagas', { headers: { ...basic('rita', passwords.rita), 'x-forwarded-user': 'petra' } })).status).toBe(200);
+  });
+
+  test.each([
+    ['no proxies', { AUTH_PROXY_HEADER: 'x-user' }, 'AUTH_PROXY_HEADER: TRUSTED_PROXIES is not set'],
+    ['a header with another meaning', { AUTH_PROXY_HEADER: 'X-Forwarded-For', TRUSTED_PROXIES: '10.0.0.1' }, 'AUTH_PROXY_HEADER: expected the name of the header'],
+    ['a role without a header', { AUTH_PROXY_ROLE: 'read' }, 'AUTH_PROXY_ROLE: AUTH_PROXY_HEADER is not set'],
+    ['an unknown role', { AUTH_PROXY_HEADER: 'x-user', TRUSTED_PROXIES: '10.0.0.1', AUTH_PROXY_ROLE: 'admin' }, 'AUTH_PROXY_ROLE: expected read, start, operate'],
+  ])('refuses %s at the start', (_what, environment, message) => {
+    expect(() => loadConfig(environment)).toThrow(message);
+  });
+
+  test('counts as closed where others reach the address', () => {
+    expect(() => requireClosedWeb(loadConfig({ HOST: '0.0.0.0', AUTH_PROXY_HEADER: 'x-user', TRUSTED_PROXIES: '10.0.0.1' }).web)).not.toThrow();
+    expect(() => requireClosedWeb(loadConfig({ HOST: '0.0.0.0', DASHBOARD_USERS_FILE: usersFile }).web)).not.toThrow();
+  });
+});
+
+describe('the file of users', () => {
+  test.each([
+    ['rita:admin', 'line 1: expected name:role:hash with a role of read, start, operate'],
+    ['rita:read:secret-in-plain-text', 'line 1: expected a hash made by `arcadia hash-password`'],
+    ['rita:read:$scrypt$ln=4,r=8,p=1$c2FsdHNhbHRzYWx0c2FsdA$c2FsdHNhbHRzYWx0c2FsdA', 'line 1: expected a hash'],
+    ['\n# people\nrita:read\nrita:operate', 'line 4: the name rita is taken'],
+    ['reader:read', 'line 1: the name reader is taken'],
+    ['# nobody yet', 'the file lists nobody'],
+  ])('is refused for %j, without repeating what may be a password', (text, message) => {
+    const parse = () => parseUsers(text, ['reader']);
+    expect(parse).toThrow(message);
+    expect(parse).not.toThrow('secret-in-plain-text');
+  });
+
+  test('is named when it cannot be read', async () => {
+    await expect(readUsers(join(folder, 'none'), [])).rejects.toThrow(/DASHBOARD_USERS_FILE: .*none cannot be read \(ENOENT\)/);
+  });
+});
+
+const run = (input: string, ...args: string[]) => spawnSync(process.execPath, [programFile('main'), 'hash-password', ...args], { input, encoding: 'utf8' });
+
+describe('arcadia hash-password', () => {
+  test('prints a line of the file', async () => {
+    const { stdout, status } = run(`${passwords.rita}\n`, '--user', 'rita', '--role', 'start');
+    expect(status).toBe(0);
+    const [user] = parseUsers(stdout);
+    expect(user).toMatchObject({ name: 'rita', role: 'start' });
+    const hash = parsePasswordHash(stdout.trim().split(':')[2] ?? '');
+    expect(hash !== null && (await isPassword(passwords.rita, hash))).toBe(true);
+    expect(hash !== null && (await isPassword(passwords.stan, hash))).toBe(false);
+  });
+
+  test.each([
+    ['short\n', [], 'at least 16 characters'],
+    [passwords.rita, ['--user', 'a:b'], '--user: expected a name'],
+    [passwords.rita, ['--user', 'a', '--role', 'admin'], 'Allowed choices are read, start, operate'],
+  ])('refuses what the file would not take: %j %j', (input, args, message) => {
+    const { stderr, status } = run(input, ...args);
+    expect(stderr).toContain(message);
+    expect(status).toBe(2);
+  });
+});
