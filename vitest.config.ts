@@ -32,11 +32,16 @@ function placeOf({ moduleId }: TestSpecification): number {
   return index === -1 ? longest.length : index;
 }
 
+// They take minutes, and say little of the product: `script/test test/bench` runs them.
+const asksForBenchmarks = process.argv.some((argument) => argument.includes('test/bench'));
+
 export default defineConfig({
   test: {
     environment: 'node',
     include: ['test/**/*.test.ts'],
+    exclude: ['**/node_modules/**', ...(asksForBenchmarks ? [] : ['test/bench/**'])],
     globalSetup: ['test/support/services.ts'],
+    setupFiles: ['test/support/database-end.ts'],
     sequence: { sequencer: LongestFirst },
     // A process for each file: the tests kill, signal and wait, and a file must not see what another one left behind.
     pool: 'forks',

@@ -1,6 +1,6 @@
 // How fast the engine is: sagas of three no-op steps, driven to their end by one worker process, against a bare chain of
 // three BullMQ jobs, against the same chain with a commit a step, and against the same saga written by hand on other
-// engines and queues, in the same run. See docs/performance.md.
+// engines and queues, in the same run. See docs/explanation/performance.md.
 //
 //   node bench/engine.ts [--contenders bare-chain,arcadia,…] [--sagas 20000] [--slow-sagas 5000] [--spaced 100]
 //     [--rounds 3] [--concurrency 200] [--small] [--json]

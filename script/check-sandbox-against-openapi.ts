@@ -3,16 +3,18 @@
 //
 //   node script/check-sandbox-against-openapi.ts <bundled description as JSON>
 //
-// The description (OpenAPI 3.0) comes from github.com/digitalocean/openapi. Prints a line a call; exits 1 on a mismatch.
+// The description (OpenAPI 3.0) comes from github.com/digitalocean/openapi. It may be a part of it: calls of a path that it
+// lacks are named, and are no mismatch. Prints a line a call; exits 1 on a mismatch.
 import { readFile } from 'node:fs/promises';
 import { Ajv } from 'ajv';
 import addFormatsModule from 'ajv-formats';
+import type { Sandbox } from '../src/sandbox/server.ts';
 import { startSandbox } from '../src/sandbox/server.ts';
 import { isObject } from '../src/sandbox/json.ts';
 
 type Check = {
   readonly does: string;
-  readonly method: 'GET' | 'POST' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** Path as the description writes it. */
   readonly operation: string;
   /** Path and query to ask for. */
@@ -23,6 +25,7 @@ type Check = {
 };
 
 const addFormats = addFormatsModule.default;
+const publicKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVxYW1wbGVrZXlmb3J0ZXN0c29ubHkxMjM0NTY3ODkw ada@example.com';
 const newDroplet = { name: 'check.example.com', size: 's-1vcpu-1gb', image: 'debian-12-x64', region: 'nyc3', tags: ['check', 'env:prod'] };
 
 const [path] = process.argv.slice(2);
@@ -42,8 +45,13 @@ async function checkAll(description: unknown): Promise<number> {
   ajv.addSchema(description, 'description');
   const sandbox = await startSandbox({ token: 'right', ratePerMinute: null, ratePerHour: null, activateAfterMs: 60_000 });
   let failed = 0;
+  const absent = new Set<string>();
   const run = async (checks: readonly Check[]): Promise<void> => {
     for (const check of checks) {
+      if (at(description, ['paths', check.operation]) === undefined) {
+        absent.add(check.operation);
+        continue;
+      }
       const problem = await checkOne(ajv, description, sandbox.url, check);
       if (problem !== undefined) failed += 1;
       process.stdout.write(`${problem === undefined ? 'ok      ' : 'MISMATCH'} ${check.expect} ${check.does}${problem === undefined ? '' : `: ${problem}`}\n`);
@@ -59,7 +67,11 @@ async function checkAll(description: unknown): Promise<number> {
     sandbox.setFaults({ placementFails: 1, placementFailsAfterMs: 0 });
     await run([create('a droplet whose placement fails', newDroplet)]);
     sandbox.resetFaults();
-    await run([...lists(), ...refusals(), ...deletes(first.id)]);
+    await run([...lists(), ...refusals()]);
+    await run(await ofAccount(sandbox, second.id));
+    sandbox.advanceClock(2_000);
+    await run(await ofSnapshots(sandbox, second.id));
+    await run(deletes(first.id));
     sandbox.setFaults({ ratePerMinute: 1 });
     await run([get('the last request of the minute', '/v2/account', 200)]);
     await run([get('too many requests in a minute', '/v2/account', 429), { ...create('a create too many', newDroplet), expect: 429 }]);
@@ -70,6 +82,7 @@ async function checkAll(description: unknown): Promise<number> {
   } finally {
     await sandbox.close();
   }
+  if (absent.size > 0) process.stdout.write(`not in the description: ${[...absent].join(', ')}\n`);
   return failed;
 }
 
@@ -86,6 +99,7 @@ function creates(): Check[] {
 function readsOf(id: number, when: string): Check[] {
   return [
     { ...get(`a droplet ${when}`, `/v2/droplets/${id}`, 200), operation: '/v2/droplets/{droplet_id}' },
+    { ...get(`what stays billed without a droplet ${when}`, `/v2/droplets/${id}/destroy_with_associated_resources`, 200), operation: '/v2/droplets/{droplet_id}/destroy_with_associated_resources' },
     { ...get(`the actions of a droplet ${when}`, `/v2/droplets/${id}/actions`, 200), operation: '/v2/droplets/{droplet_id}/actions' },
     get(`the list of droplets ${when}`, '/v2/droplets', 200),
     get(`the actions ${when}`, '/v2/actions?per_page=2', 200),
@@ -96,7 +110,7 @@ function lists(): Check[] {
   const queries = ['', '?per_page=2', '?per_page=2&page=2', '?per_page=2&page=3', '?per_page=2&page=9', '?tag_name=check', '?tag_name=check&per_page=1&page=2'];
   return [
     ...[...queries, '?tag_name=never-used', '?name=CHECK-1', '?type=gpus', '?type=droplets'].map((query) => get(`droplets ${query}`, `/v2/droplets${query}`, 200)),
-    ...['account', 'regions', 'regions?per_page=5', 'sizes', 'sizes?per_page=200', 'images', 'images?private=true', 'images?type=distribution', 'tags', 'tags?per_page=1'].map((name) =>
+    ...['account', 'regions', 'regions?per_page=5', 'droplets?per_page=1', 'droplets?type=gpus&per_page=1', 'sizes', 'sizes?per_page=200', 'images', 'images?private=true', 'images?type=distribution', 'tags', 'tags?per_page=1'].map((name) =>
       get(name, `/v2/${name}`, 200),
     ),
     ...['debian-12-x64', '139080871'].map((key) => ({ ...get(`image ${key}`, `/v2/images/${key}`, 200), operation: '/v2/images/{image_id}' })),
@@ -106,6 +120,64 @@ function lists(): Check[] {
   ];
 }
 
+/** SSH keys, tags of resources, VPCs, and actions on an active droplet. */
+async function ofAccount(sandbox: Sandbox, id: number): Promise<Check[]> {
+  const resources = [{ resource_id: String(id), resource_type: 'droplet' }];
+  const key = at(await ask(sandbox, '/v2/account/keys', { name: 'first', public_key: publicKey.replace('AAAAIGVx', 'AAAAIGVy') }), ['ssh_key', 'id']);
+  const vpcId = at(await ask(sandbox, '/v2/vpcs', { name: 'made-before', region: 'nyc3' }), ['vpc', 'id']);
+  const keys = '/v2/account/keys';
+  const oneKey = { operation: `${keys}/{ssh_key_identifier}`, url: `${keys}/${String(key)}` };
+  const oneVpc = { operation: '/v2/vpcs/{vpc_id}', url: `/v2/vpcs/${String(vpcId)}` };
+  const act = (type: string, fields: object, expect: number): Check => ({ does: `the action ${type}`, method: 'POST', operation: '/v2/droplets/{droplet_id}/actions', url: `/v2/droplets/${id}/actions`, body: { type, ...fields }, expect });
+  return [
+    { does: 'a new SSH key', method: 'POST', operation: keys, url: keys, body: { name: 'ada', public_key: publicKey }, expect: 201 },
+    { does: 'an SSH key that is there', method: 'POST', operation: keys, url: keys, body: { name: 'ada', public_key: publicKey }, expect: 422 },
+    get('the SSH keys', keys, 200),
+    get('a page of the SSH keys', `${keys}?per_page=1`, 200),
+    { does: 'an SSH key', method: 'GET', ...oneKey, expect: 200 },
+    { does: 'another name of an SSH key', method: 'PUT', ...oneKey, body: { name: 'eve' }, expect: 200 },
+    { does: 'the end of an SSH key', method: 'DELETE', ...oneKey, expect: 204 },
+    { does: 'an SSH key that is gone', method: 'GET', ...oneKey, expect: 404 },
+    { does: 'tagging a droplet', method: 'POST', operation: '/v2/tags/{tag_id}/resources', url: '/v2/tags/fresh/resources', body: { resources }, expect: 204 },
+    { does: 'taking a tag off', method: 'DELETE', operation: '/v2/tags/{tag_id}/resources', url: '/v2/tags/fresh/resources', body: { resources }, expect: 204 },
+    { does: 'tagging with an unknown tag', method: 'POST', operation: '/v2/tags/{tag_id}/resources', url: '/v2/tags/nope/resources', body: { resources }, expect: 404 },
+    get('the VPCs', '/v2/vpcs', 200),
+    { does: 'a new VPC', method: 'POST', operation: '/v2/vpcs', url: '/v2/vpcs', body: { name: 'private', region: 'nyc3' }, expect: 201 },
+    { does: 'a VPC without a region', method: 'POST', operation: '/v2/vpcs', url: '/v2/vpcs', body: { name: 'other' }, expect: 422 },
+    { does: 'a VPC', method: 'GET', ...oneVpc, expect: 200 },
+    { does: 'a changed VPC', method: 'PUT', ...oneVpc, body: { name: 'changed' }, expect: 200 },
+    { does: 'a VPC changed in part', method: 'PATCH', ...oneVpc, body: { description: 'for tests' }, expect: 200 },
+    { does: 'members of a VPC', method: 'GET', operation: `${oneVpc.operation}/members`, url: `${oneVpc.url}/members`, expect: 200 },
+    { does: 'the end of a VPC', method: 'DELETE', ...oneVpc, expect: 204 },
+    act('resize', { size: 's-2vcpu-4gb' }, 422),
+    act('snapshot', { name: 'golden' }, 201),
+    act('power_off', {}, 422),
+    { ...get('a droplet that is locked', `/v2/droplets/${id}`, 200), operation: '/v2/droplets/{droplet_id}' },
+    { ...get('its actions', `/v2/droplets/${id}/actions`, 200), operation: '/v2/droplets/{droplet_id}/actions' },
+    { does: 'an action by tag', method: 'POST', operation: '/v2/droplets/actions', url: '/v2/droplets/actions?tag_name=nobody-has-it', body: { type: 'power_off' }, expect: 201 },
+    { does: 'an action that the sandbox does not imitate', method: 'POST', operation: '/v2/droplets/{droplet_id}/actions', url: `/v2/droplets/${id}/actions`, body: { type: 'rebuild', image: 'debian-12-x64' }, expect: 501 },
+    { does: 'a call that the sandbox does not imitate', method: 'PUT', operation: '/v2/images/{image_id}', url: '/v2/images/1', body: { name: 'x' }, expect: 501 },
+  ];
+}
+
+async function ofSnapshots(sandbox: Sandbox, id: number): Promise<Check[]> {
+  const snapshots = at(await ask(sandbox, '/v2/snapshots'), ['snapshots']);
+  const snapshotId = Array.isArray(snapshots) ? at(snapshots[0], ['id']) : undefined;
+  const one = { operation: '/v2/snapshots/{snapshot_id}', url: `/v2/snapshots/${String(snapshotId)}` };
+  return [
+    get('the snapshots', '/v2/snapshots?resource_type=droplet', 200),
+    { does: 'a snapshot', method: 'GET', ...one, expect: 200 },
+    { ...get('the snapshots of a droplet', `/v2/droplets/${id}/snapshots`, 200), operation: '/v2/droplets/{droplet_id}/snapshots' },
+    get('images of its own', '/v2/images?private=true', 200),
+    { does: 'the end of a snapshot', method: 'DELETE', ...one, expect: 204 },
+  ];
+}
+
+async function ask(sandbox: Sandbox, path: string, body?: object): Promise<unknown> {
+  const response = await fetch(sandbox.url + path, { headers: { authorization: 'Bearer right' }, ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }) });
+  return response.json();
+}
+
 function refusals(): Check[] {
   const bodies: readonly (readonly [string, unknown])[] = [
     ['a bad name', { ...newDroplet, name: 'not a name' }],
@@ -113,6 +185,8 @@ function refusals(): Check[] {
     ['no size', { ...newDroplet, size: undefined }],
     ['an unknown image', { ...newDroplet, image: 'no-such-image' }],
     ['an unknown region', { ...newDroplet, region: 'mars1' }],
+    ['a size that is closed to new droplets', { ...newDroplet, size: 's-3vcpu-1gb' }],
+    ['a disk that is too small for the image', { ...newDroplet, region: 'nyc3', size: 's-1vcpu-512mb-10gb', image: 'docker-20-04' }],
     ['a bad tag', { ...newDroplet, tags: ['no good'] }],
     ['too much user data', { ...newDroplet, user_data: 'x'.repeat(65_537) }],
     ['eleven names', { ...newDroplet, names: Array.from({ length: 11 }, (_, index) => `n${index}`) }],

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { catalog } from '../src/steps/catalog.ts';
 import { intakeJobSchema, stepJobSchema } from '../src/queues/jobs.ts';
-import { bulkBody, bulkRetryBody, cancelBody } from '../src/web/api/shapes.ts';
+import { bulkBody, bulkRetryBody, cancelBody, rerunBody } from '../src/web/api/shapes.ts';
 
 /** File name and text of each JSON Schema. What zod checks beyond them (such as reserved tags) stays zod's. */
 export function jsonSchemas(): Map<string, string> {
@@ -18,7 +18,9 @@ export function jsonSchemas(): Map<string, string> {
   const dropletLabels = { dropletId: z.int().optional().describe('the droplet of a droplet saga; other sagas have labels of their own') };
   add('saga-steps', 'Data of a job in the queues saga-steps and saga-compensations', stepJobSchema.extend(dropletLabels));
   add('cancel', 'Body of POST /v1/sagas/:id/cancel', cancelBody);
+  add('rerun', 'Body of POST /v1/sagas/:id/rerun', rerunBody);
   add('bulk-cancel', 'Body of POST /v1/bulk/cancel', bulkBody);
   add('bulk-retry', 'Body of POST /v1/bulk/retry', bulkRetryBody);
+  add('bulk-rerun', 'Body of POST /v1/bulk/rerun', bulkRetryBody);
   return files;
 }
