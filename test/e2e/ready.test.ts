@@ -16,10 +16,13 @@ const PORT = 20_000 + (process.pid % 20_000);
 const names = Array.from({ length: SAGAS }, (_, index) => `web-${index + 1}`);
 const isUnderWay = 'running';
 
+// Each create gets its answer, however slow the machine is: one without it would be looked for again and again while droplets are registered.
+const patientSettings = { DIGITALOCEAN_TIMEOUT_MS: '20000', WORKER_LOCK_MS: '30000', ADOPTION_GRACE_MS: '60000', READY_PROBE_ALLOW: '127.0.0.0/8' };
+
 async function fleetOf(kind: QueueStoreKind): Promise<Fleet> {
   const fleet = await openFleet(kind, { activateAfterMs: 0, loopbackAddresses: true });
   onTestFinished(() => fleet[Symbol.asyncDispose]());
-  await Promise.all([fleet.startWorker({ READY_PROBE_ALLOW: '127.0.0.0/8' }), fleet.startWorker({ READY_PROBE_ALLOW: '127.0.0.0/8' })]);
+  await Promise.all([fleet.startWorker(patientSettings), fleet.startWorker(patientSettings)]);
   return fleet;
 }
 
@@ -65,11 +68,11 @@ describe.each(queueStoreKinds())('on %s', (kind) => {
     expect(sagas.map(({ status }) => status)).toEqual(names.map(() => 'completed'));
     // Both clocks are this machine's.
     expect(sagas.filter(({ finishedAt }, index) => (finishedAt?.getTime() ?? 0) < (answeredAt[index] ?? 0) - 50)).toEqual([]);
-    // How often a droplet is polled until it is active depends on the machine. From then on it is read to be registered: once, and twice
-    // more where its create had no answer in time. A read with each check would be many times that.
+    // How often a droplet is polled until it is active depends on the machine. From then on it is read once at most, to be registered.
+    // A read with each check would be many times that.
     const lastActiveAt = Math.max(...activeTimes);
     const afterwards = fleet.sandbox.ledger().filter(({ at, path }) => path.startsWith('/v2/droplets') && at > lastActiveAt + 50);
-    expect(afterwards.length, `afterwards: ${afterwards.map(({ method, path }) => `${method} ${path}`).join(', ')}`).toBeLessThanOrEqual(3 * SAGAS);
+    expect(afterwards.length, `afterwards: ${JSON.stringify(afterwards.map(({ method, path, query }) => ({ method, path, query })))}`).toBeLessThanOrEqual(SAGAS);
   });
 
   test('machines that never answer: all rolled back, with what was seen, and nothing is left', { timeout: 3 * DEADLINE_MS }, async () => {

@@ -85,12 +85,16 @@ test('a pool gives back what was idle for a while, and makes connections anew wh
     await Promise.all([db.close(), watcher.close(), connection.close()]);
   });
   const count = async (of: string): Promise<number> => (await watcher.sql`select 1 from pg_stat_activity where application_name = ${of}`).length;
-  const burst = () => Promise.all(Array.from({ length: 20 }, () => db.run('test', (sql) => sql`select pg_sleep(0.02)`)));
+  const burst = () => Promise.all(Array.from({ length: 20 }, () => db.run('test', (sql) => sql`select pg_sleep(0.2)`)));
   for (let round = 1; round <= 2; round += 1) {
-    await burst();
-    expect(await count(name)).toBe(5);
-    await connection.check('test/x');
-    expect(await count(`${name}-queues`)).toBe(1);
+    const whole = burst();
+    await waitFor(async () => (await count(name)) === 5, { what: 'all connections of the pool', everyMs: 10 });
+    expect(await whole).toHaveLength(20);
+    const checkAndCount = async (): Promise<boolean> => {
+      await connection.check('test/x');
+      return (await count(`${name}-queues`)) === 1;
+    };
+    await waitFor(checkAndCount, { what: 'the connection of the queues', everyMs: 10 });
     await waitFor(async () => (await count(name)) + (await count(`${name}-queues`)) === 0, { what: 'idle connections to be closed', deadlineMs: 5_000 });
   }
 });
