@@ -61,9 +61,11 @@ export class CursorError extends Error {
   }
 }
 
+export type SagaOrder = 'newest first' | 'oldest first';
+
 /**
- * Finds sagas, newest first. Each page continues right after the last saga of the previous one, even if sagas were
- * started meanwhile. No saga appears twice, and none that existed at the first page is missed.
+ * Finds sagas, by default newest first. Each page continues right after the last saga of the previous one, even if sagas
+ * were started meanwhile. No saga appears twice, and none that existed at the first page is missed.
  *
  * @param page.limit from 1
  * @throws {CursorError}
@@ -71,8 +73,9 @@ export class CursorError extends Error {
 export async function searchSagas(
   db: Pick<Database, 'run'>,
   filter: SagaFilter,
-  page: { limit: number; cursor?: string | undefined },
+  page: { limit: number; cursor?: string | undefined; order?: SagaOrder | undefined },
 ): Promise<SagaPage> {
+  const isOldestFirst = page.order === 'oldest first';
   const after = page.cursor === undefined ? null : decodeCursor(page.cursor, sagaCursor);
   const rows = await db.run(
     'search.sagas',
@@ -80,8 +83,8 @@ export async function searchSagas(
       select ${sagaColumns(sql, listed(sql, filter.subjectFields))}, to_char(created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as exact_created_at
       from arcadia.sagas
       where ${matches(sql, filter)}
-        and ${after === null ? sql`true` : sql`created_at <= ${after[0]}::text::timestamptz and (created_at < ${after[0]}::text::timestamptz or id > ${after[1]})`}
-      order by created_at desc, id limit ${page.limit + 1}`,
+        and ${after === null ? sql`true` : isOldestFirst ? sql`created_at >= ${after[0]}::text::timestamptz and (created_at > ${after[0]}::text::timestamptz or id < ${after[1]})` : sql`created_at <= ${after[0]}::text::timestamptz and (created_at < ${after[0]}::text::timestamptz or id > ${after[1]})`}
+      order by ${isOldestFirst ? sql`created_at, id desc` : sql`created_at desc, id`} limit ${page.limit + 1}`,
   );
   const found = rows.slice(0, page.limit).map(({ exactCreatedAt, ...saga }) => ({ exactCreatedAt, saga }));
   const last = found.at(-1);
@@ -113,6 +116,15 @@ export function shortTextsIn(sql: Sql, column: SqlFragment): SqlFragment {
   return sql`case when pg_column_size(${column}) > 1000 and octet_length(${column}::text) > 16384 then (
       select jsonb_object_agg(key, case when jsonb_typeof(value) = 'string' then to_jsonb(left(value #>> '{}', 2000)) else value end) from jsonb_each(${column})
     ) else ${column} end`;
+}
+
+/** Returns the cursor of the page that continues right after this saga, in either order; null: there is no such saga. */
+export async function cursorAfter(db: Pick<Database, 'run'>, sagaId: string): Promise<string | null> {
+  const [row] = await db.run(
+    'search.cursor_after',
+    (sql) => sql<{ exactCreatedAt: string }[]>`select to_char(created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as exact_created_at from arcadia.sagas where id = ${sagaId}`,
+  );
+  return row === undefined ? null : encodeCursor([row.exactCreatedAt, sagaId]);
 }
 
 /** Counts the sagas that {@link searchSagas} would find. */

@@ -27,7 +27,7 @@ import { nextJobOf } from '../saga/saga.ts';
 import type { SagaFilter } from '../saga/search.ts';
 import type { RerunRequest, RerunResult } from '../saga/rerun.ts';
 import { rerunSaga } from '../saga/rerun.ts';
-import { countSagas, searchSagas } from '../saga/search.ts';
+import { countSagas, cursorAfter, searchSagas } from '../saga/search.ts';
 import type { StartRequest } from '../saga/start.ts';
 import { countByStatus, readBacklog, readStepStats } from '../saga/stats.ts';
 import type { SagaEnd } from '../saga/store.ts';
@@ -106,6 +106,7 @@ export function bindPorts({ catalog, inventory, plans, db, connection, queues, d
       events: bound(listEvents),
       progress: bound(readProgress),
       search: (filter: SagaFilter, page: Parameters<typeof searchSagas>[2]) => searchSagas(db, { ...filter, subjectFields }, page),
+      cursorAfter: bound(cursorAfter),
       count: (filter: SagaFilter) => countSagas(db, { ...filter, subjectFields }),
       failureCauses: (filter: SagaFilter, limit: number) => listFailureCauses(db, { ...filter, subjectFields }, limit),
       overview: (filter: SagaFilter) => readOverview(db, { ...filter, subjectFields }),

@@ -77,7 +77,7 @@ test('a saga is found by keyboard, watched, cancelled after a question, and seen
   await page.keyboard.press('j');
   expect(await page.evaluate('document.activeElement.textContent')).toBe('browsed');
   await page.keyboard.press('Enter');
-  await page.waitForURL(`**/sagas/${id}`);
+  await page.waitForURL(`**/sagas/${id}?list=q%3Dbrow`);
   expect(await page.locator('.now').textContent()).toMatch(/waiting for the droplet to become active/i);
 
   // It renews itself: the polls go on, in the same document.
@@ -106,6 +106,56 @@ test('a saga is found by keyboard, watched, cancelled after a question, and seen
   expect(await page.getByRole('button', { name: 'Cancel…' }).count()).toBe(0);
   await page.keyboard.press('u');
   await page.waitForURL('**/sagas');
+  await leave(page);
+});
+
+test('what people work with: text that can be selected, sorting, values to copy, local times, saved filters, the way back', async () => {
+  const ids = [await start('worked-1'), await start('worked-2')];
+  const page = await open({ timezoneId: 'Asia/Tokyo', permissions: ['clipboard-read', 'clipboard-write'] });
+  await page.goto('/sagas?q=worked');
+  // Text in a row is selected, and opens nothing.
+  const about = page.locator('tr', { hasText: 'worked-1' }).locator('.what');
+  await about.click({ clickCount: 3 });
+  expect(await page.evaluate('getSelection().toString().length')).toBeGreaterThan(5);
+  expect(new URL(page.url()).pathname).toBe('/sagas');
+  await page.evaluate('getSelection().removeAllRanges()');
+  await page.getByRole('link', { name: 'Started' }).click();
+  await page.waitForURL('**/sagas?q=worked&sort=age');
+  await page.getByRole('link', { name: 'Started' }).click();
+  await page.waitForURL('**/sagas?q=worked&sort=-age');
+  expect(await page.locator('a[data-walk]').allTextContents()).toEqual(['worked-1', 'worked-2']);
+
+  // A filter is saved in this browser, found again, and forgotten.
+  const saved = page.getByRole('navigation', { name: 'Saved filters' });
+  await saved.getByLabel('Name of this filter').fill('My workers');
+  await saved.getByRole('button', { name: 'Save' }).click();
+  await page.goto('/sagas');
+  await saved.getByRole('link', { name: 'My workers' }).click();
+  await page.waitForURL('**/sagas?q=worked&sort=-age');
+  await saved.getByRole('button', { name: 'Forget the saved filter My workers' }).click();
+  await page.reload();
+  expect(await saved.getByRole('link', { name: 'My workers' }).count()).toBe(0);
+
+  // From a saga to the next in the list, and back to it as it was.
+  await page.getByRole('link', { name: 'worked-1' }).click();
+  await page.waitForURL(`**/sagas/${ids[0]}?list=**`);
+  await page.keyboard.press('n');
+  await page.waitForURL(`**/sagas/${ids[1]}?list=**`);
+  await page.keyboard.press('p');
+  await page.waitForURL(`**/sagas/${ids[0]}?list=**`);
+  await page.getByRole('button', { name: `Copy arcadia sagas show ${ids[0]}` }).click();
+  await page.locator('#told', { hasText: 'Copied.' }).waitFor({ state: 'attached' });
+  expect(await page.evaluate('navigator.clipboard.readText()')).toBe(`arcadia sagas show ${ids[0]}`);
+  const exact = page.locator('.facts time[data-exact]').first();
+  const at = new Date((await exact.getAttribute('datetime')) ?? '');
+  expect(await exact.textContent()).toContain(`${String((at.getUTCHours() + 9) % 24).padStart(2, '0')}:${String(at.getUTCMinutes()).padStart(2, '0')}`);
+  expect(await exact.getAttribute('title')).toContain(at.toISOString().slice(11, 19));
+  expect(await exact.getAttribute('title')).toContain('UTC');
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: 'Download' }).click()]);
+  expect(download.suggestedFilename()).toBe(`saga-${ids[0]?.slice(0, 8)}.json`);
+  await page.keyboard.press('u');
+  await page.waitForURL('**/sagas?q=worked&sort=-age');
+  for (const id of ids) await web.call('POST', `/v1/sagas/${id}/cancel`, { headers: basic() });
   await leave(page);
 });
 

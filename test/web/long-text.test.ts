@@ -10,7 +10,7 @@ import { emptyKeyRing } from '../../src/platform/key-ring.ts';
 import type { Saga, SagaEventKind } from '../../src/saga/saga.ts';
 import type { StoredEvent } from '../../src/saga/events.ts';
 import { surfaceOf } from '../../src/saga/words.ts';
-import type { SagaView } from '../../src/web/pages/saga-view.ts';
+import type { SagaView } from '../../src/web/pages/saga-facts.ts';
 import { renderList } from '../../src/web/pages/saga-list.ts';
 import { renderSaga } from '../../src/web/pages/saga-view.ts';
 import { timelineOf } from '../../src/web/pages/timeline.ts';
@@ -67,14 +67,14 @@ const jobOf = (reason: string) => ({ memo: {}, dueInMs: 0, dueSinceMs: 0, takenB
 function viewOf(saga: Saga, events: readonly StoredEvent[], text: string): SagaView {
   const entries = timelineOf(saga, events, { now: at, memo: {}, isWaiting: false });
   const audit = [{ at, actor: 'x', databaseRole: 'y', action: 'y', detail: { reason: text } }];
-  return { saga, now: at, dueInMs: 0, memo: {}, events, entries, audit, job: { kind: 'there', ...jobOf(text) }, isPaused: false, words, surface, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, hasDroplets: false, lease: null, secretsToRerun: null, told: null };
+  return { saga, now: at, dueInMs: 0, memo: {}, events, entries, audit, job: { kind: 'there', ...jobOf(text) }, isPaused: false, words, surface, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, hasDroplets: false, subjectName: null, list: null, lease: null, secretsToRerun: null, told: null };
 }
 
 const surfaces: Readonly<Record<string, (saga: Saga, events: readonly StoredEvent[], text: string) => string>> = {
   'the page of a saga': (saga, events, text) => renderSaga(viewOf(saga, events, text)).text,
   'a row of the list': (saga, events, text) =>
     renderList({
-      filter: {}, names: [], surface, held: new Set(), leases: new Map(), aliveWorkers: null, overview: { now: at, counts: {} }, isFirstPage: true, mayOperate: true, hasDroplets: false, page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null }, causes: [],
+      filter: {}, names: [], surface, held: new Set(), leases: new Map(), aliveWorkers: null, overview: { now: at, counts: {} }, cursor: undefined, actor: 'http:ada', mayOperate: true, hasDroplets: false, page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null }, causes: [],
       lastEvents: new Map(events.map((event) => [saga.id, event])), jobs: new Map([[saga.id, jobOf(text)]]),
     }).text,
   'arcadia saga': (saga, events) => formatSaga(saga, events, surface),

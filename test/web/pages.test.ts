@@ -22,6 +22,7 @@ const start = async (input: object = {}, headers: Record<string, string> = {}): 
   sagaIdOf(await web.call('POST', '/v1/sagas/provision_droplet', { body: { ...droplet, ...input }, headers: { ...basic(), ...headers } }));
 const page = async (path: string, headers: Record<string, string> = operator): Promise<string> => (await web.call('GET', path, { headers })).text;
 const namesOn = (html: string): string[] => [...html.matchAll(/data-walk>([^<]*)</g)].map(([, name]) => name ?? '');
+const linkOn = (html: string, words: string): string => (html.match(new RegExp(`<a [^>]*href="([^"]+)"[^>]*>${words}</a>`))?.[1] ?? '').replaceAll('&amp;', '&');
 const setStatus = (id: string, status: string) =>
   web.db.sql`
     update arcadia.sagas
@@ -49,7 +50,7 @@ describe('the list', () => {
     expect(namesOn(first).length).toBe(50);
     expect(second).not.toContain('rel="next"');
     expect(first).toContain('<b>69</b> all');
-    expect(first).toContain('<b>23</b> needs attention');
+    expect(first).toMatch(/class="count stuck telling"[^>]*><b>23<\/b> needs attention/);
   });
 
   test("finds by a saga's id, its short id, the droplet's id, and by part of its name; and by status, tag and time", async () => {
@@ -65,6 +66,62 @@ describe('the list', () => {
     expect(namesOn(await page(`/sagas?q=needle&before=${soon}`))).toEqual(['needle-1']);
     const short = await web.call('GET', `/sagas/${id.slice(0, 8)}`, { headers: operator });
     expect([short.status, short.headers.get('location')]).toEqual([302, `/sagas?q=${id.slice(0, 8)}`]);
+  });
+
+  test('sorts by age, either way, over all statuses and from page to page', async () => {
+    const names = Array.from({ length: 53 }, (_, index) => `aged-${index}`);
+    for (const [index, name] of names.entries()) await setStatus(await start({ name }), ['running', 'completed', 'stuck'][index % 3] ?? 'running');
+    for (const [sort, expected] of [['age', names.toReversed()], ['-age', names]] as const) {
+      const first = await page(`/sagas?q=aged-&sort=${sort}`);
+      const second = await page(/<a rel="next" href="([^"]+)"/.exec(first)?.[1]?.replaceAll('&amp;', '&') ?? '');
+      expect([...namesOn(first), ...namesOn(second)]).toEqual(expected);
+      expect(first).toContain(`aria-sort="${sort === 'age' ? 'ascending' : 'descending'}"`);
+    }
+  });
+
+  test("finds what one person requested, and offers a person their own", async () => {
+    const mine = await start({ name: 'mine-1' });
+    await start({ name: 'not-mine-1' }, bearer(secrets.all));
+    const [{ requestedBy } = { requestedBy: '' }] = await web.db.sql<{ requestedBy: string }[]>`select requested_by from arcadia.sagas where id = ${mine}`;
+    const query = new URLSearchParams({ requester: requestedBy }).toString();
+    expect(await page('/sagas')).toContain(`href="/sagas?${query}">Mine</a>`);
+    expect(namesOn(await page(`/sagas?q=mine-1&${query}`))).toEqual(['mine-1']);
+    const preview = await page(`/sagas/bulk?action=cancel&q=mine-1&${query}`);
+    expect(preview).toContain(mine);
+    expect(preview).toContain('Roll back 1 saga?');
+  });
+
+  test('leads to a saga and back to the same place, and from there to the ones before and after it', async () => {
+    const ids: Record<string, string> = {};
+    for (const [name, status] of [['walk-done', 'completed'], ['walk-running-1', 'running'], ['walk-running-2', 'running'], ['walk-stuck', 'stuck']] as const) {
+      ids[name] = await start({ name });
+      await setStatus(ids[name], status);
+    }
+    const list = '/sagas?q=walk-';
+    const walked: string[] = [];
+    const back: string[] = [];
+    for (let at = linkOn(await page(list), 'walk-stuck'); at !== ''; ) {
+      const html = await page(at);
+      walked.push(Object.entries(ids).find(([, id]) => at.includes(id))?.[0] ?? at);
+      back.unshift(Object.entries(ids).find(([, id]) => linkOn(html, 'Previous').includes(id))?.[0] ?? '');
+      expect(html).toContain(`<a href="${list}" data-up>Sagas</a>`);
+      at = linkOn(html, 'Next');
+    }
+    expect(walked).toEqual(['walk-stuck', 'walk-running-2', 'walk-running-1', 'walk-done']);
+    expect(back).toEqual(['walk-running-1', 'walk-running-2', 'walk-stuck', '']);
+    expect(linkOn(await page(linkOn(await page(`${list}&sort=-age`), 'walk-done')), 'Next')).toContain(ids['walk-running-1'] ?? 'none');
+    // A list that is none: the saga is shown all the same.
+    for (const given of ['status=nope', 'cursor=9.x', '%00']) {
+      const html = await page(`/sagas/${ids['walk-stuck']}?${new URLSearchParams({ list: given }).toString()}`);
+      expect(html).toContain('<h1>walk-stuck</h1>');
+    }
+    const plain = await page(`/sagas/${ids['walk-stuck']}`);
+    expect(plain).toContain('<a href="/sagas" data-up>Sagas</a>');
+    expect(linkOn(plain, 'Next')).toBe('');
+  });
+
+  test('says in its title what it shows', async () => {
+    expect(await page('/sagas?q=web&status=stuck')).toContain('<title>web, needs attention · Sagas · arcadia-cloud</title>');
   });
 
   test('has an address without what was left empty, and says on a page what is wrong with one', async () => {
@@ -104,6 +161,18 @@ test('nothing that a caller wrote becomes HTML, and user data is nowhere', async
     expect(html).not.toContain('canary-user-data-77');
   }
   expect(await page(`/sagas/${id}`)).toContain('&quot;&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;');
+});
+
+test("a saga's page has its JSON, its line for a terminal, the reason that was given at its start, and the droplet's name", async () => {
+  await web.db.sql`
+    insert into arcadia.cloud_resources (provider, provider_id, kind, name, region, status, size_slug, tags, attrs, last_seen_at)
+    values ('digitalocean', '31337555', 'droplet', 'db-7', 'fra1', 'active', 's-1vcpu-1gb', '{}', '{}', now())`;
+  const id = sagaIdOf(await web.call('POST', '/v1/sagas/destroy_droplet', { body: { droplet_id: 31337555, reason: 'the customer left' }, headers: basic() }));
+  const html = await page(`/sagas/${id}`);
+  expect(html).toContain(`href="/v1/sagas/${id}" download="saga-${id.slice(0, 8)}.json"`);
+  expect(html).toContain(`<code data-copy>arcadia sagas show ${id}</code>`);
+  expect(html).toMatch(/<td>saga_created<\/td><td>the customer left<\/td>/);
+  expect(html).toMatch(/31337555<\/code>(<\/a>)?<\/span> db-7 /);
 });
 
 test('the page of a saga that was rolled back says that nothing is left, or which droplets a person has to look at', async () => {

@@ -11,7 +11,7 @@ import type { Surface } from '../../src/saga/words.ts';
 import { surfaceOf } from '../../src/saga/words.ts';
 import { renderDryRun } from '../../src/web/pages/bulk-page.ts';
 import { renderList } from '../../src/web/pages/saga-list.ts';
-import type { SagaView } from '../../src/web/pages/saga-view.ts';
+import type { SagaView } from '../../src/web/pages/saga-facts.ts';
 import { renderSaga } from '../../src/web/pages/saga-view.ts';
 
 const at = new Date('2026-11-28T03:00:00Z');
@@ -40,13 +40,13 @@ const unknown = surfaceOf(catalog);
 const pageOf = (saga: Saga, surface: Surface): string => {
   const view: SagaView = {
     saga, surface, words: surface.words(saga), now: at, dueInMs: 0, memo: {}, events: [], entries: [], audit: [], job: { kind: 'there', memo: {}, dueInMs: 0, dueSinceMs: 0, takenBy: 'w' },
-    isPaused: false, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, hasDroplets: false, lease: null, secretsToRerun: null, told: null,
+    isPaused: false, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, hasDroplets: false, subjectName: null, list: null, lease: null, secretsToRerun: null, told: null,
   };
   return renderSaga(view).text;
 };
 const listOf = (saga: Saga, surface: Surface): string =>
   renderList({
-    filter: {}, names: [], surface, held: new Set(), leases: new Map(), aliveWorkers: null, overview: { now: at, counts: {} }, isFirstPage: true, mayOperate: true, hasDroplets: false,
+    filter: {}, names: [], surface, held: new Set(), leases: new Map(), aliveWorkers: null, overview: { now: at, counts: {} }, cursor: undefined, actor: 'http:ada', mayOperate: true, hasDroplets: false,
     page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null }, causes: [], lastEvents: new Map(), jobs: new Map(),
   }).text;
 const bulkOf = (saga: Saga, surface: Surface): string => renderDryRun('cancel', {}, { matched: 1, page: { sagas: [saga], nextCursor: null }, surface }).text;

@@ -6,7 +6,9 @@ import type { JsonObject } from '../../src/platform/json.ts';
 import type { Saga, SagaEventKind } from '../../src/saga/saga.ts';
 import type { Memo } from '../../src/saga/step.ts';
 import type { StoredEvent } from '../../src/saga/events.ts';
+import { foldAttempts, foldNotes, partTimeline } from '../../src/web/pages/fold-timeline.ts';
 import { timelineOf } from '../../src/web/pages/timeline.ts';
+import { renderTimeline } from '../../src/web/pages/timeline-view.ts';
 import { formatDuration } from '../../src/platform/duration.ts';
 import { describeWait, untakenForMs } from '../../src/web/pages/waits.ts';
 
@@ -73,6 +75,50 @@ test('shows each attempt from when it ran, the back-off between them, and a wait
   ]);
   const [, , failed] = timelineOf(saga, events, { now: at(20), memo: {}, isWaiting: false });
   expect(failed).toMatchObject({ tone: 'bad', text: 'DigitalOcean: no', requestId: 'r-1', notes: [{ at: at(4), text: 'announced a create' }], job: { revision: 0, direction: 'forward' } });
+});
+
+/** Attempts at a step that failed, two seconds each, with a back-off of a second between them. */
+const failing = (messages: readonly string[], from = 3): Told[] =>
+  messages.map((message, index): Told => ['step_retried', from + 2 + index * 3, 'create_droplet', index + 1, { message, delayMs: 1_000 }]);
+const said = (seconds: number) => `DigitalOcean: 503 (request r-${seconds}); again in ${seconds} s`;
+const folded = (told: readonly Told[]) =>
+  foldAttempts(timelineOf(saga, eventsOf(['saga_created', 0], ['saga_started', 0.5], ...told), { now: at(99), memo: {}, isWaiting: false })).map(({ title }) => title);
+
+test('folds attempts in a row that failed alike into one entry, with each of them in it', () => {
+  const entries = foldAttempts(timelineOf(saga, eventsOf(['saga_created', 0], ['saga_started', 0.5], ...failing(['other', said(1), said(2), said(3)])), { now: at(99), memo: {}, isWaiting: false }));
+  expect(entries.map(({ title }) => title)).toEqual(['requested', 'create_droplet · attempt 1', 'back-off', 'create_droplet · attempts 2–4 failed alike', 'back-off', 'wait_droplet_active']);
+  const [, , , fold] = entries;
+  expect(fold).toMatchObject({ tone: 'bad', from: at(6), to: at(14), requestId: 'r-3', job: null });
+  expect(fold?.alike.map(({ attempt, requestId }) => [attempt?.nth, requestId])).toEqual([[2, 'r-1'], [3, 'r-2'], [4, 'r-3']]);
+});
+
+test('folds no two attempts, none that failed differently, and none over what lies between them', () => {
+  expect(folded(failing(['a', 'a']))).toEqual(['requested', 'create_droplet · attempt 1', 'back-off', 'create_droplet · attempt 2', 'back-off', 'wait_droplet_active']);
+  expect(folded(failing(['a', 'b', 'a', 'b'])).filter((title) => title.includes('alike'))).toEqual([]);
+  const stuck: Told[] = [['step_stuck', 20, 'create_droplet', 3, { message: 'a' }], ['retry_requested', 30, 'create_droplet', 1, { by: 'http:ada', status: 'running' }]];
+  expect(folded([...failing(['a', 'a']), ...stuck, ...failing(['a', 'a'], 30)])).toEqual([
+    'requested', 'create_droplet · attempts 1–3 failed alike', 'needed attention', 'retry requested', 'create_droplet · attempt 1', 'back-off', 'create_droplet · attempt 2', 'back-off', 'wait_droplet_active',
+  ]);
+});
+
+test('keeps the first and the newest entries of a long timeline in sight, and loses none', () => {
+  const entries = timelineOf(saga, eventsOf(['saga_created', 0], ['saga_started', 0.5], ...failing(Array.from({ length: 100 }, (_, index) => ['a', 'b'][index % 2] ?? ''))), { now: at(999), memo: {}, isWaiting: false });
+  const { first, between, newest } = partTimeline(entries);
+  expect([...first, ...between, ...newest]).toEqual(entries);
+  expect([first.length, newest.length, newest.at(-1)?.to]).toEqual([3, 20, null]);
+  const html = renderTimeline(saga, entries, at(999), () => ({ queue: 'q', id: 'j' })).text;
+  expect(html).toContain(`<details id="between"><summary>${between.length} more, `);
+  const few = entries.slice(0, 24);
+  expect(partTimeline(few)).toEqual({ first: [], between: [], newest: few });
+});
+
+test('joins notes in a row that say the same', () => {
+  const note = (second: number, text: string) => ({ at: at(second), text });
+  expect(foldNotes([note(1, 'not yet'), note(2, 'not yet'), note(3, 'announced'), note(4, 'not yet')])).toEqual([
+    { at: at(1), until: at(2), count: 2, text: 'not yet' },
+    { at: at(3), until: at(3), count: 1, text: 'announced' },
+    { at: at(4), until: at(4), count: 1, text: 'not yet' },
+  ]);
 });
 
 test('shows a wait that is over with its polls, what a cancel cut short, and how long a stuck saga waited for a person', () => {

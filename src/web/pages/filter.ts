@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { SagaStatus } from '../../saga/saga.ts';
 import { sagaStatuses } from '../../saga/saga.ts';
+import { readForm } from './form-body.ts';
 import { STORABLE_TIMES, isStorableTime, storableText } from '../storable.ts';
 
 const text = storableText(255);
@@ -18,13 +19,33 @@ const fields = {
   ),
   name: text.optional(),
   tag: text.optional(),
+  requester: text.optional(),
   from: timeField.optional(),
   before: timeField.optional(),
   cause: z.string().regex(/^[0-9a-f]{12}$/, 'expected the cause of a failure, as the list of sagas links to it').optional(),
 };
 
 /** Query of the list. Fields that this version does not know are left out. */
-export const listQuery = z.object({ ...fields, cursor: z.string().max(500).optional() });
+export const listQuery = z.object({
+  ...fields,
+  sort: z.enum(['age', '-age'], 'expected age or -age').optional(),
+  cursor: z.string().max(500).optional(),
+});
+
+/**
+ * The list that a saga was opened from, as its page keeps it: the query of the list, as text. A query that is none (any
+ * more) is left out: the saga is shown all the same.
+ */
+export const fromList = z
+  .string()
+  .max(4_000)
+  .optional()
+  .catch(undefined)
+  .transform((query) => {
+    if (query === undefined) return null;
+    const parsed = listQuery.safeParse(readForm(query));
+    return parsed.success ? parsed.data : null;
+  });
 
 /** So many sagas in one go: with a person waiting for the answer. */
 export const BULK_LIMIT = 200;
@@ -38,18 +59,19 @@ export const bulkForm = bulkQuery.extend({
   reason: storableText(1_000).transform((given) => given.trim()).optional(),
 });
 
-export type ListFilter = Readonly<Omit<z.infer<typeof listQuery>, 'cursor'>>;
+export type ListQuery = Readonly<z.infer<typeof listQuery>>;
+export type ListFilter = Omit<ListQuery, 'cursor'>;
 
-/** Whether it asks for anything. */
+/** Whether it asks for anything but an order. */
 export function isNarrowed(filter: ListFilter): boolean {
-  return [filter.q, filter.status, filter.name, filter.tag, filter.from, filter.before, filter.cause].some((value) => value !== undefined);
+  return [filter.q, filter.status, filter.name, filter.tag, filter.requester, filter.from, filter.before, filter.cause].some((value) => value !== undefined);
 }
 
 /** Names and values of the filter's fields, for an address and for the hidden fields of a form. */
-export function fieldsOf({ q, status = [], name, tag, from, before, cause }: ListFilter): [string, string][] {
+export function fieldsOf({ q, status = [], name, tag, requester, from, before, cause, sort }: ListFilter): [string, string][] {
   const all: [string, string | undefined][] = [
-    ['q', q], ...status.map((value): [string, SagaStatus] => ['status', value]), ['name', name], ['tag', tag],
-    ['from', from?.toISOString()], ['before', before?.toISOString()], ['cause', cause],
+    ['q', q], ...status.map((value): [string, SagaStatus] => ['status', value]), ['name', name], ['tag', tag], ['requester', requester],
+    ['from', from?.toISOString()], ['before', before?.toISOString()], ['cause', cause], ['sort', sort],
   ];
   return all.filter((field): field is [string, string] => field[1] !== undefined);
 }
@@ -58,6 +80,13 @@ export function fieldsOf({ q, status = [], name, tag, from, before, cause }: Lis
 export function addressOf(path: string, filter: ListFilter, more: Readonly<Record<string, string>> = {}): string {
   const query = new URLSearchParams([...fieldsOf(filter), ...Object.entries(more)]).toString();
   return query === '' ? path : `${path}?${query}`;
+}
+
+/** Address of a saga's page that leads back to this place in the list. */
+export function addressOfSaga(sagaId: string, { cursor, ...filter }: ListQuery): string {
+  const place: [string, string][] = cursor === undefined ? [] : [['cursor', cursor]];
+  const query = new URLSearchParams([...fieldsOf(filter), ...place]).toString();
+  return query === '' ? `/sagas/${sagaId}` : `/sagas/${sagaId}?${new URLSearchParams({ list: query }).toString()}`;
 }
 
 /** The address without the fields that were left empty; null where there are none. A browser's form sends those too. */

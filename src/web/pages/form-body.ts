@@ -3,11 +3,12 @@ import type { App } from '../app.ts';
 
 /** Lets the routes of a scope take forms. */
 export function acceptForms(scope: App): void {
-  scope.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, (_request, body, done) => done(null, fieldsOfForm(body.toString())));
+  scope.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, (_request, body, done) => done(null, readForm(body.toString())));
 }
 
 /** A field that is given more than once becomes a list; one that was left empty is left out. */
-function fieldsOfForm(body: string): Record<string, string | string[]> {
+/** Reads the fields of a form, or of a query in an address. A field that is given several times is a list. */
+export function readForm(body: string): Record<string, string | string[]> {
   const form = new URLSearchParams(body);
   const names = [...new Set(form.keys())];
   return Object.fromEntries(

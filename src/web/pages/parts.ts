@@ -39,6 +39,16 @@ export function progress(saga: Saga): Html {
   return html`<span class="steps ${saga.status}" aria-hidden="true">${dots}</span> <span class="step">${at + 1} of ${saga.steps.length}${name}</span>`;
 }
 
+/** Renders a value that people copy. With the script, a button beside it does that. */
+export function copied(value: string): Html {
+  return html`<code data-copy>${value}</code>`;
+}
+
+/** Returns the text with its first letter in upper case. */
+export function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 /** Hidden fields of a form. */
 export function hidden(fields: readonly (readonly [string, string])[]): Html[] {
   return fields.map(([name, value]) => html`<input type="hidden" name="${name}" value="${value}">`);

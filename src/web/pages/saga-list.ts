@@ -14,7 +14,7 @@ import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import type { InspectedJob } from '../../queues/step-queues.ts';
 import type { ListFilter } from './filter.ts';
-import { addressOf, isNarrowed, localTime } from './filter.ts';
+import { addressOf, addressOfSaga, isNarrowed, localTime } from './filter.ts';
 import type { GroupedPage } from './grouped-search.ts';
 import { groups } from './grouped-search.ts';
 import type { BulkAction } from '../api/bulk.ts';
@@ -31,7 +31,10 @@ export type SagaList = Readonly<{
   page: GroupedPage;
   /** Failures by cause: those of one saga alone are left to the list. */
   causes: readonly FailureCause[];
-  isFirstPage: boolean;
+  /** Where this page of the list begins; undefined: it is the first. */
+  cursor: string | undefined;
+  /** The name by which this person is on record, such as `http:ada`. */
+  actor: string;
   lastEvents: ReadonlyMap<string, StoredEvent>;
   /** The jobs of those under way, by the saga's id. */
   jobs: ReadonlyMap<string, InspectedJob>;
@@ -52,28 +55,44 @@ export function renderList(list: SagaList): Html {
   const rows = page.groups.map(
     ({ group, sagas }) => html`<tbody><tr class="group"><th colspan="6" scope="rowgroup">${group.title}</th></tr>${sagas.map((saga) => row(saga, list))}</tbody>`,
   );
-  const table = html`<table class="sagas"><thead><tr><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">About</th><th scope="col">Step</th><th scope="col">Activity</th><th scope="col">Started</th></tr></thead>${rows}</table>`;
+  const table = html`<table class="sagas"><thead><tr>${heading(filter, undefined, 'Status')}<th scope="col">Saga</th><th scope="col">About</th><th scope="col">Step</th><th scope="col">Activity</th>${heading(filter, filter.sort === 'age' ? '-age' : 'age', 'Started')}</tr></thead>${rows}</table>`;
   return html`<h1 class="unseen">Sagas</h1>
 ${form(list)}
+${saved(list)}
 <div id="live" data-now="${overview.now.toISOString()}" data-refresh-ms="5000">
 ${counts(list)}
 ${causesOf(list)}
 ${page.groups.length === 0 ? empty(filter) : table}
-<nav class="pages" aria-label="Pages">${list.isFirstPage ? null : html`<a href="${addressOf('/sagas', filter)}">First page</a>`}${page.nextCursor === null ? null : html`<a rel="next" href="${addressOf('/sagas', filter, { cursor: page.nextCursor })}">Next page</a>`}</nav>
+<nav class="pages" aria-label="Pages">${list.cursor === undefined ? null : html`<a href="${addressOf('/sagas', filter)}">First page</a>`}${page.nextCursor === null ? null : html`<a rel="next" href="${addressOf('/sagas', filter, { cursor: page.nextCursor })}">Next page</a>`}</nav>
 </div>
 <p class="keys"><kbd>/</kbd> search <kbd>j</kbd> <kbd>k</kbd> or arrows: walk the list <kbd>Enter</kbd> open</p>`;
 }
 
+/** A heading that sorts by what its column shows. */
+function heading(filter: ListFilter, sort: ListFilter['sort'], words: string): Html {
+  const isAge = words === 'Started';
+  const sorted = isAge ? (filter.sort === undefined ? null : html` aria-sort="${filter.sort === 'age' ? 'ascending' : 'descending'}"`) : filter.sort === undefined ? html` aria-sort="other"` : null;
+  return html`<th scope="col"${sorted}><a href="${addressOf('/sagas', { ...filter, sort })}">${words}</a></th>`;
+}
+
+/** Filters that many people need, and with the script those that this person has saved in this browser. */
+function saved({ filter, actor }: SagaList): Html {
+  const link = (one: ListFilter, words: string) => html`<a href="${addressOf('/sagas', one)}"${addressOf('', one) === addressOf('', filter) ? html` aria-current="true"` : null}>${words}</a>`;
+  return html`<nav class="saved" aria-label="Saved filters" data-saved="/sagas">${link({ requester: actor }, 'Mine')}${link({ status: ['stuck', 'compensated'] }, 'Failed')}${link({ status: ['pending', 'running', 'compensating'], sort: '-age' }, 'Longest under way')}</nav>`;
+}
+
 function form({ filter, names }: SagaList): Html {
-  const isOpen = filter.name !== undefined || filter.tag !== undefined || filter.from !== undefined || filter.before !== undefined;
+  const isOpen = filter.name !== undefined || filter.tag !== undefined || filter.requester !== undefined || filter.from !== undefined || filter.before !== undefined;
   const options = names.map((name) => html`<option value="${name}"${filter.name === name ? html` selected` : null}>${name}</option>`);
+  const sort = filter.sort === undefined ? null : html`<input type="hidden" name="sort" value="${filter.sort}">`;
   const statuses = (filter.status ?? []).map((status) => html`<input type="hidden" name="status" value="${status}">`);
-  return html`<form class="search" role="search" action="/sagas" method="get">${statuses}
+  return html`<form class="search" role="search" action="/sagas" method="get">${statuses}${sort}
 <label class="unseen" for="q">Search</label><input id="q" type="search" name="q" value="${filter.q}" maxlength="255" placeholder="Id or name" autocomplete="off" spellcheck="false">
 <button type="submit">Search</button>
 <details${isOpen ? html` open` : null}><summary>Filters</summary><div class="fields">
 <label>Saga <select name="name"><option value="">any</option>${options}</select></label>
 <label>Tag <input name="tag" value="${filter.tag}" maxlength="255"></label>
+<label>Requested by <input name="requester" value="${filter.requester}" maxlength="255" placeholder="http:ada" autocomplete="off" spellcheck="false"></label>
 <label>Started from (UTC) <input type="datetime-local" name="from" value="${localTime(filter.from)}"></label>
 <label>before (UTC) <input type="datetime-local" name="before" value="${localTime(filter.before)}"></label>
 <button type="submit">Apply</button></div></details>
@@ -85,7 +104,8 @@ function counts({ filter, overview, mayOperate }: SagaList): Html {
   const current = html` aria-current="true"`;
   const links = groups.flatMap(({ statuses }) => statuses).map((status) => {
     const isChosen = filter.status?.includes(status) ?? false;
-    return html`<a class="count ${status}" href="${addressOf('/sagas', { ...filter, status: [status] })}"${isChosen ? current : null}><b>${overview.counts[status] ?? 0}</b> ${statusWords[status]}</a>`;
+    const isTelling = status === 'stuck' && (overview.counts[status] ?? 0) > 0;
+    return html`<a class="count ${status}${isTelling ? ' telling' : ''}" href="${addressOf('/sagas', { ...filter, status: [status] })}"${isChosen ? current : null}><b>${overview.counts[status] ?? 0}</b> ${statusWords[status]}</a>`;
   });
   const bulk = (action: BulkAction, text: string) => html`<a class="button${action === 'cancel' ? ' danger' : ''}" href="${addressOf('/sagas/bulk', filter, { action })}">${text}</a>`;
   const { stuck = 0, pending = 0, running = 0, compensated = 0 } = overview.counts;
@@ -116,7 +136,7 @@ function row(saga: Saga, list: SagaList): Html {
   const { now } = list.overview;
   const words = list.surface.words(saga);
   return html`<tr class="${saga.status}"><td>${badgeOf(saga, words, list.held.has(saga.id))}</td>
-<td class="subject"><a href="/sagas/${saga.id}" data-walk>${titleOf(words, saga)}</a><small>${saga.name} <code>${saga.saga8}</code></small></td>
+<td class="subject"><a href="${addressOfSaga(saga.id, { ...list.filter, cursor: list.cursor })}" data-walk>${titleOf(words, saga)}</a><small>${saga.name} <code>${saga.saga8}</code></small></td>
 <td class="about">${subjectLink(saga, words, list.hasDroplets) ?? html`<span class="none">none</span>`}</td>
 <td class="at">${progress(saga)}</td>
 <td class="what">${goesOn(saga, list)}</td>

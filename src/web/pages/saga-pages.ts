@@ -5,7 +5,8 @@ import { withDeadline } from '../../platform/deadline.ts';
 import type { FleetStatus } from '../../fleet/conditions.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { directionOf, isAtRest } from '../../saga/saga.ts';
-import { titleOf } from '../../saga/words.ts';
+import type { Subject } from '../../saga/words.ts';
+import { statusWords, titleOf } from '../../saga/words.ts';
 import { erasedSecrets } from '../../saga/rerun.ts';
 import type { ActionResult } from '../../saga/cancel-and-retry.ts';
 import { affected, actOnAll, needed, rerunInBulk } from '../api/bulk.ts';
@@ -18,14 +19,14 @@ import { Problem } from '../problems.ts';
 import { storableText } from '../storable.ts';
 import { renderBulkDone, renderDryRun } from './bulk-page.ts';
 import { sendErrorPage } from './error-page.ts';
-import type { ListFilter } from './filter.ts';
+import type { ListFilter, ListQuery } from './filter.ts';
 import { acceptForms } from './form-body.ts';
-import { BULK_LIMIT, addressOf, bulkForm, bulkQuery, isNarrowed, listQuery, withoutEmpty } from './filter.ts';
+import { BULK_LIMIT, addressOf, bulkForm, bulkQuery, fromList, isNarrowed, listQuery, withoutEmpty } from './filter.ts';
 import { toSagaFilter } from '../saga-filter.ts';
-import { searchGrouped } from './grouped-search.ts';
+import { findNeighbours, searchGrouped } from './grouped-search.ts';
 import { sendPage } from './layout.ts';
 import { renderList } from './saga-list.ts';
-import type { DueJob } from './saga-view.ts';
+import type { DueJob } from './saga-facts.ts';
 import { memoOf, renderSaga } from './saga-view.ts';
 import { timelineOf } from './timeline.ts';
 import { untakenForMs } from './waits.ts';
@@ -55,7 +56,7 @@ const told: Readonly<Record<ActionResult['kind'] | 'rerun' | 'rerun_before' | 's
 };
 
 const params = z.object({ id: z.uuid('expected a saga id, a UUID').toLowerCase() });
-const toldQuery = z.object({ told: z.enum(['accepted', 'already', 'refused', 'rerun', 'rerun_before', 'started']).optional().catch(undefined) });
+const sagaQuery = z.object({ list: fromList, told: z.enum(['accepted', 'already', 'refused', 'rerun', 'rerun_before', 'started']).optional().catch(undefined) });
 const cancelForm = z.object({ reason: storableText(1_000).transform((given) => given.trim()).optional() }).nullish();
 // A browser sends the lines of a text area with CR LF, which a shell script does not survive.
 const rerunForm = z.record(z.string().max(255), storableText(MAX_SECRET_LENGTH).transform((given) => given.replaceAll('\r\n', '\n'))).nullish();
@@ -87,10 +88,10 @@ function addList(app: App, { sagas, queues, inventory }: Ports): void {
     },
     async (request, reply) => {
       const { cursor, ...filter } = request.query;
-      const conditions = toSagaFilter(filter);
+      const conditions = conditionsOfList(filter);
       const [overview, page, causes] = await Promise.all([
         sagas.overview({ ...conditions, status: undefined }),
-        searchGrouped(sagas, conditions, { limit: PAGE, cursor }),
+        searchGrouped(sagas, conditions, { limit: PAGE, cursor, sort: filter.sort }),
         cursor === undefined ? sagas.failureCauses(conditions, CAUSES) : [],
       ]);
       const open = page.groups.flatMap((group) => group.sagas).filter(({ status }) => status === 'stuck' || !isAtRest(status));
@@ -103,11 +104,12 @@ function addList(app: App, { sagas, queues, inventory }: Ports): void {
         filter, overview, page, causes, lastEvents, jobs,
         names: Object.keys(sagas.definitions),
         surface: sagas.surface,
-        isFirstPage: cursor === undefined,
+        cursor,
+        actor: actorOf(request.principal),
         mayOperate: may(request.principal, 'operate'),
         hasDroplets: app.hasDroplets,
       });
-      return sendPage(reply, { title: 'Sagas', place: 'sagas', body });
+      return sendPage(reply, { title: titleOfList(filter), place: 'sagas', body });
     },
   );
 }
@@ -127,7 +129,7 @@ async function dueJobOf(saga: Saga, queues: QueuesPort): Promise<DueJob> {
 }
 
 function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
-  app.get('/sagas/:id', { schema: { hide: true, params: z.object({ id: z.string() }), querystring: toldQuery } }, async (request, reply) => {
+  app.get('/sagas/:id', { schema: { hide: true, params: z.object({ id: z.string() }), querystring: sagaQuery } }, async (request, reply) => {
     const parsed = params.safeParse(request.params);
     // The short form of an id is what people have at hand.
     if (!parsed.success) return reply.redirect(`/sagas?${new URLSearchParams({ q: request.params.id }).toString()}`);
@@ -143,6 +145,7 @@ function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
       isAtRest(saga.status) ? null : sagas.held([id]),
       inventory?.leasesOf([id]),
     ]);
+    const list = await placeInList(sagas, request.query.list, saga);
     // What was written since belongs to the next look: the row and its timeline tell the same.
     const events = found.filter(({ seq }) => seq <= saga.revision);
     const alive = aliveWorkersOf(await app.fleet.glance());
@@ -162,6 +165,8 @@ function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
       place: (where) => queues.place({ sagaId: id, ...where }),
       mayOperate: may(request.principal, 'operate'),
       hasDroplets: app.hasDroplets,
+      subjectName: await subjectNameOf(words.subject?.(saga), inventory),
+      list,
       secretsToRerun: secretsToRerun(sagas, saga, request.principal),
       told: request.query.told === undefined ? null : told[request.query.told],
     });
@@ -197,6 +202,28 @@ function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
     if (answered.kind === 'refused') throw rerunRefused(answered);
     return reply.redirect(`/sagas/${answered.saga.id}?told=${answered.kind === 'accepted' ? 'rerun' : 'rerun_before'}`, 303);
   });
+}
+
+/** What the saga does not say itself: the name of the droplet that it destroys. */
+async function subjectNameOf(subject: Subject | undefined, inventory: Ports['inventory']): Promise<string | null> {
+  if (inventory === undefined || subject?.kind !== 'droplet' || subject.name !== null || subject.id === null) return null;
+  const dropletId = Number(subject.id);
+  return Number.isSafeInteger(dropletId) ? ((await inventory.droplet(dropletId))?.name ?? null) : null;
+}
+
+async function placeInList(sagas: Ports['sagas'], query: ListQuery | null, saga: Saga) {
+  if (query === null) return null;
+  return { query, ...(await findNeighbours(sagas, conditionsOfList(query), saga, query.sort)) };
+}
+
+function conditionsOfList(filter: ListFilter) {
+  return toSagaFilter({ ...filter, requested_by: filter.requester });
+}
+
+/** What the filter finds, as the title of a tab among others. */
+function titleOfList({ q, status, name, tag, requester }: ListFilter): string {
+  const words = [q, ...(status ?? []).map((one) => statusWords[one]), name, tag, requester].filter((word) => word !== undefined && word !== '');
+  return words.length === 0 ? 'Sagas' : `${words.join(', ')} · Sagas`;
 }
 
 /** Null: the saga cannot be run again, or not by this person; else the secrets that must be given again. */
@@ -256,7 +283,7 @@ function addBulk(app: App, { sagas }: Ports): void {
 /** What the filter finds, among the sagas on which the action has an effect. */
 function conditionsOf(action: BulkAction, filter: ListFilter) {
   needCondition(filter, action);
-  return { ...toSagaFilter(filter), ...needed[action], status: affected[action].filter((candidate) => filter.status === undefined || filter.status.includes(candidate)) };
+  return { ...conditionsOfList(filter), ...needed[action], status: affected[action].filter((candidate) => filter.status === undefined || filter.status.includes(candidate)) };
 }
 
 function needCondition(filter: ListFilter, action: BulkAction): void {

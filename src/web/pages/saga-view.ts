@@ -1,72 +1,32 @@
 // One saga: what it is, what goes on and what to do about it, its timeline, and everything that is known of it.
 import type { SagaLease } from '../../inventory/lease.ts';
-import type { AuditRow } from '../../saga/audit.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { currentStep, isAtRest, isCancellable, isStuckForward } from '../../saga/saga.ts';
 import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/events.ts';
-import type { SagaWords, Surface } from '../../saga/words.ts';
+import type { SagaWords } from '../../saga/words.ts';
 import { describeEnd, statusWords, titleOf } from '../../saga/words.ts';
 import { formatDuration } from '../../platform/duration.ts';
-import { shortTextOf, withShortTexts } from '../../platform/text.ts';
+import { shortTextOf } from '../../platform/text.ts';
 import type { Html } from '../html.ts';
-import { html, longText } from '../html.ts';
-import type { InspectedJob } from '../../queues/step-queues.ts';
-import type { JobPlace } from '../ports.ts';
+import { html } from '../html.ts';
+import { addressOf, addressOfSaga } from './filter.ts';
 import { leaseField } from './lease-choices.ts';
-import { badgeOf, progress, subjectLink } from './parts.ts';
-import type { Entry } from './timeline.ts';
+import { badgeOf, capital, copied } from './parts.ts';
+import type { SagaView } from './saga-facts.ts';
+import { facts, known } from './saga-facts.ts';
 import { requestOf, withoutRequest } from './timeline.ts';
 import { renderTimeline } from './timeline-view.ts';
-import { ago, formatTime, inTime } from './times.ts';
+import { exactTime, inTime } from './times.ts';
 import { describeWait } from './waits.ts';
 
-/** The job that is due, as its queue has it. `gone`: the queue has none; `unknown`: it could not be asked. */
-export type DueJob = Readonly<{ kind: 'there' } & InspectedJob> | Readonly<{ kind: 'gone' | 'unknown' }>;
-
-export type SagaView = Readonly<{
-  saga: Saga;
-  words: SagaWords;
-  surface: Surface;
-  /** The database's clock. */
-  now: Date;
-  /** When it acts next as far as the database knows, in milliseconds. */
-  dueInMs: number;
-  memo: Memo;
-  events: readonly StoredEvent[];
-  entries: readonly Entry[];
-  audit: readonly AuditRow[];
-  /** Null when it is at rest. */
-  job: DueJob | null;
-  /** Since when it is due, and no worker has it; null: one has, or it is not due, or nobody knows. */
-  untakenSince: Date | null;
-  /** It waits for something that only a person can put right. */
-  isHeld: boolean;
-  /** Its queue is paused. */
-  isPaused: boolean;
-  /** The lease of the droplet that it provisioned; null: there is none (any more), or no droplet yet. */
-  lease: SagaLease | null;
-  place: (job: { revision: number; direction: 'forward' | 'backward' }) => JobPlace;
-  mayOperate: boolean;
-  /** Whether droplets have pages. */
-  hasDroplets: boolean;
-  /** Names of the secrets that must be given again to run it again; null: it cannot be run again. */
-  secretsToRerun: readonly string[] | null;
-  /** What a button that was pressed came to. */
-  told: string | null;
-}>;
-
 const SLOWLY_MS = 10_000;
-
-// An input that a saga accepts is shown whole. There may be hundreds of events: the detail of one is cut earlier.
-const DOCUMENT_LENGTH = 64 * 1024;
-const EVENT_LENGTH = 10_000;
 
 /** The page's content. */
 export function renderSaga(view: SagaView): Html {
   const { saga, now } = view;
   const events = isAtRest(saga.status) ? null : html` data-events="/v1/sagas/${saga.id}/events"`;
-  return html`<p class="crumbs"><a href="/sagas" data-up>Sagas</a></p>
+  return html`${crumbs(view)}
 ${view.told === null ? null : html`<p class="notice" role="status">${view.told}</p>`}
 <div id="live" data-now="${now.toISOString()}" data-revision="${saga.revision}" data-status="${statusWords[saga.status]}: ${currentStep(saga)}"${events}${refresh(view)}>
 <div class="title"><h1>${titleOf(view.words, saga)}</h1>${badgeOf(saga, view.words, view.isHeld)}${view.mayOperate ? buttons(view) : null}</div>
@@ -76,7 +36,17 @@ ${facts(view)}
 ${known(view)}
 </div>
 ${view.mayOperate ? dialogs(view) : null}
-<p class="keys"><kbd>u</kbd> back to the list <kbd>/</kbd> search</p>`;
+<p class="keys"><kbd>u</kbd> back to the list${view.list === null ? null : html` <kbd>p</kbd> <kbd>n</kbd> previous, next in the list`} <kbd>/</kbd> search</p>`;
+}
+
+/** The way back to the list as it was, and to its neighbours there. */
+function crumbs({ list }: SagaView): Html {
+  if (list === null) return html`<p class="crumbs"><a href="/sagas" data-up>Sagas</a></p>`;
+  const { query: { cursor, ...filter }, previous, next } = list;
+  const up = addressOf('/sagas', filter, cursor === undefined ? {} : { cursor });
+  // The neighbours may be on other pages of the list.
+  const link = (id: string | null, rel: string, words: string) => (id === null ? null : html` <a rel="${rel}" data-${rel} href="${addressOfSaga(id, filter)}">${words}</a>`);
+  return html`<p class="crumbs"><a href="${up}" data-up>Sagas</a>${link(previous, 'prev', 'Previous')}${link(next, 'next', 'Next')}</p>`;
 }
 
 /** Polls write no event: the page looks again when the job is due. A stuck saga may be resumed elsewhere. */
@@ -105,7 +75,7 @@ function dialogs({ saga, words, lease, secretsToRerun }: SagaView): Html {
 }
 
 function renewDialog(saga: Saga, words: SagaWords, { leaseLimit }: SagaLease): Html {
-  const limit = leaseLimit === null ? null : html` No renewal goes beyond ${formatTime(leaseLimit)}.`;
+  const limit = leaseLimit === null ? null : html` No renewal goes beyond ${exactTime(leaseLimit)}.`;
   return html`<form id="renew" popover class="dialog" method="post" action="/sagas/${saga.id}/lease" aria-labelledby="renew-title"><h2 id="renew-title">Renew the lease of ${titleOf(words, saga)}?</h2>
 <p>The lease ends no sooner than you choose here. A renewal never shortens it.${limit}</p>
 ${leaseField()}
@@ -167,10 +137,6 @@ function sentence(text: string): string {
   return capital(text).replace(/\.$/, '');
 }
 
-function capital(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
-}
-
 export function memoOf({ job, memo }: Pick<SagaView, 'job' | 'memo'>): Memo {
   return job?.kind === 'there' ? { ...memo, ...job.memo } : memo;
 }
@@ -208,54 +174,5 @@ function reason({ error }: Saga, title: string): Html | null {
 
 function quote(what: string, said: string): Html {
   const request = requestOf(said);
-  return html`<p class="quote"><span>${what}:</span> <q>${withoutRequest(said)}</q>${request === null ? null : html` <span class="request">request <code>${request}</code></span>`}</p>`;
-}
-
-function facts(view: SagaView): Html {
-  const { saga, now } = view;
-  const subject = view.words.subject?.(saga);
-  const outputs = view.words.outputs?.(saga);
-  const all: [string, Html | null][] = [
-    ['Saga', html`${saga.name} ${code(saga.id)}`],
-    ['Step', html`${progress(saga)}${isAtRest(saga.status) && saga.status !== 'stuck' ? null : html` · attempt ${saga.status === 'stuck' ? saga.attempt : saga.attempt + 1}`}`],
-    ...(subject === undefined ? [] : [[capital(subject.kind), subject.id === null ? code(null) : html`${subjectLink(saga, view.words, view.hasDroplets)} <a href="/sagas?q=${subject.id}">all its sagas</a>`] as [string, Html]]),
-    ...(outputs === undefined ? [] : [[outputs.name, outputs.values.length === 0 ? code(null) : html`${outputs.values.map((value) => html`<code>${value}</code> `)}`] as [string, Html]]),
-    ['Lease', view.lease === null ? null : leaseFact(view.lease, now)],
-    ['Started', html`${ago(saga.createdAt, now)} <span class="exact">${formatTime(saga.createdAt)}</span>`],
-    ['Finished', saga.finishedAt === null ? null : html`${ago(saga.finishedAt, now)} <span class="exact">after ${formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())}</span>`],
-    ['Requested by', code(saga.requestedBy)],
-    ['Waits for', saga.waitsFor === null ? null : html`<a href="/sagas/${saga.waitsFor}">saga ${code(saga.waitsFor)}</a>`],
-    ['Runs again', saga.rerunOf === null ? null : html`<a href="/sagas/${saga.rerunOf}">saga ${code(saga.rerunOf)}</a>, which was rolled back`],
-    ['Was run again as', saga.rerunAs === null ? null : html`<a href="/sagas/${saga.rerunAs}">saga ${code(saga.rerunAs)}</a>`],
-    ['Started by', saga.startedBy === null ? null : html`<span title="proven by credentials or by the database">${code(saga.startedBy)}</span>`],
-    ['Idempotency key', code(saga.idempotencyKey)],
-    ['Job', view.job === null ? null : jobLink(view)],
-  ];
-  return html`<dl class="facts">${all.map(([name, value]) => (value === null ? null : html`<div><dt>${name}</dt><dd>${value}</dd></div>`))}</dl>`;
-}
-
-function leaseFact({ leaseUntil, expiredAt }: SagaLease, now: Date): Html {
-  const exact = html` <span class="exact">${formatTime(leaseUntil)}</span>`;
-  if (expiredAt !== null) return html`expired ${ago(expiredAt, now)}${exact}`;
-  const leftMs = leaseUntil.getTime() - now.getTime();
-  return leftMs > 0 ? html`ends ${inTime(leftMs, now)}${exact}` : html`ended ${ago(leaseUntil, now)}${exact}`;
-}
-
-function code(value: string | null): Html {
-  return value === null || value === '' ? html`<span class="none">none</span>` : html`<code>${value}</code>`;
-}
-
-function jobLink({ saga, place, job }: SagaView): Html {
-  const { queue, id } = place({ revision: saga.revision, direction: saga.status === 'compensating' ? 'backward' : 'forward' });
-  return job?.kind === 'there' ? html`<a href="/queues/queue/${queue}/${id}">in ${queue}</a>` : html`<a href="/queues/queue/${queue}">${queue}</a>`;
-}
-
-function known({ saga, surface, audit, events, now }: SagaView): Html {
-  const shown = surface.redact.saga(saga);
-  const rows = audit.map(({ at, actor, databaseRole, action, detail }) => html`<tr><td>${ago(at, now)}</td><td><code>${actor}</code></td><td>${action}</td><td>${shortTextOf(detail['reason'] ?? detail['path'])}</td><td>${databaseRole === null ? null : html`<code>${databaseRole}</code>`}</td></tr>`);
-  const all = events.map((event) => html`<tr><td>${event.seq}</td><td><time datetime="${event.at.toISOString()}">${formatTime(event.at)}</time></td><td>${event.kind}</td><td>${event.step}</td><td><code>${longText(JSON.stringify(withShortTexts(surface.redact.value(event.detail))), EVENT_LENGTH)}</code></td></tr>`);
-  return html`<section aria-labelledby="audit"><h2 id="audit">Audit</h2>${audit.length === 0 ? html`<p class="none">No actions recorded.</p>` : html`<div class="wide"><table><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">Why</th><th scope="col">Database role</th></tr></thead><tbody>${rows}</tbody></table></div>`}</section>
-<div class="two"><section aria-labelledby="input"><h2 id="input">Input</h2><pre tabindex="0">${longText(JSON.stringify(withShortTexts(shown.input), null, 2), DOCUMENT_LENGTH)}</pre></section>
-<section aria-labelledby="context"><h2 id="context">Context</h2><pre tabindex="0">${longText(JSON.stringify(withShortTexts(shown.context), null, 2), DOCUMENT_LENGTH)}</pre></section></div>
-<details id="events"><summary>All ${events.length} events</summary><div class="wide" tabindex="0"><table><thead><tr><th scope="col">#</th><th scope="col">At</th><th scope="col">Event</th><th scope="col">Step</th><th scope="col">Detail</th></tr></thead><tbody>${all}</tbody></table></div></details>`;
+  return html`<p class="quote"><span>${what}:</span> <q>${withoutRequest(said)}</q>${request === null ? null : html` <span class="request">request ${copied(request)}</span>`}</p>`;
 }

@@ -6,18 +6,27 @@ import { isAtRest } from '../../saga/saga.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import type { JobPlace } from '../ports.ts';
+import { foldAttempts, foldNotes, partTimeline } from './fold-timeline.ts';
+import { copied } from './parts.ts';
 import type { Entry } from './timeline.ts';
 import { formatTime } from './times.ts';
 
 const WIDTH = 1_000;
 const LEAST_WIDTH = 6;
 
-/** Renders the entries. The width is the saga's lifetime, or its lifetime so far. */
+/**
+ * Renders the entries. The width is the saga's lifetime, or its lifetime so far. Attempts that failed alike are one entry; of a
+ * long timeline the first and the newest entries are in sight, the others one press away.
+ */
 export function renderTimeline(saga: Saga, entries: readonly Entry[], now: Date, place: (job: NonNullable<Entry['job']>) => JobPlace): Html {
   const start = saga.createdAt.getTime();
   const ends = entries.map(({ from, to }) => (to ?? (isAtRest(saga.status) ? from : now)).getTime());
   const spanMs = Math.max(1, ...ends.map((end) => end - start), isAtRest(saga.status) ? 1 : now.getTime() - start);
-  return html`<ol class="timeline">${entries.map((entry) => renderEntry(entry, { start, spanMs, now, place }))}</ol>`;
+  const { first, between, newest } = partTimeline(foldAttempts(entries));
+  const rows = (some: readonly Entry[]) => some.map((entry) => renderEntry(entry, { start, spanMs, now, place }));
+  const [from, until] = [between[0], between.at(-1)];
+  const aside = from === undefined || until === undefined ? null : html`<li class="between"><details id="between"><summary>${between.length} more, ${clock(from.from)}–${clock(until.to ?? now)}</summary><ol class="timeline">${rows(between)}</ol></details></li>`;
+  return html`<ol class="timeline">${rows(first)}${aside}${rows(newest)}</ol>`;
 }
 
 type Scale = Readonly<{ start: number; spanMs: number; now: Date; place: (job: NonNullable<Entry['job']>) => JobPlace }>;
@@ -40,10 +49,27 @@ function details({ worker, job }: Entry, { place }: Scale): Html {
   return html`<div class="ran">${worker === null ? null : html`<span class="worker" title="worker ${worker}">${worker}</span>`}${where === null ? null : html` <a class="job" href="/queues/queue/${where.queue}/${where.id}">job</a>`}</div>`;
 }
 
-function texts({ text, requestId, notes }: Entry): Html | null {
+function texts({ text, requestId, notes, alike }: Entry): Html | null {
   if (text === null && notes.length === 0) return null;
-  const list = notes.map(({ at, text: note }) => html`<li><time datetime="${at.toISOString()}" title="${formatTime(at)}">${formatTime(at).slice(11, 19)}</time> ${note}</li>`);
-  return html`<div class="texts">${notes.length === 0 ? null : html`<ul>${list}</ul>`}${text === null ? null : html`<p>${text}${requestId === null ? null : html` <span class="request">request <code>${requestId}</code></span>`}</p>`}</div>`;
+  const list = foldNotes(notes).map(({ at, until, count, text: note }) => html`<li>${clock(at)}${count === 1 ? null : html`–${clock(until)}`} ${note}${count === 1 ? null : html` <span class="polls">${count} times</span>`}</li>`);
+  return html`<div class="texts">${notes.length === 0 ? null : html`<ul>${list}</ul>`}${text === null ? null : html`<p>${text}${requestOf(requestId)}</p>`}${attempts(alike)}</div>`;
+}
+
+/** The attempts that one entry stands for. */
+function attempts(alike: readonly Entry[]): Html | null {
+  const [first] = alike;
+  if (first === undefined) return null;
+  const list = alike.map(({ from, to, text, requestId, attempt }) => html`<li>${clock(from)} attempt ${attempt?.nth}, ${to === null ? null : formatDuration(to.getTime() - from.getTime())}: ${text}${requestOf(requestId)}</li>`);
+  return html`<details id="alike-${first.from.getTime()}"><summary>Each of the ${alike.length} attempts</summary><ul>${list}</ul></details>`;
+}
+
+function requestOf(requestId: string | null): Html | null {
+  return requestId === null ? null : html` <span class="request">request ${copied(requestId)}</span>`;
+}
+
+/** The time of the day: 06:54:01. */
+function clock(time: Date): Html {
+  return html`<time datetime="${time.toISOString()}" title="${formatTime(time)}" data-clock>${formatTime(time).slice(11, 19)}</time>`;
 }
 
 function bar({ kind, tone, from, to }: Entry, { start, spanMs, now }: Scale): Html {

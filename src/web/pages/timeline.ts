@@ -11,6 +11,10 @@ export type Entry = Readonly<{
   kind: 'mark' | 'attempt' | 'wait';
   tone: 'plain' | 'ok' | 'bad' | 'wait' | 'live';
   title: string;
+  /** What was attempted, and which attempt it was; null: not an attempt at a step. */
+  attempt: Readonly<{ of: string; nth: number }> | null;
+  /** It is the pause between two attempts. */
+  isBackOff: boolean;
   from: Date;
   /** Null: still in progress. */
   to: Date | null;
@@ -25,6 +29,8 @@ export type Entry = Readonly<{
   worker: string | null;
   /** The job that ran it. */
   job: Readonly<{ revision: number; direction: Direction }> | null;
+  /** The attempts that this entry stands for, if it stands for several (see fold-timeline.ts). */
+  alike: readonly Entry[];
 }>;
 
 // A worker takes a job within milliseconds, unless there are too few workers.
@@ -91,7 +97,7 @@ function entriesOf(event: StoredEvent, draft: Draft): Entry[] {
       const attempt = close(event, draft, 'bad');
       const delayMs = typeof event.detail['delayMs'] === 'number' ? event.detail['delayMs'] : 0;
       draft.since = new Date(at.getTime() + delayMs);
-      return [attempt, entry({ kind: 'wait', tone: 'wait', title: 'back-off', from: at, to: draft.since })];
+      return [attempt, entry({ kind: 'wait', tone: 'wait', title: 'back-off', isBackOff: true, from: at, to: draft.since })];
     }
     case 'cancel_requested': {
       const cut = draft.jobRevision === 0 && draft.notes.length === 0 && event.detail['status'] === 'compensated' ? [] : [interrupted(event, draft)];
@@ -114,11 +120,13 @@ function close(event: StoredEvent, draft: Draft, tone: 'ok' | 'bad'): Entry {
   const said = shortTextOf(event.detail['message'] ?? event.detail['note']);
   const polls = pollsOf(said) ?? draft.waited?.polls ?? null;
   const isBackward = event.kind.startsWith('compensation_');
-  const attempt = event.attempt ?? 1;
+  const nth = event.attempt ?? 1;
+  const of = `${isBackward ? 'undo ' : ''}${event.step ?? ''}`;
   const closed = entry({
     kind: polls === null ? 'attempt' : 'wait',
     tone,
-    title: `${isBackward ? 'undo ' : ''}${event.step ?? ''}${attempt > 1 || tone === 'bad' ? ` · attempt ${attempt}` : ''}`,
+    title: `${of}${nth > 1 || tone === 'bad' ? ` · attempt ${nth}` : ''}`,
+    attempt: { of, nth },
     from: draft.since > event.at ? event.at : draft.since,
     to: event.at,
     text: withoutRequest(said) || null,
@@ -183,7 +191,7 @@ function untaken(saga: Saga, draft: Draft, now: Date, since: Date): Entry {
 }
 
 function entry(given: Partial<Entry> & Pick<Entry, 'title' | 'from'>): Entry {
-  return { kind: 'mark', tone: 'plain', to: given.from, text: null, requestId: null, polls: null, notes: [], worker: null, job: null, ...given };
+  return { kind: 'mark', tone: 'plain', attempt: null, isBackOff: false, to: given.from, text: null, requestId: null, polls: null, notes: [], worker: null, job: null, alike: [], ...given };
 }
 
 function byOf(actor: unknown): string | null {

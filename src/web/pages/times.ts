@@ -8,6 +8,11 @@ export function formatTime(time: Date): string {
   return `${time.toISOString().replace('T', ' ').replace('Z', '')} UTC`;
 }
 
+/** Renders a time. The script shows it in the reader's time zone, with UTC as the tooltip. */
+export function exactTime(time: Date): Html {
+  return html`<time class="exact" datetime="${time.toISOString()}" title="${formatTime(time)}" data-exact>${formatTime(time)}</time>`;
+}
+
 /** Renders how long ago a time is. The script keeps it up to date. */
 export function ago(time: Date, now: Date): Html {
   return html`<time datetime="${time.toISOString()}" title="${formatTime(time)}" data-ago>${formatDuration(wholeSeconds(now.getTime() - time.getTime()))} ago</time>`;

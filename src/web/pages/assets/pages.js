@@ -60,6 +60,133 @@ function tick() {
   }
 }
 
+const timeStyle = { year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23', timeZoneName: 'short' };
+const local = new Intl.DateTimeFormat(undefined, timeStyle);
+const localClock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
+
+/** Shows times in the reader's time zone, with UTC beside it in the tooltip. */
+function localizeTimes() {
+  for (const time of document.querySelectorAll('time[title]:not([data-local])')) {
+    const at = new Date(time.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    time.dataset.local = '';
+    time.title = `${local.format(at)} · ${time.title}`;
+    if ('exact' in time.dataset) time.textContent = local.format(at);
+    if ('clock' in time.dataset) time.textContent = localClock.format(at);
+  }
+}
+
+/** Copies a text. Without TLS a browser has no clipboard for scripts, except the old way. */
+async function copy(text) {
+  if (navigator.clipboard !== undefined) return navigator.clipboard.writeText(text);
+  const field = document.createElement('textarea');
+  field.value = text;
+  field.className = 'unseen';
+  document.body.append(field);
+  field.select();
+  const isDone = document.execCommand('copy');
+  field.remove();
+  if (!isDone) throw new Error('this browser does not let a page copy');
+}
+
+async function copyAndSay(text, button) {
+  let isCopied = true;
+  try {
+    await copy(text);
+  } catch {
+    isCopied = false;
+  }
+  if (told !== null) told.textContent = isCopied ? 'Copied.' : 'Not copied: this browser does not let a page copy.';
+  const mark = isCopied ? 'done' : 'failed';
+  button.classList.add(mark);
+  setTimeout(() => button.classList.remove(mark), 1_500);
+}
+
+/** Adds a button to copy it beside each value that people copy. */
+function addCopyButtons() {
+  for (const code of document.querySelectorAll('[data-copy]')) {
+    if (code.nextElementSibling?.matches('button.copy')) continue;
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.className = 'copy';
+    button.title = 'Copy';
+    button.setAttribute('aria-label', `Copy ${code.textContent}`);
+    button.addEventListener('click', () => void copyAndSay(code.textContent, button));
+    code.after(button);
+  }
+}
+
+const SAVED = 'arcadia-saved-filters';
+
+function readSaved(path) {
+  try {
+    const all = JSON.parse(localStorage.getItem(SAVED) ?? '[]');
+    return all.filter((one) => typeof one.name === 'string' && typeof one.query === 'string' && one.path === path);
+  } catch {
+    return [];
+  }
+}
+
+function writeSaved(path, filters) {
+  const others = JSON.parse(localStorage.getItem(SAVED) ?? '[]').filter((one) => one.path !== path);
+  localStorage.setItem(SAVED, JSON.stringify([...others, ...filters]));
+}
+
+/** Adds the filters that this person saved in this browser, and a way to save the one that is shown. */
+function addSavedFilters() {
+  const nav = document.querySelector('nav[data-saved]');
+  if (nav === null) return;
+  const { saved: path } = nav.dataset;
+  const query = new URLSearchParams(location.search);
+  query.delete('cursor');
+  query.delete('page');
+  const shown = query.toString();
+  const filters = readSaved(path);
+  for (const added of nav.querySelectorAll('.own')) added.remove();
+  for (const filter of filters) {
+    const own = document.createElement('span');
+    own.className = 'own';
+    const link = document.createElement('a');
+    link.href = `${location.pathname}?${filter.query}`;
+    link.textContent = filter.name;
+    if (filter.query === shown) link.setAttribute('aria-current', 'true');
+    const remove = document.createElement('button');
+    remove.type = 'button';
+    remove.textContent = '×';
+    remove.setAttribute('aria-label', `Forget the saved filter ${filter.name}`);
+    remove.addEventListener('click', () => {
+      writeSaved(path, filters.filter((one) => one !== filter));
+      addSavedFilters();
+    });
+    own.append(link, remove);
+    nav.append(own);
+  }
+  if (shown === '' || filters.some((filter) => filter.query === shown)) return;
+  const form = document.createElement('form');
+  form.className = 'own';
+  const name = document.createElement('input');
+  name.required = true;
+  name.maxLength = 60;
+  name.placeholder = 'Name of this filter';
+  name.setAttribute('aria-label', name.placeholder);
+  const save = document.createElement('button');
+  save.type = 'submit';
+  save.textContent = 'Save';
+  form.append(name, save);
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    writeSaved(path, [...filters, { path, name: name.value.trim(), query: shown }]);
+    addSavedFilters();
+  });
+  nav.append(form);
+}
+
+/** What the script adds to the parts that an update replaces. */
+function enhance() {
+  localizeTimes();
+  addCopyButtons();
+}
+
 const RENEW_WITHIN_MS = 10_000;
 
 /**
@@ -91,6 +218,7 @@ async function renew() {
   if (focused !== null) [...next.querySelectorAll('a')].find((link) => link.getAttribute('href') === focused)?.focus({ preventScroll: true });
   document.title = fresh.title;
   setClock(next);
+  enhance();
   followWhileSeen();
   return null;
 }
@@ -171,11 +299,15 @@ addEventListener('keydown', (event) => {
     if ((key === 'j' || key === 'k' || target.matches('a[data-walk]')) && walk(steps[key])) event.preventDefault();
   } else if (key === 'u') {
     document.querySelector('a[data-up]')?.click();
+  } else if (key === 'p' || key === 'n') {
+    document.querySelector(key === 'p' ? 'a[data-prev]' : 'a[data-next]')?.click();
   }
 });
 
 const live = document.querySelector('#live');
 setClock(live);
+enhance();
+addSavedFilters();
 tick();
 setInterval(tick, 500);
 if (location.hash === '#q') document.querySelector('#q')?.focus();
