@@ -38,7 +38,7 @@ function renderEntry(entry: Entry, scale: Scale): Html {
   const polls = entry.polls === null ? null : html`<span class="polls">${entry.polls} ${entry.polls === 1 ? 'poll' : 'polls'}</span>`;
   const sinceStart = from.getTime() - scale.start;
   return html`<li class="${kind} ${tone}"><time class="at" datetime="${from.toISOString()}" title="${formatTime(from)}">+${formatDuration(sinceStart)}</time>
-<div class="told"><span class="sign" aria-hidden="true"></span><b>${title}</b> ${tone === 'bad' && kind === 'attempt' ? html`<span class="failed">failed</span>` : null} ${polls} ${length}${kind === 'mark' ? html`<span class="by">${entry.text}</span>` : null}</div>
+<div class="told"><span class="sign" aria-hidden="true"></span><b>${title}</b> ${tone === 'bad' && kind === 'attempt' && entry.alike.length === 0 ? html`<span class="failed">failed</span>` : null} ${polls} ${length}${kind === 'mark' ? html`<span class="by">${entry.text}</span>` : null}</div>
 ${bar(entry, scale)}
 ${details(entry, scale)}
 ${kind === 'mark' ? null : texts(entry)}</li>`;
