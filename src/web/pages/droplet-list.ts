@@ -23,6 +23,7 @@ export function renderDroplets(view: DropletListView): Html {
   const { list, query } = view;
   return html`<h1 class="unseen">Droplets</h1>
 ${form(view)}
+<nav class="saved" aria-label="Saved filters" data-saved="/droplets" hidden></nav>
 <div id="live"${isListOutdated(list.sync, list.now, view.syncIntervalMs) ? html` class="outdated"` : null} data-now="${list.now.toISOString()}" data-refresh-ms="${REFRESH_MS}">
 ${syncNotice(list.sync, list.now, view.syncIntervalMs)}
 ${counts(view)}

@@ -137,6 +137,7 @@ function addSavedFilters() {
   const nav = document.querySelector('nav[data-saved]');
   if (nav === null) return;
   const { saved: path } = nav.dataset;
+  nav.hidden = false;
   const query = new URLSearchParams(location.search);
   query.delete('cursor');
   query.delete('page');
