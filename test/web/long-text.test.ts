@@ -67,7 +67,7 @@ const jobOf = (reason: string) => ({ memo: {}, dueInMs: 0, dueSinceMs: 0, takenB
 function viewOf(saga: Saga, events: readonly StoredEvent[], text: string): SagaView {
   const entries = timelineOf(saga, events, { now: at, memo: {}, isWaiting: false });
   const audit = [{ at, actor: 'x', databaseRole: 'y', action: 'y', detail: { reason: text } }];
-  return { saga, now: at, dueInMs: 0, memo: {}, events, entries, audit, job: { kind: 'there', ...jobOf(text) }, isPaused: false, words, surface, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, hasDroplets: false, subjectName: null, list: null, lease: null, secretsToRerun: null, told: null };
+  return { saga, now: at, dueInMs: 0, memo: {}, events, entries, audit, job: { kind: 'there', ...jobOf(text) }, isPaused: false, words, surface, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, mayRenew: true, hasDroplets: false, subjectName: null, list: null, lease: null, secretsToRerun: null, told: null };
 }
 
 const surfaces: Readonly<Record<string, (saga: Saga, events: readonly StoredEvent[], text: string) => string>> = {

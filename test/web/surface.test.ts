@@ -40,7 +40,7 @@ const unknown = surfaceOf(catalog);
 const pageOf = (saga: Saga, surface: Surface): string => {
   const view: SagaView = {
     saga, surface, words: surface.words(saga), now: at, dueInMs: 0, memo: {}, events: [], entries: [], audit: [], job: { kind: 'there', memo: {}, dueInMs: 0, dueSinceMs: 0, takenBy: 'w' },
-    isPaused: false, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, hasDroplets: false, subjectName: null, list: null, lease: null, secretsToRerun: null, told: null,
+    isPaused: false, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, mayRenew: true, hasDroplets: false, subjectName: null, list: null, lease: null, secretsToRerun: null, told: null,
   };
   return renderSaga(view).text;
 };

@@ -44,6 +44,8 @@ export type SagaView = Readonly<{
   lease: SagaLease | null;
   place: (job: { revision: number; direction: 'forward' | 'backward' }) => JobPlace;
   mayOperate: boolean;
+  /** Whether this person may renew leases. */
+  mayRenew: boolean;
   /** Whether droplets have pages. */
   hasDroplets: boolean;
   /** The name of its subject where the saga itself does not say it; null: it does, or nobody knows. */

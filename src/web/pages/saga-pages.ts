@@ -164,6 +164,7 @@ function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
       audit: auditRows,
       place: (where) => queues.place({ sagaId: id, ...where }),
       mayOperate: may(request.principal, 'operate'),
+      mayRenew: may(request.principal, 'start'),
       hasDroplets: app.hasDroplets,
       subjectName: await subjectNameOf(words.subject?.(saga), inventory),
       list,
@@ -179,7 +180,7 @@ function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
   });
 
   if (inventory !== undefined) {
-    app.post('/sagas/:id/lease', { config: { needs: 'operate' }, schema: { hide: true, params, body: leaseForm } }, async (request, reply) => {
+    app.post('/sagas/:id/lease', { config: { needs: 'start' }, schema: { hide: true, params, body: leaseForm } }, async (request, reply) => {
       const { id } = request.params;
       const saga = await sagas.get(id);
       if (saga === null) throw new Problem('saga_not_found', `saga ${id} not found`, { sagaId: id });

@@ -29,13 +29,13 @@ export function renderSaga(view: SagaView): Html {
   return html`${crumbs(view)}
 ${view.told === null ? null : html`<p class="notice" role="status">${view.told}</p>`}
 <div id="live" data-now="${now.toISOString()}" data-revision="${saga.revision}" data-status="${statusWords[saga.status]}: ${currentStep(saga)}"${events}${refresh(view)}>
-<div class="title"><h1>${titleOf(view.words, saga)}</h1>${badgeOf(saga, view.words, view.isHeld)}${view.mayOperate ? buttons(view) : null}</div>
+<div class="title"><h1>${titleOf(view.words, saga)}</h1>${badgeOf(saga, view.words, view.isHeld)}${buttons(view)}</div>
 ${goesOn(view)}
 ${facts(view)}
 <section aria-labelledby="timeline"><h2 id="timeline">Timeline</h2>${renderTimeline(saga, view.entries, now, view.place)}</section>
 ${known(view)}
 </div>
-${view.mayOperate ? dialogs(view) : null}
+${dialogs(view)}
 <p class="keys"><kbd>u</kbd> back to the list${view.list === null ? null : html` <kbd>p</kbd> <kbd>n</kbd> previous, next in the list`} <kbd>/</kbd> search</p>`;
 }
 
@@ -56,11 +56,22 @@ function refresh({ saga, job, dueInMs }: SagaView): Html | null {
   return html` data-refresh-ms="${saga.status === 'stuck' ? SLOWLY_MS : Math.min(SLOWLY_MS, Math.max(1_000, nextMs + 700))}"`;
 }
 
-function buttons({ saga, lease, words, secretsToRerun }: SagaView): Html {
-  const retry = saga.status === 'stuck' ? html`<button class="primary" type="button" popovertarget="retry">Retry…</button>` : null;
-  const cancel = isCancellable(saga) ? html`<button class="danger" type="button" popovertarget="cancel">Cancel…</button>` : null;
-  const renew = isRenewable(lease, words, saga) ? html`<button type="button" popovertarget="renew">Renew lease…</button>` : null;
-  const rerun = secretsToRerun === null ? null : html`<button class="primary" type="button" popovertarget="rerun">Run again…</button>`;
+/** What this person may press. */
+function actionsOf({ saga, mayOperate, mayRenew, lease, words, secretsToRerun }: SagaView) {
+  return {
+    retry: mayOperate && saga.status === 'stuck',
+    cancel: mayOperate && isCancellable(saga),
+    renew: mayRenew && isRenewable(lease, words, saga) ? lease : null,
+    rerun: mayOperate ? secretsToRerun : null,
+  };
+}
+
+function buttons(view: SagaView): Html {
+  const actions = actionsOf(view);
+  const retry = actions.retry ? html`<button class="primary" type="button" popovertarget="retry">Retry…</button>` : null;
+  const cancel = actions.cancel ? html`<button class="danger" type="button" popovertarget="cancel">Cancel…</button>` : null;
+  const renew = actions.renew !== null ? html`<button type="button" popovertarget="renew">Renew lease…</button>` : null;
+  const rerun = actions.rerun === null ? null : html`<button class="primary" type="button" popovertarget="rerun">Run again…</button>`;
   return html`${retry}${rerun}${renew}${cancel}`;
 }
 
@@ -69,9 +80,11 @@ function isRenewable(lease: SagaLease | null, words: SagaWords, saga: Saga): lea
 }
 
 /** Opened by the browser itself, without a script; outside of what is renewed, so that nobody's typing is lost. */
-function dialogs({ saga, words, lease, secretsToRerun }: SagaView): Html {
-  return html`${isCancellable(saga) ? cancelDialog(saga, words) : null}${saga.status === 'stuck' ? retryDialog(saga) : null}${
-    isRenewable(lease, words, saga) ? renewDialog(saga, words, lease) : null}${secretsToRerun === null ? null : rerunDialog(saga, words, secretsToRerun)}`;
+function dialogs(view: SagaView): Html {
+  const { saga, words } = view;
+  const actions = actionsOf(view);
+  return html`${actions.cancel ? cancelDialog(saga, words) : null}${actions.retry ? retryDialog(saga) : null}${
+    actions.renew === null ? null : renewDialog(saga, words, actions.renew)}${actions.rerun === null ? null : rerunDialog(saga, words, actions.rerun)}`;
 }
 
 function renewDialog(saga: Saga, words: SagaWords, { leaseLimit }: SagaLease): Html {
