@@ -215,11 +215,10 @@ export function startVictim(environment: NodeJS.ProcessEnv): Victim {
   };
   child.stdout?.on('data', read);
   child.stderr?.on('data', read);
-  const exited = once(child, 'exit').then(([code, signal]: unknown[]) => {
-    struck.reject(new Error(`the worker ended (${String(code)}) before it came to its boundary: ${output}`));
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a name of a signal, or null
-    return signal as NodeJS.Signals | null;
-  });
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a name of a signal, or null
+  const exited = once(child, 'exit').then(([, signal]: unknown[]) => signal as NodeJS.Signals | null);
+  // What it wrote last may be read after its end: `close` comes after all of it.
+  child.once('close', (code) => struck.reject(new Error(`the worker ended (${String(code)}) before it came to its boundary: ${output}`)));
   // Whoever awaits it is told; nobody has to.
   struck.promise.catch(() => undefined);
   return { pid: child.pid ?? 0, struck: struck.promise, exited, signal: (signal) => void child.kill(signal) };

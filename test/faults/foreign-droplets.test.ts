@@ -36,9 +36,12 @@ function expectUntouched(stage: Stage, foreign: readonly number[]): void {
   expect(deletes.filter(({ path }) => path === '/v2/droplets')).toEqual([]);
 }
 
+// The tests run at once: a create that times out before it arrives would be none that lost its answer.
+const patient = { DIGITALOCEAN_TIMEOUT_MS: '3000', WORKER_LOCK_MS: '3500', ADOPTION_GRACE_MS: '4000' };
+
 describe.concurrent('never ours, never touched', () => {
   test('adopts its own droplet among eight that look like it', async () => {
-    await using stage = await openFaultStage({ sandbox: { faults: createLost } });
+    await using stage = await openFaultStage({ settings: patient, sandbox: { faults: createLost } });
     const sagaId = await stage.provision('web-1');
     const foreign = addLookalikes(stage.sandbox, sagaId, 'web-1');
     await stage.work();
@@ -51,7 +54,7 @@ describe.concurrent('never ours, never touched', () => {
   });
 
   test('rolls back its own droplet among eight that look like it', async () => {
-    await using stage = await openFaultStage({ settings: { WAIT_MAX_POLLS: '3' }, sandbox: { faults: { ...createLost, neverActive: true } } });
+    await using stage = await openFaultStage({ settings: { ...patient, WAIT_MAX_POLLS: '3' }, sandbox: { faults: { ...createLost, neverActive: true } } });
     const sagaId = await stage.provision('web-1');
     const foreign = addLookalikes(stage.sandbox, sagaId, 'web-1');
     await stage.work();
@@ -64,7 +67,7 @@ describe.concurrent('never ours, never touched', () => {
 
   test('destroys nothing where its create was lost for good and only lookalikes are left to find', async () => {
     await using stage = await openFaultStage({
-      settings: { STEP_ATTEMPTS: '2' },
+      settings: { ...patient, STEP_ATTEMPTS: '2' },
       sandbox: { faults: { rules: [{ match: create, effect: { html: 504 } }] } },
     });
     const sagaId = await stage.provision('web-1');
@@ -78,7 +81,7 @@ describe.concurrent('never ours, never touched', () => {
   });
 
   test('keeps one of three droplets of its own, and destroys the other two', async () => {
-    await using stage = await openFaultStage({ sandbox: { faults: createLost } });
+    await using stage = await openFaultStage({ settings: patient, sandbox: { faults: createLost } });
     const sagaId = await stage.provision('web-1');
     const tags = [`arcadia-saga-${sagaId.slice(0, 8)}`, 'managed-by-arcadia-cloud', `arcadia-saga-id-${sagaId}`];
     const own = [1, 2].map(() => stage.sandbox.addForeignDroplet({ name: 'web-1', tags }).id);
@@ -91,7 +94,7 @@ describe.concurrent('never ours, never touched', () => {
   });
 
   test('destroys all three droplets of its own when it is rolled back', async () => {
-    await using stage = await openFaultStage({ settings: { WAIT_MAX_POLLS: '2' }, sandbox: { faults: { ...createLost, statusOverride: 'new' } } });
+    await using stage = await openFaultStage({ settings: { ...patient, WAIT_MAX_POLLS: '2' }, sandbox: { faults: { ...createLost, statusOverride: 'new' } } });
     const sagaId = await stage.provision('web-1');
     const tags = [`arcadia-saga-${sagaId.slice(0, 8)}`, 'managed-by-arcadia-cloud', `arcadia-saga-id-${sagaId}`];
     for (let copy = 0; copy < 2; copy += 1) stage.sandbox.addForeignDroplet({ name: 'web-1', tags });

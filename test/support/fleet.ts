@@ -139,7 +139,7 @@ async function forkWorker(environment: NodeJS.ProcessEnv): Promise<WorkerUnderTe
   };
   child.stdout?.on('data', read);
   child.stderr?.on('data', read);
-  const ended = once(child, 'exit').then((): Exit => {
+  const ended = once(child, 'close').then((): Exit => {
     hasEnded = true;
     return { code: child.exitCode, signal: child.signalCode };
   });

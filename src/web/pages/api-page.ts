@@ -57,19 +57,19 @@ function renderApi(app: App, origin: string): Html {
 function renderOperation({ id, path, method, operation }: Shown, origin: string): Html {
   const { parameters = [], requestBody, responses = {}, summary, description } = operation;
   const rows = parameters.map((parameter) => html`<tr><td><code>${parameter.name}</code></td><td>${parameter.in}</td><td>${parameter.required === true ? 'required' : 'optional'}</td><td>${parameter.description}</td></tr>`);
-  const table = rows.length === 0 ? null : html`<div class="wide"><table><thead><tr><th scope="col">Parameter</th><th scope="col">In</th><th scope="col"></th><th scope="col">Meaning</th></tr></thead><tbody>${rows}</tbody></table></div>`;
+  const table = rows.length === 0 ? null : html`<div class="wide" tabindex="0"><table><thead><tr><th scope="col">Parameter</th><th scope="col">In</th><th scope="col">Needed</th><th scope="col">Meaning</th></tr></thead><tbody>${rows}</tbody></table></div>`;
   const isStream = Object.values(responses).some(({ content }) => content?.['text/event-stream'] !== undefined);
   const body = requestBody?.content?.[JSON_TYPE]?.example;
   const isPublic = operation.security?.length === 0;
   const headers = Object.fromEntries(parameters.flatMap(({ name = '', in: place, example }) => (place === 'header' && example !== undefined ? [[name === 'idempotency-key' ? 'Idempotency-Key' : name, valueOf(example)]] : [])));
   const samples = samplesOf({ method, url: `${origin}${fillPath(path, parameters)}`, headers, body, isPublic, isStream });
   const answers = Object.entries(responses).flatMap(([status, { content = {}, description: meaning }]) =>
-    Object.entries(content).map(([type, { schema, example }]) => html`<details><summary>Answer ${status}${type === JSON_TYPE ? null : ` (${type})`}</summary>${meaning === undefined || meaning === 'Default Response' ? null : html`<p>${meaning}</p>`}${example === undefined ? null : html`<p class="hint">Example</p><pre>${pretty(example)}</pre>`}<p class="hint">Schema</p><pre>${pretty(schema)}</pre></details>`),
+    Object.entries(content).map(([type, { schema, example }]) => html`<details><summary>Answer ${status}${type === JSON_TYPE ? null : ` (${type})`}</summary>${meaning === undefined || meaning === 'Default Response' ? null : html`<p>${meaning}</p>`}${example === undefined ? null : html`<p class="hint">Example</p><pre tabindex="0">${pretty(example)}</pre>`}<p class="hint">Schema</p><pre tabindex="0">${pretty(schema)}</pre></details>`),
   );
   return html`<section class="operation" id="${id}"><h3><a href="#${id}"><code><span class="method">${method}</span> ${path}</code></a></h3><p>${summary}. ${description}</p>${table}
-${requestBody === undefined ? null : html`<details><summary>Body${requestBody.required === false ? ' (optional)' : ''}</summary>${body === undefined ? null : html`<p class="hint">Example</p><pre>${pretty(body)}</pre>`}<p class="hint">Schema</p><pre>${pretty(requestBody.content?.[JSON_TYPE]?.schema)}</pre></details>`}
+${requestBody === undefined ? null : html`<details><summary>Body${requestBody.required === false ? ' (optional)' : ''}</summary>${body === undefined ? null : html`<p class="hint">Example</p><pre tabindex="0">${pretty(body)}</pre>`}<p class="hint">Schema</p><pre tabindex="0">${pretty(requestBody.content?.[JSON_TYPE]?.schema)}</pre></details>`}
 ${answers}
-<div class="samples">${samples.map(({ language, code }, at) => html`<details name="${`samples-${id}`}"${at === 0 ? html` open` : null}><summary>${language}</summary><pre class="sample" data-language="${language}">${longText(code, Number.MAX_SAFE_INTEGER)}</pre></details>`)}</div>
+<div class="samples">${samples.map(({ language, code }, at) => html`<details name="${`samples-${id}`}"${at === 0 ? html` open` : null}><summary>${language}</summary><pre tabindex="0" class="sample" data-language="${language}">${longText(code, Number.MAX_SAFE_INTEGER)}</pre></details>`)}</div>
 ${isStream || isPublic ? null : tryForm({ id, path, method, operation }, body)}</section>`;
 }
 

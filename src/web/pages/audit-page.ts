@@ -64,7 +64,7 @@ function renderAudit(page: AuditPage, { filter, actions, isFirstPage, now }: { f
 <label>Before (UTC) <input type="datetime-local" name="before" value="${localTime(filter.before)}"></label>
 <button type="submit">Apply</button></div>
 ${isNarrowed ? html`<a class="clear" href="/audit">Clear</a>` : null}</form>
-${page.rows.length === 0 ? none : html`<div class="wide"><table class="audit"><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">Saga</th><th scope="col">Why, and details</th><th scope="col">Database role</th></tr></thead><tbody>${page.rows.map((line) => row(line, filter, now))}</tbody></table></div>`}
+${page.rows.length === 0 ? none : html`<div class="wide" tabindex="0"><table class="audit"><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">Saga</th><th scope="col">Why, and details</th><th scope="col">Database role</th></tr></thead><tbody>${page.rows.map((line) => row(line, filter, now))}</tbody></table></div>`}
 <nav class="pages" aria-label="Pages">${isFirstPage ? null : html`<a href="${addressOf(filter)}">First page</a>`}${page.nextCursor === null ? null : html`<a rel="next" href="${addressOf(filter, { cursor: page.nextCursor })}">Next page</a>`}</nav>`;
 }
 

@@ -39,7 +39,7 @@ export function renderDryRun(action: BulkAction, filter: ListFilter, { matched, 
   return html`<h1>${verb(count)}?</h1>${more}${effect}
 <form method="post" action="/sagas/bulk" class="bulk">${hidden([...fieldsOf(filter), ['action', action], ...page.sagas.map(({ id }): [string, string] => ['id', id])])}${why}
 <div class="actions">${back}<button class="${action === 'cancel' ? 'danger' : 'primary'}" type="submit">${verb(count)}</button></div></form>
-<div class="wide"><table><thead><tr><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">About</th></tr></thead><tbody>${rows}</tbody></table></div>`;
+<div class="wide" tabindex="0"><table><thead><tr><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">About</th></tr></thead><tbody>${rows}</tbody></table></div>`;
 }
 
 /** What the rollbacks destroy, such as "; 2 droplets are destroyed, with all data". */
@@ -57,7 +57,7 @@ export function renderBulkDone(action: BulkAction, filter: ListFilter, answer: B
   const rows = answer.sagas.map(({ sagaId, result, status, why, rerunAs }) => html`<tr><td><a href="/sagas/${sagaId}"><code>${sagaId}</code></a></td><td>${result}</td><td>${status === undefined ? null : badge(status)}</td><td>${rerunAs === undefined ? why : html`new saga <a href="/sagas/${rerunAs}"><code>${rerunAs}</code></a>`}</td></tr>`);
   const again = remaining > 0 ? html`<p class="notice">${remaining} more ${remaining === 1 ? 'matches' : 'match'}. <a href="${addressOf('/sagas/bulk', filter, { action })}">Show ${remaining === 1 ? 'it' : 'them'}</a></p>` : null;
   return html`<h1>${summarize(action, answer)}</h1>${again}
-<div class="wide"><table><thead><tr><th scope="col">Saga</th><th scope="col">Result</th><th scope="col">Status</th><th scope="col">Why</th></tr></thead><tbody>${rows}</tbody></table></div>
+<div class="wide" tabindex="0"><table><thead><tr><th scope="col">Saga</th><th scope="col">Result</th><th scope="col">Status</th><th scope="col">Why</th></tr></thead><tbody>${rows}</tbody></table></div>
 <p><a class="button" href="${addressOf('/sagas', filter)}" data-up>Back to the list</a></p>`;
 }
 

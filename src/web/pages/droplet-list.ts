@@ -79,7 +79,7 @@ function totals({ query, list }: DropletListView): Html | null {
   const by = (words: string, field: 'region' | 'tag' | 'requester', rows: readonly TotalOf[]) => {
     const lines = rows.map(({ value, count, usdPerHour, unpriced }) => html`<tr><th scope="row">${value === null ? html`<span class="none">not known</span>` : html`<a href="${addressOfDroplets({ ...query, [field]: value, page: undefined })}">${value}</a>`}</th><td>${number(count)}</td><td>${unpriced === count ? html`<span class="none">not known</span>` : html`${usd(usdPerHour)}${unpriced === 0 ? null : html` <span class="none">+ ${number(unpriced)} not known</span>`}`}</td></tr>`);
     const table = html`<table><thead><tr><th scope="col">${words}</th><th scope="col">Droplets</th><th scope="col">$/h</th></tr></thead><tbody>${lines}</tbody></table>`;
-    return rows.length === 0 ? null : html`<div class="wide">${table}</div>`;
+    return rows.length === 0 ? null : html`<div class="wide" tabindex="0">${table}</div>`;
   };
   return html`<div class="totals"><p><b>${number(list.total.count)}</b> ${list.total.count === 1 ? 'droplet' : 'droplets'}${list.total.count === 0 ? null : html`, ${priceOf(list.total)}`}</p>
 ${list.total.count === 0 ? null : html`<details id="totals"><summary>Totals by region, tag and requester</summary><div class="three">${by('Region', 'region', list.byRegion)}${by('Tag', 'tag', list.byTag)}${by('Requested by', 'requester', list.byRequester)}</div></details>`}</div>`;

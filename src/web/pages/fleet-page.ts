@@ -149,7 +149,7 @@ function workersOf({ status }: Facts, now: Date): Html {
   const table =
     rows === undefined ? unknown('Postgres')
     : rows.length === 0 ? html`<p class="none">No worker has been seen lately. Start one with <code>arcadia worker</code>.</p>`
-    : html`<div class="wide"><table class="numbers"><thead><tr><th scope="col">Worker</th><th scope="col">Host</th><th scope="col">Version</th><th scope="col">Started</th><th scope="col">Last seen</th><th scope="col">Jobs</th></tr></thead><tbody>${rows}</tbody></table></div>`;
+    : html`<div class="wide" tabindex="0"><table class="numbers"><thead><tr><th scope="col">Worker</th><th scope="col">Host</th><th scope="col">Version</th><th scope="col">Started</th><th scope="col">Last seen</th><th scope="col">Jobs</th></tr></thead><tbody>${rows}</tbody></table></div>`;
   return html`<section aria-labelledby="workers"><h2 id="workers">Workers</h2>${table}</section>`;
 }
 
@@ -160,7 +160,7 @@ function queuesOf({ depths, status }: Facts, now: Date): Html {
     const paused = isPaused ? html` <span class="badge held">paused</span>${pause === null ? null : html` <small>by ${pause.actor}, ${ago(pause.at, now)}</small>`}` : null;
     return html`<tr><td><a href="/queues/queue/${name}"><code>${name}</code></a>${paused}</td><td>${isPaused && waiting === 0 ? '–' : waiting}</td><td>${active}</td><td>${delayed}</td><td>${failed}</td><td>${oldestWaitingSince === null ? '–' : ago(oldestWaitingSince, now)}</td></tr>`;
   });
-  const table = rows === undefined ? unknown('the queue store') : html`<div class="wide"><table class="numbers"><thead><tr><th scope="col">Queue</th><th scope="col">Waiting</th><th scope="col">Active</th><th scope="col">Delayed</th><th scope="col">Failed</th><th scope="col">Oldest waiting</th></tr></thead><tbody>${rows}</tbody></table></div>`;
+  const table = rows === undefined ? unknown('the queue store') : html`<div class="wide" tabindex="0"><table class="numbers"><thead><tr><th scope="col">Queue</th><th scope="col">Waiting</th><th scope="col">Active</th><th scope="col">Delayed</th><th scope="col">Failed</th><th scope="col">Oldest waiting</th></tr></thead><tbody>${rows}</tbody></table></div>`;
   return html`<section aria-labelledby="depths"><h2 id="depths">Queues</h2>${table}</section>`;
 }
 

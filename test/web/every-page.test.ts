@@ -1,0 +1,104 @@
+// Every page as people look at it: on a desk and on a phone, light and dark, with nothing to show, little, and much, with long
+// names, and without a script. axe finds nothing, nothing is cut off at the side, and the browser complains of nothing.
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import type { Browser } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { startSandbox } from '../../src/sandbox/server.ts';
+import type { Sandbox } from '../../src/sandbox/server.ts';
+import { launchBrowser } from '../support/browser.ts';
+import { writeSagas } from '../support/many-sagas.ts';
+import { placeDroplet } from './droplets-stage.ts';
+import { basic, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
+import type { Web } from './stage.ts';
+
+const axeSource = readFileSync(createRequire(new URL('../third-party/package.json', import.meta.url)).resolve('axe-core/axe.min.js'), 'utf8');
+const axeReport = z.object({ violations: z.array(z.object({ id: z.string(), nodes: z.array(z.object({ html: z.string(), failureSummary: z.string().optional() })) })) });
+
+// By plain HTTP this header means nothing, and the browser says so each time.
+const FOR_WANT_OF_TLS = /^The Cross-Origin-Opener-Policy header has been ignored/;
+const LONG_NAME = `${'a-very-long-name-'.repeat(14)}end`;
+
+type View = Readonly<{ name: string; viewport: { width: number; height: number }; colorScheme: 'light' | 'dark'; javaScriptEnabled: boolean }>;
+
+const desk: View = { name: 'on a desk, light', viewport: { width: 1440, height: 900 }, colorScheme: 'light', javaScriptEnabled: true };
+const phone: View = { name: 'on a phone, dark', viewport: { width: 390, height: 800 }, colorScheme: 'dark', javaScriptEnabled: true };
+const scriptless: View = { name: 'on a phone, light, without a script', viewport: { width: 390, height: 800 }, colorScheme: 'light', javaScriptEnabled: false };
+
+let browser: Browser;
+let sandbox: Sandbox;
+beforeAll(async () => {
+  sandbox = await startSandbox({ ratePerMinute: null, ratePerHour: null });
+  browser = await launchBrowser();
+});
+afterAll(async () => {
+  await browser.close();
+  await sandbox.close();
+});
+
+const plainPaths = ['/sagas', '/droplets', '/droplets/orphans', '/start', '/fleet', '/fleet?span=week', '/audit', '/docs', '/no-such-page'];
+
+/** Sagas in every state, and droplets of every kind, with long names among them. Resolves with the pages of some. */
+async function fill(web: Web): Promise<string[]> {
+  const names = ['web-1', LONG_NAME, 'stuck-1', 'gone-1', 'undone-1'];
+  const ids: string[] = [];
+  for (const name of names) ids.push(sagaIdOf(await web.call('POST', '/v1/sagas/provision_droplet', { body: { ...droplet, name: name.slice(0, 255) }, headers: basic() })));
+  const [, long = '', stuck = '', done = '', undone = ''] = ids;
+  const failure = JSON.stringify({ code: 'digitalocean_rejected', message: `no room ${'x'.repeat(300)}`, step: 'create_droplet', retryable: false });
+  await web.db.sql`update arcadia.sagas set status = 'stuck', wake_at = null, attempt = 5, error = ${failure}::text::jsonb where id = ${stuck}`;
+  await web.db.sql`update arcadia.sagas set status = 'completed', wake_at = null, finished_at = now(), cursor = 2, context = '{"droplet_id": 4711, "public_ipv4": "203.0.113.7"}' where id = ${done}`;
+  await web.db.sql`update arcadia.sagas set status = 'compensated', wake_at = null, finished_at = now(), error = ${failure}::text::jsonb where id = ${undone}`;
+  for (let seq = 1; seq <= 60; seq += 1) {
+    await web.db.sql`insert into arcadia.saga_events (saga_id, seq, kind, step, attempt, detail, worker) values (${long}, ${seq}, 'step_retried', 'create_droplet', ${seq}, ${JSON.stringify({ message: `try ${['a', 'b'][seq % 2]}`, delayMs: 10 })}::text::jsonb, ${`${'host-'.repeat(30)}:1`})`;
+  }
+  await web.db.sql`update arcadia.sagas set revision = 60, attempt = 60, status = 'running' where id = ${long}`;
+  const placed = await placeDroplet(web.db, { name: LONG_NAME.slice(0, 255), tags: ['shop'], leaseInS: 600, drift: { field: 'size_slug', desired: 's-1vcpu-1gb', actual: 's-2vcpu-2gb' } });
+  await placeDroplet(web.db, { orphan: 'surplus', requestedBy: null });
+  await placeDroplet(web.db, { isProtected: true, usdPerHour: null });
+  return [...ids.map((id) => `/sagas/${id}`), `/droplets/${placed.dropletId}`, '/sagas?q=a-very&sort=-age', '/sagas/bulk?action=cancel&q=web', '/droplets?q=nothing'];
+}
+
+/** What is wrong with the pages, each as a line. */
+async function lookAt(web: Web, paths: readonly string[], view: View): Promise<string[]> {
+  const { name: _name, ...options } = view;
+  const context = await browser.newContext({ baseURL: web.url, httpCredentials: { username: 'ada', password: secrets.password }, ...options });
+  const page = await context.newPage();
+  const found: string[] = [];
+  page.on('console', (message) => {
+    if (message.type() === 'error' && !FOR_WANT_OF_TLS.test(message.text()) && !message.text().includes('404')) found.push(message.text());
+  });
+  page.on('pageerror', (error) => found.push(String(error)));
+  for (const path of paths) {
+    await page.goto(path);
+    const cutOff = await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
+    if (cutOff !== 0) found.push(`${path}: ${String(cutOff)} pixels too wide`);
+    if ((await page.locator('main h1').count()) !== 1) found.push(`${path}: no heading, or several`);
+    // axe needs timers, which a page without scripts has none of.
+    if (!view.javaScriptEnabled) continue;
+    await page.evaluate(axeSource);
+    const { violations } = axeReport.parse(await page.evaluate('axe.run()'));
+    for (const { id, nodes } of violations) found.push(`${path}: ${id}: ${nodes.slice(0, 2).map(({ html, failureSummary = '' }) => `${html.slice(0, 200)} ${failureSummary}`).join('; ')}`);
+  }
+  await context.close();
+  return found;
+}
+
+describe.each([
+  ['nothing', 0, [desk, phone]],
+  ['a little', 0, [desk, phone, scriptless]],
+  ['much', 500, [desk]],
+] as const)('with %s to show', (amount, many, views) => {
+  let web: Web;
+  let paths: readonly string[] = plainPaths;
+  beforeAll(async () => {
+    web = await openWebStage({ ...credentials, DIGITALOCEAN_TOKEN: 'any', DIGITALOCEAN_API_URL: sandbox.url });
+    if (amount !== 'nothing') paths = [...plainPaths, ...(await fill(web))];
+    if (many > 0) for (const status of ['stuck', 'running', 'compensated', 'completed'] as const) await writeSagas(web.db, { count: many / 4, status, daysAgo: 0, eventsEach: 3 });
+  });
+  afterAll(() => web[Symbol.asyncDispose]());
+
+  test.each<View>(views)('every page is well $name', async (view) => {
+    expect(await lookAt(web, paths, view)).toEqual([]);
+  });
+});
