@@ -6,6 +6,7 @@ import { createHolds, holdSaga, watchHolds } from '../saga/holds.ts';
 import { claimFragment } from '../saga/store.ts';
 import { createWakeup } from '../saga/wakeup.ts';
 import { budgetId, createRequestBudget } from '../do/budget.ts';
+import { countRequests } from '../do/count-requests.ts';
 import { createCircuits, endingOf } from '../do/circuits.ts';
 import { createCircuitStore } from '../do/circuit-store.ts';
 import { createDigitalOceanClient } from '../do/client.ts';
@@ -35,6 +36,7 @@ import { probe } from '../steps/probe.ts';
 import { checkAccount, watchAccount } from './account.ts';
 import { createLeaseWork } from './lease-work.ts';
 import { createDropletMetrics } from './metrics.ts';
+import { reportRequests } from './request-report.ts';
 import { sharedStores } from './shared-stores.ts';
 import { syncWork } from './sync-work.ts';
 
@@ -61,7 +63,8 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
   const scope = budgetId(token, apiUrl);
   const shared = sharedStores(config, { db, runScript }, scope);
   const throttle = watchThrottle(createRequestBudget({ store: shared.budget, perMinute, perHour, io, log }));
-  const { budget } = throttle;
+  const counter = countRequests(throttle.budget);
+  const { budget } = counter;
   const metrics = createDropletMetrics(() => budget.left());
   const quietDb = withoutIo(db);
   const wakeup = createWakeup();
@@ -105,7 +108,7 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
       // Before the worker takes jobs, so that droplets that expired while no worker ran are destroyed first.
       await leases.pass();
     },
-    run: (signal) => [account.watch(signal), watchCircuits(signal), leases.run(signal)],
+    run: (signal) => [account.watch(signal), watchCircuits(signal), leases.run(signal), reportRequests({ db: quietDb, counter, signal, log })],
     periodic: syncsOf(worker, digitalOcean, log),
     retention: { isNeeded: hasResource(config.sagaRetentionDays), expiries: [resourceExpiry(db, config.sagaRetentionDays), leaseEventExpiry(db, config.sagaRetentionDays)] },
   });

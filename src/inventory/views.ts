@@ -10,6 +10,7 @@ import { setProtection } from './protection.ts';
 import { searchInventory } from './search.ts';
 import type { Report } from './ready-callbacks.ts';
 import { takeReport } from './ready-callbacks.ts';
+import { readRequests } from './request-counts.ts';
 import { readInventoryStats } from './stats.ts';
 import { adoptContract, destroyContract } from '../steps/contract.ts';
 import { listSyncs } from './syncs.ts';
@@ -32,6 +33,7 @@ export function openInventoryViews(db: Database) {
       approveLeases: (...what: Tail<typeof approveLeases>) => approveLeases(db, ...what),
       renewLease: (...what: Tail<typeof renewLease>) => renewLease(db, ...what),
       report: (token: string, report: Report) => takeReport(db, token, report),
+      requests: (...span: Tail<typeof readRequests>) => readRequests(db, ...span),
       syncs: (limit: number) => listSyncs(db, limit),
       setProtection: (...what: Tail<typeof setProtection>) => setProtection(db, ...what),
     },

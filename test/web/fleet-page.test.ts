@@ -1,5 +1,6 @@
 // The page of the fleet: workers, queues, background work and charts; what is not known is not shown as zero.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { saveRequests } from '../../src/inventory/request-counts.ts';
 import { readHistory } from '../../src/saga/history.ts';
 import { startTcpProxy } from '../support/fault-proxy.ts';
 import { writeSagas } from '../support/many-sagas.ts';
@@ -53,6 +54,19 @@ describe.each(backends)('on %s', (backend) => {
     expect(textOf(html)).toMatch(/host-7:42 host-7 0\.1\.0 1 h .* ago .* ago 3 of 50/);
     expect(textOf(html)).toMatch(/host-8:.* no sign of life not known/);
     expect(html).not.toContain('host-8:<b>');
+    await web.db.sql`delete from arcadia.workers`;
+  });
+
+  test('shows who spends the request budget, and what is left of it', async () => {
+    await addWorker(web, 'host-9:1', 1);
+    await saveRequests(web.db, { create: 12, read: 3 }, { minute: 235, hour: 4_800 });
+    const text = await waitFor(async () => {
+      const shown = textOf(await page(web));
+      return shown.includes('host-9:1') && shown;
+    }, { what: 'the worker to be shown' });
+    expect(text).toMatch(/Request budget has room 235 left this minute and 4800 this hour, as of .* ago/);
+    expect(text).toMatch(/Requests to DigitalOcean For Last minute Last hour creates \d+ 12 reads of droplets \d+ 3 /);
+    expect(text).toContain('Requests to DigitalOcean per minute');
     await web.db.sql`delete from arcadia.workers`;
   });
 

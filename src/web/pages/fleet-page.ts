@@ -5,6 +5,7 @@ import type { FleetStatus } from '../../fleet/conditions.ts';
 import { pauseOf } from '../../fleet/conditions.ts';
 import { withDeadline } from '../../platform/deadline.ts';
 import { formatDuration } from '../../platform/duration.ts';
+import type { RequestUse } from '../../inventory/request-counts.ts';
 import type { QueueDepth } from '../../queues/dashboard.ts';
 import type { History, Span } from '../../saga/history.ts';
 import type { App } from '../app.ts';
@@ -41,6 +42,8 @@ type Facts = Readonly<{
   retention: Awaited<ReturnType<WebPorts['stats']['retention']>> | null;
   /** Undefined: the app has no inventory. */
   syncs: Awaited<ReturnType<InventoryPort['syncs']>> | null | undefined;
+  /** Undefined: the app sends no requests to DigitalOcean. */
+  requests: RequestUse | null | undefined;
   history: History | null;
   span: SpanName;
 }>;
@@ -61,14 +64,15 @@ export function addFleetPage(app: App, { stats, queues, inventory }: Ports): voi
       },
       async (request, reply) => {
         const { span } = request.query;
-        const [status, depths, retention, syncs, history] = await Promise.all([
+        const [status, depths, retention, syncs, requests, history] = await Promise.all([
           orNull(app.fleet.glance()),
           orNull(queues.depths()),
           orNull(stats.retention()),
           inventory === undefined ? undefined : orNull(inventory.syncs(10)),
+          inventory === undefined ? undefined : orNull(inventory.requests(spans[span])),
           orNull(readHistory(span)),
         ]);
-        return sendPage(reply, { title: 'Fleet', place: 'fleet', body: renderFleet({ status, depths, retention, syncs, history, span }) });
+        return sendPage(reply, { title: 'Fleet', place: 'fleet', body: renderFleet({ status, depths, retention, syncs, requests, history, span }) });
       },
     );
     await Promise.resolve();
@@ -99,13 +103,14 @@ function renderFleet(facts: Facts): Html {
 ${background(facts, now)}
 ${workersOf(facts, now)}
 ${queuesOf(facts, now)}
+${requestsOf(facts)}
 </div>
 ${chartsOf(facts, now)}`;
 }
 
 const unknown = (what: string) => html`<p class="none">Not known: ${what} did not answer in time.</p>`;
 
-function background({ status, retention, syncs }: Facts, now: Date): Html {
+function background({ status, retention, syncs, requests }: Facts, now: Date): Html {
   const postgres = status?.facts.postgres ?? null;
   const cards: Html[] = [];
   if (postgres === null) {
@@ -118,12 +123,18 @@ function background({ status, retention, syncs }: Facts, now: Date): Html {
     cards.push(card('Reconciler', overdue === 0 ? 'no saga is overdue' : `a saga is overdue by ${formatDuration(overdue * 1_000)}`, reconciles, !isAlive || (status?.conditions.some(({ name }) => name === 'sagas_overdue') ?? false)));
     const waits = postgres.throttledUntil !== null && postgres.throttledUntil > now;
     if (syncs !== undefined && !isAlive) cards.push(card('Request budget', 'not known', 'No worker is running', false));
-    else if (syncs !== undefined) cards.push(card('Request budget', waits ? 'used up' : 'has room', waits && postgres.throttledUntil !== null ? html`room again at ${postgres.throttledUntil.toISOString().slice(11, 19)} UTC` : 'as the workers last saw it', false));
+    else if (syncs !== undefined) cards.push(card('Request budget', waits ? 'used up' : 'has room', waits && postgres.throttledUntil !== null ? html`room again at ${postgres.throttledUntil.toISOString().slice(11, 19)} UTC` : leftOf(requests), false));
   }
   if (syncs !== undefined) cards.push(syncCard(syncs, now));
   if (retention === null) cards.push(card('Retention', 'not known', 'Postgres did not answer in time', true));
   else cards.push(card('Retention', retention.isRunning ? 'running' : retention.lastAt === null ? 'has not run yet' : html`ran ${ago(retention.lastAt, now)}`, 'It deletes rows past their retention, hourly', false));
   return html`<ul class="cards">${cards}</ul>`;
+}
+
+function leftOf(requests: RequestUse | null | undefined): Html | string {
+  if (requests?.left == null) return 'as the workers last saw it';
+  const { minute, hour, knownAt } = requests.left;
+  return html`${minute} left this minute and ${hour} this hour, as of ${ago(knownAt, requests.now)}`;
 }
 
 function syncCard(syncs: NonNullable<Facts['syncs']> | null, now: Date): Html {
@@ -164,7 +175,22 @@ function queuesOf({ depths, status }: Facts, now: Date): Html {
   return html`<section aria-labelledby="depths"><h2 id="depths">Queues</h2>${table}</section>`;
 }
 
-function chartsOf({ history, span }: Facts, now: Date): Html {
+const priorityWords: Readonly<Record<string, string>> = {
+  now: 'what cannot be postponed', destroy: 'destroys', create: 'creates', page: 'further pages of lists', read: 'reads of droplets', sync: 'syncs and plans',
+};
+
+/** Who spends the request budget. */
+function requestsOf({ requests }: Facts): Html | null {
+  if (requests === undefined) return null;
+  const rows = requests?.spent.map(({ priority, lastMinute, lastHour }) => html`<tr><td>${priorityWords[priority] ?? priority}</td><td>${lastMinute}</td><td>${lastHour}</td></tr>`);
+  const table =
+    rows === undefined ? unknown('Postgres')
+    : rows.length === 0 ? html`<p class="none">No worker has sent a request in the last hour.</p>`
+    : html`<div class="wide" tabindex="0"><table class="numbers"><thead><tr><th scope="col">For</th><th scope="col">Last minute</th><th scope="col">Last hour</th></tr></thead><tbody>${rows}</tbody></table></div>`;
+  return html`<section aria-labelledby="requests"><h2 id="requests">Requests to DigitalOcean</h2>${table}</section>`;
+}
+
+function chartsOf({ history, requests, span }: Facts, now: Date): Html {
   const links = spanNames.map((name) => html`<a href="/fleet?span=${name}"${name === span ? html` aria-current="true"` : null}>Last ${name}</a>`);
   const head = html`<h2 id="history">History</h2><nav class="spans" aria-label="Span of the charts">${links}</nav>`;
   if (history === null) return html`<section aria-labelledby="history">${head}${unknown('Postgres')}</section>`;
@@ -177,6 +203,9 @@ function chartsOf({ history, span }: Facts, now: Date): Html {
       { label: 'rolled back', className: 'rolled', values: history.parts.map(({ rolledBack }) => rolledBack) },
     ],
   });
+  const spent = requests == null ? null : renderChart({
+    title: `Requests to DigitalOcean per ${spans[span].part}`, kind: 'bars', unit: 'count', times, series: [{ label: 'requests', className: 'started', values: requests.parts }],
+  });
   const durations = history.durations.map(({ name, parts }) =>
     renderChart({
       title: `Start to completion: ${name}`, kind: 'lines', unit: 'seconds', times,
@@ -186,5 +215,5 @@ function chartsOf({ history, span }: Facts, now: Date): Html {
       ],
     }),
   );
-  return html`<section aria-labelledby="history">${head}<div class="charts">${counts}${durations}</div><p class="none">Read ${ago(history.readAt, now)}.</p></section>`;
+  return html`<section aria-labelledby="history">${head}<div class="charts">${counts}${spent}${durations}</div><p class="none">Read ${ago(history.readAt, now)}.</p></section>`;
 }
