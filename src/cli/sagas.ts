@@ -10,7 +10,7 @@ import { drain } from './plain-progress.ts';
 import type { FilterOptions } from './saga-filter.ts';
 import { toSagaFilter } from './saga-filter.ts';
 import { formatSaga, formatSagas } from './saga-text.ts';
-import { complain, write } from './output.ts';
+import { complain, terminalWidth, write } from './output.ts';
 import { follow, reportEnd, sayingThatItGoesOn, withClient } from './start-and-follow.ts';
 import { requireSagaId, resolveSagaId } from './saga-id.ts';
 
@@ -21,7 +21,7 @@ export async function listSagasCommand(app: App, { limit, json, ...filter }: Fil
     const sagas = await client.list({ ...toSagaFilter(filter, Date.now()), subjectFields, limit });
     const leases = hasInventory(app) ? await client.leasesOf(sagas.map(({ id }) => id)) : new Map<string, never>();
     const withLease = (saga: Saga) => ({ ...surface.redact.saga(saga), leaseUntil: leases.get(saga.id)?.leaseUntil ?? null });
-    write(json === true ? JSON.stringify(sagas.map(withLease)) : formatSagas(sagas, surface, { leases, now: new Date() }));
+    write(json === true ? JSON.stringify(sagas.map(withLease)) : formatSagas(sagas, surface, { leases, now: new Date(), maxWidth: terminalWidth() }));
     return 0;
   });
 }

@@ -6,7 +6,9 @@ import { z } from 'zod';
 import { followSaga } from '../cli/follow.ts';
 import { showSideBySide } from '../cli/live-progress.ts';
 import { drain, printLines } from '../cli/plain-progress.ts';
-import { describeResult, formatTable, formatTimeline } from '../cli/saga-text.ts';
+import { terminalWidth } from '../cli/output.ts';
+import { describeResult, formatTimeline } from '../cli/saga-text.ts';
+import { formatTable } from '../cli/table.ts';
 import { endsWithin, unlessAborted, untilAborted } from '../platform/deadline.ts';
 import { createDigitalOceanClient } from '../do/client.ts';
 import type { JsonObject } from '../platform/json.ts';
@@ -113,8 +115,9 @@ async function showInventory(stage: Stage): Promise<void> {
   const rows = (await listInventory(stage.db)).filter((row) => row.deletedAt === null);
   say(
     formatTable(
-      ['droplet', 'name', 'region', 'size', 'status', 'public IPv4', 'provisioned by'],
+      ['droplet', 'name', { name: 'region', rank: 4, least: 6 }, { name: 'size', rank: 5, least: 8 }, { name: 'status', rank: 2, least: 6 }, { name: 'public IPv4', rank: 3, least: 15 }, { name: 'provisioned by', rank: 1, least: 41 }],
       rows.map((row) => [row.providerId, row.name, row.region ?? '', row.sizeSlug ?? '', row.status, publicIpv4(row.attrs), row.provisionedBy ?? '']),
+      terminalWidth(),
     ),
   );
   require(rows.length === 4 && rows.every((row) => row.status === 'active'), 'the inventory should show four active droplets');
