@@ -9,6 +9,7 @@ import type { Saga } from '../saga/saga.ts';
 import { isStuckForward } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/events.ts';
 import type { Surface } from '../saga/words.ts';
+import { attemptsTookMs, sagaTookMs } from '../saga/took.ts';
 import { describeEnd, statusWords } from '../saga/words.ts';
 import { printable } from '../platform/text.ts';
 import type { Column } from './table.ts';
@@ -60,7 +61,8 @@ export function formatSaga(given: Saga, events: readonly StoredEvent[], surface:
   if (saga.rerunOf !== null) facts.push(['runs again', `saga ${saga.rerunOf}, which was rolled back`]);
   if (saga.rerunAs !== null) facts.push(['run again as', `saga ${saga.rerunAs}`]);
   if (saga.idempotencyKey !== null) facts.push(['key', saga.idempotencyKey]);
-  if (saga.finishedAt !== null) facts.push(['took', formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())]);
+  const tookMs = sagaTookMs(saga);
+  if (tookMs !== null) facts.push(['took', formatDuration(tookMs)]);
   if (saga.error !== null) facts.push(['error', `${saga.error.code} in ${saga.error.step}: ${saga.error.message}`]);
   const width = Math.max(...facts.map(([name]) => name.length));
   const head = facts.map(([name, value]) => `${name.padEnd(width)}  ${value}`);
@@ -78,13 +80,15 @@ function factsOf(saga: Saga, surface: Surface): [string, string][] {
   ];
 }
 
-/** A line an event, with the time since the saga was created. */
+/** A line an event, with the time since the saga was created; at the end of an attempt, also how long it took. */
 export function formatTimeline(saga: Saga, events: readonly StoredEvent[]): string {
+  const took = attemptsTookMs(saga, events);
   return printable(events)
     .map((event) => {
       const since = formatDuration(event.at.getTime() - saga.createdAt.getTime());
-      const worker = event.worker === null ? '' : `  (${event.worker})`;
-      return `${String(event.seq).padStart(3)}  +${since.padEnd(11)} ${describeEvent(event)}${worker}`;
+      const tookMs = took.get(event.seq);
+      const told = [...(tookMs === undefined ? [] : [formatDuration(tookMs)]), ...(event.worker === null ? [] : [event.worker])];
+      return `${String(event.seq).padStart(3)}  +${since.padEnd(11)} ${describeEvent(event)}${told.length === 0 ? '' : `  (${told.join(', ')})`}`;
     })
     .join('\n');
 }

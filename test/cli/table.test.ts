@@ -1,5 +1,5 @@
 // Tables on terminals of any width: what is cut, what is left out, and what never is.
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import stringWidth from 'string-width';
 import { describe, expect, test } from 'vitest';
 import { terminalWidth } from '../../src/cli/output.ts';

@@ -3,11 +3,12 @@ import type { SagaLease } from '../../inventory/lease.ts';
 import type { AuditRow } from '../../saga/audit.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { currentStep, isAtRest, isCancellable, isStuckForward } from '../../saga/saga.ts';
+import { sagaTookMs } from '../../saga/took.ts';
 import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/events.ts';
 import type { SagaWords, Surface } from '../../saga/words.ts';
 import { describeEnd, statusWords, titleOf } from '../../saga/words.ts';
-import { formatDuration } from '../../platform/duration.ts';
+import { formatDuration, formatRunning } from '../../platform/duration.ts';
 import { shortTextOf, withShortTexts } from '../../platform/text.ts';
 import type { Html } from '../html.ts';
 import { html, longText } from '../html.ts';
@@ -158,7 +159,7 @@ function goesOn(view: SagaView): Html {
 
 /** Due, and nobody is at it. */
 function untaken({ saga, now, isPaused }: SagaView, since: Date): Html {
-  const forHowLong = html`<time datetime="${since.toISOString()}" data-for>${formatDuration(Math.round((now.getTime() - since.getTime()) / 1_000) * 1_000)}</time>`;
+  const forHowLong = html`<time datetime="${since.toISOString()}" data-for>${formatRunning(now.getTime() - since.getTime())}</time>`;
   const paused = isPaused ? html` Its queue is paused. Resume it on the <a href="/queues">Queues page</a>.` : null;
   return html`<div class="now wait"><p><b>No worker has taken <code>${currentStep(saga)}</code> for ${forHowLong}.</b>${paused}</p>${reason(saga, 'Reason for the rollback')}</div>`;
 }
@@ -222,7 +223,7 @@ function facts(view: SagaView): Html {
     ...(outputs === undefined ? [] : [[outputs.name, outputs.values.length === 0 ? code(null) : html`${outputs.values.map((value) => html`<code>${value}</code> `)}`] as [string, Html]]),
     ['Lease', view.lease === null ? null : leaseFact(view.lease, now)],
     ['Started', html`${ago(saga.createdAt, now)} <span class="exact">${formatTime(saga.createdAt)}</span>`],
-    ['Finished', saga.finishedAt === null ? null : html`${ago(saga.finishedAt, now)} <span class="exact">after ${formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())}</span>`],
+    ['Finished', saga.finishedAt === null ? null : html`${ago(saga.finishedAt, now)} <span class="exact">after ${formatDuration(sagaTookMs(saga) ?? 0)}</span>`],
     ['Requested by', code(saga.requestedBy)],
     ['Waits for', saga.waitsFor === null ? null : html`<a href="/sagas/${saga.waitsFor}">saga ${code(saga.waitsFor)}</a>`],
     ['Runs again', saga.rerunOf === null ? null : html`<a href="/sagas/${saga.rerunOf}">saga ${code(saga.rerunOf)}</a>, which was rolled back`],
