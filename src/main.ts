@@ -194,7 +194,7 @@ program
 program
   .command('saga')
   .description('show one saga with its timeline')
-  .argument('<id>', 'id of the saga, or its first 8 characters')
+  .argument('<id>', 'id of the saga, or its first 4 characters or more')
   .option('--follow', 'follow the saga until it ends or needs attention; exit code 1 unless it completed')
   .option('--json', 'print one JSON document; with --follow, one per line: {"event": …} for each event, then {"saga": …}')
   .action(runToItsEnd(async (sagaId, options) => (await import('./cli/sagas.ts')).showSagaCommand(await app(), sagaId, options, stop.signal)));
@@ -202,7 +202,7 @@ program
 program
   .command('cancel')
   .description('cancel a saga and roll it back')
-  .argument('<id>', 'id of the saga, or its first 8 characters')
+  .argument('<id>', 'id of the saga, or its first 4 characters or more')
   .option('--reason <text>', 'reason, kept in the audit')
   .option('--json', 'print one JSON document')
   .action(run(async (sagaId, options) => (await import('./cli/cancel-and-retry.ts')).cancelCommand(await app(), sagaId, options)));
@@ -210,14 +210,14 @@ program
 program
   .command('retry')
   .description('resume a saga that needs attention')
-  .argument('<id>', 'id of the saga, or its first 8 characters')
+  .argument('<id>', 'id of the saga, or its first 4 characters or more')
   .option('--json', 'print one JSON document')
   .action(run(async (sagaId, options) => (await import('./cli/cancel-and-retry.ts')).retryCommand(await app(), sagaId, options)));
 
 program
   .command('rerun')
   .description('run a rolled-back saga again: start a new one with the same input, and follow it')
-  .argument('<id>', 'id of the saga, or its first 8 characters')
+  .argument('<id>', 'id of the saga, or its first 4 characters or more')
   .option('--user-data-file <file>', 'file with the user data that the saga had; short for --secret-file user_data=<file>')
   .option('--secret-file <field=file>', 'file with a secret that the saga had; - reads stdin (repeatable). Secrets are erased when a saga is rolled back', collect)
   .option('--detach', 'print the id of the new saga and exit without waiting')

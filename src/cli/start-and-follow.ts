@@ -113,7 +113,7 @@ export async function sayingThatItGoesOn<T>(sagaId: string, watch: () => Promise
     return await watch();
   } catch (error) {
     if (error instanceof StopRequested && error.isAsked) {
-      process.stderr.write(`\nStopped watching. Saga ${sagaId} continues.\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`);
+      process.stderr.write(`\nStopped watching. Saga ${sagaId} continues.\n  Follow it again:         arcadia saga ${sagaId} --follow\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`);
     }
     throw error;
   }
