@@ -188,8 +188,10 @@ program
   .option('--until <time>', 'only sagas started before then; same format')
   .option('--requested-by <who>', 'only sagas requested by this actor, such as cli:ada')
   .option('--limit <n>', 'maximum number of sagas', wholeNumber(1, 1_000), 50)
-  .option('--json', 'print one JSON document')
-  .action(run(async (options) => (await import('./cli/sagas.ts')).listSagasCommand(await app(), options)));
+  .option('--watch', 'read the list again every 2 seconds until Ctrl-C; in a pipe: print a line for each new or changed saga')
+  .option('--every <seconds>', 'with --watch: seconds between two reads', wholeNumber(1, 3_600))
+  .option('--json', 'print one JSON document; with --watch, one per line: {"saga": …} for each new or changed saga')
+  .action(runToItsEnd(async (options) => (await import('./cli/sagas.ts')).listSagasCommand(await app(), options, stop.signal)));
 
 program
   .command('saga')

@@ -6,7 +6,7 @@ import type { Client } from '../client/client.ts';
 import { openClient } from '../client/client.ts';
 import type { Config } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
-import { unlessAborted } from '../platform/deadline.ts';
+import { CLOSING_MS, endsWithin, unlessAborted } from '../platform/deadline.ts';
 import { loadConfigFor } from '../processes/inventory.ts';
 import { checkEnvironment } from '../processes/environment.ts';
 import { createLog } from '../platform/create-log.ts';
@@ -70,7 +70,8 @@ export async function withClient<T>(app: App, use: (client: Client, how: { maxPo
     return await use(client, { maxPolls: config.wait.maxPolls, surface: surfaceOf(app.catalog), subjectFields: subjectFieldsOf(app.catalog) });
   } finally {
     clock.close();
-    await client.close();
+    // If Postgres does not answer, nobody who pressed Ctrl-C should wait for it.
+    await endsWithin(CLOSING_MS, client.close());
   }
 }
 

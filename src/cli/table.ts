@@ -27,8 +27,8 @@ export function formatTable(columns: readonly Column[], rows: readonly (readonly
   const all = columns.map((column, index) => sizeOf(column, rows.map((row) => printable(row[index] ?? ''))));
   const shown = maxWidth === null ? all : fit(all, maxWidth);
   const mark = shown.length < all.length ? ['…'] : [];
-  const head = lineOf([...shown.map(({ name, width }) => pad(cut(name, width), width)), ...mark]);
-  return [head, ...rows.map((_row, index) => lineOf(shown.map(({ cells, width }) => pad(maxWidth === null ? (cells[index] ?? '') : cut(cells[index] ?? '', width), width))))].join('\n');
+  const head = lineOf([...shown.map(({ name, width }) => pad(cutTo(name, width), width)), ...mark]);
+  return [head, ...rows.map((_row, index) => lineOf(shown.map(({ cells, width }) => pad(maxWidth === null ? (cells[index] ?? '') : cutTo(cells[index] ?? '', width), width))))].join('\n');
 }
 
 function sizeOf(column: Column, cells: readonly string[]): Sized {
@@ -55,7 +55,7 @@ function fit(all: readonly Sized[], maxWidth: number): Sized[] {
 }
 
 /** Shortens a text to a width in columns, ending in `…`. Never splits a character that is drawn as one. */
-function cut(text: string, width: number): string {
+export function cutTo(text: string, width: number): string {
   if (stringWidth(text) <= width) return text;
   let kept = '';
   let used = 0;

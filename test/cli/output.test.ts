@@ -3,6 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import stringWidth from 'string-width';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { Fleet } from '../support/fleet.ts';
 import { openFleet, web as droplet } from '../support/fleet.ts';
@@ -126,6 +127,41 @@ test.skipIf(process.platform !== 'linux')('output that cannot be written is an e
 const sagaIdIn = (output: string) => /\(saga ([0-9a-f-]{36})\)/.exec(output)?.[1];
 
 const goesOn = (sagaId: string) => `\nStopped watching. Saga ${sagaId} continues.\n  Follow it again:         arcadia saga ${sagaId} --follow\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`;
+
+describe('on a terminal', () => {
+  beforeAll(async () => {
+    const name = '東京'.repeat(20);
+    await fleet.db.sql`
+      with resource as (
+        insert into arcadia.cloud_resources (provider, provider_id, kind, name, region, status, size_slug) values ('digitalocean', '9001', 'droplet', ${name}, 'fra1', 'active', 's-1vcpu-1gb') returning id
+      ), saga as (select id from arcadia.sagas limit 1), drifted as (
+        insert into arcadia.cloud_drift (resource_id, field, desired, actual) select id, 'size', ${'s-4vcpu-8gb,'.repeat(9)}, 's-1vcpu-1gb' from resource
+      )
+      insert into arcadia.cloud_orphans (resource_id, category, reason, created_at, first_sync, last_sync, saga_id) select resource.id, 'unknown', ${'a long reason '.repeat(9)}, now(), 1, 1, saga.id from resource, saga`;
+    await fleet.db.sql`update arcadia.sagas set status = 'stuck', wake_at = null, finished_at = null, error = ${JSON.stringify({ code: 'x', message: 'why '.repeat(90), step: 'create_droplet', retryable: false })}::text::jsonb, input = input || jsonb_build_object('name', ${name}::text)
+      where id in (select id from arcadia.sagas where status = 'completed' order by created_at desc limit 3)`;
+  });
+
+  test.each([
+    ['sagas --limit 5', 80],
+    ['sagas --status stuck', 80],
+    ['drift', 80],
+    ['orphans', 80],
+    ['leases', 80],
+    ['sagas --limit 5', 120],
+  ])('%s wraps no row of %i columns, and cuts no id; in a pipe nothing is cut', async (command, columns) => {
+    const terminal = startOnTerminalOf(fleet.environment(), command, { columns });
+    expect(await terminal.ended).toBe(0);
+    const lines = plain(terminal.output()).trimEnd().split('\n');
+    for (const line of lines) expect(stringWidth(line)).toBeLessThanOrEqual(columns);
+    const piped = await shell(`${arcadia} ${command}`);
+    const idsIn = (text: string) => text.match(/[0-9a-f]{8}-[0-9a-f-]{27}/g);
+    expect(idsIn(lines.join('\n'))).toEqual(idsIn(piped.stdout));
+    expect(piped.stdout).not.toContain('…');
+    const asWide = await shell(`COLUMNS=40 ${arcadia} ${command}`);
+    expect(asWide.stdout).toBe(piped.stdout);
+  });
+});
 
 describe('Ctrl-C in a terminal', () => {
   const droplet1 = '--name watched --region fra1 --size s-1vcpu-1gb --image debian-12-x64';

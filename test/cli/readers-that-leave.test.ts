@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { textOf } from '../../src/platform/json.ts';
 import type { Fleet } from '../support/fleet.ts';
 import { openFleet, runCommand, web as droplet } from '../support/fleet.ts';
 import { writeSagas } from '../support/many-sagas.ts';
@@ -19,7 +20,7 @@ beforeAll(async () => {
   await writeSagas(fleet.db, { count: 300, status: 'completed', daysAgo: 1 });
   await fleet.startWorker();
   saga = (await fleet.client.provisionDroplet({ ...droplet, lease: { ttl_s: 86_400 } })).sagaId;
-  droplets = String((await fleet.atRest(saga)).context['droplet_id']);
+  droplets = textOf((await fleet.atRest(saga)).context['droplet_id']);
 }, 120_000);
 afterAll(async () => {
   await fleet[Symbol.asyncDispose]();
