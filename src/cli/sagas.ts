@@ -3,7 +3,6 @@ import type { Client } from '../client/client.ts';
 import { unlessAborted } from '../platform/deadline.ts';
 import { hasInventory } from '../processes/inventory.ts';
 import type { App } from '../saga/app.ts';
-import type { Saga } from '../saga/saga.ts';
 import type { Surface } from '../saga/words.ts';
 import { followSaga } from './follow.ts';
 import { drain } from './plain-progress.ts';

@@ -128,6 +128,8 @@ const sagaIdIn = (output: string) => /\(saga ([0-9a-f-]{36})\)/.exec(output)?.[1
 
 const goesOn = (sagaId: string) => `\nStopped watching. Saga ${sagaId} continues.\n  Follow it again:         arcadia saga ${sagaId} --follow\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`;
 
+const idsIn = (text: string) => text.match(/[0-9a-f]{8}-[0-9a-f-]{27}/g);
+
 describe('on a terminal', () => {
   beforeAll(async () => {
     const name = '東京'.repeat(20);
@@ -155,7 +157,6 @@ describe('on a terminal', () => {
     const lines = plain(terminal.output()).trimEnd().split('\n');
     for (const line of lines) expect(stringWidth(line)).toBeLessThanOrEqual(columns);
     const piped = await shell(`${arcadia} ${command}`);
-    const idsIn = (text: string) => text.match(/[0-9a-f]{8}-[0-9a-f-]{27}/g);
     expect(idsIn(lines.join('\n'))).toEqual(idsIn(piped.stdout));
     expect(piped.stdout).not.toContain('…');
     const asWide = await shell(`COLUMNS=40 ${arcadia} ${command}`);

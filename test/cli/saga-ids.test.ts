@@ -27,12 +27,17 @@ const commands: readonly Readonly<{ command: string; args: (id: string) => strin
   { command: 'rerun', args: (id) => ['rerun', id, '--detach'] },
 ];
 
-test.each(commands)('$command takes the beginning of an id, in either case, and only as much as is needed', async ({ args }) => {
-  const [short, whole] = [await runCommand(args('4A7D1'), fleet.environment()), await runCommand(args(ONE), fleet.environment())];
-  expect(short.stderr).not.toContain('not found');
-  // A rerun happens once: the second one says so.
-  if (args('')[0] === 'rerun') expect([whole.code, short.code, whole.stderr]).toEqual([0, 0, expect.stringContaining('was run again before')]);
-  else expect(short).toEqual(whole);
+const beginnings = ['4A7D1', '4a7d1111', '4a7d1111-0000-4'];
+test.each(commands.filter(({ command }) => command !== 'rerun'))('$command takes the beginning of an id, in either case, and only as much as is needed', async ({ args }) => {
+  const [whole, ...short] = await Promise.all([ONE, ...beginnings].map((id) => runCommand(args(id), fleet.environment())));
+  expect(whole?.stderr).not.toContain('not found');
+  expect(short).toEqual(beginnings.map(() => whole));
+});
+
+test('rerun takes it, too: the second time, the saga was run again before', async () => {
+  const ended = [await runCommand(['rerun', '4A7D1', '--detach'], fleet.environment()), await runCommand(['rerun', ONE, '--detach'], fleet.environment())];
+  expect(ended.map(({ code }) => code)).toEqual([0, 0]);
+  expect(ended[1]?.stderr).toContain(`saga ${ONE} was run again before, as saga ${ended[0]?.stdout.trim()}`);
 });
 
 test.each(commands)('$command names the candidates of several, and does nothing', async ({ args }) => {

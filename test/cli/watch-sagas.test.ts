@@ -71,9 +71,9 @@ describe('on a terminal', () => {
   });
 });
 
-describe('in a pipe', () => {
-  const lines = (output: string) => output.trimEnd().split('\n');
+const lines = (output: string): string[] => output.trimEnd().split('\n');
 
+describe('in a pipe', () => {
   test('prints the list, then a line for each saga that is new or has changed, and no control characters', async () => {
     const one = await start('one');
     const command = startShell(`exec ${arcadia} sagas --watch --every 1 --name provision_droplet`, fleet.environment());
