@@ -109,7 +109,7 @@ function sagaColumns(leases: ReadonlyMap<string, SagaLease>): Column[] {
     { name: 'status', rank: 1, least: 15 },
     { name: 'step', rank: 4, least: 4 },
     { name: 'name', rank: 2, least: 8 },
-    { name: 'about', rank: 6, least: 5 },
+    { name: 'about', rank: 6, least: Number.POSITIVE_INFINITY },
     ...(leases.size === 0 ? [] : [{ name: 'lease', rank: 5, least: 8 }]),
     { name: 'created', rank: 7, least: 19 },
     { name: 'error', rank: 8, least: 12 },

@@ -5,7 +5,7 @@ import { printable } from '../platform/text.ts';
 
 /**
  * A column. A plain name is never cut, as for ids: a cut id can be neither copied nor searched for. `least`: the narrowest
- * that it may become. `rank`: on a terminal that is too narrow, columns of higher rank are cut, then left out, before
+ * that it may become; Infinity: it is left out rather than cut. `rank`: on a terminal that is too narrow, columns of higher rank are cut, then left out, before
  * those of lower rank.
  */
 export type Column = string | Readonly<{ name: string; rank: number; least: number }>;

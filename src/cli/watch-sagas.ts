@@ -60,7 +60,7 @@ export function openScreen(format: Format, everyMs: number, terminal: NodeJS.Wri
   const draw = () => {
     if (shown === null) return;
     const lines = frameOf({ ...shown, everyMs, width: terminalWidth(terminal), height: terminal.rows }, format);
-    terminal.write(`\u001b[H${lines.map((line) => `${line}\u001b[K`).join('\r\n')}\u001b[J`);
+    terminal.write(`\u001b[H${lines.map((line) => `${line}\u001b[K`).join('\n')}\u001b[J`);
   };
   const leave = () => void terminal.write(LEAVE);
   terminal.write(ENTER);

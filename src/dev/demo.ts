@@ -37,7 +37,8 @@ export async function demoCommand(options: { keep?: boolean }, stop: AbortSignal
   let stage: Stage | undefined;
   const tour = async (): Promise<number> => {
     title('arcadia-cloud', 'droplets as sagas: each step a job, each outcome in Postgres, each failure rolled back');
-    stage = await setStage((what) => say(`starting ${what}`), stop);
+    stage = await setStage((what) => say(`starting ${what}`), stop, { withWeb: options.keep === true });
+    if (stage.pages !== null) say(`\n${stage.pages}`);
     for (const act of [provisionThree, seeOneRefused, killAWorker, showInventory, destroyAll, askWhatIsLeft]) {
       await act(stage);
       await timeToRead(stop);
@@ -45,7 +46,7 @@ export async function demoCommand(options: { keep?: boolean }, stop: AbortSignal
     say(styleText('green', `\nAll of it happened, in ${Math.round((performance.now() - startedAt) / 1000)} s.`));
     say('Next: `npm run dev` runs everything on this machine; the README shows how to use the real DigitalOcean.');
     if (options.keep !== true) return 0;
-    say(`\nStaying up. In another terminal:\n  export DATABASE_URL='${stage.databaseUrl}'\n  export ARCADIA_ENCRYPTION_KEYS='${stage.encryptionKey}'\n  npm run -s arcadia -- sagas\nCtrl-C stops it.`);
+    say(`\nStaying up.\n${stage.pages ?? ''}\nIn another terminal:\n  export DATABASE_URL='${stage.databaseUrl}'\n  export ARCADIA_ENCRYPTION_KEYS='${stage.encryptionKey}'\n  npm run -s arcadia -- sagas\nCtrl-C stops it.`);
     await untilAborted(stop);
     return 0;
   };

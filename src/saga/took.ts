@@ -13,7 +13,7 @@ export function sagaTookMs({ createdAt, finishedAt }: Pick<Saga, 'createdAt' | '
  *
  * An attempt starts when the one before it ended, the first one when a worker took the saga, and one after a failure at
  * the end of its back-off. So its time is the time that the step itself needed, with its polls. Waiting for the first
- * worker and back-off are no part of it: a step that failed twice would otherwise seem slow when DigitalOcean was down.
+ * worker and back-off are no part of it: a step would otherwise seem slow because a service was down.
  *
  * @param since the result for the event before; the saga's `createdAt` for the first event
  */

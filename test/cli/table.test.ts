@@ -53,7 +53,7 @@ describe('the list of sagas', () => {
   const at = new Date();
   const saga: Saga = {
     id: 'b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001', saga8: 'b7c9f6e0', name: 'provision_droplet', status: 'stuck', steps: ['create_droplet'], cursor: 0, revision: 9, attempt: 1,
-    input: { name: `web-${'1'.repeat(59)}` }, context: { droplet_id: 7 }, error: { code: 'x', message: 'm'.repeat(500), step: 'create_droplet', retryable: false }, idempotencyKey: null, requestedBy: null, startedBy: null,
+    input: { name: `web-${'1'.repeat(59)}` }, context: { droplet_id: 512340001 }, error: { code: 'x', message: 'm'.repeat(500), step: 'create_droplet', retryable: false }, idempotencyKey: null, requestedBy: null, startedBy: null,
     traceparent: null, resource: null, waitsFor: null, rerunOf: null, rerunAs: null, cancelRequestedAt: null, stepStartedAt: at, createdAt: at, updatedAt: at, finishedAt: null,
   };
   const list = (maxWidth: number | null) => formatSagas([saga], surfaceOf(catalog), { leases: new Map(), now: new Date(), maxWidth });
@@ -63,6 +63,12 @@ describe('the list of sagas', () => {
     for (const line of lines) expect(line.length).toBeLessThanOrEqual(80);
     expect(lines[1]).toMatch(new RegExp(`^${saga.id}  provisio…  needs attention  web-1+…$`));
     expect(lines[0]).toMatch(/^id +saga +status +name +…$/);
+  });
+
+  test.each(Array.from({ length: 80 }, (_, index) => 60 + index))('has the id of the droplet whole or not at all in %i columns', (maxWidth) => {
+    const [, line = ''] = list(maxWidth).split('\n');
+    expect(line).not.toMatch(/ 51\S*…/);
+    expect(/ 512340001(?: |$)/.test(line)).toBe(list(maxWidth).split('\n')[0]?.includes('about'));
   });
 
   test('has the whole error in a pipe', () => {
