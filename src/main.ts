@@ -188,13 +188,15 @@ program
   .option('--until <time>', 'only sagas started before then; same format')
   .option('--requested-by <who>', 'only sagas requested by this actor, such as cli:ada')
   .option('--limit <n>', 'maximum number of sagas', wholeNumber(1, 1_000), 50)
-  .option('--json', 'print one JSON document')
-  .action(run(async (options) => (await import('./cli/sagas.ts')).listSagasCommand(await app(), options)));
+  .option('--watch', 'read the list again every 2 seconds until Ctrl-C; in a pipe: print a line for each new or changed saga')
+  .option('--every <seconds>', 'with --watch: seconds between two reads', wholeNumber(1, 3_600))
+  .option('--json', 'print one JSON document; with --watch, one per line: {"saga": …} for each new or changed saga')
+  .action(runToItsEnd(async (options) => (await import('./cli/sagas.ts')).listSagasCommand(await app(), options, stop.signal)));
 
 program
   .command('saga')
   .description('show one saga with its timeline')
-  .argument('<id>', 'id of the saga, or its first 8 characters')
+  .argument('<id>', 'id of the saga, or its first 4 characters or more')
   .option('--follow', 'follow the saga until it ends or needs attention; exit code 1 unless it completed')
   .option('--json', 'print one JSON document; with --follow, one per line: {"event": …} for each event, then {"saga": …}')
   .action(runToItsEnd(async (sagaId, options) => (await import('./cli/sagas.ts')).showSagaCommand(await app(), sagaId, options, stop.signal)));
@@ -202,7 +204,7 @@ program
 program
   .command('cancel')
   .description('cancel a saga and roll it back')
-  .argument('<id>', 'id of the saga, or its first 8 characters')
+  .argument('<id>', 'id of the saga, or its first 4 characters or more')
   .option('--reason <text>', 'reason, kept in the audit')
   .option('--json', 'print one JSON document')
   .action(run(async (sagaId, options) => (await import('./cli/cancel-and-retry.ts')).cancelCommand(await app(), sagaId, options)));
@@ -210,14 +212,14 @@ program
 program
   .command('retry')
   .description('resume a saga that needs attention')
-  .argument('<id>', 'id of the saga, or its first 8 characters')
+  .argument('<id>', 'id of the saga, or its first 4 characters or more')
   .option('--json', 'print one JSON document')
   .action(run(async (sagaId, options) => (await import('./cli/cancel-and-retry.ts')).retryCommand(await app(), sagaId, options)));
 
 program
   .command('rerun')
   .description('run a rolled-back saga again: start a new one with the same input, and follow it')
-  .argument('<id>', 'id of the saga, or its first 8 characters')
+  .argument('<id>', 'id of the saga, or its first 4 characters or more')
   .option('--user-data-file <file>', 'file with the user data that the saga had; short for --secret-file user_data=<file>')
   .option('--secret-file <field=file>', 'file with a secret that the saga had; - reads stdin (repeatable). Secrets are erased when a saga is rolled back', collect)
   .option('--detach', 'print the id of the new saga and exit without waiting')

@@ -5,7 +5,7 @@ import type { Orphan } from '../inventory/orphans.ts';
 import { formatDuration } from '../platform/duration.ts';
 import type { SyncReport } from '../inventory/sync/sync-inventory.ts';
 import { printable } from '../platform/text.ts';
-import { formatTable } from './saga-text.ts';
+import { formatTable } from './table.ts';
 
 // The first sync of a large account reports everything as new.
 const MOST_LINES = 50;
@@ -38,10 +38,20 @@ function some(lines: readonly string[], count: number): string[] {
 }
 
 /** Formats findings as a table. */
-export function formatDrift(findings: readonly Drift[]): string {
+export function formatDrift(findings: readonly Drift[], maxWidth: number | null): string {
   if (findings.length === 0) return 'no drift';
   return formatTable(
-    ['id', 'droplet', 'name', 'field', 'desired', 'actual', 'since', 'last seen', 'resolved'],
+    [
+      'id',
+      'droplet',
+      { name: 'name', rank: 4, least: 8 },
+      { name: 'field', rank: 1, least: 8 },
+      { name: 'desired', rank: 2, least: 8 },
+      { name: 'actual', rank: 3, least: 8 },
+      { name: 'since', rank: 6, least: 16 },
+      { name: 'last seen', rank: 7, least: 16 },
+      { name: 'resolved', rank: 5, least: 8 },
+    ],
     findings.map((drift) => [
       String(drift.id),
       drift.providerId,
@@ -53,14 +63,27 @@ export function formatDrift(findings: readonly Drift[]): string {
       minute(drift.lastSeenAt),
       drift.resolvedAt === null ? '' : `${drift.resolution?.replace('_', ' ')} ${minute(drift.resolvedAt)}`,
     ]),
+    maxWidth,
   );
 }
 
 /** Formats orphans as a table, with their cost. */
-export function formatOrphans(orphans: readonly Orphan[]): string {
+export function formatOrphans(orphans: readonly Orphan[], maxWidth: number | null): string {
   if (orphans.length === 0) return 'no orphans';
   const table = formatTable(
-    ['id', 'category', 'droplet', 'name', 'region', 'size', 'USD/h', 'created', 'seen since', 'why', 'saga'],
+    [
+      'id',
+      { name: 'category', rank: 1, least: 8 },
+      'droplet',
+      { name: 'name', rank: 2, least: 8 },
+      { name: 'region', rank: 7, least: 6 },
+      { name: 'size', rank: 6, least: 8 },
+      { name: 'USD/h', rank: 3, least: 7 },
+      { name: 'created', rank: 8, least: 16 },
+      { name: 'seen since', rank: 5, least: 16 },
+      { name: 'why', rank: 4, least: 12 },
+      'saga',
+    ],
     orphans.map((orphan) => [
       String(orphan.id),
       orphan.approvedAt === null ? orphan.category : `${orphan.category}, approved`,
@@ -74,6 +97,7 @@ export function formatOrphans(orphans: readonly Orphan[]): string {
       orphan.reason,
       orphan.sagaId ?? '',
     ]),
+    maxWidth,
   );
   const sums = (['surplus', 'unknown'] as const).flatMap((category) => {
     const those = orphans.filter((orphan) => orphan.category === category);

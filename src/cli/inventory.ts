@@ -23,7 +23,7 @@ import { sharedStores } from '../droplets/shared-stores.ts';
 import { costOf, formatDrift, formatOrphans, formatSync } from './inventory-text.ts';
 import type { App } from '../saga/app.ts';
 import { requester } from './requester.ts';
-import { complain, write } from './output.ts';
+import { complain, terminalWidth, write } from './output.ts';
 import { UsageError } from './usage-error.ts';
 import { withInventoryDatabase } from './with-database.ts';
 
@@ -72,7 +72,7 @@ async function untilOurs(db: Database, signal: AbortSignal, sync: () => Promise<
 export async function listDriftCommand(app: App, options: { all?: boolean; json?: boolean }): Promise<number> {
   return withInventoryDatabase(app, ['DATABASE_URL'], async (db) => {
     const findings = await listDrift(db, { withResolved: options.all === true, limit: MOST_ROWS });
-    write(options.json === true ? JSON.stringify(findings) : formatDrift(findings));
+    write(options.json === true ? JSON.stringify(findings) : formatDrift(findings, terminalWidth()));
     return 0;
   });
 }
@@ -107,11 +107,11 @@ export async function orphansCommand(app: App, options: { destroy?: boolean; yes
   return withInventoryDatabase(app, ['DATABASE_URL'], async (db) => {
     const orphans = await listOrphans(db, MOST_ROWS);
     if (options.destroy !== true) {
-      write(options.json === true ? JSON.stringify(orphans) : formatOrphans(orphans));
+      write(options.json === true ? JSON.stringify(orphans) : formatOrphans(orphans, terminalWidth()));
       return 0;
     }
     const surplus = orphans.filter(({ category, approvedAt }) => category === 'surplus' && approvedAt === null);
-    if (options.json !== true) write(formatOrphans(surplus));
+    if (options.json !== true) write(formatOrphans(surplus, terminalWidth()));
     if (surplus.length > 0 && options.yes !== true && !(await isConfirmed(`Destroy these ${surplus.length} droplets (${costOf(surplus).toFixed(5)} USD an hour)?`, surplus.length))) {
       complain('nothing was approved');
       return 1;

@@ -5,9 +5,9 @@ import { describeLease } from '../inventory/lease.ts';
 import { printable } from '../platform/text.ts';
 import type { App } from '../saga/app.ts';
 import { isConfirmed } from './inventory.ts';
-import { complain, write } from './output.ts';
+import { complain, terminalWidth, write } from './output.ts';
 import { requester } from './requester.ts';
-import { formatTable } from './saga-text.ts';
+import { formatTable } from './table.ts';
 import { withInventoryDatabase } from './with-database.ts';
 
 const MOST_ROWS = 10_000;
@@ -44,7 +44,7 @@ const words: Readonly<Record<LeaseRow['state'], (lease: LeaseRow, now: Date) => 
 function formatLeases(given: readonly LeaseRow[], now: Date): string {
   if (given.length === 0) return 'no leases';
   return formatTable(
-    ['droplet', 'name', 'lease', 'ends', 'limit', 'saga'],
+    ['droplet', { name: 'name', rank: 2, least: 8 }, { name: 'lease', rank: 1, least: 9 }, { name: 'ends', rank: 3, least: 19 }, { name: 'limit', rank: 4, least: 19 }, 'saga'],
     printable(given).map((lease) => [
       lease.dropletId === null ? '' : String(lease.dropletId),
       lease.name,
@@ -53,5 +53,6 @@ function formatLeases(given: readonly LeaseRow[], now: Date): string {
       lease.leaseLimit?.toISOString().slice(0, 19) ?? '',
       lease.sagaId,
     ]),
+    terminalWidth(),
   );
 }

@@ -2,13 +2,14 @@
 // each.
 import { Listr } from 'listr2';
 import type { ListrTask } from 'listr2';
-import { formatDuration } from '../platform/duration.ts';
+import { formatDuration, formatRunning } from '../platform/duration.ts';
 import { textOf } from '../platform/json.ts';
 import type { Saga } from '../saga/saga.ts';
 import { currentStep, isStuckForward } from '../saga/saga.ts';
 import { printable } from '../platform/text.ts';
 import type { Snapshot } from './follow.ts';
 import { describePolls } from './plain-progress.ts';
+import { attemptSince, attemptsTookMs } from '../saga/took.ts';
 import type { Surface } from '../saga/words.ts';
 import { describeResult } from './saga-text.ts';
 
@@ -82,9 +83,8 @@ function stepTask(name: string, end: Promise<StepEnd>, describe: () => string): 
   return {
     title: name,
     task: async (_context, task) => {
-      const startedAt = performance.now();
       const timer = setInterval(() => {
-        task.title = `${name}  ${formatDuration(performance.now() - startedAt)}  ${describe()}`;
+        task.title = `${name}  ${describe()}`;
       }, REFRESH_MS);
       let result: StepEnd;
       try {
@@ -144,41 +144,42 @@ function watchSteps(steps: readonly string[], snapshots: AsyncIterable<Snapshot>
   };
 }
 
-function forwardEnd({ saga, events }: Snapshot, step: string): StepEnd | null {
-  const completed = findEnd(events, 'step_completed', step);
+function forwardEnd(snapshot: Snapshot, step: string): StepEnd | null {
+  const { saga } = snapshot;
+  const completed = findEnd(snapshot, 'step_completed', step);
   if (completed !== null) return completed;
   if (saga.status === 'pending' || saga.status === 'running') return null;
   return saga.error?.step === step ? { kind: 'failed', note: saga.error.message } : { kind: 'not reached' };
 }
 
-function backwardEnd({ saga, events }: Snapshot, step: string, surface: Surface): StepEnd | null {
-  const undone = findEnd(events, 'compensation_completed', step);
+function backwardEnd(snapshot: Snapshot, step: string, surface: Surface): StepEnd | null {
+  const { saga } = snapshot;
+  const undone = findEnd(snapshot, 'compensation_completed', step);
   if (undone !== null) return undone;
   if (saga.status === 'stuck') return step === currentStep(saga) ? { kind: 'failed', note: describeResult(saga, surface) } : { kind: 'not reached' };
   return saga.status === 'compensated' ? { kind: 'not reached' } : null;
 }
 
-const endings = new Set(['saga_created', 'step_completed', 'step_failed', 'cancel_requested', 'retry_requested', 'compensation_completed']);
-
-/** Finds the event that ended a step and the step's duration, measured from the end of the one before. */
-function findEnd(events: Snapshot['events'], kind: 'step_completed' | 'compensation_completed', step: string): StepEnd | null {
+/** Finds the event that completed a step, and how long that attempt took. */
+function findEnd({ saga, events }: Snapshot, kind: 'step_completed' | 'compensation_completed', step: string): StepEnd | null {
   const end = events.find((event) => event.kind === kind && event.step === step);
   if (end === undefined) return null;
-  const before = events.findLast((event) => event.seq < end.seq && endings.has(event.kind));
-  return { kind: 'completed', note: noteOf(end.detail), tookMs: end.at.getTime() - (before ?? end).at.getTime() };
+  const attempt = end.attempt ?? 1;
+  return { kind: 'completed', note: [...(attempt > 1 ? [`attempt ${attempt}`] : []), noteOf(end.detail)].filter((part) => part !== '').join(' · '), tookMs: attemptsTookMs(saga, events).get(end.seq) ?? 0 };
 }
 
-/** Describes a running step: subject, polls, attempt. */
+/** Describes a running step: since when its attempt runs, subject, polls, attempt. */
 function describeNow(snapshot: Snapshot | undefined, maxPolls: number, surface: Surface): string {
   if (snapshot === undefined) return '';
-  const { saga, polls } = snapshot;
+  const { saga, events, polls } = snapshot;
   const parts: string[] = [];
   if (saga.waitsFor !== null) parts.push(`waits for saga ${saga.waitsFor}`);
   const subject = surface.words(saga).subject?.(saga);
   if (subject !== undefined && subject.id !== null) parts.push(`${subject.kind} ${subject.id}`);
   if (polls !== null) parts.push(describePolls(polls, maxPolls, saga, surface));
   if (saga.attempt > 0) parts.push(`attempt ${saga.attempt + 1}`);
-  return parts.join(' · ');
+  const since = events.reduce((before, event) => attemptSince(before, event), saga.createdAt);
+  return [formatRunning(Date.now() - since.getTime()), ...(parts.length === 0 ? [] : [parts.join(' · ')])].join('  ');
 }
 
 function noteOf(detail: Snapshot['events'][number]['detail']): string {

@@ -13,3 +13,13 @@ export function write(text: string): void {
 export function complain(text: string): void {
   process.stderr.write(`${visibleLines(text)}\n`);
 }
+
+/**
+ * Returns the width of the terminal that stdout is, in columns; null: stdout is no terminal, or one that does not say.
+ * `COLUMNS` goes before what the terminal says, as for other programs.
+ */
+export function terminalWidth({ isTTY, columns }: Pick<NodeJS.WriteStream, 'isTTY' | 'columns'> = process.stdout, environment: NodeJS.ProcessEnv = process.env): number | null {
+  if (!isTTY) return null;
+  const width = /^[1-9]\d{0,3}$/.test(environment['COLUMNS'] ?? '') ? Number(environment['COLUMNS']) : columns;
+  return width > 0 ? width : null;
+}

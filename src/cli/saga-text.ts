@@ -1,6 +1,5 @@
 // Sagas in words: a line for what came of one, a line an event, a table of many. Each function makes what it is given
 // printable first: the texts in it are those of callers and of DigitalOcean.
-import Table from 'cli-table3';
 import type { SagaLease } from '../inventory/lease.ts';
 import { describeLease } from '../inventory/lease.ts';
 import { formatDuration } from '../platform/duration.ts';
@@ -10,11 +9,11 @@ import type { Saga } from '../saga/saga.ts';
 import { isStuckForward } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/events.ts';
 import type { Surface } from '../saga/words.ts';
+import { attemptsTookMs, sagaTookMs } from '../saga/took.ts';
 import { describeEnd, statusWords } from '../saga/words.ts';
-import { printable, shorten } from '../platform/text.ts';
-
-// A column is as wide as its widest cell.
-const MAX_CELL_LENGTH = 255;
+import { printable } from '../platform/text.ts';
+import type { Column } from './table.ts';
+import { formatTable } from './table.ts';
 
 /** What came of a saga, in one line. */
 export function describeResult(given: Saga, surface: Surface): string {
@@ -62,7 +61,8 @@ export function formatSaga(given: Saga, events: readonly StoredEvent[], surface:
   if (saga.rerunOf !== null) facts.push(['runs again', `saga ${saga.rerunOf}, which was rolled back`]);
   if (saga.rerunAs !== null) facts.push(['run again as', `saga ${saga.rerunAs}`]);
   if (saga.idempotencyKey !== null) facts.push(['key', saga.idempotencyKey]);
-  if (saga.finishedAt !== null) facts.push(['took', formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())]);
+  const tookMs = sagaTookMs(saga);
+  if (tookMs !== null) facts.push(['took', formatDuration(tookMs)]);
   if (saga.error !== null) facts.push(['error', `${saga.error.code} in ${saga.error.step}: ${saga.error.message}`]);
   const width = Math.max(...facts.map(([name]) => name.length));
   const head = facts.map(([name, value]) => `${name.padEnd(width)}  ${value}`);
@@ -80,50 +80,54 @@ function factsOf(saga: Saga, surface: Surface): [string, string][] {
   ];
 }
 
-/** A line an event, with the time since the saga was created. */
+/** A line an event, with the time since the saga was created; at the end of an attempt, also how long it took. */
 export function formatTimeline(saga: Saga, events: readonly StoredEvent[]): string {
+  const took = attemptsTookMs(saga, events);
   return printable(events)
     .map((event) => {
       const since = formatDuration(event.at.getTime() - saga.createdAt.getTime());
-      const worker = event.worker === null ? '' : `  (${event.worker})`;
-      return `${String(event.seq).padStart(3)}  +${since.padEnd(11)} ${describeEvent(event)}${worker}`;
+      const tookMs = took.get(event.seq);
+      const told = [...(tookMs === undefined ? [] : [formatDuration(tookMs)]), ...(event.worker === null ? [] : [event.worker])];
+      return `${String(event.seq).padStart(3)}  +${since.padEnd(11)} ${describeEvent(event)}${told.length === 0 ? '' : `  (${told.join(', ')})`}`;
     })
     .join('\n');
 }
 
-/** A table of sagas, one a row. Leases have a column where one of the sagas has a droplet with a lease. */
-export function formatSagas(sagas: readonly Saga[], surface: Surface, { leases, now }: { leases: ReadonlyMap<string, SagaLease>; now: Date } = { leases: new Map(), now: new Date() }): string {
-  if (sagas.length === 0) return 'no sagas';
-  const leaseOf = ({ id }: Saga) => {
-    const lease = leases.get(id);
-    return leases.size === 0 ? [] : [lease === undefined ? '' : describeLease(lease, now)];
-  };
-  return formatTable(
-    ['id', 'saga', 'status', 'step', 'name', 'about', ...(leases.size === 0 ? [] : ['lease']), 'created', 'error'],
-    sagas.map((saga) => [saga, surface.words(saga).subject?.(saga)] as const).map(([saga, subject]) => [
-      saga.id,
-      saga.name,
-      statusWords[saga.status],
-      `${saga.cursor + 1}/${saga.steps.length}`,
-      subject?.name ?? textOf(saga.input['name']),
-      subject?.id ?? '',
-      ...leaseOf(saga),
-      saga.createdAt.toISOString().slice(0, 19),
-      (saga.error?.message ?? '').slice(0, 60),
-    ]),
-  );
+/**
+ * A table of sagas, one a row. Leases have a column where one of the sagas has a droplet with a lease.
+ *
+ * @param how.maxWidth see `formatTable`
+ */
+export function formatSagas(sagas: readonly Saga[], surface: Surface, how: Readonly<{ leases: ReadonlyMap<string, SagaLease>; now: Date; maxWidth: number | null }>): string {
+  return sagas.length === 0 ? 'no sagas' : formatTable(sagaColumns(how.leases), sagas.map((saga) => sagaRow(saga, surface, how)), how.maxWidth);
 }
 
-/** A table without lines between the rows, for terminals and for grep. */
-export function formatTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const table = new Table({
-    head: [...head],
-    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
-    chars: {
-      top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '',
-      'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '',
-    },
-  });
-  table.push(...rows.map((row) => row.map((cell) => shorten(printable(cell), MAX_CELL_LENGTH))));
-  return table.toString().split('\n').map((line) => line.trimEnd()).join('\n');
+function sagaColumns(leases: ReadonlyMap<string, SagaLease>): Column[] {
+  return [
+    'id',
+    { name: 'saga', rank: 3, least: 9 },
+    { name: 'status', rank: 1, least: 15 },
+    { name: 'step', rank: 4, least: 4 },
+    { name: 'name', rank: 2, least: 8 },
+    { name: 'about', rank: 6, least: Number.POSITIVE_INFINITY },
+    ...(leases.size === 0 ? [] : [{ name: 'lease', rank: 5, least: 8 }]),
+    { name: 'created', rank: 7, least: 19 },
+    { name: 'error', rank: 8, least: 12 },
+  ];
+}
+
+function sagaRow(saga: Saga, surface: Surface, { leases, now }: Readonly<{ leases: ReadonlyMap<string, SagaLease>; now: Date }>): string[] {
+  const subject = surface.words(saga).subject?.(saga);
+  const lease = leases.get(saga.id);
+  return [
+    saga.id,
+    saga.name,
+    statusWords[saga.status],
+    `${saga.cursor + 1}/${saga.steps.length}`,
+    subject?.name ?? textOf(saga.input['name']),
+    subject?.id ?? '',
+    ...(leases.size === 0 ? [] : [lease === undefined ? '' : describeLease(lease, now)]),
+    saga.createdAt.toISOString().slice(0, 19),
+    saga.error?.message ?? '',
+  ];
 }

@@ -1,29 +1,50 @@
-// `sagas` lists sagas; `saga <id>` shows one with its timeline, and follows it where it is told to.
+// `sagas` lists sagas, and watches them; `saga <id>` shows one with its timeline, and follows it where it is told to.
 import type { Client } from '../client/client.ts';
 import { unlessAborted } from '../platform/deadline.ts';
 import { hasInventory } from '../processes/inventory.ts';
 import type { App } from '../saga/app.ts';
-import type { Saga } from '../saga/saga.ts';
 import type { Surface } from '../saga/words.ts';
 import { followSaga } from './follow.ts';
 import { drain } from './plain-progress.ts';
 import type { FilterOptions } from './saga-filter.ts';
 import { toSagaFilter } from './saga-filter.ts';
 import { formatSaga, formatSagas } from './saga-text.ts';
-import { complain, write } from './output.ts';
+import { complain, terminalWidth, write } from './output.ts';
 import { follow, reportEnd, sayingThatItGoesOn, withClient } from './start-and-follow.ts';
 import { requireSagaId, resolveSagaId } from './saga-id.ts';
+import { UsageError } from './usage-error.ts';
+import type { Display, Listing } from './watch-sagas.ts';
+import { openLines, openScreen, watchSagas } from './watch-sagas.ts';
 
-export async function listSagasCommand(app: App, { limit, json, ...filter }: FilterOptions & { limit: number; json?: boolean }): Promise<number> {
+const WATCH_EVERY_S = 2;
+
+type ListOptions = FilterOptions & Readonly<{ limit: number; json?: boolean; watch?: boolean; every?: number }>;
+
+export async function listSagasCommand(app: App, { limit, json, watch, every, ...filter }: ListOptions, stop: AbortSignal): Promise<number> {
   // What is wrong with the options is said before anything is connected to.
   toSagaFilter(filter, 0);
+  if (every !== undefined && watch !== true) throw new UsageError('--every: expected --watch too');
   return withClient(app, async (client, { surface, subjectFields }) => {
-    const sagas = await client.list({ ...toSagaFilter(filter, Date.now()), subjectFields, limit });
-    const leases = hasInventory(app) ? await client.leasesOf(sagas.map(({ id }) => id)) : new Map<string, never>();
-    const withLease = (saga: Saga) => ({ ...surface.redact.saga(saga), leaseUntil: leases.get(saga.id)?.leaseUntil ?? null });
-    write(json === true ? JSON.stringify(sagas.map(withLease)) : formatSagas(sagas, surface, { leases, now: new Date() }));
+    const read = async (): Promise<Listing> => {
+      const sagas = await client.list({ ...toSagaFilter(filter, Date.now()), subjectFields, limit });
+      return { sagas, leases: hasInventory(app) ? await client.leasesOf(sagas.map(({ id }) => id)) : new Map<string, never>() };
+    };
+    const everyMs = (every ?? WATCH_EVERY_S) * 1_000;
+    const documentsOf = ({ sagas, leases }: Listing) => sagas.map((saga) => ({ ...surface.redact.saga(saga), leaseUntil: leases.get(saga.id)?.leaseUntil ?? null }));
+    const tableOf = ({ sagas, leases }: Listing, maxWidth: number | null) => formatSagas(sagas, surface, { leases, now: new Date(Date.now()), maxWidth });
+    if (watch === true) return watchSagas(read, everyMs, openDisplay({ json, everyMs, documentsOf, tableOf }), stop);
+    const listing = await unlessAborted(stop, read());
+    write(json === true ? JSON.stringify(documentsOf(listing)) : tableOf(listing, terminalWidth()));
     return 0;
-  });
+  }, stop);
+}
+
+type Formats = Readonly<{ json: boolean | undefined; everyMs: number; documentsOf(listing: Listing): readonly object[]; tableOf(listing: Listing, maxWidth: number | null): string }>;
+
+function openDisplay({ json, everyMs, documentsOf, tableOf }: Formats): Display {
+  if (json === true) return openLines((listing) => documentsOf(listing).map((saga) => JSON.stringify({ saga })).join('\n'));
+  if (process.stdout.isTTY) return openScreen(tableOf, everyMs);
+  return openLines((listing, hasHead) => (hasHead ? tableOf(listing, null).split('\n').slice(1).join('\n') : tableOf(listing, null)));
 }
 
 export async function showSagaCommand(app: App, given: string, options: { follow?: boolean; json?: boolean }, stop: AbortSignal): Promise<number> {

@@ -6,7 +6,7 @@ import type { Client } from '../client/client.ts';
 import { openClient } from '../client/client.ts';
 import type { Config } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
-import { unlessAborted } from '../platform/deadline.ts';
+import { CLOSING_MS, endsWithin, unlessAborted } from '../platform/deadline.ts';
 import { loadConfigFor } from '../processes/inventory.ts';
 import { checkEnvironment } from '../processes/environment.ts';
 import { createLog } from '../platform/create-log.ts';
@@ -70,7 +70,8 @@ export async function withClient<T>(app: App, use: (client: Client, how: { maxPo
     return await use(client, { maxPolls: config.wait.maxPolls, surface: surfaceOf(app.catalog), subjectFields: subjectFieldsOf(app.catalog) });
   } finally {
     clock.close();
-    await client.close();
+    // If Postgres does not answer, nobody who pressed Ctrl-C should wait for it.
+    await endsWithin(CLOSING_MS, client.close());
   }
 }
 
@@ -113,7 +114,7 @@ export async function sayingThatItGoesOn<T>(sagaId: string, watch: () => Promise
     return await watch();
   } catch (error) {
     if (error instanceof StopRequested && error.isAsked) {
-      process.stderr.write(`\nStopped watching. Saga ${sagaId} continues.\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`);
+      process.stderr.write(`\nStopped watching. Saga ${sagaId} continues.\n  Follow it again:         arcadia saga ${sagaId} --follow\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`);
     }
     throw error;
   }

@@ -3,6 +3,7 @@
 import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { endsWithin, untilAborted } from '../platform/deadline.ts';
 
 /** The reason of an aborted {@link Stop.signal}. */
@@ -80,6 +81,8 @@ export function listenForStop(): Stop {
         await endsWithin(SERVER_DELIVERY_MS, Promise.all([delivered(process.stdout), delivered(process.stderr)]));
         process.exit(exitCode);
       }
+      // A failed write is reported only in the next turn, when its stream may already count as empty.
+      await nextTurn();
       await Promise.race([delivered(process.stdout), untilAborted(signal)]);
       await endsWithin(LAST_WORDS_MS, delivered(process.stderr));
       process.exit(signal.reason instanceof StopRequested ? signal.reason.exitCode : exitCode);

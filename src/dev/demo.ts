@@ -6,7 +6,9 @@ import { z } from 'zod';
 import { followSaga } from '../cli/follow.ts';
 import { showSideBySide } from '../cli/live-progress.ts';
 import { drain, printLines } from '../cli/plain-progress.ts';
-import { describeResult, formatTable, formatTimeline } from '../cli/saga-text.ts';
+import { terminalWidth } from '../cli/output.ts';
+import { describeResult, formatTimeline } from '../cli/saga-text.ts';
+import { formatTable } from '../cli/table.ts';
 import { endsWithin, unlessAborted, untilAborted } from '../platform/deadline.ts';
 import { createDigitalOceanClient } from '../do/client.ts';
 import type { JsonObject } from '../platform/json.ts';
@@ -35,7 +37,8 @@ export async function demoCommand(options: { keep?: boolean }, stop: AbortSignal
   let stage: Stage | undefined;
   const tour = async (): Promise<number> => {
     title('arcadia-cloud', 'droplets as sagas: each step a job, each outcome in Postgres, each failure rolled back');
-    stage = await setStage((what) => say(`starting ${what}`), stop);
+    stage = await setStage((what) => say(`starting ${what}`), stop, { withWeb: options.keep === true });
+    if (stage.pages !== null) say(`\n${stage.pages}`);
     for (const act of [provisionThree, seeOneRefused, killAWorker, showInventory, destroyAll, askWhatIsLeft]) {
       await act(stage);
       await timeToRead(stop);
@@ -43,7 +46,7 @@ export async function demoCommand(options: { keep?: boolean }, stop: AbortSignal
     say(styleText('green', `\nAll of it happened, in ${Math.round((performance.now() - startedAt) / 1000)} s.`));
     say('Next: `npm run dev` runs everything on this machine; the README shows how to use the real DigitalOcean.');
     if (options.keep !== true) return 0;
-    say(`\nStaying up. In another terminal:\n  export DATABASE_URL='${stage.databaseUrl}'\n  export ARCADIA_ENCRYPTION_KEYS='${stage.encryptionKey}'\n  npm run -s arcadia -- sagas\nCtrl-C stops it.`);
+    say(`\nStaying up.\n${stage.pages ?? ''}\nIn another terminal:\n  export DATABASE_URL='${stage.databaseUrl}'\n  export ARCADIA_ENCRYPTION_KEYS='${stage.encryptionKey}'\n  npm run -s arcadia -- sagas\nCtrl-C stops it.`);
     await untilAborted(stop);
     return 0;
   };
@@ -113,8 +116,9 @@ async function showInventory(stage: Stage): Promise<void> {
   const rows = (await listInventory(stage.db)).filter((row) => row.deletedAt === null);
   say(
     formatTable(
-      ['droplet', 'name', 'region', 'size', 'status', 'public IPv4', 'provisioned by'],
+      ['droplet', 'name', { name: 'region', rank: 4, least: 6 }, { name: 'size', rank: 5, least: 8 }, { name: 'status', rank: 2, least: 6 }, { name: 'public IPv4', rank: 3, least: 15 }, { name: 'provisioned by', rank: 1, least: 41 }],
       rows.map((row) => [row.providerId, row.name, row.region ?? '', row.sizeSlug ?? '', row.status, publicIpv4(row.attrs), row.provisionedBy ?? '']),
+      terminalWidth(),
     ),
   );
   require(rows.length === 4 && rows.every((row) => row.status === 'active'), 'the inventory should show four active droplets');

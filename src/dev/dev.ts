@@ -23,6 +23,9 @@ import { startWeb } from '../processes/web.ts';
 import { startWorker } from '../processes/worker.ts';
 import { complain, write } from '../cli/output.ts';
 import { startUnlessStopped } from '../cli/stop.ts';
+import { findPort } from './free-port.ts';
+import { describePages, localUrlOf } from './local-web.ts';
+import { reportReady } from './report-ready.ts';
 
 // Long enough to see the wait, short enough not to bore.
 const SANDBOX_ACTIVATION_MS = { minMs: 8_000, maxMs: 15_000 };
@@ -53,12 +56,17 @@ async function runEverything(app: App, options: { dataDir?: string }, stop: Abor
     if (sandbox !== null) closers.push(() => sandbox.close());
     const isThrownAway = postgres !== null && options.dataDir === undefined && given.redisNodes !== null;
     const ownKey = postgres === null || given.keyRing.keys.length > 0 ? null : await keyBeside(options.dataDir);
+    const port = await findPort(given.web);
+    // A real droplet cannot reach this machine by the address that programs here use.
+    const ownUrl = sandbox === null || port === null || given.publicUrl !== null ? null : localUrlOf(given.web, port);
     const config: Config = {
       ...given,
       keyRing: ownKey === null ? given.keyRing : parseKeyRing(ownKey),
       databaseUrl: given.databaseUrl ?? postgres?.url ?? null,
       // A unique prefix: nothing will use the queues of a temporary database again.
       queuePrefix: isThrownAway ? `{arcadia-dev-${randomBytes(4).toString('hex')}}` : given.queuePrefix,
+      publicUrl: given.publicUrl ?? ownUrl,
+      web: { ...given.web, port: port ?? given.web.port },
       digitalOcean: sandbox === null ? given.digitalOcean : { ...given.digitalOcean, token: 'sandbox', apiUrl: sandbox.url },
     };
     const db = openDatabase(config.databaseUrl ?? '', { max: 2 });
@@ -72,6 +80,7 @@ async function runEverything(app: App, options: { dataDir?: string }, stop: Abor
     closers.push(worker.close);
     const web = await startWebIfFree(config, log, { app, workerMetrics: worker.metrics, signal: stop });
     if (web !== null) closers.push(web.close);
+    if (sandbox !== null && ownUrl !== null) closers.push(reportReady(sandbox, ownUrl));
     write(whereItRuns(hasDroplets, sandbox !== null));
     if (postgres !== null) {
       write('In another terminal:\n');
@@ -80,11 +89,13 @@ async function runEverything(app: App, options: { dataDir?: string }, stop: Abor
       if (ownKey !== null) write(`  export ARCADIA_ENCRYPTION_KEYS='${ownKey}'`);
       // `sync` calls DigitalOcean itself.
       if (sandbox !== null) write(`  export DIGITALOCEAN_API_URL='${sandbox.url}' DIGITALOCEAN_TOKEN=sandbox`);
+      // A plan tells whether droplets can call back.
+      if (ownUrl !== null) write(`  export PUBLIC_URL='${ownUrl}'`);
       write(`  npm run -s arcadia -- ${hasDroplets ? 'provision --name web-1 --region fra1 --size s-1vcpu-1gb --image debian-12-x64' : `start ${app.sagas[0]?.name ?? '<saga>'} --input '{…}'`}`);
       write('  npm run -s arcadia -- sagas\n');
     }
     if (web === null) write(`Port ${config.web.port} is in use, so the web is not running. Set PORT to another one.`);
-    else write(`The web: ${web.url}${config.web.basePath} (queues at /queues, HTTP API at /docs)`);
+    else write(describePages(`${web.url}${config.web.basePath}`, web.pages, config.web));
     write('Ctrl-C stops it.');
     const reason = await Promise.race([untilAborted(stop).then(() => null), worker.cannotGoOn]);
     if (reason === null) return 0;

@@ -1,4 +1,5 @@
-// The demo's environment: an embedded Postgres, the sandbox, the migrations, and two worker processes.
+// The demo's environment: an embedded Postgres, the sandbox, the migrations, two worker processes and, if it is to stay, the
+// web.
 import { openClient } from '../client/client.ts';
 import type { Client } from '../client/client.ts';
 import { dropletApp } from '../droplets/app.ts';
@@ -9,8 +10,14 @@ import type { Sandbox } from '../sandbox/server.ts';
 import { startSandbox } from '../sandbox/server.ts';
 import { startEmbeddedPostgres } from './embedded-postgres/start-embedded-postgres.ts';
 import { generateKey, parseKeyRing } from '../platform/key-ring.ts';
+import { createLog } from '../platform/create-log.ts';
+import { loadConfigFor } from '../processes/inventory.ts';
 import { migrate } from '../processes/migrate.ts';
+import { startWeb } from '../processes/web.ts';
 import { migrateQueues } from '../queues/connection.ts';
+import { findPort } from './free-port.ts';
+import { describePages, localUrlOf } from './local-web.ts';
+import { reportReady } from './report-ready.ts';
 import type { WorkerProcess } from './worker-process.ts';
 import { startWorkerProcess } from './worker-process.ts';
 
@@ -22,6 +29,8 @@ export type Stage = Readonly<{
   db: Database;
   client: Client;
   workers: readonly WorkerProcess[];
+  /** The lines that name its pages; null: there is no web. */
+  pages: string | null;
   /** Aborted when the demo should end. */
   stop: AbortSignal;
   close(): Promise<void>;
@@ -41,6 +50,9 @@ export const demoSettings = {
 
 export const DEMO_MAX_POLLS = 96;
 
+const HOST = '127.0.0.1';
+const WEB_PORT = 3_000;
+
 const ACTIVATION_MS = { minMs: 9_000, maxMs: 16_000 };
 
 /**
@@ -48,8 +60,9 @@ const ACTIVATION_MS = { minMs: 9_000, maxMs: 16_000 };
  *
  * @param say receives the name of what is being started
  * @param stop cancels the setup, with its reason; what was already started is stopped first
+ * @param options.withWeb also starts the web
  */
-export async function setStage(say: (what: string) => void, stop: AbortSignal): Promise<Stage> {
+export async function setStage(say: (what: string) => void, stop: AbortSignal, { withWeb = false }: Readonly<{ withWeb?: boolean }> = {}): Promise<Stage> {
   const closers: (() => Promise<void>)[] = [];
   const close = async () => {
     for (const closer of closers.splice(0).toReversed()) await closer().catch(() => undefined);
@@ -66,9 +79,20 @@ export async function setStage(say: (what: string) => void, stop: AbortSignal): 
     await unlessAborted(stop, migrate(db, 'default', dropletApp.catalog));
     const queueStore = { kind: 'postgres', databaseUrl: postgres.url } as const;
     await unlessAborted(stop, migrateQueues(queueStore));
-    say('two worker processes');
     const encryptionKey = generateKey();
-    const environment = { ...workerEnvironment(postgres.url, sandbox.url), ARCADIA_ENCRYPTION_KEYS: encryptionKey };
+    const fleet = { ...workerEnvironment(postgres.url, sandbox.url), ARCADIA_ENCRYPTION_KEYS: encryptionKey };
+    const port = withWeb ? ((await findPort({ host: HOST, port: WEB_PORT })) ?? (await findPort({ host: HOST, port: 0 }))) : null;
+    const environment = port === null ? fleet : { ...fleet, PORT: String(port), HOST, PUBLIC_URL: localUrlOf({ host: HOST, basePath: '' }, port) };
+    let pages: string | null = null;
+    if (port !== null) {
+      say('the web');
+      const config = loadConfigFor(dropletApp, environment);
+      const web = await startWeb(config, createLog('silent'), { app: dropletApp, signal: stop });
+      closers.push(web.close);
+      closers.push(reportReady(sandbox, config.publicUrl ?? web.url));
+      pages = describePages(web.url, web.pages, config.web);
+    }
+    say('two worker processes');
     const starting = [startWorkerProcess(environment, { stop }), startWorkerProcess(environment, { stop })];
     closers.push(async () => {
       const started = (await Promise.allSettled(starting)).flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
@@ -77,7 +101,7 @@ export async function setStage(say: (what: string) => void, stop: AbortSignal): 
     const workers = await Promise.all(starting);
     const client = openClient({ databaseUrl: postgres.url, queueStore, keyRing: parseKeyRing(encryptionKey) });
     closers.push(client.close);
-    return { databaseUrl: postgres.url, encryptionKey, sandbox, db, client, workers, stop, close };
+    return { databaseUrl: postgres.url, encryptionKey, sandbox, db, client, workers, pages, stop, close };
   } catch (error) {
     await close();
     throw error;

@@ -12,6 +12,11 @@ export function formatDuration(durationMs: number): string {
   return `${Math.floor(minutes / (24 * 60))} d ${Math.floor((minutes % (24 * 60)) / 60)} h`;
 }
 
+/** Formats a time that still grows or shrinks while it is shown: in whole seconds, rounded up, as the script of the pages counts. */
+export function formatRunning(durationMs: number): string {
+  return formatDuration(Math.ceil(durationMs / 1_000) * 1_000);
+}
+
 /** Seconds of each unit that people may write. */
 export const unitSeconds: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
 

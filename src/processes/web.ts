@@ -23,6 +23,7 @@ import type { App } from '../saga/app.ts';
 import { labelsOf } from '../saga/labels.ts';
 import { listEvents } from '../saga/events.ts';
 import { tracedIo } from '../platform/tracing.ts';
+import { pagesOf } from '../web/pages/layout.ts';
 import { bindPorts } from '../web/ports.ts';
 import { buildWeb } from '../web/server.ts';
 import { readUsers } from '../web/users.ts';
@@ -30,6 +31,8 @@ import { readUsers } from '../web/users.ts';
 export type RunningWeb = Readonly<{
   /** The URL it listens on. */
   url: string;
+  /** Its pages, by the names in its navigation. */
+  pages: readonly Readonly<{ text: string; path: string }>[];
   /** Stops accepting requests, ends the streams, gives other requests a few seconds to finish, and closes everything. */
   close(): Promise<void>;
 }>;
@@ -102,6 +105,7 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
     }
     return {
       url,
+      pages: pagesOf(web).map(({ text, path }) => ({ text, path })),
       close: async () => {
         const closed = web.close().then(closeAll);
         await Promise.race([closed, delay(CLOSING_MS, undefined, { ref: false })]);

@@ -1,6 +1,7 @@
 // Searches sagas by status, name, subject, tag, time and text, in pages, newest first. Also counts them, for monitoring.
 import { z } from 'zod';
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
+import { isUuidPrefix, uuidsWithPrefix } from '../platform/uuid.ts';
 import { recentFailures } from './failure-causes.ts';
 import type { Saga, SagaStatus } from './saga.ts';
 import { sagaColumns } from './store.ts';
@@ -11,6 +12,8 @@ import { fieldSql } from './subject.ts';
 export type SagaFilter = Readonly<{
   /** Any of these ids. */
   ids?: readonly string[] | undefined;
+  /** The beginning of its id, with the dashes, in either case. */
+  idPrefix?: string | undefined;
   /** Any of these statuses. */
   status?: readonly SagaStatus[] | undefined;
   /** The saga's name, as in its definition. */
@@ -140,6 +143,7 @@ export async function countSagas(db: Pick<Database, 'run'>, filter: SagaFilter):
 export function matches(sql: Sql, filter: SagaFilter): SqlFragment {
   const conditions: SqlFragment[] = [];
   if (filter.ids !== undefined) conditions.push(sql`id = any(${[...filter.ids]}::uuid[])`);
+  if (filter.idPrefix !== undefined) conditions.push(hasIdPrefix(sql, filter.idPrefix));
   if (filter.status !== undefined) conditions.push(hasStatus(sql, filter.status));
   if (filter.isRerun === false) conditions.push(sql`not exists (select from arcadia.sagas as rerun where rerun.rerun_of = sagas.id)`);
   if (filter.name !== undefined) conditions.push(sql`name = ${filter.name}`);
@@ -152,6 +156,13 @@ export function matches(sql: Sql, filter: SagaFilter): SqlFragment {
   if (filter.text !== undefined) conditions.push(isNamed(sql, filter.text, filter.subjectFields));
   if (filter.query !== undefined) conditions.push(matchesQuery(sql, filter.query, filter.subjectFields));
   return conditions.reduce((all, condition) => sql`${all} and ${condition}`, sql`true`);
+}
+
+/** A range of the primary key. */
+function hasIdPrefix(sql: Sql, prefix: string): SqlFragment {
+  if (!isUuidPrefix(prefix)) return sql`false`;
+  const [lowest, highest] = uuidsWithPrefix(prefix);
+  return sql`id between ${lowest}::uuid and ${highest}::uuid`;
 }
 
 /** Written exactly like the index expression. */

@@ -1,6 +1,6 @@
 // The report of a chaos run: one document, and the same as a table for people.
 import { z } from 'zod';
-import { formatTable } from '../../src/cli/saga-text.ts';
+import { formatTable } from '../../src/cli/table.ts';
 import { formatDuration } from '../../src/platform/duration.ts';
 import { findViolations } from './checks.ts';
 import type { Evidence } from './evidence.ts';
@@ -157,7 +157,7 @@ export function formatReport(report: Report): string {
   const shown = report.ok ? [] : Object.entries(report.timelines);
   const timelines = shown.flatMap(([sagaId, lines]) => ['', `saga ${sagaId}`, ...lines.map((line) => `  ${line}`)]);
   return [
-    formatTable(['', ''], rows).trimStart(),
+    formatTable(['', ''], rows, null).trimStart(),
     '',
     `Recovery: ${recovery.definition}`,
     `Duplicates: ${duplicates.definition}`,

@@ -1,21 +1,17 @@
 // What commands print reaches whoever reads it, however slowly; and a reader that goes away is no error.
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { stripVTControlCharacters } from 'node:util';
+import stringWidth from 'string-width';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { compileCache } from '../support/compile-cache.ts';
 import type { Fleet } from '../support/fleet.ts';
 import { openFleet, web as droplet } from '../support/fleet.ts';
 import { writeSagas } from '../support/many-sagas.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { programFile } from '../support/programs.ts';
+import type { Typed } from '../support/terminal.ts';
+import { arcadia, plain, runShell, startOnTerminal as startOnTerminalOf, startShell } from '../support/terminal.ts';
 
-const main = programFile('main');
-const arcadia = `'${process.execPath}' '${main}'`;
 const SAGAS = 1_000;
 
 let fleet: Fleet;
@@ -25,28 +21,8 @@ beforeAll(async () => {
 });
 afterAll(() => fleet[Symbol.asyncDispose]());
 
-type Typed = Readonly<{ pid: number; output(): string; errors(): string; type(text: string): void; ended: Promise<unknown> }>;
-
-/** Runs a line of shell. */
-function startShell(line: string, environment: NodeJS.ProcessEnv, program = 'sh', options = ['-c']): Typed {
-  const child = spawn(program, [...options, line], { env: { ...compileCache, ...environment }, stdio: ['pipe', 'pipe', 'pipe'] });
-  onTestFinished(() => void child.kill('SIGKILL'));
-  let output = '';
-  let errors = '';
-  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  child.stderr.on('data', (chunk: Buffer) => (errors += chunk.toString()));
-  return { pid: child.pid ?? 0, output: () => output, errors: () => errors, type: (text) => void child.stdin.write(text), ended: once(child, 'close').then(() => child.exitCode) };
-}
-
-async function shell(line: string, environment = fleet.environment()) {
-  const { ended, output, errors } = startShell(line, environment);
-  return { code: await ended, stdout: output(), stderr: errors() };
-}
-
-/** Types into a terminal of its own. */
-function startOnTerminal(command: string): Typed {
-  return startShell(`stty rows 40 cols 120; exec ${arcadia} ${command}`, { ...fleet.environment(), TERM: 'xterm', SHELL: '/bin/sh' }, 'script', ['-q', '-f', '-e', '/dev/null', '-c']);
-}
+const shell = (line: string, environment = fleet.environment()) => runShell(line, environment);
+const startOnTerminal = (command: string) => startOnTerminalOf(fleet.environment(), command);
 
 describe('a slow reader gets', () => {
   test('all of the data', async () => {
@@ -149,30 +125,81 @@ test.skipIf(process.platform !== 'linux')('output that cannot be written is an e
 });
 
 const sagaIdIn = (output: string) => /\(saga ([0-9a-f-]{36})\)/.exec(output)?.[1];
-const plain = (output: string) => stripVTControlCharacters(output).replaceAll('\r', '');
 
-const goesOn = (sagaId: string) => `\nStopped watching. Saga ${sagaId} continues.\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`;
+const goesOn = (sagaId: string) => `\nStopped watching. Saga ${sagaId} continues.\n  Follow it again:         arcadia saga ${sagaId} --follow\n  Look at it:              arcadia saga ${sagaId}\n  Cancel and roll it back: arcadia cancel ${sagaId}\n`;
+
+const idsIn = (text: string) => text.match(/[0-9a-f]{8}-[0-9a-f-]{27}/g);
+
+describe('on a terminal', () => {
+  beforeAll(async () => {
+    const name = '東京'.repeat(20);
+    await fleet.db.sql`
+      with resource as (
+        insert into arcadia.cloud_resources (provider, provider_id, kind, name, region, status, size_slug) values ('digitalocean', '9001', 'droplet', ${name}, 'fra1', 'active', 's-1vcpu-1gb') returning id
+      ), saga as (select id from arcadia.sagas limit 1), drifted as (
+        insert into arcadia.cloud_drift (resource_id, field, desired, actual) select id, 'size', ${'s-4vcpu-8gb,'.repeat(9)}, 's-1vcpu-1gb' from resource
+      )
+      insert into arcadia.cloud_orphans (resource_id, category, reason, created_at, first_sync, last_sync, saga_id) select resource.id, 'unknown', ${'a long reason '.repeat(9)}, now(), 1, 1, saga.id from resource, saga`;
+    await fleet.db.sql`update arcadia.sagas set status = 'stuck', wake_at = null, finished_at = null, error = ${JSON.stringify({ code: 'x', message: 'why '.repeat(90), step: 'create_droplet', retryable: false })}::text::jsonb, input = input || jsonb_build_object('name', ${name}::text)
+      where id in (select id from arcadia.sagas where status = 'completed' order by created_at desc limit 3)`;
+  });
+
+  test.each([
+    ['sagas --limit 5', 80],
+    ['sagas --status stuck', 80],
+    ['drift', 80],
+    ['orphans', 80],
+    ['leases', 80],
+    ['sagas --limit 5', 120],
+  ])('%s wraps no row of %i columns, and cuts no id; in a pipe nothing is cut', async (command, columns) => {
+    const terminal = startOnTerminalOf(fleet.environment(), command, { columns });
+    expect(await terminal.ended).toBe(0);
+    const lines = plain(terminal.output()).trimEnd().split('\n');
+    for (const line of lines) expect(stringWidth(line)).toBeLessThanOrEqual(columns);
+    const piped = await shell(`${arcadia} ${command}`);
+    expect(idsIn(lines.join('\n'))).toEqual(idsIn(piped.stdout));
+    expect(piped.stdout).not.toContain('…');
+    const asWide = await shell(`COLUMNS=40 ${arcadia} ${command}`);
+    expect(asWide.stdout).toBe(piped.stdout);
+  });
+});
 
 describe('Ctrl-C in a terminal', () => {
-  test('while provision follows its saga says that it goes on, and what to do; exit code 130', async () => {
-    const terminal = startOnTerminal('provision --name watched --region fra1 --size s-1vcpu-1gb --image debian-12-x64');
-    const sagaId = await waitFor(() => sagaIdIn(terminal.output()), { what: 'the saga' });
-    await waitFor(() => terminal.output().includes('wait_droplet_active'), { what: 'the display' });
+  const droplet1 = '--name watched --region fra1 --size s-1vcpu-1gb --image debian-12-x64';
+  const input = `'${JSON.stringify({ ...droplet, name: 'watched-2' })}'`;
+  test.each([
+    { command: `provision ${droplet1}`, shows: 'create_droplet' },
+    { command: `provision ${droplet1} --json`, shows: null },
+    { command: 'destroy 4712', shows: 'destroy_droplet' },
+    { command: 'adopt 4713', shows: 'tag_droplet' },
+    { command: `start provision_droplet --input ${input}`, shows: 'create_droplet' },
+  ])('while $command follows its saga says that it goes on, and what to do; exit code 130', async ({ command, shows }) => {
+    const before = new Set((await fleet.client.list({ status: 'pending', limit: 1_000 })).map(({ id }) => id));
+    const terminal = startOnTerminal(command);
+    const sagaId = await waitFor(async () => (await fleet.client.list({ status: 'pending', limit: 1_000 })).find(({ id }) => !before.has(id))?.id, { what: 'the saga' });
+    if (shows === null) await delay(1_000);
+    else await waitFor(() => terminal.output().includes(shows) && sagaIdIn(terminal.output()) === sagaId, { what: 'the display' });
     terminal.type('\u0003');
     expect(await terminal.ended).toBe(130);
     expect(plain(terminal.output())).toContain(goesOn(sagaId));
+    expect(plain(terminal.output())).not.toMatch(/^\s+at /m);
     // The cursor is shown again.
-    expect(terminal.output().lastIndexOf('\u001b[?25h')).toBeGreaterThan(terminal.output().lastIndexOf('\u001b[?25l'));
+    expect(terminal.output().lastIndexOf('\u001b[?25h')).toBeGreaterThanOrEqual(terminal.output().lastIndexOf('\u001b[?25l'));
     expect(await fleet.client.get(sagaId)).toMatchObject({ status: 'pending' });
   });
 
-  test('while saga --follow follows, too', async () => {
+  test('while saga --follow follows, too; the command that it names follows again', async () => {
     const { sagaId } = await fleet.client.provisionDroplet(droplet);
     const terminal = startOnTerminal(`saga ${sagaId} --follow`);
     await waitFor(() => terminal.output().includes('wait_droplet_active'), { what: 'the display' });
     terminal.type('\u0003');
     expect(await terminal.ended).toBe(130);
     expect(plain(terminal.output())).toContain(goesOn(sagaId));
+    const [, named = ''] = /Follow it again: +arcadia (.*)\r?\n/.exec(terminal.output()) ?? [];
+    const again = startOnTerminal(named);
+    await waitFor(() => again.output().includes('wait_droplet_active'), { what: 'the display again' });
+    again.type('\u0003');
+    expect(await again.ended).toBe(130);
   });
 
   test('at the question of orphans --destroy destroys nothing, without a word', async () => {

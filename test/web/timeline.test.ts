@@ -1,5 +1,7 @@
 // The timeline: bars out of events, with when each began and ended.
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
+import { showLive } from '../../src/cli/live-progress.ts';
+import { formatSaga } from '../../src/cli/saga-text.ts';
 import { catalog } from '../../src/steps/catalog.ts';
 import { surfaceOf } from '../../src/saga/words.ts';
 import type { JsonObject } from '../../src/platform/json.ts';
@@ -178,3 +180,36 @@ test.each([
 ])('%d milliseconds read as %s', (ms, text) => {
   expect(formatDuration(ms)).toBe(text);
 });
+
+test('the terminal says how long an attempt took, and a saga, as the page does: without the wait for a worker and the back-off', async () => {
+  const done: Saga = { ...saga, steps: ['create_droplet'], cursor: 0, status: 'completed', createdAt: at(0), finishedAt: at(8) };
+  const events = eventsOf(...create);
+  const onPage = timelineOf(done, events, { now: at(60), memo: {}, isWaiting: false })
+    .filter(({ kind, worker }) => kind === 'attempt' && worker !== null)
+    .map(({ from, to }) => formatDuration((to ?? from).getTime() - from.getTime()));
+  expect(onPage).toEqual(['2 s', '1 s']);
+  const inTerminal = [...formatSaga(done, events, surface).matchAll(/ {2}\((.+), w1\)$/gm)].map(([, took]) => took);
+  expect(inTerminal).toEqual(onPage);
+  expect(formatSaga(done, events, surface)).toMatch(/^took +8 s$/m);
+
+  const shown = await showLiveOnPipe(done, events);
+  expect(shown).toContain('create_droplet  1 s  attempt 2 · created droplet 7');
+});
+
+/** What stays of the live display, which without a terminal prints each title that a step ends with. */
+async function showLiveOnPipe(of: Saga, events: readonly StoredEvent[]): Promise<string> {
+  let shown = '';
+  const spy = vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
+    shown += String(text);
+    return true;
+  });
+  async function* snapshots() {
+    yield await Promise.resolve({ saga: of, events, polls: null });
+  }
+  try {
+    await showLive('x', of.steps, snapshots(), 96, new AbortController().signal, surface);
+  } finally {
+    spy.mockRestore();
+  }
+  return shown;
+}

@@ -2,7 +2,7 @@
 import type { ListedDroplet } from '../../inventory/droplet-list.ts';
 import type { SyncAge } from '../../inventory/syncs.ts';
 import { syncLimitSeconds } from '../../fleet/conditions.ts';
-import { formatDuration } from '../../platform/duration.ts';
+import { formatRunning } from '../../platform/duration.ts';
 import { shortTextOf } from '../../platform/text.ts';
 import { statusWords } from '../../saga/words.ts';
 import type { Html } from '../html.ts';
@@ -51,7 +51,7 @@ export function leaseOf({ leaseUntil, leaseExpiredAt, isManaged }: Pick<ListedDr
 
 /** Age in two units, with the exact time as a tooltip. */
 export function ageOf(createdAt: Date, now: Date): Html {
-  return html`<time datetime="${createdAt.toISOString()}" title="${formatTime(createdAt)}">${formatDuration(Math.max(0, Math.floor((now.getTime() - createdAt.getTime()) / 1_000)) * 1_000)}</time>`;
+  return html`<time datetime="${createdAt.toISOString()}" title="${formatTime(createdAt)}">${formatRunning(now.getTime() - createdAt.getTime())}</time>`;
 }
 
 /** Whether something that was last read at `readAt` is too old to be believed. */

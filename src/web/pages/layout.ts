@@ -1,5 +1,5 @@
 // The frame of every page. No external scripts, styles or fonts, and no inline ones.
-import type { FastifyReply } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Html } from '../html.ts';
 import { withBasePath } from '../base-path.ts';
 import { html } from '../html.ts';
@@ -26,11 +26,16 @@ const places: readonly { place: Place | 'queues'; path: string; text: string }[]
   { place: 'docs', path: '/docs', text: 'API' },
 ];
 
+/** The pages that a server has, as its navigation names them. */
+export function pagesOf(app: FastifyInstance): typeof places {
+  const hidden: readonly string[] = [...(app.hasRoute({ method: 'GET', url: '/start' }) ? [] : ['start']), ...(app.hasDroplets ? [] : ['droplets'])];
+  return places.filter(({ place }) => !hidden.includes(place));
+}
+
 /** Responds with a page. URLs in it start at the root; this adds the base path. */
 export async function sendPage(reply: FastifyReply, { title, place, body }: Page): Promise<FastifyReply> {
-  const mayStart = reply.server.hasRoute({ method: 'GET', url: '/start' }) && may(reply.request.principal, 'start');
-  const hidden: readonly string[] = [...(mayStart ? [] : ['start']), ...(reply.server.hasDroplets ? [] : ['droplets'])];
-  const links = places.filter((link) => !hidden.includes(link.place)).map((link) => html`<a href="${link.path}"${link.place === place ? html` aria-current="page"` : null}>${link.text}</a>`);
+  const mayStart = may(reply.request.principal, 'start');
+  const links = pagesOf(reply.server).filter((link) => link.place !== 'start' || mayStart).map((link) => html`<a href="${link.path}"${link.place === place ? html` aria-current="page"` : null}>${link.text}</a>`);
   const strip = renderStrip(may(reply.request.principal, 'read') ? await reply.server.fleet.glance() : null);
   const page = html`<!doctype html>
 <html lang="en">

@@ -8,6 +8,7 @@ import type { StoredEvent } from '../../saga/events.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { isAtRest } from '../../saga/saga.ts';
 import type { Memo } from '../../saga/step.ts';
+import { sagaTookMs } from '../../saga/took.ts';
 import type { SagaWords, Surface } from '../../saga/words.ts';
 import type { Html } from '../html.ts';
 import { html, longText } from '../html.ts';
@@ -74,7 +75,7 @@ export function facts(view: SagaView): Html {
     ...(outputs === undefined ? [] : [[outputs.name, outputs.values.length === 0 ? code(null) : html`${outputs.values.map((value) => html`${copied(value)} `)}`] as [string, Html]]),
     ['Lease', view.lease === null ? null : leaseFact(view.lease, now)],
     ['Started', html`${ago(saga.createdAt, now)} ${exactTime(saga.createdAt)}`],
-    ['Finished', saga.finishedAt === null ? null : html`${ago(saga.finishedAt, now)} <span class="exact">after ${formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())}</span>`],
+    ['Finished', saga.finishedAt === null ? null : html`${ago(saga.finishedAt, now)} <span class="exact">after ${formatDuration(sagaTookMs(saga) ?? 0)}</span>`],
     ['Requested by', code(saga.requestedBy)],
     ['Waits for', saga.waitsFor === null ? null : html`<a href="/sagas/${saga.waitsFor}">saga ${code(saga.waitsFor)}</a>`],
     ['Runs again', saga.rerunOf === null ? null : html`<a href="/sagas/${saga.rerunOf}">saga ${code(saga.rerunOf)}</a>, which was rolled back`],

@@ -2,13 +2,14 @@
 import type { SagaLease } from '../../inventory/lease.ts';
 import type { Saga, SagaStatus } from '../../saga/saga.ts';
 import { currentStep, isAtRest, isStuckForward } from '../../saga/saga.ts';
+import { sagaTookMs } from '../../saga/took.ts';
 import type { FailureCause } from '../../saga/failure-causes.ts';
 import { MOST_FAILURES } from '../../saga/failure-causes.ts';
 import type { Overview } from '../../saga/overview.ts';
 import type { StoredEvent } from '../../saga/events.ts';
 import type { Surface } from '../../saga/words.ts';
 import { statusWords, titleOf } from '../../saga/words.ts';
-import { formatDuration } from '../../platform/duration.ts';
+import { formatDuration, formatRunning } from '../../platform/duration.ts';
 import { shortTextOf } from '../../platform/text.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
@@ -151,11 +152,12 @@ function goesOn(saga: Saga, { lastEvents, jobs, overview, aliveWorkers, held, le
     const untakenMs = untakenForMs(saga, job ?? null, { aliveWorkers, now: overview.now });
     if (untakenMs !== null) {
       const since = new Date(overview.now.getTime() - untakenMs);
-      return html`<b class="untaken">no worker has taken it</b> for <time datetime="${since.toISOString()}" data-for>${formatDuration(Math.round(untakenMs / 1_000) * 1_000)}</time>`;
+      return html`<b class="untaken">no worker has taken it</b> for <time datetime="${since.toISOString()}" data-for>${formatRunning(untakenMs)}</time>`;
     }
     return html`${describeWait(saga, surface, last, job ?? { memo: {} })}${job === undefined || held.has(saga.id) ? null : html` <span class="next">next ${inTime(job.dueInMs, overview.now)}</span>`}`;
   }
-  const took = saga.finishedAt === null ? null : html`<span class="next">took ${formatDuration(saga.finishedAt.getTime() - saga.createdAt.getTime())}</span>`;
+  const tookMs = sagaTookMs(saga);
+  const took = tookMs === null ? null : html`<span class="next">took ${formatDuration(tookMs)}</span>`;
   return html`${saga.error === null ? null : html`${withoutRequest(shortTextOf(saga.error.message))} `}${took}${leaseLeft(leases.get(saga.id), overview.now)}`;
 }
 

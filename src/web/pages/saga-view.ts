@@ -6,7 +6,7 @@ import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/events.ts';
 import type { SagaWords } from '../../saga/words.ts';
 import { describeEnd, statusWords, titleOf } from '../../saga/words.ts';
-import { formatDuration } from '../../platform/duration.ts';
+import { formatRunning } from '../../platform/duration.ts';
 import { shortTextOf } from '../../platform/text.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
@@ -141,7 +141,7 @@ function goesOn(view: SagaView): Html {
 
 /** Due, and nobody is at it. */
 function untaken({ saga, now, isPaused }: SagaView, since: Date): Html {
-  const forHowLong = html`<time datetime="${since.toISOString()}" data-for>${formatDuration(Math.round((now.getTime() - since.getTime()) / 1_000) * 1_000)}</time>`;
+  const forHowLong = html`<time datetime="${since.toISOString()}" data-for>${formatRunning(now.getTime() - since.getTime())}</time>`;
   const paused = isPaused ? html` Its queue is paused. Resume it on the <a href="/queues">Queues page</a>.` : null;
   return html`<div class="now wait"><p><b>No worker has taken <code>${currentStep(saga)}</code> for ${forHowLong}.</b>${paused}</p>${reason(saga, 'Reason for the rollback')}</div>`;
 }

@@ -1,6 +1,6 @@
 // Renders the timeline: one row per entry, with a bar that shows its time within the saga. The bars are SVG, because the
 // policy forbids inline styles.
-import { formatDuration } from '../../platform/duration.ts';
+import { formatDuration, formatRunning } from '../../platform/duration.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { isAtRest } from '../../saga/saga.ts';
 import type { Html } from '../html.ts';
@@ -34,7 +34,7 @@ type Scale = Readonly<{ start: number; spanMs: number; now: Date; place: (job: N
 function renderEntry(entry: Entry, scale: Scale): Html {
   const { kind, tone, title, from, to } = entry;
   const lengthMs = (to ?? scale.now).getTime() - from.getTime();
-  const length = kind === 'mark' ? null : to === null ? html`<span class="length"><time datetime="${from.toISOString()}" data-for>${formatDuration(lengthMs)}</time></span>` : html`<span class="length">${formatDuration(lengthMs)}</span>`;
+  const length = kind === 'mark' ? null : to === null ? html`<span class="length"><time datetime="${from.toISOString()}" data-for>${formatRunning(lengthMs)}</time></span>` : html`<span class="length">${formatDuration(lengthMs)}</span>`;
   const polls = entry.polls === null ? null : html`<span class="polls">${entry.polls} ${entry.polls === 1 ? 'poll' : 'polls'}</span>`;
   const sinceStart = from.getTime() - scale.start;
   return html`<li class="${kind} ${tone}"><time class="at" datetime="${from.toISOString()}" title="${formatTime(from)}">+${formatDuration(sinceStart)}</time>

@@ -4,6 +4,7 @@ import type { Direction, Saga } from '../../saga/saga.ts';
 import { currentStep, directionOf, isAtRest } from '../../saga/saga.ts';
 import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/events.ts';
+import { attemptSince } from '../../saga/took.ts';
 import { shortTextOf, shorten } from '../../platform/text.ts';
 
 /** `mark`: a moment. `attempt`: a step ran or is running. `wait`: nothing ran. */
@@ -55,7 +56,10 @@ type Present = Readonly<{
 export function timelineOf(saga: Saga, events: readonly StoredEvent[], present: Present): Entry[] {
   const entries: Entry[] = [];
   const draft: Draft = { since: saga.createdAt, notes: [], direction: 'forward', jobRevision: 0, waited: null };
-  for (const event of events) entries.push(...entriesOf(event, draft));
+  for (const event of events) {
+    entries.push(...entriesOf(event, draft));
+    draft.since = attemptSince(draft.since, event);
+  }
   if (!isAtRest(saga.status)) entries.push(goingOn(saga, draft, present));
   if (saga.status === 'stuck') entries.push(entry({ kind: 'wait', tone: 'bad', title: 'needs attention', from: draft.since, to: null }));
   return entries;
@@ -65,12 +69,10 @@ function entriesOf(event: StoredEvent, draft: Draft): Entry[] {
   const { at } = event;
   switch (event.kind) {
     case 'saga_created':
-      draft.since = at;
       return [entry({ title: 'requested', from: at, text: byOf(event.detail['requestedBy']) })];
     case 'saga_started': {
       const isWorthTelling = at.getTime() - draft.since.getTime() >= LONG_QUEUE_MS;
       const queued = entry({ kind: 'wait', tone: 'wait', title: 'waited for a worker', from: draft.since, to: at });
-      draft.since = at;
       return isWorthTelling ? [queued] : [];
     }
     case 'saga_rejected':
@@ -95,9 +97,7 @@ function entriesOf(event: StoredEvent, draft: Draft): Entry[] {
     case 'step_retried':
     case 'compensation_retried': {
       const attempt = close(event, draft, 'bad');
-      const delayMs = typeof event.detail['delayMs'] === 'number' ? event.detail['delayMs'] : 0;
-      draft.since = new Date(at.getTime() + delayMs);
-      return [attempt, entry({ kind: 'wait', tone: 'wait', title: 'back-off', isBackOff: true, from: at, to: draft.since })];
+      return [attempt, entry({ kind: 'wait', tone: 'wait', title: 'back-off', isBackOff: true, from: at, to: attemptSince(draft.since, event) })];
     }
     case 'cancel_requested': {
       const cut = draft.jobRevision === 0 && draft.notes.length === 0 && event.detail['status'] === 'compensated' ? [] : [interrupted(event, draft)];
@@ -152,7 +152,6 @@ function interrupted(event: StoredEvent, draft: Draft): Entry {
 }
 
 function begin(draft: Draft, event: StoredEvent, direction: Direction): void {
-  draft.since = event.at;
   draft.notes = [];
   draft.waited = null;
   draft.direction = direction;

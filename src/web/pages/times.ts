@@ -1,5 +1,5 @@
 // Formats times for the pages: readable at a glance, with the exact UTC time as a tooltip.
-import { formatDuration } from '../../platform/duration.ts';
+import { formatRunning } from '../../platform/duration.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 
@@ -15,16 +15,11 @@ export function exactTime(time: Date): Html {
 
 /** Renders how long ago a time is. The script keeps it up to date. */
 export function ago(time: Date, now: Date): Html {
-  return html`<time datetime="${time.toISOString()}" title="${formatTime(time)}" data-ago>${formatDuration(wholeSeconds(now.getTime() - time.getTime()))} ago</time>`;
+  return html`<time datetime="${time.toISOString()}" title="${formatTime(time)}" data-ago>${formatRunning(now.getTime() - time.getTime())} ago</time>`;
 }
 
 /** Renders the time until something happens. The script counts down. */
 export function inTime(ms: number, now: Date): Html {
   const time = new Date(now.getTime() + ms);
-  return html`<time datetime="${time.toISOString()}" title="${formatTime(time)}" data-in>${ms <= 0 ? 'now' : `in ${formatDuration(wholeSeconds(ms))}`}</time>`;
-}
-
-/** Values that change on screen are in whole seconds. */
-function wholeSeconds(ms: number): number {
-  return Math.max(0, Math.ceil(ms / 1_000)) * 1_000;
+  return html`<time datetime="${time.toISOString()}" title="${formatTime(time)}" data-in>${ms <= 0 ? 'now' : `in ${formatRunning(ms)}`}</time>`;
 }
