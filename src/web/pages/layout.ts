@@ -7,7 +7,7 @@ import { may } from '../auth.ts';
 import { iconUrl, scriptUrl, styleUrl } from './assets.ts';
 import { renderStrip } from './fleet-strip.ts';
 
-type Place = 'sagas' | 'droplets' | 'start' | 'fleet' | 'audit' | 'docs';
+type Place = 'sagas' | 'droplets' | 'leases' | 'start' | 'fleet' | 'audit' | 'docs';
 
 export type Page = Readonly<{
   title: string;
@@ -19,6 +19,7 @@ export type Page = Readonly<{
 const places: readonly { place: Place | 'queues'; path: string; text: string }[] = [
   { place: 'sagas', path: '/sagas', text: 'Sagas' },
   { place: 'droplets', path: '/droplets', text: 'Droplets' },
+  { place: 'leases', path: '/leases', text: 'Leases' },
   { place: 'start', path: '/start', text: 'New droplet' },
   { place: 'fleet', path: '/fleet', text: 'Fleet' },
   { place: 'queues', path: '/queues', text: 'Queues' },
@@ -29,7 +30,7 @@ const places: readonly { place: Place | 'queues'; path: string; text: string }[]
 /** Responds with a page. URLs in it start at the root; this adds the base path. */
 export async function sendPage(reply: FastifyReply, { title, place, body }: Page): Promise<FastifyReply> {
   const mayStart = reply.server.hasRoute({ method: 'GET', url: '/start' }) && may(reply.request.principal, 'start');
-  const hidden: readonly string[] = [...(mayStart ? [] : ['start']), ...(reply.server.hasDroplets ? [] : ['droplets'])];
+  const hidden: readonly string[] = [...(mayStart ? [] : ['start']), ...(reply.server.hasDroplets ? [] : ['droplets', 'leases'])];
   const links = places.filter((link) => !hidden.includes(link.place)).map((link) => html`<a href="${link.path}"${link.place === place ? html` aria-current="page"` : null}>${link.text}</a>`);
   const strip = renderStrip(may(reply.request.principal, 'read') ? await reply.server.fleet.glance() : null);
   const page = html`<!doctype html>
