@@ -26,7 +26,7 @@ export async function leasesCommand(app: App, options: { ended?: boolean; withou
       complain('nothing was approved');
       return 1;
     }
-    const approved = await approveLeases(db, held.map(({ sagaId }) => sagaId), requester());
+    const approved = await approveLeases(db, held.map(({ sagaId, generation }) => ({ sagaId, generation })), requester());
     if (options.json === true) write(JSON.stringify({ approved }));
     else if (approved.length > 0) write(`approved ${approved.length}: the workers destroy these droplets within seconds`);
     return 0;
@@ -34,7 +34,7 @@ export async function leasesCommand(app: App, options: { ended?: boolean; withou
 }
 
 const words: Readonly<Record<LeaseRow['state'], (lease: LeaseRow, now: Date) => string>> = {
-  leased: ({ leaseUntil, expiredAt }, now) => (leaseUntil === null ? '' : describeLease({ leaseUntil, expiredAt }, now)),
+  leased: ({ leaseUntil, expiredAt, isWarned }, now) => (leaseUntil === null ? '' : `${describeLease({ leaseUntil, expiredAt }, now)}${isWarned ? ', warned' : ''}`),
   ended: ({ approvedAt }) => (approvedAt === null ? 'ended' : 'ended, approved'),
   protected: () => 'ended, protected',
   expired: ({ destroyedBy }) => `expired${destroyedBy === null ? '' : `, saga ${destroyedBy}`}`,
@@ -43,16 +43,27 @@ const words: Readonly<Record<LeaseRow['state'], (lease: LeaseRow, now: Date) => 
 
 function formatLeases(given: readonly LeaseRow[], now: Date): string {
   if (given.length === 0) return 'no leases';
-  return formatTable(
-    ['droplet', { name: 'name', rank: 2, least: 8 }, { name: 'lease', rank: 1, least: 9 }, { name: 'ends', rank: 3, least: 19 }, { name: 'limit', rank: 4, least: 19 }, 'saga'],
+  const table = formatTable(
+    ['droplet', { name: 'name', rank: 2, least: 8 }, { name: 'lease', rank: 1, least: 9 }, { name: 'ends', rank: 3, least: 19 }, { name: 'limit', rank: 4, least: 19 }, { name: 'requested by', rank: 5, least: 8 }, 'saga'],
     printable(given).map((lease) => [
       lease.dropletId === null ? '' : String(lease.dropletId),
       lease.name,
       words[lease.state](lease, now),
       lease.leaseUntil?.toISOString().slice(0, 19) ?? '',
       lease.leaseLimit?.toISOString().slice(0, 19) ?? '',
+      lease.requestedBy ?? '',
       lease.sagaId,
     ]),
     terminalWidth(),
   );
+  return [table, ...whatToDo(given)].join('\n');
+}
+
+/** What to run for droplets whose lease has ended, but which their protection keeps. */
+function whatToDo(leases: readonly LeaseRow[]): string[] {
+  const kept = leases.flatMap(({ state, dropletId }) => (state === 'protected' && dropletId !== null ? [dropletId] : []));
+  const [first] = kept;
+  if (first === undefined) return [];
+  const example = kept.length === 1 ? '' : 'For example:\n';
+  return ['', `${kept.length === 1 ? `The lease of droplet ${first} has ended. It is not destroyed, because it is protected.` : `The leases of ${kept.length} protected droplets have ended. They are not destroyed while protected.`}\n${example}  keep it:    arcadia renew ${first} --ttl 4h\n  destroy it: arcadia unprotect ${first}`];
 }

@@ -13,6 +13,7 @@ import { createLog } from '../platform/create-log.ts';
 import { silentLog } from '../platform/log.ts';
 import { queueStoreOf } from '../queues/connection.ts';
 import type { App } from '../saga/app.ts';
+import type { Deployment } from '../saga/definition.ts';
 import type { Saga } from '../saga/saga.ts';
 import type { SubjectFields } from '../saga/subject.ts';
 import { subjectFieldsOf } from '../saga/subject.ts';
@@ -65,7 +66,7 @@ export async function withClient<T>(app: App, use: (client: Client, how: { maxPo
   const config = loadConfigFor(app, process.env, ['DATABASE_URL']);
   const clock = await (stop === undefined ? requireEnvironment(config) : unlessAborted(stop, requireEnvironment(config)));
   const log = createLog(config.logLevel === 'info' ? 'warn' : config.logLevel, 2);
-  const client = openClient({ databaseUrl: config.databaseUrl ?? '', poolMax: Math.min(4, config.databasePoolMax), queueStore: queueStoreOf(config), keyRing: config.keyRing, log });
+  const client = openClient({ databaseUrl: config.databaseUrl ?? '', poolMax: Math.min(4, config.databasePoolMax), queueStore: queueStoreOf(config), keyRing: config.keyRing, deployment: deploymentOf(config), log });
   try {
     return await use(client, { maxPolls: config.wait.maxPolls, surface: surfaceOf(app.catalog), subjectFields: subjectFieldsOf(app.catalog) });
   } finally {
@@ -73,6 +74,11 @@ export async function withClient<T>(app: App, use: (client: Client, how: { maxPo
     // If Postgres does not answer, nobody who pressed Ctrl-C should wait for it.
     await endsWithin(CLOSING_MS, client.close());
   }
+}
+
+/** PUBLIC_URL may be set for the web and the workers alone, so that it is missing here says nothing. */
+function deploymentOf({ publicUrl, lease }: Config): Deployment {
+  return { ...(publicUrl === null ? {} : { publicUrl }), longestLeaseS: lease.maxS };
 }
 
 /**

@@ -22,6 +22,7 @@ import type { Log } from '../platform/log.ts';
 import { silentLog } from '../platform/log.ts';
 import type { QueueStore } from '../queues/queue-store.ts';
 import type { NamedSaga } from '../saga/app.ts';
+import type { Deployment } from '../saga/definition.ts';
 import { createEventFeed } from '../saga/event-feed.ts';
 import type { Memo } from '../saga/step.ts';
 import type { NextJob, Saga, SagaStatus } from '../saga/saga.ts';
@@ -66,6 +67,8 @@ export type ClientOptions = Readonly<{
    */
   keyRing?: KeyRing | undefined;
   log?: Log | undefined;
+  /** What is known of the deployment, so that what its workers would refuse is refused at the start already: see `Deployment`. */
+  deployment?: Deployment | undefined;
   /** Maximum number of Postgres connections, in addition to those of queues in Postgres; default 4. Idle ones are closed. */
   poolMax?: number | undefined;
 }>;
@@ -186,7 +189,7 @@ const CLOSE_WITHIN_MS = 1_000;
 
 /** Opens a client. It connects on first use. */
 export function openClient(options: ClientOptions): Client {
-  const { keyRing = emptyKeyRing, log = silentLog } = options;
+  const { keyRing = emptyKeyRing, deployment = {}, log = silentLog } = options;
   const db: Database = openDatabase(options.databaseUrl, { max: options.poolMax ?? POOL_MAX, applicationName: 'arcadia-client', io: tracedIo(directIo) });
   const queues = options.queueStore === undefined ? null : openClientQueues(options.queueStore, { db, labelsOf: dropletLabels, log });
   const reconcileGraceMs = queues === null ? 0 : ENQUEUE_GRACE_MS;
@@ -204,10 +207,10 @@ export function openClient(options: ClientOptions): Client {
 
   const start = async (name: string, input: JsonObject, { transaction, idempotencyKey, requestedBy }: StartOptions, catalog: StartableSagas = dropletContracts) => {
     const request: StartRequest = { name, input, idempotencyKey, requestedBy };
-    if (transaction === undefined && queues !== null) return (await startAndEnqueue(request, { catalog, db, queues, keyRing, reconcileGraceMs, log })).sagaId;
+    if (transaction === undefined && queues !== null) return (await startAndEnqueue(request, { catalog, db, queues, keyRing, reconcileGraceMs, deployment, log })).sagaId;
     // The job must not exist before the transaction is committed, so Postgres notifies the workers.
     const target = transaction === undefined ? db : inTransaction(transaction);
-    const started = await startSaga(target, catalog, request, 0, keyRing);
+    const started = await startSaga(target, catalog, request, 0, keyRing, deployment);
     if (started.firstJob !== null) await announceSaga(target, started.sagaId);
     return started.sagaId;
   };
@@ -244,7 +247,7 @@ export function openClient(options: ClientOptions): Client {
     events: reader.events,
     cancel: async (sagaId, by, reason) => enqueueNext(await cancelSaga(store, sagaId, by, reason)),
     retry: async (sagaId, by) => enqueueNext(await retrySaga(store, sagaId, by)),
-    rerun: async (sagaId, by, { secrets, sagas = dropletContracts } = {}) => enqueueNext(await rerunSaga(db, sagas, { sagaId, secrets, requestedBy: by }, reconcileGraceMs, keyRing)),
+    rerun: async (sagaId, by, { secrets, sagas = dropletContracts } = {}) => enqueueNext(await rerunSaga(db, sagas, { sagaId, secrets, requestedBy: by }, reconcileGraceMs, keyRing, deployment)),
     peek: async (saga) => {
       const job = nextJobOf(saga);
       return job === null || queues === null ? null : queues.peek(job);

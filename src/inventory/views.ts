@@ -4,7 +4,7 @@ import { acceptDrift, listDrift } from './drift-store.ts';
 import { listDroplets } from './droplet-list.ts';
 import { findDroplet } from './droplet-record.ts';
 import { approveOrphans, listOrphans } from './orphans.ts';
-import { approveLeases, listLeases } from './lease-listing.ts';
+import { approveLeases, findLeaseRows, listLeases, readLeaseOverview } from './lease-listing.ts';
 import { findLeases, renewLease } from './lease.ts';
 import { setProtection } from './protection.ts';
 import { searchInventory } from './search.ts';
@@ -29,6 +29,8 @@ export function openInventoryViews(db: Database) {
       /** Names of the sagas that a person starts for a droplet. */
       sagas: { destroy: destroyContract.name, adopt: adoptContract.name },
       leases: (...how: Tail<typeof listLeases>) => listLeases(db, ...how),
+      leaseRows: (...sagaIds: Tail<typeof findLeaseRows>) => findLeaseRows(db, ...sagaIds),
+      leaseOverview: () => readLeaseOverview(db),
       leasesOf: (...sagaIds: Tail<typeof findLeases>) => findLeases(db, ...sagaIds),
       approveLeases: (...what: Tail<typeof approveLeases>) => approveLeases(db, ...what),
       renewLease: (...what: Tail<typeof renewLease>) => renewLease(db, ...what),

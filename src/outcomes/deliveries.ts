@@ -1,5 +1,6 @@
 // Deliveries: outcomes that a subscription has accepted and its receiver does not have yet. Postgres counts the attempts, so
 // that they survive the loss of the queue.
+import { batch } from '../platform/batch.ts';
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import { jsonText } from '../platform/json.ts';
 import type { OutcomeType } from '../saga/outcome-source.ts';
@@ -7,9 +8,13 @@ import type { Entry } from './log.ts';
 
 /** A delivery, as its job reads it. */
 export type Delivery = Readonly<{
+  id: string;
   source: string;
   type: OutcomeType;
+  /** Failed attempts, without those made while nothing at all was delivered. */
   attempts: number;
+  /** Milliseconds since when nothing at all has been delivered, once that counts as an outage; null: no outage. */
+  outageMs: number | null;
   /** Milliseconds until the next attempt is due; 0: now. */
   dueInMs: number;
   isPaused: boolean;
@@ -46,17 +51,61 @@ export async function listLate(db: Pick<Database, 'run'>, subscription: string, 
   return rows.map(({ id }) => id);
 }
 
-/** Reads a delivery for its job; null: already delivered. */
-export async function loadDelivery(db: Pick<Database, 'run'>, subscription: string, id: string): Promise<Delivery | null> {
-  const [row] = await db.run(
+/** What the jobs of a subscription read and record. One statement each serves concurrent jobs. */
+export type DeliveryStore = Readonly<{
+  /** Reads a delivery for its job; null: already delivered. */
+  load(id: string): Promise<Delivery | null>;
+  /**
+   * Records that an outcome was delivered.
+   *
+   * @returns ids of the deliveries that are due now: the next one of the line, and those that an outage held up
+   */
+  delivered(id: string): Promise<readonly string[]>;
+  /**
+   * Records a failed delivery, and pauses the subscription if deliveries have failed for too long.
+   *
+   * @returns why the subscription is now paused; null: it is not
+   */
+  failed(failed: FailedDelivery): Promise<string | null>;
+  /** Deletes a delivery whose outcome no longer exists. */
+  drop(id: string): Promise<void>;
+}>;
+
+/** A failed delivery. `pauses`: the receiver unsubscribed (410). `retryAfterMs`: the delay it asked for. */
+export type FailedDelivery = Readonly<{ id: string; error: string; delayMs: number; retryAfterMs: number | null; pauses: boolean }>;
+
+/** After how long without a delivery a subscription is paused. */
+export type Patience = Readonly<{ maxAttempts: number; pauseAfterMs: number }>;
+
+// This many consecutive failures count as an outage. What fails in it counts as no attempt. When it ends, what it held up is due at once.
+const OUTAGE_AFTER = 10;
+
+const batching = { max: 100, patienceMs: 50 };
+
+/** Binds the deliveries of a subscription to a database. */
+export function createDeliveryStore(db: Pick<Database, 'run'>, subscription: string, patience: Patience): DeliveryStore {
+  return {
+    load: batch((ids: readonly string[]) => loadDeliveries(db, subscription, ids), batching),
+    delivered: batch((ids: readonly string[]) => markDelivered(db, subscription, ids), batching),
+    failed: batch((failed: readonly FailedDelivery[]) => markFailed(db, subscription, failed, patience), batching),
+    drop: async (id) => {
+      await db.run('outcomes.drop', (sql) => sql`delete from arcadia.outcome_deliveries where subscription = ${subscription} and id = ${id}`);
+    },
+  };
+}
+
+async function loadDeliveries(db: Pick<Database, 'run'>, subscription: string, ids: readonly string[]): Promise<(Delivery | null)[]> {
+  const rows = await db.run(
     'outcomes.load',
     (sql) => sql<Delivery[]>`
-      select source, type, attempts, paused_at is not null as is_paused, ${isFirst(sql)} as is_first,
+      select id, source, type, attempts, paused_at is not null as is_paused, ${isFirst(sql)} as is_first,
+             case when failures >= ${OUTAGE_AFTER} then extract(epoch from clock_timestamp() - failing_since) * 1000 end::float8 as outage_ms,
              greatest(0, extract(epoch from greatest(due_at, not_before) - clock_timestamp()) * 1000)::float8 as due_in_ms
       from arcadia.outcome_deliveries delivery join arcadia.outcome_subscriptions on name = subscription
-      where subscription = ${subscription} and id = ${id}`,
+      where subscription = ${subscription} and id = any(${[...ids]}::text[])`,
   );
-  return row ?? null;
+  const byId = new Map(rows.map((row) => [row.id, row]));
+  return ids.map((id) => byId.get(id) ?? null);
 }
 
 function isFirst(sql: Sql): SqlFragment {
@@ -66,76 +115,73 @@ function isFirst(sql: Sql): SqlFragment {
   )`;
 }
 
-/**
- * Records that an outcome was delivered.
- *
- * @param outageAfter number of consecutive failures that count as an outage; when it ends, everything it held up is due now
- * @returns ids of the deliveries that are due now: the next one of the line, and those that the outage held up
- */
-export async function markDelivered(db: Pick<Database, 'run'>, subscription: string, id: string, outageAfter: number): Promise<string[]> {
+// The row of the subscription is locked before any delivery, here and in a resume: in another order, two statements could wait for
+// each other. A success among successes locks nothing of it.
+
+async function markDelivered(db: Pick<Database, 'run'>, subscription: string, ids: readonly string[]): Promise<string[][]> {
+  const given = [...ids];
   const rows = await db.run(
     'outcomes.delivered',
-    (sql) => sql<{ id: string }[]>`
-      with delivered as (delete from arcadia.outcome_deliveries where subscription = ${subscription} and id = ${id} returning line, place),
-      before as (select failures from arcadia.outcome_subscriptions where name = ${subscription}),
+    (sql) => sql<{ after: string | null; id: string }[]>`
+      with failing as materialized (select failures from arcadia.outcome_subscriptions where name = ${subscription} and failures > 0 for update),
+      delivered as (
+        delete from arcadia.outcome_deliveries
+        where subscription = ${subscription} and id = any(${given}::text[]) and (select count(*) from failing) >= 0 returning id, line, place
+      ),
       recovered as (
         update arcadia.outcome_subscriptions set failures = 0, failing_since = null, last_error = null, not_before = null
-        where name = ${subscription} and failures > 0 returning 1
+        where name = ${subscription} and exists (select from failing) returning 1
       ),
       held_up as (
         update arcadia.outcome_deliveries set due_at = clock_timestamp()
-        where subscription = ${subscription} and id <> ${id} and attempts > 0 and due_at > clock_timestamp() and (select failures from before) >= ${outageAfter}
+        where subscription = ${subscription} and id <> all(${given}::text[]) and last_error is not null and due_at > clock_timestamp()
+          and (select failures from failing) >= ${OUTAGE_AFTER}
         returning id
       )
-      (select next.id from arcadia.outcome_deliveries next join delivered on next.line = delivered.line and next.place > delivered.place
-       where next.subscription = ${subscription} order by next.place limit 1)
-      union select id from held_up`,
+      select delivered.id as after, next.id from delivered cross join lateral (
+        select id from arcadia.outcome_deliveries later
+        where later.subscription = ${subscription} and later.line = delivered.line and later.place > delivered.place order by later.place limit 1
+      ) as next
+      union all select null, id from held_up`,
   );
-  return rows.map((row) => row.id);
+  // What was held up goes to one of the callers.
+  return ids.map((id, index) => rows.flatMap((row) => (row.after === id || (row.after === null && index === 0) ? [row.id] : [])));
 }
 
-/** A failed delivery. `pauses`: the receiver unsubscribed (410). `retryAfterMs`: the delay it asked for. */
-export type FailedDelivery = Readonly<{ error: string; delayMs: number; retryAfterMs: number | null; pauses: boolean }>;
-
-/** After how long without a delivery a subscription is paused. */
-export type Patience = Readonly<{ maxAttempts: number; pauseAfterMs: number }>;
-
-/**
- * Records a failed delivery, and pauses the subscription if deliveries have failed for too long.
- *
- * @returns why the subscription is now paused; null: it is not
- */
-export async function markFailed(db: Pick<Database, 'run'>, subscription: string, id: string, failed: FailedDelivery, patience: Patience): Promise<string | null> {
-  const { error, delayMs, retryAfterMs, pauses } = failed;
-  const [row] = await db.run(
+async function markFailed(db: Pick<Database, 'run'>, subscription: string, failed: readonly FailedDelivery[], patience: Patience): Promise<(string | null)[]> {
+  const given = jsonText(failed.map(({ id, error, delayMs, retryAfterMs, pauses }) => ({ id, error, delay_ms: delayMs, retry_after_ms: retryAfterMs, pauses })));
+  const rows = await db.run(
     'outcomes.failed',
-    (sql) => sql<{ pausedReason: string }[]>`
-      with failed as (
-        update arcadia.outcome_deliveries
-        set attempts = attempts + 1, due_at = clock_timestamp() + ${delayMs}::float8 * interval '1 millisecond', last_error = ${error}
-        where subscription = ${subscription} and id = ${id} returning attempts
+    (sql) => sql<{ id: string; pausedReason: string }[]>`
+      with subscription as materialized (select failures, failing_since from arcadia.outcome_subscriptions where name = ${subscription} for update),
+      given as materialized (select given.* from subscription, jsonb_to_recordset(${given}::text::jsonb) as given (id text, error text, delay_ms float8, retry_after_ms float8, pauses bool)),
+      failed as (
+        update arcadia.outcome_deliveries delivery
+        set attempts = attempts + case when (select failures from subscription) < ${OUTAGE_AFTER} then 1 else 0 end,
+            due_at = clock_timestamp() + given.delay_ms * interval '1 millisecond', last_error = given.error
+        from given where delivery.subscription = ${subscription} and delivery.id = given.id
+        returning delivery.id, delivery.attempts, given.error, given.retry_after_ms, given.pauses
       ),
-      judged as (
-        select case
-          when ${pauses} then ${error}
-          when failing_since < clock_timestamp() - ${patience.pauseAfterMs}::float8 * interval '1 millisecond' then format('nothing was delivered since %s: %s', to_char(failing_since at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), ${error}::text)
-          when failed.attempts >= ${patience.maxAttempts} then format('%s failed %s times: %s', ${id}::text, failed.attempts, ${error}::text)
+      judged as materialized (
+        select failed.id, failed.error, failed.retry_after_ms, case
+          when pauses then error
+          when failing_since < clock_timestamp() - ${patience.pauseAfterMs}::float8 * interval '1 millisecond' then format('nothing was delivered since %s: %s', to_char(failing_since at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), error)
+          when failed.attempts >= ${patience.maxAttempts} then format('%s failed %s times: %s', failed.id, failed.attempts, error)
         end as reason
-        from failed, arcadia.outcome_subscriptions where name = ${subscription}
+        from failed, subscription
+      ),
+      told as (
+        update arcadia.outcome_subscriptions
+        set failures = failures + (select count(*) from judged),
+            failing_since = coalesce(failing_since, clock_timestamp()),
+            last_error = (select error from judged limit 1),
+            not_before = greatest(not_before, clock_timestamp() + (select max(retry_after_ms) from judged) * interval '1 millisecond'),
+            paused_at = coalesce(paused_at, case when exists (select from judged where reason is not null) then clock_timestamp() end),
+            paused_reason = coalesce(paused_reason, (select reason from judged where reason is not null limit 1))
+        where name = ${subscription} and exists (select from judged) returning paused_reason
       )
-      update arcadia.outcome_subscriptions
-      set failures = failures + 1,
-          failing_since = coalesce(failing_since, clock_timestamp()),
-          last_error = ${error},
-          not_before = case when ${retryAfterMs}::float8 is null then not_before else greatest(not_before, clock_timestamp() + ${retryAfterMs}::float8 * interval '1 millisecond') end,
-          paused_at = coalesce(paused_at, case when reason is not null then clock_timestamp() end),
-          paused_reason = coalesce(paused_reason, reason)
-      from judged where name = ${subscription} returning case when reason is not null then paused_reason end as paused_reason`,
+      select judged.id, told.paused_reason from judged, told where judged.reason is not null`,
   );
-  return row?.pausedReason ?? null;
-}
-
-/** Deletes a delivery whose outcome no longer exists. */
-export async function dropDelivery(db: Pick<Database, 'run'>, subscription: string, id: string): Promise<void> {
-  await db.run('outcomes.drop', (sql) => sql`delete from arcadia.outcome_deliveries where subscription = ${subscription} and id = ${id}`);
+  const reasons = new Map(rows.map(({ id, pausedReason }) => [id, pausedReason]));
+  return failed.map(({ id }) => reasons.get(id) ?? null);
 }

@@ -13,6 +13,8 @@ import type { Target } from './targets.ts';
 export type Dispatcher = Readonly<{
   /** Reads the log at once, because a saga of this worker has ended. */
   wake(): void;
+  /** Reads the log at once if the target was full, because this worker has delivered an outcome. */
+  madeRoom(): void;
   /** Runs until the signal is aborted. */
   run(signal: AbortSignal): Promise<void>;
 }>;
@@ -42,6 +44,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   const warn = onceInAWhile(QUIET_MS, (error: unknown) => log.warn({ err: error, subscription: target.name }, 'outcomes wait: trying again'));
   let isThere = false;
   let isHeld = false;
+  let isFull = false;
   let leaseAt = Number.NEGATIVE_INFINITY;
   let tendedAt = Number.NEGATIVE_INFINITY;
 
@@ -62,7 +65,8 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       await target.tend();
     }
     const room = await target.room();
-    if (room <= 0) return false;
+    isFull = room <= 0;
+    if (isFull) return false;
     const batch = await readBatch(db, reader, sources, room);
     if (batch === null) return false;
     await target.take(reader, batch);
@@ -71,6 +75,9 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
 
   return {
     wake: wakeup.wake,
+    madeRoom: () => {
+      if (isFull) wakeup.wake();
+    },
     run: async (signal) => {
       while (!signal.aborted) {
         let pauseMs = pollMs;

@@ -29,6 +29,9 @@ const BATCH = 200;
 // Maximum deliveries of a webhook at a time, in Postgres and in the queue. Further outcomes stay in the log.
 const WINDOW = 500;
 
+// It is filled up again by no fewer than this, so that a backlog is not moved one by one.
+const REFILL = 100;
+
 // A job that is this late may be lost.
 const LATE_MS = 5_000;
 const LATE_AT_ONCE = 100;
@@ -38,7 +41,10 @@ export function webhookTarget({ db }: TargetOf, { name, describe, queue, lateMs 
   return {
     name,
     describe,
-    room: async () => Math.min(BATCH, WINDOW - (await countDeliveries(db, name))),
+    room: async () => {
+      const room = WINDOW - (await countDeliveries(db, name));
+      return room < REFILL ? 0 : Math.min(BATCH, room);
+    },
     take: async (reader, batch) => {
       if (!(await advance(db, reader, batch, taking(name, batch.entries)))) return;
       await queue.add(batch.entries.map(({ id }) => id));

@@ -1,8 +1,9 @@
 // Outcomes in a worker, wired: who is told, by the configuration, and the loops and the queue that do it.
 import { Counter, Histogram, Registry } from 'prom-client';
+import type { Dispatcher } from '../outcomes/dispatcher.ts';
 import { createDispatcher } from '../outcomes/dispatcher.ts';
 import type { DeliverySettings } from '../outcomes/deliver.ts';
-import { deliver, deliverySettings } from '../outcomes/deliver.ts';
+import { deliverySettings, openDeliveries } from '../outcomes/deliver.ts';
 import type { Target } from '../outcomes/targets.ts';
 import { notifyTarget, queueTarget, webhookTarget } from '../outcomes/targets.ts';
 import { openWebhook } from '../outcomes/webhook.ts';
@@ -52,6 +53,7 @@ export function openOutcomes({ config, db, connection, settings, sources, io, lo
 
   const of = { db: withoutIo(db), sources };
   const targets: Target[] = [notifyTarget(of, NOTIFY)];
+  const dispatchers: Dispatcher[] = [];
   const workers: ReturnType<typeof startDeliveryWorker>[] = [];
   const queues: Readonly<{ close(): Promise<void> }>[] = [];
   if (config.queue !== null) {
@@ -74,12 +76,14 @@ export function openOutcomes({ config, db, connection, settings, sources, io, lo
       log,
       onAttempt: (result: 'delivered' | 'failed', ageS: number) => {
         attempts.inc({ result });
-        if (result === 'delivered') ages.observe(ageS);
+        if (result === 'failed') return;
+        ages.observe(ageS);
+        for (const dispatcher of dispatchers) dispatcher.madeRoom();
       },
     };
-    workers.push(startDeliveryWorker(connection, { settings, subscription: WEBHOOK, deliver: (id) => deliver(id, options), io, log }));
+    workers.push(startDeliveryWorker(connection, { settings, subscription: WEBHOOK, deliver: openDeliveries(options), io, log }));
   }
-  const dispatchers = targets.map((target) => createDispatcher({ ...of, target, log, ...timings }));
+  dispatchers.push(...targets.map((target) => createDispatcher({ ...of, target, log, ...timings })));
   return {
     workers,
     wake: () => {

@@ -1,6 +1,6 @@
 // The queues of outcomes: that of the deliveries to a webhook, whose jobs say "look at this delivery", and that which an app's
 // own backend takes outcomes from.
-import type { Worker } from 'bullmq';
+import type { Job, Worker } from 'bullmq';
 import { DelayedError } from 'bullmq';
 import { z } from 'zod';
 import type { Io } from '../platform/io.ts';
@@ -31,16 +31,21 @@ export function openDeliveryQueue(connection: QueueConnection, subscription: str
     const jobs = ids.map((id) => ({ name: 'deliver', data: { subscription, id }, opts: { jobId: jobIdOf(subscription, id), removeOnComplete: true, removeOnFail: true } }));
     return jobs.length === 0 ? [] : ask('add outcomes', () => queue.addBulk(jobs));
   };
+  const promote = async (job: Job) => {
+    if ((await ask('state in outcomes', () => job.getState())) === 'delayed') await ask('promote in outcomes', () => job.promote().catch(() => undefined));
+  };
   return {
     add: async (ids) => void (await add(ids)),
     ensure: async (ids) => {
-      for (const job of await add(ids)) {
-        if ((await ask('state in outcomes', () => job.getState())) === 'delayed') await ask('promote in outcomes', () => job.promote().catch(() => undefined));
-      }
+      const jobs = await add(ids);
+      // Many at the end of an outage. The store answers a few at once as fast as one.
+      for (let at = 0; at < jobs.length; at += PROMOTED_AT_ONCE) await Promise.all(jobs.slice(at, at + PROMOTED_AT_ONCE).map(promote));
     },
     close: () => queue.close(),
   };
 }
+
+const PROMOTED_AT_ONCE = 50;
 
 /** BullMQ refuses colons. */
 function jobIdOf(subscription: string, id: string): string {

@@ -32,6 +32,7 @@ import { addApiPages } from './pages/api-page.ts';
 import { addAuditPage } from './pages/audit-page.ts';
 import { addAssets } from './pages/assets.ts';
 import { addDropletPages } from './pages/droplet-pages.ts';
+import { addLeasePages } from './pages/lease-pages.ts';
 import { sendErrorPage } from './pages/error-page.ts';
 import { addFleetPage } from './pages/fleet-page.ts';
 import { addSagaPages } from './pages/saga-pages.ts';
@@ -168,6 +169,7 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
   addSagaPages(app, ports);
   if (ports.plans !== undefined) addStartPage(app, { plans: ports.plans, sagas: ports.sagas });
   if (ports.inventory !== undefined) addDropletPages(app, { ...ports, inventory: ports.inventory }, { syncIntervalMs: options.fleet.inventorySyncIntervalMs });
+  if (ports.inventory !== undefined) addLeasePages(app, ports.inventory);
   addFleetPage(app, ports);
   addAuditPage(app, ports);
   addBoard(app, ports);

@@ -219,6 +219,49 @@ describe('provision', () => {
   });
 });
 
+const limited = (...args: string[]) => runCommand(args, fleet.environment({ LEASE_MAX_S: '3600' }));
+const refusal = (field: string, found: number) => `lease.${field}: expected at most 3600 seconds (LEASE_MAX_S), found ${found}`;
+const sagasOf = async (name: string) => fleet.client.list({ text: name });
+
+describe('a lease beyond LEASE_MAX_S', () => {
+  test.each([
+    { what: 'provision --ttl', args: ['--ttl', '2h'], message: refusal('ttl_s', 7_200) },
+    { what: 'provision --max-ttl', args: ['--ttl', '30m', '--max-ttl', '1d'], message: refusal('max_s', 86_400) },
+  ])('is refused by $what, and nothing is started', async ({ args, message }) => {
+    const ended = await limited(...provisionArgs('too-long'), ...args);
+    expect([ended.code, ended.stdout, ended.stderr]).toEqual([1, '', expect.stringContaining(message)]);
+    expect(await sagasOf('too-long')).toEqual([]);
+  });
+
+  test('is refused by start, and by rerun', async () => {
+    const input = { name: 'too-long-too', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64', lease: { ttl_s: 7_200 } };
+    const started = await limited('start', 'provision_droplet', '--input', JSON.stringify(input));
+    expect([started.code, started.stderr]).toEqual([1, expect.stringContaining(refusal('ttl_s', 7_200))]);
+    expect(await sagasOf('too-long-too')).toEqual([]);
+    refuse('too-long-too');
+    const before = await arcadia('start', 'provision_droplet', '--input', JSON.stringify(input), '--json');
+    const { id } = documentOf(before.stdout, sagaDocument);
+    const again = await limited('rerun', id);
+    expect([again.code, again.stderr]).toEqual([1, expect.stringContaining(refusal('ttl_s', 7_200))]);
+    expect(await sagasOf('too-long-too')).toHaveLength(1);
+  });
+
+  test('and one within it is given', async () => {
+    expect(await limited(...provisionArgs('long-enough'), '--ttl', '1h')).toMatchObject({ code: 0, stderr: '' });
+  });
+});
+
+describe('adopt', () => {
+  test('takes a droplet that was made elsewhere under management, and says so', async () => {
+    const { id } = fleet.sandbox.addForeignDroplet({ name: 'by-hand' });
+    const ended = await arcadia('adopt', String(id), '--protected', '--json');
+    expect([ended.code, ended.stderr]).toEqual([0, '']);
+    expect(documentOf(ended.stdout, sagaDocument)).toMatchObject({ status: 'completed', context: { droplet_id: id } });
+    expect(fleet.sandbox.state({ name: 'by-hand' })[0]?.tags).toContain('managed-by-arcadia-cloud');
+    expect(await fleet.db.sql`select p.protected from arcadia.cloud_provisioned p join arcadia.cloud_resources r on r.id = p.resource_id where r.provider_id = ${String(id)} and p.released_at is null`).toEqual([{ protected: true }]);
+  });
+});
+
 describe('destroy', () => {
   test('destroys a droplet that was provisioned, and says so', async () => {
     const made = documentOf((await arcadia(...provisionArgs('short-lived'), '--json')).stdout, sagaDocument);

@@ -174,6 +174,20 @@ describe.each(stores)('on %s', (kind) => {
     expect([kept.id, kept.data, kept.returnvalue]).toEqual([job.id, { sagaId }, { sagaId }]);
   });
 
+  test('a droplet that was made by hand is adopted by a job in the queue "sagas", and by SQL', async () => {
+    const fleet = await fleetOf(kind);
+    await fleet.startWorker();
+    const [queued, called] = [fleet.sandbox.addForeignDroplet({ name: 'by-queue' }).id, fleet.sandbox.addForeignDroplet({ name: 'by-sql' }).id];
+    await producerOf(fleet, 'sagas').add('adopt_droplet', { input: { droplet_id: queued }, requestedBy: 'billing' });
+    const fromQueue = await waitFor(async () => (await fleet.client.list())[0]?.id, { what: 'the saga' });
+    const [fromSql] = await fleet.db.sql<{ id: string }[]>`select arcadia.start_saga('adopt_droplet', jsonb_build_object('droplet_id', ${called}::int, 'protected', true), 'adopt-by-sql', 'billing') as id`;
+    for (const [sagaId, id, isProtected] of [[fromQueue, queued, false], [fromSql?.id ?? '', called, true]] as const) {
+      expect(await fleet.atRest(sagaId)).toMatchObject({ name: 'adopt_droplet', status: 'completed', requestedBy: 'billing', context: { droplet_id: id } });
+      expect(alive(fleet).find((droplet) => droplet.id === id)?.tags.toSorted()).toEqual([`arcadia-adopted-${sagaId}`, 'managed-by-arcadia-cloud']);
+      expect(await fleet.db.sql`select p.saga_id, p.protected from arcadia.cloud_provisioned p join arcadia.cloud_resources r on r.id = p.resource_id where r.provider_id = ${String(id)} and p.released_at is null`).toEqual([{ sagaId, protected: isProtected }]);
+    }
+  });
+
   test('a malformed job fails at once, with what is wrong on it, and starts nothing', async () => {
     const fleet = await fleetOf(kind);
     await fleet.startWorker();

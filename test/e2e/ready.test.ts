@@ -1,11 +1,16 @@
 // Ready means ready, with a whole fleet: machines that answer some time after their droplets are active, on either queue store.
 // ARCADIA_READY_SAGAS and ARCADIA_READY_AFTER_MS make it as large as 200 sagas and 30 s.
 import { createServer } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { web, openFleet } from '../support/fleet.ts';
 import type { Fleet, QueueStoreKind } from '../support/fleet.ts';
 import { queueStoreKinds } from '../support/topology.ts';
+import { loadConfig } from '../../src/platform/config.ts';
 import { textOf } from '../../src/platform/json.ts';
+import { silentLog } from '../../src/platform/log.ts';
+import { startWeb } from '../../src/processes/web.ts';
+import type { LedgerEntry } from '../../src/sandbox/server.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const SAGAS = Number(process.env['ARCADIA_READY_SAGAS'] ?? 6);
@@ -50,6 +55,30 @@ async function activeAt(fleet: Fleet, sagaId: string): Promise<number> {
   return event.at.getTime();
 }
 
+/** Waits until a saga is in a step. */
+async function reaches(fleet: Fleet, sagaId: string, step: string) {
+  return waitFor(async () => {
+    const saga = await fleet.client.get(sagaId);
+    return saga !== null && saga.steps[saga.cursor] === step && saga;
+  }, { what: `saga ${sagaId} to reach ${step}`, deadlineMs: DEADLINE_MS });
+}
+
+/** Requests by route, per droplet. */
+function perDroplet(requests: readonly LedgerEntry[]): Record<string, number> {
+  const byRoute = Map.groupBy(requests, ({ route }) => route);
+  return Object.fromEntries([...byRoute].map(([route, { length }]) => [route, length / SAGAS]));
+}
+
+function changesOf(requests: readonly LedgerEntry[]): LedgerEntry[] {
+  return requests.filter(({ method }) => method !== 'GET');
+}
+
+/** Reads since the first deletion. */
+function readsAfterDeletions(requests: readonly LedgerEntry[]): number {
+  const first = requests.findIndex(({ method }) => method === 'DELETE');
+  return requests.slice(first).filter(({ method }) => method === 'GET').length;
+}
+
 describe.each(queueStoreKinds())('on %s', (kind) => {
   test('no saga is completed before its machine answers, and no request is spent on waiting for that', { timeout: 5 * DEADLINE_MS }, async () => {
     const fleet = await fleetOf(kind);
@@ -82,5 +111,47 @@ describe.each(queueStoreKinds())('on %s', (kind) => {
     expect(sagas.map(({ status, error }) => [status, error?.code])).toEqual(names.map(() => ['compensated', 'droplet_not_ready']));
     expect(sagas.map(({ error }) => error?.message ?? '').filter((message) => !message.includes(`port ${PORT} of 127.`) || !message.includes('connection refused'))).toEqual([]);
     expect(fleet.sandbox.state({ alive: true })).toEqual([]);
+  });
+
+  test('machines whose user data fails: all rolled back with their last lines, nothing is left, and no request more than without readiness', { timeout: 6 * DEADLINE_MS }, async () => {
+    const fleet = await openFleet(kind, { activateAfterMs: 3_600_000 });
+    onTestFinished(() => fleet[Symbol.asyncDispose]());
+    const reports = await startWeb(loadConfig(fleet.environment({ PORT: '0', DASHBOARD_USER: 'ada', DASHBOARD_PASSWORD: 'a password of the test' })), silentLog);
+    onTestFinished(reports.close);
+    const settings = { ...patientSettings, PUBLIC_URL: reports.url };
+    await Promise.all([fleet.startWorker(settings), fleet.startWorker(settings)]);
+
+    // Without readiness: each is rolled back while it waits for its droplet to become active.
+    const others = await provisionAll(fleet, {});
+    await Promise.all(others.map((sagaId) => reaches(fleet, sagaId, 'wait_droplet_active')));
+    await Promise.all(others.map((sagaId) => fleet.client.cancel(sagaId, 'test')));
+    await Promise.all(others.map((sagaId) => fleet.atRest(sagaId, DEADLINE_MS)));
+    const without = fleet.sandbox.ledger();
+
+    fleet.sandbox.clearLedger();
+    fleet.sandbox.setFaults({ activateAfterMs: 0 });
+    const asked = await provisionAll(fleet, { ready: { callback: true }, user_data: '#!/bin/sh\nexit 1\n' });
+    const waiting = await Promise.all(asked.map((sagaId) => reaches(fleet, sagaId, 'wait_droplet_ready')));
+    const active = fleet.sandbox.ledger().length;
+    await delay(ANSWERS_AFTER_MS);
+    expect(fleet.sandbox.ledger().slice(active)).toEqual([]);
+    const answers = await Promise.all(
+      waiting.map(async ({ input, context }) => {
+        const [url = ''] = /http:\/\/[^']+\/v1\/ready\/[\w.-]+(?=')/.exec(fleet.sandbox.userData(Number(context['droplet_id'])) ?? '') ?? [];
+        const answer = await fetch(url, { method: 'POST', headers: { 'content-type': 'text/plain' }, body: `failed\nReading package lists...\nE: no package for ${textOf(input['name'])}.\n` });
+        return answer.status;
+      }),
+    );
+    expect(new Set(answers)).toEqual(new Set([200]));
+    const sagas = await Promise.all(asked.map((sagaId) => fleet.atRest(sagaId, DEADLINE_MS)));
+    expect(sagas.map(({ status, error }) => [status, error?.code, error?.message])).toEqual(
+      sagas.map(({ context }, index) => ['compensated', 'droplet_not_ready', `droplet ${textOf(context['droplet_id'])} is not ready: it reported that its user data failed. The end of its log: Reading package lists... | E: no package for ${names[index]}.`]),
+    );
+    expect(fleet.sandbox.state({ alive: true })).toEqual([]);
+    expect(await fleet.db.sql`select 1 from arcadia.cloud_provisioned where released_at is null`).toEqual([]);
+    const failed = fleet.sandbox.ledger();
+    expect([perDroplet(changesOf(failed)), perDroplet(changesOf(without))]).toEqual([{ 'POST /v2/droplets': 1, 'DELETE /v2/droplets/:id': 1 }, { 'POST /v2/droplets': 1, 'DELETE /v2/droplets/:id': 1 }]);
+    // How often a droplet is looked for after its deletion depends on the machine, but not on readiness.
+    expect(readsAfterDeletions(failed)).toBeLessThanOrEqual(2 * readsAfterDeletions(without) + SAGAS);
   });
 });

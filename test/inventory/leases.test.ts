@@ -374,9 +374,9 @@ describe('the brake against mass expiry', () => {
     const held = await listLeases(leases.db, { choice: 'ended', limit: 10_000 });
     expect(held).toHaveLength(ended);
     // Whoever is approved goes; the others are held as long as they are too many.
-    expect(await approveLeases(leases.db, [held[0]?.sagaId ?? ''], 'cli:ada')).toEqual([held[0]?.sagaId]);
+    expect(await approveLeases(leases.db, [{ sagaId: held[0]?.sagaId ?? '' }], 'cli:ada')).toEqual([held[0]?.sagaId]);
     expect((await leases.pass()).destroyed).toBe(ended === 21 || ended === 61 ? ended : 1);
-    await approveLeases(leases.db, held.map(({ sagaId }) => sagaId), 'cli:ada');
+    await approveLeases(leases.db, held, 'cli:ada');
     await leases.pass();
     expect(await leases.destroyers()).toHaveLength(ended);
     expect(await leases.pass()).toMatchObject({ destroyed: 0, isHeld: false });
@@ -393,12 +393,12 @@ describe('the brake against mass expiry', () => {
   test('forgets an approval that a renewal has overtaken', async () => {
     const leases = await fleetOf(30, 30);
     const held = await listLeases(leases.db, { choice: 'ended', limit: 100 });
-    await approveLeases(leases.db, held.map(({ sagaId }) => sagaId), 'cli:ada');
+    await approveLeases(leases.db, held, 'cli:ada');
     await leases.renew(900_001, 60);
     await leases.pass();
     expect(await leases.destroyers()).toHaveLength(29);
     await leases.end();
-    expect(await approveLeases(leases.db, [held[1]?.sagaId ?? ''], 'cli:ada')).toEqual([]);
+    expect(await approveLeases(leases.db, [{ sagaId: held[1]?.sagaId ?? '' }], 'cli:ada')).toEqual([]);
   });
 });
 

@@ -6,6 +6,7 @@ import type { ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { Webhook } from 'standardwebhooks';
 import { z } from 'zod';
+import type { Database } from '../../src/platform/db.ts';
 import { directIo } from '../../src/platform/io.ts';
 import type { Io } from '../../src/platform/io.ts';
 import { silentLog } from '../../src/platform/log.ts';
@@ -89,7 +90,7 @@ export type OutcomeStage = Readonly<{
   engine: Engine;
   connection: QueueConnection;
   /** Starts what a worker tells outcomes with. */
-  tell(config: { url?: string; queue?: string }, how?: { timings?: OutcomeTimings; io?: Io }): Promise<Telling>;
+  tell(config: { url?: string; queue?: string }, how?: { timings?: OutcomeTimings; io?: Io; db?: Database }): Promise<Telling>;
   /** Runs a saga to its end. Returns its id. */
   end(input?: Record<string, string>): Promise<string>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -116,7 +117,7 @@ export async function openOutcomeStage(backend: QueueStore['kind'], catalog: Cat
     tell: async ({ url, queue }, how = {}) => {
       const outcomes = openOutcomes({
         config: { webhook: url === undefined ? null : { url, secrets: [SECRET, OLD_SECRET] }, queue: queue ?? null },
-        db: engine.db,
+        db: how.db ?? engine.db,
         connection,
         settings: { concurrency: 10, lockMs: 2_000 },
         sources: [sagaOutcomes(catalog)],

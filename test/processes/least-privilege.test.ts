@@ -128,7 +128,7 @@ describe('with these roles', () => {
     const [made] = sandbox.state({ name: droplet.name });
     expect(await statusOf((await client.destroyDroplet(made?.id ?? 0)).sagaId)).toBe('completed');
 
-    for (const path of ['/sagas', '/readyz', '/metrics', '/v1/resources']) expect([path, (await fetch(`${web.url}${path}`)).status]).toEqual([path, 200]);
+    for (const path of ['/sagas', '/leases', '/leases/approve', '/readyz', '/metrics', '/v1/resources']) expect([path, (await fetch(`${web.url}${path}`)).status]).toEqual([path, 200]);
     expect((await client.cancel(id, 'tester')).kind).toBe('refused');
     const sync = await runCommand(['sync', '--json'], { PATH: process.env['PATH'], ...environmentOf('worker') });
     expect([sync.stderr, sync.code]).toEqual(['', 0]);

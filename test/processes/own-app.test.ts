@@ -139,7 +139,7 @@ describe('an app without droplets, with nothing set but the database', () => {
       const { status, text } = await get(path);
       expect([path, status, text]).toEqual([path, path === '/v1/nowhere' ? 404 : 200, expect.not.stringMatching(/droplet|digitalocean|inventory|orphan/i)]);
     }
-    for (const path of ['/v1/drift', '/v1/orphans', '/v1/resources', '/start', '/droplets', '/droplets/4711', '/droplets/orphans']) expect((await get(path)).status).toBe(404);
+    for (const path of ['/v1/drift', '/v1/orphans', '/v1/resources', '/start', '/droplets', '/leases', '/droplets/4711', '/droplets/orphans']) expect((await get(path)).status).toBe(404);
     for (const path of ['/v1/plans', '/start']) expect((await fetch(`${web.found}${path}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{}' })).status).toBe(404);
     const metrics = await (await fetch(worker.found)).text();
     expect(metrics).toContain('arcadia_step_run_duration_seconds_count{saga="onboard",step="reserve",direction="forward",result="completed"}');

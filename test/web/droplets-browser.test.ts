@@ -66,8 +66,9 @@ test('nothing is wider than a phone, and the list is walked by keyboard', async 
     name: `a-${'long-'.repeat(40)}name`, requestedBy: `http:${'somebody'.repeat(12)}`, tags: ['t'.repeat(200)], size: 's'.repeat(60), drift: { field: 'size_slug', desired: 'd'.repeat(100), actual: 'a'.repeat(100) }, leaseInS: 100,
   });
   await placeDroplet(web.db, { requestedBy: null, orphan: 'surplus', orphanReason: 'because '.repeat(60) });
+  await placeDroplet(web.db, { name: `b-${'long-'.repeat(40)}name`, requestedBy: `http:${'somebody'.repeat(12)}`, leaseInS: -100, isProtected: true });
   const page = await open({ viewport: { width: 390, height: 800 }, colorScheme: 'dark' });
-  for (const path of ['/droplets', '/droplets?region=fra1', `/droplets/${dropletId}`, '/droplets/orphans']) {
+  for (const path of ['/droplets', '/droplets?region=fra1', `/droplets/${dropletId}`, '/droplets/orphans', '/leases', '/leases?state=ended', '/leases/approve']) {
     await page.goto(path);
     expect([path, await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth')]).toEqual([path, 0]);
   }
@@ -77,6 +78,32 @@ test('nothing is wider than a phone, and the list is walked by keyboard', async 
   await page.waitForURL(`**/droplets/${dropletId}`);
   await page.keyboard.press('u');
   await page.waitForURL('**/droplets');
+  await page.context().close();
+  expect(complaints).toEqual([]);
+});
+
+test('without a script, held leases are seen on top, one is renewed, and the others are approved after a question', async () => {
+  for (let index = 0; index < 25; index += 1) await placeDroplet(web.db, { name: `ended-${index}`, leaseInS: -1_000 + index, requestedBy: index % 2 === 0 ? 'http:ada' : 'cli:ci' });
+  const page = await open({ javaScriptEnabled: false });
+  await page.goto('/leases');
+  await page.getByText('25 ended leases are held').waitFor();
+  await page.getByRole('button', { name: 'Renew ended-3', exact: true }).focus();
+  await page.keyboard.press('Enter');
+  const question = page.getByRole('heading', { name: 'Renew the lease of ended-3?' }).locator('..');
+  await question.getByLabel('From now').selectOption('4 hours');
+  await question.getByRole('button', { name: 'Renew', exact: true }).click();
+  await page.getByText('The lease is renewed.').waitFor();
+  await page.getByRole('link', { name: 'Approve…' }).click();
+  await page.getByRole('heading', { name: 'Destroy 24 droplets?' }).waitFor();
+  expect(await page.getByRole('link', { name: 'ended-3', exact: true }).count()).toBe(0);
+  // The browser itself holds back a form whose confirmation is wrong.
+  await page.getByLabel('type the number of droplets').fill('25');
+  await page.getByRole('button', { name: 'Destroy 24 droplets' }).click();
+  expect(await web.db.sql`select 1 from arcadia.cloud_provisioned where lease_approved_at is not null`).toHaveLength(0);
+  await page.getByLabel('type the number of droplets').fill('24');
+  await page.getByRole('button', { name: 'Destroy 24 droplets' }).click();
+  await page.getByRole('heading', { name: '24 of 24 approved' }).waitFor();
+  expect(await web.db.sql`select distinct lease_approved_by from arcadia.cloud_provisioned where lease_approved_at is not null`).toMatchObject([{ leaseApprovedBy: 'http:ada' }]);
   await page.context().close();
   expect(complaints).toEqual([]);
 });

@@ -84,7 +84,7 @@ export function addInventoryRoutes(app: App, inventory: InventoryPort, redact: R
         response: answers(200, approvedLeasesAnswer),
       },
     },
-    async (request) => ({ approved: await inventory.approveLeases(request.body.saga_ids, actorOf(request.principal)) }),
+    async (request) => ({ approved: await inventory.approveLeases(request.body.saga_ids.map((sagaId) => ({ sagaId })), actorOf(request.principal)) }),
   );
 
   app.get(

@@ -3,6 +3,7 @@ import type { Drift } from '../../inventory/drift-store.ts';
 import type { DropletRecord } from '../../inventory/droplet-record.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
+import { dialog } from './dialog.ts';
 import { leaseField } from './lease-choices.ts';
 import { hidden } from './parts.ts';
 import { formatTime } from './times.ts';
@@ -80,14 +81,14 @@ export function dialogs(view: DropletActions, name: string): Html {
 <label>To confirm, type the droplet's id <input name="confirm" required inputmode="numeric" pattern="${dropletId}" title="${dropletId}" autocomplete="off"></label>${reason}`) : null}
 ${may.renew ? dialog({ id: 'renew', action: `${path}/lease`, title: `Renew the lease of ${name}?`, no: 'Not now', yes: 'Renew' }, html`<p>The lease ends no sooner than you choose here. A renewal never shortens it.${limit}</p>${leaseField()}`) : null}
 ${may.protect ? dialog({ id: 'protect', action: `${path}/protection`, title: `Protect ${name}?`, no: 'Not now', yes: 'Protect' }, html`${hidden([['protected', 'true']])}<p>Nothing here destroys a protected droplet until somebody lifts its protection, not even the end of its lease.</p>`) : null}
-${may.unprotect ? dialog({ id: 'unprotect', action: `${path}/protection`, title: `Lift the protection of ${name}?`, no: 'Keep it', yes: 'Lift protection', isDangerous: true }, html`${hidden([['protected', 'false']])}<p>From then on the droplet can be destroyed.${record.leaseUntil === null ? null : html` So it is when its lease ends.`}</p>`) : null}
+${may.unprotect ? dialog({ id: 'unprotect', action: `${path}/protection`, title: `Lift the protection of ${name}?`, no: 'Keep it', yes: 'Lift protection', isDangerous: true }, html`${hidden([['protected', 'false']])}<p>From then on the droplet can be destroyed.${afterLifting(record)}</p>`) : null}
 ${may.approve && record.orphan !== null ? dialog({ id: 'approve', action: '/droplets/orphans', title: `Let ${name} be destroyed?`, no: 'Not now', yes: 'Approve', isDangerous: true }, html`${hidden([['id', String(record.orphan.id)], ['back', String(dropletId)]])}<p>It is a surplus droplet: ${record.orphan.reason}. The next sync destroys it after the grace period, if DigitalOcean still lists it, however many others there are. This cannot be undone.</p>`) : null}
 ${may.adopt ? dialog({ id: 'adopt', action: `${path}/adopt`, title: `Adopt ${name}?`, no: 'Not now', yes: 'Adopt' }, html`${key}<p>arcadia-cloud puts its tags on the droplet and manages it from then on. It changes nothing else. What the droplet is now becomes its spec.</p><label class="check"><input type="checkbox" name="protected" value="true" checked> Protect it: nobody here can destroy it before its protection is lifted</label>${reason}`) : null}
 ${may.accept ? open.map(({ id, field, actual, desired }) => dialog({ id: `accept-${id}`, action: `${path}/drift/${id}`, title: `Accept the drift of ${name}?`, no: 'Not now', yes: 'Accept' }, html`${hidden([['actual', actual]])}${field === 'existence' ? html`<p>The droplet is gone. Nothing is desired of it any more.</p>` : html`<p><code>${field}</code> is <code>${actual}</code>, and <code>${desired}</code> is desired. From then on <code>${actual}</code> is desired.</p>`}`)) : null}`;
 }
 
-function dialog({ id, action, title, no, yes, isDangerous = false }: { id: string; action: string; title: string; no: string; yes: string; isDangerous?: boolean }, body: Html): Html {
-  return html`<form id="${id}" popover class="dialog" method="post" action="${action}" aria-labelledby="${id}-title"><h2 id="${id}-title">${title}</h2>
-${body}
-<div class="actions"><button type="button" popovertarget="${id}" popovertargetaction="hide">${no}</button><button class="${isDangerous ? 'danger' : 'primary'}" type="submit">${yes}</button></div></form>`;
+/** What happens to a droplet with a lease once its protection is lifted. */
+function afterLifting({ leaseUntil, now }: DropletRecord): Html | null {
+  if (leaseUntil === null) return null;
+  return leaseUntil > now ? html` So it is when its lease ends.` : html` <b>Its lease has ended: it is destroyed within seconds.</b>`;
 }

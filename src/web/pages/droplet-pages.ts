@@ -1,6 +1,7 @@
 // /droplets: the routes of the pages about droplets, and what their forms do. Each form needs the scope that the HTTP API needs for the
 // same thing.
 import { z } from 'zod';
+import type { LeaseChoice } from '../../inventory/lease-listing.ts';
 import type { Scope } from '../../platform/api-tokens.ts';
 import { MAX_LEASE_S } from '../../platform/longest-lease.ts';
 import { isAtRest } from '../../saga/saga.ts';
@@ -19,6 +20,7 @@ import { sendErrorPage } from './error-page.ts';
 import { withoutEmpty } from './filter.ts';
 import { acceptForms } from './form-body.ts';
 import { sendPage } from './layout.ts';
+import { addressOfLeases, leaseChoice } from './lease-filter.ts';
 import { MOST_APPROVED, renderApproved, renderOrphans } from './orphans-page.ts';
 
 type Ports = Pick<WebPorts, 'sagas' | 'audit'> & Readonly<{ inventory: InventoryPort }>;
@@ -49,8 +51,10 @@ const reason = storableText(1_000).transform((given) => given.trim()).optional()
 const form = z.uuid('expected the id of a form').optional();
 const destroyForm = z.object({ confirm: z.string('type the id of the droplet to confirm'), reason, form });
 const adoptForm = z.object({ protected: z.literal('true').optional(), reason, form }).nullish();
-const leaseForm = z.object({ ttl_s: z.coerce.number('expected a number of seconds').int().min(1).max(MAX_LEASE_S) });
-const protectionForm = z.object({ protected: z.enum(['true', 'false'], 'expected true or false') });
+/** The page of leases that a form leads back to. */
+const back = leaseChoice.optional();
+const leaseForm = z.object({ ttl_s: z.coerce.number('expected a number of seconds').int().min(1).max(MAX_LEASE_S), back });
+const protectionForm = z.object({ protected: z.enum(['true', 'false'], 'expected true or false'), back });
 const acceptForm = z.object({ actual: storableText(1_000) });
 const approveForm = z.object({
   id: z.preprocess((value) => [value].flat(), z.array(z.string().regex(/^[1-9]\d{0,14}$/, 'expected the ids of orphans').transform(Number)).max(MOST_APPROVED, `expected at most ${MOST_APPROVED} orphans`)),
@@ -189,12 +193,12 @@ function addActions(app: App, { sagas, inventory }: Ports): void {
 
   app.post('/droplets/:id/lease', { config: { needs: 'start' }, schema: { hide: true, params, body: leaseForm } }, async (request, reply) => {
     await inventory.renewLease(request.params.id, { ttlS: request.body.ttl_s, by: actorOf(request.principal) });
-    return reply.redirect(placeTold(request.params.id, 'renewed'), 303);
+    return reply.redirect(placeAfter(request.params.id, request.body.back, 'renewed'), 303);
   });
 
   app.post('/droplets/:id/protection', { config: { needs: 'operate' }, schema: { hide: true, params, body: protectionForm } }, async (request, reply) => {
     const result = await inventory.setProtection(request.params.id, { protected: request.body.protected === 'true', by: actorOf(request.principal) });
-    return reply.redirect(placeTold(request.params.id, !result.changed ? 'unchanged' : result.protected ? 'protected' : 'unprotected'), 303);
+    return reply.redirect(placeAfter(request.params.id, request.body.back, !result.changed ? 'unchanged' : result.protected ? 'protected' : 'unprotected'), 303);
   });
 
   app.post('/droplets/:id/drift/:drift', { config: { needs: 'operate' }, schema: { hide: true, params: params.extend({ drift: z.string().regex(/^[1-9]\d{0,14}$/, 'expected the id of a drift').transform(Number) }), body: acceptForm } }, async (request, reply) => {
@@ -208,6 +212,11 @@ function addActions(app: App, { sagas, inventory }: Ports): void {
 /** Sent on to the page by a GET, so that a reload asks for nothing again. */
 function placeTold(dropletId: number | string, what: Told): string {
   return `/droplets/${dropletId}?told=${what}`;
+}
+
+/** The same, or the page of leases that the form came from. */
+function placeAfter(dropletId: number, choice: LeaseChoice | undefined, what: Told): string {
+  return choice === undefined ? placeTold(dropletId, what) : addressOfLeases(choice, { told: what });
 }
 
 function isTold(given: string | undefined): given is Told {

@@ -37,7 +37,8 @@ export function badgesOf(droplet: Shown): Html[] {
   ];
 }
 
-function badge(tone: string, words: string): Html {
+/** A badge of a tone: see pages.css. */
+export function badge(tone: string, words: string): Html {
   return html`<span class="badge ${tone}">${words}</span>`;
 }
 

@@ -82,8 +82,17 @@ function notices(view: DropletView, atWork: Saga | null): Html {
 ${isMissed ? html`<div class="now bad"><p><b>The last complete sync did not show this droplet.</b> It was last seen ${ago(lastSeenAt, now)}, and is probably gone. The next sync decides.</p></div>` : null}
 ${isBehind ? html`<div class="now wait"><p><b>Out of date: this droplet was last seen ${ago(lastSeenAt, now)}.</b> What follows may have changed since.${leaves}</p></div>` : null}
 ${orphan === null || deletedAt !== null ? null : html`<div class="now bad"><p><b>Orphan (${orphan.category}):</b> ${orphan.reason}. ${orphan.category === 'surplus' ? html`The second sync that sees it destroys it, once it is older than the grace period and unless there are too many at once.${orphan.approvedAt === null ? null : html` <code>${orphan.approvedBy}</code> approved its destruction ${ago(orphan.approvedAt, now)}.`}` : 'It carries our tags, and belongs to no saga of this environment. Nothing destroys it.'}</p></div>`}
+${keptByProtection(view)}
 ${releasedAt !== null && deletedAt === null ? html`<div class="now wait"><p><b>This droplet exists, but nothing is desired of it since ${ago(releasedAt, now)}.</b></p></div>` : null}
 ${syncNotice(sync, now, syncIntervalMs)}`;
+}
+
+/** Its lease ended, and its protection alone keeps it. */
+function keptByProtection({ record, now, actions: { can, may } }: DropletView): Html | null {
+  if (record === null || !record.isProtected || record.leaseUntil === null || record.leaseExpiredAt !== null || record.leaseUntil > now || record.deletedAt !== null) return null;
+  const press = (id: 'renew' | 'unprotect', words: string) => (may[id] ? html`<button type="button" popovertarget="${id}">${words}</button>` : null);
+  return html`<div class="now wait"><p><b>Its lease ended ${ago(record.leaseUntil, now)}. It is not destroyed, because it is protected.</b> ${can.renew ? html`Renew the lease to keep it, or lift` : html`Lift`} the protection to have it destroyed within seconds.</p>
+<div class="actions">${press('renew', 'Renew lease…')}${press('unprotect', 'Lift protection…')}</div></div>`;
 }
 
 function facts({ record, sagas, lease, dropletId, now, actions }: DropletView): Html {

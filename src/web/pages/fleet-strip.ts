@@ -21,5 +21,7 @@ function entry(condition: Condition, now: Date): Html {
 function link({ name }: Condition): Html | null {
   if (name === 'sagas_stuck') return html`<a href="/sagas?status=stuck">Sagas that need attention</a>`;
   if (name === 'queue_paused') return html`<a href="/queues">Queues</a>`;
+  if (name === 'leases_held') return html`<a href="/leases?state=held">Held leases</a>`;
+  if (name === 'lease_ended_protected') return html`<a href="/leases?state=ended">Ended leases</a>`;
   return null;
 }

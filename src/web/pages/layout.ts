@@ -7,7 +7,7 @@ import { may } from '../auth.ts';
 import { iconUrl, scriptUrl, styleUrl } from './assets.ts';
 import { renderStrip } from './fleet-strip.ts';
 
-type Place = 'sagas' | 'droplets' | 'start' | 'fleet' | 'audit' | 'docs';
+type Place = 'sagas' | 'droplets' | 'leases' | 'start' | 'fleet' | 'audit' | 'docs';
 
 export type Page = Readonly<{
   title: string;
@@ -19,6 +19,7 @@ export type Page = Readonly<{
 const places: readonly { place: Place | 'queues'; path: string; text: string }[] = [
   { place: 'sagas', path: '/sagas', text: 'Sagas' },
   { place: 'droplets', path: '/droplets', text: 'Droplets' },
+  { place: 'leases', path: '/leases', text: 'Leases' },
   { place: 'start', path: '/start', text: 'New droplet' },
   { place: 'fleet', path: '/fleet', text: 'Fleet' },
   { place: 'queues', path: '/queues', text: 'Queues' },
@@ -28,7 +29,7 @@ const places: readonly { place: Place | 'queues'; path: string; text: string }[]
 
 /** The pages that a server has, as its navigation names them. */
 export function pagesOf(app: FastifyInstance): typeof places {
-  const hidden: readonly string[] = [...(app.hasRoute({ method: 'GET', url: '/start' }) ? [] : ['start']), ...(app.hasDroplets ? [] : ['droplets'])];
+  const hidden: readonly string[] = [...(app.hasRoute({ method: 'GET', url: '/start' }) ? [] : ['start']), ...(app.hasDroplets ? [] : ['droplets', 'leases'])];
   return places.filter(({ place }) => !hidden.includes(place));
 }
 
