@@ -32,6 +32,16 @@ test('there is a script for bash, and none for a shell that nobody knows', async
   expect([tcsh.code, tcsh.stdout]).toEqual([2, '']);
 });
 
+/** Resolves with what is new on the terminal once it shows all of these. */
+async function typed(terminal: Typed, text: string, shows: readonly string[]): Promise<string> {
+  const from = terminal.output().length;
+  terminal.type(text);
+  const added = () => plain(terminal.output().slice(from));
+  return waitFor(() => shows.every((one) => added().includes(one)) && added(), { what: `${JSON.stringify(text)} to show ${shows.join(', ')}` }).catch((error: unknown) => {
+    throw new Error(`the terminal shows ${JSON.stringify(terminal.output())}`, { cause: error });
+  });
+}
+
 describe('in a shell', () => {
   let folder: string;
   beforeAll(async () => {
@@ -48,16 +58,6 @@ describe('in a shell', () => {
 
   // Ctrl-U empties the line.
   const CLEAR = '\u0015';
-
-  /** Resolves with what is new on the terminal once it shows all of these. */
-  async function typed(terminal: Typed, text: string, shows: readonly string[]): Promise<string> {
-    const from = terminal.output().length;
-    terminal.type(text);
-    const added = () => plain(terminal.output().slice(from));
-    return waitFor(() => shows.every((one) => added().includes(one)) && added(), { what: `${JSON.stringify(text)} to show ${shows.join(', ')}` }).catch((error: unknown) => {
-      throw new Error(`the terminal shows ${JSON.stringify(terminal.output())}`, { cause: error });
-    });
-  }
 
   test.each(shells)('$shell completes commands, options and values on Tab, without any other package, and is silent about being sourced twice', async ({ command, prepare }) => {
     const { PATH, HOME } = process.env;
