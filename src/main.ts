@@ -397,6 +397,10 @@ function report(error: unknown): number {
 
 // Shell completion of all of the above: `arcadia complete bash`, or zsh, fish, powershell, prints what the shell has to source.
 addCompletion(program);
+program.commands.find((command) => command.name() === 'complete')?.hook('preAction', async () => {
+  // Words to complete come after `--`, and may be these, too.
+  if (process.argv.slice(2).join(' ') === 'complete bash') process.stdout.write((await import('./cli/bash-completion.ts')).bashPreamble);
+});
 // Node would print all that an error carries, and libraries put there what they were doing: ioredis the command, which may
 // be AUTH and the password.
 process.on('uncaughtException', (error: unknown) => {

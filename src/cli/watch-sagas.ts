@@ -84,7 +84,7 @@ export function openScreen(format: Format, everyMs: number, terminal: NodeJS.Wri
   };
 }
 
-export type Frame = Readonly<{ listing: Listing; at: Date; trouble: string | null; everyMs: number; width: number | null; height: number }>;
+type Frame = Readonly<{ listing: Listing; at: Date; trouble: string | null; everyMs: number; width: number | null; height: number }>;
 
 /** Lays out one drawing: no line wider than the terminal, and no more lines than it has. */
 export function frameOf({ listing, at, trouble, everyMs, width, height }: Frame, format: Format): string[] {

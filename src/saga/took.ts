@@ -44,7 +44,7 @@ export function attemptSince(since: Date, event: Pick<StoredEvent, 'kind' | 'at'
 }
 
 /** Whether an event ends an attempt of a step, or of undoing it. */
-export function endsAttempt({ kind }: Pick<StoredEvent, 'kind'>): boolean {
+function endsAttempt({ kind }: Pick<StoredEvent, 'kind'>): boolean {
   return /^(?:step|compensation)_(?:completed|failed|retried|stuck)$/.test(kind);
 }
 
