@@ -37,7 +37,7 @@ afterAll(async () => {
   await sandbox.close();
 });
 
-const plainPaths = ['/sagas', '/droplets', '/droplets/orphans', '/start', '/fleet', '/fleet?span=week', '/audit', '/docs', '/no-such-page'];
+const plainPaths = ['/sagas', '/droplets', '/droplets/orphans', '/leases', '/leases?state=held', '/leases/approve', '/start', '/fleet', '/fleet?span=week', '/audit', '/docs', '/no-such-page'];
 
 /** Sagas in every state, and droplets of every kind, with long names among them. Resolves with the pages of some. */
 async function fill(web: Web): Promise<string[]> {
