@@ -230,7 +230,7 @@ async function giveWay<Deps>(
   options: RunnerOptions<Deps>,
 ): Promise<Verdict> {
   const current = await options.store.load(run.saga.id);
-  if (outcome?.kind === 'done' && run.direction === 'forward' && step.superseded !== undefined) {
+  if (outcome?.outputs !== undefined && run.direction === 'forward' && step.superseded !== undefined) {
     // No worker can continue with a missing row (deleted by hand, lost by Postgres). Treat it as rolled back.
     const saga: Saga = current?.saga ?? { ...run.saga, status: 'compensated' };
     await step.superseded({ ...run, saga }, outcome.outputs, options.deps);

@@ -19,8 +19,9 @@ import type { StepWords } from './words.ts';
  *   {@link StepFailure} if it failed. Any other error counts as a failure that may be retried.
  * - `compensate` undoes the work. It runs for every step that may have started, including the failed one, in reverse
  *   order. So it must also work if `execute` never ran, ran halfway, or was already undone.
- * - `superseded` is called if `execute` did its work but could not record it because another writer had moved the saga
- *   on. It receives the saga's current state and undoes what would otherwise be orphaned.
+ * - `superseded` is called if `execute` did its work, or a part of it that it returned or threw with outputs, but could
+ *   not record it because another writer had moved the saga on. It receives the saga's current state and undoes what
+ *   would otherwise be orphaned.
  */
 export type Step<Deps, Context = JsonObject, Adds extends JsonObject = JsonObject> = Readonly<{
   name: string;

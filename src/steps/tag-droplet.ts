@@ -151,11 +151,25 @@ async function makeTags(run: StepRun, { digitalOcean }: StepDeps): Promise<strin
 async function putTags(dropletId: number, tags: readonly string[], run: StepRun, { digitalOcean }: StepDeps): Promise<void> {
   for (const [index, tag] of tags.entries()) {
     const isFirst = index === 0;
+    if (!isFirst) requireFreshClaim(dropletId, run);
     const result = await digitalOcean.tagDroplet(tag, dropletId).catch((error: unknown) => {
       throw isFirst ? withoutEffect(error, run) : error;
     });
     // The droplet may have been destroyed; the next read shows it.
     if (result === 'absent') throw new StepFailure({ code: 'droplet_gone', message: `DigitalOcean has no droplet ${dropletId} to tag`, retryable: true, ...(isFirst ? { sent: false } : {}) });
+  }
+}
+
+/**
+ * A worker that was frozen between two tags may have been replaced, and its adoption rolled back.
+ *
+ * @throws {StepFailure} with outputs, so that `superseded` takes the first tag off again
+ */
+function requireFreshClaim(dropletId: number, run: StepRun): void {
+  try {
+    run.assertClaimIsFresh();
+  } catch (error) {
+    throw new StepFailure({ code: 'claim_too_old', message: `droplet ${dropletId} got one of its tags only: ${error instanceof Error ? error.message : String(error)}`, retryable: true }, {});
   }
 }
 
@@ -168,18 +182,19 @@ function withoutEffect(error: unknown, run: StepRun): unknown {
 }
 
 /**
- * Removes this adoption's tags. If DigitalOcean accepted them but does not show them yet, it waits for as long as reads may lag, and then
- * removes them unseen. It does the same after a 404, because one 404 does not prove that the droplet is gone.
+ * Removes this adoption's tags. If the droplet does not show all of them yet, it waits for as long as reads and requests may lag, and
+ * then removes them unseen: each tag takes a request of its own, so one that is shown says nothing of the other. It does the same after
+ * a 404, because one 404 does not prove that the droplet is gone.
  */
 async function takeShownTagsOff(dropletId: number, run: StepRun, deps: StepDeps): Promise<void> {
   const { adoptionGraceMs, pollIntervalMs } = deps.settings;
   const { all, shown } = await ownTags(dropletId, run, deps);
-  const { state, ageMs } = run.effects(EFFECT, keys);
+  const { ageMs } = run.effects(EFFECT, keys);
   const isUnseen = shown !== null && all.some((tag) => !shown.some((one) => one.toLowerCase() === tag));
-  if (state === 'done' && isUnseen && ageMs < adoptionGraceMs) {
+  if (isUnseen && ageMs < adoptionGraceMs) {
     throw new StepWait(waiting(Math.min(pollIntervalMs, adoptionGraceMs - ageMs), `waiting until DigitalOcean shows the tags of droplet ${dropletId}, to take them off`));
   }
-  await takeOff(dropletId, shown === null || (state === 'done' && isUnseen) ? all : shown, deps);
+  await takeOff(dropletId, shown === null || isUnseen ? all : shown, deps);
 }
 
 /** Removes this adoption's tags. The common tag of all managed droplets stays if somebody else claims the droplet. */

@@ -453,7 +453,6 @@ describe('a run that was overtaken', () => {
   test.each<[string, (run: StepRun) => Promise<ReturnType<typeof done>>]>([
     ['failed for good', async () => Promise.reject(fatal())],
     ['failed for now', async () => Promise.reject(busy())],
-    ['was to wait', async () => Promise.resolve(waiting(10, 'not yet', { outputs: { seen: 1 } }))],
     ['was told so while it recorded', async (run) => {
       await run.record('second', { intent: 2 });
       return done();
@@ -486,6 +485,28 @@ describe('a run that was overtaken', () => {
     expect(job.direction).toBe('backward');
     expect(jobOf(await engine.run(claimOf(job)))).toMatchObject({ revision: job.revision + 1 });
     expect(calls).toEqual([]);
+  });
+
+  test.each([
+    ['waits, with what it has done so far', async () => Promise.resolve({ kind: 'waiting', delayMs: 10, reason: 'not yet', outputs: { made: 7 } } as const), [{ made: 7 }]],
+    ['fails, with what it has done so far', async () => Promise.reject(new StepFailure({ code: 'x', message: 'x', retryable: true }, { made: 7 })), [{ made: 7 }]],
+    ['waits, and has done nothing', async () => Promise.resolve({ kind: 'waiting', delayMs: 10, reason: 'not yet' } as const), []],
+    ['fails, and has done nothing', async () => Promise.reject(fatal()), []],
+  ])('takes back what a step did that %s', async (_what, end, expected) => {
+    const taken: JsonObject[] = [];
+    const step = fakeStep('one', {
+      execute: async (run) => {
+        await engine.db.sql`update arcadia.sagas set revision = revision + 1 where id = ${run.saga.id}`;
+        return end();
+      },
+      superseded: async (_run, outputs) => {
+        taken.push(outputs);
+        return Promise.resolve();
+      },
+    });
+    await using engine = await openEngine(catalogOf(step));
+    await engine.run(claimOf(await engine.start()));
+    expect(taken).toEqual(expected);
   });
 
   test('is complete when the saga has gone meanwhile, and what it did is taken back', async () => {

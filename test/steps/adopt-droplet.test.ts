@@ -184,16 +184,20 @@ describe('rolled back, it leaves the droplet as it was', () => {
     expect(await endOf(bench, id, await bench.drive(sagaId))).toEqual(leftAlone(id));
   });
 
-  test.each([['its own tag is gone by then', false], ['its own tag is still in the account', true]])('by a worker that was too slow: the tags that it puts there after the rollback are taken off (%s)', async (_what, keepsTag) => {
+  test.each([
+    ['its own tag is gone by then', false, 1],
+    ['its own tag is still in the account', true, 1],
+    ['between its two tags', false, 2],
+    ['between its two tags, its own tag still in the account', true, 2],
+  ])('by a worker that was too slow: the tags that it puts there after the rollback are taken off (%s)', async (_what, keepsTag, nth) => {
     const bench = await stage();
     const id = handMade(bench);
     const { id: sagaId } = await bench.adopt(id);
     if (keepsTag) bench.sandbox.setFaults({ rules: [{ match: { method: 'DELETE', path: '^/v2/tags/[^/]+$' }, effect: { status: 500 } }] });
-    let isFrozen = true;
+    let requests = 0;
     const late = await bench.step(sagaId, {
       io: async (kind, name, operation) => {
-        if (isFrozen && `${kind} ${name}` === 'http POST /v2/tags/{name}/resources') {
-          isFrozen = false;
+        if (`${kind} ${name}` === 'http POST /v2/tags/{name}/resources' && (requests += 1) === nth) {
           await bench.cancel(sagaId);
           await bench.drive(sagaId);
         }
@@ -203,6 +207,21 @@ describe('rolled back, it leaves the droplet as it was', () => {
     expect(late.kind).toBe('complete');
     expect(await endOf(bench, id, await bench.saga(sagaId))).toEqual(leftAlone(id));
   });
+});
+
+test('a rollback that finds one of the two tags waits for the other before it is over', async () => {
+  const bench = await stage({ settings: { adoptionGraceMs: 2_500 } });
+  const id = handMade(bench);
+  const { id: sagaId } = await bench.adopt(id);
+  // A worker that was stopped between the tags: its second request is still on its way.
+  await stepToDeath(bench, sagaId, 'http POST /v2/tags/{name}/resources', 'after');
+  await bench.cancel(sagaId);
+  const [own = '', common = ''] = adoptionTags({ id: sagaId });
+  expect(tagsOn(bench, id)).toEqual([own, 'theirs']);
+  const first = await bench.step(sagaId);
+  expect(first).toMatchObject({ kind: 'postpone', note: expect.stringContaining('waiting until DigitalOcean shows the tags') });
+  bench.sandbox.editDroplet(id, { tags: ['theirs', own, common] });
+  expect(await endOf(bench, id, await bench.drive(sagaId))).toEqual(leftAlone(id));
 });
 
 describe('when something fails on the way', () => {
