@@ -15,7 +15,12 @@ const signs: Readonly<Record<Condition['severity'], string>> = { critical: '!', 
 
 function entry(condition: Condition, now: Date): Html {
   const { name, severity, title, detail, action, since, until } = condition;
-  return html`<li class="${severity}"><span class="sign" aria-hidden="true">${signs[severity]}</span><div><p><b>${title}.</b> ${detail}${since === null || name === 'no_worker' ? null : html` <span class="times">Since ${ago(since, now)}.</span>`}${until === null ? null : html` <span class="times">${name === 'budget_used_up' ? 'Room' : 'Asked again'} ${inTime(until.getTime() - now.getTime(), now)}.</span>`}</p><p class="action">${action} ${link(condition)}</p></div></li>`;
+  return html`<li class="${severity}"><span class="sign" aria-hidden="true">${signs[severity]}</span><div><p><b>${title}.</b> ${detail}${since === null || name === 'no_worker' ? null : html` <span class="times">Since ${ago(since, now)}.</span>`}${until === null ? null : html` <span class="times">${name === 'budget_used_up' ? 'Room' : 'Asked again'} ${inTime(until.getTime() - now.getTime(), now)}.</span>`}</p><p class="action">${withCode(action)} ${link(condition)}</p></div></li>`;
+}
+
+/** The same text goes to the terminal, where backticks mark what is to be typed. */
+function withCode(text: string): Html[] {
+  return text.split('`').map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : html`${part}`));
 }
 
 function link({ name }: Condition): Html | null {
