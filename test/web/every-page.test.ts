@@ -1,5 +1,6 @@
 // Every page as people look at it: on a desk and on a phone, light and dark, with nothing to show, little, and much, with long
-// names, and without a script. axe finds nothing, nothing is cut off at the side, and the browser complains of nothing.
+// names, and without a script. axe finds nothing, nothing is cut off at the side, and the browser
+// complains of nothing. `script/screenshots` takes a picture of each with this file.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import type { Browser } from 'playwright-core';
@@ -20,10 +21,15 @@ const axeReport = z.object({ violations: z.array(z.object({ id: z.string(), node
 const FOR_WANT_OF_TLS = /^The Cross-Origin-Opener-Policy header has been ignored/;
 const LONG_NAME = `${'a-very-long-name-'.repeat(14)}end`;
 
+// A folder: every page is looked at in every way, and kept there as a picture.
+const pictures = process.env['ARCADIA_SCREENSHOTS'];
+
 type View = Readonly<{ name: string; viewport: { width: number; height: number }; colorScheme: 'light' | 'dark'; javaScriptEnabled: boolean }>;
 
 const desk: View = { name: 'on a desk, light', viewport: { width: 1440, height: 900 }, colorScheme: 'light', javaScriptEnabled: true };
 const phone: View = { name: 'on a phone, dark', viewport: { width: 390, height: 800 }, colorScheme: 'dark', javaScriptEnabled: true };
+const deskByNight: View = { ...desk, name: 'on a desk, dark', colorScheme: 'dark' };
+const phoneByDay: View = { ...phone, name: 'on a phone, light', colorScheme: 'light' };
 const scriptless: View = { name: 'on a phone, light, without a script', viewport: { width: 390, height: 800 }, colorScheme: 'light', javaScriptEnabled: false };
 
 let browser: Browser;
@@ -60,8 +66,8 @@ async function fill(web: Web): Promise<string[]> {
 }
 
 /** What is wrong with the pages, each as a line. */
-async function lookAt(web: Web, paths: readonly string[], view: View): Promise<string[]> {
-  const { name: _name, ...options } = view;
+async function lookAt(web: Web, paths: readonly string[], view: View, amount: string): Promise<string[]> {
+  const { name, ...options } = view;
   const context = await browser.newContext({ baseURL: web.url, httpCredentials: { username: 'ada', password: secrets.password }, ...options });
   const page = await context.newPage();
   const found: string[] = [];
@@ -72,6 +78,7 @@ async function lookAt(web: Web, paths: readonly string[], view: View): Promise<s
   for (const path of paths) {
     await page.goto(path);
     const cutOff = await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
+    if (pictures !== undefined) await page.screenshot({ path: `${pictures}/${`${path.replaceAll(/[\da-f]{8}-[\da-f-]{27}/g, (id) => String(paths.indexOf(`/sagas/${id}`)))} ${amount} ${name}`.replaceAll(/[^\w]+/g, '-').slice(1)}.png`, fullPage: path !== '/docs' });
     if (cutOff !== 0) found.push(`${path}: ${String(cutOff)} pixels too wide`);
     if ((await page.locator('main h1').count()) !== 1) found.push(`${path}: no heading, or several`);
     // axe needs timers, which a page without scripts has none of.
@@ -98,7 +105,7 @@ describe.each([
   });
   afterAll(() => web[Symbol.asyncDispose]());
 
-  test.each<View>(views)('every page is well $name', async (view) => {
-    expect(await lookAt(web, paths, view)).toEqual([]);
+  test.each<View>(pictures === undefined ? views : [desk, deskByNight, phone, phoneByDay, scriptless])('every page is well $name', async (view) => {
+    expect(await lookAt(web, paths, view, amount)).toEqual([]);
   });
 });
