@@ -91,8 +91,9 @@ const MOST_TOTALS = 20;
 
 /** Reads a page of the list, with its totals. The statements run side by side: a sync may write between them. */
 export async function listDroplets(db: Pick<Database, 'run'>, filter: DropletFilter, place: DropletPlace): Promise<DropletList> {
-  const [totals, droplets, offers, sync] = await Promise.all([readTotals(db, filter), readPage(db, filter, place), readOffers(db), readSyncAge(db)]);
-  return { ...totals, ...offers, droplets, sync };
+  const totals = filter.state === 'gone' ? countGone(db, filter) : readTotals(db, filter);
+  const [known, droplets, offers, sync] = await Promise.all([totals, readPage(db, filter, place), readOffers(db), readSyncAge(db)]);
+  return { ...known, ...offers, droplets, sync };
 }
 
 type ListedRow = Omit<ListedDroplet, 'atWork'> & Readonly<{ workId: string | null; workName: string; workStatus: SagaStatus }>;
@@ -109,7 +110,7 @@ async function readPage(db: Pick<Database, 'run'>, filter: DropletFilter, { sort
         order by key ${direction(sql)} nulls last, resource.name, resource.id limit ${limit} offset ${(page - 1) * limit}
       )
       select resource.provider_id, resource.name, resource.region, resource.size_slug, resource.status, resource.last_seen_at, resource.deleted_at, resource.absences,
-             ${addressesOf(sql)} as addresses, ${priceOf(sql)} as price_usd_per_hour, ${createdOf(sql)} as created_at,
+             ${addressesOf(sql)} as addresses, resource.price_usd_per_hour, ${createdOf(sql)} as created_at,
              provisioned.id is not null as is_managed, coalesce(provisioned.protected, false) as is_protected, provisioned.lease_until, provisioned.lease_expired_at,
              provisioned.saga_id, provisioned.requested_by,
              (select coalesce(array_agg(drift.field order by drift.field), '{}') from arcadia.cloud_drift drift where drift.resource_id = resource.id and drift.resolved_at is null) as drift,
@@ -127,38 +128,63 @@ async function readPage(db: Pick<Database, 'run'>, filter: DropletFilter, { sort
 
 type TotalsRow = Pick<DropletList, 'now' | 'found' | 'counts' | 'total' | 'byRegion' | 'byTag' | 'byRequester'>;
 
+/** Counts and totals of what exists, or is missed. One pass over the rows: each one costs as much as all the sums. */
 async function readTotals(db: Pick<Database, 'run'>, filter: DropletFilter): Promise<TotalsRow> {
   const [row] = await db.run(
     'droplets.totals',
     (sql) => {
-      const summed = sql`jsonb_build_object('count', count(*), 'usdPerHour', coalesce(sum(price), 0), 'unpriced', count(*) filter (where price is null))`;
+      const summed = sql`jsonb_build_object('count', count(*), 'usdPerHour', coalesce(sum(price_usd_per_hour), 0), 'unpriced', count(*) filter (where price_usd_per_hour is null))`;
       const grouped = (column: SqlFragment, rows: SqlFragment) => sql`
         (select coalesce(jsonb_agg(total || jsonb_build_object('value', value) order by (total->>'count')::int desc, value), '[]')
          from (select ${column} as value, ${summed} as total from ${rows} group by 1 order by count(*) desc, 1 limit ${MOST_TOTALS}) as grouped)`;
       return sql<TotalsRow[]>`
         with known as materialized (
-          select resource.region, resource.tags, ${priceOf(sql)} as price, resource.deleted_at is null as is_present,
+          select resource.region, resource.tags, resource.price_usd_per_hour, resource.deleted_at is null as is_present,
                  provisioned.id is not null as is_managed, coalesce(provisioned.protected, false) as is_protected, provisioned.id is not null and provisioned.lease_until is null as is_unleased,
                  provisioned.requested_by, orphan.id is not null as is_orphan, ${isDrifted(sql)} as is_drifted, ${isInState(sql, filter.state)} as is_shown
           from ${source(sql, rowsOf(sql, filter.state))}
           where ${matches(sql, filter)}
         ),
-        shown as not materialized (select region, tags, price, requested_by from known where is_shown and is_present)
+        shown as not materialized (select region, tags, price_usd_per_hour, requested_by from known where is_shown and is_present)
         select clock_timestamp() as now,
           (select count(*)::int from known where is_shown) as found,
-          (select jsonb_build_object(
-             'all', count(*), 'managed', count(*) filter (where is_managed and is_present), 'drifted', count(*) filter (where is_drifted),
-             'orphan', count(*) filter (where is_orphan and is_present), 'unleased', count(*) filter (where is_unleased and is_present),
-             'protected', count(*) filter (where is_protected and is_present), 'foreign', count(*) filter (where not is_managed and not is_orphan and is_present)
-           ) from known) as counts,
+          ${countsOf(sql)} as counts,
           (select ${summed} from shown) as total,
           ${grouped(sql`region`, sql`shown`)} as by_region,
-          ${grouped(sql`tag`, sql`(select unnest(tags) as tag, price from shown) as tagged where ${isTheirs(sql)}`)} as by_tag,
+          ${grouped(sql`tag`, sql`(select unnest(tags) as tag, price_usd_per_hour from shown) as tagged where ${isTheirs(sql)}`)} as by_tag,
           ${grouped(sql`requested_by`, sql`shown`)} as by_requester`;
     },
   );
   if (row === undefined) throw new Error('droplets.totals: no answer');
   return row;
+}
+
+/** How many are gone, and how many each other state would find. What is gone costs nothing. */
+async function countGone(db: Pick<Database, 'run'>, filter: DropletFilter): Promise<TotalsRow> {
+  const [row] = await db.run(
+    'droplets.gone',
+    (sql) => sql<Pick<TotalsRow, 'now' | 'found' | 'counts'>[]>`
+      with known as materialized (
+        select resource.deleted_at is null as is_present, provisioned.id is not null as is_managed, coalesce(provisioned.protected, false) as is_protected,
+               provisioned.id is not null and provisioned.lease_until is null as is_unleased, orphan.id is not null as is_orphan, ${isDrifted(sql)} as is_drifted
+        from ${source(sql, rowsOf(sql, undefined))}
+        where ${matches(sql, filter)}
+      )
+      select clock_timestamp() as now,
+        (select count(*)::int from ${source(sql, rowsOf(sql, 'gone'))} where ${matches(sql, filter)}) as found,
+        ${countsOf(sql)} as counts`,
+  );
+  if (row === undefined) throw new Error('droplets.gone: no answer');
+  return { ...row, total: { count: 0, usdPerHour: 0, unpriced: 0 }, byRegion: [], byTag: [], byRequester: [] };
+}
+
+/** Of the rows of `known`. */
+function countsOf(sql: Sql): SqlFragment {
+  return sql`(select jsonb_build_object(
+     'all', count(*), 'managed', count(*) filter (where is_managed and is_present), 'drifted', count(*) filter (where is_drifted),
+     'orphan', count(*) filter (where is_orphan and is_present), 'unleased', count(*) filter (where is_unleased and is_present),
+     'protected', count(*) filter (where is_protected and is_present), 'foreign', count(*) filter (where not is_managed and not is_orphan and is_present)
+   ) from known)`;
 }
 
 /** A tag that people chose. Comparing the beginnings is many times faster than a pattern. */
@@ -253,7 +279,7 @@ function sortKey(sql: Sql, sort: DropletSort): SqlFragment {
     case 'size':
       return sql`resource.size_slug`;
     case 'price':
-      return priceOf(sql);
+      return sql`resource.price_usd_per_hour`;
     case 'age':
       // The oldest has the greatest age.
       return sql`extract(epoch from clock_timestamp() - ${createdOf(sql)})`;
@@ -262,11 +288,6 @@ function sortKey(sql: Sql, sort: DropletSort): SqlFragment {
     default:
       return sort satisfies never;
   }
-}
-
-/** The price of the size that the droplet has. One of an earlier size is none. */
-export function priceOf(sql: Sql): SqlFragment {
-  return sql`case when resource.attrs->'price'->>'size' = resource.size_slug then (resource.attrs->'price'->>'usd_per_hour')::float8 end`;
 }
 
 /** By DigitalOcean's clock; else when it was first seen. */
