@@ -50,3 +50,15 @@ test('a saga that works on a droplet, or is stuck with it, is shown with it; one
   const { droplets } = await listDroplets(db, {}, place);
   expect(Object.fromEntries(droplets.map(({ providerId, atWork }) => [providerId, atWork === null ? null : `${atWork.name} ${atWork.status}`]))).toEqual({ [first]: 'destroy_droplet running', [second]: 'destroy_droplet stuck', [third]: null });
 });
+
+test('the list of those that are gone counts them, and the other states as every list does', async () => {
+  const { db, sync, add } = await scene();
+  const [first = 0] = add(3);
+  await sync();
+  await db.sql`update arcadia.cloud_resources set deleted_at = now() where provider_id = ${String(first)}`;
+  const [present, gone] = [await listDroplets(db, {}, place), await listDroplets(db, { state: 'gone' }, place)];
+  expect(gone.droplets.map(({ providerId }) => providerId)).toEqual([String(first)]);
+  expect([gone.found, present.found, present.counts.all]).toEqual([1, 2, 2]);
+  expect(gone.counts).toEqual(present.counts);
+  expect(gone.total).toEqual({ count: 0, usdPerHour: 0, unpriced: 0 });
+});
