@@ -1,5 +1,5 @@
-// /v1/bulk: cancelling, retrying and repeating by filter, or by the ids that an earlier look showed. Each saga is acted on as if alone,
-// and audited as if alone.
+// /v1/bulk: cancel, retry or rerun many sagas, selected by a filter or by the ids of a dry run. Each saga is handled and
+// audited by itself.
 import type { z } from 'zod';
 import type { SagaStatus } from '../../saga/saga.ts';
 import type { SagaFilter } from '../../saga/search.ts';
@@ -41,7 +41,7 @@ export type BulkAction = 'cancel' | 'retry' | 'rerun';
 /** The statuses in which an action has an effect. */
 export const affected: Readonly<Record<BulkAction, readonly SagaStatus[]>> = { cancel: ['pending', 'running'], retry: ['stuck'], rerun: ['compensated'] };
 
-/** What else must be so: a saga is repeated once. */
+/** Further conditions of an action: a saga is rerun only once. */
 export const needed: Readonly<Record<BulkAction, Pick<SagaFilter, 'isRerun'>>> = { cancel: {}, retry: {}, rerun: { isRerun: false } };
 
 /** Either or both of `filter` and `ids`. */
@@ -55,7 +55,7 @@ function requestOf({ filter, ids, dryRun, limit }: z.infer<typeof bulkRetryBody>
   return { filter: filter === undefined ? null : toSagaFilter(filter), ids: ids ?? null, dryRun, limit };
 }
 
-/** Runs a saga again. One that is refused, for whatever reason, does not keep the others. */
+/** Runs a saga again. A refusal becomes a result, so that the others still run. */
 export async function rerunInBulk(sagas: SagaPort, sagaId: string, principal: Principal | null): Promise<ActionResult> {
   try {
     return await rerunFor(sagas, sagaId, { principal });
@@ -68,8 +68,8 @@ export async function rerunInBulk(sagas: SagaPort, sagaId: string, principal: Pr
 }
 
 /**
- * Steers the sagas with these ids, or those that match the filter and on which the action has an effect; a dry run only says which. With
- * ids, each of them has a result, whatever became of its saga meanwhile.
+ * Acts on the sagas with these ids, or on those that match the filter and that the action can affect. A dry run only lists them.
+ * With ids, each id has a result, even if its saga has changed in the meantime.
  */
 export async function actOnAll(sagas: Ports, request: BulkRequest, action: BulkAction, act: Act): Promise<BulkAnswer> {
   const { filter, ids } = request;
@@ -92,7 +92,7 @@ export async function actOnAll(sagas: Ports, request: BulkRequest, action: BulkA
 async function actOnThese(sagas: Ports, request: BulkRequest & { ids: readonly string[] }, action: BulkAction, act: Act): Promise<BulkAnswer> {
   const { filter, ids, dryRun } = request;
   const find = async (conditions: SagaFilter) => (await sagas.search({ ...conditions, ids }, { limit: ids.length })).sagas;
-  // The status may have changed since somebody looked: that is told, not filtered away.
+  // The status may have changed since the dry run. The result says so: the saga is not filtered out.
   const [known, matching] = await Promise.all([find({}), filter === null ? null : find({ ...filter, status: undefined })]);
   const results = await forEach(ids, async (sagaId): Promise<BulkResult> => {
     const saga = known.find(({ id }) => id === sagaId);

@@ -52,7 +52,7 @@ export function addReadyRoute(app: App, { report }: Pick<InventoryPort, 'report'
   });
 }
 
-/** A form, or text whose first line is the status. What it is not, the schema says. */
+/** Parses a form, or text whose first line is the status. The schema reports anything else. */
 function reportOf(text: string): Record<string, string> {
   const form = new URLSearchParams(text);
   if (/^(status|log)=/.test(text)) return Object.fromEntries(form);

@@ -1,4 +1,4 @@
-// /v1/resources: the inventory, by name.
+// /v1/resources: the inventory, sorted by name.
 import { z } from 'zod';
 import type { Redaction } from '../../saga/redact.ts';
 import { decodeCursor, encodeCursor } from '../../saga/search.ts';

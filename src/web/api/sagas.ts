@@ -1,4 +1,4 @@
-// /v1/sagas: starting sagas, finding, following, cancelling, retrying and repeating them.
+// /v1/sagas: start, find, follow, cancel, retry and rerun sagas.
 import { isAtRest } from '../../saga/saga.ts';
 import type { ActionResult } from '../../saga/cancel-and-retry.ts';
 import type { RerunResult } from '../../saga/rerun.ts';
@@ -41,7 +41,7 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
       const { id } = request.params;
       const saga = await sagas.get(id);
       if (saga === null) throw noSaga(id);
-      // What was written since belongs to the next look: the row and its timeline tell the same.
+      // Omits events that were written after the row was read, so that the row and its timeline agree.
       const events = (await sagas.events(id)).filter(({ seq }) => seq <= saga.revision);
       return { ...sagas.surface.redact.saga(saga), events };
     },
@@ -50,7 +50,7 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
   app.get(
     '/v1/sagas/:id/events',
     {
-      // A HEAD would listen to a stream that it does not show.
+      // A HEAD request would open a stream without reading it.
       exposeHeadRoute: false,
       schema: {
         operationId: 'followSaga',
@@ -68,7 +68,7 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
       if (saga === null) throw noSaga(id);
       const lastEventId = request.headers['last-event-id'] ?? '';
       const afterSeq = lastEventId === '' ? -1 : Number(lastEventId);
-      // To a 204, browsers do not come back.
+      // A browser does not reconnect after a 204.
       if (isAtRest(saga.status) && afterSeq >= saga.revision) return reply.code(204).send();
       return streams.open(reply, id, afterSeq, actorOf(request.principal));
     },
@@ -185,7 +185,7 @@ async function toAnswer(sagas: SagaPort, id: string, answered: ActionResult) {
   switch (answered.kind) {
     case 'accepted':
     case 'already':
-      // Read anew: the database's own times are in it.
+      // Read again, because the database set the times.
       return { result: answered.kind, saga: sagas.surface.redact.saga((await sagas.get(id)) ?? answered.saga) };
     case 'refused':
       throw new Problem('saga_refused', answered.why, { sagaId: id });

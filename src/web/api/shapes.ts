@@ -1,5 +1,5 @@
-// What goes over the HTTP API: the schemas of queries and bodies, which are enforced, and those of answers, which the
-// OpenAPI document shows and the tests hold the answers to.
+// The schemas of the HTTP API. Those of queries and bodies are enforced. Those of answers are shown in the OpenAPI
+// document, and the tests check the answers against them.
 import { z } from 'zod';
 import type { PlanCheck } from '../../droplets/plans/checks.ts';
 import type { DriftField } from '../../inventory/drift.ts';
@@ -56,7 +56,7 @@ const bulkFilter = z
   .strictObject({ status: z.array(status).min(1).optional(), ...filterFields, droplet_id: z.int().positive().optional() })
   .refine((filter) => Object.values(filter).some((value) => value !== undefined), 'expected at least one condition');
 
-/** So many sagas can be named in one bulk request. */
+/** The maximum number of ids in one bulk request. */
 const MAX_BULK_IDS = 1_000;
 
 const bulkFields = z.strictObject({
@@ -69,7 +69,7 @@ const bulkFields = z.strictObject({
 
 const namesSagas = ({ filter, ids }: { filter?: unknown; ids?: unknown }) => filter !== undefined || ids !== undefined;
 const NAMES_NONE = { error: 'expected a filter, or ids', path: ['filter'] };
-// For the JSON Schema, which knows no refinements.
+// JSON Schema does not include refinements, so this states the condition again.
 const ONE_OF_BOTH = { anyOf: [{ required: ['filter'] }, { required: ['ids'] }], examples: [{ filter: { status: ['stuck'] }, dryRun: true }] };
 
 /** Body of a bulk request. A dry run unless it says otherwise. */

@@ -27,7 +27,7 @@ const JSON_TYPE = 'application/json';
 export function addApiPages(app: App): void {
   app.get('/openapi.json', { schema: { hide: true } }, async (_request, reply) => reply.type('application/json').send(JSON.stringify(app.swagger())));
 
-  // The document never changes while the process runs. What differs is the address by which people reach it.
+  // The document does not change while the process runs. Only the address by which people reach it differs.
   let last: { origin: string; body: Html } | null = null;
   app.get('/docs', { schema: { hide: true } }, async (request, reply) => {
     const origin = `${request.protocol}://${request.host}${app.basePath}`;
@@ -73,7 +73,7 @@ ${answers}
 ${isStream || isPublic ? null : tryForm({ id, path, method, operation }, body)}</section>`;
 }
 
-/** Shown by its script: without one, nothing could send it. */
+/** The script shows this form; without the script nothing could send it. */
 function tryForm({ id, path, method, operation }: Shown, body: unknown): Html {
   const { parameters = [] } = operation;
   const fields = parameters.filter(({ in: place }) => place === 'path' || place === 'query').map(({ name = '', in: place, required, example }) => html`<label>${name}${required === true ? null : html` <span class="hint">optional</span>`}<input name="${name}" data-in="${place}" value="${place === 'path' && example !== undefined ? valueOf(example) : ''}" autocomplete="off" spellcheck="false"></label>`);

@@ -34,7 +34,7 @@ export function addAuditPage(app: App, { audit, sagas }: Pick<WebPorts, 'audit' 
       '/audit',
       {
         schema: { hide: true, querystring: auditQuery },
-        // Before the query is judged: an empty field is none.
+        // Runs before validation: an empty field counts as absent.
         preValidation: async (request, reply) => {
           const address = withoutEmpty(request.url);
           return address === null ? undefined : reply.redirect(address);

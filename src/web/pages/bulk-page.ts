@@ -1,5 +1,5 @@
-// Cancelling, retrying and repeating many sagas: first a preview of which ones, then, when that is confirmed, what came of each. The
-// form carries the ids that the preview showed: what was started in between is not touched.
+// Cancel, retry or rerun many sagas: first a preview that lists them, then the result of each. The form contains the ids that
+// the preview showed, so sagas that were started in between are not touched.
 import type { SagaStatus } from '../../saga/saga.ts';
 import type { SagaPage } from '../../saga/search.ts';
 import type { BulkAction, BulkAnswer, BulkResult } from '../api/bulk.ts';
@@ -19,7 +19,7 @@ const wordsOf: Readonly<Record<BulkAction, Readonly<{ nothing: string; done: str
   rerun: { nothing: 'Nothing to run again', done: 'run again', verb: (count) => `Run ${sagasOf(count)} again`, some: (isOne) => `${isOne ? 'runs' : 'run'} again` },
 };
 
-/** Which sagas it would be, and the button that does it. */
+/** Renders the preview: the sagas, and the button that acts on them. */
 export function renderDryRun(action: BulkAction, filter: ListFilter, { matched, page, surface }: { matched: number; page: SagaPage; surface: Surface }): Html {
   const count = page.sagas.length;
   const { verb, done } = wordsOf[action];
@@ -42,7 +42,7 @@ export function renderDryRun(action: BulkAction, filter: ListFilter, { matched, 
 <div class="wide" tabindex="0"><table><thead><tr><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">About</th></tr></thead><tbody>${rows}</tbody></table></div>`;
 }
 
-/** What the rollbacks destroy, such as "; 2 droplets are destroyed, with all data". */
+/** Says what the rollbacks destroy, such as "; 2 droplets are destroyed, with all data". */
 function destroyedBy(sagas: SagaPage['sagas'], surface: Surface): string {
   const destroyed = sagas.flatMap((saga) => {
     const words = surface.words(saga);
@@ -52,7 +52,7 @@ function destroyedBy(sagas: SagaPage['sagas'], surface: Surface): string {
   return kinds.length === 0 ? '' : `; ${kinds.join(' and ')} ${destroyed.length === 1 ? 'is' : 'are'} destroyed, with all data`;
 }
 
-/** What came of each. `remaining`: how many match the filter now. */
+/** Renders the result of each. `remaining`: how many match the filter now. */
 export function renderBulkDone(action: BulkAction, filter: ListFilter, answer: BulkAnswer, remaining: number): Html {
   const rows = answer.sagas.map(({ sagaId, result, status, why, rerunAs }) => html`<tr><td><a href="/sagas/${sagaId}"><code>${sagaId}</code></a></td><td>${result}</td><td>${status === undefined ? null : badge(status)}</td><td>${rerunAs === undefined ? why : html`new saga <a href="/sagas/${rerunAs}"><code>${rerunAs}</code></a>`}</td></tr>`);
   const again = remaining > 0 ? html`<p class="notice">${remaining} more ${remaining === 1 ? 'matches' : 'match'}. <a href="${addressOf('/sagas/bulk', filter, { action })}">Show ${remaining === 1 ? 'it' : 'them'}</a></p>` : null;
@@ -79,7 +79,7 @@ function summarize(action: BulkAction, { sagas }: BulkAnswer): string {
   return [done, ...[...others].map(([what, some]) => `${some.length} ${some.length === 1 ? what : what.replace(/^was /, 'were ')}`)].join('; ');
 }
 
-/** Its status is that of the new saga, where there is one. */
+/** Shows the status of the new saga, if there is one. */
 function notRepeated({ result, rerunAs }: BulkResult): string {
   if (result === 'not_found') return before.gone;
   return rerunAs === undefined ? 'could not be run again' : 'was run again before';

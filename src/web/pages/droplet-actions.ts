@@ -13,13 +13,13 @@ type Action = 'destroy' | 'renew' | 'protect' | 'unprotect' | 'accept' | 'approv
 export type DropletActions = Readonly<{
   dropletId: number;
   record: DropletRecord | null;
-  /** What makes sense for the droplet now, whoever asks. */
+  /** The actions that make sense for the droplet now, for anybody. */
   can: Readonly<Record<Action, boolean>>;
-  /** What this person has the scope for as well. */
+  /** Those of them for which this person has the scope. */
   may: Readonly<Record<Action, boolean>>;
-  /** Why it cannot be destroyed, in a sentence; null: it can, or there is nothing to destroy. */
+  /** Why it cannot be destroyed, as a sentence; null: it can be destroyed, or it does not exist. */
   why: string | null;
-  /** For the idempotency key of what a form starts: a form that is sent twice starts one saga. */
+  /** Part of the idempotency key of the saga that a form starts, so that a form sent twice starts one saga. */
   formId: string;
 }>;
 
@@ -67,7 +67,7 @@ export function acceptButton({ may }: DropletActions, { id, resolvedAt }: Drift)
   return may.accept && resolvedAt === null ? html`<button type="button" popovertarget="accept-${id}">Accept…</button>` : null;
 }
 
-/** The questions. Opened by the browser itself, without a script. */
+/** The confirmations. The browser opens them without a script. */
 export function dialogs(view: DropletActions, name: string): Html {
   const { dropletId, record, may, formId } = view;
   if (record === null) return html``;

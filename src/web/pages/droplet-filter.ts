@@ -23,7 +23,7 @@ const text = storableText(255);
 // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the keys of a literal above
 const keysOf = <Key extends string>(words: Readonly<Record<Key, string>>) => Object.keys(words) as [Key, ...Key[]];
 
-/** Query of the list. Fields that this version does not know are left out. */
+/** Query of the list. Unknown fields are ignored. */
 export const dropletQuery = z.object({
   q: text.optional(),
   region: text.optional(),
@@ -49,7 +49,7 @@ export function placeOf({ sort = 'name', page = 1 }: DropletQuery): DropletPlace
   return { sort: keysOf(sortWords).find((one) => one === sort.replace('-', '')) ?? 'name', isDescending, page, limit: PAGE };
 }
 
-/** Whether it asks for anything but an order. */
+/** Whether it has a condition; an order is none. */
 export function isNarrowed({ sort: _sort, page: _page, ...conditions }: DropletQuery): boolean {
   return Object.values(conditions).some((value) => value !== undefined);
 }

@@ -50,7 +50,7 @@ function form({ query, list }: DropletListView): Html {
 ${isNarrowed(query) ? html`<a class="clear" href="/droplets">Clear</a>` : null}</form>`;
 }
 
-/** What is chosen is offered, even if no droplet has it. */
+/** Includes the selected value even if no droplet has it. */
 function options(values: readonly string[], chosen: string | undefined): Html[] {
   return [...new Set([...values, ...(chosen === undefined ? [] : [chosen])])].map((value) => html`<option value="${value}"${value === chosen ? html` selected` : null}>${value}</option>`);
 }
@@ -101,7 +101,7 @@ function row(droplet: ListedDroplet, { list, syncIntervalMs }: DropletListView):
   const { now } = list;
   const none = html`<span class="none">–</span>`;
   const [address, ...others] = addresses;
-  // While the whole inventory is out of date, the notice above says so once.
+  // If the whole inventory is out of date, the notice above says so.
   const isBehind = deletedAt === null && isOutdated(lastSeenAt, now, syncIntervalMs) && !isListOutdated(list.sync, now, syncIntervalMs);
   return html`<tr class="${deletedAt === null ? '' : 'gone'}"><td class="name"><a href="/droplets/${providerId}" data-walk>${name}</a><small><code>${providerId}</code></small></td>
 <td class="address">${address === undefined ? none : html`<code>${address}</code>`}${others.length === 0 ? null : html`<small> +${others.length}</small>`}</td>

@@ -27,7 +27,7 @@ type Ports = Pick<WebPorts, 'sagas' | 'audit'> & Readonly<{ inventory: Inventory
 
 const SAGAS = 25;
 const AUDIT_ROWS = 50;
-// More than a person reviews.
+// More than a person would review.
 const MOST_ORPHANS = 1_000;
 
 const told = {
@@ -109,7 +109,7 @@ function addOrphans(app: App, { inventory }: Ports): void {
 function addDroplet(app: App, { sagas, audit, inventory }: Ports, syncIntervalMs: number | null): void {
   app.get('/droplets/:id', { schema: { hide: true, params: z.object({ id: z.string() }), querystring: toldQuery } }, async (request, reply) => {
     const parsed = params.safeParse(request.params);
-    // A name is what people have at hand.
+    // People often know only the name.
     if (!parsed.success) return reply.redirect(addressOfDroplets({ q: request.params.id.slice(0, 255) }));
     const { id: dropletId } = parsed.data;
     const [record, page, { now }] = await Promise.all([inventory.droplet(dropletId), sagas.search(toSagaFilter({ droplet_id: dropletId }), { limit: SAGAS }), sagas.overview({ ids: [] })]);
@@ -209,7 +209,7 @@ function addActions(app: App, { sagas, inventory }: Ports): void {
   });
 }
 
-/** Sent on to the page by a GET, so that a reload asks for nothing again. */
+/** Redirects to the page, so that a reload does not repeat the action. */
 function placeTold(dropletId: number | string, what: Told): string {
   return `/droplets/${dropletId}?told=${what}`;
 }

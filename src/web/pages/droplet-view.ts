@@ -32,14 +32,14 @@ export type DropletView = Readonly<{
   now: Date;
   syncIntervalMs: number | null;
   actions: DropletActions;
-  /** What a button that was pressed came to. */
+  /** The result of the action that led here; null: none did. */
   told: string | null;
 }>;
 
 const SOON_MS = 3_000;
 const LATER_MS = 15_000;
 
-/** The droplet's name, or what is known instead. */
+/** The droplet's name, or else its id. */
 export function nameOf({ record, sagas, dropletId }: Pick<DropletView, 'record' | 'sagas' | 'dropletId'>): string {
   return record?.name ?? (sagas.map(({ input }) => shortTextOf(input['name'])).find((name) => name !== '') || `droplet ${dropletId}`);
 }

@@ -1,4 +1,4 @@
-// The filter of the list, as it stands in the page's address: so that what somebody looks at can be sent to somebody else.
+// The filter of the list of sagas. It is part of the page's URL, so that a person can send a view to another person.
 import { z } from 'zod';
 import type { SagaStatus } from '../../saga/saga.ts';
 import { sagaStatuses } from '../../saga/saga.ts';
@@ -6,7 +6,7 @@ import { readForm } from './form-body.ts';
 import { STORABLE_TIMES, isStorableTime, storableText } from '../storable.ts';
 
 const text = storableText(255);
-/** What a browser's field for a time sends. It has no offset: it is taken as UTC, as the field's label says. */
+/** A time as a browser's input sends it. It has no offset and counts as UTC, as the label says. */
 export const timeField = z
   .union([z.iso.datetime({ offset: true }), z.iso.datetime({ local: true })], 'expected a time, such as 2026-01-31T12:00Z')
   .transform((given) => new Date(/[zZ]$|[+-]\d\d:\d\d$/.test(given) ? given : `${given}Z`))
@@ -25,17 +25,14 @@ const fields = {
   cause: z.string().regex(/^[0-9a-f]{12}$/, 'expected the cause of a failure, as the list of sagas links to it').optional(),
 };
 
-/** Query of the list. Fields that this version does not know are left out. */
+/** Query of the list. Unknown fields are ignored. */
 export const listQuery = z.object({
   ...fields,
   sort: z.enum(['age', '-age'], 'expected age or -age').optional(),
   cursor: z.string().max(500).optional(),
 });
 
-/**
- * The list that a saga was opened from, as its page keeps it: the query of the list, as text. A query that is none (any
- * more) is left out: the saga is shown all the same.
- */
+/** The query of the list that a saga was opened from, as text. An invalid query counts as absent, so that the saga is shown. */
 export const fromList = z
   .string()
   .max(4_000)
@@ -47,13 +44,13 @@ export const fromList = z
     return parsed.success ? parsed.data : null;
   });
 
-/** So many sagas in one go: with a person waiting for the answer. */
+/** Maximum number of sagas in one bulk action of the pages, because a person waits for the response. */
 export const BULK_LIMIT = 200;
 
-/** Query of the preview of a bulk action: the filter, and what is to be done. */
+/** Query of the preview of a bulk action: the filter and the action. */
 export const bulkQuery = z.object({ ...fields, action: z.enum(['cancel', 'retry', 'rerun'], 'expected cancel, retry or rerun') });
 
-/** The form of a bulk action: the sagas that the preview showed, and the filter by which it found them. */
+/** The form of a bulk action: the sagas that the preview showed, and its filter. */
 export const bulkForm = bulkQuery.extend({
   id: z.preprocess((value) => (value === undefined ? [] : [value].flat()), z.array(z.uuid('expected the ids of sagas').toLowerCase()).max(BULK_LIMIT, `expected at most ${BULK_LIMIT} sagas`)),
   reason: storableText(1_000).transform((given) => given.trim()).optional(),
@@ -62,12 +59,12 @@ export const bulkForm = bulkQuery.extend({
 export type ListQuery = Readonly<z.infer<typeof listQuery>>;
 export type ListFilter = Omit<ListQuery, 'cursor'>;
 
-/** Whether it asks for anything but an order. */
+/** Whether it has a condition; an order is none. */
 export function isNarrowed(filter: ListFilter): boolean {
   return [filter.q, filter.status, filter.name, filter.tag, filter.requester, filter.from, filter.before, filter.cause].some((value) => value !== undefined);
 }
 
-/** Names and values of the filter's fields, for an address and for the hidden fields of a form. */
+/** Names and values of the filter's fields, for a URL and for the hidden fields of a form. */
 export function fieldsOf({ q, status = [], name, tag, requester, from, before, cause, sort }: ListFilter): [string, string][] {
   const all: [string, string | undefined][] = [
     ['q', q], ...status.map((value): [string, SagaStatus] => ['status', value]), ['name', name], ['tag', tag], ['requester', requester],
@@ -76,20 +73,20 @@ export function fieldsOf({ q, status = [], name, tag, requester, from, before, c
   return all.filter((field): field is [string, string] => field[1] !== undefined);
 }
 
-/** Address of a page about what the filter finds. */
+/** URL of a page with this filter. */
 export function addressOf(path: string, filter: ListFilter, more: Readonly<Record<string, string>> = {}): string {
   const query = new URLSearchParams([...fieldsOf(filter), ...Object.entries(more)]).toString();
   return query === '' ? path : `${path}?${query}`;
 }
 
-/** Address of a saga's page that leads back to this place in the list. */
+/** URL of a saga's page that leads back to this place in the list. */
 export function addressOfSaga(sagaId: string, { cursor, ...filter }: ListQuery): string {
   const place: [string, string][] = cursor === undefined ? [] : [['cursor', cursor]];
   const query = new URLSearchParams([...fieldsOf(filter), ...place]).toString();
   return query === '' ? `/sagas/${sagaId}` : `/sagas/${sagaId}?${new URLSearchParams({ list: query }).toString()}`;
 }
 
-/** The address without the fields that were left empty; null where there are none. A browser's form sends those too. */
+/** The URL without empty fields, which a browser's form sends too; null if there are none. */
 export function withoutEmpty(url: string): string | null {
   const [path = '', query = ''] = url.split('?', 2);
   const given = [...new URLSearchParams(query)];
@@ -98,7 +95,7 @@ export function withoutEmpty(url: string): string | null {
   return filled.length === 0 ? path : `${path}?${new URLSearchParams(filled).toString()}`;
 }
 
-/** A time as a browser's field for it takes it, in UTC. */
+/** A time for a browser's input, in UTC. */
 export function localTime(time: Date | undefined): string | null {
   return time === undefined ? null : time.toISOString().slice(0, 16);
 }

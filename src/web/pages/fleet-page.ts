@@ -1,5 +1,5 @@
-// /fleet: the workers, the queues, what runs in the background, and charts of the last hour, day or week. Each part is read by itself: one
-// that does not answer in time is shown as unknown, and does not hold up the others.
+// /fleet: workers, queues, background work, and charts of the last hour, day or week. The parts are read separately: one that does
+// not answer in time is shown as unknown and does not delay the others.
 import { z } from 'zod';
 import type { FleetStatus } from '../../fleet/conditions.ts';
 import { pauseOf } from '../../fleet/conditions.ts';
@@ -31,7 +31,7 @@ const fleetQuery = z.object({ span: z.enum(spanNames, `expected ${spanNames.join
 
 const ANSWER_WITHIN_MS = 1_500;
 
-// Charts of a week read many rows, and look the same for everybody.
+// A chart of a week reads many rows, and everybody sees the same one.
 const KEEP_HISTORY_MS = 15_000;
 
 type Ports = Pick<WebPorts, 'stats' | 'queues' | 'inventory'>;
@@ -83,7 +83,7 @@ async function orNull<T>(reading: Promise<T>): Promise<T | null> {
   return withDeadline(ANSWER_WITHIN_MS, reading, () => new Error('late')).catch(() => null);
 }
 
-/** Keeps what was read for a while. A failed read is not kept. */
+/** Caches results for a while. A failed read is not cached. */
 function keeping(read: (span: SpanName) => Promise<History>): (span: SpanName) => Promise<History> {
   const kept = new Map<SpanName, { history: Promise<History>; at: number }>();
   return async (span) => {

@@ -18,7 +18,7 @@ export type LeaseListView = Readonly<{
   overview: LeaseOverview;
   /** What this person has the scope for. */
   may: Readonly<{ renew: boolean; unprotect: boolean; approve: boolean }>;
-  /** What a button that was pressed came to. */
+  /** The result of the action that led here; null: none did. */
   told: string | null;
 }>;
 

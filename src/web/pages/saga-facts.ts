@@ -55,7 +55,7 @@ export type SagaView = Readonly<{
   list: Readonly<{ query: ListQuery; previous: string | null; next: string | null }> | null;
   /** Names of the secrets that must be given again to run it again; null: it cannot be run again. */
   secretsToRerun: readonly string[] | null;
-  /** What a button that was pressed came to. */
+  /** The result of the action that led here; null: none did. */
   told: string | null;
 }>;
 

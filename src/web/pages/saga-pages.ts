@@ -80,7 +80,7 @@ function addList(app: App, { sagas, queues, inventory }: Ports): void {
     '/sagas',
     {
       schema: { hide: true, querystring: listQuery },
-      // Before the query is judged: an empty field is none.
+      // Runs before validation: an empty field counts as absent.
       preValidation: async (request, reply) => {
         const address = withoutEmpty(request.url);
         return address === null ? undefined : reply.redirect(address);
@@ -234,7 +234,7 @@ function secretsToRerun({ definitions }: Ports['sagas'], saga: Saga, principal: 
   return erasedSecrets(definition, saga);
 }
 
-/** Sent on to the page by a GET, so that a reload asks for nothing again. */
+/** Redirects to the page, so that a reload does not repeat the action. */
 async function showAnswer(reply: FastifyReply, id: string, answered: ActionResult): Promise<FastifyReply> {
   if (answered.kind === 'not_found') throw new Problem('saga_not_found', `saga ${id} not found`, { sagaId: id });
   return reply.redirect(`/sagas/${id}?told=${answered.kind}`, 303);
