@@ -143,9 +143,9 @@ test('what people work with: text that can be selected, sorting, values to copy,
   await page.waitForURL(`**/sagas/${ids[1]}?list=**`);
   await page.keyboard.press('p');
   await page.waitForURL(`**/sagas/${ids[0]}?list=**`);
-  await page.getByRole('button', { name: `Copy arcadia sagas show ${ids[0]}` }).click();
+  await page.getByRole('button', { name: `Copy arcadia saga ${ids[0]}` }).click();
   await page.locator('#told', { hasText: 'Copied.' }).waitFor({ state: 'attached' });
-  expect(await page.evaluate('navigator.clipboard.readText()')).toBe(`arcadia sagas show ${ids[0]}`);
+  expect(await page.evaluate('navigator.clipboard.readText()')).toBe(`arcadia saga ${ids[0]}`);
   const exact = page.locator('.facts time[data-exact]').first();
   const at = new Date((await exact.getAttribute('datetime')) ?? '');
   expect(await exact.textContent()).toContain(`${String((at.getUTCHours() + 9) % 24).padStart(2, '0')}:${String(at.getUTCMinutes()).padStart(2, '0')}`);

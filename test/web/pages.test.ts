@@ -170,7 +170,7 @@ test("a saga's page has its JSON, its line for a terminal, the reason that was g
   const id = sagaIdOf(await web.call('POST', '/v1/sagas/destroy_droplet', { body: { droplet_id: 31337555, reason: 'the customer left' }, headers: basic() }));
   const html = await page(`/sagas/${id}`);
   expect(html).toContain(`href="/v1/sagas/${id}" download="saga-${id.slice(0, 8)}.json"`);
-  expect(html).toContain(`<code data-copy>arcadia sagas show ${id}</code>`);
+  expect(html).toContain(`<code data-copy>arcadia saga ${id}</code>`);
   expect(html).toMatch(/<td>saga_created<\/td><td>the customer left<\/td>/);
   expect(html).toMatch(/31337555<\/code>(<\/a>)?<\/span> db-7 /);
 });

@@ -83,7 +83,7 @@ export function facts(view: SagaView): Html {
     ['Started by', saga.startedBy === null ? null : html`<span title="proven by credentials or by the database">${code(saga.startedBy)}</span>`],
     ['Idempotency key', saga.idempotencyKey === null ? code(null) : copied(saga.idempotencyKey)],
     ['Job', view.job === null ? null : jobLink(view)],
-    ['In a terminal', copied(`arcadia sagas show ${saga.id}`)],
+    ['In a terminal', copied(`arcadia saga ${saga.id}`)],
     ['As JSON', html`<a href="/v1/sagas/${saga.id}" download="saga-${saga.saga8}.json">Download</a>`],
   ];
   return html`<dl class="facts">${all.map(([name, value]) => (value === null ? null : html`<div><dt>${name}</dt><dd>${value}</dd></div>`))}</dl>`;
