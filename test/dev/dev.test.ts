@@ -25,7 +25,7 @@ function start(args: readonly string[], environment: NodeJS.ProcessEnv) {
 }
 
 const pagesIn = (output: string) => [...output.matchAll(/^ {2}(\w+(?: \w+)*) {2,}(http\S+)$/gm)].map(([, name = '', url = '']) => ({ name, url }));
-const names = ['Sagas', 'Droplets', 'New droplet', 'Fleet', 'Queues', 'Audit', 'API'];
+const names = ['Sagas', 'Droplets', 'Leases', 'New droplet', 'Fleet', 'Queues', 'Audit', 'API'];
 
 async function expectAnswers(pages: readonly { name: string; url: string }[]): Promise<void> {
   const statuses = await Promise.all(pages.map(async ({ url }) => (await fetch(url)).status));

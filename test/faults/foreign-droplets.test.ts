@@ -67,7 +67,7 @@ describe.concurrent('never ours, never touched', () => {
 
   test('destroys nothing where its create was lost for good and only lookalikes are left to find', async () => {
     await using stage = await openFaultStage({
-      settings: { ...patient, STEP_ATTEMPTS: '2' },
+      settings: { STEP_ATTEMPTS: '2' },
       sandbox: { faults: { rules: [{ match: create, effect: { html: 504 } }] } },
     });
     const sagaId = await stage.provision('web-1');

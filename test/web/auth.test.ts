@@ -50,7 +50,7 @@ const closed: readonly Route[] = [
   { method: 'POST', path: '/v1/sagas/destroy_droplet', needs: 'start', body: {} },
   { method: 'POST', path: '/v1/sagas/nope', needs: 'start', body: {} },
   { method: 'POST', path: '/v1/droplets/7/lease', needs: 'start', body: { ttl_s: 60 } },
-  { method: 'POST', path: `/sagas/${nobody}/lease`, needs: 'operate' },
+  { method: 'POST', path: `/sagas/${nobody}/lease`, needs: 'start' },
   { method: 'POST', path: `/v1/sagas/${nobody}/cancel`, needs: 'operate' },
   { method: 'POST', path: `/v1/sagas/${nobody}/retry`, needs: 'operate' },
   { method: 'POST', path: '/v1/bulk/cancel', needs: 'operate', body: { filter: { text: 'x' } } },

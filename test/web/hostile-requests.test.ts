@@ -176,7 +176,7 @@ describe('what is wrong is named', () => {
 test('an id in capitals is the same id, in the API, on the pages and for a stream', async () => {
   const capitals = id.toUpperCase();
   expect((await web.call('GET', `/v1/sagas/${capitals}`)).json()).toMatchObject({ id });
-  expect((await web.call('GET', `/sagas/${capitals}`, { headers: { accept: 'text/html' } })).text).toContain(`<code>${id}</code>`);
+  expect((await web.call('GET', `/sagas/${capitals}`, { headers: { accept: 'text/html' } })).text).toContain(`<code data-copy>${id}</code>`);
   expect((await web.call('GET', `/v1/sagas/${capitals}/events`)).text).toContain('event: end');
   expect((await web.call('POST', `/v1/sagas/${capitals}/cancel`)).json()).toMatchObject({ code: 'saga_refused' });
 });
