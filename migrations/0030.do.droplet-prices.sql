@@ -1,5 +1,5 @@
 -- The price of a droplet as a column: the list of droplets sums ten thousand of them for each page. It counts for the size that the
--- droplet has. Adding it writes the table anew, so the lock is waited for in short turns.
+-- droplet has. No other table has a column of that name, which statements of older versions could mean. Adding it writes the table anew, so the lock is waited for in short turns.
 do $$
 begin
   perform set_config('lock_timeout', '500ms', true);
@@ -14,7 +14,7 @@ begin
   perform set_config('lock_timeout', '0', true);
 end $$;
 
-alter table arcadia.cloud_resources add column price_usd_per_hour float8 generated always as (
+alter table arcadia.cloud_resources add column usd_per_hour float8 generated always as (
   case when attrs->'price'->>'size' = size_slug and jsonb_typeof(attrs->'price'->'usd_per_hour') = 'number' then (attrs->'price'->>'usd_per_hour')::float8 end
 ) stored;
 

@@ -110,7 +110,7 @@ async function readPage(db: Pick<Database, 'run'>, filter: DropletFilter, { sort
         order by key ${direction(sql)} nulls last, resource.name, resource.id limit ${limit} offset ${(page - 1) * limit}
       )
       select resource.provider_id, resource.name, resource.region, resource.size_slug, resource.status, resource.last_seen_at, resource.deleted_at, resource.absences,
-             ${addressesOf(sql)} as addresses, resource.price_usd_per_hour, ${createdOf(sql)} as created_at,
+             ${addressesOf(sql)} as addresses, resource.usd_per_hour as price_usd_per_hour, ${createdOf(sql)} as created_at,
              provisioned.id is not null as is_managed, coalesce(provisioned.protected, false) as is_protected, provisioned.lease_until, provisioned.lease_expired_at,
              provisioned.saga_id, provisioned.requested_by,
              (select coalesce(array_agg(drift.field order by drift.field), '{}') from arcadia.cloud_drift drift where drift.resource_id = resource.id and drift.resolved_at is null) as drift,
@@ -133,25 +133,25 @@ async function readTotals(db: Pick<Database, 'run'>, filter: DropletFilter): Pro
   const [row] = await db.run(
     'droplets.totals',
     (sql) => {
-      const summed = sql`jsonb_build_object('count', count(*), 'usdPerHour', coalesce(sum(price_usd_per_hour), 0), 'unpriced', count(*) filter (where price_usd_per_hour is null))`;
+      const summed = sql`jsonb_build_object('count', count(*), 'usdPerHour', coalesce(sum(usd_per_hour), 0), 'unpriced', count(*) filter (where usd_per_hour is null))`;
       const grouped = (column: SqlFragment, rows: SqlFragment) => sql`
         (select coalesce(jsonb_agg(total || jsonb_build_object('value', value) order by (total->>'count')::int desc, value), '[]')
          from (select ${column} as value, ${summed} as total from ${rows} group by 1 order by count(*) desc, 1 limit ${MOST_TOTALS}) as grouped)`;
       return sql<TotalsRow[]>`
         with known as materialized (
-          select resource.region, resource.tags, resource.price_usd_per_hour, resource.deleted_at is null as is_present,
+          select resource.region, resource.tags, resource.usd_per_hour, resource.deleted_at is null as is_present,
                  provisioned.id is not null as is_managed, coalesce(provisioned.protected, false) as is_protected, provisioned.id is not null and provisioned.lease_until is null as is_unleased,
                  provisioned.requested_by, orphan.id is not null as is_orphan, ${isDrifted(sql)} as is_drifted, ${isInState(sql, filter.state)} as is_shown
           from ${source(sql, rowsOf(sql, filter.state))}
           where ${matches(sql, filter)}
         ),
-        shown as not materialized (select region, tags, price_usd_per_hour, requested_by from known where is_shown and is_present)
+        shown as not materialized (select region, tags, usd_per_hour, requested_by from known where is_shown and is_present)
         select clock_timestamp() as now,
           (select count(*)::int from known where is_shown) as found,
           ${countsOf(sql)} as counts,
           (select ${summed} from shown) as total,
           ${grouped(sql`region`, sql`shown`)} as by_region,
-          ${grouped(sql`tag`, sql`(select unnest(tags) as tag, price_usd_per_hour from shown) as tagged where ${isTheirs(sql)}`)} as by_tag,
+          ${grouped(sql`tag`, sql`(select unnest(tags) as tag, usd_per_hour from shown) as tagged where ${isTheirs(sql)}`)} as by_tag,
           ${grouped(sql`requested_by`, sql`shown`)} as by_requester`;
     },
   );
@@ -279,7 +279,7 @@ function sortKey(sql: Sql, sort: DropletSort): SqlFragment {
     case 'size':
       return sql`resource.size_slug`;
     case 'price':
-      return sql`resource.price_usd_per_hour`;
+      return sql`resource.usd_per_hour`;
     case 'age':
       // The oldest has the greatest age.
       return sql`extract(epoch from clock_timestamp() - ${createdOf(sql)})`;

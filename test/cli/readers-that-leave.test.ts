@@ -45,7 +45,8 @@ const printing = [
 // `worker`, `web`, `sandbox` and `dev` are servers: they go on. `rerun` prints what `start` prints, and this saga has nothing to run again.
 const others = ['worker', 'web', 'sandbox', 'dev', 'rerun', 'help'];
 
-const lineOf = (args: string) => args.replace('ID', saga).replace('DROPLET', droplets).replace('FOLDER', folder);
+// Two commands run at once, and a smoke wants its folder for itself.
+const lineOf = (args: string, reader: string) => args.replace('ID', saga).replace('DROPLET', droplets).replace('FOLDER', join(folder, reader));
 
 test('no command is missing here', async () => {
   const { stdout } = await runCommand(['--help'], { PATH: process.env['PATH'] });
@@ -58,7 +59,7 @@ test('no command is missing here', async () => {
 const quiet = (codes: string) => new RegExp(String.raw`^(?!arcadia: )(?:.*\n)?ended: (?:${codes})\n$`);
 
 test.each(printing)('%s', async (args) => {
-  const command = (reader: string) => runShell(`{ echo secret-word-of-16 | ${arcadia} ${lineOf(args)}; echo "ended: $?" >&2; } | ${reader}`, fleet.environment());
+  const command = (reader: string) => runShell(`{ echo secret-word-of-16 | ${arcadia} ${lineOf(args, reader.split(' ', 1)[0] ?? '')}; echo "ended: $?" >&2; } | ${reader}`, fleet.environment());
   // Nobody reads at all, before the command writes.
   const [head, none] = await Promise.all([command('head -n 1'), command('true')]);
   expect(head.stdout.split('\n').length).toBeLessThanOrEqual(2);
