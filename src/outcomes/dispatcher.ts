@@ -1,7 +1,6 @@
 // Moves outcomes from the log to a target, in a loop. Each worker runs one dispatcher per subscription; the one that holds the
 // lease in Postgres does the work.
 import { randomUUID } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
 import { onceInAWhile } from '../platform/once-in-a-while.ts';
@@ -33,8 +32,6 @@ export type DispatcherOptions = Readonly<{
 }>;
 
 const POLL_MS = 500;
-// While sagas end all the time, one read serves all that ended in this time.
-const GATHER_MS = 100;
 const LEASE_MS = 6_000;
 const TEND_MS = 2_000;
 const AFTER_FAILURE_MS = 1_000;
@@ -84,17 +81,13 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     run: async (signal) => {
       while (!signal.aborted) {
         let pauseMs = pollMs;
-        const passedAt = performance.now();
         try {
           if ((await hold()) && (await pass())) pauseMs = 0;
         } catch (error) {
           warn(error);
           pauseMs = AFTER_FAILURE_MS;
         }
-        if (pauseMs === 0) continue;
-        await wakeup.wait(pauseMs, signal);
-        const gatherMs = passedAt + Math.min(GATHER_MS, pollMs) - performance.now();
-        if (gatherMs > 0) await delay(gatherMs, undefined, { signal }).catch(() => undefined);
+        if (pauseMs > 0) await wakeup.wait(pauseMs, signal);
       }
       if (isHeld) await giveBackLease(db, reader).catch(() => undefined);
     },
