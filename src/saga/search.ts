@@ -83,7 +83,7 @@ export async function searchSagas(
   const rows = await db.run(
     'search.sagas',
     (sql) => sql<(Saga & { exactCreatedAt: string })[]>`
-      select ${sagaColumns(sql, listed(sql, filter.subjectFields))}, to_char(created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as exact_created_at
+      select ${sagaColumns(sql, listed(sql, filter.subjectFields))}, ${exactCreatedAt(sql)}
       from arcadia.sagas
       where ${matches(sql, filter)}
         and ${after === null ? sql`true` : isOldestFirst ? sql`created_at >= ${after[0]}::text::timestamptz and (created_at > ${after[0]}::text::timestamptz or id < ${after[1]})` : sql`created_at <= ${after[0]}::text::timestamptz and (created_at < ${after[0]}::text::timestamptz or id > ${after[1]})`}
@@ -121,11 +121,16 @@ export function shortTextsIn(sql: Sql, column: SqlFragment): SqlFragment {
     ) else ${column} end`;
 }
 
+/** The time for a cursor: a Date would lose the microseconds. */
+function exactCreatedAt(sql: Sql): SqlFragment {
+  return sql`to_char(created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as exact_created_at`;
+}
+
 /** Returns the cursor of the page that continues right after this saga, in either order; null: there is no such saga. */
 export async function cursorAfter(db: Pick<Database, 'run'>, sagaId: string): Promise<string | null> {
   const [row] = await db.run(
     'search.cursor_after',
-    (sql) => sql<{ exactCreatedAt: string }[]>`select to_char(created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as exact_created_at from arcadia.sagas where id = ${sagaId}`,
+    (sql) => sql<{ exactCreatedAt: string }[]>`select ${exactCreatedAt(sql)} from arcadia.sagas where id = ${sagaId}`,
   );
   return row === undefined ? null : encodeCursor([row.exactCreatedAt, sagaId]);
 }
