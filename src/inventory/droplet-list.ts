@@ -139,9 +139,7 @@ async function readTotals(db: Pick<Database, 'run'>, filter: DropletFilter): Pro
          from (select ${column} as value, ${summed} as total from ${rows} group by 1 order by count(*) desc, 1 limit ${MOST_TOTALS}) as grouped)`;
       return sql<TotalsRow[]>`
         with known as materialized (
-          select resource.region, resource.tags, resource.usd_per_hour, resource.deleted_at is null as is_present,
-                 provisioned.id is not null as is_managed, coalesce(provisioned.protected, false) as is_protected, provisioned.id is not null and provisioned.lease_until is null as is_unleased,
-                 provisioned.requested_by, orphan.id is not null as is_orphan, ${isDrifted(sql)} as is_drifted, ${isInState(sql, filter.state)} as is_shown
+          select ${statesOf(sql)}, resource.region, resource.tags, resource.usd_per_hour, provisioned.requested_by, ${isInState(sql, filter.state)} as is_shown
           from ${source(sql, rowsOf(sql, filter.state))}
           where ${matches(sql, filter)}
         ),
@@ -165,8 +163,7 @@ async function countGone(db: Pick<Database, 'run'>, filter: DropletFilter): Prom
     'droplets.gone',
     (sql) => sql<Pick<TotalsRow, 'now' | 'found' | 'counts'>[]>`
       with known as materialized (
-        select resource.deleted_at is null as is_present, provisioned.id is not null as is_managed, coalesce(provisioned.protected, false) as is_protected,
-               provisioned.id is not null and provisioned.lease_until is null as is_unleased, orphan.id is not null as is_orphan, ${isDrifted(sql)} as is_drifted
+        select ${statesOf(sql)}
         from ${source(sql, rowsOf(sql, undefined))}
         where ${matches(sql, filter)}
       )
@@ -176,6 +173,12 @@ async function countGone(db: Pick<Database, 'run'>, filter: DropletFilter): Prom
   );
   if (row === undefined) throw new Error('droplets.gone: no answer');
   return { ...row, total: { count: 0, usdPerHour: 0, unpriced: 0 }, byRegion: [], byTag: [], byRequester: [] };
+}
+
+/** The columns from which the states are counted. */
+function statesOf(sql: Sql): SqlFragment {
+  return sql`resource.deleted_at is null as is_present, provisioned.id is not null as is_managed, coalesce(provisioned.protected, false) as is_protected,
+    provisioned.id is not null and provisioned.lease_until is null as is_unleased, orphan.id is not null as is_orphan, ${isDrifted(sql)} as is_drifted`;
 }
 
 /** Of the rows of `known`. */
