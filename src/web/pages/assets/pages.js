@@ -118,18 +118,17 @@ function addCopyButtons() {
 
 const SAVED = 'arcadia-saved-filters';
 
-function readSaved(path) {
+/** The saved filters of all lists. What cannot be read counts as none. */
+function readSaved() {
   try {
-    const all = JSON.parse(localStorage.getItem(SAVED) ?? '[]');
-    return all.filter((one) => typeof one.name === 'string' && typeof one.query === 'string' && one.path === path);
+    return JSON.parse(localStorage.getItem(SAVED) ?? '[]').filter((one) => typeof one.name === 'string' && typeof one.query === 'string');
   } catch {
     return [];
   }
 }
 
 function writeSaved(path, filters) {
-  const others = JSON.parse(localStorage.getItem(SAVED) ?? '[]').filter((one) => one.path !== path);
-  localStorage.setItem(SAVED, JSON.stringify([...others, ...filters]));
+  localStorage.setItem(SAVED, JSON.stringify([...readSaved().filter((one) => one.path !== path), ...filters]));
 }
 
 /** Adds the filters that this person saved in this browser, and a way to save the one that is shown. */
@@ -142,7 +141,7 @@ function addSavedFilters() {
   query.delete('cursor');
   query.delete('page');
   const shown = query.toString();
-  const filters = readSaved(path);
+  const filters = readSaved().filter((one) => one.path === path);
   for (const added of nav.querySelectorAll('.own')) added.remove();
   for (const filter of filters) {
     const own = document.createElement('span');
