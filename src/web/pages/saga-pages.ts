@@ -137,21 +137,22 @@ function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
     const loaded = await sagas.load(id);
     if (loaded === null) throw new Problem('saga_not_found', `saga ${id} not found`, { sagaId: id });
     const { saga } = loaded;
-    const [found, auditRows, job, isPaused, held, leases] = await Promise.all([
+    const words = sagas.surface.words(saga);
+    const [found, auditRows, job, isPaused, held, leases, list, subjectName] = await Promise.all([
       sagas.events(id),
       audit.list(id),
       isAtRest(saga.status) ? null : dueJobOf(saga, queues),
       isAtRest(saga.status) ? false : isQueueOfPaused(saga, queues),
       isAtRest(saga.status) ? null : sagas.held([id]),
       inventory?.leasesOf([id]),
+      placeInList(sagas, request.query.list, saga),
+      subjectNameOf(words.subject?.(saga), inventory),
     ]);
-    const list = await placeInList(sagas, request.query.list, saga);
     // What was written since belongs to the next look: the row and its timeline tell the same.
     const events = found.filter(({ seq }) => seq <= saga.revision);
     const alive = aliveWorkersOf(await app.fleet.glance());
     const untakenMs = job === null ? null : untakenForMs(saga, job.kind === 'there' ? job : null, { aliveWorkers: alive, now: loaded.now });
     const untakenSince = untakenMs === null ? null : new Date(loaded.now.getTime() - untakenMs);
-    const words = sagas.surface.words(saga);
     const body = renderSaga({
       ...loaded, events, job, isPaused,
       words,
@@ -166,7 +167,7 @@ function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
       mayOperate: may(request.principal, 'operate'),
       mayRenew: may(request.principal, 'start'),
       hasDroplets: app.hasDroplets,
-      subjectName: await subjectNameOf(words.subject?.(saga), inventory),
+      subjectName,
       list,
       secretsToRerun: secretsToRerun(sagas, saga, request.principal),
       told: request.query.told === undefined ? null : told[request.query.told],
