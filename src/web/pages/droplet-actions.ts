@@ -4,9 +4,8 @@ import type { DropletRecord } from '../../inventory/droplet-record.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import { dialog } from './dialog.ts';
-import { leaseField } from './lease-choices.ts';
+import { renewalFields } from './lease-choices.ts';
 import { hidden } from './parts.ts';
-import { formatTime } from './times.ts';
 
 type Action = 'destroy' | 'renew' | 'protect' | 'unprotect' | 'accept' | 'approve' | 'adopt';
 
@@ -75,11 +74,10 @@ export function dialogs(view: DropletActions, name: string): Html {
   const key = hidden([['form', formId]]);
   const reason = html`<label>Reason (kept in the audit) <input name="reason" maxlength="1000" autocomplete="off"></label>`;
   const open = record.drift.filter(({ resolvedAt }) => resolvedAt === null);
-  const limit = record.leaseLimit === null ? null : html` No renewal goes beyond ${formatTime(record.leaseLimit)}.`;
   return html`${may.destroy ? dialog({ id: 'destroy', action: `${path}/destroy`, title: `Destroy ${name}?`, no: 'Keep it', yes: 'Destroy it', isDangerous: true }, html`${key}
 <p>Droplet <code>${dropletId}</code> is destroyed with all its data. This cannot be undone.</p>
 <label>To confirm, type the droplet's id <input name="confirm" required inputmode="numeric" pattern="${dropletId}" title="${dropletId}" autocomplete="off"></label>${reason}`) : null}
-${may.renew ? dialog({ id: 'renew', action: `${path}/lease`, title: `Renew the lease of ${name}?`, no: 'Not now', yes: 'Renew' }, html`<p>The lease ends no sooner than you choose here. A renewal never shortens it.${limit}</p>${leaseField()}`) : null}
+${may.renew ? dialog({ id: 'renew', action: `${path}/lease`, title: `Renew the lease of ${name}?`, no: 'Not now', yes: 'Renew' }, renewalFields(record.leaseLimit)) : null}
 ${may.protect ? dialog({ id: 'protect', action: `${path}/protection`, title: `Protect ${name}?`, no: 'Not now', yes: 'Protect' }, html`${hidden([['protected', 'true']])}<p>Nothing here destroys a protected droplet until somebody lifts its protection, not even the end of its lease.</p>`) : null}
 ${may.unprotect ? dialog({ id: 'unprotect', action: `${path}/protection`, title: `Lift the protection of ${name}?`, no: 'Keep it', yes: 'Lift protection', isDangerous: true }, html`${hidden([['protected', 'false']])}<p>From then on the droplet can be destroyed.${afterLifting(record)}</p>`) : null}
 ${may.approve && record.orphan !== null ? dialog({ id: 'approve', action: '/droplets/orphans', title: `Let ${name} be destroyed?`, no: 'Not now', yes: 'Approve', isDangerous: true }, html`${hidden([['id', String(record.orphan.id)], ['back', String(dropletId)]])}<p>It is a surplus droplet: ${record.orphan.reason}. The next sync destroys it after the grace period, if DigitalOcean still lists it, however many others there are. This cannot be undone.</p>`) : null}

@@ -5,7 +5,7 @@ import { html } from '../html.ts';
 import type { DropletQuery } from './droplet-filter.ts';
 import { addressOfDroplets, isNarrowed, placeOf, sortWords, stateWords } from './droplet-filter.ts';
 import { ageOf, badgesOf, isListOutdated, isOutdated, leaseOf, number, syncNotice, usd } from './droplet-parts.ts';
-import { hidden } from './parts.ts';
+import { hidden, sortHeading } from './parts.ts';
 
 export type DropletListView = Readonly<{
   query: DropletQuery;
@@ -91,7 +91,7 @@ function table(view: DropletListView): Html {
   const heading = (column: DropletSort) => {
     const isSorted = sort === column;
     const next = isSorted && !isDescending ? `-${column}` as const : column;
-    return html`<th scope="col"${isSorted ? html` aria-sort="${isDescending ? 'descending' : 'ascending'}"` : null}><a href="${addressOfDroplets({ ...query, sort: next, page: undefined })}">${sortWords[column]}</a></th>`;
+    return sortHeading(sortWords[column], addressOfDroplets({ ...query, sort: next, page: undefined }), isSorted ? (isDescending ? 'descending' : 'ascending') : null);
   };
   return html`<table class="droplets"><thead><tr>${heading('name')}${heading('address')}${heading('region')}${heading('size')}${heading('price')}${heading('age')}${heading('lease')}<th scope="col">State</th><th scope="col">Saga</th></tr></thead><tbody>${list.droplets.map((droplet) => row(droplet, view))}</tbody></table>`;
 }

@@ -5,7 +5,7 @@ import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import { dialog } from './dialog.ts';
 import { badge, number } from './droplet-parts.ts';
-import { leaseField } from './lease-choices.ts';
+import { renewalFields } from './lease-choices.ts';
 import { addressOfLeases, choiceWords } from './lease-filter.ts';
 import { hidden } from './parts.ts';
 import { ago, formatTime, inTime } from './times.ts';
@@ -125,8 +125,7 @@ function dialogs(lease: LeaseRow, view: LeaseListView): Html | null {
   const { renew, unprotect } = offersOf(lease, view);
   const { dropletId, name, leaseLimit } = lease;
   const back = hidden([['back', view.choice]]);
-  const limit = leaseLimit === null ? null : html` No renewal goes beyond ${formatTime(leaseLimit)}.`;
-  return html`${renew ? dialog({ id: `renew-${dropletId}`, action: `/droplets/${dropletId}/lease`, title: `Renew the lease of ${name}?`, no: 'Not now', yes: 'Renew' }, html`${back}<p>The lease ends no sooner than you choose here. A renewal never shortens it.${limit}</p>${leaseField()}`) : null}
+  return html`${renew ? dialog({ id: `renew-${dropletId}`, action: `/droplets/${dropletId}/lease`, title: `Renew the lease of ${name}?`, no: 'Not now', yes: 'Renew' }, html`${back}${renewalFields(leaseLimit)}`) : null}
 ${unprotect ? dialog({ id: `unprotect-${dropletId}`, action: `/droplets/${dropletId}/protection`, title: `Lift the protection of ${name}?`, no: 'Keep it', yes: 'Lift protection', isDangerous: true }, html`${back}${hidden([['protected', 'false']])}<p>Its lease has ended: without protection, the droplet is destroyed with all its data within seconds. This cannot be undone.</p>`) : null}`;
 }
 

@@ -49,6 +49,16 @@ export function capital(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
+/** Renders DigitalOcean's id of a failed request, after what failed; null: none is known. */
+export function requestNote(requestId: string | null): Html | null {
+  return requestId === null ? null : html` <span class="request">request ${copied(requestId)}</span>`;
+}
+
+/** Renders the heading of a column by which a list can be sorted. `sorted`: how it is sorted by it now; null: it is not. */
+export function sortHeading(words: string, href: string, sorted: 'ascending' | 'descending' | 'other' | null): Html {
+  return html`<th scope="col"${sorted === null ? null : html` aria-sort="${sorted}"`}><a href="${href}">${words}</a></th>`;
+}
+
 /** Hidden fields of a form. */
 export function hidden(fields: readonly (readonly [string, string])[]): Html[] {
   return fields.map(([name, value]) => html`<input type="hidden" name="${name}" value="${value}">`);

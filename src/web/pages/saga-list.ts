@@ -19,7 +19,7 @@ import { addressOf, addressOfSaga, isNarrowed, localTime } from './filter.ts';
 import type { GroupedPage } from './grouped-search.ts';
 import { groups } from './grouped-search.ts';
 import type { BulkAction } from '../api/bulk.ts';
-import { badgeOf, progress, subjectLink } from './parts.ts';
+import { badgeOf, progress, sortHeading, subjectLink } from './parts.ts';
 import { withoutRequest } from './timeline.ts';
 import { ago, inTime } from './times.ts';
 import { describeWait, untakenForMs } from './waits.ts';
@@ -56,7 +56,10 @@ export function renderList(list: SagaList): Html {
   const rows = page.groups.map(
     ({ group, sagas }) => html`<tbody><tr class="group"><th colspan="6" scope="rowgroup">${group.title}</th></tr>${sagas.map((saga) => row(saga, list))}</tbody>`,
   );
-  const table = html`<table class="sagas"><thead><tr>${heading(filter, undefined, 'Status')}<th scope="col">Saga</th><th scope="col">About</th><th scope="col">Step</th><th scope="col">Activity</th>${heading(filter, filter.sort === 'age' ? '-age' : 'age', 'Started')}</tr></thead>${rows}</table>`;
+  const { sort } = filter;
+  const byStatus = sortHeading('Status', addressOf('/sagas', { ...filter, sort: undefined }), sort === undefined ? 'other' : null);
+  const byAge = sortHeading('Started', addressOf('/sagas', { ...filter, sort: sort === 'age' ? '-age' : 'age' }), sort === undefined ? null : sort === 'age' ? 'ascending' : 'descending');
+  const table = html`<table class="sagas"><thead><tr>${byStatus}<th scope="col">Saga</th><th scope="col">About</th><th scope="col">Step</th><th scope="col">Activity</th>${byAge}</tr></thead>${rows}</table>`;
   return html`<h1 class="unseen">Sagas</h1>
 ${form(list)}
 ${saved(list)}
@@ -67,13 +70,6 @@ ${page.groups.length === 0 ? empty(filter) : table}
 <nav class="pages" aria-label="Pages">${list.cursor === undefined ? null : html`<a href="${addressOf('/sagas', filter)}">First page</a>`}${page.nextCursor === null ? null : html`<a rel="next" href="${addressOf('/sagas', filter, { cursor: page.nextCursor })}">Next page</a>`}</nav>
 </div>
 <p class="keys"><kbd>/</kbd> search <kbd>j</kbd> <kbd>k</kbd> or arrows: walk the list <kbd>Enter</kbd> open</p>`;
-}
-
-/** A heading that sorts by what its column shows. */
-function heading(filter: ListFilter, sort: ListFilter['sort'], words: string): Html {
-  const isAge = words === 'Started';
-  const sorted = isAge ? (filter.sort === undefined ? null : html` aria-sort="${filter.sort === 'age' ? 'ascending' : 'descending'}"`) : filter.sort === undefined ? html` aria-sort="other"` : null;
-  return html`<th scope="col"${sorted}><a href="${addressOf('/sagas', { ...filter, sort })}">${words}</a></th>`;
 }
 
 /** Filters that many people need, and with the script those that this person has saved in this browser. */

@@ -10,14 +10,15 @@ import { formatRunning } from '../../platform/duration.ts';
 import { shortTextOf } from '../../platform/text.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
+import { dialog } from './dialog.ts';
 import { addressOf, addressOfSaga } from './filter.ts';
-import { leaseField } from './lease-choices.ts';
-import { badgeOf, capital, copied } from './parts.ts';
+import { renewalFields } from './lease-choices.ts';
+import { badgeOf, capital, requestNote } from './parts.ts';
 import type { SagaView } from './saga-facts.ts';
 import { facts, known } from './saga-facts.ts';
 import { requestOf, withoutRequest } from './timeline.ts';
 import { renderTimeline } from './timeline-view.ts';
-import { exactTime, inTime } from './times.ts';
+import { inTime } from './times.ts';
 import { describeWait } from './waits.ts';
 
 const SLOWLY_MS = 10_000;
@@ -88,33 +89,24 @@ function dialogs(view: SagaView): Html {
 }
 
 function renewDialog(saga: Saga, words: SagaWords, { leaseLimit }: SagaLease): Html {
-  const limit = leaseLimit === null ? null : html` No renewal goes beyond ${exactTime(leaseLimit)}.`;
-  return html`<form id="renew" popover class="dialog" method="post" action="/sagas/${saga.id}/lease" aria-labelledby="renew-title"><h2 id="renew-title">Renew the lease of ${titleOf(words, saga)}?</h2>
-<p>The lease ends no sooner than you choose here. A renewal never shortens it.${limit}</p>
-${leaseField()}
-<div class="actions"><button type="button" popovertarget="renew" popovertargetaction="hide">Not now</button><button class="primary" type="submit">Renew</button></div></form>`;
+  return dialog({ id: 'renew', action: `/sagas/${saga.id}/lease`, title: `Renew the lease of ${titleOf(words, saga)}?`, no: 'Not now', yes: 'Renew' }, renewalFields(leaseLimit));
 }
 
 function rerunDialog(saga: Saga, words: SagaWords, secrets: readonly string[]): Html {
   const fields = secrets.map((field) => html`<label><code>${field}</code> <textarea name="${field}" rows="6" required autocomplete="off" spellcheck="false"></textarea></label>`);
   const why = secrets.length === 0 ? null : html`<p>Give ${secrets.join(' and ')} again: arcadia-cloud erased ${secrets.length === 1 ? 'it' : 'them'} when this saga was rolled back, and keeps no copy.</p>`;
-  return html`<form id="rerun" popover class="dialog" method="post" action="/sagas/${saga.id}/rerun" aria-labelledby="rerun-title"><h2 id="rerun-title">Run ${titleOf(words, saga)} again?</h2>
-<p>A new saga starts with the same input. Fix the cause of the rollback first.</p>${why}${fields}
-<div class="actions"><button type="button" popovertarget="rerun" popovertargetaction="hide">Not now</button><button class="primary" type="submit">Run again</button></div></form>`;
+  return dialog({ id: 'rerun', action: `/sagas/${saga.id}/rerun`, title: `Run ${titleOf(words, saga)} again?`, no: 'Not now', yes: 'Run again' }, html`<p>A new saga starts with the same input. Fix the cause of the rollback first.</p>${why}${fields}`);
 }
 
 function cancelDialog(saga: Saga, words: SagaWords): Html {
-  return html`<form id="cancel" popover class="dialog" method="post" action="/sagas/${saga.id}/cancel" aria-labelledby="cancel-title"><h2 id="cancel-title">Roll back ${titleOf(words, saga)}?</h2>
-<p>Its steps are undone in reverse order. ${words.cancelled(saga)} A rollback cannot be stopped.</p>
-<label>Reason (kept in the audit) <input name="reason" maxlength="1000" autocomplete="off"></label>
-<div class="actions"><button type="button" popovertarget="cancel" popovertargetaction="hide">Keep it</button><button class="danger" type="submit">Roll it back</button></div></form>`;
+  return dialog({ id: 'cancel', action: `/sagas/${saga.id}/cancel`, title: `Roll back ${titleOf(words, saga)}?`, no: 'Keep it', yes: 'Roll it back', isDangerous: true }, html`<p>Its steps are undone in reverse order. ${words.cancelled(saga)} A rollback cannot be stopped.</p>
+<label>Reason (kept in the audit) <input name="reason" maxlength="1000" autocomplete="off"></label>`);
 }
 
 function retryDialog(saga: Saga): Html {
   const step = html`<code>${currentStep(saga)}</code>`;
-  return html`<form id="retry" popover class="dialog" method="post" action="/sagas/${saga.id}/retry" aria-labelledby="retry-title"><h2 id="retry-title">${isStuckForward(saga) ? 'Try again?' : 'Resume the rollback?'}</h2>
-<p>${isStuckForward(saga) ? html`Step ${step}` : html`Undoing ${step}`} gets all its attempts again. It is safe to repeat.</p>
-<div class="actions"><button type="button" popovertarget="retry" popovertargetaction="hide">Not yet</button><button class="primary" type="submit">Retry</button></div></form>`;
+  const what = isStuckForward(saga) ? html`Step ${step}` : html`Undoing ${step}`;
+  return dialog({ id: 'retry', action: `/sagas/${saga.id}/retry`, title: isStuckForward(saga) ? 'Try again?' : 'Resume the rollback?', no: 'Not yet', yes: 'Retry' }, html`<p>${what} gets all its attempts again. It is safe to repeat.</p>`);
 }
 
 function goesOn(view: SagaView): Html {
@@ -187,5 +179,5 @@ function reason({ error }: Saga, title: string): Html | null {
 
 function quote(what: string, said: string): Html {
   const request = requestOf(said);
-  return html`<p class="quote"><span>${what}:</span> <q>${withoutRequest(said)}</q>${request === null ? null : html` <span class="request">request ${copied(request)}</span>`}</p>`;
+  return html`<p class="quote"><span>${what}:</span> <q>${withoutRequest(said)}</q>${requestNote(request)}</p>`;
 }

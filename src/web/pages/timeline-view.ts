@@ -7,7 +7,7 @@ import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import type { JobPlace } from '../ports.ts';
 import { foldAttempts, foldNotes, partTimeline } from './fold-timeline.ts';
-import { copied } from './parts.ts';
+import { requestNote } from './parts.ts';
 import type { Entry } from './timeline.ts';
 import { formatTime } from './times.ts';
 
@@ -52,19 +52,15 @@ function details({ worker, job }: Entry, { place }: Scale): Html {
 function texts({ text, requestId, notes, alike }: Entry): Html | null {
   if (text === null && notes.length === 0) return null;
   const list = foldNotes(notes).map(({ at, until, count, text: note }) => html`<li>${clock(at)}${count === 1 ? null : html`–${clock(until)}`} ${note}${count === 1 ? null : html` <span class="polls">${count} times</span>`}</li>`);
-  return html`<div class="texts">${notes.length === 0 ? null : html`<ul>${list}</ul>`}${text === null ? null : html`<p>${text}${requestOf(requestId)}</p>`}${attempts(alike)}</div>`;
+  return html`<div class="texts">${notes.length === 0 ? null : html`<ul>${list}</ul>`}${text === null ? null : html`<p>${text}${requestNote(requestId)}</p>`}${attempts(alike)}</div>`;
 }
 
 /** The attempts that one entry stands for. */
 function attempts(alike: readonly Entry[]): Html | null {
   const [first] = alike;
   if (first === undefined) return null;
-  const list = alike.map(({ from, to, text, requestId, attempt }) => html`<li>${clock(from)} attempt ${attempt?.nth}, ${to === null ? null : formatDuration(to.getTime() - from.getTime())}: ${text}${requestOf(requestId)}</li>`);
+  const list = alike.map(({ from, to, text, requestId, attempt }) => html`<li>${clock(from)} attempt ${attempt?.nth}, ${to === null ? null : formatDuration(to.getTime() - from.getTime())}: ${text}${requestNote(requestId)}</li>`);
   return html`<details id="alike-${first.from.getTime()}"><summary>Each of the ${alike.length} attempts</summary><ul>${list}</ul></details>`;
-}
-
-function requestOf(requestId: string | null): Html | null {
-  return requestId === null ? null : html` <span class="request">request ${copied(requestId)}</span>`;
 }
 
 /** The time of the day: 06:54:01. */
