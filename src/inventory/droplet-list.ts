@@ -2,29 +2,12 @@
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { SagaStatus } from '../saga/saga.ts';
 import { ADOPTION_TAG_PREFIX, MANAGED_TAG, SAGA_TAG_PREFIX, WAVE_TAG_PREFIX } from '../steps/tags.ts';
+import type { DropletFilter, DropletState } from './droplet-conditions.ts';
+import { isDrifted, isInState, matches, rowsOf, source } from './droplet-conditions.ts';
 import { dropletIdSql } from './droplet-of-saga.ts';
 import type { OrphanCategory } from './orphans.ts';
 import type { SyncAge } from './syncs.ts';
 import { readSyncAge } from './syncs.ts';
-
-/**
- * `managed`: provisioned or adopted here. `drifted`: differs from its spec, or is gone though it is wanted. `orphan`: carries our
- * tags, and no saga accounts for it. `unleased`: managed, without a lease. `foreign`: neither managed nor an orphan. `gone`: was
- * destroyed.
- */
-export type DropletState = 'managed' | 'drifted' | 'orphan' | 'unleased' | 'protected' | 'foreign' | 'gone';
-
-/** Conditions, combined with AND. Without a state: every droplet that exists, and each that is missed. */
-export type DropletFilter = Readonly<{
-  /** A part of the name, the beginning of an id, or the beginning of an address. */
-  query?: string | undefined;
-  region?: string | undefined;
-  size?: string | undefined;
-  tag?: string | undefined;
-  /** Who requested it, such as `http:ada`. */
-  requester?: string | undefined;
-  state?: DropletState | undefined;
-}>;
 
 export type DropletSort = 'name' | 'address' | 'region' | 'size' | 'price' | 'age' | 'lease';
 
@@ -205,70 +188,6 @@ async function readOffers(db: Pick<Database, 'run'>): Promise<Pick<DropletList, 
       from offer`,
   );
   return row ?? { regions: [], sizes: [] };
-}
-
-/** What exists, and what is missed; or, for the state `gone`, what does not exist any more. */
-function rowsOf(sql: Sql, state: DropletState | undefined): SqlFragment {
-  if (state === 'gone') return sql`(select * from arcadia.cloud_resources where deleted_at is not null)`;
-  return sql`(
-    select * from arcadia.cloud_resources where deleted_at is null
-    union all
-    select * from arcadia.cloud_resources where deleted_at is not null and id in (select resource_id from arcadia.cloud_drift where resolved_at is null)
-  )`;
-}
-
-/** Tables of a droplet, by the names that all fragments here use. */
-function source(sql: Sql, rows: SqlFragment): SqlFragment {
-  return sql`${rows} as resource
-    left join arcadia.cloud_provisioned provisioned on provisioned.resource_id = resource.id and provisioned.released_at is null
-    left join arcadia.cloud_orphans orphan on orphan.resource_id = resource.id and orphan.resolved_at is null`;
-}
-
-function isDrifted(sql: Sql): SqlFragment {
-  return sql`(resource.id in (select resource_id from arcadia.cloud_drift where resolved_at is null))`;
-}
-
-/** All conditions but the state's. */
-function matches(sql: Sql, { query, region, size, tag, requester }: DropletFilter): SqlFragment {
-  const conditions: SqlFragment[] = [];
-  if (region !== undefined) conditions.push(sql`lower(resource.region) = lower(${region})`);
-  if (size !== undefined) conditions.push(sql`lower(resource.size_slug) = lower(${size})`);
-  if (tag !== undefined) conditions.push(sql`exists (select from unnest(resource.tags) as tag where lower(tag) = lower(${tag}))`);
-  if (requester !== undefined) conditions.push(sql`provisioned.requested_by = ${requester}`);
-  if (query !== undefined) conditions.push(isFoundBy(sql, query));
-  return conditions.reduce((all, condition) => sql`${all} and ${condition}`, sql`true`);
-}
-
-function isFoundBy(sql: Sql, query: string): SqlFragment {
-  const named = sql`position(lower(${query}) in lower(resource.name)) > 0`;
-  if (/^\d+$/.test(query)) return sql`(${named} or starts_with(resource.provider_id, ${query}) or ${hasAddress(sql, query)})`;
-  return /^[\da-f.:]+$/i.test(query) ? sql`(${named} or ${hasAddress(sql, query)})` : named;
-}
-
-function hasAddress(sql: Sql, beginning: string): SqlFragment {
-  return sql`exists (select from jsonb_path_query(resource.attrs, '$.networks.*[*].ip_address') as address where starts_with(lower(address #>> '{}'), lower(${beginning})))`;
-}
-
-function isInState(sql: Sql, state: DropletState | undefined): SqlFragment {
-  switch (state) {
-    case undefined:
-    case 'gone':
-      return sql`true`;
-    case 'managed':
-      return sql`(provisioned.id is not null and resource.deleted_at is null)`;
-    case 'drifted':
-      return isDrifted(sql);
-    case 'orphan':
-      return sql`(orphan.id is not null and resource.deleted_at is null)`;
-    case 'unleased':
-      return sql`(provisioned.id is not null and provisioned.lease_until is null and resource.deleted_at is null)`;
-    case 'protected':
-      return sql`(coalesce(provisioned.protected, false) and resource.deleted_at is null)`;
-    case 'foreign':
-      return sql`(provisioned.id is null and orphan.id is null and resource.deleted_at is null)`;
-    default:
-      return state satisfies never;
-  }
 }
 
 function sortKey(sql: Sql, sort: DropletSort): SqlFragment {

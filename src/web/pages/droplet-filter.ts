@@ -1,6 +1,7 @@
 // The filter of the list of droplets, as it stands in the page's address.
 import { z } from 'zod';
-import type { DropletFilter, DropletPlace, DropletSort, DropletState } from '../../inventory/droplet-list.ts';
+import type { DropletFilter, DropletState } from '../../inventory/droplet-conditions.ts';
+import type { DropletPlace, DropletSort } from '../../inventory/droplet-list.ts';
 import { storableText } from '../storable.ts';
 
 /** The states, in words for people. */

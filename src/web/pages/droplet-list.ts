@@ -1,5 +1,6 @@
 // The list of droplets: search, filters, counts, totals, and a row for each droplet.
-import type { DropletList, DropletSort, DropletState, ListedDroplet, Total, TotalOf } from '../../inventory/droplet-list.ts';
+import type { DropletState } from '../../inventory/droplet-conditions.ts';
+import type { DropletList, DropletSort, ListedDroplet, Total, TotalOf } from '../../inventory/droplet-list.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import type { DropletQuery } from './droplet-filter.ts';
