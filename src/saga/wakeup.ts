@@ -14,7 +14,10 @@ const MIN_PAUSE_MS = 50;
 export function createWakeup(): Wakeup {
   let alarm = new AbortController();
   return {
-    wake: () => alarm.abort(),
+    wake: () => {
+      // Each end of a saga wakes, and an abort makes an error with its stack even where it is not the first.
+      if (!alarm.signal.aborted) alarm.abort();
+    },
     wait: async (ms, signal) => {
       if (alarm.signal.aborted) await delay(MIN_PAUSE_MS, undefined, { signal }).catch(() => undefined);
       else await delay(ms, undefined, { signal: AbortSignal.any([signal, alarm.signal]) }).catch(() => undefined);
