@@ -19,6 +19,7 @@ const isEnd = (sql: Sql) => sql`event.xid is not null and event.detail->>'status
 /** The ends of the sagas of an app. */
 export function sagaOutcomes(catalog: Catalog<never>): OutcomeSource {
   const surface = surfaceOf(catalog);
+  const added = new Map(Object.entries(catalog).map(([name, definition]) => [name, keysAddedBy(definition)]));
   return {
     name: 'saga',
     rows: (sql) => sql`
@@ -26,7 +27,7 @@ export function sagaOutcomes(catalog: Catalog<never>): OutcomeSource {
       from arcadia.saga_events event where ${isEnd(sql)}`,
     read: async (db, ids) => {
       const rows = await readEnds(db, ids);
-      return new Map(rows.map((row) => [`${row.id}/${row.seq}`, outcomeOf(row, surface, Object.hasOwn(catalog, row.name) ? catalog[row.name] : undefined)]));
+      return new Map(rows.map((row) => [`${row.id}/${row.seq}`, outcomeOf(row, surface, added.get(row.name) ?? null)]));
     },
   };
 }
@@ -37,16 +38,19 @@ async function readEnds(db: Pick<Database, 'run'>, ids: readonly string[]): Prom
   const wanted = ids.map((id) => ({ saga: id.slice(0, id.indexOf('/')), seq: Number(id.slice(id.indexOf('/') + 1)) }));
   return db.run(
     'outcomes.read_sagas',
+    // "offset 0" makes the planner look each of them up by its primary key, whatever it believes of the sizes of the tables.
     (sql) => sql<EndRow[]>`
-      select ${sagaColumns(sql)}, event.* from arcadia.sagas join (
-        select event.saga_id, event.seq, event.at, event.detail->>'status' as end, event.step as end_step, event.detail
-        from jsonb_to_recordset(${jsonText(wanted)}::text::jsonb) as wanted (saga uuid, seq int)
-        join arcadia.saga_events event on event.saga_id = wanted.saga and event.seq = wanted.seq
-      ) as event on event.saga_id = sagas.id`,
+      select saga.*, event.* from jsonb_to_recordset(${jsonText(wanted)}::text::jsonb) as wanted (saga uuid, seq int)
+      cross join lateral (
+        select seq, at, detail->>'status' as end, step as end_step, detail from arcadia.saga_events
+        where saga_events.saga_id = wanted.saga and saga_events.seq = wanted.seq offset 0
+      ) as event
+      cross join lateral (select ${sagaColumns(sql)} from arcadia.sagas where sagas.id = wanted.saga offset 0) as saga`,
   );
 }
 
-function outcomeOf(row: EndRow, { words, redact }: Surface, definition: SagaDefinition<never> | undefined): Outcome {
+/** @param added the context keys that are outputs; null: all but the book-keeping of effects */
+function outcomeOf(row: EndRow, { words, redact }: Surface, added: ReadonlySet<string> | null): Outcome {
   // What it is now, but for its end: a stuck saga may have gone on since.
   const saga = redact.saga({ ...row, error: errorOf(row) });
   return {
@@ -59,7 +63,7 @@ function outcomeOf(row: EndRow, { words, redact }: Surface, definition: SagaDefi
       status: row.end,
       subject: subjectOf(words(row).subject, saga),
       // Nothing is left of what a saga made that was rolled back.
-      outputs: row.end === 'compensated' ? {} : outputsOf(saga, definition),
+      outputs: row.end === 'compensated' ? {} : outputsOf(saga, added),
       error: toldError(saga.error),
     },
   };
@@ -84,11 +88,14 @@ function subjectOf(subject: ((saga: Saga) => Subject) | undefined, saga: Saga): 
   }
 }
 
-/** What its steps say that they add; of steps that do not say it, all but the book-keeping of effects. */
-function outputsOf({ context }: Saga, definition: SagaDefinition<never> | undefined): JsonObject {
-  const shapes = definition?.steps.map(({ adds }) => adds?.shape);
-  const declared = shapes?.some((shape) => shape !== undefined) === true ? new Set(shapes.flatMap((shape) => Object.keys(shape ?? {}))) : null;
-  return Object.fromEntries(Object.entries(context).filter(([key]) => declared?.has(key) ?? !key.includes('.')));
+/** What the steps of a saga say that they add; null if none says it. */
+function keysAddedBy({ steps }: SagaDefinition<never>): ReadonlySet<string> | null {
+  const shapes = steps.flatMap(({ adds }) => adds?.shape ?? []);
+  return shapes.length === 0 ? null : new Set(shapes.flatMap((shape) => Object.keys(shape)));
+}
+
+function outputsOf({ context }: Saga, added: ReadonlySet<string> | null): JsonObject {
+  return Object.fromEntries(Object.entries(context).filter(([key]) => added?.has(key) ?? !key.includes('.')));
 }
 
 // A subscription that nobody is configured for any more holds nothing back.
