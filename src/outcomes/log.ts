@@ -31,10 +31,7 @@ export async function readBatch(db: Pick<Database, 'run'>, { subscription, holde
              news.source, news.id, news.type, news.xid::text, news.line, news.place
       from arcadia.outcome_subscriptions subscription
       left join lateral (
-        select * from (${allRows(sql, sources)}) as log
-        where (log.xid >= pg_snapshot_xmax(subscription.seen) or log.xid = any(array(select pg_snapshot_xip(subscription.seen))))
-          and pg_visible_in_snapshot(log.xid, coalesce(subscription.reading, pg_current_snapshot()))
-          and (subscription.read_xid is null or (log.xid, log.line, log.place) > (subscription.read_xid, subscription.read_line, subscription.read_place))
+        select * from (${newRows(sql, sources, limit)}) as log
         order by log.xid, log.line, log.place limit ${limit}
       ) as news on true
       where name = ${subscription} and leased_by = ${holder} and lease_until > clock_timestamp() and paused_at is null
@@ -54,9 +51,23 @@ export async function readBatch(db: Pick<Database, 'run'>, { subscription, holde
   return { entries, from, to };
 }
 
-function allRows(sql: Sql, sources: readonly OutcomeSource[]): SqlFragment {
-  const each = sources.map((source) => sql`select ${source.name}::text as source, ${sql.unsafe(source.name)}.* from (${source.rows(sql)}) as ${sql.unsafe(source.name)}`);
-  return each.reduce((all, one) => sql`${all} union all ${one}`);
+/**
+ * SQL for the rows that are new to the subscription. Each part reads an index from where the subscription is, in order and
+ * no further than the limit, so that a pass costs the same whatever waits behind it.
+ */
+function newRows(sql: Sql, sources: readonly OutcomeSource[], limit: number): SqlFragment {
+  const ranges = [
+    // Began after the stored snapshot.
+    sql`row.xid >= greatest(pg_snapshot_xmax(subscription.seen), subscription.read_xid)`,
+    // Were running then.
+    sql`row.xid = any(array(select pg_snapshot_xip(subscription.seen))) and row.xid >= coalesce(subscription.read_xid, pg_snapshot_xmin(subscription.seen))`,
+  ];
+  const parts = sources.flatMap((source) => ranges.map((range) => sql`
+    (select ${source.name}::text as source, row.* from (${source.rows(sql)}) as row
+     where ${range} and pg_visible_in_snapshot(row.xid, coalesce(subscription.reading, pg_current_snapshot()))
+       and (subscription.read_xid is null or (row.xid, row.line, row.place) > (subscription.read_xid, subscription.read_line, subscription.read_place))
+     order by row.xid, row.line, row.place limit ${limit})`));
+  return parts.reduce((all, part) => sql`${all} union all ${part}`);
 }
 
 /**
