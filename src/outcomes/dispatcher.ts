@@ -1,6 +1,7 @@
 // Moves outcomes from the log to a target, in a loop. Each worker runs one dispatcher per subscription; the one that holds the
 // lease in Postgres does the work.
 import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
 import { onceInAWhile } from '../platform/once-in-a-while.ts';
@@ -58,19 +59,18 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     return isHeld;
   };
 
-  /** @returns whether there may be more to read */
-  const pass = async (): Promise<boolean> => {
+  const pass = async (): Promise<'nothing' | 'all' | 'some'> => {
     if (performance.now() - tendedAt > TEND_MS) {
       tendedAt = performance.now();
       await target.tend();
     }
     const room = await target.room();
     isFull = room <= 0;
-    if (isFull) return false;
+    if (isFull) return 'nothing';
     const batch = await readBatch(db, reader, sources, room);
-    if (batch === null) return false;
+    if (batch === null) return 'nothing';
     await target.take(reader, batch);
-    return batch.to.reading !== null;
+    return batch.to.reading === null ? 'all' : 'some';
   };
 
   return {
@@ -82,7 +82,9 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       while (!signal.aborted) {
         let pauseMs = pollMs;
         try {
-          if ((await hold()) && (await pass())) pauseMs = 0;
+          const taken = (await hold()) ? await pass() : 'nothing';
+          if (taken === 'all') await delay(target.restMs, undefined, { signal }).catch(() => undefined);
+          if (taken === 'some') pauseMs = 0;
         } catch (error) {
           warn(error);
           pauseMs = AFTER_FAILURE_MS;

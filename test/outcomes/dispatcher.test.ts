@@ -1,0 +1,50 @@
+// The loop that moves outcomes from the log to a target.
+import { expect, onTestFinished, test } from 'vitest';
+import { createDispatcher } from '../../src/outcomes/dispatcher.ts';
+import { advance } from '../../src/outcomes/log.ts';
+import type { Target } from '../../src/outcomes/targets.ts';
+import { silentLog } from '../../src/platform/log.ts';
+import { sagaOutcomes } from '../../src/saga/saga-outcomes.ts';
+import { listSubscriptions } from '../../src/outcomes/subscriptions.ts';
+import { catalogOf, fakeStep } from '../support/engine.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { openOutcomeStage } from './stage.ts';
+
+const plain = catalogOf(fakeStep('one'));
+const REST_MS = 3_000;
+
+test('a target that rests gets the first outcome at once, and those that follow soon together', async () => {
+  await using stage = await openOutcomeStage('redis', plain);
+  const { db } = stage.engine;
+  const batches: number[] = [];
+  const target: Target = {
+    name: 'trial',
+    describe: 'a test',
+    restMs: REST_MS,
+    room: () => Promise.resolve(100),
+    take: async (reader, batch) => {
+      if (await advance(db, reader, batch)) batches.push(batch.entries.length);
+    },
+    tend: () => Promise.resolve(),
+  };
+  // Woken, it reads at once: it would not look by itself before the test is over.
+  const dispatcher = createDispatcher({ db, sources: [sagaOutcomes(plain)], target, log: silentLog, pollMs: 600_000 });
+  const stopping = new AbortController();
+  const running = dispatcher.run(stopping.signal);
+  onTestFinished(() => {
+    stopping.abort();
+    return running;
+  });
+  const endOne = async () => {
+    await stage.end();
+    dispatcher.wake();
+  };
+  await waitFor(async () => (await listSubscriptions(db)).length === 1, { what: 'the subscription', everyMs: 20 });
+  await endOne();
+  await waitFor(() => batches.length === 1, { what: 'the first outcome' });
+  for (let ended = 0; ended < 5; ended += 1) await endOne();
+  await waitFor(() => batches.reduce((sum, size) => sum + size, 0) === 6, { what: 'all outcomes' });
+  expect(batches[0]).toBe(1);
+  // One batch, or two where this machine took longer than the rest for five sagas.
+  expect(batches.length).toBeLessThanOrEqual(3);
+});
