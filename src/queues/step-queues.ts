@@ -79,10 +79,15 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
     follow: (job) => ask(`add ${queueNameOf(job.direction)}`, () => add(job, { lifo: true })),
     ensure: async (job, now = new Date()) => {
       const name = queueNameOf(job.direction);
-      const found = await ask(`find in ${name}`, () => findJob(queues[job.direction], job));
-      const state = found === null ? null : await ask(`state in ${name}`, () => found.getState());
+      // Together, as the reconciler asks for thousands: one round trip instead of two.
+      const [found, state] = await Promise.all([
+        ask(`find in ${name}`, () => findJob(queues[job.direction], job)),
+        ask(`state in ${name}`, () => queues[job.direction].getJobState(jobIdOf(job))),
+      ]);
       if (found !== null && state === 'delayed' && isMisdated(found, now.getTime())) await ask(`promote in ${name}`, () => promote(found));
-      if (found !== null && state !== null && isLive(state)) return memoOf(found);
+      if (found !== null && isLive(state)) return memoOf(found);
+      // The two replies may be from different moments, and a live job must not be removed.
+      if (found !== null && isLive(await ask(`state in ${name}`, () => found.getState()))) return memoOf(found);
       // BullMQ would ignore the new job while a finished job with the same id is kept.
       if (found !== null) await ask(`remove from ${name}`, () => found.remove());
       await ask(`add ${name}`, () => add(job));

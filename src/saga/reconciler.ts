@@ -31,17 +31,27 @@ export type ReconcilerPass = Readonly<{
 
 const BATCH = 200;
 
-// How many jobs one pass checks in parallel.
-const PARALLEL = 20;
+// How many jobs one pass checks in parallel: each check is little work and a round trip.
+const PARALLEL = 100;
 
-/** Makes sure that every overdue saga has a live job. */
+// One pass takes at most this many, so that it is over within a second and is reported, however many sagas are overdue.
+const MAX_IN_PASS = 1_000;
+
+/** Makes sure that overdue sagas have a live job: all of them, or the 1,000 that are longest overdue. */
 export async function reconcile(options: ReconcilerOptions): Promise<ReconcilerPass> {
   let overdue = 0;
   let firstJobs = 0;
   let remade = 0;
+  let taking = options.store.takeOverdue(BATCH);
   for (;;) {
-    const sagas = await options.store.takeOverdue(BATCH);
+    const sagas = await taking;
     overdue += sagas.length;
+    const isLast = sagas.length < BATCH || overdue >= MAX_IN_PASS;
+    if (!isLast) {
+      // Postgres takes the next ones while the queue store answers for these. If that fails, the wait for it throws.
+      taking = options.store.takeOverdue(BATCH);
+      taking.catch(() => undefined);
+    }
     const memos: { sagaId: string; revision: number; memo: Memo }[] = [];
     for (let start = 0; start < sagas.length; start += PARALLEL) {
       const looks = sagas.slice(start, start + PARALLEL).map(async (saga) => {
@@ -55,7 +65,7 @@ export async function reconcile(options: ReconcilerOptions): Promise<ReconcilerP
       await Promise.all(looks);
     }
     await options.store.saveMemos(memos);
-    if (sagas.length < BATCH) break;
+    if (isLast) break;
   }
   if (firstJobs + remade > 0) options.log.info({ overdue, firstJobs, remade }, 'reconciler enqueued sagas that had no job');
   return { overdue, firstJobs, remade };
@@ -63,13 +73,15 @@ export async function reconcile(options: ReconcilerOptions): Promise<ReconcilerP
 
 /**
  * Runs {@link reconcile} every `intervalMs`, with jitter so that a fleet's workers spread out, and whenever it is woken,
- * until the signal is aborted. A failed pass is logged and retried at the next.
+ * until the signal is aborted. A pass that left overdue sagas is followed by the next at once. A failed pass is logged and
+ * retried at the next.
  */
 export async function runReconciler(options: ReconcilerOptions & { intervalMs: number; wakeup: Wakeup; signal: AbortSignal }): Promise<void> {
   while (!options.signal.aborted) {
     try {
       const pass = await reconcile(options);
       options.onPass?.(pass);
+      if (pass.overdue >= MAX_IN_PASS) continue;
     } catch (error) {
       options.onPass?.(null);
       options.log.warn({ err: error }, 'reconciler pass failed: trying again in the next one');

@@ -10,6 +10,7 @@ import { createWakeup } from '../../src/saga/wakeup.ts';
 import { createSagaStore } from '../../src/saga/store.ts';
 import { catalogOf, claimOf, fakeStep, jobOf, openEngine } from '../support/engine.ts';
 import type { Engine } from '../support/engine.ts';
+import { writeSagas } from '../support/many-sagas.ts';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { backends, countJobs, openQueueStage } from '../queues/stage.ts';
@@ -69,6 +70,27 @@ describe('reconcile', () => {
 });
 
 describe('runReconciler', () => {
+  test('takes many overdue sagas in passes that follow one another at once, each of which is reported', async () => {
+    await using engine = await openEngine(catalogOf(fakeStep('one')));
+    await writeSagas(engine.db, { count: 2_500, status: 'running', daysAgo: 0 });
+    const [written] = await engine.db.sql<{ count: number }[]>`select count(*)::int as count from arcadia.sagas`;
+    await makeOverdue(engine);
+    const passes: number[] = [];
+    const asked = new Set<string>();
+    const stopping = new AbortController();
+    const running = runReconciler({
+      store: createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs: 600_000 }),
+      ensure: async ({ sagaId }) => Promise.resolve((asked.add(sagaId), {})),
+      // Only a pass that left nothing waits as long.
+      intervalMs: 600_000, wakeup: createWakeup(), signal: stopping.signal, log: silentLog, onPass: (pass) => passes.push(pass?.overdue ?? -1),
+    });
+    await waitFor(() => passes.length >= 3, { what: 'three passes' });
+    stopping.abort();
+    await running;
+    expect(passes).toEqual([1_000, 1_000, (written?.count ?? 0) - 2_000]);
+    expect(asked.size).toBe(written?.count);
+  });
+
   test('goes on after a pass that failed, and ends when it is told to', async () => {
     await using engine = await openEngine(catalogOf(fakeStep('one')));
     const first = await engine.start();

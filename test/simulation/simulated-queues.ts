@@ -97,6 +97,7 @@ export function createSimulatedQueues(options: { call: Call; wallClockMs: () => 
   const queueCalled = (queue: string) => ({
     add: (name: string, data: object, more: { jobId: string; delay?: number }) => callAdd({ queue, name, data, more, at: wallClockMs() }),
     getJob: (id: string) => call('queue', `find in ${queue}`, () => found(queue, id), () => id),
+    getJobState: (id: string) => call('queue', `state in ${queue}`, () => jobs.get(keyOf(queue, id))?.state ?? 'unknown', () => id),
   });
 
   const jobInHand = ({ queue, id, data }: SimulatedJob) => ({
