@@ -1,5 +1,6 @@
 // Applies `migrations/`, forward only. All pending files and their version rows are written in one transaction under one
-// advisory lock. Two processes that start at once cannot collide, and a crash leaves nothing half-applied.
+// advisory lock; in a large database, each file with its row in one. Two processes that start at once cannot collide, and a
+// crash leaves nothing half-applied. Indexes of large tables are built after that, while sagas go on.
 import { readdir } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,6 +12,7 @@ import type { Database, ReservedSql } from '../platform/db.ts';
 import { reserveConnection, sqlStateOf } from '../platform/db.ts';
 import { loadDefaultApp } from './default-app.ts';
 import { requireSameEnvironment } from './environment.ts';
+import { buildConcurrently, buildSmallIndexes } from './large-indexes.ts';
 import { requireVersion } from '../platform/server-version.ts';
 
 // An arbitrary number, the same for every process that migrates this schema.
@@ -19,17 +21,22 @@ const MIGRATION_LOCK = 4_207_310_583;
 const migrationFolder = fileURLToPath(new URL('../../migrations/', import.meta.url));
 const migrationPattern = `${migrationFolder}*`;
 
+// With more, migrations take longer than sagas should stand still.
+const LARGE_BYTES = 128 * 1_048_576;
+
 /**
  * Migrates the schema `arcadia`. Does nothing if it is up to date. The first call writes the environment's name into the
  * database. Each call writes the saga definitions of this version, for sagas started by SQL.
  *
  * @param given the sagas; the droplet sagas by default
- * @returns the names of the applied migrations
+ * @param options.largeBytes size from which on a table is large: if that of the sagas is, each migration has a transaction of its
+ *   own; indexes of a large table are built concurrently
+ * @returns the names of the migrations that this call applied
  * @throws {EnvironmentMismatchError} if the database was set up for another environment
  * @throws {ConfigError} if Postgres is older than this program needs
  * @throws {ChangedMigrationError} if the checksum of an applied migration has changed, naming its file
  */
-export async function migrate(db: Database, environment: string, given?: App['catalog']): Promise<string[]> {
+export async function migrate(db: Database, environment: string, given?: App['catalog'], { largeBytes = LARGE_BYTES }: { largeBytes?: number } = {}): Promise<string[]> {
   const catalog = given ?? (await loadDefaultApp()).catalog;
   // Uses a reserved connection and a manual BEGIN. postgres.js can send the BEGIN of `sql.begin` before it has reserved
   // the connection (postgres.js issue 1204), and other statements would then run inside the transaction.
@@ -37,11 +44,6 @@ export async function migrate(db: Database, environment: string, given?: App['ca
   try {
     const [server] = await connection<{ version: string }[]>`select current_setting('server_version') as version`;
     requireVersion('PostgreSQL', server?.version ?? '');
-    await connection`begin isolation level read committed`;
-    // Large migrations, and waiting for those of another process, may take longer than an ordinary statement.
-    await connection`select set_config(name, '0', true) from pg_settings where name in ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')`;
-    await connection`select pg_advisory_xact_lock(${MIGRATION_LOCK})`;
-    await ensureSchema('arcadia', (sql) => connection.unsafe(sql));
     const postgrator = new Postgrator({
       migrationPattern,
       driver: 'pg',
@@ -49,7 +51,17 @@ export async function migrate(db: Database, environment: string, given?: App['ca
       newline: 'LF',
       execQuery: async (query) => ({ rows: await queryRows(connection, query) }),
     });
-    const applied = await applyFiles(postgrator);
+    const applied: string[] = [];
+    for (;;) {
+      await begin(connection);
+      const known = await readEnvironment(connection);
+      if (known !== null) requireSameEnvironment(known, environment);
+      // Sagas wait for the locks of a migration until its transaction ends.
+      const next = (await isLarge(connection, largeBytes)) ? await nextVersion(postgrator) : null;
+      applied.push(...(await applyFiles(postgrator, next)).map(({ name }) => name));
+      if (next === null || (await nextVersion(postgrator)) === null) break;
+      await connection`commit`;
+    }
     await connection`
       create table if not exists arcadia.environment (
         only_row boolean primary key default true check (only_row),
@@ -67,17 +79,47 @@ export async function migrate(db: Database, environment: string, given?: App['ca
           add column if not exists account text`;
     }
     await connection`insert into arcadia.environment (name) values (${environment}) on conflict do nothing`;
-    const [row] = await connection<{ name: string }[]>`select name from arcadia.environment`;
-    requireSameEnvironment(row?.name, environment);
+    requireSameEnvironment((await readEnvironment(connection)) ?? undefined, environment);
     await writeDefinitions(connection, catalog);
+    const left = await buildSmallIndexes(connection, largeBytes);
     await connection`commit`;
-    return applied.map((migration) => migration.name);
+    await buildConcurrently(connection, left);
+    return applied;
   } catch (error) {
     await connection`rollback`.catch(() => undefined);
     throw error;
   } finally {
     connection.release();
   }
+}
+
+/** Begins a transaction in which no other process migrates. */
+async function begin(connection: ReservedSql): Promise<void> {
+  await connection`begin isolation level read committed`;
+  // Large migrations, and waiting for those of another process, may take longer than an ordinary statement.
+  await connection`select set_config(name, '0', true) from pg_settings where name in ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')`;
+  await connection`select pg_advisory_xact_lock(${MIGRATION_LOCK})`;
+  await ensureSchema('arcadia', (sql) => connection.unsafe(sql));
+}
+
+/** The environment's name in the database; null: none yet. */
+async function readEnvironment(connection: ReservedSql): Promise<string | null> {
+  const [table] = await connection<{ exists: boolean }[]>`select to_regclass('arcadia.environment') is not null as exists`;
+  if (table?.exists !== true) return null;
+  const [row] = await connection<{ name: string }[]>`select name from arcadia.environment`;
+  return row?.name ?? null;
+}
+
+async function isLarge(connection: ReservedSql, largeBytes: number): Promise<boolean> {
+  const [table] = await connection<{ isLarge: boolean | null }[]>`select pg_relation_size(to_regclass('arcadia.sagas')) > ${largeBytes}::bigint as is_large`;
+  return table?.isLarge === true;
+}
+
+/** The version of the first file that is not applied; null: there is none. */
+async function nextVersion(postgrator: Postgrator): Promise<number | null> {
+  const applied = await postgrator.getDatabaseVersion();
+  const due = (await postgrator.getMigrations()).filter(({ version, action }) => action === 'do' && version > applied);
+  return due.length === 0 ? null : Math.min(...due.map(({ version }) => version));
 }
 
 /** Thrown if an applied migration differs from its current file. */
@@ -93,9 +135,10 @@ class ChangedMigrationError extends Error {
   }
 }
 
-async function applyFiles(postgrator: Postgrator): Promise<Postgrator.Migration[]> {
+/** Applies the files up to a version; null: all of them. */
+async function applyFiles(postgrator: Postgrator, version: number | null): Promise<Postgrator.Migration[]> {
   try {
-    return await postgrator.migrate();
+    return await postgrator.migrate(version === null ? '' : String(version));
   } catch (error) {
     const [, version] = /^MD5 checksum failed for migration \[(\d+)\]/.exec(error instanceof Error ? error.message : '') ?? [];
     if (version === undefined) throw error;

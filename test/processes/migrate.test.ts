@@ -6,6 +6,8 @@ import { openDatabase, reserveConnection } from '../../src/platform/db.ts';
 import type { Database } from '../../src/platform/db.ts';
 import { checkEnvironment, EnvironmentMismatchError } from '../../src/processes/environment.ts';
 import { migrate } from '../../src/processes/migrate.ts';
+import { writeSagas } from '../support/many-sagas.ts';
+import { migrateTo } from '../support/migrate-to.ts';
 import { createTestDatabase, startPrivatePostgres } from '../support/services-postgres.ts';
 import type { TestDatabase } from '../support/services-postgres.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -100,6 +102,62 @@ describe('migrate', () => {
     await db.sql`drop table arcadia.cloud_resources`;
     await migrate(db, 'test');
     expect(await tables()).toContain('cloud_provisioned');
+  });
+
+  test('applies the files to a large database one by one: what keeps a later one from it leaves the earlier ones applied', async () => {
+    const version = async () => Number((await db.sql<{ version: number }[]>`select max(version)::int as version from arcadia.migrations`)[0]?.version);
+    await migrateTo((statement) => db.sql.unsafe<Record<string, unknown>[]>(statement), 20);
+    // In the way of version 24.
+    await db.sql`create table arcadia.ready_callbacks (id int)`;
+    await expect(migrate(db, 'test')).rejects.toThrow('already exists');
+    expect(await version()).toBe(20);
+    await db.sql`insert into arcadia.sagas (id, saga8, name, status, steps, input) values ('5f1cb5a2-9d4b-4f5e-8d6b-0f1a2b3c4d5e', '5f1cb5a2', 'x', 'running', '{one}', '{}')`;
+    await expect(migrate(db, 'test', undefined, { largeBytes: 0 })).rejects.toThrow('already exists');
+    expect(await version()).toBe(23);
+    await db.sql`drop table arcadia.ready_callbacks`;
+    expect((await migrate(db, 'test', undefined, { largeBytes: 0 }))[0]).toBe('ready');
+    expect(await migrate(db, 'test', undefined, { largeBytes: 0 })).toEqual([]);
+  });
+
+  test('changes nothing in a large database of another environment', async () => {
+    await migrate(db, 'production');
+    await db.sql`delete from arcadia.migrations where version = (select max(version) from arcadia.migrations)`;
+    await db.sql`insert into arcadia.sagas (id, saga8, name, status, steps, input) values ('5f1cb5a2-9d4b-4f5e-8d6b-0f1a2b3c4d5e', '5f1cb5a2', 'x', 'running', '{one}', '{}')`;
+    const before = await db.sql`select version from arcadia.migrations order by version`;
+    await expect(migrate(db, 'staging', undefined, { largeBytes: 0 })).rejects.toThrow(EnvironmentMismatchError);
+    expect(await db.sql`select version from arcadia.migrations order by version`).toEqual(before);
+  });
+
+  test('builds the indexes of large tables while sagas are written, and replaces one that was not finished', async () => {
+    await migrate(db, 'test');
+    const indexes = () => db.sql<{ isValid: boolean }[]>`select indisvalid as is_valid from pg_index where indexrelid = to_regclass('arcadia.sagas_by_title')`;
+    expect(await indexes()).toEqual([{ isValid: true }]);
+    await db.sql`drop index arcadia.sagas_by_title`;
+    await writeSagas(db, { count: 2_000, status: 'completed', daysAgo: 1 });
+    const busy = await reserveConnection(db);
+    try {
+      // A transaction that has written a saga, and is older than the index.
+      await busy`begin`;
+      await busy`update arcadia.sagas set updated_at = now() where id = (select id from arcadia.sagas limit 1)`;
+      const other = openDatabase(database.directUrl, { max: 1 });
+      try {
+        const migrating = migrate(other, 'test', undefined, { largeBytes: 0 });
+        await waitFor(async () => (await db.sql`select 1 from pg_stat_progress_create_index`).length > 0, { what: 'the index to be built' });
+        await busy`update arcadia.sagas set updated_at = now() where id = (select id from arcadia.sagas limit 1)`;
+        await db.sql`update arcadia.sagas set updated_at = now() where id = (select id from arcadia.sagas order by id desc limit 1)`;
+        expect((await indexes()).map(({ isValid }) => isValid)).not.toContain(true);
+        await busy`commit`;
+        await migrating;
+      } finally {
+        await other.close();
+      }
+    } finally {
+      busy.release();
+    }
+    expect(await indexes()).toEqual([{ isValid: true }]);
+    await db.sql`update pg_index set indisvalid = false where indexrelid = 'arcadia.sagas_by_title'::regclass`;
+    await migrate(db, 'test');
+    expect(await indexes()).toEqual([{ isValid: true }]);
   });
 
   test.each([[1, '0001.do.sagas.sql'], [19, '0019.do.one-saga-a-resource.sql']])('names the file of a migration that was applied and has been changed since, and says what to do (%i)', async (version, file) => {
