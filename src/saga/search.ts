@@ -70,31 +70,114 @@ export type SagaOrder = 'newest first' | 'oldest first';
  * Finds sagas, by default newest first. Each page continues right after the last saga of the previous one, even if sagas
  * were started meanwhile. No saga appears twice, and none that existed at the first page is missed.
  *
+ * No index covers a part of a name, or the requester. With `page.walk`, a page that looks for them among completed sagas
+ * goes past so many sagas at most, and then ends early: it may hold fewer than `limit`, or none, and has a `nextCursor` all
+ * the same. Sagas whose id or subject's id is the query, or whose name begins with it, are found however old they are.
+ *
  * @param page.limit from 1
+ * @param page.walk from 1; by default, all sagas
  * @throws {CursorError}
  */
 export async function searchSagas(
   db: Pick<Database, 'run'>,
   filter: SagaFilter,
-  page: { limit: number; cursor?: string | undefined; order?: SagaOrder | undefined },
+  page: { limit: number; cursor?: string | undefined; order?: SagaOrder | undefined; walk?: number | undefined },
 ): Promise<SagaPage> {
-  const isOldestFirst = page.order === 'oldest first';
-  const after = page.cursor === undefined ? null : decodeCursor(page.cursor, sagaCursor);
-  const rows = await db.run(
-    'search.sagas',
-    (sql) => sql<(Saga & { exactCreatedAt: string })[]>`
-      select ${sagaColumns(sql, listed(sql, filter.subjectFields))}, ${exactCreatedAt(sql)}
-      from arcadia.sagas
-      where ${matches(sql, filter)}
-        and ${after === null ? sql`true` : isOldestFirst ? sql`created_at >= ${after[0]}::text::timestamptz and (created_at > ${after[0]}::text::timestamptz or id < ${after[1]})` : sql`created_at <= ${after[0]}::text::timestamptz and (created_at < ${after[0]}::text::timestamptz or id > ${after[1]})`}
-      order by ${isOldestFirst ? sql`created_at, id desc` : sql`created_at desc, id`} limit ${page.limit + 1}`,
-  );
+  const [time, id, isRest] = page.cursor === undefined ? [] : decodeCursor(page.cursor, sagaCursor);
+  const place: Place = { after: time === undefined || id === undefined ? null : [time, id], isOldestFirst: page.order === 'oldest first' };
+  const isOfCompleted = filter.status?.includes('completed') ?? true;
+  const isWalk = page.walk !== undefined && needsWalk(filter) && isOfCompleted;
+  const end = isWalk ? await endOfWalk(db, place, page.walk ?? 1) : null;
+  const rows = await db.run('search.sagas', (sql) => {
+    const columns = sql`${sagaColumns(sql, listed(sql, filter.subjectFields))}, ${exactCreatedAt(sql)}`;
+    const order = sql`order by ${place.isOldestFirst ? sql`created_at, id desc` : sql`created_at desc, id`}`;
+    if (!isWalk || (end === null && isRest === undefined)) {
+      // Postgres expects to find a page of these soon and would walk all sagas, the newest first. `offset 0` makes it read the few
+      // that an index holds.
+      const from = needsWalk(filter) && !isOfCompleted ? sql`(select * from arcadia.sagas where ${matches(sql, { status: filter.status })} offset 0) as sagas` : sql`arcadia.sagas`;
+      return sql<FoundRow[]>`select ${columns} from ${from} where ${matches(sql, filter)} and ${isAfter(sql, place)} ${order} limit ${page.limit + 1}`;
+    }
+    return sql<FoundRow[]>`
+      with named as materialized (${namedExactly(sql, filter)}),
+      few as materialized (select id from (select id, count(*) over (partition by kind) as alike from named) as counted where alike <= ${MAX_NAMED})
+      select * from (
+        (select ${columns} from arcadia.sagas where ${isRest === undefined ? sql`id in (select id from few)` : sql`false`} and ${matches(sql, filter)} and ${isAfter(sql, place)} ${order} limit ${page.limit + 1})
+        union all
+        (select ${columns} from arcadia.sagas where ${matches(sql, filter)} and ${isAfter(sql, place)} and ${end === null ? sql`true` : isUntil(sql, end, place)} and id not in (select id from few) ${order} limit ${page.limit + 1})
+      ) as found order by ${place.isOldestFirst ? sql`exact_created_at, id desc` : sql`exact_created_at desc, id`} limit ${page.limit + 1}`;
+  });
   const found = rows.slice(0, page.limit).map(({ exactCreatedAt, ...saga }) => ({ exactCreatedAt, saga }));
   const last = found.at(-1);
-  return {
-    sagas: found.map(({ saga }) => saga),
-    nextCursor: rows.length > page.limit && last !== undefined ? encodeCursor([last.exactCreatedAt, last.saga.id]) : null,
-  };
+  const sagas = found.map(({ saga }) => saga);
+  if (rows.length > page.limit && last !== undefined) return { sagas, nextCursor: encodeCursor([last.exactCreatedAt, last.saga.id, ...(isRest === undefined ? [] : [isRest])]) };
+  return { sagas, nextCursor: end === null ? null : encodeCursor([...end, 'rest']) };
+}
+
+type FoundRow = Saga & { exactCreatedAt: string };
+type Row = readonly [time: string, id: string];
+type Place = Readonly<{ after: Row | null; isOldestFirst: boolean }>;
+
+// So many sagas may have a name that begins with the query. A more common beginning is looked for like any part of a name.
+const MAX_NAMED = 1_000;
+
+/** Whether a filter has conditions that no index covers, so that sagas have to be looked at one by one. */
+export function needsWalk({ text, query, requestedBy, ids, idPrefix, field, tag }: SagaFilter): boolean {
+  if ([ids, idPrefix, field, tag].some((condition) => condition !== undefined)) return false;
+  return text !== undefined || requestedBy !== undefined || (query !== undefined && !z.uuid().safeParse(query).success);
+}
+
+function isAfter(sql: Sql, { after, isOldestFirst }: Place): SqlFragment {
+  if (after === null) return sql`true`;
+  const [time, id] = after;
+  return isOldestFirst
+    ? sql`created_at >= ${time}::text::timestamptz and (created_at > ${time}::text::timestamptz or id < ${id})`
+    : sql`created_at <= ${time}::text::timestamptz and (created_at < ${time}::text::timestamptz or id > ${id})`;
+}
+
+function isUntil(sql: Sql, [time, id]: Row, { isOldestFirst }: Place): SqlFragment {
+  return isOldestFirst
+    ? sql`created_at <= ${time}::text::timestamptz and (created_at < ${time}::text::timestamptz or id >= ${id})`
+    : sql`created_at >= ${time}::text::timestamptz and (created_at > ${time}::text::timestamptz or id <= ${id})`;
+}
+
+/** The last of the next so many sagas, of any kind; null: there are not so many. */
+async function endOfWalk(db: Pick<Database, 'run'>, place: Place, walk: number): Promise<Row | null> {
+  const [row] = await db.run(
+    'search.end_of_walk',
+    (sql) => sql<{ id: string; exactCreatedAt: string }[]>`
+      select id, ${exactCreatedAt(sql)} from arcadia.sagas where ${isAfter(sql, place)} order by ${place.isOldestFirst ? sql`created_at, id desc` : sql`created_at desc, id`} offset ${walk - 1} limit 1`,
+  );
+  return row === undefined ? null : [row.exactCreatedAt, row.id];
+}
+
+/**
+ * What indexes find for the text or the query: `id`, and `kind` 0 for an id or the whole name, 1 for a name that begins so,
+ * in any case. At most one more than {@link MAX_NAMED} of each.
+ */
+function namedExactly(sql: Sql, filter: SagaFilter): SqlFragment {
+  const { text, query, subjectFields = plainFields } = filter;
+  // Both, or only the requester: nothing is found without looking.
+  if ((text === undefined) === (query === undefined)) return sql`select id, 0 as kind from arcadia.sagas where false`;
+  const part = text ?? query ?? '';
+  const most = MAX_NAMED + 1;
+  const byName = sql`
+    (select id, 0 as kind from arcadia.sagas where ${titleSql(sql)} = lower(${part}) and input->>'name' is not null limit ${most})
+    union all (select id, 1 from arcadia.sagas where ${beginsWith(sql, part)} limit ${most})`;
+  if (query === undefined) return byName;
+  return subjectFields.ids.reduce(
+    (any, field) => sql`${any} union all (select id, 0 from arcadia.sagas where ${fieldSql(sql, field)} = ${query} limit ${most})`,
+    sql`${byName} union all (select id, 0 from arcadia.sagas where saga8 = ${query.toLowerCase()})`,
+  );
+}
+
+/** All texts that begin so lie between these two, compared by their bytes. */
+function beginsWith(sql: Sql, part: string): SqlFragment {
+  return sql`${titleSql(sql)} >= lower(${part}) and ${titleSql(sql)} < lower(${part}) || ${'\u{10FFFF}'} and input->>'name' is not null`;
+}
+
+/** Written exactly like the expression of the index `sagas_by_title`. */
+function titleSql(sql: Sql): SqlFragment {
+  return sql`(lower(left(input->>'name', 255)) collate "C")`;
 }
 
 /**
@@ -121,9 +204,9 @@ export function shortTextsIn(sql: Sql, column: SqlFragment): SqlFragment {
     ) else ${column} end`;
 }
 
-/** The time for a cursor: a Date would lose the microseconds. */
+/** The time for a cursor, as text that sorts like the time: a Date would lose the microseconds. */
 function exactCreatedAt(sql: Sql): SqlFragment {
-  return sql`to_char(created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as exact_created_at`;
+  return sql`to_char(created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') collate "C" as exact_created_at`;
 }
 
 /** Returns the cursor of the page that continues right after this saga, in either order; null: there is no such saga. */
@@ -203,7 +286,9 @@ function isNamed(sql: Sql, part: string, { names }: SubjectFields = plainFields)
 }
 
 // Postgres has no year 0.
-const sagaCursor = z.tuple([z.iso.datetime({ precision: 6 }).refine((time) => !time.startsWith('0000')), z.uuid()]);
+const sagaTime = z.iso.datetime({ precision: 6 }).refine((time) => !time.startsWith('0000'));
+// `rest`: earlier pages held all that an index finds for the query.
+const sagaCursor = z.union([z.tuple([sagaTime, z.uuid()]), z.tuple([sagaTime, z.uuid(), z.literal('rest')])]);
 
 /** Encodes a cursor: the position of a page's last row, opaque to callers. */
 export function encodeCursor(place: readonly string[]): string {

@@ -15,12 +15,54 @@ export type StepStats = Readonly<{
 /** How many seconds {@link readStepStats} covers. */
 export const STEP_WINDOW_SECONDS = 900;
 
-/** Counts sagas by name and status. */
-export async function countByStatus(db: Pick<Database, 'run'>): Promise<readonly { name: string; status: SagaStatus; count: number }[]> {
+/**
+ * A number of sagas. `about`: estimated from Postgres's statistics. `at least`: there were more than were counted.
+ */
+export type SagaCount = Readonly<{ name: string; status: SagaStatus; count: number; isExact: true | 'about' | 'at least' }>;
+
+// Counting this many takes a few hundredths of a second. A table with more sagas is not counted as a whole.
+const COUNTED = 100_000;
+
+// What a saga takes at the least on disk, in bytes: to tell a large table that Postgres has never analyzed.
+const SAGA_BYTES = 500;
+
+/**
+ * Counts sagas by name and status. Among more than 100,000, those that are finished are estimated from the statistics that
+ * autovacuum keeps, because counting them would read the whole table. Finished ones are missing while there are none.
+ *
+ * @param options.limit maximum number of unfinished sagas, and of stuck ones, that are counted among so many; default: all
+ * @param options.counted number of sagas up to which all are counted
+ */
+export async function countByStatus(db: Pick<Database, 'run'>, { limit = null, counted = COUNTED }: { limit?: number | null; counted?: number } = {}): Promise<readonly SagaCount[]> {
+  const [table] = await db.run(
+    'stats.table',
+    (sql) => sql<{ sagas: number }[]>`
+      select case when reltuples < 0 or relpages = 0 then pg_relation_size(oid) / ${SAGA_BYTES}::float8
+                  else reltuples / relpages * (pg_relation_size(oid) / current_setting('block_size')::int) end as sagas
+      from pg_class where oid = 'arcadia.sagas'::regclass`,
+  );
+  const sagas = table?.sagas ?? 0;
+  if (sagas <= counted) {
+    return db.run(
+      'stats.sagas',
+      (sql) => sql<SagaCount[]>`
+        select name, status, count(*)::int as count, true as is_exact from arcadia.sagas group by name, status order by name, status`,
+    );
+  }
   return db.run(
-    'stats.sagas',
-    (sql) => sql<{ name: string; status: SagaStatus; count: number }[]>`
-      select name, status, count(*)::int as count from arcadia.sagas group by name, status order by name, status`,
+    'stats.many_sagas',
+    (sql) => sql<SagaCount[]>`
+      with open as (
+        (select name, status, count(*)::int as count from (select name, status from arcadia.sagas where wake_at is not null limit ${limit}::bigint) as unfinished group by name, status)
+        union all
+        (select name, status, count(*)::int from (select name, status from arcadia.sagas where wake_at is null and finished_at is null limit ${limit}::bigint) as stuck group by name, status)
+      )
+      select name, status, count, case when sum(count) over (partition by status = 'stuck') >= ${limit}::bigint then to_jsonb('at least'::text) else 'true' end as is_exact from open
+      union all
+      select most_common_vals[place][1], most_common_vals[place][2], (most_common_freqs[place] * ${sagas}::float8)::int, to_jsonb('about'::text)
+      from pg_stats_ext, generate_subscripts(most_common_freqs, 1) as place
+      where statistics_schemaname = 'arcadia' and statistics_name = 'sagas_by_name_and_status' and most_common_vals[place][2] in ('completed', 'compensated')
+      order by name, status`,
   );
 }
 

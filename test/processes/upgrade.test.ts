@@ -1,8 +1,6 @@
 // Databases of earlier versions: what is in them goes on with this one.
 import { createHash, randomUUID } from 'node:crypto';
 import { readFile, readdir } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
-import Postgrator from 'postgrator';
 import { expect, test } from 'vitest';
 import type { Database } from '../../src/platform/db.ts';
 import { openDatabase, reserveConnection } from '../../src/platform/db.ts';
@@ -10,10 +8,9 @@ import { migrate } from '../../src/processes/migrate.ts';
 import { nextJobOf } from '../../src/saga/saga.ts';
 import type { SagaStatus } from '../../src/saga/saga.ts';
 import { catalogOf, fakeStep, openEngine } from '../support/engine.ts';
+import { migrateTo, migrationFolder } from '../support/migrate-to.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import { waitFor } from '../support/wait-for.ts';
-
-const folder = fileURLToPath(new URL('../../migrations/', import.meta.url));
 
 // Of each migration that is out. A new one gets its line with it; a line is never changed: a database on which the
 // migration ran before would refuse all that come after. What it did wrong, a later one mends.
@@ -48,11 +45,12 @@ const landed: Readonly<Record<string, string>> = {
   '0028.do.audit.sql': '6443fef1ec49790e4e15b98caeac7a48',
   '0029.do.request-counts.sql': '8fe975ce555f37dba757d65062a478e0',
   '0030.do.droplet-prices.sql': '6fe949bbab279038084235d58ca35ed7',
+  '0037.do.counts-of-sagas.sql': '3f514efffdfd61a052e3c59342e3174b',
 };
 
 test('a migration that is out is not changed, and none is without its checksum here', async () => {
-  const files = (await readdir(folder)).toSorted();
-  const checksums = files.map(async (file) => [file, createHash('md5').update(await readFile(`${folder}${file}`)).digest('hex')] as const);
+  const files = (await readdir(migrationFolder)).toSorted();
+  const checksums = files.map(async (file) => [file, createHash('md5').update(await readFile(`${migrationFolder}${file}`)).digest('hex')] as const);
   expect(Object.fromEntries(await Promise.all(checksums))).toEqual(landed);
 });
 
@@ -61,7 +59,7 @@ const versions = Object.keys(landed).map((file) => Number(file.slice(0, 4)));
 test.each(versions.slice(0, -1))('sagas in a database of version %i go on after it was brought up to date', async (version) => {
   const database = await createTestDatabase();
   const old = openDatabase(database.directUrl, { max: 1 });
-  await migrateTo(old, version);
+  await migrateTo((statement) => old.sql.unsafe(statement), version);
   const ids = {
     pending: await insertSaga(old, { status: 'pending', cursor: 0, revision: 0 }),
     running: await insertSaga(old, { status: 'running', cursor: 1, revision: 2 }),
@@ -93,7 +91,7 @@ test('tables that are in use are waited for, and nobody who holds one and asks f
   const database = await createTestDatabase();
   const [old, busy] = [openDatabase(database.directUrl, { max: 1 }), openDatabase(database.directUrl, { max: 2 })];
   try {
-    await migrateTo(old, 11);
+    await migrateTo((statement) => old.sql.unsafe(statement), 11);
     const connection = await reserveConnection(busy);
     await connection`begin`;
     await connection`select from arcadia.saga_events`;
@@ -108,18 +106,6 @@ test('tables that are in use are waited for, and nobody who holds one and asks f
     await database.drop();
   }
 });
-
-/** As that version's own `migrate` left it. */
-async function migrateTo(db: Database, version: number): Promise<void> {
-  const postgrator = new Postgrator({
-    migrationPattern: `${folder}*`,
-    driver: 'pg',
-    schemaTable: 'arcadia.migrations',
-    newline: 'LF',
-    execQuery: async (query) => ({ rows: (await db.sql.unsafe<Record<string, unknown>[]>(query)).map((row) => ({ ...row, column_name: row['columnName'] })) }),
-  });
-  await postgrator.migrate(String(version));
-}
 
 /** With the columns of the first version, which all others have. */
 async function insertSaga(db: Database, { status, cursor, revision }: { status: SagaStatus; cursor: number; revision: number }): Promise<string> {

@@ -20,6 +20,9 @@ export type ListSort = 'age' | '-age' | undefined;
 const youngestFirst: readonly Group[] = [{ title: 'Youngest first', statuses: sagaStatuses }];
 const oldestFirst: readonly Group[] = [{ title: 'Oldest first', statuses: sagaStatuses }];
 
+// A page that filters by what no index covers looks at so many sagas, and leaves those beyond to the next page.
+const WALK = 20_000;
+
 function groupsOf(sort: ListSort): readonly Group[] {
   return sort === undefined ? groups : sort === 'age' ? youngestFirst : oldestFirst;
 }
@@ -27,7 +30,8 @@ function groupsOf(sort: ListSort): readonly Group[] {
 export type GroupedPage = Readonly<{ groups: readonly Readonly<{ group: Group; sagas: readonly Saga[] }>[]; nextCursor: string | null }>;
 
 /**
- * Finds a page of sagas. Its cursor is the number of the next group and the position in it.
+ * Finds a page of sagas. Its cursor is the number of the next group and the position in it. Among very many sagas, a page may
+ * have fewer sagas than its limit, or none, and be followed by another.
  *
  * @throws {CursorError}
  */
@@ -42,11 +46,11 @@ export async function searchGrouped(sagas: Pick<SagaPort, 'search'>, filter: Sag
     const conditions = group === undefined ? null : within(group, filter);
     if (group === undefined || conditions === null) continue;
     if (left === 0) {
-      const next = await sagas.search(conditions, { limit: 1, order });
-      if (next.sagas.length > 0) return { groups: found, nextCursor: `${index}.` };
+      const next = await sagas.search(conditions, { limit: 1, order, walk: WALK });
+      if (next.sagas.length > 0 || next.nextCursor !== null) return { groups: found, nextCursor: `${index}.` };
       continue;
     }
-    const part = await sagas.search(conditions, { limit: left, cursor, order });
+    const part = await sagas.search(conditions, { limit: left, cursor, order, walk: WALK });
     if (part.sagas.length > 0) found.push({ group, sagas: part.sagas });
     if (part.nextCursor !== null) return { groups: found, nextCursor: `${index}.${part.nextCursor}` };
     left -= part.sagas.length;
@@ -66,7 +70,7 @@ export async function findNeighbours(sagas: Pick<SagaPort, 'search' | 'cursorAft
     for (const [distance, group] of nearestFirst.entries()) {
       const conditions = within(group, filter);
       if (conditions === null) continue;
-      const [found] = (await sagas.search(conditions, { limit: 1, order, cursor: distance === 0 ? cursor : undefined })).sagas;
+      const [found] = (await sagas.search(conditions, { limit: 1, order, cursor: distance === 0 ? cursor : undefined, walk: WALK })).sagas;
       if (found !== undefined) return found.id;
     }
     return null;

@@ -66,7 +66,7 @@ ${saved(list)}
 <div id="live" data-now="${overview.now.toISOString()}" data-refresh-ms="5000">
 ${counts(list)}
 ${causesOf(list)}
-${page.groups.length === 0 ? empty(filter) : table}
+${page.groups.length > 0 ? table : page.nextCursor === null ? empty(filter) : html`<p class="empty">No saga matches among those searched so far. <a rel="next" href="${addressOf('/sagas', filter, { cursor: page.nextCursor })}">Search older ones</a></p>`}
 <nav class="pages" aria-label="Pages">${list.cursor === undefined ? null : html`<a href="${addressOf('/sagas', filter)}">First page</a>`}${page.nextCursor === null ? null : html`<a rel="next" href="${addressOf('/sagas', filter, { cursor: page.nextCursor })}">Next page</a>`}</nav>
 </div>
 <p class="keys"><kbd>/</kbd> search <kbd>j</kbd> <kbd>k</kbd> or arrows: walk the list <kbd>Enter</kbd> open</p>`;
@@ -98,22 +98,30 @@ ${isNarrowed(filter) ? html`<a class="clear" href="/sagas">Clear</a>` : null}</f
 
 function counts({ filter, overview, mayOperate }: SagaList): Html {
   const total = Object.values(overview.counts).reduce((sum, count) => sum + count, 0);
+  const inexact = Object.values(overview.inexact ?? {});
+  const ofAll = inexact.includes('about') ? 'about' : inexact[0];
   const current = html` aria-current="true"`;
   const links = groups.flatMap(({ statuses }) => statuses).map((status) => {
     const isChosen = filter.status?.includes(status) ?? false;
     const isTelling = status === 'stuck' && (overview.counts[status] ?? 0) > 0;
-    return html`<a class="count ${status}${isTelling ? ' telling' : ''}" href="${addressOf('/sagas', { ...filter, status: [status] })}"${isChosen ? current : null}><b>${overview.counts[status] ?? 0}</b> ${statusWords[status]}</a>`;
+    return html`<a class="count ${status}${isTelling ? ' telling' : ''}" href="${addressOf('/sagas', { ...filter, status: [status] })}"${isChosen ? current : null}><b>${shownCount(overview.counts[status] ?? 0, overview.inexact?.[status])}</b> ${statusWords[status]}</a>`;
   });
   const bulk = (action: BulkAction, text: string) => html`<a class="button${action === 'cancel' ? ' danger' : ''}" href="${addressOf('/sagas/bulk', filter, { action })}">${text}</a>`;
   const { stuck = 0, pending = 0, running = 0, compensated = 0 } = overview.counts;
   const shown = (status: SagaStatus, count: number) => (filter.status === undefined || filter.status.includes(status) ? count : 0);
   const buttons = [
-    shown('stuck', stuck) > 0 ? bulk('retry', `Retry ${stuck}…`) : null,
-    isNarrowed(filter) && shown('pending', pending) + shown('running', running) > 0 ? bulk('cancel', `Cancel ${shown('pending', pending) + shown('running', running)}…`) : null,
+    shown('stuck', stuck) > 0 ? bulk('retry', `Retry ${shownCount(stuck, overview.inexact?.stuck)}…`) : null,
+    isNarrowed(filter) && shown('pending', pending) + shown('running', running) > 0 ? bulk('cancel', `Cancel ${shownCount(shown('pending', pending) + shown('running', running), overview.inexact?.running ?? overview.inexact?.pending)}…`) : null,
     // Some of them may have been run again: the preview counts.
     isNarrowed(filter) && shown('compensated', compensated) > 0 ? bulk('rerun', 'Run again…') : null,
   ];
-  return html`<div class="bar"><nav class="counts" aria-label="By status"><a class="count" href="${addressOf('/sagas', { ...filter, status: undefined })}"${filter.status === undefined ? current : null}><b>${total}</b> all</a>${links}</nav>${mayOperate ? html`<div class="actions">${buttons}</div>` : null}</div>`;
+  return html`<div class="bar"><nav class="counts" aria-label="By status"><a class="count" href="${addressOf('/sagas', { ...filter, status: undefined })}"${filter.status === undefined ? current : null}><b>${shownCount(total, ofAll)}</b> all</a>${links}</nav>${mayOperate ? html`<div class="actions">${buttons}</div>` : null}</div>`;
+}
+
+/** A count as people read it; an estimate has two digits that mean something. */
+function shownCount(count: number, inexact: 'about' | 'at least' | undefined): string {
+  if (inexact === 'at least') return `${count}+`;
+  return inexact === 'about' ? `≈ ${count.toLocaleString('en', { notation: 'compact', maximumSignificantDigits: 2 })}` : `${count}`;
 }
 
 function causesOf({ causes, filter, mayOperate }: SagaList): Html | null {
