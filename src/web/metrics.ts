@@ -85,19 +85,34 @@ async function tell<T>(source: string, ok: Gauge<'source'>, log: Log, read: () =
   }
 }
 
+/** Each as soon as it is read: what takes longer than the time limit leaves out itself alone. */
 async function tellSagas(registry: Registry, { stats, sagas }: { stats: StatsPort; sagas: Pick<SagaPort, 'definitions'> }): Promise<void> {
-  const [counts, steps, backlog] = await Promise.all([stats.sagas(), stats.steps(), stats.backlog()]);
+  await Promise.all([
+    stats.sagas().then((counts) => tellCounts(registry, counts, Object.keys(sagas.definitions))),
+    stats.backlog().then((backlog) => tellBacklog(registry, backlog)),
+    stats.steps().then((steps) => tellSteps(registry, steps)),
+  ]);
+}
+
+function tellCounts(registry: Registry, counts: Awaited<ReturnType<StatsPort['sagas']>>, names: readonly string[]): void {
   const registers = [registry];
-  const byStatus = new Gauge({ name: 'arcadia_sagas', help: 'Sagas that are kept, by name and status', labelNames: ['name', 'status'], registers });
+  const byStatus = new Gauge({ name: 'arcadia_sagas', help: 'Sagas that are kept, by name and status; among more than 100,000, finished ones are an estimate', labelNames: ['name', 'status'], registers });
   // An alert on a status needs its 0 too.
-  for (const name of Object.keys(sagas.definitions)) for (const status of sagaStatuses) byStatus.set({ name, status }, 0);
+  for (const name of names) for (const status of sagaStatuses) byStatus.set({ name, status }, 0);
   for (const { name, status, count } of counts) byStatus.set({ name, status }, count);
   const stuck = counts.filter(({ status }) => status === 'stuck').reduce((sum, { count }) => sum + count, 0);
   new Gauge({ name: 'arcadia_sagas_stuck', help: 'Sagas that need a person', registers }).set(stuck);
+}
+
+function tellBacklog(registry: Registry, backlog: Awaited<ReturnType<StatsPort['backlog']>>): void {
+  const registers = [registry];
   new Gauge({ name: 'arcadia_sagas_unfinished', help: 'Sagas under way', registers }).set(backlog.unfinished);
   new Gauge({ name: 'arcadia_oldest_unfinished_saga_age_seconds', help: 'Age of the oldest saga under way; 0: none is', registers }).set(backlog.oldestAgeSeconds);
   new Gauge({ name: 'arcadia_reconciler_overdue_seconds', help: 'How far overdue the saga is that a reconciler should have taken', registers }).set(backlog.overdueSeconds);
+}
 
+function tellSteps(registry: Registry, steps: Awaited<ReturnType<StatsPort['steps']>>): void {
+  const registers = [registry];
   const window = `in the last ${STEP_WINDOW_SECONDS / 60} minutes`;
   const outcomes = new Gauge({ name: 'arcadia_step_outcomes', help: `What came of steps, ${window}`, labelNames: ['step', 'outcome'], registers });
   const durations = new Gauge({

@@ -1,6 +1,7 @@
 // Metrics and readiness: what a monitor sees, on real services and at the edges.
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { reserveConnection } from '../../src/platform/db.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { mergeMetrics } from '../../src/web/metrics.ts';
 import type { QueueHead } from '../../src/queues/dashboard.ts';
@@ -82,6 +83,25 @@ test('tell of the inventory: drift, orphans and what they cost, how old the last
   expect([fresh.get('arcadia_orphans_held'), fresh.get('arcadia_inventory_failed_syncs')]).toEqual([7, 1]);
   expect(fresh.get('arcadia_inventory_sync_duration_seconds')).toBe(40);
   expect(fresh.get('arcadia_inventory_sync_age_seconds')).toBeGreaterThanOrEqual(60);
+});
+
+test('what cannot be read in time leaves the other metrics of Postgres in place', async () => {
+  await using web = await openWebStage({}, 'redis', silentLog);
+  await web.call('POST', '/v1/sagas/provision_droplet', { body: droplet });
+  const other = await reserveConnection(web.db);
+  try {
+    await other`begin`;
+    // The outcomes of steps are read from the events; nothing else is.
+    await other`lock table arcadia.saga_events in access exclusive mode`;
+    const samples = parseMetrics((await web.call('GET', '/metrics')).text);
+    expect(samples.get('arcadia_scrape_ok{source="postgres"}')).toBe(0);
+    expect(samples.get('arcadia_sagas{name="provision_droplet",status="pending"}')).toBe(1);
+    expect([samples.get('arcadia_sagas_stuck'), samples.get('arcadia_sagas_unfinished')]).toEqual([0, 1]);
+    expect([...samples.keys()].some((key) => key.startsWith('arcadia_step_outcomes'))).toBe(false);
+  } finally {
+    await other`rollback`;
+    other.release();
+  }
 });
 
 describe('jobs that stand still', () => {
