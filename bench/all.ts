@@ -1,7 +1,7 @@
 // All benchmarks, one after another, each in a process of its own: their tables, or one JSON document with the figures of
 // each under its name. An hour and more on a quiet machine; with --small, a minute, for nothing but that all of it works.
 //
-//   node bench/all.ts [--parts engine,workers,requests,growth,memory,load,pages,sync] [--small] [--json]
+//   node bench/all.ts [--parts engine,workers,requests,growth,many,memory,load,pages,sync] [--small] [--json]
 //
 // Ends with exit code 1 where a part did, because it failed or because it missed a limit that it knows of.
 import { spawn } from 'node:child_process';
@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { readOptions } from './options.ts';
 
 // With Node's own flags of each. The sync's looks at the heap.
-const flagsOf: Readonly<Record<string, readonly string[]>> = { engine: [], workers: [], requests: [], growth: [], memory: [], load: [], pages: [], sync: ['--expose-gc'] };
+const flagsOf: Readonly<Record<string, readonly string[]>> = { engine: [], workers: [], requests: [], growth: [], many: [], memory: [], load: [], pages: [], sync: ['--expose-gc'] };
 
 const options = readOptions({ parts: Object.keys(flagsOf).join(',') }, {});
 const parts = options.parts.split(',');

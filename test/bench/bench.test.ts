@@ -33,6 +33,23 @@ describe.concurrent('each benchmark', () => {
     expect(retention.deleted).toBe(500);
   });
 
+  test('of many sagas measures each migration with its locks, starts, pages, the reconciler and retention', { timeout: TIMEOUT_MS }, async () => {
+    const passes = z.object({ sagas: z.number(), medianMs: positive });
+    const report = z.object({
+      migrations: z.array(z.object({ file: z.string(), seconds: positive, locks: z.string(), standstillMs: z.number() })),
+      engine: z.array(z.object({ beside: z.string(), start: z.object({ p50Ms: positive }), poll: z.object({ p50Ms: positive }), transition: z.object({ p50Ms: positive }) })),
+      reads: z.array(z.object({ read: z.string(), medianMs: positive })),
+      reconciler: z.object({ idle: passes, withoutJobs: passes, withJobs: passes }),
+      retention: z.object({ deleted: z.number() }),
+    });
+    const { migrations, engine, reads, reconciler, retention } = report.parse(await run('many'));
+    expect(migrations.find(({ file }) => file.startsWith('0026'))?.locks).toBe('sagas: AccessExclusive, Share');
+    expect(engine.map(({ beside }) => beside)).toEqual(['few', 'many']);
+    expect(reads.length).toBeGreaterThan(15);
+    expect([reconciler.idle.sagas, reconciler.withoutJobs.sagas, reconciler.withJobs.sagas]).toEqual([0, 300, 300]);
+    expect(retention.deleted).toBe(600);
+  });
+
   test('of workers compares one with two', { timeout: TIMEOUT_MS }, async () => {
     const { rows } = z.object({ rows: z.array(z.object({ stepMs: z.number(), workers: z.number(), sagasPerSecond: positive })) }).parse(await run('workers'));
     expect(rows.map(({ stepMs, workers }) => [stepMs, workers])).toEqual([[0, 1], [0, 2], [1, 1], [1, 2]]);
