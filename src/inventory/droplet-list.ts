@@ -1,9 +1,8 @@
 // The droplets of the account as a list for people: filters, search, order, pages, and totals of what the filter finds.
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { SagaStatus } from '../saga/saga.ts';
-import { ADOPTION_TAG_PREFIX, MANAGED_TAG, SAGA_TAG_PREFIX, WAVE_TAG_PREFIX } from '../steps/tags.ts';
 import type { DropletFilter, DropletState } from './droplet-conditions.ts';
-import { isDrifted, isInState, matches, rowsOf, source } from './droplet-conditions.ts';
+import { isDrifted, isInState, matches, rowsInState, rowsOf, source } from './droplet-conditions.ts';
 import { dropletIdSql } from './droplet-of-saga.ts';
 import type { OrphanCategory } from './orphans.ts';
 import type { SyncAge } from './syncs.ts';
@@ -88,12 +87,12 @@ async function readPage(db: Pick<Database, 'run'>, filter: DropletFilter, { sort
     (sql) => sql<ListedRow[]>`
       with page as materialized (
         select resource.id, ${sortKey(sql, sort)} as key
-        from ${source(sql, rowsOf(sql, filter.state))}
+        from ${source(sql, rowsInState(sql, filter.state))}
         where ${matches(sql, filter)} and ${isInState(sql, filter.state)}
         order by key ${direction(sql)} nulls last, resource.name, resource.id limit ${limit} offset ${(page - 1) * limit}
       )
       select resource.provider_id, resource.name, resource.region, resource.size_slug, resource.status, resource.last_seen_at, resource.deleted_at, resource.absences,
-             ${addressesOf(sql)} as addresses, resource.usd_per_hour as price_usd_per_hour, ${createdOf(sql)} as created_at,
+             resource.addresses, resource.usd_per_hour as price_usd_per_hour, ${createdOf(sql)} as created_at,
              provisioned.id is not null as is_managed, coalesce(provisioned.protected, false) as is_protected, provisioned.lease_until, provisioned.lease_expired_at,
              provisioned.saga_id, provisioned.requested_by,
              (select coalesce(array_agg(drift.field order by drift.field), '{}') from arcadia.cloud_drift drift where drift.resource_id = resource.id and drift.resolved_at is null) as drift,
@@ -122,17 +121,17 @@ async function readTotals(db: Pick<Database, 'run'>, filter: DropletFilter): Pro
          from (select ${column} as value, ${summed} as total from ${rows} group by 1 order by count(*) desc, 1 limit ${MOST_TOTALS}) as grouped)`;
       return sql<TotalsRow[]>`
         with known as materialized (
-          select ${statesOf(sql)}, resource.region, resource.tags, resource.usd_per_hour, provisioned.requested_by, ${isInState(sql, filter.state)} as is_shown
+          select ${statesOf(sql)}, resource.region, resource.chosen_tags, resource.usd_per_hour, provisioned.requested_by, ${isInState(sql, filter.state)} as is_shown
           from ${source(sql, rowsOf(sql, filter.state))}
           where ${matches(sql, filter)}
         ),
-        shown as not materialized (select region, tags, usd_per_hour, requested_by from known where is_shown and is_present)
+        shown as not materialized (select region, chosen_tags, usd_per_hour, requested_by from known where is_shown and is_present)
         select clock_timestamp() as now,
           (select count(*)::int from known where is_shown) as found,
           ${countsOf(sql)} as counts,
           (select ${summed} from shown) as total,
           ${grouped(sql`region`, sql`shown`)} as by_region,
-          ${grouped(sql`tag`, sql`(select unnest(tags) as tag, usd_per_hour from shown) as tagged where ${isTheirs(sql)}`)} as by_tag,
+          ${grouped(sql`tag`, sql`(select unnest(chosen_tags) as tag, usd_per_hour from shown) as tagged`)} as by_tag,
           ${grouped(sql`requested_by`, sql`shown`)} as by_requester`;
     },
   );
@@ -173,11 +172,6 @@ function countsOf(sql: Sql): SqlFragment {
    ) from known)`;
 }
 
-/** A tag that people chose. Comparing the beginnings is many times faster than a pattern. */
-function isTheirs(sql: Sql): SqlFragment {
-  return sql`not (starts_with(tag, ${SAGA_TAG_PREFIX}) or starts_with(tag, ${WAVE_TAG_PREFIX}) or starts_with(tag, ${ADOPTION_TAG_PREFIX}) or tag = ${MANAGED_TAG})`;
-}
-
 async function readOffers(db: Pick<Database, 'run'>): Promise<Pick<DropletList, 'regions' | 'sizes'>> {
   const [row] = await db.run(
     'droplets.offers',
@@ -195,7 +189,7 @@ function sortKey(sql: Sql, sort: DropletSort): SqlFragment {
     case 'name':
       return sql`resource.name`;
     case 'address':
-      return firstAddressOf(sql);
+      return sql`resource.first_ipv4`;
     case 'region':
       return sql`resource.region`;
     case 'size':
@@ -215,19 +209,4 @@ function sortKey(sql: Sql, sort: DropletSort): SqlFragment {
 /** By DigitalOcean's clock; else when it was first seen. */
 export function createdOf(sql: Sql): SqlFragment {
   return sql`coalesce((resource.attrs->>'do_created_at')::timestamptz, resource.first_seen_at)`;
-}
-
-export function addressesOf(sql: Sql): SqlFragment {
-  return sql`array(
-    select network->>'ip_address' from jsonb_path_query(resource.attrs, '$.networks.*[*]') with ordinality as network (network, place)
-    order by network->>'type' is distinct from 'public', position(':' in network->>'ip_address') > 0, place
-  )`;
-}
-
-/** As numbers, so that 9.0.0.1 comes before 10.0.0.1; IPv6 alone comes last. */
-function firstAddressOf(sql: Sql): SqlFragment {
-  return sql`(
-    select string_to_array(network->>'ip_address', '.')::int[] from jsonb_path_query(resource.attrs, '$.networks.v4[*]') as network
-    where network->>'ip_address' ~ '^\\d{1,3}(\\.\\d{1,3}){3}$' order by network->>'type' is distinct from 'public' limit 1
-  )`;
 }

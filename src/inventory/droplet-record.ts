@@ -3,7 +3,7 @@ import type { Database } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
 import type { Drift } from './drift-store.ts';
 import { toDrift } from './drift-store.ts';
-import { addressesOf, createdOf } from './droplet-list.ts';
+import { createdOf } from './droplet-list.ts';
 import type { ListedDroplet } from './droplet-list.ts';
 import type { OrphanCategory } from './orphans.ts';
 import type { SyncAge } from './syncs.ts';
@@ -45,7 +45,7 @@ export async function findDroplet(db: Pick<Database, 'run'>, dropletId: number):
       (sql) => sql<Row[]>`
         select clock_timestamp() as now, resource.id, resource.provider_id, resource.name, resource.region, resource.size_slug, resource.status, resource.tags, resource.image,
                resource.first_seen_at, resource.last_seen_at, resource.deleted_at, resource.absences,
-               ${addressesOf(sql)} as addresses, resource.usd_per_hour as price_usd_per_hour, ${createdOf(sql)} as created_at,
+               resource.addresses, resource.usd_per_hour as price_usd_per_hour, ${createdOf(sql)} as created_at,
                (resource.attrs->>'memory_mb')::float8 as memory_mb, (resource.attrs->>'vcpus')::float8 as vcpus, (resource.attrs->>'disk_gb')::float8 as disk_gb,
                provisioned.id is not null and provisioned.released_at is null as is_managed, coalesce(provisioned.protected and provisioned.released_at is null, false) as is_protected,
                provisioned.spec, provisioned.released_at, provisioned.saga_id, provisioned.requested_by,

@@ -3,6 +3,7 @@
 import { expect, test } from 'vitest';
 import { listDroplets } from '../../src/inventory/droplet-list.ts';
 import { findDroplet } from '../../src/inventory/droplet-record.ts';
+import { ADOPTION_TAG_PREFIX, MANAGED_TAG, SAGA_TAG_PREFIX, WAVE_TAG_PREFIX, isReservedTag } from '../../src/steps/tags.ts';
 import { useInventoryStage } from './stage.ts';
 
 const scene = useInventoryStage();
@@ -61,4 +62,34 @@ test('the list of those that are gone counts them, and the other states as every
   expect([gone.found, present.found, present.counts.all]).toEqual([1, 2, 2]);
   expect(gone.counts).toEqual(present.counts);
   expect(gone.total).toEqual({ count: 0, usdPerHour: 0, unpriced: 0 });
+});
+
+test('addresses are listed public first and IPv4 first, and sorted as numbers; what is no address stops nothing', async () => {
+  const { db, sync, add } = await scene();
+  const ids = add(5);
+  await sync();
+  const networks = [
+    { v4: [{ ip_address: '192.168.0.1', type: 'private' }, { ip_address: '10.0.0.7', type: 'public' }], v6: [{ ip_address: '2001:DB8::a', type: 'public' }] },
+    { v4: [{ ip_address: '9.255.0.1', type: 'public' }] },
+    { v6: [{ ip_address: '2001:db8::b', type: 'public' }] },
+    { v4: [{ ip_address: 'pending', type: 'public' }, { ip_address: 4, type: 'public' }, {}, { ip_address: '11.0.0.1' }] },
+    {},
+  ];
+  for (const [index, id] of ids.entries()) await db.sql`update arcadia.cloud_resources set attrs = attrs || ${JSON.stringify({ networks: networks[index] })}::text::jsonb where provider_id = ${String(id)}`;
+  const { droplets } = await listDroplets(db, {}, { ...place, sort: 'address' });
+  expect(droplets.map(({ addresses }) => addresses)).toEqual([['9.255.0.1'], ['10.0.0.7', '2001:DB8::a', '192.168.0.1'], ['pending', '11.0.0.1'], ['2001:db8::b'], []]);
+  const found = async (query: string) => (await listDroplets(db, { query }, place)).droplets.map(({ providerId }) => ids.indexOf(Number(providerId)));
+  expect(await found('2001:DB8')).toEqual([0, 2]);
+  expect(await found('192.168.')).toEqual([0]);
+  expect(await found('0.0.1')).toEqual([]);
+});
+
+test('the tags that are summed are exactly those that the product does not reserve', async () => {
+  const { db, sync, add } = await scene();
+  const [id = 0] = add(1);
+  await sync();
+  const tags = ['shop', 'arcadia', 'Arcadia-Team', 'managed-by-arcadia-cloud-2', MANAGED_TAG, MANAGED_TAG.toUpperCase(), `${SAGA_TAG_PREFIX}1`, `${WAVE_TAG_PREFIX}1`, `${WAVE_TAG_PREFIX}2`.toUpperCase(), `${ADOPTION_TAG_PREFIX}1`];
+  await db.sql`update arcadia.cloud_resources set tags = ${tags}::text[] where provider_id = ${String(id)}`;
+  const { byTag } = await listDroplets(db, {}, place);
+  expect(new Set(byTag.map(({ value }) => value))).toEqual(new Set(tags.filter((tag) => !isReservedTag(tag))));
 });
