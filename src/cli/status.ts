@@ -1,10 +1,12 @@
 // `status` shows the fleet's state, for people and scripts. It reads the stores directly and needs no web process.
+import type { Config } from '../platform/config.ts';
+import { ConfigError, inOneLine } from '../platform/config-error.ts';
 import { openDatabase, isDatabaseOutage } from '../platform/db.ts';
 import { withDeadline } from '../platform/deadline.ts';
 import { checkEnvironment } from '../processes/environment.ts';
 import { hasInventory, loadConfigFor } from '../processes/inventory.ts';
 import type { App } from '../saga/app.ts';
-import type { FleetStatus, QueueFacts } from '../fleet/conditions.ts';
+import type { FleetStatus, QueueFacts, UsersFileFact } from '../fleet/conditions.ts';
 import { judgeFleet } from '../fleet/conditions.ts';
 import type { PostgresFacts } from '../fleet/facts.ts';
 import { readFleetFacts } from '../fleet/facts.ts';
@@ -14,6 +16,7 @@ import type { QueueConnection } from '../queues/connection.ts';
 import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
 import { queueNames } from '../queues/jobs.ts';
 import { printable } from '../platform/text.ts';
+import { readUsers, takenNames } from '../web/users.ts';
 import { write } from './output.ts';
 
 const ANSWER_WITHIN_MS = 5_000;
@@ -35,12 +38,23 @@ export async function statusCommand(app: App, options: { json?: boolean }): Prom
         throw error;
       }
     };
-    const [postgres, queues] = await Promise.all([readPostgres(), readQueues(connection)]);
-    const status = judgeFleet({ postgres, queues }, { ...config, ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date());
+    const [postgres, queues, usersFile] = await Promise.all([readPostgres(), readQueues(connection), checkUsersFile(config.web)]);
+    const status = judgeFleet({ postgres, queues, usersFile }, { ...config, ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date());
     write(options.json === true ? JSON.stringify(statusBody(status)) : formatStatus(status));
     return status.status === 'attention' ? 1 : 0;
   } finally {
     await Promise.allSettled([withDeadline(ANSWER_WITHIN_MS, connection.close(), () => new Error('late')), db.close()]);
+  }
+}
+
+async function checkUsersFile(web: Config['web']): Promise<UsersFileFact | null> {
+  if (web.usersFile === null) return null;
+  try {
+    await readUsers(web.usersFile, takenNames(web));
+    return null;
+  } catch (error) {
+    if (error instanceof ConfigError) return { message: inOneLine(error), since: null };
+    throw error;
   }
 }
 

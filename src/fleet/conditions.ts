@@ -4,7 +4,7 @@ import type { PauseFact, PostgresFacts, RefusedFact, UntoldFact } from './facts.
 
 export const conditionNames = [
   'postgres_away', 'queue_store_away', 'no_worker', 'token_refused', 'scope_missing', 'sagas_stuck', 'sagas_overdue', 'jobs_stand_still', 'leases_held',
-  'outcomes_paused', 'queue_paused', 'sync_overdue', 'lease_ended_protected', 'outcomes_failing', 'budget_used_up',
+  'outcomes_paused', 'queue_paused', 'sync_overdue', 'users_file_broken', 'lease_ended_protected', 'outcomes_failing', 'budget_used_up',
 ] as const;
 
 type ConditionName = (typeof conditionNames)[number];
@@ -33,8 +33,11 @@ export type Condition = Readonly<{
 /** The state of the queues. `stalled`: descriptions of jobs that are stuck at the head of a queue. */
 export type QueueFacts = Readonly<{ paused: readonly string[]; stalled: readonly string[] }>;
 
-/** Null: Postgres or the queue store did not answer. */
-export type FleetFacts = Readonly<{ postgres: PostgresFacts | null; queues: QueueFacts | null }>;
+/** What is wrong with DASHBOARD_USERS_FILE. `since` null: unknown. */
+export type UsersFileFact = Readonly<{ message: string; since: Date | null }>;
+
+/** Null: Postgres or the queue store did not answer; nothing is wrong with the users file. */
+export type FleetFacts = Readonly<{ postgres: PostgresFacts | null; queues: QueueFacts | null; usersFile: UsersFileFact | null }>;
 
 export type Limits = Readonly<{
   /** A saga that is overdue for longer shows that no reconciler is working. */
@@ -65,10 +68,11 @@ const ranks: Readonly<Record<Severity, number>> = { critical: 0, warning: 1, inf
  * @param now this process's clock, used if Postgres did not answer
  */
 export function judgeFleet(facts: FleetFacts, limits: Limits, now: Date): FleetStatus {
-  const { postgres, queues } = facts;
+  const { postgres, queues, usersFile } = facts;
   const conditions = [
     ...(postgres === null ? [postgresAway] : ofPostgres(postgres, queues, limits)),
     ...(queues === null ? [queueStoreAway] : ofQueues(queues, postgres)),
+    ...(usersFile === null ? [] : [brokenUsersFile(usersFile)]),
   ].toSorted((one, other) => ranks[one.severity] - ranks[other.severity] || conditionNames.indexOf(one.name) - conditionNames.indexOf(other.name));
   const status = conditions.some(needsPerson) ? 'attention' : conditions.length > 0 ? 'waiting' : 'ok';
   return { at: postgres?.now ?? now, status, conditions, facts };
@@ -99,6 +103,15 @@ const queueStoreAway = condition({
   detail: 'No steps run. New sagas are kept in Postgres.',
   action: 'Check Redis and REDIS_URL (if it is not set, the queues are in Postgres). Sagas then resume by themselves.',
 });
+
+function brokenUsersFile({ message, since }: UsersFileFact): Condition {
+  return condition({
+    name: 'users_file_broken', severity: 'warning', since,
+    title: 'The users file cannot be used',
+    detail: `${withStop(message)} The people of its last version stay valid, also those who were removed since.`,
+    action: 'Correct the file. It is read again within seconds.',
+  });
+}
 
 function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Limits): Condition[] {
   const conditions: Condition[] = [];

@@ -26,7 +26,8 @@ import { tracedIo } from '../platform/tracing.ts';
 import { pagesOf } from '../web/pages/layout.ts';
 import { bindPorts } from '../web/ports.ts';
 import { buildWeb } from '../web/server.ts';
-import { readUsers } from '../web/users.ts';
+import { takenNames } from '../web/users.ts';
+import { noUsersFile, openUsersFile } from '../web/users-file.ts';
 
 export type RunningWeb = Readonly<{
   /** The URL it listens on. */
@@ -64,8 +65,7 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
   }
   if (databaseUrl === null) throw new ConfigError('the web needs DATABASE_URL');
   requireClosedWeb(config.web);
-  const { usersFile, person, tokens } = config.web;
-  const users = usersFile === null ? [] : await readUsers(usersFile, [...tokens.map(({ name }) => name), ...(person === null ? [] : [person.user])]);
+  const people = config.web.usersFile === null ? noUsersFile : await openUsersFile(config.web.usersFile, takenNames(config.web), log);
   const db = openDatabase(databaseUrl, { max: Math.min(10, config.databasePoolMax), applicationName: 'arcadia-web', io: tracedIo(directIo) });
   const connection = openQueueConnection(queueStoreOf(config), log);
   const queues = openStepQueues(connection, directIo, { labelsOf: labelsOf(app.catalog) });
@@ -73,6 +73,7 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
   const dashboard = openQueueDashboard(connection, (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq), config.web.basePath, shownQueues);
   let clock: ClockWatch | null = null;
   const closeAll = async (): Promise<void> => {
+    people.close();
     clock?.close();
     await Promise.allSettled([queues.close(), dashboard.close()]);
     await Promise.allSettled([connection.close(), db.close()]);
@@ -90,8 +91,8 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
     const plans = await openPlansOf(app, { config, db, runScript: connection.runScript, isPaused: async () => (await dashboard.paused()).includes(queueNames.steps), log });
     const ports = bindPorts({ catalog: app.catalog, inventory, plans, db, connection, queues, dashboard, keyRing: config.keyRing, deployment: { publicUrl: config.publicUrl, longestLeaseS: config.lease.maxS }, onEnd: ends.onEnd, ownMetrics, workerGraceMs: config.reconcileIntervalMs, log });
     const web = await buildWeb(ports, {
-      auth: { ...config.web, users, allowedHosts: [...config.web.allowedHosts, ...(config.publicUrl === null ? [] : [new URL(config.publicUrl).host])] },
-      fleet: { reconcileIntervalMs: config.reconcileIntervalMs, inventorySyncIntervalMs: inventory === null ? null : config.inventorySyncIntervalMs },
+      auth: { ...config.web, users: people.users, allowedHosts: [...config.web.allowedHosts, ...(config.publicUrl === null ? [] : [new URL(config.publicUrl).host])] },
+      fleet: { reconcileIntervalMs: config.reconcileIntervalMs, inventorySyncIntervalMs: inventory === null ? null : config.inventorySyncIntervalMs, usersFile: people.broken },
       basePath: config.web.basePath,
       trustedProxies: config.web.trustedProxies,
       log,

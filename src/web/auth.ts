@@ -59,7 +59,7 @@ export function may(principal: Principal | null, scope: Scope): boolean {
  */
 export function guard(app: App, options: AuthOptions, told: Readonly<{ log: Log; countRefused: (kind: CredentialKind) => void }>): void {
   const { log, countRefused } = told;
-  const isOpen = options.person === null && options.tokens.length === 0 && options.users.length === 0 && options.proxyLogin === null;
+  const isOpen = options.person === null && options.tokens.length === 0 && options.users().length === 0 && options.proxyLogin === null;
   const identify = makeIdentify(options, limitFailures(app, options, log, countRefused));
   const isKnownHost = (host: string) => isLoopback(nameOf(host)) || options.allowedHosts.some((allowed) => host === allowed || nameOf(host) === allowed);
   app.decorateRequest('principal', null);
@@ -112,7 +112,7 @@ function schemeOf(request: FastifyRequest): string {
 type CountFailure = (request: FastifyRequest) => Promise<void>;
 
 function limitFailures(app: App, { person, users }: AuthOptions, log: Log, countRefused: (kind: CredentialKind) => void): CountFailure {
-  const names = new Set([...(person === null ? [] : [person.user]), ...users.map(({ name }) => name)]);
+  const isKnown = (name: string) => name === person?.user || users().some((user) => user.name === name);
   const byAddress = app.createRateLimit({ max: MAX_FAILURES_OF_ADDRESS, timeWindow: FAILURE_WINDOW_MS, keyGenerator: (request) => `${kindOf(request)} ${request.ip}` });
   // Counts any name, known or not: the response must not reveal which exist.
   const byUser = app.createRateLimit({ max: MAX_FAILURES_OF_USER, timeWindow: FAILURE_WINDOW_MS, keyGenerator: (request) => digestOf(userOf(request)).toString('base64') });
@@ -126,7 +126,7 @@ function limitFailures(app: App, { person, users }: AuthOptions, log: Log, count
     for (const { what, count } of counts) {
       if (count.isAllowed || count.remaining > 0) continue;
       // Logs only a known user name: an unknown one may be a password typed into the wrong field.
-      const user = kindOf(request) === 'basic' && names.has(userOf(request)) ? userOf(request) : null;
+      const user = kindOf(request) === 'basic' && isKnown(userOf(request)) ? userOf(request) : null;
       if (!count.isExceeded) log.warn({ address: request.ip, user }, `too many wrong credentials ${what}: more of them are answered 429 for a while`);
       else throw new Problem('too_many_failures', `too many wrong credentials ${what}; correct ones still pass`, { retryAfterSeconds: count.ttlInSeconds });
     }

@@ -10,7 +10,10 @@ import { Problem } from './problems.ts';
 import type { User } from './users.ts';
 import { isUserName, scopesOf } from './users.ts';
 
-export type CredentialOptions = Pick<Config['web'], 'person' | 'tokens' | 'proxyLogin' | 'trustedProxies'> & Readonly<{ users: readonly User[] }>;
+export type CredentialOptions = Pick<Config['web'], 'person' | 'tokens' | 'proxyLogin' | 'trustedProxies'> & Readonly<{
+    /** The people of DASHBOARD_USERS_FILE. It is another array after each change. */
+    users: () => readonly User[];
+  }>;
 
 /**
  * Finds the owner of credentials; null: nobody.
@@ -30,7 +33,7 @@ const MOST_WAITING = 20;
 export function makeCheck({ person, tokens, users }: CredentialOptions): Check {
   const findPerson = knownSecrets(person === null ? [] : [{ name: person.user, secret: `${person.user}:${person.password}` }]);
   const findToken = knownSecrets(tokens);
-  const findUser = makeUserCheck(users.filter(({ hash }) => hash !== null));
+  const findUser = makeUserCheck(users);
   return async (scheme, credentials) => {
     if (scheme === 'bearer') {
       const token = findToken(credentials);
@@ -43,22 +46,29 @@ export function makeCheck({ person, tokens, users }: CredentialOptions): Check {
   };
 }
 
-/** Remembers logins by a digest, so that the memory of the process holds no password. */
-function makeUserCheck(users: readonly User[]): (given: string) => Promise<Principal | null> {
+/** Remembers logins by a digest, so that the memory of the process holds no password. A change of the people ends all of them. */
+function makeUserCheck(people: () => readonly User[]): (given: string) => Promise<Principal | null> {
+  let known = people();
   const logins = new Map<string, { result: Promise<Principal | null>; until: number }>();
   const inTurn = oneAtATime();
   const check = async (given: string): Promise<Principal | null> => {
     const separator = given.indexOf(':');
     const name = given.slice(0, Math.max(0, separator));
-    const user = users.find((one) => one.name === name);
-    const isRight = await inTurn(() => isPassword(given.slice(separator + 1), user?.hash ?? hashOfNobody));
-    return isRight && user !== undefined ? principalOf(user.name, user) : null;
+    return inTurn(async () => {
+      const user = people().find((one) => one.name === name && one.hash !== null);
+      const isRight = await isPassword(given.slice(separator + 1), user?.hash ?? hashOfNobody);
+      return isRight && user !== undefined ? principalOf(user.name, user) : null;
+    });
   };
   return async (given) => {
-    if (users.length === 0) return null;
+    if (people() !== known) {
+      logins.clear();
+      known = people();
+    }
+    if (known.every(({ hash }) => hash === null)) return null;
     const key = digestOf(given).toString('base64');
-    const known = logins.get(key);
-    if (known !== undefined && known.until > Date.now()) return known.result;
+    const login = logins.get(key);
+    if (login !== undefined && login.until > Date.now()) return login.result;
     const result = check(given);
     logins.delete(key);
     logins.set(key, { result, until: Date.now() + LOGIN_KEPT_MS });
@@ -102,7 +112,7 @@ export function makeProxyCheck({ proxyLogin, trustedProxies, users, tokens }: Cr
     if (!isUserName(name)) throw new Problem('unauthorized', `${proxyLogin.header}: expected the name of one user, of at most 100 characters, without colons and commas`);
     // The audit would take one for the other.
     if (tokens.some((token) => token.name === name)) throw new Problem('forbidden', `a token of API_TOKENS has the name ${name}: no user may have it`);
-    return principalOf(name, users.find((user) => user.name === name) ?? proxyLogin);
+    return principalOf(name, users().find((user) => user.name === name) ?? proxyLogin);
   };
 }
 

@@ -1,6 +1,6 @@
 // The fleet's state as this process sees it: read now, or cached for pages, which must not wait for an unreachable store.
 import { withDeadline } from '../platform/deadline.ts';
-import type { FleetStatus, Limits, QueueFacts } from '../fleet/conditions.ts';
+import type { FleetStatus, Limits, QueueFacts, UsersFileFact } from '../fleet/conditions.ts';
 import { judgeFleet, overdueLimitSeconds } from '../fleet/conditions.ts';
 import type { PostgresFacts } from '../fleet/facts.ts';
 import type { QueuesPort, StatsPort } from './ports.ts';
@@ -19,7 +19,7 @@ export type FleetWatch = Readonly<{
   close(): void;
 }>;
 
-export type FleetWatchOptions = Limits & Readonly<{ jobStallMs?: number; sampleEveryMs?: number }>;
+export type FleetWatchOptions = Limits & Readonly<{ jobStallMs?: number; sampleEveryMs?: number; usersFile: () => UsersFileFact | null }>;
 
 const ANSWER_WITHIN_MS = 4_000;
 const KEEP_MS = 1_000;
@@ -35,7 +35,7 @@ export function watchFleet(ports: { stats: Pick<StatsPort, 'fleet'>; queues: Pic
     // Concurrent callers share one read, each with its own deadline.
     if (running === null || performance.now() - running.at > KEEP_MS) running = { postgres: ports.stats.fleet(), queues: queues.observe(), at: performance.now() };
     const [postgres, seen] = await Promise.all([orNull(withinMs, running.postgres), orNull(withinMs, running.queues)]);
-    last = judgeFleet({ postgres, queues: seen }, options, new Date(Date.now()));
+    last = judgeFleet({ postgres, queues: seen, usersFile: options.usersFile() }, options, new Date(Date.now()));
     return last;
   };
   return {

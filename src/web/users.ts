@@ -1,6 +1,7 @@
 // The people who may use the web: their roles, and the file that lists them (DASHBOARD_USERS_FILE).
 import { readFile } from 'node:fs/promises';
 import type { Scope } from '../platform/api-tokens.ts';
+import type { Config } from '../platform/config.ts';
 import { ConfigError, refusal } from '../platform/config-error.ts';
 import type { Role } from '../platform/config-fields.ts';
 import { roles } from '../platform/config-fields.ts';
@@ -23,6 +24,11 @@ export function scopesOf(role: Role): readonly Scope[] {
   return scopesOfRole[role];
 }
 
+/** Names that no user may have, because other credentials have them. */
+export function takenNames({ tokens, person }: Pick<Config['web'], 'tokens' | 'person'>): string[] {
+  return [...tokens.map(({ name }) => name), ...(person === null ? [] : [person.user])];
+}
+
 /**
  * Reads the file.
  *
@@ -30,13 +36,20 @@ export function scopesOf(role: Role): readonly Scope[] {
  * @throws {ConfigError} naming each bad line, without quoting it
  */
 export async function readUsers(file: string, taken: readonly string[]): Promise<User[]> {
-  let text: string;
+  return parseUsers(await readUsersText(file), taken);
+}
+
+/**
+ * Reads the file's text.
+ *
+ * @throws {ConfigError}
+ */
+export async function readUsersText(file: string): Promise<string> {
   try {
-    text = await readFile(file, 'utf8');
+    return await readFile(file, 'utf8');
   } catch (error) {
     throw new ConfigError(`${VARIABLE}: ${file} cannot be read (${error instanceof Error && 'code' in error ? String(error.code) : String(error)})`);
   }
-  return parseUsers(text, taken);
 }
 
 /**

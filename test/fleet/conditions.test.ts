@@ -15,7 +15,7 @@ const refused: RefusedFact = {
   kind: 'request_refused', request: 'POST /v2/droplets', fields: ['ssh_keys'], subject: null, openedAt: at(-90), nextProbeAt: at(30), message: '403: You may not', scopes: ['ssh_key:read'], held: 21,
 };
 
-const judge = (change: Partial<PostgresFacts>, queues: QueueFacts | null = moving) => judgeFleet({ postgres: { ...well, ...change }, queues }, limits, now);
+const judge = (change: Partial<PostgresFacts>, queues: QueueFacts | null = moving) => judgeFleet({ postgres: { ...well, ...change }, queues, usersFile: null }, limits, now);
 const toldOf = (change: Partial<PostgresFacts>, queues?: QueueFacts | null) => judge(change, queues).conditions.map(({ name, severity }) => `${severity} ${name}`);
 
 test('says nothing while all is well', () => {
@@ -50,7 +50,7 @@ test('a budget that is used up passes by itself; a short wait for a turn is not 
 });
 
 test('stores that are away are told first, and a paused queue is no sync that is overdue', () => {
-  expect(judgeFleet({ postgres: null, queues: null }, limits, now)).toMatchObject({ status: 'attention', at: now, conditions: [{ name: 'postgres_away' }, { name: 'queue_store_away' }] });
+  expect(judgeFleet({ postgres: null, queues: null, usersFile: null }, limits, now)).toMatchObject({ status: 'attention', at: now, conditions: [{ name: 'postgres_away' }, { name: 'queue_store_away' }] });
   expect(toldOf({ stuck: 2, syncAgeSeconds: 5_000 }, { paused: ['inventory'], stalled: [] })).toEqual(['critical sagas_stuck', 'warning queue_paused']);
   expect(toldOf({ syncAgeSeconds: 5_000 })).toEqual(['warning sync_overdue']);
   expect(toldOf({ syncAgeSeconds: null })).toEqual([]);
@@ -79,4 +79,12 @@ test('a receiver of outcomes that takes none is told of after a minute, and as c
   const { status, conditions } = judge({ untold: [{ ...untold, pausedAt: at(-10), pausedReason: 'the receiver answered 410 Gone' }] });
   expect(status).toBe('attention');
   expect(conditions).toMatchObject([{ name: 'outcomes_paused', severity: 'critical', detail: 'the receiver answered 410 Gone.', since: at(-10) }]);
+});
+
+test('a users file that cannot be used is told of with its problem, even while the stores are away', () => {
+  const usersFile = { message: 'DASHBOARD_USERS_FILE: line 2: expected name:role:hash', since: at(-5) };
+  const { status, conditions } = judgeFleet({ postgres: well, queues: moving, usersFile }, limits, now);
+  expect(status).toBe('attention');
+  expect(conditions).toMatchObject([{ name: 'users_file_broken', severity: 'warning', since: at(-5), detail: expect.stringContaining('line 2: expected name:role:hash. The people of its last version stay valid') }]);
+  expect(judgeFleet({ postgres: null, queues: null, usersFile }, limits, now).conditions.map(({ name }) => name)).toEqual(['postgres_away', 'queue_store_away', 'users_file_broken']);
 });

@@ -1,5 +1,8 @@
 // The state of a real fleet: workers that come, go and die, a token that is refused, and who is told of it where.
 
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { loadConfig } from '../../src/platform/config.ts';
@@ -56,6 +59,11 @@ test('arcadia status ends with 0 while all is well, and with 1 and the scope tha
   await waitFor(async () => (await stage.db.sql`select 1 from arcadia.workers`).length === 1, { what: 'the worker to sign in' });
   const well = await runCommand(['status'], stage.env);
   expect([well.code, well.stdout]).toEqual([0, 'No problems. 1 worker, 0 sagas unfinished\n']);
+  const folder = mkdtempSync(join(tmpdir(), 'arcadia-users-'));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, 'users'), 'rita:admin');
+  const broken = await runCommand(['status'], { ...stage.env, DASHBOARD_USERS_FILE: join(folder, 'users') });
+  expect([broken.code, broken.stdout]).toEqual([1, expect.stringContaining('The users file cannot be used. DASHBOARD_USERS_FILE: line 1: expected name:role:hash')]);
   stage.sandbox.setFaults({ forbiddenFields: ['vpc_uuid'] });
   for (const name of ['web-1', 'web-2']) await stage.provision(name, { vpc_uuid: '5a4981aa-9653-4bd1-bef5-d6bff52042e4' });
   await waitFor(async () => (await stage.db.sql`select 1 from arcadia.held_sagas`).length === 2, { what: 'both to be held' });

@@ -10,7 +10,8 @@ import { hashPassword, isPassword, parsePasswordHash } from '../../src/platform/
 import { listAudit } from '../../src/saga/audit.ts';
 import { parseUsers, readUsers } from '../../src/web/users.ts';
 import { programFile } from '../support/programs.ts';
-import { basic, bearer, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { basic, bearer, credentials, droplet, openLog, openWebStage, sagaIdOf, secrets } from './stage.ts';
 import type { Web } from './stage.ts';
 
 const passwords = { rita: 'rita reads the pages', stan: 'stan starts some sagas', olga: 'ölga operates: all of it' } as const;
@@ -34,6 +35,12 @@ const statusesFor = async (web: Web, headers: Record<string, string>) => {
     operate: await ask('POST', '/v1/bulk/retry', { filter: { text: 'nothing-has-this-name' } }),
   };
 };
+
+/** The line of a user. */
+const lineOf = (name: string) => lines.find((line) => line.startsWith(`${name}:`)) ?? '';
+
+/** The banner of a page, without its tags. */
+const textOfStrip = (page: string) => (/<section id="fleet".*?<\/section>/s.exec(page)?.[0] ?? '').replaceAll(/<[^>]*>/g, '');
 
 const mayRead = { read: 200, start: 403, destroy: 403, operate: 403 };
 const mayStart = { read: 200, start: 202, destroy: 403, operate: 403 };
@@ -149,6 +156,57 @@ describe('the file of users', () => {
 
   test('is named when it cannot be read', async () => {
     await expect(readUsers(join(folder, 'none'), [])).rejects.toThrow(/DASHBOARD_USERS_FILE: .*none cannot be read \(ENOENT\)/);
+  });
+});
+
+describe('a change of the file of users', () => {
+  const file = join(folder, 'changing');
+  const write = (...people: string[]) => writeFileSync(file, people.join('\n'));
+
+  test('counts within seconds: people who come, go, or have another role or password', async () => {
+    write(lineOf('rita'), lineOf('stan'));
+    const { log, lines: logged } = openLog('info');
+    await using web = await openWebStage({ DASHBOARD_USERS_FILE: file, DASHBOARD_USER: 'ada', DASHBOARD_PASSWORD: secrets.password }, 'redis', log);
+    const statusOf = async (name: keyof typeof passwords, password: string = passwords[name]) => (await web.call('GET', '/sagas', { headers: basic(name, password) })).status;
+    expect([await statusOf('rita'), await statusOf('stan'), await statusOf('olga')]).toEqual([200, 200, 401]);
+
+    // Rita has another password, Stan another role, and Olga comes.
+    const [, , olgasHash = ''] = lineOf('olga').split(':');
+    write(`rita:read:${olgasHash}`, lineOf('stan').replace(':start:', ':operate:'), lineOf('olga'));
+    await waitFor(async () => (await statusOf('olga')) === 200, { what: 'Olga to be let in', everyMs: 400 });
+    expect([await statusOf('rita'), await statusOf('rita', passwords.olga)]).toEqual([401, 200]);
+    expect(await statusesFor(web, basic('stan', passwords.stan))).toEqual(mayDoAll);
+    expect(logged.find(({ msg }) => msg === 'the users file was read again')).toMatchObject({ added: ['olga'], removed: [], changed: ['rita', 'stan'] });
+    expect(JSON.stringify(logged)).not.toContain(olgasHash);
+
+    write(lineOf('olga'));
+    await waitFor(async () => (await statusOf('stan')) === 401, { what: 'Stan to be refused', everyMs: 400 });
+    expect(await statusOf('olga')).toBe(200);
+  });
+
+  test('that makes it unusable changes nothing, and stands in the log, on every page and in /statusz until it is mended', async () => {
+    write(lineOf('rita'), lineOf('olga'));
+    const { log, lines: logged } = openLog();
+    await using web = await openWebStage({ DASHBOARD_USERS_FILE: file }, 'redis', log);
+    const headers = basic('olga', passwords.olga);
+    const strip = async () => textOfStrip((await web.call('GET', '/fleet', { headers: { ...headers, accept: 'text/html' } })).text);
+    expect(await strip()).not.toContain('users file');
+
+    write(lineOf('olga'), 'rita:admin');
+    await waitFor(async () => (await strip()).includes('The users file cannot be used.'), { what: 'the strip to name the users file' });
+    expect(await strip()).toContain('DASHBOARD_USERS_FILE: line 2: expected name:role:hash with a role of read, start, operate');
+    expect(await strip()).toContain('The people of its last version stay valid');
+    expect((await web.call('GET', '/sagas', { headers: basic('rita', passwords.rita) })).status).toBe(200);
+    expect((await web.call('GET', '/statusz', { headers })).text).toContain('users_file_broken');
+
+    rmSync(file);
+    await waitFor(async () => (await strip()).includes('cannot be read (ENOENT)'), { what: 'the strip to say that the file is gone' });
+    expect((await web.call('GET', '/sagas', { headers })).status).toBe(200);
+
+    write(lineOf('olga'));
+    await waitFor(async () => !(await strip()).includes('users file'), { what: 'the strip to be silent again' });
+    expect((await web.call('GET', '/sagas', { headers: basic('rita', passwords.rita) })).status).toBe(401);
+    expect(logged.filter(({ msg }) => String(msg).startsWith('the users file cannot be used'))).toHaveLength(2);
   });
 });
 

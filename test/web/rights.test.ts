@@ -1,10 +1,7 @@
 // What each token may start, what a repeated idempotency key tells to others, and who stands on record as having started a saga.
 
-import { pino } from 'pino';
-import { z } from 'zod';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { silentLog } from '../../src/platform/log.ts';
-import type { Log } from '../../src/platform/log.ts';
 import { catalog } from '../../src/steps/catalog.ts';
 import { startSaga } from '../../src/saga/start.ts';
 import { openClient } from '../../src/client/client.ts';
@@ -12,7 +9,7 @@ import { openQueueConnection } from '../../src/queues/connection.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import { encryptionKeys } from '../support/keys.ts';
 import { parseKeyRing } from '../../src/platform/key-ring.ts';
-import { basic, bearer, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
+import { basic, bearer, droplet, openLog, openWebStage, sagaIdOf, secrets } from './stage.ts';
 import type { Web } from './stage.ts';
 
 const others = { destroyer: 'destroyer-secret-0f11', starter2: 'starter2-secret-77aa', reading: 'reading-secret-12bc', board: 'board-secret-98fe', planner: 'planner-secret-3c3c', wrecker: 'wrecker-secret-4d4d' } as const;
@@ -20,13 +17,6 @@ const tokens =
   `reader:read:${secrets.read},starter:start:${secrets.start},operator:operate:${secrets.operate},destroyer:start+destroy:${others.destroyer},` +
   `starter2:start:${others.starter2},reading:read+start:${others.reading},board:read+operate+start+destroy:${others.board},planner:read+operate+start:${others.planner},wrecker:read+operate+destroy:${others.wrecker}`;
 const strict = { DASHBOARD_USER: 'ada', DASHBOARD_PASSWORD: secrets.password, API_TOKENS: tokens, API_TOKENS_START_MAY_DESTROY: 'false' };
-
-/** A log whose lines are kept, as they would be written. */
-function openLog(): { log: Log; lines: Record<string, unknown>[] } {
-  const lines: Record<string, unknown>[] = [];
-  const log = pino({ level: 'warn', base: null }, { write: (line: string) => void lines.push(z.record(z.string(), z.unknown()).parse(JSON.parse(line))) });
-  return { log, lines };
-}
 
 let web: Web;
 beforeAll(async () => {

@@ -1,9 +1,12 @@
 // A web process inside the test: a database and queues of its own, and requests over real HTTP.
 
+import { pino } from 'pino';
+import { z } from 'zod';
 import { loadConfig } from '../../src/platform/config.ts';
 import type { Config } from '../../src/platform/config.ts';
 import { openDatabase } from '../../src/platform/db.ts';
 import type { Database } from '../../src/platform/db.ts';
+import type { Log } from '../../src/platform/log.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import type { QueueStore } from '../../src/queues/connection.ts';
 import { queueStoreOf } from '../../src/queues/connection.ts';
@@ -96,3 +99,10 @@ export async function openWebStage(changes: NodeJS.ProcessEnv = {}, backend: Bac
 }
 
 export const droplet = { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
+
+/** A log whose lines are kept, as they would be written. */
+export function openLog(level = 'warn'): { log: Log; lines: Record<string, unknown>[] } {
+  const lines: Record<string, unknown>[] = [];
+  const log = pino({ level, base: null }, { write: (line: string) => void lines.push(z.record(z.string(), z.unknown()).parse(JSON.parse(line))) });
+  return { log, lines };
+}

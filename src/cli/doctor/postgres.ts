@@ -70,7 +70,7 @@ async function fleet(db: Database, config: Config, isPlain: boolean): Promise<Fi
   } catch {
     return [fail('workers', 'the tables cannot be read', 'Run `arcadia migrate`.')];
   }
-  const status = judgeFleet({ postgres: facts, queues: { paused: [], stalled: [] } }, { ...config, ...(isPlain ? { inventorySyncIntervalMs: null } : {}) }, new Date());
+  const status = judgeFleet({ postgres: facts, queues: { paused: [], stalled: [] }, usersFile: null }, { ...config, ...(isPlain ? { inventorySyncIntervalMs: null } : {}) }, new Date());
   return [...workers(facts), ...budget(facts), ...standing(status)];
 }
 
