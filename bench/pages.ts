@@ -50,6 +50,8 @@ try {
       'one droplet': `/droplets/${some?.providerId}`,
       'orphans': '/droplets/orphans',
       "the list of sagas": '/sagas',
+      "sagas by name": '/sagas?sort=saga',
+      "sagas by id": '/sagas?sort=-about',
       "the saga of a droplet": `/sagas/${some?.sagaId}`,
     };
     const pages: { name: string; medianMs: number; mostMs: number; bytes: number }[] = [];

@@ -32,6 +32,8 @@ export type SagaFilter = Readonly<{
   text?: string | undefined;
   /** Failed for this cause: see failure-causes.ts. */
   cause?: string | undefined;
+  /** Sagas that have no place in the order by this. */
+  without?: 'title' | 'subject' | undefined;
   /** Who asked for it, such as `cli:ada`. */
   requestedBy?: string | undefined;
   /**
@@ -64,11 +66,18 @@ export class CursorError extends Error {
   }
 }
 
-export type SagaOrder = 'newest first' | 'oldest first';
+/**
+ * `title`: the name of a saga's subject, ignoring case; `subject`: its id, as text. An order by these finds only the sagas that have
+ * one: {@link SagaFilter.without} finds the others.
+ */
+export type SagaOrder = Readonly<{ by: 'started' | 'title' | 'subject'; isDescending: boolean }>;
+
+export const newestFirst: SagaOrder = { by: 'started', isDescending: true };
 
 /**
  * Finds sagas, by default newest first. Each page continues right after the last saga of the previous one, even if sagas
- * were started meanwhile. No saga appears twice, and none that existed at the first page is missed.
+ * were started meanwhile. No saga appears twice, and none that existed at the first page is missed, unless what it is sorted by
+ * changed in between.
  *
  * No index covers a part of a name, or the requester. With `page.walk`, a page that looks for them among completed sagas
  * goes past so many sagas at most, and then ends early: it may hold fewer than `limit`, or none, and has a `nextCursor` all
@@ -83,27 +92,29 @@ export async function searchSagas(
   filter: SagaFilter,
   page: { limit: number; cursor?: string | undefined; order?: SagaOrder | undefined; walk?: number | undefined },
 ): Promise<SagaPage> {
+  const order = page.order ?? newestFirst;
+  if (order.by !== 'started') return searchSorted(db, filter, { ...page, order });
   const [time, id, isRest] = page.cursor === undefined ? [] : decodeCursor(page.cursor, sagaCursor);
-  const place: Place = { after: time === undefined || id === undefined ? null : [time, id], isOldestFirst: page.order === 'oldest first' };
+  const place: Place = { after: time === undefined || id === undefined ? null : [time, id], isOldestFirst: !order.isDescending };
   const isOfCompleted = filter.status?.includes('completed') ?? true;
   const isWalk = page.walk !== undefined && needsWalk(filter) && isOfCompleted;
   const end = isWalk ? await endOfWalk(db, place, page.walk ?? 1) : null;
   const rows = await db.run('search.sagas', (sql) => {
     const columns = sql`${sagaColumns(sql, listed(sql, filter.subjectFields))}, ${exactCreatedAt(sql)}`;
-    const order = sql`order by ${place.isOldestFirst ? sql`created_at, id desc` : sql`created_at desc, id`}`;
+    const ordered = sql`order by ${place.isOldestFirst ? sql`created_at, id desc` : sql`created_at desc, id`}`;
     if (!isWalk || (end === null && isRest === undefined)) {
       // Postgres expects to find a page of these soon and would walk all sagas, the newest first. `offset 0` makes it read the few
       // that an index holds.
       const from = needsWalk(filter) && !isOfCompleted ? sql`(select * from arcadia.sagas where ${matches(sql, { status: filter.status })} offset 0) as sagas` : sql`arcadia.sagas`;
-      return sql<FoundRow[]>`select ${columns} from ${from} where ${matches(sql, filter)} and ${isAfter(sql, place)} ${order} limit ${page.limit + 1}`;
+      return sql<FoundRow[]>`select ${columns} from ${from} where ${matches(sql, filter)} and ${isAfter(sql, place)} ${ordered} limit ${page.limit + 1}`;
     }
     return sql<FoundRow[]>`
       with named as materialized (${namedExactly(sql, filter)}),
       few as materialized (select id from (select id, count(*) over (partition by kind) as alike from named) as counted where alike <= ${MAX_NAMED})
       select * from (
-        (select ${columns} from arcadia.sagas where ${isRest === undefined ? sql`id in (select id from few)` : sql`false`} and ${matches(sql, filter)} and ${isAfter(sql, place)} ${order} limit ${page.limit + 1})
+        (select ${columns} from arcadia.sagas where ${isRest === undefined ? sql`id in (select id from few)` : sql`false`} and ${matches(sql, filter)} and ${isAfter(sql, place)} ${ordered} limit ${page.limit + 1})
         union all
-        (select ${columns} from arcadia.sagas where ${matches(sql, filter)} and ${isAfter(sql, place)} and ${end === null ? sql`true` : isUntil(sql, end, place)} and id not in (select id from few) ${order} limit ${page.limit + 1})
+        (select ${columns} from arcadia.sagas where ${matches(sql, filter)} and ${isAfter(sql, place)} and ${end === null ? sql`true` : isUntil(sql, end, place)} and id not in (select id from few) ${ordered} limit ${page.limit + 1})
       ) as found order by ${place.isOldestFirst ? sql`exact_created_at, id desc` : sql`exact_created_at desc, id`} limit ${page.limit + 1}`;
   });
   const found = rows.slice(0, page.limit).map(({ exactCreatedAt, ...saga }) => ({ exactCreatedAt, saga }));
@@ -180,6 +191,26 @@ function titleSql(sql: Sql): SqlFragment {
   return sql`(lower(left(input->>'name', 255)) collate "C")`;
 }
 
+/** Finds sagas in the order of a text. It needs no walk: an index holds them in that order, and finds none for a filter sooner. */
+async function searchSorted(db: Pick<Database, 'run'>, filter: SagaFilter, page: { limit: number; cursor?: string | undefined; order: SagaOrder }): Promise<SagaPage> {
+  const { order } = page;
+  const after = page.cursor === undefined ? null : decodeCursor(page.cursor, textCursor);
+  const rows = await db.run(
+    'search.sorted',
+    (sql) => sql<(Saga & { place: string })[]>`
+      select ${sagaColumns(sql, listed(sql, filter.subjectFields))}, ${placeSql(sql, order, filter.subjectFields)} as place
+      from arcadia.sagas
+      where ${matches(sql, filter)} and ${isAfterKey(sql, order, after, filter.subjectFields)}
+      order by ${sorting(sql, order, filter.subjectFields)} limit ${page.limit + 1}`,
+  );
+  const found = rows.slice(0, page.limit).map(({ place, ...saga }) => ({ place, saga }));
+  const last = found.at(-1);
+  return {
+    sagas: found.map(({ saga }) => saga),
+    nextCursor: rows.length > page.limit && last !== undefined ? encodeCursor([last.place, last.saga.id]) : null,
+  };
+}
+
 /**
  * A page holds hundreds of sagas, and SQL accepts inputs of up to 512 KiB. For an input too large for any saga to accept,
  * a list shows only the fields by which people recognize it. The limits are far above what a running saga has. Reading a
@@ -205,17 +236,61 @@ export function shortTextsIn(sql: Sql, column: SqlFragment): SqlFragment {
 }
 
 /** The time for a cursor, as text that sorts like the time: a Date would lose the microseconds. */
-function exactCreatedAt(sql: Sql): SqlFragment {
-  return sql`to_char(created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') collate "C" as exact_created_at`;
+function exactTime(sql: Sql): SqlFragment {
+  return sql`to_char(created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') collate "C"`;
 }
 
-/** Returns the cursor of the page that continues right after this saga, in either order; null: there is no such saga. */
-export async function cursorAfter(db: Pick<Database, 'run'>, sagaId: string): Promise<string | null> {
+function exactCreatedAt(sql: Sql): SqlFragment {
+  return sql`${exactTime(sql)} as exact_created_at`;
+}
+
+/** What the sagas are sorted by, written exactly like the index expressions. */
+function keySql(sql: Sql, by: SagaOrder['by'], { names, ids }: SubjectFields = plainFields): SqlFragment {
+  if (by === 'started') return sql`created_at`;
+  const fields = by === 'title' ? names.filter((field) => field !== 'name').map((field) => fieldSql(sql, field)) : ids.map((field) => fieldSql(sql, field));
+  if (by === 'title') return sql`(lower(left(${anyOf(sql, [sql`input->>'name'`, ...fields])}, 255)) collate "C")`;
+  return fields.length === 0 ? sql`null::text` : anyOf(sql, fields);
+}
+
+function anyOf(sql: Sql, values: readonly SqlFragment[]): SqlFragment {
+  return values.reduceRight((rest, value) => sql`coalesce(${value}, ${rest})`);
+}
+
+/** Whether a saga has what it would be sorted by. */
+function hasKey(sql: Sql, by: 'title' | 'subject', { names, ids }: SubjectFields = plainFields): SqlFragment {
+  const others = names.filter((field) => field !== 'name').map((field) => fieldSql(sql, field));
+  if (by === 'title') return sql`${anyOf(sql, [sql`input->>'name'`, ...others])} is not null`;
+  return sql`${keySql(sql, by, { names, ids })} is not null`;
+}
+
+function sorting(sql: Sql, { by, isDescending }: SagaOrder, fields: SubjectFields | undefined): SqlFragment {
+  const key = keySql(sql, by, fields);
+  return isDescending ? sql`${key} desc, id desc` : sql`${key}, id`;
+}
+
+function isAfterKey(sql: Sql, { by, isDescending }: SagaOrder, after: readonly [string, string] | null, fields: SubjectFields | undefined): SqlFragment {
+  if (by === 'started') throw new TypeError('expected an order by a text');
+  const has = hasKey(sql, by, fields);
+  if (after === null) return has;
+  const key = keySql(sql, by, fields);
+  return isDescending ? sql`${has} and (${key}, id) < (${after[0]}, ${after[1]}::uuid)` : sql`${has} and (${key}, id) > (${after[0]}, ${after[1]}::uuid)`;
+}
+
+/** What a cursor says of a saga's place. A Date would lose the microseconds. */
+function placeSql(sql: Sql, { by }: SagaOrder, fields: SubjectFields | undefined): SqlFragment {
+  return by === 'started' ? exactTime(sql) : keySql(sql, by, fields);
+}
+
+/**
+ * Returns the cursor of the page that continues right after this saga, in either direction; null: there is no such saga, or it has no
+ * place in this order.
+ */
+export async function cursorAfter(db: Pick<Database, 'run'>, sagaId: string, by: SagaOrder['by'] = 'started', fields?: SubjectFields): Promise<string | null> {
   const [row] = await db.run(
     'search.cursor_after',
-    (sql) => sql<{ exactCreatedAt: string }[]>`select ${exactCreatedAt(sql)} from arcadia.sagas where id = ${sagaId}`,
+    (sql) => sql<{ place: string | null }[]>`select ${placeSql(sql, { by, isDescending: false }, fields)} as place from arcadia.sagas where id = ${sagaId}`,
   );
-  return row === undefined ? null : encodeCursor([row.exactCreatedAt, sagaId]);
+  return row === undefined || row.place === null ? null : encodeCursor([row.place, sagaId]);
 }
 
 /** Counts the sagas that {@link searchSagas} would find. */
@@ -239,6 +314,7 @@ export function matches(sql: Sql, filter: SagaFilter): SqlFragment {
   if (filter.tag !== undefined) conditions.push(hasTag(sql, filter.tag));
   if (filter.createdFrom !== undefined) conditions.push(sql`created_at >= ${filter.createdFrom}`);
   if (filter.createdBefore !== undefined) conditions.push(sql`created_at < ${filter.createdBefore}`);
+  if (filter.without !== undefined) conditions.push(sql`not (${hasKey(sql, filter.without, filter.subjectFields)})`);
   if (filter.requestedBy !== undefined) conditions.push(sql`requested_by = ${filter.requestedBy}`);
   if (filter.cause !== undefined) conditions.push(sql`id in (select failure.id from (${recentFailures(sql)}) as failure where failure.cause = ${filter.cause})`);
   if (filter.text !== undefined) conditions.push(isNamed(sql, filter.text, filter.subjectFields));
@@ -289,6 +365,9 @@ function isNamed(sql: Sql, part: string, { names }: SubjectFields = plainFields)
 const sagaTime = z.iso.datetime({ precision: 6 }).refine((time) => !time.startsWith('0000'));
 // `rest`: earlier pages held all that an index finds for the query.
 const sagaCursor = z.union([z.tuple([sagaTime, z.uuid()]), z.tuple([sagaTime, z.uuid(), z.literal('rest')])]);
+
+// Names come from inputs of any length; the key is shortened.
+const textCursor = z.tuple([z.string().max(255), z.uuid()]);
 
 /** Encodes a cursor: the position of a page's last row, opaque to callers. */
 export function encodeCursor(place: readonly string[]): string {

@@ -24,7 +24,7 @@ import { listFailureCauses, readLastEvents, readOverview } from '../saga/overvie
 import type { Deployment } from '../saga/definition.ts';
 import type { Direction, Saga } from '../saga/saga.ts';
 import { nextJobOf } from '../saga/saga.ts';
-import type { SagaFilter } from '../saga/search.ts';
+import type { SagaFilter, SagaOrder } from '../saga/search.ts';
 import type { RerunRequest, RerunResult } from '../saga/rerun.ts';
 import { rerunSaga } from '../saga/rerun.ts';
 import { countSagas, cursorAfter, searchSagas } from '../saga/search.ts';
@@ -106,7 +106,7 @@ export function bindPorts({ catalog, inventory, plans, db, connection, queues, d
       events: bound(listEvents),
       progress: bound(readProgress),
       search: (filter: SagaFilter, page: Parameters<typeof searchSagas>[2]) => searchSagas(db, { ...filter, subjectFields }, page),
-      cursorAfter: bound(cursorAfter),
+      cursorAfter: (sagaId: string, by: SagaOrder['by']) => cursorAfter(db, sagaId, by, subjectFields),
       count: (filter: SagaFilter) => countSagas(db, { ...filter, subjectFields }),
       failureCauses: (filter: SagaFilter, limit: number) => listFailureCauses(db, { ...filter, subjectFields }, limit),
       overview: (filter: SagaFilter) => readOverview(db, { ...filter, subjectFields }),

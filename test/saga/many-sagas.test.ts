@@ -48,8 +48,8 @@ describe('among 3,000 sagas, of which 1,000 wait', () => {
     // Without what an index found at once, the pages are in order.
     const inOrder = (await allPages(filter, { limit: 50, walk: 1_000_000 })).flat();
     expect(inOrder).toEqual(expected);
-    expect((await allPages(filter, { limit: 50, walk: 1_000_000, order: 'oldest first' })).flat()).toEqual(expected.toReversed());
-    expect((await allPages(filter, { limit: 50, walk: 400, order: 'oldest first' })).flat().toSorted()).toEqual(expected.toSorted());
+    expect((await allPages(filter, { limit: 50, walk: 1_000_000, order: { by: 'started', isDescending: false } })).flat()).toEqual(expected.toReversed());
+    expect((await allPages(filter, { limit: 50, walk: 400, order: { by: 'started', isDescending: false } })).flat().toSorted()).toEqual(expected.toSorted());
   });
 
   test('the first page has the oldest saga, by its name, its short id or the id of its droplet, beyond what it looks at', async () => {

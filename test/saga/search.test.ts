@@ -49,6 +49,17 @@ describe('among 20,000 completed sagas', () => {
     const byDroplet = await search({ field: ofDroplet(written.dropletId) });
     expect(byDroplet.sagas.map(({ input }) => input['name'])).toEqual([`old-${written.dropletId - 1_000_000}`]);
     expect(byDroplet.plan).toContain('sagas_by_droplet');
+
+    const subjectFields = { names: ['name'], ids: ['droplet_id'] };
+    for (const [by, index] of [['title', 'sagas_by_title'], ['subject', 'sagas_by_droplet']] as const) {
+      for (const isDescending of [false, true]) {
+        const explained = explaining(database());
+        const first = await searchSagas(explained.db, { subjectFields }, { limit: 50, order: { by, isDescending } });
+        const second = await searchSagas(explained.db, { subjectFields }, { limit: 50, order: { by, isDescending }, cursor: first.nextCursor ?? '' });
+        expect(new Set([...first.sagas, ...second.sagas].map(({ id }) => id)).size).toBe(100);
+        for (const { plan } of explained.statements) expect(plan).toMatch(new RegExp(`Index Scan (Backward )?using ${index}`));
+      }
+    }
   });
 });
 

@@ -79,6 +79,48 @@ describe('the list', () => {
     }
   });
 
+  test.each([
+    ['saga', ['Column-1', 'column-2', 'COLUMN-2', 'column-3'], ['unnamed-2', 'unnamed-1']],
+    ['about', ['column-3', 'COLUMN-2', 'unnamed-1', 'unnamed-2'], ['column-2', 'Column-1']],
+  ] as const)('sorts by the column %s, either way, with what has no value at the end, and walks from saga to saga in that order', async (sort, sorted, rest) => {
+    await web.db.sql`delete from arcadia.sagas where input->>'tags' like '%sort-test%'`;
+    const ids: Record<string, string> = {};
+    for (const [name, dropletId] of [['Column-1', null], ['column-3', 9_000_001], ['column-2', null], ['COLUMN-2', 9_000_002], ['unnamed-1', 9_000_003], ['unnamed-2', 9_000_004]] as const) {
+      const id = await start({ name, tags: ['sort-test'] });
+      ids[name] = id;
+      if (dropletId !== null) await web.db.sql`update arcadia.sagas set context = ${JSON.stringify({ droplet_id: dropletId })}::text::jsonb where id = ${id}`;
+      if (name.startsWith('unnamed')) await web.db.sql`update arcadia.sagas set input = input - 'name' where id = ${id}`;
+    }
+    // The same but for the case: their ids decide.
+    const same = (['column-2', 'COLUMN-2'] as const).toSorted((one, other) => ((ids[one] ?? '') < (ids[other] ?? '') ? -1 : 1));
+    const byValue = sort === 'saga' ? ['Column-1', ...same, 'column-3'] : [...sorted];
+    const nameOf = (id: string) => Object.entries(ids).find(([, one]) => one === id)?.[0] ?? id;
+    const listed = (text: string) => [...text.matchAll(/<a href="\/sagas\/([0-9a-f-]{36})[^"]*" data-walk>/g)].map(([, id = '']) => nameOf(id));
+    for (const [query, expected] of [[sort, [...byValue, ...rest]], [`-${sort}`, [...byValue.toReversed(), ...rest]]] as const) {
+      const first = await page(`/sagas?tag=sort-test&sort=${query}`);
+      expect(listed(first)).toEqual(expected);
+      expect(first).toMatch(new RegExp(`aria-sort="${query === sort ? 'ascending' : 'descending'}"><a href="/sagas\\?tag=sort-test&amp;sort=${query === sort ? '-' : ''}${sort}">`));
+      const walked: string[] = [];
+      for (let at = first.match(/<a href="(\/sagas\/[0-9a-f-]{36}\?[^"]*)" data-walk>/)?.[1]?.replaceAll('&amp;', '&') ?? ''; at !== ''; at = linkOn(await page(at), 'Next')) walked.push(nameOf(at.slice(7, 43)));
+      expect(walked).toEqual(expected);
+      const last = await page(`/sagas/${ids[expected.at(-1) ?? '']}?${new URLSearchParams({ list: `tag=sort-test&sort=${query}` }).toString()}`);
+      expect(linkOn(last, 'Previous')).toContain(ids[expected.at(-2) ?? ''] ?? 'none');
+    }
+  });
+
+  test('sorted by name goes from page to page without losing a saga', async () => {
+    const names = Array.from({ length: 53 }, (_, index) => `paged-${String(index).padStart(2, '0')}`);
+    for (const name of names.toReversed()) await start({ name });
+    for (const [sort, expected] of [['saga', names], ['-saga', names.toReversed()]] as const) {
+      const first = await page(`/sagas?q=paged-&sort=${sort}`);
+      const second = await page(linkOn(first, 'Next page'));
+      expect([...namesOn(first), ...namesOn(second)]).toEqual(expected);
+      expect(linkOn(second, 'Next page')).toBe('');
+    }
+    // A cursor of another order leads nowhere.
+    expect((await web.call('GET', `/sagas?sort=age&cursor=0.${Buffer.from(JSON.stringify(['paged-01', crypto.randomUUID()])).toString('base64url')}`, { headers: operator })).status).toBe(400);
+  });
+
   test("finds what one person requested, and offers a person their own", async () => {
     const mine = await start({ name: 'mine-1' });
     await start({ name: 'not-mine-1' }, bearer(secrets.all));

@@ -25,10 +25,13 @@ const fields = {
   cause: z.string().regex(/^[0-9a-f]{12}$/, 'expected the cause of a failure, as the list of sagas links to it').optional(),
 };
 
+/** What the list can be sorted by; `-`: the other way around. Without any, it is in groups by status. */
+export const sagaSorts = ['age', '-age', 'saga', '-saga', 'about', '-about'] as const;
+
 /** Query of the list. Unknown fields are ignored. */
 export const listQuery = z.object({
   ...fields,
-  sort: z.enum(['age', '-age'], 'expected age or -age').optional(),
+  sort: z.enum(sagaSorts, `expected one of ${sagaSorts.join(', ')}`).optional(),
   cursor: z.string().max(500).optional(),
 });
 

@@ -58,8 +58,11 @@ export function renderList(list: SagaList): Html {
   );
   const { sort } = filter;
   const byStatus = sortHeading('Status', addressOf('/sagas', { ...filter, sort: undefined }), sort === undefined ? 'other' : null);
-  const byAge = sortHeading('Started', addressOf('/sagas', { ...filter, sort: sort === 'age' ? '-age' : 'age' }), sort === undefined ? null : sort === 'age' ? 'ascending' : 'descending');
-  const table = html`<table class="sagas"><thead><tr>${byStatus}<th scope="col">Saga</th><th scope="col">About</th><th scope="col">Step</th><th scope="col">Activity</th>${byAge}</tr></thead>${rows}</table>`;
+  const by = (words: string, column: 'saga' | 'about' | 'age') => {
+    const sorted = sort === column ? 'ascending' : sort === `-${column}` ? 'descending' : null;
+    return sortHeading(words, addressOf('/sagas', { ...filter, sort: sorted === 'ascending' ? `-${column}` as const : column }), sorted);
+  };
+  const table = html`<table class="sagas"><thead><tr>${byStatus}${by('Saga', 'saga')}${by('About', 'about')}<th scope="col">Step</th><th scope="col">Activity</th>${by('Started', 'age')}</tr></thead>${rows}</table>`;
   return html`<h1 class="unseen">Sagas</h1>
 ${form(list)}
 ${saved(list)}
