@@ -52,6 +52,10 @@ try {
       "the list of sagas": '/sagas',
       "sagas by name": '/sagas?sort=saga',
       "sagas by id": '/sagas?sort=-about',
+      'the fleet, last hour': '/fleet',
+      'the fleet, last week': '/fleet?span=week',
+      'leases': '/leases',
+      'audit': '/audit',
       "the saga of a droplet": `/sagas/${some?.sagaId}`,
     };
     const pages: { name: string; medianMs: number; mostMs: number; bytes: number }[] = [];
@@ -66,7 +70,8 @@ try {
 }
 
 async function fill(db: Database): Promise<void> {
-  for (let left = finished; left > 0; left -= AT_ONCE) await writeSagas(db, { count: Math.min(AT_ONCE, left), status: 'completed', daysAgo: 10, eventsEach: 5 });
+  // The last of them within the week that the charts show.
+  for (let left = finished; left > 0; left -= AT_ONCE) await writeSagas(db, { count: Math.min(AT_ONCE, left), status: 'completed', daysAgo: left > AT_ONCE ? 10 : 3, eventsEach: 5 });
   await writeDroplets(db, { present: droplets, gone });
   await db.sql`vacuum analyze`;
 }

@@ -23,9 +23,10 @@ export type Subject = Readonly<{ kind: string; name: string | null; id: string |
 /**
  * Words for a step's work. `provider`: the service it calls, by name. `notYet`: what a waiting step waits for, as the
  * beginning of a sentence. `waitsFor`: the same as the object of "waits for". `limitMs`: its longest wait; null if that
- * is a number of polls and not a time.
+ * is a number of polls and not a time. `milestone`: what a saga has become once the step is done, such as `active`; the
+ * page of the fleet shows how long sagas take to it.
  */
-export type StepWords = Readonly<{ doing: string; provider?: string; notYet?(saga: SagaFacts): string; waitsFor?(saga: SagaFacts): string; limitMs?(saga: SagaFacts): number | null }>;
+export type StepWords = Readonly<{ doing: string; provider?: string; notYet?(saga: SagaFacts): string; waitsFor?(saga: SagaFacts): string; limitMs?(saga: SagaFacts): number | null; milestone?: string }>;
 
 /** The words of one saga. Each function receives what is known of the saga, and must not throw if the context is incomplete. */
 export type SagaWords<Facts = SagaFacts> = Readonly<{
@@ -84,6 +85,14 @@ export function surfaceOf(definitions: Worded): Surface {
     step: (name) => steps.get(name) ?? null,
     redact: redactionOf(definitions),
   };
+}
+
+/** A step whose completion people wait for. `label`: what the saga has become by then. */
+export type Milestone = Readonly<{ saga: string; step: string; label: string }>;
+
+/** Lists the milestones of these sagas. */
+export function milestonesOf(definitions: Worded): Milestone[] {
+  return Object.entries(definitions).flatMap(([saga, { steps }]) => steps.flatMap(({ name, words }) => (words?.milestone === undefined ? [] : [{ saga, step: name, label: words.milestone }])));
 }
 
 /** Returns a saga's one-line title: its subject's name, or what is known instead. */

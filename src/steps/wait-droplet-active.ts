@@ -40,6 +40,7 @@ export const waitDropletActive: Step<StepDeps> = {
     provider: 'DigitalOcean',
     notYet: (saga) => `droplet ${dropletTextOf(saga)} is not active yet`,
     limitMs: waitLimitMs,
+    milestone: 'active',
   },
 
   async execute(run, deps) {

@@ -5,6 +5,7 @@ import type { Plans } from '../droplets/plans/open-plans.ts';
 import type { InventoryViews } from '../inventory/views.ts';
 import { readFleetFacts } from '../fleet/facts.ts';
 import { readRetention } from '../saga/retention.ts';
+import type { Span } from '../saga/history.ts';
 import { readHistory } from '../saga/history.ts';
 import { listSubscriptions, resumeSubscription } from '../outcomes/subscriptions.ts';
 import type { Database } from '../platform/db.ts';
@@ -34,7 +35,7 @@ import type { SagaEnd } from '../saga/store.ts';
 import { listEvents, readProgress } from '../saga/events.ts';
 import { createSagaStore, loadSaga } from '../saga/store.ts';
 import { subjectFieldsOf } from '../saga/subject.ts';
-import { surfaceOf } from '../saga/words.ts';
+import { milestonesOf, surfaceOf } from '../saga/words.ts';
 
 // How long the reconciler leaves the enqueueing of a new saga to this process.
 const ENQUEUE_GRACE_MS = 5_000;
@@ -82,6 +83,7 @@ export function bindPorts({ catalog, inventory, plans, db, connection, queues, d
     return answered;
   };
   const subjectFields = subjectFieldsOf(catalog);
+  const milestones = milestonesOf(catalog);
   /** A saga that waits for the report goes on at once; where its job cannot be reached, with its next check. */
   const wakingReport = (take: InventoryViews['inventory']['report']): typeof take => async (...report) => {
     const result = await take(...report);
@@ -128,7 +130,7 @@ export function bindPorts({ catalog, inventory, plans, db, connection, queues, d
       backlog: bound(readBacklog),
       inventory: inventory?.stats,
       fleet: bound(readFleetFacts),
-      history: bound(readHistory),
+      history: (span: Span) => readHistory(db, span, milestones),
       retention: bound(readRetention),
     },
     queues: {

@@ -7,7 +7,7 @@ import { withDeadline } from '../../platform/deadline.ts';
 import { formatDuration } from '../../platform/duration.ts';
 import type { RequestUse } from '../../inventory/request-counts.ts';
 import type { QueueDepth } from '../../queues/dashboard.ts';
-import type { History, Span } from '../../saga/history.ts';
+import type { Durations, History, Span } from '../../saga/history.ts';
 import type { App } from '../app.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
@@ -18,11 +18,12 @@ import { withoutEmpty } from './filter.ts';
 import { sendPage } from './layout.ts';
 import { ago } from './times.ts';
 
+// `keepMs`: a chart of a week reads many rows, and everybody sees the same one.
 const spans = {
-  hour: { seconds: 3_600, partSeconds: 60, part: 'minute' },
-  day: { seconds: 86_400, partSeconds: 1_800, part: '30 minutes' },
-  week: { seconds: 604_800, partSeconds: 7_200, part: '2 hours' },
-} as const satisfies Readonly<Record<string, Span & { part: string }>>;
+  hour: { seconds: 3_600, partSeconds: 60, part: 'minute', keepMs: 15_000 },
+  day: { seconds: 86_400, partSeconds: 1_800, part: '30 minutes', keepMs: 60_000 },
+  week: { seconds: 604_800, partSeconds: 7_200, part: '2 hours', keepMs: 300_000 },
+} as const satisfies Readonly<Record<string, Span & { part: string; keepMs: number }>>;
 
 type SpanName = keyof typeof spans;
 const spanNames = ['hour', 'day', 'week'] as const satisfies readonly SpanName[];
@@ -30,9 +31,6 @@ const spanNames = ['hour', 'day', 'week'] as const satisfies readonly SpanName[]
 const fleetQuery = z.object({ span: z.enum(spanNames, `expected ${spanNames.join(', ')}`).default('hour') });
 
 const ANSWER_WITHIN_MS = 1_500;
-
-// A chart of a week reads many rows, and everybody sees the same one.
-const KEEP_HISTORY_MS = 15_000;
 
 type Ports = Pick<WebPorts, 'stats' | 'queues' | 'inventory'>;
 
@@ -88,7 +86,7 @@ function keeping(read: (span: SpanName) => Promise<History>): (span: SpanName) =
   const kept = new Map<SpanName, { history: Promise<History>; at: number }>();
   return async (span) => {
     const known = kept.get(span);
-    if (known !== undefined && performance.now() - known.at < KEEP_HISTORY_MS) return known.history;
+    if (known !== undefined && performance.now() - known.at < spans[span].keepMs) return known.history;
     const history = read(span);
     kept.set(span, { history, at: performance.now() });
     history.catch(() => kept.delete(span));
@@ -206,14 +204,15 @@ function chartsOf({ history, requests, span }: Facts, now: Date): Html {
   const spent = requests == null ? null : renderChart({
     title: `Requests to DigitalOcean per ${spans[span].part}`, kind: 'bars', unit: 'count', times, series: [{ label: 'requests', className: 'started', values: requests.parts }],
   });
-  const durations = history.durations.map(({ name, parts }) =>
+  const percentiles = (title: string, parts: Durations['parts']) =>
     renderChart({
-      title: `Start to completion: ${name}`, kind: 'lines', unit: 'seconds', times,
+      title, kind: 'lines', unit: 'seconds', times,
       series: [
         { label: 'p50', className: 'p50', values: parts.map((part) => part?.p50 ?? null) },
         { label: 'p99', className: 'p99', values: parts.map((part) => part?.p99 ?? null) },
       ],
-    }),
-  );
-  return html`<section aria-labelledby="history">${head}<div class="charts">${counts}${spent}${durations}</div><p class="none">Read ${ago(history.readAt, now)}.</p></section>`;
+    });
+  const milestones = history.milestones.map(({ name, label, parts }) => percentiles(`Time to ${label}: ${name}`, parts));
+  const durations = history.durations.map(({ name, parts }) => percentiles(`Start to completion: ${name}`, parts));
+  return html`<section aria-labelledby="history">${head}<div class="charts">${counts}${spent}${milestones}${durations}</div><p class="none">Read ${ago(history.readAt, now)}.</p></section>`;
 }
