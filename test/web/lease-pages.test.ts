@@ -50,6 +50,10 @@ const placeHeld = async (count = 22) => {
 };
 
 describe('the list of leases', () => {
+  test('of nothing says how to begin, with the command marked as one', async () => {
+    expect((await web.call('GET', '/leases', { headers: { ...basic(), accept: 'text/html' } })).text).toContain('<p class="empty">No droplet has a lease. Give one with <code>arcadia provision --ttl 2h</code>.</p>');
+  });
+
   test('shows droplet, requester, end, generation and state, the lease that ends first on top', async () => {
     const running = await place({ name: 'running', leaseInS: 7_190, requestedBy: 'http:ada' });
     const warned = await place({ name: 'warned', leaseInS: 5_000, requestedBy: 'cli:bob' });

@@ -267,6 +267,18 @@ describe('the page of a destroy says what became of the droplet', () => {
   });
 });
 
+test('a command in an error is marked as one; a single backtick of others is left as it is', async () => {
+  const id = await start({ name: 'typed' });
+  const shown = async (message: string) => {
+    await web.db.sql`
+      update arcadia.sagas set status = 'compensated', wake_at = null, finished_at = now(), error = ${JSON.stringify({ code: 'droplet_protected', message, step: 'create_droplet', retryable: false })}::text::jsonb
+      where id = ${id}`;
+    return page(`/sagas/${id}`);
+  };
+  expect(await shown('it is protected: run `arcadia unprotect 7`, then try again')).toContain('<q>it is protected: run <code>arcadia unprotect 7</code>, then try again</q>');
+  expect(await shown('no such tag: `<b>')).toContain('<q>no such tag: `&lt;b&gt;</q>');
+});
+
 describe('buttons', () => {
   test('are there for those who may press them, and only for them', async () => {
     const running = await start({ name: 'button-running' });

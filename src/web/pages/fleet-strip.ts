@@ -2,6 +2,7 @@
 import type { Condition, FleetStatus } from '../../fleet/conditions.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
+import { withCode } from './parts.ts';
 import { ago, inTime } from './times.ts';
 
 /** Renders the strip. Its container is always present, so that the script can fill it. */
@@ -15,12 +16,7 @@ const signs: Readonly<Record<Condition['severity'], string>> = { critical: '!', 
 
 function entry(condition: Condition, now: Date): Html {
   const { name, severity, title, detail, action, since, until } = condition;
-  return html`<li class="${severity}"><span class="sign" aria-hidden="true">${signs[severity]}</span><div><p><b>${title}.</b> ${detail}${since === null || name === 'no_worker' ? null : html` <span class="times">Since ${ago(since, now)}.</span>`}${until === null ? null : html` <span class="times">${name === 'budget_used_up' ? 'Room' : 'Asked again'} ${inTime(until.getTime() - now.getTime(), now)}.</span>`}</p><p class="action">${withCode(action)} ${link(condition)}</p></div></li>`;
-}
-
-/** The same text goes to the terminal, where backticks mark what is to be typed. */
-function withCode(text: string): Html[] {
-  return text.split('`').map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : html`${part}`));
+  return html`<li class="${severity}"><span class="sign" aria-hidden="true">${signs[severity]}</span><div><p><b>${title}.</b> ${withCode(detail)}${since === null || name === 'no_worker' ? null : html` <span class="times">Since ${ago(since, now)}.</span>`}${until === null ? null : html` <span class="times">${name === 'budget_used_up' ? 'Room' : 'Asked again'} ${inTime(until.getTime() - now.getTime(), now)}.</span>`}</p><p class="action">${withCode(action)} ${link(condition)}</p></div></li>`;
 }
 
 function link({ name }: Condition): Html | null {

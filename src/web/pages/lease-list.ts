@@ -7,7 +7,7 @@ import { dialog } from './dialog.ts';
 import { badge, number } from './droplet-parts.ts';
 import { renewalFields } from './lease-choices.ts';
 import { addressOfLeases, choiceWords } from './lease-filter.ts';
-import { hidden } from './parts.ts';
+import { hidden, withCode } from './parts.ts';
 import { ago, formatTime, inTime } from './times.ts';
 
 export type LeaseListView = Readonly<{
@@ -146,5 +146,5 @@ const nothing: Readonly<Record<LeaseChoice, string>> = {
 
 function empty({ choice, overview }: LeaseListView): Html {
   if (overview.counts[choice] > 0) return html`<p class="empty">The list ends before this page. <a href="${addressOfLeases(choice)}">First page</a></p>`;
-  return html`<p class="empty">${nothing[choice]}${choice === 'all' ? null : html` <a href="/leases">All leases</a>`}</p>`;
+  return html`<p class="empty">${withCode(nothing[choice])}${choice === 'all' ? null : html` <a href="/leases">All leases</a>`}</p>`;
 }

@@ -44,6 +44,12 @@ export function copied(value: string): Html {
   return html`<code data-copy>${value}</code>`;
 }
 
+/** Renders a text that also goes to the terminal, where backticks mark what is to be typed. A text of others may have one alone. */
+export function withCode(text: string): Html[] {
+  const parts = text.split('`');
+  return parts.length % 2 === 0 ? [html`${text}`] : parts.map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : html`${part}`));
+}
+
 /** Returns the text with its first letter in upper case. */
 export function capital(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);

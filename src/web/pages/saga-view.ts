@@ -13,7 +13,7 @@ import { html } from '../html.ts';
 import { dialog } from './dialog.ts';
 import { addressOf, addressOfSaga } from './filter.ts';
 import { renewalFields } from './lease-choices.ts';
-import { badgeOf, capital, requestNote } from './parts.ts';
+import { badgeOf, capital, requestNote, withCode } from './parts.ts';
 import type { SagaView } from './saga-facts.ts';
 import { facts, known } from './saga-facts.ts';
 import { requestOf, withoutRequest } from './timeline.ts';
@@ -179,5 +179,5 @@ function reason({ error }: Saga, title: string): Html | null {
 
 function quote(what: string, said: string): Html {
   const request = requestOf(said);
-  return html`<p class="quote"><span>${what}:</span> <q>${withoutRequest(said)}</q>${requestNote(request)}</p>`;
+  return html`<p class="quote"><span>${what}:</span> <q>${withCode(withoutRequest(said))}</q>${requestNote(request)}</p>`;
 }

@@ -7,7 +7,7 @@ import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import type { JobPlace } from '../ports.ts';
 import { foldAttempts, foldNotes, partTimeline } from './fold-timeline.ts';
-import { requestNote } from './parts.ts';
+import { requestNote, withCode } from './parts.ts';
 import type { Entry } from './timeline.ts';
 import { formatTime } from './times.ts';
 
@@ -52,7 +52,7 @@ function details({ worker, job }: Entry, { place }: Scale): Html {
 function texts({ text, requestId, notes, alike }: Entry): Html | null {
   if (text === null && notes.length === 0) return null;
   const list = foldNotes(notes).map(({ at, until, count, text: note }) => html`<li>${clock(at)}${count === 1 ? null : html`–${clock(until)}`} ${note}${count === 1 ? null : html` <span class="polls">${count} times</span>`}</li>`);
-  return html`<div class="texts">${notes.length === 0 ? null : html`<ul>${list}</ul>`}${text === null ? null : html`<p>${text}${requestNote(requestId)}</p>`}${attempts(alike)}</div>`;
+  return html`<div class="texts">${notes.length === 0 ? null : html`<ul>${list}</ul>`}${text === null ? null : html`<p>${withCode(text)}${requestNote(requestId)}</p>`}${attempts(alike)}</div>`;
 }
 
 /** The attempts that one entry stands for. */
