@@ -5,7 +5,7 @@ import { execFile } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -109,6 +109,19 @@ describe('arcadia-cloud/sandbox', () => {
 
 test('arcadia --version prints the version, without the optional packages', async () => {
   expect(await outcomeOf(process.execPath, [join(small, 'node_modules/arcadia-cloud/dist/main.js'), '--version'], small)).toEqual({ code: 0, output: `${manifest.version}\n` });
+});
+
+test('what a page of the package links to is in the package', () => {
+  const pages = packed.files.filter((path) => path.endsWith('.md'));
+  const isThere = (path: string) => packed.files.some((file) => file === path || file.startsWith(`${path.replace(/\/$/, '')}/`));
+  const missing = pages.flatMap((page) => {
+    const prose = read(page).replaceAll(/^```[\s\S]*?^```$/gm, '').replaceAll(/`[^`\n]*`/g, '');
+    const targets = [...prose.matchAll(/\]\((?![a-z]+:|#)([^)#\s]+)/g)].map(([, target = '']) => normalize(join(dirname(page), target)));
+    return targets.filter((target) => !isThere(target)).map((target) => `${page}: ${target}`);
+  });
+  expect(missing).toEqual([]);
+  expect(pages.length).toBeGreaterThan(50);
+  expect(packed.files).toEqual(expect.arrayContaining(['deploy/kubernetes/base/kustomization.yaml', 'deploy/systemd/arcadia-web.service']));
 });
 
 test("package.json overrides nothing for the official client's sake", () => {

@@ -15,7 +15,7 @@ const folder = `${root}.arcadia/packages`;
 const run = promisify(execFile);
 
 const record = z.record(z.string(), z.string());
-const manifestSchema = z.object({ dependencies: record, peerDependencies: record, devDependencies: record });
+const manifestSchema = z.object({ dependencies: record, peerDependencies: record, devDependencies: record, files: z.array(z.string()).default([]) });
 
 /** The parts of a package.json that say what is to be installed. */
 export type Manifest = z.infer<typeof manifestSchema>;
@@ -69,7 +69,9 @@ export async function installPackage(tarball: string, into: string, choose: (man
 
 function fingerprint(): string {
   const hash = createHash('sha256');
-  for (const part of ['package.json', 'README.md', 'CHANGELOG.md', 'LICENSE', 'src', 'migrations', 'docs', 'examples', 'ops', 'script']) {
+  const { files } = manifestSchema.parse(JSON.parse(readFileSync(`${root}package.json`, 'utf8')));
+  // `dist` is made of the sources.
+  for (const part of ['package.json', 'README.md', 'LICENSE', 'src', 'script', ...files.filter((name) => name !== 'dist')]) {
     const paths = existsSync(`${root}${part}/`) ? readdirSync(`${root}${part}`, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name)) : [`${root}${part}`];
     for (const path of paths.toSorted()) hash.update(path.slice(root.length)).update(readFileSync(path));
   }
