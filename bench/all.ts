@@ -1,9 +1,10 @@
-// All benchmarks, one after another, each in a process of its own: their tables, or one JSON document with the figures of
-// each under its name. An hour and more on a quiet machine; with --small, a minute, for nothing but that all of it works.
+// Runs all benchmarks, one after another, each in its own process. Prints their tables, or one JSON document with the figures
+// of each benchmark under its name. Takes more than an hour on an idle machine. --small takes a minute, measures nothing, and
+// only shows that every benchmark works.
 //
 //   node bench/all.ts [--parts engine,workers,requests,growth,many,memory,load,pages,sync] [--small] [--json]
 //
-// Ends with exit code 1 where a part did, because it failed or because it missed a limit that it knows of.
+// Exits with 1 if a benchmark failed or missed its limit.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';

@@ -4,8 +4,8 @@
 //
 //   node bench/engine.ts [--contenders bare-chain,arcadia,…] [--sagas 20000] [--slow-sagas 5000] [--spaced 100]
 //     [--rounds 3] [--concurrency 200] [--small] [--json]
-//     --slow-sagas: how many DBOS, openworkflow and graphile-worker get, which a step costs a commit or more; figures are per
-//     second or per 1,000, and the table says how many there were
+//     --slow-sagas: number of sagas for DBOS, openworkflow and graphile-worker, which commit at least once a step. Figures are
+//     per second or per 1,000 sagas; the table shows the number
 //     BENCH_PROFILE=<folder> writes a CPU profile of each contender's measured part there
 //
 // Redis with its append-only file, Postgres with fsync and synchronous_commit. The packages of the other engines are those
@@ -97,19 +97,19 @@ function tableOf(results: readonly Result[]): string {
   return table.toString();
 }
 
-/** A database of the run's own, and the Redis that all share: each contender has its own prefix. */
+/** A database for this run, and one Redis for all contenders, each with its own prefix. */
 async function freshPlace(name: string): Promise<Place> {
   const databaseUrl = await createDatabase(server.url, name.replaceAll('-', '_'));
   const db = openDatabase(databaseUrl, { max: 1, timeoutMs: 60_000 });
   await migrate(db, 'default');
-  // What those before left to be written to disk is not to be this one's.
+  // Flush to disk first, so that this contender does not pay for the writes of earlier ones.
   await db.sql`checkpoint`;
   await keys.flushall();
   await db.close();
   return { databaseUrl, redisUrl: redis.url, concurrency: options.concurrency, postgresPid: server.pid, redisPid: redis.pid };
 }
 
-/** Asks a contender in a process of its own. Its log goes nowhere, as a process's log goes somewhere. */
+/** Runs a contender in its own process and asks it for figures. Its log is discarded. */
 async function run(name: string, ask: Ask): Promise<unknown> {
   const program = fileURLToPath(new URL(`engine/${name}.ts`, import.meta.url));
   const child = fork(program, { stdio: ['ignore', openSync('/dev/null', 'w'), 'inherit', 'ipc'] });

@@ -1,4 +1,4 @@
-// A fleet to be measured: worker processes on a database of their own, against a sandbox in this process.
+// Starts a fleet for a benchmark: worker processes on their own database, with a sandbox in this process.
 import type { ChildProcess } from 'node:child_process';
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,14 +15,14 @@ import { migrate } from '../src/processes/migrate.ts';
 import { migrateQueues, queueStoreOf } from '../src/queues/connection.ts';
 
 export type FleetOptions = Readonly<{
-  /** Of the database, and of the queues' prefix. */
+  /** Name of the database, and prefix of the queues. */
   name: string;
   postgresUrl: string;
   /** Null: the queues are in Postgres. */
   redisUrl: string | null;
   workers: number;
   sandbox: SandboxOptions;
-  /** Variables of the workers, on top of ours. */
+  /** Environment variables for the workers, in addition to the defaults. */
   env?: NodeJS.ProcessEnv;
 }>;
 
@@ -35,12 +35,12 @@ export type MeasuredFleet = Readonly<{
   stop(): Promise<void>;
 }>;
 
-/** What a droplet is asked for with, but for its name. */
+/** Input of a provision, without the name. */
 export const dropletInput = { region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
 
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 
-/** Starts a fleet and returns when its workers are ready. They are told of the sandbox's limits. */
+/** Starts a fleet and returns when its workers are ready. They know the sandbox's rate limits. */
 export async function startFleet({ name, postgresUrl, redisUrl, workers, sandbox: sandboxOptions, env: more = {} }: FleetOptions): Promise<MeasuredFleet> {
   const sandbox = await startSandbox(sandboxOptions);
   const databaseUrl = await createDatabase(postgresUrl, name);
@@ -78,7 +78,7 @@ export async function startFleet({ name, postgresUrl, redisUrl, workers, sandbox
   };
 }
 
-/** A worker says one line when it is ready; what comes later is read, and thrown away. */
+/** Waits for the line that a worker prints when it is ready. Later output is discarded. */
 async function untilReady(child: ChildProcess): Promise<void> {
   const { stdout } = child;
   if (stdout === null) throw new Error('a worker without an output');
@@ -88,7 +88,7 @@ async function untilReady(child: ChildProcess): Promise<void> {
   stdout.resume();
 }
 
-/** A database of its own on a server. */
+/** Creates a database on a server. */
 export async function createDatabase(serverUrl: string, name: string): Promise<string> {
   const admin = openDatabase(serverUrl, { max: 1 });
   await admin.sql`create database ${admin.sql(name)}`;

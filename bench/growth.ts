@@ -1,9 +1,9 @@
-// What a database that has grown costs: a new saga beside a million finished ones and 5,000 that wait, in the same run as
-// one in an empty database; the page of sagas and its search; and retention, while sagas are started.
+// Measures the cost of a large database: a new saga beside a million finished and 5,000 waiting ones, compared in the same run
+// with a saga in an empty database; the list of sagas and its search; and retention while sagas are started.
 //
 //   node bench/growth.ts [--finished 1000000] [--waiting 5000] [--expired 100000] [--sagas 10000] [--rounds 3]
 //     [--quiet 15] [--small] [--json]
-//     --quiet: seconds of starts without retention, to compare those during it with
+//     --quiet: seconds of starts without retention, as the baseline for starts during retention
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync } from 'node:fs';
@@ -42,7 +42,7 @@ const options = readOptions(
 );
 const { finished, waiting, expired, sagas, rounds } = options;
 
-// As many as one statement may write within the time that a statement has.
+// Few enough that one statement finishes before its deadline.
 const AT_ONCE = 20_000;
 const EVENTS_EACH = 5;
 const HOUR_MS = 3_600_000;
@@ -75,14 +75,14 @@ async function grow(db: Database): Promise<void> {
   };
   await write(expired, 100);
   await write(finished - expired, 30);
-  // What is searched for by name below, among the oldest.
+  // The saga that the search below looks for; it is among the oldest.
   await db.sql`update arcadia.sagas set input = jsonb_set(input, '{name}', '"needle"') where id = (select id from arcadia.sagas order by created_at, id desc limit 1)`;
   await db.sql`vacuum analyze`;
   const [size] = await db.sql<{ size: string }[]>`select pg_size_pretty(pg_database_size(current_database())) as size`;
   process.stderr.write(`${finished} finished sagas: ${size?.size}, in ${seconds(from)} s\n`);
 }
 
-/** One run after another of each, round by round, so that what else the machine does meets all of them. */
+/** Alternates the runs, round by round, so that other load on the machine affects all of them alike. */
 async function compareCosts() {
   const runs = {
     'an empty database': async (round: number) => {
@@ -155,7 +155,7 @@ async function measureReads(db: Database) {
   return rows;
 }
 
-/** Starts and reads sagas one after another while retention deletes, and as long without it. */
+/** Starts and reads sagas one after another while retention deletes, and for the same time without retention. */
 async function measureRetention(db: Database) {
   const noOp = { name: 'one', execute: () => Promise.resolve(done()), compensate: () => Promise.resolve(done()) };
   const catalog = { no_op: { input: z.custom<JsonObject>(), steps: [noOp] } };

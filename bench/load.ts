@@ -1,5 +1,5 @@
-// A real load: thousands of droplets at once through four worker processes, each active after 20 to 60 s; without limits,
-// and with those of DigitalOcean, held against the time that the limits alone take.
+// Provisions thousands of droplets at once with four worker processes. Each droplet becomes active after 20 to 60 s. Runs
+// without rate limits and with those of DigitalOcean, and compares the time with the minimum that the limits allow.
 //
 //   node bench/load.ts [--droplets 5000] [--workers 4] [--limits off,on] [--scale 1] [--active-after 20,60]
 //     [--no-redis] [--small] [--json]
@@ -23,7 +23,7 @@ type Row = Readonly<{
   createsSeconds: number;
   p50Seconds: number;
   p99Seconds: number;
-  /** Likewise, if creates alone were limited and each droplet were seen the moment it is active. */
+  /** The same, if only creates were limited and each droplet were seen the moment it becomes active. */
   leastP50Seconds: number;
   leastP99Seconds: number;
   /**
@@ -40,7 +40,7 @@ const PAGE = 200;
 const STARTS_AT_ONCE = 100;
 const TELL_EVERY_MS = 60_000;
 
-// `active-after`: seconds, at least and at most.
+// `active-after`: minimum and maximum, in seconds.
 const options = readOptions(
   { droplets: 5_000, workers: 4, limits: 'off,on', scale: 1, 'active-after': '20,60', 'no-redis': false },
   { droplets: 10, workers: 1, limits: 'on', 'active-after': '0.2,0.6' },
@@ -110,7 +110,7 @@ async function measure(kind: 'off' | 'on'): Promise<Row> {
       createsSeconds,
       ...result,
       ...leastPercentiles(isOn),
-      // Of the last requests, one tells that a droplet is active: its create went before.
+      // The last request is a read that shows a droplet as active; its create was sent earlier.
       boundSeconds: isOn ? Math.max(longest, secondsUntil(total - throttled)) : createsSeconds + longest,
       leastSeconds: isOn ? Math.max(longest, secondsUntil(droplets) + shortest, secondsUntil(droplets + Math.ceil(droplets / PAGE))) : longest,
     };
@@ -119,12 +119,12 @@ async function measure(kind: 'off' | 'on'): Promise<Row> {
   }
 }
 
-/** Seconds until the last of so many requests may be sent. */
+/** Seconds until the limits allow the last of `count` requests. */
 function secondsUntil(requests: number): number {
   return sendTimes(requests).at(-1) ?? 0;
 }
 
-/** When each of so many requests may be sent, in seconds: as early as a rolling minute and a rolling hour allow. */
+/** The earliest time at which each request may be sent, in seconds, under limits per rolling minute and hour. */
 function sendTimes(requests: number): number[] {
   const sentAt: number[] = [];
   for (let index = 0; index < requests; index += 1) {
@@ -137,7 +137,7 @@ function sendTimes(requests: number): number[] {
 
 function leastPercentiles(isOn: boolean): Pick<Row, 'leastP50Seconds' | 'leastP99Seconds'> {
   const sentAt = isOn ? sendTimes(droplets) : Array.from({ length: droplets }, () => 0);
-  // The golden ratio spreads evenly, whatever part of the sequence is looked at.
+  // Multiples of the golden ratio are spread evenly over every part of the sequence.
   const activeAt = sentAt.map((at, index) => at + shortest + (longest - shortest) * ((index * 0.618_034) % 1)).toSorted((a, b) => a - b);
   const percentile = (share: number) => activeAt[Math.ceil(share * droplets) - 1] ?? 0;
   return { leastP50Seconds: percentile(0.5), leastP99Seconds: percentile(0.99) };

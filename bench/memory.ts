@@ -1,8 +1,8 @@
-// The memory of a worker that has 200 steps at once, under load for as long as wanted: resident set and V8's heap, and how
-// they grow. Flat out; or in waves, which reach the same concurrency and leave the machine to others in between.
+// Measures the memory of a worker with concurrency 200 under load: resident set and V8's heap, and how they grow. The load is
+// constant, or comes in waves that reach the same concurrency and leave the machine idle in between.
 //
 //   node bench/memory.ts [--minutes 5] [--concurrency 200] [--in-flight 1000] [--every 10] [--small] [--json]
-//     [--wave-every 60]   so many sagas at once every so many seconds, instead of all the time
+//     [--wave-every 60]   start the sagas in waves, one every 60 seconds, instead of constantly
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { startEmbeddedPostgres } from '../src/dev/embedded-postgres/start-embedded-postgres.ts';
@@ -17,7 +17,7 @@ type Sample = Readonly<{ minutes: number; residentMib: number; heapUsedMib: numb
 const LIMIT_MIB = 300;
 const MINUTE_MS = 60_000;
 
-// `every`: seconds from one look to the next.
+// `every`: seconds between two samples.
 const options = readOptions({ minutes: 5, concurrency: 200, 'in-flight': 1_000, every: 10, 'wave-every': 0 }, { minutes: 0.03, 'in-flight': 5, every: 0.5 });
 
 const postgres = await startEmbeddedPostgres();
@@ -47,7 +47,7 @@ try {
   const load = Promise.all(Array.from({ length: options['in-flight'] }, keepBusy));
   const samples: Sample[] = [];
   let tellAt = from;
-  // A slope takes two.
+  // A slope needs two points.
   while (performance.now() < until || samples.length < 2) {
     await delay(options.every * 1_000);
     const minutes = (performance.now() - from) / MINUTE_MS;
@@ -60,7 +60,7 @@ try {
     );
   }
   await load;
-  // What is compiled and cached on first use is there by the middle of the run.
+  // By the middle of the run, code is compiled and caches are full.
   const later = samples.slice(Math.floor(samples.length / 2));
   const result = {
     part: 'memory',
@@ -96,7 +96,7 @@ function mostMib(samples: readonly Sample[]): number {
   return Math.max(...samples.map((sample) => sample.residentMib));
 }
 
-/** Of the line that fits best (least squares). */
+/** Slope of the line that fits best (least squares). */
 function slopePerHour(samples: readonly Sample[], valueOf: (sample: Sample) => number): number {
   const mean = (of: (sample: Sample) => number) => samples.reduce((sum, sample) => sum + of(sample), 0) / samples.length;
   const meanMinutes = mean(({ minutes }) => minutes);

@@ -6,8 +6,8 @@ type Common = { readonly small: boolean; readonly json: boolean };
 type Read<T> = { readonly [Name in keyof T]: T[Name] extends number ? number : T[Name] extends boolean ? boolean : string };
 
 /**
- * Reads the command line. What kind of value an option takes, its default says; `--small` replaces the defaults by those
- * with which all works and nothing is measured; `--json` is an option of every benchmark.
+ * Reads the command line. An option takes the type of its default. `--small` replaces the defaults by small values, with which
+ * the benchmark runs quickly and measures nothing. Every benchmark has `--json`.
  * @throws {Error} When an option is unknown, or not a number where one is expected.
  */
 export function readOptions<const T extends Readonly<Record<string, Value>>>(defaults: T, small: { readonly [Name in keyof T]?: Read<T>[Name] }): Read<T> & Common {

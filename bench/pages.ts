@@ -1,4 +1,4 @@
-// What the pages about droplets cost with 10,000 droplets and 100,000 sagas beside them: each page over HTTP, as a browser gets it.
+// Measures the pages with 10,000 droplets and 100,000 sagas: the response time of each page over HTTP, as a browser requests it.
 //
 //   node bench/pages.ts [--droplets 10000] [--gone 50000] [--finished 100000] [--rounds 15] [--small] [--json]
 import Table from 'cli-table3';
@@ -70,7 +70,7 @@ try {
 }
 
 async function fill(db: Database): Promise<void> {
-  // The last of them within the week that the charts show.
+  // Some of them within the week that the charts show.
   for (let left = finished; left > 0; left -= AT_ONCE) await writeSagas(db, { count: Math.min(AT_ONCE, left), status: 'completed', daysAgo: left > AT_ONCE ? 10 : 3, eventsEach: 5 });
   await writeDroplets(db, { present: droplets, gone });
   await db.sql`vacuum analyze`;
@@ -84,7 +84,7 @@ async function measure(name: string, url: string): Promise<{ name: string; media
     const response = await fetch(url, { headers: { accept: 'text/html' } });
     bytes = (await response.text()).length;
     if (!response.ok) throw new Error(`${url}: ${response.status}`);
-    // The first two fill caches and prepare statements.
+    // The first two rounds fill caches and prepare statements.
     if (round >= 0) times.push(performance.now() - from);
   }
   return { name, medianMs: median(times), mostMs: Math.max(...times), bytes };

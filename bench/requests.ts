@@ -1,8 +1,8 @@
-// How many requests to DigitalOcean a provisioned droplet takes, by the sandbox's ledger: one saga alone, a hundred at
-// once, a thousand at once, each droplet active after 30 s. Times are scaled down, the number of polls stays.
+// Counts the requests to DigitalOcean per provisioned droplet, from the sandbox's ledger: one saga alone, a hundred at once, a
+// thousand at once. Each droplet becomes active after 30 s. Times are scaled down; the number of polls stays the same.
 //
 //   node bench/requests.ts [--sagas 1,100,1000] [--workers 2] [--scale 10] [--no-redis] [--small] [--json]
-//     [--per-minute 250 --per-hour 5000]   the sandbox enforces these limits, and the fleet is told of them
+//     [--per-minute 250 --per-hour 5000]   rate limits that the sandbox enforces and the fleet knows
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -27,7 +27,7 @@ const ACTIVE_AFTER_MS = 30_000;
 const POLL_INTERVAL_MS = 5_000;
 const limits: Readonly<Record<number, number>> = { 1: 8, 100: 3.3, 1_000: 2.5 };
 
-// Limits of 0: none.
+// A limit of 0 means no limit.
 const options = readOptions(
   { sagas: '1,100,1000', workers: 2, scale: 10, 'no-redis': false, 'per-minute': 0, 'per-hour': 0 },
   { sagas: '2,5', workers: 1, scale: 50 },
@@ -83,7 +83,7 @@ async function measure(sagas: number, database: string): Promise<Row> {
       completed = all.filter(({ status }) => status === 'completed').length;
     }
     const { total, byRoute, byStatus } = sandbox.ledgerSummary();
-    // Each worker asks once, when it starts, whose the token is: that is not for a droplet.
+    // Each worker reads the token's account once, when it starts. That request belongs to no droplet.
     const requests = total - (byRoute['GET /v2/account'] ?? 0);
     const seconds = Math.round(performance.now() - startedAt) / 1_000;
     return { sagas, completed, requests, perDroplet: Math.round((requests / sagas) * 100) / 100, limit: limits[sagas] ?? null, byRoute, throttled: byStatus['429'] ?? 0, seconds };

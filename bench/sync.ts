@@ -1,8 +1,8 @@
-// What a sync of a large account takes: requests, time, memory, and how long the longest of its statements is. The
-// account stands in the sandbox, half of it provisioned by sagas of ours.
+// Measures a sync of a large account: requests, time, memory, and its longest statement. The account is in the sandbox; sagas
+// provisioned half of its droplets.
 //
 //   node --expose-gc bench/sync.ts [--droplets 10000] [--per-minute 250] [--small] [--json]
-//     --per-minute: the fleet's budget of requests; the default is beyond what a sync asks for
+//     --per-minute: the fleet's request budget; the default is more than a sync needs
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
@@ -27,7 +27,7 @@ const { droplets, 'per-minute': perMinute } = options;
 const resized = Math.ceil(droplets / 200);
 const gone = Math.ceil(droplets / 10);
 
-// A process of its own: its memory is not the sync's.
+// In its own process, so that its memory is not counted.
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 const sandbox = fork(main, ['sandbox', '--port', '0', '--no-rate-limit', '--activate-after-ms', '0'], { execArgv: [], stdio: ['ignore', 'pipe', 'inherit', 'ipc'] });
 const postgres = await startEmbeddedPostgres();

@@ -1,9 +1,8 @@
-// What a second worker process adds: sagas of three steps, enqueued before the clock starts and driven to their end by one
-// worker and by two. Steps that do nothing need the machine's cores; steps that wait, as for an answer of DigitalOcean's,
-// leave them idle.
+// Measures what a second worker process adds: sagas of three steps, enqueued before the clock starts and run by one worker and
+// by two. Steps that do nothing keep the cores busy. Steps that wait, as for a response of DigitalOcean, leave them idle.
 //
 //   node bench/workers.ts [--workers 1,2] [--sagas 20000] [--rounds 3] [--step-ms 20] [--small] [--json]
-//     Of the steps that wait, a worker has 20 at once; of those that don't, 200.
+//     A worker runs 20 waiting steps at once, and 200 of those that do not wait.
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -30,9 +29,9 @@ import { readOptions } from './options.ts';
 import { median, report } from './report.ts';
 
 const STARTS_AT_ONCE = 50;
-// The reconciler leaves the sagas that are loaded before the clock starts to their jobs.
+// Keeps the reconciler away from sagas that are enqueued before the clock starts.
 const SLACK_MS = 600_000;
-// A saga that waits in each of its steps takes so many times the room of one that doesn't: fewer are enough.
+// A saga whose steps wait takes much longer, so fewer of them are enough.
 const WAITING_SHARE = 5;
 
 type Row = Readonly<{ stepMs: number; workers: number; sagas: number; sagasPerSecond: number; ofOneWorker: number; idleCores: number }>;
@@ -79,7 +78,7 @@ async function measure(name: string, { stepMs, concurrency, sagas, workers }: { 
   const children: ChildProcess[] = [];
   try {
     await migrate(db, 'default');
-    // What a process needs to come up is not what its sagas cost.
+    // The start of a process is not part of the measurement.
     const steps = connection.queue(queueNames.steps);
     await steps.pause();
     await preload(db, connection, sagas);

@@ -1,4 +1,4 @@
-// Builds dist/ from src/: JavaScript and types, and beside them whatever a module reads from its own folder.
+// Builds dist/ from src/: JavaScript, types, and the files that modules read from their own folders.
 import { execFileSync } from 'node:child_process';
 import { cpSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

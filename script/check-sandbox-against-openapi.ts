@@ -1,10 +1,10 @@
-// Holds the sandbox against DigitalOcean's official API description: makes each call, errors and pages included, and
-// checks status, body and rate limit headers of every answer with the schema that the description gives for it.
+// Checks the sandbox against DigitalOcean's official API description: makes each call, including errors and pagination, and
+// validates status, body and rate limit headers of every response against the schema in the description.
 //
 //   node script/check-sandbox-against-openapi.ts <bundled description as JSON>
 //
-// The description (OpenAPI 3.0) comes from github.com/digitalocean/openapi. It may be a part of it: calls of a path that it
-// lacks are named, and are no mismatch. Prints a line a call; exits 1 on a mismatch.
+// The description (OpenAPI 3.0) comes from github.com/digitalocean/openapi. It may be incomplete: calls of paths that it lacks
+// are listed and do not count as mismatches. Prints one line per call; exits with 1 on a mismatch.
 import { readFile } from 'node:fs/promises';
 import { Ajv } from 'ajv';
 import addFormatsModule from 'ajv-formats';
@@ -17,7 +17,7 @@ type Check = {
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** Path as the description writes it. */
   readonly operation: string;
-  /** Path and query to ask for. */
+  /** Path and query of the request. */
   readonly url: string;
   readonly body?: unknown;
   readonly token?: string;
@@ -233,7 +233,7 @@ async function checkOne(ajv: Ajv, description: Readonly<Record<string, unknown>>
   const found = findResponse(description, check, response.status);
   if (found === undefined) return 'is not in the description';
   const missing = ['ratelimit-limit', 'ratelimit-remaining', 'ratelimit-reset'].find((name) => !/^\d+$/u.test(response.headers.get(name) ?? ''));
-  // A gateway that is down knows nothing of rate limits.
+  // The response of a failing gateway has no rate limit headers.
   if (missing !== undefined && response.status !== 503) return `has no ${missing}`;
   if (found.schemaRef === undefined) return text === '' ? undefined : 'has a body where none belongs';
   const validate = ajv.compile({ $ref: `description${found.schemaRef}` });

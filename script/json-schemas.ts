@@ -1,10 +1,10 @@
-// The contract for programs in other languages, as JSON Schemas made from the zod schemas that the workers enforce.
+// Makes JSON Schemas for programs in other languages from the zod schemas that the workers enforce.
 import { z } from 'zod';
 import { catalog } from '../src/steps/catalog.ts';
 import { intakeJobSchema, stepJobSchema } from '../src/queues/jobs.ts';
 import { bulkBody, bulkRetryBody, cancelBody, rerunBody } from '../src/web/api/shapes.ts';
 
-/** File name and text of each JSON Schema. What zod checks beyond them (such as reserved tags) stays zod's. */
+/** File name and text of each JSON Schema. They lack checks that only zod can make, such as reserved tags. */
 export function jsonSchemas(): Map<string, string> {
   const files = new Map<string, string>();
   const add = (file: string, title: string, schema: z.ZodType) => {

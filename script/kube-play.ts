@@ -1,6 +1,6 @@
-// Prints deploy/kubernetes/base as `podman kube play` can take it: without the kinds that podman does not know, with the
-// Job as a Pod, one replica of each Deployment, and no probes (podman runs them with curl, which the image does not have).
-// Arguments are settings to add to the workers: `node script/kube-play.ts DIGITALOCEAN_API_URL=http://sandbox:4010`.
+// Prints deploy/kubernetes/base in a form that `podman kube play` accepts: without kinds that podman does not know, with the Job
+// as a Pod, one replica of each Deployment, and no probes (podman runs them with curl, which the image lacks).
+// Arguments are additional settings for the workers: `node script/kube-play.ts DIGITALOCEAN_API_URL=http://sandbox:4010`.
 import { readFileSync } from 'node:fs';
 import { parseAllDocuments, stringify } from 'yaml';
 import { z } from 'zod';

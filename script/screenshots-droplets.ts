@@ -1,5 +1,5 @@
-// Takes pictures of the pages about droplets, to look at after a change: `node script/screenshots-droplets.ts <folder>`. Each page at
-// 1440 and 390 pixels, light and dark, with rows written straight into a database of its own.
+// Takes screenshots of the droplet pages for review after a change: `node script/screenshots-droplets.ts <folder>`. Each page at
+// 1440 and 390 pixels, light and dark. It writes its rows straight into its own database.
 import { mkdir } from 'node:fs/promises';
 import { startEmbeddedPostgres } from '../src/dev/embedded-postgres/start-embedded-postgres.ts';
 import { dropletApp } from '../src/droplets/app.ts';

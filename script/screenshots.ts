@@ -1,6 +1,6 @@
-// Takes the pictures of the documentation from the real pages: `npm run screenshots`. It plays sagas on the sandbox, opens
+// Takes the screenshots of the documentation from the real pages: `npm run screenshots`. It runs sagas on the sandbox, opens
 // their pages in Chromium, and writes docs/images/*.png. Run it after a change of the pages. With a folder as argument, it also
-// writes pictures of the pages for starting droplets and of the API there: wide and narrow, in light and dark.
+// writes screenshots of the start form and the API page there: wide and narrow, light and dark.
 import { mkdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';

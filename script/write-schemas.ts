@@ -1,4 +1,4 @@
-// Writes docs/schemas/ anew: `npm run schemas`, after a change of a zod schema.
+// Regenerates docs/schemas/. Run `npm run schemas` after a change of a zod schema.
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { jsonSchemas } from './json-schemas.ts';

@@ -19,10 +19,10 @@ import { createTally, serve } from './contender.ts';
 import { noOpCatalog } from './no-op.ts';
 
 const PARALLEL_STARTS = 50;
-// The reconciler leaves the sagas that are loaded before the clock starts to their jobs.
+// Keeps the reconciler away from sagas that are enqueued before the clock starts.
 const SLACK_MS = 600_000;
 
-// Sagas that wait while the others run: how many, and milliseconds from one look to the next.
+// Sagas that wait while the others run: their number, and the milliseconds between two polls.
 const WAITING = { sagas: Number(process.env['BENCH_WAITING'] ?? 0), everyMs: Number(process.env['BENCH_WAITING_MS'] ?? 5_000) };
 
 serve(async ({ databaseUrl, redisUrl, concurrency }) => {
@@ -56,10 +56,10 @@ serve(async ({ databaseUrl, redisUrl, concurrency }) => {
       await delay(5);
     }
   };
-  /** Sagas in the middle of their waits, whose next looks are spread over the time between two. */
+  /** Sagas in the middle of their waits, with their next polls spread evenly over the interval. */
   const startWaiting = async () => {
     const wanted = Array.from({ length: WAITING.sagas }, () => randomUUID());
-    // Beside a million others, one or two share their first 8 characters with one of them.
+    // Among a million ids, a few share their first 8 characters.
     const rows = await db.sql<{ id: string }[]>`
       insert into arcadia.sagas (id, saga8, name, status, steps, revision, input, wake_at)
       select id, left(id::text, 8), 'wait', 'running', '{wait}', 1, '{}', clock_timestamp() + ${WAITING.everyMs}::int * interval '1 millisecond' + interval '15 seconds'

@@ -1,11 +1,11 @@
-// The baseline: a chain of three BullMQ jobs, each adding the next. No row, nothing durable but what Redis keeps.
+// The baseline: a chain of three BullMQ jobs, each of which adds the next. It has no rows; only Redis keeps anything.
 import { randomUUID } from 'node:crypto';
 import { Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import { createTally, serve } from './contender.ts';
 
 const STEPS = 3;
-// As our own jobs are kept.
+// The same retention as our jobs.
 const kept = { removeOnComplete: { age: 24 * 3_600, count: 2_000 }, removeOnFail: { age: 14 * 24 * 3_600, count: 5_000 } };
 
 const first = () => ({ name: 'step_1', data: { sagaId: randomUUID(), step: 1 }, opts: kept });

@@ -1,5 +1,5 @@
-// What every contender of the engine's benchmark is: a process that drives sagas of three no-op steps to their end with
-// one worker, as fast as it can, or one at a time at a given rate.
+// The interface of a contender in the engine benchmark: a process that runs sagas of three no-op steps with one worker, either
+// as fast as it can or one at a time at a given rate.
 import { readFileSync, readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { Session } from 'node:inspector/promises';
@@ -9,7 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { openDatabase } from '../../src/platform/db.ts';
 
-/** Where a contender finds its stores, and how much it may do at once. */
+/** The stores of a contender, and its concurrency. */
 export type Place = Readonly<{ databaseUrl: string; redisUrl: string; concurrency: number; postgresPid: number; redisPid: number }>;
 
 export type Contender = (place: Place) => Promise<Opened>;
@@ -19,7 +19,7 @@ export type Opened = Readonly<{
   preload(sagas: number): Promise<void>;
   /** Starts the worker. Resolves when it takes jobs. */
   start(): Promise<void>;
-  /** Resolves when so many sagas in all are finished, durably where the contender is durable. */
+  /** Resolves when this number of sagas is finished, durably if the contender is durable. */
   finished(sagas: number): Promise<void>;
   /** Starts one saga, and resolves when it is finished. */
   one(): Promise<void>;
@@ -35,7 +35,7 @@ export type Ask =
   | (Place & Readonly<{ kind: 'throughput'; sagas: number }>)
   | (Place & Readonly<{ kind: 'latency'; sagasPerSecond: number; sagas: number }>);
 
-/** Makes this process answer the benchmark: one question, then it ends. It does not outlive who asks. */
+/** Makes this process answer one request of the benchmark and exit. It also exits if its parent does. */
 export function serve(contender: Contender): void {
   process.once('message', (ask: Ask) => {
     void answer(contender, ask).then((reply) => process.send?.(reply, () => process.exit(0)));
@@ -69,7 +69,7 @@ async function measureThroughput(opened: Opened, { sagas, postgresPid, redisPid 
 
 async function measureLatency(opened: Opened, { sagas, sagasPerSecond }: Extract<Ask, { kind: 'latency' }>): Promise<Latency> {
   await opened.start();
-  // What is compiled and connected on first use is not what one saga costs.
+  // Compilation and connections on first use are not part of the measurement.
   for (let warmUp = 0; warmUp < 10; warmUp += 1) await opened.one();
   const times: number[] = [];
   const running: Promise<void>[] = [];
@@ -88,7 +88,7 @@ async function measureLatency(opened: Opened, { sagas, sagasPerSecond }: Extract
   return { p50Ms: at(0.5), p99Ms: at(0.99) };
 }
 
-/** Counts finished sagas; resolves waits for a number of them, and for one of a name. */
+/** Counts finished sagas. Others can wait for a number of them, or for one by name. */
 export function createTally() {
   let count = 0;
   let awaited = Number.POSITIVE_INFINITY;
@@ -110,7 +110,7 @@ export function createTally() {
   };
 }
 
-/** Does something so many times, a number of them at once. */
+/** Calls a function a number of times, with limited concurrency. */
 export async function repeat(times: number, atOnce: number, once: () => Promise<unknown>): Promise<void> {
   let left = times;
   const some = async () => {
@@ -119,14 +119,14 @@ export async function repeat(times: number, atOnce: number, once: () => Promise<
   await Promise.all(Array.from({ length: atOnce }, some));
 }
 
-/** Resolves when a query gives no row: what was left to be written is written. */
+/** Resolves when a query returns no row: then everything is written. */
 export async function untilNone(databaseUrl: string, query: string): Promise<void> {
   const db = openDatabase(databaseUrl, { max: 1 });
   while ((await db.sql.unsafe(query)).length > 0) await delay(5);
   await db.close();
 }
 
-/** BENCH_PROFILE names a folder: each contender's CPU profile of the measured part is written there. */
+/** Writes a CPU profile of the measured part into the folder BENCH_PROFILE, if it is set. */
 async function startProfile(): Promise<() => Promise<void>> {
   const session = new Session();
   session.connect();

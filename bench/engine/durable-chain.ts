@@ -1,6 +1,6 @@
-// The floor of any engine that commits each step before it adds the next job: the bare chain, with a row for each saga
-// and a row for each of its steps. Fenced by the revision, batching into one statement as ours is, and nothing else: no
-// index but the keys, no reads, no logs, no way back.
+// The minimum for any engine that commits each step before it adds the next job: the bare chain, with a row for each saga and
+// each step. It fences by revision and batches commits as our engine does, and has nothing else: no index but the keys, no
+// reads, no logs, no compensation.
 import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { Queue, Worker } from 'bullmq';
@@ -12,7 +12,7 @@ import { batch } from '../../src/platform/batch.ts';
 import { createTally, serve, untilNone } from './contender.ts';
 
 const STEPS = 3;
-// As our own jobs are kept.
+// The same retention as our jobs.
 const kept = { removeOnComplete: { age: 24 * 3_600, count: 2_000 }, removeOnFail: { age: 14 * 24 * 3_600, count: 5_000 } };
 
 const dataSchema = z.object({ sagaId: z.uuid(), revision: z.int() });
@@ -71,7 +71,7 @@ serve(async ({ databaseUrl, redisUrl, concurrency }) => {
   };
 });
 
-/** Moves sagas on by one step each; tells of each whether it was still where the step took it to be. */
+/** Moves each saga on by one step. Returns for each whether its revision was the expected one. */
 async function commitSteps(db: Database, steps: readonly Data[]): Promise<boolean[]> {
   const moved = await db.run(
     'floor.commit',

@@ -1,4 +1,4 @@
-// A worker process, configured as any, that knows the saga of three steps alone. Its argument: milliseconds a step.
+// An ordinary worker process that knows only the saga of three steps. Argument: milliseconds per step.
 import { loadConfig } from '../../src/platform/config.ts';
 import { createLog } from '../../src/platform/create-log.ts';
 import { directIo } from '../../src/platform/io.ts';

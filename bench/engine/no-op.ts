@@ -1,4 +1,4 @@
-// A saga of three steps that do nothing, or nothing but take their time.
+// A saga of three steps that do nothing, or only wait.
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import type { JsonObject } from '../../src/platform/json.ts';
@@ -8,8 +8,8 @@ import type { Step } from '../../src/saga/step.ts';
 import type { StepDeps } from '../../src/steps/deps.ts';
 
 /**
- * @param options.stepMs how long each step takes, as one that waits for an answer does; 0: no time at all
- * @param options.onLastStep is told of each saga's last step, before it is written
+ * @param options.stepMs how long each step waits, in milliseconds; 0: not at all
+ * @param options.onLastStep called in the last step of each saga, before its result is written
  */
 export function noOpCatalog({ stepMs = 0, onLastStep = () => undefined }: { stepMs?: number; onLastStep?: (sagaId: string) => void }): Catalog<StepDeps> {
   const step = (name: string, onExecute: (sagaId: string) => void = () => undefined): Step<StepDeps> => ({

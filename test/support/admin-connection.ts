@@ -1,9 +1,9 @@
-// A test's own connection to a server, past what is tested.
+// A direct connection of a test to a server, which bypasses the code under test.
 import postgres from 'postgres';
 
 /**
- * One connection, kept until it is ended, whatever the settings of a database or a role. It asks for no array types:
- * postgres.js catches no error of that question, so that a server that ends just then would fail the whole run.
+ * Opens one connection that works under any settings of the database or the role. It does not fetch array types: postgres.js
+ * does not catch an error of that query, so a server that ends at that moment would fail the whole run.
  */
 export function openAdmin(url: string, connection: postgres.Options<Record<string, never>>['connection'] = {}): postgres.Sql {
   return postgres(url, { max: 1, idle_timeout: 0, max_lifetime: null, fetch_types: false, onnotice: () => undefined, connection: { application_name: 'test', statement_timeout: 0, idle_session_timeout: 0, ...connection } });

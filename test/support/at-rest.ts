@@ -1,5 +1,5 @@
-// What must hold for a saga at rest, whatever happened on the way: held against Postgres, the sandbox's ledger and the
-// queues. Returns what is wrong in words, so that a failed case says all of it at once.
+// Checks the invariants of a saga at rest against Postgres, the sandbox's ledger and the queues. Returns all violations as
+// text, so that a failed case shows all of them at once.
 
 import { isDeepStrictEqual } from 'node:util';
 import type { Job } from 'bullmq';
@@ -83,7 +83,7 @@ function problemsOfDroplets({ sandbox, foreign }: Scene, saga: Saga, expected: E
   return problems;
 }
 
-// A create that made nothing belongs to whichever saga is looked at: its body is not in the ledger.
+// The ledger has no body of a create that made nothing, so such a create is attributed to the saga under test.
 function isCreateOf(entry: LedgerEntry, own: readonly number[]): boolean {
   return entry.method === 'POST' && entry.path === '/v2/droplets' && (entry.made.length === 0 || entry.made.some((id) => own.includes(id)));
 }

@@ -1,6 +1,6 @@
-// Processes that a test starts, and that must not outlive it. A channel (`ipc`) tells a process that its parent is gone, but
-// one that is frozen, or busy with its own end, does not act on it. So the kernel kills it: PR_SET_PDEATHSIG, by setpriv of
-// util-linux, which then becomes the program. Where there is no setpriv (not Linux), the channel has to do.
+// Starts processes that must not outlive the test. The IPC channel tells a child that its parent is gone, but a frozen child, or
+// one that is shutting down, does not react. So the kernel kills it (PR_SET_PDEATHSIG, set by util-linux's setpriv, which then
+// executes the program). Without setpriv (not Linux), only the channel is used.
 import { fork, spawn } from 'node:child_process';
 import type { ChildProcess, ChildProcessByStdio, ForkOptions, SpawnOptionsWithStdioTuple, StdioNull, StdioPipe } from 'node:child_process';
 import type { Readable } from 'node:stream';

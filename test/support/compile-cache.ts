@@ -1,5 +1,5 @@
-// The tests start hundreds of processes that load the same modules: with what was compiled kept in the system's temp
-// folder, each starts in a little more than half the time.
+// The tests start hundreds of processes that load the same modules. With a compile cache in the system's temporary folder, each
+// starts in little more than half the time.
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 

@@ -1,6 +1,6 @@
-// Databases that the tests of a file use again. Postgres takes a good part of a busy machine's second to copy a template and
-// to drop the copy (a checkpoint, and new processes for its connections); it takes milliseconds to empty one. A database in
-// which a test changed more than rows is not used again.
+// Databases that the tests of a file reuse. On a busy machine, Postgres takes a good part of a second to copy a template and to
+// drop the copy (a checkpoint, and new processes for connections), but only milliseconds to empty a database. A database in
+// which a test changed more than rows is not reused.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import postgres from 'postgres';
@@ -19,7 +19,7 @@ export type DatabasePlace = Readonly<{ serverUrl: string; runId: string; templat
 
 const objectInUse = '55006';
 
-// A database with more in it makes other plans than a new one.
+// A larger database has other query plans than a new one.
 const MAX_GROWTH_BYTES = 4_194_304;
 
 /** The address of a database on a server. */
@@ -111,7 +111,7 @@ async function connectionsOfOthers(sql: postgres.Sql): Promise<number[]> {
 /** Makes a run's template, where it is not there yet. Of several at once, one makes it. */
 async function ensureTemplate(admin: postgres.Sql, { serverUrl, runId, template }: DatabasePlace, migrate: (url: string) => Promise<void>): Promise<void> {
   const name = templateName(runId, template);
-  // A session's lock: the client has one connection only, and all of this goes over it.
+  // A session lock: the client has only one connection, which runs all of this.
   await admin`select pg_advisory_lock(hashtextextended(${name}, 0))`;
   try {
     const found = await admin`select 1 from pg_database where datname = ${name}`;
@@ -124,7 +124,7 @@ async function ensureTemplate(admin: postgres.Sql, { serverUrl, runId, template 
     await migrate(url);
     const blueprint = await withClient(url, drawBlueprint);
     await admin.unsafe(`comment on database ${unfinished} is ${quoted(JSON.stringify(blueprint))}`);
-    // A connection that migrate left open would be in the way of renaming and cloning.
+    // An open connection of migrate would block renaming and cloning.
     await admin`select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = ${unfinished}`;
     await admin`alter database ${admin(unfinished)} rename to ${admin(name)}`;
   } finally {
@@ -142,7 +142,7 @@ async function cloneDatabase(admin: postgres.Sql, name: string, template: string
       await admin`create database ${admin(name)} template ${admin(template)}`;
       return;
     } catch (error) {
-      // Autovacuum looks into a template now and then, for a moment.
+      // Autovacuum connects to a template from time to time.
       const busy = error instanceof postgres.PostgresError && error.code === objectInUse;
       if (!busy || attempt === 50) throw error;
       await sleep(100);
@@ -192,7 +192,7 @@ async function empty(sql: postgres.Sql, blueprint: Blueprint): Promise<boolean> 
   return true;
 }
 
-// The number of a catalogue's rows and the last transaction that wrote one: no change leaves both as they are.
+// The number of rows of a catalog and the last transaction that wrote one: every change alters one of them.
 const catalogs = ['pg_class', 'pg_attribute', 'pg_attrdef', 'pg_proc', 'pg_trigger', 'pg_constraint', 'pg_namespace', 'pg_type', 'pg_policy', 'pg_rewrite', 'pg_extension', 'pg_default_acl', 'pg_event_trigger', 'pg_publication', 'pg_description'];
 
 async function readShape(sql: postgres.Sql): Promise<{ schema: string; bytes: number; isConfigured: boolean; isAnalyzed: boolean }> {

@@ -1,4 +1,4 @@
-// The engine under test: a migrated database of one's own, sagas of fake steps, and a ledger of what they did.
+// The engine under test: its own migrated database, sagas of fake steps, and a ledger of their effects.
 
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
@@ -47,8 +47,7 @@ export async function createEngineDatabase(environment = 'test'): Promise<TestDa
 }
 
 /**
- * What the fake steps did to the outside world. Takes note of an effect that is undone out of order, undone twice, or
- * made again after it was undone.
+ * The effects of the fake steps. Records an effect that is undone out of order, undone twice, or made again after it was undone.
  */
 export class Ledger {
   readonly violations: string[] = [];
@@ -62,7 +61,7 @@ export class Ledger {
     const effects = this.of(id);
     this.history.push(`${id} ${step}`);
     if (this.undone.has(`${id} ${step}`)) this.violations.push(`${step} was made again after it was undone`);
-    // A step that runs twice finds what it made.
+    // A repeated step finds its earlier effect.
     if (!effects.includes(step)) effects.push(step);
     else if (effects.at(-1) !== step) this.violations.push(`${step} was made again after later steps`);
     this.standing.set(id, effects);

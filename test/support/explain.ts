@@ -1,4 +1,4 @@
-// A database that tells how Postgres would go about each statement, before it runs it.
+// Wraps a database and records Postgres's plan for each statement before running it.
 import type { Database, Sql } from '../../src/platform/db.ts';
 
 export type Explained = { readonly name: string; readonly plan: string };

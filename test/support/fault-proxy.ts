@@ -1,5 +1,5 @@
-// A TCP proxy in front of one server of a test, whose connections can be cut, frozen (half open: both ends think that
-// they are connected, and nothing passes) or robbed of one answer.
+// A TCP proxy in front of a test's server. Its connections can be cut, frozen (half open: both ends seem connected, and nothing
+// passes), or lose one response.
 
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';

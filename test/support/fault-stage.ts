@@ -1,5 +1,5 @@
-// What a fault test plays on: a database, a queue store, the sandbox and a client, with times short enough to see the end
-// of every wait; workers in this process or in their own; and the laws that must hold once everything is at rest.
+// The stage of fault tests: a database, a queue store, the sandbox and a client, with short waits; workers in this process or in
+// their own; and the invariants that must hold once everything is at rest.
 
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -40,7 +40,7 @@ import { forkBound } from './child-process.ts';
 import { patience } from './patience.ts';
 import { programFile } from './programs.ts';
 
-// What a process needs to answer in time grows with the machine's slowness; a test that counts on it has settings of its own.
+// Deadlines of processes scale with the slowness of the machine. A test that depends on one sets its own.
 const slowness = Math.min(3, patience());
 const scaled = (ms: number): string => String(Math.round(ms * slowness));
 
@@ -216,8 +216,8 @@ export async function openFaultStage(options: StageOptions = {}): Promise<Stage>
 }
 
 /**
- * What holds at rest: a completed saga has the one droplet that it recorded, any other has none; no droplet is ours
- * without a saga; revisions are gapless; and no create was sent that was not announced first.
+ * The invariants at rest: a completed saga has exactly the droplet that it recorded, any other saga has none; no droplet is ours
+ * without a saga; revisions have no gaps; and each create was recorded before it was sent.
  */
 async function expectLawful(db: Database, sandbox: Sandbox): Promise<void> {
   const sagas = await listSagas(db, { limit: 10_000 });

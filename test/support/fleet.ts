@@ -1,5 +1,5 @@
-// A fleet under test: worker processes that are really started and really killed, on one database and one queue store,
-// against a sandbox over HTTP.
+// A fleet under test: real worker processes that are started and killed, on one database and one queue store, against the sandbox
+// over HTTP.
 
 import { once } from 'node:events';
 import { openClient } from '../../src/client/client.ts';

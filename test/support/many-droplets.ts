@@ -1,5 +1,5 @@
-// Droplets by the ten thousand, written by a few statements: what the inventory of a large account holds. Their sagas must be there:
-// see many-sagas.ts.
+// Writes tens of thousands of droplets with a few statements, as the inventory of a large account has them. Write their sagas
+// first: see many-sagas.ts.
 import type { Database } from '../../src/platform/db.ts';
 
 /** Writes droplets: nine of ten managed, some drifted, some orphans, all priced; and droplets that are gone. */

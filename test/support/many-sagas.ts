@@ -1,4 +1,4 @@
-// Sagas by the thousand, written by one statement: what a database holds after months.
+// Writes thousands of sagas with one statement, as a database has them after months.
 import type { Database } from '../../src/platform/db.ts';
 
 export type ManySagas = {

@@ -1,5 +1,5 @@
-// The package as others get it: packed once a run, from the sources as they are, and installed without a network: what it
-// depends on is linked.
+// The package as users get it: packed once per run from the current sources, and installed without a network, with its
+// dependencies linked.
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';

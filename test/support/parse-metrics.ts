@@ -1,4 +1,4 @@
-// Reads what Prometheus would scrape.
+// Parses metrics as Prometheus would.
 
 /** Reads the format strictly: one HELP and TYPE a metric, before its samples, all together, no sample twice. */
 export function parseMetrics(text: string): Map<string, number> {

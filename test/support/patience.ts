@@ -1,13 +1,12 @@
-// How slow this machine is. A deadline says that something never comes, not how quick it is: a test that measures asserts what
-// it measured. On a machine that takes four times as long to start a process, a test waits four times as long before it
-// gives up.
+// Measures how slow this machine is. A deadline detects that something never happens; it does not measure speed. (A test of speed
+// asserts on what it measured.) On a machine that starts a process four times slower, tests wait four times longer.
 import { spawnSync } from 'node:child_process';
 
-// Milliseconds that a process of Node.js takes to start and end on a machine of this decade that has nothing else to do.
+// Milliseconds that a Node.js process takes to start and exit on an idle current machine.
 const USUAL_START_MS = 50;
 const MOST = 8;
 
-// Told to the test files, and to the processes that they start.
+// Passed to the test files and to the processes that they start.
 const VARIABLE = 'ARCADIA_TEST_PATIENCE';
 
 /** Measures it, once a run. */

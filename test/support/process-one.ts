@@ -1,4 +1,4 @@
-// Processes as a container runs them: number 1 of their own numbering, for which signals have no default action.
+// Runs processes as a container does: as PID 1 of their own namespace, for which signals have no default action.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
@@ -24,8 +24,8 @@ export type ProcessOne = Readonly<{
 const mainFile = programFile('main');
 
 /**
- * Starts the command line as process 1, or as any process where that is not permitted. Resolves once Node listens for
- * signals by itself, long before it runs any of our code: what was sent sooner, nobody could have heard.
+ * Starts the command line as PID 1, or as an ordinary process if that is not permitted. Resolves once Node itself handles signals,
+ * long before it runs our code: no program could handle a signal sent earlier.
  */
 export async function startAsProcessOne(args: readonly string[], environment: NodeJS.ProcessEnv): Promise<ProcessOne> {
   const command = [process.execPath, mainFile, ...args];

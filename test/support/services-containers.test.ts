@@ -1,5 +1,4 @@
-// How a run finds out whether a Docker engine answers. That containers serve the tests is seen by running them so:
-// script/test-containers.
+// How a run detects a Docker engine. script/test-containers runs the tests on containers.
 
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -1,6 +1,6 @@
-// The guard of a private server: starts it, and lives exactly as long as the process that started the guard. When that
-// one ends, in whatever way, the channel closes; then the server is killed and its folder removed. It also starts the
-// server anew when told to. Started by services-guarded.ts, never by hand.
+// Guards a private server: starts it, and lives as long as the guard's parent process. When the parent ends, for whatever reason,
+// the channel closes, and the guard kills the server and removes its folder. It also restarts the server on request. Started by
+// services-guarded.ts, never by hand.
 
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
@@ -70,7 +70,7 @@ async function leave(): Promise<void> {
   process.exit(0);
 }
 
-// Ctrl-C is for the test runner, which ends the services in order.
+// The test runner handles Ctrl-C and ends the services in order.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
 process.on('disconnect', () => void leave());
 process.on('message', (command: GuardCommand) => {

@@ -1,4 +1,4 @@
-// A server process of the test's own, under a guard: it ends with the process that started it, however that ends.
+// A private server process under a guard: it ends with the process that started it, for whatever reason that ends.
 
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
@@ -20,7 +20,7 @@ export type GuardedServer = {
   readonly restart: () => Promise<void>;
 };
 
-// Debian keeps servers where the PATH of ordinary users does not look.
+// Debian installs servers outside the PATH of ordinary users.
 const usualFolders = ['/usr/local/bin', '/usr/local/sbin', '/usr/bin', '/usr/sbin', '/opt/homebrew/bin'];
 
 /** Where programs are looked for. */
@@ -44,7 +44,7 @@ function isExecutable(file: string): boolean {
 export async function startGuarded(plan: ServerPlan): Promise<GuardedServer> {
   const guard = forkGuard(plan);
   let pid = 0;
-  // Killed by itself, the guard could not see to its server: then we do.
+  // If the guard itself was killed, end its server here.
   guard.once('exit', (_code, signal) => {
     if (signal !== null && pid !== 0) process.kill(pid, 'SIGKILL');
   });
@@ -79,7 +79,7 @@ export async function startGuarded(plan: ServerPlan): Promise<GuardedServer> {
 
 async function ask(guard: ChildProcess, command: GuardCommand): Promise<GuardReply> {
   if (!guard.connected) throw new Error('the private server was stopped');
-  // An idle server must not keep the process alive; an open question must.
+  // An idle server must not keep the process alive; a pending request must.
   guard.channel?.ref();
   const reply = Promise.withResolvers<GuardReply>();
   const ended = (): void => reply.reject(new Error('the guard of the private server ended'));

@@ -1,5 +1,5 @@
-// The oldest Postgres that this machine has of those we promise to run on: what the system's package manager installed
-// (script/setup sees to it). The newest is the one that the other tests run on.
+// The oldest supported Postgres on this machine: the one that the system's package manager installed (script/setup does that).
+// The other tests run on the newest.
 
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// PgBouncer of the test's own, in transaction mode: the pgbouncer of this machine, on a free port of 127.0.0.1, in front
-// of a Postgres. It ends with the process that started it, however that ends.
+// A private PgBouncer in transaction mode: the pgbouncer of this machine, on a free port of 127.0.0.1, in front of a Postgres. It
+// ends with the process that started it.
 
 import { findFreePort, findProgram, startGuarded, tryThrice } from './services-guarded.ts';
 
@@ -37,16 +37,15 @@ function iniOf(serverUrl: string, port: number, settings: Readonly<Record<string
     listen_addr: '127.0.0.1',
     listen_port: String(port),
     unix_socket_dir: '',
-    // Whoever comes is let in, as the user of the line above.
+    // Accept every client, as the user of the line above.
     auth_type: 'any',
     pool_mode: 'transaction',
-    // Each transaction on another session than the one before, as far as there are others: what a client left behind in a
-    // session it does not meet again.
+    // Rotate the sessions, so that a client's next transaction runs in another session if there is one.
     server_round_robin: '1',
     default_pool_size: '16',
     max_client_conn: '1000',
     server_idle_timeout: '10',
-    // The databases of tests come and go.
+    // Tests create and drop databases.
     autodb_idle_timeout: '10',
     // It refuses to run as root.
     ...(process.getuid?.() === 0 ? { user: 'nobody' } : {}),

@@ -1,5 +1,5 @@
-// Postgres for one test: a database of its own on the run's server, like a template that is migrated once a run.
-// A test that kills or restarts Postgres takes a server of its own instead: startPrivatePostgres.
+// Postgres for one test: its own database on the run's server, cloned from a template that is migrated once per run. A test that
+// kills or restarts Postgres starts its own server: startPrivatePostgres.
 
 import { randomBytes } from 'node:crypto';
 import { inject } from 'vitest';

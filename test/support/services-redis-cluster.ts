@@ -1,5 +1,5 @@
-// A Redis Cluster of the test's own: three servers that share the slots, each with a replica where the test wants to see
-// a failover. It ends with the process that started it, however that ends.
+// A private Redis Cluster: three servers that share the slots, each with a replica if the test needs a failover. It ends with the
+// process that started it.
 
 import { Redis } from 'ioredis';
 import { z } from 'zod';
@@ -25,7 +25,7 @@ const textsSchema = z.array(z.string());
 
 const MASTERS = 3;
 const SLOTS = 16_384;
-// How long a node is silent before it is taken for dead, in milliseconds.
+// Silence of a node, in milliseconds, after which it counts as dead.
 const NODE_TIMEOUT_MS = 1_500;
 
 /** Starts a cluster and returns when all of its nodes agree on it. */

@@ -1,5 +1,5 @@
-// A Redis server of the test's own: the redis-server or valkey-server of this machine, on a free port of 127.0.0.1, in a
-// temporary folder, without persistence. It ends with the process that started it, however that ends.
+// A private Redis server: the redis-server or valkey-server of this machine, on a free port of 127.0.0.1, in a temporary folder,
+// without persistence. It ends with the process that started it.
 
 import { findFreePort, findProgram, programFolders, startGuarded, tryThrice } from './services-guarded.ts';
 import type { GuardedServer } from './services-guarded.ts';
@@ -14,8 +14,8 @@ export type PrivateRedis = GuardedServer & {
 };
 
 /**
- * Starts a Redis server and returns when it answers; after a restart it is empty. `settings` are those of redis.conf, on
- * top of our own. Throws, saying what to install, where the machine has none, and when the server does not start.
+ * Starts a Redis server and returns when it responds. After a restart it is empty. `settings` are settings of redis.conf, in
+ * addition to the defaults here. Throws if the server does not start, or is not installed; the message says what to install.
  */
 export function startPrivateRedis(settings: Readonly<Record<string, string>> = {}): Promise<PrivateRedis> {
   const program = findRedisProgram();

@@ -1,5 +1,5 @@
-// Redis for one test: a place of its own, by key prefix, on the run's server or Redis Cluster. A test that flushes, kills
-// or pauses Redis takes a server of its own instead: startPrivateRedis in services-redis-server.ts.
+// Redis for one test: its own key prefix on the run's server or Redis Cluster. A test that flushes, kills or pauses Redis starts
+// its own server: startPrivateRedis in services-redis-server.ts.
 
 import { randomBytes } from 'node:crypto';
 import { Cluster, Redis } from 'ioredis';

@@ -1,4 +1,4 @@
-// The services that the other tests stand on: databases and key prefixes of one's own, and servers of one's own.
+// The services that the other tests use: private databases, key prefixes and servers.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

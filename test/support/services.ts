@@ -1,10 +1,10 @@
 // The services of one run of the tests, started before the first test file and ended after the last: Postgres and Redis.
-// TEST_DATABASE_URL and TEST_REDIS_URL come first; what they leave open is a container of this run where a Docker engine
-// answers, else a private server from the npm packages and the PATH (decision 46). A server that merely listens on a
-// standard port is never used: it may be somebody's.
+// TEST_DATABASE_URL and TEST_REDIS_URL take precedence. Without them, a service is a container if a Docker engine responds, or else
+// a private server from the npm packages and the PATH (decision 46). A server that happens to listen on a standard port is never
+// used: it may belong to somebody.
 //
 // TEST_PGBOUNCER=1 puts a private PgBouncer in transaction mode in front of Postgres, TEST_REDIS_CLUSTER=1 takes a private
-// Redis Cluster in place of Redis: whatever test can run there does (script/test-topologies).
+// Redis Cluster in place of Redis, for the tests that can run there (script/test-topologies).
 
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
@@ -89,8 +89,8 @@ async function openRedis(): Promise<Service> {
 }
 
 /**
- * A container where an engine answers, else a local server. An engine that answers and starts no container, as it may not
- * reach the images, keeps nobody from the tests; who chose an image gets that one or an error.
+ * Starts a container if an engine responds, or else a local server. If the engine cannot start a container, for example without
+ * access to the images, a local server is used too, unless an image was selected: then that is an error.
  */
 async function containerOr(source: { chosenBy: string; usual: string; container: (image: string) => Promise<Service>; local: () => Promise<Service> }): Promise<Service> {
   const chosen = valueOf(source.chosenBy);

@@ -1,5 +1,5 @@
-// Shifts the clock of a real process, as a machine's that is set wrong: `Date` tells another time, monotonic clocks and
-// timers go on. Loaded before the program (`node --import`), for child processes alone.
+// Shifts the clock of a real process, like a machine with a wrong clock: `Date` is shifted, monotonic clocks and timers are not.
+// Loaded before the program (`node --import`), only in child processes.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';

@@ -1,5 +1,5 @@
-// A TCP proxy that a test puts between a client and its server, to lose what a network loses: the whole link, or one
-// reply after the server has done its work.
+// A TCP proxy between a client and its server that simulates network faults: it drops the whole link, or one response after the
+// server has done its work.
 
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';

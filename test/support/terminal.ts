@@ -1,4 +1,4 @@
-// Commands as people type them: in a shell, with pipes, and on a terminal of their own.
+// Runs commands as people do: in a shell, with pipes, and on a terminal.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { stripVTControlCharacters } from 'node:util';

@@ -1,11 +1,11 @@
-// Where the queues of a run's tests may be.
+// The queue stores of a test run.
 
 import { inject } from 'vitest';
 import type { QueueStore } from '../../src/queues/connection.ts';
 
 /**
- * Both kinds of queue store; Redis alone where the run is by way of PgBouncer, through which BullMQ's Postgres backend
- * cannot work, or on a Redis Cluster, which says nothing new about Postgres.
+ * Both kinds of queue store. Only Redis if the run goes through PgBouncer, which BullMQ's Postgres backend does not support, or if
+ * it uses a Redis Cluster, which shows nothing new about Postgres.
  */
 export function queueStoreKinds(): readonly QueueStore['kind'][] {
   const { pgBouncerPort, redisUrl } = inject('services');

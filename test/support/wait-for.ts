@@ -1,4 +1,4 @@
-// Waiting for what happens in its own time: polled, up to a deadline, with an error that says what never came.
+// Polls for a condition up to a deadline. The error names the condition that was not met.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { patience } from './patience.ts';
