@@ -123,8 +123,8 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
     conditions.push(condition({
       name: 'sagas_stuck', severity: 'critical', count: facts.stuck,
       title: `${sagas(facts.stuck)} ${facts.stuck === 1 ? 'needs' : 'need'} attention`,
-      detail: 'What their steps have done may still exist and cost money.',
-      action: 'Open each one, fix the cause that its last error names, then retry it.',
+      detail: `What ${facts.stuck === 1 ? 'its' : 'their'} steps have done may still exist and cost money.`,
+      action: `${facts.stuck === 1 ? 'Open it' : 'Open each one'}, fix the cause that its last error names, then retry it.`,
     }));
   }
   // Without a worker, no reconciler runs; another condition reports that.

@@ -16,7 +16,7 @@ const codes = {
   unauthorized: [401, 'Credentials are needed'],
   forbidden: [403, 'These credentials do not allow this'],
   cross_site: [403, 'The request comes from another site'],
-  not_found: [404, 'There is nothing here'],
+  not_found: [404, 'Not found'],
   saga_not_found: [404, 'There is no such saga'],
   unknown_saga: [404, 'No saga has this name'],
   secrets_missing: [422, 'Secrets of the saga must be given again'],
@@ -89,7 +89,7 @@ export function answerWithProblems(app: App, forPeople: (...answer: Parameters<t
   app.setErrorHandler(sendError);
   app.setNotFoundHandler((request, reply) => {
     const path = pathOf(request);
-    return (path.startsWith('/v1/') ? sendError : forPeople)(new Problem('not_found', `there is no ${request.method} ${path}`), request, reply);
+    return (path.startsWith('/v1/') ? sendError : forPeople)(new Problem('not_found', `nothing is at ${request.method} ${path}`), request, reply);
   });
 }
 

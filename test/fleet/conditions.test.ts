@@ -81,6 +81,11 @@ test('a receiver of outcomes that takes none is told of after a minute, and as c
   expect(conditions).toMatchObject([{ name: 'outcomes_paused', severity: 'critical', detail: 'the receiver answered 410 Gone.', since: at(-10) }]);
 });
 
+test('sagas that need attention are spoken of by their number', () => {
+  expect(judge({ stuck: 1 }).conditions).toMatchObject([{ title: '1 saga needs attention', detail: expect.stringContaining('What its steps have done'), action: expect.stringMatching(/^Open it,/) }]);
+  expect(judge({ stuck: 2 }).conditions).toMatchObject([{ title: '2 sagas need attention', detail: expect.stringContaining('What their steps have done'), action: expect.stringMatching(/^Open each one,/) }]);
+});
+
 test('a users file that cannot be used is told of with its problem, even while the stores are away', () => {
   const usersFile = { message: 'DASHBOARD_USERS_FILE: line 2: expected name:role:hash', since: at(-5) };
   const { status, conditions } = judgeFleet({ postgres: well, queues: moving, usersFile }, limits, now);

@@ -168,7 +168,7 @@ describe('finding sagas', () => {
     expectProblem(await web.call('GET', '/nothing'), 404, 'not_found');
     const page = await web.call('GET', '/nothing', asBrowser);
     expect([page.status, page.headers.get('content-type')]).toEqual([404, 'text/html; charset=utf-8']);
-    expect(page.text).toContain('there is no GET /nothing');
+    expect(page.text).toContain('nothing is at GET /nothing');
   });
 });
 

@@ -81,7 +81,7 @@ describe('the list', () => {
     expect(await names('?q=nothing-has-it')).toEqual([]);
     expect(textOf(await page('/droplets?q=100%25_'))).toContain('No droplet matches.');
     const chips = textOf(await page('/droplets')).match(/6 all.*?gone/)?.[0];
-    expect(chips).toBe('6 all 3 managed 2 drifted 1 orphans 1 without a lease 1 protected 1 not managed gone');
+    expect(chips).toBe('6 all 3 managed 2 drifted 1 orphan 1 without a lease 1 protected 1 not managed gone');
   });
 
   test('sums what the filter finds, and never counts a price that is not known', async () => {

@@ -57,6 +57,16 @@ describe.each(backends)('on %s', (backend) => {
     await web.db.sql`delete from arcadia.workers`;
   });
 
+  test('shows in red what a person must see to, and beside it what goes on', async () => {
+    await writeSagas(web.db, { count: 1, status: 'stuck', daysAgo: 0 });
+    const html = await waitFor(async () => {
+      const shown = await page(web);
+      return shown.includes('needs attention</a></b>') && shown;
+    }, { what: 'the card of the sagas' });
+    expect(html).toContain('<li class="bad"><small>Sagas</small><b><a href="/sagas?status=stuck">1 needs attention</a></b><small>0 in progress</small></li>');
+    await web.db.sql`delete from arcadia.sagas`;
+  });
+
   test('shows who spends the request budget, and what is left of it', async () => {
     await addWorker(web, 'host-9:1', 1);
     await saveRequests(web.db, { create: 12, read: 3 }, { minute: 235, hour: 4_800 });

@@ -48,7 +48,7 @@ function describe(values: readonly (number | null)[], name: (value: number) => s
   const known = values.filter((value) => value !== null);
   if (unit === 'count') return name(known.reduce((sum, value) => sum + value, 0));
   const last = known.at(-1);
-  return last === undefined ? 'none' : `${name(last)} at last`;
+  return last === undefined ? 'none' : `${name(last)} (latest)`;
 }
 
 function bars({ className, values }: Series, { index, count, top }: { index: number; count: number; top: number }): Html[] {

@@ -62,7 +62,8 @@ function counts({ query, list, mayDestroy }: DropletListView): Html {
   const chips = Object.entries(stateWords).map(([state, words]) => {
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a key of the words above
     const key = state as DropletState;
-    return link(key, words, key === 'gone' ? null : list.counts[key]);
+    const count = key === 'gone' ? null : list.counts[key];
+    return link(key, key === 'orphan' && count === 1 ? 'orphan' : words, count);
   });
   const approve = mayDestroy && list.counts.orphan > 0 ? html`<div class="actions"><a class="button danger" href="/droplets/orphans">Approve orphans…</a></div>` : null;
   return html`<div class="bar"><nav class="counts" aria-label="By state">${link(undefined, 'all', list.counts.all)}${chips}</nav>${approve}</div>`;

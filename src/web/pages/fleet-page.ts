@@ -114,7 +114,10 @@ function background({ status, retention, syncs, requests }: Facts, now: Date): H
   if (postgres === null) {
     cards.push(card('Sagas', 'not known', 'Postgres did not answer in time', true));
   } else {
-    cards.push(card('Sagas', `${postgres.unfinished} in progress`, postgres.stuck === 0 ? 'none needs attention' : `${postgres.stuck} need attention`, postgres.stuck > 0));
+    const inProgress = `${postgres.unfinished} in progress`;
+    // What is red is what a person must see to.
+    if (postgres.stuck === 0) cards.push(card('Sagas', inProgress, 'none needs attention', false));
+    else cards.push(card('Sagas', html`<a href="/sagas?status=stuck">${postgres.stuck} ${postgres.stuck === 1 ? 'needs' : 'need'} attention</a>`, inProgress, true));
     const overdue = Math.round(postgres.overdueSeconds);
     const isAlive = postgres.workers.some((worker) => worker.isAlive);
     const reconciles = isAlive ? 'It enqueues sagas whose jobs were lost' : 'It does not run: no worker is running';
