@@ -1,4 +1,4 @@
-// A question before an action: a form that the browser itself opens, without a script.
+// A confirmation dialog: a form that the browser opens by itself, without JavaScript.
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 

@@ -1,4 +1,4 @@
-// What a person can do about a droplet: which actions there are, their buttons, and the question before each.
+// The actions on a droplet: which are possible, their buttons, and their confirmation dialogs.
 import type { Drift } from '../../inventory/drift-store.ts';
 import type { DropletRecord } from '../../inventory/droplet-record.ts';
 import type { Html } from '../html.ts';

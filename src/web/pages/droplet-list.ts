@@ -16,7 +16,7 @@ export type DropletListView = Readonly<{
   mayDestroy: boolean;
 }>;
 
-// What is shown changes with the syncs and the sagas.
+// Syncs and sagas change the list.
 const REFRESH_MS = 15_000;
 
 /** The page's content. */

@@ -115,7 +115,7 @@ function background({ status, retention, syncs, requests }: Facts, now: Date): H
     cards.push(card('Sagas', 'not known', 'Postgres did not answer in time', true));
   } else {
     const inProgress = `${postgres.unfinished} in progress`;
-    // What is red is what a person must see to.
+    // Red marks what needs a person.
     if (postgres.stuck === 0) cards.push(card('Sagas', inProgress, 'none needs attention', false));
     else cards.push(card('Sagas', html`<a href="/sagas?status=stuck">${postgres.stuck} ${postgres.stuck === 1 ? 'needs' : 'need'} attention</a>`, inProgress, true));
     const overdue = Math.round(postgres.overdueSeconds);

@@ -1,5 +1,5 @@
-// Folds a timeline for reading: attempts that failed alike become one entry, notes that say the same become one note, and
-// of a long timeline the middle is put aside. Pure.
+// Folds a timeline: attempts that failed alike become one entry, equal notes become one note, and the middle of a long timeline is
+// hidden. Pure.
 import type { Entry } from './timeline.ts';
 
 /** A note, and how often it was written in a row. */
@@ -8,7 +8,7 @@ export type FoldedNote = Readonly<{ at: Date; until: Date; count: number; text: 
 // Two failures are read faster than a summary of them.
 const FEWEST_FOLDED = 3;
 
-// A screen shows about this many. The first entries say what was requested; the newest ones say what goes on.
+// About as many as fit on a screen. The first entries show the request, the newest show the current state.
 const MOST_SHOWN = 24;
 const FIRST_SHOWN = 3;
 

@@ -1,5 +1,5 @@
-// Letting leases expire that the brake against mass expiry holds: the question, and what came of it. The form carries the leases that
-// were shown, each with its generation: what ends in between, or is renewed, is not approved with them.
+// Approves the expiry of leases that the brake against mass expiry holds: the preview and its result. The form contains the leases
+// that the preview showed, with their generations, so leases that end or are renewed in between are not approved.
 import type { LeaseOverview, LeaseRow } from '../../inventory/lease-listing.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
@@ -41,7 +41,7 @@ function table(leases: readonly LeaseRow[], now: Date, stateOf: (lease: LeaseRow
 }
 
 /**
- * What came of an approval.
+ * Renders the result of an approval.
  *
  * @param result.now what is known of the leases now; a lease is missing if its droplet is gone
  */

@@ -1,4 +1,4 @@
-// The question of a renewal: how long it may be, and what it does.
+// The fields of a renewal: the possible durations, and what a renewal does.
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import { exactTime } from './times.ts';

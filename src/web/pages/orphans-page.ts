@@ -1,5 +1,5 @@
-// Letting surplus droplets be destroyed: the list of all orphans, and what came of an approval. The form carries the ids that were
-// shown: what a sync finds in between is not approved with them.
+// Approves the destruction of surplus droplets: the list of all orphans and the result of an approval. The form contains the ids that
+// the list showed, so orphans that a sync finds in between are not approved.
 import type { Orphan } from '../../inventory/orphans.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';

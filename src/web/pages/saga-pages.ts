@@ -39,10 +39,10 @@ const PAGE = 50;
 // Groups of failures above the list.
 const CAUSES = 5;
 
-// More than an input may have.
+// Longer than any secret that an input may have.
 const MAX_SECRET_LENGTH = 1_048_576;
 
-// The pages are about Postgres; what the queues know is added where they answer in time.
+// The pages read Postgres. They add what the queues report, if those answer in time.
 const QUEUES_TIME_LIMIT_MS = 1_000;
 
 const told: Readonly<Record<ActionResult['kind'] | 'rerun' | 'rerun_before' | 'started', string>> = {
@@ -131,7 +131,7 @@ async function dueJobOf(saga: Saga, queues: QueuesPort): Promise<DueJob> {
 function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
   app.get('/sagas/:id', { schema: { hide: true, params: z.object({ id: z.string() }), querystring: sagaQuery } }, async (request, reply) => {
     const parsed = params.safeParse(request.params);
-    // The short form of an id is what people have at hand.
+    // People often have only the short form of an id.
     if (!parsed.success) return reply.redirect(`/sagas?${new URLSearchParams({ q: request.params.id }).toString()}`);
     const { id } = parsed.data;
     const loaded = await sagas.load(id);
@@ -148,7 +148,7 @@ function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
       placeInList(sagas, request.query.list, saga),
       subjectNameOf(words.subject?.(saga), inventory),
     ]);
-    // What was written since belongs to the next look: the row and its timeline tell the same.
+    // Leaves out events that were written after the row was read, so that the row and the timeline agree.
     const events = found.filter(({ seq }) => seq <= saga.revision);
     const alive = aliveWorkersOf(await app.fleet.glance());
     const untakenMs = job === null ? null : untakenForMs(saga, job.kind === 'there' ? job : null, { aliveWorkers: alive, now: loaded.now });
@@ -157,7 +157,7 @@ function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
       ...loaded, events, job, isPaused,
       words,
       surface: sagas.surface,
-      // Where the queues do not answer, that is what there is to tell.
+      // If the queues do not answer, the page reports that instead.
       untakenSince: job?.kind === 'unknown' ? null : untakenSince,
       isHeld: held?.has(id) ?? false,
       entries: timelineOf(saga, events, { now: loaded.now, memo: memoOf({ job, memo: loaded.memo }), isWaiting: job?.kind === 'there' && job.dueInMs > 0, untakenSince, isHeld: held?.has(id) ?? false }),
@@ -270,7 +270,7 @@ function addBulk(app: App, { sagas }: Ports): void {
   app.post('/sagas/bulk', { config: { needs: 'operate' }, schema: { hide: true, body: bulkForm } }, async (request, reply) => {
     const { action, reason, id: ids, ...filter } = request.body;
     const conditions = conditionsOf(action, filter);
-    // A form without a list is none of ours, or an old one: the person has not seen which sagas it would be.
+    // A form without ids comes from an old page or from elsewhere: the person has not seen the sagas that it would change.
     if (ids.length === 0) return reply.redirect(addressOf('/sagas/bulk', filter, { action }), 303);
     const actor = actorOf(request.principal);
     const answer = await actOnAll(sagas, { filter: null, ids, dryRun: false, limit: BULK_LIMIT }, action, (id) => {
@@ -289,7 +289,7 @@ function conditionsOf(action: BulkAction, filter: ListFilter) {
 }
 
 function needCondition(filter: ListFilter, action: BulkAction): void {
-  // All that is stuck is a condition of its own; all that runs is more than anybody means.
+  // Retrying everything that is stuck is reasonable. Cancelling everything that runs is hardly ever intended.
   if (action === 'retry' || isNarrowed(filter)) return;
   throw new Problem('invalid_request', 'expected at least one condition: search or filter first');
 }

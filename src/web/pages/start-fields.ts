@@ -1,4 +1,4 @@
-// The fields of the start form: from a form to the input of a saga, and from the problems of that input to the fields.
+// The fields of the start form: converts the form to a saga's input, and maps problems of the input to fields.
 import type { JsonObject } from '../../platform/json.ts';
 import type { FieldProblem } from '../../platform/request-problems.ts';
 import { parseDuration } from '../../platform/duration.ts';

@@ -103,7 +103,7 @@ function described(errors: FieldErrors, name: string, hasHint: boolean): Html {
 }
 
 function textField({ fields, errors }: StartForm, name: string, { hint, max = 4_000, isRequired = false }: { hint: string; max?: number; isRequired?: boolean }): Html {
-  // A list that could be read before, when these values were chosen, may be away now.
+  // The list from which these values were chosen may be unavailable now.
   const value = valuesOf(fields, name).join(', ');
   return html`<div class="field"><label for="${name}">${labels[name]}</label>${errorOf(errors, name)}<input id="${name}" name="${name}" value="${value}" maxlength="${max}" autocomplete="off" spellcheck="false"${isRequired ? html` required` : null}${described(errors, name, true)}><p class="hint" id="${`${name}-hint`}">${hint}</p></div>`;
 }

@@ -1,5 +1,5 @@
 // /start: provisions a droplet from a form, in two steps: a preview with the price and the plan's checks, then the start. User data
-// goes in bodies alone, never in a URL.
+// is sent only in bodies, never in a URL.
 import { randomUUID } from 'node:crypto';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
@@ -72,7 +72,7 @@ export function addStartPage(app: App, { plans, sagas }: Ports): void {
       } catch (error) {
         if (error instanceof InvalidRequestError) addProblems(errors, error.problems);
         else if (error instanceof StartRefusedError) addProblems(errors, [{ field: 'form', message: error.message }]);
-        // A person who sends the form again has seen which droplet it made: what it starts now is another one.
+        // A person who sends the form again has already seen the first droplet, so this starts another one.
         else if (error instanceof IdempotencyConflictError) errors.set('form', `This form has started saga ${error.sagaId} already, with other values. Send it again to start another one.`);
         else throw error;
         return showForm(reply, fields, errors, error instanceof IdempotencyConflictError ? randomUUID() : keyOf(fields));

@@ -15,8 +15,8 @@ const WIDTH = 1_000;
 const LEAST_WIDTH = 6;
 
 /**
- * Renders the entries. The width is the saga's lifetime, or its lifetime so far. Attempts that failed alike are one entry; of a
- * long timeline the first and the newest entries are in sight, the others one press away.
+ * Renders the entries. The width is the saga's lifetime, or its lifetime so far. Attempts that failed alike are one entry. A
+ * long timeline shows its first and newest entries; a button shows the rest.
  */
 export function renderTimeline(saga: Saga, entries: readonly Entry[], now: Date, place: (job: NonNullable<Entry['job']>) => JobPlace): Html {
   const start = saga.createdAt.getTime();
