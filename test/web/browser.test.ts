@@ -199,8 +199,12 @@ test('without a script, and by plain HTTP from another machine, all of it can be
   await page.getByRole('link', { name: 'Cancel 2…' }).click();
   expect(await page.locator('h1').textContent()).toBe('Roll back 2 sagas?');
   await page.getByLabel('Reason').fill('clean up');
-  await page.getByRole('button', { name: 'Roll back 2 sagas' }).click();
-  expect(await page.locator('h1').textContent()).toBe('2 of 2 are being rolled back');
+  await page.getByRole('checkbox').first().uncheck();
+  await page.getByRole('button', { name: 'Roll back selected' }).click();
+  expect(await page.locator('h1').textContent()).toBe('1 of 1 is being rolled back');
+  await page.getByRole('link', { name: 'Show it' }).click();
+  await page.getByRole('button', { name: 'Roll back selected' }).click();
+  expect(await page.locator('h1').textContent()).toBe('1 of 1 is being rolled back');
   for (const id of ids) await waitFor(async () => (await read(id)).status === 'compensated', { what: 'the rollback' });
   await leave(page);
 });

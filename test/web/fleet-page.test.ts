@@ -36,7 +36,7 @@ describe.each(backends)('on %s', (backend) => {
     }, { what: 'every part of the page' });
     expect(text).toContain('No worker has been seen lately');
     expect(text).toContain('Request budget not known No worker is running');
-    expect(text).toContain('It does not run: no worker is running');
+    expect(text).toContain('Reconciler does not run No worker is running');
     expect(text).toContain('Retention has not run yet');
     expect(text).toContain('Inventory sync has not run yet');
     expect(text).toContain('saga-steps 0 0 0 0 –');

@@ -31,7 +31,7 @@ const setStatus = (id: string, status: string) =>
 
 /** What the form of a bulk action's preview sends. */
 const formOn = (preview: string): string =>
-  new URLSearchParams([...preview.matchAll(/<input type="hidden" name="([^"]*)" value="([^"]*)">/g)].map(([, name = '', value = '']): [string, string] => [name, value])).toString();
+  new URLSearchParams([...preview.matchAll(/<input type="(?:hidden|checkbox)" name="([^"]*)" value="([^"]*)"/g)].map(([, name = '', value = '']): [string, string] => [name, value])).toString();
 
 describe('the list', () => {
   test('puts what is stuck first, then what is under way, then what is over, also from page to page', async () => {
@@ -344,7 +344,7 @@ describe('a bulk action', () => {
   test('touches the sagas that the preview showed, and no other', async () => {
     const [first, second, third] = [await start({ name: 'shown-1' }), await start({ name: 'shown-2' }), await start({ name: 'shown-3' })];
     const preview = await page('/sagas/bulk?action=cancel&q=shown-');
-    for (const id of [first, second, third]) expect(preview).toContain(`<code>${id}</code>`);
+    for (const id of [first, second, third]) expect(preview).toContain(`<input type="checkbox" name="id" value="${id}" checked`);
     const late = await start({ name: 'shown-4' });
     await setStatus(second, 'completed');
     const done = await web.call('POST', '/sagas/bulk', { body: formOn(preview), headers: form });
@@ -355,6 +355,21 @@ describe('a bulk action', () => {
     // Once more, as a reload of the answer sends it.
     const again = await web.call('POST', '/sagas/bulk', { body: formOn(preview), headers: form });
     expect(again.text).toContain('<h1>0 of 3 are being rolled back; 2 had been rolled back; 1 had completed</h1>');
+  });
+
+  test('touches only the sagas that are selected, and shows the reason of each before', async () => {
+    const [one, other] = [await start({ name: 'picked-1' }), await start({ name: 'picked-2' })];
+    await setStatus(one, 'stuck');
+    await setStatus(other, 'stuck');
+    await web.db.sql`update arcadia.saga_events set detail = '{"message": "DELETE 422: pending event"}' where saga_id = ${one}`;
+    const preview = await page('/sagas/bulk?action=retry&q=picked-');
+    expect(preview).toContain('<td class="why">DELETE 422: pending event</td>');
+    expect(preview).toContain('<td class="why"><span class="none">no reason is on record</span></td>');
+    // A browser leaves out a box that is not ticked.
+    const selected = formOn(preview).replace(`&id=${other}`, '');
+    expect((await web.call('POST', '/sagas/bulk', { body: selected, headers: form })).text).toContain('<h1>1 of 1 is tried again</h1>');
+    expect(await page(`/sagas/${other}`)).toContain('badge stuck');
+    expect(await page('/sagas/bulk?action=cancel&q=mine-1')).toContain('<td class="why"><code>create_droplet</code></td>');
   });
 
   test('of retry, too', async () => {

@@ -49,7 +49,7 @@ const listOf = (saga: Saga, surface: Surface): string =>
     filter: {}, names: [], surface, held: new Set(), leases: new Map(), aliveWorkers: null, overview: { now: at, counts: {} }, cursor: undefined, actor: 'http:ada', mayOperate: true, hasDroplets: false,
     page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null }, causes: [], lastEvents: new Map(), jobs: new Map(),
   }).text;
-const bulkOf = (saga: Saga, surface: Surface): string => renderDryRun('cancel', {}, { matched: 1, page: { sagas: [saga], nextCursor: null }, surface }).text;
+const bulkOf = (saga: Saga, surface: Surface): string => renderDryRun('cancel', {}, { matched: 1, page: { sagas: [saga], nextCursor: null }, lastEvents: new Map(), surface }).text;
 
 describe('a saga of somebody else\'s', () => {
   test('is told of in its own words, where the process knows it', () => {

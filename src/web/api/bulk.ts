@@ -20,18 +20,18 @@ const PARALLEL = 5;
 export function addBulkRoutes(app: App, sagas: SagaPort): void {
   app.post(
     '/v1/bulk/cancel',
-    { config: { needs: 'operate' }, schema: { operationId: 'bulkCancel', summary: 'Cancel the sagas that match a filter, or these alone', tags: ['bulk'], body: bulkBody, response: answers(200, bulkAnswer) } },
+    { config: { needs: 'operate' }, schema: { operationId: 'bulkCancel', summary: 'Cancel sagas, by filter or by id', tags: ['bulk'], body: bulkBody, response: answers(200, bulkAnswer) } },
     async ({ body, principal }) =>
       actOnAll(sagas, requestOf(body), 'cancel', (sagaId) => sagas.cancel(sagaId, actorOf(principal), body.reason)),
   );
   app.post(
     '/v1/bulk/retry',
-    { config: { needs: 'operate' }, schema: { operationId: 'bulkRetry', summary: 'Resume the stuck sagas that match a filter, or these alone', tags: ['bulk'], body: bulkRetryBody, response: answers(200, bulkAnswer) } },
+    { config: { needs: 'operate' }, schema: { operationId: 'bulkRetry', summary: 'Resume stuck sagas, by filter or by id', tags: ['bulk'], body: bulkRetryBody, response: answers(200, bulkAnswer) } },
     async ({ body, principal }) => actOnAll(sagas, requestOf(body), 'retry', (sagaId) => sagas.retry(sagaId, actorOf(principal))),
   );
   app.post(
     '/v1/bulk/rerun',
-    { config: { needs: 'operate' }, schema: { operationId: 'bulkRerun', summary: 'Run the rolled-back sagas again that match a filter, or these alone', tags: ['bulk'], body: bulkRetryBody, response: answers(200, bulkAnswer) } },
+    { config: { needs: 'operate' }, schema: { operationId: 'bulkRerun', summary: 'Run rolled-back sagas again, by filter or by id', tags: ['bulk'], body: bulkRetryBody, response: answers(200, bulkAnswer) } },
     async ({ body, principal }) => actOnAll(sagas, requestOf(body), 'rerun', (sagaId) => rerunInBulk(sagas, sagaId, principal)),
   );
 }

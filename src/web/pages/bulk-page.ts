@@ -1,6 +1,9 @@
-// Cancel, retry or rerun many sagas: first a preview that lists them, then the result of each. The form contains the ids that
-// the preview showed, so sagas that were started in between are not touched.
-import type { SagaStatus } from '../../saga/saga.ts';
+// Cancel, retry or rerun many sagas: first a preview that lists them with the reason of each and a box to leave it out, then the result
+// of each. The form sends the ids that were shown and ticked, so sagas that were started in between are not touched.
+import { shortTextOf } from '../../platform/text.ts';
+import type { StoredEvent } from '../../saga/events.ts';
+import type { Saga, SagaStatus } from '../../saga/saga.ts';
+import { currentStep, isAtRest } from '../../saga/saga.ts';
 import type { SagaPage } from '../../saga/search.ts';
 import type { BulkAction, BulkAnswer, BulkResult } from '../api/bulk.ts';
 import type { Surface } from '../../saga/words.ts';
@@ -9,37 +12,45 @@ import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import type { ListFilter } from './filter.ts';
 import { addressOf, fieldsOf } from './filter.ts';
-import { badge, hidden, subjectIdOf } from './parts.ts';
+import { badge, hidden, subjectIdOf, withCode } from './parts.ts';
+import { withoutRequest } from './timeline.ts';
 
 const sagasOf = (count: number): string => (count === 1 ? '1 saga' : `${count} sagas`);
 
-const wordsOf: Readonly<Record<BulkAction, Readonly<{ nothing: string; done: string; verb: (count: number) => string; some: (isOne: boolean) => string }>>> = {
-  cancel: { nothing: 'Nothing to cancel', done: 'cancelled', verb: (count) => `Roll back ${sagasOf(count)}`, some: (isOne) => `${isOne ? 'is' : 'are'} being rolled back` },
-  retry: { nothing: 'Nothing to retry', done: 'retried', verb: (count) => `Retry ${sagasOf(count)}`, some: (isOne) => `${isOne ? 'is' : 'are'} tried again` },
-  rerun: { nothing: 'Nothing to run again', done: 'run again', verb: (count) => `Run ${sagasOf(count)} again`, some: (isOne) => `${isOne ? 'runs' : 'run'} again` },
+const wordsOf: Readonly<Record<BulkAction, Readonly<{ nothing: string; done: string; verb: (count: number) => string; button: string; some: (isOne: boolean) => string }>>> = {
+  cancel: { nothing: 'Nothing to cancel', done: 'cancelled', verb: (count) => `Roll back ${sagasOf(count)}`, button: 'Roll back selected', some: (isOne) => `${isOne ? 'is' : 'are'} being rolled back` },
+  retry: { nothing: 'Nothing to retry', done: 'retried', verb: (count) => `Retry ${sagasOf(count)}`, button: 'Retry selected', some: (isOne) => `${isOne ? 'is' : 'are'} tried again` },
+  rerun: { nothing: 'Nothing to run again', done: 'run again', verb: (count) => `Run ${sagasOf(count)} again`, button: 'Run selected again', some: (isOne) => `${isOne ? 'runs' : 'run'} again` },
 };
 
 /** Renders the preview: the sagas, and the button that acts on them. */
-export function renderDryRun(action: BulkAction, filter: ListFilter, { matched, page, surface }: { matched: number; page: SagaPage; surface: Surface }): Html {
+export function renderDryRun(action: BulkAction, filter: ListFilter, { matched, page, lastEvents, surface }: { matched: number; page: SagaPage; lastEvents: ReadonlyMap<string, StoredEvent>; surface: Surface }): Html {
   const count = page.sagas.length;
-  const { verb, done } = wordsOf[action];
+  const { verb, button, done } = wordsOf[action];
   const back = html`<a class="button" href="${addressOf('/sagas', filter)}" data-up>Back</a>`;
   if (count === 0) return html`<h1>${wordsOf[action].nothing}</h1><p>No matching saga can be ${done}.</p><p>${back}</p>`;
   const rows = page.sagas.map((saga) => {
     const words = surface.words(saga);
-    return html`<tr><td>${badge(saga.status)}</td><td><a href="/sagas/${saga.id}">${titleOf(words, saga)}</a></td><td>${saga.name} <code>${saga.id}</code></td><td><code>${subjectIdOf(saga, words)}</code></td></tr>`;
+    return html`<tr><td><input type="checkbox" name="id" value="${saga.id}" checked aria-label="${titleOf(words, saga)} ${saga.saga8}"></td><td>${badge(saga.status)}</td><td><a href="/sagas/${saga.id}">${titleOf(words, saga)}</a></td><td>${saga.name} <code>${saga.saga8}</code></td><td><code>${subjectIdOf(saga, words)}</code></td><td class="why">${reasonOf(saga, lastEvents.get(saga.id))}</td></tr>`;
   });
   const more = matched > count ? html`<p class="notice">${matched} match. A bulk action changes at most ${count} sagas: these are the newest. Repeat it for the rest.</p>` : null;
   const effect = {
-    cancel: () => html`<p>Their steps are undone in reverse order${destroyedBy(page.sagas, surface)}. A rollback cannot be stopped.</p>`,
+    cancel: () => html`<p>${count === 1 ? 'Its' : 'Their'} steps are undone in reverse order${destroyedBy(page.sagas, surface)}. A rollback cannot be stopped.</p>`,
     retry: () => html`<p>Fix the cause, then retry. The failed step of each saga gets all its attempts again.</p>`,
     rerun: () => html`<p>A new saga starts for each, with the same input. Fix the cause of the rollbacks first. Sagas that had secrets are left out: run those again from their own pages, where you can give the secrets again.</p>`,
   }[action]();
   const why = action === 'cancel' ? html`<label>Reason (kept in the audit) <input name="reason" maxlength="1000" autocomplete="off"></label>` : null;
   return html`<h1>${verb(count)}?</h1>${more}${effect}
-<form method="post" action="/sagas/bulk" class="bulk">${hidden([...fieldsOf(filter), ['action', action], ...page.sagas.map(({ id }): [string, string] => ['id', id])])}${why}
-<div class="actions">${back}<button class="${action === 'cancel' ? 'danger' : 'primary'}" type="submit">${verb(count)}</button></div></form>
-<div class="wide" tabindex="0"><table><thead><tr><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">About</th></tr></thead><tbody>${rows}</tbody></table></div>`;
+<form method="post" action="/sagas/bulk" class="bulk">${hidden([...fieldsOf(filter), ['action', action]])}${why}
+<div class="actions">${back}<button class="${action === 'cancel' ? 'danger' : 'primary'}" type="submit">${button}</button></div>
+<div class="wide" tabindex="0"><table><thead><tr><th scope="col"><span class="unseen">Selected</span></th><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">About</th><th scope="col">${action === 'cancel' ? 'Step' : 'Why'}</th></tr></thead><tbody>${rows}</tbody></table></div></form>`;
+}
+
+/** Why a saga failed, or else its step. */
+function reasonOf(saga: Saga, last: StoredEvent | undefined): Html {
+  const said = saga.status === 'stuck' ? shortTextOf(last?.detail['message']) : saga.status === 'compensated' ? shortTextOf(saga.error?.message) : '';
+  if (said !== '') return html`${withCode(withoutRequest(said))}`;
+  return isAtRest(saga.status) ? html`<span class="none">no reason is on record</span>` : html`<code>${currentStep(saga)}</code>`;
 }
 
 /** Says what the rollbacks destroy, such as "; 2 droplets are destroyed, with all data". */

@@ -120,8 +120,9 @@ function background({ status, retention, syncs, requests }: Facts, now: Date): H
     else cards.push(card('Sagas', html`<a href="/sagas?status=stuck">${postgres.stuck} ${postgres.stuck === 1 ? 'needs' : 'need'} attention</a>`, inProgress, true));
     const overdue = Math.round(postgres.overdueSeconds);
     const isAlive = postgres.workers.some((worker) => worker.isAlive);
-    const reconciles = isAlive ? 'It enqueues sagas whose jobs were lost' : 'It does not run: no worker is running';
-    cards.push(card('Reconciler', overdue === 0 ? 'no saga is overdue' : `a saga is overdue by ${formatDuration(overdue * 1_000)}`, reconciles, !isAlive || (status?.conditions.some(({ name }) => name === 'sagas_overdue') ?? false)));
+    const late = overdue === 0 ? 'no saga is overdue' : `a saga is overdue by ${formatDuration(overdue * 1_000)}`;
+    if (isAlive) cards.push(card('Reconciler', late, 'It enqueues sagas whose jobs were lost', status?.conditions.some(({ name }) => name === 'sagas_overdue') ?? false));
+    else cards.push(card('Reconciler', 'does not run', overdue === 0 ? 'No worker is running' : `No worker is running: ${late}`, true));
     const waits = postgres.throttledUntil !== null && postgres.throttledUntil > now;
     if (syncs !== undefined && !isAlive) cards.push(card('Request budget', 'not known', 'No worker is running', false));
     else if (syncs !== undefined) cards.push(card('Request budget', waits ? 'used up' : 'has room', waits && postgres.throttledUntil !== null ? html`room again at ${postgres.throttledUntil.toISOString().slice(11, 19)} UTC` : leftOf(requests), false));

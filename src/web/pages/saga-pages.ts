@@ -264,7 +264,8 @@ function addBulk(app: App, { sagas }: Ports): void {
     const conditions = conditionsOf(action, filter);
     const [matched, page] =
       conditions.status.length === 0 ? [0, { sagas: [], nextCursor: null }] : await Promise.all([sagas.count(conditions), sagas.search(conditions, { limit: BULK_LIMIT })]);
-    return sendPage(reply, { title: bulkTitles[action], place: 'sagas', body: renderDryRun(action, filter, { matched, page, surface: sagas.surface }) });
+    const lastEvents = await sagas.lastEvents(page.sagas.filter(({ status }) => status === 'stuck').map(({ id }) => id));
+    return sendPage(reply, { title: bulkTitles[action], place: 'sagas', body: renderDryRun(action, filter, { matched, page, lastEvents, surface: sagas.surface }) });
   });
 
   app.post('/sagas/bulk', { config: { needs: 'operate' }, schema: { hide: true, body: bulkForm } }, async (request, reply) => {
