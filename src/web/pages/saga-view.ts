@@ -168,7 +168,7 @@ function stuck({ saga, words }: SagaView, last: StoredEvent | undefined): Html {
   const what = isForward ? html`Step ${step}` : html`Undoing ${step}`;
   const orGiveUp = isForward ? html` To give up, press <b>Cancel</b>: ${words.cancelled(saga)}` : null;
   return html`<div class="now bad"><p><b>${what} failed ${saga.attempt} ${saga.attempt === 1 ? 'time' : 'times'}. It is not tried again by itself.</b> ${words.stuck(saga)}</p>
-${said === '' ? html`<p class="quote">No reason is on record.</p>` : quote('Last answer', said)}
+${said === '' ? html`<p class="quote">The last error is not on record.</p>` : quote('Last answer', said)}
 ${isForward ? null : reason(saga, 'Reason for the rollback')}
 <p><b>What to do:</b> fix the cause that the error names${words.causes === undefined ? '' : ` (${words.causes})`}, then press <b>Retry</b>. Retrying is safe: steps that are done are not repeated.${orGiveUp}</p></div>`;
 }
