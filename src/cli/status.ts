@@ -1,6 +1,5 @@
 // `status` shows the fleet's state, for people and scripts. It reads the stores directly and needs no web process.
 import type { Config } from '../platform/config.ts';
-import { ConfigError, inOneLine } from '../platform/config-error.ts';
 import { openDatabase, isDatabaseOutage } from '../platform/db.ts';
 import { withDeadline } from '../platform/deadline.ts';
 import { checkEnvironment } from '../processes/environment.ts';
@@ -16,7 +15,7 @@ import type { QueueConnection } from '../queues/connection.ts';
 import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
 import { queueNames } from '../queues/jobs.ts';
 import { printable } from '../platform/text.ts';
-import { readUsers, takenNames } from '../web/users.ts';
+import { problemOfUsersFile } from '../web/users.ts';
 import { write } from './output.ts';
 
 const ANSWER_WITHIN_MS = 5_000;
@@ -38,7 +37,7 @@ export async function statusCommand(app: App, options: { json?: boolean }): Prom
         throw error;
       }
     };
-    const [postgres, queues, usersFile] = await Promise.all([readPostgres(), readQueues(connection), checkUsersFile(config.web)]);
+    const [postgres, queues, usersFile] = await Promise.all([readPostgres(), readQueues(connection), readUsersFileFact(config.web)]);
     const status = judgeFleet({ postgres, queues, usersFile }, { ...config, ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date());
     write(options.json === true ? JSON.stringify(statusBody(status)) : formatStatus(status));
     return status.status === 'attention' ? 1 : 0;
@@ -47,15 +46,9 @@ export async function statusCommand(app: App, options: { json?: boolean }): Prom
   }
 }
 
-async function checkUsersFile(web: Config['web']): Promise<UsersFileFact | null> {
-  if (web.usersFile === null) return null;
-  try {
-    await readUsers(web.usersFile, takenNames(web));
-    return null;
-  } catch (error) {
-    if (error instanceof ConfigError) return { message: inOneLine(error), since: null };
-    throw error;
-  }
+async function readUsersFileFact(web: Config['web']): Promise<UsersFileFact | null> {
+  const message = await problemOfUsersFile(web);
+  return message === null ? null : { message, since: null };
 }
 
 /** A stuck queue shows only over time, so the web process reports that. */

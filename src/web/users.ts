@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Scope } from '../platform/api-tokens.ts';
 import type { Config } from '../platform/config.ts';
-import { ConfigError, refusal } from '../platform/config-error.ts';
+import { ConfigError, inOneLine, refusal } from '../platform/config-error.ts';
 import type { Role } from '../platform/config-fields.ts';
 import { roles } from '../platform/config-fields.ts';
 import type { PasswordHash } from '../platform/passwords.ts';
@@ -37,6 +37,18 @@ export function takenNames({ tokens, person }: Pick<Config['web'], 'tokens' | 'p
  */
 export async function readUsers(file: string, taken: readonly string[]): Promise<User[]> {
   return parseUsers(await readUsersText(file), taken);
+}
+
+/** What is wrong with DASHBOARD_USERS_FILE; null: nothing, or there is none. */
+export async function problemOfUsersFile(web: Pick<Config['web'], 'usersFile' | 'tokens' | 'person'>): Promise<string | null> {
+  if (web.usersFile === null) return null;
+  try {
+    await readUsers(web.usersFile, takenNames(web));
+    return null;
+  } catch (error) {
+    if (error instanceof ConfigError) return inOneLine(error);
+    throw error;
+  }
 }
 
 /**

@@ -1,5 +1,8 @@
 // `arcadia doctor`, as a process: everything well, one thing wrong at a time, and nothing there at all.
 
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
@@ -62,6 +65,18 @@ test('a variable that cannot be used is named, and the rest is checked without i
   expect(wrong.map(({ text }) => text.split(':')[0])).toEqual(['REDIS_URL', 'WAIT_MAX_POLLS']);
   expect(of('migrations')).toMatchObject([{ level: 'ok' }]);
   expect(of('digitalocean')).toMatchObject([{ level: 'ok' }]);
+});
+
+test('the users file is checked, and its bad line named', async () => {
+  const { PATH, HOME } = process.env;
+  const folder = mkdtempSync(join(tmpdir(), 'arcadia-users-'));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'users');
+  writeFileSync(file, 'rita:read\nstan:admin');
+  const broken = await diagnose({ PATH, HOME, DASHBOARD_USERS_FILE: file });
+  expect(broken.of('users file')).toMatchObject([{ level: 'fail', text: expect.stringContaining('DASHBOARD_USERS_FILE: line 2: expected name:role:hash') }]);
+  writeFileSync(file, 'rita:read');
+  expect((await diagnose({ PATH, HOME, DASHBOARD_USERS_FILE: file })).of('users file')).toMatchObject([{ level: 'ok' }]);
 });
 
 const account = (status: string, message: string) => ({ account: { droplet_limit: 25, uuid: 'b6f', email: 'a@example.com', status, status_message: message } });

@@ -3,12 +3,14 @@ import { hasInventory } from '../../processes/inventory.ts';
 import { packageVersion } from '../../platform/package-version.ts';
 import { printable } from '../../platform/text.ts';
 import type { App } from '../../saga/app.ts';
+import type { Config } from '../../platform/config.ts';
+import { problemOfUsersFile } from '../../web/users.ts';
 import { write } from '../output.ts';
 import { readConfiguration } from './configuration.ts';
 import { checkBudget } from './budget.ts';
 import { checkDigitalOcean } from './digitalocean.ts';
 import type { Check, Finding } from './finding.ts';
-import { formatFinding, ok, runChecks } from './finding.ts';
+import { fail, formatFinding, ok, runChecks } from './finding.ts';
 import { checkPostgres } from './postgres.ts';
 import { checkQueues } from './queues.ts';
 
@@ -22,6 +24,7 @@ export async function doctorCommand(app: App, options: { json?: boolean }): Prom
   const isPlain = !hasInventory(app);
   const checks: Check[] = [
     { name: 'versions', run: () => Promise.resolve([ok('versions', `arcadia-cloud ${packageVersion()}, Node ${process.versions.node}`)]) },
+    ...(config.web.usersFile === null ? [] : [{ name: 'users file', run: () => checkUsersFile(config.web) }]),
     ...(databaseUrl === null ? [] : [{ name: 'postgres', run: () => checkPostgres(config, databaseUrl, { isPlain }) }]),
     ...(databaseUrl === null && redisNodes === null ? [] : [{ name: 'queues', run: () => checkQueues(config) }]),
     ...(token === null || databaseUrl === null || isPlain ? [] : [{ name: 'request budget', run: () => checkBudget(config, databaseUrl, token) }]),
@@ -32,4 +35,9 @@ export async function doctorCommand(app: App, options: { json?: boolean }): Prom
   if (options.json === true) write(JSON.stringify({ ok: !hasFailed, findings: all }));
   else write(all.map(formatFinding).join('\n'));
   return hasFailed ? 1 : 0;
+}
+
+async function checkUsersFile(web: Config['web']): Promise<Finding[]> {
+  const problem = await problemOfUsersFile(web);
+  return [problem === null ? ok('users file', `${web.usersFile} can be used`) : fail('users file', problem, 'Correct the file. A running `web` reads it again within seconds.')];
 }
