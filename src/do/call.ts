@@ -24,6 +24,8 @@ export type Call<T> = {
   readonly json?: JsonObject;
   /** The priority with which the request is drawn from the fleet's budget. */
   readonly priority: Priority;
+  /** The circuits do not learn from it: it differs from the requests that they hold, and its caller tells them. */
+  readonly isTrial?: true;
   /** The schema of a successful response body; `null` for a 204. */
   readonly schema: z.ZodType<T>;
 };
@@ -61,10 +63,10 @@ export function createCaller(options: CallerOptions, reservations: Reservations)
       const reservation = reserved ?? (await reserve(call));
       try {
         const result = await options.io('http', `${call.method} ${withoutIds(call.path)}`, () => perform(options, call));
-        await reservations.done(askedOf(call), reservation, { outcome: result.kind, status: null, message: '' });
+        if (call.isTrial !== true) await reservations.done(askedOf(call), reservation, { outcome: result.kind, status: null, message: '' });
         return result;
       } catch (error) {
-        throw error instanceof DigitalOceanError ? await reservations.failed(askedOf(call), reservation, error) : error;
+        throw error instanceof DigitalOceanError && call.isTrial !== true ? await reservations.failed(askedOf(call), reservation, error) : error;
       } finally {
         reservation.over();
       }

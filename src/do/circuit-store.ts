@@ -3,8 +3,11 @@ import type { Database, Sql } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
 import { jsonText } from '../platform/json.ts';
 
-/** `token_refused` concerns every request. `request_refused` concerns one kind of request, which probably lacks a scope. */
-type CircuitKind = 'token_refused' | 'request_refused';
+/**
+ * `token_refused` concerns every request. `request_refused` concerns one kind of request, which probably lacks a scope.
+ * `account_full` concerns creates: the account has no room for another droplet.
+ */
+type CircuitKind = 'token_refused' | 'request_refused' | 'account_full';
 
 /** The cause of a circuit. Each cause has one circuit. */
 type Cause = Readonly<{
@@ -43,14 +46,23 @@ export type CircuitStore = Readonly<{
    * comes later.
    */
   refuse(refusal: Cause & { subject: string | null; detail: JsonObject; lease: string | null }): Promise<OpenCircuit>;
-  /** Leases the right to probe if a probe is due and the lease is free. The lease expires after `leaseMs`. */
-  lease(id: string, leaseMs: number): Promise<string | null>;
+  /**
+   * Leases the right to probe if a probe is due and the lease is free. The lease expires after `leaseMs`. `invitedOnly`:
+   * only in the few seconds after {@link CircuitStore.invite}.
+   */
+  lease(id: string, leaseMs: number, invitedOnly: boolean): Promise<string | null>;
   /** Returns the lease of an inconclusive probe. `isAsked`: a request was sent, so the next probe waits for the delay. */
   giveBack(id: string, lease: string, isAsked: boolean): Promise<void>;
   close(id: string): Promise<void>;
+  /** Returns the lease of a probe after which a saga is to probe, for a few seconds. */
+  invite(id: string, lease: string): Promise<void>;
+  /** Returns the lease of a probe that succeeded, and makes the next one due now, with the first delay. The circuit stays open. */
+  goOn(id: string, lease: string): Promise<void>;
+  /** Makes the next probe due now, with the first delay: what the circuit waits for has probably happened. */
+  hasten(id: string): Promise<void>;
   /** Claims the right to wake a saga that is to probe, for a few seconds. */
   takeWaking(id: string): Promise<boolean>;
-  /** Makes the next probe due now. */
+  /** Makes the next probe of each circuit due now, or as soon as the first delay has passed since the last one. */
   hurry(): Promise<void>;
   /** Deletes circuits that closed long ago or that nothing has probed for a long time. */
   prune(): Promise<void>;
@@ -58,6 +70,9 @@ export type CircuitStore = Readonly<{
 
 // A saga that was woken to probe does so within this time or not at all.
 const WAKING_MS = 5_000;
+
+// In place of a lease: the next request of the circuit's kind may probe.
+const INVITED = '00000000-0000-0000-0000-000000000000';
 
 // If a circuit reopens within this time plus twice its delay, the probe that closed it was misleading.
 const RELAPSE_MS = 60_000;
@@ -79,7 +94,7 @@ export function createCircuitStore(db: Pick<Database, 'run'>, scope: string, { f
         (sql) => sql<OpenCircuit[]>`
           insert into arcadia.circuits as circuit (scope, cause, kind, request, fields, subject, detail, delay_ms, next_probe_at)
           values (${scope}, ${cause}, ${kind}, ${request}, ${[...fields]}::text[], ${subject}, ${jsonText(detail)}::text::jsonb, ${firstMs}, clock_timestamp() + ${firstMs}::float8 * interval '1 millisecond')
-          on conflict (scope, cause) do update set (id, closed_at, opened_at, subject, detail, delay_ms, next_probe_at, probes, relapses, leased_by, leased_until) = (
+          on conflict (scope, cause) do update set (id, closed_at, opened_at, subject, detail, delay_ms, next_probe_at, probes, relapses, leased_by, leased_until, waking_until) = (
             select
               case when is_open then circuit.id else gen_random_uuid() end,
               null::timestamptz,
@@ -91,7 +106,8 @@ export function createCircuitStore(db: Pick<Database, 'run'>, scope: string, { f
               case when is_probe then circuit.probes + 1 when is_open then circuit.probes else 0 end,
               case when is_open then circuit.relapses when is_relapse then circuit.relapses + 1 else 0 end,
               case when is_open and not is_probe then circuit.leased_by end,
-              case when is_open and not is_probe then circuit.leased_until else '-infinity'::timestamptz end
+              case when is_open and not is_probe then circuit.leased_until else '-infinity'::timestamptz end,
+              case when is_open and not is_probe then circuit.waking_until else '-infinity'::timestamptz end
             from (
               select is_open, is_probe, is_relapse,
                      case when is_open and not is_probe then circuit.delay_ms when is_open or is_relapse then least(circuit.delay_ms * 2, ${maxMs}::float8) else ${firstMs}::float8 end as next_delay
@@ -108,12 +124,13 @@ export function createCircuitStore(db: Pick<Database, 'run'>, scope: string, { f
       return row;
     },
 
-    lease: async (id, leaseMs) => {
+    lease: async (id, leaseMs, invitedOnly) => {
       const [row] = await db.run(
         'circuits.lease',
         (sql) => sql<{ leasedBy: string }[]>`
           update arcadia.circuits set leased_by = gen_random_uuid(), leased_until = clock_timestamp() + ${leaseMs}::float8 * interval '1 millisecond'
           where id = ${id} and closed_at is null and next_probe_at <= clock_timestamp() and leased_until < clock_timestamp()
+            and (not ${invitedOnly}::boolean or (leased_by = ${INVITED}::uuid and waking_until > clock_timestamp()))
           returning leased_by`,
       );
       return row?.leasedBy ?? null;
@@ -133,6 +150,30 @@ export function createCircuitStore(db: Pick<Database, 'run'>, scope: string, { f
       await db.run('circuits.close', (sql) => sql`update arcadia.circuits set closed_at = clock_timestamp(), leased_by = null, leased_until = '-infinity' where id = ${id} and closed_at is null`);
     },
 
+    invite: async (id, lease) => {
+      await db.run(
+        'circuits.invite',
+        (sql) => sql`
+          update arcadia.circuits
+          set leased_by = ${INVITED}, leased_until = '-infinity', next_probe_at = clock_timestamp(), waking_until = clock_timestamp() + ${WAKING_MS}::float8 * interval '1 millisecond'
+          where id = ${id} and leased_by = ${lease}`,
+      );
+    },
+
+    goOn: async (id, lease) => {
+      await db.run(
+        'circuits.go_on',
+        (sql) => sql`
+          update arcadia.circuits
+          set leased_by = null, leased_until = '-infinity', waking_until = '-infinity', next_probe_at = clock_timestamp(), delay_ms = ${firstMs}
+          where id = ${id} and leased_by = ${lease}`,
+      );
+    },
+
+    hasten: async (id) => {
+      await db.run('circuits.hasten', (sql) => sql`update arcadia.circuits set next_probe_at = clock_timestamp(), delay_ms = ${firstMs} where id = ${id} and closed_at is null`);
+    },
+
     takeWaking: async (id) => {
       const rows = await db.run(
         'circuits.take_waking',
@@ -145,7 +186,13 @@ export function createCircuitStore(db: Pick<Database, 'run'>, scope: string, { f
     },
 
     hurry: async () => {
-      await db.run('circuits.hurry', (sql) => sql`update arcadia.circuits set next_probe_at = clock_timestamp() where scope = ${scope} and closed_at is null and next_probe_at > clock_timestamp()`);
+      // Workers that start again and again must not probe each time.
+      await db.run(
+        'circuits.hurry',
+        (sql) => sql`
+          update arcadia.circuits set next_probe_at = greatest(clock_timestamp(), next_probe_at - greatest(0, delay_ms - ${firstMs}::float8) * interval '1 millisecond')
+          where scope = ${scope} and closed_at is null and next_probe_at > clock_timestamp()`,
+      );
     },
 
     prune: async () => {

@@ -5,6 +5,9 @@
 // A 401 concerns the token, whatever the request; a request for the account confirms it. A 403 (and a 401 that the
 // account does not confirm) concerns one kind of request: its method, its path and the optional fields that it used. A
 // request with at least these fields needs at least the same scopes, so it is held too. A request with fewer is not.
+//
+// If creates are to wait for room, a full account holds them all. There may be room for only one of them, so a successful
+// create does not close this circuit: the next one goes out, until one is refused or none waits.
 import { withDeadline } from '../platform/deadline.ts';
 import { textOf } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
@@ -12,6 +15,7 @@ import { onceInAWhile } from '../platform/once-in-a-while.ts';
 import type { CircuitStore, OpenCircuit } from './circuit-store.ts';
 import type { Hold } from './errors.ts';
 import { DigitalOceanError } from './errors.ts';
+import { harmlessRequest } from './harmless-request.ts';
 import type { OutcomeKind } from './outcome.ts';
 import type { RequestKind } from './scopes.ts';
 import { isDispensable, likelyScopes } from './scopes.ts';
@@ -36,15 +40,25 @@ export async function endingOf(ask: () => Promise<unknown>): Promise<Ending> {
   }
 }
 
-/** What holds a request, and the longest time until it is retried without being woken. */
-type Held = Readonly<{ hold: Hold; forMs: number }>;
+/**
+ * A refused request, as its caller sees it: what holds it, the longest time until it is retried without being woken, and
+ * the failure's new kind.
+ */
+type Held = Readonly<{ hold: Hold; forMs: number; kind: 'unauthorized' | 'throttled' }>;
+
+/** A circuit that is due for a probe by one of the sagas that it holds. `inOrder`: they go in the order in which they came. */
+export type DueCircuit = Readonly<{ id: string; inOrder: boolean }>;
+
+/** Probes a circuit by requests that have no effect. */
+export type HarmlessProbe = (circuit: Pick<OpenCircuit, 'kind' | 'request' | 'fields'>) => Promise<Ending>;
 
 export type Circuits = Readonly<{
   /**
    * Call this before each request, and before drawing it from the budget.
    *
    * @returns a lease if the request is the probe of a circuit; pass it to `settle` or `giveBack`
-   * @throws {DigitalOceanError} `unauthorized` with the code `circuit_open` if a circuit holds the request
+   * @throws {DigitalOceanError} `unauthorized` with the code `circuit_open` if a circuit holds the request; `throttled` if
+   *   the account is full
    */
   admit(asked: Asked): Promise<Passage>;
   /**
@@ -67,7 +81,15 @@ export type WatchedCircuits = Circuits &
     /**
      * Returns circuits that are due for a probe by a request of their kind. Each is returned only once every few seconds.
      */
-    takeDue(): Promise<readonly string[]>;
+    takeDue(): Promise<readonly DueCircuit[]>;
+    /**
+     * Probes a due circuit without a saga, if that is possible.
+     *
+     * @returns whether a saga may probe now: nothing speaks against it, or only a saga can tell
+     */
+    maySagaProbe(id: string, harmless: HarmlessProbe): Promise<boolean>;
+    /** Call this if nobody waits for a circuit that is due. */
+    nobodyWaits(id: string): Promise<void>;
     /** Probes the token's circuit if that is due. */
     probeToken(askAccount: () => Promise<Ending>): Promise<void>;
   }>;
@@ -78,6 +100,8 @@ export type CircuitsOptions = Readonly<{
   leaseMs: number;
   /** The longest time until a held request is retried without being woken. */
   holdMs: number;
+  /** Whether creates wait while the account is full; otherwise they fail. */
+  waitsForRoom?: boolean;
   log: Log;
   /** Called when this process opens or closes a circuit. Must not throw. */
   onChanged?: () => void;
@@ -94,13 +118,18 @@ export const noCircuits: Circuits = {
 const STORE_LIMIT_MS = 5_000;
 const WARN_EVERY_MS = 10_000;
 
+// Retry interval of a create that is to wait for room, while the store is unreachable.
+const UNRECORDED_MS = 15_000;
+
 const ACCOUNT = '/v2/account';
 
 /** Creates the circuits of one process on the store that the fleet shares. */
-export function createCircuits({ store, leaseMs, holdMs, log, onChanged = () => undefined }: CircuitsOptions): WatchedCircuits {
+export function createCircuits({ store, leaseMs, holdMs, waitsForRoom = false, log, onChanged = () => undefined }: CircuitsOptions): WatchedCircuits {
   let open: readonly OpenCircuit[] = [];
   let readAt = 0;
   let confirming: Promise<Ending> | null = null;
+  // Circuits whose next probe needs no harmless request before it, because a create has just succeeded.
+  const goingOn = new Set<string>();
   const warn = onceInAWhile(WARN_EVERY_MS, (error: unknown) => log.warn({ reason: error instanceof Error ? error.message : String(error) }, 'the circuits could not be read or written'));
 
   const ask = async <T>(operation: () => Promise<T>, otherwise: T): Promise<T> => {
@@ -118,7 +147,7 @@ export function createCircuits({ store, leaseMs, holdMs, log, onChanged = () => 
     readAt = performance.now();
   };
   const isDue = (circuit: OpenCircuit) => circuit.probeInMs <= performance.now() - readAt;
-  const take = (circuit: OpenCircuit) => ask(() => store.lease(circuit.id, leaseMs), null);
+  const take = (circuit: OpenCircuit, invitedOnly = false) => ask(() => store.lease(circuit.id, leaseMs, invitedOnly), null);
   const giveBack = async (passage: Passage, isAsked = false) => {
     if (passage === null) return;
     await ask(() => store.giveBack(passage.circuit.id, passage.lease, isAsked), undefined);
@@ -130,20 +159,36 @@ export function createCircuits({ store, leaseMs, holdMs, log, onChanged = () => 
     log.info({ cause: circuit.cause, openedAt: circuit.openedAt }, 'circuit closed: what it held goes on');
     onChanged();
   };
-  const refuse = async (asked: Asked, passage: Passage, ending: Ending, isTokenRefused: boolean): Promise<OpenCircuit | null> => {
-    const cause = isTokenRefused ? tokenCause : causeOf(asked, ending.status);
-    const scopes = !isTokenRefused && ending.status === 403 ? likelyScopes(asked) : [];
-    // Cut the request from the message: the requests that this circuit holds are different ones.
-    const detail = { status: ending.status, message: ending.message.replace(/^.* was answered /, ''), scopes };
-    const circuit = await ask(() => store.refuse({ ...cause, subject: isTokenRefused ? null : asked.subject, detail, lease: passage?.lease ?? null }), null);
+  const record = async (refusal: Parameters<CircuitStore['refuse']>[0]): Promise<OpenCircuit | null> => {
+    const circuit = await ask(() => store.refuse(refusal), null);
     if (circuit === null) return null;
     const isNew = !open.some(({ id }) => id === circuit.id);
     open = [...open.filter(({ cause: other }) => other !== circuit.cause), { ...circuit, probeInMs: circuit.probeInMs + performance.now() - readAt }].toSorted(byReach);
     if (isNew) {
-      log.error({ cause: circuit.cause, ...detail }, 'circuit open: DigitalOcean refuses this, and what needs it waits');
+      log.error({ cause: circuit.cause, ...refusal.detail }, 'circuit open: DigitalOcean refuses this, and what needs it waits');
       onChanged();
     }
     return circuit;
+  };
+  const refuse = async (asked: Asked, passage: Passage, ending: Ending, isTokenRefused: boolean): Promise<OpenCircuit | null> => {
+    const cause = isTokenRefused ? tokenCause : causeOf(asked, ending.status);
+    const scopes = !isTokenRefused && ending.status === 403 ? likelyScopes(asked) : [];
+    return record({ ...cause, subject: isTokenRefused ? null : asked.subject, detail: detailOf(ending, scopes), lease: passage?.lease ?? null });
+  };
+  /** A probe succeeded. */
+  const admitted = async (passage: NonNullable<Passage>) => {
+    if (passage.circuit.kind !== 'account_full') return close(passage.circuit);
+    goingOn.add(passage.circuit.id);
+    await ask(() => store.goOn(passage.circuit.id, passage.lease), undefined);
+    await refresh();
+    return onChanged();
+  };
+  /** A droplet is gone, so there may be room for another. */
+  const expectRoom = async () => {
+    const full = open.find(({ kind }) => kind === 'account_full');
+    if (full === undefined) return;
+    await ask(() => store.hasten(full.id), undefined);
+    await refresh();
   };
   /** The first of several refusals requests the account. The others wait for its response. */
   const isTokenRefused = async (asked: Asked, status: number | null, askAccount: () => Promise<Ending>): Promise<boolean> => {
@@ -164,30 +209,63 @@ export function createCircuits({ store, leaseMs, holdMs, log, onChanged = () => 
       if (first === undefined) return null;
       const blocking = holding.find((circuit) => !isDue(circuit) || isProbedByAccount(circuit));
       if (blocking !== undefined) throw heldError(asked, blocking, holdMs);
-      const lease = await take(first);
+      // Who comes while a harmless request can probe leaves that to it: a real one would have to be announced.
+      const lease = await take(first, canProbeHarmlessly(first));
       if (lease === null) throw heldError(asked, first, holdMs);
       return { circuit: first, lease };
     },
 
     settle: async (asked, passage, ending, askAccount) => {
+      if (waitsForRoom && isAccountFull(asked, ending)) {
+        const circuit = await record({ ...fullCause, subject: null, detail: detailOf(ending, []), lease: passage?.lease ?? null });
+        return { hold: circuit === null ? { circuit: null, isTokenRefused: false, scopes: [], isAccountFull: true } : holdOf(circuit), forMs: circuit === null ? UNRECORDED_MS : holdMs, kind: 'throttled' };
+      }
       // A token may lack only the account scope, which nothing but the startup check needs. The same goes for the scopes
       // of tidying up.
       if (ending.outcome === 'unauthorized' && !(ending.status === 403 && (asked.path === ACCOUNT || isDispensable(asked)))) {
         const circuit = await refuse(asked, passage, ending, await isTokenRefused(asked, ending.status, askAccount));
-        return circuit === null ? null : { hold: holdOf(circuit), forMs: holdMs };
+        return circuit === null ? null : { hold: holdOf(circuit), forMs: holdMs, kind: 'unauthorized' };
       }
+      if (ending.outcome === 'done' && asked.method === 'DELETE' && asked.path === '/v2/droplets/{id}') await expectRoom();
       if (passage === null) return null;
-      if (saysSomething(ending)) await close(passage.circuit);
+      if (saysSomething(ending)) await admitted(passage);
       else await giveBack(passage, true);
       return null;
     },
 
     takeDue: async () => {
-      const due: string[] = [];
-      for (const circuit of open.filter((candidate) => isDue(candidate) && !isProbedByAccount(candidate))) {
-        if (await ask(() => store.takeWaking(circuit.id), false)) due.push(circuit.id);
+      const due: DueCircuit[] = [];
+      for (const { id, kind } of open.filter((candidate) => isDue(candidate) && !isProbedByAccount(candidate))) {
+        if (await ask(() => store.takeWaking(id), false)) due.push({ id, inOrder: kind === 'account_full' });
       }
       return due;
+    },
+
+    maySagaProbe: async (id, harmless) => {
+      const circuit = open.find((one) => one.id === id);
+      if (circuit === undefined) return false;
+      if (!canProbeHarmlessly(circuit)) return true;
+      const lease = await take(circuit);
+      if (lease === null) return false;
+      const ending: Ending = goingOn.delete(id) ? { outcome: 'done', status: null, message: '' } : await harmless(circuit);
+      if (ending.outcome === 'unauthorized' || (circuit.kind === 'account_full' && ending.outcome === 'rejected')) {
+        const { cause, kind, request, fields, subject, detail } = circuit;
+        await record({ cause, kind, request, fields, subject, detail, lease });
+        return false;
+      }
+      if (!saysSomething(ending)) {
+        await giveBack({ circuit, lease }, true);
+        return false;
+      }
+      await ask(() => store.invite(circuit.id, lease), undefined);
+      await refresh();
+      return true;
+    },
+
+    nobodyWaits: async (id) => {
+      const circuit = open.find((one) => one.id === id);
+      // Others stay, so that people see what is refused.
+      if (circuit?.kind === 'account_full') await close(circuit);
     },
 
     probeToken: async (askAccount) => {
@@ -204,6 +282,20 @@ export function createCircuits({ store, leaseMs, holdMs, log, onChanged = () => 
 }
 
 const tokenCause = { cause: '401', kind: 'token_refused', request: null, fields: [] } as const;
+
+const CREATE = 'POST /v2/droplets';
+
+const fullCause = { cause: `422 ${CREATE}`, kind: 'account_full', request: CREATE, fields: [] } as const;
+
+/** Source of the message: users report "creating this/these droplet(s) will exceed your droplet limit". */
+function isAccountFull({ method, path }: Asked, { outcome, status, message }: Ending): boolean {
+  return outcome === 'rejected' && status === 422 && `${method} ${path}` === CREATE && /droplet limit/i.test(message);
+}
+
+/** The request is cut from the message: the requests that the circuit holds are different ones. */
+function detailOf({ status, message }: Ending, scopes: readonly string[]) {
+  return { status, message: message.replace(/^.* was answered /, ''), scopes: [...scopes] };
+}
 
 function causeOf({ method, path, fields }: Asked, status: number | null) {
   const request = `${method} ${path}`;
@@ -227,6 +319,11 @@ function isProbedByAccount({ kind, relapses }: OpenCircuit): boolean {
   return kind === 'token_refused' && relapses === 0;
 }
 
+/** Whether a request without an effect shows if the refusal is over. */
+function canProbeHarmlessly({ kind, request, fields }: OpenCircuit): boolean {
+  return kind === 'account_full' || (request !== null && harmlessRequest(request, fields) !== null);
+}
+
 /** Whether DigitalOcean admitted the request before it gave this response. */
 function saysSomething({ status, outcome }: Ending): boolean {
   return outcome === 'done' || outcome === 'absent' || outcome === 'rejected' || outcome === 'unauthorized' || (outcome === 'later' && status === 422);
@@ -235,7 +332,7 @@ function saysSomething({ status, outcome }: Ending): boolean {
 function heldError({ method, path }: Asked, circuit: OpenCircuit, holdMs: number): DigitalOceanError {
   const what = circuit.request === null ? 'every request' : [circuit.request, ...(circuit.fields.length === 0 ? [] : ['with', circuit.fields.join(', ')])].join(' ');
   return new DigitalOceanError(`${what} is answered ${textOf(circuit.detail['message'])}`, {
-    kind: 'unauthorized',
+    kind: circuit.kind === 'account_full' ? 'throttled' : 'unauthorized',
     code: 'circuit_open',
     status: null,
     requestId: null,
@@ -249,5 +346,5 @@ function heldError({ method, path }: Asked, circuit: OpenCircuit, holdMs: number
 
 function holdOf({ id, kind, detail }: OpenCircuit): Hold {
   const { scopes } = detail;
-  return { circuit: id, isTokenRefused: kind === 'token_refused', scopes: Array.isArray(scopes) ? scopes.filter((scope) => typeof scope === 'string') : [] };
+  return { circuit: id, isTokenRefused: kind === 'token_refused', ...(kind === 'account_full' ? { isAccountFull: true } : {}), scopes: Array.isArray(scopes) ? scopes.filter((scope) => typeof scope === 'string') : [] };
 }

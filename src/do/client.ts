@@ -9,6 +9,7 @@ import { endingOf, noCircuits, type Circuits } from './circuits.ts';
 import { DigitalOceanError } from './errors.ts';
 import { createExchanger } from './exchange.ts';
 import type { ObservedAnswer } from './observed-answer.ts';
+import { harmlessRequest } from './harmless-request.ts';
 import { readPages, type ListOptions } from './pages.ts';
 import { createReservations, type Reservation } from './reservations.ts';
 import {
@@ -79,8 +80,14 @@ export type DigitalOceanClient = {
   deleteTag(name: string): Promise<'deleted' | 'absent'>;
   /** Makes a tag, or finds it: DigitalOcean keeps the spelling in which a tag was first used. Safe to repeat, so that no error of it is `ambiguous`. */
   createTag(name: string): Promise<Pick<Tag, 'name'>>;
-  /** Puts an existing tag on a droplet. Safe to repeat, so that no error of it is `ambiguous`. `absent`: there is no such droplet, or tag. */
-  tagDroplet(tag: string, dropletId: number): Promise<'tagged' | 'absent'>;
+  /** Draws this tagging from the budget before it is announced. Rejects like {@link reserveCreate}. */
+  reserveTagging(tag: string, dropletId: number): Promise<Reservation>;
+  /**
+   * Puts an existing tag on a droplet. Safe to repeat, so that no error of it is `ambiguous`. `absent`: there is no such droplet, or tag.
+   *
+   * @param reservation the reservation that {@link reserveTagging} returned, if any
+   */
+  tagDroplet(tag: string, dropletId: number, reservation?: Reservation): Promise<'tagged' | 'absent'>;
   /** Takes a tag off a droplet. `absent`: there is no such droplet, or tag. */
   untagDroplet(tag: string, dropletId: number): Promise<'untagged' | 'absent'>;
   /** Counts the droplets of the account: one request. Without a type, omits GPU droplets. A new droplet is counted with a delay. */
@@ -104,6 +111,14 @@ export type DigitalOceanClient = {
   assignToProject(projectId: string, dropletId: number): Promise<string | null>;
   /** Null if the action does not exist. */
   getAction(id: number): Promise<Action | null>;
+  /**
+   * Sends a request of a kind that DigitalOcean authorizes like every other one of it, but that has no effect.
+   *
+   * @param request such as `POST /v2/droplets`
+   * @param fields the optional fields that it uses
+   * @throws {TypeError} if no such request is known of this kind: see {@link harmlessRequest}
+   */
+  tryOut(request: string, fields: readonly string[]): Promise<void>;
   /** Reads the account of the token. This is the cheapest way to check a token. */
   getAccount(): Promise<Account>;
   /**
@@ -228,9 +243,11 @@ function clientAt(priority: Priority | null, caller: Caller): DigitalOceanClient
       return tag;
     },
 
-    async tagDroplet(tag, dropletId) {
+    reserveTagging: async (tag, dropletId) => caller.reserve(taggingOf('POST', tag, dropletId, priorityOr('create'))),
+
+    async tagDroplet(tag, dropletId, reservation) {
       try {
-        await repeatable(caller.send(taggingOf('POST', tag, dropletId, priorityOr('create'))));
+        await repeatable(caller.send(taggingOf('POST', tag, dropletId, priorityOr('create')), reservation));
         return 'tagged';
       } catch (error) {
         if (error instanceof DigitalOceanError && error.status === 404) return 'absent';
@@ -278,6 +295,12 @@ function clientAt(priority: Priority | null, caller: Caller): DigitalOceanClient
       checkId('action', id);
       const result = await caller.send({ method: 'GET', path: `/v2/actions/${id}`, schema: actionBody(id), priority: priorityOr('read') });
       return result.kind === 'absent' ? null : result.value.action;
+    },
+
+    async tryOut(request, fields) {
+      const harmless = harmlessRequest(request, fields);
+      if (harmless === null) throw new TypeError(`${request} cannot be tried without an effect`);
+      await caller.send({ ...harmless, schema: z.unknown(), priority: priorityOr('create'), isTrial: true });
     },
 
     async getAccount() {

@@ -18,15 +18,15 @@ export type DigitalOceanFailure = {
   readonly method: Method;
   /** Without the query string. */
   readonly path: string;
-  /** Only for `unauthorized`: what is refused, as far as known. */
+  /** Only for `unauthorized`, and `throttled` by a full account: what is refused, as far as known. */
   readonly hold?: Hold | undefined;
 };
 
 /**
  * What a refused request waits for. `circuit`: the open circuit that holds it; null: none. `scopes`: the scopes that the
- * token probably lacks.
+ * token probably lacks. `isAccountFull`: it waits until the account has room for another droplet.
  */
-export type Hold = Readonly<{ circuit: string | null; isTokenRefused: boolean; scopes: readonly string[] }>;
+export type Hold = Readonly<{ circuit: string | null; isTokenRefused: boolean; scopes: readonly string[]; isAccountFull?: true }>;
 
 /**
  * A request to DigitalOcean that was not done. It has no `cause` on purpose: an error of the HTTP library contains the

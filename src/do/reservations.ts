@@ -49,7 +49,7 @@ export function createReservations(options: { budget: RequestBudget; circuits: C
     },
     failed: async (asked, { passage }, error) => {
       const held = await circuits.settle(asked, passage, { outcome: error.kind, status: error.status, message: error.message }, askAccount);
-      return held === null ? error : new DigitalOceanError(error.message, { ...fieldsOf(error), retryAfterMs: held.forMs, hold: held.hold });
+      return held === null ? error : new DigitalOceanError(error.message, { ...fieldsOf(error), kind: held.kind, retryAfterMs: held.forMs, hold: held.hold });
     },
   };
 }

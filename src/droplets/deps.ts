@@ -15,6 +15,7 @@ import type { DigitalOceanClient } from '../do/client.ts';
 import { createDirectory } from '../do/directory.ts';
 import { createObservationStore, observationKey } from '../do/observation-store.ts';
 import { createObserver } from '../do/observer.ts';
+import { harmlessProbe } from '../do/probe-harmlessly.ts';
 import { watchThrottle } from '../do/throttle.ts';
 import { hasResource, leaseEventExpiry, resourceExpiry } from '../inventory/expire.ts';
 import { createReadyCallbacks } from '../inventory/ready-callbacks.ts';
@@ -46,6 +47,10 @@ const DELETE_AGAIN_GRACES = 3;
 // Deadline of one readiness probe. TCP retries a handshake after a second.
 const READY_PROBE_MS = 3_000;
 
+// Held sagas are woken. In case that fails, each retries by itself after this time. Its retry may cost requests, such as
+// the read before a deletion.
+const UNWOKEN_MS = 3_600_000;
+
 // Margin of a probe's lease, for the work before the request.
 const PROBE_MARGIN_MS = 5_000;
 
@@ -58,7 +63,7 @@ const PROBE_MARGIN_MS = 5_000;
  */
 export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>): StepDeps {
   const { config, db, io, runScript } = worker;
-  const { token, apiUrl, timeoutMs, requestsPerMinute: perMinute, requestsPerHour: perHour, probes } = config.digitalOcean;
+  const { token, apiUrl, timeoutMs, requestsPerMinute: perMinute, requestsPerHour: perHour, probes, whenFull } = config.digitalOcean;
   if (token === null) throw new ConfigError('DIGITALOCEAN_TOKEN: not set; the droplet steps need it');
   const scope = budgetId(token, apiUrl);
   const shared = sharedStores(config, { db, runScript }, scope);
@@ -70,7 +75,7 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
   const wakeup = createWakeup();
   const circuitStore = createCircuitStore(quietDb, scope, probes);
   // After the lease is taken, the create is announced and may then take as long as a request.
-  const circuits = createCircuits({ store: circuitStore, leaseMs: 2 * timeoutMs + PROBE_MARGIN_MS, holdMs: probes.maxMs, log, onChanged: wakeup.wake });
+  const circuits = createCircuits({ store: circuitStore, leaseMs: 2 * timeoutMs + PROBE_MARGIN_MS, holdMs: UNWOKEN_MS, waitsForRoom: whenFull === 'wait', log, onChanged: wakeup.wake });
   const digitalOcean = createDigitalOceanClient({
     apiUrl,
     token,
@@ -88,7 +93,9 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
     // A person who starts workers may have fixed the cause, so they probe at once.
     await circuitStore.hurry().catch(() => undefined);
     const probe = () => circuits.probeToken(() => endingOf(() => digitalOcean.at('now').getAccount()));
-    await watchHolds({ holds, circuits: { ...circuits, probe, prune: circuitStore.prune }, wake: worker.wake, wakeup, signal, log });
+    const harmless = harmlessProbe(digitalOcean);
+    const maySagaProbe = (circuit: string) => circuits.maySagaProbe(circuit, harmless);
+    await watchHolds({ holds, circuits: { ...circuits, probe, maySagaProbe, prune: circuitStore.prune }, wake: worker.wake, wakeup, signal, log });
     return null;
   };
   const account = accountOf(worker, digitalOcean, log);

@@ -3,7 +3,7 @@
 import type { PauseFact, PostgresFacts, RefusedFact, UntoldFact } from './facts.ts';
 
 export const conditionNames = [
-  'postgres_away', 'queue_store_away', 'no_worker', 'token_refused', 'scope_missing', 'sagas_stuck', 'sagas_overdue', 'jobs_stand_still', 'leases_held',
+  'postgres_away', 'queue_store_away', 'no_worker', 'token_refused', 'scope_missing', 'account_full', 'sagas_stuck', 'sagas_overdue', 'jobs_stand_still', 'leases_held',
   'outcomes_paused', 'queue_paused', 'sync_overdue', 'users_file_broken', 'lease_ended_protected', 'outcomes_failing', 'budget_used_up',
 ] as const;
 
@@ -196,6 +196,14 @@ function refusal({ kind, request, fields, subject, openedAt, nextProbeAt, messag
       title: 'DigitalOcean refuses the token',
       detail: `${withStop(message)}${waiting}`.trim(),
       action: 'Set a valid DIGITALOCEAN_TOKEN and restart the workers. Sagas then resume by themselves.',
+    });
+  }
+  if (kind === 'account_full') {
+    return condition({
+      ...common, name: 'account_full', severity: 'warning',
+      title: 'The DigitalOcean account is full',
+      detail: `${withStop(message)}${waiting}`.trim(),
+      action: 'Destroy droplets that nobody needs, or ask DigitalOcean for a higher droplet limit. Sagas then resume by themselves, in their order.',
     });
   }
   const what = `${request ?? 'requests'}${fields.length === 0 ? '' : ` with ${fields.join(', ')}`}`;

@@ -4,7 +4,7 @@ import { DEAD_AFTER_MS } from './sign-of-life.ts';
 
 /** What DigitalOcean refuses, and how many sagas wait for it. Times are by Postgres's clock. */
 export type RefusedFact = Readonly<{
-  kind: 'token_refused' | 'request_refused';
+  kind: 'token_refused' | 'request_refused' | 'account_full';
   /** For example `POST /v2/droplets`; null: every request. */
   request: string | null;
   fields: readonly string[];

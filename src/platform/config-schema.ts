@@ -30,6 +30,7 @@ export const environmentSchema = z.object({
   DIGITALOCEAN_TIMEOUT_MS: milliseconds(10_000),
   DIGITALOCEAN_REQUESTS_PER_MINUTE: wholeNumber(250, 1, 1_000_000),
   DIGITALOCEAN_REQUESTS_PER_HOUR: wholeNumber(5_000, 1, 10_000_000),
+  DIGITALOCEAN_WHEN_FULL: z.enum(['fail', 'wait'], 'expected fail or wait').default('fail'),
   WORKER_CONCURRENCY: wholeNumber(50, 1, 1_000),
   WORKER_LOCK_MS: milliseconds(30_000),
   WAIT_POLL_INTERVAL_MS: milliseconds(5_000),

@@ -38,6 +38,8 @@ export type Config = Readonly<{
     requestsPerHour: number;
     /** Delays before DigitalOcean is probed again after a refusal that only a person can fix: the first and the longest. */
     probes: Readonly<{ firstMs: number; maxMs: number }>;
+    /** What a create does if the account has no room for another droplet. */
+    whenFull: 'fail' | 'wait';
   }>;
   /**
    * `metricsOpen`: the metrics require no token, wherever they are served. `metricsPort`: port of the worker's own
@@ -146,6 +148,7 @@ function toConfig(env: Environment): Config {
       requestsPerMinute: env.DIGITALOCEAN_REQUESTS_PER_MINUTE,
       requestsPerHour: env.DIGITALOCEAN_REQUESTS_PER_HOUR,
       probes: PROBES,
+      whenFull: env.DIGITALOCEAN_WHEN_FULL,
     },
     worker: { concurrency: env.WORKER_CONCURRENCY, lockMs: env.WORKER_LOCK_MS, shutdownMs: env.WORKER_SHUTDOWN_MS, metricsPort: env.WORKER_METRICS_PORT ?? null, metricsOpen: env.WORKER_METRICS_OPEN },
     publicUrl: env.PUBLIC_URL ?? null,

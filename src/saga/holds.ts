@@ -22,9 +22,11 @@ export type Holds = Readonly<{
   put(held: Held): Promise<boolean>;
   /** Returns a batch of sagas whose circuit is no longer open for this token. */
   listReleased(): Promise<readonly HeldSaga[]>;
-  /** Picks one of the sagas that wait for a circuit, at random; null: none waits. */
-  pick(circuit: string): Promise<HeldSaga | null>;
+  /** Picks one of the sagas that wait for a circuit: at random, or the one that came first; null: none waits. */
+  pick(circuit: string, order: 'any' | 'first'): Promise<HeldSaga | null>;
   forget(released: readonly HeldSaga[]): Promise<void>;
+  /** Forgets those that have gone on although the circuit is open. */
+  forgetGoneOn(circuit: string): Promise<void>;
 }>;
 
 type HeldSaga = Readonly<{ saga: Saga; circuit: string }>;
@@ -54,13 +56,13 @@ export function createHolds(db: Pick<Database, 'run'>, { scope, reconcileGraceMs
         ),
       ),
 
-    pick: async (circuit) => {
+    pick: async (circuit, order) => {
       const [picked] = toHeld(
         await db.run(
           'holds.pick',
           (sql) => sql<(Saga & { circuit: string })[]>`
-            select held.circuit, ${sagaColumns(sql)} from (select saga_id, circuit, revision as held_at_revision from arcadia.held_sagas) as held join arcadia.sagas on sagas.id = held.saga_id and sagas.revision = held_at_revision
-            where held.circuit = ${circuit} and sagas.status in ('pending', 'running', 'compensating') order by random() limit 1`,
+            select held.circuit, ${sagaColumns(sql)} from (select saga_id, circuit, held_at, revision as held_at_revision from arcadia.held_sagas) as held join arcadia.sagas on sagas.id = held.saga_id and sagas.revision = held_at_revision
+            where held.circuit = ${circuit} and sagas.status in ('pending', 'running', 'compensating') order by ${order === 'any' ? sql`random()` : sql`held.held_at`} limit 1`,
         ),
       );
       return picked ?? null;
@@ -73,6 +75,15 @@ export function createHolds(db: Pick<Database, 'run'>, { scope, reconcileGraceMs
           delete from arcadia.held_sagas held
           using unnest(${released.map(({ saga }) => saga.id)}::uuid[], ${released.map(({ circuit }) => circuit)}::uuid[]) as released (saga_id, circuit)
           where held.saga_id = released.saga_id and held.circuit = released.circuit`,
+      );
+    },
+
+    forgetGoneOn: async (circuit) => {
+      await db.run(
+        'holds.forget_gone_on',
+        (sql) => sql`
+          delete from arcadia.held_sagas held
+          where held.circuit = ${circuit} and not exists (select from arcadia.sagas where sagas.id = held.saga_id and sagas.revision = held.revision and sagas.wake_at is not null)`,
       );
     },
   };
@@ -159,9 +170,14 @@ export type HoldWatchOptions = Readonly<{
   circuits: Readonly<{
     refresh(): Promise<void>;
     isAnyOpen(): boolean;
-    takeDue(): Promise<readonly string[]>;
-    /** Probes what can be probed without a saga. */
+    /** `inOrder`: the sagas go in the order in which they came. */
+    takeDue(): Promise<readonly Readonly<{ id: string; inOrder: boolean }>[]>;
+    /** Probes what is known without any saga. */
     probe(): Promise<void>;
+    /** Probes a due circuit without a saga, if possible; returns whether a saga may probe now. */
+    maySagaProbe(circuit: string): Promise<boolean>;
+    /** No saga waits for this circuit. */
+    nobodyWaits(circuit: string): Promise<void>;
     prune(): Promise<void>;
   }>;
   /** Makes a saga's job due now. */
@@ -192,9 +208,11 @@ export async function watchHolds(options: HoldWatchOptions): Promise<void> {
       await circuits.refresh();
       await circuits.probe();
       await releaseSagas(options);
-      for (const circuit of await circuits.takeDue()) {
-        const picked = await holds.pick(circuit);
-        if (picked !== null) await wakeSaga(picked.saga, options);
+      for (const { id, inOrder } of await circuits.takeDue()) {
+        if (inOrder) await holds.forgetGoneOn(id);
+        const picked = await holds.pick(id, inOrder ? 'first' : 'any');
+        if (picked === null) await circuits.nobodyWaits(id);
+        else if (await circuits.maySagaProbe(id)) await wakeSaga(picked.saga, options);
       }
       if (!circuits.isAnyOpen()) await circuits.prune();
     } catch (error) {
@@ -207,21 +225,27 @@ export async function watchHolds(options: HoldWatchOptions): Promise<void> {
 async function releaseSagas(options: HoldWatchOptions): Promise<void> {
   for (;;) {
     const released = await options.holds.listReleased();
-    if (released.length === 0) return;
+    const woken: HeldSaga[] = [];
     for (let start = 0; start < released.length; start += PARALLEL) {
-      await Promise.all(released.slice(start, start + PARALLEL).map(({ saga }) => wakeSaga(saga, options)));
+      const some = released.slice(start, start + PARALLEL);
+      const results = await Promise.all(some.map(({ saga }) => wakeSaga(saga, options)));
+      woken.push(...some.filter((_, at) => results[at] === true));
     }
-    // Only now, so that another process wakes them if this one dies in between.
-    await options.holds.forget(released);
-    options.log.info({ sagas: released.length }, 'held sagas go on');
+    if (woken.length === 0) return;
+    // Only now, so that another process wakes them if this one dies in between. A saga that is busy is woken in a later
+    // round: its worker may be about to put it to sleep.
+    await options.holds.forget(woken);
+    options.log.info({ sagas: woken.length }, 'held sagas go on');
   }
 }
 
-async function wakeSaga(saga: Saga, { wake, signal }: HoldWatchOptions): Promise<void> {
+/** @returns whether the saga goes on, or has ended */
+async function wakeSaga(saga: Saga, { wake, signal }: HoldWatchOptions): Promise<boolean> {
   const job = nextJobOf(saga);
-  if (job === null) return;
+  if (job === null) return true;
   for (let tries = 1; tries <= BUSY_TRIES && !signal.aborted; tries++) {
-    if ((await wake(job)) === 'woken') return;
+    if ((await wake(job)) === 'woken') return true;
     await delay(BUSY_PAUSE_MS);
   }
+  return false;
 }

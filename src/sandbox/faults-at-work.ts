@@ -57,6 +57,12 @@ function someMatches(pattern: string, texts: readonly unknown[]): boolean {
   return texts.some((text) => typeof text === 'string' && matchesName(pattern, text));
 }
 
+/** The names in the body of a create. */
+export function namesInBody(call: Call): string[] {
+  const { name, names } = bodyOf(call);
+  return [name, ...listOf(names)].filter((one) => typeof one === 'string');
+}
+
 function namesOf(call: Call): readonly unknown[] {
   const { name, names } = bodyOf(call);
   return [call.query['name'], name, ...listOf(names)];

@@ -17,6 +17,8 @@ export type LedgerEntry = {
   readonly route: string;
   readonly requestId: string;
   readonly userAgent: string;
+  /** The droplets that the body of a create names. */
+  readonly names: readonly string[];
   status: LedgerStatus;
   answeredAt: number | null;
   made: readonly number[];
@@ -49,7 +51,7 @@ export function createLedger(maxEntries = 200_000): Ledger {
 /** Records a request that has just arrived. */
 export function openEntry(
   ledger: Ledger,
-  request: Pick<LedgerEntry, 'at' | 'method' | 'path' | 'query' | 'route' | 'requestId' | 'userAgent'>,
+  request: Pick<LedgerEntry, 'at' | 'method' | 'path' | 'query' | 'route' | 'requestId' | 'userAgent' | 'names'>,
 ): LedgerEntry {
   const entry: LedgerEntry = {
     seq: ledger.total,

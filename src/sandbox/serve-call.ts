@@ -5,7 +5,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { endDueActions } from './action-store.ts';
 import type { Answer, Call } from './answer.ts';
 import { errorAnswer } from './answer.ts';
-import { carries, chooseHit } from './faults-at-work.ts';
+import { carries, chooseHit, namesInBody } from './faults-at-work.ts';
 import type { Effect } from './faults.ts';
 import { isObject } from './json.ts';
 import type { LedgerEntry, LedgerStatus } from './ledger.ts';
@@ -29,6 +29,7 @@ export async function serveCall(world: World, route: string, work: Work, request
     route: routeClass(route, call),
     requestId: call.requestId,
     userAgent: request.headers['user-agent'] ?? '',
+    names: call.method === 'POST' ? namesInBody(call) : [],
   });
   try {
     const status = await answerCall(world, call, work, entry, reply);

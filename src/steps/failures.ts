@@ -23,6 +23,7 @@ export function toStepOutcome(error: unknown, direction: Direction, memo: Memo):
 }
 
 function fromDigitalOcean(error: DigitalOceanError, direction: Direction, memo: Memo): StepOutcome {
+  if (error.hold?.isAccountFull === true) return waitForRoom(error, memo);
   switch (error.kind) {
     case 'throttled':
       return waiting(error.retryAfterMs ?? OUTAGE_MAX_DELAY_MS, `DigitalOcean's rate limit is used up: ${error.message}`, { memo });
@@ -48,6 +49,12 @@ function holdFor({ message, hold, retryAfterMs }: DigitalOceanError, memo: Memo)
   const lack = scopes.length === 0 ? '' : ` The token probably lacks the scope ${scopes.join(' or ')}.`;
   const check = hold?.isTokenRefused === false ? 'Check the scopes of DIGITALOCEAN_TOKEN' : 'Check DIGITALOCEAN_TOKEN';
   const reason = `DigitalOcean refuses ${what}: ${message}.${lack} ${check}; the saga goes on by itself`;
+  return waiting(retryAfterMs ?? UNAUTHORIZED_DELAY_MS, reason, { memo, alarm: true, ...(hold?.circuit == null ? {} : { heldBy: hold.circuit }) });
+}
+
+/** The saga is woken in its turn, once there is room. */
+function waitForRoom({ message, hold, retryAfterMs }: DigitalOceanError, memo: Memo): StepOutcome {
+  const reason = `the DigitalOcean account has no room for another droplet: ${message}. The saga goes on by itself once it has`;
   return waiting(retryAfterMs ?? UNAUTHORIZED_DELAY_MS, reason, { memo, alarm: true, ...(hold?.circuit == null ? {} : { heldBy: hold.circuit }) });
 }
 

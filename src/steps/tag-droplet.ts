@@ -1,6 +1,7 @@
 // The step that takes an existing droplet under management: it checks that nobody else manages the droplet, and tags it. It
 // changes nothing but tags, and its compensation removes only the tags that it added.
 import { DigitalOceanError } from '../do/errors.ts';
+import type { Reservation } from '../do/reservations.ts';
 import type { Droplet } from '../do/schemas.ts';
 import type { Failure } from '../saga/failure.ts';
 import type { Memo, Step, StepRun } from '../saga/step.ts';
@@ -40,7 +41,7 @@ export const tagDroplet: Step<StepDeps> = {
       return waiting(settings.pollIntervalMs, waits, { memo: { looks } });
     }
 
-    await run.once<true, string[]>(EFFECT, {
+    await run.once<true, PreparedTags>(EFFECT, {
       keys,
       recordsWithStep: true,
       announcement: `announced the tags of droplet ${dropletId}`,
@@ -48,9 +49,12 @@ export const tagDroplet: Step<StepDeps> = {
       settleMs: 0,
       maxSends: Number.POSITIVE_INFINITY,
       // Creates the tags before the announcement. A token without the scope for tags then waits without an announced effect.
-      prepare: () => makeTags(run, deps),
-      send: async (_mark, tags) => {
-        await putTags(dropletId, tags, run, deps);
+      prepare: async () => {
+        const [first = MANAGED_TAG, ...others] = await makeTags(run, deps);
+        return { first, others, reserved: await deps.digitalOcean.reserveTagging(first, dropletId) };
+      },
+      send: async (_mark, prepared) => {
+        await putTags(dropletId, prepared, run, deps);
         return true;
       },
       find: async () => ((await missingTags(dropletId, run, deps)).length === 0 ? true : null),
@@ -147,12 +151,15 @@ async function makeTags(run: StepRun, { digitalOcean }: StepDeps): Promise<strin
   return names;
 }
 
+/** The tags to put on the droplet, and a reservation for the first: an adoption that is held announces nothing. */
+type PreparedTags = Readonly<{ first: string; others: readonly string[]; reserved: Reservation }>;
+
 /** @throws {StepFailure} {StepWait} with `sent: false` if the droplet got no tag; whatever the client throws */
-async function putTags(dropletId: number, tags: readonly string[], run: StepRun, { digitalOcean }: StepDeps): Promise<void> {
-  for (const [index, tag] of tags.entries()) {
-    const isFirst = index === 0;
+async function putTags(dropletId: number, { first, others, reserved }: PreparedTags, run: StepRun, { digitalOcean }: StepDeps): Promise<void> {
+  for (const tag of [first, ...others]) {
+    const isFirst = tag === first;
     if (!isFirst) requireFreshClaim(dropletId, run);
-    const result = await digitalOcean.tagDroplet(tag, dropletId).catch((error: unknown) => {
+    const result = await digitalOcean.tagDroplet(tag, dropletId, ...(isFirst ? [reserved] : [])).catch((error: unknown) => {
       throw isFirst ? withoutEffect(error, run) : error;
     });
     // The droplet may have been destroyed; the next read shows it.

@@ -71,4 +71,5 @@ test('arcadia status ends with 0 while all is well, and with 1 and the scope tha
   expect(told.code).toBe(1);
   expect(told.stdout).toContain('DigitalOcean refuses POST /v2/droplets with vpc_uuid. The token probably lacks the scope vpc:read.');
   expect(told.stdout).toContain('2 sagas wait.');
+  expect(told.stdout).toMatch(/\(since \d{4}-\S+Z, next check at \d{4}-\S+Z\)/);
 });

@@ -269,9 +269,14 @@ export function createSimulatedCloud(options: {
       return [];
     },
     createTag: (name) => call('http', 'POST /v2/tags', () => ({ name }), () => name),
+    reserveTagging: async () => {
+      await turn;
+      return { ...uncounted, passage: null };
+    },
     tagDroplet: (tag, id) => call('http', 'POST /v2/tags/resources', () => putTag(tag, id), () => `${tag} on ${id}`),
     untagDroplet: (tag, id) => call('http', 'DELETE /v2/tags/resources', () => takeTagOff(tag, id), () => `${tag} on ${id}`),
     readTag: unused,
+    tryOut: unused,
     deleteTag: (tag) => call('http', 'DELETE /v2/tags', () => deleteTag(tag), () => tag),
     countDroplets: unused,
     listRegions: unused,
