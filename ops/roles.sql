@@ -36,7 +36,7 @@ alter default privileges for role arcadia_migrate in schema bullmq grant usage, 
 do $$
 declare
   -- What a worker writes; it reads all. Of the environment it writes the account that it found.
-  written text[] := array['sagas', 'saga_events', 'circuits', 'cloud_drift', 'cloud_orphans', 'cloud_provisioned', 'cloud_resources',
+  written text[] := array['sagas', 'saga_events', 'account_checks', 'circuits', 'cloud_drift', 'cloud_orphans', 'cloud_provisioned', 'cloud_resources',
     'drawn_requests', 'droplet_observations', 'droplet_waves', 'held_sagas', 'inventory_syncs', 'lease_events', 'outcome_deliveries', 'outcome_subscriptions', 'provision_leases', 'ready_callbacks', 'request_budgets', 'request_counts', 'requests_left', 'retention', 'saga_tombstones', 'spent_tags', 'workers'];
   -- What the web and the command line change, besides sagas: drift that people accept, orphans that they judge, leases that they let
   -- expire, outcomes that they resume.

@@ -6,8 +6,20 @@ import { DigitalOceanError } from '../do/errors.ts';
 import type { Database } from '../platform/db.ts';
 import { EnvironmentMismatchError } from '../platform/environment-mismatch.ts';
 import type { Log } from '../platform/log.ts';
+import type { AccountCheck } from './account-checks.ts';
+import { claimAccountCheck, saveAccountCheck } from './account-checks.ts';
 
-type AccountDeps = Readonly<{ db: Pick<Database, 'run'>; digitalOcean: Pick<DigitalOceanClient, 'getAccount'>; log: Log }>;
+type AccountDeps = Readonly<{
+  db: Pick<Database, 'run'>;
+  digitalOcean: Pick<DigitalOceanClient, 'getAccount'>;
+  /** Goes by what another worker with this token found in the last minute. Without it, DigitalOcean is asked. */
+  shared?: Readonly<{ scope: string; timeoutMs: number }>;
+  log: Log;
+}>;
+
+// A worker that asks may die. After the time of a request and this margin, another one asks.
+const CLAIM_MARGIN_MS = 2_000;
+const CLAIM_LOOK_MS = 200;
 
 /**
  * Checks that the token belongs to the account of this database's droplets. Records the first account it sees. With any
@@ -17,17 +29,15 @@ type AccountDeps = Readonly<{ db: Pick<Database, 'run'>; digitalOcean: Pick<Digi
  *   (scope `account:read`) is accepted, and a log line says so
  * @throws {EnvironmentMismatchError} if the token belongs to another account
  */
-export async function checkAccount({ db, digitalOcean, log }: AccountDeps): Promise<boolean> {
-  let seen: string;
-  try {
-    seen = (await digitalOcean.getAccount()).id;
-  } catch (error) {
-    if (!(error instanceof DigitalOceanError)) throw error;
-    const isSettled = error.kind === 'unauthorized' || error.kind === 'rejected';
-    const what = isSettled ? 'the token may not read its account (scope account:read): nobody checks that the droplets on record are in it' : 'the account of the token could not be read yet';
-    log.warn({ status: error.status, reason: error.message }, what);
-    return isSettled;
+export async function checkAccount(deps: AccountDeps): Promise<boolean> {
+  const { db, log } = deps;
+  const found = await (deps.shared === undefined ? askAccount(deps) : shareCheck(deps, deps.shared));
+  if (found.account === null) {
+    const what = found.isSettled ? 'the token may not read its account (scope account:read): nobody checks that the droplets on record are in it' : 'the account of the token could not be read yet';
+    log.warn({ status: found.status, reason: found.reason }, what);
+    return found.isSettled;
   }
+  const seen = found.account;
   const [row] = await db.run('environment.account', (sql) => sql<{ account: string }[]>`update arcadia.environment set account = coalesce(account, ${seen}) returning account`);
   if (row === undefined || row.account === seen) return true;
   throw new EnvironmentMismatchError(
@@ -35,6 +45,29 @@ export async function checkAccount({ db, digitalOcean, log }: AccountDeps): Prom
       'Set the token that belongs to this database, or set up a database of its own for the other account. ' +
       'Only where no droplet on record is needed any more: update arcadia.environment set account = null',
   );
+}
+
+async function askAccount({ digitalOcean }: Pick<AccountDeps, 'digitalOcean'>): Promise<AccountCheck> {
+  try {
+    return { account: (await digitalOcean.getAccount()).id };
+  } catch (error) {
+    if (!(error instanceof DigitalOceanError)) throw error;
+    return { account: null, isSettled: error.kind === 'unauthorized' || error.kind === 'rejected', status: error.status, reason: error.message };
+  }
+}
+
+/** Asks, unless another worker has asked a moment ago, or does so now. */
+async function shareCheck(deps: AccountDeps, { scope, timeoutMs }: NonNullable<AccountDeps['shared']>): Promise<AccountCheck> {
+  const claimMs = timeoutMs + CLAIM_MARGIN_MS;
+  for (const startedAt = performance.now(); performance.now() - startedAt < claimMs; await delay(CLAIM_LOOK_MS * (0.5 + Math.random()))) {
+    const claim = await claimAccountCheck(deps.db, scope, claimMs);
+    if (claim === 'wait') continue;
+    if (claim !== 'ask') return claim;
+    const found = await askAccount(deps);
+    await saveAccountCheck(deps.db, scope, found);
+    return found;
+  }
+  return askAccount(deps);
 }
 
 /**

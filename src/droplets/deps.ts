@@ -1,5 +1,6 @@
 // The dependencies of the droplet steps for one worker, and what they add to that worker: the account check, the
 // circuits, the inventory syncs, metrics and retention.
+import { setTimeout as delay } from 'node:timers/promises';
 import type { AppContext } from '../saga/app.ts';
 import type { WorkerExtension, WorkerHost } from '../saga/extension.ts';
 import { createHolds, holdSaga, watchHolds } from '../saga/holds.ts';
@@ -51,6 +52,8 @@ const READY_PROBE_MS = 3_000;
 // the read before a deletion.
 const UNWOKEN_MS = 3_600_000;
 
+const START_SPREAD_MS = 800;
+
 // Margin of a probe's lease, for the work before the request.
 const PROBE_MARGIN_MS = 5_000;
 
@@ -90,6 +93,8 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
   });
   const holds = createHolds(quietDb, { scope, reconcileGraceMs: config.reconcileIntervalMs });
   const watchCircuits = async (signal: AbortSignal): Promise<null> => {
+    // Loops that begin at different moments share a connection.
+    await delay(Math.random() * START_SPREAD_MS, undefined, { signal }).catch(() => undefined);
     // A person who starts workers may have fixed the cause, so they probe at once.
     await circuitStore.hurry().catch(() => undefined);
     const probe = () => circuits.probeToken(() => endingOf(() => digitalOcean.at('now').getAccount()));
@@ -98,7 +103,7 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
     await watchHolds({ holds, circuits: { ...circuits, probe, maySagaProbe, prune: circuitStore.prune }, wake: worker.wake, wakeup, signal, log });
     return null;
   };
-  const account = accountOf(worker, digitalOcean, log);
+  const account = accountOf(worker, digitalOcean, { scope, timeoutMs }, log);
   const leases = createLeaseWork(worker, log);
   worker.extend({
     name: dropletFamily.name,
@@ -153,14 +158,14 @@ function settingsOf({ wait, retry, adoptionGraceMs, lease }: Config): StepSettin
 }
 
 /** Checks the account of the token at startup, and later again if DigitalOcean did not answer. */
-function accountOf({ db, config }: WorkerHost, digitalOcean: DigitalOceanClient, log: Log) {
+function accountOf({ db, config }: WorkerHost, digitalOcean: DigitalOceanClient, shared: { scope: string; timeoutMs: number }, log: Log) {
   let isSettled = false;
   return {
     check: async (): Promise<void> => {
       // The first check does not wait for the request budget.
-      isSettled = await checkAccount({ db, digitalOcean: digitalOcean.at('now'), log });
+      isSettled = await checkAccount({ db, digitalOcean: digitalOcean.at('now'), shared, log });
     },
-    watch: async (signal: AbortSignal): Promise<string | null> => (isSettled ? null : watchAccount({ db, digitalOcean, log, everyMs: config.reconcileIntervalMs, signal })),
+    watch: async (signal: AbortSignal): Promise<string | null> => (isSettled ? null : watchAccount({ db, digitalOcean, shared, log, everyMs: config.reconcileIntervalMs, signal })),
   };
 }
 

@@ -19,14 +19,17 @@ const ENQUEUE_WITHIN_MS = 3_000;
 // The fleet's state raises the alarm. The log repeats it.
 const TELL_AGAIN_MS = 600_000;
 
+// While there is no lease at all, passes are this many times rarer: a new lease lasts a while.
+const IDLE_PASSES = 4;
+
 // How long a person who cancels a destruction has to protect the droplet.
 const AGAIN_AFTER_MS = 60_000;
 
 const destroy = { name: destroyContract.name, steps: destroyContract.steps.map(({ name }) => name) };
 
 export type LeaseWork = Readonly<{
-  /** Runs one pass. Failures are logged. */
-  pass(): Promise<void>;
+  /** Runs one pass. Failures are logged. Resolves with whether there may be leases. */
+  pass(): Promise<boolean>;
   /** Runs passes until the signal is aborted. */
   run(signal: AbortSignal): Promise<null>;
 }>;
@@ -53,19 +56,22 @@ export function createLeaseWork({ name, config, db, enqueueFirst }: Pick<WorkerH
     settings: { warnMs: config.lease.warnS === null ? null : config.lease.warnS * 1_000, againAfterMs: AGAIN_AFTER_MS },
     log,
   };
-  const pass = async (): Promise<void> => {
+  const pass = async (): Promise<boolean> => {
     try {
-      await expireLeases(deps);
+      const { leased } = await expireLeases(deps);
+      return leased > 0;
     } catch (error) {
       log.warn({ err: error }, 'a pass over the leases failed: trying again in the next one');
+      return true;
     }
   };
   return {
     pass,
     run: async (signal) => {
+      let passes = 1;
       while (!signal.aborted) {
-        await delay(config.lease.checkMs * (0.75 + Math.random() * 0.5), undefined, { signal }).catch(() => undefined);
-        if (!signal.aborted) await pass();
+        await delay(passes * config.lease.checkMs * (0.75 + Math.random() * 0.5), undefined, { signal }).catch(() => undefined);
+        if (!signal.aborted) passes = (await pass()) ? 1 : IDLE_PASSES;
       }
       return null;
     },

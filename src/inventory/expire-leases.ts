@@ -27,8 +27,8 @@ export type LeaseDeps = Readonly<{
   log: Log;
 }>;
 
-/** The result of a pass. `cancelled`: number of cancelled provisions. */
-export type LeasePass = Readonly<{ destroyed: number; cancelled: number; warned: number; isHeld: boolean }>;
+/** The result of a pass. `cancelled`: number of cancelled provisions. `leased`: number of leases. */
+export type LeasePass = Readonly<{ destroyed: number; cancelled: number; warned: number; isHeld: boolean; leased: number }>;
 
 /**
  * Records warnings, and expires all leases that have ended.
@@ -54,7 +54,7 @@ export async function expireLeases(deps: LeaseDeps): Promise<LeasePass> {
       if ('next' in answer && answer.next !== null) await deps.enqueueFirst(answer.next);
     }
     destroyed += expiry.started.length;
-    if (!expiry.hasMore) return { destroyed, cancelled, warned, isHeld: expiry.held !== null };
+    if (!expiry.hasMore) return { destroyed, cancelled, warned, isHeld: expiry.held !== null, leased: expiry.leased };
   }
 }
 

@@ -22,6 +22,8 @@ export type Expiry = Readonly<{
   /** Number of ended leases that were left alone because their droplets are protected. */
   endedProtected: number;
   hasMore: boolean;
+  /** Number of leases, ended or not. */
+  leased: number;
 }>;
 
 /** What the workers need to expire leases. */
@@ -158,6 +160,7 @@ async function expire(db: Pick<Database, 'run'>, { destroy, reconcileGraceMs }: 
     held: row.isHeld ? { ended: row.ended, leased: row.leased } : null,
     endedProtected: row.endedProtected,
     hasMore: row.touched >= BATCH,
+    leased: row.leased,
   };
 }
 

@@ -7,8 +7,10 @@ import type { Log } from '../platform/log.ts';
 import { onceInAWhile } from '../platform/once-in-a-while.ts';
 import type { OutcomeSource } from '../saga/outcome-source.ts';
 import { createWakeup } from '../saga/wakeup.ts';
+import { giveBackLease, takeLease } from './lease.ts';
+import type { Batch } from './log.ts';
 import { readBatch } from './log.ts';
-import { ensureSubscription, giveBackLease, takeLease } from './subscriptions.ts';
+import { ensureSubscription } from './subscriptions.ts';
 import type { Target } from './targets.ts';
 
 export type Dispatcher = Readonly<{
@@ -26,17 +28,22 @@ export type DispatcherOptions = Readonly<{
   sources: readonly OutcomeSource[];
   target: Target;
   log: Log;
-  /** Milliseconds between two reads of the log. */
+  /** Milliseconds between two reads of the log; three times that while nothing happens. */
   pollMs?: number;
   /** Duration of the lease in milliseconds: after it, another worker replaces one that has stopped. */
   leaseMs?: number;
 }>;
 
 const POLL_MS = 500;
+// While nothing has happened for a while, it reads this many times less often. What ends in this process wakes it. What ends
+// elsewhere is read within 1.5 s, and the promise is 2 s.
+const IDLE_POLLS = 3;
+const IDLE_AFTER_MS = 30_000;
 const LEASE_MS = 6_000;
 const TEND_MS = 2_000;
 const AFTER_FAILURE_MS = 1_000;
 const QUIET_MS = 30_000;
+const START_SPREAD_MS = 800;
 
 export function createDispatcher(options: DispatcherOptions): Dispatcher {
   const { db, sources, target, log, pollMs = POLL_MS, leaseMs = LEASE_MS } = options;
@@ -48,15 +55,32 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   let isFull = false;
   let leaseAt = Number.NEGATIVE_INFINITY;
   let tendedAt = Number.NEGATIVE_INFINITY;
+  let newsAt = performance.now();
+
+  const isRenewalDue = () => performance.now() - leaseAt >= leaseMs / 3;
+  const lose = () => {
+    isHeld = false;
+  };
 
   const hold = async (): Promise<boolean> => {
     if (!isThere) await ensureSubscription(db, { name: target.name, target: target.describe });
     isThere = true;
-    if (performance.now() - leaseAt < leaseMs / 3) return isHeld;
-    const at = performance.now();
+    // The next read of the log renews it, unless nothing can be read.
+    if (isHeld && !isFull) return true;
+    if (!isRenewalDue()) return isHeld;
+    const [at, wasHeld] = [performance.now(), isHeld];
     isHeld = await takeLease(db, reader, leaseMs);
     leaseAt = at;
+    if (isHeld && !wasHeld) target.begin();
     return isHeld;
+  };
+
+  const read = async (room: number): Promise<Batch | null> => {
+    if (!isRenewalDue()) return readBatch(db, reader, sources, room);
+    const at = performance.now();
+    const batch = await readBatch(db, reader, sources, room, { leaseMs, onLost: lose });
+    leaseAt = at;
+    return batch;
   };
 
   const pass = async (): Promise<'nothing' | 'all' | 'some'> => {
@@ -67,8 +91,9 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     const room = await target.room();
     isFull = room <= 0;
     if (isFull) return 'nothing';
-    const batch = await readBatch(db, reader, sources, room);
+    const batch = await read(room);
     if (batch === null) return 'nothing';
+    newsAt = performance.now();
     await target.take(reader, batch);
     return batch.to.reading === null ? 'all' : 'some';
   };
@@ -79,8 +104,10 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       if (isFull) wakeup.wake();
     },
     run: async (signal) => {
+      // Loops that begin at different moments share a connection.
+      await wakeup.wait(Math.min(pollMs, Math.random() * START_SPREAD_MS), signal);
       while (!signal.aborted) {
-        let pauseMs = pollMs;
+        let pauseMs = performance.now() - newsAt < IDLE_AFTER_MS ? pollMs : IDLE_POLLS * pollMs;
         try {
           const taken = (await hold()) ? await pass() : 'nothing';
           if (taken === 'all') await delay(target.restMs, undefined, { signal }).catch(() => undefined);

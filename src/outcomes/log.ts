@@ -5,6 +5,8 @@
 // Source: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { OutcomeSource, OutcomeType } from '../saga/outcome-source.ts';
+import type { Reader } from './lease.ts';
+import { leasing } from './lease.ts';
 
 /** One outcome, identified by its row. */
 export type Entry = Readonly<{ source: string; id: string; type: OutcomeType; line: string; place: string }>;
@@ -15,30 +17,31 @@ type Place = Readonly<{ seen: string; reading: string | null; readXid: string | 
 /** New outcomes for a subscription, and its position before and after them. */
 export type Batch = Readonly<{ entries: readonly Entry[]; from: Place; to: Place }>;
 
-/** The reader: a subscription, and the holder of its lease. */
-export type Reader = Readonly<{ subscription: string; holder: string }>;
+type Renewal = Readonly<{ leaseMs: number; onLost: () => void }>;
 
 /**
  * Reads new outcomes, at most `limit`.
  *
+ * @param renewal renews the lease in the same statement, for so many milliseconds; `onLost` is called if another worker holds it
  * @returns null if there are none, another worker holds the lease, or the subscription is paused
  */
-export async function readBatch(db: Pick<Database, 'run'>, { subscription, holder }: Reader, sources: readonly OutcomeSource[], limit: number): Promise<Batch | null> {
+export async function readBatch(db: Pick<Database, 'run'>, reader: Reader, sources: readonly OutcomeSource[], limit: number, renewal: Renewal | null = null): Promise<Batch | null> {
   const rows = await db.run(
     'outcomes.look',
-    (sql) => sql<(Place & { target: string; source: string | null; id: string; type: OutcomeType; xid: string; line: string; place: string })[]>`
-      select seen::text, reading::text, read_xid::text, read_line, read_place, coalesce(reading, pg_current_snapshot())::text as target,
+    (sql) => sql<(Place & { isPaused: boolean; target: string; source: string | null; id: string; type: OutcomeType; xid: string; line: string; place: string })[]>`
+      with subscription as (${renewal === null ? held(sql, reader) : sql`${leasing(sql, reader, renewal.leaseMs)} returning *`})
+      select paused_at is not null as is_paused, seen::text, reading::text, read_xid::text, read_line, read_place, coalesce(reading, pg_current_snapshot())::text as target,
              news.source, news.id, news.type, news.xid::text, news.line, news.place
-      from arcadia.outcome_subscriptions subscription
+      from subscription
       left join lateral (
         select * from (${newRows(sql, sources, limit)}) as log
         order by log.xid, log.line, log.place limit ${limit}
-      ) as news on true
-      where name = ${subscription} and leased_by = ${holder} and lease_until > clock_timestamp() and paused_at is null
+      ) as news on paused_at is null
       order by news.xid, news.line, news.place`,
   );
   const [first] = rows;
-  if (first === undefined) return null;
+  if (first === undefined) renewal?.onLost();
+  if (first === undefined || first.isPaused) return null;
   const { seen, reading, readXid, readLine, readPlace, target } = first;
   const from: Place = { seen, reading, readXid, readLine, readPlace };
   const entries = rows.flatMap(({ source, id, type, line, place }) => (source === null ? [] : [{ source, id, type, line, place }]));
@@ -50,6 +53,8 @@ export async function readBatch(db: Pick<Database, 'run'>, { subscription, holde
       : { seen, reading: target, readXid: last.xid, readLine: last.line, readPlace: last.place };
   return { entries, from, to };
 }
+
+const held = (sql: Sql, { subscription, holder }: Reader) => sql`select * from arcadia.outcome_subscriptions where name = ${subscription} and leased_by = ${holder} and lease_until > clock_timestamp()`;
 
 /**
  * SQL for the rows that are new to the subscription. Each part reads an index from where the subscription is, in order and

@@ -1,6 +1,6 @@
 // Subscriptions: who receives outcomes, how far each has come, and whether it is paused.
-import type { Database, Sql } from '../platform/db.ts';
-import type { Reader } from './log.ts';
+import type { Database } from '../platform/db.ts';
+import { isAhead } from './lease.ts';
 
 /** A subscription, as people see it. */
 export type Subscription = Readonly<{
@@ -23,31 +23,6 @@ export async function ensureSubscription(db: Pick<Database, 'run'>, { name, targ
       insert into arcadia.outcome_subscriptions (name, target) values (${name}, ${target})
       on conflict (name) do update set target = excluded.target, configured_at = clock_timestamp()`,
   );
-}
-
-// A database restored from a dump holds transaction numbers of another cluster.
-const RESTORED = 'this database was restored into another cluster, so nobody can tell which outcomes were delivered: after a resume, those of sagas that end from then on are';
-
-/** SQL: whether a subscription's position names transactions that this cluster has not started yet. */
-const isAhead = (sql: Sql) => sql`pg_snapshot_xmax(seen) > pg_snapshot_xmax(pg_current_snapshot())`;
-
-/** Takes or renews the lease of a subscription. @returns whether the caller holds it now */
-export async function takeLease(db: Pick<Database, 'run'>, { subscription, holder }: Reader, leaseMs: number): Promise<boolean> {
-  const rows = await db.run(
-    'outcomes.lease',
-    (sql) => sql`
-      update arcadia.outcome_subscriptions
-      set leased_by = ${holder}, lease_until = clock_timestamp() + ${leaseMs}::float8 * interval '1 millisecond', configured_at = clock_timestamp(),
-          paused_at = coalesce(paused_at, case when ${isAhead(sql)} then clock_timestamp() end),
-          paused_reason = coalesce(paused_reason, case when ${isAhead(sql)} then ${RESTORED} end)
-      where name = ${subscription} and (leased_by = ${holder} or lease_until < clock_timestamp()) returning 1`,
-  );
-  return rows.length === 1;
-}
-
-/** Returns the lease, so that another worker need not wait for it to expire. */
-export async function giveBackLease(db: Pick<Database, 'run'>, { subscription, holder }: Reader): Promise<void> {
-  await db.run('outcomes.give_back', (sql) => sql`update arcadia.outcome_subscriptions set lease_until = '-infinity' where name = ${subscription} and leased_by = ${holder}`);
 }
 
 /** Lists the subscriptions. */

@@ -4,7 +4,8 @@ import type { DeliveryQueue, OutcomeQueue } from '../queues/outcomes.ts';
 import type { Outcome, OutcomeSource } from '../saga/outcome-source.ts';
 import { shorten } from '../platform/text.ts';
 import { countDeliveries, listLate, taking } from './deliveries.ts';
-import type { Batch, Reader } from './log.ts';
+import type { Reader } from './lease.ts';
+import type { Batch } from './log.ts';
 import { advance } from './log.ts';
 import { readOutcomes } from './read-outcomes.ts';
 
@@ -21,6 +22,8 @@ export type Target = Readonly<{
   take(reader: Reader, batch: Batch): Promise<void>;
   /** Looks after what it accepted earlier. */
   tend(): Promise<void>;
+  /** Call this when its reader has taken the lease: another one may have accepted outcomes before. */
+  begin(): void;
 }>;
 
 /** What all targets need. `db` is outside the I/O seam. */
@@ -44,19 +47,30 @@ const LATE_AT_ONCE = 100;
 
 /** A webhook: each outcome becomes a delivery with its own job. */
 export function webhookTarget({ db }: TargetOf, { name, describe, queue, lateMs = LATE_MS }: { name: string; describe: string; queue: DeliveryQueue; lateMs?: number | undefined }): Target {
+  // Only the holder of the lease adds deliveries. Once there is none, none has to be counted or looked after.
+  let isEmpty = false;
   return {
     name,
     describe,
     restMs: 0,
     room: async () => {
-      const room = WINDOW - (await countDeliveries(db, name));
+      if (isEmpty) return BATCH;
+      const count = await countDeliveries(db, name);
+      isEmpty = count === 0;
+      const room = WINDOW - count;
       return room < REFILL ? 0 : Math.min(BATCH, room);
     },
     take: async (reader, batch) => {
+      isEmpty = false;
       if (!(await advance(db, reader, batch, taking(name, batch.entries)))) return;
       await queue.add(batch.entries.map(({ id }) => id));
     },
-    tend: async () => queue.ensure(await listLate(db, name, { lateMs, limit: LATE_AT_ONCE })),
+    tend: async () => {
+      if (!isEmpty) await queue.ensure(await listLate(db, name, { lateMs, limit: LATE_AT_ONCE }));
+    },
+    begin: () => {
+      isEmpty = false;
+    },
   };
 }
 
@@ -75,6 +89,7 @@ export function queueTarget({ db, sources }: TargetOf, { name, describe, queue }
       await advance(db, reader, batch);
     },
     tend: () => Promise.resolve(),
+    begin: () => undefined,
   };
 }
 
@@ -95,6 +110,7 @@ export function notifyTarget({ db, sources }: TargetOf, name: string): Target {
         from json_array_elements_text(${JSON.stringify(payloads)}::text::json) with ordinality as told (payload, place) where exists (${moved}) order by place`);
     },
     tend: () => Promise.resolve(),
+    begin: () => undefined,
   };
 }
 

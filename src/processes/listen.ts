@@ -2,17 +2,18 @@
 // a hint. The reconciler finds what the listener misses (behind a pooler such as PgBouncer in transaction mode,
 // everything).
 import { once } from 'node:events';
-import { setTimeout as delay } from 'node:timers/promises';
 import postgres from 'postgres';
 import { readDatabaseUrl } from '../platform/database-url.ts';
 import { postgresJsOptions } from '../platform/postgres-js-options.ts';
 import { withDeadline } from '../platform/deadline.ts';
 import type { Log } from '../platform/log.ts';
 import { NEW_SAGAS_CHANNEL } from '../saga/store.ts';
+import { createWakeup } from '../saga/wakeup.ts';
 
-// LISTEN is repeated at this interval. It has no effect on a live connection, and restores the subscription after a
-// reconnect.
-const REPEAT_MS = 5_000;
+// LISTEN is repeated at this interval. It has no effect on a live connection, and shows that the connection is alive. A
+// connection that ends is replaced at once, and one that cannot be replaced is tried again sooner.
+const REPEAT_MS = 15_000;
+const RETRY_MS = 5_000;
 const TIME_LIMIT_MS = 5_000;
 
 /**
@@ -30,6 +31,7 @@ export async function listenForSagas(databaseUrl: string, options: { onSaga: () 
     return;
   }
   let isListening = false;
+  const wakeup = createWakeup();
   const settings = {
     ...postgresJsOptions(address, { applicationName: 'arcadia-listen', statementTimeoutMs: TIME_LIMIT_MS }),
     max: 1,
@@ -40,6 +42,7 @@ export async function listenForSagas(databaseUrl: string, options: { onSaga: () 
     fetch_types: false,
     onnotice: () => undefined,
     onclose: () => {
+      if (isListening) wakeup.wake();
       isListening = false;
     },
     // Like postgres.js's own `listen`, which however gives up if the first reconnect fails.
@@ -52,9 +55,10 @@ export async function listenForSagas(databaseUrl: string, options: { onSaga: () 
       if (!isListening) onSaga();
       isListening = true;
     } catch (error) {
+      isListening = false;
       log.debug({ err: error }, 'cannot hear of new sagas: the reconciler finds them');
     }
-    await delay(REPEAT_MS, undefined, { signal }).catch(() => undefined);
+    await wakeup.wait(isListening ? REPEAT_MS : RETRY_MS, signal);
   }
   await sql.end({ timeout: 1 });
 }

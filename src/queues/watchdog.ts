@@ -42,11 +42,13 @@ export async function watchJobLoops(connection: QueueConnection, options: { ever
 
 /** One check: confirms the suspicion, replaces it, or clears it. */
 async function observe(queue: Queue, loop: JobLoop, before: Suspicion | null): Promise<Suspicion | null> {
-  if (loop.running >= loop.concurrency || (await isHeldBack(queue))) return null;
+  if (loop.running >= loop.concurrency) return null;
   const { handed } = loop;
-  if (before !== null && before.handed === handed && (await isReady(queue, before.jobId))) return { ...before, looks: before.looks + 1 };
-  const jobId = await findReady(queue);
-  return jobId === null ? null : { jobId, handed, looks: 0 };
+  const isConfirmed = before !== null && before.handed === handed && (await isReady(queue, before.jobId));
+  const jobId = isConfirmed ? before.jobId : await findReady(queue);
+  // Asked last: an idle queue has no ready job.
+  if (jobId === null || (await isHeldBack(queue))) return null;
+  return { jobId, handed, looks: isConfirmed ? before.looks + 1 : 0 };
 }
 
 async function isHeldBack(queue: Queue): Promise<boolean> {
@@ -61,6 +63,7 @@ async function isHeldBack(queue: Queue): Promise<boolean> {
 
 /** Picks the newest waiting job, because it will wait longest; else the delayed job that was due first. */
 async function findReady(queue: Queue): Promise<string | null> {
+  if ((await queue.getJobCountByTypes('waiting', 'delayed')) === 0) return null;
   const [waiting] = await queue.getRanges(['waiting'], 0, 0, false);
   if (waiting !== undefined) return waiting;
   const [delayed] = await queue.getRanges(['delayed'], 0, 0, true);

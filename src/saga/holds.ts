@@ -189,7 +189,11 @@ export type HoldWatchOptions = Readonly<{
 
 // Poll intervals: while a circuit is open, and while none is.
 const LOOK_MS = 1_000;
-const IDLE_LOOK_MS = 5_000;
+const IDLE_LOOK_MS = 10_000;
+
+// Number of idle rounds after which what usually needs no work is checked all the same.
+const RELEASE_EVERY = 3;
+const PRUNE_EVERY = 6;
 
 // A job that a worker has while it should be woken may be postponed a moment later.
 const BUSY_PAUSE_MS = 100;
@@ -203,18 +207,25 @@ const PARALLEL = 20;
  */
 export async function watchHolds(options: HoldWatchOptions): Promise<void> {
   const { circuits, holds, log, signal, wakeup } = options;
+  let idle = 0;
+  let wasOpen = false;
   while (!signal.aborted) {
     try {
       await circuits.refresh();
       await circuits.probe();
-      await releaseSagas(options);
+      // Every worker saw the circuit open and then closed, so each releases what it held, and no worker's death matters.
+      if (wasOpen || circuits.isAnyOpen() || idle % RELEASE_EVERY === 0) {
+        const isDone = await releaseSagas(options);
+        wasOpen = circuits.isAnyOpen() || !isDone;
+      }
       for (const { id, inOrder } of await circuits.takeDue()) {
         if (inOrder) await holds.forgetGoneOn(id);
         const picked = await holds.pick(id, inOrder ? 'first' : 'any');
         if (picked === null) await circuits.nobodyWaits(id);
         else if (await circuits.maySagaProbe(id)) await wakeSaga(picked.saga, options);
       }
-      if (!circuits.isAnyOpen()) await circuits.prune();
+      if (!circuits.isAnyOpen() && idle % PRUNE_EVERY === 0) await circuits.prune();
+      idle = circuits.isAnyOpen() ? 0 : idle + 1;
     } catch (error) {
       log.warn({ err: error }, 'could not check held sagas: trying again in a moment');
     }
@@ -222,7 +233,8 @@ export async function watchHolds(options: HoldWatchOptions): Promise<void> {
   }
 }
 
-async function releaseSagas(options: HoldWatchOptions): Promise<void> {
+/** @returns whether all were woken */
+async function releaseSagas(options: HoldWatchOptions): Promise<boolean> {
   for (;;) {
     const released = await options.holds.listReleased();
     const woken: HeldSaga[] = [];
@@ -231,7 +243,7 @@ async function releaseSagas(options: HoldWatchOptions): Promise<void> {
       const results = await Promise.all(some.map(({ saga }) => wakeSaga(saga, options)));
       woken.push(...some.filter((_, at) => results[at] === true));
     }
-    if (woken.length === 0) return;
+    if (woken.length === 0) return released.length === 0;
     // Only now, so that another process wakes them if this one dies in between. A saga that is busy is woken in a later
     // round: its worker may be about to put it to sleep.
     await options.holds.forget(woken);

@@ -29,7 +29,7 @@ const asked = ({ sandbox }: Stage) => sandbox.ledger().map(({ method, path: of }
 test.each(['worker', 'sync'])('%s with the token of another account: exit code 78, and nothing is asked of it', async (command) => {
   await using stage = await setScene();
   stage.sandbox.setFaults({ rules: [{ match: { path }, effect: team('another') }] });
-  const ended = await runCommand([command], stage.env);
+  const ended = await runCommand([command], { ...stage.env, DIGITALOCEAN_TOKEN: 'of-another' });
   expect(ended.code).toBe(78);
   expect(ended.stderr).toMatch(/DIGITALOCEAN_TOKEN is of the account another, but this database's droplets are in the account [0-9a-f]{40}/);
   expect(asked(stage)).toEqual(['GET /v2/account']);
@@ -43,7 +43,7 @@ test.each(['worker', 'sync'])('%s with the token of another account: exit code 7
 test('where the account cannot be read at first, a worker works, asks again, and ends when it is another one', async () => {
   await using stage = await setScene({ RECONCILE_INTERVAL_MS: '300' });
   stage.sandbox.setFaults({ rules: [{ match: { path }, times: 2, effect: { status: 503 } }, { match: { path }, effect: team('another') }] });
-  const worker = stage.fork();
+  const worker = stage.fork({ DIGITALOCEAN_TOKEN: 'of-another' });
   await worker.ready();
   expect(await worker.exit()).toMatchObject({ code: 1 });
   expect(worker.log().find(({ level }) => level === 'fatal')).toMatchObject({ msg: 'worker cannot continue: exiting, so that its supervisor starts another one', why: expect.stringContaining('the account another') });
@@ -62,7 +62,7 @@ test('where the account cannot be read, sync does not sync: exit code 1, and it 
 test('a token that may not read its account is let pass, and the log says so', async () => {
   await using stage = await setScene();
   stage.sandbox.setFaults({ rules: [{ match: { path }, effect: { status: 403, body: { id: 'forbidden', message: 'You are not authorized to perform this operation' } } }] });
-  const worker = await stage.work();
+  const worker = await stage.work({ settings: { DIGITALOCEAN_TOKEN: 'anew' } });
   await stage.until(stage.waiting, 'completed', ({ status }) => status === 'completed');
   expect(worker.log.filter(({ level, msg }) => level === 'warn' && msg.includes('account:read'))).toHaveLength(1);
 });

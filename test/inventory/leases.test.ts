@@ -102,7 +102,7 @@ describe('a lease', () => {
 
   test('that ends has the droplet destroyed by one saga, and a second pass starts no other', async () => {
     const { leases, dropletId, sagaId } = await provisioned();
-    expect(await leases.pass()).toEqual({ destroyed: 0, cancelled: 0, warned: 0, isHeld: false });
+    expect(await leases.pass()).toEqual({ destroyed: 0, cancelled: 0, warned: 0, isHeld: false, leased: 1 });
     await leases.end();
     const passes = await Promise.all([leases.pass(), leases.pass(), leases.pass()]);
     expect(passes.reduce((sum, { destroyed }) => sum + destroyed, 0)).toBe(1);

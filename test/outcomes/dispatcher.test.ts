@@ -26,6 +26,7 @@ test('a target that rests gets the first outcome at once, and those that follow 
       if (await advance(db, reader, batch)) batches.push(batch.entries.length);
     },
     tend: () => Promise.resolve(),
+    begin: () => undefined,
   };
   // Woken, it reads at once: it would not look by itself before the test is over.
   const dispatcher = createDispatcher({ db, sources: [sagaOutcomes(plain)], target, log: silentLog, pollMs: 600_000 });

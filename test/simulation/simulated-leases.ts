@@ -64,7 +64,7 @@ export function createSimulatedLeases(options: {
       row.destroyedBy = id;
       started.push({ sagaId: id, dropletId, leaseUntil, reason: 'its lease ended' });
     }
-    return { started, toCancel, held: null, endedProtected: 0, hasMore: false };
+    return { started, toCancel, held: null, endedProtected: 0, hasMore: false, leased: 0 };
   };
 
   const reopen = (againAfterMs: number): number => {
