@@ -199,7 +199,7 @@ function methodOf(request: string): 'GET' | 'POST' | 'DELETE' {
 
 const createsAnswered = (stage: Stage, status: number) => stage.sandbox.ledger().filter((entry) => entry.method === 'POST' && entry.path === '/v2/droplets' && entry.status === status).length;
 const waitsForRoom = { settings: { DIGITALOCEAN_WHEN_FULL: 'wait' } } as const;
-const fleetStatus = async (stage: Stage) => judgeFleet({ postgres: await readFleetFacts(stage.db), queues: { paused: [], stalled: [] } }, { reconcileIntervalMs: 500, inventorySyncIntervalMs: null }, new Date());
+const fleetStatus = async (stage: Stage) => judgeFleet({ postgres: await readFleetFacts(stage.db), queues: { paused: [], stalled: [] }, usersFile: null }, { reconcileIntervalMs: 500, inventorySyncIntervalMs: null }, new Date());
 
 describe('a full account', () => {
   test.each(['redis', 'postgres'] as const)('holds creates, which then go one after the other, as many as there is room for: queues in %s', async (store) => {
