@@ -37,7 +37,7 @@ do $$
 declare
   -- What a worker writes; it reads all. Of the environment it writes the account that it found.
   written text[] := array['sagas', 'saga_events', 'account_checks', 'circuits', 'cloud_drift', 'cloud_orphans', 'cloud_provisioned', 'cloud_resources',
-    'drawn_requests', 'droplet_observations', 'droplet_waves', 'held_sagas', 'inventory_syncs', 'lease_events', 'outcome_deliveries', 'outcome_subscriptions', 'provision_leases', 'ready_callbacks', 'request_budgets', 'request_counts', 'requests_left', 'retention', 'saga_tombstones', 'spent_tags', 'workers'];
+    'drawn_requests', 'droplet_observations', 'droplet_waves', 'held_sagas', 'inventory_syncs', 'lease_events', 'outcome_deliveries', 'outcome_subscriptions', 'provision_leases', 'ready_callbacks', 'request_budgets', 'request_counts', 'request_finishes', 'request_turns', 'request_waiters', 'requests_left', 'retention', 'saga_tombstones', 'spent_tags', 'workers'];
   -- What the web and the command line change, besides sagas: drift that people accept, orphans that they judge, leases that they let
   -- expire, outcomes that they resume.
   steered text[] := array['cloud_drift', 'cloud_orphans', 'cloud_provisioned', 'outcome_deliveries', 'outcome_subscriptions', 'provision_leases', 'ready_callbacks'];
@@ -75,6 +75,7 @@ begin
   grant select on arcadia.environment, arcadia.circuits, arcadia.held_sagas, arcadia.inventory_syncs, arcadia.outcome_subscriptions, arcadia.workers to arcadia_client;
 
   grant execute on function arcadia.start_saga to arcadia_producer, arcadia_client;
+  grant execute on function arcadia.start_saga_with_priority to arcadia_producer, arcadia_client;
   grant execute on function arcadia.set_protection to arcadia_producer, arcadia_client, arcadia_web;
   grant execute on function arcadia.renew_lease to arcadia_producer, arcadia_client, arcadia_web;
   grant execute on function arcadia.leases_of_sagas to arcadia_client, arcadia_web;

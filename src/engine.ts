@@ -9,7 +9,7 @@ import type { App } from './saga/app.ts';
 export { defineApp, defineSaga, defineStep } from './saga/app.ts';
 export type { App, AppContext, NamedSaga } from './saga/app.ts';
 export type { JsonObject } from './platform/json.ts';
-export type { Saga, SagaError, SagaStatus } from './saga/saga.ts';
+export type { Saga, SagaError, SagaPriority, SagaStatus } from './saga/saga.ts';
 export type { Effect, EffectState, Undoing } from './saga/effect.ts';
 export type { Failure } from './saga/failure.ts';
 export { StaleRevisionError, StepFailure, StepWait, done, failed, waiting } from './saga/step.ts';

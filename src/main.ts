@@ -10,7 +10,7 @@ import { packageVersion } from './platform/package-version.ts';
 import { requirePackages } from './platform/packages.ts';
 import { describePostgresFailure } from './platform/postgres-failure.ts';
 import type { App } from './saga/app.ts';
-import { sagaStatuses } from './saga/saga.ts';
+import { sagaPriorities, sagaStatuses } from './saga/saga.ts';
 import { visibleLines } from './platform/text.ts';
 
 // Before anything else: a signal that comes while commands are loaded is meant for us too.
@@ -118,6 +118,7 @@ program
   .option('--ready-within <time>', 'roll back a droplet that is not ready in this time, such as 10m (the default)')
   .option('--wait <time>', 'time to wait for the droplet to become active, such as 1h (default: WAIT_MAX_POLLS times WAIT_POLL_INTERVAL_MS)')
   .option('--idempotency-key <key>', 'the same key always returns the same saga')
+  .addOption(new Option('--priority <priority>', 'priority among your own sagas that wait for the request budget').choices(sagaPriorities))
   .option('--detach', 'print the saga id and exit without waiting')
   .option('--dry-run', 'start nothing: say whether it is possible now, what it costs and when it would start; exit code 1 if it is not possible, or not known to be')
   .option('--json', 'print one JSON document')
@@ -140,6 +141,7 @@ program
   .option('--protected', 'refuse to destroy the droplet until `arcadia unprotect` lifts its protection')
   .option('--reason <text>', 'reason, kept in the audit')
   .option('--idempotency-key <key>', 'the same key always returns the same saga')
+  .addOption(new Option('--priority <priority>', 'priority among your own sagas that wait for the request budget').choices(sagaPriorities))
   .option('--detach', 'print the saga id and exit without waiting')
   .option('--json', 'print one JSON document')
   .action(runToItsEnd(async (dropletId, options) => (await import('./cli/provision.ts')).adoptCommand(await app(), dropletId, options, stop.signal)));
@@ -172,6 +174,7 @@ program
   .argument('<saga>', 'name of the saga')
   .requiredOption('--input <json>', 'input as JSON; @file reads a file, @- reads stdin')
   .option('--idempotency-key <key>', 'the same key always returns the same saga')
+  .addOption(new Option('--priority <priority>', 'priority among your own sagas that wait for the request budget').choices(sagaPriorities))
   .option('--detach', 'print the saga id and exit without waiting')
   .option('--json', 'print one JSON document')
   .action(runToItsEnd(async (saga, options) => (await import('./cli/start.ts')).startCommand(await app(), saga, options, stop.signal)));

@@ -9,21 +9,22 @@ import { queueNames } from '../queues/jobs.ts';
 import type { App } from '../saga/app.ts';
 import type { ProvisionDropletInput } from '../steps/inputs.ts';
 import { write } from './output.ts';
+import { requester } from './requester.ts';
 import { UsageError } from './usage-error.ts';
 import { withInventoryDatabase } from './with-database.ts';
 
 /**
  * @returns the exit code: 0 if the provision is possible; 1 if it is not, or if a check could not be made
  */
-export async function planCommand(app: App, input: ProvisionDropletInput, { json, detach, idempotencyKey }: { json?: boolean | undefined; detach?: boolean | undefined; idempotencyKey?: string | undefined }, stop: AbortSignal): Promise<number> {
-  if (detach === true || idempotencyKey !== undefined) throw new UsageError('--dry-run: starts nothing, so it takes neither --detach nor --idempotency-key');
+export async function planCommand(app: App, input: ProvisionDropletInput, { json, detach, idempotencyKey, priority }: { json?: boolean | undefined; detach?: boolean | undefined; idempotencyKey?: string | undefined; priority?: string | undefined }, stop: AbortSignal): Promise<number> {
+  if (detach === true || idempotencyKey !== undefined || priority !== undefined) throw new UsageError('--dry-run: starts nothing, so it takes no --detach, --idempotency-key or --priority');
   return withInventoryDatabase(app, ['DATABASE_URL'], async (db, config, log) => {
     const connection = openQueueConnection(queueStoreOf(config), log);
     const queue = connection.queue(queueNames.steps);
     try {
       const plans = await openPlansOf(app, { config, db, runScript: connection.runScript, isPaused: () => queue.isPaused(), log });
       if (plans === null) throw new UsageError('--dry-run: needs an app that provisions droplets');
-      const plan = await unlessAborted(stop, plans.plan(input));
+      const plan = await unlessAborted(stop, plans.plan(input, requester()));
       write(json === true ? JSON.stringify(plan) : formatPlan(plan));
       return plan.possible === 'yes' ? 0 : 1;
     } finally {

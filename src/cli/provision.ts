@@ -4,6 +4,7 @@ import { provisionDropletInput } from '../steps/inputs.ts';
 import { problemsOf } from '../platform/request-problems.ts';
 import { InvalidRequestError } from '../saga/start.ts';
 import type { App } from '../saga/app.ts';
+import type { SagaPriority } from '../saga/saga.ts';
 import { requireSaga } from './app.ts';
 import { requester } from './requester.ts';
 import type { FollowOptions } from './start-and-follow.ts';
@@ -32,6 +33,7 @@ export type ProvisionOptions = FollowOptions &
     readyWithin?: string;
     wait?: string;
     idempotencyKey?: string;
+    priority?: SagaPriority;
     dryRun?: boolean;
   }>;
 
@@ -62,11 +64,11 @@ export async function provisionCommand(app: App, options: ProvisionOptions, stop
     throw new InvalidRequestError(problemsOf(input.error.issues));
   }
   if (options.dryRun === true) return (await import('./plan.ts')).planCommand(app, input.data, options, stop);
-  const { idempotencyKey } = options;
+  const { idempotencyKey, priority } = options;
   return startAndFollow(
     app,
     `provisioning ${input.data.name}`,
-    (client) => client.start(saga, input.data, { idempotencyKey, requestedBy: requester() }),
+    (client) => client.start(saga, input.data, { idempotencyKey, priority, requestedBy: requester() }),
     options,
     stop,
   );
@@ -75,14 +77,14 @@ export async function provisionCommand(app: App, options: ProvisionOptions, stop
 export async function adoptCommand(
   app: App,
   dropletId: string,
-  options: FollowOptions & { reason?: string; protected?: boolean; idempotencyKey?: string },
+  options: FollowOptions & { reason?: string; protected?: boolean; idempotencyKey?: string; priority?: SagaPriority },
   stop: AbortSignal,
 ): Promise<number> {
   requireDropletId(dropletId);
   const saga = requireSaga(app, 'adopt_droplet');
-  const { reason, idempotencyKey } = options;
+  const { reason, idempotencyKey, priority } = options;
   const input = { droplet_id: Number(dropletId), ...(reason === undefined ? {} : { reason }), ...(options.protected === true ? { protected: true } : {}) };
-  return startAndFollow(app, `adopting droplet ${dropletId}`, (client) => client.start(saga, input, { idempotencyKey, requestedBy: requester() }), options, stop);
+  return startAndFollow(app, `adopting droplet ${dropletId}`, (client) => client.start(saga, input, { idempotencyKey, priority, requestedBy: requester() }), options, stop);
 }
 
 export async function destroyCommand(

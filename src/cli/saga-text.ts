@@ -56,6 +56,7 @@ export function formatSaga(given: Saga, events: readonly StoredEvent[], surface:
     ['requested', `${saga.createdAt.toISOString()}${saga.requestedBy === null ? '' : ` by ${saga.requestedBy}`}`],
     ['started by', saga.startedBy ?? '–'],
   ];
+  if (saga.priority !== 'normal') facts.push(['priority', saga.priority]);
   if (lease !== undefined) facts.push(['lease', `${describeLease(lease, lease.now)}, ends at ${lease.leaseUntil.toISOString()}`]);
   if (saga.waitsFor !== null) facts.push(['waits for', `saga ${saga.waitsFor}, which is using the same resource`]);
   if (saga.rerunOf !== null) facts.push(['runs again', `saga ${saga.rerunOf}, which was rolled back`]);

@@ -3,16 +3,17 @@ import { readFile } from 'node:fs/promises';
 import type { JsonObject } from '../platform/json.ts';
 import { isJsonObject, parseJson } from '../platform/json.ts';
 import type { App } from '../saga/app.ts';
+import type { SagaPriority } from '../saga/saga.ts';
 import { requireSaga } from './app.ts';
 import { requester } from './requester.ts';
 import type { FollowOptions } from './start-and-follow.ts';
 import { startAndFollow } from './start-and-follow.ts';
 import { UsageError } from './usage-error.ts';
 
-export async function startCommand(app: App, name: string, options: FollowOptions & { input: string; idempotencyKey?: string }, stop: AbortSignal): Promise<number> {
+export async function startCommand(app: App, name: string, options: FollowOptions & { input: string; idempotencyKey?: string; priority?: SagaPriority }, stop: AbortSignal): Promise<number> {
   const saga = requireSaga(app, name);
   const input = await readInput(options.input);
-  return startAndFollow(app, `starting ${name}`, (client) => client.start(saga, input, { idempotencyKey: options.idempotencyKey, requestedBy: requester() }), options, stop);
+  return startAndFollow(app, `starting ${name}`, (client) => client.start(saga, input, { idempotencyKey: options.idempotencyKey, priority: options.priority, requestedBy: requester() }), options, stop);
 }
 
 /** Reads JSON, the file named after an @, or stdin for -. */

@@ -25,7 +25,7 @@ import type { NamedSaga } from '../saga/app.ts';
 import type { Deployment } from '../saga/definition.ts';
 import { createEventFeed } from '../saga/event-feed.ts';
 import type { Memo } from '../saga/step.ts';
-import type { NextJob, Saga, SagaStatus } from '../saga/saga.ts';
+import type { NextJob, Saga, SagaPriority, SagaStatus } from '../saga/saga.ts';
 import { nextJobOf } from '../saga/saga.ts';
 import type { SagaFilter } from '../saga/search.ts';
 import { searchSagas } from '../saga/search.ts';
@@ -48,8 +48,13 @@ import { adoptDropletOutputs, destroyDropletOutputs, provisionDropletOutputs } f
 export type StartOptions = Readonly<{
   /** The same key always returns the same saga. */
   idempotencyKey?: string | undefined;
-  /** The requester: stored with the saga, for people to read. */
+  /**
+   * The requester: stored with the saga, for people to read. While creates wait for the request budget, requesters take
+   * turns.
+   */
   requestedBy?: string | undefined;
+  /** Among the sagas of the same requester that wait for the request budget, a higher one goes first. Default: normal. */
+  priority?: SagaPriority | undefined;
   /**
    * The caller's own transaction on the same database. If it is rolled back, the saga never existed; soon after its
    * commit, the saga runs. An error in the saga never fails the transaction.
@@ -205,8 +210,8 @@ export function openClient(options: ClientOptions): Client {
   const feed = createEventFeed((wanted) => readProgress(db, wanted), log, LOOK_EVERY_MS);
   const handleOf = <Outputs>(sagaId: string, outputs: z.ZodType<Outputs>) => createHandle(sagaId, { reader: ofHandles, feed, outputs, closed: closing.signal, log });
 
-  const start = async (name: string, input: JsonObject, { transaction, idempotencyKey, requestedBy }: StartOptions, catalog: StartableSagas = dropletContracts) => {
-    const request: StartRequest = { name, input, idempotencyKey, requestedBy };
+  const start = async (name: string, input: JsonObject, { transaction, idempotencyKey, requestedBy, priority }: StartOptions, catalog: StartableSagas = dropletContracts) => {
+    const request: StartRequest = { name, input, idempotencyKey, requestedBy, priority };
     if (transaction === undefined && queues !== null) return (await startAndEnqueue(request, { catalog, db, queues, keyRing, reconcileGraceMs, deployment, log })).sagaId;
     // The job must not exist before the transaction is committed, so Postgres notifies the workers.
     const target = transaction === undefined ? db : inTransaction(transaction);

@@ -1,32 +1,124 @@
-// The request budget of a single process, in memory. A worker falls back to it while the fleet's store is unreachable.
-// Its windows roll, like the fleet's.
+// The request budget of a single process, in memory. A worker falls back to it while the fleet's store is unreachable. It
+// follows the same rules as the fleet's stores and is the readable form of them: the script in budget-redis.ts and the
+// functions in migration 0032 do the same. It knows no other software that uses the token, and no reduced limit.
 
-import type { BudgetStore } from './budget-store.ts';
+import type { BudgetAsk, BudgetStore, Turn } from './budget-store.ts';
+import { ASK_AGAIN_MS, GATHER_MS, PACED_HOUR, PACED_MINUTE, SOONEST_MS, TURN_GRACE_MS } from './budget-store.ts';
+import { createTurns } from './turns.ts';
 
-const MINUTE_MS = 60_000;
-const HOUR_MS = 3_600_000;
+/** A request that was drawn. `isPaced`: it took one of the requests that are granted evenly over the window. */
+type Drawn = { at: number; serial: number; isRead: boolean; isPaced: Readonly<Record<Window, boolean>> };
 
-/** Creates an empty budget. */
-export function createLocalBudgetStore(nowMs: () => number = () => performance.now()): BudgetStore {
-  let drawnAt: number[] = [];
+type Window = 'minute' | 'hour';
+
+const windows: readonly Window[] = ['minute', 'hour'];
+
+/**
+ * Creates an empty budget.
+ *
+ * @param marginMs how much longer than its window a request counts
+ */
+export function createLocalBudgetStore(nowMs: () => number = () => performance.now(), marginMs = 0): BudgetStore {
+  const lengths: Readonly<Record<Window, number>> = { minute: 60_000 + marginMs, hour: 3_600_000 + marginMs };
+  const turns = createTurns();
+  const pacedAt: Record<Window, number> = { minute: Number.NEGATIVE_INFINITY, hour: Number.NEGATIVE_INFINITY };
+  let drawn: Drawn[] = [];
   let heldUntil = 0;
+  let serials = 0;
 
-  /** Returns the time until fewer than `limit` requests fall within the last `windowMs`. */
-  const waitOf = (windowMs: number, limit: number, now: number): number => {
-    const counted = drawnAt.filter((at) => at > now - windowMs);
-    const [blocking] = counted.slice(counted.length - limit);
-    return counted.length < limit || blocking === undefined ? 0 : blocking + windowMs - now;
-  };
+  const timesIn = (window: Window, now: number, counts: (one: Drawn) => boolean) => drawn.filter((one) => one.at > now - lengths[window] && counts(one)).map(({ at }) => at);
 
   return {
-    draw: async ({ perMinute, perHour, keepMinute, keepHour }) => {
+    draw: async (ask) => {
       const now = nowMs();
-      drawnAt = drawnAt.filter((at) => at > now - HOUR_MS);
-      const waitMs = Math.max(waitOf(MINUTE_MS, perMinute - keepMinute, now), waitOf(HOUR_MS, perHour - keepHour, now), heldUntil - now, 0);
-      if (waitMs === 0) drawnAt.push(now);
-      const usedMinute = drawnAt.filter((at) => at > now - MINUTE_MS).length;
-      return Promise.resolve({ waitMs, usedMinute, usedHour: drawnAt.length, foreign: 0, serial: 0 });
+      drawn = drawn.filter(({ at }) => at > now - lengths.hour);
+      turns.expire(now - TURN_GRACE_MS);
+      const limits: Readonly<Record<Window, number>> = { minute: Math.max(1, ask.perMinute - ask.keepMinute), hour: Math.max(1, ask.perHour - ask.keepHour) };
+      const reads: Readonly<Record<Window, number>> = { minute: ask.readsMinute, hour: ask.readsHour };
+      const all = { minute: timesIn('minute', now, () => true), hour: timesIn('hour', now, () => true) };
+      const others = { minute: timesIn('minute', now, ({ isRead }) => !isRead), hour: timesIn('hour', now, ({ isRead }) => !isRead) };
+      const readTimes = { minute: timesIn('minute', now, ({ isRead }) => isRead), hour: timesIn('hour', now, ({ isRead }) => isRead) };
+
+      /** When a window has room for one more after `ahead` others, whatever their pace. */
+      const windowAt = (window: Window, ahead: number) => {
+        const room = freeAt(all[window], limits[window], lengths[window], ahead, now);
+        if (!ask.isRead) return Math.max(room, freeAt(others[window], limits[window] - reads[window], lengths[window], ahead, now));
+        let within = Math.max(room, freeAt(readTimes[window], reads[window], lengths[window], ahead, now));
+        if (window === 'minute') within = Math.max(within, freeAt(readTimes.minute.filter((at) => at > now - lengths.minute / 5), Math.ceil(reads.minute / 5), lengths.minute / 5, ahead, now));
+        if (turns.size() > 0) return within;
+        return Math.min(within, freeAt(all[window], limits[window] - reads[window], lengths[window], ahead, now));
+      };
+
+      const grant = (isPaced: Drawn['isPaced']) => {
+        serials += 1;
+        drawn.push({ at: now, serial: serials, isRead: ask.isRead, isPaced });
+        return answer(0, 0);
+      };
+      const answer = (waitMs: number, againMs: number) => ({ waitMs, againMs, usedMinute: timesIn('minute', now, () => true).length, usedHour: drawn.length, foreign: 0, serial: waitMs === 0 ? serials : 0 });
+
+      if (ask.turn === null) {
+        const waitMs = Math.max(windowAt('minute', 0), windowAt('hour', 0), heldUntil) - now;
+        if (waitMs <= 0) return Promise.resolve(grant({ minute: false, hour: false }));
+        return Promise.resolve(answer(Math.max(waitMs, SOONEST_MS), Math.max(waitMs, SOONEST_MS)));
+      }
+
+      const { turn } = ask;
+      const isBack = turns.has(turn);
+      // Where nobody waits, no place is taken for a request that is granted at once.
+      if (!isBack && turns.size() > 0) turns.enter(turn);
+      const isEntered = turns.has(turn);
+      const rank = isEntered ? turns.rankOf(turn) : 0;
+      const waiting = turns.size() + (isEntered ? 0 : 1);
+      // Who does not come within the next seconds takes no room from this one.
+      const ahead = Math.min(rank, turns.countDue(now + TURN_GRACE_MS, turn));
+      const paces = windows.map((window) => paceOf(window, ask));
+
+      function paceOf(window: Window, { readsMinute, readsHour }: BudgetAsk) {
+        const creates = Math.max(1, limits[window] - (window === 'minute' ? readsMinute : readsHour));
+        const paced = Math.ceil(creates * (window === 'minute' ? PACED_MINUTE : PACED_HOUR));
+        const gap = lengths[window] / paced;
+        const nextPaced = Math.max(now, pacedAt[window] + gap);
+        const bursts = timesIn(window, now, (one) => !one.isRead && !one.isPaced[window]);
+        return {
+          window,
+          // By then all that wait have room: nobody is held back.
+          endsAt: windowAt(window, waiting - 1),
+          freeBursts: creates - paced - bursts.length,
+          at: (place: number) => pacedSlotAt(place, (index) => (creates === paced ? Number.POSITIVE_INFINITY : freeAt(bursts, creates - paced, lengths[window], index, now)), nextPaced, gap),
+        };
+      }
+
+      const slotAt = (place: number, isPaceKept = false) =>
+        Math.max(...paces.map(({ window, endsAt, at }) => Math.max(windowAt(window, place), isPaceKept && window === 'minute' ? at(place) : Math.min(at(place), endsAt))));
+
+      // Of those that ask for the first time, nobody knows yet how many more come.
+      if (heldUntil <= now && slotAt(ahead, !isBack) <= now) {
+        turns.leave(turn, { isServed: true });
+        const isPaced = { minute: false, hour: false };
+        for (const { window, freeBursts } of paces) {
+          if (freeBursts > ahead) continue;
+          isPaced[window] = true;
+          pacedAt[window] = now;
+        }
+        return Promise.resolve(grant(isPaced));
+      }
+
+      const minuteLimit = limits.minute;
+      const waitMs = Math.max(1, Math.ceil(Math.max(slotAt(rank), heldUntil > now ? heldUntil + (rank * 60_000) / minuteLimit : 0) - now));
+      let againMs = Math.min(waitMs, Math.max(ASK_AGAIN_MS, waitMs / 2));
+      if (heldUntil <= now) {
+        const overdue = turns.countDue(now, turn);
+        // There is room, but it belongs to those that are about to come, or are gone.
+        if (slotAt(0) <= now && slotAt(Math.max(0, rank - overdue)) <= now) againMs = Math.min(againMs, TURN_GRACE_MS);
+        // Only the pace holds it back, as far as is known.
+        if (!isBack && slotAt(ahead) <= now) againMs = GATHER_MS;
+      }
+      againMs = Math.ceil(againMs);
+      if (!isEntered) turns.enter(turn);
+      turns.postpone(turn, now + againMs);
+      return Promise.resolve(answer(waitMs, againMs));
     },
+    withdraw: async (turn: Turn) => Promise.resolve(turns.leave(turn, { isServed: false })),
     // The local share is so small that one second more or less makes no difference.
     late: async () => Promise.resolve(),
     hold: async (forMs) => {
@@ -35,4 +127,37 @@ export function createLocalBudgetStore(nowMs: () => number = () => performance.n
     },
     correct: async () => Promise.resolve(),
   };
+}
+
+/**
+ * When a window has room for one more request after `ahead` others.
+ *
+ * @param times of the requests in the window, oldest first
+ */
+function freeAt(times: readonly number[], limit: number, window: number, ahead: number, now: number): number {
+  const size = Math.max(1, limit);
+  const free = Math.max(0, size - times.length);
+  const place = ahead % size;
+  const rounds = Math.floor(ahead / size);
+  // Each request leaves the window after its length, and those ahead take its place.
+  if (place < free) return now + rounds * window;
+  const leaving = times[Math.max(0, times.length - size) + place - free] ?? now;
+  return leaving + window * (1 + rounds);
+}
+
+/**
+ * When the request at a place is granted, if requests are granted in bursts and, besides, one after each gap.
+ *
+ * @param burstAt when the burst with an index is granted
+ */
+function pacedSlotAt(place: number, burstAt: (index: number) => number, nextPaced: number, gap: number): number {
+  // How many of the first place + 1 are paced: the least number after which the next paced one would come no sooner than
+  // the last burst.
+  let [low, high] = [0, place + 1];
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    if (burstAt(place - middle) <= nextPaced + middle * gap) high = middle;
+    else low = middle + 1;
+  }
+  return Math.max(low > 0 ? nextPaced + (low - 1) * gap : 0, low <= place ? burstAt(place - low) : 0);
 }

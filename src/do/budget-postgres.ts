@@ -1,63 +1,35 @@
-// The fleet's request budget in Postgres, for installations without Redis. The SQL functions are in migrations 0006, 0011
-// and 0016.
+// The fleet's request budget in Postgres, for installations without Redis. The SQL functions are in migrations 0006, 0011,
+// 0016 and 0032.
 
 import type { Database } from '../platform/db.ts';
-import type { BudgetForecast, BudgetStore } from './budget-store.ts';
-import { ARRIVAL_MARGIN_MS, SOONEST_MS } from './budget-store.ts';
+import type { BudgetAsk, BudgetForecast, BudgetStore } from './budget-store.ts';
+import { ARRIVAL_MARGIN_MS, ASK_AGAIN_MS, GATHER_MS, PACED_HOUR, PACED_MINUTE, SOONEST_MS, TURN_GRACE_MS } from './budget-store.ts';
 
-type DrawRow = { waitMs: number; usedMinute: number; usedHour: number; others: number; serial: string };
+type DrawRow = { waitMs: number; againMs: number; usedMinute: number; usedHour: number; others: number; serial: string };
 
 /** Opens the store of one budget. Adds no deadline and no I/O tracing: the budget adds both. */
 export function createPostgresBudgetStore(db: Pick<Database, 'sql'>, id: string): BudgetStore & BudgetForecast {
+  const drawTurn = async (ask: BudgetAsk, isForecast: boolean): Promise<DrawRow> => {
+    const { perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, isRead, turn } = ask;
+    const [row] = await db.sql<DrawRow[]>`
+      select wait_ms, again_ms, used_minute, used_hour, others, serial
+      from arcadia.draw_turn(
+        ${id}, ${perMinute}, ${perHour}, ${keepMinute}, ${keepHour}, ${readsMinute}, ${readsHour}, ${isRead},
+        ${turn?.requester ?? null}, ${turn?.own ?? null}, ${turn?.weight ?? 1}, ${isForecast},
+        ${interval(ARRIVAL_MARGIN_MS)}::interval, ${interval(SOONEST_MS)}::interval, ${interval(TURN_GRACE_MS)}::interval,
+        ${interval(ASK_AGAIN_MS)}::interval, ${interval(GATHER_MS)}::interval, ${PACED_MINUTE}, ${PACED_HOUR})`;
+    if (row === undefined) throw new Error('budget.draw: no answer');
+    return row;
+  };
   return {
     draw: async (ask) => {
-      const { perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, isRead, isQueued } = ask;
-      const [row] = await db.sql<DrawRow[]>`
-        select wait_ms, used_minute, used_hour, others, serial
-        from arcadia.draw_request(
-          ${id}, ${perMinute}, ${perHour}, ${keepMinute}, ${keepHour}, ${readsMinute}, ${readsHour}, ${isRead}, ${isQueued},
-          ${`${ARRIVAL_MARGIN_MS} milliseconds`}::interval, ${`${SOONEST_MS} milliseconds`}::interval)`;
-      if (row === undefined) throw new Error('budget.draw: no answer');
-      return { waitMs: row.waitMs, usedMinute: row.usedMinute, usedHour: row.usedHour, foreign: row.others, serial: Number(row.serial) };
+      const { others, serial, ...answer } = await drawTurn(ask, false);
+      return { ...answer, foreign: others, serial: Number(serial) };
     },
-    // As in the function draw_request, but it only reads: it locks nothing, and needs no right to write.
-    forecast: async ({ perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, isRead, isQueued }) => {
-      const [row] = await db.sql<{ waitMs: number }[]>`
-        with clock as (select clock_timestamp() as t, interval '1 minute' + margin as a_minute, interval '1 hour' + margin as an_hour, margin from (select ${`${ARRIVAL_MARGIN_MS} milliseconds`}::interval as margin) as given),
-        budget as (
-          select held_until, array(select at from unnest(promised) as at where at > t order by at) as promised,
-            greatest(1, floor(${perMinute}::int * arcadia.budget_share(request_budgets, t))::int - ${keepMinute}::int) as minute_limit,
-            arcadia.budget_share(request_budgets, t) as share,
-            case when told_at = '-infinity' then 0 else greatest(0, 1 - extract(epoch from t - told_at) / 3600) end::float8 as left_share,
-            foreign_use, their_limit
-          from clock, arcadia.request_budgets where id = ${id}
-        ),
-        limits as (
-          select *, ceil(foreign_use * left_share) as others,
-            greatest(1, least(${perHour}::int - ${keepHour}::int, case when left_share > 0 then their_limit - ceil(foreign_use * left_share) - ${keepHour}::int end))::int as hour_limit
-          from budget
-        ),
-        free as (
-          select *, greatest(
-            arcadia.budget_window_at(${id}, ${isRead}, cardinality(promised) > 0, minute_limit, ${readsMinute}, a_minute, '{}', t),
-            arcadia.budget_window_at(${id}, ${isRead}, cardinality(promised) > 0, hour_limit, ${readsHour}, an_hour, '{}', t)) as room,
-            case when ${isQueued} then arcadia.budget_ahead(${id}, minute_limit, ${readsMinute}, a_minute, margin, promised, t) else '{}' end as ahead
-          from limits, clock
-        ),
-        place as (
-          select *, greatest(
-            arcadia.budget_window_at(${id}, ${isRead}, cardinality(promised) > 0, minute_limit, ${readsMinute}, a_minute, ahead, t),
-            arcadia.budget_window_at(${id}, ${isRead}, cardinality(promised) > 0, hour_limit, ${readsHour}, an_hour, ahead, t),
-            case when held_until > t then held_until + cardinality(ahead) * interval '1 minute' / minute_limit end,
-            t) as at
-          from free
-        )
-        select case
-          when held_until <= t and room <= t then 0
-          when others > 0 or share < 1 then least(extract(epoch from at - t) * 1000, greatest(60000, case when held_until > t then extract(epoch from held_until - t) * 1000 end))
-          else extract(epoch from at - t) * 1000 end::float8 as wait_ms
-        from place`;
-      return Math.ceil(row?.waitMs ?? 0);
+    // Changes nothing: it locks nothing, and needs no right to write.
+    forecast: async (ask) => (await drawTurn(ask, true)).waitMs,
+    withdraw: async ({ requester, own }) => {
+      await db.sql`select arcadia.withdraw_request(${id}, ${requester}, ${own})`;
     },
     late: async (serial) => {
       await db.sql`update arcadia.drawn_requests set drawn_at = clock_timestamp() where budget = ${id} and serial = ${serial}`;
@@ -81,4 +53,8 @@ export function createPostgresBudgetStore(db: Pick<Database, 'sql'>, id: string)
           their_limit = excluded.their_limit, foreign_use = excluded.foreign_use, told_at = excluded.told_at`;
     },
   };
+}
+
+function interval(ms: number): string {
+  return `${ms} milliseconds`;
 }

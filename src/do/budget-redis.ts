@@ -3,15 +3,21 @@
 
 import { z } from 'zod';
 import type { RedisScript, RunRedisScript } from '../platform/redis-script.ts';
-import type { BudgetAnswer, BudgetAsk, BudgetForecast, BudgetStore } from './budget-store.ts';
-import { ARRIVAL_MARGIN_MS, SOONEST_MS } from './budget-store.ts';
+import type { BudgetAnswer, BudgetAsk, BudgetForecast, BudgetStore, Turn } from './budget-store.ts';
+import { ARRIVAL_MARGIN_MS, ASK_AGAIN_MS, GATHER_MS, PACED_HOUR, PACED_MINUTE, SOONEST_MS, TURN_GRACE_MS } from './budget-store.ts';
 
-// KEYS: drawn (sorted set, by time), state (hash), promised (sorted set, by time), then the drawn requests split into two
-// sets: reads, others.
+// KEYS: drawn (sorted set, by time), state (hash), then the drawn requests split into two sets: reads, others. Then those of
+// the others that no pace held back, by the minute and by the hour: bursts, hourBursts. Then the requests that wait: due
+// (sorted set, by when they ask again), line (sorted set, in the order of each requester), turns (sorted set of the places
+// of the requesters, by virtual start), places (hash: the first and the last place of each requester), finishes (sorted set
+// of requesters that were served ahead and wait no longer, by virtual time).
+//
+// A version before this one shares drawn, state, reads and others, and keeps its own queue in another set.
 const now = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local drawn, state, promised, reads, others = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local drawn, state, reads, others, bursts, hourBursts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local due, line, turns, places, finishes = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local function read(field) return tonumber(redis.call('HGET', state, field) or '0') end
 local function count(set, since) return redis.call('ZCOUNT', set, '(' .. since, '+inf') end
 `;
@@ -25,17 +31,83 @@ local function share()
 end
 `;
 
-// ARGV: perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, is a read, is queued, margin, soonest, is a forecast (which changes nothing).
+// The turns: as in turns.ts. A member of line and due is the requester (16 characters), a colon and the request's own place.
+const turns = `
+local function requesterOf(member) return string.sub(member, 1, 16) end
+local function placesOf(requester)
+  local found = redis.call('HGET', places, requester)
+  if not found then return nil end
+  local first, last = string.match(found, '^(%d+):(%d+)$')
+  return tonumber(first), tonumber(last)
+end
+local function placeOf(requester, place) return requester .. ':' .. string.format('%d', place) end
+local function startOf(requester, place) return tonumber(redis.call('ZSCORE', turns, placeOf(requester, place)) or '0') end
+local function newStartOf(requester)
+  return math.max(read('virtualTime'), tonumber(redis.call('ZSCORE', finishes, requester) or '0'))
+end
+local function enter(member, weight)
+  local requester = requesterOf(member)
+  local first, last = placesOf(requester)
+  local start
+  if first then start = startOf(requester, last) + 1 / weight else first, last, start = 0, -1, newStartOf(requester) end
+  redis.call('ZADD', turns, start, placeOf(requester, last + 1))
+  redis.call('HSET', places, requester, string.format('%d:%d', first, last + 1))
+  redis.call('ZADD', line, 0, member)
+  redis.call('ZREM', finishes, requester)
+end
+local function leave(member, weight, isServed)
+  redis.call('ZREM', due, member)
+  if redis.call('ZREM', line, member) == 0 then return end
+  local requester = requesterOf(member)
+  local first, last = placesOf(requester)
+  local given = isServed and first or last
+  local start = startOf(requester, given)
+  redis.call('ZREM', turns, placeOf(requester, given))
+  local virtualTime = read('virtualTime')
+  if isServed then
+    virtualTime = math.max(virtualTime, start)
+    first = first + 1
+  else
+    last = last - 1
+  end
+  if first <= last then
+    redis.call('HSET', places, requester, string.format('%d:%d', first, last))
+  else
+    redis.call('HDEL', places, requester)
+    redis.call('ZADD', finishes, isServed and start + 1 / weight or start, requester)
+  end
+  -- Once nobody waits, nobody is ahead of anybody.
+  if redis.call('ZCARD', line) == 0 then
+    virtualTime = math.max(virtualTime, tonumber(redis.call('ZRANGE', finishes, -1, -1, 'WITHSCORES')[2] or '0'))
+  end
+  redis.call('ZREMRANGEBYSCORE', finishes, '-inf', virtualTime)
+  redis.call('HSET', state, 'virtualTime', virtualTime)
+end
+local function ownPlaceOf(member) return redis.call('ZLEXCOUNT', line, '[' .. requesterOf(member) .. ':', '(' .. member) end
+local function rankOf(member)
+  local requester = requesterOf(member)
+  local first = placesOf(requester)
+  return redis.call('ZRANK', turns, placeOf(requester, first + ownPlaceOf(member)))
+end
+`;
+
+// ARGV: perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, is a read, member (empty: it waits for no turn),
+// weight, is a forecast (which changes nothing), margin, soonest, grace, ask again, gather, paced part of a minute, of an hour.
 const draw: RedisScript = {
   name: 'budget.draw',
-  lua: `${now}${share}
+  lua: `${now}${share}${turns}
 local perMinute, perHour, keepMinute, keepHour = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local readsMinute, readsHour, isRead, isQueued = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8] == '1'
-local margin, soonest, isForecast = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11] == '1'
+local readsMinute, readsHour, isRead, member, weight = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8], tonumber(ARGV[9])
+local isForecast, margin, soonest = ARGV[10] == '1', tonumber(ARGV[11]), tonumber(ARGV[12])
+local grace, askAgain, gather, pacedMinute, pacedHour = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17])
 local minute, hour = 60000 + margin, 3600000 + margin
-for _, set in ipairs({drawn, reads, others}) do redis.call('ZREMRANGEBYSCORE', set, '-inf', now - hour) end
-redis.call('ZREMRANGEBYSCORE', promised, '-inf', now)
-local usedHour = redis.call('ZCARD', drawn)
+if not isForecast then
+  for _, set in ipairs({drawn, reads, others, hourBursts}) do redis.call('ZREMRANGEBYSCORE', set, '-inf', now - hour) end
+  redis.call('ZREMRANGEBYSCORE', bursts, '-inf', now - minute)
+  -- Their weights are not known, and do not matter: they were not served.
+  for _, gone in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', '(' .. now - grace, 'LIMIT', 0, 500)) do leave(gone, 1, false) end
+end
+local usedHour = count(drawn, now - hour)
 local usedMinute = count(drawn, now - minute)
 -- What others used leaves the hour with time, too.
 local left = math.max(0, 1 - (now - read('toldAt')) / 3600000)
@@ -45,88 +117,143 @@ local hourLimit = perHour - keepHour
 if theirLimit > 0 then hourLimit = math.min(hourLimit, theirLimit - foreign - keepHour) end
 hourLimit = math.max(1, hourLimit)
 local minuteLimit = math.max(1, math.floor(perMinute * share()) - keepMinute)
--- When the window has room for one more of the set: as soon as the one that is so many before it leaves. Before it are those
--- that were drawn, and those who were promised room.
+local waiting = redis.call('ZCARD', line)
+-- When a window has room for one more of the set after so many others. Each leaves the window after its length, and those
+-- ahead take its place.
 local function freeAt(set, limit, window, ahead)
+  local size = math.max(1, limit)
   local used = count(set, now - window)
-  local place = used + ahead - math.max(1, limit)
-  if place < 0 then return now end
-  if place < used then
-    place = redis.call('ZCARD', set) - used + place
-  else
-    set, place = promised, place - used
-  end
-  return tonumber(redis.call('ZRANGE', set, place, place, 'WITHSCORES')[2]) + window
+  local free = math.max(0, size - used)
+  local place, rounds = ahead % size, math.floor(ahead / size)
+  if place < free then return now + rounds * window end
+  local index = redis.call('ZCARD', set) - math.min(used, size) + place - free
+  return tonumber(redis.call('ZRANGE', set, index, index, 'WITHSCORES')[2] or now) + window * (1 + rounds)
 end
-local isQueue = redis.call('ZCARD', promised) > 0
--- Reads count for their share at least, where others ask; and ask for room within their share, or, where nobody is queued,
+-- Reads count for their share at least, where others ask; and ask for room within their share, or, where nobody waits,
 -- beside that of others. A fifth of the share is for a fifth of the minute: a look after another, not all at once.
 local function windowAt(limit, share, window, ahead)
   local at = freeAt(drawn, limit, window, ahead)
   if not isRead then return math.max(at, freeAt(others, limit - share, window, ahead)) end
   local within = math.max(at, freeAt(reads, share, window, ahead))
   if window == minute then within = math.max(within, freeAt(reads, math.ceil(share / 5), window / 5, ahead)) end
-  if isQueue then return within end
+  if waiting > 0 then return within end
   return math.min(within, freeAt(drawn, limit - share, window, ahead))
 end
-local function roomAt(ahead)
-  return math.max(windowAt(minuteLimit, readsMinute, minute, ahead), windowAt(hourLimit, readsHour, hour, ahead))
-end
--- How many of those who were promised room go first: all of them. But where one of them came late, or too early, there is
--- room well before somebody's turn, and nobody else would come for it.
-local function scores(set, first, last)
-  local found, list = redis.call('ZRANGE', set, first, last, 'WITHSCORES'), {}
-  for i = 2, #found, 2 do list[#list + 1] = tonumber(found[i]) end
-  return list
-end
-local function countAhead()
-  -- As many turns within half a minute as will leave it until then: somebody comes for each.
-  local leaving = redis.call('ZCOUNT', others, '(' .. now - minute, now - minute / 2)
-  if redis.call('ZCOUNT', promised, '-inf', now + minute / 2) >= leaving then return redis.call('ZCARD', promised) end
-  -- Turns come round by the minute: it shows in the turns of two minutes, or in the next one after them.
-  local turns = scores(promised, 0, redis.call('ZCOUNT', promised, '-inf', now + 2 * minute))
-  local function slots(set, limit)
-    local used = count(set, now - minute)
-    local before = used > 0 and scores(set, -used, -1) or {}
-    for i = 1, #turns do before[used + i] = turns[i] end
-    return function(ahead) return (before[used + ahead - math.max(1, limit) + 1] or now - minute) + minute end
-  end
-  local ofAll, ofOthers = slots(drawn, minuteLimit), slots(others, minuteLimit - readsMinute)
-  for ahead = 0, #turns - 1 do
-    if math.max(ofAll(ahead), ofOthers(ahead)) + margin < turns[ahead + 1] then
-      return roomAt(ahead) < turns[ahead + 1] and ahead or redis.call('ZCARD', promised)
-    end
-  end
-  return redis.call('ZCARD', promised)
-end
 local heldUntil = read('heldUntil')
-local wait, serial = 0, isForecast and 0 or redis.call('HINCRBY', state, 'serial', 1)
-if heldUntil > now or roomAt(0) > now then
-  local ahead = isQueued and countAhead() or 0
-  local at = math.max(roomAt(ahead), heldUntil + ahead * 60000 / minuteLimit, now + (isQueued and 1 or soonest))
-  wait = math.ceil(at - now)
-  -- Nobody knows when the requests of others leave the window; and after a 429 the limit grows back meanwhile.
-  if foreign > 0 or share() < 1 then wait = math.min(wait, math.max(60000, heldUntil - now)) end
-  if isQueued and not isForecast then
-    redis.call('ZADD', promised, now + wait, serial)
-    redis.call('PEXPIRE', promised, 2 * hour)
-  end
-elseif not isForecast then
-  for _, set in ipairs({drawn, isRead and reads or others}) do
+local function answer(wait, again, serial) return {wait, again, usedMinute, usedHour, foreign, serial} end
+local function grant(isMinutePaced, isHourPaced)
+  if isForecast then return answer(0, 0, 0) end
+  local serial = redis.call('HINCRBY', state, 'serial', 1)
+  local sets = {drawn, isRead and reads or others}
+  if not isRead and not isMinutePaced then sets[#sets + 1] = bursts end
+  if not isRead and not isHourPaced then sets[#sets + 1] = hourBursts end
+  for _, set in ipairs(sets) do
     redis.call('ZADD', set, now, serial)
     redis.call('PEXPIRE', set, hour)
   end
+  if isMinutePaced then redis.call('HSET', state, 'pacedAt', now) end
+  if isHourPaced then redis.call('HSET', state, 'hourPacedAt', now) end
+  redis.call('PEXPIRE', state, 2 * hour)
   usedHour, usedMinute = usedHour + 1, usedMinute + 1
+  return answer(0, 0, serial)
 end
-redis.call('PEXPIRE', state, 2 * hour)
-return {wait, usedMinute, usedHour, foreign, serial}`,
+-- Nobody knows when the requests of others leave the window; and after a 429 the limit grows back meanwhile.
+local function bounded(wait)
+  if foreign > 0 or share() < 1 then return math.min(wait, math.max(60000, heldUntil - now)) end
+  return wait
+end
+if member == '' then
+  local at = math.max(windowAt(minuteLimit, readsMinute, minute, 0), windowAt(hourLimit, readsHour, hour, 0), heldUntil)
+  if at <= now then return grant(false, false) end
+  local wait = math.ceil(bounded(math.max(at - now, soonest)))
+  return answer(wait, wait, 0)
+end
+local isBack = redis.call('ZSCORE', line, member) ~= false
+local isEntered = isBack
+local rank = 0
+-- Where nobody waits, no place is taken for a request that is granted at once.
+if not isBack and waiting > 0 then
+  if isForecast then
+    local requester = requesterOf(member)
+    local first, last = placesOf(requester)
+    rank = redis.call('ZCOUNT', turns, '-inf', first and startOf(requester, last) + 1 / weight or newStartOf(requester))
+  else
+    enter(member, weight)
+    isEntered = true
+  end
+end
+if isEntered then rank = rankOf(member) end
+if not isBack then waiting = waiting + 1 end
+local dueAt = tonumber(redis.call('ZSCORE', due, member) or '+inf')
+local function countDue(untilAt) return redis.call('ZCOUNT', due, '-inf', untilAt) - (dueAt <= untilAt and 1 or 0) end
+-- Who does not come within the next seconds takes no room from this one.
+local ahead = math.min(rank, countDue(now + grace))
+local function paceOf(isMinute)
+  local limit, share, window, set, part, field = hourLimit, readsHour, hour, hourBursts, pacedHour, 'hourPacedAt'
+  if isMinute then limit, share, window, set, part, field = minuteLimit, readsMinute, minute, bursts, pacedMinute, 'pacedAt' end
+  local creates = math.max(1, limit - share)
+  local paced = math.ceil(creates * part)
+  local gap = window / paced
+  local nextPaced = math.max(now, read(field) + gap)
+  local function burstAt(index) return creates == paced and math.huge or freeAt(set, creates - paced, window, index) end
+  -- How many of the first place + 1 are paced: the least number after which the next paced one would come no sooner than the
+  -- last burst.
+  local function at(place)
+    local low, high = 0, place + 1
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      if burstAt(place - middle) <= nextPaced + middle * gap then high = middle else low = middle + 1 end
+    end
+    return math.max(low > 0 and nextPaced + (low - 1) * gap or 0, low <= place and burstAt(place - low) or 0)
+  end
+  local function roomAt(place) return windowAt(limit, share, window, place) end
+  -- By endsAt all that wait have room: nobody is held back.
+  return {at = at, roomAt = roomAt, endsAt = roomAt(waiting - 1), freeBursts = creates - paced - count(set, now - window)}
+end
+local ofMinute, ofHour = paceOf(true), paceOf(false)
+local function slotAt(place, isPaceKept)
+  local minuteAt, hourAt = ofMinute.at(place), math.min(ofHour.at(place), ofHour.endsAt)
+  if not isPaceKept then minuteAt = math.min(minuteAt, ofMinute.endsAt) end
+  return math.max(ofMinute.roomAt(place), minuteAt, ofHour.roomAt(place), hourAt)
+end
+-- Of those that ask for the first time, nobody knows yet how many more come.
+if heldUntil <= now and slotAt(ahead, not isBack) <= now then
+  if isEntered and not isForecast then leave(member, weight, true) end
+  return grant(ofMinute.freeBursts <= ahead, ofHour.freeBursts <= ahead)
+end
+local at = slotAt(rank, false)
+if heldUntil > now then at = math.max(at, heldUntil + rank * 60000 / minuteLimit) end
+local wait = math.ceil(bounded(math.max(at - now, 1)))
+local again = math.min(wait, math.max(askAgain, wait / 2))
+if heldUntil <= now then
+  -- There is room, but it belongs to those that are about to come, or are gone.
+  if slotAt(0, false) <= now and slotAt(math.max(0, rank - countDue(now)), false) <= now then again = math.min(again, grace) end
+  -- Only the pace holds it back, as far as is known.
+  if not isBack and slotAt(ahead, false) <= now then again = gather end
+end
+again = math.ceil(again)
+if not isForecast then
+  if not isEntered then enter(member, weight) end
+  redis.call('ZADD', due, now + again, member)
+  for _, key in ipairs({due, line, turns, places, finishes}) do redis.call('PEXPIRE', key, 2 * hour + again) end
+  redis.call('PEXPIRE', state, 2 * hour + again)
+end
+return answer(wait, again, 0)`,
+};
+
+// ARGV: member.
+const withdraw: RedisScript = {
+  name: 'budget.withdraw',
+  lua: `${now}${turns}
+leave(ARGV[1], 1, false)
+return 1`,
 };
 
 // ARGV: serial.
 const late: RedisScript = {
   name: 'budget.late',
   lua: `${now}
-for _, set in ipairs({drawn, reads, others}) do redis.call('ZADD', set, 'XX', now, ARGV[1]) end
+for _, set in ipairs({drawn, reads, others, bursts, hourBursts}) do redis.call('ZADD', set, 'XX', now, ARGV[1]) end
 return 1`,
 };
 
@@ -150,23 +277,33 @@ redis.call('PEXPIRE', state, 7200000)
 return 1`,
 };
 
-const drawReply = z.tuple([z.number(), z.number(), z.number(), z.number(), z.number()]);
+const drawReply = z.tuple([z.number(), z.number(), z.number(), z.number(), z.number(), z.number()]);
+
+const parts = ['drawn', 'state', 'reads', 'others', 'bursts', 'hour-bursts', 'due', 'line', 'turns', 'places', 'finishes'];
 
 /** Opens the store of one budget. Its keys start with `prefix`. */
 export function createRedisBudgetStore(run: RunRedisScript, prefix: string, id: string): BudgetStore & BudgetForecast {
-  const keys = ['drawn', 'state', 'promised', 'reads', 'others'].map((part) => `${prefix}:budget:${id}:${part}`);
+  const keys = parts.map((part) => `${prefix}:budget:${id}:${part}`);
   const ask = async (asked: BudgetAsk, isForecast: boolean): Promise<BudgetAnswer> => {
-    const { perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, isRead, isQueued } = asked;
-    const flags = [isRead ? 1 : 0, isQueued ? 1 : 0];
-    const reply = await run(draw, keys, [perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, ...flags, ARRIVAL_MARGIN_MS, SOONEST_MS, isForecast ? 1 : 0]);
-    const [waitMs, usedMinute, usedHour, foreign, serial] = drawReply.parse(reply);
-    return { waitMs, usedMinute, usedHour, foreign, serial };
+    const { perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, isRead, turn } = asked;
+    const sizes = [perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour];
+    const reply = await run(draw, keys, [
+      ...sizes, isRead ? 1 : 0, turn === null ? '' : memberOf(turn), turn?.weight ?? 1, isForecast ? 1 : 0,
+      ARRIVAL_MARGIN_MS, SOONEST_MS, TURN_GRACE_MS, ASK_AGAIN_MS, GATHER_MS, PACED_MINUTE, PACED_HOUR,
+    ]);
+    const [waitMs, againMs, usedMinute, usedHour, foreign, serial] = drawReply.parse(reply);
+    return { waitMs, againMs, usedMinute, usedHour, foreign, serial };
   };
   return {
     draw: (asked) => ask(asked, false),
     forecast: async (asked) => (await ask(asked, true)).waitMs,
+    withdraw: async (turn) => void (await run(withdraw, keys, [memberOf(turn)])),
     late: async (serial) => void (await run(late, keys, [serial])),
     hold: async (forMs) => void (await run(hold, keys, [Math.ceil(forMs)])),
     correct: async (limit, remaining) => void (await run(correct, keys, [limit, remaining])),
   };
+}
+
+function memberOf({ requester, own }: Turn): string {
+  return `${requester}:${own}`;
 }

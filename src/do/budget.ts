@@ -1,14 +1,14 @@
 // The fleet's budget of requests to DigitalOcean. Every request is drawn from it before it is sent. All workers share one
 // store, and the rate-limit headers of responses correct it.
 
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { withDeadline } from '../platform/deadline.ts';
 import type { Io } from '../platform/io.ts';
 import type { Log } from '../platform/log.ts';
 import { onceInAWhile } from '../platform/once-in-a-while.ts';
 import type { ObservedAnswer } from './observed-answer.ts';
 import { createLocalBudgetStore } from './budget-local.ts';
-import type { BudgetAnswer, BudgetAsk, BudgetForecast, BudgetStore } from './budget-store.ts';
+import type { BudgetAnswer, BudgetAsk, BudgetForecast, BudgetStore, Turn } from './budget-store.ts';
 import { ARRIVAL_MARGIN_MS } from './budget-store.ts';
 import { DigitalOceanError } from './errors.ts';
 import type { Method } from './outcome.ts';
@@ -20,6 +20,16 @@ import type { RateLimit } from './rate-limit.ts';
  * were refused, the list would start over and never reach its end.
  */
 export type Priority = 'now' | 'destroy' | 'create' | 'page' | 'read' | 'sync';
+
+/**
+ * Who waits for the budget, as plain data. Creates are many, and each needs its own request, so they take turns over
+ * `requester` (null: those without one share a turn). Within a requester, a higher priority goes first, then the older
+ * one.
+ */
+export type Waiter = Readonly<{ id: string; requester: string | null; priority: 'high' | 'normal' | 'low'; since: Date }>;
+
+/** The weights of requesters, by name. The others have weight 1. */
+export type RequesterWeights = Readonly<Record<string, number>>;
 
 /** The remaining budget, as of the last draw of this process. */
 export type BudgetLeft = Readonly<{ minute: number; hour: number }>;
@@ -40,9 +50,12 @@ export type RequestBudget = Readonly<{
   /**
    * Draws one request from the budget.
    *
-   * @throws {DigitalOceanError} `throttled` if the budget has no room; `retryAfterMs` is the time until it has
+   * @param waiter who waits for it, for requests that take turns; null: the request itself
+   * @throws {DigitalOceanError} `throttled` if the budget has no room; `retryAfterMs` says when to ask again
    */
-  draw(priority: Priority, request: { method: Method; path: string }): Promise<Drawn>;
+  draw(priority: Priority, request: { method: Method; path: string }, waiter?: Waiter | null): Promise<Drawn>;
+  /** Gives up the turn of somebody who will not ask again. Never throws. */
+  withdraw(waiter: Waiter): Promise<void>;
   /** Updates the budget from the rate-limit headers of a response. Never throws. */
   answered(answer: ObservedAnswer): void;
   /** Null before the first draw and while the store is unreachable. */
@@ -58,9 +71,15 @@ const KEPT: Readonly<Record<Priority, number>> = { now: 0, destroy: 0, create: 0
 const READS = { minute: 0.04, hour: 0.06 };
 const MINDS_READS: ReadonlySet<Priority> = new Set(['create', 'read']);
 
-// Creates are many, and each needs its own request, so they queue. Deletes go first however many there are. One read
-// serves many callers.
-const QUEUED: Priority = 'create';
+// Deletes go first however many there are. One read serves many callers.
+const TAKES_TURNS: Priority = 'create';
+
+const REQUESTER_LENGTH = 16;
+
+// Until the year 33658.
+const SINCE_DIGITS = 15;
+
+const RANKS: Readonly<Record<Waiter['priority'], number>> = { high: 0, normal: 1, low: 2 };
 
 const STORE_LIMIT_MS = 1_000;
 
@@ -91,10 +110,11 @@ export function createRequestBudget(options: {
   store: BudgetStore;
   perMinute: number;
   perHour: number;
+  weights?: RequesterWeights;
   io: Io;
   log: Log;
 }): RequestBudget {
-  const { store, perMinute, perHour, io, log } = options;
+  const { store, perMinute, perHour, weights = {}, io, log } = options;
   const local = createLocalBudgetStore();
   let last: BudgetAnswer | null = null;
   let heardAt = performance.now();
@@ -104,8 +124,8 @@ export function createRequestBudget(options: {
 
   const warn = onceInAWhile(WARN_EVERY_MS, (error: unknown, what: string) => log.warn({ reason: error instanceof Error ? error.message : String(error) }, what));
 
-  const drawFromStore = async (priority: Priority): Promise<Pick<BudgetAnswer, 'waitMs' | 'serial'>> => {
-    const wanted = askOf(perMinute, perHour, priority);
+  const drawFromStore = async (priority: Priority, turn: Turn | null): Promise<Pick<BudgetAnswer, 'waitMs' | 'againMs' | 'serial'>> => {
+    const wanted = { ...askOf(perMinute, perHour, priority), turn };
     try {
       last = await ask('budget.draw', () => store.draw(wanted));
       heardAt = performance.now();
@@ -113,11 +133,11 @@ export function createRequestBudget(options: {
     } catch (error) {
       if (error instanceof LateStoreError && performance.now() - heardAt < SILENCE_MS) {
         warn(error, 'the request budget answers late: requests wait for it');
-        return { waitMs: STORE_LIMIT_MS, serial: 0 };
+        return { waitMs: STORE_LIMIT_MS, againMs: STORE_LIMIT_MS, serial: 0 };
       }
       warn(error, 'the request budget is out of reach: this process goes on with a small share of its own');
       last = null;
-      return local.draw(askOf(localShareOf(perMinute), localShareOf(perHour), priority));
+      return local.draw({ ...askOf(localShareOf(perMinute), localShareOf(perHour), priority), turn });
     }
   };
 
@@ -134,15 +154,20 @@ export function createRequestBudget(options: {
   };
 
   return {
-    draw: async (priority, request) => {
+    draw: async (priority, request, waiter = null) => {
       const askedAt = performance.now();
-      const { waitMs, serial } = await drawFromStore(priority);
-      if (waitMs > 0 && priority !== 'now') throw usedUp(request, waitMs);
+      const turn = priority === TAKES_TURNS ? turnOf(waiter ?? waiterOf(request), weights) : null;
+      const { waitMs, againMs, serial } = await drawFromStore(priority, turn);
+      if (waitMs > 0 && priority !== 'now') throw usedUp(request, { waitMs, againMs });
       return {
         over: () => {
           if (performance.now() - askedAt > ARRIVAL_MARGIN_MS) tell(ask('budget.late', () => store.late(serial)));
         },
       };
+    },
+    withdraw: async (waiter) => {
+      const turn = turnOf(waiter, weights);
+      await Promise.all([local.withdraw(turn), ask('budget.withdraw', () => store.withdraw(turn))]).catch((error: unknown) => warn(error, 'a turn in the request budget could not be given up: it ends by itself'));
     },
     answered: ({ status, rateLimit, retryAfterMs }) => {
       if (status === 429 && retryAfterMs !== null) {
@@ -162,20 +187,38 @@ export function createRequestBudget(options: {
 /**
  * Estimates how long a create that asks now would wait for the budget, in milliseconds. Draws nothing and keeps no place.
  *
+ * @param how.requester who would ask
  * @throws if the store does not answer
  */
-export async function forecastCreateMs(store: BudgetForecast, { perMinute, perHour }: { perMinute: number; perHour: number }): Promise<number> {
-  return withDeadline(STORE_LIMIT_MS, store.forecast(askOf(perMinute, perHour, 'create')), () => new LateStoreError(`budget.forecast: no answer within ${STORE_LIMIT_MS} ms`));
+export async function forecastCreateMs(store: BudgetForecast, how: { perMinute: number; perHour: number; requester: string; weights: RequesterWeights }): Promise<number> {
+  const { perMinute, perHour, requester, weights } = how;
+  const turn = turnOf({ id: randomUUID(), requester, priority: 'normal', since: new Date() }, weights);
+  return withDeadline(STORE_LIMIT_MS, store.forecast({ ...askOf(perMinute, perHour, 'create'), turn }), () => new LateStoreError(`budget.forecast: no answer within ${STORE_LIMIT_MS} ms`));
 }
 
 /** An unlimited budget, for tools and tests that make a few requests. */
 export const unlimitedBudget: RequestBudget = {
   draw: async () => Promise.resolve(uncounted),
+  withdraw: async () => Promise.resolve(),
   answered: () => undefined,
   left: () => null,
 };
 
-function askOf(perMinute: number, perHour: number, priority: Priority): BudgetAsk {
+/** A request that nobody in particular waits for is a waiter itself, by its path, and the oldest of those without a requester. */
+function waiterOf({ method, path }: { method: Method; path: string }): Waiter {
+  return { id: `${method} ${path}`, requester: null, priority: 'normal', since: new Date(0) };
+}
+
+function turnOf({ id, requester, priority, since }: Waiter, weights: RequesterWeights): Turn {
+  return {
+    // Of one length, and no name in the store.
+    requester: requester === null ? '-'.repeat(REQUESTER_LENGTH) : createHash('sha256').update(requester).digest('hex').slice(0, REQUESTER_LENGTH),
+    own: `${RANKS[priority]}:${String(Math.max(0, since.getTime())).padStart(SINCE_DIGITS, '0')}:${id}`,
+    weight: requester !== null && Object.hasOwn(weights, requester) ? (weights[requester] ?? 1) : 1,
+  };
+}
+
+function askOf(perMinute: number, perHour: number, priority: Priority): Omit<BudgetAsk, 'turn'> {
   const readsOf = (limit: number, share: number) => (priority === 'page' ? limit : partOf(limit, MINDS_READS.has(priority) ? share : 0));
   return {
     perMinute,
@@ -185,7 +228,6 @@ function askOf(perMinute: number, perHour: number, priority: Priority): BudgetAs
     readsMinute: readsOf(perMinute, READS.minute),
     readsHour: readsOf(perHour, READS.hour),
     isRead: priority === 'read' || priority === 'page',
-    isQueued: priority === QUEUED,
   };
 }
 
@@ -206,13 +248,13 @@ function isOfTheMinute(limit: number, perMinute: number, perHour: number): boole
   return limit !== perHour && (limit === perMinute || limit === DOCUMENTED_PER_MINUTE);
 }
 
-function usedUp({ method, path }: { method: Method; path: string }, waitMs: number): DigitalOceanError {
+function usedUp({ method, path }: { method: Method; path: string }, { waitMs, againMs }: Pick<BudgetAnswer, 'waitMs' | 'againMs'>): DigitalOceanError {
   return new DigitalOceanError(`${method} ${path} was not sent: the fleet's request budget has room in ${Math.ceil(waitMs / 1_000)} s`, {
     kind: 'throttled',
     code: 'request_budget',
     status: null,
     requestId: null,
-    retryAfterMs: waitMs,
+    retryAfterMs: againMs,
     method,
     path,
   });

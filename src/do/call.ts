@@ -5,7 +5,7 @@
 import type { z } from 'zod';
 import type { Io } from '../platform/io.ts';
 import { parseJson, textOf, type JsonObject } from '../platform/json.ts';
-import type { Priority } from './budget.ts';
+import type { Priority, Waiter } from './budget.ts';
 import type { Asked } from './circuits.ts';
 import { cleanId, cleanMessage, DigitalOceanError, type Secrets } from './errors.ts';
 import type { Answered, Exchange, Exchanger } from './exchange.ts';
@@ -26,6 +26,8 @@ export type Call<T> = {
   readonly priority: Priority;
   /** The circuits do not learn from it: it differs from the requests that they hold, and its caller tells them. */
   readonly isTrial?: true;
+  /** Who waits for it, if it takes turns; null: the request itself. */
+  readonly waiter?: Waiter | null;
   /** The schema of a successful response body; `null` for a 204. */
   readonly schema: z.ZodType<T>;
 };
@@ -45,6 +47,8 @@ export type CallerOptions = {
 export type Caller = Readonly<{
   /** Reserves a request to send later. Rejects if the request must not be sent now. */
   reserve(call: Call<unknown>): Promise<Reservation>;
+  /** Gives up the turn of a waiter. Never throws. */
+  withdraw(waiter: Waiter): Promise<void>;
   /**
    * Sends a request, as one I/O operation named like `GET /v2/droplets/{id}`.
    *
@@ -56,9 +60,10 @@ export type Caller = Readonly<{
 
 /** Creates the caller. Every call goes through it. */
 export function createCaller(options: CallerOptions, reservations: Reservations): Caller {
-  const reserve = (call: Call<unknown>) => reservations.reserve(askedOf(call), call.priority);
+  const reserve = (call: Call<unknown>) => reservations.reserve(askedOf(call), call.priority, call.waiter);
   return {
     reserve,
+    withdraw: reservations.withdraw,
     send: async (call, reserved) => {
       const reservation = reserved ?? (await reserve(call));
       try {

@@ -3,7 +3,7 @@
 
 import { z } from 'zod';
 import { directIo, type Io } from '../platform/io.ts';
-import { unlimitedBudget, type Priority, type RequestBudget } from './budget.ts';
+import { unlimitedBudget, type Priority, type RequestBudget, type Waiter } from './budget.ts';
 import { createCaller, type Call, type Caller } from './call.ts';
 import { endingOf, noCircuits, type Circuits } from './circuits.ts';
 import { DigitalOceanError } from './errors.ts';
@@ -52,6 +52,10 @@ import {
 export type DigitalOceanClient = {
   /** Returns the same client, but its requests (except creates) use this priority. */
   at(priority: Priority): DigitalOceanClient;
+  /** Returns the same client, but its creates and what else takes turns in the budget wait for their turns as this waiter. */
+  for(waiter: Waiter): DigitalOceanClient;
+  /** Gives up the turn of a waiter that will send no create. Never throws. */
+  withdraw(waiter: Waiter): Promise<void>;
   /**
    * Draws this create from the budget before it is announced. Rejects as `throttled` if the budget has no room, and as
    * `unauthorized` while a circuit holds the request.
@@ -188,6 +192,15 @@ function clientAt(priority: Priority | null, caller: Caller): DigitalOceanClient
 
   return {
     at: (other) => clientAt(other, caller),
+
+    for: (waiter) =>
+      clientAt(priority, {
+        ...caller,
+        reserve: (call) => caller.reserve({ ...call, waiter }),
+        send: (call, reservation) => caller.send({ ...call, waiter }, reservation),
+      }),
+
+    withdraw: async (waiter) => caller.withdraw(waiter),
 
     reserveCreate: async (request) => caller.reserve(createOf(request)),
 

@@ -20,8 +20,8 @@ export function countRequests(budget: RequestBudget): RequestCounter {
   return {
     budget: {
       ...budget,
-      draw: async (priority, request) => {
-        const drawn = await budget.draw(priority, request);
+      draw: async (priority, request, waiter) => {
+        const drawn = await budget.draw(priority, request, waiter);
         add(priority, 1);
         return drawn;
       },

@@ -1,7 +1,7 @@
 // Reserves each request to DigitalOcean before it is sent: checks that no circuit holds it, then draws it from the
 // fleet's request budget by its priority. Nothing is sent without a reservation.
 
-import type { Drawn, Priority, RequestBudget } from './budget.ts';
+import type { Drawn, Priority, RequestBudget, Waiter } from './budget.ts';
 import type { Asked, Circuits, Ending, Passage } from './circuits.ts';
 import { DigitalOceanError, type DigitalOceanFailure } from './errors.ts';
 
@@ -13,11 +13,13 @@ export type Reservation = Drawn & Readonly<{ passage: Passage }>;
 
 export type Reservations = Readonly<{
   /**
-   * Asks the circuits, then draws the request from the budget. A request with the priority `now` bypasses the circuits.
+   * Asks the circuits, then draws the request from the budget, for whoever waits for it. A request with the priority `now` bypasses the circuits.
    *
    * @throws {DigitalOceanError} `unauthorized` if a circuit holds the request, `throttled` if the budget has no room
    */
-  reserve(asked: Asked, priority: Priority): Promise<Reservation>;
+  reserve(asked: Asked, priority: Priority, waiter?: Waiter | null): Promise<Reservation>;
+  /** Gives up the turn of a waiter in the budget. Never throws. */
+  withdraw(waiter: Waiter): Promise<void>;
   /** Tells the circuits how a reserved request ended. */
   done(asked: Asked, reservation: Reservation, ending: Ending): Promise<void>;
   /**
@@ -35,15 +37,16 @@ export type Reservations = Readonly<{
 export function createReservations(options: { budget: RequestBudget; circuits: Circuits; askAccount: () => Promise<Ending> }): Reservations {
   const { budget, circuits, askAccount } = options;
   return {
-    reserve: async (asked, priority) => {
+    reserve: async (asked, priority, waiter) => {
       const passage = priority === 'now' ? null : await circuits.admit(asked);
       try {
-        return { ...(await budget.draw(priority, { method: asked.method, path: asked.path })), passage };
+        return { ...(await budget.draw(priority, { method: asked.method, path: asked.path }, waiter)), passage };
       } catch (error) {
         await circuits.giveBack(passage);
         throw error;
       }
     },
+    withdraw: budget.withdraw,
     done: async (asked, { passage }, ending) => {
       await circuits.settle(asked, passage, ending, askAccount);
     },

@@ -8,9 +8,9 @@ export function watchThrottle(budget: RequestBudget): { budget: RequestBudget; t
   return {
     budget: {
       ...budget,
-      draw: async (priority, request) => {
+      draw: async (priority, request, waiter) => {
         try {
-          const drawn = await budget.draw(priority, request);
+          const drawn = await budget.draw(priority, request, waiter);
           until.delete(priority);
           return drawn;
         } catch (error) {

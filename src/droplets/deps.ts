@@ -66,11 +66,11 @@ const PROBE_MARGIN_MS = 5_000;
  */
 export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>): StepDeps {
   const { config, db, io, runScript } = worker;
-  const { token, apiUrl, timeoutMs, requestsPerMinute: perMinute, requestsPerHour: perHour, probes, whenFull } = config.digitalOcean;
+  const { token, apiUrl, timeoutMs, requestsPerMinute: perMinute, requestsPerHour: perHour, requesterWeights: weights, probes, whenFull } = config.digitalOcean;
   if (token === null) throw new ConfigError('DIGITALOCEAN_TOKEN: not set; the droplet steps need it');
   const scope = budgetId(token, apiUrl);
   const shared = sharedStores(config, { db, runScript }, scope);
-  const throttle = watchThrottle(createRequestBudget({ store: shared.budget, perMinute, perHour, io, log }));
+  const throttle = watchThrottle(createRequestBudget({ store: shared.budget, perMinute, perHour, weights, io, log }));
   const counter = countRequests(throttle.budget);
   const { budget } = counter;
   const metrics = createDropletMetrics(() => budget.left());

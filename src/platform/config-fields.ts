@@ -61,6 +61,18 @@ export function isAddressRange(text: string): boolean {
   return prefix === undefined || (/^[1-9]\d{0,2}$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128));
 }
 
+const WEIGHTS_SYNTAX = 'expected name=weight, separated by commas, such as http:web=3,cli:batch=0.5; a weight is a number from 0.01 to 1000';
+
+/** The weights of requesters. A name may contain anything but a comma, also `=`. */
+export const requesterWeights = z.string().transform((value, context) => {
+  const entries = value.split(',').map((entry) => /^\s*(?<name>.*\S)\s*=\s*(?<weight>\d{1,4}(?:\.\d{1,4})?)\s*$/u.exec(entry)?.groups);
+  const weights = new Map(entries.flatMap((entry) => (entry?.['name'] === undefined ? [] : [[entry['name'], Number(entry['weight'])] as const])));
+  if (entries.includes(undefined) || [...weights.values()].some((weight) => weight < 0.01 || weight > 1_000)) context.addIssue({ code: 'custom', message: WEIGHTS_SYNTAX });
+  else if (weights.size < entries.length) context.addIssue({ code: 'custom', message: 'expected each name once' });
+  else return Object.fromEntries(weights);
+  return z.NEVER;
+});
+
 export const keyRing = z.string().transform((value, context) => {
   try {
     return parseKeyRing(value);

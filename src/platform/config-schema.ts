@@ -1,7 +1,7 @@
 // The variables of the environment, each with its form and its default.
 import { z } from 'zod';
 import { apiTokens } from './api-tokens.ts';
-import { databaseUrl, flag, isAddressRange, isPublicUrl, isUrlOf, keyRing, listOf, milliseconds, numberBetween, redisNodes, roles, userHeader, webhookSecrets, webhookUrl, wholeNumber } from './config-fields.ts';
+import { databaseUrl, flag, isAddressRange, isPublicUrl, isUrlOf, keyRing, listOf, milliseconds, numberBetween, redisNodes, requesterWeights, roles, userHeader, webhookSecrets, webhookUrl, wholeNumber } from './config-fields.ts';
 import { emptyKeyRing } from './key-ring.ts';
 import { MAX_LEASE_S } from './longest-lease.ts';
 
@@ -31,6 +31,7 @@ export const environmentSchema = z.object({
   DIGITALOCEAN_REQUESTS_PER_MINUTE: wholeNumber(250, 1, 1_000_000),
   DIGITALOCEAN_REQUESTS_PER_HOUR: wholeNumber(5_000, 1, 10_000_000),
   DIGITALOCEAN_WHEN_FULL: z.enum(['fail', 'wait'], 'expected fail or wait').default('fail'),
+  REQUESTER_WEIGHTS: requesterWeights.default({}),
   WORKER_CONCURRENCY: wholeNumber(50, 1, 1_000),
   WORKER_LOCK_MS: milliseconds(30_000),
   WAIT_POLL_INTERVAL_MS: milliseconds(5_000),

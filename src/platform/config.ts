@@ -36,6 +36,8 @@ export type Config = Readonly<{
     timeoutMs: number;
     requestsPerMinute: number;
     requestsPerHour: number;
+    /** The weights of requesters whose creates wait for the request budget, by name. All others have weight 1. */
+    requesterWeights: Readonly<Record<string, number>>;
     /** Delays before DigitalOcean is probed again after a refusal that only a person can fix: the first and the longest. */
     probes: Readonly<{ firstMs: number; maxMs: number }>;
     /** What a create does if the account has no room for another droplet. */
@@ -147,6 +149,7 @@ function toConfig(env: Environment): Config {
       timeoutMs: env.DIGITALOCEAN_TIMEOUT_MS,
       requestsPerMinute: env.DIGITALOCEAN_REQUESTS_PER_MINUTE,
       requestsPerHour: env.DIGITALOCEAN_REQUESTS_PER_HOUR,
+      requesterWeights: env.REQUESTER_WEIGHTS,
       probes: PROBES,
       whenFull: env.DIGITALOCEAN_WHEN_FULL,
     },

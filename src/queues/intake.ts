@@ -53,12 +53,12 @@ async function accept(
   }
   const parsed = intakeJobSchema.safeParse(job.data);
   if (!parsed.success) {
-    return refuse(job, `expected {input, idempotencyKey?, requestedBy?}: ${sentenceOf(problemsOf(parsed.error.issues, 'data'))}`, options.io);
+    return refuse(job, `expected {input, idempotencyKey?, requestedBy?, priority?}: ${sentenceOf(problemsOf(parsed.error.issues, 'data'))}`, options.io);
   }
-  const { input, idempotencyKey = keyOfJob(job), requestedBy } = parsed.data;
+  const { input, idempotencyKey = keyOfJob(job), requestedBy, priority } = parsed.data;
   let started: StartedSaga;
   try {
-    started = await options.start({ name: job.name, input, idempotencyKey, requestedBy, starter: QUEUE });
+    started = await options.start({ name: job.name, input, idempotencyKey, requestedBy, priority, starter: QUEUE });
   } catch (error) {
     if (error instanceof InvalidRequestError || error instanceof IdempotencyConflictError || error instanceof StartRefusedError) return refuse(job, error.message, options.io);
     options.log.warn({ jobId: job.id, err: error }, 'could not accept the request yet: trying again later');

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type { LabelsOf } from '../saga/labels.ts';
 import { noLabels } from '../saga/labels.ts';
 import type { Direction, NextJob } from '../saga/saga.ts';
+import { sagaPriorities } from '../saga/saga.ts';
 import type { Claim } from '../saga/step.ts';
 
 /** Names of the queues. */
@@ -33,6 +34,7 @@ export const intakeJobSchema = z.strictObject({
   input: z.record(z.string(), z.unknown(), 'expected an object with the fields of the saga'),
   idempotencyKey: z.string().optional(),
   requestedBy: z.string().optional(),
+  priority: z.enum(sagaPriorities, `expected ${sagaPriorities.join(', ')}`).optional(),
 });
 
 /** The data of an intake job once its saga exists. The queue store does not keep the input. */

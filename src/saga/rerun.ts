@@ -50,7 +50,7 @@ export async function rerunSaga(db: Pick<Database, 'run'>, catalog: StartableSag
   if (unknown.length > 0) throw new InvalidRequestError(unknown.map((field) => ({ field: `secrets.${field}`, message: `saga ${saga.id} had no such secret` })));
   const missing = erased.filter((field) => secrets[field] === undefined);
   if (missing.length > 0) return refuse(saga, describeMissing(missing), missing);
-  const started = await startSaga(db, catalog, { name: saga.name, input: { ...saga.input, ...secrets }, requestedBy, starter, rerunOf: saga.id }, reconcileGraceMs, keyRing, deployment);
+  const started = await startSaga(db, catalog, { name: saga.name, input: { ...saga.input, ...secrets }, requestedBy, starter, rerunOf: saga.id, priority: saga.priority }, reconcileGraceMs, keyRing, deployment);
   if (started.firstJob === null) return already(db, started.sagaId);
   return { kind: 'accepted', saga: await existing(db, started.sagaId), next: started.firstJob };
 }

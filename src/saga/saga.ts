@@ -1,6 +1,11 @@
 // A saga as stored: the row of `arcadia.sagas`, its events, and the names of both.
 import type { Json, JsonObject } from '../platform/json.ts';
 
+/** How urgent a saga is among those of the same requester. Where sagas wait for something scarce, a higher one goes first. */
+export type SagaPriority = 'high' | 'normal' | 'low';
+
+export const sagaPriorities = ['high', 'normal', 'low'] as const satisfies readonly SagaPriority[];
+
 export type SagaStatus = 'pending' | 'running' | 'completed' | 'compensating' | 'compensated' | 'stuck';
 
 export const sagaStatuses: readonly SagaStatus[] = ['pending', 'running', 'completed', 'compensating', 'compensated', 'stuck'];
@@ -38,6 +43,7 @@ export type Saga = Readonly<{
    * versions.
    */
   startedBy: string | null;
+  priority: SagaPriority;
   /** Its trace in W3C Trace Context format; null if its start was not traced. */
   traceparent: string | null;
   /** The resource it holds, such as `server:4711`; null: none, or another saga took it after this one came to rest. */

@@ -8,8 +8,8 @@ import { MissingKeyError, emptyKeyRing } from '../platform/key-ring.ts';
 import { currentTraceparent } from '../platform/tracing.ts';
 import type { Deployment, Refusal, SagaDefinition } from './definition.ts';
 import { stepsFor } from './names.ts';
-import type { NextJob } from './saga.ts';
-import { nextJobOf } from './saga.ts';
+import type { NextJob, SagaPriority } from './saga.ts';
+import { nextJobOf, sagaPriorities } from './saga.ts';
 import type { FieldProblem } from '../platform/request-problems.ts';
 import { firstProblems, problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import { shorten } from '../platform/text.ts';
@@ -28,9 +28,10 @@ export type Starter = Readonly<{ name: string; mayRead: boolean; isShared?: true
 
 /**
  * A caller's request. `requestedBy` is the caller's claim; `starter` is proven; if omitted, the role of the database
- * connection. `rerunOf`: the saga that the new one repeats; at most one saga repeats it (see rerun.ts).
+ * connection. `rerunOf`: the saga that the new one repeats; at most one saga repeats it (see rerun.ts). `priority`: among
+ * the caller's own sagas; normal by default.
  */
-export type StartRequest = Readonly<{ name: string; input: unknown; idempotencyKey?: string | undefined; requestedBy?: string | undefined; starter?: Starter | undefined; rerunOf?: string | undefined }>;
+export type StartRequest = Readonly<{ name: string; input: unknown; idempotencyKey?: string | undefined; requestedBy?: string | undefined; starter?: Starter | undefined; rerunOf?: string | undefined; priority?: SagaPriority | undefined }>;
 
 export type StartedSaga = Readonly<{
   sagaId: string;
@@ -126,7 +127,7 @@ export async function startSaga(
   if (refusal !== null && (idempotencyKey === null || (await findByIdempotencyKey(db, idempotencyKey, input, startedBy, secrets)) === null)) throw new StartRefusedError(refusal);
   for (let attempt = 1; attempt <= MAX_ID_ATTEMPTS; attempt += 1) {
     const id = randomUUID();
-    const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input, secrets), idempotencyKey, requestedBy: request.requestedBy ?? null, startedBy, traceparent: currentTraceparent(), rerunOf: request.rerunOf ?? null };
+    const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input, secrets), idempotencyKey, requestedBy: request.requestedBy ?? null, startedBy, priority: request.priority ?? 'normal', traceparent: currentTraceparent(), rerunOf: request.rerunOf ?? null };
     if (await insertOnce(db, saga, reconcileGraceMs)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
     const rerun = request.rerunOf === undefined ? null : await findRerun(db, request.rerunOf);
     if (rerun !== null) return { sagaId: rerun, firstJob: null };
@@ -183,6 +184,8 @@ function checkRequest(catalog: StartableSagas, request: StartRequest, keyRing: K
   const by = request.requestedBy ?? '';
   if (by.length > MAX_KEY_LENGTH || hasNul(by)) problems.push({ field: 'requestedBy', message: `expected at most ${MAX_KEY_LENGTH} characters` });
   else if (!by.isWellFormed()) problems.push({ field: 'requestedBy', message: ILL_FORMED });
+  // Callers in plain JavaScript may pass anything.
+  if (request.priority !== undefined && !sagaPriorities.includes(request.priority)) problems.push({ field: 'priority', message: `expected ${sagaPriorities.join(', ')}` });
   const checked = checkInput(definition, request.input, keyRing);
   problems.push(...checked.problems);
   if (problems.length > 0 || checked.input === null) throw new InvalidRequestError(problems);

@@ -9,7 +9,7 @@ import type { CommitResult } from './commit.ts';
 import { commitTransition, transitionWriter } from './commit.ts';
 import { createRecentSagas } from './recent.ts';
 import type { ClaimedSaga, LoadedSaga } from './loaded.ts';
-import type { Saga, SagaStatus } from './saga.ts';
+import type { Saga, SagaPriority, SagaStatus } from './saga.ts';
 import { isAtRest } from './saga.ts';
 import type { Claim, Memo } from './step.ts';
 import type { Transition } from './transition.ts';
@@ -21,7 +21,7 @@ type SagaRow = Omit<Saga, 'status'> & { status: SagaStatus };
 
 /** The columns of a {@link Saga}. Two of them can be replaced by other expressions. */
 export const sagaColumns = (sql: Sql, { input, error } = { input: sql`input`, error: sql`error` }) => sql`
-  id, saga8, name, status, steps, cursor, revision, attempt, ${input}, context, ${error}, idempotency_key, requested_by, started_by,
+  id, saga8, name, status, steps, cursor, revision, attempt, ${input}, context, ${error}, idempotency_key, requested_by, started_by, priority,
   traceparent, resource, case when finished_at is null then waits_for end as waits_for, rerun_of,
   -- Only a saga that was rolled back can have one: the others are spared the look.
   case when status = 'compensated' then (select rerun.id from arcadia.sagas as rerun where rerun.rerun_of = sagas.id) end as rerun_as, cancel_requested_at, step_started_at, created_at, updated_at, finished_at`;
@@ -166,6 +166,8 @@ export type NewSaga = Readonly<{
   requestedBy: string | null;
   /** Who starts it, proven; null: the role of the database connection. */
   startedBy: string | null;
+  /** Default: normal. */
+  priority?: SagaPriority;
   traceparent: string | null;
   /** The saga that it repeats. */
   rerunOf?: string | null;
@@ -183,11 +185,11 @@ export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, recon
     'store.insert',
     (sql) => sql`
       with inserted as (
-        insert into arcadia.sagas (id, saga8, name, status, steps, input, sealed_user_data, user_data_fingerprint, idempotency_key, requested_by, started_by, traceparent, rerun_of, wake_at)
+        insert into arcadia.sagas (id, saga8, name, status, steps, input, sealed_user_data, user_data_fingerprint, idempotency_key, requested_by, started_by, priority, traceparent, rerun_of, wake_at)
         values (
           ${saga.id}, ${saga.id.slice(0, 8)}, ${saga.name}, 'pending', ${[...saga.steps]}, ${json(sql, saga.input)},
           ${saga.sealed?.value ?? null}, ${saga.sealed?.fingerprint ?? null},
-          ${saga.idempotencyKey}, ${saga.requestedBy}, ${starter(sql, saga.startedBy)}, ${saga.traceparent}, ${saga.rerunOf ?? null}, clock_timestamp() + ${reconcileGraceMs}::double precision * interval '1 millisecond'
+          ${saga.idempotencyKey}, ${saga.requestedBy}, ${starter(sql, saga.startedBy)}, ${saga.priority ?? 'normal'}, ${saga.traceparent}, ${saga.rerunOf ?? null}, clock_timestamp() + ${reconcileGraceMs}::double precision * interval '1 millisecond'
         )
         on conflict do nothing
         returning id, name, requested_by, started_by, rerun_of

@@ -7,6 +7,7 @@ import { StepFailure } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';
 import { describe } from './failures.ts';
 import { recordedProjectId } from './named.ts';
+import { waiterOf } from './waiter.ts';
 
 const ASSIGNED: ReadonlySet<string | null> = new Set(['ok', 'assigned', 'already_assigned']);
 
@@ -19,7 +20,7 @@ const ASSIGNED: ReadonlySet<string | null> = new Set(['ok', 'assigned', 'already
 export async function assignProject(dropletId: number, run: Pick<StepRun, 'saga'>, { digitalOcean }: Pick<StepDeps, 'digitalOcean'>): Promise<void> {
   const projectId = recordedProjectId(run.saga);
   if (projectId === null) return;
-  const status = await digitalOcean.assignToProject(projectId, dropletId).catch((error: unknown) => {
+  const status = await digitalOcean.for(waiterOf(run.saga)).assignToProject(projectId, dropletId).catch((error: unknown) => {
     // If the token itself is refused, the saga waits, as everywhere.
     const isRefused = error instanceof DigitalOceanError && (error.kind === 'rejected' || (error.kind === 'unauthorized' && error.hold?.isTokenRefused === false));
     if (!isRefused) throw error;

@@ -23,6 +23,7 @@ import type { NamedIds } from './named.ts';
 import { resolveNames } from './named.ts';
 import { provisionDropletOutputs } from './outputs.ts';
 import { prepareUserData } from './ready-callback.ts';
+import { waiterOf } from './waiter.ts';
 import { contradiction, otherOwner, tagsOf, waveOf, waveTag } from './ownership.ts';
 
 // A droplet that bears our name, but no tag yet, keeps us from asking for another: so many grace periods long.
@@ -61,7 +62,7 @@ export const createDroplet: Step<StepDeps> = {
         const named = await resolveNames(run, deps);
         const userData = await prepareUserData(run, deps, await run.secret('user_data'));
         const request = requestOf(run.saga, named, userData, wave);
-        return { request, wave, reserved: await deps.digitalOcean.reserveCreate(request) };
+        return { request, wave, reserved: await deps.digitalOcean.for(waiterOf(run.saga)).reserveCreate(request) };
       },
       // The droplet is found by its tags: the API takes no mark.
       send: async (_mark, { request, wave, reserved }) => {
@@ -85,7 +86,11 @@ export const createDroplet: Step<StepDeps> = {
     const deps = forRollback(stepDeps);
     const recorded = recordedDropletId(run.saga);
     const { sends, unanswered: open, ageMs } = creates(run);
-    if (sends === 0 && recorded === null) return done({}, 'no create was ever sent');
+    if (sends === 0 && recorded === null) {
+      // It may still wait for its turn: those behind it move up.
+      await deps.digitalOcean.withdraw(waiterOf(run.saga));
+      return done({}, 'no create was ever sent');
+    }
 
     const notes: string[] = [];
     // A GET, and a DELETE, of a droplet that was accepted a moment ago may say 404: that is no proof of its absence yet.

@@ -13,6 +13,7 @@ import { dropletFamily } from './family.ts';
 import { storedAdoptInput } from './inputs.ts';
 import { adoptionTag, adoptionTagsOf, hasTag, otherClaim, tagsOn } from './ownership.ts';
 import { MANAGED_TAG } from './tags.ts';
+import { waiterOf } from './waiter.ts';
 
 // One 404 may be stale; a second one is believed.
 const MISSES_UNTIL_GONE = 2;
@@ -51,7 +52,7 @@ export const tagDroplet: Step<StepDeps> = {
       // Creates the tags before the announcement. A token without the scope for tags then waits without an announced effect.
       prepare: async () => {
         const [first = MANAGED_TAG, ...others] = await makeTags(run, deps);
-        return { first, others, reserved: await deps.digitalOcean.reserveTagging(first, dropletId) };
+        return { first, others, reserved: await deps.digitalOcean.for(waiterOf(run.saga)).reserveTagging(first, dropletId) };
       },
       send: async (_mark, prepared) => {
         await putTags(dropletId, prepared, run, deps);
@@ -147,7 +148,7 @@ async function requireFree(droplet: Droplet, run: StepRun, { inventory }: StepDe
 /** Creates the tags, and returns them as DigitalOcean spells them. */
 async function makeTags(run: StepRun, { digitalOcean }: StepDeps): Promise<string[]> {
   const names: string[] = [];
-  for (const tag of adoptionTagsOf(run.saga)) names.push((await digitalOcean.createTag(tag)).name);
+  for (const tag of adoptionTagsOf(run.saga)) names.push((await digitalOcean.for(waiterOf(run.saga)).createTag(tag)).name);
   return names;
 }
 
@@ -159,7 +160,7 @@ async function putTags(dropletId: number, { first, others, reserved }: PreparedT
   for (const tag of [first, ...others]) {
     const isFirst = tag === first;
     if (!isFirst) requireFreshClaim(dropletId, run);
-    const result = await digitalOcean.tagDroplet(tag, dropletId, ...(isFirst ? [reserved] : [])).catch((error: unknown) => {
+    const result = await digitalOcean.for(waiterOf(run.saga)).tagDroplet(tag, dropletId, ...(isFirst ? [reserved] : [])).catch((error: unknown) => {
       throw isFirst ? withoutEffect(error, run) : error;
     });
     // The droplet may have been destroyed; the next read shows it.

@@ -53,7 +53,7 @@ describe('the list of sagas', () => {
   const at = new Date();
   const saga: Saga = {
     id: 'b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001', saga8: 'b7c9f6e0', name: 'provision_droplet', status: 'stuck', steps: ['create_droplet'], cursor: 0, revision: 9, attempt: 1,
-    input: { name: `web-${'1'.repeat(59)}` }, context: { droplet_id: 512340001 }, error: { code: 'x', message: 'm'.repeat(500), step: 'create_droplet', retryable: false }, idempotencyKey: null, requestedBy: null, startedBy: null,
+    input: { name: `web-${'1'.repeat(59)}` }, context: { droplet_id: 512340001 }, error: { code: 'x', message: 'm'.repeat(500), step: 'create_droplet', retryable: false }, idempotencyKey: null, requestedBy: null, startedBy: null, priority: 'normal',
     traceparent: null, resource: null, waitsFor: null, rerunOf: null, rerunAs: null, cancelRequestedAt: null, stepStartedAt: at, createdAt: at, updatedAt: at, finishedAt: null,
   };
   const list = (maxWidth: number | null) => formatSagas([saga], surfaceOf(catalog), { leases: new Map(), now: new Date(), maxWidth });

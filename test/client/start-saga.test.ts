@@ -1,6 +1,8 @@
 // arcadia.start_saga: sagas started by SQL, as any language can.
 
 import { randomBytes, randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import { Client as PgClient } from 'pg';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
@@ -65,6 +67,27 @@ describe('start_saga', () => {
     expect(wakeAt?.getTime()).toBeLessThanOrEqual(saga.createdAt.getTime() + 1_000);
     expect(await engine.events(sagaId)).toMatchObject([{ seq: 0, kind: 'saga_created', detail: { status: 'pending', requestedBy: 'billing' } }]);
     expect([...(await engine.db.sql`select actor, action from arcadia.audit where saga_id = ${sagaId}`)]).toEqual([{ actor: 'billing', action: 'saga_created' }]);
+  });
+
+  test('gives a saga a priority, if asked to', async () => {
+    const start = async (priority: string | null) => {
+      const [row] = await engine.db.sql<{ id: string }[]>`select arcadia.start_saga_with_priority('fake', '{"name": "web"}', ${priority}, requested_by => 'billing') as id`;
+      return (await engine.load(row?.id ?? '')).saga;
+    };
+    expect(await start('high')).toMatchObject({ priority: 'high', requestedBy: 'billing', status: 'pending' });
+    expect((await engine.load(await startBySql({ name: 'web' }))).saga.priority).toBe('normal');
+    for (const priority of ['urgent', null]) await expect(start(priority)).rejects.toMatchObject({ code: 'SG400', message: 'priority: expected high, normal or low' });
+  });
+
+  test('who could start sagas before there were priorities may give one', async () => {
+    const role = `producer_${randomUUID().slice(0, 8)}`;
+    await engine.db.sql.unsafe(`create role ${role}; grant execute on function arcadia.start_saga to ${role}`);
+    const path = fileURLToPath(new URL('../../migrations/0031.do.priority.sql', import.meta.url));
+    const granting = (await readFile(path, 'utf8')).split('do $$').at(-1) ?? '';
+    await engine.db.sql.unsafe(`do $$${granting}`);
+    const [may] = await engine.db.sql`select has_function_privilege(${role}, 'arcadia.start_saga_with_priority(text, jsonb, text, text, text)', 'execute') as starts`;
+    expect(may).toEqual({ starts: true });
+    await engine.db.sql.unsafe(`drop owned by ${role}; drop role ${role}`);
   });
 
   test('says which role of Postgres asked, where the caller does not say who did', async () => {

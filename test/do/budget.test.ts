@@ -1,60 +1,41 @@
 // The fleet's request budget: the same account, kept in Redis, in Postgres, and (while the store is away) in a process.
 
 import { pino } from 'pino';
-import { afterAll, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { budgetId, createRequestBudget } from '../../src/do/budget.ts';
 import { createLocalBudgetStore } from '../../src/do/budget-local.ts';
-import { createPostgresBudgetStore } from '../../src/do/budget-postgres.ts';
-import { createRedisBudgetStore } from '../../src/do/budget-redis.ts';
-import type { BudgetAsk, BudgetStore } from '../../src/do/budget-store.ts';
+import type { BudgetAnswer, BudgetAsk, BudgetStore, Turn } from '../../src/do/budget-store.ts';
 import type { ObservedAnswer } from '../../src/do/observed-answer.ts';
 import { DigitalOceanError } from '../../src/do/errors.ts';
 import { directIo } from '../../src/platform/io.ts';
 import { silentLog } from '../../src/platform/log.ts';
-import { createScriptRunner } from '../../src/queues/redis-scripts.ts';
-import { connectTestRedis, createTestRedis } from '../support/services-redis.ts';
-import { useSharedDatabase } from '../support/shared-database.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { newBudgetId, useBudgetStores } from './budget-stores.ts';
 
-const place = createTestRedis();
-const redis = connectTestRedis(place.url);
-const database = useSharedDatabase(8);
-let ids = 0;
+const { create: stores, passTime } = useBudgetStores();
 
-afterAll(async () => {
-  redis.disconnect();
-  await place.drop();
-});
-
-const newId = () => budgetId(`token-${(ids += 1)}`, 'https://api.digitalocean.com');
-const stores = {
-  redis: (id = newId()) => createRedisBudgetStore(createScriptRunner(redis), place.prefix, id),
-  postgres: (id = newId()) => createPostgresBudgetStore(database(), id),
-};
-
-/** Makes what was drawn, and the turns of those who wait, so many milliseconds older. */
-const passTime = {
-  redis: async (id: string, drawnMs: number, turnsMs: number) => {
-    for (const [set, ms] of [['drawn', drawnMs], ['reads', drawnMs], ['others', drawnMs], ['promised', turnsMs]] as const) {
-      const key = `${place.prefix}:budget:${id}:${set}`;
-      const entries = await redis.zrange(key, 0, -1, 'WITHSCORES');
-      for (let at = 0; at < entries.length; at += 2) await redis.zadd(key, Number(entries[at + 1]) - ms, entries[at] ?? '');
-    }
-  },
-  postgres: async (id: string, drawnMs: number, turnsMs: number) => {
-    const { sql } = database();
-    await sql`update arcadia.drawn_requests set drawn_at = drawn_at - ${drawnMs} * interval '1 millisecond' where budget = ${id}`;
-    await sql`
-      update arcadia.request_budgets
-      set promised = array(select at - ${turnsMs} * interval '1 millisecond' from unnest(promised) as at order by at) where id = ${id}`;
-  },
-};
+/** What waits: ever another one, of one requester, in the order in which they are made. */
+let waiters = 0;
+const turn = (more: Partial<Turn> = {}): Turn => ({ requester: 'a'.repeat(16), own: `1:${String((waiters += 1)).padStart(15, '0')}`, weight: 1, ...more });
 const ask = (more: Partial<BudgetAsk> = {}): BudgetAsk => ({
-  perMinute: 10, perHour: 100, keepMinute: 0, keepHour: 0, readsMinute: 0, readsHour: 0, isRead: false, isQueued: true, ...more,
+  perMinute: 10, perHour: 100, keepMinute: 0, keepHour: 0, readsMinute: 0, readsHour: 0, isRead: false, turn: turn(), ...more,
 });
+
+/** Each of them waits for a turn of its own, unless none does. */
+const asksLike = (what: BudgetAsk, times: number) => Array.from({ length: times }, () => (what.turn === null ? what : { ...what, turn: turn() }));
 
 async function drawAll(store: BudgetStore, times: number, what: BudgetAsk) {
-  const answers = await Promise.all(Array.from({ length: times }, () => store.draw(what)));
+  return drawEach(store, asksLike(what, times));
+}
+
+/** One after another: those that ask first are the first in their order, too. */
+async function drawEach(store: BudgetStore, asks: readonly BudgetAsk[]) {
+  const answers: BudgetAnswer[] = [];
+  for (const what of asks) answers.push(await store.draw(what));
+  return grantedAndWaits(answers);
+}
+
+function grantedAndWaits(answers: readonly BudgetAnswer[]) {
   return { granted: answers.filter(({ waitMs }) => waitMs === 0).length, waits: answers.map(({ waitMs }) => waitMs).filter((ms) => ms > 0) };
 }
 
@@ -62,7 +43,8 @@ describe.each(['redis', 'postgres'] as const)('the account in %s', (name) => {
   const create = stores[name];
 
   test('grants what a minute has room for, however many draw at once, and no more', async () => {
-    const { granted, waits } = await drawAll(create(), 25, ask());
+    const store = create();
+    const { granted, waits } = grantedAndWaits(await Promise.all(asksLike(ask(), 25).map((what) => store.draw(what))));
     expect([granted, waits.length]).toEqual([10, 15]);
     // The window is a minute, and a second for requests on their way.
     for (const waitMs of waits) expect(waitMs).toBeGreaterThan(59_000);
@@ -117,11 +99,11 @@ describe.each(['redis', 'postgres'] as const)('the account in %s', (name) => {
     const afterCreates = create();
     expect((await drawAll(afterCreates, 20, ask(share))).granted).toBe(8);
     // One look after another: a fifth of the minute has a fifth of the share.
-    const reads = await drawAll(afterCreates, 20, ask({ ...share, isRead: true, isQueued: false }));
+    const reads = await drawAll(afterCreates, 20, ask({ ...share, isRead: true, turn: null }));
     expect(reads.granted).toBe(1);
     expect(Math.max(...reads.waits)).toBeLessThanOrEqual(12_200);
     const afterReads = create();
-    expect((await drawAll(afterReads, 20, ask({ ...share, isRead: true, isQueued: false }))).granted).toBe(8);
+    expect((await drawAll(afterReads, 20, ask({ ...share, isRead: true, turn: null }))).granted).toBe(8);
     expect((await drawAll(afterReads, 20, ask(share))).granted).toBe(2);
   });
 
@@ -129,17 +111,17 @@ describe.each(['redis', 'postgres'] as const)('the account in %s', (name) => {
     const store = create();
     const share = { readsMinute: 2, readsHour: 20 };
     expect(Math.max(...(await drawAll(store, 60, ask(share))).waits)).toBeGreaterThan(300_000);
-    const { granted, waits } = await drawAll(store, 10, ask({ ...share, isRead: true, isQueued: false }));
+    const { granted, waits } = await drawAll(store, 10, ask({ ...share, isRead: true, turn: null }));
     expect(granted).toBe(1);
     expect(Math.max(...waits)).toBeLessThanOrEqual(61_000);
-    expect((await drawAll(store, 1, ask({ perMinute: 11, isQueued: false }))).granted).toBe(1);
-    expect(Math.max(...(await drawAll(store, 5, ask({ perMinute: 11, isQueued: false }))).waits)).toBeLessThanOrEqual(61_000);
+    expect((await drawAll(store, 1, ask({ perMinute: 11, turn: null }))).granted).toBe(1);
+    expect(Math.max(...(await drawAll(store, 5, ask({ perMinute: 11, turn: null }))).waits)).toBeLessThanOrEqual(61_000);
   });
 
   test('who has no place in the queue does not come back at once, over and over', async () => {
     const store = create();
     await store.hold(990);
-    const { waits } = await drawAll(store, 5, ask({ isQueued: false }));
+    const { waits } = await drawAll(store, 5, ask({ turn: null }));
     expect(waits).toEqual([1_000, 1_000, 1_000, 1_000, 1_000]);
   });
 
@@ -156,12 +138,13 @@ describe.each(['redis', 'postgres'] as const)('the account in %s', (name) => {
     ['come round by the minute', 100],
     ['are an hour away', 20],
   ] as const)('whoever comes at its turn, a moment before there is room, gets the room that nobody else comes for: the next turns %s', async ([, perHour]) => {
-    const id = newId();
+    const id = newBudgetId();
     const store = create(id);
-    expect((await drawAll(store, 30, ask({ perHour }))).granted).toBe(10);
+    const asks = Array.from({ length: 30 }, () => ask({ perHour }));
+    expect((await drawEach(store, asks)).granted).toBe(10);
     // Those of the first round arrived a second late, and those of the second come as they were told.
     await passTime[name](id, 60_000, 61_100);
-    const { waits } = await drawAll(store, 10, ask({ perHour }));
+    const { waits } = await drawEach(store, asks.slice(10, 20));
     expect(waits).toHaveLength(10);
     expect(Math.max(...waits)).toBeLessThan(1_500);
   });
@@ -169,7 +152,7 @@ describe.each(['redis', 'postgres'] as const)('the account in %s', (name) => {
   test('a request that took long to arrive counts from then', async () => {
     const store = create();
     const drawn = await Promise.all(Array.from({ length: 10 }, () => store.draw(ask())));
-    const waitMs = async () => (await store.draw(ask({ isQueued: false }))).waitMs;
+    const waitMs = async () => (await store.draw(ask({ turn: null }))).waitMs;
     await waitFor(async () => (await waitMs()) < 60_700, { what: 'the windows to roll on a bit', everyMs: 20 });
     const before = await waitMs();
     await Promise.all(drawn.map(({ serial }) => store.late(serial)));
@@ -184,7 +167,8 @@ describe.each(['redis', 'postgres'] as const)('the account in %s', (name) => {
     expect(first).toBeLessThan(31_500);
     const other = create();
     await other.hold(50);
-    await waitFor(async () => (await other.draw(ask())).waitMs === 0, { what: 'the hold to end', everyMs: 20 });
+    const one = ask();
+    await waitFor(async () => (await other.draw(one)).waitMs === 0, { what: 'the hold to end', everyMs: 20 });
     expect((await drawAll(other, 10, ask())).granted).toBe(4);
   });
 
@@ -292,7 +276,7 @@ describe('the budget of a process', () => {
   test('with the store away it goes on with a tenth of its own, and says so', async () => {
     const lines: string[] = [];
     const log = pino({}, { write: (line) => void lines.push(line) });
-    const budget = budgetOn({ draw: away, late: away, hold: away, correct: away }, { perMinute: 100, perHour: 1_000 }, log);
+    const budget = budgetOn({ draw: away, withdraw: away, late: away, hold: away, correct: away }, { perMinute: 100, perHour: 1_000 }, log);
     expect(await granted(Array.from({ length: 50 }, () => budget.draw('destroy', request)))).toBe(10);
     expect(lines).toHaveLength(1);
     expect(lines[0]).toContain('small share of its own');
@@ -317,7 +301,7 @@ describe('the budget of a process', () => {
   test('a store that has not said a word for seconds is away', async () => {
     vi.useFakeTimers({ toFake: ['performance'] });
     try {
-      const budget = budgetOn({ draw: silent, late: silent, hold: silent, correct: silent }, { perMinute: 100, perHour: 1_000 });
+      const budget = budgetOn({ draw: silent, withdraw: silent, late: silent, hold: silent, correct: silent }, { perMinute: 100, perHour: 1_000 });
       vi.advanceTimersByTime(5_000);
       const startedAt = Date.now();
       expect(await granted(Array.from({ length: 50 }, () => budget.draw('destroy', request)))).toBe(10);

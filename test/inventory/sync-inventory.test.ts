@@ -321,6 +321,7 @@ describe('one sync at a time in the whole fleet', () => {
         }
         return Promise.resolve(uncounted);
       },
+      withdraw: async () => Promise.resolve(),
       answered: () => undefined,
       left: () => null,
     };

@@ -51,6 +51,7 @@ describe('loadConfig', () => {
       DIGITALOCEAN_TIMEOUT_MS: '1',
       DIGITALOCEAN_REQUESTS_PER_MINUTE: '2',
       DIGITALOCEAN_REQUESTS_PER_HOUR: '3',
+      REQUESTER_WEIGHTS: 'http:web=3, cli:a=b=0.5',
       WORKER_CONCURRENCY: '4',
       WORKER_LOCK_MS: '5',
       WORKER_SHUTDOWN_MS: '6',
@@ -118,6 +119,20 @@ describe('loadConfig', () => {
 
   test('takes an empty variable for one that is not set', () => {
     expect(loadConfig({ REDIS_URL: '', DATABASE_URL: '', DIGITALOCEAN_TOKEN: '', WORKER_CONCURRENCY: '', LOG_LEVEL: '' })).toEqual(loadConfig({}));
+  });
+
+  test('reads the weights of requesters, whose names may contain any character but a comma', () => {
+    const { requesterWeights } = loadConfig({ REQUESTER_WEIGHTS: 'http:web=3, cli:a=b = 0.5' }).digitalOcean;
+    expect(requesterWeights).toEqual({ 'http:web': 3, 'cli:a=b': 0.5 });
+    expect(loadConfig({}).digitalOcean.requesterWeights).toEqual({});
+  });
+
+  test.each(['http:web', 'http:web=', '=2', 'http:web=0', 'http:web=-1', 'http:web=1001', 'http:web=1e3', 'http:web=2,', 'http:web=two'])('refuses %s as a weight of a requester', (REQUESTER_WEIGHTS) => {
+    expect(refusal({ REQUESTER_WEIGHTS })).toMatch(/REQUESTER_WEIGHTS: expected name=weight, separated by commas, such as .*; a weight is a number from 0\.01 to 1000$/);
+  });
+
+  test('refuses two weights for one requester', () => {
+    expect(refusal({ REQUESTER_WEIGHTS: 'a=1,a=2' })).toContain('REQUESTER_WEIGHTS: expected each name once');
   });
 
   test('does not mind variables that are not ours', () => {

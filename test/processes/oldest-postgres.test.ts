@@ -50,7 +50,7 @@ test('a second migration does nothing', async () => {
 });
 
 describe('the request budget', () => {
-  const ask = { perMinute: 2, perHour: 100, keepMinute: 0, keepHour: 0, readsMinute: 1, readsHour: 10, isRead: false, isQueued: true };
+  const ask = { perMinute: 2, perHour: 100, keepMinute: 0, keepHour: 0, readsMinute: 1, readsHour: 10, isRead: false, turn: { requester: 'a'.repeat(16), own: '1', weight: 1 } };
 
   test('sends away who comes too much, where others use the token and nothing was ever held', async () => {
     const store = createPostgresBudgetStore(db, 'others');

@@ -78,22 +78,23 @@ describe.each(backends)('the intake on %s', (backend) => {
   const request = async (name: string, data: unknown): Promise<Job> => finished(await intake.add(name, data, { attempts: 5 }));
 
   test('answers with the id of the saga, and keeps nothing of the input', async () => {
-    const job = await request('fake', { input: { name: 'web', user_data: 'hush' }, requestedBy: 'billing' });
+    const job = await request('fake', { input: { name: 'web', user_data: 'hush' }, requestedBy: 'billing', priority: 'high' });
     const { saga } = await fleet.engine.load(sagaIdOf(job));
-    expect(saga).toMatchObject({ name: 'fake', status: 'pending', input: { name: 'web', user_data: '[sealed, 4 bytes]' }, requestedBy: 'billing' });
+    expect(saga).toMatchObject({ name: 'fake', status: 'pending', input: { name: 'web', user_data: '[sealed, 4 bytes]' }, requestedBy: 'billing', priority: 'high' });
     expect(job.data).toEqual({ sagaId: saga.id });
     expect(JSON.stringify(job.toJSON())).not.toContain('hush');
   });
 
   test.each<[string, unknown, RegExp]>([
-    ['null', null, /^expected \{input, idempotencyKey\?, requestedBy\?\}: /],
+    ['null', null, /^expected \{input, idempotencyKey\?, requestedBy\?, priority\?\}: /],
     ['a number', 7, /data: /],
     ['a list', [], /data: /],
     ['a field that is not of the contract', { input: { name: 'web' }, Input: 1 }, /Input/],
     ['a key that is no text', { input: { name: 'web' }, idempotencyKey: 7 }, /idempotencyKey: /],
     ['an empty key', { input: { name: 'web' }, idempotencyKey: '' }, /^idempotencyKey: expected 1 to 255 characters$/],
     ['a requester that is no text', { input: { name: 'web' }, requestedBy: {} }, /requestedBy: /],
-    ['no input', {}, /^expected \{input, idempotencyKey\?, requestedBy\?\}: input: /],
+    ['a priority that is none', { input: { name: 'web' }, priority: 'urgent' }, /^expected .*priority: expected high, normal, low$/],
+    ['no input', {}, /^expected \{input, idempotencyKey\?, requestedBy\?, priority\?\}: input: /],
     ['a wrong field in the input', { input: { name: 7 } }, /^name: expected a host name$/],
     ['an unknown field in the input', { input: { name: 'web', colour: 'red' } }, /^colour: unknown field/],
   ])('refuses %s at once and for good, naming what is wrong', async (_what, data, reason) => {

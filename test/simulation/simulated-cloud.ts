@@ -253,6 +253,8 @@ export function createSimulatedCloud(options: {
   const client: DigitalOceanClient = {
     // There is no budget in this world: requests are throttled as the schedule wants it.
     at: () => client,
+    for: () => client,
+    withdraw: async () => Promise.resolve(),
     reserveCreate: async () => {
       await turn;
       return { ...uncounted, passage: null };

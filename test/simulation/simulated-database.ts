@@ -276,6 +276,7 @@ function newSaga({ requestedBy = null, ...saga }: Omit<NewRow, 'inputChecked'> &
     idempotencyKey: null,
     requestedBy,
     startedBy: null,
+    priority: 'normal',
     traceparent: null,
     resource: null,
     waitsFor: null,

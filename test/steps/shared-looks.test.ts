@@ -92,6 +92,7 @@ function budgetWithin(retryAfterMs: number, ...without: Priority[]): { budget: R
   const failure = { kind: 'throttled', code: 'request_budget', status: null, requestId: null, retryAfterMs, method: 'GET', path: '/v2/droplets' } as const;
   const budget: RequestBudget = {
     draw: async (priority) => (without.includes(priority) ? Promise.reject(new DigitalOceanError(`no budget for ${priority}`, failure)) : uncounted),
+    withdraw: async () => Promise.resolve(),
     answered: () => undefined,
     left: () => null,
   };
@@ -110,6 +111,29 @@ describe('without budget', () => {
     without.length = 0;
     expect(await bench.drive(saga.id)).toMatchObject({ status: 'completed', context: { create_intents: 1 } });
     expect([posts(bench.sandbox), requests(bench.sandbox, 'GET /v2/droplets?tag_name')]).toEqual([1, 0]);
+  });
+
+  test('a create waits as its saga: whose it is, how urgent, and since when; a cancelled one gives its turn up', async () => {
+    const { budget } = budgetWithout('create');
+    const waiters: unknown[] = [];
+    const bench = await openBench({
+      budget: {
+        ...budget,
+        draw: async (priority, request, waiter) => {
+          if (priority === 'create') waiters.push(waiter);
+          return budget.draw(priority, request, waiter);
+        },
+        withdraw: async (waiter) => Promise.resolve(void waiters.push({ ...waiter, withdrew: true })),
+      },
+    });
+    const saga = await bench.provision();
+    await bench.db.sql`update arcadia.sagas set requested_by = 'http:billing', priority = 'high' where id = ${saga.id}`;
+    await bench.step(saga.id);
+    const waiter = { id: saga.id, requester: 'http:billing', priority: 'high', since: saga.createdAt };
+    expect(waiters).toEqual([waiter]);
+    await bench.cancel(saga.id);
+    expect((await bench.drive(saga.id)).status).toBe('compensated');
+    expect(waiters).toEqual([waiter, { ...waiter, withdrew: true }]);
   });
 
   test('a poll is put off without being counted', async () => {

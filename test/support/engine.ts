@@ -225,6 +225,7 @@ export function makeSaga(change: Partial<Saga> = {}): Saga {
     idempotencyKey: null,
     requestedBy: null,
     startedBy: null,
+    priority: 'normal',
     traceparent: null,
     resource: null,
     waitsFor: null,

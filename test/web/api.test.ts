@@ -41,6 +41,14 @@ describe('starting a saga', () => {
     expect(saga).toMatchObject({ id: sagaId, status: 'pending', name: 'provision_droplet', requestedBy: 'http:anybody', events: [{ seq: 0, kind: 'saga_created' }] });
   });
 
+  test('takes a priority, and says what it may be', async () => {
+    const answer = await web.call('POST', '/v1/sagas/provision_droplet?priority=low', { body: droplet });
+    const { sagaId } = startedAnswer.parse(answer.json());
+    expect((await web.call('GET', `/v1/sagas/${sagaId}`)).json()).toMatchObject({ priority: 'low' });
+    const refused = await web.call('POST', '/v1/sagas/provision_droplet?priority=urgent', { body: droplet });
+    expect(expectProblem(refused, 422, 'invalid_input').errors).toEqual([{ field: 'priority', message: 'expected high, normal, low' }]);
+  });
+
   test('gives the same saga for the same key and input, whatever the order of the fields', async () => {
     const headers = { 'idempotency-key': 'order-1' };
     const first = await start({}, headers);

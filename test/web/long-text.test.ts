@@ -30,7 +30,7 @@ const characters: Readonly<Record<string, string>> = {
 const at = new Date(0);
 const plain: Saga = {
   id: 'b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001', saga8: 'b7c9f6e0', name: 'provision_droplet', status: 'stuck', steps: ['create_droplet'], cursor: 0, revision: 9, attempt: 1,
-  input: { name: 'web-1' }, context: { droplet_id: 7 }, error: { code: 'x', message: 'no', step: 'create_droplet', retryable: false }, idempotencyKey: 'k', requestedBy: 'cli:ada', startedBy: 'sql:backend',
+  input: { name: 'web-1' }, context: { droplet_id: 7 }, error: { code: 'x', message: 'no', step: 'create_droplet', retryable: false }, idempotencyKey: 'k', requestedBy: 'cli:ada', startedBy: 'sql:backend', priority: 'normal',
   traceparent: null, resource: null, waitsFor: null, rerunOf: null, rerunAs: null, cancelRequestedAt: null, stepStartedAt: at, createdAt: at, updatedAt: at, finishedAt: at,
 };
 const error = { code: 'x', message: 'no', step: 'create_droplet', retryable: false };

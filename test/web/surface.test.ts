@@ -18,7 +18,7 @@ const at = new Date('2026-11-28T03:00:00Z');
 
 const resize: Saga = {
   id: '0a4c2f4e-6f0e-4d2b-9d3c-5a8f8a8c1b11', saga8: '0a4c2f4e', name: 'resize_droplet', status: 'running', steps: ['power_off', 'resize', 'power_on'], cursor: 1, revision: 3, attempt: 0,
-  input: { droplet_id: 4711, size: 's-2vcpu-2gb' }, context: { droplet_id: 4711 }, error: null, idempotencyKey: null, requestedBy: 'http:ada', startedBy: 'http:ada',
+  input: { droplet_id: 4711, size: 's-2vcpu-2gb' }, context: { droplet_id: 4711 }, error: null, idempotencyKey: null, requestedBy: 'http:ada', startedBy: 'http:ada', priority: 'normal',
   traceparent: null, resource: null, waitsFor: null, rerunOf: null, rerunAs: null, cancelRequestedAt: null, stepStartedAt: at, createdAt: at, updatedAt: at, finishedAt: null,
 };
 

@@ -21,7 +21,7 @@ const at = (seconds: number): Date => new Date(Date.UTC(2026, 0, 1) + seconds * 
 const saga: Saga = {
   id: 'b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001', saga8: 'b7c9f6e0', name: 'provision_droplet', status: 'running',
   steps: ['create_droplet', 'wait_droplet_active', 'register_droplet'], cursor: 1, revision: 9, attempt: 0, input: {}, context: {}, error: null,
-  idempotencyKey: null, requestedBy: null, startedBy: null, traceparent: null, resource: null, waitsFor: null, rerunOf: null, rerunAs: null, cancelRequestedAt: null, stepStartedAt: at(0), createdAt: at(0), updatedAt: at(0), finishedAt: null,
+  idempotencyKey: null, requestedBy: null, startedBy: null, priority: 'normal', traceparent: null, resource: null, waitsFor: null, rerunOf: null, rerunAs: null, cancelRequestedAt: null, stepStartedAt: at(0), createdAt: at(0), updatedAt: at(0), finishedAt: null,
 };
 
 /** What happened when. */

@@ -27,9 +27,10 @@ export type Plans = Readonly<{
   sagaName: string;
   /**
    * @param input of the saga, as its schema accepts it
+   * @param requester who would request it: requesters take turns in the request budget
    * @throws {InvalidRequestError} for another input
    */
-  plan(input: unknown): Promise<Plan>;
+  plan(input: unknown, requester: string): Promise<Plan>;
   /** The lists of a form: regions, sizes and so on. */
   lists(): Promise<FormLists>;
 }>;
@@ -45,7 +46,7 @@ export type PlansOf = Readonly<{
 
 /** Opens the plans. Without DIGITALOCEAN_TOKEN they say what they cannot know. */
 export function openPlans({ config, db, runScript, isPaused, log }: PlansOf): Plans {
-  const { token, apiUrl, timeoutMs, requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
+  const { token, apiUrl, timeoutMs, requestsPerMinute: perMinute, requestsPerHour: perHour, requesterWeights: weights } = config.digitalOcean;
   const opened = token === null ? null : openCloud(token);
   const cloud = opened?.cloud ?? null;
   const orNull = async <T>(read: Promise<T>): Promise<T | null> => {
@@ -65,20 +66,20 @@ export function openPlans({ config, db, runScript, isPaused, log }: PlansOf): Pl
     return { cloud: { client, offers: createOffers(client), directory: createDirectory(client) }, store };
   }
 
-  const deps: PlanDeps = {
+  const depsFor = (requester: string): PlanDeps => ({
     cloud,
     policy: { lease: config.lease, canSeal: config.keyRing.keys.length > 0, publicUrl: config.publicUrl },
     fleet: async () => {
       const [known, facts, budgetMs, paused] = await Promise.all([
         readKnownFacts(db),
         readFleetFacts(db),
-        opened === null ? null : orNull(forecastCreateMs(opened.store, { perMinute, perHour })),
+        opened === null ? null : orNull(forecastCreateMs(opened.store, { perMinute, perHour, weights, requester })),
         orNull(isPaused()),
       ]);
       return { ...known, facts, budgetMs, isPaused: paused };
     },
-  };
-  return { sagaName: provisionContract.name, plan: async (input) => planProvision(requireInput(input), deps), lists: () => readFormLists(cloud) };
+  });
+  return { sagaName: provisionContract.name, plan: async (input, requester) => planProvision(requireInput(input), depsFor(requester)), lists: () => readFormLists(cloud) };
 }
 
 function requireInput(input: unknown): ProvisionDropletInput {

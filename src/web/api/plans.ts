@@ -1,5 +1,6 @@
 // POST /v1/plans: whether a provision is possible now, what it costs and when it would start. It creates nothing.
 import type { App } from '../app.ts';
+import { actorOf } from '../auth.ts';
 import type { PlansPort, SagaPort } from '../ports.ts';
 import { answers } from './answers.ts';
 import { planAnswer } from './shapes.ts';
@@ -21,6 +22,6 @@ export function addPlanRoute(app: App, plans: PlansPort, definitions: SagaPort['
         response: answers(200, planAnswer),
       },
     },
-    async (request) => plans.plan(request.body),
+    async (request) => plans.plan(request.body, actorOf(request.principal)),
   );
 }

@@ -9,7 +9,7 @@ import { Problem } from '../problems.ts';
 import type { EventStreams } from '../event-streams.ts';
 import { answers, streams as streamAnswers } from './answers.ts';
 import {
-  cancelBody, rerunAnswer, rerunBody, sagaParams, sagaWithTimeline, sagasAnswer, sagasQuery, startHeaders, startedAnswer, actionAnswer, streamHeaders,
+  cancelBody, rerunAnswer, rerunBody, sagaParams, sagaWithTimeline, sagasAnswer, sagasQuery, startHeaders, startQuery, startedAnswer, actionAnswer, streamHeaders,
 } from './shapes.ts';
 import { toSagaFilter } from '../saga-filter.ts';
 
@@ -166,13 +166,15 @@ function addStartRoute(app: App, { name, input }: { name: string; input: SagaPor
         description: 'The body is the input. 202 with Location: the saga is recorded, and will be completed or rolled back. 409: the idempotency key was used with another input.',
         tags: ['sagas'],
         headers: startHeaders,
+        querystring: startQuery,
         body: input,
         response: answers(202, startedAnswer),
       },
     },
     async (request, reply) => {
       const idempotencyKey = request.headers['idempotency-key'];
-      const started = await sagas.start({ name, input: request.body ?? {}, idempotencyKey, requestedBy: actorOf(request.principal), starter: starterOf(request.principal) });
+      const { priority } = request.query;
+      const started = await sagas.start({ name, input: request.body ?? {}, idempotencyKey, priority, requestedBy: actorOf(request.principal), starter: starterOf(request.principal) });
       const replayed = started.firstJob === null;
       if (replayed) reply.header('idempotency-replayed', 'true');
       return reply.code(202).header('location', `/v1/sagas/${started.sagaId}`).send({ sagaId: started.sagaId, replayed });

@@ -5,7 +5,7 @@ import type { PlanCheck } from '../../droplets/plans/checks.ts';
 import type { DriftField } from '../../inventory/drift.ts';
 import type { LeaseRow } from '../../inventory/lease-listing.ts';
 import type { Json } from '../../platform/json.ts';
-import { sagaStatuses } from '../../saga/saga.ts';
+import { sagaPriorities, sagaStatuses } from '../../saga/saga.ts';
 import { STORABLE_TIMES, isStorableTime, storableText } from '../storable.ts';
 import { MAX_LEASE_S } from '../../platform/longest-lease.ts';
 
@@ -91,6 +91,11 @@ export const rerunBody = z
 /** Headers of a start. */
 export const startHeaders = z.object({
   'idempotency-key': z.string().optional().describe('the same key always returns the same saga; with another input it is refused').meta({ examples: ['order-4711'] }),
+});
+
+/** Query of a start. */
+export const startQuery = z.object({
+  priority: z.enum(sagaPriorities, `expected ${sagaPriorities.join(', ')}`).optional().describe('among the sagas of the same requester that wait for the request budget, a higher one goes first; default normal'),
 });
 
 /** Headers of a stream of events. */
@@ -204,6 +209,7 @@ export const sagaAnswer = z
     idempotencyKey: z.string().nullable(),
     requestedBy: z.string().nullable().describe('the actor that the caller names'),
     startedBy: z.string().nullable().describe('the proven identity that started it: http:<name of the credentials>, sql:<database role>, or queue (anyone with write access to the queue store)'),
+    priority: z.enum(sagaPriorities).describe('among the sagas of the same requester'),
     traceparent: z.string().nullable().describe('its trace, in W3C Trace Context format'),
     resource: z.string().nullable().describe('the resource that it holds while it runs, such as a kind and an id'),
     waitsFor: z.uuid().nullable().describe('the saga that it waits for, because both use the same resource'),

@@ -77,6 +77,7 @@ export function facts(view: SagaView): Html {
     ['Started', html`${ago(saga.createdAt, now)} ${exactTime(saga.createdAt)}`],
     ['Finished', saga.finishedAt === null ? null : html`${ago(saga.finishedAt, now)} <span class="exact">after ${formatDuration(sagaTookMs(saga) ?? 0)}</span>`],
     ['Requested by', code(saga.requestedBy)],
+    ['Priority', saga.priority === 'normal' ? null : html`${saga.priority}`],
     ['Waits for', saga.waitsFor === null ? null : html`<a href="/sagas/${saga.waitsFor}">saga ${code(saga.waitsFor)}</a>`],
     ['Runs again', saga.rerunOf === null ? null : html`<a href="/sagas/${saga.rerunOf}">saga ${code(saga.rerunOf)}</a>, which was rolled back`],
     ['Was run again as', saga.rerunAs === null ? null : html`<a href="/sagas/${saga.rerunAs}">saga ${code(saga.rerunAs)}</a>`],

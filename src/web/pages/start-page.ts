@@ -58,7 +58,7 @@ export function addStartPage(app: App, { plans, sagas }: Ports): void {
       const fields = request.body;
       const { input, errors } = read(fields);
       if (errors.size > 0) return showForm(reply, fields, errors);
-      const [plan, lists] = await Promise.all([plans.plan(input), plans.lists()]);
+      const [plan, lists] = await Promise.all([plans.plan(input, actorOf(request.principal)), plans.lists()]);
       return sendPage(reply, { ...FORM, body: renderPreview({ fields, key: keyOf(fields), lists }, plan) });
     });
 

@@ -1,0 +1,98 @@
+// The stores of the request budget for tests, each with a clock that a test can move on.
+import { afterAll } from 'vitest';
+import { budgetId } from '../../src/do/budget.ts';
+import { createLocalBudgetStore } from '../../src/do/budget-local.ts';
+import { createPostgresBudgetStore } from '../../src/do/budget-postgres.ts';
+import { createRedisBudgetStore } from '../../src/do/budget-redis.ts';
+import type { BudgetForecast, BudgetStore } from '../../src/do/budget-store.ts';
+import { ARRIVAL_MARGIN_MS } from '../../src/do/budget-store.ts';
+import { createScriptRunner } from '../../src/queues/redis-scripts.ts';
+import { connectTestRedis, createTestRedis } from '../support/services-redis.ts';
+import { useSharedDatabase } from '../support/shared-database.ts';
+
+export type StoreName = 'redis' | 'postgres';
+
+/** A store whose time starts at 0. `advanceTo` waits for nothing: what the store knows becomes older. */
+export type TimedStore = Readonly<{ store: BudgetStore; now(): number; advanceTo(ms: number): Promise<void> }>;
+
+// KEYS: sets by time. ARGV: how much older.
+const AGE_SETS = `
+for _, key in ipairs(KEYS) do
+  local entries = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+  for at = 1, #entries, 2 do redis.call('ZADD', key, entries[at + 1] - ARGV[1], entries[at]) end
+end`;
+
+let ids = 0;
+
+export const newBudgetId = () => budgetId(`token-${(ids += 1)}`, 'https://api.digitalocean.com');
+
+/** Opens both stores for the tests of a file. */
+export function useBudgetStores() {
+  const place = createTestRedis();
+  const redis = connectTestRedis(place.url);
+  const database = useSharedDatabase(8);
+  afterAll(async () => {
+    redis.disconnect();
+    await place.drop();
+  });
+
+  const create: Readonly<Record<StoreName, (id?: string) => BudgetStore & BudgetForecast>> = {
+    redis: (id = newBudgetId()) => createRedisBudgetStore(createScriptRunner(redis), place.prefix, id),
+    postgres: (id = newBudgetId()) => createPostgresBudgetStore(database(), id),
+  };
+
+  /** Makes what was drawn, and the times of those that wait, so many milliseconds older. */
+  const passTime: Readonly<Record<StoreName, (id: string, drawnMs: number, dueMs?: number) => Promise<void>>> = {
+    redis: async (id, drawnMs, dueMs = drawnMs) => {
+      const key = (part: string) => `${place.prefix}:budget:${id}:${part}`;
+      const drawn = ['drawn', 'reads', 'others', 'bursts', 'hour-bursts'].map(key);
+      await redis.eval(AGE_SETS, drawn.length, ...drawn, drawnMs);
+      await redis.eval(AGE_SETS, 1, key('due'), dueMs);
+      for (const field of ['pacedAt', 'hourPacedAt']) await redis.hincrbyfloat(key('state'), field, -drawnMs);
+    },
+    postgres: async (id, drawnMs, dueMs = drawnMs) => {
+      const { sql } = database();
+      await sql`update arcadia.drawn_requests set drawn_at = drawn_at - ${drawnMs} * interval '1 millisecond' where budget = ${id}`;
+      await sql`update arcadia.request_waiters set due_at = due_at - ${dueMs} * interval '1 millisecond' where budget = ${id}`;
+      await sql`
+        update arcadia.request_budgets
+        set paced_at = paced_at - ${drawnMs} * interval '1 millisecond', hour_paced_at = hour_paced_at - ${drawnMs} * interval '1 millisecond'
+        where id = ${id}`;
+    },
+  };
+
+  const timed: Readonly<Record<StoreName | 'local', () => TimedStore>> = {
+    local: createTimedLocalStore,
+    redis: () => timedOf('redis'),
+    postgres: () => timedOf('postgres'),
+  };
+
+  function timedOf(name: StoreName): TimedStore {
+    const id = newBudgetId();
+    const startedAt = performance.now();
+    let passed = 0;
+    const now = () => performance.now() - startedAt + passed;
+    return {
+      store: create[name](id),
+      now,
+      advanceTo: async (ms) => {
+        const by = ms - now();
+        if (by <= 0) return;
+        await passTime[name](id, by);
+        passed += by;
+      },
+    };
+  }
+
+  return { create, passTime, timed };
+}
+
+/** The budget of a process, as long as the fleet's windows. */
+export function createTimedLocalStore(): TimedStore {
+  let now = 0;
+  return {
+    store: createLocalBudgetStore(() => now, ARRIVAL_MARGIN_MS),
+    now: () => now,
+    advanceTo: async (ms) => Promise.resolve(void (now = Math.max(now, ms))),
+  };
+}

@@ -1,0 +1,121 @@
+// Turns over the requesters whose creates wait for the request budget, on every store: the same course on each, in which time
+// passes without anybody waiting.
+import { expect, test, describe } from 'vitest';
+import { TURN_GRACE_MS } from '../../src/do/budget-store.ts';
+import { seededRandom } from '../../src/sandbox/random.ts';
+import type { TimedStore } from './budget-stores.ts';
+import { useBudgetStores } from './budget-stores.ts';
+import { CREATES, inOrder, last, limits, longest, of, run, some } from './course.ts';
+
+// A store's clock goes on while it answers.
+const NEARLY_MS = 500;
+
+const { timed } = useBudgetStores();
+
+describe.each(['local', 'redis', 'postgres'] as const)('turns in %s', (name) => {
+  const create = timed[name];
+
+  test('single creates behind many of another requester go out within seconds, and the many end when they would have', async () => {
+    const alone = await run(create(), some(200, 'many'));
+    const shared = await run(create(), [...some(200, 'many'), ...some(6, 'one', { at: 10_000, everyMs: 25_000 })]);
+    expect(longest(of(shared.granted, 'one'))).toBeLessThan(12_000);
+    expect(last(of(shared.granted, 'many')) / last(alone.granted)).toBeLessThan(1.02);
+    // Ever more asks would be work for nothing.
+    expect(shared.answers.length / 206).toBeLessThan(4);
+  }, 120_000);
+
+  test('two that wait take turns, by their weights', async () => {
+    const { granted } = await run(create(), [...some(CREATES, 'other', { from: 1_000 }), ...some(80, 'many', { at: 1_000 }), ...some(80, 'one', { at: 1_001, weight: 2 })]);
+    const waited = granted.filter(({ at }) => at > 500 && at < 125_000);
+    const ofOne = of(waited, 'one').length;
+    const ofMany = of(waited, 'many').length;
+    expect(ofOne / (ofOne + ofMany)).toBeGreaterThan(0.6);
+    expect(ofOne / (ofOne + ofMany)).toBeLessThan(0.73);
+  }, 60_000);
+
+  test("within a requester a higher priority goes first, and a requester's own order is kept", async () => {
+    const first = some(CREATES, 'other', { from: 1_000 });
+    const normal = some(40, 'many', { at: 1_000 });
+    const high = some(10, 'many', { at: 2_000, priority: 0, from: 100 });
+    const low = some(10, 'many', { at: 500, priority: 2, from: 200 });
+    const { granted } = await run(create(), [...first, ...normal, ...high, ...low], { perMinute: 30, keepMinute: 1, readsMinute: 2 });
+    const order = inOrder(of(granted, 'many'));
+    const places = (from: number, count: number) => Array.from({ length: count }, (_, index) => order.indexOf(from + index));
+    // What goes out at once goes out in any order.
+    const WINDOW = 27;
+    expect(Math.max(...places(100, 10)) - Math.min(...places(30, 10))).toBeLessThan(0);
+    expect(Math.max(...places(0, 40))).toBeLessThan(Math.max(...places(200, 10)));
+    for (const [index, place] of places(0, 40).entries()) expect(Math.abs(place - (index + 10))).toBeLessThan(WINDOW);
+  }, 60_000);
+
+  test('those that are gone, or gave up their turns, keep nobody waiting', async () => {
+    const gone = some(60, 'one', { at: 1_000 }).map((waiter) => ({ ...waiter, goneAt: waiter.at + 1 }));
+    const { granted } = await run(create(), [...some(CREATES, 'other', { from: 1_000 }), ...gone, ...some(30, 'many', { at: 2_000 })]);
+    expect(of(granted, 'many')).toHaveLength(30);
+    // All of them have room when the first ones leave the minute.
+    expect(last(of(granted, 'many'))).toBeLessThan(61_000 + TURN_GRACE_MS + 2_000);
+
+    const course = create();
+    const waiting = some(150, 'one');
+    await run(course, some(CREATES, 'other', { from: 1_000 }));
+    for (const { turn } of waiting) await course.store.draw({ ...limits, turn });
+    const [next] = some(1, 'one', { from: 1_000 });
+    const before = await course.store.draw({ ...limits, turn: next?.turn ?? null });
+    for (const { turn } of waiting) await course.store.withdraw(turn);
+    const after = await course.store.draw({ ...limits, turn: next?.turn ?? null });
+    expect(before.waitMs).toBeGreaterThan(120_000);
+    expect(after.waitMs).toBeLessThan(62_000);
+  }, 60_000);
+
+  test('as many as a window has room for are not held back, if no more come', async () => {
+    const { granted } = await run(create(), some(CREATES, 'many'));
+    expect(granted).toHaveLength(CREATES);
+    expect(longest(granted)).toBeLessThan(5_000);
+  }, 30_000);
+
+  test('a single create goes out with the next of the hour, while another requester has used the hour up', async () => {
+    const { granted } = await run(create(), [...some(90, 'many'), ...some(2, 'one', { at: 400_000, everyMs: 1_500_000 })], { perHour: 90, keepHour: 2, readsHour: 6 });
+    // A twentieth of the hour's 82 goes out over the hour: one in 12 minutes.
+    expect(longest(of(granted, 'one'))).toBeLessThan(725_000);
+    expect(of(granted, 'many')).toHaveLength(90);
+  }, 60_000);
+});
+
+test.each([1, 2, 3, 4, 5, 6])('the stores answer as the budget of a process does, ask by ask (course %i)', async (seed) => {
+  const random = seededRandom(seed);
+  const whole = (from: number, to: number) => from + Math.floor(random() * (to - from + 1));
+  const waiters = (['many', 'one', 'other'] as const).flatMap((name) => {
+    const weight = whole(1, 3);
+    return [0, 1, 2].flatMap((part) => some(whole(1, 20), name, { at: whole(0, 90) * 1_000, everyMs: whole(0, 3) * 200, priority: whole(0, 2), weight, from: part * 100 }));
+  });
+  const withGone = waiters.map((waiter) => (random() < 0.1 ? { ...waiter, goneAt: waiter.at + 1 } : waiter));
+  const sizes = { perMinute: whole(8, 40), perHour: 100, keepMinute: 1, keepHour: 2, readsMinute: 1, readsHour: 6 };
+  for (const name of ['redis', 'postgres'] as const) {
+    const real = timed[name]();
+    const local = timed.local();
+    const differences: object[] = [];
+    const compared: TimedStore = {
+      ...real,
+      store: {
+        ...real.store,
+        draw: async (ask) => {
+          await local.advanceTo(real.now());
+          let [answer, expected] = [await real.store.draw(ask), await local.store.draw(ask)];
+          if ((answer.waitMs === 0) !== (expected.waitMs === 0)) {
+            // There is room this very moment in one of them, and a few milliseconds later in the other.
+            await real.advanceTo(real.now() + NEARLY_MS);
+            await local.advanceTo(real.now());
+            if (answer.waitMs > 0 && answer.waitMs < NEARLY_MS) answer = await real.store.draw(ask);
+            if (expected.waitMs > 0 && expected.waitMs < NEARLY_MS) expected = await local.store.draw(ask);
+          }
+          const off = Math.max(Math.abs(answer.waitMs - expected.waitMs), Math.abs(answer.againMs - expected.againMs));
+          if ((answer.waitMs === 0) !== (expected.waitMs === 0) || off >= NEARLY_MS) differences.push({ own: ask.turn?.own, at: real.now(), answer, expected });
+          return answer;
+        },
+      },
+    };
+    // So late that the few milliseconds between the two clocks decide nothing.
+    await run(compared, withGone, sizes, () => NEARLY_MS);
+    expect(differences.slice(0, 3)).toEqual([]);
+  }
+}, 120_000);
