@@ -1,5 +1,6 @@
-// A fleet that two requesters share: one starts many droplets at once, the other a single one every so often. How long does
-// the single one wait for its create, and how much later do the many end?
+// A fleet that two requesters share: one starts many droplets at once, the other a single one every so often, and destroys
+// one. How long does the single one wait for its create, how long a deletion for its DELETE, and how much later do the many
+// end?
 //
 //   node bench/fair.ts [--many 5000] [--every 60] [--workers 2] [--per-minute 250] [--per-hour 5000] [--rounds alone,shared]
 //     [--active-after 20,60] [--no-redis] [--small] [--json]
@@ -24,6 +25,8 @@ type Row = Readonly<{
   ones: number;
   p50Seconds: number | null;
   p99Seconds: number | null;
+  /** The longest time from the start of a destruction to its DELETE. */
+  deleteSeconds: number | null;
   requests: number;
   throttled: number;
 }>;
@@ -75,12 +78,22 @@ async function measure(round: Row['round']): Promise<Row> {
     };
     await Promise.all(Array.from({ length: STARTS_AT_ONCE }, startSome));
     let ones = 0;
+    const destroyed = new Map<number, number>();
+    const destroyOne = async () => {
+      const [row] = await fleet.db.sql<{ dropletId: string }[]>`
+        select context->>'droplet_id' as droplet_id from arcadia.sagas
+        where name = 'provision_droplet' and status = 'completed' and not context->>'droplet_id' = any(${[...destroyed.keys()].map(String)}::text[]) limit 1`;
+      if (row === undefined) return;
+      destroyed.set(Number(row.dropletId), Date.now());
+      await fleet.client.destroyDroplet(Number(row.dropletId), { requestedBy: ONE });
+    };
     let dueAt = performance.now() + firstAfterMs;
     while ((await unfinished(MANY)) > 0) {
       if (round === 'shared' && performance.now() >= dueAt) {
         ones += 1;
         dueAt += options.every * 1_000;
         await fleet.client.provisionDroplet({ name: `one-${ones}`, ...dropletInput }, { requestedBy: ONE });
+        await destroyOne();
       }
       await delay(500);
     }
@@ -104,7 +117,11 @@ async function measure(round: Row['round']): Promise<Row> {
       from of_many`;
     if (result === undefined) throw new Error('no result');
     const { total, byStatus } = fleet.sandbox.ledgerSummary();
-    return { round, many, ...result, requests: total, throttled: byStatus['429'] ?? 0 };
+    const waits = [...destroyed].flatMap(([id, startedAt]) => {
+      const sent = fleet.sandbox.ledger().find(({ method, path }) => method === 'DELETE' && path === `/v2/droplets/${id}`);
+      return sent === undefined ? [] : [(sent.at - startedAt) / 1_000];
+    });
+    return { round, many, ...result, deleteSeconds: waits.length === 0 ? null : Math.max(...waits), requests: total, throttled: byStatus['429'] ?? 0 };
   } finally {
     await fleet.stop();
   }
@@ -113,10 +130,10 @@ async function measure(round: Row['round']): Promise<Row> {
 function tableOf(rows: readonly Row[]): string {
   const table = new Table({
     style: { head: [], border: [] },
-    head: ['round', 'many', 'creates of the many s', 'all active s', 'ones', 'p50 of the one s', 'p99 of the one s', 'requests a droplet', '429'],
+    head: ['round', 'many', 'creates of the many s', 'all active s', 'ones', 'p50 of the one s', 'p99 of the one s', 'longest to DELETE s', 'requests a droplet', '429'],
   });
   for (const row of rows) {
-    table.push([row.round, row.many, tenths(row.createsSeconds), tenths(row.seconds), row.ones, tenths(row.p50Seconds), tenths(row.p99Seconds), (row.requests / (row.many + row.ones)).toFixed(2), row.throttled]);
+    table.push([row.round, row.many, tenths(row.createsSeconds), tenths(row.seconds), row.ones, tenths(row.p50Seconds), tenths(row.p99Seconds), tenths(row.deleteSeconds), (row.requests / (row.many + row.ones)).toFixed(2), row.throttled]);
   }
   return table.toString();
 }

@@ -61,6 +61,11 @@ describe.concurrent('each benchmark', () => {
     expect(samples.length).toBeGreaterThan(1);
   });
 
+  test('of a shared budget creates the droplets of both requesters', { timeout: TIMEOUT_MS }, async () => {
+    const { rows } = z.object({ rows: z.array(z.object({ round: z.string(), many: z.number(), ones: z.number(), createsSeconds: positive })) }).parse(await run('fair'));
+    expect(rows).toEqual([expect.objectContaining({ round: 'shared', many: 20 })]);
+  });
+
   test('of a load completes every saga within the limits', { timeout: TIMEOUT_MS }, async () => {
     const { rows } = z.object({ rows: fleetRows('droplets') }).parse(await run('load'));
     expect(rows).toEqual([expect.objectContaining({ droplets: 10, completed: 10 })]);

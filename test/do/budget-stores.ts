@@ -13,7 +13,7 @@ import { useSharedDatabase } from '../support/shared-database.ts';
 export type StoreName = 'redis' | 'postgres';
 
 /** A store whose time starts at 0. `advanceTo` waits for nothing: what the store knows becomes older. */
-export type TimedStore = Readonly<{ store: BudgetStore; now(): number; advanceTo(ms: number): Promise<void> }>;
+export type TimedStore = Readonly<{ id?: string; store: BudgetStore; now(): number; advanceTo(ms: number): Promise<void> }>;
 
 // KEYS: sets by time. ARGV: how much older.
 const AGE_SETS = `
@@ -73,6 +73,7 @@ export function useBudgetStores() {
     let passed = 0;
     const now = () => performance.now() - startedAt + passed;
     return {
+      id,
       store: create[name](id),
       now,
       advanceTo: async (ms) => {
@@ -84,7 +85,7 @@ export function useBudgetStores() {
     };
   }
 
-  return { create, passTime, timed };
+  return { create, passTime, timed, database };
 }
 
 /** The budget of a process, as long as the fleet's windows. */

@@ -10,7 +10,7 @@ import { CREATES, inOrder, last, limits, longest, of, run, some } from './course
 // A store's clock goes on while it answers.
 const NEARLY_MS = 500;
 
-const { timed } = useBudgetStores();
+const { timed, database } = useBudgetStores();
 
 describe.each(['local', 'redis', 'postgres'] as const)('turns in %s', (name) => {
   const create = timed[name];
@@ -79,6 +79,27 @@ describe.each(['local', 'redis', 'postgres'] as const)('turns in %s', (name) => 
     expect(longest(of(granted, 'one'))).toBeLessThan(725_000);
     expect(of(granted, 'many')).toHaveLength(90);
   }, 60_000);
+});
+
+test('workers of the version before share the windows, and take the room that they find', async () => {
+  const { store, now, advanceTo, id } = timed.postgres();
+  const drawOld = async () => {
+    const [row] = await database().sql<{ waitMs: number }[]>`
+      select wait_ms from arcadia.draw_request(${id ?? ''}, ${limits.perMinute}, ${limits.perHour}, ${limits.keepMinute}, ${limits.keepHour}, ${limits.readsMinute}, ${limits.readsHour}, false, true, '1 second', '1 second')`;
+    return row?.waitMs ?? 0;
+  };
+  for (let index = 0; index < CREATES - 5; index += 1) expect(await drawOld()).toBe(0);
+  const [next, ...waiting] = some(6, 'many');
+  let granted = 0;
+  for (const { turn } of waiting) granted += (await store.draw({ ...limits, turn })).waitMs === 0 ? 1 : 0;
+  await advanceTo(now() + 3_000);
+  for (const { turn } of waiting.slice(granted)) granted += (await store.draw({ ...limits, turn })).waitMs === 0 ? 1 : 0;
+  expect(granted).toBe(5);
+  expect(await drawOld()).toBeGreaterThan(50_000);
+  // Room comes after a minute, for whoever asks first.
+  await advanceTo(62_000);
+  expect(await drawOld()).toBe(0);
+  expect((await store.draw({ ...limits, turn: next?.turn ?? null })).waitMs).toBe(0);
 });
 
 test.each([1, 2, 3, 4, 5, 6])('the stores answer as the budget of a process does, ask by ask (course %i)', async (seed) => {
