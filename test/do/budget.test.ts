@@ -236,6 +236,29 @@ describe('the budget of a process', () => {
     await expect(budget.draw('now', request)).resolves.toBeDefined();
   });
 
+  test('a create waits as the one who waits for it: by requester and weight, then priority, then age; other requests do not', async () => {
+    const turns: (Turn | null)[] = [];
+    const local = createLocalBudgetStore();
+    const store: BudgetStore = { ...local, draw: async (what) => (turns.push(what.turn), local.draw(what)), withdraw: async (which) => Promise.resolve(void turns.push(which)) };
+    const budget = createRequestBudget({ store, perMinute: 100, perHour: 1_000, weights: { billing: 3, constructor: 2 }, io: directIo, log: silentLog });
+    const waiter = { id: 'one', requester: 'billing', priority: 'normal', since: new Date(1_000) } as const;
+    const others = [{ ...waiter, priority: 'high' }, { ...waiter, priority: 'low', since: new Date(0) }, { ...waiter, since: new Date(2_000) }, { ...waiter, requester: 'toString' }, { ...waiter, requester: null }] as const;
+    for (const one of [waiter, ...others]) await budget.draw('create', request, one);
+    await budget.draw('destroy', request, waiter);
+    await budget.draw('create', request);
+    await budget.withdraw(waiter);
+    const [first, high, low, younger, unknown, nobody, deletion, anonymous, withdrawn] = turns;
+    expect(first).toMatchObject({ requester: expect.stringMatching(/^[0-9a-f]{16}$/), own: '1:000000000001000:one', weight: 3 });
+    const inOrder = [high, first, younger, low].map((one) => one?.own ?? '');
+    expect(inOrder.toSorted((one, other) => (one < other ? -1 : 1))).toEqual(inOrder);
+    expect(unknown).toMatchObject({ weight: 1 });
+    expect(unknown?.requester).not.toBe(first?.requester);
+    expect(nobody).toMatchObject({ requester: '-'.repeat(16), weight: 1 });
+    expect(deletion).toBeNull();
+    expect(anonymous).toMatchObject({ requester: nobody?.requester, own: '1:000000000000000:GET /v2/droplets/{id}' });
+    expect(withdrawn).toEqual(first);
+  });
+
   test('answers that tell of more use than ours correct the account; ours alone do not', async () => {
     const told: number[][] = [];
     const store: BudgetStore = { ...createLocalBudgetStore(), correct: async (...what) => Promise.resolve(void told.push(what)) };
