@@ -9,6 +9,10 @@ import { CREATES, inOrder, last, limits, longest, of, run, some } from './course
 
 // A store's clock goes on while it answers.
 const NEARLY_MS = 500;
+const LONG_MS = 100;
+
+/** A machine that is too busy to tell when something was decided. */
+class SlowStore extends Error {}
 
 const { timed, database } = useBudgetStores();
 
@@ -107,7 +111,7 @@ test.each([1, 2, 3, 4, 5, 6])('the stores answer as the budget of a process does
   const whole = (from: number, to: number) => from + Math.floor(random() * (to - from + 1));
   const waiters = (['many', 'one', 'other'] as const).flatMap((name) => {
     const weight = whole(1, 3);
-    return [0, 1, 2].flatMap((part) => some(whole(1, 20), name, { at: whole(0, 90) * 1_000, everyMs: whole(0, 3) * 200, priority: whole(0, 2), weight, from: part * 100 }));
+    return [0, 1, 2].flatMap((part) => some(whole(1, 20), name, { at: whole(0, 40) * 1_000, everyMs: whole(0, 3) * 200, priority: whole(0, 2), weight, from: part * 100 }));
   });
   const withGone = waiters.map((waiter) => (random() < 0.1 ? { ...waiter, goneAt: waiter.at + 1 } : waiter));
   const sizes = { perMinute: whole(8, 40), perHour: 100, keepMinute: 1, keepHour: 2, readsMinute: 1, readsHour: 6 };
@@ -120,8 +124,11 @@ test.each([1, 2, 3, 4, 5, 6])('the stores answer as the budget of a process does
       store: {
         ...real.store,
         draw: async (ask) => {
-          await local.advanceTo(real.now());
+          const askedAt = real.now();
+          await local.advanceTo(askedAt);
           let [answer, expected] = [await real.store.draw(ask), await local.store.draw(ask)];
+          // At which time of these the store answered, nobody knows: the course ends here.
+          if (real.now() - askedAt > LONG_MS) throw new SlowStore();
           if ((answer.waitMs === 0) !== (expected.waitMs === 0)) {
             // There is room this very moment in one of them, and a few milliseconds later in the other.
             await real.advanceTo(real.now() + NEARLY_MS);
@@ -136,7 +143,9 @@ test.each([1, 2, 3, 4, 5, 6])('the stores answer as the budget of a process does
       },
     };
     // So late that the few milliseconds between the two clocks decide nothing.
-    await run(compared, withGone, sizes, () => NEARLY_MS);
+    await run(compared, withGone, sizes, () => NEARLY_MS).catch((error: unknown) => {
+      if (!(error instanceof SlowStore)) throw error;
+    });
     expect(differences.slice(0, 3)).toEqual([]);
   }
 }, 120_000);
