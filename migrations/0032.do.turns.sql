@@ -142,6 +142,8 @@ declare
   middle int;
 begin
   if p_creates = p_paced then return next_paced + p_place * gap; end if;
+  -- All of them go in the burst.
+  if p_creates - p_paced - p_used > p_place then return p_now; end if;
   -- How many of the first place + 1 are paced: the least number after which the next paced one would come no sooner than
   -- the last burst.
   while low < high loop

@@ -111,7 +111,7 @@ test.each([1, 2, 3, 4, 5, 6])('the stores answer as the budget of a process does
   const whole = (from: number, to: number) => from + Math.floor(random() * (to - from + 1));
   const waiters = (['many', 'one', 'other'] as const).flatMap((name) => {
     const weight = whole(1, 3);
-    return [0, 1, 2].flatMap((part) => some(whole(1, 20), name, { at: whole(0, 40) * 1_000, everyMs: whole(0, 3) * 200, priority: whole(0, 2), weight, from: part * 100 }));
+    return [0, 1, 2].flatMap((part) => some(whole(1, 20), name, { at: whole(0, 40_000), everyMs: whole(0, 3) * 211, priority: whole(0, 2), weight, from: part * 100 }));
   });
   const withGone = waiters.map((waiter) => (random() < 0.1 ? { ...waiter, goneAt: waiter.at + 1 } : waiter));
   const sizes = { perMinute: whole(8, 40), perHour: 100, keepMinute: 1, keepHour: 2, readsMinute: 1, readsHour: 6 };

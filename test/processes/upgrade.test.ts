@@ -46,7 +46,7 @@ const landed: Readonly<Record<string, string>> = {
   '0029.do.request-counts.sql': '8fe975ce555f37dba757d65062a478e0',
   '0030.do.droplet-prices.sql': '6fe949bbab279038084235d58ca35ed7',
   '0031.do.priority.sql': '7fd086de05999bb01e20ee68b4328256',
-  '0032.do.turns.sql': '137e5af9b49887912c4e0eec33906712',
+  '0032.do.turns.sql': '5de4910ce616ba1341635a3cca60c901',
   '0033.do.account-checks.sql': '56f2753e7eb04409c84129ec52929e05',
   '0035.do.droplet-search.sql': 'eddb467632652ced94feb03115b1896e',
   '0037.do.counts-of-sagas.sql': '3f514efffdfd61a052e3c59342e3174b',
