@@ -11,7 +11,7 @@ export const limits = { perMinute: 60, perHour: 5_000, keepMinute: 2, keepHour: 
 export const CREATES = 55;
 const LATE_MS = 30;
 
-export const requesters = { many: 'a'.repeat(16), one: 'b'.repeat(16), other: 'c'.repeat(16) };
+const requesters = { many: 'a'.repeat(16), one: 'b'.repeat(16), other: 'c'.repeat(16) };
 
 export type Requester = keyof typeof requesters;
 
