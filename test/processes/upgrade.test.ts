@@ -48,8 +48,8 @@ const landed: Readonly<Record<string, string>> = {
   '0031.do.priority.sql': '7fd086de05999bb01e20ee68b4328256',
   '0032.do.turns.sql': '5de4910ce616ba1341635a3cca60c901',
   '0033.do.account-checks.sql': '56f2753e7eb04409c84129ec52929e05',
-  '0035.do.droplet-search.sql': 'eddb467632652ced94feb03115b1896e',
-  '0037.do.counts-of-sagas.sql': '3f514efffdfd61a052e3c59342e3174b',
+  '0034.do.droplet-search.sql': 'eddb467632652ced94feb03115b1896e',
+  '0035.do.counts-of-sagas.sql': '3f514efffdfd61a052e3c59342e3174b',
 };
 
 test('a migration that is out is not changed, and none is without its checksum here', async () => {
