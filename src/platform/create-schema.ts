@@ -6,6 +6,9 @@ import { errorCodeOf } from './error-code.ts';
 // insufficient_privilege
 const NOT_ALLOWED = '42501';
 
+// SQLSTATE of a unique violation, here in pg_namespace, and of a duplicate schema.
+const CREATED_MEANWHILE: ReadonlySet<string> = new Set(['23505', '42P06']);
+
 /**
  * Creates a schema if it does not exist.
  *
@@ -18,6 +21,8 @@ export async function ensureSchema(schema: string, query: (sql: string) => Promi
   try {
     await query(`create schema if not exists "${schema}"`);
   } catch (error) {
+    // `if not exists` does not see what another process creates at the same moment.
+    if (CREATED_MEANWHILE.has(errorCodeOf(error) ?? '')) return;
     if (errorCodeOf(error) !== NOT_ALLOWED) throw error;
     throw new ConfigError(
       `DATABASE_URL: its role may not create the schema ${schema}. Have somebody who may create it for this role: create schema ${schema} authorization <role>. See docs/reference/postgres.md`,
