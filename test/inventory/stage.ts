@@ -14,6 +14,7 @@ import { unlimitedBudget } from '../../src/do/budget.ts';
 import type { SyncReport } from '../../src/inventory/sync/sync-inventory.ts';
 import { syncInventory } from '../../src/inventory/sync/sync-inventory.ts';
 import { useSharedDatabase } from '../support/shared-database.ts';
+import { emptyTables } from '../support/empty-tables.ts';
 
 export const LAG_MS = 500;
 
@@ -43,7 +44,7 @@ export type Scene = {
 export function useInventoryStage(): (options?: SandboxOptions) => Promise<Scene> {
   const database = useSharedDatabase(10);
   return async (options = {}) => {
-    await database().sql`truncate arcadia.sagas, arcadia.saga_events, arcadia.cloud_resources, arcadia.inventory_syncs, arcadia.saga_tombstones, arcadia.spent_tags, arcadia.audit cascade`;
+    await emptyTables(database().sql, ['arcadia.sagas', 'arcadia.saga_events', 'arcadia.cloud_resources', 'arcadia.inventory_syncs', 'arcadia.saga_tombstones', 'arcadia.spent_tags', 'arcadia.audit']);
     return setScene(database(), options);
   };
 }

@@ -8,6 +8,7 @@ import { readProgress } from '../../src/saga/events.ts';
 import { writeSagas } from '../support/many-sagas.ts';
 import { useSharedDatabase } from '../support/shared-database.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { emptyTables } from '../support/empty-tables.ts';
 
 const database = useSharedDatabase(4);
 const POLL_MS = 40;
@@ -33,7 +34,7 @@ function openFeed(read: ReadProgress = (wanted) => readProgress(database(), want
 }
 
 async function sagas(status: 'running' | 'completed', count: number, eventsEach: number): Promise<string[]> {
-  await database().sql`truncate arcadia.sagas, arcadia.saga_events cascade`;
+  await emptyTables(database().sql, ['arcadia.sagas', 'arcadia.saga_events']);
   await writeSagas(database(), { count, status, daysAgo: 0, eventsEach });
   return (await database().sql<{ id: string }[]>`select id from arcadia.sagas`).map(({ id }) => id);
 }

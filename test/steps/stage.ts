@@ -44,6 +44,7 @@ import { toStepOutcome } from '../../src/steps/failures.ts';
 import { commitTransition } from '../support/engine.ts';
 import { useSharedDatabase } from '../support/shared-database.ts';
 import { keyRing } from '../support/keys.ts';
+import { emptyTables } from '../support/empty-tables.ts';
 
 export const web = { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
 
@@ -103,7 +104,7 @@ export function useStepStage(): (options?: BenchOptions) => Promise<Bench> {
   const database = useSharedDatabase(10);
   return async (options = {}) => {
     // Every sandbox counts its droplets from the same id on: one of the last test must not be taken for one of this.
-    await database().sql`truncate arcadia.sagas, arcadia.saga_events, arcadia.cloud_resources, arcadia.provision_leases, arcadia.lease_events cascade`;
+    await emptyTables(database().sql, ['arcadia.sagas', 'arcadia.saga_events', 'arcadia.cloud_resources', 'arcadia.provision_leases', 'arcadia.lease_events']);
     return openBench(database(), options);
   };
 }

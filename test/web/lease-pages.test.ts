@@ -8,6 +8,7 @@ import { placeDroplet } from './droplets-stage.ts';
 import type { GivenDroplet } from './droplets-stage.ts';
 import type { Web } from './stage.ts';
 import { basic, bearer, credentials, openWebStage, secrets } from './stage.ts';
+import { emptyTables } from '../support/empty-tables.ts';
 
 const people = { API_TOKENS: `reader:read:${secrets.read},starter:read+start:${secrets.start},operator:read+operate:${secrets.operate},destroyer:read+destroy:destroy-secret-11aa`, API_TOKENS_START_MAY_DESTROY: 'false' };
 const asDestroyer = bearer('destroy-secret-11aa');
@@ -18,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => web[Symbol.asyncDispose]());
 beforeEach(async () => {
-  await web.db.sql`truncate arcadia.sagas, arcadia.saga_events, arcadia.cloud_resources, arcadia.audit, arcadia.provision_leases cascade`;
+  await emptyTables(web.db.sql, ['arcadia.sagas', 'arcadia.saga_events', 'arcadia.cloud_resources', 'arcadia.audit', 'arcadia.provision_leases']);
 });
 
 const place = (given: GivenDroplet) => placeDroplet(web.db, given);
