@@ -235,7 +235,7 @@ describe('a process with an embedded Postgres', () => {
     const { parent } = spawnParent('');
     await waitFor(async () => (await readdir(folder)).length > 0, { what: 'the temporary folder', everyMs: 5 });
     parent.kill('SIGKILL');
-    await expect.poll(() => readdir(folder), { timeout: 10_000 }).toEqual([]);
+    await expect.poll(() => readdir(folder), { timeout: 30_000 }).toEqual([]);
   });
 
   test('may end without a stop, and is not kept alive by the server', async () => {

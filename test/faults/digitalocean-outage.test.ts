@@ -39,7 +39,7 @@ describe.concurrent('DigitalOcean', () => {
 
   test('refuses the token: no saga is rolled back, no attempt is used, and the log says so as an error', async () => {
     await using stage = await openFaultStage({
-      settings: { STEP_ATTEMPTS: '2', COMPENSATION_ATTEMPTS: '2' },
+      settings: { STEP_ATTEMPTS: '2', COMPENSATION_ATTEMPTS: '2', WAIT_MAX_POLLS: '10000' },
       // However slow the machine, they wait until the token is refused.
       sandbox: { activateAfterMs: 0, faults: { neverActive: true } },
     });

@@ -29,7 +29,7 @@ async function untilTheyWait(fleet: Fleet): Promise<void> {
       const [row] = await fleet.db.sql<{ waiting: number }[]>`select count(*)::int as waiting from arcadia.sagas where status = 'running' and cursor = 1`;
       return row?.waiting === SAGAS;
     },
-    { what: 'ten sagas to wait for their droplets', deadlineMs: 25_000 },
+    { what: 'ten sagas to wait for their droplets', deadlineMs: 60_000 },
   );
 }
 
@@ -42,7 +42,7 @@ async function pollsOf(fleet: Fleet): Promise<number[]> {
 const allCompleted = Array.from({ length: SAGAS }, () => 'completed');
 
 async function endsOf(fleet: Fleet, ids: readonly string[]): Promise<string[]> {
-  const sagas = await Promise.all(ids.map((id) => fleet.atRest(id, 20_000)));
+  const sagas = await Promise.all(ids.map((id) => fleet.atRest(id, 60_000)));
   return sagas.map(({ status, error }) => error?.message ?? status);
 }
 

@@ -39,7 +39,7 @@ describe('a droplet that was made by hand', () => {
     handMade(bench, { tags: ['Managed-By-Arcadia-Cloud'] });
     const id = handMade(bench);
     await fetch(`${bench.sandbox.url}/v2/droplets/${id}/actions`, { method: 'POST', headers: { authorization: 'Bearer x', 'content-type': 'application/json' }, body: '{"type":"power_off"}' });
-    await expect.poll(() => bench.sandbox.state().find((line) => line.id === id)?.status, { timeout: 5_000 }).toBe('off');
+    await expect.poll(() => bench.sandbox.state().find((line) => line.id === id)?.status, { timeout: 30_000 }).toBe('off');
     const saga = await bench.drive((await bench.adopt(id)).id);
     expect([saga.status, tagsOn(bench, id)]).toEqual(['completed', [`arcadia-adopted-${saga.id}`, 'Managed-By-Arcadia-Cloud', 'theirs'].toSorted()]);
     expect((await rowOf(bench, id))?.spec).toMatchObject({ power_state: 'off' });

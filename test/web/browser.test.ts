@@ -8,6 +8,7 @@ import { sagaWithTimeline } from '../../src/web/api/shapes.ts';
 import type { RunningWorker } from '../../src/processes/worker.ts';
 import { startWorker } from '../../src/processes/worker.ts';
 import { REMOTE_NAME, launchBrowser } from '../support/browser.ts';
+import { patience } from '../support/patience.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { basic, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
 import type { Web } from './stage.ts';
@@ -37,7 +38,7 @@ const FOR_WANT_OF_TLS = /^The Cross-Origin-Opener-Policy header has been ignored
 /** A page of somebody who is logged in. What the browser complains of (the policy, scripts, files) is kept. */
 async function open(options: Parameters<Browser['newContext']>[0] = {}): Promise<Page> {
   const context: BrowserContext = await browser.newContext({ baseURL: web.url, httpCredentials: { username: 'ada', password: secrets.password }, ...options });
-  context.setDefaultTimeout(10_000);
+  context.setDefaultTimeout(30_000 * patience());
   const page = await context.newPage();
   page.on('console', (message) => {
     if (message.type() === 'error' && !FOR_WANT_OF_TLS.test(message.text())) complaints.push(message.text());
@@ -270,7 +271,7 @@ test('a page that cannot be renewed says since when, and counts nothing, until i
   expect(await page.locator('#stale').count()).toBe(1);
   await page.unroute(`**/sagas/${id}`);
   await notice.waitFor({ state: 'detached' });
-  await expect.poll(counted, { timeout: 10_000 }).not.toEqual(before);
+  await expect.poll(counted, { timeout: 30_000 * patience() }).not.toEqual(before);
   complaints.splice(0, complaints.length, ...complaints.filter((text) => !text.includes('503')));
   await leave(page);
 });
