@@ -4,27 +4,43 @@ import { defineConfig } from 'vitest/config';
 import type { TestSpecification } from 'vitest/node';
 import { BaseSequencer } from 'vitest/node';
 
-// Those that take longest, first: at the end, one of them would keep all waiting. Vitest, which knows no times in a fresh
-// checkout, goes by the size of a file. Of the crash matrix and the chaos run, no two begin together.
+// Each of these files has a process of its own: they kill, signal and freeze, start browsers or global tracing, or measure.
+const isolated = [
+  'test/{bench,chaos,crash,deploy,dev,e2e,faults,processes,secrets,simulation,support,topologies}/**/*.test.ts',
+  'test/{examples,packages,published,readme}.test.ts',
+  'test/{client/package,inventory/fleet,observability/tracing,outcomes/chaos,outcomes/crash,outcomes/throughput}.test.ts',
+  'test/web/{browser,droplets-browser,every-page,failure-causes,fleet-page,long-text}.test.ts',
+];
+
+// In the order in which they begin. At the end, a long file would keep all waiting. Every fifth uses a whole core or more;
+// the four after it mostly wait. So the crash matrix and the chaos run, which take for frozen what is starved, are not
+// beside each other. Vitest, which knows no times in a fresh checkout, goes by the size of all other files.
 const longest = [
-  'crash/kill',
-  'dev/embedded-postgres',
-  'cli/commands',
-  'chaos/chaos',
-  'crash/zombie',
-  'dev/demo',
-  'crash/quick-recovery',
-  'simulation/simulation',
-  'faults/store',
-  'faults/watchdog',
+  'chaos/chaos', 'faults/leases', 'dev/dev', 'faults/wrong-clock', 'faults/digitalocean-outage',
+  'crash/kill', 'e2e/fleet', 'dev/demo', 'crash/quick-recovery', 'processes/upgrade',
+  'crash/cut', 'faults/refusals', 'topologies/fleet', 'faults/watchdog', 'e2e/ready',
+  'crash/zombie', 'faults/queue', 'readme', 'inventory/fleet', 'faults/redis-failover',
+  'web/every-page', 'faults/store', 'dev/embedded-postgres', 'processes/own-app', 'faults/deploy',
+  'crash/flush', 'dev/smoke/smoke', 'examples', 'faults/foreign-droplets', 'faults/store-connections',
+  'simulation/simulation', 'web/long-text', 'web/fleet-page', 'support/services', 'faults/request-budget',
+  'outcomes/chaos', 'client/package', 'faults/cancel', 'faults/mispointed', 'outcomes/throughput',
+  'cli/commands', 'cli/readers-that-leave', 'cli/saga-ids', 'cli/output', 'steps/create-droplet',
+  'platform/session-settings', 'cli/stop', 'queues/step-workers', 'client/client', 'cli/doctor', 'cli/hostile-text',
+  'platform/db', 'steps/odd-answers', 'steps/adopt-droplet', 'observability/scrape', 'cli/watch-sagas', 'web/ready',
 ];
 
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     // oxlint-disable-next-line unicorn/no-array-sort -- not an array's
     const bySize = await super.sort(files);
-    return bySize.toSorted((one, other) => placeOf(one) - placeOf(other));
+    const inOrder = bySize.toSorted((one, other) => placeOf(one) - placeOf(other));
+    // A process is used again only for the file that is next in line.
+    return [...inOrder.filter((file) => !isShared(file)), ...inOrder.filter(isShared)];
   }
+}
+
+function isShared({ project }: TestSpecification): boolean {
+  return !project.config.isolate;
 }
 
 function placeOf({ moduleId }: TestSpecification): number {
@@ -38,19 +54,22 @@ const asksForBenchmarks = process.argv.some((argument) => argument.includes('tes
 export default defineConfig({
   test: {
     environment: 'node',
-    include: ['test/**/*.test.ts'],
     exclude: ['**/node_modules/**', ...(asksForBenchmarks ? [] : ['test/bench/**'])],
     globalSetup: ['test/support/services.ts'],
     setupFiles: ['test/support/database-end.ts'],
     sequence: { sequencer: LongestFirst },
-    // A process for each file: the tests kill, signal and wait, and a file must not see what another one left behind.
     pool: 'forks',
-    // Each file starts servers and workers of its own: on two cores, more files at once only run late.
-    maxWorkers: 2,
+    // More than there are cores, on a machine with two: most files wait for what happens in its own time.
+    maxWorkers: 5,
     // For what hangs. Waits in a test have deadlines of their own, which say what never came.
     testTimeout: 240_000,
     expect: { poll: { timeout: 30_000 } },
     hookTimeout: 120_000,
     teardownTimeout: 30_000,
+    projects: [
+      { extends: true, test: { name: 'isolated', include: isolated } },
+      // Their modules, which take half a second of a core to load, are loaded once a process. They keep no state.
+      { extends: true, test: { name: 'shared', include: ['test/**/*.test.ts'], exclude: isolated, isolate: false } },
+    ],
   },
 });

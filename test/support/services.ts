@@ -46,6 +46,9 @@ export function recordingsFolder(runId: string): string {
 /** Settings of a Postgres whose data nobody will miss. */
 export const disposableSettings = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' } as const;
 
+// Several files at once, and a worker with its queues on Postgres takes some fifteen.
+const sharedSettings = { ...disposableSettings, max_connections: '400' } as const;
+
 type Service = { readonly url: string; readonly stop: () => Promise<void> };
 
 /** Vitest's global set-up: starts the services, and returns what ends them. Throws where one can't be had. */
@@ -76,8 +79,8 @@ async function openDatabase(runId: string): Promise<Service> {
   return containerOr({
     chosenBy: 'TEST_POSTGRES_VERSION',
     usual: '17-alpine',
-    container: (version) => startPostgresContainer(version, disposableSettings),
-    local: () => startEmbeddedPostgres({ settings: disposableSettings }),
+    container: (version) => startPostgresContainer(version, sharedSettings),
+    local: () => startEmbeddedPostgres({ settings: sharedSettings }),
   });
 }
 
