@@ -4,29 +4,35 @@ import { defineConfig } from 'vitest/config';
 import type { TestSpecification } from 'vitest/node';
 import { BaseSequencer } from 'vitest/node';
 
-// Each of these files has a process of its own: they kill, signal and freeze, start browsers or global tracing, or measure.
+// These assert how long something takes, or take what is starved for frozen. They run first, as many at once as a machine
+// with two cores can serve.
+const measured = [
+  'test/chaos/chaos.test.ts', 'test/crash/quick-recovery.test.ts', 'test/e2e/fleet.test.ts', 'test/observability/scrape.test.ts',
+  'test/dev/demo.test.ts', 'test/faults/{deploy,redis-failover,refusals,wrong-clock}.test.ts', 'test/web/{failure-causes,fleet-page,long-text}.test.ts',
+];
+
+// Each of these has a process of its own: they kill, signal and freeze, start browsers, or change something global.
 const isolated = [
   'test/{bench,chaos,crash,deploy,dev,e2e,faults,processes,secrets,simulation,support,topologies}/**/*.test.ts',
   'test/{examples,packages,published,readme}.test.ts',
   'test/{client/package,inventory/fleet,observability/tracing,outcomes/chaos,outcomes/crash,outcomes/throughput}.test.ts',
-  'test/web/{browser,droplets-browser,every-page,failure-causes,fleet-page,long-text}.test.ts',
+  'test/web/{browser,droplets-browser,every-page}.test.ts',
 ];
 
-// In the order in which they begin. At the end, a long file would keep all waiting. Every fifth uses a whole core or more;
-// the four after it mostly wait. So the crash matrix and the chaos run, which take for frozen what is starved, are not
-// beside each other. Vitest, which knows no times in a fresh checkout, goes by the size of all other files.
+// The order in which the longest begin. At the end, a long file would keep all waiting. Every fourth uses a whole core or
+// more; the three after it mostly wait. Vitest, which knows no times in a fresh checkout, goes by the size of all others.
 const longest = [
-  'chaos/chaos', 'faults/leases', 'dev/dev', 'faults/wrong-clock', 'faults/digitalocean-outage',
-  'crash/kill', 'e2e/fleet', 'dev/demo', 'crash/quick-recovery', 'processes/upgrade',
-  'crash/cut', 'faults/refusals', 'topologies/fleet', 'faults/watchdog', 'e2e/ready',
-  'crash/zombie', 'faults/queue', 'readme', 'inventory/fleet', 'faults/redis-failover',
-  'web/every-page', 'faults/store', 'dev/embedded-postgres', 'processes/own-app', 'faults/deploy',
-  'crash/flush', 'dev/smoke/smoke', 'examples', 'faults/foreign-droplets', 'faults/store-connections',
-  'simulation/simulation', 'web/long-text', 'web/fleet-page', 'support/services', 'faults/request-budget',
-  'outcomes/chaos', 'client/package', 'faults/cancel', 'faults/mispointed', 'outcomes/throughput',
+  'chaos/chaos', 'e2e/fleet', 'faults/wrong-clock', 'dev/demo', 'crash/quick-recovery', 'faults/refusals',
+  'crash/kill', 'dev/dev', 'faults/leases', 'faults/digitalocean-outage',
+  'crash/cut', 'processes/upgrade', 'topologies/fleet', 'faults/watchdog',
+  'crash/zombie', 'e2e/ready', 'readme', 'inventory/fleet',
+  'crash/flush', 'faults/store', 'dev/embedded-postgres', 'processes/own-app',
+  'web/every-page', 'faults/queue', 'examples', 'dev/smoke/smoke',
+  'simulation/simulation', 'faults/store-connections', 'faults/foreign-droplets', 'support/services',
+  'outcomes/chaos', 'client/package', 'faults/request-budget', 'outcomes/crash',
   'cli/commands', 'cli/readers-that-leave', 'cli/saga-ids', 'cli/output', 'steps/create-droplet',
   'platform/session-settings', 'cli/stop', 'queues/step-workers', 'client/client', 'cli/doctor', 'cli/hostile-text',
-  'platform/db', 'steps/odd-answers', 'steps/adopt-droplet', 'observability/scrape', 'cli/watch-sagas', 'web/ready',
+  'platform/db', 'steps/odd-answers', 'steps/adopt-droplet', 'cli/watch-sagas', 'web/ready',
 ];
 
 class LongestFirst extends BaseSequencer {
@@ -48,6 +54,9 @@ function placeOf({ moduleId }: TestSpecification): number {
   return index === -1 ? longest.length : index;
 }
 
+// More than there are cores, on a machine with two: most files wait for what happens in its own time.
+const maxWorkers = 4;
+
 // They take minutes, and say little of the product: `script/test test/bench` runs them.
 const asksForBenchmarks = process.argv.some((argument) => argument.includes('test/bench'));
 
@@ -59,17 +68,16 @@ export default defineConfig({
     setupFiles: ['test/support/database-end.ts'],
     sequence: { sequencer: LongestFirst },
     pool: 'forks',
-    // More than there are cores, on a machine with two: most files wait for what happens in its own time.
-    maxWorkers: 5,
     // For what hangs. Waits in a test have deadlines of their own, which say what never came.
     testTimeout: 240_000,
     expect: { poll: { timeout: 30_000 } },
     hookTimeout: 120_000,
     teardownTimeout: 30_000,
     projects: [
-      { extends: true, test: { name: 'isolated', include: isolated } },
+      { extends: true, test: { name: 'measured', include: measured, maxWorkers: 2, sequence: { groupOrder: 0 } } },
+      { extends: true, test: { name: 'isolated', include: isolated, exclude: measured, maxWorkers, sequence: { groupOrder: 1 } } },
       // Their modules, which take half a second of a core to load, are loaded once a process. They keep no state.
-      { extends: true, test: { name: 'shared', include: ['test/**/*.test.ts'], exclude: isolated, isolate: false } },
+      { extends: true, test: { name: 'shared', include: ['test/**/*.test.ts'], exclude: [...measured, ...isolated], isolate: false, maxWorkers, sequence: { groupOrder: 1 } } },
     ],
   },
 });
