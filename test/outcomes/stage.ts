@@ -89,8 +89,8 @@ export type Telling = Readonly<{ outcomes: WorkerOutcomes; stop(): Promise<void>
 export type OutcomeStage = Readonly<{
   engine: Engine;
   connection: QueueConnection;
-  /** Starts what a worker tells outcomes with. */
-  tell(config: { url?: string; queue?: string }, how?: { timings?: OutcomeTimings; io?: Io; db?: Database }): Promise<Telling>;
+  /** Starts what a worker tells outcomes with. `lockMs`: after so long without a turn, a job is taken for lost. */
+  tell(config: { url?: string; queue?: string }, how?: { timings?: OutcomeTimings; io?: Io; db?: Database; lockMs?: number }): Promise<Telling>;
   /** Runs a saga to its end. Returns its id. */
   end(input?: Record<string, string>): Promise<string>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -119,7 +119,7 @@ export async function openOutcomeStage(backend: QueueStore['kind'], catalog: Cat
         config: { webhook: url === undefined ? null : { url, secrets: [SECRET, OLD_SECRET] }, queue: queue ?? null },
         db: how.db ?? engine.db,
         connection,
-        settings: { concurrency: 10, lockMs: 2_000 },
+        settings: { concurrency: 10, lockMs: how.lockMs ?? 2_000 },
         sources: [sagaOutcomes(catalog)],
         io: how.io ?? directIo,
         log: silentLog,
