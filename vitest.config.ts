@@ -15,7 +15,7 @@ const measured = [
 const isolated = [
   'test/{bench,chaos,crash,deploy,dev,e2e,faults,processes,secrets,simulation,support,topologies}/**/*.test.ts',
   'test/{examples,packages,published,readme}.test.ts',
-  'test/{client/package,inventory/fleet,observability/tracing,outcomes/chaos,outcomes/crash,outcomes/throughput}.test.ts',
+  'test/{client/package,inventory/fleet,observability/{idle,tracing},outcomes/chaos,outcomes/crash,outcomes/throughput}.test.ts',
   'test/web/{browser,droplets-browser,every-page}.test.ts',
 ];
 
@@ -23,7 +23,7 @@ const isolated = [
 // more; the three after it mostly wait. Vitest, which knows no times in a fresh checkout, goes by the size of all others.
 const longest = [
   'chaos/chaos', 'e2e/fleet', 'faults/wrong-clock', 'dev/demo', 'crash/quick-recovery', 'faults/refusals',
-  'crash/kill', 'dev/dev', 'faults/leases', 'faults/digitalocean-outage',
+  'observability/idle', 'crash/kill', 'dev/dev', 'faults/leases', 'faults/digitalocean-outage',
   'crash/cut', 'processes/upgrade', 'topologies/fleet', 'faults/watchdog',
   'crash/zombie', 'e2e/ready', 'readme', 'inventory/fleet',
   'crash/flush', 'faults/store', 'dev/embedded-postgres', 'processes/own-app',
