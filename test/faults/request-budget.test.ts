@@ -21,11 +21,13 @@ async function passMinute(stage: Stage): Promise<void> {
   stage.sandbox.advanceClock(61_000);
   const redis = connectTestRedis(stage.env['REDIS_URL'] ?? '');
   const key = `${stage.env['QUEUE_PREFIX']}:budget:${budgetId('sandbox', stage.sandbox.url)}`;
-  for (const set of ['drawn', 'reads', 'others']) {
+  for (const set of ['drawn', 'reads', 'others', 'bursts', 'hour-bursts']) {
     const drawn = await redis.zrange(`${key}:${set}`, 0, -1, 'WITHSCORES');
     for (let at = 0; at < drawn.length; at += 2) await redis.zadd(`${key}:${set}`, Number(drawn[at + 1]) - 61_000, drawn[at] ?? '');
   }
-  await redis.del(`${key}:promised`);
+  for (const field of ['pacedAt', 'hourPacedAt']) {
+    if ((await redis.hexists(`${key}:state`, field)) === 1) await redis.hincrby(`${key}:state`, field, -61_000);
+  }
   redis.disconnect();
   for (const name of [queueNames.steps, queueNames.compensations]) {
     for (const job of await stage.queue(name).getDelayed()) await job.promote().catch(() => undefined);
