@@ -7,7 +7,7 @@ import { isSealedMark, secretsOf } from './secrets.ts';
 /** Hides the secrets that a process's definitions name. */
 export type Redaction = Readonly<{
   /** Redacts a saga. */
-  saga(saga: Saga): Saga;
+  saga<Shown extends Pick<Saga, 'name' | 'status' | 'input' | 'context'>>(saga: Shown): Shown;
   /**
    * Returns the value without any secret in it, in any spelling of its name, and without anything nested deeper than 48
    * levels.

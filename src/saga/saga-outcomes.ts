@@ -7,8 +7,7 @@ import type { Catalog, SagaDefinition } from './definition.ts';
 import type { IsNeeded } from './expire.ts';
 import type { Outcome, OutcomeSource } from './outcome-source.ts';
 import type { Saga, SagaError } from './saga.ts';
-import { sagaColumns } from './store.ts';
-import type { Subject, Surface } from './words.ts';
+import type { SagaFacts, Subject, Surface } from './words.ts';
 import { surfaceOf } from './words.ts';
 
 type EndStatus = 'completed' | 'compensated' | 'stuck';
@@ -32,7 +31,8 @@ export function sagaOutcomes(catalog: Catalog<never>): OutcomeSource {
   };
 }
 
-type EndRow = Saga & Readonly<{ seq: number; at: Date; end: EndStatus; endStep: string | null; detail: JsonObject }>;
+/** What the body of an outcome is made of. */
+type EndRow = SagaFacts & Pick<Saga, 'id' | 'name' | 'status'> & Readonly<{ seq: number; at: Date; end: EndStatus; endStep: string | null; detail: JsonObject }>;
 
 async function readEnds(db: Pick<Database, 'run'>, ids: readonly string[]): Promise<EndRow[]> {
   const wanted = ids.map((id) => ({ saga: id.slice(0, id.indexOf('/')), seq: Number(id.slice(id.indexOf('/') + 1)) }));
@@ -45,7 +45,7 @@ async function readEnds(db: Pick<Database, 'run'>, ids: readonly string[]): Prom
         select seq, at, detail->>'status' as end, step as end_step, detail from arcadia.saga_events
         where saga_events.saga_id = wanted.saga and saga_events.seq = wanted.seq offset 0
       ) as event
-      cross join lateral (select ${sagaColumns(sql)} from arcadia.sagas where sagas.id = wanted.saga offset 0) as saga`,
+      cross join lateral (select id, name, status, input, context, error from arcadia.sagas where sagas.id = wanted.saga offset 0) as saga`,
   );
 }
 
@@ -79,7 +79,7 @@ function toldError(error: SagaError | null): Outcome['data']['error'] {
   return error === null ? null : { code: error.code, message: error.message, step: error.step, retryable: error.retryable };
 }
 
-function subjectOf(subject: ((saga: Saga) => Subject) | undefined, saga: Saga): Subject | null {
+function subjectOf(subject: ((saga: SagaFacts) => Subject) | undefined, saga: SagaFacts): Subject | null {
   try {
     return subject?.(saga) ?? null;
   } catch {
@@ -94,7 +94,7 @@ function keysAddedBy({ steps }: SagaDefinition<never>): ReadonlySet<string> | nu
   return shapes.length === 0 ? null : new Set(shapes.flatMap((shape) => Object.keys(shape)));
 }
 
-function outputsOf({ context }: Saga, added: ReadonlySet<string> | null): JsonObject {
+function outputsOf({ context }: SagaFacts, added: ReadonlySet<string> | null): JsonObject {
   return Object.fromEntries(Object.entries(context).filter(([key]) => added?.has(key) ?? !key.includes('.')));
 }
 
