@@ -170,9 +170,11 @@ async function postpone(
   { io, reasonBefore }: { io: Io; reasonBefore: string | undefined },
 ): Promise<never> {
   const decidedAt = Date.now();
+  const since = performance.now();
   const dueAt = Math.round(decidedAt + verdict.delayMs);
   await io('queue', 'update data', () => job.updateData({ ...job.data, memo: verdict.memo, dueAt, reason: verdict.note }));
-  await io('queue', 'move to delayed', () => job.moveToDelayed(dueAt, token));
+  // If the clock was set right meanwhile, `dueAt` is of the wrong one, and the difference would be the job's delay.
+  await io('queue', 'move to delayed', () => job.moveToDelayed(Math.round(Date.now() + Math.max(0, verdict.delayMs - (performance.now() - since))), token));
   // A poll with the same reason as the last one needs no new line.
   if (verdict.note !== reasonBefore) await writeToLog(job, jobLine(new Date(decidedAt), verdict.note), io);
   throw new DelayedError();
