@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { openDatabase } from '../../src/platform/db.ts';
+import type { Io } from '../../src/platform/io.ts';
+import { directIo } from '../../src/platform/io.ts';
 import { jobIdOf } from '../../src/queues/jobs.ts';
 import { done, StepFailure, waiting } from '../../src/saga/step.ts';
 import { createSagaStore } from '../../src/saga/store.ts';
@@ -81,6 +83,43 @@ describe.each(backends)('the step workers on %s', (backend) => {
     const dueInMs = (await fleet.queues.peek({ ...first, revision: 2 }))?.dueInMs;
     expect(dueInMs).toBeGreaterThan(590_000);
     expect(dueInMs).toBeLessThanOrEqual(600_000);
+  });
+
+  test('postpone a job by its delay, also if the clock is set right in the middle of it', { timeout: 60_000 }, async () => {
+    const { now } = Date;
+    onTestFinished(() => {
+      Date.now = now;
+    });
+    const isRightAgain = Promise.withResolvers<void>();
+    const io: Io = async (kind, name, operation) => {
+      const result = await directIo(kind, name, operation);
+      if (name === 'update data') {
+        Date.now = now;
+        isRightAgain.resolve();
+      }
+      return result;
+    };
+    // An hour ahead while the step decides, and right again before the job is put off.
+    const two = fakeStep('two', {
+      execute: () => {
+        Date.now = () => now() + 3_600_000;
+        return Promise.resolve(waiting(300_000, 'not yet'));
+      },
+    });
+    await using fleet = await openQueueStage(backend, catalogOf(fakeStep('one'), two), { io });
+    const first = await fleet.start();
+    await fleet.work();
+    // A wait below goes by the clock.
+    await isRightAgain.promise;
+    const stored = await waitFor(
+      async () => {
+        const id = jobIdOf({ sagaId: first.sagaId, revision: 2 });
+        return (await fleet.forward.getJobState(id)) === 'delayed' && (await fleet.forward.getJob(id));
+      },
+      { what: 'the postponement' },
+    );
+    expect(stored.delay).toBeGreaterThan(200_000);
+    expect(stored.delay).toBeLessThanOrEqual(300_000);
   });
 
   test('hold no slot for a saga that waits: with one slot and fifty waiting, the next runs at once', async () => {
