@@ -5,7 +5,7 @@ import type { AppContext } from '../saga/app.ts';
 import type { WorkerExtension, WorkerHost } from '../saga/extension.ts';
 import { createHolds, holdSaga, watchHolds } from '../saga/holds.ts';
 import { claimFragment } from '../saga/store.ts';
-import { createWakeup } from '../saga/wakeup.ts';
+import { createWakeup, startSpreadMs } from '../saga/wakeup.ts';
 import { budgetId, createRequestBudget } from '../do/budget.ts';
 import { countRequests } from '../do/count-requests.ts';
 import { createCircuits, endingOf } from '../do/circuits.ts';
@@ -52,8 +52,6 @@ const READY_PROBE_MS = 3_000;
 // the read before a deletion.
 const UNWOKEN_MS = 3_600_000;
 
-const START_SPREAD_MS = 800;
-
 // Margin of a probe's lease, for the work before the request.
 const PROBE_MARGIN_MS = 5_000;
 
@@ -93,8 +91,7 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
   });
   const holds = createHolds(quietDb, { scope, reconcileGraceMs: config.reconcileIntervalMs });
   const watchCircuits = async (signal: AbortSignal): Promise<null> => {
-    // Loops that begin at different moments share a connection.
-    await delay(Math.random() * START_SPREAD_MS, undefined, { signal }).catch(() => undefined);
+    await delay(startSpreadMs(), undefined, { signal }).catch(() => undefined);
     // A person who starts workers may have fixed the cause, so they probe at once.
     await circuitStore.hurry().catch(() => undefined);
     const probe = () => circuits.probeToken(() => endingOf(() => digitalOcean.at('now').getAccount()));

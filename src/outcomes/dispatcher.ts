@@ -6,7 +6,7 @@ import type { Database } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
 import { onceInAWhile } from '../platform/once-in-a-while.ts';
 import type { OutcomeSource } from '../saga/outcome-source.ts';
-import { createWakeup } from '../saga/wakeup.ts';
+import { createWakeup, startSpreadMs } from '../saga/wakeup.ts';
 import { giveBackLease, takeLease } from './lease.ts';
 import type { Batch } from './log.ts';
 import { readBatch } from './log.ts';
@@ -43,7 +43,6 @@ const LEASE_MS = 6_000;
 const TEND_MS = 2_000;
 const AFTER_FAILURE_MS = 1_000;
 const QUIET_MS = 30_000;
-const START_SPREAD_MS = 800;
 
 export function createDispatcher(options: DispatcherOptions): Dispatcher {
   const { db, sources, target, log, pollMs = POLL_MS, leaseMs = LEASE_MS } = options;
@@ -104,8 +103,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       if (isFull) wakeup.wake();
     },
     run: async (signal) => {
-      // Loops that begin at different moments share a connection.
-      await wakeup.wait(Math.min(pollMs, Math.random() * START_SPREAD_MS), signal);
+      await wakeup.wait(Math.min(pollMs, startSpreadMs()), signal);
       while (!signal.aborted) {
         let pauseMs = performance.now() - newsAt < IDLE_AFTER_MS ? pollMs : IDLE_POLLS * pollMs;
         try {

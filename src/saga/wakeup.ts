@@ -11,6 +11,13 @@ export type Wakeup = Readonly<{
 // Minimum time between two rounds, even if woken continuously.
 const MIN_PAUSE_MS = 50;
 
+const START_SPREAD_MS = 800;
+
+/** A random time before the first round of a loop, in milliseconds: loops that begin at different moments share a connection. */
+export function startSpreadMs(): number {
+  return Math.random() * START_SPREAD_MS;
+}
+
 export function createWakeup(): Wakeup {
   let alarm = new AbortController();
   return {
