@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import type { Database } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
-import { decodeCursor, encodeCursor } from './search.ts';
+import { decodeCursor, encodeCursor } from '../platform/cursor.ts';
 
 // Many times more than a page shows.
 const MOST_ROWS = 500;

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { Expiry } from './retention.ts';
-import { decodeCursor, encodeCursor } from './search.ts';
+import { decodeCursor, encodeCursor } from '../platform/cursor.ts';
 
 /** SQL that is true while a saga must be kept although it ended long ago. Takes SQL for the saga's id. */
 export type IsNeeded = (sql: Sql, sagaId: SqlFragment) => SqlFragment;

@@ -1,5 +1,6 @@
 // Searches sagas by status, name, subject, tag, time and text, in pages, newest first. Also counts them, for monitoring.
 import { z } from 'zod';
+import { decodeCursor, encodeCursor } from '../platform/cursor.ts';
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import { isUuidPrefix, uuidsWithPrefix } from '../platform/uuid.ts';
 import { recentFailures } from './failure-causes.ts';
@@ -55,16 +56,6 @@ export type SagaPage = Readonly<{
   /** Pass it to get the next page; null after the last page. */
   nextCursor: string | null;
 }>;
-
-/** Thrown for a cursor that this program did not create. */
-export class CursorError extends Error {
-  override readonly name = 'CursorError';
-  readonly code = 'invalid_cursor';
-
-  constructor() {
-    super('expected the nextCursor of an earlier page');
-  }
-}
 
 /**
  * `title`: the name of a saga's subject, ignoring case; `subject`: its id, as text. An order by these finds only the sagas that have
@@ -368,21 +359,3 @@ const sagaCursor = z.union([z.tuple([sagaTime, z.uuid()]), z.tuple([sagaTime, z.
 
 // Names come from inputs of any length; the key is shortened.
 const textCursor = z.tuple([z.string().max(255), z.uuid()]);
-
-/** Encodes a cursor: the position of a page's last row, opaque to callers. */
-export function encodeCursor(place: readonly string[]): string {
-  return Buffer.from(JSON.stringify(place)).toString('base64url');
-}
-
-/** @throws {CursorError} */
-export function decodeCursor<Schema extends z.ZodType>(cursor: string, schema: Schema): z.infer<Schema> {
-  let place: unknown;
-  try {
-    place = JSON.parse(Buffer.from(cursor, 'base64url').toString());
-  } catch {
-    throw new CursorError();
-  }
-  const parsed = schema.safeParse(place);
-  if (!parsed.success) throw new CursorError();
-  return parsed.data;
-}

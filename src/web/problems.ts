@@ -7,7 +7,7 @@ import { isDatabaseOutage, isRefusedValue } from '../platform/db.ts';
 import { errorCodeOf } from '../platform/error-code.ts';
 import type { FieldProblem } from '../platform/request-problems.ts';
 import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
-import { CursorError } from '../saga/search.ts';
+import { CursorError } from '../platform/cursor.ts';
 import { IdempotencyConflictError, IdempotencyKeyTakenError, InvalidRequestError, StartRefusedError } from '../saga/start.ts';
 import type { App } from './app.ts';
 

@@ -1,7 +1,7 @@
 // /v1/resources: the inventory, sorted by name.
 import { z } from 'zod';
 import type { Redaction } from '../../saga/redact.ts';
-import { decodeCursor, encodeCursor } from '../../saga/search.ts';
+import { decodeCursor, encodeCursor } from '../../platform/cursor.ts';
 import type { App } from '../app.ts';
 import type { WebPorts } from '../ports.ts';
 import { storableText } from '../storable.ts';

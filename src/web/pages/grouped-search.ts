@@ -2,7 +2,8 @@
 // Sorted by a column, all sagas are one group, and those without a value come in a second one.
 import type { Saga, SagaStatus } from '../../saga/saga.ts';
 import type { SagaFilter, SagaOrder } from '../../saga/search.ts';
-import { CursorError, newestFirst } from '../../saga/search.ts';
+import { CursorError } from '../../platform/cursor.ts';
+import { newestFirst } from '../../saga/search.ts';
 import { sagaStatuses } from '../../saga/saga.ts';
 import type { SagaPort } from '../ports.ts';
 import type { sagaSorts } from './filter.ts';
