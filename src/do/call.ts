@@ -6,7 +6,7 @@ import type { z } from 'zod';
 import type { Io } from '../platform/io.ts';
 import { parseJson, textOf, type JsonObject } from '../platform/json.ts';
 import type { Priority, Waiter } from './budget.ts';
-import type { Asked } from './circuits.ts';
+import type { Asked } from './circuit-rules.ts';
 import { cleanId, cleanMessage, DigitalOceanError, type Secrets } from './errors.ts';
 import type { Answered, Exchange, Exchanger } from './exchange.ts';
 import type { ObservedAnswer } from './observed-answer.ts';

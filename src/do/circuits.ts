@@ -9,25 +9,17 @@
 // If creates are to wait for room, a full account holds them all. There may be room for only one of them, so a successful
 // create does not close this circuit: the next one goes out, until one is refused or none waits.
 import { withDeadline } from '../platform/deadline.ts';
-import { textOf } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
 import { onceInAWhile } from '../platform/once-in-a-while.ts';
+import type { Asked, Ending } from './circuit-rules.ts';
+import { byReach, canProbeHarmlessly, causeOf, detailOf, fullCause, heldError, holdOf, holds, isAccountFull, isProbedByAccount, saysSomething, tokenCause } from './circuit-rules.ts';
 import type { CircuitStore, OpenCircuit } from './circuit-store.ts';
 import type { Hold } from './errors.ts';
 import { DigitalOceanError } from './errors.ts';
-import { harmlessRequest } from './harmless-request.ts';
-import type { OutcomeKind } from './outcome.ts';
-import type { RequestKind } from './scopes.ts';
 import { isDispensable, likelyScopes } from './scopes.ts';
-
-/** A request about to be sent. `subject` distinguishes it from others of its kind: the droplet's name or the whole path. */
-export type Asked = RequestKind & Readonly<{ subject: string }>;
 
 /** Permission to send a request. If the request probes a circuit, it names the circuit and the lease. */
 export type Passage = Readonly<{ circuit: OpenCircuit; lease: string } | null>;
-
-/** How a request ended, as far as circuits need to know. */
-export type Ending = Readonly<{ outcome: OutcomeKind; status: number | null; message: string }>;
 
 /** Sends a request and returns how it ended. */
 export async function endingOf(ask: () => Promise<unknown>): Promise<Ending> {
@@ -279,72 +271,4 @@ export function createCircuits({ store, leaseMs, holdMs, waitsForRoom = false, l
       else await giveBack(passage, true);
     },
   };
-}
-
-const tokenCause = { cause: '401', kind: 'token_refused', request: null, fields: [] } as const;
-
-const CREATE = 'POST /v2/droplets';
-
-const fullCause = { cause: `422 ${CREATE}`, kind: 'account_full', request: CREATE, fields: [] } as const;
-
-/** Source of the message: users report "creating this/these droplet(s) will exceed your droplet limit". */
-function isAccountFull({ method, path }: Asked, { outcome, status, message }: Ending): boolean {
-  return outcome === 'rejected' && status === 422 && `${method} ${path}` === CREATE && /droplet limit/i.test(message);
-}
-
-/** The request is cut from the message: the requests that the circuit holds are different ones. */
-function detailOf({ status, message }: Ending, scopes: readonly string[]) {
-  return { status, message: message.replace(/^.* was answered /, ''), scopes: [...scopes] };
-}
-
-function causeOf({ method, path, fields }: Asked, status: number | null) {
-  const request = `${method} ${path}`;
-  return { cause: [status, request, ...fields].join(' '), kind: 'request_refused', request, fields } as const;
-}
-
-function holds(circuit: OpenCircuit, asked: Asked): boolean {
-  if (circuit.request === null) return true;
-  if (circuit.request !== `${asked.method} ${asked.path}`) return false;
-  if (circuit.subject !== null) return circuit.subject === asked.subject;
-  return circuit.fields.every((field) => asked.fields.includes(field));
-}
-
-/** Sorts the circuits that hold most requests first. */
-function byReach(one: OpenCircuit, other: OpenCircuit): number {
-  return Number(other.request === null) - Number(one.request === null) || one.fields.length - other.fields.length;
-}
-
-/** The account normally shows whether the token is refused. If that was misleading once, only a real request can tell. */
-function isProbedByAccount({ kind, relapses }: OpenCircuit): boolean {
-  return kind === 'token_refused' && relapses === 0;
-}
-
-/** Whether a request without an effect shows if the refusal is over. */
-function canProbeHarmlessly({ kind, request, fields }: OpenCircuit): boolean {
-  return kind === 'account_full' || (request !== null && harmlessRequest(request, fields) !== null);
-}
-
-/** Whether DigitalOcean admitted the request before it gave this response. */
-function saysSomething({ status, outcome }: Ending): boolean {
-  return outcome === 'done' || outcome === 'absent' || outcome === 'rejected' || outcome === 'unauthorized' || (outcome === 'later' && status === 422);
-}
-
-function heldError({ method, path }: Asked, circuit: OpenCircuit, holdMs: number): DigitalOceanError {
-  const what = circuit.request === null ? 'every request' : [circuit.request, ...(circuit.fields.length === 0 ? [] : ['with', circuit.fields.join(', ')])].join(' ');
-  return new DigitalOceanError(`${what} is answered ${textOf(circuit.detail['message'])}`, {
-    kind: circuit.kind === 'account_full' ? 'throttled' : 'unauthorized',
-    code: 'circuit_open',
-    status: null,
-    requestId: null,
-    // Jitter, so that held requests do not all retry at once if nothing wakes them.
-    retryAfterMs: Math.round(holdMs * (0.8 + Math.random() * 0.4)),
-    method,
-    path,
-    hold: holdOf(circuit),
-  });
-}
-
-function holdOf({ id, kind, detail }: OpenCircuit): Hold {
-  const { scopes } = detail;
-  return { circuit: id, isTokenRefused: kind === 'token_refused', ...(kind === 'account_full' ? { isAccountFull: true } : {}), scopes: Array.isArray(scopes) ? scopes.filter((scope) => typeof scope === 'string') : [] };
 }

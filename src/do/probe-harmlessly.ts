@@ -1,6 +1,7 @@
 // Probes circuits by requests that have no effect.
 import type { DigitalOceanClient } from './client.ts';
-import type { Ending, HarmlessProbe } from './circuits.ts';
+import type { Ending } from './circuit-rules.ts';
+import type { HarmlessProbe } from './circuits.ts';
 import { endingOf } from './circuits.ts';
 
 /** Creates the probe. Its requests go out at once, whatever circuits are open, and are counted. */

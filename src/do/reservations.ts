@@ -2,7 +2,8 @@
 // fleet's request budget by its priority. Nothing is sent without a reservation.
 
 import type { Drawn, Priority, RequestBudget, Waiter } from './budget.ts';
-import type { Asked, Circuits, Ending, Passage } from './circuits.ts';
+import type { Asked, Ending } from './circuit-rules.ts';
+import type { Circuits, Passage } from './circuits.ts';
 import { DigitalOceanError, type DigitalOceanFailure } from './errors.ts';
 
 /**
