@@ -83,7 +83,8 @@ describe.each(queueStoreKinds())('with the queues in %s', (backend) => {
     await stage.tell({ url: receiver.url }, { timings: { ...timings, delivery: { backoffMs: 60_000, backoffCapMs: 600_000, maxAttempts: 30, pauseAfterMs: 60_000 } } });
     await subscribed(stage);
     await Promise.all(Array.from({ length: 5 }, () => stage.end()));
-    await waitFor(() => receiver.requests.length >= 5, { what: 'five attempts' });
+    // An attempt that is recorded after the line below would put its delivery off by a minute.
+    await waitFor(async () => (await stage.engine.db.sql`select 1 from arcadia.outcome_deliveries where last_error is not null`).length === 5, { what: 'five recorded attempts' });
     await stage.connection.queue('outcomes').obliterate({ force: true });
     isUp = true;
     await stage.engine.db.sql`update arcadia.outcome_deliveries set due_at = clock_timestamp()`;

@@ -165,14 +165,18 @@ describe('POST /v1/plans', () => {
 
   test('says when the create would be sent: workers, pauses and the budget of requests', async () => {
     expect((await plan()).start).toEqual({ inSeconds: null, message: 'No worker is running. The saga would start once one runs.' });
-    await using small = await openWebStage({ ...credentials, DIGITALOCEAN_TOKEN: 'small', DIGITALOCEAN_API_URL: sandbox.url, DIGITALOCEAN_REQUESTS_PER_MINUTE: '10' });
+    const open = (perMinute: number) => openWebStage({ ...credentials, DIGITALOCEAN_TOKEN: `${perMinute}-a-minute`, DIGITALOCEAN_API_URL: sandbox.url, DIGITALOCEAN_REQUESTS_PER_MINUTE: String(perMinute) });
+    await using small = await open(10);
     await runWorker(small);
     // Its own reads leave room for creates: they are of the lowest priority.
     const first = await plan({}, small);
     expect(first.start.inSeconds).toBe(0);
+    // With room for every read, DigitalOcean's refusal is certain to be met.
+    await using large = await open(100);
+    await runWorker(large);
     sandbox.setFaults({ rules: [{ match: { path: '/v2/account' }, times: 1, effect: { retryAfterS: 45 } }] });
-    await plan({}, small);
-    const { start, possible } = await plan({}, small);
+    await plan({}, large);
+    const { start, possible } = await plan({}, large);
     expect(possible).toBe('unknown');
     expect(start.message).toMatch(/^In about (\d+ s|1 min \d+ s), when the budget/);
     expect(start.inSeconds).toBeGreaterThan(30);
