@@ -33,7 +33,7 @@ const BATCH = 200;
 
 // NOTIFY is always on, and every end passes through it. An end costs Postgres a third in a batch of 1,000 of what it costs in
 // one of 100. The first after a quiet moment goes at once.
-const NOTIFICATIONS = { most: 1_000, restMs: 250 };
+const NOTIFICATIONS = { most: 1_000, restMs: 1_000 };
 
 // Maximum deliveries of a webhook at a time, in Postgres and in the queue. Further outcomes stay in the log.
 const WINDOW = 500;

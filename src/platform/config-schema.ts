@@ -63,6 +63,7 @@ export const environmentSchema = z.object({
     .string()
     .regex(/^[A-Za-z0-9._-]{1,100}$/, 'expected the name of a queue: letters, digits, ., _ and -')
     .optional(),
+  OUTCOME_NOTIFY: flag('true'),
   PORT: wholeNumber(3_000, 0, 65_535),
   HOST: z
     .string()

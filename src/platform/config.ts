@@ -65,7 +65,7 @@ export type Config = Readonly<{
   sagaRetentionDays: number;
   auditRetentionDays: number;
   /** Who is told of outcomes; null: nobody by that way. `queue`: the name of a queue on the same store. */
-  outcomes: Readonly<{ webhook: WebhookConfig | null; queue: string | null }>;
+  outcomes: Readonly<{ webhook: WebhookConfig | null; queue: string | null; notify: boolean }>;
   web: Readonly<{
     port: number;
     host: string;
@@ -173,6 +173,7 @@ function toConfig(env: Environment): Config {
     outcomes: {
       webhook: env.OUTCOME_WEBHOOK_URL === undefined || env.OUTCOME_WEBHOOK_SECRETS === undefined ? null : { url: env.OUTCOME_WEBHOOK_URL, secrets: env.OUTCOME_WEBHOOK_SECRETS },
       queue: env.OUTCOME_QUEUE ?? null,
+      notify: env.OUTCOME_NOTIFY,
     },
     web: {
       port: env.PORT,

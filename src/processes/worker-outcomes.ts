@@ -52,7 +52,7 @@ export function openOutcomes({ config, db, connection, settings, sources, io, lo
   for (const result of ['delivered', 'failed']) attempts.inc({ result }, 0);
 
   const of = { db: withoutIo(db), sources };
-  const targets: Target[] = [notifyTarget(of, NOTIFY)];
+  const targets: Target[] = config.notify ? [notifyTarget(of, NOTIFY)] : [];
   const dispatchers: Dispatcher[] = [];
   const workers: ReturnType<typeof startDeliveryWorker>[] = [];
   const queues: Readonly<{ close(): Promise<void> }>[] = [];

@@ -40,6 +40,8 @@ export function numberedIo(chain: Chain, around: Around): Io {
     // For people to read, after the job is put back: another worker may have taken it by then. That nothing depends on
     // it is shown in test/queues/job-logs.test.ts.
     if (kind === 'queue' && name === 'log') return operation();
+    // Sent after an answer that came late, and awaited by nobody: only a slow machine has it in its course.
+    if (name === 'budget.late') return operation();
     const isOther = (chains.getStore() ?? 'job') !== chain || (chain === 'reconciler' && passes > 1) || (chain === 'lease' && leasePasses > 1);
     if (isOther) return operation();
     number += 1;

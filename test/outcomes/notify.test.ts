@@ -33,6 +33,25 @@ test('whoever listens on arcadia_outcomes hears of each end, in order', async ()
   expect(heard).toEqual(ids);
 });
 
+test('switched off, nothing is notified, and nothing is read for it', async () => {
+  await using stage = await openOutcomeStage('redis', plain);
+  const listener = openAdmin(stage.engine.directUrl);
+  onTestFinished(() => listener.end());
+  const heard: string[] = [];
+  await listener.listen('arcadia_outcomes', (payload) => heard.push(payload));
+  await stage.tell({ queue: 'told', notify: false });
+  await waitFor(async () => (await listSubscriptions(stage.engine.db)).length > 0, { what: 'the subscription', everyMs: 20 });
+  await stage.end();
+  const queue = stage.connection.queue('told');
+  onTestFinished(() => queue.close());
+  await waitFor(async () => (await queue.count()) === 1, { what: 'the job' });
+  expect((await listSubscriptions(stage.engine.db)).map(({ name }) => name)).toEqual(['queue']);
+  // It arrives before what is notified after it.
+  await stage.engine.db.sql`select pg_notify('arcadia_outcomes', 'the last')`;
+  await waitFor(() => heard.includes('the last'), { what: 'the last notification' });
+  expect(heard).toEqual(['the last']);
+});
+
 test('a payload of NOTIFY stays below 8,000 bytes, whatever is in it', () => {
   const outcome: Outcome = {
     type: 'saga.stuck',

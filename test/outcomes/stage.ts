@@ -90,7 +90,7 @@ export type OutcomeStage = Readonly<{
   engine: Engine;
   connection: QueueConnection;
   /** Starts what a worker tells outcomes with. `lockMs`: after so long without a turn, a job is taken for lost. */
-  tell(config: { url?: string; queue?: string }, how?: { timings?: OutcomeTimings; io?: Io; db?: Database; lockMs?: number }): Promise<Telling>;
+  tell(config: { url?: string; queue?: string; notify?: boolean }, how?: { timings?: OutcomeTimings; io?: Io; db?: Database; lockMs?: number }): Promise<Telling>;
   /** Runs a saga to its end. Returns its id. */
   end(input?: Record<string, string>): Promise<string>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -114,9 +114,9 @@ export async function openOutcomeStage(backend: QueueStore['kind'], catalog: Cat
   return {
     engine,
     connection,
-    tell: async ({ url, queue }, how = {}) => {
+    tell: async ({ url, queue, notify = true }, how = {}) => {
       const outcomes = openOutcomes({
-        config: { webhook: url === undefined ? null : { url, secrets: [SECRET, OLD_SECRET] }, queue: queue ?? null },
+        config: { webhook: url === undefined ? null : { url, secrets: [SECRET, OLD_SECRET] }, queue: queue ?? null, notify },
         db: how.db ?? engine.db,
         connection,
         settings: { concurrency: 10, lockMs: how.lockMs ?? 2_000 },

@@ -213,8 +213,9 @@ describe('outcomes', () => {
   const webhook = { OUTCOME_WEBHOOK_URL: 'https://billing.example/hooks', OUTCOME_WEBHOOK_SECRETS: `${secret}, ${secret}` };
 
   test('go to a webhook with its secrets, newest first, and to a queue', () => {
-    expect(loadConfig({ ...webhook, OUTCOME_QUEUE: 'told' }).outcomes).toEqual({ webhook: { url: 'https://billing.example/hooks', secrets: [secret, secret] }, queue: 'told' });
-    expect(loadConfig({}).outcomes).toEqual({ webhook: null, queue: null });
+    expect(loadConfig({ ...webhook, OUTCOME_QUEUE: 'told' }).outcomes).toEqual({ webhook: { url: 'https://billing.example/hooks', secrets: [secret, secret] }, queue: 'told', notify: true });
+    expect(loadConfig({}).outcomes).toEqual({ webhook: null, queue: null, notify: true });
+    expect(loadConfig({ OUTCOME_NOTIFY: 'false' }).outcomes.notify).toBe(false);
   });
 
   test.each([
