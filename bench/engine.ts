@@ -6,6 +6,7 @@
 //     [--rounds 3] [--concurrency 200] [--small] [--json]
 //     --slow-sagas: number of sagas for DBOS, openworkflow and graphile-worker, which commit at least once a step. Figures are
 //     per second or per 1,000 sagas; the table shows the number
+//     OUTCOME_NOTIFY=false measures the engine without notifications of outcomes
 //     BENCH_PROFILE=<folder> writes a CPU profile of each contender's measured part there
 //
 // Redis with its append-only file, Postgres with fsync and synchronous_commit. The packages of the other engines are those

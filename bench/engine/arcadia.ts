@@ -33,6 +33,7 @@ serve(async ({ databaseUrl, redisUrl, concurrency }) => {
     DIGITALOCEAN_TOKEN: 'none',
     DIGITALOCEAN_API_URL: 'http://127.0.0.1:1',
     WORKER_CONCURRENCY: String(concurrency),
+    ...(process.env['OUTCOME_NOTIFY'] === undefined ? {} : { OUTCOME_NOTIFY: process.env['OUTCOME_NOTIFY'] }),
   });
   const db = openDatabase(databaseUrl, { max: 10 });
   const queues = openStepQueues(openQueueConnection(queueStoreOf(config), silentLog), directIo);
