@@ -55,6 +55,14 @@ export type SharedObservations = Readonly<{
 /** An observation as stored. */
 export type SealedDroplet = Readonly<{ id: number; status: string; sealed: string }>;
 
+// Without request budget, a saga polls again when there may be room: after most of a minute.
+const LONGEST_POLL_MS = 60_000;
+
+/** How long a droplet counts as waited for after a poll, in milliseconds, unless it is seen active. */
+export function lookedForMs(intervalMs: number): number {
+  return 1.5 * Math.max(intervalMs, LONGEST_POLL_MS);
+}
+
 const STORE_LIMIT_MS = 1_000;
 const WARN_EVERY_MS = 10_000;
 

@@ -3,6 +3,7 @@
 
 import type { Database } from '../platform/db.ts';
 import type { SharedObservations, Wanted } from './observation-store.ts';
+import { lookedForMs } from './observation-store.ts';
 
 type Wave = { pages: number; inFlight: number; listedAgeMs: number };
 
@@ -39,7 +40,7 @@ export function createPostgresObservations(db: Pick<Database, 'sql'>, scope: str
       const missing = wanted.filter((one) => !isFresh(one));
       if (wave === null || missing.length === 0) return { way: 'single', nowMs, seen };
 
-      const ours = countLookedFor(wave, ids, 1.5 * intervalMs);
+      const ours = countLookedFor(wave, ids, lookedForMs(intervalMs));
       const [known] = await db.sql<Wave[]>`
         select pages, in_flight, extract(epoch from clock_timestamp() - listed_at)::double precision * 1000 as listed_age_ms
         from arcadia.droplet_waves where scope = ${scope} and wave = ${wave} and listed_at > '-infinity'`;
@@ -54,6 +55,7 @@ export function createPostgresObservations(db: Pick<Database, 'sql'>, scope: str
       return { way: leased.length === 1 ? 'list' : 'busy', nowMs, seen };
     },
     save: async (wave, entries, { tookMs, keepMs, list }) => {
+      if (wave !== null) for (const { id, status } of entries) if (status === 'active') lookedFor.get(wave)?.delete(id);
       await db.sql`
         with gone as (
           delete from arcadia.droplet_observations where observed_at < clock_timestamp() - ${keepMs}::double precision * interval '1 millisecond'

@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import type { RedisScript, RunRedisScript } from '../platform/redis-script.ts';
 import type { SharedObservations } from './observation-store.ts';
+import { lookedForMs } from './observation-store.ts';
 
 const now = `
 local time = redis.call('TIME')
@@ -10,15 +11,15 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 `;
 
 // KEYS: looked (sorted set of droplets by the time of their last lookup), wave (hash), lease, then one key per droplet.
-// ARGV: has a wave, intervalMs, leaseMs, holder, then id and maxAgeMs of each droplet.
+// ARGV: has a wave, intervalMs, lookedForMs, leaseMs, holder, then id and maxAgeMs of each droplet.
 const observeScript: RedisScript = {
   name: 'observations.look',
   lua: `${now}
-local isWave, intervalMs = ARGV[1] == '1', tonumber(ARGV[2])
+local isWave, intervalMs, lookedForMs = ARGV[1] == '1', tonumber(ARGV[2]), tonumber(ARGV[3])
 local found, missing = {}, 0
 local strictest = intervalMs
 for i = 4, #KEYS do
-  local id, maxAge = ARGV[5 + 2 * (i - 4)], tonumber(ARGV[6 + 2 * (i - 4)])
+  local id, maxAge = ARGV[6 + 2 * (i - 4)], tonumber(ARGV[7 + 2 * (i - 4)])
   if isWave then redis.call('ZADD', KEYS[1], now, id) end
   strictest = math.min(strictest, maxAge)
   local seen = redis.call('GET', KEYS[i])
@@ -30,26 +31,27 @@ for i = 4, #KEYS do
   end
 end
 if not isWave or missing == 0 then return {'single', now, found} end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 1.5 * intervalMs)
-redis.call('PEXPIRE', KEYS[1], 3 * intervalMs)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - lookedForMs)
+redis.call('PEXPIRE', KEYS[1], 2 * lookedForMs)
 -- A list that was read a moment ago and does not show a droplet would not show it now.
 local listedAt = tonumber(redis.call('HGET', KEYS[2], 'listedAt') or '0')
 if listedAt <= now and now - listedAt <= strictest then return {'single', now, found} end
 local pages = tonumber(redis.call('HGET', KEYS[2], 'pages') or '1')
 if redis.call('ZCARD', KEYS[1]) <= pages then return {'single', now, found} end
-if redis.call('SET', KEYS[3], ARGV[4], 'NX', 'PX', ARGV[3]) then return {'list', now, found} end
+if redis.call('SET', KEYS[3], ARGV[5], 'NX', 'PX', ARGV[4]) then return {'list', now, found} end
 return {'busy', now, found}`,
 };
 
 // KEYS: looked, wave, lease, then one key per droplet. ARGV: tookMs, keepMs, pages (-1: not a whole list), holder, then
-// id and sealed text of each droplet.
+// id, sealed text and status of each droplet.
 const save: RedisScript = {
   name: 'observations.save',
   lua: `${now}
 local at, pages = now - tonumber(ARGV[1]), tonumber(ARGV[3])
 for i = 4, #KEYS do
-  local id, droplet = ARGV[5 + 2 * (i - 4)], ARGV[6 + 2 * (i - 4)]
+  local id, droplet, status = ARGV[5 + 3 * (i - 4)], ARGV[6 + 3 * (i - 4)], ARGV[7 + 3 * (i - 4)]
   redis.call('SET', KEYS[i], string.format('%013d', at) .. droplet, 'PX', ARGV[2])
+  if status == 'active' then redis.call('ZREM', KEYS[1], id) end
 end
 if pages > 0 then
   redis.call('HSET', KEYS[2], 'listedAt', at, 'pages', pages)
@@ -76,6 +78,7 @@ export function createRedisObservations(run: RunRedisScript, prefix: string, id:
       const reply = await run(observeScript, keysOf(wave, wanted.map(({ dropletId }) => dropletId)), [
         wave === null ? 0 : 1,
         intervalMs,
+        lookedForMs(intervalMs),
         leaseMs,
         holder,
         ...wanted.flatMap(({ dropletId, maxAgeMs }) => [dropletId, Math.floor(maxAgeMs)]),
@@ -94,7 +97,7 @@ export function createRedisObservations(run: RunRedisScript, prefix: string, id:
           Math.ceil(keepMs),
           pages,
           list?.holder ?? '',
-          ...chunk.flatMap(({ id: dropletId, sealed }) => [dropletId, sealed]),
+          ...chunk.flatMap(({ id: dropletId, sealed, status }) => [dropletId, sealed, status]),
         ]);
       }
     },

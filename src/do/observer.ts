@@ -17,11 +17,16 @@ export type DropletObserver = Readonly<{
    * @throws {DigitalOceanError} if the droplet could not be read
    */
   observe(dropletId: number, how: { wave: string | null; maxAgeMs: number }): Promise<Observation>;
+  /**
+   * Returns what any worker saw of a droplet within the last two minutes; null: nothing. Sends no request. For when the
+   * request budget has no room: {@link observe} fails, but a list that another saga read may have shown the droplet.
+   */
+  recall(dropletId: number): Promise<Observation | null>;
 }>;
 
 /** Reads each droplet singly. */
 export function observeSingly(client: Pick<DigitalOceanClient, 'getDroplet'>): DropletObserver {
-  return { observe: async (dropletId) => ({ droplet: await client.getDroplet(dropletId), ageMs: 0 }) };
+  return { observe: async (dropletId) => ({ droplet: await client.getDroplet(dropletId), ageMs: 0 }), recall: () => Promise.resolve(null) };
 }
 
 export type ObserverOptions = Readonly<{
@@ -37,6 +42,8 @@ type Due = { dropletId: number; maxAgeMs: number; resolve: (seen: Observation | 
 
 // Longer than any maximum age: `register_droplet` accepts what was seen before the wait for the droplet to respond.
 const KEEP_MS = 130_000;
+
+const RECALLED_MS = 120_000;
 
 // Pauses between lookups while another worker is reading the list.
 const FIRST_PAUSE_MS = 20;
@@ -76,6 +83,11 @@ export function createObserver(options: ObserverOptions): DropletObserver {
       // No other saga waits for this droplet, but the next step of this saga uses the observation too.
       if (read.droplet?.status === 'active') await store.save(wave, [read.droplet], performance.now() - startedAt, KEEP_MS);
       return read;
+    },
+    recall: async (dropletId) => {
+      const { seen } = await store.observe(null, [{ dropletId, maxAgeMs: RECALLED_MS }], options);
+      const known = seen.get(dropletId);
+      return known === undefined || known.ageMs > RECALLED_MS ? null : known;
     },
   };
 }

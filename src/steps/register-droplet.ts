@@ -1,5 +1,6 @@
 // The step that writes the droplet into the inventory: its current state and its requested state. It is also the last check of
 // what the saga created: if it sent more than one create, this step destroys the surplus droplets.
+import { DigitalOceanError } from '../do/errors.ts';
 import type { Droplet } from '../do/schemas.ts';
 import { textOf } from '../platform/json.ts';
 import { recordedDropletId } from '../inventory/droplet-of-saga.ts';
@@ -66,15 +67,21 @@ export const registerDroplet: Step<StepDeps> = {
 
 /**
  * A read by the wait, or by a list, of a moment ago is as good as a new one, if it showed no problem and this is the first
- * attempt.
+ * attempt. While the request budget has no room, so is what the wait may have concluded from.
  */
 async function observe(dropletId: number, run: StepRun, deps: StepDeps): Promise<Droplet | null> {
   const momentMs = run.saga.steps.includes('wait_droplet_ready') ? WHILE_READY_MS : A_MOMENT_MS;
   const maxAgeMs = run.saga.attempt === 0 ? momentMs : 0;
-  const { droplet, ageMs } = await deps.droplets.observe(dropletId, { wave: recordedWave(run.saga), maxAgeMs });
-  const isWell = droplet?.status === 'active' && otherOwner(droplet, run.saga) === null && missingAddresses(droplet, run.saga).length === 0;
-  if (ageMs <= 0 || isWell) return droplet;
-  return (await deps.droplets.observe(dropletId, { wave: null, maxAgeMs: 0 })).droplet;
+  const isWell = (droplet: Droplet | null) => droplet?.status === 'active' && otherOwner(droplet, run.saga) === null && missingAddresses(droplet, run.saga).length === 0;
+  try {
+    const { droplet, ageMs } = await deps.droplets.observe(dropletId, { wave: recordedWave(run.saga), maxAgeMs });
+    if (ageMs <= 0 || isWell(droplet)) return droplet;
+    return (await deps.droplets.observe(dropletId, { wave: null, maxAgeMs: 0 })).droplet;
+  } catch (error) {
+    const known = run.saga.attempt === 0 && error instanceof DigitalOceanError && error.kind === 'throttled' ? await deps.droplets.recall(dropletId) : null;
+    if (known === null || !isWell(known.droplet)) throw error;
+    return known.droplet;
+  }
 }
 
 /** Each create but one may have made a surplus droplet. Destroys those and keeps the recorded one; null: no surplus is left. */

@@ -51,6 +51,8 @@ export const waitDropletActive: Step<StepDeps> = {
     try {
       ({ droplet, ageMs } = await observe(dropletId, run, deps));
     } catch (error) {
+      const known = error instanceof DigitalOceanError && error.kind === 'throttled' ? await recallActive(dropletId, run, deps) : null;
+      if (known !== null) return known;
       // A poll without an observation neither counts nor fails the step.
       // Without request budget, poll again no sooner than usual: many sagas wait, and one of them reads for all.
       if (error instanceof DigitalOceanError && (error.kind === 'later' || error.code === 'request_budget')) {
@@ -84,6 +86,21 @@ async function observe(dropletId: number, run: StepRun, deps: StepDeps): Promise
     return seen;
   } catch {
     return deps.droplets.observe(dropletId, { wave: null, maxAgeMs: 0 });
+  }
+}
+
+/**
+ * Concludes from what a list showed of the droplet up to two minutes ago, if that suffices; null: it does not. While creates
+ * use the budget up, a list is read every few seconds at most, and nearly no saga polls just then.
+ */
+async function recallActive(dropletId: number, run: StepRun, deps: StepDeps): Promise<StepOutcome | null> {
+  const known = await deps.droplets.recall(dropletId);
+  if (known?.droplet?.status !== 'active') return null;
+  try {
+    const outcome = judge(known.droplet, dropletId, run, deps.settings);
+    return outcome.kind === 'done' ? outcome : null;
+  } catch {
+    return null;
   }
 }
 

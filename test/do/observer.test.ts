@@ -45,7 +45,7 @@ const away: SharedObservations = {
 };
 
 /** A sandbox with droplets of one wave, and workers that share what they see of them. */
-async function stage(createShared: (scope: string) => SharedObservations, { budget = unlimitedBudget, ...options }: SandboxOptions & { droplets: number; budget?: RequestBudget }) {
+async function stage(createShared: (scope: string) => SharedObservations, { budget = unlimitedBudget, ...options }: SandboxOptions & { droplets: number; budget?: RequestBudget; intervalMs?: number }) {
   const sandbox = await startSandbox({ activateAfterMs: 3_600_000, ratePerMinute: null, ratePerHour: null, ...options });
   onTestFinished(() => sandbox.close());
   const scope = `scope-${(scopes += 1)}`;
@@ -58,7 +58,7 @@ async function stage(createShared: (scope: string) => SharedObservations, { budg
     ids.push((await createDroplet(creator, request)).droplet.id);
   }
   const worker = () =>
-    createObserver({ client, store: createObservationStore(createShared(scope), { io: directIo, log: silentLog, key: observationKey('observer') }), intervalMs: 5_000, leaseMs: 2_000 });
+    createObserver({ client, store: createObservationStore(createShared(scope), { io: directIo, log: silentLog, key: observationKey('observer') }), intervalMs: options.intervalMs ?? 5_000, leaseMs: 2_000 });
   sandbox.clearLedger();
   return { sandbox, ids, worker, requests: () => sandbox.ledgerSummary().byRoute };
 }
@@ -142,6 +142,32 @@ describe.each(Object.entries(stores))('looks that are shared by way of %s', (_na
     const one = worker();
     const looks = await Promise.allSettled(ids.map((id) => one.observe(id, recent)));
     expect(looks.map((look) => look.status === 'rejected' && look.reason)).toEqual(ids.map(() => expect.objectContaining({ kind: 'throttled', retryAfterMs: 7_000 })));
+  });
+});
+
+describe.each(Object.entries(stores))('without request budget, by way of %s', (_name, createShared) => {
+  test('what a list showed is recalled by whoever polls later, without a request; what nobody saw is not', async () => {
+    const { sandbox, ids, worker, requests } = await stage(createShared, { droplets: 5, activateAfterMs: 0 });
+    const one = worker();
+    expect(await one.recall(ids[0] ?? 0)).toBeNull();
+    await Promise.all(ids.slice(1).map((id) => one.observe(id, recent)));
+    expect(requests()[LIST]).toBe(1);
+    sandbox.clearLedger();
+    // The list showed the first droplet as well, for which nobody had asked.
+    expect(await worker().recall(ids[0] ?? 0)).toMatchObject({ droplet: { id: ids[0], status: 'active' } });
+    expect(await worker().recall(4_711)).toBeNull();
+    expect(requests()).toEqual({});
+  });
+
+  test('a few droplets whose polls are far apart are read by one list, not one by one', async () => {
+    const { ids, worker, requests } = await stage(createShared, { droplets: 3, intervalMs: 10 });
+    const one = worker();
+    const hurried = { wave: WAVE, maxAgeMs: 1 };
+    for (const id of ids) {
+      await one.observe(id, hurried);
+      await sleep(30);
+    }
+    expect(requests()).toEqual({ [SINGLE]: 1, [LIST]: 2 });
   });
 });
 

@@ -27,6 +27,7 @@ async function sharing(activateAfterMs: number) {
         if (how.maxAgeMs < shown.ageMs || shown.change === null || look.droplet === null) return look;
         return { droplet: { ...look.droplet, ...shown.change }, ageMs: shown.ageMs };
       },
+      recall: () => Promise.resolve(null),
     }),
   });
   const saga = await bench.provision();
@@ -143,6 +144,36 @@ describe('without budget', () => {
     await bench.drive(saga.id, at('wait_droplet_active'));
     expect(await bench.step(saga.id)).toMatchObject({ kind: 'postpone', delayMs: 9_000, memo: {} });
     expect(requests(bench.sandbox, GET_DROPLET)).toBe(0);
+  });
+
+  test.each<[string, Partial<Droplet>, number, string]>([
+    ['shows the droplet active', {}, 0, 'completed'],
+    ['shows the droplet new', { status: 'new' }, 0, 'running'],
+    ['lacks an address', { networks: { v4: [], v6: [] } }, 0, 'running'],
+    ["shows another saga's tag", { tags: ['arcadia-saga-id-00000000-0000-4000-8000-000000000000'] }, 0, 'running'],
+    ['shows the droplet active, but the registration failed before', {}, 1, 'running'],
+  ])('a list of the last minutes that %s', async (_what, change, attempt, status) => {
+    const { budget } = budgetWithout('read');
+    const bench = await openBench({
+      budget,
+      activateAfterMs: 0,
+      observer: (client): DropletObserver => ({
+        ...observeSingly(client),
+        recall: async (id) => {
+          const { droplet } = await observeSingly(client.at('now')).observe(id, { wave: null, maxAgeMs: 0 });
+          return droplet === null ? null : { droplet: { ...droplet, ...change }, ageMs: 100_000 };
+        },
+      }),
+    });
+    const saga = await bench.provision();
+    await bench.drive(saga.id, at('wait_droplet_active'));
+    await bench.step(saga.id);
+    await bench.db.sql`update arcadia.sagas set attempt = ${attempt} where id = ${saga.id}`;
+    const verdict = await bench.step(saga.id);
+    expect((await bench.saga(saga.id)).status).toBe(status);
+    // It is put off, as without a list: at once it would ask again and again.
+    if (status === 'running') expect(verdict).toMatchObject({ kind: 'postpone', delayMs: 9_000 });
+    expect((await bench.saga(saga.id)).context['public_ipv4']).toEqual(attempt === 1 || status === 'completed' ? expect.stringMatching(/^198\.18\./) : undefined);
   });
 
   test('a poll comes back no sooner than polls do, however soon there is room: there are many, and one of them reads for all', async () => {
