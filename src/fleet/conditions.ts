@@ -233,7 +233,7 @@ function notTold({ name, target, pausedAt, pausedReason, failingSince, lastError
     name: 'outcomes_failing', severity: 'warning', since: failingSince,
     title: `Outcomes do not reach ${target}`,
     detail: withStop(lastError ?? ''),
-    action: 'Check the receiver. Deliveries are retried by themselves, and paused after a day without success.',
+    action: 'Check the receiver. Deliveries are retried by themselves; those to a webhook are paused after a day without success.',
   })];
 }
 

@@ -2,6 +2,7 @@
 import type { Database, Sql } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
 import type { Outcome, OutcomeSource, OutcomeType } from '../saga/outcome-source.ts';
+import { fromElsewhere } from '../saga/outcome-source.ts';
 
 type Finding = Readonly<{ number: string; at: Date; sagaId: string | null; providerId: string; name: string; status: string; outputs: JsonObject; code: string; message: string }>;
 
@@ -37,6 +38,7 @@ function findings({ name, type, table }: { name: string; type: OutcomeType; tabl
     rows: (sql: Sql) => sql`
       select found.xid, ${`${name}/`}::text || found.id as id, ${type}::text as type, ${`${name}/`}::text || found.id as line, found.id as place
       from arcadia.${sql(table)} as found where found.xid is not null`,
+    forget: (sql) => sql`update arcadia.${sql(table)} set xid = null where ${fromElsewhere(sql)}`,
     read: async (db, ids) => {
       const found = await readFindings(db, ids.map((id) => id.slice(name.length + 1)));
       return new Map(found.map((finding) => [idOf(finding.number), outcomeOf(idOf(finding.number), type, finding)]));
@@ -68,6 +70,7 @@ export const leaseOutcomes: OutcomeSource = {
   rows: (sql) => sql`
     select event.xid, 'lease/' || event.id as id, event.type, 'lease/' || event.saga_id as line, event.id as place
     from arcadia.lease_events event where event.xid is not null and event.type in ('lease.ending', 'lease.expired')`,
+  forget: (sql) => sql`update arcadia.lease_events set xid = null where xid is not null and type in ('lease.ending', 'lease.expired') and ${fromElsewhere(sql)}`,
   read: async (db, ids) => {
     const numbers = ids.map((id) => id.slice('lease/'.length));
     const events = await db.run('outcomes.read_leases', (sql) => sql<LeaseEvent[]>`

@@ -129,7 +129,8 @@ async function markDelivered(db: Pick<Database, 'run'>, subscription: string, id
         where subscription = ${subscription} and id = any(${given}::text[]) and (select count(*) from failing) >= 0 returning id, line, place
       ),
       recovered as (
-        update arcadia.outcome_subscriptions set failures = 0, failing_since = null, last_error = null, not_before = null
+        -- not_before stays: the receiver that took this one asked for a pause all the same.
+        update arcadia.outcome_subscriptions set failures = 0, failing_since = null, last_error = null
         where name = ${subscription} and exists (select from failing) returning 1
       ),
       held_up as (
@@ -165,7 +166,8 @@ async function markFailed(db: Pick<Database, 'run'>, subscription: string, faile
       judged as materialized (
         select failed.id, failed.error, failed.retry_after_ms, case
           when pauses then error
-          when failing_since < clock_timestamp() - ${patience.pauseAfterMs}::float8 * interval '1 millisecond' then format('nothing was delivered since %s: %s', to_char(failing_since at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), error)
+          -- While no worker ran, nothing was tried: one failure before that and one after it are no day of failures.
+          when subscription.failures >= ${OUTAGE_AFTER} and failing_since < clock_timestamp() - ${patience.pauseAfterMs}::float8 * interval '1 millisecond' then format('nothing was delivered since %s: %s', to_char(failing_since at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), error)
           when failed.attempts >= ${patience.maxAttempts} then format('%s failed %s times: %s', failed.id, failed.attempts, error)
         end as reason
         from failed, subscription

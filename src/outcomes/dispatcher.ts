@@ -5,12 +5,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
 import { onceInAWhile } from '../platform/once-in-a-while.ts';
+import { shorten } from '../platform/text.ts';
 import type { OutcomeSource } from '../saga/outcome-source.ts';
 import { createWakeup, startSpreadMs } from '../saga/wakeup.ts';
-import { giveBackLease, takeLease } from './lease.ts';
+import { forgetRestored, giveBackLease, takeLease } from './lease.ts';
 import type { Batch } from './log.ts';
 import { readBatch } from './log.ts';
-import { ensureSubscription } from './subscriptions.ts';
+import { ensureSubscription, recordTrouble } from './subscriptions.ts';
 import type { Target } from './targets.ts';
 
 export type Dispatcher = Readonly<{
@@ -43,6 +44,7 @@ const LEASE_MS = 6_000;
 const TEND_MS = 2_000;
 const AFTER_FAILURE_MS = 1_000;
 const QUIET_MS = 30_000;
+const LONGEST_REASON = 300;
 
 export function createDispatcher(options: DispatcherOptions): Dispatcher {
   const { db, sources, target, log, pollMs = POLL_MS, leaseMs = LEASE_MS } = options;
@@ -55,6 +57,8 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   let leaseAt = Number.NEGATIVE_INFINITY;
   let tendedAt = Number.NEGATIVE_INFINITY;
   let newsAt = performance.now();
+  // As recorded; undefined: another worker may have recorded something.
+  let trouble: string | null | undefined;
 
   const isRenewalDue = () => performance.now() - leaseAt >= leaseMs / 3;
   const lose = () => {
@@ -70,8 +74,18 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     const [at, wasHeld] = [performance.now(), isHeld];
     isHeld = await takeLease(db, reader, leaseMs);
     leaseAt = at;
-    if (isHeld && !wasHeld) target.begin();
+    if (isHeld && !wasHeld) {
+      trouble = undefined;
+      target.begin();
+      await forgetRestored(db, sources);
+    }
     return isHeld;
+  };
+
+  const tellOfTrouble = async (why: string | null): Promise<void> => {
+    if (target.whenFull === null || why === trouble) return;
+    await recordTrouble(db, target.name, why);
+    trouble = why;
   };
 
   const read = async (room: number): Promise<Batch | null> => {
@@ -89,11 +103,16 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     }
     const room = await target.room();
     isFull = room <= 0;
-    if (isFull) return 'nothing';
+    if (isFull) {
+      await tellOfTrouble(target.whenFull);
+      return 'nothing';
+    }
+    if (trouble === undefined || trouble === target.whenFull) await tellOfTrouble(null);
     const batch = await read(room);
     if (batch === null) return 'nothing';
     newsAt = performance.now();
     await target.take(reader, batch);
+    await tellOfTrouble(null);
     return batch.to.reading === null ? 'all' : 'some';
   };
 
@@ -112,6 +131,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
           if (taken === 'some') pauseMs = 0;
         } catch (error) {
           warn(error);
+          if (isHeld) await tellOfTrouble(shorten(error instanceof Error ? error.message : String(error), LONGEST_REASON)).catch(() => undefined);
           pauseMs = AFTER_FAILURE_MS;
         }
         if (pauseMs > 0) await wakeup.wait(pauseMs, signal);

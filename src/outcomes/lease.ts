@@ -1,5 +1,6 @@
 // The lease of a subscription: one worker of the fleet reads the log for it.
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
+import type { OutcomeSource } from '../saga/outcome-source.ts';
 
 /** The reader: a subscription, and the holder of its lease. */
 export type Reader = Readonly<{ subscription: string; holder: string }>;
@@ -24,6 +25,11 @@ export function leasing(sql: Sql, { subscription, holder }: Reader, leaseMs: num
 export async function takeLease(db: Pick<Database, 'run'>, reader: Reader, leaseMs: number): Promise<boolean> {
   const rows = await db.run('outcomes.lease', (sql) => sql`${leasing(sql, reader, leaseMs)} returning 1`);
   return rows.length === 1;
+}
+
+/** Makes sure that rows which were restored from another cluster are never told. Cheap if there are none. */
+export async function forgetRestored(db: Pick<Database, 'run'>, sources: readonly OutcomeSource[]): Promise<void> {
+  for (const source of sources) await db.run('outcomes.forget', (sql) => source.forget(sql));
 }
 
 /** Returns the lease, so that another worker need not wait for it to expire. */

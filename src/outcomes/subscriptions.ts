@@ -37,6 +37,20 @@ export async function listSubscriptions(db: Pick<Database, 'run'>): Promise<Subs
 }
 
 /**
+ * Records that a subscription accepts nothing, and why, or (null) that it does again. For targets without deliveries, whose
+ * failures would record it.
+ */
+export async function recordTrouble(db: Pick<Database, 'run'>, name: string, why: string | null): Promise<void> {
+  await db.run(
+    'outcomes.trouble',
+    (sql) => sql`
+      update arcadia.outcome_subscriptions
+      set failing_since = case when ${why}::text is not null then coalesce(failing_since, clock_timestamp()) end, last_error = ${why}::text
+      where name = ${name} and last_error is distinct from ${why}::text`,
+  );
+}
+
+/**
  * Resumes a paused subscription: everything that waits is due now, with its full number of attempts. Audited.
  *
  * @param skip id of an outcome to drop

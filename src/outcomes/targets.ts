@@ -16,6 +16,8 @@ export type Target = Readonly<{
   describe: string;
   /** How many outcomes it can accept now. */
   room(): Promise<number>;
+  /** What it means for people that it accepts none; null: its deliveries record why. */
+  whenFull: string | null;
   /** Milliseconds that it leaves between two batches: what happens meanwhile comes together in the next. */
   restMs: number;
   /** Accepts a batch. Throws if the result is unknown; then the batch is read again. */
@@ -53,6 +55,7 @@ export function webhookTarget({ db }: TargetOf, { name, describe, queue, lateMs 
     name,
     describe,
     restMs: 0,
+    whenFull: null,
     room: async () => {
       if (isEmpty) return BATCH;
       const count = await countDeliveries(db, name);
@@ -83,6 +86,7 @@ export function queueTarget({ db, sources }: TargetOf, { name, describe, queue }
     name,
     describe,
     restMs: 0,
+    whenFull: `${MOST_QUEUED.toLocaleString('en')} jobs wait in it, and nobody takes them: no more are added until somebody does`,
     room: async () => Math.min(BATCH, MOST_QUEUED - (await queue.count())),
     take: async (reader, batch) => {
       await queue.add(await bodiesOf(db, sources, batch));
@@ -102,6 +106,7 @@ export function notifyTarget({ db, sources }: TargetOf, name: string): Target {
     name,
     describe: `channel ${OUTCOMES_CHANNEL}`,
     restMs: NOTIFICATIONS.restMs,
+    whenFull: 'Postgres takes no more notifications',
     room: () => Promise.resolve(NOTIFICATIONS.most),
     take: async (reader, batch) => {
       const payloads = (await bodiesOf(db, sources, batch)).map(payloadOf);

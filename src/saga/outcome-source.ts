@@ -25,6 +25,12 @@ export type Outcome = Readonly<{
   }>;
 }>;
 
+/**
+ * SQL: whether a visible row's `xid` is of another cluster, from which this database was restored. No transaction that this
+ * cluster has committed has such a number yet; one will, and the row would be told then, weeks late.
+ */
+export const fromElsewhere = (sql: Sql): SqlFragment => sql`xid >= pg_snapshot_xmax(pg_current_snapshot())`;
+
 /** One log that outcomes are read from. */
 export type OutcomeSource = Readonly<{
   name: string;
@@ -33,6 +39,11 @@ export type OutcomeSource = Readonly<{
    * `place` (text, bigint; together unique among all sources) the order in which outcomes of one line are delivered.
    */
   rows(sql: Sql): SqlFragment;
+  /**
+   * SQL that sets `xid` to null in the rows that match {@link fromElsewhere}, so that they are never told. It must find them
+   * by the index.
+   */
+  forget(sql: Sql): SqlFragment;
   /** Makes the bodies of some of its rows, by their ids. Those that are gone are left out. */
   read(db: Pick<Database, 'run'>, ids: readonly string[]): Promise<ReadonlyMap<string, Outcome>>;
 }>;

@@ -6,6 +6,7 @@ import { jsonText, textOf } from '../platform/json.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import type { IsNeeded } from './expire.ts';
 import type { Outcome, OutcomeSource } from './outcome-source.ts';
+import { fromElsewhere } from './outcome-source.ts';
 import type { Saga, SagaError } from './saga.ts';
 import type { SagaFacts, Subject, Surface } from './words.ts';
 import { surfaceOf } from './words.ts';
@@ -24,6 +25,7 @@ export function sagaOutcomes(catalog: Catalog<never>): OutcomeSource {
     rows: (sql) => sql`
       select event.xid, event.saga_id || '/' || event.seq as id, 'saga.' || (event.detail->>'status') as type, event.saga_id::text as line, event.seq::bigint as place
       from arcadia.saga_events event where ${isEnd(sql)}`,
+    forget: (sql) => sql`update arcadia.saga_events event set xid = null where ${isEnd(sql)} and ${fromElsewhere(sql)}`,
     read: async (db, ids) => {
       const rows = await readEnds(db, ids);
       return new Map(rows.map((row) => [`${row.id}/${row.seq}`, outcomeOf(row, surface, added.get(row.name) ?? null)]));

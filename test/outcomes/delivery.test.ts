@@ -105,6 +105,8 @@ describe.each(queueStoreKinds())('with the queues in %s', (backend) => {
   });
 });
 
+const slowly = { backoffMs: 60_000, backoffCapMs: 600_000, maxAttempts: 30 };
+
 describe('a subscription', () => {
   test('is paused by 410 Gone, loses nothing, and goes on when a person resumes it', async () => {
     let isGone = true;
@@ -146,6 +148,49 @@ describe('a subscription', () => {
     await stage.end();
     await waitFor(() => receiver.taken.length === 2, { what: 'both outcomes' });
     expect(Math.min(...receiver.taken.map(({ at }) => at)) - first).toBeGreaterThanOrEqual(990);
+  });
+
+  test('keeps to Retry-After although another delivery of the same moment succeeds', async () => {
+    let refusedAt = 0;
+    const answers: (() => void)[] = [];
+    await using receiver = await startReceiver(({ at, body }, response) => {
+      // Both are on their way: the one is refused, then the other is taken.
+      if (refusedAt === 0 && answers.length === 0) {
+        refusedAt = at;
+        answers.push(() => response.writeHead(429, { 'retry-after': '2' }).end());
+        return false;
+      }
+      if (answers.length === 1) {
+        answers.shift()?.();
+        setTimeout(() => response.writeHead(204).end(), 200);
+        return true;
+      }
+      response.writeHead(body === null ? 500 : 204).end();
+      return true;
+    });
+    await using stage = await openOutcomeStage('redis', plain);
+    await stage.tell({ url: receiver.url });
+    await subscribed(stage);
+    await Promise.all([stage.end(), stage.end()]);
+    await waitFor(() => receiver.taken.length === 1, { what: 'the one that is taken' });
+    await stage.end();
+    await waitFor(() => receiver.taken.length === 3, { what: 'all three' });
+    expect(Math.min(...receiver.taken.slice(1).map(({ at }) => at)) - refusedAt).toBeGreaterThanOrEqual(1_900);
+  });
+
+  test('is not paused for a failure before and one after a time without workers', async () => {
+    await using receiver = await startReceiver((_received, response) => {
+      response.writeHead(503).end();
+      return false;
+    });
+    await using stage = await openOutcomeStage('redis', plain);
+    const { db } = stage.engine;
+    await stage.tell({ url: receiver.url }, { timings: { ...timings, delivery: { ...slowly, pauseAfterMs: 60_000 } } });
+    await subscribed(stage);
+    await db.sql`update arcadia.outcome_subscriptions set failures = 1, failing_since = clock_timestamp() - interval '3 days' where name = 'webhook'`;
+    await stage.end();
+    await waitFor(async () => (await db.sql`select 1 from arcadia.outcome_subscriptions where name = 'webhook' and failures = 2`).length === 1, { what: 'the second failure on record' });
+    expect((await listSubscriptions(db)).find(({ name }) => name === 'webhook')?.pausedAt).toBeNull();
   });
 
   test('is paused when nothing was delivered for long', async () => {

@@ -13,6 +13,41 @@ import { openOutcomeStage } from './stage.ts';
 const plain = catalogOf(fakeStep('one'));
 const REST_MS = 3_000;
 
+test('a target that accepts nothing, or fails, is on record as failing until it accepts again', async () => {
+  await using stage = await openOutcomeStage('redis', plain);
+  const { db } = stage.engine;
+  const state = { room: 0, fails: false, taken: 0 };
+  const target: Target = {
+    name: 'trial',
+    describe: 'a test',
+    restMs: 0,
+    whenFull: 'nobody takes anything',
+    room: () => Promise.resolve(state.room),
+    take: async (reader, batch) => {
+      if (state.fails) throw new Error('the store is read-only');
+      if (await advance(db, reader, batch)) state.taken += batch.entries.length;
+    },
+    tend: () => Promise.resolve(),
+    begin: () => undefined,
+  };
+  const dispatcher = createDispatcher({ db, sources: [sagaOutcomes(plain)], target, log: silentLog, pollMs: 20 });
+  const stopping = new AbortController();
+  const running = dispatcher.run(stopping.signal);
+  onTestFinished(() => {
+    stopping.abort();
+    return running;
+  });
+  const recorded = async () => (await listSubscriptions(db))[0];
+  const full = await waitFor(async () => ((await recorded())?.lastError === 'nobody takes anything' ? recorded() : undefined), { what: 'the trouble on record' });
+  expect(full?.failingSince).toBeInstanceOf(Date);
+  await stage.end();
+  Object.assign(state, { room: 10, fails: true });
+  await waitFor(async () => (await recorded())?.lastError === 'the store is read-only', { what: 'the other trouble on record' });
+  state.fails = false;
+  await waitFor(async () => (await recorded())?.lastError === null, { what: 'no trouble on record', deadlineMs: 15_000 });
+  expect([state.taken, (await recorded())?.failingSince]).toEqual([1, null]);
+});
+
 test('a target that rests gets the first outcome at once, and those that follow soon together', async () => {
   await using stage = await openOutcomeStage('redis', plain);
   const { db } = stage.engine;
@@ -21,6 +56,7 @@ test('a target that rests gets the first outcome at once, and those that follow 
     name: 'trial',
     describe: 'a test',
     restMs: REST_MS,
+    whenFull: null,
     room: () => Promise.resolve(100),
     take: async (reader, batch) => {
       if (await advance(db, reader, batch)) batches.push(batch.entries.length);
