@@ -19,7 +19,7 @@ const isEnd = (sql: Sql) => sql`event.xid is not null and event.detail->>'status
 /** The ends of the sagas of an app. */
 export function sagaOutcomes(catalog: Catalog<never>): OutcomeSource {
   const surface = surfaceOf(catalog);
-  const added = new Map(Object.entries(catalog).map(([name, definition]) => [name, keysAddedBy(definition)]));
+  const told = new Map(Object.entries(catalog).map(([name, definition]) => [name, toldKeysOf(definition)]));
   return {
     name: 'saga',
     rows: (sql) => sql`
@@ -28,7 +28,7 @@ export function sagaOutcomes(catalog: Catalog<never>): OutcomeSource {
     forget: (sql) => sql`update arcadia.saga_events event set xid = null where ${isEnd(sql)} and ${fromElsewhere(sql)}`,
     read: async (db, ids) => {
       const rows = await readEnds(db, ids);
-      return new Map(rows.map((row) => [`${row.id}/${row.seq}`, outcomeOf(row, surface, added.get(row.name) ?? null)]));
+      return new Map(rows.map((row) => [`${row.id}/${row.seq}`, outcomeOf(row, surface, told.get(row.name) ?? ofAnyVersion)]));
     },
   };
 }
@@ -51,8 +51,16 @@ async function readEnds(db: Pick<Database, 'run'>, ids: readonly string[]): Prom
   );
 }
 
-/** @param added the context keys that are outputs; null: all but the book-keeping of effects */
-function outcomeOf(row: EndRow, { words, redact }: Surface, added: ReadonlySet<string> | null): Outcome {
+/**
+ * The context keys that callers are told. `added`: the outputs; null: all but the book-keeping of effects. `remaining`: what a
+ * rollback leaves.
+ */
+type ToldKeys = Readonly<{ added: ReadonlySet<string> | null; remaining: ReadonlySet<string> }>;
+
+/** For a saga that this process does not know. */
+const ofAnyVersion: ToldKeys = { added: null, remaining: new Set() };
+
+function outcomeOf(row: EndRow, { words, redact }: Surface, { added, remaining }: ToldKeys): Outcome {
   // What it is now, but for its end: a stuck saga may have gone on since.
   const saga = redact.saga({ ...row, error: errorOf(row) });
   return {
@@ -64,8 +72,8 @@ function outcomeOf(row: EndRow, { words, redact }: Surface, added: ReadonlySet<s
       name: row.name,
       status: row.end,
       subject: subjectOf(words(row).subject, saga),
-      // Nothing is left of what a saga made that was rolled back.
-      outputs: row.end === 'compensated' ? {} : outputsOf(saga, added),
+      // Nothing else is left of what a saga made that was rolled back.
+      outputs: outputsOf(saga, row.end === 'compensated' ? remaining : added),
       error: toldError(saga.error),
     },
   };
@@ -90,10 +98,11 @@ function subjectOf(subject: ((saga: SagaFacts) => Subject) | undefined, saga: Sa
   }
 }
 
-/** What the steps of a saga say that they add; null if none says it. */
-function keysAddedBy({ steps }: SagaDefinition<never>): ReadonlySet<string> | null {
-  const shapes = steps.flatMap(({ adds }) => adds?.shape ?? []);
-  return shapes.length === 0 ? null : new Set(shapes.flatMap((shape) => Object.keys(shape)));
+/** What the steps of a saga declare; null for the outputs if none declares any. */
+function toldKeysOf({ steps }: SagaDefinition<never>): ToldKeys {
+  const keysOf = (shapes: readonly object[]) => new Set(shapes.flatMap((shape) => Object.keys(shape)));
+  const adds = steps.flatMap((step) => step.adds?.shape ?? []);
+  return { added: adds.length === 0 ? null : keysOf(adds), remaining: keysOf(steps.flatMap((step) => step.remains?.shape ?? [])) };
 }
 
 function outputsOf({ context }: SagaFacts, added: ReadonlySet<string> | null): JsonObject {

@@ -33,6 +33,11 @@ export type Step<Deps, Context = JsonObject, Adds extends JsonObject = JsonObjec
   /** What the step adds to the context. Its outputs are validated against this. */
   adds?: z.ZodObject;
   /**
+   * Keys of the context that say what a rollback left behind, or what had happened before it and cannot be undone. Callers
+   * get them with the outcome of a rolled-back saga, which has no other outputs.
+   */
+  remains?: z.ZodObject;
+  /**
    * `execute` has no lasting effect before its first `record`, or none at all. If it is a saga's first step, the start of
    * the saga is written together with its first write, and not before it runs.
    */

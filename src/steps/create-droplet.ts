@@ -21,7 +21,7 @@ import { findDropletsOfSaga } from './lookup.ts';
 import { NO_LEASE_POLICY, leaseOf } from './lease.ts';
 import type { NamedIds } from './named.ts';
 import { resolveNames } from './named.ts';
-import { provisionDropletOutputs } from './outputs.ts';
+import { provisionDropletOutputs, provisionDropletRemains } from './outputs.ts';
 import { prepareUserData } from './ready-callback.ts';
 import { waiterOf } from './waiter.ts';
 import { contradiction, otherOwner, tagsOf, waveOf, waveTag } from './ownership.ts';
@@ -33,6 +33,7 @@ export const createDroplet: Step<StepDeps> = {
   name: 'create_droplet',
   family: dropletFamily,
   adds: provisionDropletOutputs.pick({ droplet_id: true }),
+  remains: provisionDropletRemains,
   words: { doing: 'creating the droplet', provider: 'DigitalOcean' },
   recordsFirst: true,
 

@@ -14,7 +14,7 @@ import { forRollback } from './deps.ts';
 import { destroyAndConfirm, isDeletionAccepted } from './destroy-and-confirm.ts';
 import { toStepOutcome } from './failures.ts';
 import { storedDestroyInput } from './inputs.ts';
-import { destroyDropletOutputs } from './outputs.ts';
+import { destroyDropletOutputs, destroyDropletRemains } from './outputs.ts';
 import { lookForBilled, withOutputs } from './still-billed.ts';
 import { stepAgeMs } from '../saga/stamps.ts';
 
@@ -36,6 +36,7 @@ export const destroyDroplet: Step<StepDeps> = {
   name: 'destroy_droplet',
   family: dropletFamily,
   adds: destroyDropletOutputs,
+  remains: destroyDropletRemains,
   words: { doing: 'destroying the droplet', provider: 'DigitalOcean' },
   forwardOnly: true,
 

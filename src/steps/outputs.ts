@@ -32,4 +32,16 @@ export const destroyDropletOutputs = z.object({
   still_billed: z.array(stillBilledSchema).nullable().optional(),
 });
 
+/** What a rolled-back `provision_droplet` leaves. */
+export const provisionDropletRemains = z.object({
+  /** Ids of droplets that may be the saga's but do not carry its full id. A person has to check them. */
+  unproven_droplets: z.array(z.int()).optional(),
+});
+
+/** What a `destroy_droplet` that was cancelled too late has done. */
+export const destroyDropletRemains = destroyDropletOutputs.pick({ still_billed: true }).extend({
+  /** `already_gone`: not by this saga. */
+  destroy_result: z.enum(['destroyed', 'already_gone', 'not_destroyed']).optional(),
+});
+
 export type DestroyDropletOutputs = z.infer<typeof destroyDropletOutputs>;
