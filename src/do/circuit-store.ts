@@ -34,6 +34,8 @@ export type OpenCircuit = Cause &
     relapses: number;
     /** Time until the next probe is allowed; 0 or less: now. */
     probeInMs: number;
+    /** Whether a saga is invited to probe, whenever it comes. */
+    isInvited: boolean;
   }>;
 
 export type Delays = Readonly<{ firstMs: number; maxMs: number }>;
@@ -47,14 +49,18 @@ export type CircuitStore = Readonly<{
    */
   refuse(refusal: Cause & { subject: string | null; detail: JsonObject; lease: string | null }): Promise<OpenCircuit>;
   /**
-   * Leases the right to probe if a probe is due and the lease is free. The lease expires after `leaseMs`. `invitedOnly`:
-   * only in the few seconds after {@link CircuitStore.invite}.
+   * Leases the right to probe if a probe is due and the lease is free. The lease expires after `leaseMs`. If nobody came
+   * for an invitation, the delay doubles. `invitedOnly`: only a saga that is invited, see {@link CircuitStore.invite}.
    */
   lease(id: string, leaseMs: number, invitedOnly: boolean): Promise<string | null>;
-  /** Returns the lease of an inconclusive probe. `isAsked`: a request was sent, so the next probe waits for the delay. */
-  giveBack(id: string, lease: string, isAsked: boolean): Promise<void>;
+  /**
+   * Returns the lease of an inconclusive probe. `isAsked`: a request was sent, so the next probe waits for the delay.
+   * `invitedForMs`: the invited saga waits for the request budget and comes back then, so the invitation stands; null: it
+   * was not invited.
+   */
+  giveBack(id: string, lease: string, how: { isAsked: boolean; invitedForMs: number | null }): Promise<void>;
   close(id: string): Promise<void>;
-  /** Returns the lease of a probe after which a saga is to probe, for a few seconds. */
+  /** Returns the lease of a probe after which a saga is to probe: it may, until the next probe is due after the delay. */
   invite(id: string, lease: string): Promise<void>;
   /** Returns the lease of a probe that succeeded, and makes the next one due now, with the first delay. The circuit stays open. */
   goOn(id: string, lease: string): Promise<void>;
@@ -81,7 +87,8 @@ const FORGET_MS = 15 * 60_000;
 
 const columns = (sql: Sql) => sql`
   id, cause, kind, request, fields, subject, opened_at, detail, relapses,
-  (extract(epoch from next_probe_at - clock_timestamp()) * 1000)::float8 as probe_in_ms`;
+  (extract(epoch from next_probe_at - clock_timestamp()) * 1000)::float8 as probe_in_ms,
+  coalesce(leased_by = ${INVITED}::uuid and waking_until > clock_timestamp(), false) as is_invited`;
 
 /** Creates the store for one token, identified by its fingerprint. */
 export function createCircuitStore(db: Pick<Database, 'run'>, scope: string, { firstMs, maxMs }: Delays): CircuitStore {
@@ -128,20 +135,25 @@ export function createCircuitStore(db: Pick<Database, 'run'>, scope: string, { f
       const [row] = await db.run(
         'circuits.lease',
         (sql) => sql<{ leasedBy: string }[]>`
-          update arcadia.circuits set leased_by = gen_random_uuid(), leased_until = clock_timestamp() + ${leaseMs}::float8 * interval '1 millisecond'
-          where id = ${id} and closed_at is null and next_probe_at <= clock_timestamp() and leased_until < clock_timestamp()
-            and (not ${invitedOnly}::boolean or (leased_by = ${INVITED}::uuid and waking_until > clock_timestamp()))
+          update arcadia.circuits
+          set leased_by = gen_random_uuid(), leased_until = clock_timestamp() + ${leaseMs}::float8 * interval '1 millisecond',
+              delay_ms = case when leased_by = ${INVITED}::uuid and not ${invitedOnly}::boolean then least(delay_ms * 2, ${maxMs}::float8) else delay_ms end
+          where id = ${id} and closed_at is null and leased_until < clock_timestamp()
+            and case when ${invitedOnly}::boolean then leased_by = ${INVITED}::uuid and waking_until > clock_timestamp() else next_probe_at <= clock_timestamp() end
           returning leased_by`,
       );
       return row?.leasedBy ?? null;
     },
 
-    giveBack: async (id, lease, isAsked) => {
+    giveBack: async (id, lease, { isAsked, invitedForMs }) => {
+      const untilMs = invitedForMs === null ? null : invitedForMs + WAKING_MS;
       await db.run(
         'circuits.give_back',
         (sql) => sql`
           update arcadia.circuits
-          set leased_by = null, leased_until = '-infinity', next_probe_at = clock_timestamp() + (case when ${isAsked} then delay_ms else 0 end) * interval '1 millisecond'
+          set leased_by = case when ${untilMs}::float8 is not null then ${INVITED}::uuid end, leased_until = '-infinity',
+              waking_until = coalesce(clock_timestamp() + ${untilMs}::float8 * interval '1 millisecond', waking_until),
+              next_probe_at = clock_timestamp() + coalesce(${untilMs}::float8, case when ${isAsked}::boolean then delay_ms else 0 end) * interval '1 millisecond'
           where id = ${id} and leased_by = ${lease}`,
       );
     },
@@ -155,7 +167,8 @@ export function createCircuitStore(db: Pick<Database, 'run'>, scope: string, { f
         'circuits.invite',
         (sql) => sql`
           update arcadia.circuits
-          set leased_by = ${INVITED}, leased_until = '-infinity', next_probe_at = clock_timestamp(), waking_until = clock_timestamp() + ${WAKING_MS}::float8 * interval '1 millisecond'
+          set leased_by = ${INVITED}, leased_until = '-infinity', next_probe_at = clock_timestamp() + delay_ms * interval '1 millisecond',
+              waking_until = clock_timestamp() + greatest(delay_ms, ${WAKING_MS}::float8) * interval '1 millisecond'
           where id = ${id} and leased_by = ${lease}`,
       );
     },

@@ -18,8 +18,11 @@ import type { Hold } from './errors.ts';
 import { DigitalOceanError } from './errors.ts';
 import { isDispensable, likelyScopes } from './scopes.ts';
 
-/** Permission to send a request. If the request probes a circuit, it names the circuit and the lease. */
-export type Passage = Readonly<{ circuit: OpenCircuit; lease: string } | null>;
+/**
+ * Permission to send a request. If the request probes a circuit, it names the circuit and the lease, and whether a
+ * harmless request invited it.
+ */
+export type Passage = Readonly<{ circuit: OpenCircuit; lease: string; isInvited: boolean }> | null;
 
 /** Sends a request and returns how it ended. */
 export async function endingOf(ask: () => Promise<unknown>): Promise<Ending> {
@@ -60,8 +63,8 @@ export type Circuits = Readonly<{
    * @param askAccount requests the account, bypassing all circuits, and resolves with how that ended
    */
   settle(asked: Asked, passage: Passage, ending: Ending, askAccount: () => Promise<Ending>): Promise<Held | null>;
-  /** Call this if the request was not sent after all. Never throws. */
-  giveBack(passage: Passage): Promise<void>;
+  /** Call this if the request was not sent after all, and is to be in so many milliseconds. Never throws. */
+  giveBack(passage: Passage, againInMs: number): Promise<void>;
 }>;
 
 /** The circuits of a worker, for the loop that maintains them. */
@@ -113,6 +116,9 @@ const WARN_EVERY_MS = 10_000;
 // Retry interval of a create that is to wait for room, while the store is unreachable.
 const UNRECORDED_MS = 15_000;
 
+// The next saga of those that wait for room is woken within a second.
+const GOES_ON_MS = 10_000;
+
 const ACCOUNT = '/v2/account';
 
 /** Creates the circuits of one process on the store that the fleet shares. */
@@ -120,8 +126,8 @@ export function createCircuits({ store, leaseMs, holdMs, waitsForRoom = false, l
   let open: readonly OpenCircuit[] = [];
   let readAt = 0;
   let confirming: Promise<Ending> | null = null;
-  // Circuits whose next probe needs no harmless request before it, because a create has just succeeded.
-  const goingOn = new Set<string>();
+  // Circuits whose next probe needs no harmless request before it, because a create has just succeeded, and until when.
+  const goingOn = new Map<string, number>();
   const warn = onceInAWhile(WARN_EVERY_MS, (error: unknown) => log.warn({ reason: error instanceof Error ? error.message : String(error) }, 'the circuits could not be read or written'));
 
   const ask = async <T>(operation: () => Promise<T>, otherwise: T): Promise<T> => {
@@ -140,10 +146,16 @@ export function createCircuits({ store, leaseMs, holdMs, waitsForRoom = false, l
   };
   const isDue = (circuit: OpenCircuit) => circuit.probeInMs <= performance.now() - readAt;
   const take = (circuit: OpenCircuit, invitedOnly = false) => ask(() => store.lease(circuit.id, leaseMs, invitedOnly), null);
-  const giveBack = async (passage: Passage, isAsked = false) => {
+  const giveBack = async (passage: Passage, how: { isAsked: true } | { againInMs: number }) => {
     if (passage === null) return;
-    await ask(() => store.giveBack(passage.circuit.id, passage.lease, isAsked), undefined);
+    const invitedForMs = passage.isInvited && 'againInMs' in how ? how.againInMs : null;
+    await ask(() => store.giveBack(passage.circuit.id, passage.lease, { isAsked: 'isAsked' in how, invitedForMs }), undefined);
     await refresh();
+  };
+  const takeGoingOn = (id: string): boolean => {
+    const until = goingOn.get(id) ?? 0;
+    goingOn.delete(id);
+    return performance.now() < until;
   };
   const close = async (circuit: OpenCircuit) => {
     await ask(() => store.close(circuit.id), undefined);
@@ -170,7 +182,7 @@ export function createCircuits({ store, leaseMs, holdMs, waitsForRoom = false, l
   /** A probe succeeded. */
   const admitted = async (passage: NonNullable<Passage>) => {
     if (passage.circuit.kind !== 'account_full') return close(passage.circuit);
-    goingOn.add(passage.circuit.id);
+    goingOn.set(passage.circuit.id, performance.now() + GOES_ON_MS);
     await ask(() => store.goOn(passage.circuit.id, passage.lease), undefined);
     await refresh();
     return onChanged();
@@ -193,22 +205,24 @@ export function createCircuits({ store, leaseMs, holdMs, waitsForRoom = false, l
   return {
     refresh,
     isAnyOpen: () => open.length > 0,
-    giveBack: (passage) => giveBack(passage),
+    giveBack: (passage, againInMs) => giveBack(passage, { againInMs }),
 
     admit: async (asked) => {
       const holding = open.filter((circuit) => holds(circuit, asked));
       const [first] = holding;
       if (first === undefined) return null;
-      const blocking = holding.find((circuit) => !isDue(circuit) || isProbedByAccount(circuit));
+      const blocking = holding.find((circuit) => isProbedByAccount(circuit) || !(isDue(circuit) || circuit.isInvited));
       if (blocking !== undefined) throw heldError(asked, blocking, holdMs);
       // Who comes while a harmless request can probe leaves that to it: a real one would have to be announced.
-      const lease = await take(first, canProbeHarmlessly(first));
+      const isInvited = canProbeHarmlessly(first);
+      const lease = await take(first, isInvited);
       if (lease === null) throw heldError(asked, first, holdMs);
-      return { circuit: first, lease };
+      return { circuit: first, lease, isInvited };
     },
 
     settle: async (asked, passage, ending, askAccount) => {
-      if (waitsForRoom && isAccountFull(asked, ending)) {
+      // The sagas that a full account holds were to wait, whatever this worker would have done with its own.
+      if ((waitsForRoom || passage?.circuit.kind === 'account_full') && isAccountFull(asked, ending)) {
         const circuit = await record({ ...fullCause, subject: null, detail: detailOf(ending, []), lease: passage?.lease ?? null });
         return { hold: circuit === null ? { circuit: null, isTokenRefused: false, scopes: [], isAccountFull: true } : holdOf(circuit), forMs: circuit === null ? UNRECORDED_MS : holdMs, kind: 'throttled' };
       }
@@ -221,7 +235,7 @@ export function createCircuits({ store, leaseMs, holdMs, waitsForRoom = false, l
       if (ending.outcome === 'done' && asked.method === 'DELETE' && asked.path === '/v2/droplets/{id}') await expectRoom();
       if (passage === null) return null;
       if (saysSomething(ending)) await admitted(passage);
-      else await giveBack(passage, true);
+      else await giveBack(passage, { isAsked: true });
       return null;
     },
 
@@ -239,14 +253,14 @@ export function createCircuits({ store, leaseMs, holdMs, waitsForRoom = false, l
       if (!canProbeHarmlessly(circuit)) return true;
       const lease = await take(circuit);
       if (lease === null) return false;
-      const ending: Ending = goingOn.delete(id) ? { outcome: 'done', status: null, message: '' } : await harmless(circuit);
+      const ending: Ending = takeGoingOn(id) ? { outcome: 'done', status: null, message: '' } : await harmless(circuit);
       if (ending.outcome === 'unauthorized' || (circuit.kind === 'account_full' && ending.outcome === 'rejected')) {
         const { cause, kind, request, fields, subject, detail } = circuit;
         await record({ cause, kind, request, fields, subject, detail, lease });
         return false;
       }
       if (!saysSomething(ending)) {
-        await giveBack({ circuit, lease }, true);
+        await giveBack({ circuit, lease, isInvited: false }, { isAsked: true });
         return false;
       }
       await ask(() => store.invite(circuit.id, lease), undefined);
@@ -264,11 +278,11 @@ export function createCircuits({ store, leaseMs, holdMs, waitsForRoom = false, l
       const circuit = open.find((candidate) => isProbedByAccount(candidate) && isDue(candidate));
       const lease = circuit === undefined ? null : await take(circuit);
       if (circuit === undefined || lease === null) return;
-      const passage = { circuit, lease };
+      const passage = { circuit, lease, isInvited: false };
       const ending = await askAccount();
       if (ending.status === 401) await refuse({ method: 'GET', path: ACCOUNT, fields: [], subject: ACCOUNT }, passage, ending, true);
       else if (saysSomething(ending)) await close(circuit);
-      else await giveBack(passage, true);
+      else await giveBack(passage, { isAsked: true });
     },
   };
 }

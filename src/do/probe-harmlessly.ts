@@ -4,7 +4,7 @@ import type { Ending } from './circuit-rules.ts';
 import type { HarmlessProbe } from './circuits.ts';
 import { endingOf } from './circuits.ts';
 
-/** Creates the probe. Its requests go out at once, whatever circuits are open, and are counted. */
+/** Creates the probe. Its requests go out at once, whatever circuits are open and however little budget is left. */
 export function harmlessProbe(client: DigitalOceanClient): HarmlessProbe {
   const digitalOcean = client.at('now');
   return ({ kind, request, fields }) => (kind === 'account_full' ? lookForRoom(digitalOcean) : endingOf(() => digitalOcean.tryOut(request ?? '', fields)));

@@ -39,11 +39,18 @@ export function createReservations(options: { budget: RequestBudget; circuits: C
   const { budget, circuits, askAccount } = options;
   return {
     reserve: async (asked, priority, waiter) => {
-      const passage = priority === 'now' ? null : await circuits.admit(asked);
+      let passage: Passage = null;
+      try {
+        if (priority !== 'now') passage = await circuits.admit(asked);
+      } catch (error) {
+        // Who is held does not ask again for long. Its turn would keep room from others.
+        if (waiter !== undefined && waiter !== null) await budget.withdraw(waiter);
+        throw error;
+      }
       try {
         return { ...(await budget.draw(priority, { method: asked.method, path: asked.path }, waiter)), passage };
       } catch (error) {
-        await circuits.giveBack(passage);
+        await circuits.giveBack(passage, error instanceof DigitalOceanError ? (error.retryAfterMs ?? 0) : 0);
         throw error;
       }
     },

@@ -193,7 +193,8 @@ const IDLE_LOOK_MS = 10_000;
 
 // Number of idle rounds after which what usually needs no work is checked all the same.
 const RELEASE_EVERY = 3;
-const PRUNE_EVERY = 6;
+
+const PRUNE_EVERY_MS = 60_000;
 
 // A job that a worker has while it should be woken may be postponed a moment later.
 const BUSY_PAUSE_MS = 100;
@@ -209,6 +210,7 @@ export async function watchHolds(options: HoldWatchOptions): Promise<void> {
   const { circuits, holds, log, signal, wakeup } = options;
   let idle = 0;
   let wasOpen = false;
+  let prunedAt = Number.NEGATIVE_INFINITY;
   while (!signal.aborted) {
     try {
       await circuits.refresh();
@@ -224,7 +226,10 @@ export async function watchHolds(options: HoldWatchOptions): Promise<void> {
         if (picked === null) await circuits.nobodyWaits(id);
         else if (await circuits.maySagaProbe(id)) await wakeSaga(picked.saga, options);
       }
-      if (!circuits.isAnyOpen() && idle % PRUNE_EVERY === 0) await circuits.prune();
+      if (performance.now() - prunedAt >= PRUNE_EVERY_MS) {
+        await circuits.prune();
+        prunedAt = performance.now();
+      }
       idle = circuits.isAnyOpen() ? 0 : idle + 1;
     } catch (error) {
       log.warn({ err: error }, 'could not check held sagas: trying again in a moment');

@@ -100,9 +100,12 @@ function subjectOf(subject: ((saga: SagaFacts) => Subject) | undefined, saga: Sa
 
 /** What the steps of a saga declare; null for the outputs if none declares any. */
 function toldKeysOf({ steps }: SagaDefinition<never>): ToldKeys {
-  const keysOf = (shapes: readonly object[]) => new Set(shapes.flatMap((shape) => Object.keys(shape)));
   const adds = steps.flatMap((step) => step.adds?.shape ?? []);
   return { added: adds.length === 0 ? null : keysOf(adds), remaining: keysOf(steps.flatMap((step) => step.remains?.shape ?? [])) };
+}
+
+function keysOf(shapes: readonly object[]): ReadonlySet<string> {
+  return new Set(shapes.flatMap((shape) => Object.keys(shape)));
 }
 
 function outputsOf({ context }: SagaFacts, added: ReadonlySet<string> | null): JsonObject {

@@ -16,7 +16,7 @@ import { clientOf, createDroplet, dropletJson, errorOf, sendJson, startServer, T
 const createRequest = { name: 'web-1', region: 'nyc3', size: 's-1vcpu-1gb', image: 'ubuntu-24-04-x64' };
 const powerOff = { method: 'POST', path: '/v2/droplets/7/actions', json: { type: 'power_off' }, schema: z.unknown() } as const;
 const circuit: OpenCircuit = {
-  id: '1', cause: '401', kind: 'token_refused', request: null, fields: [], subject: null, openedAt: new Date(), detail: {}, relapses: 1, probeInMs: 0,
+  id: '1', cause: '401', kind: 'token_refused', request: null, fields: [], subject: null, openedAt: new Date(), detail: {}, relapses: 1, isInvited: false, probeInMs: 0,
 };
 const everyPriority: Priority[] = ['now', 'destroy', 'create', 'page', 'read', 'sync'];
 
@@ -60,11 +60,21 @@ describe('a call of any endpoint', () => {
     expect(JSON.parse(server.received[0]?.body ?? '')).toEqual(json);
   });
 
+  test('that a circuit holds gives up the turn of whoever waits', async () => {
+    const withdrawn: unknown[] = [];
+    const { budget } = createBudget();
+    const circuits: Circuits = { ...noCircuits, admit: async () => Promise.reject(new Error('held')) };
+    const { reserve } = createReservations({ budget: { ...budget, withdraw: async (waiter) => Promise.resolve(void withdrawn.push(waiter)) }, circuits, askAccount: async () => Promise.reject(new Error('unused')) });
+    const waiter = { id: 'saga', requester: null, priority: 'normal', since: new Date(0) } as const;
+    await expect(reserve({ method: 'POST', path: '/v2/droplets', fields: [], subject: 'web-1' }, 'create', waiter)).rejects.toThrow('held');
+    expect(withdrawn).toEqual([waiter]);
+  });
+
   test('is not sent if the budget has no room for its priority, and gives its probe back', async () => {
     const server = await answering();
     const { budget } = createBudget(1);
     await callerOf(server, budget).send({ ...powerOff, priority: 'destroy' });
-    const passage: Passage = { circuit, lease: 'a' };
+    const passage: Passage = { circuit, lease: 'a', isInvited: false };
     const givenBack: unknown[] = [];
     const circuits: Circuits = { ...noCircuits, admit: async () => Promise.resolve(passage), giveBack: async (back) => Promise.resolve(void givenBack.push(back)) };
     const error = await errorOf(callerOf(server, budget, circuits).send({ ...powerOff, priority: 'create' }));
