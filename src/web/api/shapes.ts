@@ -85,6 +85,7 @@ export const cancelBody = z.strictObject({ reason: text(1_000).optional().descri
 export const rerunBody = z
   .strictObject({
     secrets: z.record(z.string().max(255), z.string()).optional().describe('the secrets that the saga had, such as user_data, by field: they were erased when it was rolled back'),
+    despiteLeftovers: z.boolean().optional().describe('true: run it again although its rollback may have left something, because a person has checked'),
   })
   .nullish();
 
