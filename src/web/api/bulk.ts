@@ -112,10 +112,10 @@ async function actOnThese(sagas: Ports, request: BulkRequest & { ids: readonly s
 function preview({ surface }: Ports, action: BulkAction, saga: Saga): BulkResult {
   const { id: sagaId, status } = saga;
   const leftovers = leftOut(surface, action, saga);
-  return leftovers === null ? { sagaId, result: 'would', status } : { sagaId, result: 'refused', status, why: `${leftovers} The saga is run again only by itself, with a confirmation` };
+  return leftovers === null ? { sagaId, result: 'would', status } : { sagaId, result: 'refused', status, why: `${leftovers} When you have checked, run this saga again by itself and confirm it` };
 }
 
-/** Returns why a saga is left out, as a sentence; null: it is not. Nobody confirms what the rollback of one among many may have left. */
+/** Returns why a bulk action leaves a saga out, as a sentence; null: it does not. In bulk, nobody confirms what each rollback may have left. */
 export function leftOut(surface: SagaPort['surface'], action: BulkAction, saga: Saga): string | null {
   return action === 'rerun' ? leftoversOf(surface.words(saga), saga) : null;
 }
