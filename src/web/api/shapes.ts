@@ -301,7 +301,7 @@ export const driftAnswer = z
     firstSeenAt: answerTime,
     lastSeenAt: answerTime,
     resolvedAt: answerTime.nullable(),
-    resolution: z.enum(['put_back', 'accepted', 'released']).nullable(),
+    resolution: z.enum(['put_back', 'accepted', 'released', 'changed']).nullable().describe('changed: another difference of the same field took its place, with an id of its own'),
   })
   .describe('A difference between a droplet and its spec');
 
