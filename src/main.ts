@@ -225,6 +225,7 @@ program
   .argument('<id>', 'id of the saga, or its first 4 characters or more')
   .option('--user-data-file <file>', 'file with the user data that the saga had; short for --secret-file user_data=<file>')
   .option('--secret-file <field=file>', 'file with a secret that the saga had; - reads stdin (repeatable). Secrets are erased when a saga is rolled back', collect)
+  .option('--despite-leftovers', 'run it again although its rollback may have left something. Check that first: `arcadia saga <id>` names it')
   .option('--detach', 'print the id of the new saga and exit without waiting')
   .option('--json', 'print one JSON document')
   .action(runToItsEnd(async (sagaId, options) => (await import('./cli/rerun.ts')).rerunCommand(await app(), sagaId, options, stop.signal)));

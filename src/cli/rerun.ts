@@ -9,14 +9,14 @@ import { startAndFollow } from './start-and-follow.ts';
 import { requireSagaId, resolveSagaId } from './saga-id.ts';
 import { UsageError } from './usage-error.ts';
 
-export async function rerunCommand(app: App, sagaId: string, options: FollowOptions & { userDataFile?: string; secretFile?: string[] }, stop: AbortSignal): Promise<number> {
+export async function rerunCommand(app: App, sagaId: string, options: FollowOptions & { userDataFile?: string; secretFile?: string[]; despiteLeftovers?: boolean }, stop: AbortSignal): Promise<number> {
   requireSagaId(sagaId);
-  const { userDataFile, secretFile = [] } = options;
+  const { userDataFile, secretFile = [], despiteLeftovers } = options;
   const secrets = await readSecrets([...(userDataFile === undefined ? [] : [`user_data=${userDataFile}`]), ...secretFile]);
   try {
     return await startAndFollow(app, `running saga ${sagaId} again`, async (client) => {
       const id = await resolveSagaId(client, sagaId);
-      return toNewSaga(id, await client.rerun(id, requester(), { secrets, sagas: app.catalog }));
+      return toNewSaga(id, await client.rerun(id, requester(), { secrets, despiteLeftovers, sagas: app.catalog }));
     }, options, stop);
   } catch (error) {
     if (!(error instanceof NotRepeated)) throw error;
@@ -36,12 +36,16 @@ function toNewSaga(sagaId: string, answered: RerunResult): { sagaId: string } {
       complain(`saga ${sagaId} was run again before, as saga ${answered.saga.id}${answered.saga.status === 'compensated' ? `, which was rolled back too. To try once more, run \`arcadia rerun ${answered.saga.id}\`` : ''}`);
       return { sagaId: answered.saga.id };
     case 'refused':
-      throw new NotRepeated(answered.missing.length === 0 ? answered.why : `${answered.why}: ${answered.missing.map(optionFor).join(' ')}`);
+      throw new NotRepeated([answered.why, optionsFor(answered)].filter((part) => part !== '').join(': '));
     case 'not_found':
       throw new NotRepeated(`saga ${sagaId} not found`);
     default:
       return answered satisfies never;
   }
+}
+
+function optionsFor({ missing, leftovers }: Extract<RerunResult, { kind: 'refused' }>): string {
+  return leftovers === null ? missing.map(optionFor).join(' ') : '--despite-leftovers';
 }
 
 function optionFor(field: string): string {

@@ -157,15 +157,17 @@ export type Client = Readonly<{
   retry(sagaId: string, by: string): Promise<ActionResult>;
   /**
    * Runs a rolled-back saga again: starts a new one with the same input, once. `accepted` and `already` carry the new
-   * saga; get its handle with `handle(saga.id)`. `refused`: the saga was not rolled back, or secrets are `missing`.
+   * saga; get its handle with `handle(saga.id)`. `refused`: the saga was not rolled back, secrets are
+   * `missing`, or the rollback may have left something: `leftovers` says what.
    *
    * @param by the requester, for the audit trail
    * @param options.secrets the secrets that the saga had, such as `user_data`, by field; they were erased when it was
    *   rolled back
+   * @param options.despiteLeftovers true if a person has checked what the rollback may have left
    * @param options.sagas the definitions to find the saga in, by name; the droplet sagas by default
    * @throws {InvalidRequestError} {StartRefusedError}
    */
-  rerun(sagaId: string, by: string, options?: { secrets?: Readonly<Record<string, string>> | undefined; sagas?: StartableSagas | undefined }): Promise<RerunResult>;
+  rerun(sagaId: string, by: string, options?: { secrets?: Readonly<Record<string, string>> | undefined; despiteLeftovers?: boolean | undefined; sagas?: StartableSagas | undefined }): Promise<RerunResult>;
   /**
    * Returns what the saga's current job waits for; null if the job is not in the queue, or the client has no queues.
    * Times in milliseconds.
@@ -252,7 +254,7 @@ export function openClient(options: ClientOptions): Client {
     events: reader.events,
     cancel: async (sagaId, by, reason) => enqueueNext(await cancelSaga(store, sagaId, by, reason)),
     retry: async (sagaId, by) => enqueueNext(await retrySaga(store, sagaId, by)),
-    rerun: async (sagaId, by, { secrets, sagas = dropletContracts } = {}) => enqueueNext(await rerunSaga(db, sagas, { sagaId, secrets, requestedBy: by }, reconcileGraceMs, keyRing, deployment)),
+    rerun: async (sagaId, by, { secrets, despiteLeftovers, sagas = dropletContracts } = {}) => enqueueNext(await rerunSaga(db, sagas, { sagaId, secrets, despiteLeftovers, requestedBy: by }, reconcileGraceMs, keyRing, deployment)),
     peek: async (saga) => {
       const job = nextJobOf(saga);
       return job === null || queues === null ? null : queues.peek(job);

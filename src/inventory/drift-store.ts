@@ -21,7 +21,8 @@ export type Drift = Readonly<{
   firstSeenAt: Date;
   lastSeenAt: Date;
   resolvedAt: Date | null;
-  resolution: 'put_back' | 'accepted' | 'released' | null;
+  /** `changed`: another difference of the same field took its place, as a finding of its own. */
+  resolution: 'put_back' | 'accepted' | 'released' | 'changed' | null;
 }>;
 
 /** The desired and the actual state of one resource. */
@@ -50,7 +51,8 @@ export async function listProvisioned(
 }
 
 /**
- * Records the findings of a comparison and resolves earlier ones that it no longer found.
+ * Records the findings of a comparison and resolves earlier ones that it no longer found. If a field now differs in another
+ * way, that is a new finding.
  *
  * @param compared the resources as read; if a spec has changed since, the next sync handles it
  * @returns the new findings, and the number of resolved ones
@@ -71,11 +73,19 @@ export async function recordDrift(
         join arcadia.cloud_provisioned provisioned on provisioned.resource_id = found."resourceId"
         where provisioned.released_at is null and provisioned.spec = found.spec
       ),
+      -- Another difference is another finding, with a row of its own, so that it is told of again. The check of "resolution"
+      -- has no word for this end: null.
+      changed as (
+        update arcadia.cloud_drift drift set resolved_at = clock_timestamp() from found, held
+        where drift.resolved_at is null and drift.resource_id = found."resourceId" and drift.field = found.field
+          and (drift.desired, drift.actual) is distinct from (found.desired, found.actual)
+        returning drift.id
+      ),
       open as (
         insert into arcadia.cloud_drift as drift (resource_id, field, desired, actual)
-        select "resourceId", field, desired, actual from found, held
-        on conflict (resource_id, field) where resolved_at is null do update
-        set desired = excluded.desired, actual = excluded.actual, last_seen_at = clock_timestamp()
+        -- Counts what is closed, so that it is closed first: only one row of a field may be open.
+        select "resourceId", field, desired, actual from found, held where (select count(*) from changed) >= 0
+        on conflict (resource_id, field) where resolved_at is null do update set last_seen_at = clock_timestamp()
         returning drift.*, drift.xmax = 0 as is_new
       ),
       resolved as (
@@ -190,5 +200,5 @@ type DriftRow = Omit<Drift, 'id'> & { id: string };
 /** Converts a row of `arcadia.cloud_drift`, joined with its resource. */
 export function toDrift(row: DriftRow): Drift {
   const { resourceId, providerId, name, sagaId, field, desired, actual, firstSeenAt, lastSeenAt, resolvedAt, resolution } = row;
-  return { id: Number(row.id), resourceId, providerId, name, sagaId, field, desired, actual, firstSeenAt, lastSeenAt, resolvedAt, resolution };
+  return { id: Number(row.id), resourceId, providerId, name, sagaId, field, desired, actual, firstSeenAt, lastSeenAt, resolvedAt, resolution: resolvedAt === null ? null : (resolution ?? 'changed') };
 }

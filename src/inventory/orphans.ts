@@ -41,7 +41,8 @@ export type Orphan = Readonly<{
 }>;
 
 /**
- * Records the orphans on a page of a sync. New ones go to the audit trail and to the inventory's channel.
+ * Records the orphans on a page of a sync. New ones go to the audit trail and to the inventory's channel. An orphan whose
+ * category or saga has changed is a new one: its old row is closed.
  *
  * @returns the new ones, and the number now on record; a droplet that the inventory lacks, or has as destroyed, is not an
  *   orphan
@@ -56,20 +57,28 @@ export async function recordSightings(db: Pick<Database, 'run'>, number: number,
         select * from jsonb_to_recordset(${jsonText(sightings)}::text::jsonb) as seen (
           "providerId" text, category text, reason text, "sagaId" uuid, "priceUsdPerHour" float8, "createdAt" timestamptz, "endedAt" timestamptz)
       ),
+      -- Another judgement is another finding, with a row of its own: it is told of again, its approval does not count any more,
+      -- and an earlier sync did not see it. The check of "resolution" has no word for this end: null.
+      changed as (
+        update arcadia.cloud_orphans orphan set resolved_at = clock_timestamp()
+        from held, seen, arcadia.cloud_resources resource
+        where resource.provider = 'digitalocean' and resource.kind = 'droplet' and resource.provider_id = seen."providerId" and resource.deleted_at is null
+          and orphan.resource_id = resource.id and orphan.resolved_at is null
+          and (orphan.category, orphan.saga_id) is distinct from (seen.category, seen."sagaId")
+        returning orphan.resource_id, orphan.price_usd_per_hour, orphan.destroy_sent_at
+      ),
       orphan as (
         insert into arcadia.cloud_orphans as orphan
-          (resource_id, category, reason, saga_id, price_usd_per_hour, created_at, ended_at, first_sync, last_sync)
-        select resource.id, seen.category, seen.reason, seen."sagaId", seen."priceUsdPerHour", coalesce(seen."createdAt", resource.first_seen_at), seen."endedAt", held.number, held.number
+          (resource_id, category, reason, saga_id, price_usd_per_hour, created_at, ended_at, first_sync, last_sync, destroy_sent_at)
+        select resource.id, seen.category, seen.reason, seen."sagaId", coalesce(seen."priceUsdPerHour", changed.price_usd_per_hour),
+               coalesce(seen."createdAt", resource.first_seen_at), seen."endedAt", held.number, held.number, changed.destroy_sent_at
         from held, seen join arcadia.cloud_resources resource
           on resource.provider = 'digitalocean' and resource.kind = 'droplet' and resource.provider_id = seen."providerId" and resource.deleted_at is null
+        left join changed on changed.resource_id = resource.id
         on conflict (resource_id) where resolved_at is null do update
-        set category = excluded.category, reason = excluded.reason, saga_id = excluded.saga_id, created_at = excluded.created_at,
+        set reason = excluded.reason, created_at = excluded.created_at,
             price_usd_per_hour = coalesce(excluded.price_usd_per_hour, orphan.price_usd_per_hour), ended_at = excluded.ended_at,
-            last_seen_at = clock_timestamp(), last_sync = excluded.last_sync,
-            -- What was said of it under another judgement does not count for this one.
-            first_sync = case when orphan.category = excluded.category and orphan.saga_id is not distinct from excluded.saga_id then orphan.first_sync else excluded.first_sync end,
-            approved_at = case when orphan.category = excluded.category and orphan.saga_id is not distinct from excluded.saga_id then orphan.approved_at end,
-            approved_by = case when orphan.category = excluded.category and orphan.saga_id is not distinct from excluded.saga_id then orphan.approved_by end
+            last_seen_at = clock_timestamp(), last_sync = excluded.last_sync
         returning orphan.*, orphan.first_sync = orphan.last_sync as is_new
       ),
       told as (
@@ -78,8 +87,7 @@ export async function recordSightings(db: Pick<Database, 'run'>, number: number,
         from orphan join arcadia.cloud_resources resource on resource.id = orphan.resource_id where orphan.is_new
           -- Not what this sync has told of already, on a page before: the list shifts while it is read.
           and not exists (
-            select from arcadia.cloud_orphans before
-            where before.id = orphan.id and before.last_sync = orphan.last_sync and before.category = orphan.category and before.saga_id is not distinct from orphan.saga_id
+            select from arcadia.cloud_orphans before where before.id = orphan.id and before.last_sync = orphan.last_sync
           )
       ),
       audited as (insert into arcadia.audit (actor, action, saga_id, detail) select 'sync', 'orphan_found', saga_id, detail from told returning 1)

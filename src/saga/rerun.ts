@@ -1,5 +1,6 @@
 // Starts a rolled-back saga again with the same input. The new saga records which one it repeats. A saga is repeated
-// once: a second request returns the same new saga. If the new saga is rolled back too, it can be repeated in turn.
+// once: a second request returns the same new saga. If the new saga is rolled back too, it can be repeated in turn. If the
+// rollback may have left something, the caller must confirm that the new saga may start beside it.
 import type { Deployment } from './definition.ts';
 import type { Database } from '../platform/db.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
@@ -9,18 +10,20 @@ import { secretsOf } from './secrets.ts';
 import type { StartableSagas, Starter } from './start.ts';
 import { InvalidRequestError, startSaga } from './start.ts';
 import { loadSaga } from './store.ts';
+import { leftoversOf } from './words.ts';
 
 /**
  * Which saga to run again, and the caller: see {@link StartRequest}. `secrets`: the values of its secret fields, by
- * field; the saga's own were erased at its end.
+ * field; the saga's own were erased at its end. `despiteLeftovers`: a person has checked what the rollback may have left.
  */
-export type RerunRequest = Readonly<{ sagaId: string; secrets?: Readonly<Record<string, string>> | undefined; requestedBy?: string | undefined; starter?: Starter | undefined }>;
+export type RerunRequest = Readonly<{ sagaId: string; secrets?: Readonly<Record<string, string>> | undefined; despiteLeftovers?: boolean | undefined; requestedBy?: string | undefined; starter?: Starter | undefined }>;
 
 /**
  * The result of the request. `accepted` and `already` carry the new saga; `refused` carries the one to repeat. `missing`:
- * the secret fields that must be provided again.
+ * the secret fields that must be provided again. `leftovers`: what the rollback may have left, as a sentence, if the rerun
+ * must be confirmed with `despiteLeftovers`.
  */
-export type RerunResult = Exclude<ActionResult, { kind: 'refused' }> | (Extract<ActionResult, { kind: 'refused' }> & Readonly<{ missing: readonly string[] }>);
+export type RerunResult = Exclude<ActionResult, { kind: 'refused' }> | (Extract<ActionResult, { kind: 'refused' }> & Readonly<{ missing: readonly string[]; leftovers: string | null }>);
 
 const whyNot: Readonly<Record<Exclude<SagaStatus, 'compensated'>, string>> = {
   pending: 'it has not started yet',
@@ -38,18 +41,20 @@ const whyNot: Readonly<Record<Exclude<SagaStatus, 'compensated'>, string>> = {
  * @throws {StartRefusedError} if the saga's definition refuses to start it at the moment
  */
 export async function rerunSaga(db: Pick<Database, 'run'>, catalog: StartableSagas, request: RerunRequest, reconcileGraceMs: number, keyRing: KeyRing, deployment: Deployment = {}): Promise<RerunResult> {
-  const { sagaId, secrets = {}, requestedBy, starter } = request;
+  const { sagaId, secrets = {}, despiteLeftovers = false, requestedBy, starter } = request;
   const saga = await read(db, sagaId);
   if (saga === null) return { kind: 'not_found' };
   if (saga.rerunAs !== null) return already(db, saga.rerunAs);
   if (saga.status !== 'compensated') return refuse(saga, `saga ${saga.id} cannot be run again: ${whyNot[saga.status]}. Only a saga that was rolled back can`);
   const definition = Object.hasOwn(catalog, saga.name) ? catalog[saga.name] : undefined;
   if (definition === undefined) return refuse(saga, `saga ${saga.id} cannot be run again: no saga is called ${saga.name} any more`);
+  const leftovers = despiteLeftovers ? null : leftoversOf(definition.words ?? {}, saga);
+  if (leftovers !== null) return refuse(saga, describeLeftovers(saga, leftovers), { leftovers });
   const erased = erasedSecrets(definition, saga);
   const unknown = Object.keys(secrets).filter((field) => !erased.includes(field));
   if (unknown.length > 0) throw new InvalidRequestError(unknown.map((field) => ({ field: `secrets.${field}`, message: `saga ${saga.id} had no such secret` })));
   const missing = erased.filter((field) => secrets[field] === undefined);
-  if (missing.length > 0) return refuse(saga, describeMissing(missing), missing);
+  if (missing.length > 0) return refuse(saga, describeMissing(missing), { missing });
   const started = await startSaga(db, catalog, { name: saga.name, input: { ...saga.input, ...secrets }, requestedBy, starter, rerunOf: saga.id, priority: saga.priority }, reconcileGraceMs, keyRing, deployment);
   if (started.firstJob === null) return already(db, started.sagaId);
   return { kind: 'accepted', saga: await existing(db, started.sagaId), next: started.firstJob };
@@ -65,8 +70,12 @@ function describeMissing(missing: readonly string[]): string {
   return `${missing.join(' and ')} ${were} erased when the saga was rolled back, because arcadia-cloud keeps ${what} only as long as needed. Give ${it} again to run the saga again`;
 }
 
-function refuse(saga: Saga, why: string, missing: readonly string[] = []): RerunResult {
-  return { kind: 'refused', saga, why, missing };
+function describeLeftovers({ id }: Saga, leftovers: string): string {
+  return `saga ${id} was not run again, because its rollback may have left something. ${leftovers} When you have checked, run this saga again by itself and confirm it`;
+}
+
+function refuse(saga: Saga, why: string, { missing = [], leftovers = null }: { missing?: readonly string[]; leftovers?: string | null } = {}): RerunResult {
+  return { kind: 'refused', saga, why, missing, leftovers };
 }
 
 async function already(db: Pick<Database, 'run'>, sagaId: string): Promise<RerunResult> {

@@ -19,6 +19,7 @@ import { findByIdempotencyKey, findRerun, insertSaga, loadSaga } from './store.t
 import type { NewSaga } from './store.ts';
 import type { StoredSecrets } from './secrets.ts';
 import { filledSecrets, isSameSecret, sealInput, secretsOf } from './secrets.ts';
+import type { SagaWords } from './words.ts';
 
 /**
  * Who starts a saga, as proven by credentials. `mayRead`: may see the sagas of others. `isShared`: several callers share
@@ -88,8 +89,11 @@ export class StartRefusedError extends Error {
   }
 }
 
-/** What is needed to start a saga: its definition without its words and what its steps do. */
-type StartableSaga = Omit<SagaDefinition<never>, 'steps' | 'words'> & Readonly<{ steps: readonly Readonly<{ name: string; onlyWith?: string }>[] }>;
+/**
+ * What is needed to start a saga: its definition without what its steps do. Of its words, `rolledBack` decides whether a
+ * rerun must be confirmed.
+ */
+type StartableSaga = Omit<SagaDefinition<never>, 'steps' | 'words'> & Readonly<{ steps: readonly Readonly<{ name: string; onlyWith?: string }>[]; words?: Partial<Pick<SagaWords, 'rolledBack'>> }>;
 
 /** The sagas that can be started, by name. A catalog is one of these. */
 export type StartableSagas = Readonly<Record<string, StartableSaga>>;

@@ -10,9 +10,10 @@ export type SagaFacts = Pick<Saga, 'input' | 'context' | 'error'>;
 
 /**
  * How a saga ended. `text`: one or two sentences. `label`: two or three words for a badge. `tone`: `attention` if a
- * person should check although the saga is over.
+ * person should check although the saga is over; a rerun must then be confirmed, because the new saga might make a second
+ * one of what is left. `rerunIsSafe`: it cannot, such as another attempt to delete something.
  */
-export type SagaEnd = Readonly<{ text: string; label: string; tone: 'ok' | 'plain' | 'attention' }>;
+export type SagaEnd = Readonly<{ text: string; label: string; tone: 'ok' | 'plain' | 'attention'; rerunIsSafe?: boolean }>;
 
 /**
  * The subject of a saga. `kind`: one word, such as `server`. `name`: as people call it. `id`: as its provider calls it.
@@ -107,4 +108,10 @@ export function describeEnd(words: SagaWords, saga: SagaFacts & Pick<Saga, 'stat
   if (saga.status === 'completed') return { text: words.completed(saga), label: 'completed', tone: 'ok' };
   const end = words.rolledBack(saga);
   return typeof end === 'string' ? { text: end, label: 'rolled back', tone: 'plain' } : end;
+}
+
+/** Returns what the rollback of a saga may have left, as a sentence; null if a rerun needs no confirmation. */
+export function leftoversOf(words: Partial<Pick<SagaWords, 'rolledBack'>>, saga: SagaFacts & Pick<Saga, 'status'>): string | null {
+  const end = saga.status === 'compensated' ? words.rolledBack?.(saga) : undefined;
+  return typeof end === 'object' && end.tone === 'attention' && end.rerunIsSafe !== true ? end.text : null;
 }

@@ -1,14 +1,15 @@
-// What those who start a droplet saga must know of it: its name, its input and which fields of that are secret, and the names
-// of its steps. It loads no step.
+// What those who start a droplet saga must know of it: its name, its input and which fields of that are secret, the names
+// of its steps, and what a rollback may leave. It loads no step.
 import { refuseProtected } from '../inventory/protection.ts';
 import type { StartableSagas } from '../saga/start.ts';
 import type { JsonObject } from '../platform/json.ts';
 import type { Database } from '../platform/db.ts';
 import type { Deployment, Refusal } from '../saga/definition.ts';
 import { adoptDropletInput, beyondPolicy, destroyDropletInput, provisionDropletInput, readyOf, storedProvisionInput } from './inputs.ts';
+import { describeRolledBack } from './rolled-back.ts';
 
 /** `provision_droplet`, as its callers know it. */
-export const provisionContract = { name: 'provision_droplet', input: provisionDropletInput, steps: [{ name: 'create_droplet' }, { name: 'wait_droplet_active' }, { name: 'wait_droplet_ready', onlyWith: 'ready' }, { name: 'register_droplet' }], secrets: ['user_data'], refusal: refuseProvision } as const;
+export const provisionContract = { name: 'provision_droplet', input: provisionDropletInput, steps: [{ name: 'create_droplet' }, { name: 'wait_droplet_active' }, { name: 'wait_droplet_ready', onlyWith: 'ready' }, { name: 'register_droplet' }], secrets: ['user_data'], refusal: refuseProvision, words: { rolledBack: describeRolledBack } } as const;
 
 /** `destroy_droplet`, as its callers know it. */
 export const destroyContract = { name: 'destroy_droplet', input: destroyDropletInput, steps: [{ name: 'destroy_droplet' }], refusal: refuseProtected } as const;

@@ -1,6 +1,5 @@
 // Reads a saga's context: its droplet and the creates that it announced. An announced create with unknown outcome may
 // have created a droplet.
-import { z } from 'zod';
 import { DROPLET_FIELD, isDropletId } from '../inventory/droplet-of-saga.ts';
 import type { EffectKeys, EffectState } from '../saga/effect.ts';
 import { effectState } from '../saga/once.ts';
@@ -19,9 +18,4 @@ export function creates(run: Pick<StepRun, 'saga' | 'now'>): EffectState<number>
 export function recordedWave(saga: Pick<Saga, 'context'>): string | null {
   const wave = saga.context['droplet_wave'];
   return typeof wave === 'string' ? wave : null;
-}
-
-/** Droplets that a rollback left alone, because they were not proven to be the saga's. */
-export function unprovenDroplets(saga: Pick<Saga, 'context'>): readonly number[] {
-  return z.array(z.int()).safeParse(saga.context['unproven_droplets']).data ?? [];
 }

@@ -4,7 +4,7 @@ import { shortTextOf } from '../platform/text.ts';
 import type { SagaFacts, SagaWords, Subject } from '../saga/words.ts';
 import { dropletTextOf, recordedDropletId } from '../inventory/droplet-of-saga.ts';
 import { PROTECTED_CODE } from '../inventory/protection.ts';
-import { unprovenDroplets } from './intents.ts';
+import { describeRolledBack } from './rolled-back.ts';
 import { describeBilled, listBilled } from './still-billed-words.ts';
 
 const causes = 'the token and its scopes, a lock or a running action on the droplet, a limit of the account';
@@ -19,17 +19,7 @@ export const provisionWords: SagaWords = {
     return `${dropletOf(saga)} is ready${address === '' ? '' : ` at ${address}`}.`;
   },
   cancelled: (saga) => (recordedDropletId(saga) === null ? 'If it has created a droplet by then, the droplet is destroyed.' : `${dropletOf(saga)} is destroyed with all its data.`),
-  rolledBack: (saga) => {
-    const unproven = unprovenDroplets(saga);
-    if (unproven.length === 0) return 'Rolled back. Nothing is left.';
-    return {
-      text:
-        `Rolled back, but check ${unproven.length === 1 ? 'droplet' : 'droplets'} ${unproven.join(', ')} at DigitalOcean. ` +
-        'It may belong to this saga: it has the saga\'s name but not its full id, so it was left alone. If it does, destroy it by hand.',
-      label: 'check its droplet',
-      tone: 'attention',
-    };
-  },
+  rolledBack: describeRolledBack,
   stuck: (saga) => `${recordedDropletId(saga) === null ? 'A droplet' : dropletOf(saga)} may still exist and cost money.`,
 };
 
@@ -50,6 +40,7 @@ export const destroyWords: SagaWords = {
       text: isUnknown ? `Nothing was destroyed: droplet ${dropletTextOf(saga)} is unknown.` : `Droplet ${dropletTextOf(saga)} was not destroyed.`,
       label: isUnknown ? 'nothing destroyed' : 'not destroyed',
       tone: 'attention',
+      rerunIsSafe: true,
     };
   },
   stuck: (saga) => (saga.error?.code === PROTECTED_CODE ? `Droplet ${dropletTextOf(saga)} is protected.` : `Droplet ${dropletTextOf(saga)} still exists and costs money.`),

@@ -20,6 +20,7 @@ const codes = {
   saga_not_found: [404, 'There is no such saga'],
   unknown_saga: [404, 'No saga has this name'],
   secrets_missing: [422, 'Secrets of the saga must be given again'],
+  leftovers_unchecked: [409, 'The rollback may have left something that a person must check'],
   saga_refused: [409, 'The saga does not allow this as it stands'],
   drift_refused: [409, 'The drift is not open any more'],
   start_refused: [409, 'The saga cannot be started as things stand'],

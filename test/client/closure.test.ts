@@ -35,7 +35,7 @@ const told = (sagas: typeof dropletContracts) => Object.entries(sagas).map(([nam
 // Steps, the engine's runner, and what belongs to processes. Of the droplets, the contract of their
 // sagas, the name of a field, their protection and leases.
 const notInClient =
-  /^(cli|dev|do|fleet|processes|sandbox|web)\/|^main\.ts$|^inventory\/(?!(droplet-of-saga|protection|lease)\.ts$)|^steps\/(?!(contract|inputs|outputs|tags)\.ts$)|^queues\/(?!(queue-store|queue-store-error|start-and-enqueue)\.ts$)|^saga\/(app|definition|runner|reconciler|admit|retention|once)\.ts$/;
+  /^(cli|dev|do|fleet|processes|sandbox|web)\/|^main\.ts$|^inventory\/(?!(droplet-of-saga|protection|lease)\.ts$)|^steps\/(?!(contract|inputs|outputs|rolled-back|tags)\.ts$)|^queues\/(?!(queue-store|queue-store-error|start-and-enqueue)\.ts$)|^saga\/(app|definition|runner|reconciler|admit|retention|once)\.ts$/;
 
 describe('the client', () => {
   const closure = closureOf('index.ts');

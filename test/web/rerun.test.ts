@@ -119,6 +119,64 @@ describe.each(backends)('with queues in %s', (backend) => {
     expect((await bulk({ filter: { text: 'bulk-' } })).ids).toEqual([secretive]);
   });
 
+  const LEFT = 'Rolled back, but check droplet 7 at DigitalOcean.';
+  const leaveBehind = (id: string) => web.db.sql`update arcadia.sagas set context = context || '{"unproven_droplets": [7]}' where id = ${id}`;
+
+  test('is refused while a rollback may have left something, until the caller confirms that a person has checked', async () => {
+    const id = await rolledBack({ name: 'leftover-1' });
+    await leaveBehind(id);
+    const refused = problemSchema.parse((await rerun(id)).json());
+    expect(refused).toMatchObject({ status: 409, code: 'leftovers_unchecked', detail: expect.stringContaining(LEFT), errors: [{ field: 'despiteLeftovers' }] });
+    expect(refused.detail).toContain('destroy it by hand');
+    expect((await rerun(id, { despiteLeftovers: false })).status).toBe(409);
+    expect((await read(id)).rerunAs).toBeNull();
+    const confirmed = rerunAnswer.parse((await rerun(id, { despiteLeftovers: true })).json());
+    expect(confirmed).toMatchObject({ rerunOf: id, replayed: false });
+    expect(rerunAnswer.parse((await rerun(id)).json())).toEqual({ ...confirmed, replayed: true });
+  });
+
+  test('of a droplet that was not destroyed needs no confirmation, because nothing is made twice', async () => {
+    const id = await rolledBack({ droplet_id: 98 }, 'destroy_droplet');
+    expect((await web.call('GET', `/sagas/${id}`, { headers: { ...basic(), accept: 'text/html' } })).text).toContain('Droplet 98 was not destroyed.');
+    expect((await rerun(id)).status).toBe(202);
+  });
+
+  test('in bulk lists what a rollback may have left, and never starts it', async () => {
+    const [clean, left] = [await rolledBack({ name: 'mixed-1' }), await rolledBack({ name: 'mixed-2' })];
+    await leaveBehind(left);
+    const refused = { sagaId: left, result: 'refused', status: 'compensated', why: expect.stringContaining(LEFT) };
+    expect((await bulk({ filter: { text: 'mixed-' } })).sagas).toEqual([refused, { sagaId: clean, result: 'would', status: 'compensated' }]);
+    expect((await bulk({ ids: [left] })).sagas).toEqual([refused]);
+    expect((await bulk({ ids: [left], dryRun: false })).sagas).toEqual([refused]);
+    const form = { ...basic(), accept: 'text/html', 'content-type': 'application/x-www-form-urlencoded' };
+    const preview = (await web.call('GET', '/sagas/bulk?action=rerun&q=mixed-', { headers: form })).text;
+    expect(preview).toContain('<h1>Run 1 saga again?</h1>');
+    expect(preview).toContain(`name="id" value="${clean}"`);
+    expect(preview).not.toContain(`name="id" value="${left}"`);
+    expect(preview.slice(preview.indexOf('<h2>Left out</h2>'))).toContain(LEFT);
+    expect((await web.call('POST', '/sagas/bulk', { body: `action=rerun&q=mixed-&id=${left}`, headers: form })).text).toContain('could not be run again');
+    expect((await bulk({ filter: { text: 'mixed-' }, dryRun: false })).sagas).toMatchObject([refused, { sagaId: clean, result: 'accepted' }]);
+    expect((await read(left)).rerunAs).toBeNull();
+    const rest = (await web.call('GET', '/sagas/bulk?action=rerun&q=mixed-', { headers: form })).text;
+    expect(rest).toContain('Nothing to run again');
+    expect(rest).toContain(LEFT);
+  });
+
+  test('from the page needs a tick beside what the rollback may have left', async () => {
+    const form = { ...basic(), accept: 'text/html', 'content-type': 'application/x-www-form-urlencoded' };
+    const [clean, left] = [await rolledBack(), await rolledBack()];
+    await leaveBehind(left);
+    const dialogOf = async (id: string) => (await web.call('GET', `/sagas/${id}`, { headers: form })).text.split('id="rerun"')[1] ?? '';
+    expect(await dialogOf(clean)).not.toContain('despiteLeftovers');
+    const shown = await dialogOf(left);
+    expect(shown).toContain(LEFT);
+    expect(shown).toContain('<input type="checkbox" name="despiteLeftovers" value="true" required>');
+    const bare = await web.call('POST', `/sagas/${left}/rerun`, { body: '', headers: form });
+    expect([bare.status, bare.text]).toEqual([409, expect.stringContaining(LEFT)]);
+    const ticked = await web.call('POST', `/sagas/${left}/rerun`, { body: 'despiteLeftovers=true', headers: form });
+    expect([ticked.status, ticked.headers.get('location')]).toEqual([303, `/sagas/${(await read(left)).rerunAs}?told=rerun`]);
+  });
+
   test('from the page: a button, a field for each secret, and lines that end as they did', async () => {
     const form = { ...basic(), accept: 'text/html', 'content-type': 'application/x-www-form-urlencoded' };
     const id = await rolledBack({ name: 'from-page', user_data: USER_DATA });
@@ -183,4 +241,14 @@ test('by the client and on the command line, which name the option for what is m
   expect(shown).toMatch(new RegExp(`^runs again +saga ${id}, which was rolled back$`, 'm'));
   expect(shown).toMatch(new RegExp(`^run again as +saga ${saga?.id}$`, 'm'));
   expect((await arcadia('rerun', id, '--secret-file', 'user_data')).code).toBe(2);
+
+  const { sagaId: left } = await client.provisionDroplet(droplet);
+  await client.cancel(left, 'billing');
+  await web.db.sql`update arcadia.sagas set context = context || '{"unproven_droplets": [7, 8]}' where id = ${left}`;
+  expect(await client.rerun(left, 'billing')).toMatchObject({ kind: 'refused', missing: [], leftovers: expect.stringContaining('check droplets 7, 8'), saga: { id: left } });
+  const refused = await arcadia('rerun', left, '--detach');
+  expect([refused.code, refused.stdout, refused.stderr.trim()]).toEqual([1, '', expect.stringMatching(/check droplets 7, 8 at DigitalOcean\..*: --despite-leftovers$/)]);
+  const despite = await arcadia('rerun', left, '--despite-leftovers', '--detach');
+  expect([despite.code, despite.stderr]).toEqual([0, '']);
+  expect(await client.rerun(left, 'billing', { despiteLeftovers: true })).toMatchObject({ kind: 'already', saga: { id: despite.stdout.trim() } });
 });

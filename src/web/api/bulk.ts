@@ -1,10 +1,11 @@
 // /v1/bulk: cancel, retry or rerun many sagas, selected by a filter or by the ids of a dry run. Each saga is handled and
 // audited by itself.
 import type { z } from 'zod';
-import type { SagaStatus } from '../../saga/saga.ts';
+import type { Saga, SagaStatus } from '../../saga/saga.ts';
 import type { SagaFilter } from '../../saga/search.ts';
 import type { ActionResult } from '../../saga/cancel-and-retry.ts';
 import { InvalidRequestError, StartRefusedError } from '../../saga/start.ts';
+import { leftoversOf } from '../../saga/words.ts';
 import type { App, Principal } from '../app.ts';
 import { actorOf } from '../auth.ts';
 import type { SagaPort } from '../ports.ts';
@@ -48,7 +49,7 @@ export const needed: Readonly<Record<BulkAction, Pick<SagaFilter, 'isRerun'>>> =
 type BulkRequest = Readonly<{ filter: SagaFilter | null; ids: readonly string[] | null; dryRun: boolean; limit: number }>;
 export type BulkAnswer = Readonly<{ dryRun: boolean; matched: number; ids: readonly string[]; sagas: readonly BulkResult[]; remaining: number }>;
 export type BulkResult = Readonly<{ sagaId: string; result: 'would' | ActionResult['kind']; status?: SagaStatus; why?: string; rerunAs?: string }>;
-type Ports = Pick<SagaPort, 'count' | 'search'>;
+type Ports = Pick<SagaPort, 'count' | 'search' | 'surface'>;
 type Act = (sagaId: string) => Promise<ActionResult>;
 
 function requestOf({ filter, ids, dryRun, limit }: z.infer<typeof bulkRetryBody>): BulkRequest {
@@ -79,7 +80,7 @@ export async function actOnAll(sagas: Ports, request: BulkRequest, action: BulkA
   if (status.length === 0) return { dryRun: request.dryRun, matched: 0, ids: [], sagas: [], remaining: 0 };
   const conditions: SagaFilter = { ...filter, ...needed[action], status };
   const [matched, page] = await Promise.all([sagas.count(conditions), sagas.search(conditions, { limit: request.limit })]);
-  const results = await forEach(page.sagas, async ({ id, status }) => (request.dryRun ? { sagaId: id, result: 'would', status } : toResult(id, action, await act(id))));
+  const results = await forEach(page.sagas, async (saga): Promise<BulkResult> => (request.dryRun ? preview(sagas, action, saga) : toResult(saga.id, action, await act(saga.id))));
   return {
     dryRun: request.dryRun,
     matched: Math.max(matched, results.length),
@@ -101,10 +102,22 @@ async function actOnThese(sagas: Ports, request: BulkRequest & { ids: readonly s
     if (matching !== null && !matching.some(({ id }) => id === sagaId)) return { sagaId, result: 'refused', status, why: 'the saga does not match the filter' };
     if (!dryRun) return toResult(sagaId, action, await act(sagaId));
     if (action === 'rerun' && saga.rerunAs !== null) return { sagaId, result: 'already', status, rerunAs: saga.rerunAs };
-    return affected[action].includes(status) ? { sagaId, result: 'would', status } : { sagaId, result: 'refused', status, why: `the saga is ${status}` };
+    return affected[action].includes(status) ? preview(sagas, action, saga) : { sagaId, result: 'refused', status, why: `the saga is ${status}` };
   });
   const effective = results.filter(({ result }) => result === 'would' || result === 'accepted').length;
   return { dryRun, matched: effective, ids: results.map(({ sagaId }) => sagaId), sagas: results, remaining: 0 };
+}
+
+/** What a dry run says of a saga in a status that the action affects. */
+function preview({ surface }: Ports, action: BulkAction, saga: Saga): BulkResult {
+  const { id: sagaId, status } = saga;
+  const leftovers = leftOut(surface, action, saga);
+  return leftovers === null ? { sagaId, result: 'would', status } : { sagaId, result: 'refused', status, why: `${leftovers} When you have checked, run this saga again by itself and confirm it` };
+}
+
+/** Returns why a bulk action leaves a saga out, as a sentence; null: it does not. In bulk, nobody confirms what each rollback may have left. */
+export function leftOut(surface: SagaPort['surface'], action: BulkAction, saga: Saga): string | null {
+  return action === 'rerun' ? leftoversOf(surface.words(saga), saga) : null;
 }
 
 /** One request must not hold all connections of the pool. */

@@ -1,7 +1,7 @@
 // /v1/sagas: start, find, follow, cancel, retry and rerun sagas.
 import { isAtRest } from '../../saga/saga.ts';
 import type { ActionResult } from '../../saga/cancel-and-retry.ts';
-import type { RerunResult } from '../../saga/rerun.ts';
+import type { RerunRequest, RerunResult } from '../../saga/rerun.ts';
 import type { App, Principal } from '../app.ts';
 import { actorOf, requireScope, scopeToStart, starterOf } from '../auth.ts';
 import type { SagaPort } from '../ports.ts';
@@ -117,7 +117,7 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
         operationId: 'rerunSaga',
         summary: 'Run a rolled-back saga again',
         description:
-          'Starts a new saga with the same input, once: a repeated request returns the same new saga. Besides `operate` it needs the scope to start such a saga: `start`, or `destroy`. 409: the saga was not rolled back. 422 `secrets_missing`: secrets such as user_data were erased; give them again.',
+          'Starts a new saga with the same input, once: a repeated request returns the same new saga. Besides `operate` it needs the scope to start such a saga: `start`, or `destroy`. 409: the saga was not rolled back. 422 `secrets_missing`: secrets such as user_data were erased; give them again. 409 `leftovers_unchecked`: the rollback may have left something; check it, then pass `despiteLeftovers`.',
         tags: ['sagas'],
         params: sagaParams,
         body: rerunBody,
@@ -126,7 +126,7 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
     },
     async (request, reply) => {
       const { id } = request.params;
-      const answered = await rerunFor(sagas, id, { principal: request.principal, secrets: request.body?.secrets });
+      const answered = await rerunFor(sagas, id, { principal: request.principal, secrets: request.body?.secrets, despiteLeftovers: request.body?.despiteLeftovers });
       if (answered.kind === 'not_found') throw noSaga(id);
       if (answered.kind === 'refused') throw rerunRefused(answered);
       const { id: sagaId } = answered.saga;
@@ -140,15 +140,16 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
  *
  * @throws {Problem} for a scope that is missing; {InvalidRequestError} {StartRefusedError}
  */
-export async function rerunFor(sagas: Pick<SagaPort, 'definitions' | 'get' | 'rerun'>, sagaId: string, { principal, secrets }: { principal: Principal | null; secrets?: Readonly<Record<string, string>> | undefined }): Promise<RerunResult> {
+export async function rerunFor(sagas: Pick<SagaPort, 'definitions' | 'get' | 'rerun'>, sagaId: string, { principal, secrets, despiteLeftovers }: { principal: Principal | null } & Pick<RerunRequest, 'secrets' | 'despiteLeftovers'>): Promise<RerunResult> {
   const saga = await sagas.get(sagaId);
   if (saga === null) return { kind: 'not_found' };
   requireScope(principal, scopeToStart(sagas.definitions, saga.name));
-  return sagas.rerun({ sagaId, secrets, requestedBy: actorOf(principal), starter: starterOf(principal) });
+  return sagas.rerun({ sagaId, secrets, despiteLeftovers, requestedBy: actorOf(principal), starter: starterOf(principal) });
 }
 
 /** The problem document of a refusal. */
-export function rerunRefused({ why, missing, saga }: Extract<RerunResult, { kind: 'refused' }>): Problem {
+export function rerunRefused({ why, missing, leftovers, saga }: Extract<RerunResult, { kind: 'refused' }>): Problem {
+  if (leftovers !== null) return new Problem('leftovers_unchecked', why, { sagaId: saga.id, errors: [{ field: 'despiteLeftovers', message: 'pass true when a person has checked what is left' }] });
   if (missing.length === 0) return new Problem('saga_refused', why, { sagaId: saga.id });
   return new Problem('secrets_missing', why, { sagaId: saga.id, errors: missing.map((field) => ({ field: `secrets.${field}`, message: 'was erased; give it again' })) });
 }

@@ -85,6 +85,7 @@ export const cancelBody = z.strictObject({ reason: text(1_000).optional().descri
 export const rerunBody = z
   .strictObject({
     secrets: z.record(z.string().max(255), z.string()).optional().describe('the secrets that the saga had, such as user_data, by field: they were erased when it was rolled back'),
+    despiteLeftovers: z.boolean().optional().describe('true: run it again although its rollback may have left something, because a person has checked'),
   })
   .nullish();
 
@@ -300,7 +301,7 @@ export const driftAnswer = z
     firstSeenAt: answerTime,
     lastSeenAt: answerTime,
     resolvedAt: answerTime.nullable(),
-    resolution: z.enum(['put_back', 'accepted', 'released']).nullable(),
+    resolution: z.enum(['put_back', 'accepted', 'released', 'changed']).nullable().describe('changed: another difference of the same field took its place, with an id of its own'),
   })
   .describe('A difference between a droplet and its spec');
 

@@ -6,6 +6,7 @@ import type { Saga, SagaStatus } from '../../saga/saga.ts';
 import { currentStep, isAtRest } from '../../saga/saga.ts';
 import type { SagaPage } from '../../saga/search.ts';
 import type { BulkAction, BulkAnswer, BulkResult } from '../api/bulk.ts';
+import { leftOut } from '../api/bulk.ts';
 import type { Surface } from '../../saga/words.ts';
 import { titleOf } from '../../saga/words.ts';
 import type { Html } from '../html.ts';
@@ -25,17 +26,19 @@ const wordsOf: Readonly<Record<BulkAction, Readonly<{ nothing: string; done: str
 
 /** Renders the preview: the sagas, and the button that acts on them. */
 export function renderDryRun(action: BulkAction, filter: ListFilter, { matched, page, lastEvents, surface }: { matched: number; page: SagaPage; lastEvents: ReadonlyMap<string, StoredEvent>; surface: Surface }): Html {
-  const count = page.sagas.length;
+  const left = page.sagas.map((saga) => ({ saga, why: leftOut(surface, action, saga) })).filter(({ why }) => why !== null);
+  const offered = page.sagas.filter((saga) => !left.some((one) => one.saga === saga));
+  const count = offered.length;
   const { verb, button, done } = wordsOf[action];
   const back = html`<a class="button" href="${addressOf('/sagas', filter)}" data-up>Back</a>`;
-  if (count === 0) return html`<h1>${wordsOf[action].nothing}</h1><p>No matching saga can be ${done}.</p><p>${back}</p>`;
-  const rows = page.sagas.map((saga) => {
+  if (count === 0) return html`<h1>${wordsOf[action].nothing}</h1><p>No matching saga can be ${done}${left.length === 0 ? null : ' in bulk'}.</p>${leftOutTable(left, surface)}<p>${back}</p>`;
+  const rows = offered.map((saga) => {
     const words = surface.words(saga);
     return html`<tr><td><input type="checkbox" name="id" value="${saga.id}" checked aria-label="${titleOf(words, saga)} ${saga.saga8}"></td><td>${badge(saga.status)}</td><td><a href="/sagas/${saga.id}">${titleOf(words, saga)}</a></td><td>${saga.name} <code>${saga.saga8}</code></td><td><code>${subjectIdOf(saga, words)}</code></td><td class="why">${reasonOf(saga, lastEvents.get(saga.id))}</td></tr>`;
   });
-  const more = matched > count ? html`<p class="notice">${matched} match. A bulk action changes at most ${count} sagas: these are the newest. Repeat it for the rest.</p>` : null;
+  const more = matched > page.sagas.length ? html`<p class="notice">${matched} match. A bulk action changes at most ${page.sagas.length} sagas: these are the newest. Repeat it for the rest.</p>` : null;
   const effect = {
-    cancel: () => html`<p>${count === 1 ? 'Its' : 'Their'} steps are undone in reverse order${destroyedBy(page.sagas, surface)}. A rollback cannot be stopped.</p>`,
+    cancel: () => html`<p>${count === 1 ? 'Its' : 'Their'} steps are undone in reverse order${destroyedBy(offered, surface)}. A rollback cannot be stopped.</p>`,
     retry: () => html`<p>Fix the cause, then retry. The failed step of each saga gets all its attempts again.</p>`,
     rerun: () => html`<p>A new saga starts for each, with the same input. Fix the cause of the rollbacks first. Sagas that had secrets are left out: run those again from their own pages, where you can give the secrets again.</p>`,
   }[action]();
@@ -43,7 +46,15 @@ export function renderDryRun(action: BulkAction, filter: ListFilter, { matched, 
   return html`<h1>${verb(count)}?</h1>${more}${effect}
 <form method="post" action="/sagas/bulk" class="bulk">${hidden([...fieldsOf(filter), ['action', action]])}${why}
 <div class="actions">${back}<button class="${action === 'cancel' ? 'danger' : 'primary'}" type="submit">${button}</button></div>
-<div class="wide" tabindex="0"><table><thead><tr><th scope="col"><span class="unseen">Selected</span></th><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">About</th><th scope="col">${action === 'cancel' ? 'Step' : 'Why'}</th></tr></thead><tbody>${rows}</tbody></table></div></form>`;
+<div class="wide" tabindex="0"><table><thead><tr><th scope="col"><span class="unseen">Selected</span></th><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">About</th><th scope="col">${action === 'cancel' ? 'Step' : 'Why'}</th></tr></thead><tbody>${rows}</tbody></table></div></form>${leftOutTable(left, surface)}`;
+}
+
+/** Lists the sagas that a person must look at one by one. */
+function leftOutTable(left: readonly Readonly<{ saga: Saga; why: string | null }>[], surface: Surface): Html | null {
+  if (left.length === 0) return null;
+  const rows = left.map(({ saga, why }) => html`<tr><td><a href="/sagas/${saga.id}">${titleOf(surface.words(saga), saga)}</a></td><td>${saga.name} <code>${saga.saga8}</code></td><td class="why">${why}</td></tr>`);
+  return html`<h2>Left out</h2><p>The ${left.length === 1 ? 'rollback of this saga' : 'rollbacks of these sagas'} may have left something. Check it, then run ${left.length === 1 ? 'the saga' : 'each saga'} again from its own page.</p>
+<div class="wide" tabindex="0"><table><thead><tr><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">Why</th></tr></thead><tbody>${rows}</tbody></table></div>`;
 }
 
 /** Why a saga failed, or else its step. */

@@ -199,7 +199,8 @@ function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
 
   app.post('/sagas/:id/rerun', { config: { needs: 'operate' }, schema: { hide: true, params, body: rerunForm } }, async (request, reply) => {
     const { id } = request.params;
-    const answered = await rerunFor(sagas, id, { principal: request.principal, secrets: request.body ?? undefined });
+    const { despiteLeftovers, ...secrets } = request.body ?? {};
+    const answered = await rerunFor(sagas, id, { principal: request.principal, secrets, despiteLeftovers: despiteLeftovers === 'true' });
     if (answered.kind === 'not_found') throw new Problem('saga_not_found', `saga ${id} not found`, { sagaId: id });
     if (answered.kind === 'refused') throw rerunRefused(answered);
     return reply.redirect(`/sagas/${answered.saga.id}?told=${answered.kind === 'accepted' ? 'rerun' : 'rerun_before'}`, 303);

@@ -5,7 +5,7 @@ import { currentStep, isAtRest, isCancellable, isStuckForward } from '../../saga
 import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/events.ts';
 import type { SagaWords } from '../../saga/words.ts';
-import { describeEnd, statusWords, titleOf } from '../../saga/words.ts';
+import { describeEnd, leftoversOf, statusWords, titleOf } from '../../saga/words.ts';
 import { formatRunning } from '../../platform/duration.ts';
 import { shortTextOf } from '../../platform/text.ts';
 import type { Html } from '../html.ts';
@@ -95,7 +95,9 @@ function renewDialog(saga: Saga, words: SagaWords, { leaseLimit }: SagaLease): H
 function rerunDialog(saga: Saga, words: SagaWords, secrets: readonly string[]): Html {
   const fields = secrets.map((field) => html`<label><code>${field}</code> <textarea name="${field}" rows="6" required autocomplete="off" spellcheck="false"></textarea></label>`);
   const why = secrets.length === 0 ? null : html`<p>Give ${secrets.join(' and ')} again: arcadia-cloud erased ${secrets.length === 1 ? 'it' : 'them'} when this saga was rolled back, and keeps no copy.</p>`;
-  return dialog({ id: 'rerun', action: `/sagas/${saga.id}/rerun`, title: `Run ${titleOf(words, saga)} again?`, no: 'Not now', yes: 'Run again' }, html`<p>A new saga starts with the same input. Fix the cause of the rollback first.</p>${why}${fields}`);
+  const leftovers = leftoversOf(words, saga);
+  const check = leftovers === null ? null : html`<p><b>${leftovers}</b></p><label class="check"><input type="checkbox" name="despiteLeftovers" value="true" required> I have checked this. Run the saga again despite leftovers</label>`;
+  return dialog({ id: 'rerun', action: `/sagas/${saga.id}/rerun`, title: `Run ${titleOf(words, saga)} again?`, no: 'Not now', yes: 'Run again' }, html`<p>A new saga starts with the same input. Fix the cause of the rollback first.</p>${check}${why}${fields}`);
 }
 
 function cancelDialog(saga: Saga, words: SagaWords): Html {

@@ -1,0 +1,21 @@
+// How a rolled-back provision ended, for people and for whoever runs it again.
+import { z } from 'zod';
+import type { Saga } from '../saga/saga.ts';
+import type { SagaEnd } from '../saga/words.ts';
+
+/** Describes what the rollback of a provision left: nothing, or droplets that were not proven to be the saga's. */
+export function describeRolledBack(saga: Pick<Saga, 'context'>): string | SagaEnd {
+  const unproven = unprovenDroplets(saga);
+  if (unproven.length === 0) return 'Rolled back. Nothing is left.';
+  return {
+    text:
+      `Rolled back, but check ${unproven.length === 1 ? 'droplet' : 'droplets'} ${unproven.join(', ')} at DigitalOcean. ` +
+      'It may belong to this saga: it has the saga\'s name but not its full id, so it was left alone. If it does, destroy it by hand.',
+    label: 'check its droplet',
+    tone: 'attention',
+  };
+}
+
+function unprovenDroplets({ context }: Pick<Saga, 'context'>): readonly number[] {
+  return z.array(z.int()).safeParse(context['unproven_droplets']).data ?? [];
+}
