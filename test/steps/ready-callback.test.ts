@@ -254,4 +254,30 @@ describe('the user data', () => {
     expect([url, await readFile(file('asked'), 'utf8')]).toEqual([`${REPORT_URL}\n`, 'status --wait\n']);
     expect(await readFile(file('body'), 'utf8')).toBe(expected);
   });
+
+  // What `wget -S` prints of an answer, and its exit status.
+  const wget = (status: number) => `printf '  HTTP/1.1 ${status} Whatever\\n  Content-Length: 410\\n' >&2; exit ${status < 300 ? 0 : 8}`;
+  const clients = { curl: (status: number) => `printf '${status}'; exit 0`, wget };
+
+  test.each([
+    ['curl', 429, 200],
+    ['curl', 404, 200],
+    ['curl', 408, 204],
+    ['curl', 502, 410],
+    ['wget', 429, 200],
+    ['wget', 404, 410],
+    ['wget', 502, 410],
+  ] as const)('our script, by %s, tries again after a %i, and ends with a %i', async (client, first, last) => {
+    const folder = await mkdtemp(join(tmpdir(), 'arcadia-ready-'));
+    onTestFinished(() => rm(folder, { recursive: true, force: true }));
+    const file = (name: string) => join(folder, name);
+    await writeFile(file('part'), withCallback(null, REPORT_URL));
+    const program = async (name: string, text: string) => writeFile(file(name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+    await Promise.all([program('cloud-init', 'exit 0'), program('sleep', 'exit 0')]);
+    await program(client, `echo x >>'${file('tries')}'\nif [ "$(wc -l <'${file('tries')}')" = 1 ]; then ${clients[client](first)}; else ${clients[client](last)}; fi`);
+    // No other client than this one.
+    await Promise.all(['cat', 'mktemp', 'nohup', 'rm', 'sh', 'tail', 'wc'].map(async (tool) => program(tool, `PATH=/usr/bin:/bin exec ${tool} "$@"`)));
+    await run('/bin/sh', [file('part'), 'report'], { env: { PATH: folder } });
+    expect(await readFile(file('tries'), 'utf8')).toBe('x\nx\n');
+  });
 });
