@@ -17,6 +17,7 @@ import { readyOf } from './inputs.ts';
 import { provisionDropletOutputs } from './outputs.ts';
 import type { Finding, Target } from './probe.ts';
 import { mayProbe } from './probe.ts';
+import type { Busy } from './probe-places.ts';
 
 const DEFAULT_WITHIN_S = 600;
 const SOONEST_CHECK_MS = 250;
@@ -41,7 +42,10 @@ export const waitDropletReady: Step<StepDeps> = {
   async execute(run, deps) {
     const ready = readyOf(run.saga);
     if (ready === null) return done({}, 'nothing to wait for: the input has no `ready`');
-    return judge(await check(ready, run, deps), ready, run, deps);
+    const finding = await check(ready, run, deps);
+    // It says nothing about the droplet, so it counts as no check, and ends no wait.
+    if ('retryMs' in finding) return waiting(finding.retryMs, 'waiting for its turn: other droplets are being checked', { memo: run.memo });
+    return judge(finding, ready, run, deps);
   },
 
   async compensate() {
@@ -49,7 +53,7 @@ export const waitDropletReady: Step<StepDeps> = {
   },
 };
 
-async function check(ready: Ready, { saga }: StepRun, { readiness }: StepDeps): Promise<Finding> {
+async function check(ready: Ready, { saga }: StepRun, { readiness }: StepDeps): Promise<Finding | Busy> {
   if (ready.callback === true) return heard(saga, readiness);
   const target = targetOf(ready, saga);
   if (target === null) throw notReady(saga, 'it has no address that could be checked');
