@@ -15,6 +15,7 @@ import { dropletFamily } from './family.ts';
 import type { Ready } from './inputs.ts';
 import { readyOf } from './inputs.ts';
 import { provisionDropletOutputs } from './outputs.ts';
+import { callbackOfDroplet } from './ready-callback.ts';
 import type { Finding, Target } from './probe.ts';
 import { mayProbe } from './probe.ts';
 import type { Busy } from './probe-places.ts';
@@ -63,9 +64,11 @@ async function check(ready: Ready, { saga }: StepRun, { readiness }: StepDeps): 
   return readiness.probe(target);
 }
 
-/** Reads what the droplet has reported. */
+/** Reads what the droplet has reported: this one, not another that the saga's creates may have made. */
 async function heard(saga: Saga, { callbacks }: Readiness): Promise<Finding> {
-  const report = await callbacks.read(saga.id);
+  const number = callbackOfDroplet(saga);
+  if (number === null) return { answered: false, why: 'several creates were sent, and the droplet has no wave tag that names its own' };
+  const report = await callbacks.read(saga.id, number);
   if (report === null) return { answered: false, why: 'no report yet' };
   if (report.answer === 'ok') return { answered: true };
   const lines = report.log.split('\n').map((line) => line.trim()).filter((line) => line !== '');
