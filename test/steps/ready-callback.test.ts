@@ -116,6 +116,8 @@ describe('a report', () => {
   });
 });
 
+const numberIn = (context: JsonObject) => callbackOfDroplet({ context });
+
 /** A saga whose first creates got no answer, and whose lists lag: it has two droplets, the older one first. */
 async function withTwoDroplets({ lost }: { lost: number }) {
   const bench = await openBench({ settings: { ...patient, adoptionGraceMs: 1 } });
@@ -155,13 +157,12 @@ describe('of two droplets, the report of the one that is kept decides', () => {
   });
 
   test('an older version announced no wave, and knows one token for all its creates', () => {
-    const of = (context: JsonObject) => callbackOfDroplet({ context });
-    expect(of({ droplet_wave: 'arcadia-wave-1' })).toBe(0);
-    expect(of({})).toBe(0);
+    expect(numberIn({ droplet_wave: 'arcadia-wave-1' })).toBe(0);
+    expect(numberIn({})).toBe(0);
     // The first create was an older version's.
-    expect(of({ create_waves: ['', 'arcadia-wave-2'], droplet_wave: 'arcadia-wave-1' })).toBe(0);
-    expect(of({ create_waves: ['', 'arcadia-wave-2'], droplet_wave: 'Arcadia-Wave-2' })).toBe(1);
-    expect(of({ create_waves: ['arcadia-wave-1', 'arcadia-wave-2'], droplet_wave: null })).toBeNull();
+    expect(numberIn({ create_waves: ['', 'arcadia-wave-2'], droplet_wave: 'arcadia-wave-1' })).toBe(0);
+    expect(numberIn({ create_waves: ['', 'arcadia-wave-2'], droplet_wave: 'Arcadia-Wave-2' })).toBe(1);
+    expect(numberIn({ create_waves: ['arcadia-wave-1', 'arcadia-wave-2'], droplet_wave: null })).toBeNull();
   });
 
   test('creates of the same half minute have different waves, and a refused one leaves its number to the next', () => {
