@@ -37,10 +37,10 @@ do $$
 declare
   -- What a worker writes; it reads all. Of the environment it writes the account that it found.
   written text[] := array['sagas', 'saga_events', 'account_checks', 'circuits', 'cloud_drift', 'cloud_orphans', 'cloud_provisioned', 'cloud_resources',
-    'drawn_requests', 'droplet_observations', 'droplet_waves', 'held_sagas', 'inventory_syncs', 'lease_events', 'outcome_deliveries', 'outcome_subscriptions', 'provision_leases', 'ready_callbacks', 'request_budgets', 'request_counts', 'request_finishes', 'request_turns', 'request_waiters', 'requests_left', 'retention', 'saga_tombstones', 'spent_tags', 'workers'];
+    'drawn_requests', 'droplet_observations', 'droplet_waves', 'held_sagas', 'inventory_syncs', 'lease_events', 'outcome_deliveries', 'outcome_subscriptions', 'provision_leases', 'ready_callbacks', 'request_budgets', 'request_counts', 'request_finishes', 'request_turns', 'request_waiters', 'requests_left', 'resent_callbacks', 'retention', 'saga_tombstones', 'spent_tags', 'workers'];
   -- What the web and the command line change, besides sagas: drift that people accept, orphans that they judge, leases that they let
   -- expire, outcomes that they resume.
-  steered text[] := array['cloud_drift', 'cloud_orphans', 'cloud_provisioned', 'outcome_deliveries', 'outcome_subscriptions', 'provision_leases', 'ready_callbacks'];
+  steered text[] := array['cloud_drift', 'cloud_orphans', 'cloud_provisioned', 'outcome_deliveries', 'outcome_subscriptions', 'provision_leases', 'ready_callbacks', 'resent_callbacks'];
   -- What says how the fleet is, and nothing of what was asked for.
   told text[] := array['saga_events', 'audit', 'circuits', 'cloud_orphans', 'cloud_resources', 'environment', 'held_sagas', 'inventory_syncs', 'lease_events', 'outcome_deliveries', 'outcome_subscriptions', 'request_counts', 'requests_left', 'saga_tombstones', 'workers'];
   one text;

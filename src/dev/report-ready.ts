@@ -35,7 +35,7 @@ export function callbackIn(userData: string, publicUrl: string): string | null {
   return begin === -1 ? null : (/^url='([^'\s]+)'/.exec(userData.slice(begin))?.[1] ?? null);
 }
 
-/** Whether it got an answer that is the last word, as for the script on a droplet. */
+/** Whether `web` took or refused the report. The script on a droplet tries again after a 404, but no proxy stands in between here. */
 async function report(url: string): Promise<boolean> {
   try {
     const { status } = await fetch(url, { method: 'POST', headers: { 'content-type': 'text/plain' }, body: 'ok\n', signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });

@@ -35,6 +35,7 @@ import type { StepDeps, StepSettings } from '../steps/deps.ts';
 import { toStepOutcome } from '../steps/failures.ts';
 import { dropletFamily } from '../steps/family.ts';
 import { probe } from '../steps/probe.ts';
+import { limitProbes, probePlaces } from '../steps/probe-places.ts';
 import { checkAccount, watchAccount } from './account.ts';
 import { createLeaseWork } from './lease-work.ts';
 import { createDropletMetrics } from './metrics.ts';
@@ -132,7 +133,11 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
     }),
     directory: createDirectory(digitalOcean),
     readiness: {
-      probe: (target) => io('probe', target.http === null ? 'check tcp' : 'check http', () => probe(target, READY_PROBE_MS)),
+      probe: limitProbes((target) => io('probe', target.http === null ? 'check tcp' : 'check http', () => probe(target, READY_PROBE_MS)), {
+        places: probePlaces(config.worker.concurrency),
+        // The checks in progress have ended by then.
+        aboutMs: Math.min(config.wait.pollIntervalMs, READY_PROBE_MS),
+      }),
       allowed: rangesOf(config.readyProbeAllow),
       callbacks: createReadyCallbacks(db, config.keyRing),
       publicUrl: config.publicUrl,

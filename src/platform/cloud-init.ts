@@ -60,9 +60,9 @@ function base64Lines(text: string): string[] {
 }
 
 /**
- * The script. It goes to the background at once: cloud-init only ends after it. An answer of 2xx or 4xx is the last word;
- * anything else is tried again for some minutes, as the network may not be up. cloud-init's status 1 is a failure; 2 tells of
- * warnings.
+ * The script. It goes to the background at once: cloud-init only ends after it. Only a status of 2xx or 410 is final. After
+ * anything else it tries again for some minutes: the network may not be up, and a proxy may answer 404, 408 or 429 while `web`
+ * restarts. cloud-init's status 1 is a failure; 2 tells of warnings.
  */
 function reportScript(url: string): string {
   return `#!/bin/sh
@@ -85,9 +85,10 @@ while [ "$tries" -lt 60 ]; do
   if command -v curl >/dev/null 2>&1; then
     status=$(curl -sS -o /dev/null -m 20 -w '%{http_code}' -H 'content-type: text/plain' --data-binary "@$body" "$url" 2>/dev/null)
   else
-    wget -q -T 20 -O /dev/null --header 'content-type: text/plain' --post-file "$body" "$url" && status=200 || status=000
+    answer=$(wget -q -S -t 1 -T 20 -O /dev/null --header 'content-type: text/plain' --post-file "$body" "$url" 2>&1) && status=200 || status=000
+    case "$answer" in *HTTP/?.?' 410'*) status=410 ;; esac
   fi
-  case "$status" in 2*|4*) break ;; esac
+  case "$status" in 2??|410) break ;; esac
   tries=$((tries + 1))
   sleep 5
 done

@@ -22,9 +22,9 @@ import { NO_LEASE_POLICY, leaseOf } from './lease.ts';
 import type { NamedIds } from './named.ts';
 import { resolveNames } from './named.ts';
 import { provisionDropletOutputs, provisionDropletRemains } from './outputs.ts';
-import { prepareUserData } from './ready-callback.ts';
+import { planCreate, prepareUserData } from './ready-callback.ts';
 import { waiterOf } from './waiter.ts';
-import { contradiction, otherOwner, tagsOf, waveOf, waveTag } from './ownership.ts';
+import { contradiction, otherOwner, tagsOf, waveOf } from './ownership.ts';
 
 // A droplet that bears our name, but no tag yet, keeps us from asking for another: so many grace periods long.
 const UNDECIDED_GRACES = 10;
@@ -46,12 +46,13 @@ export const createDroplet: Step<StepDeps> = {
     let result: StepOutcome | null = null;
     // Once a create was announced, the lease has begun.
     const lease = creates(run).sends === 0 ? leaseOf(run.saga, settings.lease ?? NO_LEASE_POLICY) : null;
+    const { wave, number, announces } = planCreate(run);
     await run.once('droplet', {
       keys: createKeys,
       recordsWithStep: true,
       announcement: 'announced a create',
       // The lease counts from here: also where this worker dies right after.
-      ...(lease === null ? {} : { announces: { lease } }),
+      announces: { ...announces, ...(lease === null ? {} : { lease }) },
       settleMs: settings.adoptionGraceMs,
       pollMs: settings.pollIntervalMs,
       maxSends: settings.maxCreates,
@@ -59,14 +60,13 @@ export const createDroplet: Step<StepDeps> = {
       giveUp: unanswered,
       // Before the create is announced: one that waits for its turn, or is held, was never sent.
       prepare: async () => {
-        const wave = waveTag(run.now);
         const named = await resolveNames(run, deps);
-        const userData = await prepareUserData(run, deps, await run.secret('user_data'));
+        const userData = await prepareUserData(run, deps, { secret: await run.secret('user_data'), number });
         const request = requestOf(run.saga, named, userData, wave);
-        return { request, wave, reserved: await deps.digitalOcean.for(waiterOf(run.saga)).reserveCreate(request) };
+        return { request, reserved: await deps.digitalOcean.for(waiterOf(run.saga)).reserveCreate(request) };
       },
       // The droplet is found by its tags: the API takes no mark.
-      send: async (_mark, { request, wave, reserved }) => {
+      send: async (_mark, { request, reserved }) => {
         const { droplet, actionId } = await create(request, reserved, run, deps);
         result = done({ droplet_id: droplet.id, droplet_origin: 'created', droplet_wave: wave, create_action_id: actionId }, `created droplet ${droplet.id}`);
         return droplet.id;

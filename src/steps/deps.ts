@@ -7,6 +7,7 @@ import type { Inventory } from '../inventory/resources.ts';
 import type { LeasePolicy } from './lease.ts';
 import type { AddressRanges } from '../platform/address-ranges.ts';
 import type { Finding, Target } from './probe.ts';
+import type { Busy } from './probe-places.ts';
 
 export type StepDeps = Readonly<{
   inventory: Inventory;
@@ -26,8 +27,8 @@ export function forRollback(deps: StepDeps): StepDeps {
 
 /** What the wait for a droplet to be ready works with. */
 export type Readiness = Readonly<{
-  /** Checks once; see `probe`. */
-  probe(target: Target): Promise<Finding>;
+  /** Checks once, unless too many other checks are under way; see `probe`. */
+  probe(target: Target): Promise<Finding | Busy>;
   /** Addresses beyond public ones that may be checked. */
   allowed: AddressRanges;
   callbacks: ReadyCallbacks;

@@ -39,9 +39,9 @@ export function sagaIdsOn(droplet: Pick<Droplet, 'tags'>): string[] {
   return [...new Set(ids)];
 }
 
-/** Returns the tag of all droplets requested at about this time. Its list shows all of them at once. */
-export function waveTag(now: Date): string {
-  return `${WAVE_TAG_PREFIX}${Math.floor(msOf(now) / WAVE_MS) % WAVES}`;
+/** Returns the tag of all droplets requested at about this time. Its list shows all of them at once. `back`: so many waves earlier. */
+export function waveTag(now: Date, back = 0): string {
+  return `${WAVE_TAG_PREFIX}${(Math.floor(msOf(now) / WAVE_MS) - back) % WAVES}`;
 }
 
 /** Returns how long ago a wave last ended, and when its number repeats; null if the tag is not a wave's. */

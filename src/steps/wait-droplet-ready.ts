@@ -15,8 +15,10 @@ import { dropletFamily } from './family.ts';
 import type { Ready } from './inputs.ts';
 import { readyOf } from './inputs.ts';
 import { provisionDropletOutputs } from './outputs.ts';
+import { callbackOfDroplet } from './ready-callback.ts';
 import type { Finding, Target } from './probe.ts';
 import { mayProbe } from './probe.ts';
+import type { Busy } from './probe-places.ts';
 
 const DEFAULT_WITHIN_S = 600;
 const SOONEST_CHECK_MS = 250;
@@ -41,7 +43,10 @@ export const waitDropletReady: Step<StepDeps> = {
   async execute(run, deps) {
     const ready = readyOf(run.saga);
     if (ready === null) return done({}, 'nothing to wait for: the input has no `ready`');
-    return judge(await check(ready, run, deps), ready, run, deps);
+    const finding = await check(ready, run, deps);
+    // It says nothing about the droplet, so it counts as no check, and ends no wait.
+    if ('retryMs' in finding) return waiting(finding.retryMs, 'waiting for its turn: other droplets are being checked', { memo: run.memo });
+    return judge(finding, ready, run, deps);
   },
 
   async compensate() {
@@ -49,7 +54,7 @@ export const waitDropletReady: Step<StepDeps> = {
   },
 };
 
-async function check(ready: Ready, { saga }: StepRun, { readiness }: StepDeps): Promise<Finding> {
+async function check(ready: Ready, { saga }: StepRun, { readiness }: StepDeps): Promise<Finding | Busy> {
   if (ready.callback === true) return heard(saga, readiness);
   const target = targetOf(ready, saga);
   if (target === null) throw notReady(saga, 'it has no address that could be checked');
@@ -59,9 +64,11 @@ async function check(ready: Ready, { saga }: StepRun, { readiness }: StepDeps): 
   return readiness.probe(target);
 }
 
-/** Reads what the droplet has reported. */
+/** Reads what the droplet has reported: this one, not another that the saga's creates may have made. */
 async function heard(saga: Saga, { callbacks }: Readiness): Promise<Finding> {
-  const report = await callbacks.read(saga.id);
+  const number = callbackOfDroplet(saga);
+  if (number === null) return { answered: false, why: 'several creates were sent, and the droplet has no wave tag that names its own' };
+  const report = await callbacks.read(saga.id, number);
   if (report === null) return { answered: false, why: 'no report yet' };
   if (report.answer === 'ok') return { answered: true };
   const lines = report.log.split('\n').map((line) => line.trim()).filter((line) => line !== '');

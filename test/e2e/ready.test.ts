@@ -1,5 +1,6 @@
 // Ready means ready, with a whole fleet: machines that answer some time after their droplets are active, on either queue store.
 // ARCADIA_READY_SAGAS and ARCADIA_READY_AFTER_MS make it as large as 200 sagas and 30 s.
+import { createServer as createHttpServer } from 'node:http';
 import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -159,4 +160,24 @@ describe.each(queueStoreKinds())('on %s', (kind) => {
     // How often a droplet is looked for after its deletion depends on the machine, but not on readiness.
     expect(readsAfterDeletions(failed)).toBeLessThanOrEqual(2 * readsAfterDeletions(without) + SAGAS);
   });
+});
+
+test('a worker checks few droplets at once, so that those that answer late leave room for other work', { timeout: 3 * DEADLINE_MS }, async () => {
+  const fleet = await openFleet('redis', { activateAfterMs: 0, loopbackAddresses: true });
+  onTestFinished(() => fleet[Symbol.asyncDispose]());
+  let open = 0;
+  let mostOpen = 0;
+  const slow = createHttpServer((_request, response) => {
+    open += 1;
+    mostOpen = Math.max(mostOpen, open);
+    response.once('close', () => void (open -= 1));
+    setTimeout(() => response.end(), 700);
+  });
+  await new Promise<void>((resolve) => void slow.listen(PORT, '0.0.0.0', resolve));
+  onTestFinished(() => void slow.close());
+  await fleet.startWorker({ ...patientSettings, WORKER_CONCURRENCY: '10' });
+  const asked = await provisionAll(fleet, { ready: { http: { port: PORT } } });
+  const sagas = await Promise.all(asked.map((sagaId) => fleet.atRest(sagaId, DEADLINE_MS)));
+  expect(sagas.map(({ status }) => status)).toEqual(names.map(() => 'completed'));
+  expect(mostOpen).toBe(2);
 });

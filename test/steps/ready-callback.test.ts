@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { takeReport } from '../../src/inventory/ready-callbacks.ts';
+import { createReadyCallbacks, takeReport } from '../../src/inventory/ready-callbacks.ts';
 import type { Report } from '../../src/inventory/ready-callbacks.ts';
 import type { JsonObject } from '../../src/platform/json.ts';
 import { makeToken, parseKeyRing } from '../../src/platform/key-ring.ts';
@@ -14,6 +14,9 @@ import { problemsOf, sentenceOf } from '../../src/platform/request-problems.ts';
 import { visible } from '../../src/platform/text.ts';
 import { provisionDropletInput } from '../../src/steps/inputs.ts';
 import { withCallback } from '../../src/platform/cloud-init.ts';
+import { waveTag } from '../../src/steps/ownership.ts';
+import { callbackOfDroplet, planCreate } from '../../src/steps/ready-callback.ts';
+import { makeSaga } from '../support/engine.ts';
 import { encryptionKeys } from '../support/keys.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { alive, at, posts, stepToDeath, useStepStage, web } from './stage.ts';
@@ -113,6 +116,67 @@ describe('a report', () => {
   });
 });
 
+const numberIn = (context: JsonObject) => callbackOfDroplet({ context });
+
+/** A saga whose first creates got no answer, and whose lists lag: it has two droplets, the older one first. */
+async function withTwoDroplets({ lost }: { lost: number }) {
+  const bench = await openBench({ settings: { ...patient, adoptionGraceMs: 1 } });
+  bench.sandbox.setFaults({ listLagMs: HOUR_MS, rules: [{ match: { method: 'POST' }, times: lost, effect: { lostAnswer: true } }] });
+  const saga = await bench.provision({ ...callback, user_data: SCRIPT });
+  for (let steps = 0; posts(bench.sandbox) < 2 && steps < 20; steps += 1) await bench.step(saga.id);
+  bench.sandbox.setFaults({ listLagMs: 0 });
+  const { context } = await bench.drive(saga.id, at('wait_droplet_ready'));
+  const ids = bench.sandbox.state().map(({ id }) => id).toSorted((a, b) => a - b);
+  const kept = Number(context['droplet_id']);
+  const [other = 0] = ids.filter((id) => id !== kept);
+  return { bench, saga, ids, kept, other, context };
+}
+
+describe('of two droplets, the report of the one that is kept decides', () => {
+  test.each([
+    ['the second, whose create was answered', 1, 1],
+    ['the first, which was adopted', 2, 0],
+  ] as const)('%s', async (_which, lost, place) => {
+    for (const [answer, status] of [['ok', 'completed'], ['failed', 'compensated']] as const) {
+      const { bench, saga, ids, kept, other, context } = await withTwoDroplets({ lost });
+      expect([ids.length, kept]).toEqual([2, ids[place]]);
+      expect(context['droplet_origin']).toBe(lost === 1 ? 'created' : 'adopted');
+      expect(await takeReport(bench.db, tokenOf(bench, other), { answer: answer === 'ok' ? 'failed' : 'ok', log: '' })).toMatchObject({ kind: 'accepted' });
+      expect((await bench.step(saga.id)).note).toBe('last check: no report yet');
+      expect(await takeReport(bench.db, tokenOf(bench, kept), { answer, log: '' })).toMatchObject({ kind: 'accepted' });
+      expect(await takeReport(bench.db, tokenOf(bench, kept), ok)).toEqual({ kind: 'used' });
+      expect((await bench.drive(saga.id)).status).toBe(status);
+    }
+  });
+
+  test('none does if its wave tag is gone: the saga says so', async () => {
+    const { bench, saga, ids } = await withTwoDroplets({ lost: 2 });
+    await bench.db.sql`update arcadia.sagas set context = context || '{"droplet_wave": null}' where id = ${saga.id}`;
+    for (const id of ids) await takeReport(bench.db, tokenOf(bench, id), ok);
+    expect((await bench.step(saga.id)).note).toBe('last check: several creates were sent, and the droplet has no wave tag that names its own');
+  });
+
+  test('an older version announced no wave, and knows one token for all its creates', () => {
+    expect(numberIn({ droplet_wave: 'arcadia-wave-1' })).toBe(0);
+    expect(numberIn({})).toBe(0);
+    // The first create was an older version's.
+    expect(numberIn({ create_waves: ['', 'arcadia-wave-2'], droplet_wave: 'arcadia-wave-1' })).toBe(0);
+    expect(numberIn({ create_waves: ['', 'arcadia-wave-2'], droplet_wave: 'Arcadia-Wave-2' })).toBe(1);
+    expect(numberIn({ create_waves: ['arcadia-wave-1', 'arcadia-wave-2'], droplet_wave: null })).toBeNull();
+  });
+
+  test('creates of the same half minute have different waves, and a refused one leaves its number to the next', () => {
+    const now = new Date('2026-12-11T10:00:00Z');
+    const plan = (context: JsonObject) => planCreate({ saga: makeSaga({ input: { ...web, ...callback }, context }), now });
+    const first = plan({});
+    expect(first).toEqual({ wave: waveTag(now), number: 0, announces: { create_waves: [waveTag(now)] } });
+    const second = plan({ ...first.announces, create_intents: 1 });
+    expect(second).toEqual({ wave: waveTag(now, 1), number: 1, announces: { create_waves: [first.wave, waveTag(now, 1)] } });
+    expect(plan({ ...second.announces, create_intents: 2, create_refusals: 1 })).toEqual(second);
+    expect(plan({ create_intents: 1 })).toEqual({ wave: waveTag(now), number: 1, announces: { create_waves: ['', waveTag(now)] } });
+  });
+});
+
 describe('the token', () => {
   test('is in the user data alone: not in the row, the events, a job, the input, and as a hash in its table', async () => {
     const { bench, saga, token } = await waitingSaga();
@@ -127,34 +191,37 @@ describe('the token', () => {
     expect(JSON.stringify(rows)).not.toContain(Buffer.from(secret, 'base64url').toString('hex'));
   });
 
-  test('is the same in a create that is sent again, so that whichever droplet is adopted can report', async () => {
-    const bench = await openBench({ settings: { ...patient, adoptionGraceMs: 1 } });
-    bench.sandbox.setFaults({ listLagMs: HOUR_MS, rules: [{ match: { method: 'POST' }, times: 1, effect: { lostAnswer: true } }] });
-    const saga = await bench.provision({ ...callback, user_data: SCRIPT });
-    await bench.drive(saga.id, at('wait_droplet_active'));
-    expect(posts(bench.sandbox)).toBe(2);
-    const tokens = bench.sandbox.state().map(({ id }) => tokenOf(bench, id));
-    expect([tokens.length, new Set(tokens).size, tokens[0]?.length]).toEqual([2, 1, 80]);
+  test('is the same for a create that is prepared again, also after a new key came', async () => {
+    const bench = await openBench({ settings: patient });
+    const saga = await bench.provision({ ...callback });
+    const prepared = await createReadyCallbacks(bench.db, parseKeyRing(encryptionKeys)).issue(saga.id, 0);
+    await bench.step(saga.id, { keyRing: parseKeyRing(`${randomBytes(32).toString('base64')},${encryptionKeys}`) });
+    const token = tokenOf(bench, Number((await bench.saga(saga.id)).context['droplet_id']));
+    expect(token).toBe(prepared);
+    expect(token).toHaveLength(80);
+    expect(await takeReport(bench.db, token, ok)).toMatchObject({ kind: 'accepted' });
   });
 
-  test('is the same after a worker died, and after a new key came', async () => {
+  test('is another one for a create after one without an answer', async () => {
     const bench = await openBench({ settings: patient });
     const saga = await bench.provision({ ...callback });
     await stepToDeath(bench, saga.id, 'http POST /v2/droplets', 'before');
-    const newer = parseKeyRing(`${randomBytes(32).toString('base64')},${encryptionKeys}`);
     await bench.ageCreate(saga.id, 2 * HOUR_MS);
-    await bench.step(saga.id, { keyRing: newer });
-    const dropletId = Number((await bench.saga(saga.id)).context['droplet_id']);
-    expect(await takeReport(bench.db, tokenOf(bench, dropletId), ok)).toMatchObject({ kind: 'accepted' });
+    await bench.step(saga.id);
+    const token = tokenOf(bench, Number((await bench.saga(saga.id)).context['droplet_id']));
+    const ring = parseKeyRing(encryptionKeys);
+    expect(token).toBe(`${saga.id}.${makeToken(ring, `ready ${saga.id} 1`, null).token}`);
+    expect(token).not.toBe(await createReadyCallbacks(bench.db, ring).issue(saga.id, 0));
+    expect(await takeReport(bench.db, token, ok)).toMatchObject({ kind: 'accepted' });
   });
 
   test('waits for its key where that was taken out of the ring', async () => {
     const bench = await openBench({ settings: patient });
     const saga = await bench.provision({ ...callback });
-    await stepToDeath(bench, saga.id, 'http POST /v2/droplets', 'before');
-    await bench.ageCreate(saga.id, 2 * HOUR_MS);
+    await createReadyCallbacks(bench.db, parseKeyRing(encryptionKeys)).issue(saga.id, 0);
     const verdict = await bench.step(saga.id, { keyRing: parseKeyRing(randomBytes(32).toString('base64')) });
-    expect(verdict).toMatchObject({ kind: 'postpone', note: expect.stringContaining('Add the key to every worker') });
+    expect(verdict.note).toContain('Add the key to every worker');
+    expect(posts(bench.sandbox)).toBe(0);
     expect((await bench.drive(saga.id, at('wait_droplet_active'))).context['droplet_id']).toBeTypeOf('number');
   });
 
@@ -163,7 +230,7 @@ describe('the token', () => {
     const saga = await bench.provision({ ...callback });
     await stepToDeath(bench, saga.id, 'http POST /v2/droplets', 'before');
     // A sandbox cannot know it: the test makes it as the worker does.
-    const { token } = makeToken(parseKeyRing(encryptionKeys), `ready ${saga.id}`, null);
+    const { token } = makeToken(parseKeyRing(encryptionKeys), `ready ${saga.id} 1`, null);
     bench.sandbox.setFaults({ rules: [{ match: { method: 'POST' }, effect: { status: 422, body: { id: 'unprocessable_entity', message: `cannot boot ${saga.id}.${token}` } } }] });
     await bench.ageCreate(saga.id, 2 * HOUR_MS);
     const failed = await bench.drive(saga.id, ({ status }) => status === 'compensating');
@@ -187,6 +254,12 @@ describe('without', () => {
     expect(posts(bench.sandbox)).toBe(0);
   });
 });
+
+/** Programs that get an answer with this status, and end as curl and wget do. */
+const clients = {
+  curl: (status: number) => `printf '${status}'; exit 0`,
+  wget: (status: number) => `printf '  HTTP/1.1 ${status} Whatever\\n  Content-Length: 410\\n' >&2; exit ${status < 300 ? 0 : 8}`,
+};
 
 /** As Python's email package reads it, which is what cloud-init uses. */
 async function parts(userData: string): Promise<{ type: string; text: string }[]> {
@@ -253,5 +326,27 @@ describe('the user data', () => {
     const url = await waitFor(async () => readFile(file('url'), 'utf8').catch(() => false as const), { what: 'the report' });
     expect([url, await readFile(file('asked'), 'utf8')]).toEqual([`${REPORT_URL}\n`, 'status --wait\n']);
     expect(await readFile(file('body'), 'utf8')).toBe(expected);
+  });
+
+  test.each([
+    ['curl', 429, 200],
+    ['curl', 404, 200],
+    ['curl', 408, 204],
+    ['curl', 502, 410],
+    ['wget', 429, 200],
+    ['wget', 404, 410],
+    ['wget', 502, 410],
+  ] as const)('our script, by %s, tries again after a %i, and ends with a %i', async (client, first, last) => {
+    const folder = await mkdtemp(join(tmpdir(), 'arcadia-ready-'));
+    onTestFinished(() => rm(folder, { recursive: true, force: true }));
+    const file = (name: string) => join(folder, name);
+    await writeFile(file('part'), withCallback(null, REPORT_URL));
+    const program = async (name: string, text: string) => writeFile(file(name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+    await Promise.all([program('cloud-init', 'exit 0'), program('sleep', 'exit 0')]);
+    await program(client, `echo x >>'${file('tries')}'\nif [ "$(wc -l <'${file('tries')}')" = 1 ]; then ${clients[client](first)}; else ${clients[client](last)}; fi`);
+    // No other client than this one.
+    await Promise.all(['cat', 'mktemp', 'nohup', 'rm', 'sh', 'tail', 'wc'].map(async (tool) => program(tool, `PATH=/usr/bin:/bin exec ${tool} "$@"`)));
+    await run('/bin/sh', [file('part'), 'report'], { env: { PATH: folder } });
+    expect(await readFile(file('tries'), 'utf8')).toBe('x\nx\n');
   });
 });

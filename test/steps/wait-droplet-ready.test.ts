@@ -208,6 +208,13 @@ describe('not ready', () => {
     expect(alive(bench.sandbox)).toEqual([]);
   });
 
+  test('while other droplets are checked: waits for its turn, and no check is counted, also after the time is over', async () => {
+    const { bench, saga } = await waitingSaga({ tcp: 22, within_s: 1 }, { readiness: { probe: async () => Promise.resolve({ retryMs: 700 }) } });
+    await bench.ageStep(saga.id, HOUR_MS);
+    for (let checks = 0; checks < 4; checks += 1) expect(await look(bench, saga.id)).toEqual({ note: 'waiting for its turn: other droplets are being checked', delayMs: 700 });
+    expect(bench.memo(saga.id)).toEqual({});
+  });
+
   test('trouble of the worker itself fails no check', async () => {
     const error = Object.assign(new Error('too many open files'), { code: 'EMFILE' });
     const { bench, saga } = await waitingSaga({ tcp: 22, within_s: 1 }, { readiness: { probe: async () => Promise.resolve({ answered: false, why: 'connection failed (EMFILE)', error }) } });
