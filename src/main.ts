@@ -139,6 +139,8 @@ program
   .description('take a droplet that was made elsewhere under management; only its tags are changed')
   .argument('<droplet-id>', "DigitalOcean's id of the droplet")
   .option('--protected', 'refuse to destroy the droplet until `arcadia unprotect` lifts its protection')
+  .option('--ttl <duration>', 'lease, such as 2h: the droplet is destroyed when it ends, unless `arcadia renew` renews it (default: no lease)')
+  .option('--max-ttl <duration>', 'no renewal extends the lease beyond this, counted from the start')
   .option('--reason <text>', 'reason, kept in the audit')
   .option('--idempotency-key <key>', 'the same key always returns the same saga')
   .addOption(new Option('--priority <priority>', 'priority among your own sagas that wait for the request budget').choices(sagaPriorities))

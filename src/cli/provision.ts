@@ -39,7 +39,6 @@ export type ProvisionOptions = FollowOptions &
 
 export async function provisionCommand(app: App, options: ProvisionOptions, stop: AbortSignal): Promise<number> {
   const saga = requireSaga(app, 'provision_droplet');
-  if (options.maxTtl !== undefined && options.ttl === undefined) throw new UsageError('--max-ttl: expected --ttl too');
   const given = {
     name: options.name,
     region: options.region,
@@ -55,7 +54,7 @@ export async function provisionCommand(app: App, options: ProvisionOptions, stop
     public_networking: options.publicNetworking ? undefined : false,
     project: options.project,
     protected: options.protected,
-    lease: options.ttl === undefined ? undefined : leaseOf(options.ttl, options.maxTtl),
+    lease: leaseOf(options),
     ready: readyOf(options),
     wait_s: options.wait === undefined ? undefined : requireSeconds('--wait', options.wait),
   };
@@ -77,13 +76,14 @@ export async function provisionCommand(app: App, options: ProvisionOptions, stop
 export async function adoptCommand(
   app: App,
   dropletId: string,
-  options: FollowOptions & { reason?: string; protected?: boolean; idempotencyKey?: string; priority?: SagaPriority },
+  options: FollowOptions & { reason?: string; protected?: boolean; ttl?: string; maxTtl?: string; idempotencyKey?: string; priority?: SagaPriority },
   stop: AbortSignal,
 ): Promise<number> {
   requireDropletId(dropletId);
   const saga = requireSaga(app, 'adopt_droplet');
   const { reason, idempotencyKey, priority } = options;
-  const input = { droplet_id: Number(dropletId), ...(reason === undefined ? {} : { reason }), ...(options.protected === true ? { protected: true } : {}) };
+  const lease = leaseOf(options);
+  const input = { droplet_id: Number(dropletId), ...(reason === undefined ? {} : { reason }), ...(options.protected === true ? { protected: true } : {}), ...(lease === undefined ? {} : { lease }) };
   return startAndFollow(app, `adopting droplet ${dropletId}`, (client) => client.start(saga, input, { idempotencyKey, priority, requestedBy: requester() }), options, stop);
 }
 
@@ -106,7 +106,12 @@ export async function destroyCommand(
   );
 }
 
-function leaseOf(ttl: string, maxTtl: string | undefined) {
+/** @throws {UsageError} */
+function leaseOf({ ttl, maxTtl }: Readonly<{ ttl?: string; maxTtl?: string }>): { ttl_s: number; max_s?: number } | undefined {
+  if (ttl === undefined) {
+    if (maxTtl !== undefined) throw new UsageError('--max-ttl: expected --ttl too');
+    return undefined;
+  }
   return { ttl_s: requireSeconds('--ttl', ttl), ...(maxTtl === undefined ? {} : { max_s: requireSeconds('--max-ttl', maxTtl) }) };
 }
 

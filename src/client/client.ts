@@ -41,7 +41,7 @@ import { announceSaga, createSagaStore, loadSaga } from '../saga/store.ts';
 import { enqueueOrLeave, startAndEnqueue } from '../queues/start-and-enqueue.ts';
 import { tracedIo } from '../platform/tracing.ts';
 import { adoptContract, destroyContract, dropletContracts, provisionContract } from '../steps/contract.ts';
-import type { ProvisionDropletInput } from '../steps/inputs.ts';
+import type { LeaseTerms, ProvisionDropletInput } from '../steps/inputs.ts';
 import type { AdoptDropletOutputs, DestroyDropletOutputs, ProvisionDropletOutputs } from '../steps/outputs.ts';
 import { adoptDropletOutputs, destroyDropletOutputs, provisionDropletOutputs } from '../steps/outputs.ts';
 
@@ -106,9 +106,14 @@ export type Client = Readonly<{
    * with its present size, region and image as what is wanted. Of the droplet, only tags are changed.
    *
    * @param dropletId DigitalOcean's id of the droplet
+   * @param options.lease in seconds, from the registration of the droplet; default: no lease
    * @throws {InvalidRequestError} {IdempotencyConflictError}
+   * @throws {StartRefusedError} `lease_too_long` if the lease exceeds `deployment.longestLeaseS`
    */
-  adoptDroplet(dropletId: number, options?: StartOptions & { reason?: string | undefined; protected?: boolean | undefined }): Promise<SagaHandle<AdoptDropletOutputs>>;
+  adoptDroplet(
+    dropletId: number,
+    options?: StartOptions & { reason?: string | undefined; protected?: boolean | undefined; lease?: LeaseTerms | undefined },
+  ): Promise<SagaHandle<AdoptDropletOutputs>>;
   /**
    * Protects a droplet that arcadia-cloud provisioned, or lifts its protection. While it is protected, it is not destroyed.
    *
@@ -119,7 +124,7 @@ export type Client = Readonly<{
    */
   setProtection(dropletId: number, how: { protected: boolean; by?: string | undefined; transaction?: CallersTransaction | undefined }): Promise<Protection>;
   /**
-   * Renews the lease of a droplet: it ends no earlier than `ttlS` seconds from now, unless its `max_s` comes first. A
+   * Renews the lease of a droplet: it ends no earlier than `ttlS` seconds from now, unless its limit comes first. A
    * renewal never shortens a lease.
    *
    * @param dropletId DigitalOcean's id of the droplet
@@ -232,8 +237,8 @@ export function openClient(options: ClientOptions): Client {
       const input = reason === undefined ? { droplet_id: dropletId } : { droplet_id: dropletId, reason };
       return handleOf(await start(destroyContract.name, input, startOptions), destroyDropletOutputs);
     },
-    adoptDroplet: async (dropletId, { reason, protected: isProtected, ...startOptions } = {}) => {
-      const input = { droplet_id: dropletId, ...(reason === undefined ? {} : { reason }), ...(isProtected === undefined ? {} : { protected: isProtected }) };
+    adoptDroplet: async (dropletId, { reason, protected: isProtected, lease, ...startOptions } = {}) => {
+      const input = { droplet_id: dropletId, ...(reason === undefined ? {} : { reason }), ...(isProtected === undefined ? {} : { protected: isProtected }), ...(lease === undefined ? {} : { lease }) };
       return handleOf(await start(adoptContract.name, input, startOptions), adoptDropletOutputs);
     },
     setProtection: async (dropletId, { protected: isProtected, by = null, transaction }) => setProtection(transaction === undefined ? db : inTransaction(transaction), dropletId, { protected: isProtected, by }),

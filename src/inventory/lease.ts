@@ -10,7 +10,7 @@ const codes = ['droplet_unknown', 'lease_expired', 'lease_absent', 'lease_limit'
 /**
  * Thrown if a lease could not be renewed. `droplet_unknown`: the droplet is not on record as provisioned here, or it is gone.
  * `lease_expired`: the droplet is being destroyed. `lease_absent`: the droplet has no lease. `lease_limit`: the lease has reached the
- * limit set when the droplet was provisioned. `droplet_being_destroyed`: another saga destroys it, or its provision is rolling back.
+ * limit set when it began. `droplet_being_destroyed`: another saga destroys the droplet, or its provision or adoption is rolling back.
  */
 export class LeaseError extends Error {
   override readonly name = 'LeaseError';

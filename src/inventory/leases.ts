@@ -91,9 +91,10 @@ async function expire(db: Pick<Database, 'run'>, { destroy, reconcileGraceMs }: 
           )
         order by p.lease_until limit ${BATCH} for update of p skip locked
       ),
-      -- While its own saga is under way, that one is rolled back: a destruction would have to wait for it.
+      -- While its own saga is under way, that one is rolled back: a destruction would have to wait for it. The rollback of an adoption would
+      -- keep the droplet: it is destroyed once the adoption is completed.
       judged as materialized (
-        select ended.*, case when s.id is null or s.status in ('completed', 'compensated') then gen_random_uuid() end as new_id, s.status in ('pending', 'running') as is_cancelled
+        select ended.*, case when s.id is null or s.status in ('completed', 'compensated') then gen_random_uuid() end as new_id, s.status in ('pending', 'running') and 'register_droplet' = any(s.steps) as is_cancelled
         from ended left join arcadia.sagas s on s.id = ended.saga_id
       ),
       started as (

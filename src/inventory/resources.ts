@@ -27,8 +27,17 @@ export type SeenResource = Omit<CloudResource, 'name' | 'tags'> & Readonly<{ nam
 /** The name of a resource whose name could never be read. */
 export const UNKNOWN_NAME = 'unknown';
 
-/** Who requested a resource, and its requested state: the baseline of drift. `protected`: protected from the start. */
-export type Provision = Readonly<{ sagaId: string; provisionedBy: string; spec: JsonObject; protected?: boolean }>;
+/**
+ * Who requested a resource, and its requested state: the baseline of drift. `protected`: protected from the start. `lease`: a lease
+ * that begins with the registration, in seconds; null: none. One that began earlier is in `provision_leases`, and the registration moves it.
+ */
+export type Provision = Readonly<{
+  sagaId: string;
+  provisionedBy: string;
+  spec: JsonObject;
+  protected?: boolean;
+  lease?: Readonly<{ ttl_s: number; max_s?: number | undefined }> | null;
+}>;
 
 /** The saga and revision that a write belongs to. */
 export type WriteClaim = Readonly<{ sagaId: string; revision: number }>;
@@ -108,10 +117,12 @@ async function registerProvisioned(
   resource: SeenResource,
   provision: Provision,
 ): Promise<string | null> {
+  const { lease = null } = provision;
   const [row] = await db.run(
     'inventory.register',
     (sql) => sql<{ resourceId: string; provisionedId: string | null }[]>`
       with claim as (${claim(sql)}),
+      clock as materialized (select clock_timestamp() as now),
       resource as (
         insert into arcadia.cloud_resources (provider, provider_id, kind, name, region, status, size_slug, tags, attrs)
         select ${resource.provider}, ${resource.providerId}, ${resource.kind}, ${resource.name ?? UNKNOWN_NAME}, ${resource.region},
@@ -126,9 +137,12 @@ async function registerProvisioned(
         returning id
       ),
       provisioned as (
-        insert into arcadia.cloud_provisioned (resource_id, spec, provisioned_by, saga_id, protected)
-        select id, ${JSON.stringify(provision.spec)}::text::jsonb, ${provision.provisionedBy}, ${provision.sagaId}, ${provision.protected === true} from resource
-        -- Whatever people have said of its protection since stands.
+        insert into arcadia.cloud_provisioned (resource_id, spec, provisioned_by, saga_id, protected, lease_until, lease_limit, lease_generation)
+        select id, ${JSON.stringify(provision.spec)}::text::jsonb, ${provision.provisionedBy}, ${provision.sagaId}, ${provision.protected === true},
+               clock.now + ${lease?.ttl_s ?? null}::float8 * interval '1 second', clock.now + ${lease?.max_s ?? null}::float8 * interval '1 second',
+               ${lease === null ? 0 : 1}::int
+        from resource, clock
+        -- Whatever people have said of its protection since stands, and its lease goes on.
         on conflict (resource_id) do update
         set spec = excluded.spec, released_at = null
         where cloud_provisioned.saga_id = excluded.saga_id

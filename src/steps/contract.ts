@@ -5,7 +5,8 @@ import type { StartableSagas } from '../saga/start.ts';
 import type { JsonObject } from '../platform/json.ts';
 import type { Database } from '../platform/db.ts';
 import type { Deployment, Refusal } from '../saga/definition.ts';
-import { adoptDropletInput, beyondPolicy, destroyDropletInput, provisionDropletInput, readyOf, storedProvisionInput } from './inputs.ts';
+import { adoptDropletInput, beyondPolicy, destroyDropletInput, provisionDropletInput, readyOf, storedAdoptInput, storedProvisionInput } from './inputs.ts';
+import type { LeaseTerms } from './inputs.ts';
 import { describeRolledBack } from './rolled-back.ts';
 
 /** `provision_droplet`, as its callers know it. */
@@ -15,16 +16,22 @@ export const provisionContract = { name: 'provision_droplet', input: provisionDr
 export const destroyContract = { name: 'destroy_droplet', input: destroyDropletInput, steps: [{ name: 'destroy_droplet' }], refusal: refuseProtected } as const;
 
 /** `adopt_droplet`, as its callers know it. */
-export const adoptContract = { name: 'adopt_droplet', input: adoptDropletInput, steps: [{ name: 'tag_droplet' }, { name: 'register_adopted_droplet' }] } as const;
+export const adoptContract = { name: 'adopt_droplet', input: adoptDropletInput, steps: [{ name: 'tag_droplet' }, { name: 'register_adopted_droplet' }], refusal: refuseAdoption } as const;
 
 /** Refuses what the workers would refuse before they create anything. */
 async function refuseProvision(_db: Pick<Database, 'run'>, input: JsonObject, deployment: Deployment): Promise<Refusal | null> {
   await Promise.resolve();
-  return refuseDeadCallback(input, deployment) ?? refuseLongLease(input, deployment);
+  return refuseDeadCallback(input, deployment) ?? refuseLongLease(storedProvisionInput.parse(input).lease, deployment);
 }
 
-function refuseLongLease(input: JsonObject, { longestLeaseS = null }: Deployment): Refusal | null {
-  const beyond = longestLeaseS === null ? null : beyondPolicy(storedProvisionInput.parse(input).lease, longestLeaseS);
+/** Refuses what the workers would refuse before they tag anything. */
+async function refuseAdoption(_db: Pick<Database, 'run'>, input: JsonObject, deployment: Deployment): Promise<Refusal | null> {
+  await Promise.resolve();
+  return refuseLongLease(storedAdoptInput.parse(input).lease, deployment);
+}
+
+function refuseLongLease(lease: LeaseTerms | undefined, { longestLeaseS = null }: Deployment): Refusal | null {
+  const beyond = longestLeaseS === null ? null : beyondPolicy(lease, longestLeaseS);
   return beyond === null ? null : { code: 'lease_too_long', ...beyond };
 }
 

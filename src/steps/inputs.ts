@@ -30,12 +30,13 @@ const tag = z
 const LEASE_SECONDS = `expected whole seconds from 1 to ${MAX_LEASE_S} (366 days)`;
 const leaseSeconds = z.int(LEASE_SECONDS).min(1, LEASE_SECONDS).max(MAX_LEASE_S, LEASE_SECONDS);
 
-const lease = z
-  .strictObject({
-    ttl_s: leaseSeconds.describe('seconds from the announcement of the create until the droplet is destroyed, unless somebody renews the lease'),
-    max_s: leaseSeconds.optional().describe('seconds from the announcement of the create that no renewal goes beyond'),
-  })
-  .refine(({ ttl_s: ttl, max_s: max }) => max === undefined || max >= ttl, { path: ['max_s'], message: 'expected at least ttl_s' });
+const leaseFrom = (start: string) =>
+  z
+    .strictObject({
+      ttl_s: leaseSeconds.describe(`seconds from ${start} until the droplet is destroyed, unless somebody renews the lease`),
+      max_s: leaseSeconds.optional().describe(`seconds from ${start} that no renewal goes beyond`),
+    })
+    .refine(({ ttl_s: ttl, max_s: max }) => max === undefined || max >= ttl, { path: ['max_s'], message: 'expected at least ttl_s' });
 const limitSeconds = z.int(`expected whole seconds, 1 to ${MAX_LIMIT_S}`).min(1, `expected at least 1 second`).max(MAX_LIMIT_S, `expected at most ${MAX_LIMIT_S} seconds (a day)`);
 const port = z.int('expected a port: a whole number from 1 to 65535').min(1, 'expected a port: 1 to 65535').max(65_535, 'expected a port: 1 to 65535');
 
@@ -92,7 +93,7 @@ const fields = z.strictObject({
   volumes: z.array(z.uuid('expected the UUID of a volume')).max(100).optional(),
   project: text(255).optional().describe('name or id of the project that the droplet is put into'),
   protected: z.boolean().optional().describe('true: the droplet is not destroyed until its protection is lifted'),
-  lease: lease.optional().describe('the droplet is destroyed when nobody renews its lease in time'),
+  lease: leaseFrom('the announcement of the create').optional().describe('the droplet is destroyed when nobody renews its lease in time'),
   ready: ready.optional().describe('what the droplet must answer before the saga is completed'),
   wait_s: limitSeconds.optional().describe('seconds to wait for the droplet to become active, with its addresses; default: WAIT_MAX_POLLS times WAIT_POLL_INTERVAL_MS'),
 });
@@ -132,6 +133,7 @@ export const adoptDropletInput = z.strictObject({
   droplet_id: z.int('expected the id of a droplet: a positive whole number').positive('expected the id of a droplet: a positive whole number').meta({ examples: [4711] }),
   reason: text(1_000).optional(),
   protected: z.boolean().optional().describe('true: the droplet is not destroyed until its protection is lifted'),
+  lease: leaseFrom('the registration of the droplet').optional().describe('the droplet is destroyed when nobody renews its lease in time; not set: no lease'),
 });
 
 export const storedAdoptInput = adoptDropletInput.loose();

@@ -8,6 +8,7 @@ import type { StepDeps } from './deps.ts';
 import { toCloudResource } from './droplet-resource.ts';
 import { dropletFamily } from './family.ts';
 import { storedAdoptInput } from './inputs.ts';
+import { NO_LEASE_POLICY, leaseOfAdopted } from './lease.ts';
 import { adoptDropletOutputs } from './outputs.ts';
 import { otherClaim } from './ownership.ts';
 
@@ -23,7 +24,8 @@ export const registerAdoptedDroplet: Step<StepDeps> = {
     if (droplet === null) throw new StepFailure({ code: 'droplet_gone', message: `droplet ${dropletId} was destroyed while it was being adopted`, retryable: true });
     const claimed = otherClaim(droplet, run.saga);
     if (claimed !== null) throw new StepFailure({ code: 'droplet_not_ours', message: `droplet ${dropletId} is not adopted: ${claimed}`, retryable: false });
-    const provision = { sagaId: run.saga.id, provisionedBy: `saga:${run.saga.id}`, spec: specOf(droplet), protected: isProtected === true };
+    const lease = leaseOfAdopted(run.saga, deps.settings.lease ?? NO_LEASE_POLICY);
+    const provision = { sagaId: run.saga.id, provisionedBy: `saga:${run.saga.id}`, spec: specOf(droplet), protected: isProtected === true, lease };
     let resourceId: string | null;
     try {
       resourceId = await deps.inventory.register(run.claim, toCloudResource(droplet), provision);

@@ -11,6 +11,7 @@ import { forRollback } from './deps.ts';
 import { describe, toStepOutcome } from './failures.ts';
 import { dropletFamily } from './family.ts';
 import { storedAdoptInput } from './inputs.ts';
+import { NO_LEASE_POLICY, leaseOfAdopted } from './lease.ts';
 import { adoptionTag, adoptionTagsOf, hasTag, otherClaim, tagsOn } from './ownership.ts';
 import { MANAGED_TAG } from './tags.ts';
 import { waiterOf } from './waiter.ts';
@@ -34,6 +35,8 @@ export const tagDroplet: Step<StepDeps> = {
   async execute(run, deps) {
     const { droplet_id: dropletId } = storedAdoptInput.parse(run.saga.input);
     const { settings } = deps;
+    // Checks the lease before anything is done. It begins with the registration.
+    if (run.effects(EFFECT, keys).sends === 0) leaseOfAdopted(run.saga, settings.lease ?? NO_LEASE_POLICY);
     const before = await look(dropletId, run, deps);
     const waits = run.effects(EFFECT, keys).sends === 0 ? await requireFree(before, run, deps) : null;
     if (waits !== null) {

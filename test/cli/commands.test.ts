@@ -246,6 +246,16 @@ describe('a lease beyond LEASE_MAX_S', () => {
     expect(await sagasOf('too-long-too')).toHaveLength(1);
   });
 
+  test.each([
+    { what: 'adopt --ttl', args: ['--ttl', '2h'], message: refusal('ttl_s', 7_200) },
+    { what: 'adopt --max-ttl', args: ['--ttl', '30m', '--max-ttl', '1d'], message: refusal('max_s', 86_400) },
+  ])('is refused by $what, and nothing is started', async ({ args, message }) => {
+    const { id } = fleet.sandbox.addForeignDroplet({ name: 'too-long-to-adopt' });
+    const ended = await limited('adopt', String(id), ...args);
+    expect([ended.code, ended.stdout, ended.stderr]).toEqual([1, '', expect.stringContaining(message)]);
+    expect(await fleet.client.list({ dropletId: id })).toEqual([]);
+  });
+
   test('and one within it is given', async () => {
     expect(await limited(...provisionArgs('long-enough'), '--ttl', '1h')).toMatchObject({ code: 0, stderr: '' });
   });
@@ -259,6 +269,20 @@ describe('adopt', () => {
     expect(documentOf(ended.stdout, sagaDocument)).toMatchObject({ status: 'completed', context: { droplet_id: id } });
     expect(fleet.sandbox.state({ name: 'by-hand' })[0]?.tags).toContain('managed-by-arcadia-cloud');
     expect(await fleet.db.sql`select p.protected from arcadia.cloud_provisioned p join arcadia.cloud_resources r on r.id = p.resource_id where r.provider_id = ${String(id)} and p.released_at is null`).toEqual([{ protected: true }]);
+  });
+
+  test('gives it a lease only if it is told so, and the lease is renewed as any', async () => {
+    const [leased, kept] = ['adopt-leased', 'adopt-kept'].map((name) => String(fleet.sandbox.addForeignDroplet({ name }).id));
+    expect(await arcadia('adopt', leased ?? '', '--ttl', '1h', '--max-ttl', '2h')).toMatchObject({ code: 0, stderr: '' });
+    expect(await arcadia('adopt', kept ?? '')).toMatchObject({ code: 0, stderr: '' });
+    expect((await arcadia('leases')).stdout).toMatch(new RegExp(`^${leased} +adopt-leased +59 min .*left `, 'm'));
+    expect((await arcadia('leases', '--without')).stdout).toMatch(new RegExp(`^${kept} +adopt-kept +no lease `, 'm'));
+    expect(await arcadia('renew', leased ?? '', '--ttl', '7d')).toMatchObject({ code: 0, stdout: expect.stringMatching(/, in 1 h 59 min/) });
+    expect(await arcadia('renew', kept ?? '', '--ttl', '1h')).toMatchObject({ code: 1, stderr: expect.stringContaining('has no lease') });
+  });
+
+  test('with --max-ttl alone is wrong usage', async () => {
+    expect(await arcadia('adopt', '4711', '--max-ttl', '2h')).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('--max-ttl: expected --ttl too') });
   });
 });
 

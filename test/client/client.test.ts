@@ -71,6 +71,19 @@ describe.each(queueStoreKinds())('the client, with queues on %s', (kind) => {
     expect(await destroyed.result()).toEqual({ droplet_id: outputs.droplet_id, still_billed: [] });
   });
 
+  test('adopts a droplet with a lease, which it renews, and without one', async () => {
+    const adopt = async (name: string, options: { lease?: { ttl_s: number; max_s: number } }) => {
+      const handle = await client.adoptDroplet(fleet.sandbox.addForeignDroplet({ name }).id, options);
+      return { sagaId: handle.sagaId, dropletId: (await handle.result()).droplet_id };
+    };
+    const leased = await adopt('adopted-leased', { lease: { ttl_s: 600, max_s: 1_200 } });
+    const kept = await adopt('adopted-kept', {});
+    expect([...(await client.leasesOf([leased.sagaId, kept.sagaId]))]).toEqual([[leased.sagaId, expect.objectContaining({ leaseUntil: expect.any(Date), leaseLimit: expect.any(Date), expiredAt: null })]]);
+    const { leaseUntil } = await client.renewLease(leased.dropletId, { ttlS: 86_400 });
+    expect((await client.leasesOf([leased.sagaId])).get(leased.sagaId)?.leaseLimit).toEqual(leaseUntil);
+    await expect(client.renewLease(kept.dropletId, { ttlS: 60 })).rejects.toMatchObject({ code: 'lease_absent' });
+  });
+
   test('runs a saga that was started by SQL, and rejects a malformed one with the reason', async () => {
     const sql = postgresJs();
     const start = async (input: postgres.JSONValue) => {

@@ -1,61 +1,16 @@
 // Leases: a droplet whose lease nobody renews in time is destroyed, and no other.
 
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { expireLeases } from '../../src/inventory/expire-leases.ts';
-import { createLeaseStore } from '../../src/inventory/leases.ts';
 import { approveLeases, listLeases } from '../../src/inventory/lease-listing.ts';
-import { renewLease } from '../../src/inventory/lease.ts';
 import { setProtection } from '../../src/inventory/protection.ts';
 import type { JsonObject } from '../../src/platform/json.ts';
-import { silentLog } from '../../src/platform/log.ts';
-import { cancelSaga } from '../../src/saga/cancel-and-retry.ts';
-import type { NextJob } from '../../src/saga/saga.ts';
-import { createSagaStore } from '../../src/saga/store.ts';
 import { leaseOf } from '../../src/steps/lease.ts';
-import type { Bench, BenchOptions } from '../steps/stage.ts';
-import { alive, at, mortalAt, requests, useStepStage, web } from '../steps/stage.ts';
+import type { BenchOptions } from '../steps/stage.ts';
+import { alive, at, mortalAt, requests, web } from '../steps/stage.ts';
+import type { Leases } from './lease-stage.ts';
+import { hour, inMs, row, useLeaseStage } from './lease-stage.ts';
 
-const openBench = useStepStage();
-const destroy = { name: 'destroy_droplet', steps: ['destroy_droplet'] };
-const hour = { ttl_s: 3_600 };
-
-type LeaseEvent = { type: string; dropletId: number | null; sagaId: string; generation: number; leaseUntil: Date };
-
-/** A bench with what one worker does about leases. */
-async function openLeases(options: BenchOptions = {}) {
-  const bench = await openBench(options);
-  const jobs: NextJob[] = [];
-  const store = createLeaseStore(bench.db, { destroy, reconcileGraceMs: 60_000 });
-  const sagas = createSagaStore(bench.db, { worker: 'leases', reconcileGraceMs: 60_000 });
-  const held: unknown[] = [];
-  const pass = (settings: { warnMs?: number | null; againAfterMs?: number } = {}) =>
-    expireLeases({
-      store,
-      destroy,
-      cancel: (sagaId, by, reason) => cancelSaga(sagas, sagaId, by, reason),
-      enqueueFirst: async (job) => Promise.resolve(void jobs.push(job)),
-      onHeld: (brake) => void held.push(brake),
-      settings: { warnMs: null, againAfterMs: 60_000, ...settings },
-      log: silentLog,
-    });
-  return {
-    ...bench,
-    jobs,
-    held,
-    pass,
-    store,
-    renew: (dropletId: number, ttlS: number) => renewLease(bench.db, dropletId, { ttlS, by: 'cli:ada' }),
-    /** Has every lease end so long ago. */
-    end: async (agoMs = 1) => {
-      await bench.db.sql`update arcadia.cloud_provisioned set lease_until = clock_timestamp() - ${agoMs}::float8 * interval '1 ms' where lease_until is not null`;
-      await bench.db.sql`update arcadia.provision_leases set lease_until = clock_timestamp() - ${agoMs}::float8 * interval '1 ms'`;
-    },
-    events: async () => bench.db.sql<LeaseEvent[]>`select type, droplet_id::float8 as droplet_id, saga_id, generation, lease_until from arcadia.lease_events order by id`,
-    destroyers: async () => bench.db.sql<{ id: string; idempotencyKey: string; status: string; requestedBy: string }[]>`select id, idempotency_key, status, requested_by from arcadia.sagas where name = 'destroy_droplet' order by created_at`,
-  };
-}
-
-type Leases = Awaited<ReturnType<typeof openLeases>>;
+const openLeases = useLeaseStage();
 
 async function provisioned(options: BenchOptions = {}, input: JsonObject = { lease: hour }): Promise<{ leases: Leases; dropletId: number; sagaId: string }> {
   const leases = await openLeases(options);
@@ -63,11 +18,6 @@ async function provisioned(options: BenchOptions = {}, input: JsonObject = { lea
   expect(saga.status).toBe('completed');
   return { leases, dropletId: Number(saga.context['droplet_id']), sagaId: saga.id };
 }
-
-const row = async ({ db }: Pick<Bench, 'db'>) =>
-  (await db.sql<{ leaseUntil: Date | null; leaseLimit: Date | null; leaseGeneration: number; leaseExpiredAt: Date | null; leaseSagaId: string | null }[]>`select * from arcadia.cloud_provisioned`)[0];
-
-const inMs = (date: Date) => date.getTime() - Date.now();
 
 const terms = (input: JsonObject, defaultS: number | null, maxS: number | null) => leaseOf({ input: { ...web, ...input } }, { defaultS, maxS });
 

@@ -156,6 +156,10 @@ test('a lease beyond LEASE_MAX_S is refused when a saga is to be started, with i
   }
   expect((await limited.call('GET', '/v1/sagas', { headers: bearer(secrets.all) })).json()).toMatchObject({ sagas: [] });
   expect((await start({ ttl_s: 3_600 })).status).toBe(202);
+  const adopt = (lease: object) => limited.call('POST', '/v1/sagas/adopt_droplet', { body: { droplet_id: 4_711, lease }, headers: bearer(secrets.all) });
+  const refused = await adopt({ ttl_s: 7_200 });
+  expect([refused.status, problemSchema.parse(refused.json())]).toEqual([422, expect.objectContaining({ code: 'lease_too_long', errors: [{ field: 'lease.ttl_s', message: 'expected at most 3600 seconds (LEASE_MAX_S), found 7200' }] })]);
+  expect((await adopt({ ttl_s: 3_600 })).status).toBe(202);
 });
 
 test('durations on the command line are read as people write them', () => {
