@@ -215,7 +215,7 @@ export function mortalAt(fatal: string, when: 'before' | 'after'): Io {
 }
 
 /** Lets a worker run one job until it dies, and makes sure that it did. */
-export async function stepToDeath(bench: Bench, sagaId: string, fatal: string, when: 'before' | 'after'): Promise<void> {
+export async function stepToDeath(bench: Pick<Bench, 'step'>, sagaId: string, fatal: string, when: 'before' | 'after'): Promise<void> {
   const died = await bench.step(sagaId, { io: mortalAt(fatal, when) }).then(
     () => false,
     () => true,
