@@ -50,6 +50,7 @@ const landed: Readonly<Record<string, string>> = {
   '0033.do.account-checks.sql': '56f2753e7eb04409c84129ec52929e05',
   '0034.do.droplet-search.sql': 'eddb467632652ced94feb03115b1896e',
   '0035.do.counts-of-sagas.sql': '3f514efffdfd61a052e3c59342e3174b',
+  '0039.do.far-turns.sql': '729efae2f8a427e178eb28158d532b60',
 };
 
 test('a migration that is out is not changed, and none is without its checksum here', async () => {
