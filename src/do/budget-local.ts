@@ -1,6 +1,6 @@
 // The request budget of a single process, in memory. A worker falls back to it while the fleet's store is unreachable. It
 // follows the same rules as the fleet's stores and is the readable form of them: the script in budget-redis.ts and the
-// functions in migration 0032 do the same. It knows no other software that uses the token, and no reduced limit.
+// functions in migrations 0032 and 0039 do the same.
 
 import type { BudgetAsk, BudgetStore, Turn } from './budget-store.ts';
 import { ASK_AGAIN_MS, GATHER_MS, PACED_HOUR, PACED_MINUTE, SOONEST_MS, TURN_GRACE_MS } from './budget-store.ts';
@@ -13,18 +13,32 @@ type Window = 'minute' | 'hour';
 
 const windows: readonly Window[] = ['minute', 'hour'];
 
+const MINUTE_MS = 60_000;
+const HOUR_MS = 3_600_000;
+
+// The part of the minute limit that a 429 leaves at least, and by how much it grows back each minute.
+const SMALLEST_SHARE = 0.1;
+const GROWTH_PER_MINUTE = 0.1;
+
+// 429s within this time count as one, because their requests were in flight together.
+const SAME_CUT_MS = 1_000;
+
 /**
  * Creates an empty budget.
  *
  * @param marginMs how much longer than its window a request counts
  */
 export function createLocalBudgetStore(nowMs: () => number = () => performance.now(), marginMs = 0): BudgetStore {
-  const lengths: Readonly<Record<Window, number>> = { minute: 60_000 + marginMs, hour: 3_600_000 + marginMs };
+  const lengths: Readonly<Record<Window, number>> = { minute: MINUTE_MS + marginMs, hour: HOUR_MS + marginMs };
   const turns = createTurns();
   const pacedAt: Record<Window, number> = { minute: Number.NEGATIVE_INFINITY, hour: Number.NEGATIVE_INFINITY };
   let drawn: Drawn[] = [];
   let heldUntil = 0;
+  let cut = { share: 1, at: Number.NEGATIVE_INFINITY };
+  let told = { limit: Number.POSITIVE_INFINITY, foreign: 0, at: Number.NEGATIVE_INFINITY };
   let serials = 0;
+
+  const shareAt = (now: number) => Math.min(1, cut.share + (GROWTH_PER_MINUTE * (now - cut.at)) / MINUTE_MS);
 
   const timesIn = (window: Window, now: number, counts: (one: Drawn) => boolean) => drawn.filter((one) => one.at > now - lengths[window] && counts(one)).map(({ at }) => at);
 
@@ -33,7 +47,12 @@ export function createLocalBudgetStore(nowMs: () => number = () => performance.n
       const now = nowMs();
       drawn = drawn.filter(({ at }) => at > now - lengths.hour);
       turns.expire(now - TURN_GRACE_MS);
-      const limits: Readonly<Record<Window, number>> = { minute: Math.max(1, ask.perMinute - ask.keepMinute), hour: Math.max(1, ask.perHour - ask.keepHour) };
+      const share = shareAt(now);
+      // What others used leaves the hour with time, too.
+      const foreignLeaveMs = Math.max(0, HOUR_MS - (now - told.at));
+      const foreign = Math.ceil((told.foreign * foreignLeaveMs) / HOUR_MS);
+      const hourRoom = Math.min(ask.perHour, foreignLeaveMs > 0 ? told.limit - foreign : Number.POSITIVE_INFINITY) - ask.keepHour;
+      const limits: Readonly<Record<Window, number>> = { minute: Math.max(1, Math.floor(ask.perMinute * share) - ask.keepMinute), hour: Math.max(1, hourRoom) };
       const reads: Readonly<Record<Window, number>> = { minute: ask.readsMinute, hour: ask.readsHour };
       const all = { minute: timesIn('minute', now, () => true), hour: timesIn('hour', now, () => true) };
       const others = { minute: timesIn('minute', now, ({ isRead }) => !isRead), hour: timesIn('hour', now, ({ isRead }) => !isRead) };
@@ -54,12 +73,14 @@ export function createLocalBudgetStore(nowMs: () => number = () => performance.n
         drawn.push({ at: now, serial: serials, isRead: ask.isRead, isPaced });
         return answer(0, 0);
       };
-      const answer = (waitMs: number, againMs: number) => ({ waitMs, againMs, usedMinute: timesIn('minute', now, () => true).length, usedHour: drawn.length, foreign: 0, serial: waitMs === 0 ? serials : 0 });
+      const answer = (waitMs: number, againMs: number) => ({ waitMs, againMs, usedMinute: timesIn('minute', now, () => true).length, usedHour: drawn.length, foreign, serial: waitMs === 0 ? serials : 0 });
 
       if (ask.turn === null) {
-        const waitMs = Math.max(windowAt('minute', 0), windowAt('hour', 0), heldUntil) - now;
-        if (waitMs <= 0) return Promise.resolve(grant({ minute: false, hour: false }));
-        return Promise.resolve(answer(Math.max(waitMs, SOONEST_MS), Math.max(waitMs, SOONEST_MS)));
+        const roomInMs = Math.max(windowAt('minute', 0), windowAt('hour', 0), heldUntil) - now;
+        if (roomInMs <= 0) return Promise.resolve(grant({ minute: false, hour: false }));
+        const isUnsure = foreign > 0 || share < 1;
+        const waitMs = Math.min(Math.max(roomInMs, SOONEST_MS), isUnsure ? Math.max(MINUTE_MS, heldUntil - now) : Number.POSITIVE_INFINITY);
+        return Promise.resolve(answer(waitMs, waitMs));
       }
 
       const { turn } = ask;
@@ -104,7 +125,10 @@ export function createLocalBudgetStore(nowMs: () => number = () => performance.n
       }
 
       const minuteLimit = limits.minute;
-      const waitMs = Math.max(1, Math.ceil(Math.max(slotAt(rank), heldUntil > now ? heldUntil + (rank * 60_000) / minuteLimit : 0) - now));
+      const slotMs = Math.max(1, Math.max(slotAt(rank), heldUntil > now ? heldUntil + (rank * MINUTE_MS) / minuteLimit : 0) - now);
+      const lacking = rank + 1 + Math.max(0, Math.max(all.hour.length, others.hour.length + reads.hour) - hourRoom);
+      const earliestMs = earliest(slotMs, { heldMs: Math.max(0, heldUntil - now), share, foreignMs: foreign > 0 ? (lacking / foreign) * foreignLeaveMs : Number.POSITIVE_INFINITY });
+      const waitMs = Math.ceil(Math.min(slotMs, Math.max(ASK_AGAIN_MS, earliestMs)));
       let againMs = Math.min(waitMs, Math.max(ASK_AGAIN_MS, waitMs / 2));
       if (heldUntil <= now) {
         const overdue = turns.countDue(now, turn);
@@ -122,11 +146,27 @@ export function createLocalBudgetStore(nowMs: () => number = () => performance.n
     // The local share is so small that one second more or less makes no difference.
     late: async () => Promise.resolve(),
     hold: async (forMs) => {
-      heldUntil = Math.max(heldUntil, nowMs() + forMs);
+      const now = nowMs();
+      heldUntil = Math.max(heldUntil, now + forMs);
+      if (now - cut.at > SAME_CUT_MS) cut = { share: Math.max(SMALLEST_SHARE, shareAt(now) / 2), at: now };
       return Promise.resolve();
     },
-    correct: async () => Promise.resolve(),
+    correct: async (limit, remaining) => {
+      const now = nowMs();
+      told = { limit, foreign: Math.max(0, limit - remaining - drawn.filter(({ at }) => at > now - HOUR_MS).length), at: now };
+      return Promise.resolve();
+    },
   };
+}
+
+/**
+ * How soon the turn may come that the windows promise in `slotMs`: a limit that a 429 reduced grows back, and what others use may
+ * leave the hour and not come again.
+ *
+ * @param how.foreignMs how long it takes until enough of what others used has left; infinite: they used nothing
+ */
+function earliest(slotMs: number, { heldMs, share, foreignMs }: { heldMs: number; share: number; foreignMs: number }): number {
+  return Math.min(heldMs + (slotMs - heldMs) * share, Math.max(heldMs, foreignMs));
 }
 
 /**

@@ -115,6 +115,7 @@ local foreign = math.ceil(read('foreign') * left)
 local theirLimit = left > 0 and read('theirLimit') or 0
 local hourLimit = perHour - keepHour
 if theirLimit > 0 then hourLimit = math.min(hourLimit, theirLimit - foreign - keepHour) end
+local hourRoom = hourLimit
 hourLimit = math.max(1, hourLimit)
 local minuteLimit = math.max(1, math.floor(perMinute * share()) - keepMinute)
 local waiting = redis.call('ZCARD', line)
@@ -161,6 +162,16 @@ end
 local function bounded(wait)
   if foreign > 0 or share() < 1 then return math.min(wait, math.max(60000, heldUntil - now)) end
   return wait
+end
+-- The same for a turn: when it may come at the earliest. Many wait, so those far back do not ask every minute.
+local function boundedTurn(wait, rank)
+  local held = math.max(0, heldUntil - now)
+  local earliest = held + (wait - held) * share()
+  if foreign > 0 then
+    local lacking = rank + 1 + math.max(0, math.max(usedHour, count(others, now - hour) + readsHour) - hourRoom)
+    earliest = math.min(earliest, math.max(held, lacking / foreign * left * 3600000))
+  end
+  return math.min(wait, math.max(askAgain, earliest))
 end
 if member == '' then
   local at = math.max(windowAt(minuteLimit, readsMinute, minute, 0), windowAt(hourLimit, readsHour, hour, 0), heldUntil)
@@ -223,7 +234,7 @@ if heldUntil <= now and slotAt(ahead, not isBack) <= now then
 end
 local at = slotAt(rank, false)
 if heldUntil > now then at = math.max(at, heldUntil + rank * 60000 / minuteLimit) end
-local wait = math.ceil(bounded(math.max(at - now, 1)))
+local wait = math.ceil(boundedTurn(math.max(at - now, 1), rank))
 local again = math.min(wait, math.max(askAgain, wait / 2))
 if heldUntil <= now then
   -- There is room, but it belongs to those that are about to come, or are gone.

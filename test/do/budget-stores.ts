@@ -41,14 +41,14 @@ export function useBudgetStores() {
     postgres: (id = newBudgetId()) => createPostgresBudgetStore(database(), id),
   };
 
-  /** Makes what was drawn, and the times of those that wait, so many milliseconds older. */
+  /** Makes what was drawn and what is known of the limits, and the times of those that wait, so many milliseconds older. */
   const passTime: Readonly<Record<StoreName, (id: string, drawnMs: number, dueMs?: number) => Promise<void>>> = {
     redis: async (id, drawnMs, dueMs = drawnMs) => {
       const key = (part: string) => `${place.prefix}:budget:${id}:${part}`;
       const drawn = ['drawn', 'reads', 'others', 'bursts', 'hour-bursts'].map(key);
       await redis.eval(AGE_SETS, drawn.length, ...drawn, drawnMs);
       await redis.eval(AGE_SETS, 1, key('due'), dueMs);
-      for (const field of ['pacedAt', 'hourPacedAt']) await redis.hincrbyfloat(key('state'), field, -drawnMs);
+      for (const field of ['pacedAt', 'hourPacedAt', 'heldUntil', 'cutAt', 'toldAt']) await redis.hincrbyfloat(key('state'), field, -drawnMs);
     },
     postgres: async (id, drawnMs, dueMs = drawnMs) => {
       const { sql } = database();
@@ -56,7 +56,8 @@ export function useBudgetStores() {
       await sql`update arcadia.request_waiters set due_at = due_at - ${dueMs} * interval '1 millisecond' where budget = ${id}`;
       await sql`
         update arcadia.request_budgets
-        set paced_at = paced_at - ${drawnMs} * interval '1 millisecond', hour_paced_at = hour_paced_at - ${drawnMs} * interval '1 millisecond'
+        set paced_at = paced_at - passed, hour_paced_at = hour_paced_at - passed, held_until = held_until - passed, cut_at = cut_at - passed, told_at = told_at - passed
+        from (select ${drawnMs} * interval '1 millisecond' as passed) as time
         where id = ${id}`;
     },
   };

@@ -17,7 +17,16 @@ class UnclearMoment extends Error {}
 
 function differ(one: BudgetAnswer, other: BudgetAnswer): boolean {
   if ((one.waitMs === 0) !== (other.waitMs === 0)) return true;
-  return Math.max(Math.abs(one.waitMs - other.waitMs), Math.abs(one.againMs - other.againMs)) >= NEARLY_MS;
+  // What is far away is estimated from rates, in which a moment counts for more.
+  const nearlyMs = NEARLY_MS + one.waitMs / 1_000;
+  return one.foreign !== other.foreign || Math.max(Math.abs(one.waitMs - other.waitMs), Math.abs(one.againMs - other.againMs)) >= nearlyMs;
+}
+
+/** The answers to so many that begin to wait at about the same moment. */
+async function refusedOf({ store }: TimedStore, count: number, sizes: Partial<typeof limits>): Promise<BudgetAnswer[]> {
+  const answers: BudgetAnswer[] = [];
+  for (const { turn } of some(count, 'many')) answers.push(await store.draw({ ...limits, ...sizes, turn }));
+  return answers.filter(({ waitMs }) => waitMs > 0);
 }
 
 const { timed, database } = useBudgetStores();
@@ -89,6 +98,31 @@ describe.each(['local', 'redis', 'postgres'] as const)('turns in %s', (name) => 
     expect(longest(of(granted, 'one'))).toBeLessThan(725_000);
     expect(of(granted, 'many')).toHaveLength(90);
   }, 60_000);
+
+  test('while other software uses the token, only the first of those that wait ask each minute', async () => {
+    const course = create();
+    await course.store.correct(100, 20);
+    const refused = await refusedOf(course, 40, { perHour: 100, keepHour: 2, readsHour: 6 });
+    expect(refused.length).toBeGreaterThan(20);
+    // What others use leaves the hour: about 80 in an hour.
+    expect(refused[0]?.againMs).toBeLessThanOrEqual(60_000);
+    expect(refused.at(-1)?.againMs).toBeGreaterThan(400_000);
+    expect(refused.at(-1)?.againMs).toBeLessThan(1_200_000);
+    for (const { waitMs, againMs } of refused) expect(againMs).toBeLessThanOrEqual(waitMs);
+  }, 60_000);
+
+  test('after a 429, only the first of those that wait ask each minute', async () => {
+    const course = create();
+    await course.store.hold(1);
+    await course.advanceTo(course.now() + 1_000);
+    const refused = await refusedOf(course, 60, { perMinute: 10, perHour: 10_000, keepMinute: 0, readsMinute: 0 });
+    expect(refused.length).toBeGreaterThan(50);
+    expect(refused[0]?.againMs).toBeLessThanOrEqual(61_000);
+    // It has no turn before five minutes are over, even if the limit grows back at once.
+    expect(refused.at(-1)?.waitMs).toBeGreaterThan(240_000);
+    expect(refused.at(-1)?.waitMs).toBeLessThan(400_000);
+    expect(refused.at(-1)?.againMs).toBeGreaterThan(120_000);
+  }, 60_000);
 });
 
 test('workers of the version before share the windows, and take the room that they find', async () => {
@@ -112,7 +146,11 @@ test('workers of the version before share the windows, and take the room that th
   expect((await store.draw({ ...limits, turn: next?.turn ?? null })).waitMs).toBe(0);
 });
 
-test.each([1, 2, 3, 4, 5, 6])('the stores answer as the budget of a process does, ask by ask (course %i)', async (seed) => {
+test.each([
+  ...[1, 2, 3, 4, 5, 6].map((seed) => [seed, 'alone'] as const),
+  ...[7, 8, 9].map((seed) => [seed, 'after 429s'] as const),
+  ...[10, 11, 12].map((seed) => [seed, 'beside other software'] as const),
+])('the stores answer as the budget of a process does, ask by ask (course %i, %s)', async (seed, how) => {
   const random = seededRandom(seed);
   const whole = (from: number, to: number) => from + Math.floor(random() * (to - from + 1));
   const waiters = (['many', 'one', 'other'] as const).flatMap((name) => {
@@ -121,17 +159,36 @@ test.each([1, 2, 3, 4, 5, 6])('the stores answer as the budget of a process does
   });
   const withGone = waiters.map((waiter) => (random() < 0.1 ? { ...waiter, goneAt: waiter.at + 1 } : waiter));
   const sizes = { perMinute: whole(8, 40), perHour: 100, keepMinute: 1, keepHour: 2, readsMinute: 1, readsHour: 6 };
+  // What DigitalOcean says meanwhile.
+  const tidings = { alone: [], 'after 429s': [whole(0, 5_000), whole(5_000, 90_000)], 'beside other software': [whole(0, 5_000), whole(5_000, 90_000), whole(90_000, 900_000)] }[how]
+    .map((at) => ({ at, forMs: whole(500, 20_000), remaining: whole(0, 60) }));
   let compares = 0;
   for (const name of ['redis', 'postgres'] as const) {
     const real = timed[name]();
     // Nobody knows the milliseconds in which the store decides. Each of these decides at moments of its own, nearby.
     const locals = Array.from({ length: 5 }, () => timed.local());
     const differences: object[] = [];
+    const told = new Set<object>();
+    const tell = async () => {
+      for (const tiding of tidings.filter((one) => one.at <= real.now() && !told.has(one))) {
+        told.add(tiding);
+        const toldAt = real.now();
+        const { forMs, remaining } = tiding;
+        const tellOne = async (store: TimedStore['store']) => (how === 'after 429s' ? store.hold(forMs) : store.correct(100, remaining));
+        await tellOne(real.store);
+        for (const { store, advanceTo } of locals) {
+          await advanceTo(toldAt + random() * SLACK_MS);
+          await tellOne(store);
+        }
+        if (real.now() - toldAt > SLACK_MS) throw new UnclearMoment();
+      }
+    };
     const compared: TimedStore = {
       ...real,
       store: {
         ...real.store,
         draw: async (ask) => {
+          await tell();
           const askedAt = real.now();
           const answer = await real.store.draw(ask);
           const expected = await Promise.all(locals.map(async ({ store, advanceTo }) => {
@@ -142,7 +199,7 @@ test.each([1, 2, 3, 4, 5, 6])('the stores answer as the budget of a process does
           // The milliseconds decide, or the machine is too slow to tell: the course ends here.
           if (real.now() - askedAt > SLACK_MS || others.some((other) => differ(one, other))) throw new UnclearMoment();
           if (differ(answer, one)) differences.push({ own: ask.turn?.own, at: askedAt, answer, expected: one });
-          compares += 1;
+          if (how === 'alone' || told.size > 0) compares += 1;
           return answer;
         },
       },
