@@ -1,6 +1,6 @@
 // The request budget of a single process, in memory. A worker falls back to it while the fleet's store is unreachable. It
 // follows the same rules as the fleet's stores and is the readable form of them: the script in budget-redis.ts and the
-// functions in migrations 0032 and 0039 do the same.
+// functions in migrations 0032 and 0037 do the same.
 
 import type { BudgetAsk, BudgetStore, Turn } from './budget-store.ts';
 import { ASK_AGAIN_MS, GATHER_MS, PACED_HOUR, PACED_MINUTE, SOONEST_MS, TURN_GRACE_MS } from './budget-store.ts';
