@@ -74,7 +74,7 @@ export const ASK_AGAIN_MS = 60_000;
 // that comes while others use up the window waits for the next of these and not for the window's end. Requests that would
 // otherwise be alone are not held back: if all that wait fit into the rest of the window, they go at once.
 export const PACED_MINUTE = 0.1;
-export const PACED_HOUR = 0.05;
+export const PACED_HOUR = 0.1;
 
 // When a request that only the pace of a minute holds back asks again: by then the store knows how many wait.
 export const GATHER_MS = 2_000;
