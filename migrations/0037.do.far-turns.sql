@@ -6,7 +6,7 @@ returns double precision language sql immutable set search_path = pg_catalog, pg
   select least(p_wait_ms, greatest(1000 * extract(epoch from p_ask_again), least(
     held_ms + (p_wait_ms - held_ms) * arcadia.budget_share(p_budget, p_now),
     case when p_others > 0 then greatest(held_ms, p_lacking::double precision / p_others * 1000 * extract(epoch from p_budget.told_at + interval '1 hour' - p_now)) end)))
-  from (select greatest(0, 1000 * extract(epoch from p_budget.held_until - p_now)) as held_ms) as held
+  from (select 1000 * extract(epoch from greatest(p_budget.held_until, p_now) - p_now) as held_ms) as held
 $$;
 
 -- The draw of a request, or its forecast, which changes nothing. A request without a requester waits for no turn.

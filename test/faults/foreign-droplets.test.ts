@@ -37,7 +37,7 @@ function expectUntouched(stage: Stage, foreign: readonly number[]): void {
 }
 
 // The tests run at once: a create that times out before it arrives would be none that lost its answer.
-const patient = { DIGITALOCEAN_TIMEOUT_MS: '3000', WORKER_LOCK_MS: '3500', ADOPTION_GRACE_MS: '4000' };
+const patient = { DIGITALOCEAN_TIMEOUT_MS: '6000', WORKER_LOCK_MS: '6500', ADOPTION_GRACE_MS: '7000' };
 
 describe.concurrent('never ours, never touched', () => {
   test('adopts its own droplet among eight that look like it', async () => {

@@ -58,8 +58,9 @@ describe('the request budget', () => {
     expect((await store.draw(ask)).waitMs).toBe(0);
     const { waitMs, foreign } = await store.draw(ask);
     expect(foreign).toBeGreaterThan(0);
+    // Until one of what others used leaves the hour.
     expect(waitMs).toBeGreaterThan(50_000);
-    expect(waitMs).toBeLessThanOrEqual(60_000);
+    expect(waitMs).toBeLessThan(100_000);
   });
 
   test('holds after a 429', async () => {
