@@ -30,9 +30,10 @@ for i = 4, #KEYS do
     missing = missing + 1
   end
 end
+-- Always: a set that ran empty, as all were seen active, has just been made anew.
+if isWave then redis.call('PEXPIRE', KEYS[1], 2 * lookedForMs) end
 if not isWave or missing == 0 then return {'single', now, found} end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - lookedForMs)
-redis.call('PEXPIRE', KEYS[1], 2 * lookedForMs)
 -- A list that was read a moment ago and does not show a droplet would not show it now.
 local listedAt = tonumber(redis.call('HGET', KEYS[2], 'listedAt') or '0')
 if listedAt <= now and now - listedAt <= strictest then return {'single', now, found} end

@@ -282,6 +282,14 @@ describe.each(Object.entries(stores))('what stands in %s and the fleet did not s
   });
 });
 
+test('nothing that Redis keeps of a wave stays for ever, also when droplets are looked for that were just seen active', async () => {
+  const { ids, worker } = await stage(stores.redis, { droplets: 3, activateAfterMs: 0 });
+  for (let round = 0; round < 2; round += 1) await Promise.all(ids.map((id) => worker().observe(id, recent)));
+  const keys = await redis.keys(`${place.prefix}:seen:scope-${scopes}:*`);
+  expect(keys.length).toBeGreaterThan(ids.length);
+  for (const key of keys) expect([key, await redis.pttl(key)]).toEqual([key, expect.toSatisfy((ttl: number) => ttl > 0)]);
+});
+
 test('a time in the future keeps nothing fresh in Redis, whoever wrote it', async () => {
   const { ids, worker, requests } = await stage(stores.redis, { droplets: 1, activateAfterMs: 0 });
   await worker().observe(ids[0] ?? 0, recent);
