@@ -16,8 +16,8 @@ import type { RateLimit } from './rate-limit.ts';
 
 /**
  * Priorities when the budget is short, highest first. `now` is for requests that cannot be postponed because nothing
- * would retry them; they are never refused, and counted as far as the windows have room. `page` is the next page of a list that has already started: if it
- * were refused, the list would start over and never reach its end.
+ * would retry them; they are never refused, and counted as far as the windows have room. `page` is the next page of a list
+ * that has already started: if it were refused, the list would start over and never reach its end.
  */
 export type Priority = 'now' | 'destroy' | 'create' | 'page' | 'read' | 'sync';
 

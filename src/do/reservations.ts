@@ -37,16 +37,18 @@ export type Reservations = Readonly<{
  */
 export function createReservations(options: { budget: RequestBudget; circuits: Circuits; askAccount: () => Promise<Ending> }): Reservations {
   const { budget, circuits, askAccount } = options;
+  const admit = async (asked: Asked, waiter: Waiter | null = null): Promise<Passage> => {
+    try {
+      return await circuits.admit(asked);
+    } catch (error) {
+      // Who is held does not ask again for long. Its turn would keep room from others.
+      if (waiter !== null) await budget.withdraw(waiter);
+      throw error;
+    }
+  };
   return {
     reserve: async (asked, priority, waiter) => {
-      let passage: Passage = null;
-      try {
-        if (priority !== 'now') passage = await circuits.admit(asked);
-      } catch (error) {
-        // Who is held does not ask again for long. Its turn would keep room from others.
-        if (waiter !== undefined && waiter !== null) await budget.withdraw(waiter);
-        throw error;
-      }
+      const passage = priority === 'now' ? null : await admit(asked, waiter);
       try {
         return { ...(await budget.draw(priority, { method: asked.method, path: asked.path }, waiter)), passage };
       } catch (error) {

@@ -33,7 +33,7 @@ export type TargetOf = Readonly<{ db: Pick<Database, 'run'>; sources: readonly O
 
 const BATCH = 200;
 
-// NOTIFY is always on, and every end passes through it. An end costs Postgres a third in a batch of 1,000 of what it costs in
+// Unless it is switched off, every end passes through NOTIFY. An end costs Postgres a third in a batch of 1,000 of what it costs in
 // one of 100. The first after a quiet moment goes at once.
 const NOTIFICATIONS = { most: 1_000, restMs: 1_000 };
 

@@ -70,8 +70,13 @@ function describeMissing(missing: readonly string[]): string {
   return `${missing.join(' and ')} ${were} erased when the saga was rolled back, because arcadia-cloud keeps ${what} only as long as needed. Give ${it} again to run the saga again`;
 }
 
+/** Says what a rollback may have left, and what to do before the saga runs again. */
+export function askToCheck(leftovers: string): string {
+  return `${leftovers} When you have checked, run this saga again by itself and confirm it`;
+}
+
 function describeLeftovers({ id }: Saga, leftovers: string): string {
-  return `saga ${id} was not run again, because its rollback may have left something. ${leftovers} When you have checked, run this saga again by itself and confirm it`;
+  return `saga ${id} was not run again, because its rollback may have left something. ${askToCheck(leftovers)}`;
 }
 
 function refuse(saga: Saga, why: string, { missing = [], leftovers = null }: { missing?: readonly string[]; leftovers?: string | null } = {}): RerunResult {

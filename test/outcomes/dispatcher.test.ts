@@ -1,8 +1,10 @@
 // The loop that moves outcomes from the log to a target.
 import { expect, onTestFinished, test } from 'vitest';
+import type { Dispatcher } from '../../src/outcomes/dispatcher.ts';
 import { createDispatcher } from '../../src/outcomes/dispatcher.ts';
 import { advance } from '../../src/outcomes/log.ts';
 import type { Target } from '../../src/outcomes/targets.ts';
+import type { Database } from '../../src/platform/db.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { sagaOutcomes } from '../../src/saga/saga-outcomes.ts';
 import { listSubscriptions } from '../../src/outcomes/subscriptions.ts';
@@ -12,6 +14,18 @@ import { openOutcomeStage } from './stage.ts';
 
 const plain = catalogOf(fakeStep('one'));
 const REST_MS = 3_000;
+
+/** Runs a dispatcher until the test is over. */
+function runDispatcher(db: Database, target: Target, pollMs: number): Dispatcher {
+  const dispatcher = createDispatcher({ db, sources: [sagaOutcomes(plain)], target, log: silentLog, pollMs });
+  const stopping = new AbortController();
+  const running = dispatcher.run(stopping.signal);
+  onTestFinished(() => {
+    stopping.abort();
+    return running;
+  });
+  return dispatcher;
+}
 
 test('a target that accepts nothing, or fails, is on record as failing until it accepts again', async () => {
   await using stage = await openOutcomeStage('redis', plain);
@@ -30,13 +44,7 @@ test('a target that accepts nothing, or fails, is on record as failing until it 
     tend: () => Promise.resolve(),
     begin: () => undefined,
   };
-  const dispatcher = createDispatcher({ db, sources: [sagaOutcomes(plain)], target, log: silentLog, pollMs: 20 });
-  const stopping = new AbortController();
-  const running = dispatcher.run(stopping.signal);
-  onTestFinished(() => {
-    stopping.abort();
-    return running;
-  });
+  runDispatcher(db, target, 20);
   const recorded = async () => (await listSubscriptions(db))[0];
   const full = await waitFor(async () => ((await recorded())?.lastError === 'nobody takes anything' ? recorded() : undefined), { what: 'the trouble on record' });
   expect(full?.failingSince).toBeInstanceOf(Date);
@@ -65,13 +73,7 @@ test('a target that rests gets the first outcome at once, and those that follow 
     begin: () => undefined,
   };
   // Woken, it reads at once: it would not look by itself before the test is over.
-  const dispatcher = createDispatcher({ db, sources: [sagaOutcomes(plain)], target, log: silentLog, pollMs: 600_000 });
-  const stopping = new AbortController();
-  const running = dispatcher.run(stopping.signal);
-  onTestFinished(() => {
-    stopping.abort();
-    return running;
-  });
+  const dispatcher = runDispatcher(db, target, 600_000);
   const endOne = async () => {
     await stage.end();
     dispatcher.wake();

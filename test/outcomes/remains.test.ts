@@ -1,19 +1,15 @@
 // What a caller is told of a saga that was rolled back: what the rollback left, and nothing else.
 import { randomUUID } from 'node:crypto';
-import { expect, onTestFinished, test } from 'vitest';
-import { openDatabase } from '../../src/platform/db.ts';
+import { expect, test } from 'vitest';
 import { sagaOutcomes } from '../../src/saga/saga-outcomes.ts';
 import { catalog } from '../../src/steps/catalog.ts';
 import type { JsonObject } from '../../src/platform/json.ts';
-import { createEngineDatabase } from '../support/engine.ts';
+import { useSharedDatabase } from '../support/shared-database.ts';
+
+const database = useSharedDatabase(2);
 
 test('a rollback that came too late, or left something to check, says so; any other has no outputs', async () => {
-  const database = await createEngineDatabase();
-  const db = openDatabase(database.url, { max: 2 });
-  onTestFinished(async () => {
-    await db.close();
-    await database.drop();
-  });
+  const db = database();
   const billed = [{ kind: 'volume', id: 'v1', name: 'data', usd_per_month: 10 }];
   const told = async (name: string, steps: string[], context: JsonObject) => {
     const id = randomUUID();

@@ -1,24 +1,19 @@
 // A database that was restored from another cluster: its rows have numbers of transactions that this cluster has yet to reach.
 import { randomUUID } from 'node:crypto';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { driftOutcomes, leaseOutcomes, orphanOutcomes } from '../../src/inventory/outcomes.ts';
 import { forgetRestored, takeLease } from '../../src/outcomes/lease.ts';
 import { advance, readBatch } from '../../src/outcomes/log.ts';
 import { ensureSubscription, resumeSubscription } from '../../src/outcomes/subscriptions.ts';
-import { openDatabase } from '../../src/platform/db.ts';
 import { sagaOutcomes } from '../../src/saga/saga-outcomes.ts';
-import { createEngineDatabase } from '../support/engine.ts';
+import { useSharedDatabase } from '../support/shared-database.ts';
 
 const AHEAD = 60;
+const database = useSharedDatabase(4);
 const sources = [sagaOutcomes({}), driftOutcomes, orphanOutcomes, leaseOutcomes];
 
 test('what ended in the other cluster is not told when this one comes to its numbers; what ends here is', async () => {
-  const database = await createEngineDatabase();
-  const db = openDatabase(database.url, { max: 4 });
-  onTestFinished(async () => {
-    await db.close();
-    await database.drop();
-  });
+  const db = database();
   await ensureSubscription(db, { name: 'trial', target: 'a test' });
   const reader = { subscription: 'trial', holder: randomUUID() };
   const later = db.sql`((pg_current_xact_id()::text::bigint + ${AHEAD})::text)::xid8`;

@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import type { Saga, SagaStatus } from '../../saga/saga.ts';
 import type { SagaFilter } from '../../saga/search.ts';
 import type { ActionResult } from '../../saga/cancel-and-retry.ts';
+import { askToCheck } from '../../saga/rerun.ts';
 import { InvalidRequestError, StartRefusedError } from '../../saga/start.ts';
 import { leftoversOf } from '../../saga/words.ts';
 import type { App, Principal } from '../app.ts';
@@ -112,7 +113,7 @@ async function actOnThese(sagas: Ports, request: BulkRequest & { ids: readonly s
 function preview({ surface }: Ports, action: BulkAction, saga: Saga): BulkResult {
   const { id: sagaId, status } = saga;
   const leftovers = leftOut(surface, action, saga);
-  return leftovers === null ? { sagaId, result: 'would', status } : { sagaId, result: 'refused', status, why: `${leftovers} When you have checked, run this saga again by itself and confirm it` };
+  return leftovers === null ? { sagaId, result: 'would', status } : { sagaId, result: 'refused', status, why: askToCheck(leftovers) };
 }
 
 /** Returns why a bulk action leaves a saga out, as a sentence; null: it does not. In bulk, nobody confirms what each rollback may have left. */
