@@ -36,8 +36,9 @@ function expectUntouched(stage: Stage, foreign: readonly number[]): void {
   expect(deletes.filter(({ path }) => path === '/v2/droplets')).toEqual([]);
 }
 
-// The tests run at once: a create that times out before it arrives would be none that lost its answer.
-const patient = { DIGITALOCEAN_TIMEOUT_MS: '6000', WORKER_LOCK_MS: '6500', ADOPTION_GRACE_MS: '7000' };
+// The tests run at once. A create that times out before it arrives, or is not sent as its claim has become old (older than half
+// the time between request and lock), would be none that lost its answer: a lookalike without tags is then waited for.
+const patient = { DIGITALOCEAN_TIMEOUT_MS: '6000', WORKER_LOCK_MS: '16000', ADOPTION_GRACE_MS: '17000' };
 
 describe.concurrent('never ours, never touched', () => {
   test('adopts its own droplet among eight that look like it', async () => {
