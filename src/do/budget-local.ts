@@ -1,13 +1,16 @@
 // The request budget of a single process, in memory. A worker falls back to it while the fleet's store is unreachable. It
 // follows the same rules as the fleet's stores and is the readable form of them: the script in budget-redis.ts and the
-// functions in migrations 0032 and 0037 do the same.
+// functions in migrations 0032, 0037 and 0038 do the same.
 
 import type { BudgetAsk, BudgetStore, Turn } from './budget-store.ts';
-import { ASK_AGAIN_MS, GATHER_MS, PACED_HOUR, PACED_MINUTE, SOONEST_MS, TURN_GRACE_MS } from './budget-store.ts';
+import { ASK_AGAIN_MS, FIRSTS_OVER_MS, GATHER_MS, PACED_HOUR, PACED_MINUTE, SOONEST_MS, TURN_GRACE_MS } from './budget-store.ts';
 import { createTurns } from './turns.ts';
 
-/** A request that was drawn. `isPaced`: it took one of the requests that are granted evenly over the window. */
-type Drawn = { at: number; serial: number; isRead: boolean; isPaced: Readonly<Record<Window, boolean>> };
+/**
+ * A request that was drawn. `isFirst`: it goes before creates, as those of deletions do. `isPaced`: it took one of the requests
+ * that are granted evenly over the window.
+ */
+type Drawn = { at: number; serial: number; isRead: boolean; isFirst: boolean; isPaced: Readonly<Record<Window, boolean>> };
 
 type Window = 'minute' | 'hour';
 
@@ -70,7 +73,7 @@ export function createLocalBudgetStore(nowMs: () => number = () => performance.n
 
       const grant = (isPaced: Drawn['isPaced']) => {
         serials += 1;
-        drawn.push({ at: now, serial: serials, isRead: ask.isRead, isPaced });
+        drawn.push({ at: now, serial: serials, isRead: ask.isRead, isFirst: isFirst(ask), isPaced });
         return answer(0, 0);
       };
       const answer = (waitMs: number, againMs: number) => ({ waitMs, againMs, usedMinute: timesIn('minute', now, () => true).length, usedHour: drawn.length, foreign, serial: waitMs === 0 ? serials : 0 });
@@ -100,12 +103,16 @@ export function createLocalBudgetStore(nowMs: () => number = () => performance.n
         const gap = lengths[window] / paced;
         const nextPaced = Math.max(now, pacedAt[window] + gap);
         const bursts = timesIn(window, now, (one) => !one.isRead && !one.isPaced[window]);
+        const firsts = drawn.filter((one) => one.isFirst);
+        const expected = (firsts.filter(({ at }) => at > now - FIRSTS_OVER_MS).length * lengths[window]) / FIRSTS_OVER_MS;
+        const toCome = Math.ceil(expected) - firsts.filter(({ at }) => at > now - lengths[window]).length;
+        const most = Math.max(0, creates - paced - Math.max(0, Math.min(toCome, paced)));
         return {
           window,
           // By then all that wait have room: nobody is held back.
           endsAt: windowAt(window, waiting - 1),
-          freeBursts: creates - paced - bursts.length,
-          at: (place: number) => pacedSlotAt(place, (index) => (creates === paced ? Number.POSITIVE_INFINITY : freeAt(bursts, creates - paced, lengths[window], index, now)), nextPaced, gap),
+          freeBursts: most - bursts.length,
+          at: (place: number) => pacedSlotAt(place, (index) => (most === 0 ? Number.POSITIVE_INFINITY : freeAt(bursts, most, lengths[window], index, now)), nextPaced, gap),
         };
       }
 
@@ -157,6 +164,11 @@ export function createLocalBudgetStore(nowMs: () => number = () => performance.n
       return Promise.resolve();
     },
   };
+}
+
+/** Whether a request goes before creates: it waits for no turn, and leaves no part to higher priorities. */
+function isFirst({ turn, isRead, keepHour }: BudgetAsk): boolean {
+  return turn === null && !isRead && keepHour === 0;
 }
 
 /**

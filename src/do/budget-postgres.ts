@@ -1,5 +1,5 @@
 // The fleet's request budget in Postgres, for installations without Redis. The SQL functions are in migrations 0006, 0011,
-// 0016, 0032 and 0037.
+// 0016, 0032, 0037 and 0038.
 
 import type { Database } from '../platform/db.ts';
 import type { BudgetAsk, BudgetForecast, BudgetStore } from './budget-store.ts';

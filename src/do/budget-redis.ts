@@ -4,20 +4,21 @@
 import { z } from 'zod';
 import type { RedisScript, RunRedisScript } from '../platform/redis-script.ts';
 import type { BudgetAnswer, BudgetAsk, BudgetForecast, BudgetStore, Turn } from './budget-store.ts';
-import { ARRIVAL_MARGIN_MS, ASK_AGAIN_MS, GATHER_MS, PACED_HOUR, PACED_MINUTE, SOONEST_MS, TURN_GRACE_MS } from './budget-store.ts';
+import { ARRIVAL_MARGIN_MS, ASK_AGAIN_MS, FIRSTS_OVER_MS, GATHER_MS, PACED_HOUR, PACED_MINUTE, SOONEST_MS, TURN_GRACE_MS } from './budget-store.ts';
 
 // KEYS: drawn (sorted set, by time), state (hash), then the drawn requests split into two sets: reads, others. Then those of
 // the others that no pace held back, by the minute and by the hour: bursts, hourBursts. Then the requests that wait: due
 // (sorted set, by when they ask again), line (sorted set, in the order of each requester), turns (sorted set of the places
 // of the requesters, by virtual start), places (hash: the first and the last place of each requester), finishes (sorted set
-// of requesters that were served ahead and wait no longer, by virtual time).
+// of requesters that were served ahead and wait no longer, by virtual time). Then firsts: those of the others that go before
+// creates.
 //
 // A version before this one shares drawn, state, reads and others, and keeps its own queue in another set.
 const now = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local drawn, state, reads, others, bursts, hourBursts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local due, line, turns, places, finishes = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local due, line, turns, places, finishes, firsts = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local function read(field) return tonumber(redis.call('HGET', state, field) or '0') end
 local function count(set, since) return redis.call('ZCOUNT', set, '(' .. since, '+inf') end
 `;
@@ -92,7 +93,8 @@ end
 `;
 
 // ARGV: perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour, is a read, member (empty: it waits for no turn),
-// weight, is a forecast (which changes nothing), margin, soonest, grace, ask again, gather, paced part of a minute, of an hour.
+// weight, is a forecast (which changes nothing), margin, soonest, grace, ask again, gather, paced part of a minute, of an hour,
+// the time over which firsts are counted.
 const draw: RedisScript = {
   name: 'budget.draw',
   lua: `${now}${share}${turns}
@@ -100,9 +102,10 @@ local perMinute, perHour, keepMinute, keepHour = tonumber(ARGV[1]), tonumber(ARG
 local readsMinute, readsHour, isRead, member, weight = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8], tonumber(ARGV[9])
 local isForecast, margin, soonest = ARGV[10] == '1', tonumber(ARGV[11]), tonumber(ARGV[12])
 local grace, askAgain, gather, pacedMinute, pacedHour = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17])
+local firstsOver = tonumber(ARGV[18])
 local minute, hour = 60000 + margin, 3600000 + margin
 if not isForecast then
-  for _, set in ipairs({drawn, reads, others, hourBursts}) do redis.call('ZREMRANGEBYSCORE', set, '-inf', now - hour) end
+  for _, set in ipairs({drawn, reads, others, hourBursts, firsts}) do redis.call('ZREMRANGEBYSCORE', set, '-inf', now - hour) end
   redis.call('ZREMRANGEBYSCORE', bursts, '-inf', now - minute)
   -- Their weights are not known, and do not matter: they were not served.
   for _, gone in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', '(' .. now - grace, 'LIMIT', 0, 500)) do leave(gone, 1, false) end
@@ -148,6 +151,8 @@ local function grant(isMinutePaced, isHourPaced)
   local sets = {drawn, isRead and reads or others}
   if not isRead and not isMinutePaced then sets[#sets + 1] = bursts end
   if not isRead and not isHourPaced then sets[#sets + 1] = hourBursts end
+  -- It goes before creates: it waits for no turn, and leaves no part to higher priorities.
+  if not isRead and member == '' and keepHour == 0 then sets[#sets + 1] = firsts end
   for _, set in ipairs(sets) do
     redis.call('ZADD', set, now, serial)
     redis.call('PEXPIRE', set, hour)
@@ -206,7 +211,10 @@ local function paceOf(isMinute)
   local paced = math.ceil(creates * part)
   local gap = window / paced
   local nextPaced = math.max(now, read(field) + gap)
-  local function burstAt(index) return creates == paced and math.huge or freeAt(set, creates - paced, window, index) end
+  -- Bursts leave room for the firsts that are still to come, as many as came lately suggest.
+  local toCome = math.ceil(count(firsts, now - firstsOver) * window / firstsOver) - count(firsts, now - window)
+  local most = math.max(0, creates - paced - math.max(0, math.min(toCome, paced)))
+  local function burstAt(index) return most == 0 and math.huge or freeAt(set, most, window, index) end
   -- How many of the first place + 1 are paced: the least number after which the next paced one would come no sooner than the
   -- last burst.
   local function at(place)
@@ -219,7 +227,7 @@ local function paceOf(isMinute)
   end
   local function roomAt(place) return windowAt(limit, share, window, place) end
   -- By endsAt all that wait have room: nobody is held back.
-  return {at = at, roomAt = roomAt, endsAt = roomAt(waiting - 1), freeBursts = creates - paced - count(set, now - window)}
+  return {at = at, roomAt = roomAt, endsAt = roomAt(waiting - 1), freeBursts = most - count(set, now - window)}
 end
 local ofMinute, ofHour = paceOf(true), paceOf(false)
 local function slotAt(place, isPaceKept)
@@ -264,7 +272,7 @@ return 1`,
 const late: RedisScript = {
   name: 'budget.late',
   lua: `${now}
-for _, set in ipairs({drawn, reads, others, bursts, hourBursts}) do redis.call('ZADD', set, 'XX', now, ARGV[1]) end
+for _, set in ipairs({drawn, reads, others, bursts, hourBursts, firsts}) do redis.call('ZADD', set, 'XX', now, ARGV[1]) end
 return 1`,
 };
 
@@ -290,7 +298,7 @@ return 1`,
 
 const drawReply = z.tuple([z.number(), z.number(), z.number(), z.number(), z.number(), z.number()]);
 
-const parts = ['drawn', 'state', 'reads', 'others', 'bursts', 'hour-bursts', 'due', 'line', 'turns', 'places', 'finishes'];
+const parts = ['drawn', 'state', 'reads', 'others', 'bursts', 'hour-bursts', 'due', 'line', 'turns', 'places', 'finishes', 'firsts'];
 
 /** Opens the store of one budget. Its keys start with `prefix`. */
 export function createRedisBudgetStore(run: RunRedisScript, prefix: string, id: string): BudgetStore & BudgetForecast {
@@ -300,7 +308,7 @@ export function createRedisBudgetStore(run: RunRedisScript, prefix: string, id: 
     const sizes = [perMinute, perHour, keepMinute, keepHour, readsMinute, readsHour];
     const reply = await run(draw, keys, [
       ...sizes, isRead ? 1 : 0, turn === null ? '' : memberOf(turn), turn?.weight ?? 1, isForecast ? 1 : 0,
-      ARRIVAL_MARGIN_MS, SOONEST_MS, TURN_GRACE_MS, ASK_AGAIN_MS, GATHER_MS, PACED_MINUTE, PACED_HOUR,
+      ARRIVAL_MARGIN_MS, SOONEST_MS, TURN_GRACE_MS, ASK_AGAIN_MS, GATHER_MS, PACED_MINUTE, PACED_HOUR, FIRSTS_OVER_MS,
     ]);
     const [waitMs, againMs, usedMinute, usedHour, foreign, serial] = drawReply.parse(reply);
     return { waitMs, againMs, usedMinute, usedHour, foreign, serial };

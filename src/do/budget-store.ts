@@ -76,5 +76,10 @@ export const ASK_AGAIN_MS = 60_000;
 export const PACED_MINUTE = 0.1;
 export const PACED_HOUR = 0.1;
 
+// Requests that go before creates, such as those of deletions, count as part of the bursts. Bursts leave room for those that
+// are still to come, as many as came within this time suggest, and at most as many as are paced: after many deletions at
+// once, no more come. They would otherwise take the room of what is paced later in the window.
+export const FIRSTS_OVER_MS = 1_200_000;
+
 // When a request that only the pace of a minute holds back asks again: by then the store knows how many wait.
 export const GATHER_MS = 2_000;

@@ -45,7 +45,7 @@ export function useBudgetStores() {
   const passTime: Readonly<Record<StoreName, (id: string, drawnMs: number, dueMs?: number) => Promise<void>>> = {
     redis: async (id, drawnMs, dueMs = drawnMs) => {
       const key = (part: string) => `${place.prefix}:budget:${id}:${part}`;
-      const drawn = ['drawn', 'reads', 'others', 'bursts', 'hour-bursts'].map(key);
+      const drawn = ['drawn', 'reads', 'others', 'bursts', 'hour-bursts', 'firsts'].map(key);
       await redis.eval(AGE_SETS, drawn.length, ...drawn, drawnMs);
       await redis.eval(AGE_SETS, 1, key('due'), dueMs);
       for (const field of ['pacedAt', 'hourPacedAt', 'heldUntil', 'cutAt', 'toldAt']) await redis.hincrbyfloat(key('state'), field, -drawnMs);

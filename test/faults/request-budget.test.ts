@@ -21,7 +21,7 @@ async function passMinute(stage: Stage): Promise<void> {
   stage.sandbox.advanceClock(61_000);
   const redis = connectTestRedis(stage.env['REDIS_URL'] ?? '');
   const key = `${stage.env['QUEUE_PREFIX']}:budget:${budgetId('sandbox', stage.sandbox.url)}`;
-  for (const set of ['drawn', 'reads', 'others', 'bursts', 'hour-bursts']) {
+  for (const set of ['drawn', 'reads', 'others', 'bursts', 'hour-bursts', 'firsts']) {
     const drawn = await redis.zrange(`${key}:${set}`, 0, -1, 'WITHSCORES');
     for (let at = 0; at < drawn.length; at += 2) await redis.zadd(`${key}:${set}`, Number(drawn[at + 1]) - 61_000, drawn[at] ?? '');
   }
