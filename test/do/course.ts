@@ -30,11 +30,16 @@ export function deletions(count: number, { at = 0, everyMs = 0 } = {}): Waiter[]
   return Array.from({ length: count }, (_, index) => ({ name: `deletion-${index}`, turn: null, at: at + index * everyMs }));
 }
 
-/** Each asks when it comes, and again when it is told to, a moment late. Ends when all were granted, or are gone. */
+/**
+ * Each asks when it comes, and again when it is told to, a moment late. Ends when all were granted, or are gone. `behindMs`: how
+ * late a request was asked for at most, because the store's clock goes on while it answers those before.
+ */
 export async function run({ store, now, advanceTo }: TimedStore, waiters: readonly Waiter[], sizes: Partial<typeof limits> = {}, lateMs: (waiter: Waiter) => number = () => LATE_MS) {
   const next = waiters.map((waiter) => ({ waiter, at: waiter.at, asks: 0 }));
   const granted: Granted[] = [];
   const answers: Pick<BudgetAnswer, 'waitMs' | 'againMs'>[] = [];
+  // How far the store's clock went on while it answered, beyond the moments of the course.
+  let behindMs = 0;
   for (;;) {
     next.sort((one, other) => one.at - other.at);
     const due = next.shift();
@@ -42,13 +47,14 @@ export async function run({ store, now, advanceTo }: TimedStore, waiters: readon
     const { waiter } = due;
     if (waiter.goneAt !== undefined && due.at >= waiter.goneAt) continue;
     await advanceTo(due.at);
+    behindMs = Math.max(behindMs, now() - due.at);
     const answer = await store.draw({ ...limits, ...sizes, ...(waiter.turn === null ? nothingKept : {}), turn: waiter.turn });
     answers.push(answer);
     const at = now();
     if (answer.waitMs === 0) granted.push({ name: waiter.name, at, waitedMs: at - waiter.at, asks: due.asks + 1 });
     else next.push({ waiter, at: at + answer.againMs + lateMs(waiter), asks: due.asks + 1 });
   }
-  return { granted, answers };
+  return { granted, answers, behindMs };
 }
 
 export const of = (granted: readonly Granted[], name: Requester | 'deletion') => granted.filter((one) => one.name.startsWith(`${name}-`));
