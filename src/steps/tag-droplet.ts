@@ -26,6 +26,9 @@ const TAGGED = 'droplet_tagged';
 
 const keys = { value: TAGGED };
 
+// In the saga's context: a request of the adoption had its turn, and a later one was refused.
+const BEGUN = 'tagging_begun';
+
 export const tagDroplet: Step<StepDeps> = {
   name: 'tag_droplet',
   family: dropletFamily,
@@ -53,10 +56,7 @@ export const tagDroplet: Step<StepDeps> = {
       settleMs: 0,
       maxSends: Number.POSITIVE_INFINITY,
       // Creates the tags before the announcement. A token without the scope for tags then waits without an announced effect.
-      prepare: async () => {
-        const [first = MANAGED_TAG, ...others] = await makeTags(run, deps);
-        return { first, others, reserved: await deps.digitalOcean.for(waiterOf(run.saga)).reserveTagging(first, dropletId) };
-      },
+      prepare: () => prepareTags(dropletId, run, deps),
       send: async (_mark, prepared) => {
         await putTags(dropletId, prepared, run, deps);
         return true;
@@ -148,22 +148,36 @@ async function requireFree(droplet: Droplet, run: StepRun, { inventory }: StepDe
   return creator === null ? null : `droplet ${id} may be the one that saga ${creator.sagaId} asked for, which has no answer yet: waiting until that is known`;
 }
 
-/** Creates the tags, and returns them as DigitalOcean spells them. */
-async function makeTags(run: StepRun, { digitalOcean }: StepDeps): Promise<string[]> {
-  const names: string[] = [];
-  for (const tag of adoptionTagsOf(run.saga)) names.push((await digitalOcean.for(waiterOf(run.saga)).createTag(tag)).name);
-  return names;
-}
-
 /** The tags to put on the droplet, and a reservation for the first: an adoption that is held announces nothing. */
 type PreparedTags = Readonly<{ first: string; others: readonly string[]; reserved: Reservation }>;
+
+/**
+ * Creates the tags, and takes them as DigitalOcean spells them. The first request waits for the adoption's turn among creates. The others
+ * go before creates: each would wait for a turn of its own.
+ *
+ * @throws {StepWait} with the output that the adoption had its turn, so that it waits for no other one; whatever the client throws
+ */
+async function prepareTags(dropletId: number, run: StepRun, { digitalOcean }: StepDeps): Promise<PreparedTags> {
+  const begun = digitalOcean.at('destroy');
+  const hadTurn = run.saga.context[BEGUN] === true || run.effects(EFFECT, keys).sends > 0;
+  const [tag = MANAGED_TAG, ...otherTags] = adoptionTagsOf(run.saga);
+  const { name: first } = await (hadTurn ? begun : digitalOcean.for(waiterOf(run.saga))).createTag(tag);
+  try {
+    const others: string[] = [];
+    for (const other of otherTags) others.push((await begun.createTag(other)).name);
+    return { first, others, reserved: await begun.reserveTagging(first, dropletId) };
+  } catch (error) {
+    const outcome = hadTurn ? null : toStepOutcome(error, run.direction, run.memo);
+    throw outcome?.kind === 'waiting' ? new StepWait({ ...outcome, outputs: { ...outcome.outputs, [BEGUN]: true } }) : error;
+  }
+}
 
 /** @throws {StepFailure} {StepWait} with `sent: false` if the droplet got no tag; whatever the client throws */
 async function putTags(dropletId: number, { first, others, reserved }: PreparedTags, run: StepRun, { digitalOcean }: StepDeps): Promise<void> {
   for (const tag of [first, ...others]) {
     const isFirst = tag === first;
     if (!isFirst) requireFreshClaim(dropletId, run);
-    const result = await digitalOcean.for(waiterOf(run.saga)).tagDroplet(tag, dropletId, ...(isFirst ? [reserved] : [])).catch((error: unknown) => {
+    const result = await digitalOcean.at('destroy').tagDroplet(tag, dropletId, ...(isFirst ? [reserved] : [])).catch((error: unknown) => {
       throw isFirst ? withoutEffect(error, run) : error;
     });
     // The droplet may have been destroyed; the next read shows it.

@@ -2,6 +2,9 @@
 // leaves the droplet as it was.
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import type { Priority, RequestBudget } from '../../src/do/budget.ts';
+import { uncounted } from '../../src/do/budget.ts';
+import { DigitalOceanError } from '../../src/do/errors.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import type { Bench } from './stage.ts';
 import { Killed, alive, at, idsOf, mortalAt, stepToDeath, tagsFor, useStepStage, web } from './stage.ts';
@@ -45,6 +48,52 @@ describe('a droplet that was made by hand', () => {
     expect((await rowOf(bench, id))?.spec).toMatchObject({ power_state: 'off' });
     await bench.drive((await bench.destroy(id)).id);
     expect(alive(bench.sandbox)).toHaveLength(1);
+  });
+});
+
+/** A budget that tells what was drawn from it for requests that change something. It refuses those whose numbers are given. */
+function budgetWithout(...refused: number[]): { budget: RequestBudget; drawn: Priority[] } {
+  const drawn: Priority[] = [];
+  const budget: RequestBudget = {
+    draw: async (priority, { method, path }) => {
+      if (method === 'GET') return Promise.resolve(uncounted);
+      drawn.push(priority);
+      if (!refused.includes(drawn.length)) return Promise.resolve(uncounted);
+      throw new DigitalOceanError('no budget', { kind: 'throttled', code: 'request_budget', status: null, requestId: null, retryAfterMs: 1_000, method, path });
+    },
+    withdraw: async () => Promise.resolve(),
+    answered: () => undefined,
+    left: () => null,
+  };
+  return { budget, drawn };
+}
+
+describe('waits for one turn among creates', () => {
+  test('and its other requests go before creates', async () => {
+    const { budget, drawn } = budgetWithout();
+    const bench = await stage({ budget });
+    expect(await bench.drive((await bench.adopt(handMade(bench))).id)).toMatchObject({ status: 'completed' });
+    expect(drawn).toEqual(['create', 'destroy', 'destroy', 'destroy']);
+  });
+
+  test.each([
+    ['second', [2], ['create', 'destroy', 'destroy', 'destroy', 'destroy', 'destroy']],
+    ['third, and then the next', [3, 4], ['create', 'destroy', 'destroy', 'destroy', 'destroy', 'destroy', 'destroy', 'destroy']],
+    ['fourth, when the droplet has one tag', [4], ['create', 'destroy', 'destroy', 'destroy', 'destroy', 'destroy', 'destroy', 'destroy']],
+  ] as const)('even if there is no budget for the %s', async (_which, refused, expected) => {
+    const { budget, drawn } = budgetWithout(...refused);
+    const bench = await stage({ budget });
+    const id = handMade(bench);
+    const saga = await bench.drive((await bench.adopt(id)).id);
+    expect([saga.status, tagsOn(bench, id)]).toEqual(['completed', ownTags(saga)]);
+    expect(drawn).toEqual(expected);
+  });
+
+  test('and waits for it again if the first request was refused', async () => {
+    const { budget, drawn } = budgetWithout(1, 2);
+    const bench = await stage({ budget });
+    expect(await bench.drive((await bench.adopt(handMade(bench))).id)).toMatchObject({ status: 'completed' });
+    expect(drawn).toEqual(['create', 'create', 'create', 'destroy', 'destroy', 'destroy']);
   });
 });
 
