@@ -1,4 +1,4 @@
-// Writes thousands of sagas with one statement, as a database has them after months.
+// Writes thousands of sagas with a few statements, as a database has them after months.
 import type { Database } from '../../src/platform/db.ts';
 
 export type ManySagas = {
@@ -10,8 +10,15 @@ export type ManySagas = {
   readonly eventsEach?: number;
 };
 
+// On a slow machine, a statement for all of them takes longer than a statement may.
+const AT_ONCE = 2_000;
+
 /** Writes sagas that all began within an hour and, if they ended, did so an hour later. */
-export async function writeSagas(db: Database, { count, status, daysAgo, eventsEach = 1 }: ManySagas): Promise<void> {
+export async function writeSagas(db: Database, sagas: ManySagas): Promise<void> {
+  for (let from = 1; from <= sagas.count; from += AT_ONCE) await writeSome(db, sagas, from, Math.min(sagas.count, from + AT_ONCE - 1));
+}
+
+async function writeSome(db: Database, { status, daysAgo, eventsEach = 1 }: ManySagas, from: number, to: number): Promise<void> {
   const isFinished = status === 'completed' || status === 'compensated';
   await db.sql`
     with inserted as (
@@ -24,7 +31,7 @@ export async function writeSagas(db: Database, { count, status, daysAgo, eventsE
       from (
         select gen_random_uuid() as id, number,
                clock_timestamp() - ${daysAgo}::int * interval '1 day' - interval '2 hours' + (number % 3600) * interval '1 second' as began_at
-        from generate_series(1, ${count}::int) as number
+        from generate_series(${from}::int, ${to}::int) as number
       ) as made
       on conflict do nothing
       returning id, created_at
