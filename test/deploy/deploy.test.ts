@@ -119,7 +119,17 @@ const workload = z.discriminatedUnion('kind', [
   z.strictObject({ apiVersion: z.literal('batch/v1'), kind: z.literal('Job'), metadata, spec: z.strictObject({ backoffLimit: z.number(), activeDeadlineSeconds: z.number(), ttlSecondsAfterFinished: z.number(), template }) }),
 ]);
 
+const scaledObject = z.looseObject({
+  spec: z.looseObject({
+    scaleTargetRef: z.object({ name: z.string() }),
+    minReplicaCount: z.number().min(1),
+    fallback: z.looseObject({ replicas: z.number() }),
+    triggers: z.array(z.looseObject({ type: z.literal('prometheus'), metricType: z.string(), metadata: z.looseObject({ query: z.string(), threshold: z.string(), ignoreNullValues: z.string().optional() }) })),
+  }),
+});
+
 describe('the Kubernetes manifests', () => {
+  const { spec: scaled } = scaledObject.parse(documents('deploy/kubernetes/keda/scaled-object.yaml')[0]);
   const folder = 'deploy/kubernetes/base/';
   const listed = z.array(z.string()).parse(documents(`${folder}kustomization.yaml`)[0]?.['resources']);
   const resources = listed.flatMap((name) => documents(`${folder}${name}`));
@@ -169,16 +179,35 @@ describe('the Kubernetes manifests', () => {
   });
 
   test('scale by metrics that workers export', async () => {
-    const [scaled] = documents('deploy/kubernetes/keda/scaled-object.yaml');
-    const { spec } = z
-      .looseObject({ spec: z.looseObject({ scaleTargetRef: z.object({ name: z.string() }), minReplicaCount: z.number().min(1), triggers: z.array(z.object({ type: z.literal('prometheus'), metadata: z.object({ query: z.string(), threshold: z.string() }) }).loose()) }) })
-      .parse(scaled);
-    expect(workloads.map(({ metadata: { name } }) => name)).toContain(spec.scaleTargetRef.name);
-    const named = spec.triggers.flatMap(({ metadata: { query } }) => query.match(/arcadia_\w+/g) ?? []);
+    expect(workloads.map(({ metadata: { name } }) => name)).toContain(scaled.scaleTargetRef.name);
+    const named = scaled.triggers.flatMap(({ metadata: { query } }) => query.match(/arcadia_\w+/g) ?? []);
     expect(named).toContain('arcadia_job_lateness_seconds_bucket');
     const exported = await createWorkerMetrics(() => []).expose();
     expect(named.filter((name) => !exported.includes(`# TYPE ${name.replace(/_bucket$/, '')} `))).toEqual([]);
     expect(exported).toContain('arcadia_job_lateness_seconds_bucket{');
+  });
+
+  // A trigger whose query is empty must fail, and `fallback` must then hold the fleet: KEDA applies it to AverageValue.
+  test.each(scaled.triggers)('do not take a fleet that nobody scrapes for an idle one: $metadata.query', ({ metricType, metadata: { query, ignoreNullValues } }) => {
+    expect({ metricType, ignoreNullValues }).toEqual({ metricType: 'AverageValue', ignoreNullValues: 'false' });
+    // Outside of brackets, no literal makes up for missing workers.
+    let outside = query;
+    while (outside.includes('(')) outside = outside.replaceAll(/\([^()]*\)/g, '');
+    expect(outside).not.toMatch(/vector|\bor\b/);
+    expect(query).toMatch(/(?:count|avg) by \(queue\) \(arcadia_worker_concurrency\)/);
+    expect(scaled.fallback).toMatchObject({ behavior: 'currentReplicasIfHigher' });
+  });
+
+  test('have the Prometheus Operator scrape the port at which workers serve metrics', () => {
+    const overlay = 'deploy/kubernetes/keda/';
+    const overlaid = z.array(z.string()).parse(documents(`${overlay}kustomization.yaml`)[0]?.['resources']);
+    expect(overlaid.toSorted()).toEqual(['../base', ...readdirSync(new URL(overlay, root)).filter((name) => name !== 'kustomization.yaml')].toSorted());
+    const monitor = z
+      .looseObject({ spec: z.strictObject({ selector, podMetricsEndpoints: z.tuple([z.looseObject({ port: z.string(), path: z.string() })]) }) })
+      .parse(overlaid.flatMap((name) => (name.endsWith('.yaml') ? documents(`${overlay}${name}`) : [])).find(({ kind }) => kind === 'PodMonitor'));
+    const worker = workloads.find(({ metadata: { name } }) => name === scaled.scaleTargetRef.name);
+    expect(worker?.spec.template.metadata.labels).toMatchObject(monitor.spec.selector.matchLabels);
+    expect(monitor.spec.podMetricsEndpoints[0]).toMatchObject({ port: pod('worker').containers[0].ports[0]?.name, path: '/metrics' });
   });
 });
 
