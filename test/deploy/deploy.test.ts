@@ -119,6 +119,20 @@ const workload = z.discriminatedUnion('kind', [
   z.strictObject({ apiVersion: z.literal('batch/v1'), kind: z.literal('Job'), metadata, spec: z.strictObject({ backoffLimit: z.number(), activeDeadlineSeconds: z.number(), ttlSecondsAfterFinished: z.number(), template }) }),
 ]);
 
+const egress = z.strictObject({ to: z.array(z.looseObject({})).optional(), ports: z.array(z.strictObject({ protocol: z.enum(['TCP', 'UDP']), port: z.number() })).optional() });
+const networkPolicy = z.looseObject({ spec: z.looseObject({ podSelector: selector, policyTypes: z.array(z.string()), egress: z.array(egress).optional() }) });
+
+const egressOf = (source: string, command: string) =>
+  parseAllDocuments(source)
+    .map((document) => networkPolicy.parse(document.toJS()).spec)
+    .filter(({ podSelector }) => podSelector.matchLabels['app.kubernetes.io/component'] === command)
+    .flatMap((spec) => (spec.policyTypes.includes('Egress') ? (spec.egress ?? []) : []));
+/** Matches a list with a rule that lets this port of this destination be reached. */
+const reaches = (to: object, port: number): unknown =>
+  expect.arrayContaining([
+    expect.toSatisfy((rule: z.infer<typeof egress>) => JSON.stringify(rule.to ?? []).includes(JSON.stringify(to).slice(1, -1)) && (rule.ports === undefined || rule.ports.some((one) => one.port === port))),
+  ]);
+
 const scaledObject = z.looseObject({
   spec: z.looseObject({
     scaleTargetRef: z.object({ name: z.string() }),
@@ -166,6 +180,23 @@ describe('the Kubernetes manifests', () => {
     expect([startupProbe?.httpGet.path, livenessProbe?.httpGet.path]).toEqual(['/healthz', '/healthz']);
     expect(readinessProbe?.httpGet.path).toBe(command === 'web' ? '/readyz' : '/healthz');
     expect(port?.containerPort).toBe(command === 'web' ? defaults.web.port : Number(settings['WORKER_METRICS_PORT']));
+  });
+
+  test('let web reach DigitalOcean too, and workers the private networks whose rules are no comments any more', () => {
+    const text = read(`${folder}network-policies.yaml`);
+    const anywhere = { cidr: '0.0.0.0/0' };
+    expect(egressOf(text, 'web')).toEqual(reaches(anywhere, 443));
+    expect(egressOf(text, 'worker')).toEqual(reaches(anywhere, 443));
+    const inside = { namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'backend' } } };
+    expect(egressOf(text, 'worker')).not.toEqual(reaches(inside, 443));
+    const uncommented = text.replaceAll(/^( +)#( *(?:- |\w+: ))/gm, '$1$2');
+    expect(egressOf(uncommented, 'worker')).toEqual(reaches({ cidr: '10.0.0.0/8' }, 22));
+    expect(egressOf(uncommented, 'worker')).toEqual(reaches(inside, 443));
+    // The page shows the same lines.
+    const rules = [...text.matchAll(/^ +#( *(?:- |\w+: ).*)$/gm)].map(([, line = '']) => line.trim());
+    const page = read('docs/how-to/deploy.md').split('\n').map((line) => line.trim());
+    expect(rules.filter((line) => !page.includes(line))).toEqual([]);
+    for (const name of ['READY_PROBE_ALLOW', 'OUTCOME_WEBHOOK_URL']) expect(text).toContain(name);
   });
 
   test('select the pods that they mean', () => {
