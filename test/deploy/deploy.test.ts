@@ -7,7 +7,10 @@ import { parse, parseAllDocuments } from 'yaml';
 import { z } from 'zod';
 import { requireClosedMetrics, requireClosedWeb } from '../../src/platform/closed-ports.ts';
 import { loadConfig } from '../../src/platform/config.ts';
+import { generateKey } from '../../src/platform/key-ring.ts';
+import { requireOwnSecrets } from '../../src/platform/published-secrets.ts';
 import { createWorkerMetrics } from '../../src/processes/worker-metrics.ts';
+import { runCommand } from '../support/fleet.ts';
 
 const root = new URL('../../', import.meta.url);
 const read = (path: string): string => readFileSync(new URL(path, root), 'utf8');
@@ -57,8 +60,9 @@ describe('compose.yaml', () => {
   });
   const { services } = z.looseObject({ services: z.record(z.string(), service) }).parse(parse(read('compose.yaml'), { merge: true }));
   const ours = Object.entries(services).filter(([, { image }]) => image.includes('arcadia-cloud'));
-  /** With the defaults of this file. */
-  const settingsOf = (name: string) => Object.fromEntries(Object.entries(services[name]?.environment ?? {}).map(([key, value]) => [key, value.replace(/^\$\{\w+:-(.+)\}$/, '$1')]));
+  /** With the defaults of this file, where the environment sets nothing else. */
+  const settingsOf = (name: string, given: Readonly<Record<string, string>> = {}) =>
+    Object.fromEntries(Object.entries(services[name]?.environment ?? {}).map(([key, value]) => [key, value.replaceAll(/\$\{(\w+):-([^}]+)\}/g, (_whole, variable: string, fallback: string) => given[variable] ?? fallback)]));
 
   test('has Postgres, Redis, one migration, two workers, the web, and a sandbox only by its profile', () => {
     expect(Object.keys(services)).toEqual(['postgres', 'redis', 'migrate', 'worker-1', 'worker-2', 'web', 'sandbox', 'first-droplet']);
@@ -73,6 +77,31 @@ describe('compose.yaml', () => {
     expect(() => requireClosedWeb(loadConfig({ ...settingsOf('web'), HOST: '0.0.0.0' }).web)).not.toThrow();
     // The sandbox is for its own token. A real one with the URL of the sandbox is refused.
     expect(() => loadConfig({ ...settingsOf('worker-1'), DIGITALOCEAN_TOKEN: 'dop_v1_0123456789' })).toThrow('DIGITALOCEAN_API_URL: expected https');
+  });
+
+  test('publishes no secret that worker and web would take along to the real DigitalOcean', () => {
+    const real = { HOST: '0.0.0.0', DIGITALOCEAN_API_URL: 'https://api.digitalocean.com' };
+    const published = settingsOf('worker-1')['ARCADIA_ENCRYPTION_KEYS'] ?? '';
+    const worker = { ...settingsOf('worker-1'), ...real, DIGITALOCEAN_TOKEN: 'dop_v1_0123456789' };
+    const web = { ...settingsOf('web'), ...real };
+    expect(() => requireOwnSecrets(loadConfig(worker))).toThrow(/^Invalid configuration:\n {2}ARCADIA_ENCRYPTION_KEYS: .*\n {2}DATABASE_URL: [^\n]*POSTGRES_PASSWORD[^\n]*$/);
+    expect(() => requireOwnSecrets(loadConfig(web))).toThrow(/ARCADIA_ENCRYPTION_KEYS: .*\n {2}DATABASE_URL: .*\n {2}DASHBOARD_PASSWORD: .*\n {2}API_TOKENS: the secret of token-1 is [^\n]*$/);
+    // One `.env` for all services: no secret of the file is left.
+    const own = { POSTGRES_PASSWORD: 'p'.repeat(24), ARCADIA_ENCRYPTION_KEYS: generateKey(), DASHBOARD_PASSWORD: 'd'.repeat(24), API_TOKENS: 'a'.repeat(24), DIGITALOCEAN_TOKEN: 'dop_v1_0123456789', DIGITALOCEAN_API_URL: real.DIGITALOCEAN_API_URL };
+    for (const name of ['worker-1', 'web']) expect(() => requireOwnSecrets(loadConfig({ ...settingsOf(name, own), HOST: '0.0.0.0' }))).not.toThrow();
+    for (const name of ['worker-1', 'web']) expect(() => requireOwnSecrets(loadConfig({ ...settingsOf(name), HOST: '0.0.0.0' }))).not.toThrow();
+    // A key that sealed before may still open.
+    const rotated = settingsOf('worker-1', { ...own, ARCADIA_ENCRYPTION_KEYS: `${own.ARCADIA_ENCRYPTION_KEYS},${published}` });
+    expect(() => requireOwnSecrets(loadConfig(rotated))).not.toThrow();
+    expect(() => requireOwnSecrets(loadConfig({ ...rotated, ARCADIA_ENCRYPTION_KEYS: `${published},${own.ARCADIA_ENCRYPTION_KEYS}` }))).toThrow('ARCADIA_ENCRYPTION_KEYS: the key that seals');
+  });
+
+  test.each(['worker', 'web'])('does not start %s with the real DigitalOcean and its own passwords', async (command) => {
+    const settings = settingsOf(command === 'web' ? 'web' : 'worker-1', { DIGITALOCEAN_TOKEN: 'dop_v1_0123456789', DIGITALOCEAN_API_URL: 'https://api.digitalocean.com' });
+    const { code, stderr } = await runCommand([command], { ...settings, PATH: process.env['PATH'], HOST: '127.0.0.1' });
+    expect(code).toBe(78);
+    expect(stderr).toContain('DATABASE_URL: its password is published in compose.yaml, and this process works with the real DigitalOcean; set another one');
+    expect(stderr).not.toContain('development-password');
   });
 
   test('publishes ports on this machine alone, and lets workers finish their steps', () => {
