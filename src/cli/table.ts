@@ -1,6 +1,7 @@
 // Tables for the terminal: no lines between rows and columns, so that grep and awk can read them. On a terminal no row is
 // wider than the terminal; anywhere else nothing is cut. It makes the cells printable itself.
-import stringWidth from 'string-width';
+import { createRequire } from 'node:module';
+import type StringWidth from 'string-width';
 import { printable } from '../platform/text.ts';
 
 /**
@@ -15,6 +16,9 @@ type Sized = Readonly<{ name: string; cells: readonly string[]; rank: number; le
 const GAP = 2;
 // One cell as long as a message must not make all rows that wide: it runs over its column instead.
 const WIDEST_COLUMN = 255;
+
+// Each of these takes one column. The two beyond ASCII are our own: for what was cut, and for what is not known.
+const PLAIN = /^[\x20-\x7e…–]*$/;
 
 const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
 
@@ -33,7 +37,7 @@ export function formatTable(columns: readonly Column[], rows: readonly (readonly
 
 function sizeOf(column: Column, cells: readonly string[]): Sized {
   const { name, rank, least } = typeof column === 'string' ? { name: column, rank: 0, least: Number.POSITIVE_INFINITY } : column;
-  const width = Math.min(WIDEST_COLUMN, Math.max(...[name, ...cells].map((text) => stringWidth(text))));
+  const width = Math.min(WIDEST_COLUMN, Math.max(...[name, ...cells].map((text) => widthOf(text))));
   return { name, cells, rank, least: Math.min(least, width), width };
 }
 
@@ -56,11 +60,11 @@ function fit(all: readonly Sized[], maxWidth: number): Sized[] {
 
 /** Shortens a text to a width in columns, ending in `…`. Never splits a character that is drawn as one. */
 export function cutTo(text: string, width: number): string {
-  if (stringWidth(text) <= width) return text;
+  if (widthOf(text) <= width) return text;
   let kept = '';
   let used = 0;
   for (const { segment } of graphemes.segment(text)) {
-    used += stringWidth(segment);
+    used += widthOf(segment);
     if (used > width - 1) break;
     kept += segment;
   }
@@ -68,7 +72,19 @@ export function cutTo(text: string, width: number): string {
 }
 
 function pad(text: string, width: number): string {
-  return text + ' '.repeat(Math.max(0, width - stringWidth(text)));
+  return text + ' '.repeat(Math.max(0, width - widthOf(text)));
+}
+
+let stringWidth: typeof StringWidth | null = null;
+
+/** Columns that a text takes. Loading string-width takes 50 ms of CPU time, for an expression that knows all emoji. */
+function widthOf(text: string): number {
+  if (PLAIN.test(text)) return text.length;
+  if (stringWidth === null) {
+    const loaded: { default: typeof StringWidth } = createRequire(import.meta.url)('string-width');
+    stringWidth = loaded.default;
+  }
+  return stringWidth(text);
 }
 
 function lineOf(cells: readonly string[]): string {

@@ -2,9 +2,11 @@
 import type { Environment } from './config-schema.ts';
 import { isLoopback } from './loopback.ts';
 
-// Not secret, because DigitalOcean issues no such token. It may cross the network in plain text, to a sandbox in a
-// container of its own.
-const SANDBOX_TOKEN = 'sandbox';
+/**
+ * Not secret, because DigitalOcean issues no such token. It may cross the network in plain text, to a sandbox in a container
+ * of its own.
+ */
+export const SANDBOX_TOKEN = 'sandbox';
 
 /**
  * A request must end before its worker can lose the job, and the job must be lost before another worker may POST again.
@@ -21,7 +23,8 @@ export function digitalOceanContradictions(env: Environment): string[] {
     problems.push(`ADOPTION_GRACE_MS: expected more than WORKER_LOCK_MS (${env.WORKER_LOCK_MS}), found ${env.ADOPTION_GRACE_MS}`);
   }
   const apiUrl = new URL(env.DIGITALOCEAN_API_URL);
-  if (apiUrl.protocol === 'http:' && env.DIGITALOCEAN_TOKEN !== SANDBOX_TOKEN && !isLoopback(apiUrl.hostname.replace(/^\[|\]$/g, ''))) {
+  const isSecret = env.DIGITALOCEAN_TOKEN !== undefined && env.DIGITALOCEAN_TOKEN !== SANDBOX_TOKEN;
+  if (apiUrl.protocol === 'http:' && isSecret && !isLoopback(apiUrl.hostname.replace(/^\[|\]$/g, ''))) {
     problems.push(
       `DIGITALOCEAN_API_URL: expected https, as the token would cross the network in plain text; http is for 127.0.0.1 and for a sandbox with DIGITALOCEAN_TOKEN=${SANDBOX_TOKEN}`,
     );

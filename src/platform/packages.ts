@@ -9,7 +9,8 @@ import { errorCodeOf } from './error-code.ts';
 
 /**
  * The purposes of packages. `fleet`: every command. `queues`: a client with a queue store. `sandbox`: a standalone
- * sandbox. `embedded-postgres`: `demo`, and `dev` without a database.
+ * sandbox. `embedded-postgres`: `demo`, and `dev` and `smoke` without a
+ * database.
  */
 export type Purpose = 'fleet' | 'queues' | 'sandbox' | 'embedded-postgres';
 

@@ -22,6 +22,7 @@ import { queueNames } from '../queues/jobs.ts';
 import type { App } from '../saga/app.ts';
 import { labelsOf } from '../saga/labels.ts';
 import { listEvents } from '../saga/events.ts';
+import { requireOwnSecrets } from '../platform/published-secrets.ts';
 import { tracedIo } from '../platform/tracing.ts';
 import { pagesOf } from '../web/pages/layout.ts';
 import { bindPorts } from '../web/ports.ts';
@@ -48,7 +49,8 @@ const GIVING_UP_MS = 1_500;
  * @param options.app the sagas that can be started and shown; the droplet sagas by default
  * @param options.workerMetrics metrics of a worker in the same process, to expose together with its own
  * @param options.signal cancels the start, with its reason
- * @throws {ConfigError} if the database is missing, or the address is reachable from other machines without credentials
+ * @throws {ConfigError} if the database is missing, the address is reachable from other machines without
+ *   credentials, or a secret is published
  * @throws {EnvironmentMismatchError} if the database belongs to another environment
  * @throws {QueueStoreError} if the queue store is unreachable or may evict jobs
  * @throws {Error} with code `EADDRINUSE` if the port is in use
@@ -65,6 +67,7 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
   }
   if (databaseUrl === null) throw new ConfigError('the web needs DATABASE_URL');
   requireClosedWeb(config.web);
+  requireOwnSecrets(config);
   const people = config.web.usersFile === null ? noUsersFile : await openUsersFile(config.web.usersFile, takenNames(config.web), log);
   const db = openDatabase(databaseUrl, { max: Math.min(10, config.databasePoolMax), applicationName: 'arcadia-web', io: tracedIo(directIo) });
   const connection = openQueueConnection(queueStoreOf(config), log);

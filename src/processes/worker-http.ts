@@ -21,7 +21,8 @@ const REFUSED_LOG_EVERY_MS = 60_000;
  * @param options.readers tokens that may read /metrics; null: it requires no token. /healthz requires none, because
  *   probes have none
  * @param options.metrics the worker's metrics; those of the process are added
- * @throws {ConfigError} if it cannot listen on this address
+ * @throws {Error} if the port is in use
+ * @throws {ConfigError} if it cannot listen on this address for another reason
  */
 export async function startWorkerHttp(options: { host: string; port: number; readers: readonly ApiToken[] | null; metrics: () => Promise<string>; log: Log }): Promise<{ url: string; close: () => void }> {
   const ofProcess = new Registry();
@@ -59,8 +60,10 @@ export async function startWorkerHttp(options: { host: string; port: number; rea
   try {
     await once(server, 'listening');
   } catch (error) {
-    const why = errorCodeOf(error) === 'EADDRINUSE' ? 'is taken' : 'cannot be listened on';
-    throw new ConfigError(`WORKER_METRICS_PORT: port ${options.port} of ${options.host} ${why}; choose another, or leave it out`);
+    const port = `port ${options.port} of ${options.host}`;
+    // No ConfigError: supervisors do not restart after those, and the port may be free a moment later.
+    if (errorCodeOf(error) === 'EADDRINUSE') throw new Error(`${port} is in use. Set WORKER_METRICS_PORT to another one for each worker on this machine, or leave it out.`, { cause: error });
+    throw new ConfigError(`WORKER_METRICS_PORT: ${port} cannot be listened on; choose another, or leave it out`);
   }
   return {
     url: urlOf(server, options.host),

@@ -46,6 +46,7 @@ import type { Claim } from '../saga/step.ts';
 import { createWakeup } from '../saga/wakeup.ts';
 import { startAndEnqueue } from '../queues/start-and-enqueue.ts';
 import { packageVersion } from '../platform/package-version.ts';
+import { requireOwnSecrets } from '../platform/published-secrets.ts';
 import { annotate, tracedIo } from '../platform/tracing.ts';
 import { createDepsCloser, openDeps, runnerPartsOf } from './worker-deps.ts';
 import { openOutcomes } from './worker-outcomes.ts';
@@ -78,8 +79,8 @@ export type RunningWorker = Readonly<{
  *
  * @param given the app, with its sagas and the dependencies of their steps; the droplet sagas by default
  * @param signal cancels the start, with its reason; after the start, use {@link RunningWorker.close}
- * @throws {ConfigError} if the database or a variable that the app's steps need is missing, or a store is unusable in its
- *   current configuration
+ * @throws {ConfigError} if the database or a variable that the app's steps need is missing, a store is unusable in its
+ *   current configuration, or a secret is published
  * @throws {EnvironmentMismatchError} if the database belongs to another environment, or the token to another account
  * @throws {QueueStoreError} if the queue store is unreachable or may evict jobs
  * @throws what the app's `deps` throws
@@ -95,6 +96,7 @@ export async function startWorker(
   const { catalog } = app;
   const { keyRing } = config;
   requireNeeds(config, ['DATABASE_URL', ...needsOf(app)]);
+  requireOwnSecrets(config);
   const databaseUrl = config.databaseUrl ?? '';
   const queueStore = queueStoreOf(config);
   const smallestPool = SMALLEST_QUEUE_POOL + (config.outcomes.webhook === null ? 0 : 1);

@@ -1,4 +1,6 @@
 // Tables on terminals of any width: what is cut, what is left out, and what never is.
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import * as fc from 'fast-check';
 import stringWidth from 'string-width';
 import { describe, expect, test } from 'vitest';
@@ -86,4 +88,27 @@ describe('the width of the terminal', () => {
   ])('is %s', (_what, stdout, environment, expected) => {
     expect(terminalWidth(stdout, environment)).toBe(expected);
   });
+});
+
+test('plain text is measured as string-width does', () => {
+  const plain = fc.string({ unit: fc.mapToConstant({ num: 0x5f, build: (offset) => String.fromCodePoint(0x20 + offset) }, { num: 1, build: () => '…' }, { num: 1, build: () => '–' }), maxLength: 40 });
+  fc.assert(fc.property(plain, (cell) => {
+    expect(formatTable(['a', 'b'], [[cell, 'x']], null).split('\n')[1]).toBe(`${cell}${' '.repeat(Math.max(1, stringWidth(cell)) - stringWidth(cell))}  x`);
+  }));
+});
+
+// Its expression for all emoji takes 50 ms of CPU time of a command that shows none.
+test.each([
+  ['is not loaded for', [['4711', 'a-name-that-is-cut', '–']], []],
+  ['is loaded once for', [['4711', 'Zürich', '–'], ['4712', '東京', '–']], ['string-width']],
+])('string-width %s %j', async (_what, cells, loaded) => {
+  const program = `
+    import { registerHooks } from 'node:module';
+    const seen = [];
+    registerHooks({ resolve: (name, context, next) => (name === 'string-width' && seen.push(name), next(name, context)) });
+    const { formatTable } = await import(${JSON.stringify(new URL('../../src/cli/table.ts', import.meta.url).href)});
+    formatTable(['id', { name: 'name', rank: 1, least: 5 }, 'error'], ${JSON.stringify(cells)}, 20);
+    console.log(JSON.stringify(seen));`;
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', program]);
+  expect(JSON.parse(stdout)).toEqual(loaded);
 });

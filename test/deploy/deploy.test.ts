@@ -7,7 +7,10 @@ import { parse, parseAllDocuments } from 'yaml';
 import { z } from 'zod';
 import { requireClosedMetrics, requireClosedWeb } from '../../src/platform/closed-ports.ts';
 import { loadConfig } from '../../src/platform/config.ts';
+import { generateKey } from '../../src/platform/key-ring.ts';
+import { requireOwnSecrets } from '../../src/platform/published-secrets.ts';
 import { createWorkerMetrics } from '../../src/processes/worker-metrics.ts';
+import { runCommand } from '../support/fleet.ts';
 
 const root = new URL('../../', import.meta.url);
 const read = (path: string): string => readFileSync(new URL(path, root), 'utf8');
@@ -57,8 +60,9 @@ describe('compose.yaml', () => {
   });
   const { services } = z.looseObject({ services: z.record(z.string(), service) }).parse(parse(read('compose.yaml'), { merge: true }));
   const ours = Object.entries(services).filter(([, { image }]) => image.includes('arcadia-cloud'));
-  /** With the defaults of this file. */
-  const settingsOf = (name: string) => Object.fromEntries(Object.entries(services[name]?.environment ?? {}).map(([key, value]) => [key, value.replace(/^\$\{\w+:-(.+)\}$/, '$1')]));
+  /** With the defaults of this file, where the environment sets nothing else. */
+  const settingsOf = (name: string, given: Readonly<Record<string, string>> = {}) =>
+    Object.fromEntries(Object.entries(services[name]?.environment ?? {}).map(([key, value]) => [key, value.replaceAll(/\$\{(\w+):-([^}]+)\}/g, (_whole, variable: string, fallback: string) => given[variable] ?? fallback)]));
 
   test('has Postgres, Redis, one migration, two workers, the web, and a sandbox only by its profile', () => {
     expect(Object.keys(services)).toEqual(['postgres', 'redis', 'migrate', 'worker-1', 'worker-2', 'web', 'sandbox', 'first-droplet']);
@@ -73,6 +77,31 @@ describe('compose.yaml', () => {
     expect(() => requireClosedWeb(loadConfig({ ...settingsOf('web'), HOST: '0.0.0.0' }).web)).not.toThrow();
     // The sandbox is for its own token. A real one with the URL of the sandbox is refused.
     expect(() => loadConfig({ ...settingsOf('worker-1'), DIGITALOCEAN_TOKEN: 'dop_v1_0123456789' })).toThrow('DIGITALOCEAN_API_URL: expected https');
+  });
+
+  test('publishes no secret that worker and web would take along to the real DigitalOcean', () => {
+    const real = { HOST: '0.0.0.0', DIGITALOCEAN_API_URL: 'https://api.digitalocean.com' };
+    const published = settingsOf('worker-1')['ARCADIA_ENCRYPTION_KEYS'] ?? '';
+    const worker = { ...settingsOf('worker-1'), ...real, DIGITALOCEAN_TOKEN: 'dop_v1_0123456789' };
+    const web = { ...settingsOf('web'), ...real };
+    expect(() => requireOwnSecrets(loadConfig(worker))).toThrow(/^Invalid configuration:\n {2}ARCADIA_ENCRYPTION_KEYS: .*\n {2}DATABASE_URL: [^\n]*POSTGRES_PASSWORD[^\n]*$/);
+    expect(() => requireOwnSecrets(loadConfig(web))).toThrow(/ARCADIA_ENCRYPTION_KEYS: .*\n {2}DATABASE_URL: .*\n {2}DASHBOARD_PASSWORD: .*\n {2}API_TOKENS: the secret of token-1 is [^\n]*$/);
+    // One `.env` for all services: no secret of the file is left.
+    const own = { POSTGRES_PASSWORD: 'p'.repeat(24), ARCADIA_ENCRYPTION_KEYS: generateKey(), DASHBOARD_PASSWORD: 'd'.repeat(24), API_TOKENS: 'a'.repeat(24), DIGITALOCEAN_TOKEN: 'dop_v1_0123456789', DIGITALOCEAN_API_URL: real.DIGITALOCEAN_API_URL };
+    for (const name of ['worker-1', 'web']) expect(() => requireOwnSecrets(loadConfig({ ...settingsOf(name, own), HOST: '0.0.0.0' }))).not.toThrow();
+    for (const name of ['worker-1', 'web']) expect(() => requireOwnSecrets(loadConfig({ ...settingsOf(name), HOST: '0.0.0.0' }))).not.toThrow();
+    // A key that sealed before may still open.
+    const rotated = settingsOf('worker-1', { ...own, ARCADIA_ENCRYPTION_KEYS: `${own.ARCADIA_ENCRYPTION_KEYS},${published}` });
+    expect(() => requireOwnSecrets(loadConfig(rotated))).not.toThrow();
+    expect(() => requireOwnSecrets(loadConfig({ ...rotated, ARCADIA_ENCRYPTION_KEYS: `${published},${own.ARCADIA_ENCRYPTION_KEYS}` }))).toThrow('ARCADIA_ENCRYPTION_KEYS: the key that seals');
+  });
+
+  test.each(['worker', 'web'])('does not start %s with the real DigitalOcean and its own passwords', async (command) => {
+    const settings = settingsOf(command === 'web' ? 'web' : 'worker-1', { DIGITALOCEAN_TOKEN: 'dop_v1_0123456789', DIGITALOCEAN_API_URL: 'https://api.digitalocean.com' });
+    const { code, stderr } = await runCommand([command], { ...settings, PATH: process.env['PATH'], HOST: '127.0.0.1' });
+    expect(code).toBe(78);
+    expect(stderr).toContain('DATABASE_URL: its password is published in compose.yaml, and this process works with the real DigitalOcean; set another one');
+    expect(stderr).not.toContain('development-password');
   });
 
   test('publishes ports on this machine alone, and lets workers finish their steps', () => {
@@ -119,7 +148,31 @@ const workload = z.discriminatedUnion('kind', [
   z.strictObject({ apiVersion: z.literal('batch/v1'), kind: z.literal('Job'), metadata, spec: z.strictObject({ backoffLimit: z.number(), activeDeadlineSeconds: z.number(), ttlSecondsAfterFinished: z.number(), template }) }),
 ]);
 
+const egress = z.strictObject({ to: z.array(z.looseObject({})).optional(), ports: z.array(z.strictObject({ protocol: z.enum(['TCP', 'UDP']), port: z.number() })).optional() });
+const networkPolicy = z.looseObject({ spec: z.looseObject({ podSelector: selector, policyTypes: z.array(z.string()), egress: z.array(egress).optional() }) });
+
+const egressOf = (source: string, command: string) =>
+  parseAllDocuments(source)
+    .map((document) => networkPolicy.parse(document.toJS()).spec)
+    .filter(({ podSelector }) => podSelector.matchLabels['app.kubernetes.io/component'] === command)
+    .flatMap((spec) => (spec.policyTypes.includes('Egress') ? (spec.egress ?? []) : []));
+/** Matches a list with a rule that lets this port of this destination be reached. */
+const reaches = (to: object, port: number): unknown =>
+  expect.arrayContaining([
+    expect.toSatisfy((rule: z.infer<typeof egress>) => JSON.stringify(rule.to ?? []).includes(JSON.stringify(to).slice(1, -1)) && (rule.ports === undefined || rule.ports.some((one) => one.port === port))),
+  ]);
+
+const scaledObject = z.looseObject({
+  spec: z.looseObject({
+    scaleTargetRef: z.object({ name: z.string() }),
+    minReplicaCount: z.number().min(1),
+    fallback: z.looseObject({ replicas: z.number() }),
+    triggers: z.array(z.looseObject({ type: z.literal('prometheus'), metricType: z.string(), metadata: z.looseObject({ query: z.string(), threshold: z.string(), ignoreNullValues: z.string().optional() }) })),
+  }),
+});
+
 describe('the Kubernetes manifests', () => {
+  const { spec: scaled } = scaledObject.parse(documents('deploy/kubernetes/keda/scaled-object.yaml')[0]);
   const folder = 'deploy/kubernetes/base/';
   const listed = z.array(z.string()).parse(documents(`${folder}kustomization.yaml`)[0]?.['resources']);
   const resources = listed.flatMap((name) => documents(`${folder}${name}`));
@@ -158,6 +211,23 @@ describe('the Kubernetes manifests', () => {
     expect(port?.containerPort).toBe(command === 'web' ? defaults.web.port : Number(settings['WORKER_METRICS_PORT']));
   });
 
+  test('let web reach DigitalOcean too, and workers the private networks whose rules are no comments any more', () => {
+    const text = read(`${folder}network-policies.yaml`);
+    const anywhere = { cidr: '0.0.0.0/0' };
+    expect(egressOf(text, 'web')).toEqual(reaches(anywhere, 443));
+    expect(egressOf(text, 'worker')).toEqual(reaches(anywhere, 443));
+    const inside = { namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'backend' } } };
+    expect(egressOf(text, 'worker')).not.toEqual(reaches(inside, 443));
+    const uncommented = text.replaceAll(/^( +)#( *(?:- |\w+: ))/gm, '$1$2');
+    expect(egressOf(uncommented, 'worker')).toEqual(reaches({ cidr: '10.0.0.0/8' }, 22));
+    expect(egressOf(uncommented, 'worker')).toEqual(reaches(inside, 443));
+    // The page shows the same lines.
+    const rules = [...text.matchAll(/^ +#( *(?:- |\w+: ).*)$/gm)].map(([, line = '']) => line.trim());
+    const page = read('docs/how-to/deploy.md').split('\n').map((line) => line.trim());
+    expect(rules.filter((line) => !page.includes(line))).toEqual([]);
+    for (const name of ['READY_PROBE_ALLOW', 'OUTCOME_WEBHOOK_URL']) expect(text).toContain(name);
+  });
+
   test('select the pods that they mean', () => {
     const ofPods = workloads.map(({ spec }) => spec.template.metadata.labels);
     const selectors = resources.flatMap(({ spec }) => {
@@ -169,16 +239,35 @@ describe('the Kubernetes manifests', () => {
   });
 
   test('scale by metrics that workers export', async () => {
-    const [scaled] = documents('deploy/kubernetes/keda/scaled-object.yaml');
-    const { spec } = z
-      .looseObject({ spec: z.looseObject({ scaleTargetRef: z.object({ name: z.string() }), minReplicaCount: z.number().min(1), triggers: z.array(z.object({ type: z.literal('prometheus'), metadata: z.object({ query: z.string(), threshold: z.string() }) }).loose()) }) })
-      .parse(scaled);
-    expect(workloads.map(({ metadata: { name } }) => name)).toContain(spec.scaleTargetRef.name);
-    const named = spec.triggers.flatMap(({ metadata: { query } }) => query.match(/arcadia_\w+/g) ?? []);
+    expect(workloads.map(({ metadata: { name } }) => name)).toContain(scaled.scaleTargetRef.name);
+    const named = scaled.triggers.flatMap(({ metadata: { query } }) => query.match(/arcadia_\w+/g) ?? []);
     expect(named).toContain('arcadia_job_lateness_seconds_bucket');
     const exported = await createWorkerMetrics(() => []).expose();
     expect(named.filter((name) => !exported.includes(`# TYPE ${name.replace(/_bucket$/, '')} `))).toEqual([]);
     expect(exported).toContain('arcadia_job_lateness_seconds_bucket{');
+  });
+
+  // A trigger whose query is empty must fail, and `fallback` must then hold the fleet: KEDA applies it to AverageValue.
+  test.each(scaled.triggers)('do not take a fleet that nobody scrapes for an idle one: $metadata.query', ({ metricType, metadata: { query, ignoreNullValues } }) => {
+    expect({ metricType, ignoreNullValues }).toEqual({ metricType: 'AverageValue', ignoreNullValues: 'false' });
+    // Outside of brackets, no literal makes up for missing workers.
+    let outside = query;
+    while (outside.includes('(')) outside = outside.replaceAll(/\([^()]*\)/g, '');
+    expect(outside).not.toMatch(/vector|\bor\b/);
+    expect(query).toMatch(/(?:count|avg) by \(queue\) \(arcadia_worker_concurrency\)/);
+    expect(scaled.fallback).toMatchObject({ behavior: 'currentReplicasIfHigher' });
+  });
+
+  test('have the Prometheus Operator scrape the port at which workers serve metrics', () => {
+    const overlay = 'deploy/kubernetes/keda/';
+    const overlaid = z.array(z.string()).parse(documents(`${overlay}kustomization.yaml`)[0]?.['resources']);
+    expect(overlaid.toSorted()).toEqual(['../base', ...readdirSync(new URL(overlay, root)).filter((name) => name !== 'kustomization.yaml')].toSorted());
+    const monitor = z
+      .looseObject({ spec: z.strictObject({ selector, podMetricsEndpoints: z.tuple([z.looseObject({ port: z.string(), path: z.string() })]) }) })
+      .parse(overlaid.flatMap((name) => (name.endsWith('.yaml') ? documents(`${overlay}${name}`) : [])).find(({ kind }) => kind === 'PodMonitor'));
+    const worker = workloads.find(({ metadata: { name } }) => name === scaled.scaleTargetRef.name);
+    expect(worker?.spec.template.metadata.labels).toMatchObject(monitor.spec.selector.matchLabels);
+    expect(monitor.spec.podMetricsEndpoints[0]).toMatchObject({ port: pod('worker').containers[0].ports[0]?.name, path: '/metrics' });
   });
 });
 

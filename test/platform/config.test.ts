@@ -92,13 +92,15 @@ describe('loadConfig', () => {
   });
 
   test.each(['http://api.digitalocean.com', 'http://10.0.0.5:4000', 'http://localhost.evil.example'])('refuses %s for the API: the token would cross the network in plain text', (DIGITALOCEAN_API_URL) => {
-    expect(refusal({ DIGITALOCEAN_API_URL })).toContain('DIGITALOCEAN_API_URL: expected https');
+    expect(refusal({ DIGITALOCEAN_API_URL, DIGITALOCEAN_TOKEN: 'dop_v1_0123456789' })).toContain('DIGITALOCEAN_API_URL: expected https');
+    // Nothing can cross.
+    expect(() => loadConfig({ DIGITALOCEAN_API_URL })).not.toThrow();
   });
 
   test('takes http beyond this machine with the token sandbox, which is no secret, and with no other', () => {
     const sandbox = { DIGITALOCEAN_API_URL: 'http://sandbox:4010', DIGITALOCEAN_TOKEN: 'sandbox' };
     expect(loadConfig(sandbox).digitalOcean).toMatchObject({ apiUrl: 'http://sandbox:4010', token: 'sandbox' });
-    for (const DIGITALOCEAN_TOKEN of ['dop_v1_0123456789abcdef', 'sandbox2', 'Sandbox', '']) {
+    for (const DIGITALOCEAN_TOKEN of ['dop_v1_0123456789abcdef', 'sandbox2', 'Sandbox']) {
       expect(refusal({ ...sandbox, DIGITALOCEAN_TOKEN })).toContain('DIGITALOCEAN_API_URL: expected https');
     }
   });
