@@ -1,6 +1,7 @@
 // `sandbox` simulates DigitalOcean's API until stopped.
 import { readFile } from 'node:fs/promises';
 import { untilAborted } from '../platform/deadline.ts';
+import { listenFailure } from '../platform/listen-failure.ts';
 import type { SandboxOptions } from '../sandbox/server.ts';
 import { startSandbox } from '../sandbox/server.ts';
 import { parseProfile, settingsOfProfile } from '../sandbox/profile.ts';
@@ -12,7 +13,10 @@ import { UsageError } from './usage-error.ts';
  */
 export async function sandboxCommand({ profile, ...options }: SandboxOptions & { profile?: string }, stop: AbortSignal): Promise<number> {
   const played = profile === undefined ? { faults: {} } : settingsOfProfile(parseProfile(await readText(profile)));
-  const sandbox = await startSandbox({ ...played, ...options, faults: { ...played.faults, ...options.faults } });
+  const sandbox = await startSandbox({ ...played, ...options, faults: { ...played.faults, ...options.faults } }).catch((error: unknown) => {
+    const { host = '127.0.0.1', port = 0 } = options;
+    throw listenFailure(error, { host, port, settings: { port: '--port', host: '--host' }, whatToDo: 'Stop what listens there, or choose another one with --port.' });
+  });
   write(`sandbox ready at ${sandbox.url}`);
   write(`use it with: DIGITALOCEAN_API_URL=${sandbox.url} DIGITALOCEAN_TOKEN=${options.token ?? 'any'}`);
   await untilAborted(stop);

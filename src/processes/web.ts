@@ -12,6 +12,7 @@ import { loadDefaultApp } from './default-app.ts';
 import { checkEnvironment, ownerOf } from './environment.ts';
 import { hasInventory, openInventory, openPlansOf } from './inventory.ts';
 import { directIo } from '../platform/io.ts';
+import { listenFailure } from '../platform/listen-failure.ts';
 import type { Log } from '../platform/log.ts';
 import { checkPooler } from './pooler.ts';
 import { createSagaEndMetrics } from './saga-end-metrics.ts';
@@ -50,7 +51,7 @@ const GIVING_UP_MS = 1_500;
  * @param options.workerMetrics metrics of a worker in the same process, to expose together with its own
  * @param options.signal cancels the start, with its reason
  * @throws {ConfigError} if the database is missing, the address is reachable from other machines without
- *   credentials, or a secret is published
+ *   credentials or cannot be listened on, or a secret is published
  * @throws {EnvironmentMismatchError} if the database belongs to another environment
  * @throws {QueueStoreError} if the queue store is unreachable or may evict jobs
  * @throws {Error} with code `EADDRINUSE` if the port is in use
@@ -105,7 +106,7 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
       url = await web.listen({ host: config.web.host, port: config.web.port });
     } catch (error) {
       await web.close();
-      throw error;
+      throw listenFailure(error, { host: config.web.host, port: config.web.port, settings: { port: 'PORT', host: 'HOST' }, whatToDo: 'Stop what listens there, or set PORT to another one.' });
     }
     return {
       url,

@@ -5,9 +5,8 @@ import { createServer } from 'node:http';
 import type { Server, ServerResponse } from 'node:http';
 import { Counter, Registry, collectDefaultMetrics } from 'prom-client';
 import type { ApiToken } from '../platform/api-tokens.ts';
-import { ConfigError } from '../platform/config-error.ts';
-import { errorCodeOf } from '../platform/error-code.ts';
 import { knownSecrets } from '../platform/known-secrets.ts';
+import { listenFailure } from '../platform/listen-failure.ts';
 import type { Log } from '../platform/log.ts';
 import { toMetricsText } from '../platform/metrics-text.ts';
 import { onceInAWhile } from '../platform/once-in-a-while.ts';
@@ -21,8 +20,8 @@ const REFUSED_LOG_EVERY_MS = 60_000;
  * @param options.readers tokens that may read /metrics; null: it requires no token. /healthz requires none, because
  *   probes have none
  * @param options.metrics the worker's metrics; those of the process are added
- * @throws {Error} if the port is in use
- * @throws {ConfigError} if it cannot listen on this address for another reason
+ * @throws {Error} with code `EADDRINUSE` if the port is in use
+ * @throws {ConfigError} if the host or the port cannot be listened on
  */
 export async function startWorkerHttp(options: { host: string; port: number; readers: readonly ApiToken[] | null; metrics: () => Promise<string>; log: Log }): Promise<{ url: string; close: () => void }> {
   const ofProcess = new Registry();
@@ -60,10 +59,8 @@ export async function startWorkerHttp(options: { host: string; port: number; rea
   try {
     await once(server, 'listening');
   } catch (error) {
-    const port = `port ${options.port} of ${options.host}`;
-    // No ConfigError: supervisors do not restart after those, and the port may be free a moment later.
-    if (errorCodeOf(error) === 'EADDRINUSE') throw new Error(`${port} is in use. Set WORKER_METRICS_PORT to another one for each worker on this machine, or leave it out.`, { cause: error });
-    throw new ConfigError(`WORKER_METRICS_PORT: ${port} cannot be listened on; choose another, or leave it out`);
+    const whatToDo = 'Set WORKER_METRICS_PORT to another one for each worker on this machine, or leave it out.';
+    throw listenFailure(error, { host: options.host, port: options.port, settings: { port: 'WORKER_METRICS_PORT', host: 'HOST' }, whatToDo });
   }
   return {
     url: urlOf(server, options.host),

@@ -142,3 +142,19 @@ test('the last line of every process says so', async () => {
   expect([worker, web, dev]).toEqual([ofRedis, ofRedis, ofRedis]);
   expect([migrate, sagas]).toEqual([ofPostgres, ofPostgres]);
 });
+
+describe('of an address to listen on', () => {
+  test.each([
+    ['web', 'a port in use', 1, /^arcadia: port \d+ of 127\.0\.0\.1 is in use\. Stop what listens there, or set PORT to another one\.$/],
+    ['sandbox', 'a port in use', 1, /^arcadia: port \d+ of 127\.0\.0\.1 is in use\. Stop what listens there, or choose another one with --port\.$/],
+    ['web', 'a foreign host', 78, /HOST: 192\.0\.2\.1 is no address of this machine \(EADDRNOTAVAIL\); give one that is/],
+    ['worker', 'a foreign host', 78, /HOST: 192\.0\.2\.1 is no address of this machine \(EADDRNOTAVAIL\); give one that is/],
+  ])('%s says in its last line what is wrong: %s', async (command, fault, code, expected) => {
+    await using fleet = await openFleet('redis');
+    await using stack = new AsyncDisposableStack();
+    const port = (await startClosingServer(stack)).split(':')[1] ?? '';
+    const host = fault === 'a foreign host' ? '192.0.2.1' : '127.0.0.1';
+    const ended = await runCommand(command === 'sandbox' ? [command, '--port', port] : [command], fleet.environment({ PORT: port, HOST: host, WORKER_METRICS_PORT: '0', API_TOKENS: 'probe:read:a-secret-that-is-long-enough' }), 55_000);
+    expect([ended.code, `${ended.stdout}${ended.stderr}`.trim().split('\n').at(-1)]).toEqual([code, expect.stringMatching(expected)]);
+  });
+});
