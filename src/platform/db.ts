@@ -214,9 +214,15 @@ const textArray = {
   to: 1009,
   from: [1009],
   serialize: (texts: readonly string[]) => `{${texts.map((text) => `"${text.replaceAll(/["\\]/g, String.raw`\$&`)}"`).join(',')}}`,
-  parse: (literal: string) =>
-    Array.from(literal.matchAll(/"([^"\\]*(?:\\.[^"\\]*)*)"|[^{},]+/gs), ([bare, quoted]) => quoted?.replaceAll(/\\(.)/gs, '$1') ?? bare),
+  parse: parseTexts,
 };
+
+function parseTexts(literal: string): string[] {
+  if (literal === '{}') return [];
+  // Names of steps are not quoted.
+  if (!literal.includes('"')) return literal.slice(1, -1).split(',');
+  return Array.from(literal.matchAll(/"([^"\\]*(?:\\.[^"\\]*)*)"|[^{},]+/gs), ([bare, quoted]) => quoted?.replaceAll(/\\(.)/gs, '$1') ?? bare);
+}
 
 const uuidArray = { ...textArray, to: 2951, from: [2951] };
 

@@ -91,7 +91,7 @@ export function startStepWorkers(connection: QueueConnection, options: StepWorke
         const parsed = stepJobSchema.safeParse(job.data);
         // Both times are by the database's clock: see src/platform/clock.ts.
         options.onTaken?.(name, Math.max(0, Date.now() - dueAtOf(job, parsed.data)));
-        annotate({ 'messaging.system': 'bullmq', 'messaging.operation.type': 'process', 'messaging.destination.name': name });
+        annotate(() => ({ 'messaging.system': 'bullmq', 'messaging.operation.type': 'process', 'messaging.destination.name': name }));
         return processJob(job, { parsed, token, options, enqueueNext });
       },
       { ...workerOptions(settings), ...kept },
@@ -134,7 +134,7 @@ async function processJob(job: Job, { parsed, token, options, enqueueNext }: Pro
   const { sagaId, revision, step, memo = {} } = parsed.data;
   // If its data were edited by hand, the job would run for another saga and its own saga would wait: the reconciler skips
   // a saga that has a live job.
-  if (isStepJobId(job.id) && job.id !== jobIdOf(parsed.data)) {
+  if (job.id !== jobIdOf(parsed.data) && isStepJobId(job.id)) {
     throw new UnrecoverableError(
       `the job was edited: its id says ${job.id}, its data say ${jobIdOf(parsed.data)}. Nothing was done. Remove it: its saga gets a new job by itself`,
     );
