@@ -213,7 +213,7 @@ function timeoutError(name: string, limitMs: number): DatabaseTimeoutError {
 const textArray = {
   to: 1009,
   from: [1009],
-  serialize: (texts: readonly string[]) => `{${texts.map((text) => `"${text.replaceAll(/["\\]/g, String.raw`\$&`)}"`).join(',')}}`,
+  serialize: (texts: readonly string[]) => `{${texts.map((text) => `"${/["\\]/.test(text) ? text.replaceAll(/["\\]/g, String.raw`\$&`) : text}"`).join(',')}}`,
   parse: parseTexts,
 };
 

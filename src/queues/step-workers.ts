@@ -12,7 +12,7 @@ import { shorten } from '../platform/text.ts';
 import { annotate } from '../platform/tracing.ts';
 import type { Lane, QueueConnection } from './connection.ts';
 import { jobLine } from './job-lines.ts';
-import { dueAtOf, isStepJobId, jobIdOf, queueNameOf, queueNames, stepJobSchema } from './jobs.ts';
+import { dueAtOf, isStepJobId, jobIdOf, parseStepJob, queueNameOf, queueNames } from './jobs.ts';
 import type { StepQueues } from './step-queues.ts';
 import { openStepQueues } from './step-queues.ts';
 
@@ -88,7 +88,7 @@ export function startStepWorkers(connection: QueueConnection, options: StepWorke
     const worker: Worker = connection.worker(
       name,
       (job, token) => {
-        const parsed = stepJobSchema.safeParse(job.data);
+        const parsed = parseStepJob(job.data);
         // Both times are by the database's clock: see src/platform/clock.ts.
         options.onTaken?.(name, Math.max(0, Date.now() - dueAtOf(job, parsed.data)));
         annotate(() => ({ 'messaging.system': 'bullmq', 'messaging.operation.type': 'process', 'messaging.destination.name': name }));
@@ -125,7 +125,7 @@ function openEnqueueNext(queueName: string, lane: Lane | null, { queues, labelsO
   };
 }
 
-type Processing = Readonly<{ parsed: ReturnType<typeof stepJobSchema.safeParse>; token: string | undefined; options: StepWorkerOptions; enqueueNext: EnqueueNext }>;
+type Processing = Readonly<{ parsed: ReturnType<typeof parseStepJob>; token: string | undefined; options: StepWorkerOptions; enqueueNext: EnqueueNext }>;
 
 async function processJob(job: Job, { parsed, token, options, enqueueNext }: Processing): Promise<string> {
   if (!parsed.success) {
