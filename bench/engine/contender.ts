@@ -154,6 +154,8 @@ function cpuSecondsOfServer(pid: number): number {
     // The name may hold blanks and parentheses; what follows it has fixed places.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ').map(Number);
     if (Number(entry) === pid || fields[1] === pid) ticks += (fields[11] ?? 0) + (fields[12] ?? 0);
+    // Of children that have ended since, such as workers of autovacuum.
+    if (Number(entry) === pid) ticks += (fields[13] ?? 0) + (fields[14] ?? 0);
   }
   return ticks / TICKS_PER_SECOND;
 }

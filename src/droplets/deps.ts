@@ -87,7 +87,8 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
     circuits,
     onAnswer: (request) => {
       metrics.onRequest(request);
-      if (request.status !== null) annotate({ 'http.response.status_code': request.status });
+      const { status } = request;
+      if (status !== null) annotate(() => ({ 'http.response.status_code': status }));
     },
   });
   const holds = createHolds(quietDb, { scope, reconcileGraceMs: config.reconcileIntervalMs });

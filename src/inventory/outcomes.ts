@@ -36,8 +36,9 @@ function findings({ name, type, table }: { name: string; type: OutcomeType; tabl
   return {
     name,
     rows: (sql: Sql) => sql`
-      select found.xid, ${`${name}/`}::text || found.id as id, ${type}::text as type, ${`${name}/`}::text || found.id as line, found.id as place
+      select found.xid, ${type}::text as type, found.first_seen_at as at, ${`${name}/`}::text || found.id as line, found.id as place
       from arcadia.${sql(table)} as found where found.xid is not null`,
+    idOf: ({ line }) => line,
     forget: (sql) => sql`update arcadia.${sql(table)} set xid = null where ${fromElsewhere(sql)}`,
     read: async (db, ids) => {
       const found = await readFindings(db, ids.map((id) => id.slice(name.length + 1)));
@@ -68,8 +69,9 @@ type LeaseEvent = Readonly<{ number: string; at: Date; sagaId: string; dropletId
 export const leaseOutcomes: OutcomeSource = {
   name: 'lease',
   rows: (sql) => sql`
-    select event.xid, 'lease/' || event.id as id, event.type, 'lease/' || event.saga_id as line, event.id as place
+    select event.xid, event.type, event.at, 'lease/' || event.saga_id as line, event.id as place
     from arcadia.lease_events event where event.xid is not null and event.type in ('lease.ending', 'lease.expired')`,
+  idOf: ({ place }) => `lease/${place}`,
   forget: (sql) => sql`update arcadia.lease_events set xid = null where xid is not null and type in ('lease.ending', 'lease.expired') and ${fromElsewhere(sql)}`,
   read: async (db, ids) => {
     const numbers = ids.map((id) => id.slice('lease/'.length));

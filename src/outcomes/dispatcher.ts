@@ -89,9 +89,10 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   };
 
   const read = async (room: number): Promise<Batch | null> => {
-    if (!isRenewalDue()) return readBatch(db, reader, sources, room);
+    const { needsBodies: withFacts } = target;
+    if (!isRenewalDue()) return readBatch(db, reader, sources, room, { withFacts });
     const at = performance.now();
-    const batch = await readBatch(db, reader, sources, room, { leaseMs, onLost: lose });
+    const batch = await readBatch(db, reader, sources, room, { withFacts, renewal: { leaseMs, onLost: lose } });
     leaseAt = at;
     return batch;
   };

@@ -20,6 +20,8 @@ export type Target = Readonly<{
   whenFull: string | null;
   /** Milliseconds that it leaves between two batches: what happens meanwhile comes together in the next. */
   restMs: number;
+  /** Whether it takes bodies, and not only which outcomes there are. */
+  needsBodies: boolean;
   /** Accepts a batch. Throws if the result is unknown; then the batch is read again. */
   take(reader: Reader, batch: Batch): Promise<void>;
   /** Looks after what it accepted earlier. */
@@ -54,6 +56,7 @@ export function webhookTarget({ db }: TargetOf, { name, describe, queue, lateMs 
   return {
     name,
     describe,
+    needsBodies: false,
     restMs: 0,
     whenFull: null,
     room: async () => {
@@ -85,6 +88,7 @@ export function queueTarget({ db, sources }: TargetOf, { name, describe, queue }
   return {
     name,
     describe,
+    needsBodies: true,
     restMs: 0,
     whenFull: `${MOST_QUEUED.toLocaleString('en')} jobs wait in it, and nobody takes them: no more are added until somebody does`,
     room: async () => Math.min(BATCH, MOST_QUEUED - (await queue.count())),
@@ -105,14 +109,16 @@ export function notifyTarget({ db, sources }: TargetOf, name: string): Target {
   return {
     name,
     describe: `channel ${OUTCOMES_CHANNEL}`,
+    needsBodies: true,
     restMs: NOTIFICATIONS.restMs,
     whenFull: 'Postgres takes no more notifications',
     room: () => Promise.resolve(NOTIFICATIONS.most),
     take: async (reader, batch) => {
       const payloads = (await bodiesOf(db, sources, batch)).map(payloadOf);
+      // JSON has no line break of its own.
       await advance(db, reader, batch, (sql, moved) => sql`
         select pg_notify(${OUTCOMES_CHANNEL}, payload)
-        from json_array_elements_text(${JSON.stringify(payloads)}::text::json) with ordinality as told (payload, place) where exists (${moved}) order by place`);
+        from unnest(string_to_array(${payloads.join('\n')}::text, chr(10))) with ordinality as told (payload, place) where exists (${moved}) order by place`);
     },
     tend: () => Promise.resolve(),
     begin: () => undefined,
@@ -120,8 +126,13 @@ export function notifyTarget({ db, sources }: TargetOf, name: string): Target {
 }
 
 async function bodiesOf(db: Pick<Database, 'run'>, sources: readonly OutcomeSource[], { entries }: Batch): Promise<Outcome[]> {
-  const bodies = await readOutcomes(db, sources, entries);
-  return entries.flatMap(({ id }) => bodies.get(id) ?? []);
+  const byName = new Map(sources.map((source) => [source.name, source.facts]));
+  const others = await readOutcomes(db, sources, entries.filter(({ facts }) => facts === undefined));
+  return entries.flatMap((entry) => {
+    const { source, id, facts } = entry;
+    if (facts === undefined) return others.get(id) ?? [];
+    return facts === null ? [] : (byName.get(source)?.outcomeOf(entry, facts) ?? []);
+  });
 }
 
 // Postgres accepts less than 8,000 bytes.

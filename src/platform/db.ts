@@ -213,10 +213,16 @@ function timeoutError(name: string, limitMs: number): DatabaseTimeoutError {
 const textArray = {
   to: 1009,
   from: [1009],
-  serialize: (texts: readonly string[]) => `{${texts.map((text) => `"${text.replaceAll(/["\\]/g, String.raw`\$&`)}"`).join(',')}}`,
-  parse: (literal: string) =>
-    Array.from(literal.matchAll(/"([^"\\]*(?:\\.[^"\\]*)*)"|[^{},]+/gs), ([bare, quoted]) => quoted?.replaceAll(/\\(.)/gs, '$1') ?? bare),
+  serialize: (texts: readonly string[]) => `{${texts.map((text) => `"${/["\\]/.test(text) ? text.replaceAll(/["\\]/g, String.raw`\$&`) : text}"`).join(',')}}`,
+  parse: parseTexts,
 };
+
+function parseTexts(literal: string): string[] {
+  if (literal === '{}') return [];
+  // Names of steps are not quoted.
+  if (!literal.includes('"')) return literal.slice(1, -1).split(',');
+  return Array.from(literal.matchAll(/"([^"\\]*(?:\\.[^"\\]*)*)"|[^{},]+/gs), ([bare, quoted]) => quoted?.replaceAll(/\\(.)/gs, '$1') ?? bare);
+}
 
 const uuidArray = { ...textArray, to: 2951, from: [2951] };
 

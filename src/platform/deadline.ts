@@ -5,16 +5,16 @@
  *
  * @throws the error from `onLate` after the deadline; the error of the work
  */
-export async function withDeadline<T>(limitMs: number, work: PromiseLike<T>, onLate: () => Error): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const deadline = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(onLate()), limitMs);
+export function withDeadline<T>(limitMs: number, work: PromiseLike<T>, onLate: () => Error): Promise<T> {
+  // By hand: each statement and each job pass through here, and `Promise.race` makes five promises of one.
+  return new Promise<T>((resolve, reject) => {
+    const timer = setTimeout(() => reject(onLate()), limitMs);
+    const inTime = <Value>(settle: (value: Value) => void) => (value: Value) => {
+      clearTimeout(timer);
+      settle(value);
+    };
+    work.then(inTime(resolve), inTime(reject));
   });
-  try {
-    return await Promise.race([work, deadline]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** How long a process that is about to end waits for its connections to close, in milliseconds. */

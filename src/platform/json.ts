@@ -21,6 +21,11 @@ export function asStored(value: JsonObject): JsonObject {
   return JSON.parse(jsonText(value)) as JsonObject; // oxlint-disable-line typescript/no-unsafe-type-assertion -- an object went in
 }
 
+/** Whether an object has no keys. */
+export function isEmpty(value: JsonObject): boolean {
+  return Object.keys(value).length === 0;
+}
+
 /** Whether a parsed JSON value is an object. */
 export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);

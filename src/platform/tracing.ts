@@ -55,11 +55,15 @@ export function isInTrace(): boolean {
   return currentSpanContext() !== null;
 }
 
-/** Adds attributes to the current span, if there is one. */
-export function annotate(attributes: Attributes, failure: string | null = null): void {
+/**
+ * Adds attributes to the current span, if there is one.
+ *
+ * @param attributes called only if there is a span
+ */
+export function annotate(attributes: () => Attributes, failure: string | null = null): void {
   const span = api?.trace.getActiveSpan();
   if (api === null || span === undefined) return;
-  span.setAttributes(attributes);
+  span.setAttributes(attributes());
   if (failure !== null) markFailed(span, api.SpanStatusCode.ERROR, failure);
 }
 
@@ -71,9 +75,9 @@ export function currentTraceparent(): string | null {
 
 /** Runs work in the trace named by a `traceparent`. If that is null or invalid, uses the current trace. */
 export function inTraceOf<T>(traceparent: string | null, work: () => T): T {
-  if (api === null) return work();
+  if (api === null || traceparent === null) return work();
   const { ROOT_CONTEXT, context, isSpanContextValid, trace } = api;
-  const [, traceId = '', spanId = '', flags = '0'] = /^00-([0-9a-f]{32})-([0-9a-f]{16})-0([01])$/.exec(traceparent ?? '') ?? [];
+  const [, traceId = '', spanId = '', flags = '0'] = /^00-([0-9a-f]{32})-([0-9a-f]{16})-0([01])$/.exec(traceparent) ?? [];
   const origin = { traceId, spanId, traceFlags: Number(flags), isRemote: true };
   if (!isSpanContextValid(origin) || trace.getSpanContext(context.active())?.traceId === traceId) return work();
   return context.with(trace.setSpanContext(ROOT_CONTEXT, origin), work);

@@ -227,7 +227,7 @@ function expiriesOf({ sagaRetentionDays, auditRetentionDays }: Config, db: Datab
 function annotateRun({ sagaId, saga, step, direction, attempt, labels, result }: StepReport): void {
   const failed = result === 'retried' || result === 'failed' || result === 'stuck' || result === 'undecided';
   annotate(
-    {
+    () => ({
       ...attributesOf(labels),
       'arcadia.saga.id': sagaId,
       'arcadia.saga.name': saga,
@@ -235,7 +235,7 @@ function annotateRun({ sagaId, saga, step, direction, attempt, labels, result }:
       'arcadia.step.direction': direction,
       'arcadia.step.attempt': attempt,
       'arcadia.step.result': result,
-    },
+    }),
     failed ? result : null,
   );
 }

@@ -274,11 +274,12 @@ function countLoops() {
     counted: (queueName: string, processor: Processor, { concurrency = 1 }: WorkerSettingsOfBullMq): Processor => {
       const loop = { queueName, concurrency, handed: 0, running: 0 };
       loops.push(loop);
-      return async (job, token, signal) => {
+      // A third parameter would make BullMQ create an AbortController for each job, which nothing here uses.
+      return async (job, token) => {
         loop.handed += 1;
         loop.running += 1;
         try {
-          return await processor(job, token, signal);
+          return await processor(job, token);
         } finally {
           loop.running -= 1;
         }

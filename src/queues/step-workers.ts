@@ -12,7 +12,7 @@ import { shorten } from '../platform/text.ts';
 import { annotate } from '../platform/tracing.ts';
 import type { Lane, QueueConnection } from './connection.ts';
 import { jobLine } from './job-lines.ts';
-import { dueAtOf, isStepJobId, jobIdOf, queueNameOf, queueNames, stepJobSchema } from './jobs.ts';
+import { dueAtOf, isStepJobId, jobIdOf, parseStepJob, queueNameOf, queueNames } from './jobs.ts';
 import type { StepQueues } from './step-queues.ts';
 import { openStepQueues } from './step-queues.ts';
 
@@ -88,10 +88,10 @@ export function startStepWorkers(connection: QueueConnection, options: StepWorke
     const worker: Worker = connection.worker(
       name,
       (job, token) => {
-        const parsed = stepJobSchema.safeParse(job.data);
+        const parsed = parseStepJob(job.data);
         // Both times are by the database's clock: see src/platform/clock.ts.
         options.onTaken?.(name, Math.max(0, Date.now() - dueAtOf(job, parsed.data)));
-        annotate({ 'messaging.system': 'bullmq', 'messaging.operation.type': 'process', 'messaging.destination.name': name });
+        annotate(() => ({ 'messaging.system': 'bullmq', 'messaging.operation.type': 'process', 'messaging.destination.name': name }));
         return processJob(job, { parsed, token, options, enqueueNext });
       },
       { ...workerOptions(settings), ...kept },
@@ -125,7 +125,7 @@ function openEnqueueNext(queueName: string, lane: Lane | null, { queues, labelsO
   };
 }
 
-type Processing = Readonly<{ parsed: ReturnType<typeof stepJobSchema.safeParse>; token: string | undefined; options: StepWorkerOptions; enqueueNext: EnqueueNext }>;
+type Processing = Readonly<{ parsed: ReturnType<typeof parseStepJob>; token: string | undefined; options: StepWorkerOptions; enqueueNext: EnqueueNext }>;
 
 async function processJob(job: Job, { parsed, token, options, enqueueNext }: Processing): Promise<string> {
   if (!parsed.success) {
@@ -134,7 +134,7 @@ async function processJob(job: Job, { parsed, token, options, enqueueNext }: Pro
   const { sagaId, revision, step, memo = {} } = parsed.data;
   // If its data were edited by hand, the job would run for another saga and its own saga would wait: the reconciler skips
   // a saga that has a live job.
-  if (isStepJobId(job.id) && job.id !== jobIdOf(parsed.data)) {
+  if (job.id !== jobIdOf(parsed.data) && isStepJobId(job.id)) {
     throw new UnrecoverableError(
       `the job was edited: its id says ${job.id}, its data say ${jobIdOf(parsed.data)}. Nothing was done. Remove it: its saga gets a new job by itself`,
     );

@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import type { Database } from '../platform/db.ts';
 import { sqlStateOf } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
-import { jsonText, textOf } from '../platform/json.ts';
+import { isEmpty, jsonText, textOf } from '../platform/json.ts';
 import type { Saga } from './saga.ts';
 import { isStuckForward } from './saga.ts';
 import type { Transition } from './transition.ts';
@@ -71,10 +71,11 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
     'store.commit',
     (sql) => sql<{ places: string; updatedAt: Date; stamped: Readonly<Record<string, JsonObject>> | null }[]>`
       with given as (
-        select * from (select clock_timestamp() as at) as clock, json_to_recordset(${jsonText(given)}::text::json) as given (
-          place int, id uuid, revision int, was text, status text, cursor int, attempt int, patch jsonb, stamps jsonb, error jsonb, cancels boolean, step_changed boolean,
-          wake_in_ms double precision, is_finished boolean,
-          new_input jsonb, sealed text, fingerprint text, goes_forward boolean, before jsonb, seq int, kind text, step text, event_attempt int, detail jsonb, transition_id uuid, audit_actor text
+        select given.*, clock.at, coalesce(becomes, was) as status, revision + case when starts then 2 else 1 end as seq
+        from (select clock_timestamp() as at) as clock, json_to_recordset(${jsonText(given)}::text::json) as given (
+          place int, id uuid, revision int, was text, becomes text, cursor int, attempt int, patch jsonb, stamps jsonb, error jsonb, cancels boolean, step_stays boolean,
+          wake_in_ms double precision, new_input jsonb, sealed text, fingerprint text, goes_forward boolean, starts boolean, kind text, step text, event_attempt int,
+          detail jsonb, transition_id uuid, audit_actor text
         )
       ),
       moved as (
@@ -82,7 +83,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
         set status = given.status,
             cursor = given.cursor,
             revision = given.seq,
-            attempt = given.attempt,
+            attempt = coalesce(given.attempt, 0),
             context = saga.context || coalesce(given.patch, '{}') || case when given.stamps is null then '{}' else (
               select jsonb_object_agg(key, to_char(given.at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) from jsonb_array_elements_text(given.stamps) as key
             ) end,
@@ -91,32 +92,35 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
             -- stays; but a saga that goes forward no more keeps no secrets that nobody sealed.
             input = case
               when given.new_input is not null then given.new_input
-              when given.goes_forward or saga.user_data_fingerprint is not null or (saga.input_checked and saga.input->>'user_data' is null) then saga.input
+              when given.goes_forward or given.status in ('pending', 'running') or saga.user_data_fingerprint is not null or (saga.input_checked and saga.input->>'user_data' is null) then saga.input
               else arcadia.without_secrets(saga.name, saga.input)
             end,
             input_checked = saga.input_checked or given.new_input is not null,
             -- user_data alone is for steps forward. Other secrets may be needed to undo a step, until the saga has ended.
             sealed_user_data = case
               when given.new_input is not null then given.sealed
-              when given.goes_forward or (given.is_finished is not true and starts_with(saga.sealed_user_data, '{')) then saga.sealed_user_data
+              when given.goes_forward or given.status in ('pending', 'running') or (given.status not in ('completed', 'compensated') and starts_with(saga.sealed_user_data, '{')) then saga.sealed_user_data
             end,
             user_data_fingerprint = case when given.new_input is not null then given.fingerprint else saga.user_data_fingerprint end,
             error = given.error,
             cancel_requested_at = case when given.cancels then given.at else saga.cancel_requested_at end,
-            step_started_at = case when given.step_changed then given.at else saga.step_started_at end,
+            step_started_at = case when given.step_stays then saga.step_started_at else given.at end,
             wake_at = case
+              when given.status in ('completed', 'compensated', 'stuck') then null
               -- What is due at once may be looked for a little earlier, if that spares the indexes a new entry.
-              when given.wake_in_ms = ${reconcileGraceMs}::double precision
+              when given.wake_in_ms is null
                 and saga.wake_at between given.at + ${reconcileGraceMs / 2}::double precision * interval '1 millisecond' and given.at + ${reconcileGraceMs}::double precision * interval '1 millisecond'
               then saga.wake_at
-              else given.at + given.wake_in_ms * interval '1 millisecond'
+              else given.at + coalesce(given.wake_in_ms, ${reconcileGraceMs}::double precision) * interval '1 millisecond'
             end,
             updated_at = given.at,
-            finished_at = case when given.is_finished then given.at end
+            finished_at = case when given.status in ('completed', 'compensated') then given.at end
         from given
         -- The list makes the planner use the primary key, whatever it believes of the sizes of both.
         where saga.id = given.id and saga.revision = given.revision and saga.status = given.was and saga.id = any(${given.map(({ id }) => id)}::uuid[])
-        returning given.place, given.id, given.before, given.seq, given.kind, given.step, given.event_attempt, given.detail, given.transition_id, given.audit_actor,
+        returning given.place, given.id, given.starts, given.seq, coalesce(given.kind, 'step_completed') as kind, given.step, coalesce(given.event_attempt, 1) as event_attempt,
+          coalesce(given.detail, case given.status when 'running' then '{"status": "running"}' when 'completed' then '{"status": "completed"}' else jsonb_build_object('status', given.status) end) as detail,
+          given.transition_id, given.audit_actor,
           given.at, case when given.stamps is not null then saga.context end as stamped_context
       ),
       audited as (
@@ -127,8 +131,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
         insert into arcadia.saga_events (saga_id, seq, kind, step, attempt, detail, worker, transition_id)
         select id, seq, kind, step, event_attempt, detail, ${worker}, transition_id from moved
         union all
-        select id, (before->>'seq')::int, before->>'kind', before->>'step', (before->>'attempt')::int, before->'detail', ${worker}, gen_random_uuid()
-        from moved where before is not null
+        select id, seq - 1, 'saga_started', step, 1, '{"status": "running"}', ${worker}, gen_random_uuid() from moved where starts
       )
       -- One row, as each would have to be read.
       select string_agg(place::text, ',') as places, max(at) as updated_at, jsonb_object_agg(place, stamped_context) filter (where stamped_context is not null) as stamped
@@ -146,37 +149,41 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
   });
 }
 
-/** Converts a transition for the statement. Omitted fields become null or false there. */
+/**
+ * Converts a transition for the statement. JSON omits what is undefined; it is null there. What a completed step usually
+ * has is left to the statement: of each row, all names and values are written, sent and parsed.
+ */
 function rowOf({ transition, transitionId }: Writing, place: number, reconcileGraceMs: number) {
-  const { saga, before, event, next } = transition;
+  const { saga, before, event, next, patch, stamps, sealed } = transition;
   const isAskedFor = event.kind === 'cancel_requested' || event.kind === 'retry_requested';
+  // `before` can only be the start. One shape for all rows: an object made of optional parts costs as much as deciding the transition.
   return {
     place,
     id: transition.sagaId,
     revision: transition.from,
     was: transition.was,
-    status: saga.status,
+    becomes: saga.status === transition.was ? undefined : saga.status,
     cursor: saga.cursor,
-    attempt: saga.attempt,
-    seq: event.seq,
-    kind: event.kind,
+    attempt: saga.attempt === 0 ? undefined : saga.attempt,
+    kind: event.kind === 'step_completed' ? undefined : event.kind,
     step: event.step,
-    event_attempt: event.attempt,
-    detail: event.detail,
+    event_attempt: event.attempt === 1 ? undefined : event.attempt,
+    // The status is always in it.
+    detail: Object.keys(event.detail).length === 1 ? undefined : event.detail,
     transition_id: transitionId,
-    ...(Object.keys(transition.patch).length === 0 ? {} : { patch: transition.patch }),
-    ...(transition.stamps.length === 0 ? {} : { stamps: transition.stamps }),
-    ...(saga.error === null ? {} : { error: saga.error }),
-    ...(event.kind === 'cancel_requested' ? { cancels: true } : {}),
-    ...(transition.stepChanged ? { step_changed: true } : {}),
-    ...(next === null ? {} : { wake_in_ms: next.delayMs + reconcileGraceMs }),
-    ...(saga.status === 'completed' || saga.status === 'compensated' ? { is_finished: true } : {}),
-    ...(transition.input === null ? {} : { new_input: transition.input }),
-    ...(transition.sealed === null ? {} : { sealed: transition.sealed.value, fingerprint: transition.sealed.fingerprint }),
-    ...(saga.status === 'pending' || saga.status === 'running' || isStuckForward(saga) ? { goes_forward: true } : {}),
-    ...(before === undefined ? {} : { before }),
+    patch: isEmpty(patch) ? undefined : patch,
+    stamps: stamps.length === 0 ? undefined : stamps,
+    error: saga.error ?? undefined,
+    cancels: event.kind === 'cancel_requested' ? true : undefined,
+    step_stays: transition.stepChanged ? undefined : true,
+    wake_in_ms: next === null || next.delayMs === 0 ? undefined : next.delayMs + reconcileGraceMs,
+    new_input: transition.input ?? undefined,
+    sealed: sealed?.value,
+    fingerprint: sealed?.fingerprint,
+    goes_forward: isStuckForward(saga) ? true : undefined,
+    starts: before === undefined ? undefined : true,
     // The statement that applies a requested action also audits it: neither exists without the other.
-    ...(isAskedFor ? { audit_actor: textOf(event.detail['by'], 'unknown') } : {}),
+    audit_actor: isAskedFor ? textOf(event.detail['by'], 'unknown') : undefined,
   };
 }
 

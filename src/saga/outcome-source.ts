@@ -31,14 +31,16 @@ export type Outcome = Readonly<{
  */
 export const fromElsewhere = (sql: Sql): SqlFragment => sql`xid >= pg_snapshot_xmax(pg_current_snapshot())`;
 
+/** A row of a log. `at`: when it happened. By `line` and `place`, together unique among all sources, outcomes of one line are delivered in order. */
+export type OutcomeRow = Readonly<{ type: OutcomeType; at: Date; line: string; place: string }>;
+
 /** One log that outcomes are read from. */
 export type OutcomeSource = Readonly<{
   name: string;
-  /**
-   * SQL for its rows: `xid` (the transaction that wrote it; indexed), `id` (as in {@link Outcome}), `type`, and by `line` and
-   * `place` (text, bigint; together unique among all sources) the order in which outcomes of one line are delivered.
-   */
+  /** SQL for its rows: `xid` (the transaction that wrote it; indexed), `type`, `at`, `line` (text) and `place` (bigint), as in {@link OutcomeRow}. */
   rows(sql: Sql): SqlFragment;
+  /** The id of its outcome, as in {@link Outcome}. */
+  idOf(row: Pick<OutcomeRow, 'line' | 'place'>): string;
   /**
    * SQL that sets `xid` to null in the rows that match {@link fromElsewhere}, so that they are never told. It must find them
    * by the index.
@@ -46,4 +48,14 @@ export type OutcomeSource = Readonly<{
   forget(sql: Sql): SqlFragment;
   /** Makes the bodies of some of its rows, by their ids. Those that are gone are left out. */
   read(db: Pick<Database, 'run'>, ids: readonly string[]): Promise<ReadonlyMap<string, Outcome>>;
+  /** How the statement that reads its rows can read their bodies too; for a source of many outcomes. */
+  facts?: OutcomeFacts;
+}>;
+
+/** What bodies are made of. */
+export type OutcomeFacts = Readonly<{
+  /** SQL for a json value of the row `told` (`type`, `line`, `place`); null for one that is gone. */
+  sql(sql: Sql): SqlFragment;
+  /** Makes a body of that value. */
+  outcomeOf(row: OutcomeRow, facts: unknown): Outcome;
 }>;

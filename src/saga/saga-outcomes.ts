@@ -5,13 +5,11 @@ import type { JsonObject } from '../platform/json.ts';
 import { jsonText, textOf } from '../platform/json.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import type { IsNeeded } from './expire.ts';
-import type { Outcome, OutcomeSource } from './outcome-source.ts';
+import type { Outcome, OutcomeFacts, OutcomeRow, OutcomeSource } from './outcome-source.ts';
 import { fromElsewhere } from './outcome-source.ts';
-import type { Saga, SagaError } from './saga.ts';
+import type { SagaError } from './saga.ts';
 import type { SagaFacts, Subject, Surface } from './words.ts';
 import { surfaceOf } from './words.ts';
-
-type EndStatus = 'completed' | 'compensated' | 'stuck';
 
 /** Condition of the index `saga_events_ends`. */
 const isEnd = (sql: Sql) => sql`event.xid is not null and event.detail->>'status' in ('completed', 'compensated', 'stuck')`;
@@ -20,34 +18,57 @@ const isEnd = (sql: Sql) => sql`event.xid is not null and event.detail->>'status
 export function sagaOutcomes(catalog: Catalog<never>): OutcomeSource {
   const surface = surfaceOf(catalog);
   const told = new Map(Object.entries(catalog).map(([name, definition]) => [name, toldKeysOf(definition)]));
+  const named = Object.entries(catalog).flatMap(([name, { words }]) => (words?.subject === undefined ? [] : [name]));
+  const facts: OutcomeFacts = {
+    sql: (sql) => factsOf(sql, named),
+    outcomeOf: (row, value) => {
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- as the statement makes it
+      const end = value as EndFacts;
+      return outcomeOf(row, end, surface, told.get(end[0]) ?? ofAnyVersion);
+    },
+  };
   return {
     name: 'saga',
-    rows: (sql) => sql`
-      select event.xid, event.saga_id || '/' || event.seq as id, 'saga.' || (event.detail->>'status') as type, event.saga_id::text as line, event.seq::bigint as place
-      from arcadia.saga_events event where ${isEnd(sql)}`,
+    rows: (sql) => sql`select event.xid, ${columnsOf(sql)} from arcadia.saga_events event where ${isEnd(sql)}`,
+    idOf,
     forget: (sql) => sql`update arcadia.saga_events event set xid = null where ${isEnd(sql)} and ${fromElsewhere(sql)}`,
     read: async (db, ids) => {
-      const rows = await readEnds(db, ids);
-      return new Map(rows.map((row) => [`${row.id}/${row.seq}`, outcomeOf(row, surface, told.get(row.name) ?? ofAnyVersion)]));
+      const rows = await readEnds(db, ids, facts);
+      return new Map(rows.flatMap(({ facts: found, ...row }) => (found === null ? [] : [[idOf(row), facts.outcomeOf(row, found)]])));
     },
+    facts,
   };
 }
 
-/** What the body of an outcome is made of. */
-type EndRow = SagaFacts & Pick<Saga, 'id' | 'name' | 'status'> & Readonly<{ seq: number; at: Date; end: EndStatus; endStep: string | null; detail: JsonObject }>;
+/** The columns of an {@link OutcomeRow}. */
+const columnsOf = (sql: Sql) => sql`'saga.' || (event.detail->>'status') as type, event.at, event.saga_id::text as line, event.seq::bigint as place`;
 
-async function readEnds(db: Pick<Database, 'run'>, ids: readonly string[]): Promise<EndRow[]> {
+/** Names the event: the saga's id and its revision. */
+const idOf = ({ line, place }: Pick<OutcomeRow, 'line' | 'place'>) => `${line}/${place}`;
+
+/** What a body is made of, beside its row. `stuck`: step and detail of what it is stuck in. */
+type EndFacts = readonly [name: string, context: JsonObject, input: JsonObject | null, error: SagaError | null, stuck: readonly [step: string | null, detail: JsonObject] | null];
+
+/** Nothing is read that the body does not need: the input only for the subject of a saga that has one. */
+function factsOf(sql: Sql, named: readonly string[]): SqlFragment {
+  return sql`(
+    select json_build_array(
+      saga.name, saga.context, case when saga.name = any(${[...named]}::text[]) then saga.input end, case when told.type = 'saga.compensated' then saga.error end,
+      case when told.type = 'saga.stuck' then (select json_build_array(step, detail) from arcadia.saga_events event where event.saga_id = saga.id and event.seq = told.place) end
+    )
+    from arcadia.sagas saga where saga.id = told.line::uuid
+  )`;
+}
+
+async function readEnds(db: Pick<Database, 'run'>, ids: readonly string[], facts: OutcomeFacts): Promise<(OutcomeRow & { facts: unknown })[]> {
   const wanted = ids.map((id) => ({ saga: id.slice(0, id.indexOf('/')), seq: Number(id.slice(id.indexOf('/') + 1)) }));
   return db.run(
     'outcomes.read_sagas',
     // "offset 0" makes the planner look each of them up by its primary key, whatever it believes of the sizes of the tables.
-    (sql) => sql<EndRow[]>`
-      select saga.*, event.* from jsonb_to_recordset(${jsonText(wanted)}::text::jsonb) as wanted (saga uuid, seq int)
-      cross join lateral (
-        select seq, at, detail->>'status' as end, step as end_step, detail from arcadia.saga_events
-        where saga_events.saga_id = wanted.saga and saga_events.seq = wanted.seq offset 0
-      ) as event
-      cross join lateral (select id, name, status, input, context, error from arcadia.sagas where sagas.id = wanted.saga offset 0) as saga`,
+    (sql) => sql<(OutcomeRow & { facts: unknown })[]>`
+      select told.*, ${facts.sql(sql)} as facts
+      from jsonb_to_recordset(${jsonText(wanted)}::text::jsonb) as wanted (saga uuid, seq int)
+      cross join lateral (select ${columnsOf(sql)} from arcadia.saga_events event where event.saga_id = wanted.saga and event.seq = wanted.seq offset 0) as told`,
   );
 }
 
@@ -60,29 +81,27 @@ type ToldKeys = Readonly<{ added: ReadonlySet<string> | null; remaining: Readonl
 /** For a saga that this process does not know. */
 const ofAnyVersion: ToldKeys = { added: null, remaining: new Set() };
 
-function outcomeOf(row: EndRow, { words, redact }: Surface, { added, remaining }: ToldKeys): Outcome {
+function outcomeOf(row: OutcomeRow, [name, context, input, error, stuck]: EndFacts, { words, redact }: Surface, { added, remaining }: ToldKeys): Outcome {
   // What it is now, but for its end: a stuck saga may have gone on since.
-  const saga = redact.saga({ ...row, error: errorOf(row) });
+  const saga: SagaFacts = { input: redact.value(input ?? {}), context: redact.value(context), error: stuck === null ? error : errorOf(...stuck) };
   return {
-    type: `saga.${row.end}`,
+    type: row.type,
     timestamp: row.at.toISOString(),
     data: {
-      id: `${row.id}/${row.seq}`,
-      saga_id: row.id,
-      name: row.name,
-      status: row.end,
-      subject: subjectOf(words(row).subject, saga),
+      id: idOf(row),
+      saga_id: row.line,
+      name,
+      status: row.type.slice('saga.'.length),
+      subject: input === null ? null : subjectOf(words({ name }).subject, saga),
       // Nothing else is left of what a saga made that was rolled back.
-      outputs: outputsOf(saga, row.end === 'compensated' ? remaining : added),
+      outputs: outputsOf(saga, row.type === 'saga.compensated' ? remaining : added),
       error: toldError(saga.error),
     },
   };
 }
 
-function errorOf({ end, error, detail, endStep }: EndRow): SagaError | null {
-  if (end === 'completed') return null;
-  if (end === 'compensated') return error;
-  return { code: textOf(detail['code']), message: textOf(detail['message']), step: endStep ?? '', retryable: detail['retryable'] === true };
+function errorOf(step: string | null, detail: JsonObject): SagaError {
+  return { code: textOf(detail['code']), message: textOf(detail['message']), step: step ?? '', retryable: detail['retryable'] === true };
 }
 
 function toldError(error: SagaError | null): Outcome['data']['error'] {

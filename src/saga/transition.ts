@@ -1,7 +1,7 @@
 // The decision at the heart of the engine: takes a saga and an outcome, and returns the saga's new state, its event and
 // the next job. Pure: no I/O, no clock, no random numbers of its own.
 import type { JsonObject } from '../platform/json.ts';
-import { asStored } from '../platform/json.ts';
+import { asStored, isEmpty } from '../platform/json.ts';
 import { shorten } from '../platform/text.ts';
 import { BACKOFF_CAP_MS, PATIENT_BACKOFF_CAP_MS, computeBackoffMs } from './backoff.ts';
 import type { NextJob, Saga, SagaError, SagaEvent, SagaEventKind, SagaStatus } from './saga.ts';
@@ -51,7 +51,7 @@ export type Transition = Readonly<{
   stamps: readonly string[];
   /** The current step or its direction changed, so its clock starts again. */
   stepChanged: boolean;
-  /** An event that happened just before and is written with this one: the start of a saga whose first step records first. */
+  /** The event of the start of a saga whose first step records first: it happened just before and is written with this one. */
   before?: SagaEvent;
   event: SagaEvent;
   next: NextJob | null;
@@ -216,14 +216,19 @@ type Telling = {
   delayMs?: number;
 };
 
+// Most steps put out nothing.
+const nothing: JsonObject = {};
+const noStamps: readonly string[] = [];
+
 /**
  * Every transition is created here: the revision increases by one, one event records it, and the next job follows from
  * the row.
  */
 function move(from: Saga, change: Change, telling: Telling): Transition {
-  const patch = telling.patch === undefined ? {} : asStored(telling.patch);
+  const patch = telling.patch === undefined || isEmpty(telling.patch) ? nothing : asStored(telling.patch);
   const input = telling.input ?? null;
-  const saga: Saga = { ...from, ...change, revision: from.revision + 1, input: input ?? from.input, context: { ...from.context, ...patch } };
+  const context = patch === nothing ? from.context : { ...from.context, ...patch };
+  const saga: Saga = { ...from, ...change, revision: from.revision + 1, input: input ?? from.input, context };
   return {
     sagaId: from.id,
     from: from.revision,
@@ -232,7 +237,7 @@ function move(from: Saga, change: Change, telling: Telling): Transition {
     patch,
     input,
     sealed: telling.sealed ?? null,
-    stamps: telling.stamps ?? [],
+    stamps: telling.stamps ?? noStamps,
     stepChanged: saga.cursor !== from.cursor || directionOf(saga) !== directionOf(from) || telling.kind === 'retry_requested',
     event: {
       seq: saga.revision,
@@ -240,7 +245,7 @@ function move(from: Saga, change: Change, telling: Telling): Transition {
       // The event belongs to the step that was current when it happened.
       step: currentStep(from),
       attempt: telling.attempt ?? (from.status === 'stuck' ? from.attempt : from.attempt + 1),
-      detail: { ...withShortTexts(telling.detail ?? {}), status: saga.status },
+      detail: telling.detail === undefined || isEmpty(telling.detail) ? { status: saga.status } : { ...withShortTexts(telling.detail), status: saga.status },
     },
     next: nextJobOf(saga, telling.delayMs ?? 0),
   };

@@ -35,6 +35,7 @@ test('a target that accepts nothing, or fails, is on record as failing until it 
     name: 'trial',
     describe: 'a test',
     restMs: 0,
+    needsBodies: false,
     whenFull: 'nobody takes anything',
     room: () => Promise.resolve(state.room),
     take: async (reader, batch) => {
@@ -64,6 +65,7 @@ test('a target that rests gets the first outcome at once, and those that follow 
     name: 'trial',
     describe: 'a test',
     restMs: REST_MS,
+    needsBodies: false,
     whenFull: null,
     room: () => Promise.resolve(100),
     take: async (reader, batch) => {

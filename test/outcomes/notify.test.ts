@@ -9,9 +9,12 @@ import { readBatch } from '../../src/outcomes/log.ts';
 import { readOutcomes } from '../../src/outcomes/read-outcomes.ts';
 import { takeLease } from '../../src/outcomes/lease.ts';
 import { ensureSubscription, listSubscriptions } from '../../src/outcomes/subscriptions.ts';
-import { payloadOf } from '../../src/outcomes/targets.ts';
+import { notifyTarget, payloadOf } from '../../src/outcomes/targets.ts';
 import type { Outcome } from '../../src/saga/outcome-source.ts';
 import { openDatabase } from '../../src/platform/db.ts';
+import type { Database } from '../../src/platform/db.ts';
+import { sagaOutcomes } from '../../src/saga/saga-outcomes.ts';
+import { catalog } from '../../src/steps/catalog.ts';
 import { openAdmin } from '../support/admin-connection.ts';
 import { spawnBound } from '../support/child-process.ts';
 import { catalogOf, createEngineDatabase, fakeStep } from '../support/engine.ts';
@@ -50,6 +53,52 @@ test('switched off, nothing is notified, and nothing is read for it', async () =
   await stage.engine.db.sql`select pg_notify('arcadia_outcomes', 'the last')`;
   await waitFor(() => heard.includes('the last'), { what: 'the last notification' });
   expect(heard).toEqual(['the last']);
+});
+
+test('a notification says what the webhook says, of every end, and is read with the log', async () => {
+  const database = await createEngineDatabase();
+  const db = openDatabase(database.url, { max: 2 });
+  const listener = openAdmin(database.directUrl);
+  onTestFinished(async () => {
+    await listener.end();
+    await db.close();
+    await database.drop();
+  });
+  const heard: string[] = [];
+  await listener.listen('arcadia_outcomes', (payload) => heard.push(payload));
+  await ensureSubscription(db, { name: 'notify', target: 'a test' });
+  const reader = { subscription: 'notify', holder: randomUUID() };
+  await takeLease(db, reader, 60_000);
+  const error = { code: 'broken', message: 'it broke', step: 'create_droplet', retryable: false };
+  const told = async (name: string, status: string, { input = {}, context = {}, detail = {}, now = status }: { input?: object; context?: object; detail?: object; now?: string }) => {
+    const id = randomUUID();
+    await db.sql`
+      insert into arcadia.sagas (id, saga8, name, status, steps, revision, input, context, error, wake_at)
+      values (${id}, ${id.slice(0, 8)}, ${name}, ${now}, '{create_droplet}', 1, ${JSON.stringify(input)}::text::jsonb, ${JSON.stringify(context)}::text::jsonb, ${JSON.stringify(error)}::text::jsonb, null)`;
+    await db.sql`insert into arcadia.saga_events (saga_id, seq, kind, step, detail) values (${id}, 1, 'step_completed', 'create_droplet', ${JSON.stringify({ ...detail, status })}::text::jsonb)`;
+    return `${id}/1`;
+  };
+  const input = { name: 'web \n 1', user_data: 'secret', password: 'not ours' };
+  const ids = [
+    await told('provision_droplet', 'completed', { input, context: { droplet_id: 4711, public_ipv4: '192.0.2.1', 'effect.sends': 1 } }),
+    await told('provision_droplet', 'compensated', { input, context: { droplet_id: 4711, unproven_droplets: [8] } }),
+    await told('provision_droplet', 'stuck', { input, detail: { code: 'refused', message: 'no \u2028 more', retryable: true }, now: 'compensating' }),
+    await told('of_another_version', 'completed', { input, context: { anything: 1, user_data: 'secret' } }),
+  ];
+  const source = sagaOutcomes(catalog);
+  const statements: string[] = [];
+  const watched: Pick<Database, 'run'> = { run: (name, statement) => { statements.push(name); return db.run(name, statement); } };
+  const target = notifyTarget({ db: watched, sources: [source] }, 'notify');
+  const batch = await readBatch(watched, reader, [source], 100, { withFacts: target.needsBodies });
+  if (batch === null) throw new Error('nothing to read');
+  await target.take(reader, batch);
+  await waitFor(() => heard.length >= ids.length, { what: 'the notifications' });
+  const bodies = await source.read(db, ids);
+  expect(heard.toSorted()).toEqual(ids.map((id) => JSON.stringify(bodies.get(id))).toSorted());
+  expect(heard.join()).not.toContain('secret');
+  const codes = heard.flatMap((payload) => bodySchema.parse(JSON.parse(payload)).data.error?.code ?? []);
+  expect(new Set(codes)).toEqual(new Set(['broken', 'refused']));
+  expect(statements).toEqual(['outcomes.look', 'outcomes.advance']);
 });
 
 test('a payload of NOTIFY stays below 8,000 bytes, whatever is in it', () => {

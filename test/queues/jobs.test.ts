@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { claimOfJobId, jobDataOf, jobIdOf, stepJobSchema } from '../../src/queues/jobs.ts';
+import { claimOfJobId, jobDataOf, jobIdOf, parseStepJob, stepJobSchema } from '../../src/queues/jobs.ts';
 import { labelsOf } from '../../src/saga/labels.ts';
 import { nextJobOf } from '../../src/saga/saga.ts';
 import type { Saga } from '../../src/saga/saga.ts';
@@ -19,6 +19,27 @@ test.each(['', '1', 'by-hand', sagaId, `${sagaId}_`, `${sagaId}_x`, `${sagaId}_-
     expect(claimOfJobId(id)).toBe(null);
   },
 );
+
+test('the data of a job are read as their schema says, whoever wrote them', () => {
+  const plain = { sagaId, revision: 3, step: 'one', position: '1 of 1', attempt: 1 };
+  const odd: Record<string, readonly unknown[]> = {
+    sagaId: [sagaId.toUpperCase(), '00000000-0000-0000-0000-000000000000', `${sagaId} `, `${sagaId}\n`, '', 1, null],
+    revision: [0, 2_147_483_647, 2_147_483_648, -1, 1.5, '1', Number.NaN, null],
+    step: ['', 1, null, undefined],
+    position: ['', 1, null, undefined],
+    attempt: [0, -1, 1.5, '1', 2 ** 60, null, undefined],
+    memo: [{}, { polls: 1 }, { polls: -1 }, null, undefined],
+    reason: ['not yet', 1, null, undefined],
+    dueAt: [0, 1.5, -1, null, undefined],
+    customer: ['acme', { of: 'another version' }],
+  };
+  const all: unknown[] = [null, undefined, 7, 'text', [], {}, plain, ...Object.entries(odd).flatMap(([field, values]) => values.map((value) => ({ ...plain, [field]: value })))];
+  for (const data of all) {
+    const [read, expected] = [parseStepJob(data), stepJobSchema.safeParse(data)];
+    expect(read.data).toEqual(expected.data);
+    expect(read.error?.issues).toEqual(expected.error?.issues);
+  }
+});
 
 describe('what a job tells of its saga', () => {
   const dataOf = (change: Partial<Saga>, labels = labelsOf(catalog)) => {

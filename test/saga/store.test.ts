@@ -15,7 +15,7 @@ import { listEvents } from '../../src/saga/events.ts';
 import { claimFragment, createSagaStore, insertSaga, loadSaga, saveMemos, takeOverdue } from '../../src/saga/store.ts';
 import type { NewSaga, SagaStore } from '../../src/saga/store.ts';
 import type { Outcome, Transition } from '../../src/saga/transition.ts';
-import { decide } from '../../src/saga/transition.ts';
+import { decide, joined } from '../../src/saga/transition.ts';
 import { catalogOf, commitTransition, createEngineDatabase, fakeStep, loadExisting, policy, reconcileGraceMs } from '../support/engine.ts';
 import type { TestDatabase } from '../support/services-postgres.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
@@ -171,6 +171,48 @@ describe('commitTransition', () => {
       { seq: 2, kind: 'step_completed', step: 'one', attempt: 1, worker: 'test:1', detail: { droplet_id: 7, status: 'running' } },
     ]);
     expect(await listEvents(db, sagaId, 1)).toMatchObject([{ seq: 2 }]);
+  });
+
+  const broken = { code: 'broken', message: 'it broke', retryable: true };
+  test.each<[string, readonly Outcome[]]>([
+    ['a start', [{ kind: 'started' }]],
+    ['a start and a step, one after the other', [{ kind: 'started' }, { kind: 'done', outputs: {} }]],
+    ['steps to the end', [{ kind: 'started' }, { kind: 'done', outputs: { a: 1 } }, { kind: 'done', outputs: {}, note: 'as it was' }, { kind: 'done', outputs: {} }]],
+    ['a step that is tried again', [{ kind: 'started' }, { kind: 'failed', error: broken }]],
+    ['a step that succeeds the second time', [{ kind: 'started' }, { kind: 'failed', error: broken }, { kind: 'done', outputs: {} }]],
+    ['a rollback', [{ kind: 'started' }, { kind: 'failed', error: { ...broken, retryable: false } }, { kind: 'done', outputs: {} }]],
+    ['a rollback that is stuck', [{ kind: 'started' }, { kind: 'failed', error: { ...broken, retryable: false } }, { kind: 'failed', error: { ...broken, retryable: false } }]],
+    ['a step that must be done and is stuck, and its retry', [{ kind: 'started' }, { kind: 'failed', error: { ...broken, retryable: false }, forwardOnly: true }, { kind: 'retry_requested', by: 'alice' }]],
+    ['a postponement', [{ kind: 'started' }, { kind: 'postponed', delayMs: 500, reason: 'not yet', outputs: { polls: 1 } }]],
+    ['a cancel before it began', [{ kind: 'cancel_requested', by: 'alice' }]],
+    ['a rejection', [{ kind: 'rejected', error: { ...broken, retryable: false } }]],
+  ])('writes of %s what was decided', async (_what, outcomes) => {
+    const sagaId = await start();
+    let saga = (await loadExisting(db, sagaId)).saga;
+    const told: Transition['event'][] = [];
+    for (const outcome of outcomes) {
+      const transition = transitionOf(saga, outcome);
+      expect(await commitTransition(db, transition, 'test:1', reconcileGraceMs)).toBe('applied');
+      told.push(transition.event);
+      ({ saga } = transition);
+    }
+    const { status, cursor, attempt, revision, context, error } = (await loadExisting(db, sagaId)).saga;
+    expect({ status, cursor, attempt, revision, context, error }).toEqual({ status: saga.status, cursor: saga.cursor, attempt: saga.attempt, revision: saga.revision, context: saga.context, error: saga.error });
+    const events = await listEvents(db, sagaId, 0);
+    expect(events.map(({ seq, kind, step, attempt: tried, detail }) => ({ seq, kind, step, attempt: tried, detail }))).toEqual(told);
+    const [row] = await db.sql<{ isDue: boolean; isOver: boolean }[]>`select wake_at is not null as is_due, finished_at is not null as is_over from arcadia.sagas where id = ${sagaId}`;
+    expect(row).toEqual({ isDue: ['running', 'compensating'].includes(saga.status), isOver: ['completed', 'compensated'].includes(saga.status) });
+  });
+
+  test('writes the start that a first step brings along, as if it had been written before', async () => {
+    const sagaId = await start();
+    const { saga } = await loadExisting(db, sagaId);
+    const started = transitionOf(saga, { kind: 'started' });
+    const failed = transitionOf(started.saga, { kind: 'failed', error: broken });
+    expect(await commitTransition(db, joined(started, failed), 'test:1', reconcileGraceMs)).toBe('applied');
+    const events = await listEvents(db, sagaId, 0);
+    expect(events.map(({ seq, kind, step, attempt, detail }) => ({ seq, kind, step, attempt, detail }))).toEqual([started.event, failed.event]);
+    expect((await loadExisting(db, sagaId)).saga).toMatchObject({ status: 'running', revision: 2, attempt: 1 });
   });
 
   test('is applied exactly once, whoever else commits from the same revision at once', async () => {
