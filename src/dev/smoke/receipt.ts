@@ -47,7 +47,7 @@ export type Receipt = Readonly<{
 }>;
 
 /** Builds the receipt. */
-export function receiptOf(state: SmokeState, found: Left, { acts, finishedEarlierRun, refused, profile }: Pick<Receipt, 'acts' | 'finishedEarlierRun' | 'refused' | 'profile'>): Receipt {
+export function receiptOf(state: SmokeState, found: Left, { acts, finishedEarlierRun, profile }: Pick<Receipt, 'acts' | 'finishedEarlierRun' | 'profile'>): Receipt {
   const droplets = state.droplets.map(({ id, name, madeAt, deletedAt, goneAt }) => {
     const endedAt = goneAt === null ? null : (deletedAt ?? goneAt);
     const seconds = endedAt === null ? null : Math.max(0, Math.ceil((Date.parse(endedAt) - Date.parse(madeAt)) / 1_000));
@@ -74,9 +74,9 @@ export function receiptOf(state: SmokeState, found: Left, { acts, finishedEarlie
     sharedTags: found.sharedTags,
     unanswered: unansweredCreates(state).map(({ name, at }) => ({ name, at })),
     left,
-    refused,
+    refused: state.refused,
     profile,
-    ok: left.length === 0 && differences.length === 0 && refused.length === 0 && acts.every(({ ok }) => ok),
+    ok: left.length === 0 && differences.length === 0 && state.refused.length === 0 && acts.every(({ ok }) => ok),
   };
 }
 

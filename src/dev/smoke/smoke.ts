@@ -92,7 +92,7 @@ export async function smokeCommand(options: SmokeOptions, stop: AbortSignal, { i
       version: 1, run, phase: 'open', startedAt: new Date().toISOString(), apiUrl, account, store: EMBEDDED,
       region: options.region, size: options.size, image: options.image, hard: options.hard === true, priceUsdPerHour, before,
       acts: actsOf(options.hard === true).map((act, index) => ({ act, dropletName: `arcadia-smoke-${run}-${index + 1}` })),
-      creates: [], droplets: [],
+      creates: [], refused: [], droplets: [],
     };
     const receipt = await runOnStores({ config, options, folder, first, isRest: earlier !== null, say, stop, io, program });
     write(options.json === true ? JSON.stringify(receipt) : formatReceipt(receipt));
@@ -118,6 +118,7 @@ async function runOnStores(run: Run): Promise<Receipt> {
     if (!isRest && (await stores.otherWorkers()) > 0) {
       throw new UsageError('Another worker runs on the database of DATABASE_URL: the smoke cannot see what that does. Stop it, or unset DATABASE_URL for an embedded Postgres.');
     }
+    await requireNoOthersWork(stores, first.run, isRest);
     return await runWith(run, stores);
   } catch (error) {
     if (run.first.phase === 'open' && (await readState(folder))?.phase === 'open') complain('The run is not finished. Run `arcadia smoke` again with the same settings: it finishes what is left.');
@@ -127,13 +128,26 @@ async function runOnStores(run: Run): Promise<Receipt> {
   }
 }
 
+/**
+ * Its worker would take that work, and the gate would refuse the requests of it.
+ *
+ * @throws {UsageError} if there is any
+ */
+async function requireNoOthersWork({ identity, othersWork }: Stores, run: string, isRest: boolean): Promise<void> {
+  if (identity === EMBEDDED) return;
+  const found = await othersWork(run);
+  if (found.length === 0) return;
+  const otherwise = isRest ? '' : ', or unset DATABASE_URL for an embedded Postgres';
+  throw new UsageError(`The smoke's worker would take work from the database of DATABASE_URL that is not its own: ${found.join('; ')}. Let \`arcadia worker\` finish it, or cancel it, then stop that worker and run the smoke again${otherwise}.`);
+}
+
 async function runWith({ config, options, folder, first, isRest, say, stop, io, program }: Run, stores: Stores): Promise<Receipt> {
   const state = keepState(folder, { ...first, store: stores.identity }, io);
   if (!isRest) await state.change('run begins', (current) => current);
   const { db, client } = stores;
   // Cancel before a worker exists that would continue them.
   if (isRest) await callOff({ db, client, io, state });
-  const witness = createWitness(state, { isAlone: stores.identity === EMBEDDED });
+  const witness = createWitness(state);
   const { token, apiUrl } = config.digitalOcean;
   const gate = await openGate({ apiUrl, token: token ?? '', watch: witness, io });
   const crew = createCrew({ ...process.env, ...stores.environment, ...workerSettings, DIGITALOCEAN_API_URL: gate.url, DIGITALOCEAN_TOKEN: gate.token }, program);
@@ -146,7 +160,7 @@ async function runWith({ config, options, folder, first, isRest, say, stop, io, 
     const found = await tidy(stage);
     await observer.close(MEASURING_MS);
     const profile = isRest || stop.aborted ? null : await writeProfile(state, lookEveryMs, options.profileOut ?? join(folder, 'profile.json'), io);
-    const receipt = receiptOf(state.read(), found, { acts, finishedEarlierRun: isRest, refused: witness.refusals(), profile });
+    const receipt = receiptOf(state.read(), found, { acts, finishedEarlierRun: isRest, profile });
     await io('receipt', () => writeAtomically(join(folder, 'receipt.json'), `${JSON.stringify(receipt)}\n`));
     return receipt;
   } finally {

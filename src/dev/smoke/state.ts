@@ -37,6 +37,8 @@ const stateSchema = z.object({
   acts: z.array(z.object({ act: z.string(), dropletName: z.string() })),
   /** Forwarded creates, by droplet name. */
   creates: z.array(z.object({ name: z.string(), at: time, isRefused: z.boolean().default(false) })),
+  /** Requests of workers that the gate refused, each once. */
+  refused: z.array(z.string()).default([]),
   /** Every droplet that the run created, as seen by the gate. */
   droplets: z.array(
     z.object({

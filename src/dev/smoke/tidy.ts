@@ -43,6 +43,8 @@ export async function callOff(stage: Pick<Stage, 'db' | 'client' | 'io' | 'state
 
 /** Ends the run and returns what is left. */
 export async function tidy(stage: Stage, limits: TidyLimits = tidyLimits): Promise<Left> {
+  // The gate lets a worker destroy only droplets that are on record.
+  await learnFromSagas(stage);
   await stage.crew.ensure();
   await callOff(stage);
   const unended = await endSagas(stage, AbortSignal.timeout(limits.sagasMs));

@@ -2,6 +2,7 @@
 // deletion. Its record shows what the smoke test created, whatever the sagas know.
 import { z } from 'zod';
 import { isSagaTag } from '../../steps/tags.ts';
+import { printable } from '../../platform/text.ts';
 import type { GateAnswer, GateRequest, GateWatch } from './gate.ts';
 import type { MadeDroplet, StateFile } from './state.ts';
 import { withDroplet, withNewDroplet } from './state.ts';
@@ -15,8 +16,6 @@ export type Witness = GateWatch &
     onCreated(name: string, then: () => Promise<'pass' | 'lose'>): void;
     onMade(listener: (sighting: Sighting) => void): void;
     onDeleted(listener: (sighting: Sighting) => void): void;
-    /** Requests that the gate refused; none if all is well. */
-    refusals(): readonly string[];
   }>;
 
 const createBody = z.object({ name: z.string(), tags: z.array(z.string()).catch([]) });
@@ -24,18 +23,13 @@ const shown = z.object({ id: z.int().positive(), name: z.string(), tags: z.array
 const oneDroplet = z.object({ droplet: shown });
 const manyDroplets = z.object({ droplets: z.array(shown) });
 
-/**
- * Creates the witness.
- *
- * @param options.isAlone whether the workers serve only the smoke test; they may then create and delete only its droplets
- */
-export function createWitness(state: StateFile, { isAlone }: { isAlone: boolean }): Witness {
+/** Creates the witness. Workers may create and delete only the droplets of the smoke test, whatever the database tells them. */
+export function createWitness(state: StateFile): Witness {
   const afterCreate = new Map<string, () => Promise<'pass' | 'lose'>>();
   const madeListeners: ((sighting: Sighting) => void)[] = [];
   const deletedListeners: ((sighting: Sighting) => void)[] = [];
   const madeAtMs = new Map<number, number>();
   const wasPending = new Set<number>();
-  const refused: string[] = [];
 
   const isOurName = (name: string): boolean => state.read().acts.some((act) => act.dropletName === name);
   const known = (id: number): MadeDroplet | undefined => state.read().droplets.find((droplet) => droplet.id === id);
@@ -83,8 +77,7 @@ export function createWitness(state: StateFile, { isAlone }: { isAlone: boolean 
     if (method === 'GET') return null;
     // It would destroy everything that carries a tag.
     if (method === 'DELETE' && path.replace(/\/+$/, '') === '/v2/droplets') return 'the smoke deletes droplets by their ids alone';
-    if (!isAlone) return null;
-    if (method === 'POST' && path === '/v2/droplets') return isOurName(createBody.safeParse(body).data?.name ?? '') ? null : 'this is not a droplet of the smoke';
+    if (method === 'POST' && path === '/v2/droplets') return refusalOfCreate(createBody.safeParse(body).data?.name ?? null);
     const id = dropletIdIn(path);
     if (method === 'DELETE' && id !== null) return known(id) === undefined ? `droplet ${id} was not made by the smoke` : null;
     const tag = /^\/v2\/tags\/([^/]+)$/.exec(path)?.[1];
@@ -92,17 +85,20 @@ export function createWitness(state: StateFile, { isAlone }: { isAlone: boolean 
     return `${method} ${path} is no request of the smoke`;
   };
 
+  const refusalOfCreate = (name: string | null): string | null =>
+    name !== null && isOurName(name) ? null : `${name === null ? 'a create without a name' : `droplet ${printable(name)}`} is not of the smoke test that runs on this database; start it again once that is over`;
+
   return {
     onRequest: async (request) => {
       const refusal = judge(request);
       if (refusal !== null) {
         // A worker's tag cleanup is not a fault: the run deletes its own tags.
-        if (!request.path.startsWith('/v2/tags/')) refused.push(`${request.method} ${request.path}: ${refusal}`);
+        if (!(request.method === 'DELETE' && request.path.startsWith('/v2/tags/'))) await record(`${request.method} ${request.path}: ${refusal}`);
         return refusal;
       }
       if (request.method !== 'POST' || request.path !== '/v2/droplets') return null;
       const { name } = createBody.parse(request.body);
-      if (isOurName(name)) await state.change('create is sent', (current) => ({ ...current, creates: [...current.creates, { name, at: new Date().toISOString(), isRefused: false }] }));
+      await state.change('create is sent', (current) => ({ ...current, creates: [...current.creates, { name, at: new Date().toISOString(), isRefused: false }] }));
       return null;
     },
     onAnswer: async (request, answer) => {
@@ -117,8 +113,13 @@ export function createWitness(state: StateFile, { isAlone }: { isAlone: boolean 
     onCreated: (name, then) => void afterCreate.set(name, then),
     onMade: (listener) => void madeListeners.push(listener),
     onDeleted: (listener) => void deletedListeners.push(listener),
-    refusals: () => refused,
   };
+
+  /** In the state, so that the receipt has it even if this call is killed. */
+  async function record(refusal: string): Promise<void> {
+    if (state.read().refused.includes(refusal)) return;
+    await state.change('request is refused', (current) => ({ ...current, refused: [...new Set([...current.refused, refusal])] }));
+  }
 
   async function refuse(name: string): Promise<void> {
     if (!isOurName(name)) return;
