@@ -31,6 +31,7 @@ import { EMBEDDED, openStores, removeDatabases } from './stores.ts';
 import type { TidyLimits } from './tidy.ts';
 import { callOff, tidy, tidyLimits } from './tidy.ts';
 import { createWitness } from './witness.ts';
+import { workerSettings } from './worker-settings.ts';
 
 export type SmokeOptions = Readonly<{
   region: string;
@@ -177,9 +178,6 @@ async function runWith({ config, options, folder, first, isRest, say, stop, io, 
     await gate.close();
   }
 }
-
-/** Settings of every smoke worker, whatever the environment says. */
-const workerSettings = { LOG_LEVEL: 'info', ARCADIA_APP: '', WORKER_METRICS_PORT: '', WORKER_SHUTDOWN_MS: '5000' } as const;
 
 async function playAll(stage: Stage, stop: AbortSignal): Promise<ActResult[]> {
   const results: ActResult[] = [];

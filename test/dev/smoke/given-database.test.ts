@@ -1,8 +1,13 @@
 // The smoke on a database that others use too: it neither takes their work nor tells their receivers.
 
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { afterEach, expect, test, vi } from 'vitest';
 import { openClient } from '../../../src/client/client.ts';
 import { findOthersWork } from '../../../src/dev/smoke/others.ts';
+import { workerSettings } from '../../../src/dev/smoke/worker-settings.ts';
+import { environmentSchema } from '../../../src/platform/config-schema.ts';
 import { openDatabase } from '../../../src/platform/db.ts';
 import { silentLog } from '../../../src/platform/log.ts';
 import { openQueueConnection } from '../../../src/queues/connection.ts';
@@ -69,6 +74,43 @@ test('a create of others that comes during the run is refused at the gate; the r
   expect([code, receipt.ok, receipt.left]).toEqual([1, false, []]);
   expect(stage.sandbox.ledger().flatMap(({ made }) => made)).toHaveLength(1);
   expect((await client.get(sagaId))?.error?.message).toContain('start it again once that is over');
+});
+
+test('the receivers, leases and retention of the environment are not those of the smoke worker', async () => {
+  await using stage = await openSmokeStage('given');
+  const posts: string[] = [];
+  const receiver = createServer((request, response) => {
+    posts.push(request.url ?? '');
+    response.end();
+  }).listen(0, '127.0.0.1');
+  await once(receiver, 'listening');
+  const db = openDatabase(stage.environment['DATABASE_URL'] ?? '', { max: 2 });
+  const notifications: string[] = [];
+  const listening = await db.sql.listen('arcadia_outcomes', (payload) => void notifications.push(payload));
+  try {
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- it listens on a port
+    const { port } = receiver.address() as AddressInfo;
+    const { code } = await stage.smoke({
+      OUTCOME_WEBHOOK_URL: `http://127.0.0.1:${port}/outcomes`, OUTCOME_WEBHOOK_SECRETS: `whsec_${Buffer.alloc(32, 7).toString('base64')}`, OUTCOME_QUEUE: 'billing', LEASE_DEFAULT_S: '3600', LEASE_WARN_S: '3599',
+    });
+    expect([code, posts, notifications]).toEqual([0, [], []]);
+    expect(await db.sql`select name from arcadia.outcome_subscriptions`).toEqual([]);
+    expect(await db.sql`select lease_until from arcadia.cloud_provisioned`).toEqual([{ leaseUntil: null }]);
+  } finally {
+    await listening.unlisten();
+    await db.close();
+    receiver.close();
+  }
+});
+
+test('every variable of the environment is overridden for the smoke worker, or known to be harmless', () => {
+  const ofStores = ['DATABASE_URL', 'REDIS_URL', 'QUEUE_PREFIX', 'DATABASE_POOL_MAX', 'ARCADIA_ENV', 'ARCADIA_ENCRYPTION_KEYS'];
+  const ofGate = ['DIGITALOCEAN_TOKEN', 'DIGITALOCEAN_API_URL'];
+  const timings = ['DIGITALOCEAN_TIMEOUT_MS', 'WORKER_LOCK_MS', 'WAIT_POLL_INTERVAL_MS', 'STEP_BACKOFF_MS', 'ADOPTION_GRACE_MS', 'ORPHAN_GRACE_MS', 'RECONCILE_INTERVAL_MS', 'INVENTORY_SYNC_INTERVAL_MS'];
+  const numbers = ['DIGITALOCEAN_REQUESTS_PER_MINUTE', 'DIGITALOCEAN_REQUESTS_PER_HOUR', 'WORKER_CONCURRENCY', 'WAIT_MAX_POLLS', 'STEP_ATTEMPTS', 'COMPENSATION_ATTEMPTS'];
+  const ofListeners = ['PORT', 'HOST', 'TRUSTED_PROXIES', 'WEB_BASE_PATH', 'WEB_ALLOWED_HOSTS', 'WORKER_METRICS_OPEN', 'API_TOKENS_START_MAY_DESTROY'];
+  const known = [...Object.keys(workerSettings), ...ofStores, ...ofGate, ...timings, ...numbers, ...ofListeners];
+  expect(known.toSorted()).toEqual(Object.keys(environmentSchema.shape).toSorted());
 });
 
 function clientOf({ environment }: SmokeStage) {
