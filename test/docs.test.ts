@@ -4,6 +4,7 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, normalize, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { apiRoutes } from '../src/sandbox/server.ts';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
@@ -67,6 +68,14 @@ test('the front page has at most 150 lines, and shows a picture that is in the r
   const pictures = [...text.matchAll(/!\[[^\]]+\]\(([^)]+)\)/g)].map(([, path = '']) => path);
   expect(pictures).not.toEqual([]);
   for (const picture of pictures) expect(readFileSync(join(root, picture)).length).toBeLessThan(200_000);
+});
+
+test('the table of what the sandbox imitates lists the path of every call, and no other', () => {
+  const table = read('docs/reference/sandbox.md').split('\n').filter((line) => line.startsWith('| '));
+  const documented = table.flatMap((row) => [...(row.split(' | ').at(-1) ?? '').matchAll(/`(\/v2\/[^`]+)`/g)].map(([, path = '']) => path));
+  // Without the id of a single thing at its end.
+  const imitated = new Set(apiRoutes.map(([, path]) => path.replace(/\/:\w+$/, '').replaceAll(/:\w+/g, ':id')));
+  expect(documented.toSorted()).toEqual([...imitated].toSorted());
 });
 
 test('the front page names the two commands', () => {

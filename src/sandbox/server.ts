@@ -93,7 +93,8 @@ export type Sandbox = {
   reset(): void;
 };
 
-const apiRoutes: readonly (readonly ['GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', string, Work])[] = [
+/** The calls that the sandbox imitates. It answers every other call with 501. */
+export const apiRoutes: readonly (readonly ['GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', string, Work])[] = [
   ['POST', '/v2/droplets', createDroplets],
   ['GET', '/v2/droplets', listDroplets],
   ['DELETE', '/v2/droplets', deleteDropletsByTag],
