@@ -30,6 +30,7 @@ const longest = [
   'web/every-page', 'faults/queue', 'examples', 'dev/smoke/smoke',
   'simulation/simulation', 'faults/store-connections', 'faults/foreign-droplets', 'support/services',
   'outcomes/chaos', 'client/package', 'faults/request-budget', 'outcomes/crash',
+  'dev/smoke/kill', 'dev/smoke/unanswered', 'dev/smoke/given-database',
   'cli/commands', 'cli/readers-that-leave', 'cli/saga-ids', 'cli/output', 'steps/create-droplet',
   'platform/session-settings', 'cli/stop', 'queues/step-workers', 'client/client', 'cli/doctor', 'cli/hostile-text',
   'platform/db', 'steps/odd-answers', 'steps/adopt-droplet', 'cli/watch-sagas', 'web/ready',

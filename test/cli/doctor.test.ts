@@ -50,7 +50,7 @@ test('nothing is configured: it says what is not set, and checks the rest', asyn
   expect(of('configuration').map(({ level, text }) => [level, text])).toEqual([
     ['ok', 'valid; environment default'],
     ['fail', 'DATABASE_URL is not set'],
-    ['fail', 'DIGITALOCEAN_TOKEN is not set'],
+    ['warn', 'DIGITALOCEAN_TOKEN is not set: DigitalOcean is not checked'],
     ['ok', 'REDIS_URL is not set: the queues are in Postgres'],
     ['warn', 'ARCADIA_ENCRYPTION_KEYS is not set: sagas with user_data are refused'],
   ]);
@@ -120,6 +120,24 @@ describe('one thing is wrong', () => {
     expect((await diagnose(fleet.environment({ DIGITALOCEAN_TOKEN: 'wrong_canary' }))).of('digitalocean')).toMatchObject([{ level: 'fail', text: expect.stringContaining('refuses the token'), action: 'Set a good DIGITALOCEAN_TOKEN.' }]);
     fleet.sandbox.setFaults({ rules: [{ match: { path: '/v2/tags' }, effect: { status: 403 } }] });
     expect((await diagnose(fleet.environment({ DIGITALOCEAN_TOKEN: 'right' }))).of('token scopes')).toMatchObject([{ level: 'fail', text: 'the token probably lacks tag:read' }]);
+  });
+
+  test('the token lacks scopes that only some droplets need: a warning names the fields', async () => {
+    await using fleet = await openFleet('postgres');
+    fleet.sandbox.setFaults({ rules: [{ match: { path: '^/v2/(account/keys|vpcs|volumes|projects)$' }, effect: { status: 403 } }] });
+    const { of } = await diagnose(fleet.environment());
+    const text = 'the token probably lacks ssh_key:read (only for ssh_keys), vpc:read (only for vpc_uuid), block_storage:read (only for volumes), project:read (only for project)';
+    expect(of('token scopes')).toMatchObject([{ level: 'warn', text, action: 'Add the scopes if droplets use these fields.' }]);
+    fleet.sandbox.setFaults({ rules: [{ match: { path: '^/v2/account$' }, effect: { status: 403 } }] });
+    const without = await diagnose(fleet.environment());
+    expect([without.of('digitalocean'), without.of('token scopes')]).toMatchObject([[{ level: 'warn', text: expect.stringContaining('account:read is missing') }], [{ level: 'ok', text: expect.stringContaining('images, actions, ssh_keys, vpcs, volumes, projects') }]]);
+  });
+
+  test('a process without a token, such as the web, is fit: a warning says what is not checked', async () => {
+    await using fleet = await openFleet('postgres');
+    await fleet.startWorker();
+    const { code, of } = await diagnose(fleet.environment({ DIGITALOCEAN_TOKEN: '' }));
+    expect([code, of('configuration')]).toMatchObject([0, expect.arrayContaining([{ check: 'configuration', level: 'warn', text: 'DIGITALOCEAN_TOKEN is not set: DigitalOcean is not checked', action: 'Set it for workers and `sync`. `web` needs none.' }])]);
   });
 
   test('the account is locked, or warned', async () => {

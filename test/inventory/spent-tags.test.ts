@@ -5,6 +5,9 @@ import { createRequestBudget } from '../../src/do/budget.ts';
 import { createLocalBudgetStore } from '../../src/do/budget-local.ts';
 import { directIo } from '../../src/platform/io.ts';
 import { silentLog } from '../../src/platform/log.ts';
+import { readInventoryStats } from '../../src/inventory/stats.ts';
+import { furtherPasses } from '../../src/inventory/sync/delete-tags.ts';
+import { waitFor } from '../support/wait-for.ts';
 import { waveAgeMs, waveTag } from '../../src/steps/ownership.ts';
 import type { Scene, SyncOptions } from './stage.ts';
 import { tagsOf, useInventoryStage } from './stage.ts';
@@ -247,6 +250,55 @@ test('a pass deletes those of a few sagas, and the next ones the rest', async ()
   for (let index = 0; index < 30; index += 1) await rolledBack(stage);
   await age(stage);
   expect([(await sync(stage)).summary.tagsDeleted, (await sync(stage)).summary.tagsDeleted]).toEqual([50, 10]);
+});
+
+async function backlog(): Promise<Scene> {
+  const stage = await scene();
+  for (let index = 0; index < 60; index += 1) await rolledBack(stage);
+  await age(stage);
+  return stage;
+}
+
+describe('further passes of one sync', () => {
+  const further = { forMs: 60_000, paceMs: 0, hasRoom: () => true };
+  test('delete a backlog while the request budget has room', async () => {
+    const stage = await backlog();
+    expect((await readInventoryStats(stage.db)).spentTags).toBe(60);
+    expect((await sync(stage, { furtherTags: further })).summary.tagsDeleted).toBe(120);
+    expect((await readInventoryStats(stage.db)).spentTags).toBe(0);
+    expect(await tagsIn(stage)).toEqual(['managed-by-arcadia-cloud']);
+  });
+
+  test('end without room, after their time, and where the budget refuses the lowest priority', async () => {
+    const stage = await backlog();
+    let looks = 0;
+    expect((await sync(stage, { furtherTags: { ...further, hasRoom: () => (looks += 1) <= 5 } })).summary.tagsDeleted).toBe(50 + 8);
+    expect((await sync(stage, { furtherTags: { ...further, forMs: 0 } })).summary.tagsDeleted).toBe(20);
+    await age(stage);
+    const budget = createRequestBudget({ store: createLocalBudgetStore(), perMinute: 40, perHour: 1_000, io: directIo, log: silentLog });
+    const report = await sync(stage, { furtherTags: further, budget });
+    expect(report.summary.tagsDeleted).toBeGreaterThan(0);
+    expect(report.summary.tagsDeleted).toBeLessThan(42);
+  });
+
+  test('stop with the worker, though they pause', async () => {
+    const stage = await backlog();
+    const stopping = new AbortController();
+    const stopped = sync(stage, { furtherTags: { ...further, paceMs: 60_000 }, signal: stopping.signal });
+    await waitFor(() => tagRequests(stage).length === 100, { what: 'the first pass' });
+    stopping.abort();
+    await expect(stopped).rejects.toThrow('was stopped');
+  });
+
+  test('leave half of the budget: of the minute by their pace, of the hour by looking', () => {
+    let hour = 2_500;
+    const passes = furtherPasses({ intervalMs: 900_000, perMinute: 250, perHour: 5_000 }, () => ({ hour }));
+    expect([passes.forMs, passes.paceMs, passes.hasRoom()]).toEqual([300_000, 1_920, true]);
+    hour -= 1;
+    expect(passes.hasRoom()).toBe(false);
+    expect(furtherPasses({ intervalMs: 60_000, perMinute: 1, perHour: 5_000 }, () => null)).toMatchObject({ forMs: 20_000, paceMs: 10_000 });
+    expect(furtherPasses({ intervalMs: 60_000, perMinute: 1, perHour: 5_000 }, () => null).hasRoom()).toBe(false);
+  });
 });
 
 test('those that may not be deleted yet keep nobody from their turn, however many they are', async () => {

@@ -11,6 +11,7 @@ import { directIo } from '../../src/platform/io.ts';
 import type { JsonObject } from '../../src/platform/json.ts';
 import type { RequestBudget } from '../../src/do/budget.ts';
 import { unlimitedBudget } from '../../src/do/budget.ts';
+import type { FurtherPasses } from '../../src/inventory/sync/delete-tags.ts';
 import type { SyncReport } from '../../src/inventory/sync/sync-inventory.ts';
 import { syncInventory } from '../../src/inventory/sync/sync-inventory.ts';
 import { useSharedDatabase } from '../support/shared-database.ts';
@@ -18,7 +19,7 @@ import { emptyTables } from '../support/empty-tables.ts';
 
 export const LAG_MS = 500;
 
-export type SyncOptions = { readonly io?: Io; readonly db?: Database; readonly worker?: string; readonly signal?: AbortSignal; readonly intervalMs?: number; readonly budget?: RequestBudget; readonly orphanGraceMs?: number; readonly isPaused?: boolean; readonly onTagsRefused?: (why: string) => void };
+export type SyncOptions = { readonly io?: Io; readonly db?: Database; readonly worker?: string; readonly signal?: AbortSignal; readonly intervalMs?: number; readonly budget?: RequestBudget; readonly orphanGraceMs?: number; readonly isPaused?: boolean; readonly onTagsRefused?: (why: string) => void; readonly furtherTags?: FurtherPasses };
 
 export type Row = { readonly providerId: string; readonly name: string; readonly status: string; readonly sizeSlug: string; readonly region: string; readonly tags: string[]; readonly absences: number; readonly deletedAt: Date | null; readonly lastSeenAt: Date };
 
@@ -55,10 +56,10 @@ async function setScene(db: Database, options: SandboxOptions): Promise<Scene> {
   const log: Record<string, unknown>[] = [];
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- our own logger's line
   const logger = pino({ level: 'debug' }, { write: (line) => void log.push(JSON.parse(line) as Record<string, unknown>) });
-  const trySync = ({ io = directIo, worker = 'test:1', signal = new AbortController().signal, intervalMs, budget = unlimitedBudget, orphanGraceMs = 1, db: ownDb = db, isPaused = false, onTagsRefused = () => undefined }: SyncOptions = {}) => {
+  const trySync = ({ io = directIo, worker = 'test:1', signal = new AbortController().signal, intervalMs, budget = unlimitedBudget, orphanGraceMs = 1, db: ownDb = db, isPaused = false, onTagsRefused = () => undefined, furtherTags }: SyncOptions = {}) => {
     const digitalOcean = createDigitalOceanClient({ apiUrl: sandbox.url, token: 'test', timeoutMs: 3_000, io, budget }).at('sync');
     const settings = { adoptionGraceMs: LAG_MS, orphanGraceMs, retryMs: 10 };
-    return syncInventory({ db: ownDb, digitalOcean, worker, settings, isPaused: async () => Promise.resolve(isPaused), onTagsRefused, signal, log: logger }, { intervalMs: intervalMs ?? null, requestedBy: intervalMs === undefined ? 'test' : null });
+    return syncInventory({ db: ownDb, digitalOcean, worker, settings, isPaused: async () => Promise.resolve(isPaused), onTagsRefused, ...(furtherTags === undefined ? {} : { furtherTags }), signal, log: logger }, { intervalMs: intervalMs ?? null, requestedBy: intervalMs === undefined ? 'test' : null });
   };
   return {
     db,

@@ -72,6 +72,7 @@ test('tell of the inventory: drift, orphans and what they cost, how old the last
       (1, now() - interval '1 hour', now() - interval '1 hour', 'complete', now(), 'w', '{"held": 0}'),
       (2, now() - interval '100 seconds', now() - interval '60 seconds', 'complete', now(), 'w', '{"held": 7}'),
       (3, now() - interval '10 seconds', now() - interval '9 seconds', 'failed', now(), 'w', '{"held": 0}')`;
+  await web.db.sql`insert into arcadia.spent_tags (saga_id) select gen_random_uuid() from generate_series(1, 4)`;
   const fresh = await waitFor(async () => {
     const samples = parseMetrics((await web.call('GET', '/metrics')).text);
     return samples.get('arcadia_inventory_droplets') === 3 && samples;
@@ -81,6 +82,7 @@ test('tell of the inventory: drift, orphans and what they cost, how old the last
   expect([fresh.get('arcadia_orphans{category="surplus"}'), fresh.get('arcadia_orphans{category="unknown"}')]).toEqual([2, 0]);
   expect(fresh.get('arcadia_orphans_usd_per_hour{category="surplus"}')).toBe(0.75);
   expect([fresh.get('arcadia_orphans_held'), fresh.get('arcadia_inventory_failed_syncs')]).toEqual([7, 1]);
+  expect(fresh.get('arcadia_spent_tags')).toBe(4);
   expect(fresh.get('arcadia_inventory_sync_duration_seconds')).toBe(40);
   expect(fresh.get('arcadia_inventory_sync_age_seconds')).toBeGreaterThanOrEqual(60);
 });

@@ -13,17 +13,25 @@ import { describeSkew, fail, ok, warn } from './finding.ts';
 // Two rounds of requests must fit into a check's deadline.
 const ANSWER_WITHIN_MS = 2_500;
 
+const SCOPES = 'token scopes';
+
+/** `onlyFor`: the one field of a provision that needs the read; null: every droplet does. */
+type Read = Readonly<{ path: string; key: string; onlyFor: string | null }>;
+type Tried = Readonly<{ read: Read; outcome: unknown }>;
+
 // The reads that reveal scopes. The first page of each is enough.
-const reads = [
-  { path: '/v2/droplets', key: 'droplets' },
-  { path: '/v2/tags', key: 'tags' },
-  { path: '/v2/sizes', key: 'sizes' },
-  { path: '/v2/regions', key: 'regions' },
-  { path: '/v2/images', key: 'images' },
-  { path: '/v2/actions', key: 'actions' },
-  { path: '/v2/account/keys', key: 'ssh_keys' },
-  { path: '/v2/projects', key: 'projects' },
-] as const;
+const reads: readonly Read[] = [
+  { path: '/v2/droplets', key: 'droplets', onlyFor: null },
+  { path: '/v2/tags', key: 'tags', onlyFor: null },
+  { path: '/v2/sizes', key: 'sizes', onlyFor: null },
+  { path: '/v2/regions', key: 'regions', onlyFor: null },
+  { path: '/v2/images', key: 'images', onlyFor: null },
+  { path: '/v2/actions', key: 'actions', onlyFor: null },
+  { path: '/v2/account/keys', key: 'ssh_keys', onlyFor: 'ssh_keys' },
+  { path: '/v2/vpcs', key: 'vpcs', onlyFor: 'vpc_uuid' },
+  { path: '/v2/volumes', key: 'volumes', onlyFor: 'volumes' },
+  { path: '/v2/projects', key: 'projects', onlyFor: 'project' },
+];
 
 /** Checks the API with a token: one read of each kind. Changes nothing. */
 export async function checkDigitalOcean({ digitalOcean: { apiUrl, timeoutMs } }: Config, token: string): Promise<Finding[]> {
@@ -41,7 +49,9 @@ export async function checkDigitalOcean({ digitalOcean: { apiUrl, timeoutMs } }:
  * @param account a `DigitalOceanError` if the token may not read the account
  */
 function accepted(account: Account | DigitalOceanError, host: string): Finding[] {
-  if (account instanceof DigitalOceanError) return [ok('digitalocean', `${host} accepts the token; account:read is missing, so the account is not checked`)];
+  if (account instanceof DigitalOceanError) {
+    return [warn('digitalocean', `${host} accepts the token, but account:read is missing: nothing checks that the droplets on record are in the token's account`, 'Add the scope to the token.')];
+  }
   const { status, statusMessage } = account;
   const words = statusMessage === '' ? '' : `: ${statusMessage}`;
   if (status === 'locked') return [fail('digitalocean', `${host} accepts the token, but the account is locked${words}`, 'No droplet can be created. Ask the support of DigitalOcean.')];
@@ -56,12 +66,24 @@ function refused(error: DigitalOceanError, host: string): Finding[] {
 }
 
 async function scopes(client: DigitalOceanClient): Promise<Finding[]> {
-  const tried = await Promise.all(reads.map(async ({ path, key }) => ({ path, outcome: await outcomeOf(async () => client.pages(path, key, { itemSchema: z.unknown() }).next()) })));
-  const lacking = tried.flatMap(({ outcome }) => (outcome instanceof DigitalOceanError && outcome.status === 403 ? (outcome.hold?.scopes ?? []) : []));
-  const failed = tried.flatMap(({ path, outcome }) => (outcome instanceof DigitalOceanError && outcome.status !== 403 ? [`${path} (${outcome.status ?? outcome.code})`] : []));
-  if (lacking.length > 0) return [fail('token scopes', `the token probably lacks ${[...new Set(lacking)].join(', ')}`, 'Add the scopes to the token.')];
-  if (failed.length > 0) return [warn('token scopes', `could not be seen: ${failed.join(', ')} failed`, 'Run `arcadia doctor` again.')];
-  return [ok('token scopes', 'all that reads needs are there; whether it may create and delete shows only when it does (`arcadia smoke`)')];
+  const tried = await Promise.all(reads.map(async (read) => ({ read, outcome: await outcomeOf(async () => client.pages(read.path, read.key, { itemSchema: z.unknown() }).next()) })));
+  const lacking = [...new Set(tried.filter(({ read }) => read.onlyFor === null).flatMap(lackingScopes))];
+  const partly = tried.flatMap((one) => (one.read.onlyFor === null ? [] : lackingScopes(one).map((scope) => `${scope} (only for ${one.read.onlyFor})`)));
+  const failed = tried.flatMap(({ read, outcome }) => (outcome instanceof DigitalOceanError && outcome.status !== 403 ? [`${read.path} (${outcome.status ?? outcome.code})`] : []));
+  const findings = [
+    ...(lacking.length === 0 ? [] : [fail(SCOPES, `the token probably lacks ${lacking.join(', ')}`, 'Add the scopes to the token.')]),
+    ...(partly.length === 0 ? [] : [warn(SCOPES, `the token probably lacks ${partly.join(', ')}`, 'Add the scopes if droplets use these fields.')]),
+    ...(failed.length === 0 ? [] : [warn(SCOPES, `could not be seen: ${failed.join(', ')} failed`, 'Run `arcadia doctor` again.')]),
+  ];
+  if (findings.length > 0) return findings;
+  return [ok(SCOPES, `the token may read ${reads.map(({ key }) => key).join(', ')}; whether it may create and delete shows only when it does (\`arcadia smoke\`)`)];
+}
+
+/** The scopes that a refused read points to. A refusal always points to something. */
+function lackingScopes({ read, outcome }: Tried): readonly string[] {
+  if (!(outcome instanceof DigitalOceanError) || outcome.status !== 403) return [];
+  const scopes = outcome.hold?.scopes ?? [];
+  return scopes.length === 0 ? [`the scope to read ${read.path}`] : scopes;
 }
 
 function requestsLeft(answers: readonly ObservedAnswer[]): Finding[] {

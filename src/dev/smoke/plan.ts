@@ -50,7 +50,7 @@ export function formatPlan(plan: Plan): string {
           ...actsOf(acts.length > 1).map((act) => `  - ${actTexts[act]}`),
           `It costs ${usd(plan.mostUsd)} at most: ${acts.length} × max(0.01 USD, ${LONGEST_LIFE_S} s × ${priceUsdPerHour} USD / 3600). A droplet lives longer if DigitalOcean does not delete it, or if you kill the smoke and do not run it again.`,
         ]
-      : [`An earlier run, ${earlierRun}, was interrupted. This call finishes it: it cancels its sagas, destroys its droplets and deletes its tags. It makes no droplet.`];
+      : [`An earlier run, ${earlierRun}, is not finished. This call finishes it: it cancels its sagas, destroys its droplets and deletes its tags. It makes no droplet.`];
   return [
     `DigitalOcean at ${plan.apiUrl}: the account has ${plan.droplets} droplets and ${plan.tags} tags. The smoke leaves them alone.`,
     ...work,

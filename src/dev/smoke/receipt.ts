@@ -4,7 +4,7 @@ import type { ActResult } from './acts.ts';
 import { differencesOf } from './account.ts';
 import { costUsd, usd } from './cost.ts';
 import type { SeenDroplet, SmokeState } from './state.ts';
-import { unansweredCreates } from './state.ts';
+import { appearsUntil, openCreates, unansweredCreates } from './state.ts';
 import type { Left } from './tidy.ts';
 
 export type Receipt = Readonly<{
@@ -35,8 +35,10 @@ export type Receipt = Readonly<{
   tagsLeft: readonly string[];
   /** Tags of the run that are left for other users of arcadia-cloud in this account. */
   sharedTags: readonly string[];
-  /** Creates with unknown outcome: no droplet of theirs was seen, but one may still appear. */
-  unanswered: readonly Readonly<{ name: string; at: string }>[];
+  /** Creates with unknown outcome: no droplet of theirs was seen, but one may appear until `until`. The run stays open until then. */
+  unanswered: readonly Readonly<{ name: string; at: string; until: string }>[];
+  /** Creates without an answer whose droplets never appeared in the time in which they could. */
+  neverAppeared: readonly Readonly<{ name: string; at: string }>[];
   /** The names of everything that is left. */
   left: readonly string[];
   /** Worker requests that the gate refused. */
@@ -47,7 +49,7 @@ export type Receipt = Readonly<{
 }>;
 
 /** Builds the receipt. */
-export function receiptOf(state: SmokeState, found: Left, { acts, finishedEarlierRun, refused, profile }: Pick<Receipt, 'acts' | 'finishedEarlierRun' | 'refused' | 'profile'>): Receipt {
+export function receiptOf(state: SmokeState, found: Left, { acts, finishedEarlierRun, profile }: Pick<Receipt, 'acts' | 'finishedEarlierRun' | 'profile'>): Receipt {
   const droplets = state.droplets.map(({ id, name, madeAt, deletedAt, goneAt }) => {
     const endedAt = goneAt === null ? null : (deletedAt ?? goneAt);
     const seconds = endedAt === null ? null : Math.max(0, Math.ceil((Date.parse(endedAt) - Date.parse(madeAt)) / 1_000));
@@ -57,6 +59,7 @@ export function receiptOf(state: SmokeState, found: Left, { acts, finishedEarlie
   const known = new Set(before.droplets.map(({ id }) => id));
   const differences = differencesOf(before.droplets, found.foreign);
   const left = [...found.left, ...found.tagsLeft.map((tag) => `tag ${tag}`)];
+  const open = openCreates(state, found.readAt);
   return {
     version: 1,
     run: state.run,
@@ -72,11 +75,12 @@ export function receiptOf(state: SmokeState, found: Left, { acts, finishedEarlie
     foreign: { before: before.droplets.length, after: found.foreign.length, differences, appeared: idsOf(found.foreign).filter((id) => !known.has(id)) },
     tagsLeft: found.tagsLeft,
     sharedTags: found.sharedTags,
-    unanswered: unansweredCreates(state).map(({ name, at }) => ({ name, at })),
+    unanswered: open.map((create) => ({ name: create.name, at: create.at, until: appearsUntil(create).toISOString() })),
+    neverAppeared: unansweredCreates(state).filter((create) => !open.includes(create)).map(({ name, at }) => ({ name, at })),
     left,
-    refused,
+    refused: state.refused,
     profile,
-    ok: left.length === 0 && differences.length === 0 && refused.length === 0 && acts.every(({ ok }) => ok),
+    ok: left.length === 0 && open.length === 0 && differences.length === 0 && state.refused.length === 0 && acts.every(({ ok }) => ok),
   };
 }
 
@@ -103,7 +107,8 @@ export function formatReceipt(receipt: Receipt): string {
       : `  OTHER DROPLETS CHANGED: ${foreign.differences.join('; ')}.${appeared}`,
     tagsLeft.length === 0 ? '  Tags left: none of ours.' : `  TAGS LEFT: ${tagsLeft.join(', ')}. The token may lack the scope tag:delete.`,
     ...(sharedTags.length === 0 ? [] : [`  Shared tags stay: ${sharedTags.join(', ')}.`]),
-    ...unanswered.map(({ name, at }) => `  NO ANSWER to the create of ${name} at ${at}: DigitalOcean shows no droplet of it. Check the account for that name again in an hour.`),
+    ...unanswered.map(({ name, at, until }) => `  NO ANSWER to the create of ${name} at ${at}: DigitalOcean shows no droplet of it yet, and may show one until ${until}. Run \`arcadia smoke\` again then: it destroys the droplet if there is one.`),
+    ...receipt.neverAppeared.map(({ name, at }) => `  No answer to the create of ${name} at ${at}: no droplet of it has appeared, as far as DigitalOcean shows.`),
     ...refused.map((text) => `  REFUSED AT THE GATE: ${text}`),
     ...(left.length === 0 ? [unanswered.length === 0 ? '  Nothing is left.' : '  Nothing is left that DigitalOcean shows.'] : [`  LEFT: ${left.join('; ')}.`, '  Run `arcadia smoke` again to try once more, or destroy it by hand.']),
     ...(profile === null ? [] : [`  Measured lags: ${profile} (\`arcadia sandbox --profile ${profile}\` plays them)`]),

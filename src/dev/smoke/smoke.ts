@@ -28,8 +28,10 @@ import type { SmokeState, StateFile } from './state.ts';
 import { keepState, readState, writeAtomically } from './state.ts';
 import type { Stores } from './stores.ts';
 import { EMBEDDED, openStores, removeDatabases } from './stores.ts';
-import { callOff, tidy } from './tidy.ts';
+import type { TidyLimits } from './tidy.ts';
+import { callOff, tidy, tidyLimits } from './tidy.ts';
 import { createWitness } from './witness.ts';
+import { workerSettings } from './worker-settings.ts';
 
 export type SmokeOptions = Readonly<{
   region: string;
@@ -60,10 +62,11 @@ const MEASURING_MS = 5_000;
  *
  * @param parts.io the seam for its own effects
  * @param parts.program the command line for its workers; null: the running one
+ * @param parts.limits deadlines for DigitalOcean
  * @returns 0: everything succeeded and nothing is left; 1: something failed or is left; 2: refused, and nothing was done
  * @throws {ConfigError} without DIGITALOCEAN_TOKEN; {UsageError}; {DigitalOceanError} if the account cannot be read
  */
-export async function smokeCommand(options: SmokeOptions, stop: AbortSignal, { io, program }: { io: SmokeIo; program: string | null } = { io: directSmokeIo, program: null }): Promise<number> {
+export async function smokeCommand(options: SmokeOptions, stop: AbortSignal, { io, program, limits }: Parts = { io: directSmokeIo, program: null, limits: tidyLimits }): Promise<number> {
   const config = loadConfig(process.env, ['DIGITALOCEAN_TOKEN']);
   const api = apiOf(config, io);
   const account = (await readAccountId(api)) ?? fingerprintOf(config.digitalOcean.token ?? '');
@@ -92,12 +95,12 @@ export async function smokeCommand(options: SmokeOptions, stop: AbortSignal, { i
       version: 1, run, phase: 'open', startedAt: new Date().toISOString(), apiUrl, account, store: EMBEDDED,
       region: options.region, size: options.size, image: options.image, hard: options.hard === true, priceUsdPerHour, before,
       acts: actsOf(options.hard === true).map((act, index) => ({ act, dropletName: `arcadia-smoke-${run}-${index + 1}` })),
-      creates: [], droplets: [],
+      creates: [], refused: [], droplets: [],
     };
-    const receipt = await runOnStores({ config, options, folder, first, isRest: earlier !== null, say, stop, io, program });
+    const receipt = await runOnStores({ config, options, folder, first, isRest: earlier !== null, say, stop, io, program, limits });
     write(options.json === true ? JSON.stringify(receipt) : formatReceipt(receipt));
-    if (receipt.left.length === 0) await finish(folder, io);
-    if (receipt.ok && receipt.finishedEarlierRun) say('The earlier run is finished. Run the command again for a new one.');
+    if (isFinished(receipt)) await finish(folder, io);
+    if (isFinished(receipt) && receipt.finishedEarlierRun) say('The earlier run is finished. Run the command again for a new one.');
     stop.throwIfAborted();
     return receipt.ok ? DONE : FAILED;
   } finally {
@@ -105,7 +108,13 @@ export async function smokeCommand(options: SmokeOptions, stop: AbortSignal, { i
   }
 }
 
-type Run = Readonly<{ config: Config; options: SmokeOptions; folder: string; first: SmokeState; isRest: boolean; say: (line: string) => void; stop: AbortSignal; io: SmokeIo; program: string | null }>;
+/** Whether nothing is left of the run, and nothing of it can appear any more. Until then, the next call looks again. */
+function isFinished({ left, unanswered }: Receipt): boolean {
+  return left.length === 0 && unanswered.length === 0;
+}
+
+type Parts = Readonly<{ io: SmokeIo; program: string | null; limits: TidyLimits }>;
+type Run = Parts & Readonly<{ config: Config; options: SmokeOptions; folder: string; first: SmokeState; isRest: boolean; say: (line: string) => void; stop: AbortSignal }>;
 
 async function runOnStores(run: Run): Promise<Receipt> {
   const { config, folder, first, isRest, stop } = run;
@@ -113,11 +122,12 @@ async function runOnStores(run: Run): Promise<Receipt> {
   const patience = isRest ? new AbortController().signal : stop;
   const stores = await openStores(config, { folder, run: first.run, stop: patience });
   try {
-    if (isRest && first.store !== stores.identity) throw new ConfigError(`The run ${first.run} that was interrupted used another database (${first.store}) than DATABASE_URL leads to (${stores.identity}). Set DATABASE_URL to that one.`);
+    if (isRest && first.store !== stores.identity) throw new ConfigError(`The run ${first.run} that is not finished used another database (${first.store}) than DATABASE_URL leads to (${stores.identity}). Set DATABASE_URL to that one.`);
     // It would take the smoke test's steps, and the gate would not see its requests.
     if (!isRest && (await stores.otherWorkers()) > 0) {
       throw new UsageError('Another worker runs on the database of DATABASE_URL: the smoke cannot see what that does. Stop it, or unset DATABASE_URL for an embedded Postgres.');
     }
+    await requireNoOthersWork(stores, first.run, isRest);
     return await runWith(run, stores);
   } catch (error) {
     if (run.first.phase === 'open' && (await readState(folder))?.phase === 'open') complain('The run is not finished. Run `arcadia smoke` again with the same settings: it finishes what is left.');
@@ -127,13 +137,26 @@ async function runOnStores(run: Run): Promise<Receipt> {
   }
 }
 
-async function runWith({ config, options, folder, first, isRest, say, stop, io, program }: Run, stores: Stores): Promise<Receipt> {
+/**
+ * Its worker would take that work, and the gate would refuse the requests of it.
+ *
+ * @throws {UsageError} if there is any
+ */
+async function requireNoOthersWork({ identity, othersWork }: Stores, run: string, isRest: boolean): Promise<void> {
+  if (identity === EMBEDDED) return;
+  const found = await othersWork(run);
+  if (found.length === 0) return;
+  const otherwise = isRest ? '' : ', or unset DATABASE_URL for an embedded Postgres';
+  throw new UsageError(`The smoke's worker would take work from the database of DATABASE_URL that is not its own: ${found.join('; ')}. Let \`arcadia worker\` finish it, or cancel it, then stop that worker and run the smoke again${otherwise}.`);
+}
+
+async function runWith({ config, options, folder, first, isRest, say, stop, io, program, limits }: Run, stores: Stores): Promise<Receipt> {
   const state = keepState(folder, { ...first, store: stores.identity }, io);
   if (!isRest) await state.change('run begins', (current) => current);
   const { db, client } = stores;
   // Cancel before a worker exists that would continue them.
   if (isRest) await callOff({ db, client, io, state });
-  const witness = createWitness(state, { isAlone: stores.identity === EMBEDDED });
+  const witness = createWitness(state);
   const { token, apiUrl } = config.digitalOcean;
   const gate = await openGate({ apiUrl, token: token ?? '', watch: witness, io });
   const crew = createCrew({ ...process.env, ...stores.environment, ...workerSettings, DIGITALOCEAN_API_URL: gate.url, DIGITALOCEAN_TOKEN: gate.token }, program);
@@ -143,10 +166,10 @@ async function runWith({ config, options, folder, first, isRest, say, stop, io, 
   try {
     const acts = isRest ? [] : await playAll(stage, stop);
     if (stop.aborted) complain('Interrupted: destroying what was made. Press Ctrl-C again to leave that to the next call.');
-    const found = await tidy(stage);
+    const found = await tidy(stage, limits);
     await observer.close(MEASURING_MS);
     const profile = isRest || stop.aborted ? null : await writeProfile(state, lookEveryMs, options.profileOut ?? join(folder, 'profile.json'), io);
-    const receipt = receiptOf(state.read(), found, { acts, finishedEarlierRun: isRest, refused: witness.refusals(), profile });
+    const receipt = receiptOf(state.read(), found, { acts, finishedEarlierRun: isRest, profile });
     await io('receipt', () => writeAtomically(join(folder, 'receipt.json'), `${JSON.stringify(receipt)}\n`));
     return receipt;
   } finally {
@@ -155,9 +178,6 @@ async function runWith({ config, options, folder, first, isRest, say, stop, io, 
     await gate.close();
   }
 }
-
-/** Settings of every smoke worker, whatever the environment says. */
-const workerSettings = { LOG_LEVEL: 'info', ARCADIA_APP: '', WORKER_METRICS_PORT: '', WORKER_SHUTDOWN_MS: '5000' } as const;
 
 async function playAll(stage: Stage, stop: AbortSignal): Promise<ActResult[]> {
   const results: ActResult[] = [];
@@ -232,7 +252,7 @@ function refusalOf({ mostUsd, earlierRun }: Plan, { maxUsd, yes }: SmokeOptions)
  * @throws {ConfigError} if the earlier run cannot be finished with these settings
  */
 function requireSame({ run, apiUrl, account, store }: SmokeState, now: { apiUrl: string; account: string; isEmbedded: boolean }, folder: string): void {
-  const begin = `The run ${run}, whose state is in ${folder}, was interrupted, and has to be finished first.`;
+  const begin = `The run ${run}, whose state is in ${folder}, is not finished, and has to be finished first.`;
   if (apiUrl !== now.apiUrl) throw new ConfigError(`${begin} It used DIGITALOCEAN_API_URL=${apiUrl}: set that again, or name another folder with --state-dir.`);
   if (account !== now.account) throw new ConfigError(`${begin} Its droplets are in the account ${account}; DIGITALOCEAN_TOKEN is of ${now.account}. Set a token of that account, or name another folder with --state-dir.`);
   if (store === EMBEDDED && !now.isEmbedded) throw new ConfigError(`${begin} It used an embedded Postgres: unset DATABASE_URL.`);

@@ -35,8 +35,10 @@ const stateSchema = z.object({
   /** The account as first read. */
   before: z.object({ droplets: z.array(seenDroplet), tags: z.array(z.string()) }),
   acts: z.array(z.object({ act: z.string(), dropletName: z.string() })),
-  /** Forwarded creates, by droplet name. */
-  creates: z.array(z.object({ name: z.string(), at: time, isRefused: z.boolean().default(false) })),
+  /** Forwarded creates, in order. `dropletId`: the droplet of its answer, or one that was seen without an answer. */
+  creates: z.array(z.object({ name: z.string(), at: time, isRefused: z.boolean().default(false), dropletId: z.int().positive().nullable().default(null) })),
+  /** Requests of workers that the gate refused, each once. */
+  refused: z.array(z.string()).default([]),
   /** Every droplet that the run created, as seen by the gate. */
   droplets: z.array(
     z.object({
@@ -55,6 +57,7 @@ const stateSchema = z.object({
 });
 
 export type SmokeState = z.infer<typeof stateSchema>;
+export type Create = SmokeState['creates'][number];
 export type SeenDroplet = z.infer<typeof seenDroplet>;
 export type MadeDroplet = SmokeState['droplets'][number];
 export type Lags = z.infer<typeof lags>;
@@ -135,14 +138,41 @@ async function syncFolder(path: string): Promise<void> {
   }
 }
 
-/** Returns the creates with unknown outcome: no droplet was seen, and the create was not refused. */
-export function unansweredCreates({ creates, droplets }: SmokeState): SmokeState['creates'] {
-  return [...Map.groupBy(creates.filter(({ isRefused }) => !isRefused), ({ name }) => name)].flatMap(([name, sent]) => sent.slice(droplets.filter((one) => one.name === name).length));
+// Users of DigitalOcean report droplets that appeared long after their create.
+const APPEARS_WITHIN_MS = 3_600_000;
+
+/** Until when the droplet of a create may still appear. */
+export function appearsUntil({ at }: Pick<Create, 'at'>): Date {
+  return new Date(Date.parse(at) + APPEARS_WITHIN_MS);
 }
 
-/** Records a newly seen droplet. */
-export function withNewDroplet(state: SmokeState, seen: Pick<MadeDroplet, 'id' | 'name' | 'tags' | 'madeAt'>): SmokeState {
-  return { ...state, droplets: [...state.droplets, { ...seen, deletedAt: null, goneAt: null, lags: noLags }] };
+/** Returns the creates with unknown outcome: no droplet was seen, and the create was not refused. */
+export function unansweredCreates({ creates }: SmokeState): Create[] {
+  return creates.filter(({ isRefused, dropletId }) => !isRefused && dropletId === null);
+}
+
+/** Returns the unanswered creates whose droplets may still appear. */
+export function openCreates(state: SmokeState, now: Date): Create[] {
+  return unansweredCreates(state).filter((create) => appearsUntil(create) > now);
+}
+
+/** Records that a create was answered with a droplet. */
+export function withAnswer(state: SmokeState, place: number, dropletId: number): SmokeState {
+  // A list may have shown the droplet before its answer came, when it seemed to be another create's.
+  return { ...state, creates: state.creates.map((one, index) => (index === place ? { ...one, dropletId } : one.dropletId === dropletId ? { ...one, dropletId: null } : one)) };
+}
+
+/**
+ * Records a newly seen droplet.
+ *
+ * @param place the create that was answered with it; null: the first unanswered one with its name
+ */
+export function withNewDroplet(state: SmokeState, seen: Pick<MadeDroplet, 'id' | 'name' | 'tags'>, place: number | null): SmokeState {
+  const unanswered = unansweredCreates(state).find(({ name }) => name === seen.name);
+  const index = place ?? (unanswered === undefined ? -1 : state.creates.indexOf(unanswered));
+  const answered = index === -1 ? state : withAnswer(state, index, seen.id);
+  const madeAt = (state.creates[index] ?? state.creates.find(({ name }) => name === seen.name))?.at ?? state.startedAt;
+  return { ...answered, droplets: [...state.droplets, { ...seen, madeAt, deletedAt: null, goneAt: null, lags: noLags }] };
 }
 
 /** Changes one droplet of a state. */

@@ -16,6 +16,7 @@ import { migrate } from '../../processes/migrate.ts';
 import { migrateQueues, queueStoreOf } from '../../queues/connection.ts';
 import { startEmbeddedPostgres } from '../embedded-postgres/start-embedded-postgres.ts';
 import type { EmbeddedPostgres } from '../embedded-postgres/start-embedded-postgres.ts';
+import { findOthersWork } from './others.ts';
 
 export const EMBEDDED = 'embedded';
 
@@ -28,6 +29,8 @@ export type Stores = Readonly<{
   environment: NodeJS.ProcessEnv;
   /** Counts the live workers of others on these stores. */
   otherWorkers(): Promise<number>;
+  /** Describes the work on these stores that is not of this run, as {@link findOthersWork}. */
+  othersWork(run: string): Promise<string[]>;
   close(): Promise<void>;
 }>;
 
@@ -94,13 +97,15 @@ export async function removeDatabases(folder: string, keep: string | null): Prom
 }
 
 function storesOf(db: Database, config: Config, { identity, databaseUrl, environment, postgres }: { identity: string; databaseUrl: string; environment: NodeJS.ProcessEnv; postgres?: EmbeddedPostgres }): Stores {
-  const client = openClient({ databaseUrl, queueStore: queueStoreOf({ ...config, databaseUrl }) });
+  const queueStore = queueStoreOf({ ...config, databaseUrl });
+  const client = openClient({ databaseUrl, queueStore });
   return {
     identity,
     db,
     client,
     environment,
     otherWorkers: async () => (await readFleetFacts(db)).workers.filter(({ isAlive }) => isAlive).length,
+    othersWork: (run) => findOthersWork(db, queueStore, run),
     close: async () => {
       await client.close();
       await db.close();

@@ -11,8 +11,8 @@ import { MANAGED_TAG, WAVE_TAG_PREFIX, isReservedTag, isSagaTag } from '../../st
 import { readDroplets, readTagNames } from './account.ts';
 import type { Stage } from './stage.ts';
 import { follow, keyOf, keyPrefix } from './stage.ts';
-import type { SeenDroplet, SmokeState } from './state.ts';
-import { unansweredCreates, withDroplet, withNewDroplet } from './state.ts';
+import type { SeenDroplet } from './state.ts';
+import { openCreates, withDroplet, withNewDroplet } from './state.ts';
 import { EMBEDDED } from './stores.ts';
 
 export type Left = Readonly<{
@@ -22,14 +22,16 @@ export type Left = Readonly<{
   tagsLeft: readonly string[];
   /** Tags of the run that are left for other users of arcadia-cloud in this account. */
   sharedTags: readonly string[];
+  /** When the account was last read, with no unknown droplet of the run in it unless one is left. */
+  readAt: Date;
   /** The current foreign droplets. */
   foreign: readonly SeenDroplet[];
 }>;
 
 /** Deadlines for DigitalOcean, in milliseconds. */
-type TidyLimits = Readonly<{ sagasMs: number; goneMs: number; listsMs: number }>;
+export type TidyLimits = Readonly<{ sagasMs: number; goneMs: number; listsMs: number }>;
 
-const tidyLimits: TidyLimits = { sagasMs: 900_000, goneMs: 300_000, listsMs: 60_000 };
+export const tidyLimits: TidyLimits = { sagasMs: 900_000, goneMs: 300_000, listsMs: 60_000 };
 
 type RunSaga = Readonly<{ id: string; saga8: string; name: string; status: SagaStatus; key: string; dropletId: number | null }>;
 
@@ -42,15 +44,17 @@ export async function callOff(stage: Pick<Stage, 'db' | 'client' | 'io' | 'state
 }
 
 /** Ends the run and returns what is left. */
-export async function tidy(stage: Stage, limits: TidyLimits = tidyLimits): Promise<Left> {
+export async function tidy(stage: Stage, limits: TidyLimits): Promise<Left> {
+  // The gate lets a worker destroy only droplets that are on record.
+  await learnFromSagas(stage);
   await stage.crew.ensure();
   await callOff(stage);
   const unended = await endSagas(stage, AbortSignal.timeout(limits.sagasMs));
   await learnFromSagas(stage);
   const alive = await proveGone(stage, limits.goneMs);
   const listed = await readAgain(stage, [...alive.keys()], limits.listsMs);
-  const tags = await deleteTags(stage, listed.foreign, limits.listsMs);
-  return { left: [...unended, ...alive.values(), ...listed.left], ...tags, foreign: listed.foreign };
+  const tags = await deleteTags(stage, listed, limits.listsMs);
+  return { left: [...unended, ...alive.values(), ...listed.left], ...tags, readAt: listed.readAt, foreign: listed.foreign };
 }
 
 /** Waits for each saga of the run, and destroys what the completed ones created. */
@@ -75,7 +79,7 @@ async function endSagas(stage: Stage, signal: AbortSignal): Promise<string[]> {
     const standing = sagas.find(({ name, status, dropletId }) => name === 'provision_droplet' && status === 'completed' && dropletId !== null && !destroyed.has(dropletId));
     if (standing?.dropletId === undefined || standing.dropletId === null) return sagas.filter(({ status }) => status === 'stuck').map(({ id, name }) => `saga ${id} (${name}) is stuck`);
     const { dropletId } = standing;
-    const act = standing.key.slice(keyPrefix(run).length).replace(/:provision$/, '');
+    const act = actOf(run, standing.key);
     await io('start destroy', () => client.destroyDroplet(dropletId, { idempotencyKey: keyOf(run, act, 'destroy'), requestedBy: requester(), reason: 'smoke' }));
   }
 }
@@ -95,9 +99,9 @@ async function learnFromSagas({ state, db }: Stage): Promise<void> {
   for (const { dropletId, key } of await sagasOf(db, state.read().run)) {
     const { acts, droplets, run } = state.read();
     if (dropletId === null || droplets.some(({ id }) => id === dropletId)) continue;
-    const act = key.slice(keyPrefix(run).length).split(':')[0];
+    const act = actOf(run, key);
     const name = acts.find((one) => one.act === act)?.dropletName ?? '';
-    await state.change('droplet made', (current) => withNewDroplet(current, { id: dropletId, name, tags: [], madeAt: sentAt(current, name) }));
+    await state.change('droplet made', (current) => withNewDroplet(current, { id: dropletId, name, tags: [] }, null));
   }
 }
 
@@ -133,12 +137,13 @@ async function proveGone(stage: Stage, limitMs: number): Promise<Map<number, str
 }
 
 /** Reads the whole account until no list shows a droplet of the run. */
-async function readAgain(stage: Stage, alive: readonly number[], limitMs: number): Promise<{ left: string[]; foreign: SeenDroplet[] }> {
+async function readAgain(stage: Stage, alive: readonly number[], limitMs: number): Promise<{ left: string[]; readAt: Date; foreign: SeenDroplet[] }> {
   const { state, api, db } = stage;
   const giveUpAt = performance.now() + limitMs;
   const sagas = await sagasOf(db, state.read().run);
   const ownTags = new Set(tagsOf(sagas));
   for (;;) {
+    const readAt = new Date();
     const droplets = await patiently(stage, () => readDroplets(api), giveUpAt);
     const { acts, droplets: made, before } = state.read();
     const known = new Set(before.droplets.map(({ id }) => id));
@@ -147,15 +152,15 @@ async function readAgain(stage: Stage, alive: readonly number[], limitMs: number
     const ours = droplets.filter(isOurs).filter(({ id }) => !alive.includes(id));
     const unknown = ours.filter(({ id }) => !made.some((one) => one.id === id));
     // An unanswered create may still produce a droplet, so keep checking until the deadline.
-    const isOver = ours.length === 0 && unansweredCreates(state.read()).length === 0;
+    const isOver = ours.length === 0 && openCreates(state.read(), readAt).length === 0;
     if (isOver || performance.now() > giveUpAt) {
       // A droplet that is still listed counts neither as deleted nor as gone. The next call starts over with it.
       for (const { id } of ours) await state.change('droplet is back', (current) => withDroplet(current, id, (one) => ({ ...one, deletedAt: null, goneAt: null })));
-      return { left: ours.map(({ id, name }) => `droplet ${id} (${name ?? 'no name'}) is still listed`), foreign: droplets.filter((droplet) => !isOurs(droplet)) };
+      return { left: ours.map(({ id, name }) => `droplet ${id} (${name ?? 'no name'}) is still listed`), readAt, foreign: droplets.filter((droplet) => !isOurs(droplet)) };
     }
     // A list showed a droplet that was not on record.
     for (const { id, name, tags } of unknown) {
-      await state.change('droplet made', (current) => withNewDroplet(current, { id, name: name ?? '', tags: [...(tags ?? [])], madeAt: sentAt(current, name) }));
+      await state.change('droplet made', (current) => withNewDroplet(current, { id, name: name ?? '', tags: [...(tags ?? [])] }, null));
     }
     if (unknown.length > 0) await proveGone(stage, limitMs);
     await delay(stage.lookEveryMs);
@@ -167,18 +172,21 @@ async function readAgain(stage: Stage, alive: readonly number[], limitMs: number
  * `managed-by-arcadia-cloud` and the tags of waves belong to all users of arcadia-cloud in this account; they are deleted
  * only if there seem to be no others.
  */
-async function deleteTags(stage: Stage, foreign: readonly SeenDroplet[], limitMs: number): Promise<Pick<Left, 'tagsLeft' | 'sharedTags'>> {
+async function deleteTags(stage: Stage, { foreign, readAt }: Pick<Left, 'foreign' | 'readAt'>, limitMs: number): Promise<Pick<Left, 'tagsLeft' | 'sharedTags'>> {
   const { state, api, db } = stage;
-  const { droplets, before, store, run } = state.read();
+  const { acts, droplets, before, store, run } = state.read();
   const giveUpAt = performance.now() + limitMs;
   const isAlone = store === EMBEDDED && !before.tags.some((tag) => tag.toLowerCase() === MANAGED_TAG) && !foreign.some(({ tags }) => (tags ?? []).some(isReservedTag));
   const sagas = await sagasOf(db, run);
   // An unfinished saga may still need them to find its droplet.
   const needed = new Set(tagsOf(sagas.filter(({ status }) => status !== 'completed' && status !== 'compensated')));
+  // They prove whose a droplet is that may still appear. Deleting a tag takes it off the droplets.
+  const open = new Set(openCreates(state.read(), readAt).map(({ name }) => acts.find(({ dropletName }) => dropletName === name)?.act));
+  const kept = new Set(tagsOf(sagas.filter(({ key }) => open.has(actOf(run, key)))));
   const all = new Set([...tagsOf(sagas), ...droplets.flatMap(({ tags }) => tags)].map((tag) => tag.toLowerCase()));
   const shared = [...all].filter((tag) => tag === MANAGED_TAG || tag.startsWith(WAVE_TAG_PREFIX));
   const before8 = new Set(before.tags.map((tag) => tag.toLowerCase()));
-  const wanted = [...[...all].filter(isSagaTag), ...(isAlone ? shared : [])].filter((tag) => !before8.has(tag));
+  const wanted = [...[...all].filter(isSagaTag), ...(isAlone ? shared : [])].filter((tag) => !before8.has(tag) && !kept.has(tag));
   const names = new Set(await patiently(stage, () => readTagNames(api), giveUpAt));
   const left: string[] = [];
   for (const tag of wanted.filter((one) => names.has(one))) {
@@ -219,9 +227,9 @@ async function patiently<T>(stage: Pick<Stage, 'lookEveryMs'>, ask: () => Promis
   }
 }
 
-/** When a droplet's create was sent: the first with its name, else the start of the run. */
-function sentAt({ creates, startedAt }: SmokeState, name: string | null): string {
-  return creates.find((one) => one.name === name)?.at ?? startedAt;
+/** The act that a saga belongs to. */
+function actOf(run: string, key: string): string {
+  return key.slice(keyPrefix(run).length).split(':')[0] ?? '';
 }
 
 function tagsOf(sagas: readonly RunSaga[]): string[] {

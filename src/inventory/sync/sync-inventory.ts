@@ -22,6 +22,7 @@ import { sagaAtWork, sagaRolledBack } from '../at-work.ts';
 import { toCloudResource } from '../../steps/droplet-resource.ts';
 import { lookForOrphans } from './orphan-look.ts';
 import { sagaIdOn } from './orphan-verdict.ts';
+import type { FurtherPasses } from './delete-tags.ts';
 import { deleteSpentTags } from './delete-tags.ts';
 import { createPatience } from './patience.ts';
 import { sweepOrphans } from './sweep-orphans.ts';
@@ -40,6 +41,8 @@ export type SyncDeps = Readonly<{
   }>;
   /** Whether a person paused the queue of syncs. Then no surplus droplet is destroyed, whatever started this sync. */
   isPaused: () => Promise<boolean>;
+  /** Bounds further passes over the tags to delete; undefined: one pass. */
+  furtherTags?: FurtherPasses;
   /** Called in each sync in which DigitalOcean refuses to read or delete a tag, with its message. */
   onTagsRefused?: (why: string) => void;
   /** Stops the sync between two requests. */

@@ -5,6 +5,7 @@ import { appendFileSync } from 'node:fs';
 import { listenForStop } from '../../../src/cli/stop.ts';
 import type { SmokeIo } from '../../../src/dev/smoke/io.ts';
 import { smokeCommand } from '../../../src/dev/smoke/smoke.ts';
+import { tidyLimits } from '../../../src/dev/smoke/tidy.ts';
 
 /** Where to die: `name` as the effect is called, the how-manieth of its name, and the side. */
 export type CrashAt = { readonly name: string; readonly occurrence: number; readonly position: 'before' | 'after' };
@@ -31,5 +32,6 @@ const io: SmokeIo = async (name, operation) => {
   }
 };
 
+const limits = { ...tidyLimits, listsMs: Number(process.env['ARCADIA_SMOKE_LISTS_MS'] ?? tidyLimits.listsMs) };
 const options = { region: 'fra1', size: 's-4vcpu-8gb', image: 'debian-12-x64', maxUsd: 0.2, yes: true, json: true, hard: process.env['ARCADIA_SMOKE_HARD'] === '1', stateDir: process.env['ARCADIA_SMOKE_DIR'] ?? '' };
-await stop.end(await smokeCommand(options, stop.signal, { io, program: process.env['ARCADIA_SMOKE_PROGRAM'] ?? null }));
+await stop.end(await smokeCommand(options, stop.signal, { io, program: process.env['ARCADIA_SMOKE_PROGRAM'] ?? null, limits }));

@@ -1,22 +1,16 @@
-// The smoke against the sandbox: what it says it will do, what it does, what it leaves after it was killed. The sandbox's
-// ledger is the witness.
+// The smoke against the sandbox: what it says it will do, and what it does. The sandbox's ledger is the witness.
 
-import { appendFile, mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test, vi } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { lockFolder } from '../../../src/dev/smoke/folder.ts';
 import { parseProfile, settingsOfProfile } from '../../../src/sandbox/profile.ts';
 import { runCommand } from '../../support/fleet.ts';
 import { patience } from '../../support/patience.ts';
-import type { CrashAt } from './crashing-smoke.ts';
 import type { SmokeStage } from './stage.ts';
 import { TOKEN, openSmokeStage, receiptSchema } from './stage.ts';
 
-vi.setConfig({ testTimeout: 300_000, maxConcurrency: 3 });
-
-const isFull = process.env['ARCADIA_CRASH_FULL'] === '1';
-const seed = Number(process.env['ARCADIA_CRASH_SEED'] ?? Math.floor(Date.now() / 86_400_000));
+vi.setConfig({ testTimeout: 300_000 });
 
 const receiptOf = (stdout: string) => receiptSchema.parse(JSON.parse(stdout));
 const smokeArgs = ['smoke', '--region', 'fra1', '--size', 's-1vcpu-1gb'];
@@ -86,65 +80,6 @@ test('what cannot be destroyed is named, with exit code 1, and the next call fin
   const next = await stage.smoke();
   expect([next.code, receiptOf(next.stdout)]).toMatchObject([0, { run: receipt.run, finishedEarlierRun: true, left: [] }]);
 });
-
-// Of a full run, said at its end.
-const inconclusive: CrashAt[] = [];
-afterAll(() => {
-  if (isFull) process.stdout.write(`smoke: ${inconclusive.length} kill points did not come up: ${inconclusive.map(({ name, occurrence }) => `${name} #${occurrence}`).join('; ')}\n`);
-});
-
-describe.concurrent('killed with SIGKILL at an I/O of its own, the next call finishes what it left', async () => {
-  for (const at of await pickCases()) {
-    test(`${at.position} ${at.name} #${at.occurrence}`, async () => {
-      expect(await killAndFinish(at)).toEqual([]);
-    });
-  }
-});
-
-/** All effects of an undisturbed run: of each name, the first two. */
-async function pickCases(): Promise<CrashAt[]> {
-  const folder = await mkdtemp(join(tmpdir(), 'arcadia-smoke-list-'));
-  try {
-    await using stage = await openSmokeStage('given');
-    const list = join(folder, 'list');
-    await appendFile(list, '');
-    const exit = await stage.smoke({ ARCADIA_SMOKE_LIST: list });
-    if (exit.code !== 0) throw new Error(`the smoke, undisturbed: ${exit.stdout} ${exit.stderr}`);
-    const names = (await readFile(list, 'utf8')).trimEnd().split('\n');
-    const distinct = [...new Set(names)];
-    const all = distinct.flatMap((name) => {
-      const count = Math.min(2, names.filter((one) => one === name).length);
-      return Array.from({ length: count }, (_, index) => (['before', 'after'] as const).map((position) => ({ name, occurrence: index + 1, position }))).flat();
-    });
-    if (isFull) return all;
-    // The create itself each day; of all others, two a day.
-    const atCreate = all.filter(({ name, position }) => name === 'passed on POST /v2/droplets' && position === 'after');
-    const others = all.filter((one) => !atCreate.includes(one));
-    return [...atCreate, ...[0, 1].flatMap((index) => others[(seed + index * 37) % others.length] ?? [])];
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-}
-
-async function killAndFinish(at: CrashAt): Promise<string[]> {
-  await using stage = await openSmokeStage('given');
-  const killed = await stage.smoke({ ARCADIA_SMOKE_CRASH: JSON.stringify(at) });
-  if (killed.signal !== 'SIGKILL') {
-    if (killed.code !== 0 || !mayBeLeftOut(at)) return [`it was not killed: ${killed.code} ${killed.stderr}`];
-    inconclusive.push(at);
-    return stage.problems(receiptOf(killed.stdout));
-  }
-  // Done, and its receipt is printed: the next call is a new run.
-  if (at.name === 'state: run is done' && at.position === 'after') return stage.problems(receiptOf(killed.stdout));
-  const next = await stage.smoke();
-  if (next.code !== 0) return [`the next call ended with ${next.code}: ${next.stdout} ${next.stderr}`];
-  return stage.problems(receiptOf(next.stdout));
-}
-
-/** An I/O that does not come in each run: a second one of its kind, or a look that somebody took or not, as time allowed. */
-function mayBeLeftOut({ name, occurrence }: CrashAt): boolean {
-  return occurrence > 1 || name.startsWith('look: ') || name.startsWith('passed on GET ');
-}
 
 async function listTags(stage: SmokeStage): Promise<string[]> {
   const answer = await fetch(`${stage.sandbox.url}/v2/tags?per_page=200`, { headers: { authorization: `Bearer ${TOKEN}` } });

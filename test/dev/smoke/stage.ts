@@ -2,7 +2,7 @@
 // sandbox's ledger, which is kept by somebody else than the smoke.
 
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -18,10 +18,12 @@ export const receiptSchema = z.object({
   run: z.string(),
   finishedEarlierRun: z.boolean(),
   acts: z.array(z.object({ act: z.string(), ok: z.boolean(), detail: z.string() })),
-  droplets: z.array(z.object({ id: z.number(), name: z.string(), seenAs404: z.boolean(), seconds: z.number().nullable(), costUsd: z.number().nullable() })),
+  droplets: z.array(z.object({ id: z.number(), name: z.string(), madeAt: z.string(), seenAs404: z.boolean(), seconds: z.number().nullable(), costUsd: z.number().nullable() })),
   costUsd: z.number(),
   foreign: z.object({ before: z.number(), after: z.number(), differences: z.array(z.string()), appeared: z.array(z.number()) }),
   tagsLeft: z.array(z.string()),
+  unanswered: z.array(z.object({ name: z.string(), at: z.string(), until: z.string() })),
+  neverAppeared: z.array(z.object({ name: z.string(), at: z.string() })),
   left: z.array(z.string()),
   refused: z.array(z.string()),
   profile: z.string().nullable(),
@@ -30,6 +32,14 @@ export const receiptSchema = z.object({
 
 type SmokeReceipt = z.infer<typeof receiptSchema>;
 type Exit = { readonly code: number | null; readonly signal: NodeJS.Signals | null; readonly stdout: string; readonly stderr: string };
+
+/** Moves the creates of a run into the past, as if their droplets had had two hours to appear. */
+export async function ageCreates(folder: string): Promise<void> {
+  const path = join(folder, 'smoke.json');
+  const state = z.looseObject({ creates: z.array(z.looseObject({ at: z.string() })) }).parse(JSON.parse(await readFile(path, 'utf8')));
+  const creates = state.creates.map((one) => ({ ...one, at: new Date(Date.parse(one.at) - 7_200_000).toISOString() }));
+  await writeFile(path, JSON.stringify({ ...state, creates }));
+}
 
 export const TOKEN = 'dop_v1_smoke_canary';
 // That of s-4vcpu-8gb.
