@@ -9,14 +9,24 @@ import { parseKeyRing } from './key-ring.ts';
 const PUBLISHED_KEY = 'ZGV2ZWxvcG1lbnQga2V5LCBub3QgYSBzZWNyZXQhISE=';
 const PUBLISHED: ReadonlySet<string> = new Set(['development-password', 'development-api-token']);
 
+type Secrets = Pick<Config, 'databaseUrl' | 'digitalOcean' | 'keyRing' | 'web'>;
+
 /**
- * Checks that a process which works with the real DigitalOcean has secrets of its own. `web` often has no token of
- * DigitalOcean, so the address of the API decides.
+ * Checks that a process which works with the real DigitalOcean has secrets of its own.
  *
  * @throws {ConfigError} naming each variable with a published secret
  */
-export function requireOwnSecrets({ databaseUrl, digitalOcean, keyRing, web }: Pick<Config, 'databaseUrl' | 'digitalOcean' | 'keyRing' | 'web'>): void {
-  if (digitalOcean.token === SANDBOX_TOKEN || !/(^|\.)digitalocean\.com$/.test(new URL(digitalOcean.apiUrl).hostname)) return;
+export function requireOwnSecrets(config: Secrets): void {
+  const problems = publishedSecretsIn(config);
+  if (problems.length > 0) throw refusal(problems);
+}
+
+/**
+ * Names the variables whose secret is published, each with what to do, if this is the configuration of a process that works with
+ * the real DigitalOcean. `web` often has no token of DigitalOcean, so the address of the API decides.
+ */
+export function publishedSecretsIn({ databaseUrl, digitalOcean, keyRing, web }: Secrets): readonly string[] {
+  if (digitalOcean.token === SANDBOX_TOKEN || !/(^|\.)digitalocean\.com$/.test(new URL(digitalOcean.apiUrl).hostname)) return [];
   const why = 'published in compose.yaml, and this process works with the real DigitalOcean';
   const problems: string[] = [];
   // Behind a key of one's own, it still opens what it sealed.
@@ -32,5 +42,5 @@ export function requireOwnSecrets({ databaseUrl, digitalOcean, keyRing, web }: P
   for (const { name } of web.tokens.filter(({ secret }) => PUBLISHED.has(secret))) {
     problems.push(`API_TOKENS: the secret of ${name} is ${why}; set one of your own, as \`openssl rand -hex 24\` makes one`);
   }
-  if (problems.length > 0) throw refusal(problems);
+  return problems;
 }

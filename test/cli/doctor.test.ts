@@ -57,6 +57,18 @@ test('nothing is configured: it says what is not set, and checks the rest', asyn
   expect(of('versions')).toHaveLength(1);
 });
 
+test('published secrets with the real DigitalOcean are failures, as worker and web do not start with them', async () => {
+  const { PATH, HOME } = process.env;
+  const { code, of } = await diagnose({ PATH, HOME, DASHBOARD_USER: 'dev', DASHBOARD_PASSWORD: 'development-password', API_TOKENS: 'first:read:development-api-token' });
+  expect(code).toBe(1);
+  const failures = of('configuration').filter(({ level, text }) => level === 'fail' && !text.startsWith('DATABASE_URL'));
+  expect(failures.map(({ text, action }) => [text.split(':')[0], action])).toEqual([
+    ['DASHBOARD_PASSWORD', 'Until then, `worker` and `web` do not start.'],
+    ['API_TOKENS', 'Until then, `worker` and `web` do not start.'],
+  ]);
+  expect(of('configuration').map(({ text }) => text)).not.toContain('valid; environment default');
+});
+
 test('a variable that cannot be used is named, and the rest is checked without it', async () => {
   await using fleet = await openFleet('postgres');
   const { code, of } = await diagnose(fleet.environment({ REDIS_URL: 'http://x', WAIT_MAX_POLLS: 'many' }));

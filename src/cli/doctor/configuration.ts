@@ -2,6 +2,7 @@
 import type { App } from '../../saga/app.ts';
 import type { Config } from '../../platform/config.ts';
 import { ConfigError } from '../../platform/config-error.ts';
+import { publishedSecretsIn } from '../../platform/published-secrets.ts';
 import { hasInventory, loadConfigFor } from '../../processes/inventory.ts';
 import type { Finding } from './finding.ts';
 import { fail, ok, warn } from './finding.ts';
@@ -20,6 +21,7 @@ export function readConfiguration(app: App, environment: NodeJS.ProcessEnv): { c
   for (let given = environment; ; ) {
     try {
       const config = loadConfigFor(app, given);
+      for (const problem of publishedSecretsIn(config)) findings.push(fail(CHECK, problem, 'Until then, `worker` and `web` do not start.'));
       return { config, findings: [...findings, ...(findings.length === 0 ? [ok(CHECK, `valid; environment ${config.environment}`)] : []), ...gaps(config, app, refused)], refused };
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
