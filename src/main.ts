@@ -33,15 +33,15 @@ const program = new Command('arcadia')
   .showHelpAfterError('(run with --help for usage)')
   .option('--app <file>', 'module whose default export is the app with your own sagas; default: ARCADIA_APP, or else the droplet sagas')
   .hook('preAction', (_program, command) => {
-    requirePackages(...purposesOf(command.name()));
+    requirePackages(...purposesOf(command));
   })
   .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage, 78 invalid configuration.');
 
 /** What the packages of a command are for. */
-function purposesOf(command: string): readonly Purpose[] {
-  if (command === 'sandbox') return ['sandbox'];
-  if (command === 'hash-password') return [];
-  const hasOwnPostgres = command === 'demo' || (['dev', 'smoke'].includes(command) && (process.env['DATABASE_URL'] ?? '') === '');
+function purposesOf(command: Pick<Command, 'name'>): readonly Purpose[] {
+  if (command.name() === 'sandbox') return ['sandbox'];
+  if (command.name() === 'hash-password') return [];
+  const hasOwnPostgres = command.name() === 'demo' || (['dev', 'smoke'].includes(command.name()) && (process.env['DATABASE_URL'] ?? '') === '');
   return hasOwnPostgres ? ['fleet', 'embedded-postgres'] : ['fleet'];
 }
 
