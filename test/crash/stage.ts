@@ -36,6 +36,7 @@ import { DROPLET_NAME } from './scenarios.ts';
 import { compileCache } from '../support/compile-cache.ts';
 import { listSagas } from '../support/list-sagas.ts';
 import { forkBound } from '../support/child-process.ts';
+import { patience as machinePatience } from '../support/patience.ts';
 import { programFile } from '../support/programs.ts';
 
 /** Where the jobs are: the run's Redis, a Redis of the test's own, or Postgres. */
@@ -79,7 +80,10 @@ const times = { WAIT_POLL_INTERVAL_MS: '150', STEP_BACKOFF_MS: '50' } as const;
 /** What runs out where something hangs, is frozen, was killed or got lost: request < lock < grace. In milliseconds. */
 const limits = { RECONCILE_INTERVAL_MS: 400, DIGITALOCEAN_TIMEOUT_MS: 700, WORKER_LOCK_MS: 1_200, ADOPTION_GRACE_MS: 1_800 } as const;
 
-const REST_WITHIN_MS = 50_000;
+// On a slow machine, what is only late must not be taken for lost.
+const slowness = Math.min(2, machinePatience());
+
+const REST_WITHIN_MS = 50_000 * slowness;
 
 /** Faults of the sandbox that go before the scenario's own. */
 export type ExtraRules = readonly Rule[];
@@ -101,7 +105,7 @@ export async function openCrashStage(scenario: Scenario, backend: QueueBackend, 
   ];
   const environment = {
     ...times,
-    ...Object.fromEntries(Object.entries(limits).map(([name, ms]) => [name, String(ms * patience)])),
+    ...Object.fromEntries(Object.entries(limits).map(([name, ms]) => [name, String(Math.round(ms * patience * slowness))])),
     DATABASE_URL: database.url,
     ...(backend === 'postgres' ? {} : { REDIS_URL: backend === 'redis' ? redis.url : backend.redisUrl }),
     QUEUE_PREFIX: redis.prefix,
