@@ -11,7 +11,7 @@ import type { Effect, EffectKeys, EffectState, Undoing } from './effect.ts';
 import type { Failure } from './failure.ts';
 import { requireName } from './names.ts';
 import type { StepRun } from './step.ts';
-import { StepFailure, StepWait, failureOf, waitOf, waiting } from './step.ts';
+import { StaleRevisionError, StepFailure, StepWait, failureOf, waitOf, waiting } from './step.ts';
 
 /** The part of a run that effects need. */
 type EffectRun = Pick<StepRun, 'saga' | 'now' | 'record' | 'assertClaimIsFresh'>;
@@ -26,6 +26,9 @@ const asked = new WeakMap<object, Set<string>>();
 const SETTLE_MS = 60_000;
 const POLL_MS = 5_000;
 const MAX_SENDS = 3;
+
+// Until the next try of a run whose claim had become too old, as the database or this process is slow.
+const STALE_CLAIM_MS = 1_000;
 
 /**
  * Causes an effect of a step at most once, provided that a request's effect becomes visible within `settleMs`.
@@ -71,9 +74,9 @@ async function bringAbout<Value, Prepared>(run: EffectRun, step: string, name: s
   await run.record(effect.announcement ?? `announced ${name}`, { ...effect.announces, [keys.sends]: sends + 1 }, [keys.sentAt]);
   const announced = announcedIn.get(run) ?? new Set<string>();
   announcedIn.set(run, announced.add(keys.sentAt));
-  run.assertClaimIsFresh();
   let value: Value;
   try {
+    requireFreshClaim(run, name);
     value = await effect.send(before.mark, prepared);
   } catch (error) {
     throw surelyNotSent(error) ? withOutputs(error, { [keys.refusals]: countOf(run.saga, keys.refusals) + 1 }) : error;
@@ -111,6 +114,20 @@ export async function undo<Value>(run: EffectRun, step: string, name: string, un
     throw new StepWait(waiting(Math.min(pollMs, settleMs - known.ageMs), `a request for ${name} got no answer: looking for its effect`));
   }
   return undone.size > 0;
+}
+
+/**
+ * Throws a wait for a claim that has become too old to send anything: by its rule another worker may have taken over. The request
+ * that was announced is then known not to be sent, and the wait takes the announcement back. If another worker has moved
+ * the saga on, the wait is refused like everything else that this run writes.
+ */
+function requireFreshClaim(run: EffectRun, name: string): void {
+  try {
+    run.assertClaimIsFresh();
+  } catch (error) {
+    if (!(error instanceof StaleRevisionError)) throw error;
+    throw new StepWait(waiting(STALE_CLAIM_MS, `${error.message}: the request for ${name} was not sent`), { sent: false });
+  }
 }
 
 /** Returns what is known of an effect of this step. */

@@ -187,16 +187,24 @@ describe('once', () => {
     expect(tries).toBe(3);
   });
 
-  test('sends nothing once the claim on the saga is old', async () => {
+  test('sends nothing once the claim on the saga is old, takes the announcement back, and sends with the next run', async () => {
     const service = new Service();
     let nowMs = 0;
+    let passesMs = 11_000;
     const step = subscribing(service);
-    await using engine = await openEngine(catalogOf(step), { toOutcome, monotonicMs: () => (nowMs += 11_000), claimMs: 10_000 });
+    await using engine = await openEngine(catalogOf(step), { toOutcome, monotonicMs: () => (nowMs += passesMs), claimMs: 10_000 });
     const first = await engine.start();
-    const verdict = await engine.run(claimOf(first));
-    expect(verdict.kind).toBe('next');
-    expect((await engine.load(first.sagaId)).saga.context).toMatchObject({ 'bill.subscription.sends': 1 });
+    let verdict = await engine.run(claimOf(first));
+    for (let run = 0; run < 5; run += 1) {
+      expect(verdict).toMatchObject({ kind: 'next', note: expect.stringMatching(/the claim on saga \S+ is \d+ ms old: the request for subscription was not sent/) });
+      verdict = await engine.run(claimOf(jobOf(verdict)));
+    }
+    const { saga } = await engine.load(first.sagaId);
+    expect([saga.status, saga.context['bill.subscription.sends'], saga.context['bill.subscription.refusals']]).toEqual(['running', 6, 6]);
     expect(service.sent).toEqual([]);
+    passesMs = 1;
+    await engine.run(claimOf(jobOf(verdict)));
+    expect(service.sent).toHaveLength(1);
   });
 
   test('returns to the first run what a second would see', async () => {
