@@ -58,6 +58,11 @@ export function printable<T>(value: T): T {
   return mapTexts(value, (text) => visible(shorten(text, PRINTED_LENGTH)), 0) as T; // oxlint-disable-line typescript/no-unsafe-type-assertion
 }
 
+/** A number with its noun, which takes an `s` in the plural: `1 saga`, `2 sagas`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
 /** Returns the same value with every string cut at 2,000 characters. Only user data may be longer in a saga. */
 export function withShortTexts<T>(value: T): T {
   return mapTexts(value, (text) => shorten(text, PRINTED_LENGTH), 0) as T; // oxlint-disable-line typescript/no-unsafe-type-assertion

@@ -36,7 +36,8 @@ const STALE_CLAIM_MS = 1_000;
  * @param name of the effect, unique in its step
  * @returns the result of `send`, from this run or an earlier one; or the result of `find`
  * @throws {TypeError} if another call for this effect is in progress in this run: two effects need two names
- * @throws {StepWait} while the outcome of an earlier request is unknown; the step must not catch it
+ * @throws {StepWait} while the outcome of an earlier request is unknown, or if the claim became too old to send; the step must
+ *   not catch it
  * @throws {StepFailure} `effect_unanswered` after `maxSends` unanswered requests; whatever `send` and `find` throw
  * @throws {StaleRevisionError} if another writer has moved the saga on; nothing is sent
  */

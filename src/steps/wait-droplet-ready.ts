@@ -4,7 +4,7 @@
 import { dropletTextOf } from '../inventory/droplet-of-saga.ts';
 import { formatDuration } from '../platform/duration.ts';
 import { isLocalTrouble } from '../platform/error-code.ts';
-import { shortTextOf } from '../platform/text.ts';
+import { counted, shortTextOf } from '../platform/text.ts';
 import type { Saga } from '../saga/saga.ts';
 import { stepAgeMs } from '../saga/stamps.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
@@ -83,7 +83,7 @@ function endOf(text: string): string {
 function judge(finding: Finding, ready: Ready, run: StepRun, { settings }: StepDeps): StepOutcome {
   if (finding.answered) {
     const checks = checksWithThis(run);
-    const how = ready.callback === true ? 'it reported that its user data ran' : `${whatOf(ready, run.saga)} answered after ${counted(checks)}`;
+    const how = ready.callback === true ? 'it reported that its user data ran' : `${whatOf(ready, run.saga)} answered after ${counted(checks, 'check')}`;
     return done({}, `droplet ${dropletTextOf(run.saga)} is ready: ${how}`);
   }
   // A check that this machine could not make says nothing about the droplet.
@@ -96,7 +96,7 @@ function judge(finding: Finding, ready: Ready, run: StepRun, { settings }: StepD
   }
   const within = `within ${formatDuration(limitMsOf(ready))}`;
   if (ready.callback === true) throw notReady(run.saga, `it did not report ${within} that its user data ran`);
-  throw notReady(run.saga, `${whatOf(ready, run.saga)} did not answer as expected ${within} (${counted(checks)}; the last one: ${finding.why})`);
+  throw notReady(run.saga, `${whatOf(ready, run.saga)} did not answer as expected ${within} (${counted(checks, 'check')}; the last one: ${finding.why})`);
 }
 
 function notReady(saga: SagaFacts, why: string): StepFailure {
@@ -143,8 +143,4 @@ function limitMsOf(ready: Ready | null): number {
 
 function checksWithThis(run: StepRun): number {
   return (run.memo['polls'] ?? 0) + 1;
-}
-
-function counted(checks: number): string {
-  return `${checks} ${checks === 1 ? 'check' : 'checks'}`;
 }

@@ -3,6 +3,7 @@
 import { endsWithin } from '../../platform/deadline.ts';
 import type { Database } from '../../platform/db.ts';
 import { silentLog } from '../../platform/log.ts';
+import { counted } from '../../platform/text.ts';
 import { openQueueConnection } from '../../queues/connection.ts';
 import type { QueueStore } from '../../queues/connection.ts';
 import { queueNames } from '../../queues/jobs.ts';
@@ -64,8 +65,4 @@ async function countRequests(store: QueueStore): Promise<number> {
     await endsWithin(CLOSE_WITHIN_MS, queue.close());
     await endsWithin(CLOSE_WITHIN_MS, connection.close());
   }
-}
-
-function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }

@@ -1,7 +1,7 @@
 // The checks of a plan. Pure: what DigitalOcean and this process know goes in, checks and the price come out.
 import type { Account, Image, Project, Region, Size, SshKey, Vpc } from '../../do/schemas.ts';
 import { formatDuration } from '../../platform/duration.ts';
-import { shorten, visible } from '../../platform/text.ts';
+import { counted, shorten, visible } from '../../platform/text.ts';
 import { StepFailure } from '../../saga/step.ts';
 import type { ProvisionDropletInput } from '../../steps/inputs.ts';
 import type { LeasePolicy } from '../../steps/lease.ts';
@@ -216,7 +216,7 @@ function checkSshKeys({ ssh_keys: wanted = [] }: ProvisionDropletInput, keys: Se
     if (found.length === 0 && /^sha256:/i.test(String(entry))) unchecked += 1;
     else if (found.length === 0) return problem('ssh_keys', `The account has no SSH key ${quote(String(entry))}. ${nearest(String(entry), keys.value.map(({ name }) => name))}`);
   }
-  if (unchecked > 0) return unknown('ssh_keys', `${countOf(unchecked, 'SSH key')} could not be checked, because DigitalOcean shows no SHA256 fingerprints.`);
+  if (unchecked > 0) return unknown('ssh_keys', `${counted(unchecked, 'SSH key')} could not be checked, because DigitalOcean shows no SHA256 fingerprints.`);
   return ok('ssh_keys', `The account has ${wanted.length === 1 ? 'the SSH key' : `all ${wanted.length} SSH keys`}.`);
 }
 
@@ -245,10 +245,6 @@ function nearest(wanted: string, names: readonly string[]): string {
 
 function listOf(words: readonly string[]): string {
   return words.length < 2 ? (words[0] ?? '') : `${words.slice(0, -1).join(', ')} and ${words.at(-1)}`;
-}
-
-function countOf(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 function quote(text: string): string {

@@ -1,6 +1,6 @@
 // Cancel, retry or rerun many sagas: first a preview that lists them with the reason of each and a box to leave it out, then the result
 // of each. The form sends the ids that were shown and ticked, so sagas that were started in between are not touched.
-import { shortTextOf } from '../../platform/text.ts';
+import { counted, shortTextOf } from '../../platform/text.ts';
 import type { StoredEvent } from '../../saga/events.ts';
 import type { Saga, SagaStatus } from '../../saga/saga.ts';
 import { currentStep, isAtRest } from '../../saga/saga.ts';
@@ -70,7 +70,7 @@ function destroyedBy(sagas: SagaPage['sagas'], surface: Surface): string {
     const words = surface.words(saga);
     return words.cancelDestroys?.(saga) === true ? [words.subject?.(saga).kind ?? 'resource'] : [];
   });
-  const kinds = [...Map.groupBy(destroyed, (kind) => kind)].map(([kind, { length }]) => `${length} ${kind}${length === 1 ? '' : 's'}`);
+  const kinds = [...Map.groupBy(destroyed, (kind) => kind)].map(([kind, { length }]) => counted(length, kind));
   return kinds.length === 0 ? '' : `; ${kinds.join(' and ')} ${destroyed.length === 1 ? 'is' : 'are'} destroyed, with all data`;
 }
 

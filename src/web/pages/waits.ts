@@ -3,7 +3,7 @@ import type { Saga } from '../../saga/saga.ts';
 import { currentStep, directionOf } from '../../saga/saga.ts';
 import type { StoredEvent } from '../../saga/events.ts';
 import type { Surface } from '../../saga/words.ts';
-import { shortTextOf } from '../../platform/text.ts';
+import { counted, shortTextOf } from '../../platform/text.ts';
 import type { InspectedJob } from '../../queues/step-queues.ts';
 import { withoutRequest } from './timeline.ts';
 
@@ -50,8 +50,4 @@ export function untakenForMs(
   // A dead worker keeps its job until another one takes it over.
   const isTaken = takenBy !== null && (aliveWorkers === null || (takenBy === '' ? aliveWorkers.length > 0 : aliveWorkers.includes(takenBy)));
   return isTaken ? null : dueSinceMs;
-}
-
-function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
