@@ -1,7 +1,6 @@
 // The code that readers meet first, taken out of the README and the tutorial and run as they would run it: from the packed
 // package, in a folder outside the project, against real processes.
 import { execFile } from 'node:child_process';
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -12,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { startSandbox } from '../src/sandbox/server.ts';
 import type { Sandbox } from '../src/sandbox/server.ts';
-import { spawnBound } from './support/child-process.ts';
+import { endOf, spawnBound } from './support/child-process.ts';
 import { installPackage, packPackage } from './support/packed.ts';
 import { createTestDatabase } from './support/services-postgres.ts';
 import type { TestDatabase } from './support/services-postgres.ts';
@@ -59,7 +58,7 @@ async function setUp(name: string, files: ReadonlyMap<string, string>, more: Nod
   await waitFor(() => output.includes('worker ready'), { what: 'the worker to be ready' });
   const close = async () => {
     worker.kill('SIGTERM');
-    await once(worker, 'exit');
+    await endOf(worker);
     await database.drop();
   };
   return { cwd, node, close };

@@ -15,7 +15,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { startSandbox } from '../../src/sandbox/server.ts';
 import type { Sandbox } from '../../src/sandbox/server.ts';
-import { spawnBound } from '../support/child-process.ts';
+import { endOf, spawnBound } from '../support/child-process.ts';
 import { createEngineDatabase } from '../support/engine.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import type { TestDatabase } from '../support/services-postgres.ts';
@@ -238,7 +238,7 @@ describe('a saga of one\'s own, in a folder outside the project', () => {
     await waitFor(() => output.includes('worker ready'), { what: 'the worker to be ready' });
     return async () => {
       worker.kill('SIGTERM');
-      await once(worker, 'exit');
+      await endOf(worker);
       await sandbox.close();
       service.close();
       await database.drop();

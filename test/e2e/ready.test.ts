@@ -8,6 +8,7 @@ import { web, openFleet } from '../support/fleet.ts';
 import type { Fleet, QueueStoreKind } from '../support/fleet.ts';
 import { queueStoreKinds } from '../support/topology.ts';
 import { loadConfig } from '../../src/platform/config.ts';
+import { findPort } from '../../src/dev/free-port.ts';
 import { textOf } from '../../src/platform/json.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { startWeb } from '../../src/processes/web.ts';
@@ -17,7 +18,8 @@ import { waitFor } from '../support/wait-for.ts';
 const SAGAS = Number(process.env['ARCADIA_READY_SAGAS'] ?? 6);
 const ANSWERS_AFTER_MS = Number(process.env['ARCADIA_READY_AFTER_MS'] ?? 1_500);
 const DEADLINE_MS = 60_000 + 4 * ANSWERS_AFTER_MS;
-const PORT = 20_000 + (process.pid % 20_000);
+// On all addresses.
+const PORT = (await findPort({ host: '0.0.0.0', port: 0 })) ?? 0;
 
 const names = Array.from({ length: SAGAS }, (_, index) => `web-${index + 1}`);
 const isUnderWay = 'running';

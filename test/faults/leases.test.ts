@@ -20,15 +20,19 @@ async function fleetOf(kind: QueueStoreKind): Promise<Fleet> {
   return fleet;
 }
 
-/** Takes note of when each droplet is gone, until the signal is aborted. */
+/** Takes note of when each droplet is gone, until the signal is aborted, and looks once more then. */
 async function watchDroplets({ sandbox }: Fleet, goneAt: Map<number, number>, signal: AbortSignal): Promise<void> {
   let before = new Set<number>();
-  while (!signal.aborted) {
+  const look = () => {
     const now = new Set(sandbox.state({ alive: true }).map(({ id }) => id));
     for (const id of before) if (!now.has(id)) goneAt.set(id, Date.now());
     before = now;
+  };
+  while (!signal.aborted) {
+    look();
     await delay(100);
   }
+  look();
 }
 
 describe.each(queueStoreKinds())('on %s', (kind) => {

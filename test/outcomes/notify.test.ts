@@ -1,9 +1,9 @@
 // NOTIFY, findings and leases as outcomes, and the receivers of the documentation.
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test } from 'vitest';
+import { findPort } from '../../src/dev/free-port.ts';
 import { driftOutcomes, leaseOutcomes, orphanOutcomes } from '../../src/inventory/outcomes.ts';
 import { readBatch } from '../../src/outcomes/log.ts';
 import { readOutcomes } from '../../src/outcomes/read-outcomes.ts';
@@ -16,7 +16,7 @@ import type { Database } from '../../src/platform/db.ts';
 import { sagaOutcomes } from '../../src/saga/saga-outcomes.ts';
 import { catalog } from '../../src/steps/catalog.ts';
 import { openAdmin } from '../support/admin-connection.ts';
-import { spawnBound } from '../support/child-process.ts';
+import { endOf, spawnBound } from '../support/child-process.ts';
 import { catalogOf, createEngineDatabase, fakeStep } from '../support/engine.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { SECRET, bodySchema, openOutcomeStage } from './stage.ts';
@@ -150,13 +150,13 @@ test.each([
 ])('the receiver of the documentation in %s takes what is signed, and each outcome once', async (language, program, options) => {
   const page = readFileSync(new URL('../../docs/how-to/outcomes.md', import.meta.url), 'utf8');
   const [, code = ''] = new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``).exec(page) ?? [];
-  const port = 20_000 + Math.floor(Math.random() * 20_000);
+  const port = await findPort({ host: '127.0.0.1', port: 0 });
   const child = spawnBound(program, [...options, code], { cwd: fileURLToPath(new URL('../../', import.meta.url)), env: { PATH: process.env['PATH'], PORT: String(port), OUTCOME_WEBHOOK_SECRET: SECRET } });
   let output = '';
   child.stdout.on('data', (chunk: Buffer) => { output += chunk.toString(); });
   onTestFinished(async () => {
     child.kill('SIGKILL');
-    await once(child, 'exit');
+    await endOf(child);
   });
   const url = `http://127.0.0.1:${port}/`;
   const answered = async () => (await fetch(url, { method: 'POST', body: '{}' }).catch(() => null))?.status;
