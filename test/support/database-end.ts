@@ -1,5 +1,8 @@
-// After the last test of a file: drops the databases that its tests used.
+// After the last test of a file: hands the databases that its tests used to the files that follow.
 import { afterAll, inject } from 'vitest';
-import { dropDatabases } from './database-pool.ts';
+import { releaseDatabases } from './database-pool.ts';
 
-afterAll(async () => dropDatabases(inject('services').databaseUrl));
+afterAll(async () => {
+  const { databaseUrl, runId } = inject('services');
+  await releaseDatabases({ serverUrl: databaseUrl, runId });
+});

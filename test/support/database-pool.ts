@@ -1,6 +1,6 @@
-// Databases that the tests of a file reuse. On a busy machine, Postgres takes a good part of a second to copy a template and to
-// drop the copy (a checkpoint, and new processes for connections), but only milliseconds to empty a database. A database in
-// which a test changed more than rows is not reused.
+// Databases that tests reuse, first in their own file and then in other files. On a busy machine, Postgres takes a good part of a
+// second to copy a template and to drop the copy (a checkpoint, and new processes for connections), but only milliseconds to
+// empty a database. A database in which a test changed more than rows is not reused.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import postgres from 'postgres';
@@ -54,12 +54,40 @@ export async function takeDatabase({ serverUrl, runId, template }: DatabasePlace
     // A process that an earlier test left behind would go on in this one.
     await dropDatabase(serverUrl, found);
   }
-  await withClient(serverUrl, async (admin) => {
+  return withClient(serverUrl, async (admin) => {
     await ensureTemplate(admin, { serverUrl, runId, template }, migrate);
-    await cloneDatabase(admin, newName, templateName(runId, template));
+    const reused = await takeReleased(admin, { serverUrl, runId, template });
+    if (reused === null) await cloneDatabase(admin, newName, templateName(runId, template));
+    const name = reused ?? newName;
+    all.set(name, { name, template, sql: null });
+    return name;
   });
-  all.set(newName, { name: newName, template, sql: null });
-  return newName;
+}
+
+/** What the comment on a database says that any file of the run may take. */
+function releasedMark(runId: string, template: string): string {
+  return `free: ${templateName(runId, template)}`;
+}
+
+/** Takes a database that another file has released, where there is one that is still as it was then. */
+async function takeReleased(admin: postgres.Sql, place: DatabasePlace): Promise<string | null> {
+  const mark = releasedMark(place.runId, place.template);
+  for (;;) {
+    // Of several files at once, each gets another.
+    const [found] = await admin.begin(async (transaction) => {
+      await transaction`select pg_advisory_xact_lock(hashtextextended(${mark}, 0))`;
+      const rows = await transaction<{ name: string }[]>`select datname as name from pg_database where shobj_description(oid, 'pg_database') = ${mark} limit 1`;
+      for (const { name } of rows) await transaction.unsafe(`comment on database ${name} is null`);
+      return rows;
+    });
+    if (found === undefined) return null;
+    const isAsBefore = await withClient(withDatabase(place.serverUrl, found.name), async (sql) => {
+      const [others, blueprint, shape] = [await connectionsOfOthers(sql), await readBlueprint(sql, templateName(place.runId, place.template)), await readShape(sql)];
+      return others.length === 0 && isLike(blueprint, shape);
+    }).catch(() => false);
+    if (isAsBefore) return found.name;
+    await admin`drop database if exists ${admin(found.name)} with (force)`;
+  }
 }
 
 /** Empties a database for the next test; drops it where that is not enough. */
@@ -72,10 +100,18 @@ export async function giveDatabaseBack(place: DatabasePlace, name: string): Prom
   else await dropDatabase(place.serverUrl, pooled);
 }
 
-/** Drops what this process has made. To be called after the last test of a file. */
-export async function dropDatabases(serverUrl: string): Promise<void> {
+/** Hands over what this process has taken and can be reused, and drops the rest. To be called after the last test of a file. */
+export async function releaseDatabases({ serverUrl, runId }: Pick<DatabasePlace, 'serverUrl' | 'runId'>): Promise<void> {
+  const released = free.splice(0);
+  for (const { name, sql } of released) {
+    all.delete(name);
+    await sql?.end({ timeout: 5 });
+  }
   for (const pooled of all.values()) await dropDatabase(serverUrl, pooled);
-  free.length = 0;
+  if (released.length === 0) return;
+  await withClient(serverUrl, async (admin) => {
+    for (const { name, template } of released) await admin.unsafe(`comment on database ${name} is ${quoted(releasedMark(runId, template))}`);
+  });
 }
 
 async function dropDatabase(serverUrl: string, { name, sql }: Pooled): Promise<void> {
@@ -180,7 +216,7 @@ async function drawBlueprint(sql: postgres.Sql): Promise<Blueprint> {
 /** Puts the rows of the template in place of what is there. Returns false where more than rows differs. */
 async function empty(sql: postgres.Sql, blueprint: Blueprint): Promise<boolean> {
   const shape = await readShape(sql);
-  if (shape.schema !== blueprint.schema || shape.isConfigured || shape.isAnalyzed || shape.bytes > blueprint.bytes + MAX_GROWTH_BYTES) return false;
+  if (!isLike(blueprint, shape)) return false;
   const statements = [
     // Neither foreign keys nor triggers.
     `set local session_replication_role = replica`,
@@ -192,12 +228,19 @@ async function empty(sql: postgres.Sql, blueprint: Blueprint): Promise<boolean> 
   return true;
 }
 
+/** Whether a database differs from its template in no more than rows. */
+function isLike(blueprint: Blueprint, { schema, bytes, isConfigured, isAnalyzed }: Shape): boolean {
+  return schema === blueprint.schema && !isConfigured && !isAnalyzed && bytes <= blueprint.bytes + MAX_GROWTH_BYTES;
+}
+
 // The number of rows of a catalog and the last transaction that wrote one: every change alters one of them.
 const catalogs = ['pg_class', 'pg_attribute', 'pg_attrdef', 'pg_proc', 'pg_trigger', 'pg_constraint', 'pg_namespace', 'pg_type', 'pg_policy', 'pg_rewrite', 'pg_extension', 'pg_default_acl', 'pg_event_trigger', 'pg_publication', 'pg_description'];
 
-async function readShape(sql: postgres.Sql): Promise<{ schema: string; bytes: number; isConfigured: boolean; isAnalyzed: boolean }> {
+type Shape = Readonly<{ schema: string; bytes: number; isConfigured: boolean; isAnalyzed: boolean }>;
+
+async function readShape(sql: postgres.Sql): Promise<Shape> {
   const schema = catalogs.map((catalog) => `(select count(*) || '/' || coalesce(max(xmin::text::bigint), 0) from ${catalog})`).join(` || ' ' || `);
-  const [row] = await sql.unsafe<{ schema: string; bytes: number; isConfigured: boolean; isAnalyzed: boolean }[]>(`
+  const [row] = await sql.unsafe<Shape[]>(`
     select ${schema} as schema, pg_database_size(d.oid)::float8 as bytes,
       d.datacl is not null or exists (select 1 from pg_db_role_setting s where s.setdatabase = d.oid) as "isConfigured",
       exists (select 1 from pg_statistic s join pg_class c on c.oid = s.starelid join pg_namespace n on n.oid = c.relnamespace where n.nspname not in ('pg_catalog', 'information_schema')) as "isAnalyzed"

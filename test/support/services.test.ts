@@ -5,8 +5,9 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
 import { Redis } from 'ioredis';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, inject, test } from 'vitest';
 import { openAdmin, runAsAdmin } from './admin-connection.ts';
+import { releaseDatabases } from './database-pool.ts';
 import { hostileSettings, setForSessions } from './hostile-settings.ts';
 import { createTestDatabase } from './services-postgres.ts';
 import { findRedisProgram, startPrivateRedis } from './services-redis-server.ts';
@@ -73,6 +74,32 @@ describe('createTestDatabase', () => {
     await straggler.end({ timeout: 1 });
     expect(second.name).not.toBe(first.name);
     await expect(runAsAdmin(first.url, 'select 1')).rejects.toThrow('does not exist');
+  });
+
+  test('hands what a file has released to another, unless it has changed since', async () => {
+    const template = 'services_released';
+    const { databaseUrl, runId } = inject('services');
+    const release = () => releaseDatabases({ serverUrl: databaseUrl, runId });
+    const first = await createTestDatabase({ migrate: makeNamedThings, template });
+    const kept = await createTestDatabase({ migrate: makeNamedThings, template });
+    await runAsAdmin(first.url, `insert into things (name) values ('of the first')`);
+    await first.drop();
+    // What is still in use at the end of a file is dropped.
+    await release();
+    await expect(runAsAdmin(kept.url, 'select 1')).rejects.toThrow('does not exist');
+    const second = await createTestDatabase({ migrate: makeNamedThings, template });
+    const other = await createTestDatabase({ migrate: makeNamedThings, template });
+    expect([second.name, other.name === first.name]).toEqual([first.name, false]);
+    expect(await runAsAdmin(second.url, 'select name from things')).toEqual([{ name: 'of the template' }]);
+    await Promise.all([second.drop(), other.drop()]);
+    await release();
+    const straggler = openAdmin(second.url);
+    await straggler`select 1`;
+    await runAsAdmin(other.url, 'create table others (id int)');
+    await using third = await createTestDatabase({ migrate: makeNamedThings, template });
+    await straggler.end({ timeout: 1 });
+    expect([first.name, other.name]).not.toContain(third.name);
+    for (const { url } of [second, other]) await expect(runAsAdmin(url, 'select 1')).rejects.toThrow('does not exist');
   });
 
   // A connection that asks for its array types first would be cut off in the middle of that question, caught by nobody.

@@ -46,8 +46,9 @@ export function recordingsFolder(runId: string): string {
 /** Settings of a Postgres whose data nobody will miss. */
 export const disposableSettings = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' } as const;
 
-// Several files at once, and a worker with its queues on Postgres takes some fifteen.
-const sharedSettings = { ...disposableSettings, max_connections: '400' } as const;
+// Several files at once, and a worker with its queues on Postgres takes some fifteen. Statistics that come when the server sees
+// fit would give a test other query plans than the run before.
+const sharedSettings = { ...disposableSettings, max_connections: '400', autovacuum: 'off' } as const;
 
 type Service = { readonly url: string; readonly stop: () => Promise<void> };
 
