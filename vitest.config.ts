@@ -4,9 +4,10 @@ import { defineConfig } from 'vitest/config';
 import type { TestSpecification } from 'vitest/node';
 import { BaseSequencer } from 'vitest/node';
 
-// These assert how long something takes, or take what is starved for frozen. They run first, as many at once as a machine
-// with two cores can serve.
+// These assert how long something takes, or take what is starved for frozen. They run first, two at once beside one file that
+// mostly waits: a machine with two cores can serve that.
 const measured = [
+  'test/processes/upgrade.test.ts',
   'test/chaos/chaos.test.ts', 'test/crash/quick-recovery.test.ts', 'test/e2e/fleet.test.ts', 'test/observability/scrape.test.ts',
   'test/dev/demo.test.ts', 'test/faults/{deploy,redis-failover,refusals,wrong-clock}.test.ts', 'test/web/{failure-causes,fleet-page,long-text}.test.ts',
 ];
@@ -22,9 +23,9 @@ const isolated = [
 // The order in which the longest begin. At the end, a long file would keep all waiting. Every fourth uses a whole core or
 // more; the three after it mostly wait. Vitest, which knows no times in a fresh checkout, goes by the size of all others.
 const longest = [
-  'chaos/chaos', 'e2e/fleet', 'faults/wrong-clock', 'dev/demo', 'crash/quick-recovery', 'faults/refusals',
+  'processes/upgrade', 'chaos/chaos', 'faults/refusals', 'e2e/fleet', 'dev/demo', 'faults/wrong-clock', 'crash/quick-recovery',
   'observability/idle', 'crash/kill', 'dev/dev', 'faults/leases', 'faults/digitalocean-outage',
-  'crash/cut', 'processes/upgrade', 'topologies/fleet', 'faults/watchdog',
+  'crash/cut', 'topologies/fleet', 'faults/watchdog',
   'crash/zombie', 'e2e/ready', 'readme', 'inventory/fleet',
   'crash/flush', 'faults/store', 'dev/embedded-postgres', 'processes/own-app',
   'web/every-page', 'faults/queue', 'examples', 'dev/smoke/smoke',
@@ -75,7 +76,7 @@ export default defineConfig({
     hookTimeout: 120_000,
     teardownTimeout: 30_000,
     projects: [
-      { extends: true, test: { name: 'measured', include: measured, maxWorkers: 2, sequence: { groupOrder: 0 } } },
+      { extends: true, test: { name: 'measured', include: measured, maxWorkers: 3, sequence: { groupOrder: 0 } } },
       { extends: true, test: { name: 'isolated', include: isolated, exclude: measured, maxWorkers, sequence: { groupOrder: 1 } } },
       // Their modules, which take half a second of a core to load, are loaded once a process. They keep no state.
       { extends: true, test: { name: 'shared', include: ['test/**/*.test.ts'], exclude: [...measured, ...isolated], isolate: false, maxWorkers, sequence: { groupOrder: 1 } } },

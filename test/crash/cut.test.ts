@@ -5,8 +5,8 @@ import { scenarios } from './scenarios.ts';
 
 vi.setConfig({ maxConcurrency: 6, testTimeout: 180_000 });
 
-const onRedis = samplePart(await listCases('redis', ['after']), 5);
-const onPostgres = samplePart(await listCases('postgres', ['after']), 15);
+const onRedis = samplePart(await listCases('redis', ['after']), 10);
+const onPostgres = samplePart(await listCases('postgres', ['after']), 30);
 
 describe.concurrent('a connection that breaks after the work was done and before its reply was read', () => {
   for (const one of onRedis) {

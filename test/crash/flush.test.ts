@@ -6,7 +6,7 @@ import { flushAll, listCases, samplePart } from './matrix.ts';
 const LANES = 6;
 vi.setConfig({ maxConcurrency: LANES, testTimeout: 180_000 });
 
-const cases = samplePart(await listCases('redis', ['before', 'after']), 8);
+const cases = samplePart(await listCases('redis', ['before', 'after']), 16);
 
 // A flush takes everything, so each case has a server to itself while it runs.
 const servers = await Promise.all(Array.from({ length: LANES }, () => startPrivateRedis()));

@@ -14,8 +14,8 @@ const onRedis = await listCases('redis', positions);
 const aroundRequests = onRedis.filter(({ position, boundary }) => position !== 'after' && boundary.kind === 'http');
 const beforehand = onRedis.filter(({ position, boundary }) => position === 'before' && boundary.kind !== 'http');
 const afterwards = onRedis.filter(({ position }) => position === 'after');
-const sampled = [...aroundRequests, ...samplePart(beforehand, 8), ...samplePart(afterwards, 11)];
-const onPostgres = samplePart(await listCases('postgres', positions), 45);
+const sampled = [...aroundRequests, ...samplePart(beforehand, 16), ...samplePart(afterwards, 22)];
+const onPostgres = samplePart(await listCases('postgres', positions), 90);
 
 describe('the boundaries', () => {
   test.each(scenarios)('of "$name" are the same each time, on either queue backend', async (scenario) => {

@@ -111,7 +111,7 @@ describe.concurrent('a worker that is killed at an I/O of an effect leaves each 
   // Around a request every one is tried: what the service did is in no store of ours.
   const requests = cases.filter(({ title }) => title.includes('/orders'));
   const others = cases.filter(({ title }) => !title.includes('/orders'));
-  for (const { fails, number, position, title } of [...requests, ...samplePart(others, 8)]) {
+  for (const { fails, number, position, title } of [...requests, ...samplePart(others, 16)]) {
     test(`in ${title}`, async () => {
       const outcome = await onStage(fails, async ({ environment, startWorker, untilAtRest }) => {
         const plan: CrashPlan = { chain: 'job', number, position, signal: 'SIGKILL', cancelAfter: null };

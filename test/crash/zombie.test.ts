@@ -11,8 +11,8 @@ const all = await listCases('redis', positions);
 // made, or it was just made. The worker thaws while the other one is at it, and when all is over.
 const announced = all.filter(isAfterAnnouncement);
 const worst = [...announced, ...all.filter(({ boundary }) => boundary.name === 'POST /v2/droplets')];
-const others = samplePart(all.filter((one) => !worst.includes(one)), 10);
-const onPostgres = samplePart(await listCases('postgres', positions), 60);
+const others = samplePart(all.filter((one) => !worst.includes(one)), 20);
+const onPostgres = samplePart(await listCases('postgres', positions), 120);
 
 test('the sample has the moment after a create was announced, of every scenario that creates from its start', () => {
   expect(announced.map(({ scenario }) => scenario.name)).toEqual(['provision, after one poll', 'provision with a key by name, into a project, protected']);

@@ -7,7 +7,7 @@ import { randomTape, recordedTape } from './tape.ts';
 import type { Mechanism } from './violation.ts';
 
 const seed = Number(process.env['ARCADIA_SIM_SEED'] ?? 20_300_101);
-const schedules = Number(process.env['ARCADIA_SIM_RUNS'] ?? 4_000);
+const schedules = Number(process.env['ARCADIA_SIM_RUNS'] ?? 2_000);
 // A schedule takes about a millisecond; this is for a slow and busy machine.
 const timeoutMs = 60_000 + schedules * 20;
 
