@@ -258,16 +258,21 @@ describe('the Kubernetes manifests', () => {
     expect(scaled.fallback).toMatchObject({ behavior: 'currentReplicasIfHigher' });
   });
 
-  test('have the Prometheus Operator scrape the port at which workers serve metrics', () => {
+  test('have the Prometheus Operator scrape the ports at which workers and web serve metrics', () => {
     const overlay = 'deploy/kubernetes/keda/';
     const overlaid = z.array(z.string()).parse(documents(`${overlay}kustomization.yaml`)[0]?.['resources']);
     expect(overlaid.toSorted()).toEqual(['../base', ...readdirSync(new URL(overlay, root)).filter((name) => name !== 'kustomization.yaml')].toSorted());
-    const monitor = z
-      .looseObject({ spec: z.strictObject({ selector, podMetricsEndpoints: z.tuple([z.looseObject({ port: z.string(), path: z.string() })]) }) })
-      .parse(overlaid.flatMap((name) => (name.endsWith('.yaml') ? documents(`${overlay}${name}`) : [])).find(({ kind }) => kind === 'PodMonitor'));
-    const worker = workloads.find(({ metadata: { name } }) => name === scaled.scaleTargetRef.name);
-    expect(worker?.spec.template.metadata.labels).toMatchObject(monitor.spec.selector.matchLabels);
-    expect(monitor.spec.podMetricsEndpoints[0]).toMatchObject({ port: pod('worker').containers[0].ports[0]?.name, path: '/metrics' });
+    const monitors = z
+      .array(z.looseObject({ metadata: z.looseObject({ name: z.string() }), spec: z.strictObject({ selector, podMetricsEndpoints: z.tuple([z.looseObject({})]) }) }))
+      .parse(overlaid.flatMap((name) => (name.endsWith('.yaml') ? documents(`${overlay}${name}`) : [])).filter(({ kind }) => kind === 'PodMonitor'));
+    expect(monitors.map(({ metadata: { name } }) => name)).toEqual(['arcadia-worker', 'arcadia-web']);
+    for (const { metadata, spec } of monitors) {
+      const labelled = workloads.find(({ metadata: { name } }) => name === metadata.name);
+      expect(labelled?.spec.template.metadata.labels).toMatchObject(spec.selector.matchLabels);
+      expect(spec.podMetricsEndpoints[0]).toMatchObject({ port: pod(metadata.name === 'arcadia-web' ? 'web' : 'worker').containers[0].ports[0]?.name, path: '/metrics' });
+    }
+    // A worker is open to whoever the NetworkPolicy lets in; the web wants a token.
+    expect(monitors.map(({ spec: { podMetricsEndpoints } }) => podMetricsEndpoints[0]['authorization'])).toEqual([undefined, { credentials: { name: 'arcadia', key: 'METRICS_TOKEN' } }]);
   });
 });
 
