@@ -106,7 +106,7 @@ export async function startWorker(
   const io = tracedIo(untracedIo);
   const name = `${hostname()}:${process.pid}`;
   const db = openDatabase(databaseUrl, { io, max: Math.min(config.databasePoolMax, config.worker.concurrency + 4), applicationName: 'arcadia-worker' });
-  const connection = openQueueConnection(queueStore, log);
+  const connection = openQueueConnection(queueStore, log, { apart: config.outcomes.webhook === null ? null : queueNames.outcomes });
   const queues = openStepQueues(connection, io, { labelsOf: labelsOf(catalog) });
   const closer = createDepsCloser(log);
   let clock: ClockWatch | undefined;

@@ -98,15 +98,21 @@ const STATEMENT_TIMEOUT_MS = 10_000;
 /** BullMQ's tables have their own schema, next to `arcadia`. */
 const POSTGRES_SCHEMA = 'bullmq';
 
+export type QueueConnectionOptions = Readonly<{
+  /** How long a connection to Postgres may be idle before it is closed, in milliseconds. */
+  idleMs?: number;
+  /** A queue in Postgres that gets some of the connections for itself, so that it never waits behind the other queues. */
+  apart?: string | null;
+}>;
+
 /**
  * Opens a connection to the store without checking that it is reachable: see {@link QueueConnection.check}.
  *
- * @param options.idleMs how long a connection to Postgres may be idle before it is closed, in milliseconds
  * @throws {ConfigError} if the store cannot hold jobs
  */
-export function openQueueConnection(given: QueueStore, log: Log, { idleMs = IDLE_MS } = {}): QueueConnection {
+export function openQueueConnection(given: QueueStore, log: Log, options: QueueConnectionOptions = {}): QueueConnection {
   const store = usable(given);
-  return store.kind === 'redis' ? openRedis(store, log) : openPostgres(store, log, idleMs);
+  return store.kind === 'redis' ? openRedis(store, log) : openPostgres(store, log, options);
 }
 
 /** The options of both pools that use BullMQ's tables. */
@@ -185,22 +191,33 @@ function openRedis(store: Extract<QueueStore, { kind: 'redis' }>, log: Log): Que
 // blocking command gets a reply within 10 s.
 const CONSUMER_SILENCE_MS = 15_000;
 
-function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log, idleMs: number): QueueConnection {
+// One for LISTEN, the others for statements. A pool with fewer than three times as many is not divided.
+const APART_MAX = 4;
+
+function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log, { idleMs = IDLE_MS, apart = null }: QueueConnectionOptions): QueueConnection {
   const warn = onceInAWhile(QUIET_MS, (error: Error) => log[levelOf(error)]({ reason: error.message }, 'postgres queues: connection trouble'));
-  // Each worker holds one connection of the pool for LISTEN.
-  const pool = new Pool({
-    ...queueOptions(store, 'arcadia-queues', STATEMENT_TIMEOUT_MS),
-    max: store.poolMax ?? POOL_MAX,
-    idleTimeoutMillis: idleMs,
-    // A queue's statements take milliseconds. This timeout detects a connection whose other end disappeared silently.
-    // Each dead connection costs one timeout, and a pool may hold several.
-    query_timeout: 5_000,
-  });
-  pool.on('error', warn);
-  // Each queue and each worker adds a listener. Above ten, Node warns of a leak.
-  pool.setMaxListeners(50);
+  // Each worker holds one connection of its pool for LISTEN.
+  const openPool = (most: number): Pool => {
+    const opened = new Pool({
+      ...queueOptions(store, 'arcadia-queues', STATEMENT_TIMEOUT_MS),
+      max: most,
+      idleTimeoutMillis: idleMs,
+      // A queue's statements take milliseconds. This timeout detects a connection whose other end disappeared silently.
+      // Each dead connection costs one timeout, and a pool may hold several.
+      query_timeout: 5_000,
+    });
+    opened.on('error', warn);
+    // Each queue and each worker adds a listener. Above ten, Node warns of a leak.
+    opened.setMaxListeners(50);
+    opened.on('connect', (client) => client.on('error', warn));
+    return opened;
+  };
+  const max = store.poolMax ?? POOL_MAX;
+  const isDivided = apart !== null && max >= 3 * APART_MAX;
+  const pool = openPool(isDivided ? max - APART_MAX : max);
+  const poolApart = isDivided ? openPool(APART_MAX) : pool;
+  const poolOf = (name: string): Pool => (name === apart ? poolApart : pool);
   const loops = countLoops();
-  pool.on('connect', (client) => client.on('error', warn));
   const requireWritesOfPostgres = async (): Promise<void> => {
     let isReadOnly: boolean;
     try {
@@ -223,9 +240,9 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
   };
   return {
     store,
-    queue: (name) => listening(queueOnPostgres(name, pool), warn),
+    queue: (name) => listening(queueOnPostgres(name, poolOf(name)), warn),
     worker: (name, processor, options) => {
-      const worker = listening(workerOnPostgres(name, loops.counted(name, processor, options), { ...options, autorun: false }, pool), warn);
+      const worker = listening(workerOnPostgres(name, loops.counted(name, processor, options), { ...options, autorun: false }, poolOf(name)), warn);
       // If this backend could not start (for example, too many clients), BullMQ keeps that failure. A running worker
       // would then retry without a pause and starve everything else in the process, even timers.
       worker.waitUntilReady().then(() => worker.run()).catch(warn);
@@ -237,7 +254,7 @@ function openPostgres(store: Extract<QueueStore, { kind: 'postgres' }>, log: Log
     inspect: () => inspectPostgres().then(() => 'Postgres'),
     check: inspectPostgres,
     requireWrites: requireWritesOfPostgres,
-    close: () => pool.end(),
+    close: async () => void (await Promise.all([...new Set([pool, poolApart])].map((one) => one.end()))),
   };
 }
 

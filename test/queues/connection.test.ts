@@ -1,15 +1,19 @@
 import { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
 import { ConfigError } from '../../src/platform/config-error.ts';
+import { withDeadline } from '../../src/platform/deadline.ts';
 import { directIo } from '../../src/platform/io.ts';
 import { silentLog } from '../../src/platform/log.ts';
+import { queueNames } from '../../src/queues/jobs.ts';
 import { migrateQueues, openQueueConnection, queueStoreOf, QueueStoreError } from '../../src/queues/connection.ts';
 import { openStepQueues } from '../../src/queues/step-queues.ts';
+import { runAsAdmin } from '../support/admin-connection.ts';
 import { createEngineDatabase } from '../support/engine.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
 import { createTestRedis } from '../support/services-redis.ts';
 import { patience } from '../support/patience.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 const prefix = '{test}';
 
@@ -101,6 +105,27 @@ describe('a producer', () => {
       redis.resume();
       await connection.close();
       await redis.stop();
+    }
+  });
+});
+
+describe('a queue in Postgres with connections of its own', () => {
+  test.each([
+    ['is served while the workers of others use up the connections', 12, 12],
+    ['takes part in those of all, where there are few', 11, 6],
+  ])('%s, and the pool stays as small as it has to', async (_what, poolMax, others) => {
+    await using database = await createEngineDatabase();
+    const connection = openQueueConnection({ kind: 'postgres', databaseUrl: database.directUrl, poolMax }, silentLog, { apart: queueNames.outcomes });
+    // Each keeps a connection for LISTEN, if it gets one.
+    const workers = Array.from({ length: others }, (_, index) => connection.worker(`other-${index}`, () => Promise.resolve(), {}));
+    const count = async () => (await runAsAdmin(database.directUrl, `select 1 from pg_stat_activity where application_name <> 'test' and datname = current_database()`)).length;
+    try {
+      await waitFor(async () => (await count()) >= Math.min(others, poolMax - 4), { what: 'the others to hold connections' });
+      await withDeadline(10_000 * patience(), connection.queue(queueNames.outcomes).add('one', {}), () => new Error('the queue was not served'));
+      expect(await count()).toBeLessThanOrEqual(poolMax);
+    } finally {
+      await Promise.allSettled(workers.map((worker) => worker.close(true)));
+      await connection.close();
     }
   });
 });
