@@ -12,6 +12,7 @@ import { z } from 'zod';
 import type { Sandbox } from '../src/sandbox/server.ts';
 import { startSandbox } from '../src/sandbox/server.ts';
 import { spawnBound } from './support/child-process.ts';
+import { compileCache } from './support/compile-cache.ts';
 import { installPackage, packPackage } from './support/packed.ts';
 import { createTestDatabase } from './support/services-postgres.ts';
 import type { TestDatabase } from './support/services-postgres.ts';
@@ -74,7 +75,7 @@ async function pythonWithPsycopg(): Promise<string> {
 /** A database of the example's own, with its sagas. */
 async function prepare(example: string, more: NodeJS.ProcessEnv = {}): Promise<void> {
   database = await createTestDatabase();
-  environment = { PATH: process.env['PATH'], HOME: process.env['HOME'], ARCADIA_ENV: 'test', DATABASE_URL: database.directUrl, LOCK_DURATION_MS: '2000', RECONCILE_INTERVAL_MS: '2000', ...more };
+  environment = { PATH: process.env['PATH'], HOME: process.env['HOME'], ...compileCache, ARCADIA_ENV: 'test', DATABASE_URL: database.directUrl, LOCK_DURATION_MS: '2000', RECONCILE_INTERVAL_MS: '2000', ...more };
   const { code, stderr } = await arcadia(example, 'migrate');
   if (code !== 0) throw new Error(stderr);
 }

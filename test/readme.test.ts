@@ -12,6 +12,7 @@ import { z } from 'zod';
 import { startSandbox } from '../src/sandbox/server.ts';
 import type { Sandbox } from '../src/sandbox/server.ts';
 import { endOf, spawnBound } from './support/child-process.ts';
+import { compileCache } from './support/compile-cache.ts';
 import { installPackage, packPackage } from './support/packed.ts';
 import { createTestDatabase } from './support/services-postgres.ts';
 import type { TestDatabase } from './support/services-postgres.ts';
@@ -45,7 +46,7 @@ async function setUp(name: string, files: ReadonlyMap<string, string>, more: Nod
   await writeFile(join(cwd, 'package.json'), '{ "type": "module" }');
   for (const [file, code] of files) await writeFile(join(cwd, file), code);
   const database: TestDatabase = await createTestDatabase();
-  const env: NodeJS.ProcessEnv = { PATH: process.env['PATH'], HOME: process.env['HOME'], ARCADIA_ENV: 'test', ARCADIA_APP: './app.js', DATABASE_URL: database.directUrl, ...more };
+  const env: NodeJS.ProcessEnv = { PATH: process.env['PATH'], HOME: process.env['HOME'], ...compileCache, ARCADIA_ENV: 'test', ARCADIA_APP: './app.js', DATABASE_URL: database.directUrl, ...more };
   const node = async (...args: string[]) =>
     run(process.execPath, args, { cwd, env }).then(
       ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),

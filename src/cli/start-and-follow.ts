@@ -11,7 +11,7 @@ import { loadConfigFor } from '../processes/inventory.ts';
 import { checkEnvironment } from '../processes/environment.ts';
 import { createLog } from '../platform/create-log.ts';
 import { silentLog } from '../platform/log.ts';
-import { queueStoreOf } from '../queues/connection.ts';
+import { queueStoreOf } from '../queues/queue-store.ts';
 import type { App } from '../saga/app.ts';
 import type { Deployment } from '../saga/definition.ts';
 import type { Saga } from '../saga/saga.ts';

@@ -6,14 +6,25 @@ import type * as OpenTelemetry from '@opentelemetry/api';
 import type { Attributes, Span, SpanKind } from '@opentelemetry/api';
 import type { Io } from './io.ts';
 
-// The API is installed together with an SDK. Without it, nothing is traced.
-const api = loadApi();
+// Where the API keeps what an SDK registers with it.
+const REGISTERED = Symbol.for('opentelemetry.js.api.1');
+
+let loaded: typeof OpenTelemetry | null | undefined;
+
+/**
+ * The API; null as long as no SDK is registered, which may happen later than this module is loaded. Until then nothing is
+ * traced, and the API's forty files are not loaded.
+ */
+function registeredApi(): typeof OpenTelemetry | null {
+  if (loaded === undefined && REGISTERED in globalThis) loaded = loadApi();
+  return loaded ?? null;
+}
 
 function loadApi(): typeof OpenTelemetry | null {
   try {
     // No `await import`: a module with top-level await cannot be loaded by `require`.
-    const loaded: typeof OpenTelemetry = createRequire(import.meta.url)('@opentelemetry/api');
-    return loaded;
+    const api: typeof OpenTelemetry = createRequire(import.meta.url)('@opentelemetry/api');
+    return api;
   } catch {
     return null;
   }
@@ -26,9 +37,9 @@ const noSpan: Attributed = { setAttributes: () => undefined };
 
 /** Runs work in a new span, which ends with it. */
 export async function inSpan<T>(name: string, options: { kind?: SpanKind; attributes?: Attributes }, work: (span: Attributed) => Promise<T>): Promise<T> {
+  const api = registeredApi();
   if (api === null) return work(noSpan);
   const { SpanStatusCode, trace } = api;
-  // Looked up each time, because this module may be loaded before the SDK is registered.
   return trace.getTracer('arcadia-cloud').startActiveSpan(name, options, async (span) => {
     try {
       return await work(span);
@@ -44,6 +55,7 @@ export async function inSpan<T>(name: string, options: { kind?: SpanKind; attrib
 /** Wraps an Io so that SQL statements and HTTP requests inside a trace become spans. BullMQ traces the queue calls. */
 export function tracedIo(io: Io): Io {
   return (kind, name, operation) => {
+    const api = registeredApi();
     if (api === null || kind === 'queue' || !isInTrace()) return io(kind, name, operation);
     const attributes = kind === 'sql' ? sqlAttributes(name) : httpAttributes(name);
     return inSpan(name, { kind: api.SpanKind.CLIENT, attributes }, () => io(kind, name, operation));
@@ -61,6 +73,7 @@ export function isInTrace(): boolean {
  * @param attributes called only if there is a span
  */
 export function annotate(attributes: () => Attributes, failure: string | null = null): void {
+  const api = registeredApi();
   const span = api?.trace.getActiveSpan();
   if (api === null || span === undefined) return;
   span.setAttributes(attributes());
@@ -75,6 +88,7 @@ export function currentTraceparent(): string | null {
 
 /** Runs work in the trace named by a `traceparent`. If that is null or invalid, uses the current trace. */
 export function inTraceOf<T>(traceparent: string | null, work: () => T): T {
+  const api = registeredApi();
   if (api === null || traceparent === null) return work();
   const { ROOT_CONTEXT, context, isSpanContextValid, trace } = api;
   const [, traceId = '', spanId = '', flags = '0'] = /^00-([0-9a-f]{32})-([0-9a-f]{16})-0([01])$/.exec(traceparent) ?? [];
@@ -93,6 +107,7 @@ export function traceFields(): Readonly<{ trace_id?: string; span_id?: string }>
 }
 
 function currentSpanContext(): OpenTelemetry.SpanContext | null {
+  const api = registeredApi();
   if (api === null) return null;
   const origin = api.trace.getSpanContext(api.context.active());
   return origin !== undefined && api.isSpanContextValid(origin) ? origin : null;

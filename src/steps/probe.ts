@@ -2,8 +2,6 @@
 // names, follows no redirect, and reads only the status line and headers of an answer (at most 16 KiB).
 import { request } from 'node:http';
 import { connect, isIP } from 'node:net';
-import { isPublicAddress } from '../platform/address-ranges.ts';
-import type { AddressRanges } from '../platform/address-ranges.ts';
 import { errorCodeOf } from '../platform/error-code.ts';
 
 /** What to check: a port; for HTTP also a path and a status (null: any from 200 to 299). */
@@ -11,11 +9,6 @@ export type Target = Readonly<{ address: string; port: number; http: Readonly<{ 
 
 /** The result of a check. `why`: in words, without text from the other end. `error`: the error of this machine. */
 export type Finding = Readonly<{ answered: true } | { answered: false; why: string; error?: unknown }>;
-
-/** Whether checks may connect to an address: a public one, or one that the configuration allows. */
-export function mayProbe(address: string, allowed: AddressRanges): boolean {
-  return isPublicAddress(address) || allowed.contains(address);
-}
 
 /**
  * Checks once. Nothing that the other end does makes it throw.

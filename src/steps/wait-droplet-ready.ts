@@ -16,8 +16,8 @@ import type { Ready } from './inputs.ts';
 import { readyOf } from './inputs.ts';
 import { provisionDropletOutputs } from './outputs.ts';
 import { callbackOfDroplet } from './ready-callback.ts';
+import { mayProbe } from './may-probe.ts';
 import type { Finding, Target } from './probe.ts';
-import { mayProbe } from './probe.ts';
 import type { Busy } from './probe-places.ts';
 
 const DEFAULT_WITHIN_S = 600;

