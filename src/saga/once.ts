@@ -27,8 +27,10 @@ const SETTLE_MS = 60_000;
 const POLL_MS = 5_000;
 const MAX_SENDS = 3;
 
-// Until the next try of a run whose claim had become too old, as the database or this process is slow.
+// Until the next try of a run whose claim had become too old, as the database or this process is slow. Each try writes two
+// events: the delay doubles with every request that was not sent, up to the cap.
 const STALE_CLAIM_MS = 1_000;
+const STALE_CLAIM_CAP_MS = 60_000;
 
 /**
  * Causes an effect of a step at most once, provided that a request's effect becomes visible within `settleMs`.
@@ -77,7 +79,7 @@ async function bringAbout<Value, Prepared>(run: EffectRun, step: string, name: s
   announcedIn.set(run, announced.add(keys.sentAt));
   let value: Value;
   try {
-    requireFreshClaim(run, name);
+    requireFreshClaim(run, name, countOf(run.saga, keys.refusals));
     value = await effect.send(before.mark, prepared);
   } catch (error) {
     throw surelyNotSent(error) ? withOutputs(error, { [keys.refusals]: countOf(run.saga, keys.refusals) + 1 }) : error;
@@ -122,12 +124,13 @@ export async function undo<Value>(run: EffectRun, step: string, name: string, un
  * that was announced is then known not to be sent, and the wait takes the announcement back. If another worker has moved
  * the saga on, the wait is refused like everything else that this run writes.
  */
-function requireFreshClaim(run: EffectRun, name: string): void {
+function requireFreshClaim(run: EffectRun, name: string, notSent: number): void {
   try {
     run.assertClaimIsFresh();
   } catch (error) {
     if (!(error instanceof StaleRevisionError)) throw error;
-    throw new StepWait(waiting(STALE_CLAIM_MS, `${error.message}: the request for ${name} was not sent`), { sent: false });
+    const delayMs = Math.min(STALE_CLAIM_CAP_MS, STALE_CLAIM_MS * 2 ** Math.min(notSent, 10));
+    throw new StepWait(waiting(delayMs, `${error.message}: the request for ${name} was not sent`), { sent: false });
   }
 }
 

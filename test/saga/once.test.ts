@@ -195,13 +195,17 @@ describe('once', () => {
     await using engine = await openEngine(catalogOf(step), { toOutcome, monotonicMs: () => (nowMs += passesMs), claimMs: 10_000 });
     const first = await engine.start();
     let verdict = await engine.run(claimOf(first));
+    const delays: number[] = [];
     for (let run = 0; run < 5; run += 1) {
+      delays.push(jobOf(verdict).delayMs);
       expect(verdict).toMatchObject({ kind: 'next', note: expect.stringMatching(/the claim on saga \S+ is \d+ ms old: the request for subscription was not sent/) });
       verdict = await engine.run(claimOf(jobOf(verdict)));
     }
     const { saga } = await engine.load(first.sagaId);
     expect([saga.status, saga.context['bill.subscription.sends'], saga.context['bill.subscription.refusals']]).toEqual(['running', 6, 6]);
     expect(service.sent).toEqual([]);
+    // A database that stays slow is not filled with events.
+    expect(delays).toEqual([1_000, 2_000, 4_000, 8_000, 16_000]);
     passesMs = 1;
     await engine.run(claimOf(jobOf(verdict)));
     expect(service.sent).toHaveLength(1);
