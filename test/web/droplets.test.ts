@@ -289,6 +289,17 @@ describe('an action', () => {
     expect(await web.db.sql`select input, started_by from arcadia.sagas where name = 'adopt_droplet'`).toMatchObject([{ input: { droplet_id: dropletId, protected: true }, startedBy: 'http:destroyer' }]);
   });
 
+  test('adopt may give the droplet a lease, and says what it cannot read of one', async () => {
+    const { dropletId } = await place({ name: 'by-hand', requestedBy: null });
+    for (const [body, said] of [[{ lease: 'soon' }, 'lease: expected a duration such as 30m, 2h or 7d'], [{ lease: '', lease_max: '7d' }, 'expected the lease that lease_max is the limit of']] as const) {
+      const refused = await post(`/droplets/${dropletId}/adopt`, body, asDestroyer);
+      expect([refused.status, textOf(refused.text)]).toEqual([400, expect.stringContaining(said)]);
+    }
+    expect((await post(`/droplets/${dropletId}/adopt`, { lease: ' 2h ', lease_max: '7d', reason: '' }, asDestroyer)).status).toBe(303);
+    const [saga] = await web.db.sql<{ input: unknown }[]>`select input from arcadia.sagas where name = 'adopt_droplet' and input->>'droplet_id' = ${String(dropletId)}`;
+    expect(saga?.input).toEqual({ droplet_id: dropletId, lease: { ttl_s: 7_200, max_s: 604_800 } });
+  });
+
   test('is not taken from a page of another site', async () => {
     const { dropletId } = await place();
     expect((await post(`/droplets/${dropletId}/protection`, { protected: 'true' }, { ...basic(), 'sec-fetch-site': 'cross-site' })).status).toBe(403);

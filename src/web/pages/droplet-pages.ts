@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import type { LeaseChoice } from '../../inventory/lease-listing.ts';
 import type { Scope } from '../../platform/api-tokens.ts';
+import { parseDuration } from '../../platform/duration.ts';
 import { MAX_LEASE_S } from '../../platform/longest-lease.ts';
 import { isAtRest } from '../../saga/saga.ts';
 import type { Saga } from '../../saga/saga.ts';
@@ -50,7 +51,18 @@ const toldQuery = z.object({ told: z.string().optional() });
 const reason = storableText(1_000).transform((given) => given.trim()).optional();
 const form = z.uuid('expected the id of a form').optional();
 const destroyForm = z.object({ confirm: z.string('type the id of the droplet to confirm'), reason, form });
-const adoptForm = z.object({ protected: z.literal('true').optional(), reason, form }).nullish();
+const DURATION = 'expected a duration such as 30m, 2h or 7d';
+/** Seconds; undefined: left empty. */
+const duration = z
+  .string()
+  .transform((text) => text.trim())
+  .refine((text) => text === '' || parseDuration(text) !== null, DURATION)
+  .transform((text) => parseDuration(text) ?? undefined)
+  .optional();
+const adoptForm = z
+  .object({ protected: z.literal('true').optional(), lease: duration, lease_max: duration, reason, form })
+  .refine((given) => given.lease !== undefined || given.lease_max === undefined, { path: ['lease'], message: 'expected the lease that lease_max is the limit of' })
+  .nullish();
 /** The page of leases that a form leads back to. */
 const back = leaseChoice.optional();
 const leaseForm = z.object({ ttl_s: z.coerce.number('expected a number of seconds').int().min(1).max(MAX_LEASE_S), back });
@@ -184,8 +196,9 @@ function addActions(app: App, { sagas, inventory }: Ports): void {
 
   if (Object.hasOwn(sagas.definitions, inventory.sagas.adopt)) {
     app.post('/droplets/:id/adopt', { config: { needs: scopeOf('adopt') }, schema: { hide: true, params, body: adoptForm } }, async (request, reply) => {
-      const { protected: isProtected, reason: why, form: formId } = request.body ?? {};
-      const input = { droplet_id: request.params.id, ...(isProtected === undefined ? {} : { protected: true }), ...reasonOf(why) };
+      const { protected: isProtected, lease: ttl, lease_max: max, reason: why, form: formId } = request.body ?? {};
+      const lease = ttl === undefined ? {} : { lease: { ttl_s: ttl, ...(max === undefined ? {} : { max_s: max }) } };
+      const input = { droplet_id: request.params.id, ...(isProtected === undefined ? {} : { protected: true }), ...lease, ...reasonOf(why) };
       const sagaId = await start(inventory.sagas.adopt, input, { principal: request.principal, form: formId });
       return reply.redirect(`/sagas/${sagaId}?told=started`, 303);
     });
