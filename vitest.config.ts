@@ -4,10 +4,9 @@ import { defineConfig } from 'vitest/config';
 import type { TestSpecification } from 'vitest/node';
 import { BaseSequencer } from 'vitest/node';
 
-// These assert how long something takes, or take what is starved for frozen. They run first, two at once beside one file that
+// These assert how long something takes, or take what is starved for frozen. They run first, two at once beside the first, which
 // mostly waits: a machine with two cores can serve that.
 const measured = [
-  'test/processes/upgrade.test.ts',
   'test/chaos/chaos.test.ts', 'test/crash/quick-recovery.test.ts', 'test/e2e/fleet.test.ts', 'test/observability/scrape.test.ts',
   'test/dev/demo.test.ts', 'test/faults/{deploy,redis-failover,refusals,wrong-clock}.test.ts', 'test/web/{failure-causes,fleet-page,long-text}.test.ts',
 ];
@@ -23,9 +22,9 @@ const isolated = [
 // The order in which the longest begin. At the end, a long file would keep all waiting. Every fourth uses a whole core or
 // more; the three after it mostly wait. Vitest, which knows no times in a fresh checkout, goes by the size of all others.
 const longest = [
-  'processes/upgrade', 'chaos/chaos', 'faults/refusals', 'e2e/fleet', 'dev/demo', 'faults/wrong-clock', 'crash/quick-recovery',
+  'faults/refusals', 'chaos/chaos', 'e2e/fleet', 'dev/demo', 'faults/wrong-clock', 'crash/quick-recovery',
   'observability/idle', 'crash/kill', 'dev/dev', 'faults/leases', 'faults/digitalocean-outage',
-  'crash/cut', 'topologies/fleet', 'faults/watchdog',
+  'crash/cut', 'processes/upgrade', 'topologies/fleet', 'faults/watchdog',
   'crash/zombie', 'e2e/ready', 'readme', 'inventory/fleet',
   'crash/flush', 'faults/store', 'dev/embedded-postgres', 'processes/own-app',
   'web/every-page', 'faults/queue', 'examples', 'dev/smoke/smoke',

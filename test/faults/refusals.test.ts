@@ -1,7 +1,7 @@
 // DigitalOcean refuses what only a person can put right: the token, or one scope of it. What needs it is held by one
 // circuit for the whole fleet, everything else goes on, and nobody is asked more often than a probe needs.
 
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { createCircuitStore } from '../../src/do/circuit-store.ts';
 import { judgeFleet } from '../../src/fleet/conditions.ts';
@@ -169,9 +169,7 @@ const created = z.object({ droplet: z.object({ id: z.number() }) });
 
 const probesOf = async (stage: Stage): Promise<number> => (await circuits(stage)).reduce((sum, { isOpen, probes }) => sum + (isOpen ? probes : 0), 0);
 
-// Most of each is waiting for probes.
-vi.setConfig({ maxConcurrency: 4 });
-describe.each(['redis', 'postgres'] as const)('with queues in %s, sagas that are held', { concurrent: true }, (store) => {
+describe.each(['redis', 'postgres'] as const)('with queues in %s, sagas that are held', (store) => {
   test.each(scopes)('by a refused $refused share one probe, write no event, and end once it is over', async ({ refused: request, path, probe, start }) => {
     await using stage = await openFaultStage({ sandbox: { activateAfterMs: 0 }, ...(store === 'redis' ? {} : { redisUrl: null }) });
     await Promise.all([stage.work({ probes: QUICK }), stage.work({ probes: QUICK })]);
