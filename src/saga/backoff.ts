@@ -18,6 +18,10 @@ const BACKOFF_FLOOR_MS = 100;
  * @returns milliseconds, from 100 to `capMs`
  */
 export function computeBackoffMs(attempt: number, baseMs: number, random: number, capMs = BACKOFF_CAP_MS): number {
-  const ceilingMs = Math.min(capMs, baseMs * 2 ** Math.min(Math.max(attempt, 1) - 1, 30));
-  return Math.max(BACKOFF_FLOOR_MS, Math.round(ceilingMs * random));
+  return Math.max(BACKOFF_FLOOR_MS, Math.round(backoffCeilingMs(attempt, baseMs, capMs) * random));
+}
+
+/** The longest delay that {@link computeBackoffMs} may choose, in milliseconds. */
+export function backoffCeilingMs(attempt: number, baseMs: number, capMs = BACKOFF_CAP_MS): number {
+  return Math.min(capMs, baseMs * 2 ** Math.min(Math.max(attempt, 1) - 1, 30));
 }

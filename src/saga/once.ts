@@ -5,6 +5,7 @@
 import type { JsonObject } from '../platform/json.ts';
 import { asStored } from '../platform/json.ts';
 import { msBetween } from '../platform/time.ts';
+import { backoffCeilingMs } from './backoff.ts';
 import type { Saga } from './saga.ts';
 import { stampAgeMs } from './stamps.ts';
 import type { Effect, EffectKeys, EffectState, Undoing } from './effect.ts';
@@ -28,9 +29,8 @@ const POLL_MS = 5_000;
 const MAX_SENDS = 3;
 
 // Until the next try of a run whose claim had become too old, as the database or this process is slow. Each try writes two
-// events: the delay doubles with every request that was not sent, up to the cap.
+// events: the delay doubles with every request that was not sent, up to a minute.
 const STALE_CLAIM_MS = 1_000;
-const STALE_CLAIM_CAP_MS = 60_000;
 
 /**
  * Causes an effect of a step at most once, provided that a request's effect becomes visible within `settleMs`.
@@ -129,8 +129,7 @@ function requireFreshClaim(run: EffectRun, name: string, notSent: number): void 
     run.assertClaimIsFresh();
   } catch (error) {
     if (!(error instanceof StaleRevisionError)) throw error;
-    const delayMs = Math.min(STALE_CLAIM_CAP_MS, STALE_CLAIM_MS * 2 ** Math.min(notSent, 10));
-    throw new StepWait(waiting(delayMs, `${error.message}: the request for ${name} was not sent`), { sent: false });
+    throw new StepWait(waiting(backoffCeilingMs(notSent + 1, STALE_CLAIM_MS), `${error.message}: the request for ${name} was not sent`), { sent: false });
   }
 }
 

@@ -17,6 +17,7 @@ import type { EmbeddedPostgres } from '../../src/dev/embedded-postgres/start-emb
 import { startEmbeddedPostgres } from '../../src/dev/embedded-postgres/start-embedded-postgres.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { runAsAdmin } from '../support/admin-connection.ts';
+import { endOf } from '../support/child-process.ts';
 
 const isRoot = process.getuid?.() === 0;
 const settings = { fsync: 'off' };
@@ -241,7 +242,7 @@ describe('a process with an embedded Postgres', () => {
   test('may end without a stop, and is not kept alive by the server', async () => {
     const { parent, lines } = spawnParent('');
     const { pid } = await readPlace(lines);
-    if (parent.exitCode === null) await once(parent, 'exit');
+    await endOf(parent);
     expect(parent.exitCode).toBe(0);
     await expectNothingLeft(pid);
   });

@@ -51,13 +51,16 @@ const toldQuery = z.object({ told: z.string().optional() });
 const reason = storableText(1_000).transform((given) => given.trim()).optional();
 const form = z.uuid('expected the id of a form').optional();
 const destroyForm = z.object({ confirm: z.string('type the id of the droplet to confirm'), reason, form });
-const DURATION = 'expected a duration such as 30m, 2h or 7d';
 /** Seconds; undefined: left empty. */
 const duration = z
   .string()
-  .transform((text) => text.trim())
-  .refine((text) => text === '' || parseDuration(text) !== null, DURATION)
-  .transform((text) => parseDuration(text) ?? undefined)
+  .transform((text, context) => {
+    if (text.trim() === '') return undefined;
+    const seconds = parseDuration(text.trim());
+    if (seconds !== null) return seconds;
+    context.addIssue({ code: 'custom', message: 'expected a duration such as 30m, 2h or 7d' });
+    return z.NEVER;
+  })
   .optional();
 const adoptForm = z
   .object({ protected: z.literal('true').optional(), lease: duration, lease_max: duration, reason, form })
