@@ -55,10 +55,10 @@ async function fill(web: Web): Promise<string[]> {
   await web.db.sql`update arcadia.sagas set status = 'stuck', wake_at = null, attempt = 5, error = ${failure}::text::jsonb where id = ${stuck}`;
   await web.db.sql`update arcadia.sagas set status = 'completed', wake_at = null, finished_at = now(), cursor = 2, context = '{"droplet_id": 4711, "public_ipv4": "203.0.113.7"}' where id = ${done}`;
   await web.db.sql`update arcadia.sagas set status = 'compensated', wake_at = null, finished_at = now(), error = ${failure}::text::jsonb where id = ${undone}`;
-  for (let seq = 1; seq <= 20; seq += 1) {
+  for (let seq = 1; seq <= 60; seq += 1) {
     await web.db.sql`insert into arcadia.saga_events (saga_id, seq, kind, step, attempt, detail, worker) values (${long}, ${seq}, 'step_retried', 'create_droplet', ${seq}, ${JSON.stringify({ message: `try ${['a', 'b'][seq % 2]}`, delayMs: 10 })}::text::jsonb, ${`${'host-'.repeat(30)}:1`})`;
   }
-  await web.db.sql`update arcadia.sagas set revision = 20, attempt = 20, status = 'running' where id = ${long}`;
+  await web.db.sql`update arcadia.sagas set revision = 60, attempt = 60, status = 'running' where id = ${long}`;
   const placed = await placeDroplet(web.db, { name: LONG_NAME.slice(0, 255), tags: ['shop'], leaseInS: 600, drift: { field: 'size_slug', desired: 's-1vcpu-1gb', actual: 's-2vcpu-2gb' } });
   await placeDroplet(web.db, { orphan: 'surplus', requestedBy: null });
   await placeDroplet(web.db, { isProtected: true, usdPerHour: null });
