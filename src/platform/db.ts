@@ -174,6 +174,26 @@ export async function reserveConnection(db: Database): Promise<ReservedSql> {
   return db.sql.reserve();
 }
 
+// How many values Postgres expects of a list that it does not know.
+const EXPECTED_OF_LIST = 10;
+
+/**
+ * SQL that compares a UUID with those of a list. Its plan is made once for a connection: for a list of fewer than ten, Postgres
+ * would find the plan for exactly these cheaper than a general one, and so make it anew for each statement, which costs it
+ * as much as the statement.
+ *
+ * Source: https://www.postgresql.org/docs/current/sql-prepare.html#SQL-PREPARE-NOTES
+ */
+export function oneOf(sql: Sql, ids: readonly string[]): SqlFragment {
+  const [first, ...others] = ids;
+  if (first === undefined || others.length > 0) return sql`= any(${[...ids, ...repeated(first, EXPECTED_OF_LIST - ids.length)]}::uuid[])`;
+  return sql`= ${first}::uuid`;
+}
+
+function repeated(id: string | undefined, times: number): string[] {
+  return id === undefined || times <= 0 ? [] : Array<string>(times).fill(id);
+}
+
 /** Whether the server does not know a setting that each connection sets at its start. Older servers do not know all of them. */
 function isUnknownSetting(error: unknown): boolean {
   return sqlStateOf(error) === '42704' && error instanceof Error && error.message.startsWith('unrecognized configuration parameter');

@@ -2,7 +2,7 @@
 // Each transition is fenced by the revision it starts from and succeeds or fails by itself.
 import { randomUUID } from 'node:crypto';
 import type { Database } from '../platform/db.ts';
-import { sqlStateOf } from '../platform/db.ts';
+import { oneOf, sqlStateOf } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
 import { isEmpty, jsonText, textOf } from '../platform/json.ts';
 import type { Saga } from './saga.ts';
@@ -117,7 +117,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
             finished_at = case when given.status in ('completed', 'compensated') then given.at end
         from given
         -- The list makes the planner use the primary key, whatever it believes of the sizes of both.
-        where saga.id = given.id and saga.revision = given.revision and saga.status = given.was and saga.id = any(${given.map(({ id }) => id)}::uuid[])
+        where saga.id = given.id and saga.revision = given.revision and saga.status = given.was and saga.id ${oneOf(sql, given.map(({ id }) => id))}
         returning given.place, given.id, given.starts, given.seq, coalesce(given.kind, 'step_completed') as kind, given.step, coalesce(given.event_attempt, 1) as event_attempt,
           coalesce(given.detail, case given.status when 'running' then '{"status": "running"}' when 'completed' then '{"status": "completed"}' else jsonb_build_object('status', given.status) end) as detail,
           given.transition_id, given.audit_actor,

@@ -1,6 +1,7 @@
 // The sagas in Postgres. One function, one statement. Every write that could race carries the revision it starts from. If
 // no row is updated, another writer was first.
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
+import { oneOf } from '../platform/db.ts';
 import { batch } from '../platform/batch.ts';
 import type { JsonObject } from '../platform/json.ts';
 import { jsonText } from '../platform/json.ts';
@@ -98,7 +99,7 @@ async function loadSagas(db: Pick<Database, 'run'>, sagaIds: readonly string[], 
   const rows = await db.run(
     'store.load',
     (sql) => sql<(SagaRow & { now: Date; wakeAt: Date | null; memo: Memo; inputChecked: boolean })[]>`
-      select ${sagaColumns(sql)}, wake_at, memo, input_checked, clock_timestamp() as now from arcadia.sagas where id = any(${[...sagaIds]}::uuid[])`,
+      select ${sagaColumns(sql)}, wake_at, memo, input_checked, clock_timestamp() as now from arcadia.sagas where id ${oneOf(sql, sagaIds)}`,
   );
   const loaded = new Map(
     rows.map((row) => {
@@ -160,7 +161,7 @@ async function startSagas(
       with started as (
         update arcadia.sagas
         set status = 'running', revision = 1, updated_at = clock_timestamp(), wake_at = clock_timestamp() + ${reconcileGraceMs}::double precision * interval '1 millisecond'
-        where id = any(${[...sagaIds]}::uuid[]) and revision = 0 and status = 'pending' and input_checked and steps[1] = any(${[...steps]}::text[])
+        where id ${oneOf(sql, sagaIds)} and revision = 0 and status = 'pending' and input_checked and steps[1] = any(${[...steps]}::text[])
         returning ${sagaColumns(sql)}
       ),
       inserted_events as (
