@@ -2,15 +2,34 @@
 // `arcadia status` all show what this says.
 import type { PauseFact, PostgresFacts, RefusedFact, UntoldFact } from './facts.ts';
 
-export const conditionNames = [
-  'postgres_away', 'queue_store_away', 'no_worker', 'token_refused', 'scope_missing', 'account_full', 'sagas_stuck', 'sagas_overdue', 'jobs_stand_still', 'leases_held',
-  'outcomes_paused', 'queue_paused', 'sync_overdue', 'users_file_broken', 'lease_ended_protected', 'outcomes_failing', 'budget_used_up',
-] as const;
+/** How serious each condition is. `critical`: no work is done, or promised work is not. `warning`: a person should check. `info`: it resolves by itself. */
+export const severities = {
+  postgres_away: 'critical',
+  queue_store_away: 'critical',
+  no_worker: 'critical',
+  token_refused: 'critical',
+  scope_missing: 'critical',
+  account_full: 'warning',
+  sagas_stuck: 'critical',
+  sagas_overdue: 'critical',
+  jobs_stand_still: 'critical',
+  leases_held: 'critical',
+  outcomes_paused: 'critical',
+  queue_paused: 'warning',
+  sync_overdue: 'warning',
+  users_file_broken: 'warning',
+  lease_ended_protected: 'warning',
+  outcomes_failing: 'warning',
+  budget_used_up: 'info',
+} as const;
 
-type ConditionName = (typeof conditionNames)[number];
+type ConditionName = keyof typeof severities;
 
-/** `critical`: no work is done, or promised work is not. `warning`: a person should check. `info`: it resolves by itself. */
-type Severity = 'critical' | 'warning' | 'info';
+/** In the order in which they are told. */
+// oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the keys are written above
+export const conditionNames = Object.keys(severities) as readonly ConditionName[];
+
+type Severity = (typeof severities)[ConditionName];
 
 /** A condition that keeps the fleet from its work. */
 export type Condition = Readonly<{
@@ -90,7 +109,6 @@ export function overdueLimitSeconds({ reconcileIntervalMs }: Pick<Limits, 'recon
 
 const postgresAway = condition({
   name: 'postgres_away',
-  severity: 'critical',
   title: 'Postgres does not answer',
   detail: 'No saga can make progress, and the data shown is out of date.',
   action: 'Check Postgres and DATABASE_URL. Sagas then resume by themselves.',
@@ -98,7 +116,6 @@ const postgresAway = condition({
 
 const queueStoreAway = condition({
   name: 'queue_store_away',
-  severity: 'critical',
   title: 'The queue store does not answer',
   detail: 'No steps run. New sagas are kept in Postgres.',
   action: 'Check Redis and REDIS_URL (if it is not set, the queues are in Postgres). Sagas then resume by themselves.',
@@ -106,7 +123,7 @@ const queueStoreAway = condition({
 
 function brokenUsersFile({ message, since }: UsersFileFact): Condition {
   return condition({
-    name: 'users_file_broken', severity: 'warning', since,
+    name: 'users_file_broken', since,
     title: 'The users file cannot be used',
     detail: `${withStop(message)} The people of its last version stay valid, also those who were removed since.`,
     action: 'Correct the file. It is read again within seconds.',
@@ -121,7 +138,7 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
   for (const refused of facts.refused) conditions.push({ ...refusal(refused), ...(isAlive ? {} : { until: null }) });
   if (facts.stuck > 0) {
     conditions.push(condition({
-      name: 'sagas_stuck', severity: 'critical', count: facts.stuck,
+      name: 'sagas_stuck', count: facts.stuck,
       title: `${sagas(facts.stuck)} ${facts.stuck === 1 ? 'needs' : 'need'} attention`,
       detail: `What ${facts.stuck === 1 ? 'its' : 'their'} steps have done may still exist and cost money.`,
       action: `${facts.stuck === 1 ? 'Open it' : 'Open each one'}, fix the cause that its last error names, then retry it.`,
@@ -130,7 +147,7 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
   // Without a worker, no reconciler runs; another condition reports that.
   if (isAlive && facts.overdueSeconds > overdueLimitSeconds(limits)) {
     conditions.push(condition({
-      name: 'sagas_overdue', severity: 'critical', count: Math.round(facts.overdueSeconds),
+      name: 'sagas_overdue', count: Math.round(facts.overdueSeconds),
       title: `A saga is overdue by ${inWords(facts.overdueSeconds)}`,
       detail: "No worker has picked it up.",
       action: 'Check the logs of the workers and restart them.',
@@ -139,7 +156,7 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
   if (isAlive && isSyncOverdue(facts, queues, limits)) {
     const age = inWords(facts.syncAgeSeconds ?? 0);
     conditions.push(condition({
-      name: 'sync_overdue', severity: 'warning', count: Math.round(facts.syncAgeSeconds ?? 0),
+      name: 'sync_overdue', count: Math.round(facts.syncAgeSeconds ?? 0),
       title: `The inventory was last synced ${age} ago`,
       detail: 'Later changes at DigitalOcean are missing from it.',
       action: 'Run `arcadia sync` to see why it fails.',
@@ -150,7 +167,7 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
   const throttledForMs = (facts.throttledUntil?.getTime() ?? 0) - facts.now.getTime();
   if (throttledForMs > SHORT_WAIT_MS) {
     conditions.push(condition({
-      name: 'budget_used_up', severity: 'info', until: facts.throttledUntil,
+      name: 'budget_used_up', until: facts.throttledUntil,
       title: 'The request budget is used up',
       detail: 'Sagas wait for their turn. Deletions go first.',
       action: 'None, unless it lasts. Then start fewer sagas at once, or ask DigitalOcean for a higher limit.',
@@ -161,13 +178,13 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
 
 function ofLeases({ ended, leased, isHeld, endedProtected }: PostgresFacts['leases']): Condition[] {
   const held = condition({
-    name: 'leases_held', severity: 'critical', count: ended,
+    name: 'leases_held', count: ended,
     title: `${ended} of ${leased} leases ended at once`,
     detail: 'None of their droplets is destroyed until someone approves: Postgres may have been restored from a backup, or its clock may be wrong.',
     action: 'Run `arcadia leases --ended`. Renew what you want to keep, then run `arcadia leases --destroy`.',
   });
   const kept = condition({
-    name: 'lease_ended_protected', severity: 'warning', count: endedProtected,
+    name: 'lease_ended_protected', count: endedProtected,
     title: `The lease of ${endedProtected} protected ${endedProtected === 1 ? 'droplet' : 'droplets'} ended`,
     detail: endedProtected === 1 ? 'It is not destroyed, because it is protected.' : 'They are not destroyed, because they are protected.',
     action: 'Run `arcadia leases --ended`. Renew the lease, or lift the protection: then the droplet is destroyed.',
@@ -180,7 +197,7 @@ function noWorker({ workers, now, unfinished }: PostgresFacts): Condition {
   const isKnown = workers.length > 0;
   const waiting = unfinished === 0 ? 'No saga is waiting.' : `${sagas(unfinished)} ${unfinished === 1 ? 'waits' : 'wait'}.`;
   return condition({
-    name: 'no_worker', severity: 'critical', count: unfinished, since: isKnown ? new Date(lastSeenMs) : null,
+    name: 'no_worker', count: unfinished, since: isKnown ? new Date(lastSeenMs) : null,
     title: isKnown ? `No worker has been seen for ${inWords((now.getTime() - lastSeenMs) / 1_000)}` : 'No worker is running',
     detail: waiting,
     action: 'Start a worker, or check the logs of the workers that ended. Sagas then resume by themselves.',
@@ -189,7 +206,7 @@ function noWorker({ workers, now, unfinished }: PostgresFacts): Condition {
 
 function refusal({ kind, request, fields, subject, openedAt, nextProbeAt, message, scopes, held }: RefusedFact): Condition {
   const waiting = held === 0 ? '' : ` ${sagas(held)} ${held === 1 ? 'waits' : 'wait'}.`;
-  const common = { severity: 'critical', since: openedAt, until: nextProbeAt, count: held } as const;
+  const common = { since: openedAt, until: nextProbeAt, count: held } as const;
   if (kind === 'token_refused') {
     return condition({
       ...common, name: 'token_refused',
@@ -200,7 +217,7 @@ function refusal({ kind, request, fields, subject, openedAt, nextProbeAt, messag
   }
   if (kind === 'account_full') {
     return condition({
-      ...common, name: 'account_full', severity: 'warning',
+      ...common, name: 'account_full',
       title: 'The DigitalOcean account is full',
       detail: `${withStop(message)}${waiting}`.trim(),
       action: 'Destroy droplets that nobody needs, or ask DigitalOcean for a higher droplet limit. Sagas then resume by themselves, in their order.',
@@ -222,7 +239,7 @@ const FAILING_FOR_MS = 60_000;
 function notTold({ name, target, pausedAt, pausedReason, failingSince, lastError }: UntoldFact, now: Date): Condition[] {
   if (pausedAt !== null) {
     return [condition({
-      name: 'outcomes_paused', severity: 'critical', since: pausedAt,
+      name: 'outcomes_paused', since: pausedAt,
       title: `Outcomes to ${target} are paused`,
       detail: withStop(pausedReason ?? ''),
       action: `Check the receiver, then run \`arcadia outcomes resume ${name}\`. No outcome is lost meanwhile.`,
@@ -230,7 +247,7 @@ function notTold({ name, target, pausedAt, pausedReason, failingSince, lastError
   }
   if (failingSince === null || now.getTime() - failingSince.getTime() < FAILING_FOR_MS) return [];
   return [condition({
-    name: 'outcomes_failing', severity: 'warning', since: failingSince,
+    name: 'outcomes_failing', since: failingSince,
     title: `Outcomes do not reach ${target}`,
     detail: withStop(lastError ?? ''),
     action: 'Check the receiver. Deliveries are retried by themselves; those to a webhook are paused after a day without success.',
@@ -252,7 +269,7 @@ function ofQueues({ paused, stalled }: QueueFacts, postgres: PostgresFacts | nul
   const conditions: Condition[] = [];
   if (paused.length > 0) {
     conditions.push(condition({
-      name: 'queue_paused', severity: 'warning', count: paused.length,
+      name: 'queue_paused', count: paused.length,
       title: `${paused.length === 1 ? 'Queue' : 'Queues'} ${paused.join(', ')} ${paused.length === 1 ? 'is' : 'are'} paused`,
       detail: `Workers do not take jobs from ${paused.length === 1 ? 'it' : 'them'}.${pausedBy(paused, postgres)}`,
       since: paused.length === 1 ? (pauseOf(paused[0] ?? '', postgres)?.at ?? null) : null,
@@ -262,7 +279,7 @@ function ofQueues({ paused, stalled }: QueueFacts, postgres: PostgresFacts | nul
   const isAlive = postgres?.workers.some((worker) => worker.isAlive) ?? true;
   if (isAlive && stalled.length > 0) {
     conditions.push(condition({
-      name: 'jobs_stand_still', severity: 'critical', count: stalled.length,
+      name: 'jobs_stand_still', count: stalled.length,
       title: 'Jobs are not moving',
       detail: withStop(stalled.join('; ')),
       action: 'Restart the workers. A worker that notices that it takes no jobs exits by itself.',
@@ -282,8 +299,8 @@ function pausedBy(queues: readonly string[], postgres: PostgresFacts | null): st
   return actors.length === 0 ? '' : ` Paused by ${actors.join(', ')}.`;
 }
 
-function condition(given: Pick<Condition, 'name' | 'severity' | 'title' | 'detail' | 'action'> & Partial<Condition>): Condition {
-  return { since: null, until: null, count: null, ...given };
+function condition(given: Pick<Condition, 'name' | 'title' | 'detail' | 'action'> & Partial<Omit<Condition, 'severity'>>): Condition {
+  return { severity: severities[given.name], since: null, until: null, count: null, ...given };
 }
 
 /** Formats seconds in at most two whole units. */

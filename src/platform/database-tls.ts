@@ -30,7 +30,7 @@ export function tlsOptions({ tls, hosts }: DatabaseAddress): ConnectionOptions |
 /** Created here, because a driver that meets an invalid certificate file throws where nothing catches it. */
 function secureContextOf(tls: DatabaseTls): SecureContext {
   const files = {
-    ...(tls.rootCert === null ? {} : { ca: tls.rootCert === 'system' ? getCACertificates('system') : read('sslrootcert', tls.rootCert) }),
+    ...(tls.rootCert === null ? {} : { ca: tls.rootCert === 'system' ? systemCertificates() : read('sslrootcert', tls.rootCert) }),
     ...(tls.cert === null ? {} : { cert: read('sslcert', tls.cert) }),
     ...(tls.key === null ? {} : { key: read('sslkey', tls.key) }),
     ...(tls.keyPassword === null ? {} : { passphrase: tls.keyPassword }),
@@ -43,6 +43,12 @@ function secureContextOf(tls: DatabaseTls): SecureContext {
   } catch (error) {
     throw new ConfigError(`DATABASE_URL: sslrootcert, sslcert, sslkey, sslpassword or sslcrl: not as expected, PEM files that belong together (${errorCodeOf(error) ?? 'unknown error'})`, { cause: error });
   }
+}
+
+/** The system's certificate authorities. A system without any, such as our own image, has those that Node brings. */
+export function systemCertificates(): string[] {
+  const ofSystem = getCACertificates('system');
+  return ofSystem.length === 0 ? getCACertificates('bundled') : ofSystem;
 }
 
 /** For an IP address, the drivers would compare the certificate with the name `localhost`. */

@@ -196,6 +196,9 @@ describe('the Kubernetes manifests', () => {
     expect([...referenced.map(({ name }) => name), ...Object.keys(settings)].filter((name) => !variables.has(name))).toEqual([]);
     expect(requireClosedMetrics(loadConfig({ ...settings, HOST: '0.0.0.0' }))).toBeNull();
     expect(pod('web').containers[0].env.map(({ name }) => name)).not.toContain('DIGITALOCEAN_TOKEN');
+    // With another store of the queues than the others, `migrate` refuses a pooler, or makes tables that nothing uses.
+    for (const command of ['migrate', 'worker', 'web']) expect(pod(command).containers[0].env.map(({ name }) => name)).toEqual(expect.arrayContaining(['DATABASE_URL', 'REDIS_URL']));
+    expect(pod('worker').containers[0].env.map(({ name }) => name)).toEqual(expect.arrayContaining(['DIGITALOCEAN_TOKEN', 'ARCADIA_ENCRYPTION_KEYS', 'OUTCOME_WEBHOOK_SECRETS']));
   });
 
   test('give workers more time to stop than they take', () => {

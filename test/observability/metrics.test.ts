@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { z } from 'zod';
+import { severities } from '../../src/fleet/conditions.ts';
 import { loadConfig } from '../../src/platform/config.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { startWeb } from '../../src/processes/web.ts';
@@ -12,7 +13,7 @@ import { parseMetrics } from '../support/parse-metrics.ts';
 
 const read = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
 const rules = z
-  .object({ groups: z.array(z.object({ rules: z.array(z.object({ alert: z.string(), expr: z.string(), annotations: z.object({ summary: z.string(), runbook: z.string() }) })) })) })
+  .object({ groups: z.array(z.object({ rules: z.array(z.object({ alert: z.string(), expr: z.string(), labels: z.object({ severity: z.string() }), annotations: z.object({ summary: z.string(), runbook: z.string() }) })) })) })
   .parse(parse(read('ops/alerts.yaml')))
   .groups.flatMap((group) => group.rules);
 const panels = z
@@ -70,6 +71,16 @@ test('a worker tells of its runs, its requests, the budget, its reconciler and i
 
 test('the web tells of each check of /readyz', () => {
   expect(['postgres', 'reconciler', 'jobs'].map((check) => seen.web.get(`arcadia_ready{check="${check}"}`))).toEqual([1, 1, 1]);
+});
+
+test('an alert pages for critical conditions only, and warns of those that a person should check', () => {
+  const named = (severity: string) => Object.entries(severities).flatMap(([name, one]) => (one === severity ? [name] : []));
+  const ruleOf = (alert: string) => rules.find((rule) => rule.alert === alert);
+  const patternOf = (alert: string) => /name[=!]~"([^"]+)"/.exec(ruleOf(alert)?.expr ?? '')?.[1]?.split('|');
+  expect([ruleOf('ArcadiaCondition')?.labels, ruleOf('ArcadiaConditionToCheck')?.labels]).toEqual([{ severity: 'critical' }, { severity: 'warning' }]);
+  expect(ruleOf('ArcadiaCondition')?.expr).toContain('name!~');
+  expect(patternOf('ArcadiaCondition')).toEqual([...named('warning'), ...named('info')]);
+  expect(patternOf('ArcadiaConditionToCheck')).toEqual(named('warning'));
 });
 
 /** The metrics of an expression, each with the labels that it is asked by. */

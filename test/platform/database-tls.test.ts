@@ -160,6 +160,12 @@ describe.each(drivers)('%s', (_name, via) => {
     await expect(refused).rejects.toThrow(message);
   });
 
+  test('sslrootcert=system takes the authorities of Node where the system has none', () => {
+    const count = (env: NodeJS.ProcessEnv) => Number(execFileSync(process.execPath, ['-e', `import(${JSON.stringify(new URL('../../src/platform/database-tls.ts', import.meta.url).href)}).then((module) => console.log(module.systemCertificates().length))`], { env: { PATH: process.env['PATH'], ...env } }));
+    expect(count({ SSL_CERT_FILE: file('none.pem'), SSL_CERT_DIR: file('none') })).toBeGreaterThan(50);
+    expect(count({ SSL_CERT_FILE: file('ca.pem'), SSL_CERT_DIR: file('none') })).toBe(1);
+  });
+
   test('never goes on without encryption where it was asked for', async () => {
     await expect(via(urlOf('127.0.0.1', 'sslmode=require', new URL(plain.url)))).rejects.toThrow(/offer TLS/);
   });
