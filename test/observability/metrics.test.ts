@@ -73,10 +73,11 @@ test('the web tells of each check of /readyz', () => {
   expect(['postgres', 'reconciler', 'jobs'].map((check) => seen.web.get(`arcadia_ready{check="${check}"}`))).toEqual([1, 1, 1]);
 });
 
+const named = (severity: string) => Object.entries(severities).flatMap(([name, one]) => (one === severity ? [name] : []));
+const ruleOf = (alert: string) => rules.find((rule) => rule.alert === alert);
+const patternOf = (alert: string) => /name[=!]~"([^"]+)"/.exec(ruleOf(alert)?.expr ?? '')?.[1]?.split('|');
+
 test('an alert pages for critical conditions only, and warns of those that a person should check', () => {
-  const named = (severity: string) => Object.entries(severities).flatMap(([name, one]) => (one === severity ? [name] : []));
-  const ruleOf = (alert: string) => rules.find((rule) => rule.alert === alert);
-  const patternOf = (alert: string) => /name[=!]~"([^"]+)"/.exec(ruleOf(alert)?.expr ?? '')?.[1]?.split('|');
   expect([ruleOf('ArcadiaCondition')?.labels, ruleOf('ArcadiaConditionToCheck')?.labels]).toEqual([{ severity: 'critical' }, { severity: 'warning' }]);
   expect(ruleOf('ArcadiaCondition')?.expr).toContain('name!~');
   expect(patternOf('ArcadiaCondition')).toEqual([...named('warning'), ...named('info')]);

@@ -16,6 +16,11 @@ export function mostUsd(droplets: number, priceUsdPerHour: number): number {
   return droplets * costUsd(LONGEST_LIFE_S, priceUsdPerHour);
 }
 
+/** How many droplets an amount in USD pays for, whatever happens. */
+export function dropletsFor(amountUsd: number, priceUsdPerHour: number): number {
+  return Math.floor(amountUsd / mostUsd(1, priceUsdPerHour) + 1e-9);
+}
+
 /** Formats an amount like `0.0104 USD`. Never rounds down. */
 export function usd(amount: number): string {
   return `${(Math.ceil(amount * 10_000 - 1e-6) / 10_000).toFixed(4)} USD`;

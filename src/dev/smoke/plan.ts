@@ -48,7 +48,7 @@ export function formatPlan(plan: Plan): string {
       ? [
           `It makes ${acts.length} ${acts.length === 1 ? 'droplet' : 'droplets'} (${plan.size}, ${plan.image}, ${plan.region}; ${priceUsdPerHour} USD an hour), one after the other, and destroys each:`,
           ...actsOf(acts.length > 1).map((act) => `  - ${actTexts[act]}`),
-          `It costs ${usd(plan.mostUsd)} at most: ${acts.length} × max(0.01 USD, ${LONGEST_LIFE_S} s × ${priceUsdPerHour} USD / 3600). A droplet lives longer if DigitalOcean does not delete it, or if you kill the smoke and do not run it again.`,
+          `It costs ${usd(plan.mostUsd)} at most: ${acts.length} × max(0.01 USD, ${LONGEST_LIFE_S} s × ${priceUsdPerHour} USD / 3600). If a create is not answered and its droplet does not appear, the saga sends another, as far as \`--max-usd\` pays for it. A droplet lives longer if DigitalOcean does not delete it, or if you kill the smoke and do not run it again.`,
         ]
       : [`An earlier run, ${earlierRun}, is not finished. This call finishes it: it cancels its sagas, destroys its droplets and deletes its tags. It makes no droplet.`];
   return [

@@ -12,7 +12,7 @@ import type { Profile } from '../../sandbox/profile.ts';
 import { readAccountId, readDroplets, readSize, readTagNames } from './account.ts';
 import type { ActResult } from './acts.ts';
 import { actsOf, playAct } from './acts.ts';
-import { usd } from './cost.ts';
+import { dropletsFor, usd } from './cost.ts';
 import { defaultFolder, lockFolder, openFolder } from './folder.ts';
 import { openGate } from './gate.ts';
 import type { SmokeIo } from './io.ts';
@@ -156,7 +156,7 @@ async function runWith({ config, options, folder, first, isRest, say, stop, io, 
   const { db, client } = stores;
   // Cancel before a worker exists that would continue them.
   if (isRest) await callOff({ db, client, io, state });
-  const witness = createWitness(state);
+  const witness = createWitness(state, isRest ? 0 : dropletsFor(options.maxUsd ?? 0, first.priceUsdPerHour));
   const { token, apiUrl } = config.digitalOcean;
   const gate = await openGate({ apiUrl, token: token ?? '', watch: witness, io });
   const crew = createCrew({ ...process.env, ...stores.environment, ...workerSettings, DIGITALOCEAN_API_URL: gate.url, DIGITALOCEAN_TOKEN: gate.token }, program);

@@ -28,8 +28,12 @@ const shown = z.object({ id: z.int().positive(), name: z.string(), tags: z.array
 const oneDroplet = z.object({ droplet: shown });
 const manyDroplets = z.object({ droplets: z.array(shown) });
 
-/** Creates the witness. Workers may create and delete only the droplets of the smoke test, whatever the database tells them. */
-export function createWitness(state: StateFile): Witness {
+/**
+ * Creates the witness. Workers may create and delete only the droplets of the smoke test, whatever the database tells them.
+ *
+ * @param mayMake how many droplets the run may make at most; a saga repeats a create whose droplet does not appear
+ */
+export function createWitness(state: StateFile, mayMake: number): Witness {
   const afterCreate = new Map<string, () => Promise<'pass' | 'lose'>>();
   const madeListeners: ((sighting: Sighting) => void)[] = [];
   const deletedListeners: ((sighting: Sighting) => void)[] = [];
@@ -95,8 +99,11 @@ export function createWitness(state: StateFile): Witness {
     // It proves whose a droplet is that may still appear.
     return openCreates(state.read(), new Date()).some(({ name }) => name === owner.name) ? `tag ${tag} is still needed` : null;
   };
-  const refusalOfCreate = (name: string | null): string | null =>
-    name !== null && isOurName(name) ? null : `${name === null ? 'a create without a name' : `droplet ${printable(name)}`} is not of the smoke test that runs on this database; start it again once that is over`;
+  const refusalOfCreate = (name: string | null): string | null => {
+    if (name === null || !isOurName(name)) return `${name === null ? 'a create without a name' : `droplet ${printable(name)}`} is not of the smoke test that runs on this database; start it again once that is over`;
+    const mayExist = state.read().creates.filter(({ isRefused }) => !isRefused).length;
+    return mayExist < mayMake ? null : `droplet ${name} would be number ${mayExist + 1} of this run, and --max-usd pays for ${mayMake}: an earlier create was not answered in time`;
+  };
 
   return {
     onRequest: async (request) => {

@@ -33,5 +33,5 @@ const io: SmokeIo = async (name, operation) => {
 };
 
 const limits = { ...tidyLimits, listsMs: Number(process.env['ARCADIA_SMOKE_LISTS_MS'] ?? tidyLimits.listsMs) };
-const options = { region: 'fra1', size: 's-4vcpu-8gb', image: 'debian-12-x64', maxUsd: 0.2, yes: true, json: true, hard: process.env['ARCADIA_SMOKE_HARD'] === '1', stateDir: process.env['ARCADIA_SMOKE_DIR'] ?? '' };
+const options = { region: 'fra1', size: 's-4vcpu-8gb', image: 'debian-12-x64', maxUsd: Number(process.env['ARCADIA_SMOKE_MAX_USD'] ?? 0.2), yes: true, json: true, hard: process.env['ARCADIA_SMOKE_HARD'] === '1', stateDir: process.env['ARCADIA_SMOKE_DIR'] ?? '' };
 await stop.end(await smokeCommand(options, stop.signal, { io, program: process.env['ARCADIA_SMOKE_PROGRAM'] ?? null, limits }));

@@ -28,6 +28,17 @@ test('a create without an answer keeps the run open until a list shows its dropl
   expect((await readdir(stage.folder)).filter((name) => name.startsWith('arcadia-smoke-postgres-'))).toEqual([]);
 });
 
+test('a create that --max-usd does not pay for is not sent, though the one before it was not answered', async () => {
+  await using stage = await openSmokeStage('given', { faults: { listLagMs: 600_000, tagIndexLagMs: 600_000, rules: [{ match: create, times: 1, effect: { lostAnswer: true } }] } });
+  const { code, stdout } = await stage.smoke({ ...quickLooks, ARCADIA_SMOKE_MAX_USD: '0.04' });
+  const { ok, refused, run } = receiptOf(stdout);
+  expect([code, ok, refused]).toEqual([1, false, [expect.stringContaining(`droplet arcadia-smoke-${run}-1 would be number 2 of this run, and --max-usd pays for 1`)]]);
+  expect(stage.sandbox.ledger().flatMap(({ made }) => made)).toHaveLength(1);
+  stage.sandbox.resetFaults();
+  await stage.smoke(quickLooks);
+  expect(stage.sandbox.state({ alive: true }).map(({ name }) => name)).toEqual(['theirs', 'other-fleet']);
+});
+
 test('once its droplet can no longer appear, a create without an answer no longer keeps the run open', async () => {
   await using stage = await openSmokeStage('given', { faults: { rules: [{ match: create, times: 1, effect: { status: 504 } }] } });
   const first = await stage.smoke(quickLooks);
