@@ -18,6 +18,7 @@ import type { Saga } from '../saga/saga.ts';
 import { dropletApp } from '../droplets/app.ts';
 import { surfaceOf } from '../saga/words.ts';
 import { visibleLines } from '../platform/text.ts';
+import { arcadia, arcadiaDev } from './how-to-call.ts';
 import { DEMO_MAX_POLLS, setStage } from './stage.ts';
 import type { Stage } from './stage.ts';
 
@@ -44,9 +45,9 @@ export async function demoCommand(options: { keep?: boolean }, stop: AbortSignal
       await timeToRead(stop);
     }
     say(styleText('green', `\nAll of it happened, in ${Math.round((performance.now() - startedAt) / 1000)} s.`));
-    say('Next: `npm run dev` runs everything on this machine; the README shows how to use the real DigitalOcean.');
+    say(`Next: \`${arcadiaDev}\` runs everything on this machine; the README shows how to use the real DigitalOcean.`);
     if (options.keep !== true) return 0;
-    say(`\nStaying up.\n${stage.pages ?? ''}\nIn another terminal:\n  export DATABASE_URL='${stage.databaseUrl}'\n  export ARCADIA_ENCRYPTION_KEYS='${stage.encryptionKey}'\n  npm run -s arcadia -- sagas\nCtrl-C stops it.`);
+    say(`\nStaying up.\n${stage.pages ?? ''}\nIn another terminal:\n  export DATABASE_URL='${stage.databaseUrl}'\n  export ARCADIA_ENCRYPTION_KEYS='${stage.encryptionKey}'\n  ${arcadia} sagas\nCtrl-C stops it.`);
     await untilAborted(stop);
     return 0;
   };

@@ -9,6 +9,7 @@ import type { Config } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
 import { endsWithin, unlessAborted, untilAborted } from '../platform/deadline.ts';
 import { startSandbox } from '../sandbox/server.ts';
+import { arcadia } from './how-to-call.ts';
 import { startEmbeddedPostgres } from './embedded-postgres/start-embedded-postgres.ts';
 import { errorCodeOf } from '../platform/error-code.ts';
 import { generateKey, parseKeyRing } from '../platform/key-ring.ts';
@@ -91,8 +92,8 @@ async function runEverything(app: App, options: { dataDir?: string }, stop: Abor
       if (sandbox !== null) write(`  export DIGITALOCEAN_API_URL='${sandbox.url}' DIGITALOCEAN_TOKEN=sandbox`);
       // A plan tells whether droplets can call back.
       if (ownUrl !== null) write(`  export PUBLIC_URL='${ownUrl}'`);
-      write(`  npm run -s arcadia -- ${hasDroplets ? 'provision --name web-1 --region fra1 --size s-1vcpu-1gb --image debian-12-x64' : `start ${app.sagas[0]?.name ?? '<saga>'} --input '{…}'`}`);
-      write('  npm run -s arcadia -- sagas\n');
+      write(`  ${arcadia} ${hasDroplets ? 'provision --name web-1 --region fra1 --size s-1vcpu-1gb --image debian-12-x64' : `start ${app.sagas[0]?.name ?? '<saga>'} --input '{…}'`}`);
+      write(`  ${arcadia} sagas\n`);
     }
     if (web === null) write(`Port ${config.web.port} is in use, so the web is not running. Set PORT to another one.`);
     else write(describePages(`${web.url}${config.web.basePath}`, web.pages, config.web));

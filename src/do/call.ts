@@ -194,7 +194,7 @@ function toError(
 
   const { status, headers } = exchange;
   const said = readErrorBody(body, headers, secrets);
-  return new DigitalOceanError(`${subject} was answered ${status}: ${said.message ?? describeAnswer(status, body)}`, {
+  return new DigitalOceanError(`DigitalOcean returned ${status} for ${subject}: ${said.message ?? describeAnswer(status, body)}`, {
     ...request,
     code: said.code ?? (status >= 400 ? `http_${status}` : 'invalid_answer'),
     status,

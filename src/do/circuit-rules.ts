@@ -28,7 +28,7 @@ export function isAccountFull({ method, path }: Asked, { outcome, status, messag
 
 /** What is kept of a refusal, for people. The request is cut from the message: the requests that the circuit holds are different ones. */
 export function detailOf({ status, message }: Ending, scopes: readonly string[]) {
-  return { status, message: message.replace(/^.* was answered /, ''), scopes: [...scopes] };
+  return { status, message: message.replace(/^DigitalOcean returned (\d+) for \S+ \S+: /, '$1: '), scopes: [...scopes] };
 }
 
 /** The cause of a refusal that concerns one kind of request. */

@@ -351,7 +351,7 @@ async function sendPresent<T>(caller: Caller, call: Call<T>, reservation?: Reser
 }
 
 function invalidAnswer(path: string, status: number, why: string): DigitalOceanError {
-  return new DigitalOceanError(`GET ${path} was answered ${status}: ${why}`, {
+  return new DigitalOceanError(`DigitalOcean returned ${status} for GET ${path}: ${why}`, {
     kind: 'later',
     code: 'invalid_answer',
     status,

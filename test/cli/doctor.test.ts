@@ -48,7 +48,6 @@ test('nothing is configured: it says what is not set, and checks the rest', asyn
   const { code, stderr, of } = await diagnose({ PATH, HOME });
   expect([code, stderr]).toEqual([1, '']);
   expect(of('configuration').map(({ level, text }) => [level, text])).toEqual([
-    ['ok', 'valid; environment default'],
     ['fail', 'DATABASE_URL is not set'],
     ['warn', 'DIGITALOCEAN_TOKEN is not set: DigitalOcean is not checked'],
     ['ok', 'REDIS_URL is not set: the queues are in Postgres'],

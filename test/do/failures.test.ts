@@ -203,7 +203,7 @@ describe('a refusal', () => {
       sendJson(response, 422, { id: 'unprocessable_entity', message: 'creating this droplet will exceed your droplet limit', request_id: 'abc-1', extra: {} }));
     const error = await errorOf(createDroplet(clientOf(server), request));
     expect(error).toMatchObject({ kind: 'rejected', status: 422, code: 'unprocessable_entity', requestId: 'abc-1', method: 'POST', path: '/v2/droplets' });
-    expect(error.message).toBe('POST /v2/droplets was answered 422: creating this droplet will exceed your droplet limit');
+    expect(error.message).toBe('DigitalOcean returned 422 for POST /v2/droplets: creating this droplet will exceed your droplet limit');
   });
 
   test('takes the request id from the header when the body has none', async () => {

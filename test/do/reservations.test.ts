@@ -87,7 +87,7 @@ describe('a call of any endpoint', () => {
     const server = await startServer(({ body }, response) => sendJson(response, 422, { message: `bad: ${body}` }));
     const json = { type: 'rebuild', user_data: '#cloud-config\nuser-data-canary-78' };
     const error = await errorOf(callerOf(server, createBudget().budget).send({ ...powerOff, json, priority: 'create' }));
-    expect(error.message).toBe('POST /v2/droplets/7/actions was answered 422: it does not say why');
+    expect(error.message).toBe('DigitalOcean returned 422 for POST /v2/droplets/7/actions: it does not say why');
   });
 
   test('does not compile without a priority', () => {

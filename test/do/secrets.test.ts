@@ -63,7 +63,7 @@ describe('the token and user_data', () => {
     const server = await startServer((_, response) => sendJson(response, 422, { id: 'unprocessable_entity', message: `user_data ${echo}` }));
     const error = await errorOf(createDroplet(clientOf(server), request));
     expect(secretsIn(error)).toEqual([]);
-    expect(error.message).toBe('POST /v2/droplets was answered 422: it does not say why');
+    expect(error.message).toBe('DigitalOcean returned 422 for POST /v2/droplets: it does not say why');
   });
 
   test('are struck out where the rest of a message can be kept', async () => {
@@ -90,6 +90,6 @@ describe('a message of the API', () => {
     const server = await startServer((_, response) => sendJson(response, 400, { message }));
     const error = await errorOf(clientOf(server).getDroplet(7));
     expect(error).toBeInstanceOf(DigitalOceanError);
-    expect(error.message).toBe(`GET /v2/droplets/7 was answered 400: ${expected}`);
+    expect(error.message).toBe(`DigitalOcean returned 400 for GET /v2/droplets/7: ${expected}`);
   });
 });

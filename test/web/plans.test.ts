@@ -133,7 +133,7 @@ describe('POST /v1/plans', () => {
     const some = await plan({}, fresh);
     expect([some.possible, check(some, 'size'), check(some, 'image')]).toEqual([
       'unknown',
-      expect.stringMatching(/^unknown: The sizes could not be read: GET \/v2\/sizes was answered 500/),
+      expect.stringMatching(/^unknown: The sizes could not be read: DigitalOcean returned 500 for GET \/v2\/sizes/),
       'unknown: The image could not be read: the token lacks the scope image:read.',
     ]);
     expect(some.price).toEqual({ usdPerHour: null, usdPerMonth: null, message: expect.stringMatching(/^The price could not be read: /) });

@@ -22,7 +22,9 @@ export function readConfiguration(app: App, environment: NodeJS.ProcessEnv): { c
     try {
       const config = loadConfigFor(app, given);
       for (const problem of publishedSecretsIn(config)) findings.push(fail(CHECK, problem, 'Until then, `worker` and `web` do not start.'));
-      return { config, findings: [...findings, ...(findings.length === 0 ? [ok(CHECK, `valid; environment ${config.environment}`)] : []), ...gaps(config, app, refused)], refused };
+      findings.push(...gaps(config, app, refused));
+      const isValid = findings.every(({ level }) => level !== 'fail');
+      return { config, findings: [...(isValid ? [ok(CHECK, `valid; environment ${config.environment}`)] : []), ...findings], refused };
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       const problems = error.message.split('\n').flatMap((line) => NAMED.exec(line) ?? []);
