@@ -128,7 +128,7 @@ program
   .option('--idempotency-key <key>', 'the same key always returns the same saga')
   .addOption(new Option('--priority <priority>', 'priority among your own sagas that wait for the request budget').choices(sagaPriorities))
   .option('--detach', 'print the saga id and exit without waiting')
-  .option('--dry-run', 'start nothing: say whether it is possible now, what it costs and when it would start; exit code 1 if it is not possible, or not known to be')
+  .option('--dry-run', 'start nothing: print whether it is possible now, what it costs and when it would start; exit code 1 unless it is known to be possible')
   .option('--json', 'print one JSON document')
   .action(runToItsEnd(async (options) => (await import('./cli/provision.ts')).provisionCommand(await app(), options, stop.signal)));
 
@@ -172,9 +172,9 @@ program
 
 program
   .command('renew')
-  .description('renew the lease of a droplet, so that it is not destroyed before then')
+  .description('renew the lease of a droplet, so that it is destroyed later')
   .argument('<droplet-id>', "DigitalOcean's id of the droplet")
-  .requiredOption('--ttl <duration>', 'how long from now the lease lasts at least, such as 90s, 30m, 2h or 7d')
+  .requiredOption('--ttl <duration>', 'minimum time that the lease lasts from now on, such as 90s, 30m, 2h or 7d')
   .option('--json', 'print one JSON document')
   .action(run(async (dropletId, options) => (await import('./cli/renew.ts')).renewCommand(await app(), dropletId, options)));
 
@@ -271,7 +271,7 @@ program
 
 const outcomes = program
   .command('outcomes')
-  .description('list who is told how sagas end: webhook, queue and NOTIFY; exit code 1 if one is paused')
+  .description('list the receivers of outcomes: webhook, queue and NOTIFY; exit code 1 if one is paused')
   .option('--json', 'print one JSON document')
   .action(run(async (options) => (await import('./cli/outcomes.ts')).listOutcomesCommand(await app(), options)));
 
@@ -285,7 +285,7 @@ outcomes
 
 program
   .command('leases')
-  .description('list droplets with a lease, the one that ends first on top')
+  .description('list droplets with a lease; the lease that ends first comes first')
   .option('--ended', 'only leases that have ended, but whose droplets are not being destroyed yet')
   .option('--without', 'list droplets without a lease instead')
   .option('--destroy', 'let every lease listed by --ended expire, so that its droplet is destroyed; protected droplets are kept')
@@ -346,9 +346,9 @@ program
   .option('--image <slug-or-id>', 'image', 'debian-12-x64')
   .option('--hard', 'also cancel in mid-wait, kill a worker between POST and save, and lose an answer')
   .option('--max-usd <amount>', 'refuse if it may cost more, such as 0.05', amount)
-  .option('--yes', 'do it; without this, only say what would be done')
-  .option('--state-dir <folder>', 'folder for the state from call to call; one in the temp folder when left out')
-  .option('--profile-out <file>', 'file for the measured lags; profile.json in the state folder when left out')
+  .option('--yes', 'confirm the run; without it, only the plan is printed')
+  .option('--state-dir <folder>', 'folder that keeps the state between calls (default: a folder in the temp folder)')
+  .option('--profile-out <file>', 'file for the measured lags (default: profile.json in the state folder)')
   .option('--json', 'print one JSON document: the receipt')
   .action(runToItsEnd(async (options) => (await import('./dev/smoke/smoke.ts')).smokeCommand(options, stop.signal)));
 
@@ -361,7 +361,7 @@ program
 
 program
   .command('demo')
-  .description('show everything in a tour of about a minute')
+  .description('run a tour of about a minute on the sandbox')
   .option('--keep', 'keep running after the tour')
   .action(runToItsEnd(async (options) => (await import('./dev/demo.ts')).demoCommand(options, stop.signal)));
 

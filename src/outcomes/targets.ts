@@ -90,7 +90,7 @@ export function queueTarget({ db, sources }: TargetOf, { name, describe, queue }
     describe,
     needsBodies: true,
     restMs: 0,
-    whenFull: `${MOST_QUEUED.toLocaleString('en')} jobs wait in it, and nobody takes them: no more are added until somebody does`,
+    whenFull: `${MOST_QUEUED.toLocaleString('en')} jobs are waiting in it and none are consumed: no more are added until its consumer works again`,
     room: async () => Math.min(BATCH, MOST_QUEUED - (await queue.count())),
     take: async (reader, batch) => {
       await queue.add(await bodiesOf(db, sources, batch));

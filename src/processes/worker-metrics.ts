@@ -28,26 +28,26 @@ export function createWorkerMetrics(loops: () => readonly JobLoop[]): WorkerMetr
   const registers = [registry];
   const runs = new Histogram({
     name: 'arcadia_step_run_duration_seconds',
-    help: 'How long one run of a step took in a worker, by what came of it; a step that waits is run many times',
+    help: 'Duration of one run of a step, by result; a step that waits is run many times',
     labelNames: ['saga', 'step', 'direction', 'result'],
     buckets: WORK_BUCKETS,
     registers,
   });
   const passes = new Counter({ name: 'arcadia_reconciler_passes_total', help: 'Passes of the reconciler', labelNames: ['result'], registers });
   const overdue = new Counter({ name: 'arcadia_reconciler_overdue_sagas_total', help: 'Overdue sagas that the reconciler took', registers });
-  const firstJobs = new Counter({ name: 'arcadia_reconciler_first_jobs_total', help: 'First jobs that the reconciler made, of sagas that were started in Postgres alone or whose first job was gone', registers });
-  const remade = new Counter({ name: 'arcadia_reconciler_remade_jobs_total', help: 'Later jobs that the reconciler made again, because they were gone', registers });
+  const firstJobs = new Counter({ name: 'arcadia_reconciler_first_jobs_total', help: 'First jobs that the reconciler enqueued: for sagas started in Postgres alone, or whose first job was lost', registers });
+  const remade = new Counter({ name: 'arcadia_reconciler_remade_jobs_total', help: 'Lost jobs that the reconciler enqueued again', registers });
   for (const result of ['done', 'failed']) passes.inc({ result }, 0);
   const lateness = new Histogram({
     name: 'arcadia_job_lateness_seconds',
-    help: 'How long after it was due a job was taken',
+    help: 'Delay between the due time and the start of a job',
     labelNames: ['queue'],
     buckets: LATENESS_BUCKETS,
     registers,
   });
   for (const queue of [queueNames.steps, queueNames.compensations]) lateness.zero({ queue });
-  const running = new Gauge({ name: 'arcadia_worker_jobs_running', help: 'Jobs that the worker is running now', labelNames: ['queue'], registers });
-  const slots = new Gauge({ name: 'arcadia_worker_concurrency', help: 'Jobs that the worker runs at once', labelNames: ['queue'], registers });
+  const running = new Gauge({ name: 'arcadia_worker_jobs_running', help: 'Jobs that the worker is running', labelNames: ['queue'], registers });
+  const slots = new Gauge({ name: 'arcadia_worker_concurrency', help: 'Maximum number of jobs that the worker runs at once', labelNames: ['queue'], registers });
   return {
     onRun: ({ saga, step, direction, result, durationMs }) => runs.observe({ saga, step, direction, result }, durationMs / 1_000),
     onPass: (pass) => {

@@ -47,8 +47,8 @@ export type OutcomeTimings = Readonly<{ pollMs?: number; leaseMs?: number; lateM
 export function openOutcomes({ config, db, connection, settings, sources, io, log, timings = {} }: WorkerOutcomesOf): WorkerOutcomes {
   const registry = new Registry();
   const registers = [registry];
-  const attempts = new Counter({ name: 'arcadia_outcome_attempts_total', help: 'Deliveries of outcomes to the webhook that this worker tried', labelNames: ['result'], registers });
-  const ages = new Histogram({ name: 'arcadia_outcome_delivery_seconds', help: 'Time from an outcome until the webhook took it', buckets: BUCKETS, registers });
+  const attempts = new Counter({ name: 'arcadia_outcome_attempts_total', help: 'Attempts of this worker to deliver an outcome to the webhook', labelNames: ['result'], registers });
+  const ages = new Histogram({ name: 'arcadia_outcome_delivery_seconds', help: 'Time from an outcome to its acceptance by the webhook', buckets: BUCKETS, registers });
   for (const result of ['delivered', 'failed']) attempts.inc({ result }, 0);
 
   const of = { db: withoutIo(db), sources };

@@ -85,7 +85,7 @@ export async function checkRedis(client: RedisClient, prefix: string): Promise<s
     );
   }
   if (!(client instanceof Cluster) && infos.some((info) => /^cluster_enabled:1/m.test(info))) {
-    throw new ConfigError('REDIS_URL names one node of a Redis Cluster: name several of its nodes, separated by commas (an address that leads to all of them may stand there twice).');
+    throw new ConfigError('REDIS_URL names one node of a Redis Cluster: name several of its nodes, separated by commas (you may name one address twice if it leads to all of them).');
   }
   await requireWrites(client, prefix);
   return serverOf(infos[0] ?? '');

@@ -95,7 +95,7 @@ async function destroyNow(dropletId: number, { droplet, provisioner, billed }: F
   if (typeof end === 'object') return end;
   if (end === 'destroyed') return finish('destroyed', `droplet ${dropletId} destroyed`, dropletId, run, deps);
   if (wasSeenLately(provisioner, run, deps)) {
-    await run.record(`DigitalOcean says 404 of droplet ${dropletId}, which was there a moment ago`, {}, [MISSED_AT]);
+    await run.record(`DigitalOcean returned 404 for droplet ${dropletId}, which existed a moment ago`, {}, [MISSED_AT]);
     return lookAgain(dropletId, deps);
   }
   return finish('already_gone', `nothing to destroy: droplet ${dropletId} was gone already`, dropletId, run, deps);
@@ -123,7 +123,7 @@ async function goneAfterCancel(dropletId: number, run: StepRun, deps: StepDeps):
     return ended('destroyed', `droplet ${dropletId} is gone: the cancel came too late`);
   }
   const misses = (run.memo['misses'] ?? 0) + 1;
-  if (misses < MISSES_UNTIL_GONE) return waiting(deps.settings.pollIntervalMs, `droplet ${dropletId} seems gone: looking once more`, { memo: { misses } });
+  if (misses < MISSES_UNTIL_GONE) return waiting(deps.settings.pollIntervalMs, `droplet ${dropletId} seems to be gone: checking again`, { memo: { misses } });
   return finish('destroyed', `droplet ${dropletId} is gone: the cancel came too late`, dropletId, run, deps);
 }
 

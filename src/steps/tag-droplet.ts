@@ -91,7 +91,7 @@ export const tagDroplet: Step<StepDeps> = {
     if (!wasUndone) await takeTagsOff(dropletId, run, deps);
     const left = await ownTagsOn(dropletId, run, deps);
     if (left.length > 0) {
-      throw new StepFailure({ code: 'tags_still_there', message: `droplet ${dropletId} still carries ${left.join(' and ')}, although DigitalOcean accepted that the tags are taken off`, retryable: true, patient: true });
+      throw new StepFailure({ code: 'tags_still_there', message: `droplet ${dropletId} still carries ${left.join(' and ')}, although DigitalOcean accepted their removal`, retryable: true, patient: true });
     }
     // No other droplet carries this adoption's tag. If it remains in the account, it does no harm.
     await deps.digitalOcean.deleteTag(adoptionTag(run.saga)).catch((error: unknown) => run.log.info({ err: error }, 'the tag of an adoption that was rolled back is left in the account'));
@@ -116,7 +116,7 @@ async function look(dropletId: number, run: StepRun, { digitalOcean, settings }:
   const droplet = await digitalOcean.getDroplet(dropletId);
   if (droplet === null) {
     const misses = (run.memo['misses'] ?? 0) + 1;
-    if (misses < MISSES_UNTIL_GONE) throw new StepWait(waiting(settings.pollIntervalMs, `DigitalOcean says 404 of droplet ${dropletId}: looking once more`, { memo: { ...run.memo, misses } satisfies Memo }));
+    if (misses < MISSES_UNTIL_GONE) throw new StepWait(waiting(settings.pollIntervalMs, `DigitalOcean returned 404 for droplet ${dropletId}: checking again`, { memo: { ...run.memo, misses } satisfies Memo }));
     throw new StepFailure(
       run.effects(EFFECT, keys).sends === 0
         ? refusal('droplet_unknown', `DigitalOcean has no droplet ${dropletId}, so nothing was adopted: check the id`)

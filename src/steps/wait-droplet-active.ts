@@ -57,7 +57,7 @@ export const waitDropletActive: Step<StepDeps> = {
       // Without request budget, poll again no sooner than usual: many sagas wait, and one of them reads for all.
       if (error instanceof DigitalOceanError && (error.kind === 'later' || error.code === 'request_budget')) {
         const roomInMs = error.kind === 'throttled' ? (error.retryAfterMs ?? 0) : 0;
-        return waiting(Math.max(deps.settings.pollIntervalMs, roomInMs), `could not look at droplet ${dropletId}: ${error.message}`, { memo: run.memo, alarm: isLocalTrouble(error) });
+        return waiting(Math.max(deps.settings.pollIntervalMs, roomInMs), `could not read droplet ${dropletId}: ${error.message}`, { memo: run.memo, alarm: isLocalTrouble(error) });
       }
       throw error;
     }
@@ -141,7 +141,7 @@ function placementFailed(dropletId: number, action: Action): StepFailure {
   const ended = action.completed_at === null ? '' : ` at ${action.completed_at}`;
   return new StepFailure({
     code: 'droplet_placement_failed',
-    message: `DigitalOcean accepted droplet ${dropletId}, and could not place it: its create action ${action.id} errored${ended}`,
+    message: `DigitalOcean accepted droplet ${dropletId} but could not place it: its create action ${action.id} failed${ended}`,
     retryable: false,
   });
 }
@@ -181,7 +181,7 @@ function judgeAbsence(dropletId: number, run: StepRun, settings: StepSettings): 
   }
   throw new StepFailure({
     code: 'droplet_gone',
-    message: `DigitalOcean accepted droplet ${dropletId}, and has no such droplet now: its placement failed, or somebody destroyed it`,
+    message: `DigitalOcean accepted droplet ${dropletId} but no longer has it: its placement failed, or somebody destroyed it`,
     retryable: false,
   });
 }

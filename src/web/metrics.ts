@@ -45,8 +45,8 @@ export function createMetrics(ports: MetricsPorts, { fleet: watch, limits }: { f
     const fleet = new Registry();
     const ok = new Gauge({ name: 'arcadia_scrape_ok', help: '1: the source was read; 0: it failed, or did not answer in time', labelNames: ['source'], registers: [fleet] });
     const ready = new Gauge({ name: 'arcadia_ready', help: '1: the check is green; 0: it is red', labelNames: ['check'], registers: [fleet] });
-    const conditions = new Gauge({ name: 'arcadia_condition', help: '1: this keeps the fleet from its work; 0: it does not. /statusz says more', labelNames: ['name'], registers: [fleet] });
-    const workers = new Gauge({ name: 'arcadia_workers', help: 'Workers that showed a sign of life lately', registers: [fleet] });
+    const conditions = new Gauge({ name: 'arcadia_condition', help: '1 while the condition holds, else 0; /statusz has the details', labelNames: ['name'], registers: [fleet] });
+    const workers = new Gauge({ name: 'arcadia_workers', help: 'Workers with a recent heartbeat', registers: [fleet] });
     const tellFleet = async () => {
       const status = await watch.read(ANSWER_WITHIN_MS);
       for (const { name, ok: isGreen } of checksOf(status, limits)) ready.set({ check: name }, isGreen ? 1 : 0);
@@ -96,28 +96,28 @@ async function tellSagas(registry: Registry, { stats, sagas }: { stats: StatsPor
 
 function tellCounts(registry: Registry, counts: Awaited<ReturnType<StatsPort['sagas']>>, names: readonly string[]): void {
   const registers = [registry];
-  const byStatus = new Gauge({ name: 'arcadia_sagas', help: 'Sagas that are kept, by name and status; among more than 100,000, finished ones are an estimate', labelNames: ['name', 'status'], registers });
+  const byStatus = new Gauge({ name: 'arcadia_sagas', help: 'Sagas by name and status; if there are more than 100,000, the number of finished ones is an estimate', labelNames: ['name', 'status'], registers });
   // An alert on a status needs its 0 too.
   for (const name of names) for (const status of sagaStatuses) byStatus.set({ name, status }, 0);
   for (const { name, status, count } of counts) byStatus.set({ name, status }, count);
   const stuck = counts.filter(({ status }) => status === 'stuck').reduce((sum, { count }) => sum + count, 0);
-  new Gauge({ name: 'arcadia_sagas_stuck', help: 'Sagas that need a person', registers }).set(stuck);
+  new Gauge({ name: 'arcadia_sagas_stuck', help: 'Sagas that need attention', registers }).set(stuck);
 }
 
 function tellBacklog(registry: Registry, backlog: Awaited<ReturnType<StatsPort['backlog']>>): void {
   const registers = [registry];
-  new Gauge({ name: 'arcadia_sagas_unfinished', help: 'Sagas under way', registers }).set(backlog.unfinished);
-  new Gauge({ name: 'arcadia_oldest_unfinished_saga_age_seconds', help: 'Age of the oldest saga under way; 0: none is', registers }).set(backlog.oldestAgeSeconds);
-  new Gauge({ name: 'arcadia_reconciler_overdue_seconds', help: 'How far overdue the saga is that a reconciler should have taken', registers }).set(backlog.overdueSeconds);
+  new Gauge({ name: 'arcadia_sagas_unfinished', help: 'Unfinished sagas', registers }).set(backlog.unfinished);
+  new Gauge({ name: 'arcadia_oldest_unfinished_saga_age_seconds', help: 'Age of the oldest unfinished saga; 0 if there is none', registers }).set(backlog.oldestAgeSeconds);
+  new Gauge({ name: 'arcadia_reconciler_overdue_seconds', help: 'How long the saga that should have been picked up first has been overdue', registers }).set(backlog.overdueSeconds);
 }
 
 function tellSteps(registry: Registry, steps: Awaited<ReturnType<StatsPort['steps']>>): void {
   const registers = [registry];
   const window = `in the last ${STEP_WINDOW_SECONDS / 60} minutes`;
-  const outcomes = new Gauge({ name: 'arcadia_step_outcomes', help: `What came of steps, ${window}`, labelNames: ['step', 'outcome'], registers });
+  const outcomes = new Gauge({ name: 'arcadia_step_outcomes', help: `Results of steps ${window}`, labelNames: ['step', 'outcome'], registers });
   const durations = new Gauge({
     name: 'arcadia_step_duration_seconds',
-    help: `How long steps took, waits included, ${window}`,
+    help: `Duration of steps, including waits, ${window}`,
     labelNames: ['step', 'outcome', 'quantile'],
     registers,
   });
@@ -132,11 +132,11 @@ function tellSteps(registry: Registry, steps: Awaited<ReturnType<StatsPort['step
 function tellInventory(registry: Registry, { present, drift, orphans, held, leased, leasesHeld, spentTags, syncAgeSeconds, syncDurationSeconds, failedSyncs }: InventoryStats): void {
   const registers = [registry];
   const gauge = (name: string, help: string, value: number) => new Gauge({ name: `arcadia_${name}`, help, registers }).set(value);
-  gauge('inventory_droplets', 'Droplets of the account, whoever made them', present);
-  const driftOpen = new Gauge({ name: 'arcadia_drift_open', help: 'Differences between what was asked for and what is there', labelNames: ['field'], registers });
+  gauge('inventory_droplets', 'Droplets in the account', present);
+  const driftOpen = new Gauge({ name: 'arcadia_drift_open', help: 'Open drift, by field', labelNames: ['field'], registers });
   for (const { field, count } of drift) driftOpen.set({ field }, count);
-  const byCategory = new Gauge({ name: 'arcadia_orphans', help: 'Droplets with our tags that no saga accounts for', labelNames: ['category'], registers });
-  const costs = new Gauge({ name: 'arcadia_orphans_usd_per_hour', help: 'What they cost', labelNames: ['category'], registers });
+  const byCategory = new Gauge({ name: 'arcadia_orphans', help: 'Droplets with our tags that belong to no saga', labelNames: ['category'], registers });
+  const costs = new Gauge({ name: 'arcadia_orphans_usd_per_hour', help: 'Hourly price of orphans in USD', labelNames: ['category'], registers });
   for (const category of ['surplus', 'unknown'] as const) {
     const found = orphans.find((one) => one.category === category);
     byCategory.set({ category }, found?.count ?? 0);
@@ -144,11 +144,11 @@ function tellInventory(registry: Registry, { present, drift, orphans, held, leas
   }
   gauge('leases', 'Droplets with a lease that has not expired', leased);
   gauge('spent_tags', 'Sagas whose droplets are gone and whose tags are still to be deleted; at most 100,000', spentTags);
-  gauge('leases_held', 'Droplets whose lease ended, and that are not destroyed until a person has looked at them', leasesHeld);
-  gauge('orphans_held', 'Surplus droplets that are not destroyed until a person has looked at them', held);
-  gauge('inventory_failed_syncs', 'Syncs that failed since the last complete one', failedSyncs);
-  gauge('inventory_sync_age_seconds', 'Since the last complete sync ended, or else since the first was tried', syncAgeSeconds);
-  gauge('inventory_sync_duration_seconds', 'How long the last complete sync took', syncDurationSeconds);
+  gauge('leases_held', 'Droplets whose lease ended and which are kept until someone approves their destruction', leasesHeld);
+  gauge('orphans_held', 'Surplus droplets that are kept until someone approves their destruction', held);
+  gauge('inventory_failed_syncs', 'Failed syncs since the last complete one', failedSyncs);
+  gauge('inventory_sync_age_seconds', 'Time since the end of the last complete sync; without one, since the first attempt', syncAgeSeconds);
+  gauge('inventory_sync_duration_seconds', 'Duration of the last complete sync', syncDurationSeconds);
 }
 
 /** Merges documents so that each metric has one HELP and one TYPE line followed by all its samples, as the format requires. */

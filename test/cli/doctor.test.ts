@@ -128,7 +128,7 @@ describe('one thing is wrong', () => {
 
   test('the token is refused; it lacks a scope', async () => {
     await using fleet = await openFleet('postgres', { token: 'right' });
-    expect((await diagnose(fleet.environment({ DIGITALOCEAN_TOKEN: 'wrong_canary' }))).of('digitalocean')).toMatchObject([{ level: 'fail', text: expect.stringContaining('refuses the token'), action: 'Set a good DIGITALOCEAN_TOKEN.' }]);
+    expect((await diagnose(fleet.environment({ DIGITALOCEAN_TOKEN: 'wrong_canary' }))).of('digitalocean')).toMatchObject([{ level: 'fail', text: expect.stringContaining('refuses the token'), action: 'Set a valid DIGITALOCEAN_TOKEN.' }]);
     fleet.sandbox.setFaults({ rules: [{ match: { path: '/v2/tags' }, effect: { status: 403 } }] });
     expect((await diagnose(fleet.environment({ DIGITALOCEAN_TOKEN: 'right' }))).of('token scopes')).toMatchObject([{ level: 'fail', text: 'the token probably lacks tag:read' }]);
   });

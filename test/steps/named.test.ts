@@ -165,7 +165,7 @@ describe('a project', () => {
     await addProject(bench, 'web');
     bench.sandbox.setFaults({ rules: [{ match: { method: 'POST', path: '/v2/projects' }, effect: { status, body: { id: 'x', message: 'no' } } }] });
     const after = await bench.drive((await bench.provision({ project: 'web' })).id);
-    expect(after).toMatchObject({ status: 'compensated', error: { code: 'project_not_assigned', retryable: false, message: expect.stringContaining(status === 403 ? 'project:assign_resource' : 'answered 404') } });
+    expect(after).toMatchObject({ status: 'compensated', error: { code: 'project_not_assigned', retryable: false, message: expect.stringContaining(status === 403 ? 'project:assign_resource' : 'returned 404') } });
     expect(alive(bench.sandbox)).toEqual([]);
     expect(await bench.inventory()).toEqual([]);
   });

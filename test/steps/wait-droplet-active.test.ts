@@ -220,7 +220,7 @@ describe('an errored create action', () => {
     await bench.step(saga.id);
     const failed = await bench.saga(saga.id);
     expect(failed).toMatchObject({ status: 'compensating', error: { code: 'droplet_placement_failed', retryable: false } });
-    expect(failed.error?.message).toMatch(new RegExp(`droplet ${dropletId}, and could not place it: its create action ${Number(failed.context['create_action_id'])} errored at 2`));
+    expect(failed.error?.message).toMatch(new RegExp(`droplet ${dropletId} but could not place it: its create action ${Number(failed.context['create_action_id'])} failed at 2`));
     expect(requests(bench.sandbox, GET_ACTION)).toBe(1);
     expect((await bench.drive(saga.id)).status).toBe('compensated');
     expect(alive(bench.sandbox)).toEqual([]);

@@ -60,7 +60,7 @@ function accepted(account: Account | DigitalOceanError, host: string): Finding[]
 }
 
 function refused(error: DigitalOceanError, host: string): Finding[] {
-  if (error.status === 401) return [fail('digitalocean', `${host} refuses the token: ${error.message}`, 'Set a good DIGITALOCEAN_TOKEN.')];
+  if (error.status === 401) return [fail('digitalocean', `${host} refuses the token: ${error.message}`, 'Set a valid DIGITALOCEAN_TOKEN.')];
   if (error.status === 429) return [warn('digitalocean', `${host} answers that too many requests were made`, 'Wait, or find out who else uses the token.')];
   return [fail('digitalocean', error.message, 'Check DIGITALOCEAN_API_URL, the network and status.digitalocean.com.')];
 }

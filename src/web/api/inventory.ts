@@ -64,7 +64,7 @@ export function addInventoryRoutes(app: App, inventory: InventoryPort, redact: R
 
   app.get(
     '/v1/leases',
-    { schema: { operationId: 'listLeases', summary: 'List droplets with a lease, the one that ends first on top', tags: ['inventory'], querystring: leasesQuery, response: answers(200, leasesAnswer) } },
+    { schema: { operationId: 'listLeases', summary: 'List droplets with a lease; the lease that ends first comes first', tags: ['inventory'], querystring: leasesQuery, response: answers(200, leasesAnswer) } },
     async ({ query }) => {
       const choice = query.ended === 'true' ? 'ended' : query.without === 'true' ? 'without' : 'all';
       return { leases: redact.value(await inventory.leases({ choice, limit: Number(query.limit ?? FALLBACK_LIMIT) })) };
