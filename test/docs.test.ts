@@ -6,6 +6,7 @@ import { dirname, join, normalize, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
+import { createFaultBox } from '../src/sandbox/faults.ts';
 import { apiRoutes } from '../src/sandbox/server.ts';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
@@ -46,6 +47,14 @@ test('each page of the documentation that code, settings, rules or pages name by
   const naming = files.filter((path) => /\.(ts|js|sql|yaml|md|example)$/.test(path) && path !== 'test/docs.test.ts');
   const missing = naming.flatMap((path) =>
     [...read(path).matchAll(/(?<![\w./-])docs\/[\w/-]+\.md/g)].map(([name]) => name).filter((name) => !existsSync(join(root, name))).map((name) => `${path}: ${name}`),
+  );
+  expect(missing).toEqual([]);
+});
+
+test('each file of the project that a page names exists', () => {
+  // Decisions speak of their day.
+  const missing = pages.filter((path) => !path.startsWith('docs/decisions/')).flatMap((path) =>
+    [...read(path).matchAll(/`((?:src|test|bench|script|deploy|ops|migrations|examples)\/[\w./-]+)`/g)].map(([, name = '']) => name).filter((name) => !existsSync(join(root, name))).map((name) => `${path}: ${name}`),
   );
   expect(missing).toEqual([]);
 });
@@ -101,4 +110,9 @@ test('the table of what the sandbox imitates lists the path of every call, and n
 test('the front page names the two commands', () => {
   const shell = [...read('README.md').matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, block = '']) => block.trim());
   expect(shell).toEqual(['npm ci && npm run demo', 'script/test']);
+});
+
+test('the page of the sandbox has each fault', () => {
+  const page = read('docs/reference/sandbox.md');
+  expect(Object.keys(createFaultBox({}).settings).filter((fault) => !page.includes(`\`${fault}\``))).toEqual([]);
 });

@@ -1,4 +1,5 @@
 // The HTTP API, with nobody working on the sagas: starting, finding, cancelling, retrying, and what is said of wrong requests.
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { acceptedAnswer, bulkAnswer, driftsAnswer, orphansAnswer, resourcesAnswer, sagaWithTimeline, sagasAnswer, startedAnswer, actionAnswer } from '../../src/web/api/shapes.ts';
@@ -311,6 +312,10 @@ describe('the description', () => {
       '/v1/sagas/{id}', '/v1/sagas/{id}/cancel', '/v1/sagas/{id}/events', '/v1/sagas/{id}/rerun', '/v1/sagas/{id}/retry',
     ]);
     expect(JSON.stringify(document.paths['/v1/sagas/provision_droplet'])).toContain('ssh_keys');
+    // The page for people lists them all; one of several in a row by its last part.
+    const reference = readFileSync(new URL('../../docs/reference/web.md', import.meta.url), 'utf8');
+    const told = (path: string) => reference.includes(path.replaceAll(/\{(\w+)\}/g, ':$1')) || reference.includes(`\`/${path.split('/').at(-1) ?? ''}\``);
+    expect(Object.keys(document.paths).filter((path) => !/^\/v1\/sagas\/(provision|destroy|adopt)_droplet$/.test(path) && !told(path))).toEqual([]);
     const page = await web.call('GET', '/docs');
     expect(page.headers.get('content-type')).toContain('text/html');
     expect(page.text).toContain('/v1/sagas/{id}/events');
