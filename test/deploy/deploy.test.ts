@@ -43,7 +43,9 @@ describe('the image', () => {
   });
 
   test('says the version of the package', () => {
-    expect(dockerfile).toContain(`ARG VERSION=${z.object({ version: z.string() }).parse(JSON.parse(read('package.json'))).version}\n`);
+    const { version } = z.object({ version: z.string() }).parse(JSON.parse(read('package.json')));
+    expect(dockerfile).toContain(`ARG VERSION=${version}\n`);
+    expect(read('deploy/kubernetes/base/kustomization.yaml')).toContain(`newTag: ${version}\n`);
   });
 });
 
