@@ -53,6 +53,7 @@ const landed: Readonly<Record<string, string>> = {
   '0036.do.resent-callbacks.sql': 'b46fe7ab96a996f7e49f5abe7204c8ed',
   '0037.do.far-turns.sql': '5f0d8597e5785810fcc6d645b3faf03c',
   '0038.do.room-for-deletions.sql': '5543409b6fda116149d30fd5ad47cdce',
+  '0039.do.times-of-rows.sql': 'eaaef4448ede28c75dfb976dbb40bbe0',
 };
 
 test('a migration that is out is not changed, and none is without its checksum here', async () => {

@@ -32,11 +32,20 @@ async function moveOn(db: Database, { times, atOnce }: { times: number; atOnce: 
 
 const fill = (db: Database) => writeSagas(db, { count: 3_000, status: 'completed', daysAgo: 1 });
 
+/** Started by SQL, in one transaction. */
+const startTogether = (db: Database) => db.sql`
+  insert into arcadia.sagas (id, saga8, name, status, steps, input, wake_at, finished_at)
+  select id, left(id::text, 8), 'fake', 'completed', '{one}', '{}', null, now() from (select gen_random_uuid() as id from generate_series(1, 3000)) as made on conflict do nothing`;
+
 // In each place, a new connection makes its plans.
 describe.each([
   ['without statistics', 1, fill],
   ['with statistics', 1, async (db: Database) => {
     await fill(db);
+    await db.sql`analyze`;
+  }],
+  ['of one transaction, with statistics', 30, async (db: Database) => {
+    await startTogether(db);
     await db.sql`analyze`;
   }],
   ['with statistics', 3, async (db: Database) => {
