@@ -411,7 +411,7 @@ function report(error: unknown): number {
 
 // Shell completion of all of the above: `arcadia complete bash`, or zsh, fish, powershell, prints what the shell has to source.
 addCompletion(program);
-program.commands.find((command) => command.name() === 'complete')?.hook('preAction', async () => {
+program.commands.find((command) => command.name() === 'complete')?.description('print the completion script of a shell: bash, zsh, fish or powershell').hook('preAction', async () => {
   // Words to complete come after `--`, and may be these, too.
   if (process.argv.slice(2).join(' ') === 'complete bash') process.stdout.write((await import('./cli/bash-completion.ts')).bashPreamble);
 });

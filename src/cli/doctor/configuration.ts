@@ -43,7 +43,7 @@ export function readConfiguration(app: App, environment: NodeJS.ProcessEnv): { c
 
 function gaps({ databaseUrl, redisNodes, digitalOcean, keyRing }: Config, app: App, refused: ReadonlySet<string>): Finding[] {
   const found: Finding[] = [];
-  if (databaseUrl === null && !refused.has('DATABASE_URL')) found.push(fail(CHECK, 'DATABASE_URL is not set', 'Set it to your Postgres. `demo`, `dev`, `smoke` and `sandbox` do without.'));
+  if (databaseUrl === null && !refused.has('DATABASE_URL')) found.push(fail(CHECK, 'DATABASE_URL is not set', 'Set it to your Postgres. `demo`, `dev`, `smoke`, `sandbox` and `hash-password` do without.'));
   if (hasInventory(app) && digitalOcean.token === null && !refused.has('DIGITALOCEAN_TOKEN')) found.push(warn(CHECK, 'DIGITALOCEAN_TOKEN is not set: DigitalOcean is not checked', 'Set it for workers and `sync`. `web` needs none.'));
   if (redisNodes === null && !refused.has('REDIS_URL')) found.push(ok(CHECK, 'REDIS_URL is not set: the queues are in Postgres'));
   if (keyRing.keys.length === 0 && !refused.has('ARCADIA_ENCRYPTION_KEYS')) found.push(warn(CHECK, 'ARCADIA_ENCRYPTION_KEYS is not set: sagas with user_data are refused', 'Set it if you use user_data.'));
