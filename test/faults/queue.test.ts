@@ -197,23 +197,26 @@ describe.concurrent('an operator on the dashboard', () => {
 
   test('edits a job to name another saga: neither saga is the worse for it', async () => {
     await using stage = await openFaultStage({
-      settings: { WAIT_POLL_INTERVAL_MS: '400', WAIT_MAX_POLLS: '40' },
-      sandbox: { activateAfterMs: 1_500, faults: { neverActive: 'slow' } },
+      settings: { WAIT_POLL_INTERVAL_MS: '400', WAIT_MAX_POLLS: '100' },
+      sandbox: { activateAfterMs: 500, faults: { neverActive: true } },
     });
     const { log } = await stage.work();
     const [mine, slow] = await Promise.all([stage.provision('mine'), stage.provision('slow')]);
     const other = await stage.until(slow, 'waiting', ({ cursor }) => cursor === 1);
     const own = await stage.until(mine, 'waiting', ({ cursor }) => cursor === 1);
     const queue = stage.queue(queueNames.steps);
-    // Between two polls: a worker that has the job would write its own over the edit.
+    // While no worker has the job: it would write its own over the edit.
+    await queue.pause();
     const job = await waitFor(
       async () => {
         const found = await queue.getJob(jobIdOf({ sagaId: mine, revision: own.revision }));
-        return found !== undefined && (await found.isDelayed()) && found;
+        return found !== undefined && !(await found.isActive()) && found;
       },
       { what: 'the job of the wait', everyMs: 10 },
     );
     await job.updateData({ sagaId: slow, revision: other.revision });
+    await queue.resume();
+    stage.sandbox.setFaults({ neverActive: 'slow' });
     await stage.until(mine, 'completed', ({ status }) => status === 'completed', 8_000);
     expect(log.find(({ msg }) => msg === 'job failed')?.['reason']).toContain('edited');
     stage.sandbox.setFaults({ neverActive: false });
