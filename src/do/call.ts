@@ -7,7 +7,7 @@ import type { Io } from '../platform/io.ts';
 import { parseJson, textOf, type JsonObject } from '../platform/json.ts';
 import type { Priority, Waiter } from './budget.ts';
 import type { Asked } from './circuit-rules.ts';
-import { cleanId, cleanMessage, DigitalOceanError, type Secrets } from './errors.ts';
+import { cleanId, cleanMessage, DigitalOceanError, returned, type Secrets } from './errors.ts';
 import type { Answered, Exchange, Exchanger } from './exchange.ts';
 import type { ObservedAnswer } from './observed-answer.ts';
 import { classify, type Answer, type FailureKind, type Method, type OutcomeKind, type Reply } from './outcome.ts';
@@ -194,7 +194,7 @@ function toError(
 
   const { status, headers } = exchange;
   const said = readErrorBody(body, headers, secrets);
-  return new DigitalOceanError(`DigitalOcean returned ${status} for ${subject}: ${said.message ?? describeAnswer(status, body)}`, {
+  return new DigitalOceanError(returned(status, subject, said.message ?? describeAnswer(status, body)), {
     ...request,
     code: said.code ?? (status >= 400 ? `http_${status}` : 'invalid_answer'),
     status,

@@ -2,7 +2,7 @@
 import { textOf } from '../platform/json.ts';
 import type { OpenCircuit } from './circuit-store.ts';
 import type { Hold } from './errors.ts';
-import { DigitalOceanError } from './errors.ts';
+import { DigitalOceanError, withoutRequest } from './errors.ts';
 import { harmlessRequest } from './harmless-request.ts';
 import type { OutcomeKind } from './outcome.ts';
 import type { RequestKind } from './scopes.ts';
@@ -28,7 +28,7 @@ export function isAccountFull({ method, path }: Asked, { outcome, status, messag
 
 /** What is kept of a refusal, for people. The request is cut from the message: the requests that the circuit holds are different ones. */
 export function detailOf({ status, message }: Ending, scopes: readonly string[]) {
-  return { status, message: message.replace(/^DigitalOcean returned (\d+) for \S+ \S+: /, '$1: '), scopes: [...scopes] };
+  return { status, message: withoutRequest(message), scopes: [...scopes] };
 }
 
 /** The cause of a refusal that concerns one kind of request. */

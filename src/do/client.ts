@@ -6,7 +6,7 @@ import { directIo, type Io } from '../platform/io.ts';
 import { unlimitedBudget, type Priority, type RequestBudget, type Waiter } from './budget.ts';
 import { createCaller, type Call, type Caller } from './call.ts';
 import { endingOf, noCircuits, type Circuits } from './circuits.ts';
-import { DigitalOceanError } from './errors.ts';
+import { DigitalOceanError, returned } from './errors.ts';
 import { createExchanger } from './exchange.ts';
 import type { ObservedAnswer } from './observed-answer.ts';
 import { harmlessRequest } from './harmless-request.ts';
@@ -351,7 +351,7 @@ async function sendPresent<T>(caller: Caller, call: Call<T>, reservation?: Reser
 }
 
 function invalidAnswer(path: string, status: number, why: string): DigitalOceanError {
-  return new DigitalOceanError(`DigitalOcean returned ${status} for GET ${path}: ${why}`, {
+  return new DigitalOceanError(returned(status, `GET ${path}`, why), {
     kind: 'later',
     code: 'invalid_answer',
     status,

@@ -130,3 +130,17 @@ function decodingsOf(text: string): string[] {
 function toLine(text: string): string {
   return text.replaceAll(/[\s\p{Cc}]+/gu, ' ').trim();
 }
+
+/**
+ * The message of an answer that is no success.
+ *
+ * @param request method and path
+ */
+export function returned(status: number, request: string, why: string): string {
+  return `DigitalOcean returned ${status} for ${request}: ${why}`;
+}
+
+/** Cuts the request from such a message, which leaves `422: …`. Other messages stay as they are. */
+export function withoutRequest(message: string): string {
+  return message.replace(/^DigitalOcean returned (\d+) for \S+ \S+: /, '$1: ');
+}

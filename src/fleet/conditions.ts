@@ -1,35 +1,8 @@
 // The state of the fleet: what stands still, and why. Pure: facts in, conditions out. Pages, `/statusz`, the metrics and
 // `arcadia status` all show what this says.
 import type { PauseFact, PostgresFacts, RefusedFact, UntoldFact } from './facts.ts';
-
-/** How serious each condition is. `critical`: no work is done, or promised work is not. `warning`: a person should check. `info`: it resolves by itself. */
-export const severities = {
-  postgres_away: 'critical',
-  queue_store_away: 'critical',
-  no_worker: 'critical',
-  token_refused: 'critical',
-  scope_missing: 'critical',
-  account_full: 'warning',
-  sagas_stuck: 'critical',
-  sagas_overdue: 'critical',
-  jobs_stand_still: 'critical',
-  leases_held: 'critical',
-  outcomes_paused: 'critical',
-  queue_paused: 'warning',
-  sync_overdue: 'warning',
-  users_file_broken: 'warning',
-  lease_ended_protected: 'warning',
-  outcomes_failing: 'warning',
-  budget_used_up: 'info',
-} as const;
-
-type ConditionName = keyof typeof severities;
-
-/** In the order in which they are told. */
-// oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the keys are written above
-export const conditionNames = Object.keys(severities) as readonly ConditionName[];
-
-type Severity = (typeof severities)[ConditionName];
+import type { ConditionName, Severity } from './severities.ts';
+import { conditionNames, severities } from './severities.ts';
 
 /** A condition that keeps the fleet from its work. */
 export type Condition = Readonly<{

@@ -185,13 +185,11 @@ const EXPECTED_OF_LIST = 10;
  * Source: https://www.postgresql.org/docs/current/sql-prepare.html#SQL-PREPARE-NOTES
  */
 export function oneOf(sql: Sql, ids: readonly string[]): SqlFragment {
-  const [first, ...others] = ids;
-  if (first === undefined || others.length > 0) return sql`= any(${[...ids, ...repeated(first, EXPECTED_OF_LIST - ids.length)]}::uuid[])`;
-  return sql`= ${first}::uuid`;
-}
-
-function repeated(id: string | undefined, times: number): string[] {
-  return id === undefined || times <= 0 ? [] : Array<string>(times).fill(id);
+  const [first] = ids;
+  if (first === undefined || ids.length >= EXPECTED_OF_LIST) return sql`= any(${[...ids]}::uuid[])`;
+  // Also in a small table without statistics, a plan for one id looks it up by its key.
+  if (ids.length === 1) return sql`= ${first}::uuid`;
+  return sql`= any(${[...ids, ...Array<string>(EXPECTED_OF_LIST - ids.length).fill(first)]}::uuid[])`;
 }
 
 /** Whether the server does not know a setting that each connection sets at its start. Older servers do not know all of them. */

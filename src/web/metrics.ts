@@ -10,7 +10,7 @@ import { sagaStatuses } from '../saga/saga.ts';
 import { STEP_WINDOW_SECONDS } from '../saga/stats.ts';
 import type { QueuesPort, SagaPort, StatsPort, WebPorts } from './ports.ts';
 import type { Limits } from '../fleet/conditions.ts';
-import { conditionNames } from '../fleet/conditions.ts';
+import { conditionNames } from '../fleet/severities.ts';
 import type { CredentialKind } from './auth.ts';
 import type { FleetWatch } from './fleet-status.ts';
 import { checksOf } from './fleet-status.ts';

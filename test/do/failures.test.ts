@@ -1,5 +1,6 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
+import { detailOf } from '../../src/do/circuit-rules.ts';
 import type { DigitalOceanClient } from '../../src/do/client.ts';
 import type { FailureKind } from '../../src/do/outcome.ts';
 import { clientOf, createDroplet, dropletJson, errorOf, listen, sendJson, startServer } from './support.ts';
@@ -204,6 +205,13 @@ describe('a refusal', () => {
     const error = await errorOf(createDroplet(clientOf(server), request));
     expect(error).toMatchObject({ kind: 'rejected', status: 422, code: 'unprocessable_entity', requestId: 'abc-1', method: 'POST', path: '/v2/droplets' });
     expect(error.message).toBe('DigitalOcean returned 422 for POST /v2/droplets: creating this droplet will exceed your droplet limit');
+  });
+
+  test('is told without its request where it concerns others, too', async () => {
+    const server = await startServer((_, response) => sendJson(response, 403, { id: 'forbidden', message: 'POST /v2/droplets: you may not' }));
+    const error = await errorOf(createDroplet(clientOf(server), request));
+    expect(detailOf({ outcome: error.kind, status: error.status, message: error.message }, [])).toEqual({ status: 403, message: '403: POST /v2/droplets: you may not', scopes: [] });
+    expect(detailOf({ outcome: 'later', status: null, message: 'POST /v2/droplets: no answer' }, []).message).toBe('POST /v2/droplets: no answer');
   });
 
   test('takes the request id from the header when the body has none', async () => {

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { severities } from '../../src/fleet/conditions.ts';
+import { severities } from '../../src/fleet/severities.ts';
 import { loadConfig } from '../../src/platform/config.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { startWeb } from '../../src/processes/web.ts';

@@ -129,6 +129,11 @@ async function viaPg(url: string): Promise<boolean> {
 
 const drivers = [['postgres.js', viaPostgresJs], ['node-postgres', viaPg]] as const;
 
+test('sslrootcert=system takes the authorities of Node where the system has none', () => {
+  expect(countSystemCertificates({ SSL_CERT_FILE: file('none.pem'), SSL_CERT_DIR: file('none') })).toBeGreaterThan(50);
+  expect(countSystemCertificates({ SSL_CERT_FILE: file('ca.pem'), SSL_CERT_DIR: file('none') })).toBe(1);
+});
+
 describe.each(drivers)('%s', (_name, via) => {
   test.each([
     ['127.0.0.1', '', false],
@@ -164,11 +169,6 @@ describe.each(drivers)('%s', (_name, via) => {
     const refused = via(urlOf(host, query));
     await expect(refused).rejects.toThrow(ConfigError);
     await expect(refused).rejects.toThrow(message);
-  });
-
-  test('sslrootcert=system takes the authorities of Node where the system has none', () => {
-    expect(countSystemCertificates({ SSL_CERT_FILE: file('none.pem'), SSL_CERT_DIR: file('none') })).toBeGreaterThan(50);
-    expect(countSystemCertificates({ SSL_CERT_FILE: file('ca.pem'), SSL_CERT_DIR: file('none') })).toBe(1);
   });
 
   test('never goes on without encryption where it was asked for', async () => {

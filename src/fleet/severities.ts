@@ -1,0 +1,30 @@
+// The conditions that keep a fleet from its work, by name.
+
+/** How serious each condition is. `critical`: no work is done, or promised work is not. `warning`: a person should check. `info`: it resolves by itself. */
+export const severities = {
+  postgres_away: 'critical',
+  queue_store_away: 'critical',
+  no_worker: 'critical',
+  token_refused: 'critical',
+  scope_missing: 'critical',
+  account_full: 'warning',
+  sagas_stuck: 'critical',
+  sagas_overdue: 'critical',
+  jobs_stand_still: 'critical',
+  leases_held: 'critical',
+  outcomes_paused: 'critical',
+  queue_paused: 'warning',
+  sync_overdue: 'warning',
+  users_file_broken: 'warning',
+  lease_ended_protected: 'warning',
+  outcomes_failing: 'warning',
+  budget_used_up: 'info',
+} as const;
+
+export type ConditionName = keyof typeof severities;
+
+/** In the order in which they are told. */
+// oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the keys are written above
+export const conditionNames = Object.keys(severities) as readonly ConditionName[];
+
+export type Severity = (typeof severities)[ConditionName];
