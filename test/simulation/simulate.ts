@@ -38,12 +38,16 @@ export type Result = Readonly<{
 export async function simulate(tape: Tape, options: { scenario?: Scenario; without?: Mechanism; trace?: (line: string) => void } = {}): Promise<Result> {
   const world = createWorld(tape, { scenario: options.scenario ?? 'droplets', without: options.without ?? null, trace: options.trace ?? null });
   const realNow = Date.now;
-  // The queues' code reads the wall clock of its process, which here is as wrong as the schedule wants it.
+  // The queues' code reads the clocks of its process. The wall clock is as wrong here as the schedule wants it; the other
+  // one only goes on with the schedule, so that the speed of the machine decides nothing.
   Date.now = () => wallClockMs(world.state);
+  performance.now = () => world.state.now;
   try {
     return await play(world);
   } finally {
     Date.now = realNow;
+    // The one of its prototype is there again.
+    Reflect.deleteProperty(performance, 'now');
   }
 }
 
