@@ -10,11 +10,11 @@ export type Networks = {
   readonly v6: readonly { ip_address: string; netmask: number; gateway: string; type: string }[];
 };
 
-/** What a droplet is made of. Times are Unix milliseconds; Infinity means never. */
 /** Resources that belong to a droplet, as the API lists them. */
 export type AssociatedResource = Readonly<{ id: string; name: string; cost: string }>;
 export type Associated = Readonly<{ volumes?: readonly AssociatedResource[] | undefined; volume_snapshots?: readonly AssociatedResource[] | undefined; reserved_ips?: readonly AssociatedResource[] | undefined }>;
 
+/** What a droplet is made of. Times are Unix milliseconds; Infinity means never. */
 export type DropletRecord = {
   readonly id: number;
   readonly actionId: number;

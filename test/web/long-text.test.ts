@@ -126,8 +126,7 @@ describe('the message of a rejection', () => {
   });
 });
 
-/** For how long others had to wait at most while the work was done, in milliseconds. */
-/** How long the work keeps the event loop, at its best of three times: what else the machine does counts as little as possible. */
+/** How long the work keeps the event loop, in milliseconds, at its best of three times: what else the machine does counts as little as possible. */
 async function longestWaitMs(work: () => Promise<void>): Promise<number> {
   const longest: number[] = [];
   for (let round = 0; round < 3; round += 1) {

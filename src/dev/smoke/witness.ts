@@ -31,7 +31,7 @@ const manyDroplets = z.object({ droplets: z.array(shown) });
 /**
  * Creates the witness. Workers may create and delete only the droplets of the smoke test, whatever the database tells them.
  *
- * @param mayMake how many droplets the run may make at most; a saga repeats a create whose droplet does not appear
+ * @param mayMake how many droplets the run may make at most, none where it only finishes an earlier run; a saga repeats a create whose droplet does not appear
  */
 export function createWitness(state: StateFile, mayMake: number): Witness {
   const afterCreate = new Map<string, () => Promise<'pass' | 'lose'>>();
@@ -101,6 +101,7 @@ export function createWitness(state: StateFile, mayMake: number): Witness {
   };
   const refusalOfCreate = (name: string | null): string | null => {
     if (name === null || !isOurName(name)) return `${name === null ? 'a create without a name' : `droplet ${printable(name)}`} is not of the smoke test that runs on this database; start it again once that is over`;
+    if (mayMake === 0) return `droplet ${name} is not made: this run only finishes an earlier one`;
     const mayExist = state.read().creates.filter(({ isRefused }) => !isRefused).length;
     return mayExist < mayMake ? null : `droplet ${name} would be number ${mayExist + 1} of this run, and --max-usd pays for ${mayMake}: an earlier create was not answered in time`;
   };

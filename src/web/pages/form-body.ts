@@ -6,8 +6,7 @@ export function acceptForms(scope: App): void {
   scope.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, (_request, body, done) => done(null, readForm(body.toString())));
 }
 
-/** A field that is given more than once becomes a list; one that was left empty is left out. */
-/** Reads the fields of a form, or of a query in an address. A field that is given several times is a list. */
+/** Reads the fields of a form, or of a query in an address. A field that is given several times is a list; one that was left empty is left out. */
 export function readForm(body: string): Record<string, string | string[]> {
   const form = new URLSearchParams(body);
   const names = [...new Set(form.keys())];
