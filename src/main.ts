@@ -121,12 +121,12 @@ program
   .option('--project <name-or-id>', 'project to put the droplet into')
   .option('--protected', 'refuse to destroy the droplet until `arcadia unprotect` lifts its protection')
   .option('--ttl <duration>', 'lease, such as 2h: the droplet is destroyed when it ends, unless `arcadia renew` renews it')
-  .option('--max-ttl <duration>', 'no renewal extends the lease beyond this, counted from the start')
+  .option('--max-ttl <duration>', 'no renewal extends the lease beyond this, counted from the announcement of the create')
   .option('--ready <how>', 'wait until the droplet is ready: tcp:22, http:8080/healthz, or callback (its user data ran without an error)')
   .option('--ready-within <time>', 'roll back a droplet that is not ready in this time, such as 10m (the default)')
   .option('--wait <time>', 'time to wait for the droplet to become active, such as 1h (default: WAIT_MAX_POLLS times WAIT_POLL_INTERVAL_MS)')
   .option('--idempotency-key <key>', 'the same key always returns the same saga')
-  .addOption(new Option('--priority <priority>', 'priority among your own sagas that wait for the request budget').choices(sagaPriorities))
+  .addOption(new Option('--priority <priority>', 'priority among your own sagas that wait for the request budget (default: normal)').choices(sagaPriorities))
   .option('--detach', 'print the saga id and exit without waiting')
   .option('--dry-run', 'start nothing: print whether it is possible now, what it costs and when it would start; exit code 1 unless it is known to be possible')
   .option('--json', 'print one JSON document')
@@ -148,10 +148,10 @@ program
   .argument('<droplet-id>', "DigitalOcean's id of the droplet")
   .option('--protected', 'refuse to destroy the droplet until `arcadia unprotect` lifts its protection')
   .option('--ttl <duration>', 'lease, such as 2h: the droplet is destroyed when it ends, unless `arcadia renew` renews it (default: no lease)')
-  .option('--max-ttl <duration>', 'no renewal extends the lease beyond this, counted from the start')
+  .option('--max-ttl <duration>', 'no renewal extends the lease beyond this, counted from the registration of the droplet')
   .option('--reason <text>', 'reason, kept in the audit')
   .option('--idempotency-key <key>', 'the same key always returns the same saga')
-  .addOption(new Option('--priority <priority>', 'priority among your own sagas that wait for the request budget').choices(sagaPriorities))
+  .addOption(new Option('--priority <priority>', 'priority among your own sagas that wait for the request budget (default: normal)').choices(sagaPriorities))
   .option('--detach', 'print the saga id and exit without waiting')
   .option('--json', 'print one JSON document')
   .action(runToItsEnd(async (dropletId, options) => (await import('./cli/provision.ts')).adoptCommand(await app(), dropletId, options, stop.signal)));
@@ -184,7 +184,7 @@ program
   .argument('<saga>', 'name of the saga')
   .requiredOption('--input <json>', 'input as JSON; @file reads a file, @- reads stdin')
   .option('--idempotency-key <key>', 'the same key always returns the same saga')
-  .addOption(new Option('--priority <priority>', 'priority among your own sagas that wait for the request budget').choices(sagaPriorities))
+  .addOption(new Option('--priority <priority>', 'priority among your own sagas that wait for the request budget (default: normal)').choices(sagaPriorities))
   .option('--detach', 'print the saga id and exit without waiting')
   .option('--json', 'print one JSON document')
   .action(runToItsEnd(async (saga, options) => (await import('./cli/start.ts')).startCommand(await app(), saga, options, stop.signal)));
@@ -277,7 +277,7 @@ const outcomes = program
 
 outcomes
   .command('resume')
-  .description('resume a paused subscription; nothing was lost while it was paused')
+  .description('resume a paused subscription')
   .argument('<subscription>', 'name of the subscription, as listed by `arcadia outcomes`')
   .option('--skip <id>', 'give up one outcome that the receiver keeps refusing, by its id')
   .option('--json', 'print one JSON document')
@@ -354,7 +354,7 @@ program
 
 program
   .command('hash-password')
-  .description('read a password from stdin and print its hash, for DASHBOARD_USERS_FILE')
+  .description('read a password (at least 16 characters) from stdin and print its hash, for DASHBOARD_USERS_FILE')
   .option('--user <name>', 'print the whole line of this user')
   .addOption(new Option('--role <role>', 'role of the user').choices(roles).default('read'))
   .action(run(async (options) => (await import('./cli/hash-password.ts')).hashPasswordCommand(options)));

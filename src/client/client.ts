@@ -88,9 +88,10 @@ export type Client = Readonly<{
   /**
    * Starts a `provision_droplet` saga.
    *
-   * @param input DigitalOcean's own create fields
+   * @param input DigitalOcean's create fields, and `project`, `protected`, `lease`, `ready`, `wait_s`
    * @throws {InvalidRequestError} naming each invalid field
    * @throws {IdempotencyConflictError} if the key was used with another input
+   * @throws {StartRefusedError} `lease_too_long` or `ready_callback_unavailable`, as far as `deployment` says
    */
   provisionDroplet(input: ProvisionDropletInput, options?: StartOptions): Promise<SagaHandle<ProvisionDropletOutputs>>;
   /**
@@ -132,10 +133,10 @@ export type Client = Readonly<{
    * @param how.by the requester, for the audit trail; default: the database role
    * @param how.transaction the caller's own transaction on the same database
    * @returns when the lease now ends
-   * @throws {LeaseError} if the lease expired or does not exist; its `code` says which
+   * @throws {LeaseError} `droplet_unknown`, `lease_expired`, `lease_absent`, `lease_limit` or `droplet_being_destroyed`
    */
   renewLease(dropletId: number, how: { ttlS: number; by?: string | undefined; transaction?: CallersTransaction | undefined }): Promise<Lease>;
-  /** Returns the leases of the live droplets that these sagas provisioned, by saga id. */
+  /** Returns the leases of the live droplets that these sagas provisioned or adopted, by saga id. */
   leasesOf(sagaIds: readonly string[]): Promise<ReadonlyMap<string, SagaLease>>;
   /**
    * Starts any saga.

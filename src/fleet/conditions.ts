@@ -98,7 +98,7 @@ function brokenUsersFile({ message, since }: UsersFileFact): Condition {
   return condition({
     name: 'users_file_broken', since,
     title: 'The users file cannot be used',
-    detail: `${withStop(message)} The people of its last version stay valid, also those who were removed since.`,
+    detail: `${withStop(message)} Users of its last valid version can still log in, including those removed since.`,
     action: 'Correct the file. It is read again within seconds.',
   });
 }
@@ -215,7 +215,7 @@ function notTold({ name, target, pausedAt, pausedReason, failingSince, lastError
       name: 'outcomes_paused', since: pausedAt,
       title: `Outcomes to ${target} are paused`,
       detail: withStop(pausedReason ?? ''),
-      action: `Check the receiver, then run \`arcadia outcomes resume ${name}\`. No outcome is lost meanwhile.`,
+      action: `Check the receiver, then run \`arcadia outcomes resume ${name}\`. Ends of sagas are kept meanwhile, unless the database was restored.`,
     })];
   }
   if (failingSince === null || now.getTime() - failingSince.getTime() < FAILING_FOR_MS) return [];

@@ -132,11 +132,11 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
       security: [{ token: [] }, { person: [] }],
       tags: [
         { name: 'sagas', description: 'Start, find, follow, cancel and retry sagas' },
-        { name: 'bulk', description: 'Cancel and retry many sagas at once' },
+        { name: 'bulk', description: 'Cancel, retry and run again many sagas at once' },
         { name: 'audit', description: 'Who did what, and when' },
         { name: 'outcomes', description: 'Who is told how sagas end' },
         ...(ports.resources === undefined ? [] : [{ name: 'resources', description: 'Droplets that the inventory knows' }]),
-        ...(ports.inventory === undefined ? [] : [{ name: 'inventory', description: 'Drift and orphans' }]),
+        ...(ports.inventory === undefined ? [] : [{ name: 'inventory', description: 'Drift, orphans, leases and protection' }]),
       ],
     },
     ...describeRoutes({ hasDroplets: ports.inventory !== undefined }),

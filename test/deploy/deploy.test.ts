@@ -66,6 +66,12 @@ describe('compose.yaml', () => {
   const settingsOf = (name: string, given: Readonly<Record<string, string>> = {}) =>
     Object.fromEntries(Object.entries(services[name]?.environment ?? {}).map(([key, value]) => [key, value.replaceAll(/\$\{(\w+):-([^}]+)\}/g, (_whole, variable: string, fallback: string) => given[variable] ?? fallback)]));
 
+  test('declares every volume that a service names: Docker refuses the file otherwise', () => {
+    const compose = z.looseObject({ volumes: z.record(z.string(), z.null()), services: z.record(z.string(), z.looseObject({ volumes: z.array(z.string()).default([]) })) }).parse(parse(read('compose.yaml'), { merge: true }));
+    const named = Object.values(compose.services).flatMap(({ volumes }) => volumes.map((volume) => volume.split(':')[0]));
+    expect(Object.keys(compose.volumes)).toEqual(named);
+  });
+
   test('has Postgres, Redis, one migration, two workers, the web, and a sandbox only by its profile', () => {
     expect(Object.keys(services)).toEqual(['postgres', 'redis', 'migrate', 'worker-1', 'worker-2', 'web', 'sandbox', 'first-droplet']);
     expect(Object.entries(services).filter(([, { profiles }]) => profiles.includes('sandbox')).map(([name]) => name)).toEqual(['sandbox', 'first-droplet']);
@@ -200,7 +206,9 @@ describe('the Kubernetes manifests', () => {
     expect(pod('web').containers[0].env.map(({ name }) => name)).not.toContain('DIGITALOCEAN_TOKEN');
     // With another store of the queues than the others, `migrate` refuses a pooler, or makes tables that nothing uses.
     for (const command of ['migrate', 'worker', 'web']) expect(pod(command).containers[0].env.map(({ name }) => name)).toEqual(expect.arrayContaining(['DATABASE_URL', 'REDIS_URL']));
-    expect(pod('worker').containers[0].env.map(({ name }) => name)).toEqual(expect.arrayContaining(['DIGITALOCEAN_TOKEN', 'ARCADIA_ENCRYPTION_KEYS', 'OUTCOME_WEBHOOK_SECRETS']));
+    expect(pod('worker').containers[0].env.map(({ name }) => name)).toEqual(expect.arrayContaining(['DIGITALOCEAN_TOKEN', 'ARCADIA_ENCRYPTION_KEYS']));
+    // Each of them gets OUTCOME_WEBHOOK_URL, once the ConfigMap has it, and starts with both or neither.
+    for (const command of ['migrate', 'worker', 'web']) expect(pod(command).containers[0].env.map(({ name }) => name)).toContain('OUTCOME_WEBHOOK_SECRETS');
   });
 
   test('give workers more time to stop than they take', () => {

@@ -1,4 +1,4 @@
-// `doctor` checks the configuration and the connections, and says how to fix problems. It changes nothing.
+// `doctor` checks the configuration and the connections, and says how to fix problems. It changes no saga and no droplet.
 import { hasInventory } from '../../processes/inventory.ts';
 import { packageVersion } from '../../platform/package-version.ts';
 import { printable } from '../../platform/text.ts';

@@ -157,7 +157,7 @@ export const leasesQuery = z.strictObject({
 
 const leaseRow = z
   .object({
-    sagaId: z.uuid().describe('the saga that provisioned the droplet'),
+    sagaId: z.uuid().describe('the saga that provisioned or adopted the droplet'),
     dropletId: z.int().nullable(),
     name: z.string(),
     requestedBy: z.string().nullable(),
@@ -176,7 +176,7 @@ const leaseRow = z
 export const leasesAnswer = z.object({ leases: z.array(leaseRow) });
 
 /** Body of `POST /v1/leases/approve`. */
-export const approveLeasesBody = z.strictObject({ saga_ids: z.array(z.uuid('expected the UUID of a saga')).min(1).max(1_000).describe('the sagas that provisioned the droplets, as GET /v1/leases?ended=true lists them') });
+export const approveLeasesBody = z.strictObject({ saga_ids: z.array(z.uuid('expected the UUID of a saga')).min(1).max(1_000).describe('the sagas that provisioned or adopted the droplets, as GET /v1/leases?ended=true lists them') });
 
 export const approvedLeasesAnswer = z.object({ approved: z.array(z.uuid()).describe('those for whose leases this holds') });
 

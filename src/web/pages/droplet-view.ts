@@ -83,7 +83,7 @@ ${isMissed ? html`<div class="now bad"><p><b>The last complete sync did not show
 ${isBehind ? html`<div class="now wait"><p><b>Out of date: this droplet was last seen ${ago(lastSeenAt, now)}.</b> What follows may have changed since.${leaves}</p></div>` : null}
 ${orphan === null || deletedAt !== null ? null : html`<div class="now bad"><p><b>Orphan (${orphan.category}):</b> ${orphan.reason}. ${orphan.category === 'surplus' ? html`The second sync that sees it destroys it, once it is older than the grace period and unless there are too many at once.${orphan.approvedAt === null ? null : html` <code>${orphan.approvedBy}</code> approved its destruction ${ago(orphan.approvedAt, now)}.`}` : 'It carries our tags, and belongs to no saga of this environment. Nothing destroys it.'}</p></div>`}
 ${keptByProtection(view)}
-${releasedAt !== null && deletedAt === null ? html`<div class="now wait"><p><b>This droplet exists, but nothing is desired of it since ${ago(releasedAt, now)}.</b></p></div>` : null}
+${releasedAt !== null && deletedAt === null ? html`<div class="now wait"><p><b>This droplet exists, but arcadia-cloud has not managed it since ${ago(releasedAt, now)}.</b></p></div>` : null}
 ${syncNotice(sync, now, syncIntervalMs)}`;
 }
 

@@ -116,7 +116,7 @@ function background({ status, retention, syncs, requests }: Facts, now: Date): H
   } else {
     const inProgress = `${postgres.unfinished} in progress`;
     // Red marks what needs a person.
-    if (postgres.stuck === 0) cards.push(card('Sagas', inProgress, 'none needs attention', false));
+    if (postgres.stuck === 0) cards.push(card('Sagas', inProgress, 'none need attention', false));
     else cards.push(card('Sagas', html`<a href="/sagas?status=stuck">${postgres.stuck} ${postgres.stuck === 1 ? 'needs' : 'need'} attention</a>`, inProgress, true));
     const overdue = Math.round(postgres.overdueSeconds);
     const isAlive = postgres.workers.some((worker) => worker.isAlive);

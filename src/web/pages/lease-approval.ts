@@ -20,7 +20,7 @@ export function renderQuestion(held: readonly LeaseRow[], overview: LeaseOvervie
   const form = html`<form method="post" action="/leases/approve" class="bulk">${hidden(held.map(({ sagaId, generation }): [string, string] => ['lease', `${sagaId}.${generation}`]))}
 <label>To confirm, type the number of droplets <input name="confirm" required inputmode="numeric" pattern="${held.length}" title="${held.length}" autocomplete="off"></label>
 <div class="actions"><a class="button" href="${addressOfLeases('held')}">Back</a><button class="danger" type="submit">Destroy ${dropletsOf(held.length)}</button></div></form>`;
-  const refused = html`<p>To approve this takes the scope <code>destroy</code>.</p>`;
+  const refused = html`<p>Approving this requires the scope <code>destroy</code>.</p>`;
   return html`${crumbs}<h1>Destroy ${dropletsOf(held.length)}?</h1>${restOf(held.length, overview)}
 <p>You approve exactly the droplets below. The workers destroy them, with all their data, within seconds. This cannot be undone. To keep one, go back and renew its lease.</p>
 ${mayDestroy ? form : refused}

@@ -8,6 +8,6 @@ const choices: readonly (readonly [seconds: number, words: string])[] = [[3_600,
 /** What a renewal does, and the field `ttl_s` of its form. */
 export function renewalFields(leaseLimit: Date | null): Html {
   const limit = leaseLimit === null ? null : html` No renewal goes beyond ${exactTime(leaseLimit)}.`;
-  return html`<p>The lease ends no sooner than you choose here. A renewal never shortens it.${limit}</p>
+  return html`<p>The lease lasts at least as long as you choose here. A renewal never shortens it.${limit}</p>
 <label>From now <select name="ttl_s">${choices.map(([seconds, text]) => html`<option value="${seconds}">${text}</option>`)}</select></label>`;
 }

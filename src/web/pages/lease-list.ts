@@ -47,7 +47,7 @@ ${leases.map((lease) => dialogs(lease, view))}
 function brake({ overview, may }: LeaseListView): Html | null {
   const { counts: { held }, leased, heldSince, now } = overview;
   if (heldSince === null) return null;
-  const act = may.approve ? html`<div class="actions"><a class="button danger" href="/leases/approve">Approve…</a></div>` : html`<p>To approve their destruction takes the scope <code>destroy</code>.</p>`;
+  const act = may.approve ? html`<div class="actions"><a class="button danger" href="/leases/approve">Approve…</a></div>` : html`<p>Approving their destruction requires the scope <code>destroy</code>.</p>`;
   return html`<div class="now bad" id="brake"><p><b>${number(held)} ended leases are held, since ${ago(heldSince, now)}.</b> They are ${number(held)} of ${number(leased)} leases. When more than 20 leases and more than a fifth of all have ended, something may be wrong: Postgres may have been restored from a backup, or its clock may be wrong. So none of their droplets is destroyed until somebody approves.</p>
 <p>Renew what you want to keep. Then approve the rest.</p>${act}</div>`;
 }

@@ -25,7 +25,7 @@ export function renderOrphans(orphans: readonly Orphan[], { now, mayDestroy }: {
 <form method="post" action="/droplets/orphans" class="bulk">${hidden(asked.map(({ id }): [string, string] => ['id', String(id)]))}
 <div class="actions"><a class="button" href="/droplets" data-up>Back</a><button class="danger" type="submit">Approve ${dropletsOf(asked.length)}</button></div></form>`;
   const list = (title: string, words: string, rows: readonly Orphan[]) => (rows.length === 0 ? null : html`<section><h2>${title}</h2><p>${words}</p>${table(rows, now)}</section>`);
-  return html`${crumbs}<h1>${asked.length === 0 ? 'Orphans' : `Let ${dropletsOf(asked.length)} be destroyed?`}</h1>${more}${asked.length > 0 && mayDestroy ? form : null}
+  return html`${crumbs}<h1>${asked.length === 0 ? 'Orphans' : `Destroy ${dropletsOf(asked.length)}?`}</h1>${more}${asked.length > 0 && mayDestroy ? form : null}
 ${list('Surplus', 'Certainly ours, and not needed.', asked)}
 ${list('Approved', 'The next sync destroys these.', orphans.filter(({ approvedAt }) => approvedAt !== null))}
 ${list('Unknown', 'They carry our tags, and belong to no saga of this environment. Nothing destroys them.', orphans.filter(({ category }) => category === 'unknown'))}`;

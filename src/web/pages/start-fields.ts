@@ -47,7 +47,7 @@ export function readFields(fields: Fields): { input: JsonObject; errors: Map<str
     return read ?? undefined;
   };
   const [ttl, max] = [seconds('lease'), seconds('lease_max')];
-  if (max !== undefined && ttl === undefined && !errors.has('lease')) errors.set('lease', 'Enter the lease that this is the limit of.');
+  if (max !== undefined && ttl === undefined && !errors.has('lease')) errors.set('lease', 'Enter a lease, because this is its limit.');
   const given = {
     name: valueOf(fields, 'name'),
     region: valueOf(fields, 'region'),
