@@ -90,6 +90,6 @@ test('a users file that cannot be used is told of with its problem, even while t
   const usersFile = { message: 'DASHBOARD_USERS_FILE: line 2: expected name:role:hash', since: at(-5) };
   const { status, conditions } = judgeFleet({ postgres: well, queues: moving, usersFile }, limits, now);
   expect(status).toBe('attention');
-  expect(conditions).toMatchObject([{ name: 'users_file_broken', severity: 'warning', since: at(-5), detail: expect.stringContaining('line 2: expected name:role:hash. The people of its last version stay valid') }]);
+  expect(conditions).toMatchObject([{ name: 'users_file_broken', severity: 'warning', since: at(-5), detail: expect.stringContaining('line 2: expected name:role:hash. Users of its last valid version can still log in') }]);
   expect(judgeFleet({ postgres: null, queues: null, usersFile }, limits, now).conditions.map(({ name }) => name)).toEqual(['postgres_away', 'queue_store_away', 'users_file_broken']);
 });

@@ -262,7 +262,7 @@ describe('an action', () => {
   test('approve takes the orphans that were shown, of those the surplus ones, for those with the scope destroy', async () => {
     const [first, second, unknown] = [await place({ name: 's-1', requestedBy: null, orphan: 'surplus' }), await place({ name: 's-2', requestedBy: null, orphan: 'surplus', usdPerHour: null }), await place({ name: 'u-1', requestedBy: null, orphan: 'unknown' })];
     const shown = await page('/droplets/orphans', asDestroyer);
-    expect(textOf(shown)).toMatch(/Let 2 surplus droplets be destroyed\?.*Without 1 whose price is not known, they cost \$0\.00893 an hour\..*its saga was rolled back.*Unknown/);
+    expect(textOf(shown)).toMatch(/Destroy 2 surplus droplets\?.*Without 1 whose price is not known, they cost \$0\.00893 an hour\..*its saga was rolled back.*Unknown/);
     expect([...shown.matchAll(/name="id" value="(\d+)"/g)].map(([, id]) => Number(id))).toEqual([first.orphanId, second.orphanId]);
     expect(await page('/droplets/orphans', bearer(secrets.operate))).not.toContain('<form method="post"');
     expect((await post('/droplets/orphans', { id: String(first.orphanId) }, bearer(secrets.operate))).status).toBe(403);

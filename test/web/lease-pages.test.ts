@@ -132,7 +132,7 @@ describe('what the brake holds', () => {
     expect(text).toContain('ended, held');
     await waitFor(async () => (await page('/sagas')).includes('<a href="/leases?state=held">Held leases</a>'), { what: 'the strip', deadlineMs: 20_000 });
     expect(text).toContain('href="/leases/approve"');
-    expect(textOf(await page('/leases', bearer(secrets.operate)))).toContain('takes the scope destroy');
+    expect(textOf(await page('/leases', bearer(secrets.operate)))).toContain('requires the scope destroy');
     expect(await page('/leases/approve', bearer(secrets.operate))).not.toContain('<form method="post"');
   });
 

@@ -206,7 +206,7 @@ describe('a change of the file of users', () => {
     write(lineOf('olga'), 'rita:admin');
     await waitFor(async () => (await strip()).includes('The users file cannot be used.'), { what: 'the strip to name the users file', everyMs: 500 });
     expect(await strip()).toContain('DASHBOARD_USERS_FILE: line 2: expected name:role:hash with a role of read, start, operate');
-    expect(await strip()).toContain('The people of its last version stay valid');
+    expect(await strip()).toContain('Users of its last valid version can still log in');
     expect((await web.call('GET', '/sagas', { headers: basic('rita', passwords.rita) })).status).toBe(200);
     expect((await web.call('GET', '/statusz', { headers })).text).toContain('users_file_broken');
 
