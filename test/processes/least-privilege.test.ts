@@ -140,6 +140,10 @@ describe('with these roles', () => {
     const rows = await reader<{ name: string; status: string }[]>`select id, name, status, error, context, requested_by, started_by, created_at, finished_at from arcadia.sagas where name = 'destroy_droplet'`;
     expect(rows).toMatchObject([{ status: 'completed', started_by: `sql:${prefix}_client` }]);
     for (const table of ['saga_events', 'audit', 'cloud_resources', 'workers']) await reader.unsafe(`select * from arcadia.${table}`);
+    // A column that a later version adds is decided about: it is granted, or stands here.
+    const hidden = await reader<{ name: string }[]>`select attname as name from pg_attribute where attrelid = 'arcadia.sagas'::regclass and attnum > 0 and not attisdropped
+      and not has_column_privilege(attrelid, attname, 'select') order by attname`;
+    expect(hidden.map(({ name }) => name)).toEqual(['input', 'input_checked', 'memo', 'sealed_user_data', 'user_data_fingerprint']);
   });
 
   test.each([
