@@ -39,6 +39,11 @@ afterAll(async () => {
   await rm(small, { recursive: true, force: true });
 });
 
+/** What readers copy: every example in TypeScript that imports what it needs. The others are parts of a program of the reader's. */
+const programsOfDocuments = ['README.md', 'docs/how-to/producers.md', 'docs/reference/sandbox.md'].flatMap((path) =>
+  [...read(path).matchAll(/^```ts\n([^]*?)^```$/gm)].flatMap(([, text = ''], index) => (text.includes('import ') ? [{ name: `${path.replaceAll(/\W/g, '-')}-${index}.ts`, text }] : [])),
+);
+
 /** What a program prints, and how it ended. */
 async function outcomeOf(file: string, args: readonly string[], cwd = root): Promise<{ code: number; output: string }> {
   return run(file, [...args], { cwd }).then(
@@ -50,6 +55,10 @@ async function outcomeOf(file: string, args: readonly string[], cwd = root): Pro
   );
 }
 
+test('the documents have programs in TypeScript', () => {
+  expect(programsOfDocuments.map(({ name }) => name)).toEqual(['README-md-0.ts', 'docs-how-to-producers-md-0.ts', 'docs-reference-sandbox-md-0.ts']);
+});
+
 test('publint finds nothing to suggest', async () => {
   const { code, output } = await outcomeOf(`${tools}.bin/publint`, ['run', packed.tarball, '--strict', '--pack', 'false']);
   expect({ code, output }).toEqual({ code: 0, output: expect.stringContaining('All good!') });
@@ -60,7 +69,7 @@ test('are-the-types-wrong finds no problem, for a package of ES modules', async 
   expect({ code, output }).toMatchObject({ code: 0, output: expect.stringContaining('"arcadia-cloud/sandbox"') });
 });
 
-test.each([['5.4', `${tools}typescript-5.4/bin/tsc`], ['the newest', `${root}node_modules/typescript/bin/tsc`]])('the types of every entry compile with TypeScript %s, their libraries checked too', async (_version, compiler) => {
+test.each([['5.4', `${tools}typescript-5.4/bin/tsc`], ['the newest', `${root}node_modules/typescript/bin/tsc`]])('the types of every entry, and the programs of the documents, compile with TypeScript %s, their libraries checked too', async (_version, compiler) => {
   await writeFile(
     join(whole, 'entries.ts'),
     `import { openClient } from 'arcadia-cloud';
@@ -80,8 +89,9 @@ test.each([['5.4', `${tools}typescript-5.4/bin/tsc`], ['the newest', `${root}nod
      export { droplets, openClient, startWorker };
     `,
   );
+  await Promise.all(programsOfDocuments.map(({ name, text }) => writeFile(join(whole, name), text)));
   const compilerOptions = { target: 'es2022', lib: ['es2023'], module: 'nodenext', types: ['node'], strict: true, noEmit: true, skipLibCheck: false };
-  await writeFile(join(whole, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['entries.ts'] }));
+  await writeFile(join(whole, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['entries.ts', ...programsOfDocuments.map(({ name }) => name)] }));
   expect(await outcomeOf(process.execPath, [compiler, '--project', whole])).toEqual({ code: 0, output: '' });
 });
 
