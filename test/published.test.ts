@@ -39,8 +39,9 @@ afterAll(async () => {
   await rm(small, { recursive: true, force: true });
 });
 
+const pages = ['README.md', ...readdirSync(`${root}docs`, { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.md')).map((path) => `docs/${path}`)].toSorted();
 /** What readers copy: every example in TypeScript that imports what it needs. The others are parts of a program of the reader's. */
-const programsOfDocuments = ['README.md', 'docs/how-to/producers.md', 'docs/reference/sandbox.md'].flatMap((path) =>
+const programsOfDocuments = pages.flatMap((path) =>
   [...read(path).matchAll(/^```ts\n([^]*?)^```$/gm)].flatMap(([, text = ''], index) => (text.includes('import ') ? [{ name: `${path.replaceAll(/\W/g, '-')}-${index}.ts`, text }] : [])),
 );
 

@@ -112,7 +112,6 @@ export function createWorld(tape: Tape, { scenario = 'droplets', without, trace 
     claimMs: (LOCK_MS - REQUEST_MS) / 2,
     log,
     random: () => 0.5,
-    monotonicMs: nowMs,
   };
   startStepWorkers(bull.connection, {
     settings: { concurrency: CONCURRENCY, lockMs: LOCK_MS },
