@@ -4,7 +4,7 @@ import { budgetId } from '../../src/do/budget.ts';
 import { createLocalBudgetStore } from '../../src/do/budget-local.ts';
 import { createPostgresBudgetStore } from '../../src/do/budget-postgres.ts';
 import { createRedisBudgetStore } from '../../src/do/budget-redis.ts';
-import type { BudgetForecast, BudgetStore } from '../../src/do/budget-store.ts';
+import type { BudgetAnswer, BudgetAsk, BudgetForecast, BudgetStore, Turn } from '../../src/do/budget-store.ts';
 import { ARRIVAL_MARGIN_MS } from '../../src/do/budget-store.ts';
 import { createScriptRunner } from '../../src/queues/redis-scripts.ts';
 import { connectTestRedis, createTestRedis } from '../support/services-redis.ts';
@@ -14,6 +14,19 @@ export type StoreName = 'redis' | 'postgres';
 
 /** A store whose time starts at 0. `advanceTo` waits for nothing: what the store knows becomes older. */
 export type TimedStore = Readonly<{ id?: string; store: BudgetStore; now(): number; advanceTo(ms: number): Promise<void> }>;
+
+/** A fleet's store. It keeps the moment of the last answer (null: it kept nothing of that one), hold and correction. */
+export type FleetStore = TimedStore & Readonly<{
+  decidedAt(ask: BudgetAsk, answer: BudgetAnswer): Promise<number | null>;
+  heldAt(): Promise<number>;
+  correctedAt(): Promise<number>;
+}>;
+
+type KeptTimes = Readonly<{
+  drawnAt(id: string, serial: number): Promise<number>;
+  dueAt(id: string, turn: Turn): Promise<number>;
+  ofState(id: string): Promise<{ cutAt: number; toldAt: number }>;
+}>;
 
 // KEYS: sets by time. ARGV: how much older.
 const AGE_SETS = `
@@ -62,27 +75,61 @@ export function useBudgetStores() {
     },
   };
 
-  const timed: Readonly<Record<StoreName | 'local', () => TimedStore>> = {
-    local: createTimedLocalStore,
-    redis: () => timedOf('redis'),
-    postgres: () => timedOf('postgres'),
+  /** Epoch milliseconds. */
+  const kept: Readonly<Record<StoreName, KeptTimes>> = {
+    redis: {
+      drawnAt: async (id, serial) => Number(await redis.zscore(`${place.prefix}:budget:${id}:drawn`, String(serial))),
+      dueAt: async (id, { requester, own }) => Number(await redis.zscore(`${place.prefix}:budget:${id}:due`, `${requester}:${own}`)),
+      ofState: async (id) => {
+        const [cutAt, toldAt] = await redis.hmget(`${place.prefix}:budget:${id}:state`, 'cutAt', 'toldAt');
+        return { cutAt: Number(cutAt), toldAt: Number(toldAt) };
+      },
+    },
+    postgres: {
+      drawnAt: async (id, serial) => {
+        const [row] = await database().sql<{ at: number }[]>`
+          select extract(epoch from drawn_at)::float8 * 1000 as at from arcadia.drawn_requests where budget = ${id} and serial = ${serial}`;
+        return row?.at ?? Number.NaN;
+      },
+      dueAt: async (id, { requester, own }) => {
+        const [row] = await database().sql<{ at: number }[]>`
+          select extract(epoch from due_at)::float8 * 1000 as at from arcadia.request_waiters where budget = ${id} and requester = ${requester} and own = ${own}`;
+        return row?.at ?? Number.NaN;
+      },
+      ofState: async (id) => {
+        const [row] = await database().sql<{ cutAt: number; toldAt: number }[]>`
+          select extract(epoch from cut_at)::float8 * 1000 as cut_at, extract(epoch from told_at)::float8 * 1000 as told_at from arcadia.request_budgets where id = ${id}`;
+        return row ?? { cutAt: Number.NaN, toldAt: Number.NaN };
+      },
+    },
   };
 
-  function timedOf(name: StoreName): TimedStore {
+  const timed = { local: createTimedLocalStore, redis: () => timedOf('redis'), postgres: () => timedOf('postgres') } as const;
+
+  function timedOf(name: StoreName): FleetStore {
     const id = newBudgetId();
-    const startedAt = performance.now();
+    // The clock that the stores go by, on the same machine.
+    const startedAt = Date.now();
     let passed = 0;
-    const now = () => performance.now() - startedAt + passed;
+    const timeOf = (at: number) => at - startedAt + passed;
+    const now = () => timeOf(Date.now());
+    const times = kept[name];
     return {
       id,
       store: create[name](id),
       now,
       advanceTo: async (ms) => {
-        const by = ms - now();
+        const by = Math.ceil(ms - now());
         if (by <= 0) return;
         await passTime[name](id, by);
         passed += by;
       },
+      decidedAt: async ({ turn }, { waitMs, againMs, serial }) => {
+        if (waitMs === 0) return timeOf(await times.drawnAt(id, serial));
+        return turn === null ? null : timeOf((await times.dueAt(id, turn)) - againMs);
+      },
+      heldAt: async () => timeOf((await times.ofState(id)).cutAt),
+      correctedAt: async () => timeOf((await times.ofState(id)).toldAt),
     };
   }
 
