@@ -2,7 +2,7 @@
 // of each benchmark under its name. Takes more than an hour on an idle machine. --small takes a minute, measures nothing, and
 // only shows that every benchmark works.
 //
-//   node bench/all.ts [--parts engine,workers,requests,growth,many,memory,load,fair,pages,sync] [--small] [--json]
+//   node bench/all.ts [--parts engine,workers,requests,growth,many,memory,load,fair,pace,pages,sync] [--small] [--json]
 //
 // Exits with 1 if a benchmark failed or missed its limit.
 import { spawn } from 'node:child_process';
@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { readOptions } from './options.ts';
 
 // With Node's own flags of each. The sync's looks at the heap.
-const flagsOf: Readonly<Record<string, readonly string[]>> = { engine: [], workers: [], requests: [], growth: [], many: [], memory: [], load: [], fair: [], pages: [], sync: ['--expose-gc'] };
+const flagsOf: Readonly<Record<string, readonly string[]>> = { engine: [], workers: [], requests: [], growth: [], many: [], memory: [], load: [], fair: [], pace: [], pages: [], sync: ['--expose-gc'] };
 
 const options = readOptions({ parts: Object.keys(flagsOf).join(',') }, {});
 const parts = options.parts.split(',');

@@ -218,7 +218,8 @@ function turnOf({ id, requester, priority, since }: Waiter, weights: RequesterWe
   };
 }
 
-function askOf(perMinute: number, perHour: number, priority: Priority): Omit<BudgetAsk, 'turn'> {
+/** What a request of this priority asks of the windows. */
+export function askOf(perMinute: number, perHour: number, priority: Priority): Omit<BudgetAsk, 'turn'> {
   const readsOf = (limit: number, share: number) => (priority === 'page' ? limit : partOf(limit, MINDS_READS.has(priority) ? share : 0));
   return {
     perMinute,

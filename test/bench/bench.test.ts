@@ -50,6 +50,13 @@ describe.concurrent('each benchmark', () => {
     expect(retention.deleted).toBe(600);
   });
 
+  test('of the pace shows what the request budget makes creates wait, in simulated time', { timeout: TIMEOUT_MS }, async () => {
+    const row = z.object({ run: z.string(), many: z.number(), activeSeconds: positive, boundSeconds: positive, oneP99Seconds: positive.nullable() });
+    const { rows } = z.object({ rows: z.array(row) }).parse(await run('pace'));
+    expect(rows.map(({ run: name, many }) => [name, many])).toEqual([50, 100].flatMap((many) => [['bursts', many], ['paced', many], ['shared', many], ['shared', many]]));
+    expect(rows.filter(({ oneP99Seconds }) => oneP99Seconds !== null).map(({ run: name }) => name)).toEqual(['shared', 'shared', 'shared', 'shared']);
+  });
+
   test('of workers compares one with two', { timeout: TIMEOUT_MS }, async () => {
     const { rows } = z.object({ rows: z.array(z.object({ stepMs: z.number(), workers: z.number(), sagasPerSecond: positive })) }).parse(await run('workers'));
     expect(rows.map(({ stepMs, workers }) => [stepMs, workers])).toEqual([[0, 1], [0, 2], [1, 1], [1, 2]]);
