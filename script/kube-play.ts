@@ -1,5 +1,6 @@
 // Prints deploy/kubernetes/base in a form that `podman kube play` accepts: without kinds that podman does not know, with the Job
-// as a Pod, one replica of each Deployment, and no probes (podman runs them with curl, which the image lacks).
+// as a Pod, one replica of each Deployment, no probes (podman runs them with curl, which the image lacks) and no ports (podman
+// takes them on the machine, where something else may listen).
 // Arguments are additional settings for the workers: `node script/kube-play.ts DIGITALOCEAN_API_URL=http://sandbox:4010`.
 import { readFileSync } from 'node:fs';
 import { parseAllDocuments, stringify } from 'yaml';
@@ -8,7 +9,7 @@ import { z } from 'zod';
 const base = new URL('../deploy/kubernetes/base/', import.meta.url);
 const read = (name: string): unknown[] => parseAllDocuments(readFileSync(new URL(name, base), 'utf8')).map((document) => document.toJS());
 
-const container = z.looseObject({ env: z.array(z.unknown()) }).transform(({ startupProbe: _startup, livenessProbe: _liveness, readinessProbe: _readiness, ...rest }) => rest);
+const container = z.looseObject({ env: z.array(z.unknown()) }).transform(({ startupProbe: _startup, livenessProbe: _liveness, readinessProbe: _readiness, ports: _ports, ...rest }) => rest);
 const template = z.looseObject({ metadata: z.looseObject({}).default({}), spec: z.looseObject({ containers: z.array(container) }) });
 const workload = z.looseObject({ kind: z.enum(['Deployment', 'Job']), metadata: z.looseObject({ name: z.string() }), spec: z.looseObject({ template }) });
 const configMap = z.looseObject({ kind: z.literal('ConfigMap') });
