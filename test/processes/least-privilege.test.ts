@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import postgres from 'postgres';
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
+import { z } from 'zod';
 import { openClient } from '../../src/client/client.ts';
 import { loadConfig } from '../../src/platform/config.ts';
 import { startSandbox } from '../../src/sandbox/server.ts';
@@ -49,11 +50,13 @@ const environmentOf = (role: string) => ({
   DIGITALOCEAN_API_URL: sandbox.url,
   WAIT_POLL_INTERVAL_MS: '100',
   RECONCILE_INTERVAL_MS: '500',
+  DIGITALOCEAN_REQUESTS_PER_MINUTE: '100000',
+  DIGITALOCEAN_REQUESTS_PER_HOUR: '1000000',
   PORT: '0',
 });
 
 beforeAll(async () => {
-  [database, sandbox] = await Promise.all([createTestDatabase(), startSandbox({ activateAfterMs: 100 })]);
+  [database, sandbox] = await Promise.all([createTestDatabase(), startSandbox({ activateAfterMs: 100, ratePerMinute: null, ratePerHour: null })]);
   await asAdmin(database.directUrl, rolesFile, ...roles.map((role) => `alter role ${role} password 'secret'`));
 });
 afterAll(async () => {
@@ -173,4 +176,50 @@ describe('with these roles', () => {
   ])('%s may not %s', async (role, statement) => {
     await expect(asAdmin(urlAs(role), statement)).rejects.toThrow(/permission denied|must be owner/);
   });
+
+  test("each command of a role's row in the manual runs as that role, and each that needs a database has a row", async () => {
+    const worker = await startWorker(loadConfig(environmentOf('worker')), silentLog);
+    onTestFinished(worker.close);
+    const ran: string[] = [];
+    const as = (role: string) => async (...args: string[]) => {
+      ran.push(`${role} ${args[0] === 'provision' && args.includes('--dry-run') ? 'provision --dry-run' : (args[0] ?? '')}`);
+      const ended = await runCommand([...args, '--json'], { PATH: process.env['PATH'], ...environmentOf(role) });
+      expect([args, ended.stdout + ended.stderr]).toEqual([args, expect.not.stringMatching(/permission denied|must be owner/)]);
+      return { code: ended.code, json: z.record(z.string(), z.unknown()).catch({}).parse(ended.stdout.startsWith('{') ? JSON.parse(ended.stdout) : {}) };
+    };
+    const [client, web] = [as('client'), as('web')];
+    const idOf = ({ json }: Awaited<ReturnType<typeof client>>) => z.string().parse(json['id'] ?? json['sagaId']);
+    const asked = ['--region', droplet.region, '--size', droplet.size, '--image', droplet.image];
+
+    const made = await client('provision', '--name', 'by-command', ...asked, '--ttl', '2h');
+    expect(made.code).toBe(0);
+    const dropletId = String(sandbox.state({ name: 'by-command' })[0]?.id);
+    const foreignId = String(sandbox.addForeignDroplet({ name: 'by-hand' }).id);
+    for (const args of [['sagas'], ['saga', idOf(made)], ['protect', dropletId], ['unprotect', dropletId], ['renew', dropletId, '--ttl', '3h'], ['adopt', foreignId], ['destroy', dropletId]]) {
+      expect([args, (await client(...args)).code]).toEqual([args, 0]);
+    }
+    const refused = await client('start', 'provision_droplet', '--input', JSON.stringify({ ...droplet, name: 'never-made', region: 'nowhere' }));
+    expect(refused.code).toBe(1);
+    expect((await client('rerun', idOf(refused), '--detach')).code).toBe(0);
+    await asAdmin(database.directUrl, `update arcadia.sagas set status = 'stuck', wake_at = null where id = '${idOf(made)}'`);
+    expect((await client('retry', idOf(made))).code).toBe(0);
+    await client('cancel', idOf(made));
+
+    for (const args of [['status'], ['doctor'], ['drift'], ['orphans'], ['leases'], ['outcomes']]) {
+      expect([args, (await web(...args)).code]).toEqual([args, 0]);
+    }
+    expect((await web('provision', '--dry-run', '--name', 'planned', ...asked)).code).toBe(0);
+    for (const args of [['drift', 'accept', '1'], ['orphans', '--destroy', '--yes'], ['leases', '--ended', '--destroy', '--yes'], ['outcomes', 'resume', 'webhook']]) await web(...args);
+    expect((await as('worker')('sync')).code).toBe(0);
+
+    const manual = readFileSync(new URL('../../docs/reference/postgres.md', import.meta.url), 'utf8');
+    const commandsOf = (role: string) => [...(new RegExp(`^\\| .arcadia_${role}. \\| ([^|]*)`, 'm').exec(manual)?.[1] ?? '').matchAll(/`([a-z -]+)`/g)].map(([, name]) => `${role} ${name}`);
+    const documented = ['client', 'web', 'worker'].flatMap(commandsOf);
+    // What has no end is started above as it is.
+    expect([...new Set(ran)].toSorted()).toEqual(documented.filter((name) => !['web web', 'worker worker'].includes(name)).toSorted());
+    const { stdout } = await runCommand(['--help'], { PATH: process.env['PATH'] });
+    const all = [...stdout.slice(stdout.indexOf('Commands:')).matchAll(/^ {2}([a-z][a-z-]*)/gm)].map(([, name = '']) => name);
+    const ofNoRole = ['complete', 'demo', 'dev', 'hash-password', 'help', 'migrate', 'sandbox', 'smoke'];
+    expect(all.filter((name) => !documented.some((one) => one.endsWith(` ${name}`))).toSorted()).toEqual(ofNoRole);
+  }, 120_000);
 });
