@@ -13,7 +13,14 @@ export function jsonText(value: unknown): string {
   const text = JSON.stringify(value);
   // JSON escapes both. Checking for the escapes first is much faster than replacing.
   if (!/\\u(?:0000|d[89a-f])/.test(text)) return text;
-  return JSON.stringify(value, (_key, part: unknown) => (typeof part === 'string' ? part.toWellFormed().replaceAll('\0', '\uFFFD') : part));
+  return JSON.stringify(withStorableTexts(JSON.parse(text)));
+}
+
+function withStorableTexts(value: unknown): unknown {
+  if (typeof value === 'string') return value.toWellFormed().replaceAll('\0', '\uFFFD');
+  if (Array.isArray(value)) return value.map(withStorableTexts);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, part]) => [withStorableTexts(key), withStorableTexts(part)]));
 }
 
 /** Returns an object as Postgres would store and return it: without undefined keys and without characters it cannot store. */

@@ -22,7 +22,7 @@ export const stepJobSchema = z.object({
   attempt: z.int().optional().catch(undefined),
   /** The reason for the last postponement. */
   reason: z.string().optional().catch(undefined),
-  memo: z.record(z.string().max(50), z.int().min(0).max(1_000_000_000)).optional(),
+  memo: z.record(z.string().max(50), z.number()).optional(),
   /** When a postponed job is due, in Unix milliseconds. BullMQ stores only the delay. */
   dueAt: z.int().min(0).optional(),
 });

@@ -8,7 +8,7 @@ import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import type { JobClaim, Verdict } from '../saga/verdict.ts';
 import type { LabelsOf } from '../saga/labels.ts';
 import type { NextJob } from '../saga/saga.ts';
-import { shorten } from '../platform/text.ts';
+import { shorten, withoutUnstorable } from '../platform/text.ts';
 import { annotate } from '../platform/tracing.ts';
 import type { Lane, QueueConnection } from './connection.ts';
 import { jobLine } from './job-lines.ts';
@@ -156,7 +156,7 @@ async function processJob(job: Job, { parsed, token, options, enqueueNext }: Pro
       await enqueueNext(verdict.job);
       return shorten(verdict.note, MAX_NOTE_LENGTH);
     case 'postpone':
-      return postpone(job, token, { ...verdict, note: shorten(verdict.note, MAX_NOTE_LENGTH) }, { io: options.io, reasonBefore: parsed.data.reason });
+      return postpone(job, token, { ...verdict, note: withoutUnstorable(shorten(verdict.note, MAX_NOTE_LENGTH)) }, { io: options.io, reasonBefore: parsed.data.reason });
     default:
       return verdict satisfies never;
   }

@@ -25,13 +25,16 @@ export function contextOf({ name, needs }: Declared, saga: Pick<Saga, 'status' |
 }
 
 /**
- * Validates a step's outputs against its `adds`.
+ * Validates a step's outputs against its `adds`, and adds those that are left out and have a default there.
  *
- * @returns the problem; null: none
+ * @returns the outputs, or the problem
  */
-export function wrongOutputs({ name, adds }: Declared, outputs: JsonObject): string | null {
-  const { error } = adds?.safeParse(outputs) ?? {};
-  return error === undefined ? null : `${name} does not put out what it says that it adds: ${z.prettifyError(error).replaceAll(/\s+/g, ' ')}`;
+export function addedOutputs({ name, adds }: Declared, outputs: JsonObject): Readonly<{ outputs: JsonObject; wrong: string | null }> {
+  if (adds === undefined) return { outputs, wrong: null };
+  const { data, error } = adds.safeParse(outputs);
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- of JSON, a schema makes what its author types it as
+  if (error === undefined) return { outputs: { ...(data as JsonObject), ...outputs }, wrong: null };
+  return { outputs, wrong: `${name} does not put out what it says that it adds: ${z.prettifyError(error).replaceAll(/\s+/g, ' ')}` };
 }
 
 /**

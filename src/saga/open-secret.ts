@@ -54,7 +54,7 @@ export function rememberSecrets(openOne: OpenSecret | undefined): OpenedSecrets 
   };
   const hideIn = (outcome: StepOutcome): StepOutcome => {
     if (opened.size === 0) return outcome;
-    if (outcome.kind === 'failed') return { ...outcome, error: { ...outcome.error, message: hide(outcome.error.message) } };
+    if (outcome.kind === 'failed') return { ...outcome, error: { ...outcome.error, code: hide(outcome.error.code), message: hide(outcome.error.message) } };
     if (outcome.kind === 'waiting') return { ...outcome, reason: hide(outcome.reason) };
     return outcome.note === undefined ? outcome : { ...outcome, note: hide(outcome.note) };
   };

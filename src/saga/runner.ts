@@ -2,11 +2,13 @@
 // on BullMQ (a job is its data) nor on what steps do (a step is its two functions).
 import type { KeyRing } from '../platform/key-ring.ts';
 import { emptyKeyRing } from '../platform/key-ring.ts';
+import { sqlStateOf } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
+import { textOfThrown } from '../platform/thrown.ts';
 import { admit } from './admit.ts';
 import type { HeldClaim } from './claim.ts';
 import { openClaim, stepRunOf } from './claim.ts';
-import { wrongOutputs } from './context.ts';
+import { addedOutputs } from './context.ts';
 import type { Catalog } from './definition.ts';
 import { findStep } from './definition.ts';
 import type { Failure } from './failure.ts';
@@ -18,6 +20,7 @@ import type { StepResult } from './settle.ts';
 import { settle } from './settle.ts';
 import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
 import { StaleRevisionError, failureOf, waitOf } from './step.ts';
+import { checkedOutcome, isUnstorable } from './step-outcome.ts';
 import type { Held } from './holds.ts';
 import type { OpenSecret } from './open-secret.ts';
 import { rememberSecrets } from './open-secret.ts';
@@ -124,7 +127,7 @@ async function holdResource<Deps>(loaded: ClaimedSaga, job: JobClaim, options: R
   try {
     resource = resourceOf(options.catalog[saga.name], loaded);
   } catch (error) {
-    const message = `resource of saga ${saga.name}: ${error instanceof Error ? error.message : String(error)}`;
+    const message = `resource of saga ${saga.name}: ${textOfThrown(error)}`;
     options.log.error({ sagaId: saga.id, reason: message }, 'a definition does not say what its saga works on');
     // A rollback continues with what it has. It must not depend on a definition.
     return { kind: 'held', loaded, problem: directionOf(saga) === 'backward' ? null : { code: 'resource_wrong', message, retryable: false } };
@@ -157,7 +160,12 @@ async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevisio
       return { kind: 'complete', note: `rejected: ${rejected.message}` };
     }
     outcome = secrets.hideIn(problem === null ? await outcomeOf(step, run, options) : { kind: 'failed', error: problem });
-    const settled = await settle(outcome, jobRevision, claim, { ...options, about, now: loaded.now, forwardOnly: step.forwardOnly === true });
+    const settling = { ...options, about, now: loaded.now, forwardOnly: step.forwardOnly === true };
+    const settled = await settle(outcome, jobRevision, claim, settling).catch(async (error: unknown) => {
+      if (!isUnstorable(sqlStateOf(error))) throw error;
+      // The same outcome would be refused again.
+      return settle({ kind: 'failed', error: { code: 'outcome_wrong', message: `Postgres cannot store what step ${step.name} put out: ${textOfThrown(error)}`, retryable: false } }, jobRevision, claim, settling);
+    });
     result = settled.result;
     return settled.verdict;
   } catch (error) {
@@ -204,21 +212,32 @@ function startOf<Deps>({ saga, inputChecked }: LoadedSaga, { catalog, keyRing = 
 }
 
 async function outcomeOf<Deps>(step: Step<Deps>, run: StepRun, options: RunnerOptions<Deps>): Promise<StepOutcome> {
+  const of = { step: step.name, direction: run.direction };
   try {
-    if (run.direction === 'backward') return await step.compensate(run, options.deps);
-    const outcome = await step.execute(run, options.deps);
-    const wrong = outcome.kind === 'done' ? wrongOutputs(step, outcome.outputs) : null;
-    return wrong === null ? outcome : { kind: 'failed', error: { code: 'outputs_wrong', message: wrong, retryable: false } };
+    if (run.direction === 'backward') return checkedOutcome(await step.compensate(run, options.deps), of);
+    const outcome = checkedOutcome(await step.execute(run, options.deps), of);
+    if (outcome.kind !== 'done') return outcome;
+    const { outputs, wrong } = addedOutputs(step, outcome.outputs);
+    return wrong === null ? { ...outcome, outputs } : { kind: 'failed', error: { code: 'outputs_wrong', message: wrong, retryable: false } };
   } catch (error) {
     if (error instanceof StaleRevisionError) throw error;
+    const outcome = outcomeOfThrown(error, run, options);
+    // Not decided here: Postgres is unreachable. The queue retries the job.
+    if (outcome === null) throw error;
+    return checkedOutcome(outcome, of);
+  }
+}
+
+function outcomeOfThrown<Deps>(error: unknown, { direction, memo }: StepRun, { toOutcome }: RunnerOptions<Deps>): StepOutcome | null {
+  try {
     const wait = waitOf(error);
     if (wait !== null) return wait.outcome;
     const thrown = failureOf(error);
     if (thrown !== null) return { kind: 'failed', error: thrown.failure, ...(thrown.outputs === undefined ? {} : { outputs: thrown.outputs }) };
-    const outcome = options.toOutcome(error, run.direction, run.memo);
-    if (outcome !== null) return outcome;
-    // Not decided here: Postgres is unreachable, or the step has a bug. The queue retries the job.
-    throw error;
+    return toOutcome(error, direction, memo);
+  } catch {
+    // Even to look at it throws.
+    return { kind: 'failed', error: { code: 'unexpected', message: textOfThrown(error), retryable: true } };
   }
 }
 

@@ -1,6 +1,7 @@
 // Interprets errors that neither a step nor its family explains.
 import { isDatabaseOutage, isOfOurDatabase } from '../platform/db.ts';
 import { isLocalTrouble } from '../platform/error-code.ts';
+import { textOfThrown } from '../platform/thrown.ts';
 import type { StepOutcome } from './step.ts';
 
 /**
@@ -10,6 +11,5 @@ export function outcomeOfUnexpected(error: unknown): StepOutcome | null {
   // A step's own requests fail with the same codes. They use attempts, unless this machine has a problem and nothing was
   // sent.
   if ((isOfOurDatabase(error) || isLocalTrouble(error)) && isDatabaseOutage(error)) return null;
-  const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  return { kind: 'failed', error: { code: 'unexpected', message, retryable: true } };
+  return { kind: 'failed', error: { code: 'unexpected', message: textOfThrown(error), retryable: true } };
 }
