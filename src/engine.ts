@@ -14,7 +14,7 @@ export type { Effect, EffectState, Undoing } from './saga/effect.ts';
 export type { Failure } from './saga/failure.ts';
 export { StaleRevisionError, StepFailure, StepWait, done, failed, waiting } from './saga/step.ts';
 export type { Memo, Step, StepOutcome, StepRun } from './saga/step.ts';
-export type { SagaEnd, SagaFacts, SagaWords, StepWords, Subject } from './saga/words.ts';
+export type { SagaEnd, SagaFacts, SagaWords, StepWords, Subject } from './saga/saga-words.ts';
 export type { ProcessOptions, RunningWeb, RunningWorker, StartOptions };
 
 /**

@@ -10,7 +10,7 @@ import type { WorkerHost } from './extension.ts';
 import type { Labels } from './labels.ts';
 import { nameTwice, requireName, requireSteps } from './names.ts';
 import type { Step, StepOutcome, StepRun } from './step.ts';
-import type { SagaFacts, SagaWords, Subject } from './words.ts';
+import type { SagaFacts, SagaWords, Subject } from './saga-words.ts';
 
 /** A saga with its name, as {@link defineSaga} returns it. */
 export type NamedSaga<Deps = never, Input extends JsonObject = JsonObject, Outputs extends JsonObject = JsonObject> = SagaDefinition<Deps> &

@@ -6,7 +6,7 @@ import type { Labels } from './labels.ts';
 import { requireSteps } from './names.ts';
 import type { Saga } from './saga.ts';
 import type { Step } from './step.ts';
-import type { SagaFacts, SagaWords } from './words.ts';
+import type { SagaFacts, SagaWords } from './saga-words.ts';
 
 /**
  * `words`: what it says to people; plain facts where left out. `isDestructive`: it takes away what people have, or makes that possible, so that

@@ -1,7 +1,7 @@
 // Outcomes: what callers are told. A source names a log that stands in Postgres already, and makes bodies of its rows.
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
-import type { Subject } from './words.ts';
+import type { Subject } from './saga-words.ts';
 
 /** Every type of outcome. */
 export const outcomeTypes = ['saga.completed', 'saga.compensated', 'saga.stuck', 'lease.ending', 'lease.expired', 'drift.found', 'orphan.found'] as const;

@@ -8,7 +8,8 @@ import type { IsNeeded } from './expire.ts';
 import type { Outcome, OutcomeFacts, OutcomeRow, OutcomeSource } from './outcome-source.ts';
 import { fromElsewhere } from './outcome-source.ts';
 import type { SagaError } from './saga.ts';
-import type { SagaFacts, Subject, Surface } from './words.ts';
+import type { SagaFacts, Subject } from './saga-words.ts';
+import type { Surface } from './words.ts';
 import { surfaceOf } from './words.ts';
 
 /** Condition of the index `saga_events_ends`. */

@@ -19,7 +19,7 @@ import { findByIdempotencyKey, findRerun, insertSaga, loadSaga } from './store.t
 import type { NewSaga } from './store.ts';
 import type { StoredSecrets } from './secrets.ts';
 import { filledSecrets, isSameSecret, sealInput, secretsOf } from './secrets.ts';
-import type { SagaWords } from './words.ts';
+import type { SagaWords } from './saga-words.ts';
 
 /**
  * Who starts a saga, as proven by credentials. `mayRead`: may see the sagas of others. `isShared`: several callers share

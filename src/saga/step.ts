@@ -6,7 +6,7 @@ import type { Effect, EffectKeys, EffectState, Undoing } from './effect.ts';
 import type { Failure } from './failure.ts';
 import type { Direction, Saga } from './saga.ts';
 import type { StepFamily } from './step-family.ts';
-import type { StepWords } from './words.ts';
+import type { StepWords } from './saga-words.ts';
 
 /**
  * One step of a saga.

@@ -1,6 +1,6 @@
 // Finds the input and context fields that hold the name and the id of a saga's subject, for search.
 import type { Sql, SqlFragment } from '../platform/db.ts';
-import type { SagaFacts, SagaWords } from './words.ts';
+import type { SagaFacts, SagaWords } from './saga-words.ts';
 
 /** Names of fields, looked up in a saga's context, else in its input. */
 export type SubjectFields = Readonly<{ names: readonly string[]; ids: readonly string[] }>;

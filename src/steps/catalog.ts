@@ -2,7 +2,7 @@
 import { dropletIdOf, dropletLabels } from '../inventory/droplet-of-saga.ts';
 import { defineSaga } from '../saga/app.ts';
 import { checkCatalog } from '../saga/definition.ts';
-import type { SagaFacts } from '../saga/words.ts';
+import type { SagaFacts } from '../saga/saga-words.ts';
 import { adoptContract, destroyContract, provisionContract } from './contract.ts';
 import { createDroplet } from './create-droplet.ts';
 import { destroyDroplet as destroyDropletStep } from './destroy-droplet.ts';

@@ -1,7 +1,7 @@
 // How a rolled-back provision ended, for people and for whoever runs it again.
 import { z } from 'zod';
 import type { Saga } from '../saga/saga.ts';
-import type { SagaEnd } from '../saga/words.ts';
+import type { SagaEnd } from '../saga/saga-words.ts';
 
 /** Describes what the rollback of a provision left: nothing, or droplets that were not proven to be the saga's. */
 export function describeRolledBack(saga: Pick<Saga, 'context'>): string | SagaEnd {

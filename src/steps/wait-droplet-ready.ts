@@ -9,7 +9,7 @@ import type { Saga } from '../saga/saga.ts';
 import { stepAgeMs } from '../saga/stamps.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, done, waiting } from '../saga/step.ts';
-import type { SagaFacts } from '../saga/words.ts';
+import type { SagaFacts } from '../saga/saga-words.ts';
 import type { Readiness, StepDeps } from './deps.ts';
 import { dropletFamily } from './family.ts';
 import type { Ready } from './inputs.ts';

@@ -1,7 +1,7 @@
 // What the droplet sagas say to people: how they ended, what a cancel does, and what is left where a person is needed.
 import { textOf } from '../platform/json.ts';
 import { shortTextOf } from '../platform/text.ts';
-import type { SagaFacts, SagaWords, Subject } from '../saga/words.ts';
+import type { SagaFacts, SagaWords, Subject } from '../saga/saga-words.ts';
 import { dropletTextOf, recordedDropletId } from '../inventory/droplet-of-saga.ts';
 import { PROTECTED_CODE } from '../inventory/protection.ts';
 import { describeRolledBack } from './rolled-back.ts';

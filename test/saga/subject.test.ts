@@ -11,7 +11,7 @@ import { countSagas, searchSagas } from '../../src/saga/search.ts';
 import { insertSaga } from '../../src/saga/store.ts';
 import { done } from '../../src/saga/step.ts';
 import { fieldSql, subjectFieldsOf } from '../../src/saga/subject.ts';
-import type { SagaFacts, Subject } from '../../src/saga/words.ts';
+import type { SagaFacts, Subject } from '../../src/saga/saga-words.ts';
 import { catalog } from '../../src/steps/catalog.ts';
 import { useSharedDatabase } from '../support/shared-database.ts';
 

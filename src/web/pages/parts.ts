@@ -1,6 +1,6 @@
 // The parts of a saga that both the list and a saga's page show.
 import type { Saga, SagaStatus } from '../../saga/saga.ts';
-import type { SagaWords } from '../../saga/words.ts';
+import type { SagaWords } from '../../saga/saga-words.ts';
 import { describeEnd, statusWords } from '../../saga/words.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';

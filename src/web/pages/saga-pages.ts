@@ -5,7 +5,7 @@ import { withDeadline } from '../../platform/deadline.ts';
 import type { FleetStatus } from '../../fleet/conditions.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { directionOf, isAtRest } from '../../saga/saga.ts';
-import type { Subject } from '../../saga/words.ts';
+import type { Subject } from '../../saga/saga-words.ts';
 import { statusWords, titleOf } from '../../saga/words.ts';
 import { erasedSecrets } from '../../saga/rerun.ts';
 import type { ActionResult } from '../../saga/cancel-and-retry.ts';

@@ -4,7 +4,7 @@ import type { Saga } from '../../saga/saga.ts';
 import { currentStep, isAtRest, isCancellable, isStuckForward } from '../../saga/saga.ts';
 import type { Memo } from '../../saga/step.ts';
 import type { StoredEvent } from '../../saga/events.ts';
-import type { SagaWords } from '../../saga/words.ts';
+import type { SagaWords } from '../../saga/saga-words.ts';
 import { describeEnd, leftoversOf, statusWords, titleOf } from '../../saga/words.ts';
 import { formatRunning } from '../../platform/duration.ts';
 import { shortTextOf } from '../../platform/text.ts';
