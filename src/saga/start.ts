@@ -2,7 +2,9 @@
 // second table.
 import { randomUUID } from 'node:crypto';
 import type { Database } from '../platform/db.ts';
+import { isOfOurDatabase } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
+import { isJsonObject, parseJson } from '../platform/json.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
 import { MissingKeyError, emptyKeyRing } from '../platform/key-ring.ts';
 import { currentTraceparent } from '../platform/tracing.ts';
@@ -13,6 +15,7 @@ import { nextJobOf, sagaPriorities } from './saga.ts';
 import type { FieldProblem } from '../platform/request-problems.ts';
 import { firstProblems, problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import { shorten } from '../platform/text.ts';
+import { textOfThrown } from '../platform/thrown.ts';
 import { mayHaveBeenApplied } from './commit.ts';
 import { excessOf } from './input-limits.ts';
 import { findByIdempotencyKey, findRerun, insertSaga, loadSaga } from './store.ts';
@@ -127,7 +130,7 @@ export async function startSaga(
   const { steps, secrets, input } = checkRequest(catalog, request, keyRing);
   const idempotencyKey = request.idempotencyKey ?? null;
   const startedBy = request.starter?.name ?? null;
-  const refusal = (await catalog[request.name]?.refusal?.(db, input, deployment)) ?? null;
+  const refusal = await refusalOf(catalog[request.name], db, input, deployment);
   if (refusal !== null && (idempotencyKey === null || (await findByIdempotencyKey(db, idempotencyKey, input, startedBy, secrets)) === null)) throw new StartRefusedError(refusal);
   for (let attempt = 1; attempt <= MAX_ID_ATTEMPTS; attempt += 1) {
     const id = randomUUID();
@@ -204,14 +207,38 @@ export function checkInput(
 ): { input: JsonObject | null; problems: FieldProblem[] } {
   const excess = excessOf(given);
   if (excess !== null) return { input: null, problems: [{ field: 'input', message: excess }] };
-  const parsed = definition.input.safeParse(given);
-  if (!parsed.success) return { input: null, problems: problemsOf(parsed.error.issues) };
+  const parsed = parseInput(definition, given);
+  if (!parsed.success) return { input: null, problems: parsed.problems };
   const notText = (definition.secrets ?? []).filter((field) => typeof (parsed.data[field] ?? '') !== 'string');
   if (notText.length > 0) return { input: null, problems: notText.map((field) => ({ field, message: 'expected text: a secret is sealed as text' })) };
   const filled = filledSecrets(secretsOf(definition), parsed.data);
   if (filled.length === 0 || keyRing.keys.length > 0) return { input: parsed.data, problems: [] };
   const message = 'cannot be encrypted: set ARCADIA_ENCRYPTION_KEYS (or keyRing of the client) where you start sagas and in every worker';
   return { input: null, problems: filled.map((field) => ({ field, message })) };
+}
+
+type ParsedInput = Readonly<{ success: true; data: JsonObject } | { success: false; problems: FieldProblem[] }>;
+
+/** A schema that fails itself, or makes what is no JSON, refuses the input: nobody would be told of it later. */
+function parseInput({ input: schema }: Pick<StartableSaga, 'input'>, given: unknown): ParsedInput {
+  try {
+    const { data, error } = schema.safeParse(given);
+    if (error !== undefined) return { success: false, problems: problemsOf(error.issues) };
+    if (isJsonObject(parseJson(JSON.stringify(data)))) return { success: true, data };
+    return { success: false, problems: [{ field: 'input', message: "cannot be stored: the saga's schema makes something else of it than a JSON object, which its author has to mend" }] };
+  } catch (error) {
+    return { success: false, problems: [{ field: 'input', message: `cannot be checked: the saga's schema failed, which its author has to mend (${textOfThrown(error)})` }] };
+  }
+}
+
+/** A definition's own check that fails refuses the start, unless our database is out of reach: then nothing is decided. */
+async function refusalOf(definition: StartableSaga | undefined, db: Pick<Database, 'run'>, input: JsonObject, deployment: Deployment): Promise<Refusal | null> {
+  try {
+    return (await definition?.refusal?.(db, input, deployment)) ?? null;
+  } catch (error) {
+    if (isOfOurDatabase(error)) throw error;
+    return { code: 'refusal_failed', message: `the saga's own check whether it can be started failed, which its author has to mend (${textOfThrown(error)})` };
+  }
 }
 
 /** Postgres cannot store NUL in text or jsonb. */
