@@ -126,6 +126,7 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
       action: 'Check the logs of the workers and restart them.',
     }));
   }
+  if (facts.unknownSteps !== null && facts.unknownSteps.sagas > 0) conditions.push(unknownSteps(facts.unknownSteps));
   if (isAlive && isSyncOverdue(facts, queues, limits)) {
     const age = inWords(facts.syncAgeSeconds ?? 0);
     conditions.push(condition({
@@ -147,6 +148,18 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
     }));
   }
   return conditions;
+}
+
+const MOST_STEPS_NAMED = 3;
+
+function unknownSteps({ sagas: count, steps }: NonNullable<PostgresFacts['unknownSteps']>): Condition {
+  const named = `${steps.slice(0, MOST_STEPS_NAMED).join(', ')}${steps.length > MOST_STEPS_NAMED ? ' and others' : ''}`;
+  return condition({
+    name: 'steps_unknown', count,
+    title: `${sagas(count)} ${count === 1 ? 'waits' : 'wait'} for a version that knows ${steps.length === 1 ? 'the step' : 'the steps'} ${named}`,
+    detail: 'No definition that `arcadia migrate` wrote last has it, so no worker runs it, and nothing undoes it.',
+    action: 'Start workers of a version or app that has it, and run `arcadia migrate` with that. A step is removed only when no saga is at it any more.',
+  });
 }
 
 function ofLeases({ ended, leased, isHeld, endedProtected }: PostgresFacts['leases']): Condition[] {

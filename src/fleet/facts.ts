@@ -42,6 +42,8 @@ export type PostgresFacts = Readonly<{
   stuck: number;
   /** Delay of the most overdue saga, in seconds. */
   overdueSeconds: number;
+  /** Sagas that have been for a while at steps that are in no definition of this database; null: there are too many sagas to look. */
+  unknownSteps: Readonly<{ sagas: number; steps: readonly string[] }> | null;
   /** Time since the last complete sync ended, else since the first attempt; null: none was attempted. */
   syncAgeSeconds: number | null;
   /**
@@ -65,6 +67,11 @@ const MOST_PAUSES = 50;
 
 // A subscription that no worker is configured for any more tells nobody.
 const CONFIGURED_WITHIN = '10 minutes';
+
+// Each is read. With more, a page would wait for it.
+const MOST_STEPS_LOOKED_AT = 20_000;
+// In a deploy, workers of the version before go on with the steps that only they know.
+const UNKNOWN_AFTER = '2 minutes';
 
 /** Reads them. What is refused to a token that no live worker has counts only while there is no live worker. */
 export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<PostgresFacts> {
@@ -97,6 +104,9 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
         (select count(*)::int from arcadia.sagas where wake_at is not null) as unfinished,
         (select count(*)::int from arcadia.sagas where wake_at is null and finished_at is null and status = 'stuck') as stuck,
         (select greatest(0, coalesce(extract(epoch from clock_timestamp() - min(wake_at)), 0))::float8 from arcadia.sagas where wake_at is not null) as overdue_seconds,
+        (select case when count(*) <= ${MOST_STEPS_LOOKED_AT} then jsonb_build_object('sagas', count(*) filter (where is_unknown), 'steps', coalesce(jsonb_agg(distinct step) filter (where is_unknown), '[]')) end from (
+           select step, step <> all (array(select unnest(steps) from arcadia.saga_definitions)) and step_started_at < clock_timestamp() - ${UNKNOWN_AFTER}::interval as is_unknown
+           from (select steps[cursor + 1] as step, step_started_at from arcadia.sagas where wake_at is not null limit ${MOST_STEPS_LOOKED_AT + 1}) as unfinished) as at_steps) as unknown_steps,
         (select extract(epoch from clock_timestamp() - coalesce(
            (select max(finished_at) from arcadia.inventory_syncs where outcome = 'complete'), (select min(started_at) from arcadia.inventory_syncs)))::float8) as sync_age_seconds,
         (select jsonb_build_object('ended', ended, 'leased', leased, 'isHeld', is_held, 'endedProtected', ended_protected) from arcadia.lease_brake()) as leases`,

@@ -10,6 +10,7 @@ export const severities = {
   account_full: 'warning',
   sagas_stuck: 'critical',
   sagas_overdue: 'critical',
+  steps_unknown: 'critical',
   jobs_stand_still: 'critical',
   leases_held: 'critical',
   outcomes_paused: 'critical',

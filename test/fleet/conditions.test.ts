@@ -9,7 +9,7 @@ const now = new Date('2026-11-28T12:00:00Z');
 const at = (seconds: number) => new Date(now.getTime() + seconds * 1_000);
 const limits = { reconcileIntervalMs: 15_000, inventorySyncIntervalMs: 900_000 };
 const worker = { name: 'a:1', host: 'a', version: '1', startedAt: at(-60), lastSeenAt: at(-2), concurrency: 50, jobs: 0, isAlive: true };
-const well: PostgresFacts = { now, workers: [worker], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
+const well: PostgresFacts = { now, workers: [worker], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
 const moving: QueueFacts = { paused: [], stalled: [] };
 const refused: RefusedFact = {
   kind: 'request_refused', request: 'POST /v2/droplets', fields: ['ssh_keys'], subject: null, openedAt: at(-90), nextProbeAt: at(30), message: '403: You may not', scopes: ['ssh_key:read'], held: 21,
@@ -59,6 +59,12 @@ test('stores that are away are told first, and a paused queue is no sync that is
 test('overdue sagas and jobs that stand still are told of beside a live worker', () => {
   expect(toldOf({ overdueSeconds: 46 }, { paused: [], stalled: ['saga-steps: …'] })).toEqual(['critical sagas_overdue', 'critical jobs_stand_still']);
   expect(toldOf({ overdueSeconds: 44 })).toEqual([]);
+});
+
+test('sagas at steps that no version has are told of, with the first of their names', () => {
+  expect(judge({ unknownSteps: { sagas: 1, steps: ['pack'] } }).conditions).toMatchObject([{ name: 'steps_unknown', severity: 'critical', count: 1, title: '1 saga waits for a version that knows the step pack' }]);
+  expect(judge({ unknownSteps: { sagas: 9, steps: ['a', 'b', 'c', 'd'] } }).conditions).toMatchObject([{ title: '9 sagas wait for a version that knows the steps a, b, c and others' }]);
+  expect(toldOf({ unknownSteps: null })).toEqual([]);
 });
 
 test('leases that ended at once are told of while the brake holds them, and protected droplets whose lease ended', () => {
