@@ -3,11 +3,12 @@ import { createLog } from '../platform/create-log.ts';
 import { loadConfigFor } from '../processes/inventory.ts';
 import { migrateAll } from '../processes/run-app.ts';
 import type { App } from '../saga/app.ts';
-import { write } from './output.ts';
+import { printable } from '../platform/text.ts';
+import { complain, write } from './output.ts';
 
 export async function migrateCommand(app: App, options: { json?: boolean }): Promise<number> {
   const config = loadConfigFor(app, process.env, ['DATABASE_URL']);
-  const applied = await migrateAll(app, config, createLog('warn', 2));
+  const applied = await migrateAll(app, config, createLog('warn', 2), (sagas) => complain(`SQL can no longer start ${sagas.map(printable).join(', ')}: this app does not have ${sagas.length === 1 ? 'it' : 'them'}. If that is not meant, run \`arcadia migrate\` again with the app that does (ARCADIA_APP, --app)`));
   if (options.json === true) write(JSON.stringify({ environment: config.environment, applied }));
   else write(applied.length === 0 ? `up to date (environment ${config.environment})` : `applied: ${applied.join(', ')} (environment ${config.environment})`);
   return 0;

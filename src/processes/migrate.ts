@@ -31,12 +31,13 @@ const LARGE_BYTES = 128 * 1_048_576;
  * @param given the sagas; the droplet sagas by default
  * @param options.largeBytes size from which on a table is large: if that of the sagas is, each migration has a transaction of its
  *   own; indexes of a large table are built concurrently
+ * @param options.onForgotten called with the sagas that SQL could start until now, and that the catalog does not have
  * @returns the names of the migrations that this call applied
  * @throws {EnvironmentMismatchError} if the database was set up for another environment
  * @throws {ConfigError} if Postgres is older than this program needs
  * @throws {ChangedMigrationError} if the checksum of an applied migration has changed, naming its file
  */
-export async function migrate(db: Database, environment: string, given?: App['catalog'], { largeBytes = LARGE_BYTES }: { largeBytes?: number } = {}): Promise<string[]> {
+export async function migrate(db: Database, environment: string, given?: App['catalog'], { largeBytes = LARGE_BYTES, onForgotten }: { largeBytes?: number; onForgotten?: (sagas: readonly string[]) => void } = {}): Promise<string[]> {
   const catalog = given ?? (await loadDefaultApp()).catalog;
   // Uses a reserved connection and a manual BEGIN. postgres.js can send the BEGIN of `sql.begin` before it has reserved
   // the connection (postgres.js issue 1204), and other statements would then run inside the transaction.
@@ -80,9 +81,10 @@ export async function migrate(db: Database, environment: string, given?: App['ca
     }
     await connection`insert into arcadia.environment (name) values (${environment}) on conflict do nothing`;
     requireSameEnvironment((await readEnvironment(connection)) ?? undefined, environment);
-    await writeDefinitions(connection, catalog);
+    const forgotten = await writeDefinitions(connection, catalog);
     const left = await buildSmallIndexes(connection, largeBytes);
     await connection`commit`;
+    if (forgotten.length > 0) onForgotten?.(forgotten);
     await buildConcurrently(connection, left);
     return applied;
   } catch (error) {
@@ -173,20 +175,23 @@ export async function readMigrations(db: Pick<Database, 'run'>): Promise<{ due: 
 /**
  * Only `migrate` writes the definitions. If each worker did, workers of two versions would overwrite each other's during
  * a deploy.
+ *
+ * @returns the names of those that were there, and are not in the catalog
  */
-async function writeDefinitions(connection: ReservedSql, catalog: App['catalog']): Promise<void> {
+async function writeDefinitions(connection: ReservedSql, catalog: App['catalog']): Promise<string[]> {
   const definitions = Object.entries(catalog).map(([name, { steps, secrets = [] }]) => ({
     name,
     steps: steps.map((step) => step.name),
     secrets,
     optional: Object.fromEntries(steps.flatMap((step) => (step.onlyWith === undefined ? [] : [[step.name, step.onlyWith]]))),
   }));
-  await connection`delete from arcadia.saga_definitions where name <> all (${definitions.map(({ name }) => name)}::text[])`;
+  const forgotten = await connection<{ name: string }[]>`delete from arcadia.saga_definitions where name <> all (${definitions.map(({ name }) => name)}::text[]) returning name`;
   for (const { name, steps, secrets, optional } of definitions) {
     await connection`
       insert into arcadia.saga_definitions (name, steps, secrets, optional_steps) values (${name}, ${steps}::text[], ${[...secrets]}::text[], ${JSON.stringify(optional)}::text::jsonb)
       on conflict (name) do update set steps = excluded.steps, secrets = excluded.secrets, optional_steps = excluded.optional_steps`;
   }
+  return forgotten.map(({ name }) => name).toSorted();
 }
 
 /** Postgrator expects `column_name`, which the pool's transform converts to `columnName`. */

@@ -46,21 +46,23 @@ export async function runWeb(app: App, options: StartOptions): Promise<RunningWe
 /** `migrate` of `arcadia-cloud/engine`. */
 export async function runMigrations(app: App, options: ProcessOptions): Promise<string[]> {
   const config = configOf(app, options, ['DATABASE_URL']);
-  return migrateAll(app, config, options.log ?? createLog('warn', 2));
+  const log = options.log ?? createLog('warn', 2);
+  return migrateAll(app, config, log, (sagas) => log.warn({ sagas }, 'SQL can no longer start these sagas: this app does not have them'));
 }
 
 /**
  * Migrates the Postgres tables, and the queues there, to this version.
  *
+ * @param onForgotten called with the sagas that SQL could start until now, and that this app does not have
  * @returns the names of the applied migrations
  */
-export async function migrateAll(app: App, config: Config, log: Log): Promise<string[]> {
+export async function migrateAll(app: App, config: Config, log: Log, onForgotten: (sagas: readonly string[]) => void): Promise<string[]> {
   const queueStore = queueStoreOf(config);
   const databaseUrl = config.databaseUrl ?? '';
   const db = openDatabase(databaseUrl, { max: 2 });
   try {
     await checkSession(db, databaseUrl, log);
-    const applied = await migrate(db, config.environment, app.catalog);
+    const applied = await migrate(db, config.environment, app.catalog, { onForgotten });
     await migrateQueues(queueStore);
     return applied;
   } finally {

@@ -11,6 +11,8 @@ import { promisify } from 'node:util';
 import { getHeapStatistics } from 'node:v8';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
+import { openDatabase } from '../../src/platform/db.ts';
+import { createEngineDatabase } from '../support/engine.ts';
 import type { Fleet } from '../support/fleet.ts';
 import { openFleet, runCommand } from '../support/fleet.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
@@ -65,6 +67,15 @@ describe('migrate', () => {
     const second = await runCommand(['migrate', '--json'], environment);
     expect(second.code).toBe(0);
     expect(documentOf(second.stdout, z.unknown())).toEqual({ environment: 'test', applied: [] });
+  });
+
+  test('names the sagas that SQL can start no more, as this app does not have them', async () => {
+    await using database = await createEngineDatabase();
+    const db = openDatabase(database.url, { max: 1 });
+    onTestFinished(() => db.close());
+    await db.sql`insert into arcadia.saga_definitions (name, steps) values ('open_site', '{reserve}')`;
+    const ended = await runCommand(['migrate'], fleet.environment({ DATABASE_URL: database.directUrl, REDIS_URL: undefined }));
+    expect([ended.code, ended.stderr]).toEqual([0, expect.stringContaining('SQL can no longer start open_site: this app does not have it.')]);
   });
 
   test('run by two processes at once, both are content', async () => {
