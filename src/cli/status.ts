@@ -56,8 +56,8 @@ async function readQueues(connection: QueueConnection): Promise<QueueFacts | nul
   const queues = Object.values(queueNames).map((name) => connection.queue(name));
   try {
     const asked = Promise.all(queues.map(async (queue) => ((await queue.isPaused()) ? [queue.name] : [])));
-    const paused = await withDeadline(ANSWER_WITHIN_MS, asked, () => new Error('late'));
-    return { paused: paused.flat(), stalled: [] };
+    const [paused, isFull] = await withDeadline(ANSWER_WITHIN_MS, Promise.all([asked, connection.isFull()]), () => new Error('late'));
+    return { paused: paused.flat(), stalled: [], isFull };
   } catch {
     return null;
   } finally {

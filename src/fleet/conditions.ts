@@ -22,8 +22,8 @@ export type Condition = Readonly<{
   count: number | null;
 }>;
 
-/** The state of the queues. `stalled`: descriptions of jobs that are stuck at the head of a queue. */
-export type QueueFacts = Readonly<{ paused: readonly string[]; stalled: readonly string[] }>;
+/** The state of the queues. `stalled`: descriptions of jobs that are stuck at the head of a queue. `isFull`: the store has no room for jobs. */
+export type QueueFacts = Readonly<{ paused: readonly string[]; stalled: readonly string[]; isFull?: boolean }>;
 
 /** What is wrong with DASHBOARD_USERS_FILE. `since` null: unknown. */
 export type UsersFileFact = Readonly<{ message: string; since: Date | null }>;
@@ -106,7 +106,16 @@ function brokenUsersFile({ message, since }: UsersFileFact): Condition {
 function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Limits): Condition[] {
   const conditions: Condition[] = [];
   const isAlive = facts.workers.some((worker) => worker.isAlive);
-  if (!isAlive) conditions.push(noWorker(facts));
+  if (facts.isReadOnly) {
+    conditions.push(condition({
+      name: 'postgres_read_only',
+      title: 'Postgres takes no writes',
+      detail: 'No saga can make progress, none can be started, and workers cannot show that they live.',
+      action: 'End its read-only mode (a provider switches it on when a disk is full), or name the primary in DATABASE_URL. Sagas then resume by themselves.',
+    }));
+  }
+  // In a read-only database, nobody knows who lives.
+  if (!isAlive && !facts.isReadOnly) conditions.push(noWorker(facts));
   // Without a worker, nothing probes again.
   for (const refused of facts.refused) conditions.push({ ...refusal(refused), ...(isAlive ? {} : { until: null }) });
   if (facts.stuck > 0) {
@@ -126,6 +135,14 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
       action: 'Check the logs of the workers and restart them.',
     }));
   }
+  if (facts.reconcilerFailingSince !== null && facts.now.getTime() - facts.reconcilerFailingSince.getTime() > RECONCILER_FAILING_FOR_MS) {
+    conditions.push(condition({
+      name: 'reconciler_fails', since: facts.reconcilerFailingSince,
+      title: 'No worker can enqueue sagas that have no job',
+      detail: 'Each pass of the reconciler fails, so that new and lost jobs stay away.',
+      action: 'Read in the log of a worker why ("reconciler pass failed"), such as a queue store that is full.',
+    }));
+  }
   if (facts.unknownSteps !== null && facts.unknownSteps.sagas > 0) conditions.push(unknownSteps(facts.unknownSteps));
   if (isAlive && isSyncOverdue(facts, queues, limits)) {
     const age = inWords(facts.syncAgeSeconds ?? 0);
@@ -137,6 +154,14 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
     }));
   }
   conditions.push(...ofLeases(facts.leases));
+  if (facts.orphansHeld > 0) {
+    conditions.push(condition({
+      name: 'orphans_held', count: facts.orphansHeld,
+      title: `${facts.orphansHeld} surplus ${facts.orphansHeld === 1 ? 'droplet waits' : 'droplets wait'} for approval`,
+      detail: 'So many at once are not destroyed until someone approves: Postgres may have been restored from a backup. They cost money.',
+      action: 'Run `arcadia orphans`. If they are not needed, run `arcadia orphans --destroy`.',
+    }));
+  }
   conditions.push(...facts.untold.flatMap((one) => notTold(one, facts.now)));
   const throttledForMs = (facts.throttledUntil?.getTime() ?? 0) - facts.now.getTime();
   if (throttledForMs > SHORT_WAIT_MS) {
@@ -150,15 +175,18 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
   return conditions;
 }
 
+// A pass fails now and then, and a store that restarts takes a while.
+const RECONCILER_FAILING_FOR_MS = 60_000;
+
 const MOST_STEPS_NAMED = 3;
 
 function unknownSteps({ sagas: count, steps }: NonNullable<PostgresFacts['unknownSteps']>): Condition {
   const named = `${steps.slice(0, MOST_STEPS_NAMED).join(', ')}${steps.length > MOST_STEPS_NAMED ? ' and others' : ''}`;
   return condition({
     name: 'steps_unknown', count,
-    title: `${sagas(count)} ${count === 1 ? 'waits' : 'wait'} for a version that knows ${steps.length === 1 ? 'the step' : 'the steps'} ${named}`,
-    detail: 'No definition that `arcadia migrate` wrote last has it, so no worker runs it, and nothing undoes it.',
-    action: 'Start workers of a version or app that has it, and run `arcadia migrate` with that. A step is removed only when no saga is at it any more.',
+    title: `${sagas(count)} ${count === 1 ? 'waits' : 'wait'} for a worker that knows ${steps.length === 1 ? 'the step' : 'the steps'} ${named}`,
+    detail: 'No live worker does, so it is neither run nor undone.',
+    action: 'Start workers of the version or with the app that has it (ARCADIA_APP, --app), and remove a step only when no saga is at it any more.',
   });
 }
 
@@ -251,8 +279,16 @@ export function syncLimitSeconds(inventorySyncIntervalMs: number): number {
   return Math.max(300, (3 * inventorySyncIntervalMs) / 1_000);
 }
 
-function ofQueues({ paused, stalled }: QueueFacts, postgres: PostgresFacts | null): Condition[] {
+function ofQueues({ paused, stalled, isFull }: QueueFacts, postgres: PostgresFacts | null): Condition[] {
   const conditions: Condition[] = [];
+  if (isFull === true) {
+    conditions.push(condition({
+      name: 'queue_store_full',
+      title: 'Redis is full',
+      detail: 'It takes no new jobs, so no saga starts and none goes on. New sagas are kept in Postgres.',
+      action: 'Raise maxmemory of Redis, or remove what else is in it. Sagas then resume by themselves.',
+    }));
+  }
   if (paused.length > 0) {
     conditions.push(condition({
       name: 'queue_paused', count: paused.length,

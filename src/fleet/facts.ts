@@ -42,7 +42,13 @@ export type PostgresFacts = Readonly<{
   stuck: number;
   /** Delay of the most overdue saga, in seconds. */
   overdueSeconds: number;
-  /** Sagas that have been for a while at steps that are in no definition of this database; null: there are too many sagas to look. */
+  /** Postgres takes no writes, of workers neither. */
+  isReadOnly: boolean;
+  /** Since when each pass of each live worker's reconciler fails; null: one succeeds, or there is no worker. */
+  reconcilerFailingSince: Date | null;
+  /** Surplus droplets that are kept until someone approves their destruction. */
+  orphansHeld: number;
+  /** Sagas that have been for a while at steps that no live worker knows; null: there are too many sagas to look. */
   unknownSteps: Readonly<{ sagas: number; steps: readonly string[] }> | null;
   /** Time since the last complete sync ended, else since the first attempt; null: none was attempted. */
   syncAgeSeconds: number | null;
@@ -79,10 +85,20 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
     'fleet.facts',
     (sql) => sql<FactsRow[]>`
       with alive as (
-        select scope, throttled_until from arcadia.workers where last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
+        select scope, throttled_until, steps, reconciler_failing_since from arcadia.workers where last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
+      ),
+      -- Where a worker does not tell, it may know all that \`migrate\` wrote.
+      known as (
+        select unnest(steps) as step from alive
+        union all
+        select unnest(steps) from arcadia.saga_definitions where coalesce((select bool_or(steps is null) from alive), true)
       )
       select
         clock_timestamp() as now,
+        current_setting('transaction_read_only')::bool as is_read_only,
+        (select case when bool_and(reconciler_failing_since is not null) then max(reconciler_failing_since) end from alive) as reconciler_failing_since,
+        (select case when (select (summary->>'held')::int from arcadia.inventory_syncs where outcome = 'complete' order by number desc limit 1) > 0
+           then (select count(*)::int from arcadia.cloud_orphans where resolved_at is null and category = 'surplus' and approved_at is null) else 0 end) as orphans_held,
         (select coalesce(jsonb_agg(jsonb_build_object(
            'name', name, 'host', host, 'version', version, 'startedAt', started_at, 'lastSeenAt', last_seen_at, 'concurrency', concurrency, 'jobs', jobs,
            'isAlive', last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
@@ -105,7 +121,7 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
         (select count(*)::int from arcadia.sagas where wake_at is null and finished_at is null and status = 'stuck') as stuck,
         (select greatest(0, coalesce(extract(epoch from clock_timestamp() - min(wake_at)), 0))::float8 from arcadia.sagas where wake_at is not null) as overdue_seconds,
         (select case when count(*) <= ${MOST_STEPS_LOOKED_AT} then jsonb_build_object('sagas', count(*) filter (where is_unknown), 'steps', coalesce(jsonb_agg(distinct step) filter (where is_unknown), '[]')) end from (
-           select step, step <> all (array(select unnest(steps) from arcadia.saga_definitions)) and step_started_at < clock_timestamp() - ${UNKNOWN_AFTER}::interval as is_unknown
+           select step, step <> all (array(select step from known)) and step_started_at < clock_timestamp() - ${UNKNOWN_AFTER}::interval as is_unknown
            from (select steps[cursor + 1] as step, step_started_at from arcadia.sagas where wake_at is not null limit ${MOST_STEPS_LOOKED_AT + 1}) as unfinished) as at_steps) as unknown_steps,
         (select extract(epoch from clock_timestamp() - coalesce(
            (select max(finished_at) from arcadia.inventory_syncs where outcome = 'complete'), (select min(started_at) from arcadia.inventory_syncs)))::float8) as sync_age_seconds,

@@ -16,10 +16,15 @@ export type WorkerIdentity = Readonly<{
   concurrency: number;
   /** Fingerprint of its token; null: it has none. */
   scope: string | null;
+  /** Names of the steps that it can run. */
+  steps: readonly string[];
 }>;
 
-/** The state in each heartbeat. `throttledForMs`: how long the request budget has no room, as last known; 0: it has room. */
-export type WorkerState = Readonly<{ jobs: number; throttledForMs: number }>;
+/**
+ * The state in each heartbeat. `throttledForMs`: how long the request budget has no room, as last known; 0: it has room.
+ * `reconcilerFailingForMs`: since its last pass that succeeded; null: that was the last one.
+ */
+export type WorkerState = Readonly<{ jobs: number; throttledForMs: number; reconcilerFailingForMs: number | null }>;
 
 const RENEW_MS = 5_000;
 
@@ -42,7 +47,7 @@ export async function showSignOfLife(
   await db.run('workers.leave', (sql) => sql`delete from arcadia.workers where id = ${id}`).catch(() => undefined);
 }
 
-async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, version, nodeVersion, concurrency, scope }: WorkerIdentity, { jobs, throttledForMs }: WorkerState): Promise<void> {
+async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, version, nodeVersion, concurrency, scope, steps }: WorkerIdentity, { jobs, throttledForMs, reconcilerFailingForMs }: WorkerState): Promise<void> {
   const isThrottled = throttledForMs > 0;
   await db.run(
     'workers.renew',
@@ -50,11 +55,12 @@ async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, v
       with removed as (
         delete from arcadia.workers where last_seen_at < clock_timestamp() - ${REMOVE_AFTER_MS}::float8 * interval '1 millisecond' and id <> ${id}
       )
-      insert into arcadia.workers as worker (id, name, host, pid, version, node_version, concurrency, jobs, scope, throttled_until)
+      insert into arcadia.workers as worker (id, name, host, pid, version, node_version, concurrency, jobs, scope, steps, throttled_until, reconciler_failing_since)
       values (
-        ${id}, ${name}, ${host}, ${pid}, ${version}, ${nodeVersion}, ${concurrency}, ${jobs}, ${scope},
-        case when ${isThrottled} then clock_timestamp() + ${throttledForMs}::float8 * interval '1 millisecond' end
+        ${id}, ${name}, ${host}, ${pid}, ${version}, ${nodeVersion}, ${concurrency}, ${jobs}, ${scope}, ${[...steps]}::text[],
+        case when ${isThrottled} then clock_timestamp() + ${throttledForMs}::float8 * interval '1 millisecond' end,
+        clock_timestamp() - ${reconcilerFailingForMs}::float8 * interval '1 millisecond'
       )
-      on conflict (id) do update set last_seen_at = clock_timestamp(), jobs = excluded.jobs, throttled_until = excluded.throttled_until`,
+      on conflict (id) do update set last_seen_at = clock_timestamp(), jobs = excluded.jobs, throttled_until = excluded.throttled_until, reconciler_failing_since = excluded.reconciler_failing_since`,
   );
 }

@@ -188,15 +188,19 @@ export async function startWorker(
   const wakeup = createWakeup();
   const jobsAtHand = () => connection.loops().reduce((sum, { running }) => sum + running, 0);
   const throttledForMs = () => Math.max(0, ...extensions.map((extension) => extension.throttledForMs()));
-  const identity = { name, host: hostname(), pid: process.pid, version: packageVersion(), nodeVersion: process.versions.node, concurrency: config.worker.concurrency, scope: extensions[0]?.scope ?? null };
+  const identity = { name, host: hostname(), pid: process.pid, version: packageVersion(), nodeVersion: process.versions.node, concurrency: config.worker.concurrency, scope: extensions[0]?.scope ?? null, steps: [...new Set(Object.values(catalog).flatMap(({ steps }) => steps.map((step) => step.name)))] };
+  let reconcilerFailingSince: number | null = null;
   const loops = [
     watching,
     ...extending,
     ...outcomes.run(stopping.signal),
     ...periodic.map(({ work, queue }) => work.schedule({ ensure: queue.ensure, signal: stopping.signal })),
-    runReconciler({ store, ensure: queues.ensure, intervalMs: config.reconcileIntervalMs, wakeup, signal: stopping.signal, log, onPass: metrics.onPass }),
+    runReconciler({ store, ensure: queues.ensure, intervalMs: config.reconcileIntervalMs, wakeup, signal: stopping.signal, log, onPass: (pass) => {
+      metrics.onPass(pass);
+      reconcilerFailingSince = pass === null ? (reconcilerFailingSince ?? performance.now()) : null;
+    } }),
     runRetention({ db, expiries: expiriesOf(config, db, Object.keys(catalog), extensions), signal: stopping.signal, log }),
-    showSignOfLife(identity, { db: withoutIo(db), state: () => ({ jobs: jobsAtHand(), throttledForMs: throttledForMs() }), signal: stopping.signal, log }),
+    showSignOfLife(identity, { db: withoutIo(db), state: () => ({ jobs: jobsAtHand(), throttledForMs: throttledForMs(), reconcilerFailingForMs: reconcilerFailingSince === null ? null : performance.now() - reconcilerFailingSince }), signal: stopping.signal, log }),
     hastenMisdated(connection.queue(queueNames.intake), { everyMs: config.reconcileIntervalMs, signal: stopping.signal, log }),
     listenForSagas(databaseUrl, { onSaga: wakeup.wake, signal: stopping.signal, log }),
   ];

@@ -118,6 +118,8 @@ export function openPostgresConnection(store: Extract<QueueStore, { kind: 'postg
     inspect: () => inspectPostgres().then(() => 'Postgres'),
     check: inspectPostgres,
     requireWrites: requireWritesOfPostgres,
+    // A full disk makes it read-only, or refuse each write.
+    isFull: async () => Promise.resolve(false),
     close: async () => void (await Promise.all([...new Set([pool, poolApart])].map((one) => one.end()))),
   };
 }

@@ -55,6 +55,12 @@ export type QueueConnection = Readonly<{
    * @throws {QueueStoreError} if the store is unreachable or read-only
    */
   requireWrites(): Promise<void>;
+  /**
+   * Whether the store answers, but has no room for jobs.
+   *
+   * @throws {QueueStoreError} if the store is unreachable or read-only
+   */
+  isFull(): Promise<boolean>;
   /** Closes the shared connections. Close all queues and workers first. */
   close(): Promise<void>;
 }>;

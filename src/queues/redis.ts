@@ -108,6 +108,23 @@ export async function requireWrites(client: RedisClient, prefix: string): Promis
 }
 
 /**
+ * Whether Redis has no room for jobs. It still answers then, and takes deletions.
+ *
+ * @throws {QueueStoreError} if Redis is unreachable or accepts no writes for another reason
+ */
+export async function isRedisFull(client: RedisClient, prefix: string): Promise<boolean> {
+  return ask(client, CHECK_WITHIN_MS, async () => {
+    try {
+      await client.set(`${prefix}:check`, '', 'PX', 1);
+      return false;
+    } catch (error) {
+      if (error instanceof Error && error.message.startsWith('OOM')) return true;
+      throw error;
+    }
+  });
+}
+
+/**
  * Claims the queues for a database. The first process writes the database's name next to them.
  *
  * @param owner name of the database that the jobs belong to

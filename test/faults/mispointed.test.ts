@@ -84,6 +84,21 @@ test('workers and web do not start on the queues of another database, until its 
   await second.fork({ QUEUE_PREFIX: prefix }).ready();
 });
 
+test('a Redis that is full is named, until it has room again', async () => {
+  const redis = await startPrivateRedis();
+  onTestFinished(() => redis.stop());
+  await using stage = await openFaultStage({ redisUrl: redis.url });
+  const admin = connectTestRedis(redis.url);
+  onTestFinished(() => admin.disconnect());
+  const told = async () => (await runCommand(['status', '--json'], { PATH: process.env['PATH'], ...stage.env })).stdout;
+  await stage.fork().ready();
+  expect(await told()).toContain('"status":"ok"');
+  await admin.config('SET', 'maxmemory', '1');
+  expect(await told()).toContain('"name":"queue_store_full"');
+  await admin.config('SET', 'maxmemory', '0');
+  expect(await told()).toContain('"status":"ok"');
+});
+
 test('workers start where the claim stands, though Redis takes no writes', async () => {
   const redis = await startPrivateRedis();
   onTestFinished(() => redis.stop());

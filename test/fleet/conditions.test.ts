@@ -9,7 +9,7 @@ const now = new Date('2026-11-28T12:00:00Z');
 const at = (seconds: number) => new Date(now.getTime() + seconds * 1_000);
 const limits = { reconcileIntervalMs: 15_000, inventorySyncIntervalMs: 900_000 };
 const worker = { name: 'a:1', host: 'a', version: '1', startedAt: at(-60), lastSeenAt: at(-2), concurrency: 50, jobs: 0, isAlive: true };
-const well: PostgresFacts = { now, workers: [worker], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
+const well: PostgresFacts = { now, workers: [worker], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, isReadOnly: false, reconcilerFailingSince: null, orphansHeld: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
 const moving: QueueFacts = { paused: [], stalled: [] };
 const refused: RefusedFact = {
   kind: 'request_refused', request: 'POST /v2/droplets', fields: ['ssh_keys'], subject: null, openedAt: at(-90), nextProbeAt: at(30), message: '403: You may not', scopes: ['ssh_key:read'], held: 21,
@@ -61,10 +61,22 @@ test('overdue sagas and jobs that stand still are told of beside a live worker',
   expect(toldOf({ overdueSeconds: 44 })).toEqual([]);
 });
 
-test('sagas at steps that no version has are told of, with the first of their names', () => {
-  expect(judge({ unknownSteps: { sagas: 1, steps: ['pack'] } }).conditions).toMatchObject([{ name: 'steps_unknown', severity: 'critical', count: 1, title: '1 saga waits for a version that knows the step pack' }]);
-  expect(judge({ unknownSteps: { sagas: 9, steps: ['a', 'b', 'c', 'd'] } }).conditions).toMatchObject([{ title: '9 sagas wait for a version that knows the steps a, b, c and others' }]);
+test('sagas at steps that no worker knows are told of, with the first of their names', () => {
+  expect(judge({ unknownSteps: { sagas: 1, steps: ['pack'] } }).conditions).toMatchObject([{ name: 'steps_unknown', severity: 'critical', count: 1, title: '1 saga waits for a worker that knows the step pack' }]);
+  expect(judge({ unknownSteps: { sagas: 9, steps: ['a', 'b', 'c', 'd'] } }).conditions).toMatchObject([{ title: '9 sagas wait for a worker that knows the steps a, b, c and others' }]);
   expect(toldOf({ unknownSteps: null })).toEqual([]);
+});
+
+test('a store that is full or takes no writes is told of by its name', () => {
+  expect(toldOf({}, { ...moving, isFull: true })).toEqual(['critical queue_store_full']);
+  // Its workers cannot show that they live.
+  expect(toldOf({ isReadOnly: true, workers: [] })).toEqual(['critical postgres_read_only']);
+});
+
+test('a reconciler that fails for a minute, and surplus droplets that wait for approval, are told of', () => {
+  expect(toldOf({ reconcilerFailingSince: at(-61) })).toEqual(['critical reconciler_fails']);
+  expect(toldOf({ reconcilerFailingSince: at(-59) })).toEqual([]);
+  expect(judge({ orphansHeld: 7 }).conditions).toMatchObject([{ name: 'orphans_held', severity: 'critical', count: 7, title: '7 surplus droplets wait for approval', action: expect.stringContaining('arcadia orphans --destroy') }]);
 });
 
 test('leases that ended at once are told of while the brake holds them, and protected droplets whose lease ended', () => {

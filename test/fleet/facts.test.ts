@@ -29,7 +29,13 @@ async function sagasAt(step: string, { count = 1, minutes = 5, status = 'running
   made += count;
 }
 
-test('counts sagas at steps that no definition has, once they have been there for two minutes', async () => {
+async function workerAlive(name: string, steps: readonly string[] | null, failingForS: number | null = null): Promise<void> {
+  await db.sql`
+    insert into arcadia.workers (id, name, host, pid, version, node_version, concurrency, steps, reconciler_failing_since)
+    values (gen_random_uuid(), ${name}, 'host', 1, '0', '0', 1, ${steps === null ? null : [...steps]}::text[], clock_timestamp() - ${failingForS}::float8 * interval '1 second')`;
+}
+
+test('counts sagas at steps that no worker knows, once they have been there for two minutes', async () => {
   await sagasAt('create_droplet');
   await sagasAt('removed', { minutes: 1 });
   await sagasAt('removed', { status: 'stuck' });
@@ -37,6 +43,37 @@ test('counts sagas at steps that no definition has, once they have been there fo
   await sagasAt('removed', { count: 2 });
   await sagasAt('renamed', { status: 'compensating' });
   expect((await readFleetFacts(db)).unknownSteps).toEqual({ sagas: 3, steps: ['removed', 'renamed'] });
+  // What live workers tell of themselves counts, once all of them do.
+  await workerAlive('old', null);
+  expect((await readFleetFacts(db)).unknownSteps).toEqual({ sagas: 3, steps: ['removed', 'renamed'] });
+  await db.sql`delete from arcadia.workers`;
+  await workerAlive('new', ['removed', 'renamed']);
+  expect((await readFleetFacts(db)).unknownSteps).toEqual({ sagas: 1, steps: ['create_droplet'] });
   await sagasAt('create_droplet', { count: 20_000 });
   expect((await readFleetFacts(db)).unknownSteps).toBeNull();
+});
+
+test('says since when the reconcilers of all live workers fail, how many surplus droplets are held, and whether writes are refused', async () => {
+  await db.sql`delete from arcadia.workers`;
+  expect(await readFleetFacts(db)).toMatchObject({ reconcilerFailingSince: null, orphansHeld: 0, isReadOnly: false });
+  await workerAlive('one', [], 300);
+  await workerAlive('two', [], 100);
+  const { now, reconcilerFailingSince } = await readFleetFacts(db);
+  expect(Math.round((now.getTime() - (reconcilerFailingSince?.getTime() ?? 0)) / 1_000)).toBe(100);
+  await workerAlive('three', []);
+  expect((await readFleetFacts(db)).reconcilerFailingSince).toBeNull();
+
+  await db.sql`
+    with resource as (insert into arcadia.cloud_resources (provider, provider_id, kind, name, status) values ('digitalocean', '1', 'droplet', 'surplus', 'active') returning id)
+    insert into arcadia.cloud_orphans (resource_id, category, reason, created_at, first_sync, last_sync) select id, 'surplus', 'too many', now(), 1, 1 from resource`;
+  expect((await readFleetFacts(db)).orphansHeld).toBe(0);
+  await db.sql`insert into arcadia.inventory_syncs (number, lease_until, worker, finished_at, outcome, summary) values (1, now(), 'w', now(), 'complete', '{"held": 1}')`;
+  expect((await readFleetFacts(db)).orphansHeld).toBe(1);
+  await db.sql`update arcadia.cloud_orphans set approved_at = now(), approved_by = 'ann'`;
+  expect((await readFleetFacts(db)).orphansHeld).toBe(0);
+
+  await db.sql.unsafe(`alter database ${database.name} set default_transaction_read_only = on`);
+  const other = openDatabase(database.url);
+  expect((await readFleetFacts(other)).isReadOnly).toBe(true);
+  await other.close();
 });
