@@ -129,10 +129,18 @@ export function defineSaga<Input extends JsonObject, const Steps extends readonl
   const shape = 'shape' in saga.input && typeof saga.input.shape === 'object' ? saga.input.shape : null;
   const misnamed = saga.secrets?.find((field) => shape !== null && !Object.hasOwn(shape, field));
   if (misnamed !== undefined) throw new TypeError(`saga ${saga.name}: secret ${misnamed} is no field of the input`);
+  // A step with a misspelled field would be left out of every saga.
+  const fieldless = saga.steps.find(({ onlyWith }) => onlyWith !== undefined && shape !== null && !takesMore(saga.input) && !Object.hasOwn(shape, onlyWith));
+  if (fieldless !== undefined) throw new TypeError(`saga ${saga.name}: step ${fieldless.name} is \`onlyWith\` ${fieldless.onlyWith}, which is no field of the input`);
   const added: z.ZodRawShape = Object.fromEntries(saga.steps.flatMap(({ adds, onlyWith }) => Object.entries((onlyWith === undefined ? adds : adds?.partial())?.shape ?? {})));
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the type says what the shapes do
   const outputs = z.looseObject(added) as unknown as z.ZodType<OutputsOf<Steps>>;
   return { ...rest, outputs, words: subject === undefined ? words : { ...words, subject: (facts) => aboutOf(saga.name, subject(facts)) } };
+}
+
+/** Whether an object schema keeps fields that it does not name, as `z.looseObject` does. */
+function takesMore(schema: z.ZodType): boolean {
+  return schema instanceof z.ZodObject && schema.def.catchall !== undefined && !(schema.def.catchall instanceof z.ZodNever);
 }
 
 // oxlint-disable-next-line typescript/no-explicit-any -- of whatever types: they are taken from it

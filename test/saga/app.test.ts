@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { loadConfig } from '../../src/platform/config.ts';
 import { openDatabase } from '../../src/platform/db.ts';
 import { directIo } from '../../src/platform/io.ts';
+import type { JsonObject } from '../../src/platform/json.ts';
 import { textOf } from '../../src/platform/json.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { defineApp, defineSaga, defineStep, isApp } from '../../src/saga/app.ts';
@@ -37,6 +38,17 @@ describe('defineSaga', () => {
   test('refuses a secret that the input does not have: it would be kept in the clear', () => {
     expect(() => defineSaga({ name: 'onboard', input, steps: [reserve], secrets: ['customer', 'api_kee'] })).toThrow('saga onboard: secret api_kee is no field of the input');
     expect(defineSaga({ name: 'onboard', input, steps: [reserve], secrets: ['customer'] }).secrets).toEqual(['customer']);
+  });
+
+  test('refuses a step for a field that the input does not have: no saga would have the step', () => {
+    const redeem = { ...step('redeem'), onlyWith: 'cupon' };
+    const withInput = (one: z.ZodType<JsonObject>) => () => defineSaga({ name: 'onboard', input: one, steps: [reserve, redeem] });
+    const message = 'saga onboard: step redeem is `onlyWith` cupon, which is no field of the input';
+    expect(withInput(z.object({ customer: z.string(), coupon: z.string().optional() }))).toThrow(message);
+    expect(withInput(z.strictObject({ customer: z.string() }))).toThrow(message);
+    for (const open of [z.object({ customer: z.string(), cupon: z.string() }), z.object({ customer: z.string() }).catchall(z.json()), z.record(z.string(), z.json())]) {
+      expect(withInput(open)).not.toThrow();
+    }
   });
 
   test('says plain facts where it was given no words', () => {
