@@ -4,6 +4,7 @@ import type { KeyRing } from '../platform/key-ring.ts';
 import { sentenceOf } from '../platform/request-problems.ts';
 import type { SagaDefinition } from './definition.ts';
 import type { Saga } from './saga.ts';
+import { givenInput } from './given-input.ts';
 import { checkInput } from './start.ts';
 import type { Outcome } from './transition.ts';
 import { sealInput, secretsOf } from './secrets.ts';
@@ -15,6 +16,6 @@ import { sealInput, secretsOf } from './secrets.ts';
  */
 export function admit<Deps>(definition: Pick<SagaDefinition<Deps>, 'input' | 'secrets'>, saga: Pick<Saga, 'id' | 'input'>, keyRing: KeyRing): Extract<Outcome, { kind: 'started' | 'rejected' }> {
   const { input, problems } = checkInput(definition, saga.input, keyRing);
-  if (input !== null) return { kind: 'started', ...sealInput(keyRing, saga.id, input, secretsOf(definition)) };
+  if (input !== null) return { kind: 'started', ...sealInput(keyRing, saga.id, input, secretsOf(definition)), given: givenInput(definition, saga.input, input) };
   return { kind: 'rejected', error: { code: 'invalid_request', message: sentenceOf(problems), retryable: false } };
 }

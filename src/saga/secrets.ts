@@ -39,9 +39,19 @@ export function sealInput(keyRing: KeyRing, sagaId: string, input: JsonObject, s
   if (texts.length === 0) return { input, sealed: null };
   const each = (make: (owner: string, text: string) => string) => Object.fromEntries(texts.map(([field, text]) => [field, make(secretOwner(sagaId, field), text)]));
   return {
-    input: { ...input, ...each((_owner, text) => `[sealed, ${Buffer.byteLength(text)} bytes]`) },
+    input: markSecrets(input, secrets),
     sealed: { value: pack(each((owner, text) => seal(keyRing, owner, text)), secrets), fingerprint: pack(each((owner, text) => fingerprint(keyRing, owner, text)), secrets) },
   };
+}
+
+/** Replaces each secret of an input, whatever its type, by `[sealed, 312 bytes]`. */
+export function markSecrets(input: JsonObject, secrets: readonly string[]): JsonObject {
+  const marks = Object.entries(input).flatMap(([field, value]) => ((value ?? null) !== null && secrets.includes(field) ? [[field, sealedMark(value)] as const] : []));
+  return marks.length === 0 ? input : { ...input, ...Object.fromEntries(marks) };
+}
+
+function sealedMark(secret: Json | undefined): string {
+  return `[sealed, ${Buffer.byteLength(typeof secret === 'string' ? secret : JSON.stringify(secret))} bytes]`;
 }
 
 /** Whether a text is the mark that {@link sealInput}, or the end of a saga, puts in place of a secret. */

@@ -17,6 +17,7 @@ import { firstProblems, problemsOf, sentenceOf } from '../platform/request-probl
 import { shorten } from '../platform/text.ts';
 import { textOfThrown } from '../platform/thrown.ts';
 import { mayHaveBeenApplied } from './commit.ts';
+import { givenInput, plainInput } from './given-input.ts';
 import { excessOf } from './input-limits.ts';
 import { findByIdempotencyKey, findRerun, insertSaga, loadSaga } from './store.ts';
 import type { NewSaga } from './store.ts';
@@ -127,34 +128,37 @@ export async function startSaga(
   keyRing: KeyRing = emptyKeyRing,
   deployment: Deployment = {},
 ): Promise<StartedSaga> {
-  const { steps, secrets, input } = checkRequest(catalog, request, keyRing);
+  const { steps, secrets, input, plain, given } = checkRequest(catalog, request, keyRing);
+  const compared = { input, given: plain };
   const idempotencyKey = request.idempotencyKey ?? null;
   const startedBy = request.starter?.name ?? null;
   const refusal = await refusalOf(catalog[request.name], db, input, deployment);
-  if (refusal !== null && (idempotencyKey === null || (await findByIdempotencyKey(db, idempotencyKey, input, startedBy, secrets)) === null)) throw new StartRefusedError(refusal);
+  if (refusal !== null && (idempotencyKey === null || (await findByIdempotencyKey(db, idempotencyKey, compared, startedBy, secrets)) === null)) throw new StartRefusedError(refusal);
   for (let attempt = 1; attempt <= MAX_ID_ATTEMPTS; attempt += 1) {
     const id = randomUUID();
-    const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input, secrets), idempotencyKey, requestedBy: request.requestedBy ?? null, startedBy, priority: request.priority ?? 'normal', traceparent: currentTraceparent(), rerunOf: request.rerunOf ?? null };
+    const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input, secrets), given, idempotencyKey, requestedBy: request.requestedBy ?? null, startedBy, priority: request.priority ?? 'normal', traceparent: currentTraceparent(), rerunOf: request.rerunOf ?? null };
     if (await insertOnce(db, saga, reconcileGraceMs)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
     const rerun = request.rerunOf === undefined ? null : await findRerun(db, request.rerunOf);
     if (rerun !== null) return { sagaId: rerun, firstJob: null };
-    const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, input, startedBy, secrets);
+    const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, compared, startedBy, secrets);
     if (existing === null) continue;
     if (!existing.isOwn && request.starter?.mayRead === false) throw new IdempotencyKeyTakenError(idempotencyKey ?? '');
     if (existing.name !== request.name || !existing.sameInput) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
-    if (existing.sameStarter && request.starter?.isShared !== true) requireSameSecrets(keyRing, input, secrets, existing, idempotencyKey ?? '');
+    // Until a worker admits it, a saga started by SQL has its secrets as they were given.
+    const inputs = existing.inputChecked || plain === null ? [input] : [input, plain];
+    if (existing.sameStarter && request.starter?.isShared !== true) requireSameSecrets(keyRing, inputs, secrets, existing, idempotencyKey ?? '');
     // For other callers the answer must not depend on the values of secrets. Otherwise they could guess values until one
     // is right.
-    else if (secrets.some((field) => (typeof input[field] === 'string') !== ((existing.secrets.shown[field] ?? null) !== null))) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
+    else if (secrets.some((field) => inputs.every((one) => (typeof one[field] === 'string') !== ((existing.secrets.shown[field] ?? null) !== null)))) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
     return { sagaId: existing.id, firstJob: null };
   }
   throw new Error(`no free saga id in ${MAX_ID_ATTEMPTS} attempts`);
 }
 
-function requireSameSecrets(keyRing: KeyRing, input: JsonObject, secrets: readonly string[], existing: { id: string; secrets: StoredSecrets }, key: string): void {
+function requireSameSecrets(keyRing: KeyRing, inputs: readonly JsonObject[], secrets: readonly string[], existing: { id: string; secrets: StoredSecrets }, key: string): void {
   for (const field of secrets) {
     try {
-      if (isSameSecret(keyRing, existing.id, field, input, existing.secrets)) continue;
+      if (inputs.some((input) => isSameSecret(keyRing, existing.id, field, input, existing.secrets))) continue;
     } catch (error) {
       if (!(error instanceof MissingKeyError)) throw error;
       throw new IdempotencyConflictError(key, existing.id, `with ${field} that can't be compared any more (it was ${error.message})`);
@@ -177,7 +181,18 @@ function firstJobOf(saga: NewSaga): NextJob | null {
   return nextJobOf({ ...saga, status: 'pending', cursor: 0, revision: 0, attempt: 0, context: {} });
 }
 
-function checkRequest(catalog: StartableSagas, request: StartRequest, keyRing: KeyRing): { steps: string[]; secrets: readonly string[]; input: JsonObject } {
+type CheckedRequest = Readonly<{
+  steps: string[];
+  secrets: readonly string[];
+  /** The parsed input. */
+  input: JsonObject;
+  /** The input before it was parsed; null if it is no JSON. */
+  plain: JsonObject | null;
+  /** What the saga keeps of it. */
+  given: JsonObject | null;
+}>;
+
+function checkRequest(catalog: StartableSagas, request: StartRequest, keyRing: KeyRing): CheckedRequest {
   const problems: FieldProblem[] = [];
   const definition = Object.hasOwn(catalog, request.name) ? catalog[request.name] : undefined;
   if (definition === undefined) {
@@ -196,7 +211,8 @@ function checkRequest(catalog: StartableSagas, request: StartRequest, keyRing: K
   const checked = checkInput(definition, request.input, keyRing);
   problems.push(...checked.problems);
   if (problems.length > 0 || checked.input === null) throw new InvalidRequestError(problems);
-  return { steps: stepsFor(definition, checked.input), secrets: secretsOf(definition), input: checked.input };
+  const plain = plainInput(request.input);
+  return { steps: stepsFor(definition, checked.input), secrets: secretsOf(definition), input: checked.input, plain, given: plain === null ? null : givenInput(definition, plain, checked.input) };
 }
 
 /** Validates an input against its schema. `input` is the parsed input; null if it is invalid. */

@@ -194,6 +194,8 @@ export type NewSaga = Readonly<{
   steps: readonly string[];
   /** With its secrets sealed. */
   input: JsonObject;
+  /** The input as it was given, its secrets marked; null: the schema changed nothing. */
+  given?: JsonObject | null;
   sealed: Sealed | null;
   idempotencyKey: string | null;
   requestedBy: string | null;
@@ -218,9 +220,9 @@ export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, recon
     'store.insert',
     (sql) => sql`
       with inserted as (
-        insert into arcadia.sagas (id, saga8, name, status, steps, input, sealed_user_data, user_data_fingerprint, idempotency_key, requested_by, started_by, priority, traceparent, rerun_of, wake_at)
+        insert into arcadia.sagas (id, saga8, name, status, steps, input, given_input, sealed_user_data, user_data_fingerprint, idempotency_key, requested_by, started_by, priority, traceparent, rerun_of, wake_at)
         values (
-          ${saga.id}, ${saga.id.slice(0, 8)}, ${saga.name}, 'pending', ${[...saga.steps]}, ${json(sql, saga.input)},
+          ${saga.id}, ${saga.id.slice(0, 8)}, ${saga.name}, 'pending', ${[...saga.steps]}, ${json(sql, saga.input)}, ${saga.given === undefined || saga.given === null ? null : json(sql, saga.given)},
           ${saga.sealed?.value ?? null}, ${saga.sealed?.fingerprint ?? null},
           ${saga.idempotencyKey}, ${saga.requestedBy}, ${starter(sql, saga.startedBy)}, ${saga.priority ?? 'normal'}, ${saga.traceparent}, ${saga.rerunOf ?? null}, clock_timestamp() + ${reconcileGraceMs}::double precision * interval '1 millisecond'
         )
@@ -258,24 +260,29 @@ function starter(sql: Sql, startedBy: string | null): SqlFragment {
 
 /**
  * Finds the saga that was started with this idempotency key. `sameInput` ignores secrets, which are compared by their
- * fingerprints. `sameStarter`: the caller is proven to have started it. `isOwn`: the caller started it, as far as an
- * older version recorded that.
+ * fingerprints. `inputChecked`: they are sealed, as the input was admitted. `sameStarter`: the caller is proven to have
+ * started it. `isOwn`: the caller started it, as far as an older version recorded that.
  *
+ * @param input the parsed input
+ * @param given the input before it was parsed; null: not comparable
  * @param startedBy the caller, proven; null: the role of the database connection
  * @param secrets names of the secret fields
  */
 export async function findByIdempotencyKey(
   db: Pick<Database, 'run'>,
   key: string,
-  input: JsonObject,
+  { input, given }: Readonly<{ input: JsonObject; given: JsonObject | null }>,
   startedBy: string | null,
   secrets: readonly string[],
-): Promise<{ id: string; name: string; sameInput: boolean; sameStarter: boolean; isOwn: boolean; secrets: StoredSecrets } | null> {
-  const compared = Object.fromEntries(Object.entries(input).filter(([field]) => !secrets.includes(field)));
+): Promise<{ id: string; name: string; sameInput: boolean; inputChecked: boolean; sameStarter: boolean; isOwn: boolean; secrets: StoredSecrets } | null> {
+  const compared = (one: JsonObject) => Object.fromEntries(Object.entries(one).filter(([field]) => !secrets.includes(field)));
   const [row] = await db.run(
     'store.find_by_key',
-    (sql) => sql<{ id: string; name: string; sameInput: boolean; sameStarter: boolean; isOwn: boolean; shown: StoredSecrets['shown']; fingerprint: string | null }[]>`
-      select id, name, input - ${[...secrets]}::text[] = ${json(sql, compared)} as same_input,
+    (sql) => sql<{ id: string; name: string; sameInput: boolean; inputChecked: boolean; sameStarter: boolean; isOwn: boolean; shown: StoredSecrets['shown']; fingerprint: string | null }[]>`
+      select id, name, input_checked,
+             input - ${[...secrets]}::text[] = ${json(sql, compared(input))}
+               -- SQL starts sagas with an input that no schema has seen yet.
+               or coalesce(case when input_checked then given_input else input end - ${[...secrets]}::text[] = ${given === null ? null : json(sql, compared(given))}, false) as same_input,
              coalesce(started_by = ${starter(sql, startedBy)}, false) as same_starter,
              -- An older version wrote only the claim.
              coalesce(coalesce(started_by, requested_by) = ${starter(sql, startedBy)}, false) as is_own,

@@ -14,8 +14,11 @@ const MAX_TEXT_LENGTH = 2_000;
 
 /** What can happen to a saga. */
 export type Outcome =
-  /** Its first step is about to run. `input`: the validated input, if it had not been validated before. */
-  | Readonly<{ kind: 'started'; input?: JsonObject; sealed?: Sealed | null }>
+  /**
+   * Its first step is about to run. `input`: the validated input, if it had not been validated before; with it what was
+   * given, if that differs.
+   */
+  | Readonly<{ kind: 'started'; input?: JsonObject; sealed?: Sealed | null; given?: JsonObject | null }>
   /** The input is invalid. The saga ends without running a step. */
   | Readonly<{ kind: 'rejected'; error: Failure }>
   /** The current step recorded something before continuing. */
@@ -47,6 +50,8 @@ export type Transition = Readonly<{
   input: JsonObject | null;
   /** The secrets of that input. */
   sealed: Sealed | null;
+  /** What that input was before its schema changed it; null: the same. */
+  given: JsonObject | null;
   /** Context keys that are set to the database's time. */
   stamps: readonly string[];
   /** The current step or its direction changed, so its clock starts again. */
@@ -75,7 +80,7 @@ export function decide(saga: Saga, outcome: Outcome, policy: RetryPolicy, random
       return retry(saga, outcome);
     case 'started':
       if (saga.status !== 'pending') return { refused: `the saga is ${saga.status}, not pending` };
-      return move(saga, { status: 'running' }, { kind: 'saga_started', ...(outcome.input === undefined ? {} : { input: outcome.input, sealed: outcome.sealed ?? null }) });
+      return outcome.input === undefined ? move(saga, { status: 'running' }, { kind: 'saga_started' }) : startAdmitted(saga, outcome.input, outcome);
     case 'rejected':
       if (saga.status !== 'pending') return { refused: `the saga is ${saga.status}, not pending` };
       return move(saga, { status: 'compensated', error: toSagaError(saga, outcome.error) }, { kind: 'saga_rejected', detail: { ...outcome.error } });
@@ -89,6 +94,11 @@ export function decide(saga: Saga, outcome: Outcome, policy: RetryPolicy, random
     default:
       return outcome satisfies never;
   }
+}
+
+function startAdmitted(saga: Saga, input: JsonObject, { sealed, given }: Extract<Outcome, { kind: 'started' }>): Transition {
+  const started = move(saga, { status: 'running' }, { kind: 'saga_started', input, sealed: sealed ?? null });
+  return { ...started, given: given ?? null };
 }
 
 /** Merges two transitions. `second` starts where `first` ends. `first` must write nothing but its event. */
@@ -237,6 +247,7 @@ function move(from: Saga, change: Change, telling: Telling): Transition {
     patch,
     input,
     sealed: telling.sealed ?? null,
+    given: null,
     stamps: telling.stamps ?? noStamps,
     stepChanged: saga.cursor !== from.cursor || directionOf(saga) !== directionOf(from) || telling.kind === 'retry_requested',
     event: {

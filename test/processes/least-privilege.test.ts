@@ -146,7 +146,7 @@ describe('with these roles', () => {
     // A column that a later version adds is decided about: it is granted, or stands here.
     const hidden = await reader<{ name: string }[]>`select attname as name from pg_attribute where attrelid = 'arcadia.sagas'::regclass and attnum > 0 and not attisdropped
       and not has_column_privilege(attrelid, attname, 'select') order by attname`;
-    expect(hidden.map(({ name }) => name)).toEqual(['input', 'input_checked', 'memo', 'sealed_user_data', 'user_data_fingerprint']);
+    expect(hidden.map(({ name }) => name)).toEqual(['given_input', 'input', 'input_checked', 'memo', 'sealed_user_data', 'user_data_fingerprint']);
   });
 
   test.each([
@@ -169,6 +169,7 @@ describe('with these roles', () => {
     ['producer', "insert into arcadia.audit (actor, action) values ('x', 'y')"],
     ['reader', 'select * from arcadia.sagas'],
     ['reader', 'select input from arcadia.sagas'],
+    ['reader', 'select given_input from arcadia.sagas'],
     ['reader', 'select sealed_user_data from arcadia.sagas'],
     ['reader', 'select * from arcadia.cloud_provisioned'],
     ['reader', "select arcadia.start_saga('destroy_droplet', '{}')"],

@@ -54,6 +54,7 @@ const landed: Readonly<Record<string, string>> = {
   '0037.do.far-turns.sql': '5f0d8597e5785810fcc6d645b3faf03c',
   '0038.do.room-for-deletions.sql': '5543409b6fda116149d30fd5ad47cdce',
   '0039.do.times-of-rows.sql': 'eaaef4448ede28c75dfb976dbb40bbe0',
+  '0040.do.given-inputs.sql': 'ac34056a4a995f32d2bf6ca54c7b1141',
   '0041.do.worker-reports.sql': 'a33bb028c230fca388f13562f94ec17a',
 };
 

@@ -161,6 +161,8 @@ function addStartRoute(app: App, { name, input }: { name: string; input: SagaPor
     {
       config: { needs: scopeToStart(sagas.definitions, name) },
       attachValidation: true,
+      // To parse the input twice would apply the schema's transforms twice.
+      validatorCompiler: (part) => (part.httpPart === 'body' || app.validatorCompiler === undefined ? () => true : app.validatorCompiler(part)),
       schema: {
         operationId: `start_${name}`,
         summary: `Start ${name}`,

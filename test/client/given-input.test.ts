@@ -1,0 +1,189 @@
+// Schemas that change what they are given: a request is known again on every channel.
+
+import { randomUUID } from 'node:crypto';
+import type { Queue, Worker } from 'bullmq';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import type { Client } from '../../src/client/client.ts';
+import { openClient } from '../../src/client/client.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import { directIo } from '../../src/platform/io.ts';
+import type { JsonObject } from '../../src/platform/json.ts';
+import { silentLog } from '../../src/platform/log.ts';
+import { migrate } from '../../src/processes/migrate.ts';
+import type { RunningWeb } from '../../src/processes/web.ts';
+import { startWeb } from '../../src/processes/web.ts';
+import { startIntakeWorker } from '../../src/queues/intake.ts';
+import { queueNames } from '../../src/queues/jobs.ts';
+import { defineSaga } from '../../src/saga/app.ts';
+import type { RunnerOptions } from '../../src/saga/runner.ts';
+import { runJob } from '../../src/saga/runner.ts';
+import { IdempotencyConflictError, startSaga } from '../../src/saga/start.ts';
+import type { Ledger } from '../support/engine.ts';
+import { claimOf, fakeStep, reconcileGraceMs } from '../support/engine.ts';
+import { encryptionKeys, keyRing } from '../support/keys.ts';
+import { waitFor } from '../support/wait-for.ts';
+import type { Fleet } from '../queues/stage.ts';
+import { backends, openQueueStage } from '../queues/stage.ts';
+
+const steps = [fakeStep('reserve'), fakeStep('publish')];
+const trimmed = z.string().trim();
+const openSite = defineSaga({ name: 'open_site', input: z.strictObject({ name: trimmed, plan: z.string().default('small'), token: trimmed.optional() }), secrets: ['token'], steps });
+const stamped = defineSaga({ name: 'stamped', input: z.object({ id: z.string().default(() => randomUUID()) }), steps });
+const renamed = defineSaga({
+  name: 'renamed',
+  input: z.object({ name: z.string(), old_token: z.string() }).transform(({ name, old_token }): JsonObject => ({ name: name.trim(), token: old_token })),
+  secrets: ['token'],
+  steps,
+});
+const catalog = { open_site: openSite, stamped, renamed };
+
+type Start = (name: keyof typeof catalog, input: JsonObject, key?: string) => Promise<string>;
+
+let fleet: Fleet;
+let client: Client;
+let web: RunningWeb;
+let intake: Queue;
+let worker: Worker;
+let options: RunnerOptions<Ledger>;
+
+beforeAll(async () => {
+  fleet = await openQueueStage(backends[0] ?? 'redis', catalog);
+  const { db, directUrl } = fleet.engine;
+  options = { ...fleet.engine.options, keyRing };
+  await migrate(db, 'test', catalog);
+  client = openClient({ databaseUrl: directUrl, keyRing });
+  web = await startWeb(loadConfig({ ARCADIA_ENV: 'test', DATABASE_URL: directUrl, PORT: '0', ARCADIA_ENCRYPTION_KEYS: encryptionKeys }), silentLog, { app: { catalog } });
+  intake = fleet.connection.queue(queueNames.intake);
+  const start = (request: Parameters<typeof startSaga>[2]) => startSaga(db, catalog, request, reconcileGraceMs, keyRing);
+  worker = startIntakeWorker(fleet.connection, { settings: { concurrency: 1, lockMs: 10_000 }, start, io: directIo, log: silentLog });
+});
+
+afterAll(async () => {
+  await worker.close();
+  await intake.close();
+  await web.close();
+  await client.close();
+  await fleet[Symbol.asyncDispose]();
+});
+
+const channels: Readonly<Record<'client' | 'sql' | 'http' | 'queue', Start>> = {
+  client: async (name, input, idempotencyKey) => (await client.start({ ...catalog[name], input: catalog[name].input }, input, { idempotencyKey })).sagaId,
+  sql: async (name, input, key) => {
+    const [row] = await fleet.engine.db.sql<{ id: string }[]>`select arcadia.start_saga(${name}, ${JSON.stringify(input)}::text::jsonb, ${key ?? null}) as id`;
+    return row?.id ?? '';
+  },
+  http: async (name, input, key) => {
+    const headers = { 'content-type': 'application/json', ...(key === undefined ? {} : { 'idempotency-key': key }) };
+    const response = await fetch(`${web.url}/v1/sagas/${name}`, { method: 'POST', headers, body: JSON.stringify(input) });
+    const answer: unknown = await response.json();
+    if (response.status !== 202) throw new Error(`${response.status} ${JSON.stringify(answer)}`);
+    return z.object({ sagaId: z.string() }).parse(answer).sagaId;
+  },
+  queue: async (name, input, idempotencyKey) => {
+    const { id = '' } = await intake.add(name, { input, idempotencyKey });
+    const job = await waitFor(
+      async () => {
+        const state = await intake.getJobState(id);
+        return state === 'completed' || state === 'failed' ? await intake.getJob(id) : undefined;
+      },
+      { what: `request ${id} to be answered` },
+    );
+    if (job.failedReason !== undefined && job.failedReason !== '') throw new Error(job.failedReason);
+    return z.object({ sagaId: z.string() }).parse(job.returnvalue).sagaId;
+  },
+};
+const named = Object.entries(channels);
+
+async function rowOf(sagaId: string) {
+  const [row] = await fleet.engine.db.sql<{ input: JsonObject; givenInput: JsonObject | null; steps: string[]; everything: string }[]>`
+    select input, given_input, steps, sagas::text as everything from arcadia.sagas where id = ${sagaId}`;
+  if (row === undefined) throw new Error(`saga ${sagaId} not found`);
+  return row;
+}
+
+/** Runs the first job of a saga, so that it is admitted. */
+const admit = (sagaId: string) => runJob(claimOf({ sagaId, revision: 0 }), options);
+
+async function drive(sagaId: string): Promise<string> {
+  const { saga } = await fleet.engine.load(sagaId);
+  if (['completed', 'compensated', 'stuck'].includes(saga.status)) return saga.status;
+  await runJob(claimOf({ sagaId, revision: saga.revision }), options);
+  return drive(sagaId);
+}
+
+/** What each channel answers to the same request: the saga, or why not. */
+const repeated = async (input: JsonObject, key: string) =>
+  Object.fromEntries(await Promise.all(named.map(async ([channel, start]) => [channel, await start('open_site', input, key).catch(String)] as const)));
+
+describe.each(named)('a request that came by %s', (_channel, start) => {
+  test('is known again on every channel, before and after a worker has taken its saga', async () => {
+    const [key, input] = [randomUUID(), { name: ' my-site ', token: ' hush-token ' }];
+    const sagaId = await start('open_site', input, key);
+    const same = { client: sagaId, sql: sagaId, http: sagaId, queue: sagaId };
+    expect(await repeated(input, key)).toEqual(same);
+    await admit(sagaId);
+    expect(await repeated(input, key)).toEqual(same);
+    const row = await rowOf(sagaId);
+    expect(row).toMatchObject({ input: { name: 'my-site', plan: 'small', token: '[sealed, 10 bytes]' }, givenInput: { name: ' my-site ', token: '[sealed, 12 bytes]' } });
+    expect(row.everything).not.toContain('hush');
+    // As the schema makes it, it is the same request too.
+    expect(await repeated({ name: 'my-site', plan: 'small', token: 'hush-token' }, key)).toMatchObject({ client: sagaId, http: sagaId, queue: sagaId, sql: sagaId });
+    await drive(sagaId);
+    expect(await repeated(input, key)).toEqual(same);
+    expect((await rowOf(sagaId)).everything).not.toContain('hush');
+  });
+
+  test('is another one with another input or another secret', async () => {
+    const [key, input] = [randomUUID(), { name: ' my-site ', token: ' hush-token ' }];
+    const sagaId = await start('open_site', input, key);
+    const other = async () => Object.values(await repeated({ ...input, name: 'other' }, key));
+    expect(await other()).toEqual(Array.from(named, () => expect.stringContaining('was used before with another input')));
+    await admit(sagaId);
+    expect(await other()).toEqual(Array.from(named, () => expect.stringContaining('was used before with another input')));
+    expect(Object.values(await repeated({ name: ' my-site ' }, key))).toEqual(Array.from(named, () => expect.stringContaining('was used before with another input')));
+  });
+
+  test('leaves nothing beside its input if the schema changes nothing', async () => {
+    const sagaId = await start('open_site', { token: 'hush-token', plan: 'large', name: 'my-site' });
+    await admit(sagaId);
+    expect(await rowOf(sagaId)).toMatchObject({ givenInput: null });
+  });
+
+  test('is known again although the schema makes something else of it each time', async () => {
+    const key = randomUUID();
+    const sagaId = await start('stamped', {}, key);
+    expect(await channels.http('stamped', {}, key)).toBe(sagaId);
+    await admit(sagaId);
+    expect([await channels.client('stamped', {}, key), await channels.sql('stamped', {}, key)]).toEqual([sagaId, sagaId]);
+  });
+
+  test('leaves no secret in plain text that the schema takes from a field of another name', async () => {
+    const sagaId = await start('renamed', { name: ' my-site ', old_token: 'hush-token' });
+    await admit(sagaId);
+    const row = await rowOf(sagaId);
+    expect(row).toMatchObject({ input: { name: 'my-site', token: '[sealed, 10 bytes]' }, givenInput: null });
+    expect(row.everything).not.toContain('hush');
+  });
+});
+
+test('a secret that a saga started by SQL still has in plain text is compared as it was given', async () => {
+  const key = randomUUID();
+  const sagaId = await channels.sql('open_site', { name: 'my-site', token: ' hush-token ' }, key);
+  expect(await channels.client('open_site', { name: 'my-site', token: ' hush-token ' }, key)).toBe(sagaId);
+  await expect(channels.client('open_site', { name: 'my-site', token: ' hash-token ' }, key)).rejects.toThrow(IdempotencyConflictError);
+});
+
+test('a saga of an older version, which kept only what the schema made of its input, is repeated as before', async () => {
+  const key = randomUUID();
+  const sagaId = await channels.client('open_site', { name: 'my-site' }, key);
+  await fleet.engine.db.sql`update arcadia.sagas set given_input = null where id = ${sagaId}`;
+  expect(await channels.http('open_site', { name: 'my-site' }, key)).toBe(sagaId);
+  expect(await channels.sql('open_site', { name: 'my-site', plan: 'small' }, key)).toBe(sagaId);
+});
+
+test('an input that is no JSON is taken as far as the schema makes JSON of it', async () => {
+  const counted = defineSaga({ name: 'counted', input: z.object({ count: z.bigint().transform(Number) }), steps });
+  const { sagaId } = await startSaga(fleet.engine.db, { counted }, { name: 'counted', input: { count: 7n } }, reconcileGraceMs);
+  expect(await rowOf(sagaId)).toMatchObject({ input: { count: 7 }, givenInput: null });
+});
