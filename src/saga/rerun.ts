@@ -3,13 +3,14 @@
 // rollback may have left something, the caller must confirm that the new saga may start beside it.
 import type { Deployment } from './definition.ts';
 import type { Database } from '../platform/db.ts';
+import type { JsonObject } from '../platform/json.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
 import type { ActionResult } from './cancel-and-retry.ts';
 import type { Saga, SagaStatus } from './saga.ts';
 import { secretsOf } from './secrets.ts';
 import type { StartableSagas, Starter } from './start.ts';
 import { InvalidRequestError, startSaga } from './start.ts';
-import { loadSaga } from './store.ts';
+import { loadGivenInput, loadSaga } from './store.ts';
 import { leftoversOf } from './words.ts';
 
 /**
@@ -55,7 +56,8 @@ export async function rerunSaga(db: Pick<Database, 'run'>, catalog: StartableSag
   if (unknown.length > 0) throw new InvalidRequestError(unknown.map((field) => ({ field: `secrets.${field}`, message: `saga ${saga.id} had no such secret` })));
   const missing = erased.filter((field) => secrets[field] === undefined);
   if (missing.length > 0) return refuse(saga, describeMissing(missing), { missing });
-  const started = await startSaga(db, catalog, { name: saga.name, input: { ...saga.input, ...secrets }, requestedBy, starter, rerunOf: saga.id, priority: saga.priority }, reconcileGraceMs, keyRing, deployment);
+  const input = { ...withoutSecrets((await loadGivenInput(db, saga.id)) ?? saga.input, secretsOf(definition)), ...secrets };
+  const started = await startSaga(db, catalog, { name: saga.name, input, requestedBy, starter, rerunOf: saga.id, priority: saga.priority }, reconcileGraceMs, keyRing, deployment);
   if (started.firstJob === null) return already(db, started.sagaId);
   return { kind: 'accepted', saga: await existing(db, started.sagaId), next: started.firstJob };
 }
@@ -63,6 +65,11 @@ export async function rerunSaga(db: Pick<Database, 'run'>, catalog: StartableSag
 /** Returns the names of the secret fields that a saga had. They are erased by the time it is rolled back. */
 export function erasedSecrets(definition: Readonly<{ secrets?: readonly string[] }>, { input }: Pick<Saga, 'input'>): string[] {
   return secretsOf(definition).filter((field) => (input[field] ?? null) !== null);
+}
+
+/** Only the marks of secrets are left. */
+function withoutSecrets(input: JsonObject, secrets: readonly string[]): JsonObject {
+  return Object.fromEntries(Object.entries(input).filter(([field, value]) => value === null || !secrets.includes(field)));
 }
 
 function describeMissing(missing: readonly string[]): string {

@@ -294,6 +294,12 @@ export async function findByIdempotencyKey(
   return { ...saga, secrets: { shown, fingerprint } };
 }
 
+/** Reads a saga's input as it was given, its secrets marked; null if the id is unknown. */
+export async function loadGivenInput(db: Pick<Database, 'run'>, sagaId: string): Promise<JsonObject | null> {
+  const [row] = await db.run('store.load_given', (sql) => sql<{ given: JsonObject }[]>`select coalesce(given_input, input) as given from arcadia.sagas where id = ${sagaId}`);
+  return row?.given ?? null;
+}
+
 /** Finds the saga that repeats a saga; null: none does. */
 export async function findRerun(db: Pick<Database, 'run'>, sagaId: string): Promise<string | null> {
   const [row] = await db.run('store.find_rerun', (sql) => sql<{ id: string }[]>`select id from arcadia.sagas where rerun_of = ${sagaId}`);

@@ -1,4 +1,4 @@
-// Schemas that change what they are given: a request is known again on every channel.
+// Schemas that change what they are given: a request is known again on every channel, and the schema is applied once.
 
 import { randomUUID } from 'node:crypto';
 import type { Queue, Worker } from 'bullmq';
@@ -16,8 +16,10 @@ import { startWeb } from '../../src/processes/web.ts';
 import { startIntakeWorker } from '../../src/queues/intake.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import { defineSaga } from '../../src/saga/app.ts';
+import { cancelSaga } from '../../src/saga/cancel-and-retry.ts';
 import type { RunnerOptions } from '../../src/saga/runner.ts';
 import { runJob } from '../../src/saga/runner.ts';
+import { rerunSaga } from '../../src/saga/rerun.ts';
 import { IdempotencyConflictError, startSaga } from '../../src/saga/start.ts';
 import type { Ledger } from '../support/engine.ts';
 import { claimOf, fakeStep, reconcileGraceMs } from '../support/engine.ts';
@@ -29,6 +31,7 @@ import { backends, openQueueStage } from '../queues/stage.ts';
 const steps = [fakeStep('reserve'), fakeStep('publish')];
 const trimmed = z.string().trim();
 const openSite = defineSaga({ name: 'open_site', input: z.strictObject({ name: trimmed, plan: z.string().default('small'), token: trimmed.optional() }), secrets: ['token'], steps });
+const tagSite = defineSaga({ name: 'tag_site', input: z.object({ tag: z.string().transform((tag) => `${tag}!`), size: z.string().transform(Number) }), steps });
 const stamped = defineSaga({ name: 'stamped', input: z.object({ id: z.string().default(() => randomUUID()) }), steps });
 const renamed = defineSaga({
   name: 'renamed',
@@ -36,7 +39,7 @@ const renamed = defineSaga({
   secrets: ['token'],
   steps,
 });
-const catalog = { open_site: openSite, stamped, renamed };
+const catalog = { open_site: openSite, tag_site: tagSite, stamped, renamed };
 
 type Start = (name: keyof typeof catalog, input: JsonObject, key?: string) => Promise<string>;
 
@@ -144,6 +147,21 @@ describe.each(named)('a request that came by %s', (_channel, start) => {
     expect(Object.values(await repeated({ name: ' my-site ' }, key))).toEqual(Array.from(named, () => expect.stringContaining('was used before with another input')));
   });
 
+  test('has its input parsed once, also when it is run again', async () => {
+    const parsed = { tag: 't!', size: 7 };
+    const runAgain = async (sagaId: string) => {
+      expect(await rowOf(sagaId)).toMatchObject({ input: parsed, givenInput: { tag: 't', size: '7' } });
+      await cancelSaga(options.store, sagaId, 'test');
+      expect(await drive(sagaId)).toBe('compensated');
+      const again = await rerunSaga(fleet.engine.db, catalog, { sagaId }, reconcileGraceMs, keyRing);
+      expect(again).toMatchObject({ kind: 'accepted', saga: { input: parsed } });
+      return again.kind === 'accepted' ? again.saga.id : '';
+    };
+    const sagaId = await start('tag_site', { tag: 't', size: '7' });
+    await admit(sagaId);
+    await runAgain(await runAgain(sagaId));
+  });
+
   test('leaves nothing beside its input if the schema changes nothing', async () => {
     const sagaId = await start('open_site', { token: 'hush-token', plan: 'large', name: 'my-site' });
     await admit(sagaId);
@@ -174,12 +192,24 @@ test('a secret that a saga started by SQL still has in plain text is compared as
   await expect(channels.client('open_site', { name: 'my-site', token: ' hash-token ' }, key)).rejects.toThrow(IdempotencyConflictError);
 });
 
-test('a saga of an older version, which kept only what the schema made of its input, is repeated as before', async () => {
+test('a rerun seals the secrets that are given again, and asks for no others', async () => {
+  const sagaId = await channels.client('open_site', { name: ' my-site ', token: ' hush-token ' });
+  await cancelSaga(options.store, sagaId, 'test');
+  const rerun = (secrets?: Record<string, string>) => rerunSaga(fleet.engine.db, catalog, { sagaId, secrets }, reconcileGraceMs, keyRing);
+  expect(await rerun()).toMatchObject({ kind: 'refused', missing: ['token'] });
+  const again = await rerun({ token: ' hush-token ' });
+  expect(again).toMatchObject({ kind: 'accepted', saga: { input: { name: 'my-site', plan: 'small', token: '[sealed, 10 bytes]' } } });
+  expect((await rowOf(again.kind === 'accepted' ? again.saga.id : '')).everything).not.toContain('hush');
+});
+
+test('a saga of an older version, which kept only what the schema made of its input, is repeated and run again as before', async () => {
   const key = randomUUID();
   const sagaId = await channels.client('open_site', { name: 'my-site' }, key);
   await fleet.engine.db.sql`update arcadia.sagas set given_input = null where id = ${sagaId}`;
   expect(await channels.http('open_site', { name: 'my-site' }, key)).toBe(sagaId);
   expect(await channels.sql('open_site', { name: 'my-site', plan: 'small' }, key)).toBe(sagaId);
+  await cancelSaga(options.store, sagaId, 'test');
+  expect(await rerunSaga(fleet.engine.db, catalog, { sagaId }, reconcileGraceMs, keyRing)).toMatchObject({ kind: 'accepted', saga: { input: { name: 'my-site', plan: 'small' } } });
 });
 
 test('an input that is no JSON is taken as far as the schema makes JSON of it', async () => {
