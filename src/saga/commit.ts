@@ -74,7 +74,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
         select given.*, clock.at, coalesce(becomes, was) as status, revision + case when starts then 2 else 1 end as seq
         from (select clock_timestamp() as at) as clock, json_to_recordset(${jsonText(given)}::text::json) as given (
           place int, id uuid, revision int, was text, becomes text, cursor int, attempt int, patch jsonb, stamps jsonb, error jsonb, cancels boolean, step_stays boolean,
-          wake_in_ms double precision, new_input jsonb, given_input jsonb, sealed text, fingerprint text, goes_forward boolean, starts boolean, kind text, step text, event_attempt int,
+          wake_in_ms double precision, new_input jsonb, given_input jsonb, new_steps text[], sealed text, fingerprint text, goes_forward boolean, starts boolean, kind text, step text, event_attempt int,
           detail jsonb, transition_id uuid, audit_actor text
         )
       ),
@@ -96,6 +96,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
               else arcadia.without_secrets(saga.name, saga.input)
             end,
             given_input = coalesce(given.given_input, saga.given_input),
+            steps = coalesce(given.new_steps, saga.steps),
             input_checked = saga.input_checked or given.new_input is not null,
             -- user_data alone is for steps forward. Other secrets may be needed to undo a step, until the saga has ended.
             sealed_user_data = case
@@ -180,6 +181,7 @@ function rowOf({ transition, transitionId }: Writing, place: number, reconcileGr
     wake_in_ms: next === null || next.delayMs === 0 ? undefined : next.delayMs + reconcileGraceMs,
     new_input: transition.input ?? undefined,
     given_input: transition.given ?? undefined,
+    new_steps: transition.steps ?? undefined,
     sealed: sealed?.value,
     fingerprint: sealed?.fingerprint,
     goes_forward: isStuckForward(saga) ? true : undefined,

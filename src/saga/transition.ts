@@ -16,9 +16,9 @@ const MAX_TEXT_LENGTH = 2_000;
 export type Outcome =
   /**
    * Its first step is about to run. `input`: the validated input, if it had not been validated before; with it what was
-   * given, if that differs.
+   * given, if that differs, and the steps that the saga has with it.
    */
-  | Readonly<{ kind: 'started'; input?: JsonObject; sealed?: Sealed | null; given?: JsonObject | null }>
+  | Readonly<{ kind: 'started'; input?: JsonObject; sealed?: Sealed | null; given?: JsonObject | null; steps?: readonly string[] }>
   /** The input is invalid. The saga ends without running a step. */
   | Readonly<{ kind: 'rejected'; error: Failure }>
   /** The current step recorded something before continuing. */
@@ -52,6 +52,8 @@ export type Transition = Readonly<{
   sealed: Sealed | null;
   /** What that input was before its schema changed it; null: the same. */
   given: JsonObject | null;
+  /** Replaces the stored steps; null: they stay. */
+  steps: readonly string[] | null;
   /** Context keys that are set to the database's time. */
   stamps: readonly string[];
   /** The current step or its direction changed, so its clock starts again. */
@@ -96,9 +98,9 @@ export function decide(saga: Saga, outcome: Outcome, policy: RetryPolicy, random
   }
 }
 
-function startAdmitted(saga: Saga, input: JsonObject, { sealed, given }: Extract<Outcome, { kind: 'started' }>): Transition {
-  const started = move(saga, { status: 'running' }, { kind: 'saga_started', input, sealed: sealed ?? null });
-  return { ...started, given: given ?? null };
+function startAdmitted(saga: Saga, input: JsonObject, { sealed, given, steps = saga.steps }: Extract<Outcome, { kind: 'started' }>): Transition {
+  const started = move(saga, { status: 'running', steps }, { kind: 'saga_started', input, sealed: sealed ?? null });
+  return { ...started, given: given ?? null, steps: steps.join() === saga.steps.join() ? null : steps };
 }
 
 /** Merges two transitions. `second` starts where `first` ends. `first` must write nothing but its event. */
@@ -214,7 +216,7 @@ function toSagaError(saga: Saga, failure: Failure): SagaError {
   return { code: failure.code, message: shorten(failure.message, MAX_TEXT_LENGTH), step: currentStep(saga), retryable: failure.retryable };
 }
 
-type Change = Partial<Pick<Saga, 'status' | 'cursor' | 'attempt' | 'error'>>;
+type Change = Partial<Pick<Saga, 'status' | 'steps' | 'cursor' | 'attempt' | 'error'>>;
 type Telling = {
   kind: SagaEventKind;
   attempt?: number;
@@ -248,6 +250,7 @@ function move(from: Saga, change: Change, telling: Telling): Transition {
     input,
     sealed: telling.sealed ?? null,
     given: null,
+    steps: null,
     stamps: telling.stamps ?? noStamps,
     stepChanged: saga.cursor !== from.cursor || directionOf(saga) !== directionOf(from) || telling.kind === 'retry_requested',
     event: {

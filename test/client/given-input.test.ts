@@ -39,7 +39,9 @@ const renamed = defineSaga({
   secrets: ['token'],
   steps,
 });
-const catalog = { open_site: openSite, tag_site: tagSite, stamped, renamed };
+const redeem = fakeStep('redeem', { onlyWith: 'coupon' });
+const order = defineSaga({ name: 'order', input: z.object({ coupon: z.string().transform((coupon) => (coupon === '' ? null : coupon)).default('welcome') }), steps: [...steps, redeem] });
+const catalog = { open_site: openSite, tag_site: tagSite, stamped, renamed, order };
 
 type Start = (name: keyof typeof catalog, input: JsonObject, key?: string) => Promise<string>;
 
@@ -162,6 +164,15 @@ describe.each(named)('a request that came by %s', (_channel, start) => {
     await runAgain(await runAgain(sagaId));
   });
 
+  test('has the steps that fit its input as the schema makes it', async () => {
+    const withDefault = await start('order', {});
+    const withoutCoupon = await start('order', { coupon: '' });
+    expect([await drive(withDefault), await drive(withoutCoupon)]).toEqual(['completed', 'completed']);
+    expect(fleet.engine.ledger.historyOf(withDefault)).toEqual(['reserve', 'publish', 'redeem']);
+    expect(fleet.engine.ledger.historyOf(withoutCoupon)).toEqual(['reserve', 'publish']);
+    expect(await rowOf(withDefault)).toMatchObject({ steps: ['reserve', 'publish', 'redeem'], input: { coupon: 'welcome' } });
+  });
+
   test('leaves nothing beside its input if the schema changes nothing', async () => {
     const sagaId = await start('open_site', { token: 'hush-token', plan: 'large', name: 'my-site' });
     await admit(sagaId);
@@ -210,6 +221,13 @@ test('a saga of an older version, which kept only what the schema made of its in
   expect(await channels.sql('open_site', { name: 'my-site', plan: 'small' }, key)).toBe(sagaId);
   await cancelSaga(options.store, sagaId, 'test');
   expect(await rerunSaga(fleet.engine.db, catalog, { sagaId }, reconcileGraceMs, keyRing)).toMatchObject({ kind: 'accepted', saga: { input: { name: 'my-site', plan: 'small' } } });
+});
+
+test('a saga that SQL started with the steps of another version keeps them', async () => {
+  const sagaId = await channels.sql('order', {});
+  await fleet.engine.db.sql`update arcadia.sagas set steps = '{reserve,audit,publish}' where id = ${sagaId}`;
+  await admit(sagaId);
+  expect((await rowOf(sagaId)).steps).toEqual(['reserve', 'audit', 'publish']);
 });
 
 test('an input that is no JSON is taken as far as the schema makes JSON of it', async () => {
