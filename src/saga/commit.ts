@@ -74,7 +74,7 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
         select given.*, clock.at, coalesce(becomes, was) as status, revision + case when starts then 2 else 1 end as seq
         from (select clock_timestamp() as at) as clock, json_to_recordset(${jsonText(given)}::text::json) as given (
           place int, id uuid, revision int, was text, becomes text, cursor int, attempt int, patch jsonb, stamps jsonb, error jsonb, cancels boolean, step_stays boolean,
-          wake_in_ms double precision, new_input jsonb, given_input jsonb, new_steps text[], sealed text, fingerprint text, goes_forward boolean, starts boolean, kind text, step text, event_attempt int,
+          wake_in_ms double precision, admitted jsonb, new_steps text[], goes_forward boolean, starts boolean, kind text, step text, event_attempt int,
           detail jsonb, transition_id uuid, audit_actor text
         )
       ),
@@ -91,19 +91,19 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
             -- An input that was checked just now takes the place of the one that nobody had checked, its secrets sealed. Else it
             -- stays; but a saga that goes forward no more keeps no secrets that nobody sealed.
             input = case
-              when given.new_input is not null then given.new_input
+              when given.admitted is not null then given.admitted->'input'
               when given.goes_forward or given.status in ('pending', 'running') or saga.user_data_fingerprint is not null or (saga.input_checked and saga.input->>'user_data' is null) then saga.input
               else arcadia.without_secrets(saga.name, saga.input)
             end,
-            given_input = coalesce(given.given_input, saga.given_input),
+            given_input = case when given.admitted is null then saga.given_input else given.admitted->'given' end,
             steps = coalesce(given.new_steps, saga.steps),
-            input_checked = saga.input_checked or given.new_input is not null,
+            input_checked = saga.input_checked or given.admitted is not null,
             -- user_data alone is for steps forward. Other secrets may be needed to undo a step, until the saga has ended.
             sealed_user_data = case
-              when given.new_input is not null then given.sealed
+              when given.admitted is not null then given.admitted->>'sealed'
               when given.goes_forward or given.status in ('pending', 'running') or (given.status not in ('completed', 'compensated') and starts_with(saga.sealed_user_data, '{')) then saga.sealed_user_data
             end,
-            user_data_fingerprint = case when given.new_input is not null then given.fingerprint else saga.user_data_fingerprint end,
+            user_data_fingerprint = case when given.admitted is not null then given.admitted->>'fingerprint' else saga.user_data_fingerprint end,
             error = given.error,
             cancel_requested_at = case when given.cancels then given.at else saga.cancel_requested_at end,
             step_started_at = case when given.step_stays then saga.step_started_at else given.at end,
@@ -179,11 +179,9 @@ function rowOf({ transition, transitionId }: Writing, place: number, reconcileGr
     cancels: event.kind === 'cancel_requested' ? true : undefined,
     step_stays: transition.stepChanged ? undefined : true,
     wake_in_ms: next === null || next.delayMs === 0 ? undefined : next.delayMs + reconcileGraceMs,
-    new_input: transition.input ?? undefined,
-    given_input: transition.given ?? undefined,
+    // In one column: each costs every row some time, and few rows have it.
+    admitted: transition.input === null ? undefined : { input: transition.input, given: transition.given ?? undefined, sealed: sealed?.value, fingerprint: sealed?.fingerprint },
     new_steps: transition.steps ?? undefined,
-    sealed: sealed?.value,
-    fingerprint: sealed?.fingerprint,
     goes_forward: isStuckForward(saga) ? true : undefined,
     starts: before === undefined ? undefined : true,
     // The statement that applies a requested action also audits it: neither exists without the other.
