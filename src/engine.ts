@@ -21,7 +21,8 @@ export type { ProcessOptions, RunningWeb, RunningWorker, StartOptions };
  * Starts a worker in this process: it runs the sagas of the app until it is closed. As `arcadia worker` does, but for signals
  * and exit codes, which are the program's.
  *
- * @returns when the worker takes jobs. A program should end when `cannotGoOn` resolves: only a new process helps then
+ * @returns when the worker takes jobs. A program should end when `cannotGoOn` resolves: only a new process helps then. Closing
+ *   the worker does not resolve it
  * @throws {ConfigError} naming each variable that is wrong, or that the app's steps need and is not set; or each package that is not installed
  * @throws {EnvironmentMismatchError} when the database is another environment's, or was never migrated
  * @throws {QueueStoreError} when the queue store cannot be reached

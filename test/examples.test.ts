@@ -1,7 +1,7 @@
 // The examples, each as its reader runs it: from the packed package, in a folder outside the project, against real processes.
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { findPort } from '../src/dev/free-port.ts';
 import type { Sandbox } from '../src/sandbox/server.ts';
 import { startSandbox } from '../src/sandbox/server.ts';
 import { spawnBound } from './support/child-process.ts';
@@ -20,6 +21,7 @@ import { waitFor } from './support/wait-for.ts';
 
 const run = promisify(execFile);
 const examples = fileURLToPath(new URL('../examples/', import.meta.url));
+const ownSagas = fileURLToPath(new URL('../docs/how-to/own-sagas.md', import.meta.url));
 
 let folder = '';
 let main = '';
@@ -48,6 +50,7 @@ function start(example: string, args: readonly string[], more: NodeJS.ProcessEnv
     kill: async (signal: NodeJS.Signals = 'SIGTERM') => {
       child.kill(signal);
       await exited;
+      return { code: child.exitCode, output };
     },
   };
 }
@@ -139,7 +142,26 @@ describe('own-saga', () => {
     inFront.close();
     inFront.closeAllConnections();
   });
+
+  test('the program of the page runs the app, and ends with 0 when it is stopped', async () => {
+    const program = await programOfPage('startWorker(app');
+    expect(program).toContain('postgres://…');
+    await writeFile(join(folder, 'own-saga/program.js'), program.replace('postgres://…', database.directUrl));
+    const port = String(await findPort({ host: '127.0.0.1', port: 0 }));
+    const running = start('own-saga', ['program.js'], { PORT: port, SITES_URL: serviceUrl });
+    await waitFor(async () => (await fetch(`http://127.0.0.1:${port}/healthz`)).ok, { what: 'the web of the program' });
+    expect(await arcadia('own-saga', 'start', 'open_site', '--input', '{"name": "from-a-program"}')).toMatchObject({ code: 0 });
+    const ended = await running.kill();
+    expect(ended.output).not.toContain('Warning');
+    expect(ended.code).toBe(0);
+  });
 });
+
+/** A program of the page about own sagas: the first that contains the text. */
+async function programOfPage(containing: string): Promise<string> {
+  const blocks = [...(await readFile(ownSagas, 'utf8')).matchAll(/^```js\n([^]*?)^```$/gm)].map(([, text = '']) => text);
+  return blocks.find((text) => text.includes(containing)) ?? '';
+}
 
 const onboard = async (name: string) => arcadia('deployment-onboarding', 'start', 'onboard_deployment', '--input', JSON.stringify({ name, region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' }));
 
