@@ -2,10 +2,12 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import type { IncomingMessage } from 'node:http';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
@@ -111,25 +113,40 @@ describe('own-saga', () => {
     await worker.kill();
   });
 
-  test('opens one account although its worker is killed while it asks for it', async () => {
-    // In front of the service: takes the request to it, and lets the worker die before the answer.
-    const asked = Promise.withResolvers<undefined>();
-    let requests = 0;
+  /**
+   * A service in front of the example's, at which a worker's next requests arrive. `meanwhile` runs before a request is passed
+   * on; if it returns false, the request is passed on but not answered.
+   */
+  async function openInFront(meanwhile: (request: IncomingMessage) => Promise<boolean>) {
     const inFront = createServer((request, response) => {
       void (async () => {
         const chunks: Buffer[] = [];
         for await (const chunk of request) chunks.push(chunk as Buffer); // oxlint-disable-line typescript/no-unsafe-type-assertion
         const body = chunks.length === 0 ? {} : { body: Buffer.concat(chunks) };
+        const isAnswered = await meanwhile(request);
         const answer = await fetch(`${serviceUrl}${request.url}`, { method: request.method ?? 'GET', headers: { 'content-type': 'application/json' }, ...body });
         const text = await answer.text();
-        if (request.method === 'POST') requests += 1;
-        if (request.method === 'POST' && requests === 1) asked.resolve(undefined);
-        else response.writeHead(answer.status).end(text);
+        if (isAnswered) response.writeHead(answer.status).end(text);
       })();
     }).listen(0, '127.0.0.1');
     await once(inFront, 'listening');
     const address = inFront.address();
     environment['SITES_URL'] = `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`;
+    return () => {
+      inFront.close();
+      inFront.closeAllConnections();
+    };
+  }
+
+  test('opens one account although its worker is killed while it asks for it', async () => {
+    const asked = Promise.withResolvers<undefined>();
+    let requests = 0;
+    const close = await openInFront(async ({ method }) => {
+      if (method !== 'POST') return true;
+      requests += 1;
+      asked.resolve(undefined);
+      return Promise.resolve(requests > 1);
+    });
     const victim = await startWorker('own-saga');
     const opening = arcadia('own-saga', 'start', 'open_site', '--input', '{"name": "second-site"}');
     await asked.promise;
@@ -139,8 +156,31 @@ describe('own-saga', () => {
     await rescuer.kill();
     expect((await state()).accounts.filter(({ name }) => name === 'second-site')).toHaveLength(1);
     expect(requests).toBe(1);
-    inFront.close();
-    inFront.closeAllConnections();
+    close();
+  });
+
+  test.each(['names', 'accounts', 'pages'] as const)('leaves nothing of a saga that is cancelled while its request for %s is on its way', async (kind) => {
+    const name = `cancelled-${kind}`;
+    const asked = Promise.withResolvers<undefined>();
+    let landed = false;
+    const close = await openInFront(async ({ method, url }) => {
+      if ((method !== 'PUT' && method !== 'POST') || url?.startsWith(`/${kind}`) !== true) return true;
+      asked.resolve(undefined);
+      await delay(3_000);
+      landed = true;
+      return true;
+    });
+    const worker = await startWorker('own-saga');
+    const started = await arcadia('own-saga', 'start', 'open_site', '--input', JSON.stringify({ name }), '--detach');
+    const id = started.stdout.trim();
+    await asked.promise;
+    expect(await arcadia('own-saga', 'cancel', id)).toMatchObject({ code: 0 });
+    const status = async () => z.object({ status: z.string() }).parse(JSON.parse((await arcadia('own-saga', 'saga', id, '--json')).stdout)).status;
+    await waitFor(async () => landed && (await status()) === 'compensated', { what: 'the rollback', everyMs: 500 });
+    await worker.kill();
+    close();
+    const left = await state();
+    expect([left.names, left.pages, left.accounts.map((account) => account.name)].flat()).not.toContain(name);
   });
 
   test('the program of the page runs the app, and ends with 0 when it is stopped', async () => {

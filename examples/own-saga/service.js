@@ -12,6 +12,7 @@ const routes = {
     names.set(key, owner);
     return [200, { owner }];
   },
+  'GET /names/:key': (key, _body, query) => (names.get(key) === query.get('owner') ? [200, { owner: names.get(key) }] : [404, {}]),
   'DELETE /names/:key': (key, _body, query) => {
     if (names.get(key) === query.get('owner')) names.delete(key);
     return [200, {}];
@@ -30,8 +31,9 @@ const routes = {
     // A page that cannot be published: to see a saga rolled back.
     if (key.startsWith('forbidden')) return [422, { error: 'this page cannot be published' }];
     pages.set(key, body);
-    return [200, {}];
+    return [200, body];
   },
+  'GET /pages/:key': (key, _body, query) => (pages.get(key)?.reference === query.get('reference') ? [200, pages.get(key)] : [404, {}]),
   'DELETE /pages/:key': (key) => [pages.delete(key) ? 200 : 404, {}],
   'GET /state': () => [200, { names: [...names.keys()], accounts: [...accounts.values()], pages: [...pages.keys()] }],
 };
