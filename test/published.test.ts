@@ -87,6 +87,12 @@ test.each([['5.4', `${tools}typescript-5.4/bin/tsc`], ['the newest', `${root}nod
      sandbox.setFaults({ earthquake: true });
      const step = defineStep({ name: 'one', execute: async () => done({ reference: 'r' }), compensate: async () => done() });
      export const app = defineApp({ sagas: [defineSaga({ name: 'mine', input: z.strictObject({ who: z.string() }), steps: [step] })], deps: () => ({}) });
+     const redeem = defineStep({ name: 'redeem', onlyWith: 'coupon', adds: z.object({ discount: z.int() }), execute: async () => done({ discount: 5 }), compensate: async () => done() });
+     const shop = defineSaga({ name: 'open_shop', input: z.strictObject({ plan: z.string().default('small'), seats: z.string().transform(Number), coupon: z.string().optional() }), steps: [step, redeem] });
+     const handle = await openClient({ databaseUrl: 'postgres://localhost/app' }).start(shop, { seats: '7' });
+     const { discount } = await handle.result();
+     // @ts-expect-error -- only a saga with a coupon has it
+     export const certain: number = discount;
      export { droplets, openClient, startWorker };
     `,
   );

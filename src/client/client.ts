@@ -82,7 +82,10 @@ export type ClientOptions = Readonly<{
 type ListFilter = Omit<SagaFilter, 'status'> & Readonly<{ status?: SagaStatus | readonly SagaStatus[] | undefined; dropletId?: number | undefined; limit?: number }>;
 
 /** The parts of a definition that the client needs. */
-type StartableSaga<Input extends JsonObject, Outputs extends JsonObject> = Pick<NamedSaga<never, Input, Outputs>, 'name' | 'input' | 'steps' | 'outputs' | 'secrets'>;
+type StartableSaga<Input extends JsonObject, Outputs extends JsonObject, Given> = Pick<NamedSaga<never, Input, Outputs, Given>, 'name' | 'input' | 'steps' | 'outputs' | 'secrets'>;
+
+/** What a caller passes: the input as its schema takes it; as it returns it if its type does not say. */
+type InputFor<Input extends JsonObject, Given> = NoInfer<unknown extends Given ? Input : Given>;
 
 export type Client = Readonly<{
   /**
@@ -141,10 +144,14 @@ export type Client = Readonly<{
   /**
    * Starts any saga.
    *
-   * @param saga its definition, or the name of a droplet saga; only a definition types the result
+   * @param saga its definition, or the name of a droplet saga; only a definition types the input and the result
    * @throws {InvalidRequestError} {IdempotencyConflictError} {StartRefusedError}
    */
-  start<Input extends JsonObject, Outputs extends JsonObject = JsonObject>(saga: StartableSaga<Input, Outputs> | string, input: Input, options?: StartOptions): Promise<SagaHandle<Outputs>>;
+  start<Input extends JsonObject, Outputs extends JsonObject = JsonObject, Given = unknown>(
+    saga: StartableSaga<Input, Outputs, Given> | string,
+    input: InputFor<Input, Given>,
+    options?: StartOptions,
+  ): Promise<SagaHandle<Outputs>>;
   /** Returns a handle to an existing saga. Its result is the saga's whole context. */
   handle(sagaId: string): SagaHandle<JsonObject>;
   /** Reads a saga; null if the id is unknown. */
@@ -218,7 +225,7 @@ export function openClient(options: ClientOptions): Client {
   const feed = createEventFeed((wanted) => readProgress(db, wanted), log, LOOK_EVERY_MS);
   const handleOf = <Outputs>(sagaId: string, outputs: z.ZodType<Outputs>) => createHandle(sagaId, { reader: ofHandles, feed, outputs, closed: closing.signal, log });
 
-  const start = async (name: string, input: JsonObject, { transaction, idempotencyKey, requestedBy, priority }: StartOptions, catalog: StartableSagas = dropletContracts) => {
+  const start = async (name: string, input: unknown, { transaction, idempotencyKey, requestedBy, priority }: StartOptions, catalog: StartableSagas = dropletContracts) => {
     const request: StartRequest = { name, input, idempotencyKey, requestedBy, priority };
     if (transaction === undefined && queues !== null) return (await startAndEnqueue(request, { catalog, db, queues, keyRing, reconcileGraceMs, deployment, log })).sagaId;
     // The job must not exist before the transaction is committed, so Postgres notifies the workers.
@@ -245,7 +252,7 @@ export function openClient(options: ClientOptions): Client {
     setProtection: async (dropletId, { protected: isProtected, by = null, transaction }) => setProtection(transaction === undefined ? db : inTransaction(transaction), dropletId, { protected: isProtected, by }),
     renewLease: async (dropletId, { ttlS, by = null, transaction }) => renewLease(transaction === undefined ? db : inTransaction(transaction), dropletId, { ttlS, by }),
     leasesOf: (sagaIds) => findLeases(db, sagaIds),
-    start: async <Input extends JsonObject, Outputs extends JsonObject>(saga: StartableSaga<Input, Outputs> | string, input: Input, startOptions: StartOptions = {}) => {
+    start: async <Input extends JsonObject, Outputs extends JsonObject, Given>(saga: StartableSaga<Input, Outputs, Given> | string, input: InputFor<Input, Given>, startOptions: StartOptions = {}) => {
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- of a saga by its name, nobody has said what its outputs are
       if (typeof saga === 'string') return handleOf(await start(saga, input, startOptions, dropletContracts), anyOutputs as unknown as z.ZodType<Outputs>);
       return handleOf(await start(saga.name, input, startOptions, { [saga.name]: saga }), saga.outputs);

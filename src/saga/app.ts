@@ -12,11 +12,11 @@ import { nameTwice, requireName, requireSteps } from './names.ts';
 import type { Step, StepOutcome, StepRun } from './step.ts';
 import type { SagaFacts, SagaWords, Subject } from './saga-words.ts';
 
-/** A saga with its name, as {@link defineSaga} returns it. */
-export type NamedSaga<Deps = never, Input extends JsonObject = JsonObject, Outputs extends JsonObject = JsonObject> = SagaDefinition<Deps> &
+/** A saga with its name, as {@link defineSaga} returns it. `Given`: the input before its schema fills in and transforms it. */
+export type NamedSaga<Deps = never, Input extends JsonObject = JsonObject, Outputs extends JsonObject = JsonObject, Given = unknown> = SagaDefinition<Deps> &
   Readonly<{
     name: string;
-    input: z.ZodType<Input>;
+    input: z.ZodType<Input, Given>;
     /** The declared outputs of all its steps; other keys are allowed. */
     outputs: z.ZodType<Outputs>;
   }>;
@@ -51,15 +51,21 @@ type Found<Needs extends Shape> = Needs extends z.ZodObject ? z.output<Needs> : 
 /** The outputs of a step: typed by `adds` if declared, else any outputs. */
 type Added<Adds extends Shape> = Adds extends z.ZodObject ? JsonObject & z.input<Adds> : JsonObject;
 
+type Field = string | undefined;
+
 /** A typed step: see {@link defineStep}. */
-type TypedStep<Deps, Needs extends Shape, Adds extends Shape> = Omit<Step<Deps>, 'needs' | 'adds' | 'execute' | 'compensate'> &
+type TypedStep<Deps, Needs extends Shape, Adds extends Shape, OnlyWith extends Field> = Omit<Step<Deps>, 'needs' | 'adds' | 'onlyWith' | 'execute' | 'compensate'> &
   Readonly<{
     needs?: Needs;
     adds?: Adds;
+    onlyWith?: OnlyWith;
     execute(run: StepRun<Found<Needs>>, deps: Deps): Promise<StepOutcome<Added<Adds>>>;
     /** Also runs if earlier steps did nothing, so any key may be missing from the context. */
     compensate(run: StepRun<Partial<Found<Needs> & Found<Adds>>>, deps: Deps): Promise<StepOutcome>;
   }>;
+
+/** Tells the types of a saga that only some sagas have the step. */
+type MarkOf<OnlyWith extends Field> = OnlyWith extends string ? Readonly<{ onlyWith: OnlyWith }> : unknown;
 
 /**
  * Defines a step. `needs` and `adds` determine the types of its context and its outputs. Annotate the type of `deps` on
@@ -67,9 +73,11 @@ type TypedStep<Deps, Needs extends Shape, Adds extends Shape> = Omit<Step<Deps>,
  *
  * @throws {TypeError} naming the problem
  */
-export function defineStep<Deps, Needs extends Shape = undefined, Adds extends Shape = undefined>(given: TypedStep<Deps, Needs, Adds>): Step<Deps, JsonObject, Added<Adds>> {
+export function defineStep<Deps, Needs extends Shape = undefined, Adds extends Shape = undefined, OnlyWith extends Field = Field>(
+  given: TypedStep<Deps, Needs, Adds, OnlyWith>,
+): Step<Deps, JsonObject, Added<Adds>> & MarkOf<OnlyWith> {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the engine gives each step the context that it says it needs
-  const step = given as unknown as Step<Deps, JsonObject, Added<Adds>>;
+  const step = given as unknown as Step<Deps, JsonObject, Added<Adds>> & MarkOf<OnlyWith>;
   requireName(`step ${JSON.stringify(step.name)}`, step.name);
   for (const part of ['execute', 'compensate'] as const) {
     if (typeof step[part] !== 'function') throw new TypeError(`step ${step.name}: ${part} is missing; expected a function (a step that leaves nothing behind returns done() from it)`);
@@ -86,7 +94,8 @@ type AnyStep = Step<any, any, any>;
 /** What all steps of a saga depend on and add: intersects the types of several steps. */
 type AllOf<Union> = (Union extends unknown ? (one: Union) => void : never) extends (one: infer All) => void ? All : never;
 type DepsOf<S> = S extends Readonly<{ execute(run: never, deps: infer Deps): unknown }> ? Deps : never;
-type AddsOf<S> = S extends Readonly<{ execute(run: never, deps: never): Promise<StepOutcome<infer Adds>> }> ? Adds : never;
+/** What a step adds: all of it is optional if only some sagas have the step. */
+type AddsOf<S> = S extends Readonly<{ execute(run: never, deps: never): Promise<StepOutcome<infer Adds>> }> ? (S extends Readonly<{ onlyWith: string }> ? Partial<Adds> : Adds) : never;
 type OutputsOf<Steps extends readonly AnyStep[]> = AllOf<AddsOf<Steps[number]>> & JsonObject;
 
 /** The argument of a saga's words: its input, and the step outputs that exist so far. */
@@ -105,10 +114,10 @@ type FactsOf<Input extends JsonObject, Steps extends readonly AnyStep[]> = Reado
  * @param saga.labels the labels of its jobs and traces, such as `{ serverId: context.server_id }`; for people to read
  * @throws {TypeError} naming the problem
  */
-export function defineSaga<Input extends JsonObject, const Steps extends readonly AnyStep[]>(
+export function defineSaga<Input extends JsonObject, const Steps extends readonly AnyStep[], Given = unknown>(
   given: Readonly<{
     name: string;
-    input: z.ZodType<Input>;
+    input: z.ZodType<Input, Given>;
     steps: Steps;
     subject?: (saga: FactsOf<Input, Steps>) => About;
     words?: Partial<SagaWords<FactsOf<Input, Steps>>>;
@@ -118,9 +127,9 @@ export function defineSaga<Input extends JsonObject, const Steps extends readonl
     secrets?: readonly string[];
     refusal?: SagaDefinition<never>['refusal'];
   }>,
-): NamedSaga<AllOf<DepsOf<Steps[number]>>, Input, OutputsOf<Steps>> {
+): NamedSaga<AllOf<DepsOf<Steps[number]>>, Input, OutputsOf<Steps>, Given> {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the engine calls these functions with what the types say
-  const saga = given as unknown as Omit<NamedSaga<AllOf<DepsOf<Steps[number]>>, Input>, 'outputs'> & { subject?: (saga: SagaFacts) => About };
+  const saga = given as unknown as Omit<NamedSaga<AllOf<DepsOf<Steps[number]>>, Input, JsonObject, Given>, 'outputs'> & { subject?: (saga: SagaFacts) => About };
   const { subject, words = {}, ...rest } = saga;
   requireName(`saga ${JSON.stringify(saga.name)}`, saga.name);
   requireSteps(saga.name, saga.steps);
@@ -144,7 +153,7 @@ function takesMore(schema: z.ZodType): boolean {
 }
 
 // oxlint-disable-next-line typescript/no-explicit-any -- of whatever types: they are taken from it
-type AnySaga = NamedSaga<any, any, any>;
+type AnySaga = NamedSaga<any, any, any, any>;
 
 /** What all steps of an app depend on. */
 type DepsOfAll<Sagas extends readonly AnySaga[]> = AllOf<DepsOf<Sagas[number]['steps'][number]>> & object;
