@@ -3,12 +3,13 @@
 import { z } from 'zod';
 import type { JsonObject } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
+import { checkApp, checkSaga, checkStep } from './check-definition.ts';
 import { checkNeeds } from './context.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import { checkCatalog } from './definition.ts';
 import type { WorkerHost } from './extension.ts';
 import type { Labels } from './labels.ts';
-import { nameTwice, requireName, requireSteps } from './names.ts';
+import { nameTwice, requireSteps } from './names.ts';
 import type { Step, StepOutcome, StepRun } from './step.ts';
 import type { SagaFacts, SagaWords, Subject } from './saga-words.ts';
 
@@ -78,10 +79,7 @@ export function defineStep<Deps, Needs extends Shape = undefined, Adds extends S
 ): Step<Deps, JsonObject, Added<Adds>> & MarkOf<OnlyWith> {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the engine gives each step the context that it says it needs
   const step = given as unknown as Step<Deps, JsonObject, Added<Adds>> & MarkOf<OnlyWith>;
-  requireName(`step ${JSON.stringify(step.name)}`, step.name);
-  for (const part of ['execute', 'compensate'] as const) {
-    if (typeof step[part] !== 'function') throw new TypeError(`step ${step.name}: ${part} is missing; expected a function (a step that leaves nothing behind returns done() from it)`);
-  }
+  checkStep(step);
   return step;
 }
 
@@ -130,8 +128,8 @@ export function defineSaga<Input extends JsonObject, const Steps extends readonl
 ): NamedSaga<AllOf<DepsOf<Steps[number]>>, Input, OutputsOf<Steps>, Given> {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the engine calls these functions with what the types say
   const saga = given as unknown as Omit<NamedSaga<AllOf<DepsOf<Steps[number]>>, Input, JsonObject, Given>, 'outputs'> & { subject?: (saga: SagaFacts) => About };
+  checkSaga(saga);
   const { subject, words = {}, ...rest } = saga;
-  requireName(`saga ${JSON.stringify(saga.name)}`, saga.name);
   requireSteps(saga.name, saga.steps);
   checkNeeds(saga);
   // A secret with a misspelled name would be stored in plain text.
@@ -169,6 +167,7 @@ type DepsOfAll<Sagas extends readonly AnySaga[]> = AllOf<DepsOf<Sagas[number]['s
 export function defineApp<const Sagas extends readonly AnySaga[]>(
   app: Readonly<{ sagas: Sagas; deps: (context: AppContext) => DepsOfAll<Sagas> | Promise<DepsOfAll<Sagas>> }>,
 ): App {
+  checkApp(app);
   const { deps } = app;
   const sagas: readonly NamedSaga[] = app.sagas;
   if (sagas.length === 0) throw new TypeError('app: expected at least one saga');

@@ -7,8 +7,8 @@ const namePattern = /^[a-z][a-z0-9_]{0,62}$/;
 /**
  * @param what the owner of the name, to start the error message
  */
-export function requireName(what: string, name: string): void {
-  if (namePattern.test(name)) return;
+export function requireName(what: string, name: unknown): void {
+  if (typeof name === 'string' && namePattern.test(name)) return;
   throw new TypeError(`${what}: expected a name of lower-case letters, digits and _, beginning with a letter, of at most 63 characters`);
 }
 

@@ -28,6 +28,74 @@ describe('defineStep', () => {
   });
 });
 
+/** A definition as plain JavaScript may have it. */
+// oxlint-disable-next-line typescript/no-explicit-any, typescript/no-unsafe-type-assertion
+const untyped = (given: unknown) => given as any;
+
+describe('what is wrong in plain JavaScript', () => {
+  const right = { name: 'reserve', execute: async () => Promise.resolve(done()), compensate: async () => Promise.resolve(done()) };
+  // A schema of another copy of zod is no instance of a class of this one.
+  const ofOtherCopy = { safeParse: () => ({ success: true }), shape: {}, def: { type: 'object' } };
+
+  test.each([
+    ['no definition', undefined, 'step: expected an object; found undefined'],
+    ['no name', { ...right, name: undefined }, 'step undefined: expected a name of lower-case letters'],
+    ['the name null', { ...right, name: null }, 'step null: expected a name of lower-case letters'],
+    ['needs that are no schema', { ...right, needs: { name: 'text' } }, 'step reserve: needs: expected a zod object, such as'],
+    ['needs that are no object', { ...right, needs: z.string() }, 'step reserve: needs: expected a zod object, such as'],
+    ['adds that are null', { ...right, adds: null }, 'step reserve: adds: expected a zod object, such as'],
+    ['remains that are a record', { ...right, remains: z.record(z.string(), z.string()) }, 'step reserve: remains: expected a zod object, such as'],
+    ['onlyWith that is no text', { ...right, onlyWith: ['coupon'] }, 'step reserve: onlyWith: expected the name of a field of the input'],
+    ['superseded that is no function', { ...right, superseded: true }, 'step reserve: superseded: expected a function'],
+    ['words that are text', { ...right, words: 'reserving' }, 'step reserve: words: expected an object; found reserving'],
+    ['words that should be functions', { ...right, words: { doing: 'reserving', notYet: 'not reserved' } }, 'step reserve: words: notYet: expected a function'],
+  ])('a step with %s is refused', (_what, given, message) => {
+    expect(() => defineStep(untyped(given))).toThrow(new RegExp(`^${message}`));
+    expect(() => defineStep(untyped(given))).toThrow(TypeError);
+  });
+
+  const saga = { name: 'onboard', input, steps: [right] };
+  test.each([
+    ['no definition', undefined, 'saga: expected an object; found undefined'],
+    ['no name', { ...saga, name: undefined }, 'saga undefined: expected a name of lower-case letters'],
+    ['the name null', { ...saga, name: null }, 'saga null: expected a name of lower-case letters'],
+    ['no input', { ...saga, input: undefined }, 'saga onboard: input: expected a zod schema of an object'],
+    ['an input that is no schema', { ...saga, input: { customer: 'text' } }, 'saga onboard: input: expected a zod schema of an object'],
+    ['an input that is text', { ...saga, input: z.string() }, 'saga onboard: input: expected a zod schema of an object'],
+    ['an input that may be left out, and is a list', { ...saga, input: z.array(z.string()).default([]) }, 'saga onboard: input: expected a zod schema of an object'],
+    ['no steps', { ...saga, steps: undefined }, 'saga onboard: steps: expected an array'],
+    ['a step that its file does not export', { ...saga, steps: [right, undefined] }, 'saga onboard: step 2: expected a step, as defineStep returns it; found undefined'],
+    ['a step that defineStep would refuse', { ...saga, steps: [{ ...right, compensate: undefined }] }, 'step reserve: compensate is missing'],
+    ['a subject that is text', { ...saga, subject: 'customer' }, 'saga onboard: subject: expected a function'],
+    ['a resource that is text', { ...saga, resource: 'customer' }, 'saga onboard: resource: expected a function'],
+    ['words that are null', { ...saga, words: null }, 'saga onboard: words: expected an object; found null'],
+    ['words that are text', { ...saga, words: { completed: 'On board.' } }, 'saga onboard: words: completed: expected a function'],
+    ['secrets that are one name', { ...saga, secrets: 'customer' }, 'saga onboard: secrets: expected an array'],
+  ])('a saga with %s is refused', (_what, given, message) => {
+    expect(() => defineSaga(untyped(given))).toThrow(new RegExp(`^${message}`));
+    expect(() => defineSaga(untyped(given))).toThrow(TypeError);
+  });
+
+  test.each([
+    ['no definition', undefined, 'app: expected an object; found undefined'],
+    ['no sagas', { deps: () => ({}) }, 'app: sagas: expected an array'],
+    ['a saga that its file does not export', { sagas: [undefined], deps: () => ({}) }, 'app: saga 1: expected a saga, as defineSaga returns it; found undefined'],
+    ['a saga of a name alone', { sagas: [{ name: 'onboard' }], deps: () => ({}) }, 'saga onboard: input: expected a zod schema of an object'],
+    ['no deps', { sagas: [defineSaga(saga)] }, 'app: deps: expected a function'],
+    ['deps that are opened already', { sagas: [defineSaga(saga)], deps: {} }, 'app: deps: expected a function'],
+  ])('an app with %s is refused', (_what, given, message) => {
+    expect(() => defineApp(untyped(given))).toThrow(new RegExp(`^${message}`));
+    expect(() => defineApp(untyped(given))).toThrow(TypeError);
+  });
+
+  test('schemas are known by their form', () => {
+    expect(defineStep(untyped({ ...right, needs: ofOtherCopy, adds: ofOtherCopy, remains: ofOtherCopy })).name).toBe('reserve');
+    for (const schema of [ofOtherCopy, z.any(), z.record(z.string(), z.json()), z.union([z.strictObject({}), input]), input.readonly(), z.preprocess((given) => given, input), z.lazy(() => input)]) {
+      expect(defineSaga(untyped({ ...saga, input: schema })).name).toBe('onboard');
+    }
+  });
+});
+
 describe('defineSaga', () => {
   test('refuses a name that cannot stand in a route, no steps, and a step twice', () => {
     expect(() => defineSaga({ name: 'on board', input, steps: [reserve] })).toThrow('saga "on board": expected a name');

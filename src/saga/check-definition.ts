@@ -1,0 +1,93 @@
+// Checks the parts of a step, a saga and an app when they are defined. Authors may write plain JavaScript, where nothing
+// else does. Whether the parts fit together is checked in names.ts, context.ts and definition.ts.
+import { requireName } from './names.ts';
+
+type Parts = Readonly<Record<string, unknown>>;
+
+/**
+ * Checks the parts of a step.
+ *
+ * @throws {TypeError} naming the step and the part
+ */
+export function checkStep(given: unknown): void {
+  const step = partsOf('step', given);
+  requireName(`step ${JSON.stringify(step['name'])}`, step['name']);
+  const what = `step ${String(step['name'])}`;
+  for (const part of ['execute', 'compensate']) {
+    if (typeof step[part] !== 'function') throw new TypeError(`${what}: ${part} is missing; expected a function (a step that leaves nothing behind returns done() from it)`);
+  }
+  for (const part of ['needs', 'adds', 'remains']) {
+    if (step[part] !== undefined && !isObjectSchema(step[part])) throw new TypeError(`${what}: ${part}: expected a zod object, such as z.object({ name: z.string() })`);
+  }
+  if (step['onlyWith'] !== undefined && typeof step['onlyWith'] !== 'string') throw new TypeError(`${what}: onlyWith: expected the name of a field of the input`);
+  requireFunctions(what, step, ['superseded']);
+  if (step['words'] !== undefined) requireFunctions(`${what}: words`, partsOf(`${what}: words`, step['words']), ['notYet', 'waitsFor', 'limitMs']);
+}
+
+/**
+ * Checks the parts of a saga, and its steps.
+ *
+ * @throws {TypeError} naming the saga and the part
+ */
+export function checkSaga(given: unknown): void {
+  const saga = partsOf('saga', given);
+  requireName(`saga ${JSON.stringify(saga['name'])}`, saga['name']);
+  const what = `saga ${String(saga['name'])}`;
+  if (!isSchema(saga['input']) || !canBeObject(saga['input'])) throw new TypeError(`${what}: input: expected a zod schema of an object, such as z.strictObject({ name: z.string() })`);
+  for (const [index, step] of listOf(what, 'steps', saga['steps']).entries()) {
+    if (typeof step !== 'object' || step === null) throw new TypeError(`${what}: step ${index + 1}: expected a step, as defineStep returns it; found ${String(step)}`);
+    checkStep(step);
+  }
+  requireFunctions(what, saga, ['subject', 'resource', 'labels', 'refusal']);
+  if (saga['words'] !== undefined) requireFunctions(`${what}: words`, partsOf(`${what}: words`, saga['words']), ['subject', 'outputs', 'cancelDestroys', 'completed', 'cancelled', 'rolledBack', 'stuck']);
+  if (saga['secrets'] !== undefined) listOf(what, 'secrets', saga['secrets']);
+}
+
+/**
+ * Checks the parts of an app, and its sagas: they may come without defineSaga.
+ *
+ * @throws {TypeError} naming the part
+ */
+export function checkApp(given: unknown): void {
+  const app = partsOf('app', given);
+  for (const [index, saga] of listOf('app', 'sagas', app['sagas']).entries()) {
+    if (typeof saga !== 'object' || saga === null) throw new TypeError(`app: saga ${index + 1}: expected a saga, as defineSaga returns it; found ${String(saga)}`);
+    checkSaga(saga);
+  }
+  if (typeof app['deps'] !== 'function') throw new TypeError('app: deps: expected a function (an app whose steps depend on nothing has deps: () => ({}))');
+}
+
+function partsOf(what: string, given: unknown): Parts {
+  if (typeof given !== 'object' || given === null) throw new TypeError(`${what}: expected an object; found ${String(given)}`);
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- any object has parts of unknown kinds
+  return given as Parts;
+}
+
+function listOf(what: string, part: string, given: unknown): readonly unknown[] {
+  if (!Array.isArray(given)) throw new TypeError(`${what}: ${part}: expected an array`);
+  return given;
+}
+
+function requireFunctions(what: string, parts: Parts, names: readonly string[]): void {
+  const wrong = names.find((name) => parts[name] !== undefined && typeof parts[name] !== 'function');
+  if (wrong !== undefined) throw new TypeError(`${what}: ${wrong}: expected a function`);
+}
+
+// By their form, not by their class: an app may bring its own copy of zod.
+function isSchema(given: unknown): given is Parts {
+  return typeof given === 'object' && given !== null && 'safeParse' in given && typeof given.safeParse === 'function';
+}
+
+function isObjectSchema(given: unknown): boolean {
+  return isSchema(given) && typeof given['shape'] === 'object' && given['shape'] !== null;
+}
+
+// Zod's names of schemas that no JSON object satisfies.
+const neverObjects: ReadonlySet<unknown> = new Set(['string', 'number', 'boolean', 'bigint', 'symbol', 'undefined', 'null', 'void', 'never', 'date', 'nan', 'array', 'tuple', 'set', 'map', 'enum', 'literal', 'template_literal', 'file']);
+
+/** Whether a schema may accept an object. It looks into wrappers such as `optional`; of other schemas it cannot tell. */
+function canBeObject({ def }: Parts): boolean {
+  if (typeof def !== 'object' || def === null) return true;
+  if ('innerType' in def && isSchema(def.innerType)) return canBeObject(def.innerType);
+  return !('type' in def && neverObjects.has(def.type));
+}
