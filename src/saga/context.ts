@@ -44,17 +44,26 @@ export function addedOutputs({ name, adds }: Declared, outputs: JsonObject): Rea
  */
 export function checkNeeds(saga: Readonly<{ name: string; input: z.ZodType; steps: readonly Declared[] }>): void {
   const added = new Set<string>();
+  // By key, the step whose outputs may lack it.
+  const uncertain = new Map<string, string>();
   let ofInput: { has(key: string): boolean } | undefined;
   for (const { name, needs, adds, onlyWith } of saga.steps) {
     for (const key of Object.keys(needs?.shape ?? {})) {
       if (added.has(key) || needs?.shape[key]?.safeParse(undefined).success === true) continue;
       // Reading a schema is slow, so it happens only when needed.
       ofInput ??= keysOf(saga.input);
-      if (!ofInput.has(key)) throw new TypeError(`saga ${saga.name}: step ${name} needs ${key}, which is no field of the input, and no step before it adds it`);
+      if (ofInput.has(key)) continue;
+      const by = uncertain.get(key);
+      if (by !== undefined) throw new TypeError(`saga ${saga.name}: step ${name} needs ${key}, which step ${by} adds as optional; make it optional in needs too, or give it a default or no \`.optional()\` in adds`);
+      throw new TypeError(`saga ${saga.name}: step ${name} needs ${key}, which is no field of the input, and no step before it adds it`);
     }
     // A saga whose input omits this step gets none of its outputs.
     if (onlyWith !== undefined) continue;
-    for (const key of Object.keys(adds?.shape ?? {})) added.add(key);
+    for (const [key, schema] of Object.entries(adds?.shape ?? {})) {
+      // oxlint-disable-next-line no-underscore-dangle -- where zod has it for libraries; `any` also accepts nothing, but promises a value
+      if (schema._zod.optout === 'optional') uncertain.set(key, name);
+      else added.add(key);
+    }
   }
 }
 

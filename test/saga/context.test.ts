@@ -14,6 +14,8 @@ const step = (name: string, declared: { needs?: z.ZodObject; adds?: z.ZodObject 
   compensate: async () => Promise.resolve(done()),
 });
 
+const build = (steps: readonly Step<unknown>[]) => defineSaga({ name: 'build_site', input, steps }).name;
+
 describe('a saga is defined', () => {
   test('where each step finds what it needs: in the input, or among what a step before it adds', () => {
     const makes = step('make', { needs: z.object({ name: z.string() }), adds: z.object({ site_id: z.int() }) });
@@ -27,6 +29,25 @@ describe('a saga is defined', () => {
     ['the step itself adds it', [step('use', { needs: z.object({ site_id: z.int() }), adds: z.object({ site_id: z.int() }) })]],
   ])('and refused, with step and key, where %s', (_why, steps) => {
     expect(() => defineSaga({ name: 'build_site', input, steps })).toThrow(new TypeError('saga build_site: step use needs site_id, which is no field of the input, and no step before it adds it'));
+  });
+
+  test.each([
+    ['optional', z.int().optional()],
+    ['nullish', z.int().nullish()],
+    ['optional after a default', z.int().default(7).optional()],
+  ])('and refused, with both steps, where a step before it adds the key as %s', (_what, site) => {
+    const steps = [step('make', { adds: z.object({ site_id: site }) }), step('use', { needs: z.object({ site_id: z.int() }) })];
+    expect(() => build(steps)).toThrow(new TypeError('saga build_site: step use needs site_id, which step make adds as optional; make it optional in needs too, or give it a default or no `.optional()` in adds'));
+  });
+
+  test('where what may be missing is not needed, has a default, is surely added by another step, or is in the input', () => {
+    const use = step('use', { needs: z.object({ site_id: z.int() }) });
+    const makes = step('make', { adds: z.object({ site_id: z.int().optional() }) });
+    expect(build([makes, step('use', { needs: z.object({ site_id: z.int().optional() }) })])).toBe('build_site');
+    expect(build([step('make', { adds: z.object({ site_id: z.int().default(7) }) }), use])).toBe('build_site');
+    expect(build([step('make', { adds: z.object({ site_id: z.any() }) }), use])).toBe('build_site');
+    expect(build([makes, step('make_surely', { adds: z.object({ site_id: z.int() }) }), use])).toBe('build_site');
+    expect(build([step('find', { adds: z.object({ size: z.int().optional() }) }), step('fit', { needs: z.object({ size: z.int() }) })])).toBe('build_site');
   });
 
   test('where the input may have any key, whatever its steps need', () => {
