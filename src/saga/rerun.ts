@@ -48,7 +48,7 @@ export async function rerunSaga(db: Pick<Database, 'run'>, catalog: StartableSag
   if (saga.rerunAs !== null) return already(db, saga.rerunAs);
   if (saga.status !== 'compensated') return refuse(saga, `saga ${saga.id} cannot be run again: ${whyNot[saga.status]}. Only a saga that was rolled back can`);
   const definition = Object.hasOwn(catalog, saga.name) ? catalog[saga.name] : undefined;
-  if (definition === undefined) return refuse(saga, `saga ${saga.id} cannot be run again: no saga is called ${saga.name} any more`);
+  if (definition === undefined) return refuse(saga, `saga ${saga.id} cannot be run again: ${saga.name} is not among the sagas known here. Pass its definition to the client in the option sagas, or run the command or the web with the app that has it`);
   const leftovers = despiteLeftovers ? null : leftoversOf(definition.words ?? {}, saga);
   if (leftovers !== null) return refuse(saga, describeLeftovers(saga, leftovers), { leftovers });
   const erased = erasedSecrets(definition, saga);

@@ -46,3 +46,11 @@ test('types the outputs of a step that only some sagas have as outputs that may 
   const maybe: number | undefined = outputs.discount;
   expect([shop, discount, maybe]).toEqual([7, undefined, undefined]);
 });
+
+test('runs a saga again whose definition it is given, and says so where it is not', async () => {
+  const openShop = defineSaga({ name: 'open_shop', input: z.strictObject({ name: z.string() }), steps });
+  const { sagaId } = await client.start(openShop, { name: 'again' });
+  expect(await client.cancel(sagaId, 'ada')).toMatchObject({ kind: 'accepted' });
+  expect(await client.rerun(sagaId, 'ada')).toMatchObject({ kind: 'refused', why: expect.stringMatching(/open_shop is not among the sagas known here\. Pass its definition to the client in the option sagas/) });
+  expect(await client.rerun(sagaId, 'ada', { sagas: { [openShop.name]: openShop } })).toMatchObject({ kind: 'accepted', saga: { rerunOf: sagaId } });
+});
