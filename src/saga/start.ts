@@ -143,7 +143,8 @@ export async function startSaga(
     const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, compared, startedBy, secrets);
     if (existing === null) continue;
     if (!existing.isOwn && request.starter?.mayRead === false) throw new IdempotencyKeyTakenError(idempotencyKey ?? '');
-    if (existing.name !== request.name || !existing.sameInput) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
+    if (existing.name !== request.name) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id, `for another saga, ${existing.name}`);
+    if (!existing.sameInput) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
     // Until a worker admits it, a saga started by SQL has its secrets as they were given.
     const inputs = existing.inputChecked || plain === null ? [input] : [input, plain];
     if (existing.sameStarter && request.starter?.isShared !== true) requireSameSecrets(keyRing, inputs, secrets, existing, idempotencyKey ?? '');

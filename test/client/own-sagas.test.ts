@@ -54,3 +54,12 @@ test('runs a saga again whose definition it is given, and says so where it is no
   expect(await client.rerun(sagaId, 'ada')).toMatchObject({ kind: 'refused', why: expect.stringMatching(/open_shop is not among the sagas known here\. Pass its definition to the client in the option sagas/) });
   expect(await client.rerun(sagaId, 'ada', { sagas: { [openShop.name]: openShop } })).toMatchObject({ kind: 'accepted', saga: { rerunOf: sagaId } });
 });
+
+test('names the other saga that has an idempotency key', async () => {
+  const input = z.strictObject({ name: z.string() });
+  const [openShop, closeShop] = ['open_shop', 'close_shop'].map((name) => defineSaga({ name, input, steps }));
+  const [given, how] = [{ name: 'same' }, { idempotencyKey: 'shop-7' }];
+  const { sagaId } = await client.start(openShop ?? '', given, how);
+  await expect(client.start(closeShop ?? '', given, how)).rejects.toThrow(`idempotencyKey: "shop-7" was used before for another saga, open_shop, by saga ${sagaId}; use a new key`);
+  await expect(client.start(openShop ?? '', { name: 'other' }, how)).rejects.toThrow('was used before with another input');
+});
