@@ -86,6 +86,8 @@ async function runEverything(app: App, options: { dataDir?: string }, stop: Abor
     if (postgres !== null) {
       write('In another terminal:\n');
       write(`  export DATABASE_URL='${postgres.url}'`);
+      // A quote would end the text for the shell.
+      if (config.redisNodes !== null) write(`  export REDIS_URL='${config.redisNodes.join(',').replaceAll("'", '%27')}'`);
       if (isThrownAway) write(`  export QUEUE_PREFIX='${config.queuePrefix}'`);
       if (ownKey !== null) write(`  export ARCADIA_ENCRYPTION_KEYS='${ownKey}'`);
       // `sync` calls DigitalOcean itself.

@@ -1,7 +1,7 @@
 // `dev` and `demo --keep`: they name their pages, which answer, and droplets of the sandbox can call back.
 import { fileURLToPath } from 'node:url';
 import { once } from 'node:events';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, inject, onTestFinished, test } from 'vitest';
 import { loadConfig } from '../../src/platform/config.ts';
 import { withCallback } from '../../src/platform/cloud-init.ts';
 import { findPort } from '../../src/dev/free-port.ts';
@@ -27,6 +27,10 @@ function start(args: readonly string[], environment: NodeJS.ProcessEnv) {
 const pagesIn = (output: string) => [...output.matchAll(/^ {2}(\w+(?: \w+)*) {2,}(http\S+)$/gm)].map(([, name = '', url = '']) => ({ name, url }));
 const names = ['Sagas', 'Droplets', 'Leases', 'New droplet', 'Fleet', 'Queues', 'Audit', 'API'];
 
+/** The variables that another terminal gets from the printed lines. */
+const exportedBy = (output: string): Record<string, string> =>
+  Object.fromEntries([...output.matchAll(/(\w+)='([^']*)'|(\w+)=(sandbox)\b/g)].map(([, name = '', value = '', other = '', plain = '']) => [name || other, value || plain]));
+
 async function expectAnswers(pages: readonly { name: string; url: string }[]): Promise<void> {
   const statuses = await Promise.all(pages.map(async ({ url }) => (await fetch(url)).status));
   expect(pages.map(({ name }, index) => [name, statuses[index]])).toEqual(names.map((name) => [name, 200]));
@@ -37,12 +41,20 @@ test('dev names every page, and a saga that waits for the callback of its drople
   await waitFor(() => dev.output().includes('Ctrl-C stops it.'), { what: 'dev', deadlineMs: 60_000 });
   expect(dev.output()).toMatch(/^The web: http:\/\/127\.0\.0\.1:\d+ \(no login\)$/m);
   await expectAnswers(pagesIn(dev.output()));
-  const exported = Object.fromEntries([...dev.output().matchAll(/(\w+)='([^']*)'|(\w+)=(sandbox)\b/g)].map(([, name = '', value = '', other = '', plain = '']) => [name || other, value || plain]));
+  const exported = exportedBy(dev.output());
   expect(Object.keys(exported)).toEqual(['DATABASE_URL', 'ARCADIA_ENCRYPTION_KEYS', 'DIGITALOCEAN_API_URL', 'DIGITALOCEAN_TOKEN', 'PUBLIC_URL']);
   const provision = ['provision', '--name', 'x', '--region', 'fra1', '--size', 's-1vcpu-1gb', '--image', 'debian-12-x64', '--ready', 'callback'];
   const [plan, made] = await Promise.all([runCommand([...provision, '--dry-run'], { ...base, ...exported }), runCommand(provision, { ...base, ...exported })]);
   expect([plan.code, made.code, made.stderr]).toEqual([0, 0, '']);
   expect(made.stdout).toContain('it reported that its user data ran');
+  expect(await dev.end()).toBe(0);
+});
+
+test('dev with queues in Redis prints what another terminal needs to reach them', { timeout: 120_000 }, async () => {
+  const dev = start(['dev'], { PORT: '0', REDIS_URL: inject('services').redisUrl });
+  await waitFor(() => dev.output().includes('Ctrl-C stops it.'), { what: 'dev', deadlineMs: 60_000 });
+  const status = await runCommand(['status'], { ...base, ...exportedBy(dev.output()) });
+  expect([status.code, status.stdout]).toEqual([0, expect.not.stringContaining('does not answer')]);
   expect(await dev.end()).toBe(0);
 });
 
