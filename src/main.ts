@@ -79,7 +79,9 @@ function serve<Args extends unknown[]>(server: Runs<Args>): Action<Args> {
 
 /** The app that every command is given: the one that --app or ARCADIA_APP names, else the droplet sagas. */
 async function app(): Promise<App> {
-  return (await import('./cli/app.ts')).loadApp(program.opts<{ app?: string }>().app ?? appFileIn(process.env));
+  const { loadApp } = await import('./cli/app.ts');
+  const file = program.opts<{ app?: string }>().app;
+  return file === undefined ? loadApp(appFileIn(process.env), 'ARCADIA_APP') : loadApp(file, '--app');
 }
 
 program

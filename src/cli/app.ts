@@ -13,18 +13,19 @@ import { UsageError } from './usage-error.ts';
  * Loads an app.
  *
  * @param file the module that exports it by default, relative to the current folder; null: the droplet sagas
+ * @param setting where the file was named, for error messages
  * @throws {ConfigError} if it cannot be loaded or exports no app
  */
-export async function loadApp(file: string | null): Promise<App> {
+export async function loadApp(file: string | null, setting: '--app' | 'ARCADIA_APP'): Promise<App> {
   if (file === null) return loadDefaultApp();
   let module: unknown;
   try {
     module = await import(pathToFileURL(resolve(file)).href);
   } catch (error) {
-    throw new ConfigError(`ARCADIA_APP: ${file} cannot be loaded: ${error instanceof Error ? error.message : String(error)}`);
+    throw new ConfigError(`${setting}: ${file} cannot be loaded: ${error instanceof Error ? error.message : String(error)}`);
   }
   const app = typeof module === 'object' && module !== null && 'default' in module ? module.default : undefined;
-  if (!isApp(app)) throw new ConfigError(`ARCADIA_APP: ${file}: expected an app as its default export: export default defineApp({ sagas: […], deps: … })`);
+  if (!isApp(app)) throw new ConfigError(`${setting}: ${file}: expected an app as its default export: export default defineApp({ sagas: […], deps: … })`);
   return { ...app, openDeps: async (context) => openNamingFile(file, () => app.openDeps(context)) };
 }
 

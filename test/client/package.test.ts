@@ -269,8 +269,8 @@ describe('a saga of one\'s own, in a folder outside the project', () => {
     expect(await arcadia('start', 'provision_droplet', '--input', '{}')).toMatchObject({ code: 2, stderr: expect.stringContaining('no saga is called "provision_droplet"; expected one of onboard') });
     expect(await arcadia('start', 'onboard', '--input', 'customer')).toMatchObject({ code: 2, stderr: expect.stringContaining('--input: expected a JSON object') });
     await writeFile(join(folder, 'no-app.js'), 'export default {};');
-    expect(await arcadia('migrate', '--app', './no-app.js')).toMatchObject({ code: 78, stderr: expect.stringContaining('ARCADIA_APP: ./no-app.js: expected an app as its default export') });
-    expect(await arcadia('migrate', '--app', './nowhere.js')).toMatchObject({ code: 78, stderr: expect.stringContaining('ARCADIA_APP: ./nowhere.js cannot be loaded') });
+    expect(await arcadia('migrate', '--app', './no-app.js')).toMatchObject({ code: 78, stderr: expect.stringContaining('--app: ./no-app.js: expected an app as its default export') });
+    expect(await arcadia('migrate', '--app', './nowhere.js')).toMatchObject({ code: 78, stderr: expect.stringContaining('--app: ./nowhere.js cannot be loaded') });
     expect(calls).toEqual([]);
   });
 

@@ -179,6 +179,13 @@ const failWorker = async (deps: string) => {
   return { file, ended: await runCommand(['worker', '--app', relative(process.cwd(), file)], environment) };
 };
 
+test('an app that cannot be loaded is reported by the setting that names it', async () => {
+  const byOption = await arcadia('sagas', '--app', './nosuch.js');
+  expect(byOption).toMatchObject({ code: 78, stderr: expect.stringMatching(/--app: \.\/nosuch\.js cannot be loaded/) });
+  expect(byOption.stderr).not.toContain('ARCADIA_APP');
+  expect(await runCommand(['sagas'], { ...environment, ARCADIA_APP: './nosuch.js' })).toMatchObject({ code: 78, stderr: expect.stringMatching(/ARCADIA_APP: \.\/nosuch\.js cannot be loaded/) });
+});
+
 describe('deps that fail', () => {
   test('end the worker with the file of the app, and close what was opened', async () => {
     const { ended } = await failWorker("throw new Error('billing does not answer');");
