@@ -198,7 +198,7 @@ program
   .option('--name <saga>', 'only sagas with this name, such as provision_droplet')
   .option('--tag <tag>', 'only sagas whose droplet has this tag')
   .option('--droplet-id <id>', 'only sagas of this droplet', wholeNumber(1, Number.MAX_SAFE_INTEGER))
-  .option('--text <text>', "only sagas whose droplet's name contains this text")
+  .option('--text <text>', "only sagas whose subject's name contains this text")
   .option('--since <time>', 'only sagas started since then: an age such as 30m, 2h or 7d, or a time such as 2026-01-31T12:00:00Z')
   .option('--until <time>', 'only sagas started before then; same format')
   .option('--requested-by <who>', 'only sagas requested by this actor, such as cli:ada')

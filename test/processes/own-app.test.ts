@@ -156,6 +156,11 @@ describe('an app without droplets, with nothing set but the database', () => {
     expect(destroy).toMatchObject({ code: 2, stderr: expect.stringContaining('no saga is called "destroy_droplet"') });
   });
 
+  test('the help of sagas tells what --text searches, in words for any saga', async () => {
+    const { stdout } = await arcadia('sagas', '--help');
+    expect(stdout.replaceAll(/\s+/g, ' ')).toContain("--text <text> only sagas whose subject's name contains this text --since");
+  });
+
   test('the worker ends in order, and closes what deps opened', async () => {
     expect(await worker.stop()).toBe(0);
     expect((await ledger()).at(-1)).toBe('closed');
