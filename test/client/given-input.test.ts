@@ -15,6 +15,7 @@ import type { RunningWeb } from '../../src/processes/web.ts';
 import { startWeb } from '../../src/processes/web.ts';
 import { startIntakeWorker } from '../../src/queues/intake.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
+import type { NamedSaga } from '../../src/saga/app.ts';
 import { defineSaga } from '../../src/saga/app.ts';
 import { cancelSaga } from '../../src/saga/cancel-and-retry.ts';
 import type { RunnerOptions } from '../../src/saga/runner.ts';
@@ -73,7 +74,10 @@ afterAll(async () => {
 });
 
 const channels: Readonly<Record<'client' | 'sql' | 'http' | 'queue', Start>> = {
-  client: async (name, input, idempotencyKey) => (await client.start({ ...catalog[name], input: catalog[name].input }, input, { idempotencyKey })).sagaId,
+  client: async (name, input, idempotencyKey) => {
+    const saga: NamedSaga = catalog[name];
+    return (await client.start(saga, input, { idempotencyKey })).sagaId;
+  },
   sql: async (name, input, key) => {
     const [row] = await fleet.engine.db.sql<{ id: string }[]>`select arcadia.start_saga(${name}, ${JSON.stringify(input)}::text::jsonb, ${key ?? null}) as id`;
     return row?.id ?? '';
