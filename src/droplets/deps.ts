@@ -17,6 +17,7 @@ import type { DigitalOceanClient } from '../do/client.ts';
 import { createDirectory } from '../do/directory.ts';
 import { createObservationStore, observationKey } from '../do/observation-store.ts';
 import { createObserver } from '../do/observer.ts';
+import { rememberAnswers } from './answers-of-provider.ts';
 import { harmlessProbe } from '../do/probe-harmlessly.ts';
 import { watchThrottle } from '../do/throttle.ts';
 import { hasResource, leaseEventExpiry, resourceExpiry } from '../inventory/expire.ts';
@@ -75,6 +76,7 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
   const counter = countRequests(throttle.budget);
   const { budget } = counter;
   const metrics = createDropletMetrics(() => budget.left());
+  const provider = rememberAnswers();
   const quietDb = withoutIo(db);
   const wakeup = createWakeup();
   const circuitStore = createCircuitStore(quietDb, scope, probes);
@@ -89,6 +91,7 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
     circuits,
     onAnswer: (request) => {
       metrics.onRequest(request);
+      provider.onAnswer(request);
       const { status } = request;
       if (status !== null) annotate(() => ({ 'http.response.status_code': status }));
     },
@@ -114,6 +117,7 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
     toOutcome: (error, direction, memo) => (error instanceof DigitalOceanError ? toStepOutcome(error, direction, memo) : null),
     hold: (held) => holdSaga(held, { holds, refresh: circuits.refresh, log }),
     throttledForMs: () => throttle.throttledForMs(),
+    provider: provider.answers,
     metrics: metrics.expose,
     outcomes: [driftOutcomes, orphanOutcomes, leaseOutcomes],
     check: async () => {

@@ -118,6 +118,14 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
   if (!isAlive && !facts.isReadOnly) conditions.push(noWorker(facts));
   // Without a worker, nothing probes again.
   for (const refused of facts.refused) conditions.push({ ...refusal(refused), ...(isAlive ? {} : { until: null }) });
+  if (facts.providerFailingSince !== null && facts.now.getTime() - facts.providerFailingSince.getTime() > PROVIDER_FAILING_FOR_MS) {
+    conditions.push(condition({
+      name: 'digitalocean_away', since: facts.providerFailingSince,
+      title: 'DigitalOcean does not answer',
+      detail: `No request since then was answered, or only with an error of its servers.${facts.unfinished === 0 ? '' : ` ${sagas(facts.unfinished)} ${facts.unfinished === 1 ? 'is' : 'are'} unfinished.`}`,
+      action: 'Look at status.digitalocean.com, and at what lies between (DIGITALOCEAN_API_URL, proxy, DNS). Sagas resume by themselves.',
+    }));
+  }
   if (facts.stuck > 0) {
     conditions.push(condition({
       name: 'sagas_stuck', count: facts.stuck,
@@ -174,6 +182,9 @@ function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Lim
   }
   return conditions;
 }
+
+// Single requests fail now and then.
+const PROVIDER_FAILING_FOR_MS = 60_000;
 
 // A pass fails now and then, and a store that restarts takes a while.
 const RECONCILER_FAILING_FOR_MS = 60_000;

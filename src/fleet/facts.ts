@@ -46,6 +46,8 @@ export type PostgresFacts = Readonly<{
   isReadOnly: boolean;
   /** Since when each pass of each live worker's reconciler fails; null: one succeeds, or there is no worker. */
   reconcilerFailingSince: Date | null;
+  /** Since when DigitalOcean answers no live worker, or only with errors of its servers; null: it answers, or is not asked. */
+  providerFailingSince: Date | null;
   /** Surplus droplets that are kept until someone approves their destruction. */
   orphansHeld: number;
   /** Sagas that have been for a while at steps that no live worker knows; null: there are too many sagas to look. */
@@ -85,7 +87,7 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
     'fleet.facts',
     (sql) => sql<FactsRow[]>`
       with alive as (
-        select scope, throttled_until, steps, reconciler_failing_since from arcadia.workers where last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
+        select scope, throttled_until, steps, reconciler_failing_since, provider_failing_since, provider_answered_at from arcadia.workers where last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
       ),
       -- Where a worker does not tell, it may know all that \`migrate\` wrote.
       known as (
@@ -97,6 +99,8 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
         clock_timestamp() as now,
         current_setting('transaction_read_only')::bool as is_read_only,
         (select case when bool_and(reconciler_failing_since is not null) then max(reconciler_failing_since) end from alive) as reconciler_failing_since,
+        (select case when max(provider_answered_at) is null or max(provider_answered_at) < max(provider_failing_since) then min(provider_failing_since) filter (where provider_failing_since > coalesce(recently, '-infinity')) end
+         from (select provider_answered_at, provider_failing_since, max(provider_answered_at) over () as recently from alive) as asked) as provider_failing_since,
         (select case when (select (summary->>'held')::int from arcadia.inventory_syncs where outcome = 'complete' order by number desc limit 1) > 0
            then (select count(*)::int from arcadia.cloud_orphans where resolved_at is null and category = 'surplus' and approved_at is null) else 0 end) as orphans_held,
         (select coalesce(jsonb_agg(jsonb_build_object(

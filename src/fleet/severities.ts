@@ -9,6 +9,7 @@ export const severities = {
   no_worker: 'critical',
   token_refused: 'critical',
   scope_missing: 'critical',
+  digitalocean_away: 'warning',
   account_full: 'warning',
   sagas_stuck: 'critical',
   sagas_overdue: 'critical',

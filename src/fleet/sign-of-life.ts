@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
+import type { ProviderAnswers } from '../saga/extension.ts';
 
 /** Facts about a worker that do not change. */
 export type WorkerIdentity = Readonly<{
@@ -22,9 +23,10 @@ export type WorkerIdentity = Readonly<{
 
 /**
  * The state in each heartbeat. `throttledForMs`: how long the request budget has no room, as last known; 0: it has room.
- * `reconcilerFailingForMs`: since its last pass that succeeded; null: that was the last one.
+ * `reconcilerFailingForMs`: since its last pass that succeeded; null: that was the last one. `provider`: whether the service of its
+ * steps answers.
  */
-export type WorkerState = Readonly<{ jobs: number; throttledForMs: number; reconcilerFailingForMs: number | null }>;
+export type WorkerState = Readonly<{ jobs: number; throttledForMs: number; reconcilerFailingForMs: number | null; provider: ProviderAnswers }>;
 
 const RENEW_MS = 5_000;
 
@@ -47,7 +49,7 @@ export async function showSignOfLife(
   await db.run('workers.leave', (sql) => sql`delete from arcadia.workers where id = ${id}`).catch(() => undefined);
 }
 
-async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, version, nodeVersion, concurrency, scope, steps }: WorkerIdentity, { jobs, throttledForMs, reconcilerFailingForMs }: WorkerState): Promise<void> {
+async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, version, nodeVersion, concurrency, scope, steps }: WorkerIdentity, { jobs, throttledForMs, reconcilerFailingForMs, provider }: WorkerState): Promise<void> {
   const isThrottled = throttledForMs > 0;
   await db.run(
     'workers.renew',
@@ -55,12 +57,15 @@ async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, v
       with removed as (
         delete from arcadia.workers where last_seen_at < clock_timestamp() - ${REMOVE_AFTER_MS}::float8 * interval '1 millisecond' and id <> ${id}
       )
-      insert into arcadia.workers as worker (id, name, host, pid, version, node_version, concurrency, jobs, scope, steps, throttled_until, reconciler_failing_since)
+      insert into arcadia.workers as worker (id, name, host, pid, version, node_version, concurrency, jobs, scope, steps, throttled_until, reconciler_failing_since, provider_failing_since, provider_answered_at)
       values (
         ${id}, ${name}, ${host}, ${pid}, ${version}, ${nodeVersion}, ${concurrency}, ${jobs}, ${scope}, ${[...steps]}::text[],
         case when ${isThrottled} then clock_timestamp() + ${throttledForMs}::float8 * interval '1 millisecond' end,
-        clock_timestamp() - ${reconcilerFailingForMs}::float8 * interval '1 millisecond'
+        clock_timestamp() - ${reconcilerFailingForMs}::float8 * interval '1 millisecond',
+        clock_timestamp() - ${provider.failingForMs}::float8 * interval '1 millisecond',
+        clock_timestamp() - ${provider.answeredMsAgo}::float8 * interval '1 millisecond'
       )
-      on conflict (id) do update set last_seen_at = clock_timestamp(), jobs = excluded.jobs, throttled_until = excluded.throttled_until, reconciler_failing_since = excluded.reconciler_failing_since`,
+      on conflict (id) do update set last_seen_at = clock_timestamp(), jobs = excluded.jobs, throttled_until = excluded.throttled_until,
+        reconciler_failing_since = excluded.reconciler_failing_since, provider_failing_since = excluded.provider_failing_since, provider_answered_at = excluded.provider_answered_at`,
   );
 }

@@ -200,7 +200,7 @@ export async function startWorker(
       reconcilerFailingSince = pass === null ? (reconcilerFailingSince ?? performance.now()) : null;
     } }),
     runRetention({ db, expiries: expiriesOf(config, db, Object.keys(catalog), extensions), signal: stopping.signal, log }),
-    showSignOfLife(identity, { db: withoutIo(db), state: () => ({ jobs: jobsAtHand(), throttledForMs: throttledForMs(), reconcilerFailingForMs: reconcilerFailingSince === null ? null : performance.now() - reconcilerFailingSince }), signal: stopping.signal, log }),
+    showSignOfLife(identity, { db: withoutIo(db), state: () => ({ jobs: jobsAtHand(), throttledForMs: throttledForMs(), reconcilerFailingForMs: reconcilerFailingSince === null ? null : performance.now() - reconcilerFailingSince, provider: extensions[0]?.provider?.() ?? { failingForMs: null, answeredMsAgo: null } }), signal: stopping.signal, log }),
     hastenMisdated(connection.queue(queueNames.intake), { everyMs: config.reconcileIntervalMs, signal: stopping.signal, log }),
     listenForSagas(databaseUrl, { onSaga: wakeup.wake, signal: stopping.signal, log }),
   ];

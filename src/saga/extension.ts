@@ -46,6 +46,12 @@ export type WorkerHost = Readonly<{
   extend(extension: WorkerExtension): void;
 }>;
 
+/**
+ * `failingForMs`: since when no request was answered, or only with an error of the server; null: the last one was answered.
+ * `answeredMsAgo`: since the last answer; null: none yet.
+ */
+export type ProviderAnswers = Readonly<{ failingForMs: number | null; answeredMsAgo: number | null }>;
+
 /** What a worker does for a family besides running its steps. */
 export type WorkerExtension = Readonly<{
   name: string;
@@ -67,6 +73,8 @@ export type WorkerExtension = Readonly<{
   scope: string;
   /** How long the steps must wait for the request budget, in milliseconds; 0: not at all. */
   throttledForMs(): number;
+  /** Whether the service of its steps answers. */
+  provider?(): ProviderAnswers;
   /** What its callers are told of beside the ends of sagas. */
   outcomes?: readonly OutcomeSource[];
   /** In the text format of Prometheus. */

@@ -9,7 +9,7 @@ const now = new Date('2026-11-28T12:00:00Z');
 const at = (seconds: number) => new Date(now.getTime() + seconds * 1_000);
 const limits = { reconcileIntervalMs: 15_000, inventorySyncIntervalMs: 900_000 };
 const worker = { name: 'a:1', host: 'a', version: '1', startedAt: at(-60), lastSeenAt: at(-2), concurrency: 50, jobs: 0, isAlive: true };
-const well: PostgresFacts = { now, workers: [worker], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, isReadOnly: false, reconcilerFailingSince: null, orphansHeld: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
+const well: PostgresFacts = { now, workers: [worker], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
 const moving: QueueFacts = { paused: [], stalled: [] };
 const refused: RefusedFact = {
   kind: 'request_refused', request: 'POST /v2/droplets', fields: ['ssh_keys'], subject: null, openedAt: at(-90), nextProbeAt: at(30), message: '403: You may not', scopes: ['ssh_key:read'], held: 21,
@@ -71,6 +71,11 @@ test('a store that is full or takes no writes is told of by its name', () => {
   expect(toldOf({}, { ...moving, isFull: true })).toEqual(['critical queue_store_full']);
   // Its workers cannot show that they live.
   expect(toldOf({ isReadOnly: true, workers: [] })).toEqual(['critical postgres_read_only']);
+});
+
+test('a DigitalOcean that answers nobody for a minute is told of', () => {
+  expect(judge({ providerFailingSince: at(-61), unfinished: 2 }).conditions).toMatchObject([{ name: 'digitalocean_away', severity: 'warning', since: at(-61), detail: expect.stringContaining('2 sagas are unfinished') }]);
+  expect(toldOf({ providerFailingSince: at(-59) })).toEqual([]);
 });
 
 test('a reconciler that fails for a minute, and surplus droplets that wait for approval, are told of', () => {

@@ -53,7 +53,7 @@ test('counts sagas at steps that no worker knows, once they have been there for 
   expect((await readFleetFacts(db)).unknownSteps).toBeNull();
 });
 
-test('says since when the reconcilers of all live workers fail, how many surplus droplets are held, and whether writes are refused', async () => {
+test('says since when the reconcilers of all live workers fail, and DigitalOcean, how many surplus droplets are held, and whether writes are refused', async () => {
   await db.sql`delete from arcadia.workers`;
   expect(await readFleetFacts(db)).toMatchObject({ reconcilerFailingSince: null, orphansHeld: 0, isReadOnly: false });
   await workerAlive('one', [], 300);
@@ -62,6 +62,23 @@ test('says since when the reconcilers of all live workers fail, how many surplus
   expect(Math.round((now.getTime() - (reconcilerFailingSince?.getTime() ?? 0)) / 1_000)).toBe(100);
   await workerAlive('three', []);
   expect((await readFleetFacts(db)).reconcilerFailingSince).toBeNull();
+
+  const providerFailingForS = async (...workers: readonly (readonly [failing: number | null, answered: number | null])[]): Promise<number | null> => {
+    await db.sql`delete from arcadia.workers`;
+    for (const [failing, answered] of workers) {
+      await workerAlive('one', []);
+      await db.sql`
+        update arcadia.workers set provider_failing_since = clock_timestamp() - ${failing}::float8 * interval '1 second', provider_answered_at = clock_timestamp() - ${answered}::float8 * interval '1 second'
+        where provider_failing_since is null and provider_answered_at is null`;
+    }
+    const { now: at, providerFailingSince } = await readFleetFacts(db);
+    return providerFailingSince === null ? null : Math.round((at.getTime() - providerFailingSince.getTime()) / 1_000);
+  };
+  expect(await providerFailingForS([null, 5])).toBeNull();
+  expect(await providerFailingForS([90, 100], [70, null], [null, 120])).toBe(90);
+  // Another was answered since; the first asks no more.
+  expect(await providerFailingForS([90, 100], [null, 5])).toBeNull();
+  expect(await providerFailingForS([300, 400], [60, 70])).toBe(60);
 
   await db.sql`
     with resource as (insert into arcadia.cloud_resources (provider, provider_id, kind, name, status) values ('digitalocean', '1', 'droplet', 'surplus', 'active') returning id)
