@@ -19,6 +19,8 @@ export function checkStep(given: unknown): void {
   for (const part of ['needs', 'adds', 'remains']) {
     if (step[part] !== undefined && !isObjectSchema(step[part])) throw new TypeError(`${what}: ${part}: expected a zod object, such as z.object({ name: z.string() })`);
   }
+  const unstorable = isSchema(step['adds']) ? unstorableIn(step['adds'], '') : null;
+  if (unstorable !== null) throw new TypeError(`${what}: adds: ${unstorable.at} is a ${unstorable.type}, which JSON cannot hold; put out text or a number in its place`);
   if (step['onlyWith'] !== undefined && typeof step['onlyWith'] !== 'string') throw new TypeError(`${what}: onlyWith: expected the name of a field of the input`);
   requireFunctions(what, step, ['superseded']);
   if (step['words'] !== undefined) requireFunctions(`${what}: words`, partsOf(`${what}: words`, step['words']), ['notYet', 'waitsFor', 'limitMs']);
@@ -90,4 +92,21 @@ function canBeObject({ def }: Parts): boolean {
   if (typeof def !== 'object' || def === null) return true;
   if ('innerType' in def && isSchema(def.innerType)) return canBeObject(def.innerType);
   return !('type' in def && neverObjects.has(def.type));
+}
+
+// Zod's names of schemas that nothing satisfies that was stored as JSON.
+const neverStored: ReadonlySet<unknown> = new Set(['bigint', 'symbol', 'date', 'nan', 'map', 'set', 'function', 'promise', 'file']);
+const MOST_LEVELS = 20;
+
+/** The first part of a schema that no stored output meets, though the one that a step returns may; null if none is known. */
+function unstorableIn(schema: unknown, at: string, levels = MOST_LEVELS): Readonly<{ at: string; type: string }> | null {
+  if (levels === 0 || !isSchema(schema) || typeof schema['def'] !== 'object' || schema['def'] === null) return null;
+  const { type, coerce, innerType, element, shape }: Partial<Record<string, unknown>> = schema['def'];
+  if (neverStored.has(type) && coerce !== true) return { at, type: String(type) };
+  const fields = typeof shape === 'object' && shape !== null ? Object.entries(shape).map(([key, part]) => [at === '' ? key : `${at}.${key}`, part] as const) : [];
+  for (const [place, part] of [...fields, [at, innerType] as const, [`${at}[]`, element] as const]) {
+    const found = unstorableIn(part, place, levels - 1);
+    if (found !== null) return found;
+  }
+  return null;
 }

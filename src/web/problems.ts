@@ -33,7 +33,7 @@ const codes = {
   callback_unknown: [404, 'There is no such callback'],
   callback_spent: [410, 'The callback is used, or too late'],
   droplet_unknown: [404, 'No such droplet is on record'],
-  idempotency_conflict: [409, 'The idempotency key was used with another input'],
+  idempotency_conflict: [409, 'The idempotency key was used for another request'],
   body_too_large: [413, 'The body is too large'],
   unsupported_media_type: [415, 'The body is not JSON'],
   misdirected: [421, 'The request names another host'],
@@ -162,7 +162,7 @@ function toProblem(error: unknown): Problem {
     return new Problem('invalid_input', sentenceOf(errors), { errors });
   }
   if (error instanceof IdempotencyConflictError) {
-    return new Problem('idempotency_conflict', error.message, { sagaId: error.sagaId, errors: [{ field: 'Idempotency-Key', message: 'was used before with another input' }] });
+    return new Problem('idempotency_conflict', error.message, { sagaId: error.sagaId, errors: [{ field: 'Idempotency-Key', message: 'was used before for another request' }] });
   }
   if (error instanceof IdempotencyKeyTakenError) {
     return new Problem('idempotency_conflict', error.message, { errors: [{ field: 'Idempotency-Key', message: 'is taken' }] });

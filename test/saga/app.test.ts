@@ -44,6 +44,8 @@ describe('what is wrong in plain JavaScript', () => {
     ['needs that are no schema', { ...right, needs: { name: 'text' } }, 'step reserve: needs: expected a zod object, such as'],
     ['needs that are no object', { ...right, needs: z.string() }, 'step reserve: needs: expected a zod object, such as'],
     ['adds that are null', { ...right, adds: null }, 'step reserve: adds: expected a zod object, such as'],
+    ['a date that it adds', { ...right, adds: z.object({ at: z.date().optional() }) }, 'step reserve: adds: at is a date, which JSON cannot hold'],
+    ['a BigInt deep in what it adds', { ...right, adds: z.object({ order: z.object({ prices: z.array(z.bigint()) }) }) }, 'step reserve: adds: order.prices\\[\\] is a bigint, which JSON cannot hold'],
     ['remains that are a record', { ...right, remains: z.record(z.string(), z.string()) }, 'step reserve: remains: expected a zod object, such as'],
     ['onlyWith that is no text', { ...right, onlyWith: ['coupon'] }, 'step reserve: onlyWith: expected the name of a field of the input'],
     ['superseded that is no function', { ...right, superseded: true }, 'step reserve: superseded: expected a function'],
@@ -86,6 +88,10 @@ describe('what is wrong in plain JavaScript', () => {
   ])('an app with %s is refused', (_what, given, message) => {
     expect(() => defineApp(untyped(given))).toThrow(new RegExp(`^${message}`));
     expect(() => defineApp(untyped(given))).toThrow(TypeError);
+  });
+
+  test('a date made of the stored text may be added', () => {
+    expect(defineStep(untyped({ ...right, adds: z.object({ at: z.coerce.date(), what: z.json(), lazy: z.lazy(() => z.string()) }) })).name).toBe('reserve');
   });
 
   test('schemas are known by their form', () => {

@@ -166,7 +166,7 @@ function addStartRoute(app: App, { name, input }: { name: string; input: SagaPor
       schema: {
         operationId: `start_${name}`,
         summary: `Start ${name}`,
-        description: 'The body is the input. 202 with Location: the saga is recorded, and will be completed or rolled back. 409: the idempotency key was used with another input.',
+        description: 'The body is the input. 202 with Location: the saga is recorded, and will be completed or rolled back. 409: the idempotency key was used with another input, or for another saga.',
         tags: ['sagas'],
         headers: startHeaders,
         querystring: startQuery,
