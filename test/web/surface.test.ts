@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { catalog } from '../../src/steps/catalog.ts';
 import { textOf } from '../../src/platform/json.ts';
+import type { InspectedJob } from '../../src/queues/step-queues.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import type { Surface } from '../../src/saga/words.ts';
 import { surfaceOf } from '../../src/saga/words.ts';
@@ -44,12 +45,20 @@ const pageOf = (saga: Saga, surface: Surface): string => {
   };
   return renderSaga(view).text;
 };
-const listOf = (saga: Saga, surface: Surface): string =>
+const listOf = (saga: Saga, surface: Surface, job?: InspectedJob): string =>
   renderList({
     filter: {}, names: [], surface, held: new Set(), leases: new Map(), aliveWorkers: null, overview: { now: at, counts: {} }, cursor: undefined, actor: 'http:ada', mayOperate: true, hasDroplets: false,
-    page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null }, causes: [], lastEvents: new Map(), jobs: new Map(),
+    page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null }, causes: [], lastEvents: new Map(), jobs: new Map(job === undefined ? [] : [[saga.id, job]]),
   }).text;
 const bulkOf = (saga: Saga, surface: Surface): string => renderDryRun('cancel', {}, { matched: 1, page: { sagas: [saga], nextCursor: null }, lastEvents: new Map(), surface }).text;
+
+test.each([
+  ['due later', { takenBy: null, dueInMs: 65_000, dueSinceMs: 0 }, /next <time .*in 1 min 5 s/],
+  ['just taken', { takenBy: 'w', dueInMs: 0, dueSinceMs: 300 }, /running now/],
+  ['taken long ago', { takenBy: 'w', dueInMs: 0, dueSinceMs: 171_000 }, /running for .*2 min 51 s/],
+])('the list says of a step that is %s when it is due, or how long it has been running', (_when, job, expected) => {
+  expect(listOf(resize, known, { memo: {}, ...job })).toMatch(expected);
+});
 
 describe('a saga of somebody else\'s', () => {
   test('is told of in its own words, where the process knows it', () => {

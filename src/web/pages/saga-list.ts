@@ -161,11 +161,22 @@ function goesOn(saga: Saga, { lastEvents, jobs, overview, aliveWorkers, held, le
       const since = new Date(overview.now.getTime() - untakenMs);
       return html`<b class="untaken">no worker has taken it</b> for <time datetime="${since.toISOString()}" data-for>${formatRunning(untakenMs)}</time>`;
     }
-    return html`${describeWait(saga, surface, last, job ?? { memo: {} })}${job === undefined || held.has(saga.id) ? null : html` <span class="next">next ${inTime(job.dueInMs, overview.now)}</span>`}`;
+    return html`${describeWait(saga, surface, last, job ?? { memo: {} })}${job === undefined || held.has(saga.id) ? null : html` <span class="next">${nextOf(job, overview.now)}</span>`}`;
   }
   const tookMs = sagaTookMs(saga);
   const took = tookMs === null ? null : html`<span class="next">took ${formatDuration(tookMs)}</span>`;
   return html`${saga.error === null ? null : html`${withoutRequest(shortTextOf(saga.error.message))} `}${took}${leaseLeft(leases.get(saga.id), overview.now)}`;
+}
+
+// Nearly all runs of a step end within this time.
+const SOON_MS = 2_000;
+
+/** When its job is due. One that a worker has may run for as long as its step takes. */
+function nextOf({ takenBy, dueInMs, dueSinceMs }: InspectedJob, now: Date): Html {
+  if (takenBy === null || dueInMs > 0) return html`next ${inTime(dueInMs, now)}`;
+  if (dueSinceMs < SOON_MS) return html`running now`;
+  const since = new Date(now.getTime() - dueSinceMs);
+  return html`running for <time datetime="${since.toISOString()}" data-for>${formatRunning(dueSinceMs)}</time>`;
 }
 
 function leaseLeft(lease: SagaLease | undefined, now: Date): Html | null {
