@@ -3,9 +3,11 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../platform/db.ts';
+import { isDatabaseOutage } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
 import { onceInAWhile } from '../platform/once-in-a-while.ts';
 import { shorten } from '../platform/text.ts';
+import { QueueStoreError } from '../queues/queue-store-error.ts';
 import type { OutcomeSource } from '../saga/outcome-source.ts';
 import { createWakeup, startSpreadMs } from '../saga/wakeup.ts';
 import { forgetRestored, giveBackLease, takeLease } from './lease.ts';
@@ -84,6 +86,8 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
 
   const tellOfTrouble = async (why: string | null): Promise<void> => {
     if (target.whenFull === null || why === trouble) return;
+    // If it is not answered, it may still be recorded.
+    trouble = undefined;
     await recordTrouble(db, target.name, why);
     trouble = why;
   };
@@ -108,9 +112,11 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       await tellOfTrouble(target.whenFull);
       return 'nothing';
     }
-    if (trouble === undefined || trouble === target.whenFull) await tellOfTrouble(null);
     const batch = await read(room);
-    if (batch === null) return 'nothing';
+    if (batch === null) {
+      if (isHeld) await tellOfTrouble(null);
+      return 'nothing';
+    }
     newsAt = performance.now();
     await target.take(reader, batch);
     await tellOfTrouble(null);
@@ -132,7 +138,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
           if (taken === 'some') pauseMs = 0;
         } catch (error) {
           warn(error);
-          if (isHeld) await tellOfTrouble(shorten(error instanceof Error ? error.message : String(error), LONGEST_REASON)).catch(() => undefined);
+          if (isHeld && !isOfOurStores(error)) await tellOfTrouble(shorten(error instanceof Error ? error.message : String(error), LONGEST_REASON)).catch(() => undefined);
           pauseMs = AFTER_FAILURE_MS;
         }
         if (pauseMs > 0) await wakeup.wait(pauseMs, signal);
@@ -140,4 +146,9 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       if (isHeld) await giveBackLease(db, reader).catch(() => undefined);
     },
   };
+}
+
+/** Whether an error says that one of our own stores does not answer: nothing about the receiver. Other conditions report that. */
+function isOfOurStores(error: unknown): boolean {
+  return error instanceof QueueStoreError || isDatabaseOutage(error);
 }

@@ -254,6 +254,6 @@ const BACKGROUND_LIMIT_MS = 5_000;
 /** Runs background statements, which belong to no job: they bypass the I/O seam and have their own deadline. */
 export function withoutIo(db: Database): Pick<Database, 'run'> {
   return {
-    run: (name, statement) => withDeadline(BACKGROUND_LIMIT_MS, Promise.resolve(statement(db.sql)), () => new Error(`${name}: no answer within ${BACKGROUND_LIMIT_MS} ms`)),
+    run: (name, statement) => withDeadline(BACKGROUND_LIMIT_MS, Promise.resolve(statement(db.sql)), () => new DatabaseTimeoutError(`${name}: no answer within ${BACKGROUND_LIMIT_MS} ms`)),
   };
 }

@@ -5,6 +5,7 @@ import { createDispatcher } from '../../src/outcomes/dispatcher.ts';
 import { advance } from '../../src/outcomes/log.ts';
 import type { Target } from '../../src/outcomes/targets.ts';
 import type { Database } from '../../src/platform/db.ts';
+import { DatabaseTimeoutError } from '../../src/platform/db.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { sagaOutcomes } from '../../src/saga/saga-outcomes.ts';
 import { listSubscriptions } from '../../src/outcomes/subscriptions.ts';
@@ -55,6 +56,46 @@ test('a target that accepts nothing, or fails, is on record as failing until it 
   state.fails = false;
   await waitFor(async () => (await recorded())?.lastError === null, { what: 'no trouble on record', deadlineMs: 15_000 });
   expect([state.taken, (await recorded())?.failingSince]).toEqual([1, null]);
+});
+
+test('a hiccup of our own Postgres is no trouble of the receiver, and a pass without news clears what is on record', async () => {
+  await using stage = await openOutcomeStage('redis', plain);
+  const { db } = stage.engine;
+  const state = { silent: '', failure: '', seen: 0 };
+  // The statement takes effect although it is not answered, as one that a frozen Postgres runs later.
+  const hiccuping: Database = {
+    ...db,
+    run: async (name, statement) => {
+      const result = await db.run(name, statement);
+      if (name === state.silent) state.seen += 1;
+      if (name === state.silent) throw new DatabaseTimeoutError(`${name}: no answer`);
+      return result;
+    },
+  };
+  const target: Target = {
+    name: 'trial',
+    describe: 'a test',
+    restMs: 0,
+    needsBodies: false,
+    whenFull: 'nobody takes anything',
+    room: () => (state.failure === '' ? Promise.resolve(10) : Promise.reject(new Error(state.failure))),
+    take: () => Promise.resolve(),
+    tend: () => Promise.resolve(),
+    begin: () => undefined,
+  };
+  const dispatcher = runDispatcher(hiccuping, target, 20);
+  const recorded = async () => (await listSubscriptions(db))[0]?.lastError;
+  await waitFor(async () => (await recorded()) === null, { what: 'the subscription' });
+  state.silent = 'outcomes.look';
+  await waitFor(() => {
+    dispatcher.wake();
+    return state.seen >= 2;
+  }, { what: 'two failed reads' });
+  expect(await recorded()).toBeNull();
+  Object.assign(state, { silent: 'outcomes.trouble', failure: 'it refuses', seen: 0 });
+  await waitFor(async () => (await recorded()) === 'it refuses', { what: 'the trouble on record' });
+  Object.assign(state, { silent: '', failure: '' });
+  await waitFor(async () => (await recorded()) === null, { what: 'no trouble on record', deadlineMs: 10_000 });
 });
 
 test('a target that rests gets the first outcome at once, and those that follow soon together', async () => {
