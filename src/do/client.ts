@@ -350,7 +350,8 @@ async function sendPresent<T>(caller: Caller, call: Call<T>, reservation?: Reser
   throw invalidAnswer(call.path, 404, 'what is always there is said to be absent; is the API URL right?');
 }
 
-function invalidAnswer(path: string, status: number, why: string): DigitalOceanError {
+/** Creates the error for a response that cannot be true. */
+export function invalidAnswer(path: string, status: number, why: string): DigitalOceanError {
   return new DigitalOceanError(returned(status, `GET ${path}`, why), {
     kind: 'later',
     code: 'invalid_answer',

@@ -11,6 +11,8 @@ export type ListOptions<T> = {
    * again. If it throws, the list ends with that error. Without it, the first error ends the list.
    */
   readonly beforeRetry?: (error: unknown, failures: number) => Promise<void>;
+  /** Called after the last page with the least number of items that the list should have had; see `fewestOf`. */
+  readonly onEnd?: (fewest: number) => void;
 };
 
 type PageSource = {
@@ -36,15 +38,34 @@ const identified = z.object({ id: z.union([z.number(), z.string()]) });
 export async function* readPages<T>(source: PageSource, key: string, options: ListOptions<T>): AsyncGenerator<T[], void> {
   const schema = pageSchema(key, options.itemSchema);
   const seen = new Set<number | string>();
+  const totals: number[] = [];
+  let repeated = 0;
 
   for (let page = 1; page <= MAX_PAGES; page++) {
     const answer = await withRetries(() => source.readPage({ ...options.params, page, per_page: ITEMS_PER_PAGE }, schema), options.beforeRetry);
-    yield answer.items.filter((item) => isNew(item, seen));
+    const items = answer.items.filter((item) => isNew(item, seen));
+    repeated += answer.items.length - items.length;
+    if (answer.total !== null) totals.push(answer.total);
+    yield items;
 
-    if (answer.next === null) return;
+    if (answer.next === null) {
+      options.onEnd?.(fewestOf(totals, repeated));
+      return;
+    }
     if (readPageNumber(answer.next) !== page + 1) throw source.invalidAnswer(`page ${page} names a next page other than ${page + 1}`);
   }
   throw source.invalidAnswer(`the list does not end after ${MAX_PAGES} pages`);
+}
+
+/**
+ * Computes the least number of items of a whole list from its pages' `meta.total`: the smallest of them, less what moved past
+ * the reader at most, because items were created or deleted meanwhile. Each change of the total, and each repeated item, shows
+ * such a move.
+ */
+function fewestOf(totals: readonly number[], repeated: number): number {
+  if (totals.length === 0) return 0;
+  const moves = totals.map((total, index) => Math.abs(total - (totals[index - 1] ?? total)));
+  return Math.max(0, Math.min(...totals) - moves.reduce((sum, move) => sum + move, repeated));
 }
 
 /** Runs an operation until it succeeds, or until `beforeRetry` throws. */
@@ -63,9 +84,11 @@ function pageSchema<T>(key: string, itemSchema: z.ZodType<T>) {
   const items = z.object({ [key]: z.array(itemSchema) });
   const pages = z.object({ next: z.string().nullish() }).nullish();
   const links = z.object({ links: z.object({ pages }).nullish() });
-  return z.intersection(items, links).transform((body) => ({
+  const meta = z.object({ meta: z.object({ total: z.int().nonnegative() }).nullish().catch(null) });
+  return z.intersection(z.intersection(items, links), meta).transform((body) => ({
     items: body[key] ?? [],
     next: body.links?.pages?.next ?? null,
+    total: body.meta?.total ?? null,
   }));
 }
 

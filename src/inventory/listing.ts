@@ -115,7 +115,7 @@ export async function findAbsent(db: Pick<Database, 'run'>, startedAt: Date, lim
     'listing.absent',
     (sql) => sql<Absence[]>`
       select id, provider_id, name, absences from arcadia.cloud_resources resource
-      where ${absentSince(sql, startedAt, atWork)} order by absences, provider_id limit ${limit}`,
+      where ${absentSince(sql, startedAt, atWork)} order by absences desc, last_seen_at, provider_id limit ${limit}`,
   );
 }
 
@@ -124,6 +124,7 @@ export async function findAbsent(db: Pick<Database, 'run'>, startedAt: Date, lim
  * or if the API says that the droplet does not exist.
  *
  * @param gone ids of the rows whose droplets answered 404
+ * @param how.isProof whether the list proves anything; false: only those in `gone` are marked
  * @returns the vanished resources, at most `mostTold` of them, and their total number
  * @throws {SyncLostError}
  */
@@ -131,7 +132,7 @@ export async function markAbsent(
   db: Pick<Database, 'run'>,
   { number, startedAt }: { number: number; startedAt: Date },
   gone: readonly string[],
-  how: { atWork: AtWorkSql; mostTold: number },
+  how: { atWork: AtWorkSql; mostTold: number; isProof: boolean },
 ): Promise<{ changes: Change[]; count: number }> {
   const rows = await db.run(
     'listing.mark_absent',
@@ -142,6 +143,7 @@ export async function markAbsent(
         set absences = absences + 1,
             deleted_at = case when absences > 0 or id = any(${[...gone]}::uuid[]) then clock_timestamp() end
         where ${absentSince(sql, startedAt, how.atWork)} and exists (select from held)
+          and (${how.isProof} or id = any(${[...gone]}::uuid[]))
         returning provider_id, name, deleted_at
       ),
       vanished as (select provider_id, name from missed where deleted_at is not null)

@@ -96,6 +96,23 @@ describe('a list', () => {
     expect(ids(await clientOf(server).listDroplets())).toEqual([1]);
   });
 
+  const shifted = [[1, 2, 3], [3, 4]];
+  test.each([
+    ['its total', [[1, 2], [3]], [5, 5], 5],
+    ['its smallest total, less what was deleted meanwhile', [[1, 2], [3]], [5, 4], 3],
+    ['its total, less what moved to the next page', shifted, [4, 4], 3],
+    ['nothing, if it names no total', [[1, 2], [3]], [undefined, 'many'], 0],
+  ])('should have had at least %s', async (_title, pages, totals, expected) => {
+    const server = await startServer(({ url }, response) => {
+      const page = Number(url.searchParams.get('page'));
+      const links = page < pages.length ? { pages: { next: `/x?page=${page + 1}` } } : {};
+      sendJson(response, 200, { items: pages[page - 1]?.map((id) => ({ id })), links, meta: { total: totals[page - 1] } });
+    });
+    const fewest: number[] = [];
+    await clientOf(server).listPaginated('/v2/items', 'items', { itemSchema, onEnd: (count) => fewest.push(count) });
+    expect(fewest).toEqual([expected]);
+  });
+
   test('can be read page by page, and no further than wanted', async () => {
     const server = await servePages([[dropletJson(1)], [dropletJson(2)], [dropletJson(3)]]);
     const seen: number[] = [];

@@ -81,6 +81,39 @@ describe('an account of 1,000 droplets that arcadia-cloud did not make', () => {
     expect(await present()).toBe(600);
   });
 
+  test.each([
+    ['is empty', []],
+    ['is short', [1, 2, 3]],
+  ])('concludes nothing from a list that %s by its own total, and says so', async (_title, shown) => {
+    const { db, trySync, sync, add, present, sandbox } = await scene();
+    const ids = add(123);
+    await sync();
+    const droplets = shown.map((index) => ({ id: ids[index] }));
+    sandbox.setFaults({ rules: [{ match: { method: 'GET', path: '^/v2/droplets$' }, effect: { status: 200, body: { droplets, links: {}, meta: { total: 123 } } } }] });
+    for (let round = 0; round < 2; round += 1) await expect(trySync()).rejects.toThrow(`the list has ${shown.length} of at least 123 droplets, so it is not complete`);
+    expect(await present()).toBe(123);
+    expect(await db.sql`select 1 from arcadia.cloud_resources where absences > 0`).toHaveLength(0);
+    expect((await listSyncs(db, 1))[0]).toMatchObject({ outcome: 'failed', summary: { vanished: 0 } });
+    sandbox.resetFaults();
+    expect((await sync()).summary).toMatchObject({ droplets: 123, vanished: 0 });
+  });
+
+  test('a list that omits a droplet which exists proves nothing about the others, and each sync looks at others', async () => {
+    const { sync, add, present, sandbox, row, log } = await scene();
+    const ids = add(230);
+    await sync();
+    const [gone = 0] = ids;
+    sandbox.editDroplet(gone, { vanish: true });
+    sandbox.setFaults({ rules: [{ match: { method: 'GET', path: '^/v2/droplets$' }, effect: { status: 200, body: { droplets: [], links: {} } } }] });
+    sandbox.clearLedger();
+    const counts = [(await sync()).summary.vanished, (await sync()).summary.vanished, (await sync()).summary.vanished];
+    expect(counts).toEqual([1, 0, 0]);
+    expect([await present(), (await row(gone))?.deletedAt]).toEqual([229, expect.any(Date)]);
+    const looked = sandbox.ledger().map(({ path }) => path).filter((path) => path.startsWith('/v2/droplets/'));
+    expect(new Set(looked).size).toBe(230);
+    expect(log.filter(({ msg }) => String(msg).startsWith('the list omits droplets that exist'))).toMatchObject([{ droplets: 99 }, { droplets: 100 }, { droplets: 100 }]);
+  });
+
   test('marks nothing deleted when page 3 cannot be read, and says what went wrong', async () => {
     const { db, trySync, sync, add, present, sandbox } = await scene();
     const ids = add(1_000);

@@ -4,6 +4,7 @@ import type { Config } from '../../platform/config.ts';
 import type { Database } from '../../platform/db.ts';
 import type { JsonObject } from '../../platform/json.ts';
 import type { DigitalOceanClient } from '../../do/client.ts';
+import { invalidAnswer } from '../../do/client.ts';
 import { DigitalOceanError } from '../../do/errors.ts';
 import { withRetries } from '../../do/pages.ts';
 import type { ListedDroplet } from '../../do/schemas.ts';
@@ -100,6 +101,8 @@ const MOST_LOOKS = 100;
 
 const COMPARED_AT_ONCE = 500;
 
+const LIST = '/v2/droplets';
+
 // Plain lists omit GPU droplets.
 const TYPES = ['droplets', 'gpus'] as const;
 
@@ -147,18 +150,30 @@ function tell<T>(list: T[], found: readonly T[]): void {
   list.push(...found.slice(0, Math.max(0, MOST_TOLD - list.length)));
 }
 
-/** Reads the account page by page, and writes each page before it requests the next. */
+/**
+ * Reads the account page by page, and writes each page before it requests the next.
+ *
+ * @throws {DigitalOceanError} also if the lists have fewer droplets than they themselves say
+ */
 async function readList(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void> {
   let askedAt = run.startedAt;
+  const read = new Set<number>();
+  let fewest = 0;
+  const onEnd = (fewestOfType: number) => {
+    fewest = Math.max(fewest, fewestOfType);
+  };
   for (const type of TYPES) {
     const beforeRetry = patienceOf(run, deps);
-    const pages = deps.digitalOcean.pages('/v2/droplets', 'droplets', { params: { type }, itemSchema: listedDropletSchema, beforeRetry });
+    const pages = deps.digitalOcean.pages(LIST, 'droplets', { params: { type }, itemSchema: listedDropletSchema, beforeRetry, onEnd });
     for await (const page of pages) {
       if (deps.signal.aborted) throw new SyncLostError(`sync ${run.number} was stopped`);
       tally.summary.pages += 1;
+      for (const { id } of page) read.add(id);
       askedAt = await takePage(run, page, askedAt, deps, tally);
     }
   }
+  // Of both lists, because nobody says whether the total of one leaves out the droplets of the other.
+  if (read.size < fewest) throw invalidAnswer(LIST, 200, `the list has ${read.size} of at least ${fewest} droplets, so it is not complete`);
 }
 
 async function takePage(run: SyncRun, page: readonly ListedDroplet[], askedAt: Date, deps: SyncDeps, tally: Tally): Promise<Date> {
@@ -201,11 +216,15 @@ function priceOf({ size, size_slug: sizeSlug }: ListedDroplet): JsonObject {
   return size === null || sizeSlug === null ? {} : { price: { size: sizeSlug, usd_per_hour: size.price_hourly } };
 }
 
-/** A list proves presence, not absence: an item may have moved to a page already read. */
+/**
+ * A list proves presence, not absence: an item may have moved to a page already read. If it omits a droplet that exists, it
+ * proves nothing about the others that it omits.
+ */
 async function concludeAbsences(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void> {
-  const { db, digitalOcean } = deps;
+  const { db, digitalOcean, log } = deps;
   const beforeRetry = patienceOf(run, deps);
   const gone: string[] = [];
+  let omitted = 0;
   for (const { id, providerId } of await findAbsent(db, run.startedAt, MOST_LOOKS, sagaAtWork)) {
     const askedAt = await renewSync(db, run.number);
     const droplet = await withRetries(() => digitalOcean.getDroplet(Number(providerId)), beforeRetry).catch((error: unknown) => {
@@ -214,9 +233,13 @@ async function concludeAbsences(run: SyncRun, deps: SyncDeps, tally: Tally): Pro
       throw error;
     });
     if (droplet === null) gone.push(id);
-    else if (droplet !== 'unseen') await takePage(run, [{ ...droplet, size: null }], askedAt, deps, tally);
+    else if (droplet !== 'unseen') {
+      omitted += 1;
+      await takePage(run, [{ ...droplet, size: null }], askedAt, deps, tally);
+    }
   }
-  const { changes, count } = await markAbsent(db, run, gone, { atWork: sagaAtWork, mostTold: MOST_TOLD });
+  if (omitted > 0) log.warn({ sync: run.number, droplets: omitted }, 'the list omits droplets that exist: only those that DigitalOcean answers with 404 count as gone');
+  const { changes, count } = await markAbsent(db, run, gone, { atWork: sagaAtWork, mostTold: MOST_TOLD, isProof: omitted === 0 });
   tally.summary.vanished += count;
   tell(tally.changes, changes);
 }
