@@ -76,7 +76,11 @@ export async function startSync(
         where finished_at is null and lease_until < clock_timestamp() returning number
       ),
       pruned as (
+        -- The last complete one says how old the inventory is.
+        -- The last complete one says how old the inventory is.
         delete from arcadia.inventory_syncs where number <= (select max(number) from arcadia.inventory_syncs) - ${KEPT_SYNCS}::int
+          and number is distinct from (select max(number) from arcadia.inventory_syncs where outcome = 'complete')
+          and number is distinct from (select max(number) from arcadia.inventory_syncs where outcome = 'complete')
       )
       insert into arcadia.inventory_syncs (number, lease_until, worker, requested_by)
       select coalesce((select max(number) from arcadia.inventory_syncs), 0) + 1,

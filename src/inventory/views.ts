@@ -13,7 +13,7 @@ import { takeReport } from './ready-callbacks.ts';
 import { readRequests } from './request-counts.ts';
 import { readInventoryStats } from './stats.ts';
 import { adoptContract, destroyContract } from '../steps/contract.ts';
-import { listSyncs } from './syncs.ts';
+import { listSyncs, readSyncAge } from './syncs.ts';
 
 /** Binds the reads, and the few writes, of the HTTP API and the metrics. */
 export function openInventoryViews(db: Database) {
@@ -37,6 +37,7 @@ export function openInventoryViews(db: Database) {
       report: (token: string, report: Report) => takeReport(db, token, report),
       requests: (...span: Tail<typeof readRequests>) => readRequests(db, ...span),
       syncs: (limit: number) => listSyncs(db, limit),
+      syncAge: () => readSyncAge(db),
       setProtection: (...what: Tail<typeof setProtection>) => setProtection(db, ...what),
     },
     stats: () => readInventoryStats(db),

@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { uncounted } from '../../src/do/budget.ts';
 import { DigitalOceanError } from '../../src/do/errors.ts';
 import type { Io } from '../../src/platform/io.ts';
-import { listSyncs } from '../../src/inventory/syncs.ts';
+import { listSyncs, readSyncAge } from '../../src/inventory/syncs.ts';
 import { LAG_MS, tagsOf, useInventoryStage } from './stage.ts';
 
 const scene = useInventoryStage();
@@ -329,6 +329,20 @@ describe('one sync at a time in the whole fleet', () => {
       [2, 'complete', 'other:1'],
       [1, 'abandoned', 'test:1'],
     ]);
+  });
+
+  test('however many syncs failed since, the last complete one is kept, and says how old the inventory is', async () => {
+    const { db, sync, trySync, add, sandbox } = await scene();
+    add(1);
+    const { number } = await sync();
+    await db.sql`
+      insert into arcadia.inventory_syncs (number, finished_at, outcome, lease_until, worker)
+      select number, clock_timestamp(), 'failed', clock_timestamp(), 'test:1' from generate_series(${number + 1}::int, ${number + 1_100}::int) as number`;
+    sandbox.setFaults({ rules: [{ match: { method: 'GET', path: '^/v2/droplets$' }, effect: { status: 500 } }] });
+    await expect(trySync()).rejects.toThrow(DigitalOceanError);
+    const kept = await listSyncs(db, 2_000);
+    expect([kept.at(-1)?.number, kept.length]).toEqual([number, 1_002]);
+    expect((await readSyncAge(db)).readAt).toEqual(kept.at(-1)?.startedAt);
   });
 
   test('told to stop, it ends between two pages, and is due again at once', async () => {

@@ -6,6 +6,7 @@ import { startTcpProxy } from '../support/fault-proxy.ts';
 import { writeSagas } from '../support/many-sagas.ts';
 import { createTestRedis } from '../support/services-redis.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { placeSync } from './droplets-stage.ts';
 import { backends, basic, bearer, credentials, droplet, openWebStage, secrets } from './stage.ts';
 import type { Web } from './stage.ts';
 
@@ -65,6 +66,13 @@ describe.each(backends)('on %s', (backend) => {
     }, { what: 'the card of the sagas' });
     expect(html).toContain('<li class="bad"><small>Sagas</small><b><a href="/sagas?status=stuck">1 needs attention</a></b><small>0 in progress</small></li>');
     await web.db.sql`delete from arcadia.sagas`;
+  });
+
+  test('shows when the account was last read, however many syncs failed since', async () => {
+    await placeSync(web.db, { agoS: 7_200 });
+    for (let count = 0; count < 12; count += 1) await placeSync(web.db, { agoS: 60, outcome: 'failed', error: 'no answer' });
+    expect(textOf(await page(web))).toMatch(/Inventory sync sync 13 failed no answer · last complete 2 h \d+ min ago/);
+    await web.db.sql`delete from arcadia.inventory_syncs`;
   });
 
   test('shows who spends the request budget, and what is left of it', async () => {

@@ -34,12 +34,15 @@ const ANSWER_WITHIN_MS = 1_500;
 
 type Ports = Pick<WebPorts, 'stats' | 'queues' | 'inventory'>;
 
+/** The last sync, and when the last complete one began to read the account. */
+type Syncs = Readonly<{ last: Awaited<ReturnType<InventoryPort['syncs']>>[number] | null; readAt: Date | null }>;
+
 type Facts = Readonly<{
   status: FleetStatus | null;
   depths: readonly QueueDepth[] | null;
   retention: Awaited<ReturnType<WebPorts['stats']['retention']>> | null;
   /** Undefined: the app has no inventory. */
-  syncs: Awaited<ReturnType<InventoryPort['syncs']>> | null | undefined;
+  syncs: Syncs | null | undefined;
   /** Undefined: the app sends no requests to DigitalOcean. */
   requests: RequestUse | null | undefined;
   history: History | null;
@@ -66,7 +69,7 @@ export function addFleetPage(app: App, { stats, queues, inventory }: Ports): voi
           orNull(app.fleet.glance()),
           orNull(queues.depths()),
           orNull(stats.retention()),
-          inventory === undefined ? undefined : orNull(inventory.syncs(10)),
+          inventory === undefined ? undefined : orNull(readSyncs(inventory)),
           inventory === undefined ? undefined : orNull(inventory.requests(spans[span])),
           orNull(readHistory(span)),
         ]);
@@ -75,6 +78,11 @@ export function addFleetPage(app: App, { stats, queues, inventory }: Ports): voi
     );
     await Promise.resolve();
   });
+}
+
+async function readSyncs(inventory: InventoryPort): Promise<Syncs> {
+  const [[last = null], { readAt }] = await Promise.all([inventory.syncs(1), inventory.syncAge()]);
+  return { last, readAt };
 }
 
 async function orNull<T>(reading: Promise<T>): Promise<T | null> {
@@ -95,7 +103,7 @@ function keeping(read: (span: SpanName) => Promise<History>): (span: SpanName) =
 }
 
 function renderFleet(facts: Facts): Html {
-  const now = facts.status?.at ?? new Date();
+  const now = facts.status?.at ?? new Date(Date.now());
   return html`<h1>Fleet</h1>
 <div id="live" data-now="${now.toISOString()}" data-refresh-ms="15000">
 ${background(facts, now)}
@@ -139,12 +147,11 @@ function leftOf(requests: RequestUse | null | undefined): Html | string {
   return html`${minute} left this minute and ${hour} this hour, as of ${ago(knownAt, requests.now)}`;
 }
 
-function syncCard(syncs: NonNullable<Facts['syncs']> | null, now: Date): Html {
+function syncCard(syncs: Syncs | null, now: Date): Html {
   if (syncs === null) return card('Inventory sync', 'not known', 'Postgres did not answer in time', true);
-  const [last] = syncs;
-  const complete = syncs.find(({ outcome }) => outcome === 'complete');
-  const age = complete?.finishedAt == null ? html`no complete sync yet` : html`last complete ${ago(complete.finishedAt, now)}`;
-  if (last === undefined) return card('Inventory sync', 'has not run yet', 'A worker starts it', false);
+  const { last, readAt } = syncs;
+  const age = readAt === null ? html`no complete sync yet` : html`last complete ${ago(readAt, now)}`;
+  if (last === null) return card('Inventory sync', 'has not run yet', 'A worker starts it', false);
   if (last.finishedAt === null) return card('Inventory sync', html`sync ${last.number} is running`, age, false);
   return card('Inventory sync', last.outcome === 'complete' ? age : html`sync ${last.number} ${last.outcome}`, last.outcome === 'complete' ? `sync ${last.number}, by ${last.worker}` : html`${last.error} · ${age}`, last.outcome !== 'complete');
 }
