@@ -2,6 +2,7 @@
 import type { Drift } from '../inventory/drift-store.ts';
 import type { Change } from '../inventory/listing.ts';
 import type { Orphan } from '../inventory/orphans.ts';
+import type { SyncAge } from '../inventory/syncs.ts';
 import { formatDuration } from '../platform/duration.ts';
 import type { SyncReport } from '../inventory/sync/sync-inventory.ts';
 import { printable } from '../platform/text.ts';
@@ -37,9 +38,18 @@ function some(lines: readonly string[], count: number): string[] {
   return count > shown.length ? [...shown, `… and ${count - shown.length} more`] : shown;
 }
 
+/** How old the findings are. */
+export type AsOf = Readonly<{ sync: Pick<SyncAge, 'readAt'>; now: Date }>;
+
+/** Says that nothing was found, and when somebody looked. */
+function noneOf(what: string, { sync: { readAt }, now }: AsOf): string {
+  if (readAt === null) return `nothing is known of ${what}: the inventory was never synced. Run \`arcadia sync\`, or start a worker`;
+  return `no ${what} as of the last complete sync, ${formatDuration(Math.max(0, now.getTime() - readAt.getTime()))} ago`;
+}
+
 /** Formats findings as a table. */
-export function formatDrift(findings: readonly Drift[], maxWidth: number | null): string {
-  if (findings.length === 0) return 'no drift';
+export function formatDrift(findings: readonly Drift[], asOf: AsOf, maxWidth: number | null): string {
+  if (findings.length === 0) return noneOf('drift', asOf);
   return formatTable(
     [
       'id',
@@ -67,9 +77,9 @@ export function formatDrift(findings: readonly Drift[], maxWidth: number | null)
   );
 }
 
-/** Formats orphans as a table, with their cost. */
-export function formatOrphans(orphans: readonly Orphan[], maxWidth: number | null): string {
-  if (orphans.length === 0) return 'no orphans';
+/** Formats orphans as a table, with their cost. `what`: what they are, if there are none. */
+export function formatOrphans(orphans: readonly Orphan[], { what = 'orphans', ...asOf }: AsOf & Readonly<{ what?: string }>, maxWidth: number | null): string {
+  if (orphans.length === 0) return noneOf(what, asOf);
   const table = formatTable(
     [
       'id',

@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import { createInterface } from 'node:readline/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { createDatabaseClock } from '../platform/clock.ts';
 import type { Database } from '../platform/db.ts';
 import { CLOSING_MS, endsWithin } from '../platform/deadline.ts';
 import { budgetId, createRequestBudget } from '../do/budget.ts';
@@ -10,7 +11,7 @@ import { ownerOf } from '../processes/environment.ts';
 import { checkAccount } from '../droplets/account.ts';
 import { acceptDrift, listDrift } from '../inventory/drift-store.ts';
 import { approveOrphans, listOrphans } from '../inventory/orphans.ts';
-import { listSyncs } from '../inventory/syncs.ts';
+import { listSyncs, readSyncAge } from '../inventory/syncs.ts';
 import { directIo } from '../platform/io.ts';
 import { createLog } from '../platform/create-log.ts';
 import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
@@ -20,6 +21,7 @@ import { syncInventory, syncSettings } from '../inventory/sync/sync-inventory.ts
 import type { SyncReport } from '../inventory/sync/sync-inventory.ts';
 import { printable } from '../platform/text.ts';
 import { sharedStores } from '../droplets/shared-stores.ts';
+import type { AsOf } from './inventory-text.ts';
 import { costOf, formatDrift, formatOrphans, formatSync } from './inventory-text.ts';
 import type { App } from '../saga/app.ts';
 import { requester } from './requester.ts';
@@ -69,10 +71,15 @@ async function untilOurs(db: Database, signal: AbortSignal, sync: () => Promise<
   }
 }
 
+async function readAsOf(db: Database): Promise<AsOf> {
+  const [sync, nowMs] = await Promise.all([readSyncAge(db), createDatabaseClock(db)()]);
+  return { sync, now: new Date(nowMs) };
+}
+
 export async function listDriftCommand(app: App, options: { all?: boolean; json?: boolean }): Promise<number> {
   return withInventoryDatabase(app, ['DATABASE_URL'], async (db) => {
     const findings = await listDrift(db, { withResolved: options.all === true, limit: MOST_ROWS });
-    write(options.json === true ? JSON.stringify(findings) : formatDrift(findings, terminalWidth()));
+    write(options.json === true ? JSON.stringify(findings) : formatDrift(findings, await readAsOf(db), terminalWidth()));
     return 0;
   });
 }
@@ -107,11 +114,11 @@ export async function orphansCommand(app: App, options: { destroy?: boolean; yes
   return withInventoryDatabase(app, ['DATABASE_URL'], async (db) => {
     const orphans = await listOrphans(db, MOST_ROWS);
     if (options.destroy !== true) {
-      write(options.json === true ? JSON.stringify(orphans) : formatOrphans(orphans, terminalWidth()));
+      write(options.json === true ? JSON.stringify(orphans) : formatOrphans(orphans, await readAsOf(db), terminalWidth()));
       return 0;
     }
     const surplus = orphans.filter(({ category, approvedAt }) => category === 'surplus' && approvedAt === null);
-    if (options.json !== true) write(formatOrphans(surplus, terminalWidth()));
+    if (options.json !== true) write(formatOrphans(surplus, { what: 'surplus droplets', ...(await readAsOf(db)) }, terminalWidth()));
     if (surplus.length > 0 && options.yes !== true && !(await isConfirmed(`Destroy these ${surplus.length} droplets (${costOf(surplus).toFixed(5)} USD an hour)?`, surplus.length))) {
       complain('nothing was approved');
       return 1;

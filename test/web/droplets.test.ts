@@ -277,6 +277,14 @@ describe('an action', () => {
     expect((await post('/droplets/orphans', { id: String(orphanId), back: String(dropletId) }, asDestroyer)).headers.get('location')).toBe(`/droplets/${dropletId}?told=approved`);
   });
 
+  test('the page of orphans says that nobody looked, and else how long ago', async () => {
+    const unlooked = textOf(await page('/droplets/orphans'));
+    expect(unlooked).toContain('The inventory was never synced.');
+    expect(unlooked).not.toMatch(/No orphans|found no droplet/);
+    await placeSync(web.db, { agoS: 30 });
+    expect(textOf(await page('/droplets/orphans'))).toMatch(/No orphans Synced 3\d s ago\. The last complete sync found no droplet that carries our tags/);
+  });
+
   test('adopt starts a saga for a droplet that nobody here manages, protected if that is ticked', async () => {
     const { dropletId } = await place({ name: 'by-hand', requestedBy: null });
     const shown = textOf(await page(`/droplets/${dropletId}`, asDestroyer));

@@ -82,7 +82,7 @@ export function addDropletPages(app: App, ports: Ports, { syncIntervalMs }: { sy
     acceptForms(scope);
     scope.setErrorHandler(sendErrorPage);
     addList(scope, ports, syncIntervalMs);
-    addOrphans(scope, ports);
+    addOrphans(scope, ports, syncIntervalMs);
     addDroplet(scope, ports, syncIntervalMs);
     addActions(scope, ports);
     await Promise.resolve();
@@ -107,10 +107,11 @@ function addList(app: App, { inventory }: Ports, syncIntervalMs: number | null):
   );
 }
 
-function addOrphans(app: App, { inventory }: Ports): void {
+function addOrphans(app: App, { inventory }: Ports, syncIntervalMs: number | null): void {
   app.get('/droplets/orphans', { schema: { hide: true } }, async (request, reply) => {
-    const orphans = await inventory.orphans(MOST_ORPHANS);
-    return sendPage(reply, { title: 'Orphans', place: 'droplets', body: renderOrphans(orphans, { now: new Date(), mayDestroy: may(request.principal, 'destroy') }) });
+    const [orphans, sync] = await Promise.all([inventory.orphans(MOST_ORPHANS), inventory.syncAge()]);
+    const view = { now: new Date(Date.now()), sync, syncIntervalMs, mayDestroy: may(request.principal, 'destroy') };
+    return sendPage(reply, { title: 'Orphans', place: 'droplets', body: renderOrphans(orphans, view) });
   });
 
   app.post('/droplets/orphans', { config: { needs: 'destroy' }, schema: { hide: true, body: approveForm } }, async (request, reply) => {

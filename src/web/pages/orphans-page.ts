@@ -1,9 +1,10 @@
 // Approves the destruction of surplus droplets: the list of all orphans and the result of an approval. The form contains the ids that
 // the list showed, so orphans that a sync finds in between are not approved.
 import type { Orphan } from '../../inventory/orphans.ts';
+import type { SyncAge } from '../../inventory/syncs.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
-import { ageOf, number, usd } from './droplet-parts.ts';
+import { ageOf, isListOutdated, number, syncNotice, usd } from './droplet-parts.ts';
 import { hidden } from './parts.ts';
 
 /** The most that one form approves: with a person waiting for the answer. */
@@ -11,12 +12,18 @@ export const MOST_APPROVED = 200;
 
 const dropletsOf = (count: number): string => (count === 1 ? '1 surplus droplet' : `${number(count)} surplus droplets`);
 
+export type OrphansView = Readonly<{ now: Date; sync: SyncAge; syncIntervalMs: number | null; mayDestroy: boolean }>;
+
 /** All orphans, and the button that approves the destruction of those that are surplus. */
-export function renderOrphans(orphans: readonly Orphan[], { now, mayDestroy }: { now: Date; mayDestroy: boolean }): Html {
+export function renderOrphans(orphans: readonly Orphan[], { now, sync, syncIntervalMs, mayDestroy }: OrphansView): Html {
   const surplus = orphans.filter(({ category, approvedAt }) => category === 'surplus' && approvedAt === null);
   const asked = surplus.slice(0, MOST_APPROVED);
   const crumbs = html`<p class="crumbs"><a href="/droplets" data-up>Droplets</a></p>`;
-  if (orphans.length === 0) return html`${crumbs}<h1>No orphans</h1><p>The last sync found no droplet that carries our tags and belongs to no saga.</p>`;
+  const notice = syncNotice(sync, now, syncIntervalMs);
+  if (orphans.length === 0) {
+    const found = sync.readAt === null ? null : html`<p>The last complete sync found no droplet that carries our tags and belongs to no saga.</p>`;
+    return html`${crumbs}<h1>${isListOutdated(sync, now, syncIntervalMs) ? 'Orphans' : 'No orphans'}</h1>${notice}${found}`;
+  }
   const more = surplus.length > asked.length ? html`<p class="notice">${number(surplus.length)} are surplus. The form approves at most ${MOST_APPROVED}: these are the oldest. Repeat it for the rest.</p>` : null;
   const priced = asked.flatMap(({ priceUsdPerHour }) => priceUsdPerHour ?? []);
   const isOne = asked.length === 1;
@@ -25,7 +32,7 @@ export function renderOrphans(orphans: readonly Orphan[], { now, mayDestroy }: {
 <form method="post" action="/droplets/orphans" class="bulk">${hidden(asked.map(({ id }): [string, string] => ['id', String(id)]))}
 <div class="actions"><a class="button" href="/droplets" data-up>Back</a><button class="danger" type="submit">Approve ${dropletsOf(asked.length)}</button></div></form>`;
   const list = (title: string, words: string, rows: readonly Orphan[]) => (rows.length === 0 ? null : html`<section><h2>${title}</h2><p>${words}</p>${table(rows, now)}</section>`);
-  return html`${crumbs}<h1>${asked.length === 0 ? 'Orphans' : `Destroy ${dropletsOf(asked.length)}?`}</h1>${more}${asked.length > 0 && mayDestroy ? form : null}
+  return html`${crumbs}<h1>${asked.length === 0 ? 'Orphans' : `Destroy ${dropletsOf(asked.length)}?`}</h1>${notice}${more}${asked.length > 0 && mayDestroy ? form : null}
 ${list('Surplus', 'Certainly ours, and not needed.', asked)}
 ${list('Approved', 'The next sync destroys these.', orphans.filter(({ approvedAt }) => approvedAt !== null))}
 ${list('Unknown', 'They carry our tags, and belong to no saga of this environment. Nothing destroys them.', orphans.filter(({ category }) => category === 'unknown'))}`;
