@@ -2,6 +2,7 @@
 import { approveLeases, listLeases } from '../inventory/lease-listing.ts';
 import type { LeaseRow } from '../inventory/lease-listing.ts';
 import { describeLease } from '../inventory/lease.ts';
+import { createDatabaseClock } from '../platform/clock.ts';
 import { printable } from '../platform/text.ts';
 import type { App } from '../saga/app.ts';
 import { isConfirmed } from './inventory.ts';
@@ -16,12 +17,13 @@ export async function leasesCommand(app: App, options: { ended?: boolean; withou
   return withInventoryDatabase(app, ['DATABASE_URL'], async (db) => {
     const choice = options.ended === true || options.destroy === true ? 'ended' : options.without === true ? 'without' : 'all';
     const leases = await listLeases(db, { choice, limit: MOST_ROWS });
+    const now = new Date(await createDatabaseClock(db)());
     if (options.destroy !== true) {
-      write(options.json === true ? JSON.stringify(leases) : formatLeases(leases, new Date()));
+      write(options.json === true ? JSON.stringify(leases) : formatLeases(leases, now));
       return 0;
     }
     const held = leases.filter(({ state, approvedAt }) => state === 'ended' && approvedAt === null);
-    if (options.json !== true) write(formatLeases(held, new Date()));
+    if (options.json !== true) write(formatLeases(held, now));
     if (held.length > 0 && options.yes !== true && !(await isConfirmed(`Destroy these ${held.length} droplets?`, held.length))) {
       complain('nothing was approved');
       return 1;

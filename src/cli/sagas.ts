@@ -62,7 +62,7 @@ export async function showSagaCommand(app: App, given: string, options: { follow
     }
     const [events, leases] = await unlessAborted(stop, Promise.all([client.events(sagaId), hasInventory(app) ? client.leasesOf([sagaId]) : new Map<string, never>()]));
     const lease = leases.get(sagaId);
-    write(options.json === true ? JSON.stringify({ ...surface.redact.saga(saga), leaseUntil: lease?.leaseUntil ?? null, events }) : formatSaga(saga, events, surface, lease === undefined ? undefined : { ...lease, now: new Date() }));
+    write(options.json === true ? JSON.stringify({ ...surface.redact.saga(saga), leaseUntil: lease?.leaseUntil ?? null, events }) : formatSaga(saga, events, surface, lease === undefined ? undefined : { ...lease, now: new Date(Date.now()) }));
     return 0;
   }, stop);
 }

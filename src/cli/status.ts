@@ -1,5 +1,6 @@
 // `status` shows the fleet's state, for people and scripts. It reads the stores directly and needs no web process.
 import type { Config } from '../platform/config.ts';
+import { createDatabaseClock } from '../platform/clock.ts';
 import { openDatabase, isDatabaseOutage } from '../platform/db.ts';
 import { withDeadline } from '../platform/deadline.ts';
 import { checkEnvironment } from '../processes/environment.ts';
@@ -38,7 +39,9 @@ export async function statusCommand(app: App, options: { json?: boolean }): Prom
       }
     };
     const [postgres, queues, usersFile] = await Promise.all([readPostgres(), readQueues(connection), readUsersFileFact(config.web)]);
-    const status = judgeFleet({ postgres, queues, usersFile }, { ...config, ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date());
+    // An unavailable database tells no time either, and another wait for it would tell nothing more.
+    const now = new Date(postgres === null ? Date.now() : await createDatabaseClock(db)());
+    const status = judgeFleet({ postgres, queues, usersFile }, { ...config, ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, now);
     write(options.json === true ? JSON.stringify(statusBody(status)) : formatStatus(status));
     return status.status === 'attention' ? 1 : 0;
   } finally {

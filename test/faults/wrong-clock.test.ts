@@ -11,6 +11,7 @@ import { openFleet, runCommand, web } from '../support/fleet.ts';
 import { HOUR_MS, createShiftedClock } from '../support/shifted-clock.ts';
 import { queueStoreKinds } from '../support/topology.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { placeDroplet, placeSync } from '../web/droplets-stage.ts';
 
 const SAGAS = 10;
 const POLL_MS = 500;
@@ -117,6 +118,18 @@ test('what a client whose clock is wrong asks for is done as usual, told of by i
   clock.set(HOUR_MS);
   const listed = await runCommand(['sagas', '--since', '10m', '--json'], fleet.environment(clock.environment));
   expect(JSON.parse(listed.stdout)).toHaveLength(1);
+});
+
+test('the command line judges leases, and whether anybody looked, by the time of the database', async () => {
+  const [kind = 'redis'] = queueStoreKinds();
+  await using fleet = await openFleet(kind);
+  await using clock = await createShiftedClock(HOUR_MS);
+  const { sagaId } = await placeDroplet(fleet.db, { leaseInS: 1_800 });
+  await placeSync(fleet.db, { agoS: 60 });
+  const run = async (...args: string[]) => (await runCommand(args, fleet.environment(clock.environment))).stdout;
+  expect(await run('leases')).toMatch(/ (29|30) min/);
+  expect(await run('saga', sagaId)).toMatch(/ (29|30) min/);
+  expect(await run('orphans')).toMatch(/^no orphans as of the last complete sync, 1 min/);
 });
 
 test('web whose clock is wrong starts sagas, and shows when a poll is due by the database', async () => {

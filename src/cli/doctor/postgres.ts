@@ -5,7 +5,7 @@ import { judgeFleet } from '../../fleet/conditions.ts';
 import type { PostgresFacts } from '../../fleet/facts.ts';
 import { readFleetFacts } from '../../fleet/facts.ts';
 import { checkSession } from '../../platform/check-session.ts';
-import { readDatabaseTime } from '../../platform/clock.ts';
+import { createDatabaseClock, readDatabaseTime } from '../../platform/clock.ts';
 import type { Config } from '../../platform/config.ts';
 import type { Database } from '../../platform/db.ts';
 import { openDatabase } from '../../platform/db.ts';
@@ -70,7 +70,7 @@ async function fleet(db: Database, config: Config, isPlain: boolean): Promise<Fi
   } catch {
     return [fail('workers', 'the tables cannot be read', 'Run `arcadia migrate`.')];
   }
-  const status = judgeFleet({ postgres: facts, queues: { paused: [], stalled: [] }, usersFile: null }, { ...config, ...(isPlain ? { inventorySyncIntervalMs: null } : {}) }, new Date());
+  const status = judgeFleet({ postgres: facts, queues: { paused: [], stalled: [] }, usersFile: null }, { ...config, ...(isPlain ? { inventorySyncIntervalMs: null } : {}) }, new Date(await createDatabaseClock(db)()));
   return [...workers(facts), ...budget(facts), ...standing(status)];
 }
 

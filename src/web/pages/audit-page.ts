@@ -45,7 +45,7 @@ export function addAuditPage(app: App, { audit, sagas }: Pick<WebPorts, 'audit' 
         const { saga, ...conditions } = filter;
         const [page, actions] = await Promise.all([audit.search({ ...conditions, sagaId: saga }, { limit: PAGE, cursor }), audit.actions()]);
         const rows = page.rows.map((line) => ({ ...line, detail: sagas.surface.redact.value(line.detail) }));
-        return sendPage(reply, { title: 'Audit', place: 'audit', body: renderAudit({ ...page, rows }, { filter, actions, isFirstPage: cursor === undefined, now: new Date() }) });
+        return sendPage(reply, { title: 'Audit', place: 'audit', body: renderAudit({ ...page, rows }, { filter, actions, isFirstPage: cursor === undefined, now: new Date(Date.now()) }) });
       },
     );
     await Promise.resolve();
