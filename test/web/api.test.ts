@@ -339,6 +339,11 @@ describe('drift and orphans', () => {
     expect(drift).toMatchObject([{ providerId: '4711', name: 'web-9', field: 'size_slug', desired: 's-1vcpu-1gb', actual: 's-2vcpu-4gb', sagaId, resolution: null }]);
     const { orphans } = orphansAnswer.parse((await web.call('GET', '/v1/orphans?limit=5')).json());
     expect(orphans).toMatchObject([{ providerId: '4711', category: 'unknown', priceUsdPerHour: 0.5, approvedAt: null }]);
+    expect(orphansAnswer.parse((await web.call('GET', '/v1/orphans?limit=1')).json())).toMatchObject({ more: false });
+    await web.db.sql`insert into arcadia.cloud_drift (resource_id, field, desired, actual) values (${resourceId}, 'region', 'fra1', 'nyc3')`;
+    expect(driftsAnswer.parse((await web.call('GET', '/v1/drift?limit=1')).json())).toMatchObject({ drift: [{ field: 'size_slug' }], more: true });
+    expect(driftsAnswer.parse((await web.call('GET', '/v1/drift')).json())).toMatchObject({ drift: [{}, {}], more: false });
+    await web.db.sql`delete from arcadia.cloud_drift where field = 'region'`;
 
     const accept = () => web.call('POST', `/v1/drift/${drift[0]?.id}/accept`);
     expect(acceptedAnswer.parse((await accept()).json()).drift.id).toBe(drift[0]?.id);

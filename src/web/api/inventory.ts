@@ -15,7 +15,10 @@ export function addInventoryRoutes(app: App, inventory: InventoryPort, redact: R
   app.get(
     '/v1/drift',
     { schema: { operationId: 'listDrift', summary: 'List drift that is open, oldest first', tags: ['inventory'], querystring: driftQuery, response: answers(200, driftsAnswer) } },
-    async ({ query }) => ({ drift: await inventory.drift({ withResolved: query.resolved === 'true', limit: Number(query.limit ?? FALLBACK_LIMIT) }) }),
+    async ({ query }) => {
+      const { rows: drift, more } = await upTo(query.limit, (limit) => inventory.drift({ withResolved: query.resolved === 'true', limit }));
+      return { drift, more };
+    },
   );
 
   app.post(
@@ -67,7 +70,8 @@ export function addInventoryRoutes(app: App, inventory: InventoryPort, redact: R
     { schema: { operationId: 'listLeases', summary: 'List droplets with a lease; the lease that ends first comes first', tags: ['inventory'], querystring: leasesQuery, response: answers(200, leasesAnswer) } },
     async ({ query }) => {
       const choice = query.ended === 'true' ? 'ended' : query.without === 'true' ? 'without' : 'all';
-      return { leases: redact.value(await inventory.leases({ choice, limit: Number(query.limit ?? FALLBACK_LIMIT) })) };
+      const { rows, more } = await upTo(query.limit, (limit) => inventory.leases({ choice, limit }));
+      return { leases: redact.value(rows), more };
     },
   );
 
@@ -90,6 +94,16 @@ export function addInventoryRoutes(app: App, inventory: InventoryPort, redact: R
   app.get(
     '/v1/orphans',
     { schema: { operationId: 'listOrphans', summary: 'List droplets that carry our tags but belong to no saga', tags: ['inventory'], querystring: orphansQuery, response: answers(200, orphansAnswer) } },
-    async ({ query }) => ({ orphans: redact.value(await inventory.orphans(Number(query.limit ?? FALLBACK_LIMIT))) }),
+    async ({ query }) => {
+      const { rows, more } = await upTo(query.limit, inventory.orphans);
+      return { orphans: redact.value(rows), more };
+    },
   );
+}
+
+/** Reads up to the limit of the query, and whether there is more. */
+async function upTo<Row>(given: string | undefined, read: (limit: number) => Promise<readonly Row[]>): Promise<{ rows: Row[]; more: boolean }> {
+  const limit = Number(given ?? FALLBACK_LIMIT);
+  const rows = await read(limit + 1);
+  return { rows: rows.slice(0, limit), more: rows.length > limit };
 }

@@ -123,6 +123,9 @@ const answerTime = z.iso.datetime();
 
 const rowsLimit = limit(1_000, 200);
 
+/** Whether a list was cut at its limit. */
+const more = z.boolean().describe('whether there are more than the limit');
+
 const LEASE_SECONDS = `expected whole seconds from 1 to ${MAX_LEASE_S}`;
 const leaseSeconds = z.int(LEASE_SECONDS).min(1, LEASE_SECONDS).max(MAX_LEASE_S, LEASE_SECONDS);
 
@@ -173,7 +176,7 @@ const leaseRow = z
   })
   .describe('A droplet with its lease, or without one');
 
-export const leasesAnswer = z.object({ leases: z.array(leaseRow) });
+export const leasesAnswer = z.object({ leases: z.array(leaseRow), more });
 
 /** Body of `POST /v1/leases/approve`. */
 export const approveLeasesBody = z.strictObject({ saga_ids: z.array(z.uuid('expected the UUID of a saga')).min(1).max(1_000).describe('the sagas that provisioned or adopted the droplets, as GET /v1/leases?ended=true lists them') });
@@ -305,7 +308,7 @@ export const driftAnswer = z
   })
   .describe('A difference between a droplet and its spec');
 
-export const driftsAnswer = z.object({ drift: z.array(driftAnswer) });
+export const driftsAnswer = z.object({ drift: z.array(driftAnswer), more });
 export const acceptedAnswer = z.object({ drift: driftAnswer });
 export const orphanAnswer = z.object({
   id: z.int(),
@@ -324,7 +327,7 @@ export const orphanAnswer = z.object({
   approvedAt: answerTime.nullable(),
   approvedBy: z.string().nullable(),
 });
-export const orphansAnswer = z.object({ orphans: z.array(orphanAnswer) });
+export const orphansAnswer = z.object({ orphans: z.array(orphanAnswer), more });
 
 const checkNames = ['account', 'room', 'region', 'size', 'image', 'ssh_keys', 'project', 'vpc_uuid', 'volumes', 'user_data', 'ready', 'lease'] as const satisfies readonly PlanCheck['name'][];
 
