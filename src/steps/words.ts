@@ -43,7 +43,7 @@ export const destroyWords: SagaWords = {
       rerunIsSafe: true,
     };
   },
-  stuck: (saga) => (saga.error?.code === PROTECTED_CODE ? `Droplet ${dropletTextOf(saga)} is protected.` : `Droplet ${dropletTextOf(saga)} still exists and costs money.`),
+  stuck: (saga) => (saga.error?.code === PROTECTED_CODE ? `Droplet ${dropletTextOf(saga)} is protected.` : `Droplet ${dropletTextOf(saga)} may still exist and cost money.`),
 };
 
 export const adoptWords: SagaWords = {

@@ -285,6 +285,24 @@ describe('an action', () => {
     expect(textOf(await page('/droplets/orphans'))).toMatch(/No orphans Synced 3\d s ago\. The last complete sync found no droplet that carries our tags/);
   });
 
+  test('a destruction that is stuck is no destruction, while the droplet lives and once it is gone', async () => {
+    const { dropletId } = await place({ name: 'stays' });
+    const id = crypto.randomUUID();
+    await web.db.sql`
+      insert into arcadia.sagas (id, saga8, name, status, steps, input, error, wake_at)
+      values (${id}, ${id.slice(0, 8)}, 'destroy_droplet', 'stuck', '{destroy_droplet}', ${JSON.stringify({ droplet_id: dropletId })}::text::jsonb, '{"code": "forbidden", "message": "no", "step": "destroy_droplet", "retryable": false}', null)`;
+    const alive = await page(`/droplets/${dropletId}`);
+    expect(textOf(alive)).toContain('Its destruction needs attention: see saga');
+    expect(textOf(alive)).not.toMatch(/is being destroyed|still exists/);
+    expect(alive).toContain(`see saga <a href="/sagas/${id}">`);
+    await web.db.sql`update arcadia.cloud_resources set deleted_at = now() where provider_id = ${String(dropletId)}`;
+    await web.db.sql`insert into arcadia.cloud_drift (resource_id, field, desired, actual) select id, 'existence', 'present', 'absent' from arcadia.cloud_resources where provider_id = ${String(dropletId)}`;
+    const gone = textOf(await page(`/droplets/${dropletId}`));
+    expect(gone).toContain(`This droplet is gone. The inventory recorded that`);
+    expect(gone).toContain(`needs attention: retry ${id.slice(0, 8)} , and it completes.`);
+    expect(gone).not.toMatch(/still wanted|still exists/);
+  });
+
   test('adopt starts a saga for a droplet that nobody here manages, protected if that is ticked', async () => {
     const { dropletId } = await place({ name: 'by-hand', requestedBy: null });
     const shown = textOf(await page(`/droplets/${dropletId}`, asDestroyer));

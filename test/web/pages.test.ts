@@ -260,7 +260,7 @@ describe('the page of a destroy says what became of the droplet', () => {
 
   test('stuck: why, what it costs, and what to press', async () => {
     const { html, list } = await destroyed({ status: 'stuck', error: errorOf('digitalocean_later', 'DigitalOcean: Droplet is locked.', { direction: 'forward' }) });
-    expect(html).toContain('Droplet 4711 still exists and costs money.');
+    expect(html).toContain('Droplet 4711 may still exist and cost money.');
     for (const button of ['popovertarget="retry">Retry…', 'popovertarget="cancel">Cancel…']) expect(html).toContain(button);
     expect(html).not.toContain('rolled back');
     expect(list).toContain('<b>destroy_droplet failed</b>');

@@ -17,21 +17,25 @@ export type DropletActions = Readonly<{
   /** Those of them for which this person has the scope. */
   may: Readonly<Record<Action, boolean>>;
   /** Why it cannot be destroyed, as a sentence; null: it can be destroyed, or it does not exist. */
-  why: string | null;
+  why: Html | string | null;
   /** Part of the idempotency key of the saga that a form starts, so that a form sent twice starts one saga. */
   formId: string;
 }>;
+
+/** The saga that destroys a droplet. `isStuck`: it waits for a person, and nobody destroys the droplet meanwhile. */
+export type Destruction = Readonly<{ sagaId: string; isStuck: boolean }>;
 
 const actions: readonly Action[] = ['destroy', 'renew', 'protect', 'unprotect', 'accept', 'approve', 'adopt'];
 
 /**
  * Finds the actions.
  *
- * @param given.isBeingDestroyed a saga destroys it
+ * @param given.destruction the saga that destroys it, or is stuck with that; null: none
  * @param given.has whether the person has the scope for an action, and the app the saga
  */
-export function actionsOf(record: DropletRecord | null, given: { dropletId: number; isBeingDestroyed: boolean; formId: string; has: (action: Action) => boolean }): DropletActions {
-  const { dropletId, isBeingDestroyed, formId, has } = given;
+export function actionsOf(record: DropletRecord | null, given: { dropletId: number; destruction: Destruction | null; formId: string; has: (action: Action) => boolean }): DropletActions {
+  const { dropletId, destruction, formId, has } = given;
+  const isBeingDestroyed = destruction !== null;
   const isPresent = record !== null && record.deletedAt === null;
   const isOurs = isPresent && record.isManaged;
   const isFree = isOurs && !isBeingDestroyed;
@@ -46,11 +50,12 @@ export function actionsOf(record: DropletRecord | null, given: { dropletId: numb
   };
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the keys of `can`
   const may = Object.fromEntries(actions.map((action) => [action, can[action] && has(action)])) as Record<Action, boolean>;
-  return { dropletId, record, can, may, why: isPresent ? whyNot(record, isBeingDestroyed) : null, formId };
+  return { dropletId, record, can, may, why: isPresent ? whyNot(record, destruction) : null, formId };
 }
 
-function whyNot({ isManaged, isProtected, orphan }: DropletRecord, isBeingDestroyed: boolean): string | null {
-  if (isBeingDestroyed) return 'It is being destroyed.';
+function whyNot({ isManaged, isProtected, orphan }: DropletRecord, destruction: Destruction | null): Html | string | null {
+  if (destruction?.isStuck === true) return html`Its destruction needs attention: see saga <a href="/sagas/${destruction.sagaId}"><code>${destruction.sagaId.slice(0, 8)}</code></a>.`;
+  if (destruction !== null) return 'It is being destroyed.';
   if (isManaged) return isProtected ? 'To destroy it, lift its protection first.' : null;
   return orphan === null ? 'arcadia-cloud destroys only what it provisioned or adopted.' : null;
 }

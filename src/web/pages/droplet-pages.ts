@@ -13,6 +13,7 @@ import type { InventoryPort, WebPorts } from '../ports.ts';
 import { Problem } from '../problems.ts';
 import { toSagaFilter } from '../saga-filter.ts';
 import { storableText } from '../storable.ts';
+import type { Destruction } from './droplet-actions.ts';
 import { actionsOf } from './droplet-actions.ts';
 import { addressOfDroplets, conditionsOf, dropletQuery, placeOf } from './droplet-filter.ts';
 import { renderDroplets } from './droplet-list.ts';
@@ -136,20 +137,26 @@ function addDroplet(app: App, { sagas, audit, inventory }: Ports, syncIntervalMs
       record === null ? inventory.leasesOf(ids) : null,
       audit.ofSagas([...new Set([...ids, ...(record?.sagaId == null ? [] : [record.sagaId]), ...(record?.orphan?.sagaId == null ? [] : [record.orphan.sagaId])])], AUDIT_ROWS),
     ]);
-    const isBeingDestroyed = page.sagas.some((saga) => isDestroying(saga, { sagas, inventory }));
+    const destruction = destructionOf(page.sagas.filter((saga) => isDestroying(saga, { sagas, inventory })));
     const view = {
-      dropletId, record, held, syncIntervalMs,
+      dropletId, record, held, syncIntervalMs, destruction,
       sagas: page.sagas,
       hasMoreSagas: page.nextCursor !== null,
       lease: [...(leases?.values() ?? [])][0] ?? null,
       audit: trail.map((line) => ({ ...line, detail: sagas.surface.redact.value(line.detail) })),
       surface: sagas.surface,
       now: record?.now ?? now,
-      actions: actionsOf(record, { dropletId, isBeingDestroyed, formId: crypto.randomUUID(), has: (action) => has(action, request.principal, { sagas, inventory }) }),
+      actions: actionsOf(record, { dropletId, destruction, formId: crypto.randomUUID(), has: (action) => has(action, request.principal, { sagas, inventory }) }),
       told: isTold(request.query.told) ? told[request.query.told] : null,
     };
     return sendPage(reply, { title: `${nameOf(view)} · droplet`, place: 'droplets', body: renderDroplet(view) });
   });
+}
+
+/** One that goes on counts before one that is stuck. */
+function destructionOf(destroying: readonly Saga[]): Destruction | null {
+  const saga = destroying.find(({ status }) => status !== 'stuck') ?? destroying[0];
+  return saga === undefined ? null : { sagaId: saga.id, isStuck: saga.status === 'stuck' };
 }
 
 /** Whether a saga that has not ended destroys its droplet. */

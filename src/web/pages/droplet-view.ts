@@ -10,7 +10,7 @@ import { describeEnd, statusWords } from '../../saga/words.ts';
 import { shortTextOf } from '../../platform/text.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
-import type { DropletActions } from './droplet-actions.ts';
+import type { Destruction, DropletActions } from './droplet-actions.ts';
 import { acceptButton, buttons, dialogs } from './droplet-actions.ts';
 import { ageOf, badgesOf, isListOutdated, isOutdated, leaseOf, syncNotice, usd } from './droplet-parts.ts';
 import { badgeOf } from './parts.ts';
@@ -31,6 +31,7 @@ export type DropletView = Readonly<{
   /** The database's clock. */
   now: Date;
   syncIntervalMs: number | null;
+  destruction: Destruction | null;
   actions: DropletActions;
   /** The result of the action that led here; null: none did. */
   told: string | null;
@@ -78,13 +79,19 @@ function notices(view: DropletView, atWork: Saga | null): Html {
   const isMissed = deletedAt === null && absences > 0;
   const isBehind = deletedAt === null && !isMissed && !isListOutdated(sync, now, syncIntervalMs) && isOutdated(lastSeenAt, now, syncIntervalMs);
   const leaves = atWork === null ? null : html` A saga works on it, so the sync leaves its record alone.`;
-  return html`${deletedAt !== null ? html`<div class="now ${openOf(record).length > 0 ? 'bad' : ''}"><p><b>This droplet is gone.</b> The inventory recorded that ${ago(deletedAt, now)}.${openOf(record).length > 0 ? ' arcadia-cloud did not destroy it, and it is still wanted.' : null}</p></div>` : null}
+  return html`${deletedAt !== null ? html`<div class="now ${openOf(record).length > 0 ? 'bad' : ''}"><p><b>This droplet is gone.</b> The inventory recorded that ${ago(deletedAt, now)}.${whyGone(view, openOf(record).length > 0)}</p></div>` : null}
 ${isMissed ? html`<div class="now bad"><p><b>The last complete sync did not show this droplet.</b> It was last seen ${ago(lastSeenAt, now)}, and is probably gone. The next sync decides.</p></div>` : null}
 ${isBehind ? html`<div class="now wait"><p><b>Out of date: this droplet was last seen ${ago(lastSeenAt, now)}.</b> What follows may have changed since.${leaves}</p></div>` : null}
 ${orphan === null || deletedAt !== null ? null : html`<div class="now bad"><p><b>Orphan (${orphan.category}):</b> ${orphan.reason}. ${orphan.category === 'surplus' ? html`The second sync that sees it destroys it, once it is older than the grace period and unless there are too many at once.${orphan.approvedAt === null ? null : html` <code>${orphan.approvedBy}</code> approved its destruction ${ago(orphan.approvedAt, now)}.`}` : 'It carries our tags, and belongs to no saga of this environment. Nothing destroys it.'}</p></div>`}
 ${keptByProtection(view)}
 ${releasedAt !== null && deletedAt === null ? html`<div class="now wait"><p><b>This droplet exists, but arcadia-cloud has not managed it since ${ago(releasedAt, now)}.</b></p></div>` : null}
 ${syncNotice(sync, now, syncIntervalMs)}`;
+}
+
+/** What a droplet that is gone without our doing means. */
+function whyGone({ destruction }: DropletView, isMissed: boolean): Html | string | null {
+  if (destruction?.isStuck === true) return html` The saga that was to destroy it needs attention: retry <a href="/sagas/${destruction.sagaId}"><code>${destruction.sagaId.slice(0, 8)}</code></a>, and it completes.`;
+  return isMissed ? ' arcadia-cloud did not destroy it, and it is still wanted.' : null;
 }
 
 /** Its lease ended, and its protection alone keeps it. */
