@@ -56,8 +56,8 @@ export type DropletList = Readonly<{
   droplets: readonly ListedDroplet[];
   /** How many the filter finds, those that are gone too. */
   found: number;
-  /** How many each state would find; `gone` is not counted. */
-  counts: Readonly<Record<Exclude<DropletState, 'gone'> | 'all', number>>;
+  /** How many each state would find; `gone` is not counted. `surplus`: orphans whose destruction a person may approve. */
+  counts: Readonly<Record<Exclude<DropletState, 'gone'> | 'all' | 'surplus', number>>;
   total: Total;
   /** The largest of each, and for tags only those that people chose. */
   byRegion: readonly TotalOf[];
@@ -160,14 +160,14 @@ async function countGone(db: Pick<Database, 'run'>, filter: DropletFilter): Prom
 /** The columns from which the states are counted. */
 function statesOf(sql: Sql): SqlFragment {
   return sql`resource.deleted_at is null as is_present, provisioned.id is not null as is_managed, coalesce(provisioned.protected, false) as is_protected,
-    provisioned.id is not null and provisioned.lease_until is null as is_unleased, orphan.id is not null as is_orphan, ${isDrifted(sql)} as is_drifted`;
+    provisioned.id is not null and provisioned.lease_until is null as is_unleased, orphan.id is not null as is_orphan, coalesce(orphan.category = 'surplus' and orphan.approved_at is null, false) as is_surplus, ${isDrifted(sql)} as is_drifted`;
 }
 
 /** Of the rows of `known`. */
 function countsOf(sql: Sql): SqlFragment {
   return sql`(select jsonb_build_object(
      'all', count(*), 'managed', count(*) filter (where is_managed and is_present), 'drifted', count(*) filter (where is_drifted),
-     'orphan', count(*) filter (where is_orphan and is_present), 'unleased', count(*) filter (where is_unleased and is_present),
+     'orphan', count(*) filter (where is_orphan and is_present), 'surplus', count(*) filter (where is_surplus and is_present), 'unleased', count(*) filter (where is_unleased and is_present),
      'protected', count(*) filter (where is_protected and is_present), 'foreign', count(*) filter (where not is_managed and not is_orphan and is_present)
    ) from known)`;
 }

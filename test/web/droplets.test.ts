@@ -277,6 +277,15 @@ describe('an action', () => {
     expect((await post('/droplets/orphans', { id: String(orphanId), back: String(dropletId) }, asDestroyer)).headers.get('location')).toBe(`/droplets/${dropletId}?told=approved`);
   });
 
+  test('approve is offered for surplus orphans, not for unknown ones alone', async () => {
+    await place({ name: 'u-1', requestedBy: null, orphan: 'unknown' });
+    expect(textOf(await page('/droplets', asDestroyer))).not.toContain('Approve orphans…');
+    const { orphanId } = await place({ name: 's-1', requestedBy: null, orphan: 'surplus' });
+    expect(textOf(await page('/droplets', asDestroyer))).toContain('Approve orphans…');
+    await web.db.sql`update arcadia.cloud_orphans set approved_at = now(), approved_by = 'http:ada' where id = ${orphanId}`;
+    expect(textOf(await page('/droplets', asDestroyer))).not.toContain('Approve orphans…');
+  });
+
   test('the page of orphans says that nobody looked, and else how long ago', async () => {
     const unlooked = textOf(await page('/droplets/orphans'));
     expect(unlooked).toContain('The inventory was never synced.');

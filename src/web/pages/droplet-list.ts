@@ -65,7 +65,7 @@ function counts({ query, list, mayDestroy }: DropletListView): Html {
     const count = key === 'gone' ? null : list.counts[key];
     return link(key, key === 'orphan' && count === 1 ? 'orphan' : words, count);
   });
-  const approve = mayDestroy && list.counts.orphan > 0 ? html`<div class="actions"><a class="button danger" href="/droplets/orphans">Approve orphans…</a></div>` : null;
+  const approve = mayDestroy && list.counts.surplus > 0 ? html`<div class="actions"><a class="button danger" href="/droplets/orphans">Approve orphans…</a></div>` : null;
   return html`<div class="bar"><nav class="counts" aria-label="By state">${link(undefined, 'all', list.counts.all)}${chips}</nav>${approve}</div>`;
 }
 
