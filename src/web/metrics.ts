@@ -9,7 +9,8 @@ import { toMetricsText } from '../platform/metrics-text.ts';
 import { sagaStatuses } from '../saga/saga.ts';
 import { STEP_WINDOW_SECONDS } from '../saga/stats.ts';
 import type { QueuesPort, SagaPort, StatsPort, WebPorts } from './ports.ts';
-import type { Limits } from '../fleet/conditions.ts';
+import type { FleetFacts, Limits } from '../fleet/conditions.ts';
+import type { ConditionName } from '../fleet/severities.ts';
 import { conditionNames } from '../fleet/severities.ts';
 import type { CredentialKind } from './auth.ts';
 import type { FleetWatch } from './fleet-status.ts';
@@ -45,12 +46,12 @@ export function createMetrics(ports: MetricsPorts, { fleet: watch, limits }: { f
     const fleet = new Registry();
     const ok = new Gauge({ name: 'arcadia_scrape_ok', help: '1: the source was read; 0: it failed, or did not answer in time', labelNames: ['source'], registers: [fleet] });
     const ready = new Gauge({ name: 'arcadia_ready', help: '1: the check is green; 0: it is red', labelNames: ['check'], registers: [fleet] });
-    const conditions = new Gauge({ name: 'arcadia_condition', help: '1 while the condition holds, else 0; /statusz has the details', labelNames: ['name'], registers: [fleet] });
+    const conditions = new Gauge({ name: 'arcadia_condition', help: '1 while the condition holds, else 0; missing while it is not known; /statusz has the details', labelNames: ['name'], registers: [fleet] });
     const workers = new Gauge({ name: 'arcadia_workers', help: 'Workers with a recent heartbeat', registers: [fleet] });
     const tellFleet = async () => {
       const status = await watch.read(ANSWER_WITHIN_MS);
       for (const { name, ok: isGreen } of checksOf(status, limits)) ready.set({ check: name }, isGreen ? 1 : 0);
-      for (const name of conditionNames) conditions.set({ name }, status.conditions.some((one) => one.name === name) ? 1 : 0);
+      for (const name of conditionNames.filter((one) => isKnown(one, status.facts))) conditions.set({ name }, status.conditions.some((one) => one.name === name) ? 1 : 0);
       workers.set(status.facts.postgres?.workers.filter(({ isAlive }) => isAlive).length ?? Number.NaN);
     };
     const [, queues] = await Promise.all([
@@ -71,6 +72,15 @@ export function createMetrics(ports: MetricsPorts, { fleet: watch, limits }: { f
       return kept.text;
     },
   };
+}
+
+const alwaysKnown: ReadonlySet<ConditionName> = new Set(['postgres_away', 'queue_store_away', 'users_file_broken']);
+const ofQueues: ReadonlySet<ConditionName> = new Set(['queue_paused', 'jobs_stand_still']);
+
+/** Whether what the condition is judged by was read: 0 would say that it does not hold. */
+function isKnown(name: ConditionName, { postgres, queues }: FleetFacts): boolean {
+  if (alwaysKnown.has(name)) return true;
+  return (ofQueues.has(name) ? queues : postgres) !== null;
 }
 
 async function tell<T>(source: string, ok: Gauge<'source'>, log: Log, read: () => Promise<T>): Promise<T | null> {

@@ -24,6 +24,8 @@ async function scrape(url: string): Promise<{ ms: number; samples: Map<string, n
   return { ms: performance.now() - startedAt, samples: parseMetrics(text) };
 }
 
+const told = (samples: ReadonlyMap<string, number>) => ['sagas_stuck', 'token_refused', 'queue_paused', 'users_file_broken'].map((name) => samples.get(`arcadia_condition{name="${name}"}`));
+
 test('a store that hangs costs no scrape: web and worker answer within 2 s and say what did not', async () => {
   await using fleet = await openFleet('redis');
   await using postgres = await startTcpProxy(Number(new URL(fleet.databaseUrl).port));
@@ -44,6 +46,8 @@ test('a store that hangs costs no scrape: web and worker answer within 2 s and s
     return samples.get('arcadia_scrape_ok{source="postgres"}') === 0 && samples;
   }, { what: 'a scrape without Postgres' });
   expect(hung.get('arcadia_condition{name="postgres_away"}')).toBe(1);
+  // What is not known does not end an alert.
+  expect(told(hung)).toEqual([undefined, undefined, 0, 0]);
   expect(hung.get('arcadia_ready{check="postgres"}')).toBe(0);
   expect(hung.get('arcadia_scrape_ok{source="queues"}')).toBe(1);
   expect(hung.get('bullmq_job_count{queue="saga-steps", state="waiting"}')).toBe(0);
@@ -58,6 +62,7 @@ test('a store that hangs costs no scrape: web and worker answer within 2 s and s
     return samples.get('arcadia_scrape_ok{source="queues"}') === 0 && samples;
   }, { what: 'a scrape without Redis' });
   expect(without.get('arcadia_condition{name="queue_store_away"}')).toBe(1);
+  expect(told(without)).toEqual([0, 0, undefined, 0]);
   expect(without.get('arcadia_scrape_ok{source="postgres"}')).toBe(1);
   expect((await scrape(ofWorker)).ms).toBeLessThan(2_000 * patience());
   redis.thaw();
