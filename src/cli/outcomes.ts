@@ -2,6 +2,7 @@
 import { printable } from '../platform/text.ts';
 import type { Subscription } from '../outcomes/subscriptions.ts';
 import { listSubscriptions, resumeSubscription } from '../outcomes/subscriptions.ts';
+import { outcomeSourcesOf } from '../processes/inventory.ts';
 import type { App } from '../saga/app.ts';
 import { complain, write } from './output.ts';
 import { requester } from './requester.ts';
@@ -9,7 +10,7 @@ import { withDatabase } from './with-database.ts';
 
 export async function listOutcomesCommand(app: App, options: { json?: boolean }): Promise<number> {
   return withDatabase(app, ['DATABASE_URL'], async (db) => {
-    const subscriptions = await listSubscriptions(db);
+    const subscriptions = await listSubscriptions(db, await outcomeSourcesOf(app));
     if (options.json === true) write(JSON.stringify({ subscriptions }));
     else write(subscriptions.length === 0 ? 'No subscriptions. A worker makes them when it starts.' : subscriptions.map(lineOf).join('\n'));
     return subscriptions.some(({ pausedAt }) => pausedAt !== null) ? 1 : 0;
@@ -32,12 +33,12 @@ export async function resumeOutcomesCommand(app: App, name: string, options: { s
 }
 
 function lineOf(subscription: Subscription): string {
-  const { name, target, waiting, failingSince, lastError, pausedAt, pausedReason } = printable(subscription);
+  const { name, target, waiting, waitingIsExact, failingSince, lastError, pausedAt, pausedReason } = printable(subscription);
   const state =
     pausedAt !== null
       ? `paused since ${pausedAt.toISOString()}: ${pausedReason ?? ''}`
       : failingSince !== null
         ? `failing since ${failingSince.toISOString()}: ${lastError ?? ''}`
         : 'ok';
-  return `${name}  ${target}  ${waiting} waiting  ${state}`;
+  return `${name}  ${target}  ${waiting}${waitingIsExact ? '' : '+'} waiting  ${state}`;
 }

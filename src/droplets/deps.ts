@@ -24,7 +24,7 @@ import { hasResource, leaseEventExpiry, resourceExpiry } from '../inventory/expi
 import { createReadyCallbacks } from '../inventory/ready-callbacks.ts';
 import { createInventory } from '../inventory/resources.ts';
 import { describeSync, scheduleSyncs } from '../inventory/sync/schedule.ts';
-import { driftOutcomes, leaseOutcomes, orphanOutcomes } from '../inventory/outcomes.ts';
+import { inventoryOutcomes } from '../inventory/outcomes.ts';
 import { furtherPasses } from '../inventory/sync/delete-tags.ts';
 import { syncInventory, syncSettings } from '../inventory/sync/sync-inventory.ts';
 import type { Config } from '../platform/config.ts';
@@ -119,7 +119,7 @@ export function dropletDeps({ worker, log }: Pick<AppContext, 'worker' | 'log'>)
     throttledForMs: () => throttle.throttledForMs(),
     provider: provider.answers,
     metrics: metrics.expose,
-    outcomes: [driftOutcomes, orphanOutcomes, leaseOutcomes],
+    outcomes: inventoryOutcomes,
     check: async () => {
       await account.check();
       // Before the worker takes jobs, so that droplets that expired while no worker ran are destroyed first.

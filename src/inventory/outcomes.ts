@@ -99,3 +99,6 @@ function outcomeOfLease({ number, at, sagaId, dropletId, name, type, generation,
     },
   };
 }
+
+/** All of the inventory. */
+export const inventoryOutcomes: readonly OutcomeSource[] = [driftOutcomes, orphanOutcomes, leaseOutcomes];

@@ -3,6 +3,7 @@ import type { Database } from '../platform/db.ts';
 import { acceptDrift, listDrift } from './drift-store.ts';
 import { listDroplets } from './droplet-list.ts';
 import { findDroplet } from './droplet-record.ts';
+import { inventoryOutcomes } from './outcomes.ts';
 import { approveOrphans, listOrphans } from './orphans.ts';
 import { approveLeases, findLeaseRows, listLeases, readLeaseOverview } from './lease-listing.ts';
 import { findLeases, renewLease } from './lease.ts';
@@ -41,6 +42,8 @@ export function openInventoryViews(db: Database) {
       setProtection: (...what: Tail<typeof setProtection>) => setProtection(db, ...what),
     },
     stats: () => readInventoryStats(db),
+    /** What is told of beside the ends of sagas. */
+    outcomes: inventoryOutcomes,
   };
 }
 

@@ -73,6 +73,15 @@ export async function readBatch(db: Pick<Database, 'run'>, reader: Reader, sourc
 
 const held = (sql: Sql, { subscription, holder }: Reader) => sql`select * from arcadia.outcome_subscriptions where name = ${subscription} and leased_by = ${holder} and lease_until > clock_timestamp()`;
 
+/** SQL for the number of outcomes that the subscription `listed` has not read yet, at most `limit`. */
+export function unreadBy(sql: Sql, sources: readonly OutcomeSource[], limit: number): SqlFragment {
+  if (sources.length === 0) return sql`0`;
+  return sql`(
+    select count(*)::int from (select listed.*, pg_current_snapshot() as ahead) as subscription
+    cross join lateral (select from (${newRows(sql, sources, limit)}) as log limit ${limit}) as unread
+  )`;
+}
+
 /** SQL for what the body of the row `told` is made of. */
 function factsOf(sql: Sql, sources: readonly OutcomeSource[]): SqlFragment {
   const cases = sources.flatMap(({ name, facts }) => (facts === undefined ? [] : [sql`when ${name} then ${facts.sql(sql)}`]));

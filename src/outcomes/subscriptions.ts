@@ -1,14 +1,18 @@
 // Subscriptions: who receives outcomes, how far each has come, and whether it is paused.
 import type { Database } from '../platform/db.ts';
+import type { OutcomeSource } from '../saga/outcome-source.ts';
 import { isAhead } from './lease.ts';
+import { unreadBy } from './log.ts';
 
 /** A subscription, as people see it. */
 export type Subscription = Readonly<{
   name: string;
   /** Where its outcomes go. */
   target: string;
-  /** Number of accepted outcomes that are not delivered yet. */
+  /** Number of outcomes that are not delivered yet: those that it has accepted, and those that it has not read yet. */
   waiting: number;
+  /** False: at least that many. */
+  waitingIsExact: boolean;
   failingSince: Date | null;
   lastError: string | null;
   pausedAt: Date | null;
@@ -25,15 +29,24 @@ export async function ensureSubscription(db: Pick<Database, 'run'>, { name, targ
   );
 }
 
-/** Lists the subscriptions. */
-export async function listSubscriptions(db: Pick<Database, 'run'>): Promise<Subscription[]> {
-  return db.run(
+// While a receiver is away, everything that ends waits unread. More would take long to count, and says no more.
+const MOST_UNREAD = 1_000;
+
+/**
+ * Lists the subscriptions.
+ *
+ * @param sources where unread outcomes are counted; none: only accepted ones count as waiting
+ */
+export async function listSubscriptions(db: Pick<Database, 'run'>, sources: readonly OutcomeSource[] = []): Promise<Subscription[]> {
+  const rows = await db.run(
     'outcomes.list',
-    (sql) => sql<Subscription[]>`
+    (sql) => sql<(Omit<Subscription, 'waiting' | 'waitingIsExact'> & { accepted: number; unread: number })[]>`
       select name, target, failing_since, last_error, paused_at, paused_reason,
-             (select count(*)::int from arcadia.outcome_deliveries delivery where delivery.subscription = name) as waiting
-      from arcadia.outcome_subscriptions order by name`,
+             (select count(*)::int from arcadia.outcome_deliveries delivery where delivery.subscription = name) as accepted,
+             ${unreadBy(sql, sources, MOST_UNREAD)} as unread
+      from arcadia.outcome_subscriptions listed order by name`,
   );
+  return rows.map(({ accepted, unread, ...row }) => ({ ...row, waiting: accepted + unread, waitingIsExact: unread < MOST_UNREAD }));
 }
 
 /**

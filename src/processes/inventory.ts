@@ -6,6 +6,8 @@ import { loadConfig } from '../platform/config.ts';
 import type { Database } from '../platform/db.ts';
 import type { App } from '../saga/app.ts';
 import { familiesOf } from '../saga/extension.ts';
+import type { OutcomeSource } from '../saga/outcome-source.ts';
+import { sagaOutcomes } from '../saga/saga-outcomes.ts';
 
 /** Whether any step of the app works with droplets. Only such an app has an inventory, with syncs, drift and orphans. */
 export function hasInventory({ catalog }: Pick<App, 'catalog'>): boolean {
@@ -27,6 +29,13 @@ export async function openPlansOf(app: Pick<App, 'catalog'>, how: PlansOf): Prom
   const { openPlans } = await import('../droplets/plans/open-plans.ts');
   const plans = openPlans(how);
   return Object.hasOwn(app.catalog, plans.sagaName) ? plans : null;
+}
+
+/** What the callers of an app are told of. */
+export async function outcomeSourcesOf(app: Pick<App, 'catalog'>): Promise<readonly OutcomeSource[]> {
+  if (!hasInventory(app)) return [sagaOutcomes(app.catalog)];
+  const { inventoryOutcomes } = await import('../inventory/outcomes.ts');
+  return [sagaOutcomes(app.catalog), ...inventoryOutcomes];
 }
 
 /** Opens the web process's views of the inventory; null if the app has none. */

@@ -25,6 +25,7 @@ import { listFailureCauses, readLastEvents, readOverview } from '../saga/overvie
 import type { Deployment } from '../saga/definition.ts';
 import type { Direction, Saga } from '../saga/saga.ts';
 import { nextJobOf } from '../saga/saga.ts';
+import { sagaOutcomes } from '../saga/saga-outcomes.ts';
 import type { SagaFilter, SagaOrder } from '../saga/search.ts';
 import type { RerunRequest, RerunResult } from '../saga/rerun.ts';
 import { rerunSaga } from '../saga/rerun.ts';
@@ -84,6 +85,7 @@ export function bindPorts({ catalog, inventory, plans, db, connection, queues, d
   };
   const subjectFields = subjectFieldsOf(catalog);
   const milestones = milestonesOf(catalog);
+  const sources = [sagaOutcomes(catalog), ...(inventory?.outcomes ?? [])];
   /** A saga that waits for the report goes on at once; where its job cannot be reached, with its next check. */
   const wakingReport = (take: InventoryViews['inventory']['report']): typeof take => async (...report) => {
     const result = await take(...report);
@@ -121,7 +123,7 @@ export function bindPorts({ catalog, inventory, plans, db, connection, queues, d
     resources: inventory?.resources,
     inventory: inventory === null ? undefined : { ...inventory.inventory, report: wakingReport(inventory.inventory.report) },
     plans: plans ?? undefined,
-    outcomes: { list: bound(listSubscriptions), resume: bound(resumeSubscription) },
+    outcomes: { list: () => listSubscriptions(db, sources), resume: bound(resumeSubscription) },
     audit: { record: bound(recordAudit), list: bound(listAudit), ofSagas: bound(listAuditOf), search: bound(searchAudit), actions: bound(listAuditActions) },
     stats: {
       ping: () => requireWrites(db),

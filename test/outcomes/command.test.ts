@@ -14,8 +14,10 @@ test('lists subscriptions with exit code 1 while one is paused; resumes it, skip
     await ensureSubscription(db, { name: 'webhook', target: 'https://example.com' });
     await db.sql`update arcadia.outcome_subscriptions set paused_at = clock_timestamp(), paused_reason = 'the receiver answered 410 Gone'`;
     await db.sql`insert into arcadia.outcome_deliveries (subscription, id, source, type, line, place) values ('webhook', 'a/1', 'saga', 'saga.completed', 'a', 1), ('webhook', 'b/1', 'saga', 'saga.completed', 'b', 1)`;
+    // While it is paused, what ends is accepted by nobody.
+    await db.sql`insert into arcadia.saga_events (saga_id, seq, kind, detail) select gen_random_uuid(), 1, 'step_completed', '{"status": "completed"}' from generate_series(1, 3)`;
     const paused = await arcadia('outcomes');
-    expect([paused.code, paused.stdout]).toEqual([1, expect.stringMatching(/^webhook {2}https:\/\/example\.com {2}2 waiting {2}paused since \S+: the receiver answered 410 Gone$/m)]);
+    expect([paused.code, paused.stdout]).toEqual([1, expect.stringMatching(/^webhook {2}https:\/\/example\.com {2}5 waiting {2}paused since \S+: the receiver answered 410 Gone$/m)]);
     expect(await arcadia('outcomes', 'resume', 'nobody')).toMatchObject({ code: 1, stderr: expect.stringContaining('subscription nobody not found') });
     expect(await arcadia('outcomes', 'resume', 'webhook', '--skip', 'a/1')).toMatchObject({ code: 0, stdout: expect.stringContaining('webhook is resumed; a/1 is not delivered') });
     expect(await listSubscriptions(db)).toMatchObject([{ name: 'webhook', waiting: 1, pausedAt: null }]);

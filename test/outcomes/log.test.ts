@@ -61,6 +61,21 @@ describe('a reader of the log', () => {
     expect(await take(db, reader)).toEqual([]);
   });
 
+  test('has what it has not read yet waiting, wherever it is in a batch, counted up to a limit', async () => {
+    const { db, reader } = await openLog();
+    const waiting = async () => (await listSubscriptions(db, sources)).map((row) => [row.waiting, row.waitingIsExact]);
+    expect(await waiting()).toEqual([[0, true]]);
+    for (let ended = 0; ended < 5; ended += 1) await end(db.sql);
+    expect(await waiting()).toEqual([[5, true]]);
+    expect(await take(db, reader, 2)).toHaveLength(2);
+    await end(db.sql);
+    expect(await waiting()).toEqual([[4, true]]);
+    while ((await take(db, reader)).length > 0);
+    expect(await waiting()).toEqual([[0, true]]);
+    await db.sql`insert into arcadia.saga_events (saga_id, seq, kind, detail) select gen_random_uuid(), 1, 'step_completed', '{"status": "stuck"}' from generate_series(1, 1_200)`;
+    expect(await waiting()).toEqual([[1_000, false]]);
+  });
+
   test('gets nothing of a transaction that is rolled back, and nothing that is no end', async () => {
     const { db, reader, directUrl } = await openLog();
     const slow = openAdmin(directUrl);

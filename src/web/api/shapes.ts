@@ -359,7 +359,8 @@ export const subscriptionParams = z.object({ subscription: z.string().regex(/^[a
 const subscriptionAnswer = z.object({
   name: z.string(),
   target: z.string().describe('where outcomes go'),
-  waiting: z.int().describe('outcomes that are being delivered'),
+  waiting: z.int().describe('outcomes that are not delivered yet'),
+  waitingIsExact: z.boolean().describe('false: at least that many wait'),
   failingSince: z.iso.datetime().nullable(),
   lastError: z.string().nullable(),
   pausedAt: z.iso.datetime().nullable(),
