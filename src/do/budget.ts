@@ -31,7 +31,7 @@ export type Waiter = Readonly<{ id: string; requester: string | null; priority: 
 /** The weights of requesters, by name. The others have weight 1. */
 export type RequesterWeights = Readonly<Record<string, number>>;
 
-/** The remaining budget, as of the last draw of this process. */
+/** The remaining budget, as of the last draw of this process. What it knew of a window counts no longer than that window lasts. */
 export type BudgetLeft = Readonly<{ minute: number; hour: number }>;
 
 /** A request that was drawn from the budget. */
@@ -82,6 +82,9 @@ const SINCE_DIGITS = 15;
 const RANKS: Readonly<Record<Waiter['priority'], number>> = { high: 0, normal: 1, low: 2 };
 
 const STORE_LIMIT_MS = 1_000;
+
+const MINUTE_MS = 60_000;
+const HOUR_MS = 3_600_000;
 
 // A store that answers late still counts the requests it was asked for. If this process switched to its local share at
 // once, it would draw twice. The store counts as unreachable after this much silence.
@@ -177,10 +180,13 @@ export function createRequestBudget(options: {
         correct(rateLimit);
       }
     },
-    left: () =>
-      last === null
-        ? null
-        : { minute: Math.max(0, perMinute - last.usedMinute), hour: Math.max(0, perHour - last.usedHour - last.foreign) },
+    left: () => {
+      if (last === null) return null;
+      const knownForMs = performance.now() - heardAt;
+      const usedMinute = knownForMs > MINUTE_MS ? 0 : last.usedMinute;
+      const usedHour = knownForMs > HOUR_MS ? 0 : last.usedHour + last.foreign;
+      return { minute: Math.max(0, perMinute - usedMinute), hour: Math.max(0, perHour - usedHour) };
+    },
   };
 }
 

@@ -276,6 +276,21 @@ describe('the budget of a process', () => {
     expect(told).toEqual([[1_000, 600]]);
   });
 
+  test('what is left does not stay at what it was once the window is over and nothing was drawn since', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      const budget = budgetOn(createLocalBudgetStore());
+      for (let count = 0; count < 10; count += 1) await budget.draw('destroy', request);
+      expect(budget.left()).toEqual({ minute: 90, hour: 990 });
+      vi.advanceTimersByTime(61_000);
+      expect(budget.left()).toEqual({ minute: 100, hour: 990 });
+      vi.advanceTimersByTime(3_600_000);
+      expect(budget.left()).toEqual({ minute: 100, hour: 1_000 });
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   test('a request that took longer than is allowed for is told to the store, another is not', async () => {
     vi.useFakeTimers({ toFake: ['performance'] });
     try {
