@@ -121,6 +121,8 @@ export function createRequestBudget(options: {
   const local = createLocalBudgetStore();
   let last: BudgetAnswer | null = null;
   let heardAt = performance.now();
+  // What DigitalOcean grants the token, which may be less than what is configured.
+  let theirPerHour = Number.POSITIVE_INFINITY;
 
   const ask = <T>(name: string, operation: () => Promise<T>): Promise<T> =>
     io('queue', name, () => withDeadline(STORE_LIMIT_MS, operation(), () => new LateStoreError(`${name}: no answer within ${STORE_LIMIT_MS} ms`)));
@@ -150,6 +152,7 @@ export function createRequestBudget(options: {
 
   const correct = ({ limit, remaining }: RateLimit) => {
     if (last === null || isOfTheMinute(limit, perMinute, perHour)) return;
+    theirPerHour = limit;
     const off = limit - remaining - last.usedHour - last.foreign;
     const tolerance = Math.max(TOLERANCE.requests, limit * TOLERANCE.share);
     const isCorrectedDown = last.foreign > 0 && -off > tolerance;
@@ -185,7 +188,7 @@ export function createRequestBudget(options: {
       const knownForMs = performance.now() - heardAt;
       const usedMinute = knownForMs > MINUTE_MS ? 0 : last.usedMinute;
       const usedHour = knownForMs > HOUR_MS ? 0 : last.usedHour + last.foreign;
-      return { minute: Math.max(0, perMinute - usedMinute), hour: Math.max(0, perHour - usedHour) };
+      return { minute: Math.max(0, perMinute - usedMinute), hour: Math.max(0, Math.min(perHour, theirPerHour) - usedHour) };
     },
   };
 }

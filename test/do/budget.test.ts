@@ -276,6 +276,14 @@ describe('the budget of a process', () => {
     expect(told).toEqual([[1_000, 600]]);
   });
 
+  test('no more is left than DigitalOcean grants the token, whatever is configured', async () => {
+    const budget = budgetOn(createLocalBudgetStore(), { perMinute: 100, perHour: 20_000 });
+    await budget.draw('destroy', request);
+    expect(budget.left()?.hour).toBe(19_999);
+    budget.answered({ ...request, status: 200, outcome: 'done', rateLimit: { limit: 5_000, remaining: 4_999, resetAt: new Date() }, retryAfterMs: null, durationMs: 1 });
+    expect(budget.left()?.hour).toBe(4_999);
+  });
+
   test('what is left does not stay at what it was once the window is over and nothing was drawn since', async () => {
     vi.useFakeTimers({ toFake: ['performance'] });
     try {
