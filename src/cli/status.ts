@@ -5,7 +5,7 @@ import { withDeadline } from '../platform/deadline.ts';
 import { checkEnvironment } from '../processes/environment.ts';
 import { hasInventory, loadConfigFor } from '../processes/inventory.ts';
 import type { App } from '../saga/app.ts';
-import type { FleetStatus, QueueFacts, UsersFileFact } from '../fleet/conditions.ts';
+import type { Condition, FleetStatus, QueueFacts, UsersFileFact } from '../fleet/conditions.ts';
 import { judgeFleet } from '../fleet/conditions.ts';
 import type { PostgresFacts } from '../fleet/facts.ts';
 import { readFleetFacts } from '../fleet/facts.ts';
@@ -14,6 +14,7 @@ import { createLog } from '../platform/create-log.ts';
 import type { QueueConnection } from '../queues/connection.ts';
 import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
 import { queueNames } from '../queues/jobs.ts';
+import { refusesWrites } from '../platform/store-failure.ts';
 import { printable } from '../platform/text.ts';
 import { problemOfUsersFile } from '../web/users.ts';
 import { write } from './output.ts';
@@ -37,8 +38,9 @@ export async function statusCommand(app: App, options: { json?: boolean }): Prom
         throw error;
       }
     };
-    const [postgres, queues, usersFile] = await Promise.all([readPostgres(), readQueues(connection), readUsersFileFact(config.web)]);
-    const status = judgeFleet({ postgres, queues, usersFile }, { ...config, ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date());
+    const [postgres, { facts: queues, trouble }, usersFile] = await Promise.all([readPostgres(), readQueues(connection), readUsersFileFact(config.web)]);
+    const judged = judgeFleet({ postgres, queues, usersFile }, { ...config, ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date());
+    const status = trouble === null ? judged : explain(judged, trouble);
     write(options.json === true ? JSON.stringify(statusBody(status)) : formatStatus(status));
     return status.status === 'attention' ? 1 : 0;
   } finally {
@@ -51,18 +53,32 @@ async function readUsersFileFact(web: Config['web']): Promise<UsersFileFact | nu
   return message === null ? null : { message, since: null };
 }
 
+/** Why nothing is known of the queues, though their store may answer. */
+type QueueTrouble = Pick<Condition, 'title' | 'detail' | 'action'>;
+
 /** A stuck queue shows only over time, so the web process reports that. */
-async function readQueues(connection: QueueConnection): Promise<QueueFacts | null> {
+async function readQueues(connection: QueueConnection): Promise<Readonly<{ facts: QueueFacts | null; trouble: QueueTrouble | null }>> {
   const queues = Object.values(queueNames).map((name) => connection.queue(name));
   try {
     const asked = Promise.all(queues.map(async (queue) => ((await queue.isPaused()) ? [queue.name] : [])));
-    const paused = await withDeadline(ANSWER_WITHIN_MS, asked, () => new Error('late'));
-    return { paused: paused.flat(), stalled: [] };
-  } catch {
-    return null;
+    // A store that takes no writes answers reads too.
+    const [paused] = await withDeadline(ANSWER_WITHIN_MS, Promise.all([asked, connection.requireWrites()]), () => new Error('late'));
+    return { facts: { paused: paused.flat(), stalled: [] }, trouble: null };
+  } catch (error) {
+    return { facts: null, trouble: refusesWrites(error) ? refusal(error) : null };
   } finally {
     await withDeadline(1_000, Promise.allSettled(queues.map((queue) => queue.close())), () => new Error('late')).catch(() => undefined);
   }
+}
+
+function refusal(error: unknown): QueueTrouble {
+  const message = error instanceof Error ? error.message : String(error);
+  return { title: 'The queue store takes no writes', detail: 'No steps run. New sagas are kept in Postgres.', action: `${message} Sagas then resume by themselves.` };
+}
+
+/** Says what is known of the queue store in place of "does not answer". */
+function explain(status: FleetStatus, trouble: QueueTrouble): FleetStatus {
+  return { ...status, conditions: status.conditions.map((one) => (one.name === 'queue_store_away' ? { ...one, ...trouble } : one)) };
 }
 
 const signs = { critical: '!!', warning: '! ', info: 'i ' } as const;
