@@ -159,6 +159,15 @@ describe('one thing is wrong', () => {
     expect((await diagnose(fleet.environment())).of('digitalocean')).toMatchObject([{ level: 'warn', text: expect.stringContaining('the account has a warning') }]);
   });
 
+  test('the token is of another account than the droplets on record: a failure says what to do', async () => {
+    await using fleet = await openFleet('postgres');
+    await fleet.startWorker();
+    expect((await diagnose(fleet.environment())).of('digitalocean')).toMatchObject([{ level: 'ok' }]);
+    fleet.sandbox.setFaults({ rules: [{ match: { path: '^/v2/account$' }, effect: { status: 200, body: account('active', '') } }] });
+    const { code, of } = await diagnose(fleet.environment({ DIGITALOCEAN_TOKEN: 'of-another' }));
+    expect([code, of('digitalocean')]).toMatchObject([1, [{ level: 'fail', text: expect.stringMatching(/^DIGITALOCEAN_TOKEN is of the account b6f, but this database's droplets are in the account [0-9a-f]{40}/), action: expect.stringContaining('Set the token that belongs to this database') }]]);
+  });
+
   test('each answer of DigitalOcean takes two seconds: told what it says, not that there was none', async () => {
     await using fleet = await openFleet('postgres');
     fleet.sandbox.setFaults({ rules: [{ match: {}, effect: { holdAnswerMs: 2_000 } }] });
