@@ -2,6 +2,7 @@
 import type { Config } from '../platform/config.ts';
 import { openDatabase, isDatabaseOutage } from '../platform/db.ts';
 import { withDeadline } from '../platform/deadline.ts';
+import type { Environment } from '../processes/environment.ts';
 import { checkEnvironment } from '../processes/environment.ts';
 import { hasInventory, loadConfigFor } from '../processes/inventory.ts';
 import type { App } from '../saga/app.ts';
@@ -17,6 +18,7 @@ import { queueNames } from '../queues/jobs.ts';
 import { refusesWrites } from '../platform/store-failure.ts';
 import { printable } from '../platform/text.ts';
 import { problemOfUsersFile } from '../web/users.ts';
+import { findForeignQueues } from './foreign-queues.ts';
 import { write } from './output.ts';
 
 const ANSWER_WITHIN_MS = 5_000;
@@ -29,22 +31,25 @@ export async function statusCommand(app: App, options: { json?: boolean }): Prom
   const db = openDatabase(config.databaseUrl ?? '', { max: 2, timeoutMs: ANSWER_WITHIN_MS });
   const connection = openQueueConnection(queueStoreOf(config), createLog('silent', 2));
   try {
-    const readPostgres = async (): Promise<PostgresFacts | null> => {
-      try {
-        await checkEnvironment(db, config.environment);
-        return await readFleetFacts(db);
-      } catch (error) {
-        if (isDatabaseOutage(error)) return null;
-        throw error;
-      }
-    };
-    const [postgres, { facts: queues, trouble }, usersFile] = await Promise.all([readPostgres(), readQueues(connection), readUsersFileFact(config.web)]);
+    const environment = orNull(() => checkEnvironment(db, config.environment));
+    const readPostgres = async (): Promise<PostgresFacts | null> => ((await environment) === null ? null : orNull(() => readFleetFacts(db)));
+    const [postgres, { facts: queues, trouble }, usersFile] = await Promise.all([readPostgres(), readQueues(connection, environment), readUsersFileFact(config.web)]);
     const judged = judgeFleet({ postgres, queues, usersFile }, { ...config, ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date());
     const status = trouble === null ? judged : explain(judged, trouble);
     write(options.json === true ? JSON.stringify(statusBody(status)) : formatStatus(status));
     return status.status === 'attention' ? 1 : 0;
   } finally {
     await Promise.allSettled([withDeadline(ANSWER_WITHIN_MS, connection.close(), () => new Error('late')), db.close()]);
+  }
+}
+
+/** Null if Postgres does not answer. */
+async function orNull<T>(read: () => Promise<T>): Promise<T | null> {
+  try {
+    return await read();
+  } catch (error) {
+    if (isDatabaseOutage(error)) return null;
+    throw error;
   }
 }
 
@@ -57,15 +62,25 @@ async function readUsersFileFact(web: Config['web']): Promise<UsersFileFact | nu
 type QueueTrouble = Pick<Condition, 'title' | 'detail' | 'action'>;
 
 /** A stuck queue shows only over time, so the web process reports that. */
-async function readQueues(connection: QueueConnection): Promise<Readonly<{ facts: QueueFacts | null; trouble: QueueTrouble | null }>> {
+async function readQueues(connection: QueueConnection, environment: Promise<Environment | null>): Promise<Readonly<{ facts: QueueFacts | null; trouble: QueueTrouble | null }>> {
+  try {
+    const own = await environment;
+    const foreign = own === null ? null : await withDeadline(ANSWER_WITHIN_MS, findForeignQueues(connection, own), () => new Error('late'));
+    if (foreign !== null) return { facts: null, trouble: { title: foreign.problem, detail: 'Nothing is known of the queues of this fleet.', action: foreign.remedy } };
+    return { facts: { paused: await readPaused(connection), stalled: [] }, trouble: null };
+  } catch (error) {
+    return { facts: null, trouble: refusesWrites(error) ? refusal(error) : null };
+  }
+}
+
+/** Only for queues of our own: BullMQ writes a key for each queue that it opens. */
+async function readPaused(connection: QueueConnection): Promise<readonly string[]> {
   const queues = Object.values(queueNames).map((name) => connection.queue(name));
   try {
     const asked = Promise.all(queues.map(async (queue) => ((await queue.isPaused()) ? [queue.name] : [])));
     // A store that takes no writes answers reads too.
     const [paused] = await withDeadline(ANSWER_WITHIN_MS, Promise.all([asked, connection.requireWrites()]), () => new Error('late'));
-    return { facts: { paused: paused.flat(), stalled: [] }, trouble: null };
-  } catch (error) {
-    return { facts: null, trouble: refusesWrites(error) ? refusal(error) : null };
+    return paused.flat();
   } finally {
     await withDeadline(1_000, Promise.allSettled(queues.map((queue) => queue.close())), () => new Error('late')).catch(() => undefined);
   }

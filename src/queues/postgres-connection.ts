@@ -115,6 +115,7 @@ export function openPostgresConnection(store: Extract<QueueStore, { kind: 'postg
     laneOf: () => null,
     runScript: null,
     loops: loops.all,
+    readOwner: null,
     inspect: () => inspectPostgres().then(() => 'Postgres'),
     check: inspectPostgres,
     requireWrites: requireWritesOfPostgres,

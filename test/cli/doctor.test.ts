@@ -9,7 +9,8 @@ import { once } from 'node:events';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { HOUR_MS, createShiftedClock } from '../support/shifted-clock.ts';
-import { openFleet, runCommand } from '../support/fleet.ts';
+import { claimQueues, openFleet, runCommand } from '../support/fleet.ts';
+import { connectTestRedis } from '../support/services-redis.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 
 const report = z.object({ ok: z.boolean(), findings: z.array(z.object({ check: z.string(), level: z.string(), text: z.string(), action: z.string().nullable() })) });
@@ -106,6 +107,22 @@ describe('one thing is wrong', () => {
     expect(JSON.stringify(silent.findings)).not.toContain('canary');
     const refused = await diagnose(fleet.environment({ DATABASE_URL: 'postgres://u:p@127.0.0.1:9/db' }));
     expect(refused.of('postgres')).toMatchObject([{ level: 'fail', text: expect.stringContaining('cannot be reached') }]);
+  });
+
+  test('the queues are those of another database, or of none: a failure says what to set, and nothing is written there', async () => {
+    await using fleet = await openFleet('redis');
+    await claimQueues(fleet);
+    await using other = await openFleet('redis');
+    const { REDIS_URL: url = '', QUEUE_PREFIX: prefix = '' } = other.environment();
+    const redis = connectTestRedis(url);
+    onTestFinished(() => redis.disconnect());
+    expect((await diagnose(fleet.environment())).of('queues')).toMatchObject([{ level: 'ok' }]);
+    const unclaimed = await diagnose(fleet.environment({ QUEUE_PREFIX: prefix }));
+    expect([unclaimed.code, unclaimed.of('queues'), unclaimed.of('request budget')]).toMatchObject([1, [{ level: 'fail', text: expect.stringContaining(`under QUEUE_PREFIX ${prefix} belong to no database`), action: expect.stringContaining('as the workers have them') }], []]);
+    expect(await redis.keys(`${prefix}*`)).toEqual([]);
+    await claimQueues(other, 'another/database');
+    const ofAnother = await diagnose(fleet.environment({ QUEUE_PREFIX: prefix }));
+    expect([ofAnother.code, ofAnother.of('queues'), ofAnother.of('request budget')]).toMatchObject([1, [{ level: 'fail', text: expect.stringContaining(`under QUEUE_PREFIX ${prefix} belong to another database`) }], []]);
   });
 
   test('migrations are due: it names them and the command', async () => {

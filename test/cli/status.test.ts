@@ -3,7 +3,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { openFleet, runCommand } from '../support/fleet.ts';
+import { silentLog } from '../../src/platform/log.ts';
+import { openQueueConnection } from '../../src/queues/connection.ts';
+import { queueNames } from '../../src/queues/jobs.ts';
+import { claimQueues, openFleet, runCommand } from '../support/fleet.ts';
 import { connectTestRedis } from '../support/services-redis.ts';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -31,4 +34,26 @@ test('a Redis that answers and takes no writes is a problem: it cannot save, or 
   const replica = await status();
   expect([replica.code, replica.stdout]).toEqual([1, expect.stringMatching(/^!! The queue store takes no writes\.[^\n]*\n {3}[^\n]*READONLY[^\n]*leads to a replica/m)]);
   expect(replica.stdout).not.toContain('No problems');
+});
+
+test('queues that are not those of this database are no sign that all is well; nothing is written there', async () => {
+  await using fleet = await openFleet('redis');
+  await fleet.startWorker();
+  await using other = await openFleet('redis');
+  const { REDIS_URL: url = '', QUEUE_PREFIX: prefix = '' } = other.environment();
+  const status = (...more: string[]) => runCommand(['status', ...more], fleet.environment({ QUEUE_PREFIX: prefix }));
+  const redis = connectTestRedis(url);
+  onTestFinished(() => redis.disconnect());
+
+  const unclaimed = await status();
+  expect([unclaimed.code, unclaimed.stdout]).toEqual([1, expect.stringContaining(`!! The queues at REDIS_URL under QUEUE_PREFIX ${prefix} belong to no database`)]);
+  expect(await redis.keys(`${prefix}*`)).toEqual([]);
+
+  await claimQueues(other, 'another/database');
+  const queue = openQueueConnection(other.queueStore, silentLog);
+  await queue.queue(queueNames.steps).pause();
+  await queue.close();
+  const ofAnother = await status('--json');
+  expect(ofAnother.code).toBe(1);
+  expect(JSON.parse(ofAnother.stdout)).toMatchObject({ status: 'attention', pausedQueues: null, conditions: [{ title: expect.stringContaining(`under QUEUE_PREFIX ${prefix} belong to another database`) }] });
 });
