@@ -8,6 +8,7 @@ import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
+import { reserveConnection } from '../../src/platform/db.ts';
 import { HOUR_MS, createShiftedClock } from '../support/shifted-clock.ts';
 import { claimQueues, openFleet, runCommand } from '../support/fleet.ts';
 import { connectTestRedis } from '../support/services-redis.ts';
@@ -133,6 +134,18 @@ describe('one thing is wrong', () => {
     expect(code).toBe(1);
     expect(of('migrations')).toMatchObject([{ level: 'fail', text: expect.stringMatching(/^\d+ due: 0001\.do\.sagas\.sql/), action: 'Run `arcadia migrate`.' }]);
     expect(of('queues')).toMatchObject([{ level: 'fail', action: 'Run `arcadia migrate`.' }]);
+  });
+
+  test('a table is locked: it says what Postgres said, not that a migration is due', async () => {
+    await using fleet = await openFleet('postgres');
+    const locked = await reserveConnection(fleet.db);
+    await locked`begin`;
+    await locked`lock table arcadia.circuits in access exclusive mode`;
+    const { code, of } = await diagnose(fleet.environment());
+    await locked`rollback`;
+    locked.release();
+    expect([code, of('migrations'), of('workers')]).toMatchObject([1, [{ level: 'ok', text: 'none due' }], [{ level: 'fail', text: expect.stringMatching(/^the tables cannot be read: .*(statement timeout|did not answer within)/), action: expect.stringContaining('pg_locks') }]]);
+    expect(of('workers')[0]?.action).not.toContain('migrate');
   });
 
   test('no worker is alive; one is of another version', async () => {
