@@ -5,16 +5,19 @@ import type { Database } from '../platform/db.ts';
 import { endsWithin, CLOSING_MS, unlessAborted } from '../platform/deadline.ts';
 import { formatDuration } from '../platform/duration.ts';
 import { printable } from '../platform/text.ts';
+import type { PlansOf } from '../droplets/plans/open-plans.ts';
 import type { Plan } from '../droplets/plans/plan.ts';
 import type { Environment } from '../processes/environment.ts';
 import { openPlansOf } from '../processes/inventory.ts';
 import type { QueueConnection } from '../queues/connection.ts';
-import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
+import { QueueStoreError, openQueueConnection, queueStoreOf } from '../queues/connection.ts';
 import { queueNames } from '../queues/jobs.ts';
+import { withTimeLimit } from '../queues/time-limit.ts';
 import type { App } from '../saga/app.ts';
 import type { ProvisionDropletInput } from '../steps/inputs.ts';
+import type { ForeignQueues } from './foreign-queues.ts';
 import { findForeignQueues } from './foreign-queues.ts';
-import { write } from './output.ts';
+import { complain, write } from './output.ts';
 import { requester } from './requester.ts';
 import { UsageError } from './usage-error.ts';
 import { withInventoryDatabase } from './with-database.ts';
@@ -27,8 +30,9 @@ export async function planCommand(app: App, input: ProvisionDropletInput, { json
   return withInventoryDatabase(app, ['DATABASE_URL'], async (db, config, log, environment) => {
     const connection = openQueueConnection(queueStoreOf(config), log);
     try {
-      await unlessAborted(stop, requireOwnQueues(connection, db, environment));
-      const plans = await openPlansOf(app, { config, db, runScript: connection.runScript, isPaused: () => isPaused(connection), log });
+      const why = await unlessAborted(stop, whyUnread(connection, db, environment));
+      if (why !== null) complain(`the queues and the request budget are left out of the plan: ${why}`);
+      const plans = await openPlansOf(app, { config, db, ...(why === null ? readable(connection) : unreadable(connection, why)), log });
       if (plans === null) throw new UsageError('--dry-run: needs an app that provisions droplets');
       const plan = await unlessAborted(stop, plans.plan(input, requester()));
       write(json === true ? JSON.stringify(plan) : formatPlan(plan));
@@ -43,13 +47,31 @@ export async function planCommand(app: App, input: ProvisionDropletInput, { json
  * The queues and the request budget of another fleet say nothing about this one. Before the first worker starts, they are
  * nobody's.
  *
- * @throws {ConfigError}
+ * @returns why the queue store cannot be used; null: it can
+ * @throws {ConfigError} if the queues are another database's
  */
-async function requireOwnQueues(connection: QueueConnection, db: Database, environment: Environment): Promise<void> {
-  // Without an answer, the plan says what it can.
-  const foreign = await findForeignQueues(connection, environment).catch(() => null);
-  if (foreign === null || (!foreign.isClaimed && !(await hasWorker(db)))) return;
+async function whyUnread(connection: QueueConnection, db: Database, environment: Environment): Promise<string | null> {
+  let foreign: ForeignQueues | null;
+  try {
+    await connection.requireWrites();
+    foreign = await findForeignQueues(connection, environment);
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  if (foreign === null || (!foreign.isClaimed && !(await hasWorker(db)))) return null;
   throw new ConfigError(`${foreign.problem}. ${foreign.remedy}`);
+}
+
+type Readings = Pick<PlansOf, 'runScript' | 'isPaused'>;
+
+function readable(connection: QueueConnection): Readings {
+  return { runScript: connection.runScript, isPaused: () => withTimeLimit(`is ${queueNames.steps} paused`, () => isPaused(connection)) };
+}
+
+/** Each command to a store that is silent takes seconds, and a plan sends many. */
+function unreadable({ runScript }: QueueConnection, why: string): Readings {
+  const refuse = () => Promise.reject(new QueueStoreError(why));
+  return { runScript: runScript === null ? null : refuse, isPaused: refuse };
 }
 
 async function isPaused(connection: QueueConnection): Promise<boolean> {

@@ -1,9 +1,11 @@
 // `provision --dry-run`: says whether a provision is possible, what it costs and when it would start. It starts nothing.
 
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { planAnswer } from '../../src/web/api/shapes.ts';
 import type { Fleet } from '../support/fleet.ts';
 import { claimQueues, openFleet, runCommand } from '../support/fleet.ts';
+import { patience } from '../support/patience.ts';
+import { startPrivateRedis } from '../support/services-redis-server.ts';
 
 let fleet: Fleet;
 beforeAll(async () => {
@@ -64,4 +66,18 @@ test('queues of another database, or of none though a worker is alive, are refus
   const ofAnother = await dryRun({}, [], { QUEUE_PREFIX: prefix });
   expect([ofAnother.code, ofAnother.stdout]).toEqual([78, '']);
   expect(ofAnother.stderr).toContain(`under QUEUE_PREFIX ${prefix} belong to another database`);
+});
+
+test('a Redis that is frozen or away delays the plan by seconds, and is named on stderr', async () => {
+  const redis = await startPrivateRedis();
+  onTestFinished(() => redis.stop());
+  redis.pause();
+  onTestFinished(() => redis.resume());
+  for (const url of [redis.url, 'redis://127.0.0.1:9']) {
+    const startedAt = performance.now();
+    const { code, stdout, stderr } = await dryRun({}, [], { REDIS_URL: url });
+    expect(performance.now() - startedAt).toBeLessThan(15_000 * patience());
+    expect([code, stderr]).toEqual([0, expect.stringContaining('the queues and the request budget are left out of the plan: Redis cannot be reached (REDIS_URL): ')]);
+    expect(stdout).toContain('Start: Not known: ');
+  }
 });
