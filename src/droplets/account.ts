@@ -33,8 +33,7 @@ export async function checkAccount(deps: AccountDeps): Promise<boolean> {
   const { db, log } = deps;
   const found = await (deps.shared === undefined ? askAccount(deps) : shareCheck(deps, deps.shared));
   if (found.account === null) {
-    const what = found.isSettled ? 'the token may not read its account (scope account:read): nobody checks that the droplets on record are in it' : 'the account of the token could not be read yet';
-    log.warn({ status: found.status, reason: found.reason }, what);
+    log.warn({ status: found.status, reason: found.reason }, describeUnread(found));
     return found.isSettled;
   }
   const seen = found.account;
@@ -42,6 +41,12 @@ export async function checkAccount(deps: AccountDeps): Promise<boolean> {
   if (row === undefined || row.account === seen) return true;
   const { problem, remedy } = describeOtherAccount(seen, row.account);
   throw new EnvironmentMismatchError(`${problem}. ${remedy}`);
+}
+
+function describeUnread({ isSettled, status }: Extract<AccountCheck, { account: null }>): string {
+  if (!isSettled) return 'the account of the token could not be read yet';
+  if (status === 401) return 'DigitalOcean refuses the token: set a valid DIGITALOCEAN_TOKEN';
+  return 'the token may not read its account (scope account:read): nobody checks that the droplets on record are in it';
 }
 
 /** Explains that a token belongs to another account than the droplets on record. */

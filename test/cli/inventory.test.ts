@@ -1,0 +1,10 @@
+// What `sync` and `orphans` say of a budget that is used up, a token that is refused, and prices that nobody knows.
+import { expect, test } from 'vitest';
+import { openFleet, runCommand } from '../support/fleet.ts';
+
+test('a sync with a token that is refused says that, and names no scope', async () => {
+  await using fleet = await openFleet('postgres', { token: 'right' });
+  const { code, stderr } = await runCommand(['sync'], fleet.environment({ DIGITALOCEAN_TOKEN: 'wrong' }));
+  expect([code, stderr]).toEqual([1, expect.stringContaining('DigitalOcean refuses the token')]);
+  expect(stderr).not.toContain('account:read');
+});
