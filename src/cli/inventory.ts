@@ -20,7 +20,7 @@ import { syncInventory, syncSettings } from '../inventory/sync/sync-inventory.ts
 import type { SyncReport } from '../inventory/sync/sync-inventory.ts';
 import { printable } from '../platform/text.ts';
 import { sharedStores } from '../droplets/shared-stores.ts';
-import { costOf, formatDrift, formatOrphans, formatSync } from './inventory-text.ts';
+import { describeCost, formatDrift, formatOrphans, formatSync } from './inventory-text.ts';
 import type { App } from '../saga/app.ts';
 import { requester } from './requester.ts';
 import { complain, terminalWidth, write } from './output.ts';
@@ -112,7 +112,7 @@ export async function orphansCommand(app: App, options: { destroy?: boolean; yes
     }
     const surplus = orphans.filter(({ category, approvedAt }) => category === 'surplus' && approvedAt === null);
     if (options.json !== true) write(formatOrphans(surplus, terminalWidth()));
-    if (surplus.length > 0 && options.yes !== true && !(await isConfirmed(`Destroy these ${surplus.length} droplets (${costOf(surplus).toFixed(5)} USD an hour)?`, surplus.length))) {
+    if (surplus.length > 0 && options.yes !== true && !(await isConfirmed(`Destroy these ${surplus.length} droplets (${describeCost(surplus)})?`, surplus.length))) {
       complain('nothing was approved');
       return 1;
     }
