@@ -30,6 +30,8 @@ import { withInventoryDatabase } from './with-database.ts';
 // Between two looks whether the sync that is under way is over.
 const LOOK_MS = 500;
 
+const TELL_AFTER_MS = 3_000;
+
 const MOST_ROWS = 10_000;
 
 /** Syncs in this process, with the fleet's request budget. */
@@ -48,7 +50,7 @@ export async function syncCommand(app: App, options: { json?: boolean }, stop: A
       if (!isSettled) throw new Error('DigitalOcean did not report the account of DIGITALOCEAN_TOKEN, so nothing was synced. Try again in a moment');
       const digitalOcean = client.at('sync');
       const worker = `${requester()}@${hostname()}:${process.pid}`;
-      const deps = { db, digitalOcean, worker, settings: syncSettings(config), isPaused: queue.isPaused, signal: stop, log };
+      const deps = { db, digitalOcean, worker, settings: syncSettings(config), isPaused: queue.isPaused, onThrottled: tellOfWait(), signal: stop, log };
       const report = await untilOurs(db, stop, () => syncInventory(deps, { intervalMs: null, requestedBy: requester() }));
       write(options.json === true ? JSON.stringify(report) : formatSync(report));
       return 0;
@@ -56,6 +58,18 @@ export async function syncCommand(app: App, options: { json?: boolean }, stop: A
       await endsWithin(CLOSING_MS, queue.close().then(() => connection.close()));
     }
   }, stop);
+}
+
+/** Tells once that the sync waits for the request budget, and until when; not of a few seconds. */
+function tellOfWait(): (waitMs: number) => void {
+  let waitedMs = 0;
+  let said = false;
+  return (waitMs) => {
+    waitedMs += waitMs;
+    if (said || waitedMs < TELL_AFTER_MS) return;
+    said = true;
+    complain(`waiting for the request budget: a sync leaves a quarter of it to sagas. It asks again at ${new Date(Date.now() + waitMs).toISOString()}`);
+  };
 }
 
 /** There is one sync at a time: where a worker is at one, ours comes after it. */
