@@ -2,16 +2,19 @@
 import { hostname } from 'node:os';
 import { createInterface } from 'node:readline/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Config } from '../platform/config.ts';
 import type { Database } from '../platform/db.ts';
 import { CLOSING_MS, endsWithin } from '../platform/deadline.ts';
 import { budgetId, createRequestBudget } from '../do/budget.ts';
 import { createDigitalOceanClient } from '../do/client.ts';
+import type { Environment } from '../processes/environment.ts';
 import { ownerOf } from '../processes/environment.ts';
 import { checkAccount } from '../droplets/account.ts';
 import { acceptDrift, listDrift } from '../inventory/drift-store.ts';
 import { approveOrphans, listOrphans } from '../inventory/orphans.ts';
 import { listSyncs } from '../inventory/syncs.ts';
 import { directIo } from '../platform/io.ts';
+import type { Log } from '../platform/log.ts';
 import { createLog } from '../platform/create-log.ts';
 import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
 import { openPeriodicQueue } from '../queues/periodic-queue.ts';
@@ -20,6 +23,7 @@ import { syncInventory, syncSettings } from '../inventory/sync/sync-inventory.ts
 import type { SyncReport } from '../inventory/sync/sync-inventory.ts';
 import { printable } from '../platform/text.ts';
 import { sharedStores } from '../droplets/shared-stores.ts';
+import { findForeignQueues } from './foreign-queues.ts';
 import { describeCost, formatDrift, formatOrphans, formatSync } from './inventory-text.ts';
 import type { App } from '../saga/app.ts';
 import { requester } from './requester.ts';
@@ -118,7 +122,7 @@ export async function acceptDriftCommand(app: App, id: number, options: { json?:
 }
 
 export async function orphansCommand(app: App, options: { destroy?: boolean; yes?: boolean; json?: boolean }): Promise<number> {
-  return withInventoryDatabase(app, ['DATABASE_URL'], async (db) => {
+  return withInventoryDatabase(app, ['DATABASE_URL'], async (db, config, log, environment) => {
     const orphans = await listOrphans(db, MOST_ROWS);
     if (options.destroy !== true) {
       write(options.json === true ? JSON.stringify(orphans) : formatOrphans(orphans, terminalWidth()));
@@ -132,9 +136,34 @@ export async function orphansCommand(app: App, options: { destroy?: boolean; yes
     }
     const approved = await approveOrphans(db, surplus.map(({ id }) => id), requester());
     if (options.json === true) write(JSON.stringify({ approved }));
-    else if (approved.length > 0) write(`approved ${approved.length}: the next sync destroys them after the grace period, if DigitalOcean still lists them (\`arcadia sync\` syncs now)`);
+    else if (approved.length > 0) write(`approved ${approved.length}: ${whenDestroyed(await isInventoryPaused(config, environment, log))}`);
     return 0;
   });
+}
+
+/** @param isPaused null: not known */
+function whenDestroyed(isPaused: boolean | null): string {
+  const next = 'the next sync destroys them after the grace period, if DigitalOcean still lists them';
+  if (isPaused === true) return `the queue ${syncWork.queue} is paused, so none is destroyed. Resume it on the Queues page: then ${next}`;
+  if (isPaused === null) return `${next}, unless the queue ${syncWork.queue} is paused, which could not be read`;
+  return `${next} (\`arcadia sync\` syncs now)`;
+}
+
+async function isInventoryPaused(config: Config, environment: Environment, log: Log): Promise<boolean | null> {
+  const connection = openQueueConnection(queueStoreOf(config), log);
+  try {
+    if ((await findForeignQueues(connection, environment)) !== null) return null;
+    const queue = openPeriodicQueue(connection, syncWork, directIo);
+    try {
+      return await queue.isPaused();
+    } finally {
+      await endsWithin(CLOSING_MS, queue.close());
+    }
+  } catch {
+    return null;
+  } finally {
+    await endsWithin(CLOSING_MS, connection.close());
+  }
 }
 
 /**
