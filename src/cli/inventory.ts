@@ -136,7 +136,7 @@ export async function orphansCommand(app: App, options: { destroy?: boolean; yes
     }
     const approved = await approveOrphans(db, surplus.map(({ id }) => id), requester());
     if (options.json === true) write(JSON.stringify({ approved }));
-    else if (approved.length > 0) write(`approved ${approved.length}: ${whenDestroyed(await isInventoryPaused(config, environment, log))}`);
+    else if (approved.length > 0) write(`approved ${approved.length}: ${whenDestroyed(await isInventoryPaused(db, config, environment, log))}`);
     return 0;
   });
 }
@@ -149,10 +149,10 @@ function whenDestroyed(isPaused: boolean | null): string {
   return `${next} (\`arcadia sync\` syncs now)`;
 }
 
-async function isInventoryPaused(config: Config, environment: Environment, log: Log): Promise<boolean | null> {
+async function isInventoryPaused(db: Database, config: Config, environment: Environment, log: Log): Promise<boolean | null> {
   const connection = openQueueConnection(queueStoreOf(config), log);
   try {
-    if ((await findForeignQueues(connection, environment)) !== null) return null;
+    if ((await findForeignQueues(connection, environment, db)) !== null) return null;
     const queue = openPeriodicQueue(connection, syncWork, directIo);
     try {
       return await queue.isPaused();

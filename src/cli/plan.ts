@@ -54,7 +54,7 @@ async function whyUnread(connection: QueueConnection, db: Database, environment:
   let foreign: ForeignQueues | null;
   try {
     await connection.requireWrites();
-    foreign = await findForeignQueues(connection, environment);
+    foreign = await findForeignQueues(connection, environment, db);
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }

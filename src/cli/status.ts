@@ -1,5 +1,6 @@
 // `status` shows the fleet's state, for people and scripts. It reads the stores directly and needs no web process.
 import type { Config } from '../platform/config.ts';
+import type { Database } from '../platform/db.ts';
 import { openDatabase, isDatabaseOutage } from '../platform/db.ts';
 import { withDeadline } from '../platform/deadline.ts';
 import type { Environment } from '../processes/environment.ts';
@@ -33,7 +34,7 @@ export async function statusCommand(app: App, options: { json?: boolean }): Prom
   try {
     const environment = orNull(() => checkEnvironment(db, config.environment));
     const readPostgres = async (): Promise<PostgresFacts | null> => ((await environment) === null ? null : orNull(() => readFleetFacts(db)));
-    const [postgres, { facts: queues, trouble }, usersFile] = await Promise.all([readPostgres(), readQueues(connection, environment), readUsersFileFact(config.web)]);
+    const [postgres, { facts: queues, trouble }, usersFile] = await Promise.all([readPostgres(), readQueues(connection, environment, db), readUsersFileFact(config.web)]);
     const judged = judgeFleet({ postgres, queues, usersFile }, { ...config, ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date());
     const status = trouble === null ? judged : explain(judged, trouble);
     write(options.json === true ? JSON.stringify(statusBody(status)) : formatStatus(status));
@@ -62,10 +63,10 @@ async function readUsersFileFact(web: Config['web']): Promise<UsersFileFact | nu
 type QueueTrouble = Pick<Condition, 'title' | 'detail' | 'action'>;
 
 /** A stuck queue shows only over time, so the web process reports that. */
-async function readQueues(connection: QueueConnection, environment: Promise<Environment | null>): Promise<Readonly<{ facts: QueueFacts | null; trouble: QueueTrouble | null }>> {
+async function readQueues(connection: QueueConnection, environment: Promise<Environment | null>, db: Database): Promise<Readonly<{ facts: QueueFacts | null; trouble: QueueTrouble | null }>> {
   try {
     const own = await environment;
-    const foreign = own === null ? null : await withDeadline(ANSWER_WITHIN_MS, findForeignQueues(connection, own), () => new Error('late'));
+    const foreign = own === null ? null : await withDeadline(ANSWER_WITHIN_MS, findForeignQueues(connection, own, db), () => new Error('late'));
     if (foreign !== null) return { facts: null, trouble: { title: foreign.problem, detail: 'Nothing is known of the queues of this fleet.', action: foreign.remedy } };
     return { facts: { paused: await readPaused(connection), stalled: [] }, trouble: null };
   } catch (error) {

@@ -47,6 +47,8 @@ export type QueueConnection = Readonly<{
    * Redis: queues in Postgres are in their database.
    */
   readOwner: (() => Promise<string | null>) | null;
+  /** Reads whether there are tables of queues, and jobs in them. Null unless the store is Postgres. */
+  readTables: (() => Promise<'absent' | 'empty' | 'used'>) | null;
   /**
    * Checks that jobs are safe in the store, whatever database its queues belong to.
    *

@@ -53,6 +53,7 @@ export function openRedisConnection(store: Extract<QueueStore, { kind: 'redis' }
     },
     runScript: createScriptRunner(producer),
     loops: loops.all,
+    readTables: null,
     readOwner: () => withTimeLimit('owner of the queues', () => producer.get(`${store.prefix}:owner`)),
     inspect: () => checkRedis(producer, store.prefix),
     check: async (owner) => {

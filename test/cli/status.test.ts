@@ -57,3 +57,25 @@ test('queues that are not those of this database are no sign that all is well; n
   expect(ofAnother.code).toBe(1);
   expect(JSON.parse(ofAnother.stdout)).toMatchObject({ status: 'attention', pausedQueues: null, conditions: [{ title: expect.stringContaining(`under QUEUE_PREFIX ${prefix} belong to another database`) }] });
 });
+
+test('without REDIS_URL in the shell of a fleet with Redis: it says what is not set, not that the queue store is away', async () => {
+  await using fleet = await openFleet('redis');
+  await fleet.startWorker({ INVENTORY_SYNC_INTERVAL_MS: '1000' });
+  await waitFor(async () => (await fleet.db.sql`select from arcadia.inventory_syncs where outcome = 'complete'`).length > 0, { what: 'a sync' });
+  const status = () => runCommand(['status'], fleet.environment({ REDIS_URL: '', QUEUE_PREFIX: '' }));
+  const empty = await status();
+  expect([empty.code, empty.stdout]).toEqual([1, expect.stringMatching(/^!! REDIS_URL is not set here, and Postgres has none of the jobs that the workers work on\..*\n {3}Set REDIS_URL as the workers have it\.$/m)]);
+  await fleet.db.sql`drop schema bullmq cascade`;
+  const absent = await status();
+  expect([absent.code, absent.stdout]).toEqual([1, expect.stringContaining('!! REDIS_URL is not set here, and Postgres has no tables of queues.')]);
+  expect(absent.stdout).not.toContain('does not answer');
+});
+
+test('queues in Postgres of a fleet without Redis are its own', async () => {
+  await using fleet = await openFleet('postgres');
+  const status = () => runCommand(['status'], fleet.environment());
+  await fleet.startWorker({ INVENTORY_SYNC_INTERVAL_MS: '1000' });
+  expect(await status()).toMatchObject({ code: 0, stdout: expect.stringMatching(/^No problems\./) });
+  await waitFor(async () => (await fleet.db.sql`select from arcadia.inventory_syncs where outcome = 'complete'`).length > 0, { what: 'a sync' });
+  expect(await status()).toMatchObject({ code: 0, stdout: expect.stringMatching(/^No problems\./) });
+});

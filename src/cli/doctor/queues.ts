@@ -40,11 +40,11 @@ export async function checkQueues(config: Config): Promise<Finding[]> {
 
 /** Whether the queues are not those of the database. Null also if Postgres cannot tell, because another line reports that. */
 export async function foreignTo({ databaseUrl, environment }: Config, connection: QueueConnection): Promise<ForeignQueues | null> {
-  if (databaseUrl === null || connection.readOwner === null) return null;
+  if (databaseUrl === null) return null;
   const db = openDatabase(databaseUrl, { max: 1, timeoutMs: ANSWER_WITHIN_MS, applicationName: 'arcadia-doctor' });
   try {
     const own = await checkEnvironment(db, environment).catch(() => null);
-    return own === null ? null : await findForeignQueues(connection, own);
+    return own === null ? null : await findForeignQueues(connection, own, db);
   } finally {
     await endsWithin(CLOSE_WITHIN_MS, db.close());
   }
