@@ -18,8 +18,8 @@ import { openLines, openScreen, watchSagas } from './watch-sagas.ts';
 
 const WATCH_EVERY_S = 2;
 
-/** The largest `--limit`. */
-export const MOST_SAGAS = 1_000;
+// The largest `--limit`, as in src/main.ts.
+const MOST_SAGAS = 1_000;
 
 type ListOptions = FilterOptions & Readonly<{ limit: number; json?: boolean; watch?: boolean; every?: number }>;
 
