@@ -111,14 +111,16 @@ export function formatOrphans(orphans: readonly Orphan[], { what = 'orphans', ..
   );
   const sums = (['surplus', 'unknown'] as const).flatMap((category) => {
     const those = orphans.filter((orphan) => orphan.category === category);
-    return those.length === 0 ? [] : [`${those.length} ${category}: ${usd(costOf(those))} USD an hour`];
+    return those.length === 0 ? [] : [`${those.length} ${category}: ${describeCost(those)}`];
   });
   return [table, '', ...sums].join('\n');
 }
 
-/** Computes the total cost of droplets, in USD per hour. */
-export function costOf(orphans: readonly Pick<Orphan, 'priceUsdPerHour'>[]): number {
-  return orphans.reduce((sum, { priceUsdPerHour }) => sum + (priceUsdPerHour ?? 0), 0);
+/** Describes the total price of droplets: a lower bound if that of some is unknown. */
+export function describeCost(orphans: readonly Pick<Orphan, 'priceUsdPerHour'>[]): string {
+  const known = orphans.flatMap(({ priceUsdPerHour }) => priceUsdPerHour ?? []);
+  if (known.length === 0) return 'price unknown';
+  return `${known.length < orphans.length ? 'at least ' : ''}${usd(known.reduce((sum, price) => sum + price, 0))} USD an hour`;
 }
 
 function usd(amount: number): string {

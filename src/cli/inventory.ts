@@ -3,16 +3,19 @@ import { hostname } from 'node:os';
 import { createInterface } from 'node:readline/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createDatabaseClock } from '../platform/clock.ts';
+import type { Config } from '../platform/config.ts';
 import type { Database } from '../platform/db.ts';
 import { CLOSING_MS, endsWithin } from '../platform/deadline.ts';
 import { budgetId, createRequestBudget } from '../do/budget.ts';
 import { createDigitalOceanClient } from '../do/client.ts';
+import type { Environment } from '../processes/environment.ts';
 import { ownerOf } from '../processes/environment.ts';
 import { checkAccount } from '../droplets/account.ts';
 import { acceptDrift, listDrift } from '../inventory/drift-store.ts';
 import { approveOrphans, listOrphans } from '../inventory/orphans.ts';
 import { listSyncs, readSyncAge } from '../inventory/syncs.ts';
 import { directIo } from '../platform/io.ts';
+import type { Log } from '../platform/log.ts';
 import { createLog } from '../platform/create-log.ts';
 import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
 import { openPeriodicQueue } from '../queues/periodic-queue.ts';
@@ -21,8 +24,9 @@ import { syncInventory, syncSettings } from '../inventory/sync/sync-inventory.ts
 import type { SyncReport } from '../inventory/sync/sync-inventory.ts';
 import { printable } from '../platform/text.ts';
 import { sharedStores } from '../droplets/shared-stores.ts';
+import { findForeignQueues } from './foreign-queues.ts';
 import type { AsOf } from './inventory-text.ts';
-import { costOf, formatDrift, formatOrphans, formatSync } from './inventory-text.ts';
+import { describeCost, formatDrift, formatOrphans, formatSync } from './inventory-text.ts';
 import type { App } from '../saga/app.ts';
 import { requester } from './requester.ts';
 import { complain, terminalWidth, write } from './output.ts';
@@ -31,6 +35,8 @@ import { withInventoryDatabase } from './with-database.ts';
 
 // Between two looks whether the sync that is under way is over.
 const LOOK_MS = 500;
+
+const TELL_AFTER_MS = 3_000;
 
 const MOST_ROWS = 10_000;
 
@@ -50,7 +56,7 @@ export async function syncCommand(app: App, options: { json?: boolean }, stop: A
       if (!isSettled) throw new Error('DigitalOcean did not report the account of DIGITALOCEAN_TOKEN, so nothing was synced. Try again in a moment');
       const digitalOcean = client.at('sync');
       const worker = `${requester()}@${hostname()}:${process.pid}`;
-      const deps = { db, digitalOcean, worker, settings: syncSettings(config), isPaused: queue.isPaused, signal: stop, log };
+      const deps = { db, digitalOcean, worker, settings: syncSettings(config), isPaused: queue.isPaused, onThrottled: tellOfWait(), signal: stop, log };
       const report = await untilOurs(db, stop, () => syncInventory(deps, { intervalMs: null, requestedBy: requester() }));
       write(options.json === true ? JSON.stringify(report) : formatSync(report));
       return 0;
@@ -58,6 +64,18 @@ export async function syncCommand(app: App, options: { json?: boolean }, stop: A
       await endsWithin(CLOSING_MS, queue.close().then(() => connection.close()));
     }
   }, stop);
+}
+
+/** Tells once that the sync waits for the request budget, and until when; not of a few seconds. */
+function tellOfWait(): (waitMs: number) => void {
+  let waitedMs = 0;
+  let said = false;
+  return (waitMs) => {
+    waitedMs += waitMs;
+    if (said || waitedMs < TELL_AFTER_MS) return;
+    said = true;
+    complain(`waiting for the request budget: a sync leaves a quarter of it to sagas. It asks again at ${new Date(Date.now() + waitMs).toISOString()}`);
+  };
 }
 
 /** There is one sync at a time: where a worker is at one, ours comes after it. */
@@ -111,7 +129,7 @@ export async function acceptDriftCommand(app: App, id: number, options: { json?:
 }
 
 export async function orphansCommand(app: App, options: { destroy?: boolean; yes?: boolean; json?: boolean }): Promise<number> {
-  return withInventoryDatabase(app, ['DATABASE_URL'], async (db) => {
+  return withInventoryDatabase(app, ['DATABASE_URL'], async (db, config, log, environment) => {
     const orphans = await listOrphans(db, MOST_ROWS);
     if (options.destroy !== true) {
       write(options.json === true ? JSON.stringify(orphans) : formatOrphans(orphans, await readAsOf(db), terminalWidth()));
@@ -119,15 +137,40 @@ export async function orphansCommand(app: App, options: { destroy?: boolean; yes
     }
     const surplus = orphans.filter(({ category, approvedAt }) => category === 'surplus' && approvedAt === null);
     if (options.json !== true) write(formatOrphans(surplus, { what: 'surplus droplets', ...(await readAsOf(db)) }, terminalWidth()));
-    if (surplus.length > 0 && options.yes !== true && !(await isConfirmed(`Destroy these ${surplus.length} droplets (${costOf(surplus).toFixed(5)} USD an hour)?`, surplus.length))) {
+    if (surplus.length > 0 && options.yes !== true && !(await isConfirmed(`Destroy these ${surplus.length} droplets (${describeCost(surplus)})?`, surplus.length))) {
       complain('nothing was approved');
       return 1;
     }
     const approved = await approveOrphans(db, surplus.map(({ id }) => id), requester());
     if (options.json === true) write(JSON.stringify({ approved }));
-    else if (approved.length > 0) write(`approved ${approved.length}: the next sync destroys them after the grace period, if DigitalOcean still lists them (\`arcadia sync\` syncs now)`);
+    else if (approved.length > 0) write(`approved ${approved.length}: ${whenDestroyed(await isInventoryPaused(db, config, environment, log))}`);
     return 0;
   });
+}
+
+/** @param isPaused null: not known */
+function whenDestroyed(isPaused: boolean | null): string {
+  const next = 'the next sync destroys them after the grace period, if DigitalOcean still lists them';
+  if (isPaused === true) return `the queue ${syncWork.queue} is paused, so none is destroyed. Resume it on the Queues page: then ${next}`;
+  if (isPaused === null) return `${next}, unless the queue ${syncWork.queue} is paused, which could not be read`;
+  return `${next} (\`arcadia sync\` syncs now)`;
+}
+
+async function isInventoryPaused(db: Database, config: Config, environment: Environment, log: Log): Promise<boolean | null> {
+  const connection = openQueueConnection(queueStoreOf(config), log);
+  try {
+    if ((await findForeignQueues(connection, environment, db)) !== null) return null;
+    const queue = openPeriodicQueue(connection, syncWork, directIo);
+    try {
+      return await queue.isPaused();
+    } finally {
+      await endsWithin(CLOSING_MS, queue.close());
+    }
+  } catch {
+    return null;
+  } finally {
+    await endsWithin(CLOSING_MS, connection.close());
+  }
 }
 
 /**

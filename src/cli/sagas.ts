@@ -18,6 +18,9 @@ import { openLines, openScreen, watchSagas } from './watch-sagas.ts';
 
 const WATCH_EVERY_S = 2;
 
+// The largest `--limit`, as in src/main.ts.
+const MOST_SAGAS = 1_000;
+
 type ListOptions = FilterOptions & Readonly<{ limit: number; json?: boolean; watch?: boolean; every?: number }>;
 
 export async function listSagasCommand(app: App, { limit, json, watch, every, ...filter }: ListOptions, stop: AbortSignal): Promise<number> {
@@ -25,16 +28,19 @@ export async function listSagasCommand(app: App, { limit, json, watch, every, ..
   toSagaFilter(filter, 0);
   if (every !== undefined && watch !== true) throw new UsageError('--every: expected --watch too');
   return withClient(app, async (client, { surface, subjectFields }) => {
-    const read = async (): Promise<Listing> => {
-      const sagas = await client.list({ ...toSagaFilter(filter, Date.now()), subjectFields, limit });
+    const read = async (most = limit): Promise<Listing> => {
+      const sagas = await client.list({ ...toSagaFilter(filter, Date.now()), subjectFields, limit: most });
       return { sagas, leases: hasInventory(app) ? await client.leasesOf(sagas.map(({ id }) => id)) : new Map<string, never>() };
     };
     const everyMs = (every ?? WATCH_EVERY_S) * 1_000;
     const documentsOf = ({ sagas, leases }: Listing) => sagas.map((saga) => ({ ...surface.redact.saga(saga), leaseUntil: leases.get(saga.id)?.leaseUntil ?? null }));
     const tableOf = ({ sagas, leases }: Listing, maxWidth: number | null) => formatSagas(sagas, surface, { leases, now: new Date(Date.now()), maxWidth });
-    if (watch === true) return watchSagas(read, everyMs, openDisplay({ json, everyMs, documentsOf, tableOf }), stop);
-    const listing = await unlessAborted(stop, read());
+    if (watch === true) return watchSagas(() => read(), everyMs, openDisplay({ json, everyMs, documentsOf, tableOf }), stop);
+    // One more than is shown tells whether there are more.
+    const found = await unlessAborted(stop, read(limit + 1));
+    const listing = { ...found, sagas: found.sagas.slice(0, limit) };
     write(json === true ? JSON.stringify(documentsOf(listing)) : tableOf(listing, terminalWidth()));
+    if (found.sagas.length > limit) complain(`showing the newest ${limit}; there are more: ${limit < MOST_SAGAS ? `--limit shows up to ${MOST_SAGAS}` : '--until shows older ones'}`);
     return 0;
   }, stop);
 }

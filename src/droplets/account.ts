@@ -33,18 +33,36 @@ export async function checkAccount(deps: AccountDeps): Promise<boolean> {
   const { db, log } = deps;
   const found = await (deps.shared === undefined ? askAccount(deps) : shareCheck(deps, deps.shared));
   if (found.account === null) {
-    const what = found.isSettled ? 'the token may not read its account (scope account:read): nobody checks that the droplets on record are in it' : 'the account of the token could not be read yet';
-    log.warn({ status: found.status, reason: found.reason }, what);
+    log.warn({ status: found.status, reason: found.reason }, describeUnread(found));
     return found.isSettled;
   }
   const seen = found.account;
   const [row] = await db.run('environment.account', (sql) => sql<{ account: string }[]>`update arcadia.environment set account = coalesce(account, ${seen}) returning account`);
   if (row === undefined || row.account === seen) return true;
-  throw new EnvironmentMismatchError(
-    `DIGITALOCEAN_TOKEN is of the account ${seen}, but this database's droplets are in the account ${row.account}: with this token all of them would seem to be gone. ` +
+  const { problem, remedy } = describeOtherAccount(seen, row.account);
+  throw new EnvironmentMismatchError(`${problem}. ${remedy}`);
+}
+
+function describeUnread({ isSettled, status }: Extract<AccountCheck, { account: null }>): string {
+  if (!isSettled) return 'the account of the token could not be read yet';
+  if (status === 401) return 'DigitalOcean refuses the token: set a valid DIGITALOCEAN_TOKEN';
+  return 'the token may not read its account (scope account:read): nobody checks that the droplets on record are in it';
+}
+
+/** Explains that a token belongs to another account than the droplets on record. */
+export function describeOtherAccount(seen: string, onRecord: string): Readonly<{ problem: string; remedy: string }> {
+  return {
+    problem: `DIGITALOCEAN_TOKEN is of the account ${seen}, but this database's droplets are in the account ${onRecord}: with this token all of them would seem to be gone`,
+    remedy:
       'Set the token that belongs to this database, or set up a database of its own for the other account. ' +
       'Only where no droplet on record is needed any more: update arcadia.environment set account = null',
-  );
+  };
+}
+
+/** Reads the account on record; null: none yet. */
+export async function readAccountOnRecord(db: Pick<Database, 'run'>): Promise<string | null> {
+  const [row] = await db.run('environment.read_account', (sql) => sql<{ account: string | null }[]>`select account from arcadia.environment`);
+  return row?.account ?? null;
 }
 
 async function askAccount({ digitalOcean }: Pick<AccountDeps, 'digitalOcean'>): Promise<AccountCheck> {

@@ -68,8 +68,11 @@ function nameOf(error: unknown): string {
  */
 export const turnedAway = /(?:^|[\s-])(?:READONLY|MASTERDOWN|LOADING|UNBLOCKED|NOREPLICAS|CLUSTERDOWN) /;
 
+// Redis cannot save its data. It is still the master, so connections stay on it.
+const cannotSave = /(?:^|[\s-])MISCONF /;
+
 /** Whether an error, or its cause, comes from a store that answers but accepts no writes. */
 export function refusesWrites(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
-  return turnedAway.test(error.message) || /takes no writes/.test(error.message) || refusesWrites(error.cause);
+  return turnedAway.test(error.message) || cannotSave.test(error.message) || /takes no writes/.test(error.message) || refusesWrites(error.cause);
 }

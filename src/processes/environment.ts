@@ -26,7 +26,7 @@ export async function checkEnvironment(db: Database, environment: string): Promi
     .run('environment.read', (sql) => sql<(Environment & { isStandby: boolean; version: string })[]>`
       select name, deployment, pg_is_in_recovery() as is_standby, current_setting('server_version') as version from arcadia.environment`)
     .catch((error: unknown) => {
-      if (NOT_MIGRATED.includes(sqlStateOf(error) ?? '')) return [];
+      if (isNotMigrated(error)) return [];
       throw error;
     });
   if (row === undefined) {
@@ -37,6 +37,11 @@ export async function checkEnvironment(db: Database, environment: string): Promi
   // A standby lags behind, and sagas must be read where they are written.
   if (row.isStandby) throw new ConfigError('DATABASE_URL leads to a standby of Postgres: name the primary, or add target_session_attrs=read-write where it names several hosts.');
   return { name: row.name, deployment: row.deployment };
+}
+
+/** Whether a statement failed for a table, a schema or a column that `arcadia migrate` makes. */
+export function isNotMigrated(error: unknown): boolean {
+  return NOT_MIGRATED.includes(sqlStateOf(error) ?? '');
 }
 
 /** The owner recorded next to queues: this database. */

@@ -115,6 +115,8 @@ export function openPostgresConnection(store: Extract<QueueStore, { kind: 'postg
     laneOf: () => null,
     runScript: null,
     loops: loops.all,
+    readOwner: null,
+    readTables: () => readTables(pool),
     inspect: () => inspectPostgres().then(() => 'Postgres'),
     check: inspectPostgres,
     requireWrites: requireWritesOfPostgres,
@@ -122,6 +124,17 @@ export function openPostgresConnection(store: Extract<QueueStore, { kind: 'postg
     isFull: async () => Promise.resolve(false),
     close: async () => void (await Promise.all([...new Set([pool, poolApart])].map((one) => one.end()))),
   };
+}
+
+async function readTables(pool: Pool): Promise<'absent' | 'empty' | 'used'> {
+  try {
+    const { rows } = await pool.query<{ exists: boolean }>(`select to_regclass('${POSTGRES_SCHEMA}.job') is not null as exists`);
+    if (rows[0]?.exists !== true) return 'absent';
+    const found = await pool.query(`select from ${POSTGRES_SCHEMA}.job limit 1`);
+    return found.rowCount === 0 ? 'empty' : 'used';
+  } catch (error) {
+    throw toStoreError(error);
+  }
 }
 
 /** Keeps configuration errors as they are. Reports anything else as a failure of the store. */

@@ -43,6 +43,13 @@ export type QueueConnection = Readonly<{
    */
   check(owner: string): Promise<void>;
   /**
+   * Reads which database the queues belong to; resolves with null if none has claimed them. Null unless the store is
+   * Redis: queues in Postgres are in their database.
+   */
+  readOwner: (() => Promise<string | null>) | null;
+  /** Reads whether there are tables of queues, and jobs in them. Null unless the store is Postgres. */
+  readTables: (() => Promise<'absent' | 'empty' | 'used'>) | null;
+  /**
    * Checks that jobs are safe in the store, whatever database its queues belong to.
    *
    * @returns the server's name, with its version unless it is Postgres

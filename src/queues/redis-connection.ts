@@ -13,6 +13,7 @@ import { checkRedis, claimQueues, connectRedis, endRedis, isRedisFull, requireWr
 import { watchForFailover } from './redis-failover.ts';
 import { createScriptRunner } from './redis-scripts.ts';
 import { traced } from './telemetry.ts';
+import { withTimeLimit } from './time-limit.ts';
 
 // If the other end of a connection disappears silently, TCP waits a quarter of an hour before it gives up. A worker's
 // blocking command gets a reply within 10 s.
@@ -52,6 +53,8 @@ export function openRedisConnection(store: Extract<QueueStore, { kind: 'redis' }
     },
     runScript: createScriptRunner(producer),
     loops: loops.all,
+    readTables: null,
+    readOwner: () => withTimeLimit('owner of the queues', () => producer.get(`${store.prefix}:owner`)),
     inspect: () => checkRedis(producer, store.prefix),
     check: async (owner) => {
       await checkRedis(producer, store.prefix);

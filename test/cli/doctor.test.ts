@@ -8,8 +8,10 @@ import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
+import { reserveConnection } from '../../src/platform/db.ts';
 import { HOUR_MS, createShiftedClock } from '../support/shifted-clock.ts';
-import { openFleet, runCommand } from '../support/fleet.ts';
+import { claimQueues, openFleet, runCommand } from '../support/fleet.ts';
+import { connectTestRedis } from '../support/services-redis.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 
 const report = z.object({ ok: z.boolean(), findings: z.array(z.object({ check: z.string(), level: z.string(), text: z.string(), action: z.string().nullable() })) });
@@ -108,6 +110,22 @@ describe('one thing is wrong', () => {
     expect(refused.of('postgres')).toMatchObject([{ level: 'fail', text: expect.stringContaining('cannot be reached') }]);
   });
 
+  test('the queues are those of another database, or of none: a failure says what to set, and nothing is written there', async () => {
+    await using fleet = await openFleet('redis');
+    await claimQueues(fleet);
+    await using other = await openFleet('redis');
+    const { REDIS_URL: url = '', QUEUE_PREFIX: prefix = '' } = other.environment();
+    const redis = connectTestRedis(url);
+    onTestFinished(() => redis.disconnect());
+    expect((await diagnose(fleet.environment())).of('queues')).toMatchObject([{ level: 'ok' }]);
+    const unclaimed = await diagnose(fleet.environment({ QUEUE_PREFIX: prefix }));
+    expect([unclaimed.code, unclaimed.of('queues'), unclaimed.of('request budget')]).toMatchObject([1, [{ level: 'fail', text: expect.stringContaining(`under QUEUE_PREFIX ${prefix} belong to no database`), action: expect.stringContaining('as the workers have them') }], []]);
+    expect(await redis.keys(`${prefix}*`)).toEqual([]);
+    await claimQueues(other, 'another/database');
+    const ofAnother = await diagnose(fleet.environment({ QUEUE_PREFIX: prefix }));
+    expect([ofAnother.code, ofAnother.of('queues'), ofAnother.of('request budget')]).toMatchObject([1, [{ level: 'fail', text: expect.stringContaining(`under QUEUE_PREFIX ${prefix} belong to another database`) }], []]);
+  });
+
   test('migrations are due: it names them and the command', async () => {
     const database = await createTestDatabase();
     onTestFinished(() => database.drop());
@@ -116,6 +134,18 @@ describe('one thing is wrong', () => {
     expect(code).toBe(1);
     expect(of('migrations')).toMatchObject([{ level: 'fail', text: expect.stringMatching(/^\d+ due: 0001\.do\.sagas\.sql/), action: 'Run `arcadia migrate`.' }]);
     expect(of('queues')).toMatchObject([{ level: 'fail', action: 'Run `arcadia migrate`.' }]);
+  });
+
+  test('a table is locked: it says what Postgres said, not that a migration is due', async () => {
+    await using fleet = await openFleet('postgres');
+    const locked = await reserveConnection(fleet.db);
+    await locked`begin`;
+    await locked`lock table arcadia.circuits in access exclusive mode`;
+    const { code, of } = await diagnose(fleet.environment());
+    await locked`rollback`;
+    locked.release();
+    expect([code, of('migrations'), of('workers')]).toMatchObject([1, [{ level: 'ok', text: 'none due' }], [{ level: 'fail', text: expect.stringMatching(/^the tables cannot be read: .*(statement timeout|did not answer within)/), action: expect.stringContaining('pg_locks') }]]);
+    expect(of('workers')[0]?.action).not.toContain('migrate');
   });
 
   test('no worker is alive; one is of another version', async () => {
@@ -157,6 +187,15 @@ describe('one thing is wrong', () => {
     expect((await diagnose(fleet.environment())).of('digitalocean')).toMatchObject([{ level: 'fail', text: expect.stringContaining('the account is locked: Please pay.') }]);
     fleet.sandbox.setFaults({ rules: [{ match: { path: '/v2/account' }, effect: { status: 200, body: account('warning', '') } }] });
     expect((await diagnose(fleet.environment())).of('digitalocean')).toMatchObject([{ level: 'warn', text: expect.stringContaining('the account has a warning') }]);
+  });
+
+  test('the token is of another account than the droplets on record: a failure says what to do', async () => {
+    await using fleet = await openFleet('postgres');
+    await fleet.startWorker();
+    expect((await diagnose(fleet.environment())).of('digitalocean')).toMatchObject([{ level: 'ok' }]);
+    fleet.sandbox.setFaults({ rules: [{ match: { path: '^/v2/account$' }, effect: { status: 200, body: account('active', '') } }] });
+    const { code, of } = await diagnose(fleet.environment({ DIGITALOCEAN_TOKEN: 'of-another' }));
+    expect([code, of('digitalocean')]).toMatchObject([1, [{ level: 'fail', text: expect.stringMatching(/^DIGITALOCEAN_TOKEN is of the account b6f, but this database's droplets are in the account [0-9a-f]{40}/), action: expect.stringContaining('Set the token that belongs to this database') }]]);
   });
 
   test('each answer of DigitalOcean takes two seconds: told what it says, not that there was none', async () => {

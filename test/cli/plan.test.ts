@@ -1,13 +1,16 @@
 // `provision --dry-run`: says whether a provision is possible, what it costs and when it would start. It starts nothing.
 
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { planAnswer } from '../../src/web/api/shapes.ts';
 import type { Fleet } from '../support/fleet.ts';
-import { openFleet, runCommand } from '../support/fleet.ts';
+import { claimQueues, openFleet, runCommand } from '../support/fleet.ts';
+import { patience } from '../support/patience.ts';
+import { startPrivateRedis } from '../support/services-redis-server.ts';
 
 let fleet: Fleet;
 beforeAll(async () => {
   fleet = await openFleet('redis');
+  await claimQueues(fleet);
   await fleet.db.sql`insert into arcadia.workers (id, name, host, pid, version, node_version, concurrency, jobs, last_seen_at) values (gen_random_uuid(), 'a:1', 'a', 1, '1', '24', 50, 0, now() + interval '1 hour')`;
 });
 afterAll(() => fleet[Symbol.asyncDispose]());
@@ -51,4 +54,30 @@ test('what could not be checked is said, and exits with 1', async () => {
 test('invalid input, and options that start something, are wrong usage', async () => {
   expect(await dryRun({ name: 'not a name' })).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('name: expected a host name') });
   expect(await dryRun({}, ['--detach'])).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('--dry-run: starts nothing') });
+});
+
+test('queues of another database, or of none though a worker is alive, are refused: they say nothing about this fleet', async () => {
+  await using other = await openFleet('redis');
+  const prefix = other.environment()['QUEUE_PREFIX'] ?? '';
+  const unclaimed = await dryRun({}, [], { QUEUE_PREFIX: prefix });
+  expect([unclaimed.code, unclaimed.stdout]).toEqual([78, '']);
+  expect(unclaimed.stderr).toContain(`under QUEUE_PREFIX ${prefix} belong to no database`);
+  await claimQueues(other, 'another/database');
+  const ofAnother = await dryRun({}, [], { QUEUE_PREFIX: prefix });
+  expect([ofAnother.code, ofAnother.stdout]).toEqual([78, '']);
+  expect(ofAnother.stderr).toContain(`under QUEUE_PREFIX ${prefix} belong to another database`);
+});
+
+test('a Redis that is frozen or away delays the plan by seconds, and is named on stderr', async () => {
+  const redis = await startPrivateRedis();
+  onTestFinished(() => redis.stop());
+  redis.pause();
+  onTestFinished(() => redis.resume());
+  for (const url of [redis.url, 'redis://127.0.0.1:9']) {
+    const startedAt = performance.now();
+    const { code, stdout, stderr } = await dryRun({}, [], { REDIS_URL: url });
+    expect(performance.now() - startedAt).toBeLessThan(15_000 * patience());
+    expect([code, stderr]).toEqual([0, expect.stringContaining('the queues and the request budget are left out of the plan: Redis cannot be reached (REDIS_URL): ')]);
+    expect(stdout).toContain('Start: Not known: ');
+  }
 });

@@ -5,6 +5,7 @@ import { toSagaFilter } from '../../src/cli/saga-filter.ts';
 import { textOf } from '../../src/platform/json.ts';
 import type { Fleet } from '../support/fleet.ts';
 import { openFleet, runCommand, web as droplet } from '../support/fleet.ts';
+import { writeSagas } from '../support/many-sagas.ts';
 
 let fleet: Fleet;
 beforeAll(async () => {
@@ -37,6 +38,19 @@ test('sagas finds by status, tag, droplet, text, time and requester, all of whic
     found('--requested-by', 'cli:ada', '--tag', 'blue'),
   ]);
   expect(answers).toEqual([[blue, red], [red], [blue], [blue], [red], [blue], [red], [red], []]);
+});
+
+test('sagas says on stderr that it does not show all, as text and as JSON', async () => {
+  await using crowded = await openFleet('postgres');
+  await writeSagas(crowded.db, { count: 60, status: 'stuck', daysAgo: 0 });
+  const list = (...more: string[]) => runCommand(['sagas', '--status', 'stuck', ...more], crowded.environment());
+  const cut = 'showing the newest 50; there are more: --limit shows up to 1000\n';
+  const text = await list();
+  expect([text.code, text.stderr, text.stdout.trimEnd().split('\n').length]).toEqual([0, cut, 51]);
+  const json = await list('--json');
+  expect([json.code, json.stderr, z.array(z.unknown()).parse(JSON.parse(json.stdout)).length]).toEqual([0, cut, 50]);
+  const all = await list('--json', '--limit', '60');
+  expect([all.code, all.stderr, z.array(z.unknown()).parse(JSON.parse(all.stdout)).length]).toEqual([0, '', 60]);
 });
 
 describe('saga --follow', () => {

@@ -161,13 +161,14 @@ test('on the command line: a sync, drift and its acceptance, orphans and their a
   expect(held.summary).toEqual({ held: 6, destroyed: 0, appeared: 0 });
   expect([wrong.code, wrong.err]).toEqual([2, expect.stringContaining('--yes')]);
 
+  await stage.queue(queueNames.inventory).pause();
   const [listed, again, orphans, approved] = await Promise.all([run('drift', '--all'), run('drift', 'accept', String(drift?.id)), run('orphans'), run('orphans', '--destroy', '--yes')]);
   expect(listed.out).toMatch(new RegExp(`^${drift?.id} +${id} +web-1 +size_slug +s-1vcpu-1gb +s-2vcpu-4gb .* accepted `, 'm'));
   expect([again.code, again.err]).toEqual([1, `drift ${drift?.id} is already resolved (accepted)\n`]);
   expect(orphans.out).toContain(sagaId);
   expect(orphans.out).toMatch(/^6 surplus: 0\.05358 USD an hour$/m);
-  expect(approved.out).toContain('approved 6');
-  await stage.queue(queueNames.inventory).pause();
+  expect(approved.out).toContain('approved 6: the queue inventory is paused, so none is destroyed. Resume it on the Queues page');
+  expect(approved.out).not.toContain('syncs now');
   expect((await run('sync')).out).toContain('PAUSED    the queue inventory is paused');
   expect(alive(stage)).toHaveLength(7);
   await stage.queue(queueNames.inventory).resume();

@@ -8,7 +8,10 @@ import { openDatabase } from '../../src/platform/db.ts';
 import type { Database } from '../../src/platform/db.ts';
 import type { Sandbox, SandboxOptions } from '../../src/sandbox/server.ts';
 import { startSandbox } from '../../src/sandbox/server.ts';
+import { silentLog } from '../../src/platform/log.ts';
+import { checkEnvironment, ownerOf } from '../../src/processes/environment.ts';
 import type { QueueStore } from '../../src/queues/connection.ts';
+import { openQueueConnection } from '../../src/queues/connection.ts';
 import type { Saga } from '../../src/saga/saga.ts';
 import { isAtRest } from '../../src/saga/saga.ts';
 import { createEngineDatabase } from './engine.ts';
@@ -128,6 +131,13 @@ export async function openFleet(kind: QueueStoreKind, options: SandboxOptions = 
       await database.drop();
     },
   };
+}
+
+/** Claims the queues for the fleet's database, as its first worker does, or for another one. */
+export async function claimQueues({ db, queueStore }: Pick<Fleet, 'db' | 'queueStore'>, owner?: string): Promise<void> {
+  const connection = openQueueConnection(queueStore, silentLog);
+  await connection.check(owner ?? ownerOf(await checkEnvironment(db, 'test')));
+  await connection.close();
 }
 
 async function forkWorker(environment: NodeJS.ProcessEnv): Promise<WorkerUnderTest> {

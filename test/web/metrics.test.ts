@@ -134,6 +134,7 @@ const away = () => Promise.reject(new Error('redis://user:password@host is away'
 const there = () => Promise.resolve();
 const queuesOf = async (ping: () => Promise<void>) => (await checkReadiness({ stats: { ping: there }, queues: { ping } }))[1];
 const readonly = () => Promise.reject(new Error("READONLY You can't write against a read only replica."));
+const unsaved = () => Promise.reject(new Error('Redis cannot be used (REDIS_URL): MISCONF Redis is configured to save RDB snapshots, but it is currently unable to persist on disk.'));
 
 describe('/readyz', () => {
   test('is green without a worker, with sagas that nobody looks after: this process can serve', async () => {
@@ -151,6 +152,7 @@ describe('/readyz', () => {
 
   test('is red when the queue store answers and takes no writes, and green while it is away for everybody', async () => {
     expect(await queuesOf(readonly)).toMatchObject({ name: 'queues', ok: false });
+    expect(await queuesOf(unsaved)).toEqual({ name: 'queues', ok: false, detail: 'takes no writes' });
     expect(await queuesOf(away)).toMatchObject({ name: 'queues', ok: true, detail: 'does not answer: this process serves without it' });
   });
 });

@@ -9,16 +9,18 @@ import { silentLog } from '../../platform/log.ts';
 import { openQueueConnection, queueStoreOf } from '../../queues/connection.ts';
 import type { Finding } from './finding.ts';
 import { ok, warn } from './finding.ts';
+import { foreignTo } from './queues.ts';
 
 const CHECK = 'request budget';
 const CLOSE_WITHIN_MS = 500;
 
-/** Reads what is left. Reports nothing if the budget's store is unreachable, because another line reports that. */
+/** Reads what is left. Reports nothing if the budget's store is unreachable or another fleet's, because another line reports that. */
 export async function checkBudget(config: Config, databaseUrl: string, token: string): Promise<Finding[]> {
   const { apiUrl, requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
   const db = openDatabase(databaseUrl, { max: 1, applicationName: 'arcadia-doctor' });
   const connection = openQueueConnection(queueStoreOf(config), silentLog);
   try {
+    if ((await foreignTo(config, connection)) !== null) return [];
     const { budget: store } = sharedStores(config, { db, runScript: connection.runScript }, budgetId(token, apiUrl));
     const budget = createRequestBudget({ store, perMinute, perHour, io: directIo, log: silentLog });
     await budget.draw('now', { method: 'GET', path: '/v2/account' });

@@ -1,4 +1,4 @@
-// Checks DigitalOcean: reachability, the token, its scopes (as far as reads show them), the remaining requests, and the
+// Checks DigitalOcean: reachability, the token, its account, its scopes (as far as reads show them), the remaining requests, and the
 // clock.
 import { z } from 'zod';
 import { createDigitalOceanClient } from '../../do/client.ts';
@@ -6,12 +6,16 @@ import type { Account } from '../../do/schemas.ts';
 import type { DigitalOceanClient } from '../../do/client.ts';
 import { DigitalOceanError } from '../../do/errors.ts';
 import type { ObservedAnswer } from '../../do/observed-answer.ts';
+import { describeOtherAccount, readAccountOnRecord } from '../../droplets/account.ts';
 import type { Config } from '../../platform/config.ts';
+import { openDatabase } from '../../platform/db.ts';
+import { endsWithin } from '../../platform/deadline.ts';
 import type { Finding } from './finding.ts';
 import { describeSkew, fail, ok, warn } from './finding.ts';
 
 // Two rounds of requests must fit into a check's deadline.
 const ANSWER_WITHIN_MS = 2_500;
+const CLOSE_WITHIN_MS = 500;
 
 const SCOPES = 'token scopes';
 
@@ -34,23 +38,39 @@ const reads: readonly Read[] = [
 ];
 
 /** Checks the API with a token: one read of each kind. Changes nothing. */
-export async function checkDigitalOcean({ digitalOcean: { apiUrl, timeoutMs } }: Config, token: string): Promise<Finding[]> {
+export async function checkDigitalOcean({ databaseUrl, digitalOcean: { apiUrl, timeoutMs } }: Config, token: string): Promise<Finding[]> {
   const answers: ObservedAnswer[] = [];
   const client = createDigitalOceanClient({ apiUrl, token, timeoutMs: Math.min(timeoutMs, ANSWER_WITHIN_MS), budget: null, onAnswer: (answer) => answers.push(answer), userAgent: 'arcadia-doctor' });
-  const account = await outcomeOf(() => client.getAccount());
+  const [account, onRecord] = await Promise.all([outcomeOf(() => client.getAccount()), databaseUrl === null ? null : accountOnRecord(databaseUrl)]);
   const host = new URL(apiUrl).host;
   const answered = answers[0];
   const measured = answered?.serverTimeMs === undefined || answered.serverTimeMs === null ? [] : [describeSkew('clock of digitalocean', `DigitalOcean's`, Date.now() - answered.serverTimeMs)];
   if (account instanceof DigitalOceanError && account.status !== 403) return [...refused(account, host), ...measured];
-  return [...accepted(account, host), ...measured, ...(await scopes(client)), ...requestsLeft(answers)];
+  return [...accepted(account, host, onRecord), ...measured, ...(await scopes(client)), ...requestsLeft(answers)];
+}
+
+/** Null if it cannot be read, because another line reports that. */
+async function accountOnRecord(databaseUrl: string): Promise<string | null> {
+  const db = openDatabase(databaseUrl, { max: 1, timeoutMs: ANSWER_WITHIN_MS, applicationName: 'arcadia-doctor' });
+  try {
+    return await readAccountOnRecord(db);
+  } catch {
+    return null;
+  } finally {
+    await endsWithin(CLOSE_WITHIN_MS, db.close());
+  }
 }
 
 /**
  * @param account a `DigitalOceanError` if the token may not read the account
  */
-function accepted(account: Account | DigitalOceanError, host: string): Finding[] {
+function accepted(account: Account | DigitalOceanError, host: string, onRecord: string | null): Finding[] {
   if (account instanceof DigitalOceanError) {
     return [warn('digitalocean', `${host} accepts the token, but account:read is missing: nothing checks that the droplets on record are in the token's account`, 'Add the scope to the token.')];
+  }
+  if (onRecord !== null && onRecord !== account.id) {
+    const { problem, remedy } = describeOtherAccount(account.id, onRecord);
+    return [fail('digitalocean', problem, remedy)];
   }
   const { status, statusMessage } = account;
   const words = statusMessage === '' ? '' : `: ${statusMessage}`;

@@ -13,7 +13,7 @@ import { endsWithin } from '../../platform/deadline.ts';
 import { silentLog } from '../../platform/log.ts';
 import { packageVersion } from '../../platform/package-version.ts';
 import { describePostgresFailure } from '../../platform/postgres-failure.ts';
-import { checkEnvironment } from '../../processes/environment.ts';
+import { checkEnvironment, isNotMigrated } from '../../processes/environment.ts';
 import { readMigrations } from '../../processes/migrate.ts';
 import { checkPooler } from '../../processes/pooler.ts';
 import type { Finding } from './finding.ts';
@@ -67,8 +67,9 @@ async function fleet(db: Database, config: Config, isPlain: boolean): Promise<Fi
   let facts: PostgresFacts;
   try {
     facts = await readFleetFacts(db);
-  } catch {
-    return [fail('workers', 'the tables cannot be read', 'Run `arcadia migrate`.')];
+  } catch (error) {
+    if (isNotMigrated(error)) return [fail('workers', 'the tables cannot be read', 'Run `arcadia migrate`.')];
+    return [fail('workers', `the tables cannot be read: ${messageOf(error)}`, 'Fix what Postgres says. If a statement took too long, look for locks on its tables (pg_locks) and at its load.')];
   }
   const status = judgeFleet({ postgres: facts, queues: { paused: [], stalled: [] }, usersFile: null }, { ...config, ...(isPlain ? { inventorySyncIntervalMs: null } : {}) }, new Date(await createDatabaseClock(db)()));
   return [...workers(facts), ...budget(facts), ...standing(status)];

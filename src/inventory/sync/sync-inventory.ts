@@ -46,6 +46,8 @@ export type SyncDeps = Readonly<{
   furtherTags?: FurtherPasses;
   /** Called in each sync in which DigitalOcean refuses to read or delete a tag, with its message. */
   onTagsRefused?: (why: string) => void;
+  /** Called before each wait for the request budget, with its length in milliseconds. */
+  onThrottled?: (waitMs: number) => void;
   /** Stops the sync between two requests. */
   signal: AbortSignal;
   log: Log;
@@ -282,6 +284,6 @@ async function cleanUp(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void
   if (refused !== null) deps.onTagsRefused?.(refused);
 }
 
-function patienceOf(run: SyncRun, { db, signal, settings }: SyncDeps) {
-  return createPatience({ db, number: run.number, retryMs: settings.retryMs, signal });
+function patienceOf(run: SyncRun, { db, signal, settings, onThrottled }: SyncDeps) {
+  return createPatience({ db, number: run.number, retryMs: settings.retryMs, signal, onThrottled });
 }
