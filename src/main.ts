@@ -202,7 +202,7 @@ program
   .option('--since <time>', 'only sagas started since then: an age such as 30m, 2h or 7d, or a time such as 2026-01-31T12:00:00Z')
   .option('--until <time>', 'only sagas started before then; same format')
   .option('--requested-by <who>', 'only sagas requested by this actor, such as cli:ada')
-  .option('--limit <n>', 'maximum number of sagas', wholeNumber(1, 1_000), 50)
+  .option('--limit <n>', 'maximum number of sagas (default: 50)', wholeNumber(1, 1_000))
   .option('--watch', 'read the list again every 2 seconds until Ctrl-C; in a pipe: print a line for each new or changed saga')
   .option('--every <seconds>', 'with --watch: seconds between two reads', wholeNumber(1, 3_600))
   .option('--json', 'print one JSON document; with --watch, one per line: {"saga": …} for each new or changed saga')

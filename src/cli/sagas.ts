@@ -18,12 +18,15 @@ import { openLines, openScreen, watchSagas } from './watch-sagas.ts';
 
 const WATCH_EVERY_S = 2;
 
+// Without `--limit`. Who gives it knows that there may be more.
+const USUAL_LIMIT = 50;
 // The largest `--limit`, as in src/main.ts.
 const MOST_SAGAS = 1_000;
 
-type ListOptions = FilterOptions & Readonly<{ limit: number; json?: boolean; watch?: boolean; every?: number }>;
+type ListOptions = FilterOptions & Readonly<{ limit?: number; json?: boolean; watch?: boolean; every?: number }>;
 
-export async function listSagasCommand(app: App, { limit, json, watch, every, ...filter }: ListOptions, stop: AbortSignal): Promise<number> {
+export async function listSagasCommand(app: App, { limit: given, json, watch, every, ...filter }: ListOptions, stop: AbortSignal): Promise<number> {
+  const limit = given ?? USUAL_LIMIT;
   // What is wrong with the options is said before anything is connected to.
   toSagaFilter(filter, 0);
   if (every !== undefined && watch !== true) throw new UsageError('--every: expected --watch too');
@@ -40,7 +43,7 @@ export async function listSagasCommand(app: App, { limit, json, watch, every, ..
     const found = await unlessAborted(stop, read(limit + 1));
     const listing = { ...found, sagas: found.sagas.slice(0, limit) };
     write(json === true ? JSON.stringify(documentsOf(listing)) : tableOf(listing, terminalWidth()));
-    if (found.sagas.length > limit) complain(`showing the newest ${limit}; there are more: ${limit < MOST_SAGAS ? `--limit shows up to ${MOST_SAGAS}` : '--until shows older ones'}`);
+    if (given === undefined && found.sagas.length > limit) complain(`showing the newest ${limit}; there are more: --limit shows up to ${MOST_SAGAS}`);
     return 0;
   }, stop);
 }
