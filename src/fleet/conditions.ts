@@ -1,42 +1,18 @@
 // The state of the fleet: what stands still, and why. Pure: facts in, conditions out. Pages, `/statusz`, the metrics and
 // `arcadia status` all show what this says.
-import type { PauseFact, PostgresFacts, RefusedFact, UntoldFact } from './facts.ts';
-import type { ConditionName, Severity } from './severities.ts';
-import { conditionNames, severities } from './severities.ts';
-
-/** A condition that keeps the fleet from its work. */
-export type Condition = Readonly<{
-  name: ConditionName;
-  severity: Severity;
-  /** One sentence, such as "No worker is running". */
-  title: string;
-  /** More detail; empty if there is none. */
-  detail: string;
-  /** The remedy for a person. */
-  action: string;
-  /** Null: unknown. */
-  since: Date | null;
-  /** When it resolves or is checked again; null: unknown. */
-  until: Date | null;
-  /** Number of sagas, queues or seconds, depending on its name; null if the condition has no number. */
-  count: number | null;
-}>;
-
-/** The state of the queues. `stalled`: descriptions of jobs that are stuck at the head of a queue. `isFull`: the store has no room for jobs. */
-export type QueueFacts = Readonly<{ paused: readonly string[]; stalled: readonly string[]; isFull?: boolean }>;
+import type { Condition, Limits, QueueFacts } from './condition.ts';
+import { condition, withStop } from './condition.ts';
+import type { PostgresFacts } from './facts.ts';
+import { conditionsOfPostgres } from './postgres-conditions.ts';
+import { conditionsOfQueues } from './queue-conditions.ts';
+import type { Severity } from './severities.ts';
+import { conditionNames } from './severities.ts';
 
 /** What is wrong with DASHBOARD_USERS_FILE. `since` null: unknown. */
 export type UsersFileFact = Readonly<{ message: string; since: Date | null }>;
 
 /** Null: Postgres or the queue store did not answer; nothing is wrong with the users file. */
 export type FleetFacts = Readonly<{ postgres: PostgresFacts | null; queues: QueueFacts | null; usersFile: UsersFileFact | null }>;
-
-export type Limits = Readonly<{
-  /** A saga that is overdue for longer shows that no reconciler is working. */
-  reconcileIntervalMs: number;
-  /** Null: the app has no inventory. */
-  inventorySyncIntervalMs: number | null;
-}>;
 
 /** The fleet's state at one moment. */
 export type FleetStatus = Readonly<{
@@ -49,9 +25,6 @@ export type FleetStatus = Readonly<{
   facts: FleetFacts;
 }>;
 
-// Every request that comes a moment too early is postponed. That is the normal budget, not a used-up one.
-const SHORT_WAIT_MS = 10_000;
-
 const ranks: Readonly<Record<Severity, number>> = { critical: 0, warning: 1, info: 2 };
 
 /**
@@ -62,8 +35,8 @@ const ranks: Readonly<Record<Severity, number>> = { critical: 0, warning: 1, inf
 export function judgeFleet(facts: FleetFacts, limits: Limits, now: Date): FleetStatus {
   const { postgres, queues, usersFile } = facts;
   const conditions = [
-    ...(postgres === null ? [postgresAway] : ofPostgres(postgres, queues, limits)),
-    ...(queues === null ? [queueStoreAway] : ofQueues(queues, postgres)),
+    ...(postgres === null ? [postgresAway] : conditionsOfPostgres(postgres, queues, limits)),
+    ...(queues === null ? [queueStoreAway] : conditionsOfQueues(queues, postgres)),
     ...(usersFile === null ? [] : [brokenUsersFile(usersFile)]),
   ].toSorted((one, other) => ranks[one.severity] - ranks[other.severity] || conditionNames.indexOf(one.name) - conditionNames.indexOf(other.name));
   const status = conditions.some(needsPerson) ? 'attention' : conditions.length > 0 ? 'waiting' : 'ok';
@@ -73,11 +46,6 @@ export function judgeFleet(facts: FleetFacts, limits: Limits, now: Date): FleetS
 /** Whether the condition lasts until a person acts. */
 export function needsPerson({ severity }: Pick<Condition, 'severity'>): boolean {
   return severity !== 'info';
-}
-
-/** How long a saga may be overdue while a reconciler runs, in seconds: one pass, its jitter, and a failed pass. */
-export function overdueLimitSeconds({ reconcileIntervalMs }: Pick<Limits, 'reconcileIntervalMs'>): number {
-  return Math.max(30, (3 * reconcileIntervalMs) / 1_000);
 }
 
 const postgresAway = condition({
@@ -101,254 +69,4 @@ function brokenUsersFile({ message, since }: UsersFileFact): Condition {
     detail: `${withStop(message)} Users of its last valid version can still log in, including those removed since.`,
     action: 'Correct the file. It is read again within seconds.',
   });
-}
-
-function ofPostgres(facts: PostgresFacts, queues: QueueFacts | null, limits: Limits): Condition[] {
-  const conditions: Condition[] = [];
-  const isAlive = facts.workers.some((worker) => worker.isAlive);
-  if (facts.isReadOnly) {
-    conditions.push(condition({
-      name: 'postgres_read_only',
-      title: 'Postgres takes no writes',
-      detail: 'No saga can make progress, none can be started, and workers cannot show that they live.',
-      action: 'End its read-only mode (a provider switches it on when a disk is full), or name the primary in DATABASE_URL. Sagas then resume by themselves.',
-    }));
-  }
-  // In a read-only database, nobody knows who lives.
-  if (!isAlive && !facts.isReadOnly) conditions.push(noWorker(facts));
-  // Without a worker, nothing probes again.
-  for (const refused of facts.refused) conditions.push({ ...refusal(refused), ...(isAlive ? {} : { until: null }) });
-  if (facts.providerFailingSince !== null && facts.now.getTime() - facts.providerFailingSince.getTime() > PROVIDER_FAILING_FOR_MS) {
-    conditions.push(condition({
-      name: 'digitalocean_away', since: facts.providerFailingSince,
-      title: 'DigitalOcean does not answer',
-      detail: `No request since then was answered, or only with an error of its servers.${facts.unfinished === 0 ? '' : ` ${sagas(facts.unfinished)} ${facts.unfinished === 1 ? 'is' : 'are'} unfinished.`}`,
-      action: 'Look at status.digitalocean.com, and at what lies between (DIGITALOCEAN_API_URL, proxy, DNS). Sagas resume by themselves.',
-    }));
-  }
-  if (facts.stuck > 0) {
-    conditions.push(condition({
-      name: 'sagas_stuck', count: facts.stuck,
-      title: `${sagas(facts.stuck)} ${facts.stuck === 1 ? 'needs' : 'need'} attention`,
-      detail: `What ${facts.stuck === 1 ? 'its' : 'their'} steps have done may still exist and cost money.`,
-      action: `${facts.stuck === 1 ? 'Open it' : 'Open each one'}, fix the cause that its last error names, then retry it.`,
-    }));
-  }
-  // Without a worker, no reconciler runs; another condition reports that.
-  if (isAlive && facts.overdueSeconds > overdueLimitSeconds(limits)) {
-    conditions.push(condition({
-      name: 'sagas_overdue', count: Math.round(facts.overdueSeconds),
-      title: `A saga is overdue by ${inWords(facts.overdueSeconds)}`,
-      detail: "No worker has picked it up.",
-      action: 'Check the logs of the workers and restart them.',
-    }));
-  }
-  if (facts.reconcilerFailingSince !== null && facts.now.getTime() - facts.reconcilerFailingSince.getTime() > RECONCILER_FAILING_FOR_MS) {
-    conditions.push(condition({
-      name: 'reconciler_fails', since: facts.reconcilerFailingSince,
-      title: 'No worker can enqueue sagas that have no job',
-      detail: 'Each pass of the reconciler fails, so that new and lost jobs stay away.',
-      action: 'Read in the log of a worker why ("reconciler pass failed"), such as a queue store that is full.',
-    }));
-  }
-  if (facts.unknownSteps !== null && facts.unknownSteps.sagas > 0) conditions.push(unknownSteps(facts.unknownSteps));
-  if (isAlive && isSyncOverdue(facts, queues, limits)) {
-    const age = inWords(facts.syncAgeSeconds ?? 0);
-    conditions.push(condition({
-      name: 'sync_overdue', count: Math.round(facts.syncAgeSeconds ?? 0),
-      title: `The inventory was last synced ${age} ago`,
-      detail: 'Later changes at DigitalOcean are missing from it.',
-      action: 'Run `arcadia sync` to see why it fails.',
-    }));
-  }
-  conditions.push(...ofLeases(facts.leases));
-  if (facts.orphansHeld > 0) {
-    conditions.push(condition({
-      name: 'orphans_held', count: facts.orphansHeld,
-      title: `${facts.orphansHeld} surplus ${facts.orphansHeld === 1 ? 'droplet waits' : 'droplets wait'} for approval`,
-      detail: 'So many at once are not destroyed until someone approves: Postgres may have been restored from a backup. They cost money.',
-      action: 'Run `arcadia orphans`. If they are not needed, run `arcadia orphans --destroy`.',
-    }));
-  }
-  conditions.push(...facts.untold.flatMap((one) => notTold(one, facts.now)));
-  const throttledForMs = (facts.throttledUntil?.getTime() ?? 0) - facts.now.getTime();
-  if (throttledForMs > SHORT_WAIT_MS) {
-    conditions.push(condition({
-      name: 'budget_used_up', until: facts.throttledUntil,
-      title: 'The request budget is used up',
-      detail: 'Sagas wait for their turn. Deletions go first.',
-      action: 'None, unless it lasts. Then start fewer sagas at once, or ask DigitalOcean for a higher limit.',
-    }));
-  }
-  return conditions;
-}
-
-// Single requests fail now and then.
-const PROVIDER_FAILING_FOR_MS = 60_000;
-
-// A pass fails now and then, and a store that restarts takes a while.
-const RECONCILER_FAILING_FOR_MS = 60_000;
-
-const MOST_STEPS_NAMED = 3;
-
-function unknownSteps({ sagas: count, steps }: NonNullable<PostgresFacts['unknownSteps']>): Condition {
-  const named = `${steps.slice(0, MOST_STEPS_NAMED).join(', ')}${steps.length > MOST_STEPS_NAMED ? ' and others' : ''}`;
-  return condition({
-    name: 'steps_unknown', count,
-    title: `${sagas(count)} ${count === 1 ? 'waits' : 'wait'} for a worker that knows ${steps.length === 1 ? 'the step' : 'the steps'} ${named}`,
-    detail: 'No live worker does, so it is neither run nor undone.',
-    action: 'Start workers of the version or with the app that has it (ARCADIA_APP, --app), and remove a step only when no saga is at it any more.',
-  });
-}
-
-function ofLeases({ ended, leased, isHeld, endedProtected }: PostgresFacts['leases']): Condition[] {
-  const held = condition({
-    name: 'leases_held', count: ended,
-    title: `${ended} of ${leased} leases ended at once`,
-    detail: 'None of their droplets is destroyed until someone approves: Postgres may have been restored from a backup, or its clock may be wrong.',
-    action: 'Run `arcadia leases --ended`. Renew what you want to keep, then run `arcadia leases --destroy`.',
-  });
-  const kept = condition({
-    name: 'lease_ended_protected', count: endedProtected,
-    title: `The lease of ${endedProtected} protected ${endedProtected === 1 ? 'droplet' : 'droplets'} ended`,
-    detail: endedProtected === 1 ? 'It is not destroyed, because it is protected.' : 'They are not destroyed, because they are protected.',
-    action: 'Run `arcadia leases --ended`. Renew the lease, or lift the protection: then the droplet is destroyed.',
-  });
-  return [...(isHeld ? [held] : []), ...(endedProtected > 0 ? [kept] : [])];
-}
-
-function noWorker({ workers, now, unfinished }: PostgresFacts): Condition {
-  const lastSeenMs = Math.max(...workers.map(({ lastSeenAt }) => lastSeenAt.getTime()));
-  const isKnown = workers.length > 0;
-  const waiting = unfinished === 0 ? 'No saga is waiting.' : `${sagas(unfinished)} ${unfinished === 1 ? 'waits' : 'wait'}.`;
-  return condition({
-    name: 'no_worker', count: unfinished, since: isKnown ? new Date(lastSeenMs) : null,
-    title: isKnown ? `No worker has been seen for ${inWords((now.getTime() - lastSeenMs) / 1_000)}` : 'No worker is running',
-    detail: waiting,
-    action: 'Start a worker, or check the logs of the workers that ended. Sagas then resume by themselves.',
-  });
-}
-
-function refusal({ kind, request, fields, subject, openedAt, nextProbeAt, message, scopes, held }: RefusedFact): Condition {
-  const waiting = held === 0 ? '' : ` ${sagas(held)} ${held === 1 ? 'waits' : 'wait'}.`;
-  const common = { since: openedAt, until: nextProbeAt, count: held } as const;
-  if (kind === 'token_refused') {
-    return condition({
-      ...common, name: 'token_refused',
-      title: 'DigitalOcean refuses the token',
-      detail: `${withStop(message)}${waiting}`.trim(),
-      action: 'Set a valid DIGITALOCEAN_TOKEN and restart the workers. Sagas then resume by themselves.',
-    });
-  }
-  if (kind === 'account_full') {
-    return condition({
-      ...common, name: 'account_full',
-      title: 'The DigitalOcean account is full',
-      detail: `${withStop(message)}${waiting}`.trim(),
-      action: 'Destroy droplets that nobody needs, or ask DigitalOcean for a higher droplet limit. Sagas then resume by themselves, in their order.',
-    });
-  }
-  const what = `${request ?? 'requests'}${fields.length === 0 ? '' : ` with ${fields.join(', ')}`}`;
-  const lack = scopes.length === 0 ? '' : `The token probably lacks the scope ${scopes.join(' or ')}. `;
-  return condition({
-    ...common, name: 'scope_missing',
-    title: `DigitalOcean refuses ${what}${subject === null ? '' : `, so far only for ${subject}`}`,
-    detail: `${lack}${withStop(message)}${waiting}`.trim(),
-    action: 'Add the scope to the token, or set another token and restart the workers. Sagas then resume by themselves.',
-  });
-}
-
-// A receiver that is deployed anew refuses a few.
-const FAILING_FOR_MS = 60_000;
-
-function notTold({ name, target, pausedAt, pausedReason, failingSince, lastError }: UntoldFact, now: Date): Condition[] {
-  if (pausedAt !== null) {
-    return [condition({
-      name: 'outcomes_paused', since: pausedAt,
-      title: `Outcomes to ${target} are paused`,
-      detail: withStop(pausedReason ?? ''),
-      action: `Check the receiver, then run \`arcadia outcomes resume ${name}\`. Ends of sagas are kept meanwhile, unless the database was restored.`,
-    })];
-  }
-  if (failingSince === null || now.getTime() - failingSince.getTime() < FAILING_FOR_MS) return [];
-  return [condition({
-    name: 'outcomes_failing', since: failingSince,
-    title: `Outcomes do not reach ${target}`,
-    detail: withStop(lastError ?? ''),
-    action: 'Check the receiver. Deliveries are retried by themselves; those to a webhook are paused after a day without success.',
-  })];
-}
-
-function isSyncOverdue({ syncAgeSeconds }: PostgresFacts, queues: QueueFacts | null, { inventorySyncIntervalMs }: Limits): boolean {
-  // If the queue is paused, another condition reports that.
-  if (inventorySyncIntervalMs === null || syncAgeSeconds === null || queues?.paused.includes('inventory') === true) return false;
-  return syncAgeSeconds > syncLimitSeconds(inventorySyncIntervalMs);
-}
-
-/** How old the inventory may be before it counts as out of date, in seconds. */
-export function syncLimitSeconds(inventorySyncIntervalMs: number): number {
-  return Math.max(300, (3 * inventorySyncIntervalMs) / 1_000);
-}
-
-function ofQueues({ paused, stalled, isFull }: QueueFacts, postgres: PostgresFacts | null): Condition[] {
-  const conditions: Condition[] = [];
-  if (isFull === true) {
-    conditions.push(condition({
-      name: 'queue_store_full',
-      title: 'Redis is full',
-      detail: 'It takes no new jobs, so no saga starts and none goes on. New sagas are kept in Postgres.',
-      action: 'Raise maxmemory of Redis, or remove what else is in it. Sagas then resume by themselves.',
-    }));
-  }
-  if (paused.length > 0) {
-    conditions.push(condition({
-      name: 'queue_paused', count: paused.length,
-      title: `${paused.length === 1 ? 'Queue' : 'Queues'} ${paused.join(', ')} ${paused.length === 1 ? 'is' : 'are'} paused`,
-      detail: `Workers do not take jobs from ${paused.length === 1 ? 'it' : 'them'}.${pausedBy(paused, postgres)}`,
-      since: paused.length === 1 ? (pauseOf(paused[0] ?? '', postgres)?.at ?? null) : null,
-      action: `Resume ${paused.length === 1 ? 'it' : 'them'} on the Queues page.`,
-    }));
-  }
-  const isAlive = postgres?.workers.some((worker) => worker.isAlive) ?? true;
-  if (isAlive && stalled.length > 0) {
-    conditions.push(condition({
-      name: 'jobs_stand_still', count: stalled.length,
-      title: 'Jobs are not moving',
-      detail: withStop(stalled.join('; ')),
-      action: 'Restart the workers. A worker that notices that it takes no jobs exits by itself.',
-    }));
-  }
-  return conditions;
-}
-
-/** Who paused a queue that is paused; null: nobody on Bull Board. */
-export function pauseOf(queue: string, postgres: Pick<PostgresFacts, 'pauses'> | null): PauseFact | null {
-  const latest = postgres?.pauses.find((one) => one.queue === null || one.queue === queue);
-  return latest?.isPause === true ? latest : null;
-}
-
-function pausedBy(queues: readonly string[], postgres: PostgresFacts | null): string {
-  const actors = [...new Set(queues.flatMap((queue) => pauseOf(queue, postgres)?.actor ?? []))];
-  return actors.length === 0 ? '' : ` Paused by ${actors.join(', ')}.`;
-}
-
-function condition(given: Pick<Condition, 'name' | 'title' | 'detail' | 'action'> & Partial<Omit<Condition, 'severity'>>): Condition {
-  return { severity: severities[given.name], since: null, until: null, count: null, ...given };
-}
-
-/** Formats seconds in at most two whole units. */
-function inWords(exact: number): string {
-  const seconds = Math.max(0, Math.round(exact));
-  if (seconds < 60) return `${seconds} s`;
-  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
-  if (seconds < 86_400) return `${Math.floor(seconds / 3_600)} h ${Math.floor((seconds % 3_600) / 60)} min`;
-  return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3_600)} h`;
-}
-
-function sagas(count: number): string {
-  return count === 1 ? '1 saga' : `${count} sagas`;
-}
-
-function withStop(text: string): string {
-  return text === '' || text.endsWith('.') ? text : `${text}.`;
 }

@@ -1,5 +1,6 @@
 // Formats the fleet's state for programs: the body of `/statusz`, and the output of `arcadia status --json`.
-import type { Condition, FleetStatus } from './conditions.ts';
+import type { Condition } from './condition.ts';
+import type { FleetStatus } from './conditions.ts';
 import { needsPerson } from './conditions.ts';
 
 /** Formats a condition for programs. */

@@ -1,7 +1,9 @@
 // The fleet's state as this process sees it: read now, or cached for pages, which must not wait for an unreachable store.
 import { withDeadline } from '../platform/deadline.ts';
-import type { FleetStatus, Limits, QueueFacts, UsersFileFact } from '../fleet/conditions.ts';
-import { judgeFleet, overdueLimitSeconds } from '../fleet/conditions.ts';
+import type { Limits, QueueFacts } from '../fleet/condition.ts';
+import type { FleetStatus, UsersFileFact } from '../fleet/conditions.ts';
+import { judgeFleet } from '../fleet/conditions.ts';
+import { overdueLimitSeconds } from '../fleet/postgres-conditions.ts';
 import type { PostgresFacts } from '../fleet/facts.ts';
 import type { QueuesPort, StatsPort } from './ports.ts';
 import type { Check } from './readiness.ts';

@@ -1,5 +1,5 @@
 // Watches the heads of the queues: a stuck job shows only over time.
-import type { QueueFacts } from '../fleet/conditions.ts';
+import type { QueueFacts } from '../fleet/condition.ts';
 import type { QueuesPort } from './ports.ts';
 
 export type QueueWatch = Readonly<{ observe(): Promise<QueueFacts>; close(): void }>;

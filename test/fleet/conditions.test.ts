@@ -1,7 +1,7 @@
 // The state of the fleet, judged by facts: what is told, how bad it is, and in which words.
 
 import { describe, expect, test } from 'vitest';
-import type { QueueFacts } from '../../src/fleet/conditions.ts';
+import type { QueueFacts } from '../../src/fleet/condition.ts';
 import { judgeFleet } from '../../src/fleet/conditions.ts';
 import type { PostgresFacts, RefusedFact } from '../../src/fleet/facts.ts';
 

@@ -1,7 +1,7 @@
 // Parts of the pages about droplets: prices, states, leases, and how old all of that is.
 import type { ListedDroplet } from '../../inventory/droplet-list.ts';
 import type { SyncAge } from '../../inventory/syncs.ts';
-import { syncLimitSeconds } from '../../fleet/conditions.ts';
+import { syncLimitSeconds } from '../../fleet/postgres-conditions.ts';
 import { formatRunning } from '../../platform/duration.ts';
 import { shortTextOf } from '../../platform/text.ts';
 import { statusWords } from '../../saga/words.ts';

@@ -2,7 +2,7 @@
 // not answer in time is shown as unknown and does not delay the others.
 import { z } from 'zod';
 import type { FleetStatus } from '../../fleet/conditions.ts';
-import { pauseOf } from '../../fleet/conditions.ts';
+import { pauseOf } from '../../fleet/queue-conditions.ts';
 import { withDeadline } from '../../platform/deadline.ts';
 import { formatDuration } from '../../platform/duration.ts';
 import type { RequestUse } from '../../inventory/request-counts.ts';

@@ -1,5 +1,6 @@
 // The strip at the top of every page: the conditions that keep the fleet from its work. Empty while all is well.
-import type { Condition, FleetStatus } from '../../fleet/conditions.ts';
+import type { Condition } from '../../fleet/condition.ts';
+import type { FleetStatus } from '../../fleet/conditions.ts';
 import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import { withCode } from './parts.ts';
