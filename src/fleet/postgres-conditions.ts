@@ -24,7 +24,7 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
   for (const refused of facts.refused) conditions.push({ ...refusal(refused), ...(isAlive ? {} : { until: null }) });
   if (facts.providerFailingSince !== null && facts.now.getTime() - facts.providerFailingSince.getTime() > PROVIDER_FAILING_FOR_MS) {
     conditions.push(condition({
-      name: 'digitalocean_away', since: facts.providerFailingSince,
+      name: 'provider_away', since: facts.providerFailingSince,
       title: 'DigitalOcean does not answer',
       detail: `No request since then was answered, or only with an error of its servers.${facts.unfinished === 0 ? '' : ` ${sagas(facts.unfinished)} ${facts.unfinished === 1 ? 'is' : 'are'} unfinished.`}`,
       action: 'Look at status.digitalocean.com, and at what lies between (DIGITALOCEAN_API_URL, proxy, DNS). Sagas resume by themselves.',
@@ -68,7 +68,7 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
   conditions.push(...ofLeases(facts.leases));
   if (facts.orphansHeld > 0) {
     conditions.push(condition({
-      name: 'orphans_held', count: facts.orphansHeld,
+      name: 'surplus_held', count: facts.orphansHeld,
       title: `${facts.orphansHeld} surplus ${facts.orphansHeld === 1 ? 'droplet waits' : 'droplets wait'} for approval`,
       detail: 'So many at once are not destroyed until someone approves: Postgres may have been restored from a backup. They cost money.',
       action: 'Run `arcadia orphans`. If they are not needed, run `arcadia orphans --destroy`.',

@@ -74,14 +74,14 @@ test('a store that is full or takes no writes is told of by its name', () => {
 });
 
 test('a DigitalOcean that answers nobody for a minute is told of', () => {
-  expect(judge({ providerFailingSince: at(-61), unfinished: 2 }).conditions).toMatchObject([{ name: 'digitalocean_away', severity: 'warning', since: at(-61), detail: expect.stringContaining('2 sagas are unfinished') }]);
+  expect(judge({ providerFailingSince: at(-61), unfinished: 2 }).conditions).toMatchObject([{ name: 'provider_away', severity: 'warning', since: at(-61), detail: expect.stringContaining('2 sagas are unfinished') }]);
   expect(toldOf({ providerFailingSince: at(-59) })).toEqual([]);
 });
 
 test('a reconciler that fails for a minute, and surplus droplets that wait for approval, are told of', () => {
   expect(toldOf({ reconcilerFailingSince: at(-61) })).toEqual(['critical reconciler_fails']);
   expect(toldOf({ reconcilerFailingSince: at(-59) })).toEqual([]);
-  expect(judge({ orphansHeld: 7 }).conditions).toMatchObject([{ name: 'orphans_held', severity: 'critical', count: 7, title: '7 surplus droplets wait for approval', action: expect.stringContaining('arcadia orphans --destroy') }]);
+  expect(judge({ orphansHeld: 7 }).conditions).toMatchObject([{ name: 'surplus_held', severity: 'critical', count: 7, title: '7 surplus droplets wait for approval', action: expect.stringContaining('arcadia orphans --destroy') }]);
 });
 
 test('leases that ended at once are told of while the brake holds them, and protected droplets whose lease ended', () => {
