@@ -150,7 +150,7 @@ describe.each(backends)('the step workers on %s', (backend) => {
       null, 42, 'text', true, [], {}, { sagaId }, { revision: 0 },
       { sagaId: 'not-a-uuid', revision: 0 }, { sagaId: [sagaId], revision: 0 }, { sagaId: `${sagaId}'; drop schema arcadia; --`, revision: 0 },
       { sagaId, revision: -1 }, { sagaId, revision: 1.5 }, { sagaId, revision: 1e20 }, { sagaId, revision: '0' }, { sagaId, revision: null },
-      { sagaId, revision: 0, memo: { polls: 'many' } }, { sagaId, revision: 0, memo: { ['k'.repeat(51)]: 1 } }, { sagaId, revision: 0, memo: { polls: -1 } },
+      { sagaId, revision: 0, memo: { polls: 'many' } }, { sagaId, revision: 0, memo: { ['k'.repeat(51)]: 1 } }, { sagaId, revision: 0, memo: { polls: null } },
       JSON.parse(`{"__proto__": {"sagaId": "${sagaId}", "revision": 0}}`), { constructor: { prototype: {} } },
       { sagaId: 'x'.repeat(1_000_000), revision: 0 }, 'y'.repeat(1_000_000),
     ];
