@@ -1,6 +1,5 @@
 // `status` shows the fleet's state, for people and scripts. It reads the stores directly and needs no web process.
 import type { Config } from '../platform/config.ts';
-import { createDatabaseClock } from '../platform/clock.ts';
 import type { Database } from '../platform/db.ts';
 import { openDatabase, isDatabaseOutage } from '../platform/db.ts';
 import { withDeadline } from '../platform/deadline.ts';
@@ -37,9 +36,7 @@ export async function statusCommand(app: App, options: { json?: boolean }): Prom
     const environment = orNull(() => checkEnvironment(db, config.environment));
     const readPostgres = async (): Promise<PostgresFacts | null> => ((await environment) === null ? null : orNull(() => readFleetFacts(db)));
     const [postgres, { facts: queues, trouble }, usersFile] = await Promise.all([readPostgres(), readQueues(connection, environment, db), readUsersFileFact(config.web)]);
-    // An unavailable database tells no time either, and another wait for it would tell nothing more.
-    const now = new Date(postgres === null ? Date.now() : await createDatabaseClock(db)());
-    const judged = judgeFleet({ postgres, queues, usersFile }, { ...config, ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, now);
+    const judged = judgeFleet({ postgres, queues, usersFile }, { ...config, ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date(Date.now()));
     const status = trouble === null ? judged : explain(judged, trouble);
     write(options.json === true ? JSON.stringify(statusBody(status)) : formatStatus(status));
     return status.status === 'attention' ? 1 : 0;

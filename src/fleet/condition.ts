@@ -45,11 +45,6 @@ export function inWords(exact: number): string {
   return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3_600)} h`;
 }
 
-/** For example `3 sagas`. */
-export function sagas(count: number): string {
-  return count === 1 ? '1 saga' : `${count} sagas`;
-}
-
 /** The text as a sentence. */
 export function withStop(text: string): string {
   return text === '' || text.endsWith('.') ? text : `${text}.`;

@@ -1,6 +1,7 @@
 // The conditions that Postgres knows of: of workers, sagas, DigitalOcean, the inventory, leases and outcomes.
 import type { Condition, Limits, QueueFacts } from './condition.ts';
-import { condition, inWords, sagas, withStop } from './condition.ts';
+import { counted } from '../platform/text.ts';
+import { condition, inWords, withStop } from './condition.ts';
 import type { PostgresFacts, RefusedFact, UntoldFact } from './facts.ts';
 
 // Every request that comes a moment too early is postponed. That is the normal budget, not a used-up one.
@@ -26,14 +27,14 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
     conditions.push(condition({
       name: 'provider_away', since: facts.providerFailingSince,
       title: 'DigitalOcean does not answer',
-      detail: `No request since then was answered, or only with an error of its servers.${facts.unfinished === 0 ? '' : ` ${sagas(facts.unfinished)} ${facts.unfinished === 1 ? 'is' : 'are'} unfinished.`}`,
+      detail: `No request since then was answered, or only with an error of its servers.${facts.unfinished === 0 ? '' : ` ${counted(facts.unfinished, 'saga')} ${facts.unfinished === 1 ? 'is' : 'are'} unfinished.`}`,
       action: 'Look at status.digitalocean.com, and at what lies between (DIGITALOCEAN_API_URL, proxy, DNS). Sagas resume by themselves.',
     }));
   }
   if (facts.stuck > 0) {
     conditions.push(condition({
       name: 'sagas_stuck', count: facts.stuck,
-      title: `${sagas(facts.stuck)} ${facts.stuck === 1 ? 'needs' : 'need'} attention`,
+      title: `${counted(facts.stuck, 'saga')} ${facts.stuck === 1 ? 'needs' : 'need'} attention`,
       detail: `What ${facts.stuck === 1 ? 'its' : 'their'} steps have done may still exist and cost money.`,
       action: `${facts.stuck === 1 ? 'Open it' : 'Open each one'}, fix the cause that its last error names, then retry it.`,
     }));
@@ -99,7 +100,7 @@ function unknownSteps({ sagas: count, steps }: NonNullable<PostgresFacts['unknow
   const named = `${steps.slice(0, MOST_STEPS_NAMED).join(', ')}${steps.length > MOST_STEPS_NAMED ? ' and others' : ''}`;
   return condition({
     name: 'steps_unknown', count,
-    title: `${sagas(count)} ${count === 1 ? 'waits' : 'wait'} for a worker that knows ${steps.length === 1 ? 'the step' : 'the steps'} ${named}`,
+    title: `${counted(count, 'saga')} ${count === 1 ? 'waits' : 'wait'} for a worker that knows ${steps.length === 1 ? 'the step' : 'the steps'} ${named}`,
     detail: 'No live worker does, so it is neither run nor undone.',
     action: 'Start workers of the version or with the app that has it (ARCADIA_APP, --app), and remove a step only when no saga is at it any more.',
   });
@@ -124,7 +125,7 @@ function ofLeases({ ended, leased, isHeld, endedProtected }: PostgresFacts['leas
 function noWorker({ workers, now, unfinished }: PostgresFacts): Condition {
   const lastSeenMs = Math.max(...workers.map(({ lastSeenAt }) => lastSeenAt.getTime()));
   const isKnown = workers.length > 0;
-  const waiting = unfinished === 0 ? 'No saga is waiting.' : `${sagas(unfinished)} ${unfinished === 1 ? 'waits' : 'wait'}.`;
+  const waiting = unfinished === 0 ? 'No saga is waiting.' : `${counted(unfinished, 'saga')} ${unfinished === 1 ? 'waits' : 'wait'}.`;
   return condition({
     name: 'no_worker', count: unfinished, since: isKnown ? new Date(lastSeenMs) : null,
     title: isKnown ? `No worker has been seen for ${inWords((now.getTime() - lastSeenMs) / 1_000)}` : 'No worker is running',
@@ -134,7 +135,7 @@ function noWorker({ workers, now, unfinished }: PostgresFacts): Condition {
 }
 
 function refusal({ kind, request, fields, subject, openedAt, nextProbeAt, message, scopes, held }: RefusedFact): Condition {
-  const waiting = held === 0 ? '' : ` ${sagas(held)} ${held === 1 ? 'waits' : 'wait'}.`;
+  const waiting = held === 0 ? '' : ` ${counted(held, 'saga')} ${held === 1 ? 'waits' : 'wait'}.`;
   const common = { since: openedAt, until: nextProbeAt, count: held } as const;
   if (kind === 'token_refused') {
     return condition({

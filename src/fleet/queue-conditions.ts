@@ -2,6 +2,10 @@
 import type { Condition, QueueFacts } from './condition.ts';
 import { condition, withStop } from './condition.ts';
 import type { PauseFact, PostgresFacts } from './facts.ts';
+import type { ConditionName } from './severities.ts';
+
+/** Their names. While the queue store does not answer, nobody knows whether they hold. */
+export const queueConditionNames: ReadonlySet<ConditionName> = new Set(['queue_store_full', 'queue_paused', 'jobs_stand_still']);
 
 /** What the queue store tells of. */
 export function conditionsOfQueues({ paused, stalled, isFull }: QueueFacts, postgres: PostgresFacts | null): Condition[] {

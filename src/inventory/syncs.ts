@@ -77,9 +77,7 @@ export async function startSync(
       ),
       pruned as (
         -- The last complete one says how old the inventory is.
-        -- The last complete one says how old the inventory is.
         delete from arcadia.inventory_syncs where number <= (select max(number) from arcadia.inventory_syncs) - ${KEPT_SYNCS}::int
-          and number is distinct from (select max(number) from arcadia.inventory_syncs where outcome = 'complete')
           and number is distinct from (select max(number) from arcadia.inventory_syncs where outcome = 'complete')
       )
       insert into arcadia.inventory_syncs (number, lease_until, worker, requested_by)

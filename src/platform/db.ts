@@ -79,6 +79,12 @@ export function isRefusedValue(error: unknown): boolean {
   return sqlStateOf(error)?.startsWith('22') === true;
 }
 
+/** Whether an error means that Postgres refuses JSON for its characters, its size or its depth, whatever is tried again. */
+export function isUnstorableJson(error: unknown): boolean {
+  // untranslatable_character, program_limit_exceeded, statement_too_complex
+  return ['22P05', '54000', '54001'].includes(sqlStateOf(error) ?? '');
+}
+
 /**
  * Opens a pool. It connects on first use, and reconnects after a connection was lost.
  *

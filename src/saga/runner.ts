@@ -2,7 +2,7 @@
 // on BullMQ (a job is its data) nor on what steps do (a step is its two functions).
 import type { KeyRing } from '../platform/key-ring.ts';
 import { emptyKeyRing } from '../platform/key-ring.ts';
-import { sqlStateOf } from '../platform/db.ts';
+import { isUnstorableJson } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
 import { textOfThrown } from '../platform/thrown.ts';
 import { admit } from './admit.ts';
@@ -20,7 +20,7 @@ import type { StepResult } from './settle.ts';
 import { settle } from './settle.ts';
 import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
 import { StaleRevisionError, failureOf, waitOf } from './step.ts';
-import { checkedOutcome, isUnstorable } from './step-outcome.ts';
+import { checkedOutcome } from './step-outcome.ts';
 import type { Held } from './holds.ts';
 import type { OpenSecret } from './open-secret.ts';
 import { rememberSecrets } from './open-secret.ts';
@@ -162,7 +162,7 @@ async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevisio
     outcome = secrets.hideIn(problem === null ? await outcomeOf(step, run, options) : { kind: 'failed', error: problem });
     const settling = { ...options, about, now: loaded.now, forwardOnly: step.forwardOnly === true };
     const settled = await settle(outcome, jobRevision, claim, settling).catch(async (error: unknown) => {
-      if (!isUnstorable(sqlStateOf(error))) throw error;
+      if (!isUnstorableJson(error)) throw error;
       // The same outcome would be refused again.
       return settle({ kind: 'failed', error: { code: 'outcome_wrong', message: `Postgres cannot store what step ${step.name} put out: ${textOfThrown(error)}`, retryable: false } }, jobRevision, claim, settling);
     });

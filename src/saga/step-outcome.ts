@@ -29,17 +29,11 @@ export function checkedOutcome(returned: unknown, { step, direction }: { step: s
   }
 }
 
-/** Whether Postgres refused this write for what is in it. */
-export function isUnstorable(sqlState: string | null): boolean {
-  // untranslatable_character, program_limit_exceeded, statement_too_complex
-  return sqlState === '22P05' || sqlState === '54000' || sqlState === '54001';
-}
-
 class WrongOutcomeError extends Error {
   override readonly name = 'WrongOutcomeError';
 }
 
-/** Most steps return `done()`. */
+/** Most steps return `done()`. A Date has no keys either. */
 function isPlainDone(returned: unknown): returned is Extract<StepOutcome, { kind: 'done' }> {
   return isJsonObject(returned) && returned['kind'] === 'done' && returned['note'] === undefined && isJsonObject(returned['outputs']) && isEmpty(returned['outputs']) && returned['outputs'].constructor === Object;
 }

@@ -11,6 +11,7 @@ import { STEP_WINDOW_SECONDS } from '../saga/stats.ts';
 import type { QueuesPort, SagaPort, StatsPort, WebPorts } from './ports.ts';
 import type { Limits } from '../fleet/condition.ts';
 import type { FleetFacts } from '../fleet/conditions.ts';
+import { queueConditionNames } from '../fleet/queue-conditions.ts';
 import type { ConditionName } from '../fleet/severities.ts';
 import { conditionNames } from '../fleet/severities.ts';
 import type { CredentialKind } from './auth.ts';
@@ -76,12 +77,11 @@ export function createMetrics(ports: MetricsPorts, { fleet: watch, limits }: { f
 }
 
 const alwaysKnown: ReadonlySet<ConditionName> = new Set(['postgres_away', 'queue_store_away', 'users_file_broken']);
-const ofQueues: ReadonlySet<ConditionName> = new Set(['queue_paused', 'jobs_stand_still']);
 
 /** Whether what the condition is judged by was read: 0 would say that it does not hold. */
 function isKnown(name: ConditionName, { postgres, queues }: FleetFacts): boolean {
   if (alwaysKnown.has(name)) return true;
-  return (ofQueues.has(name) ? queues : postgres) !== null;
+  return (queueConditionNames.has(name) ? queues : postgres) !== null;
 }
 
 async function tell<T>(source: string, ok: Gauge<'source'>, log: Log, read: () => Promise<T>): Promise<T | null> {

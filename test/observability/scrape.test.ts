@@ -48,6 +48,7 @@ test('a store that hangs costs no scrape: web and worker answer within 2 s and s
   expect(hung.get('arcadia_condition{name="postgres_away"}')).toBe(1);
   // What is not known does not end an alert.
   expect(told(hung)).toEqual([undefined, undefined, 0, 0]);
+  expect(hung.get('arcadia_condition{name="queue_store_full"}')).toBe(0);
   expect(hung.get('arcadia_ready{check="postgres"}')).toBe(0);
   expect(hung.get('arcadia_scrape_ok{source="queues"}')).toBe(1);
   expect(hung.get('bullmq_job_count{queue="saga-steps", state="waiting"}')).toBe(0);
@@ -63,6 +64,7 @@ test('a store that hangs costs no scrape: web and worker answer within 2 s and s
   }, { what: 'a scrape without Redis' });
   expect(without.get('arcadia_condition{name="queue_store_away"}')).toBe(1);
   expect(told(without)).toEqual([0, 0, undefined, 0]);
+  expect(without.get('arcadia_condition{name="queue_store_full"}')).toBeUndefined();
   expect(without.get('arcadia_scrape_ok{source="postgres"}')).toBe(1);
   expect((await scrape(ofWorker)).ms).toBeLessThan(2_000 * patience());
   redis.thaw();

@@ -5,7 +5,7 @@ import { judgeFleet } from '../../fleet/conditions.ts';
 import type { PostgresFacts } from '../../fleet/facts.ts';
 import { readFleetFacts } from '../../fleet/facts.ts';
 import { checkSession } from '../../platform/check-session.ts';
-import { createDatabaseClock, readDatabaseTime } from '../../platform/clock.ts';
+import { readDatabaseTime } from '../../platform/clock.ts';
 import type { Config } from '../../platform/config.ts';
 import type { Database } from '../../platform/db.ts';
 import { openDatabase } from '../../platform/db.ts';
@@ -71,7 +71,7 @@ async function fleet(db: Database, config: Config, isPlain: boolean): Promise<Fi
     if (isNotMigrated(error)) return [fail('workers', 'the tables cannot be read', 'Run `arcadia migrate`.')];
     return [fail('workers', `the tables cannot be read: ${messageOf(error)}`, 'Fix what Postgres says. If a statement took too long, look for locks on its tables (pg_locks) and at its load.')];
   }
-  const status = judgeFleet({ postgres: facts, queues: { paused: [], stalled: [] }, usersFile: null }, { ...config, ...(isPlain ? { inventorySyncIntervalMs: null } : {}) }, new Date(await createDatabaseClock(db)()));
+  const status = judgeFleet({ postgres: facts, queues: { paused: [], stalled: [] }, usersFile: null }, { ...config, ...(isPlain ? { inventorySyncIntervalMs: null } : {}) }, new Date(Date.now()));
   return [...workers(facts), ...budget(facts), ...standing(status)];
 }
 
