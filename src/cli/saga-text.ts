@@ -8,6 +8,7 @@ import { describeEvent } from '../saga/describe-event.ts';
 import type { Saga } from '../saga/saga.ts';
 import { isStuckForward } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/events.ts';
+import type { Hold } from '../saga/holds.ts';
 import type { Surface } from '../saga/words.ts';
 import { attemptsTookMs, sagaTookMs } from '../saga/took.ts';
 import { describeEnd, statusWords } from '../saga/words.ts';
@@ -46,18 +47,19 @@ function phrase(sentence: string): string {
 }
 
 /** One saga with its timeline. */
-export function formatSaga(given: Saga, events: readonly StoredEvent[], surface: Surface, lease?: SagaLease & { now: Date }): string {
+export function formatSaga(given: Saga, events: readonly StoredEvent[], surface: Surface, { hold, lease, now }: Readonly<{ hold: Hold | undefined; lease: SagaLease | undefined; now: Date }>): string {
   const saga = printable(given);
   const facts: [string, string][] = [
     ['saga', `${saga.id} (${saga.name})`],
-    ['status', `${statusWords[saga.status]}, revision ${saga.revision}`],
+    ['status', `${hold === undefined ? statusWords[saga.status] : HELD}, revision ${saga.revision}`],
     ['steps', saga.steps.map((step, index) => (index === saga.cursor ? `[${step}]` : step)).join(' → ')],
     ...factsOf(saga, surface),
     ['requested', `${saga.createdAt.toISOString()}${saga.requestedBy === null ? '' : ` by ${saga.requestedBy}`}`],
     ['started by', saga.startedBy ?? '–'],
   ];
   if (saga.priority !== 'normal') facts.push(['priority', saga.priority]);
-  if (lease !== undefined) facts.push(['lease', `${describeLease(lease, lease.now)}, ends at ${lease.leaseUntil.toISOString()}`]);
+  if (lease !== undefined) facts.push(['lease', `${describeLease(lease, now)}, ends at ${lease.leaseUntil.toISOString()}`]);
+  if (hold !== undefined) facts.push(['held', `${describeHold(hold)}. ${WHAT_TO_DO}`]);
   if (saga.waitsFor !== null) facts.push(['waits for', `saga ${saga.waitsFor}, which is using the same resource`]);
   if (saga.rerunOf !== null) facts.push(['runs again', `saga ${saga.rerunOf}, which was rolled back`]);
   if (saga.rerunAs !== null) facts.push(['run again as', `saga ${saga.rerunAs}`]);
@@ -68,6 +70,15 @@ export function formatSaga(given: Saga, events: readonly StoredEvent[], surface:
   const width = Math.max(...facts.map(([name]) => name.length));
   const head = facts.map(([name, value]) => `${name.padEnd(width)}  ${value}`);
   return [...head, '', formatTimeline(saga, events)].join('\n');
+}
+
+// As on the pages: its status alone would say that it is under way.
+const HELD = 'held';
+const WHAT_TO_DO = '`arcadia status` says what to do';
+
+function describeHold(given: Hold): string {
+  const { cause, message, since } = printable(given);
+  return `${cause} since ${since.toISOString()}: ${message.replace(/\.$/, '')}`;
 }
 
 /** What it is about, and what it handed out. */
@@ -95,11 +106,12 @@ export function formatTimeline(saga: Saga, events: readonly StoredEvent[]): stri
 }
 
 /**
- * A table of sagas, one a row. Leases have a column where one of the sagas has a droplet with a lease.
+ * A table of sagas, one a row. Leases have a column where one of the sagas has a droplet with a lease. A saga that is held
+ * shows why in place of an error.
  *
  * @param how.maxWidth see `formatTable`
  */
-export function formatSagas(sagas: readonly Saga[], surface: Surface, how: Readonly<{ leases: ReadonlyMap<string, SagaLease>; now: Date; maxWidth: number | null }>): string {
+export function formatSagas(sagas: readonly Saga[], surface: Surface, how: SagaFacts & Readonly<{ maxWidth: number | null }>): string {
   return sagas.length === 0 ? 'no sagas' : formatTable(sagaColumns(how.leases), sagas.map((saga) => sagaRow(saga, surface, how)), how.maxWidth);
 }
 
@@ -117,18 +129,21 @@ function sagaColumns(leases: ReadonlyMap<string, SagaLease>): Column[] {
   ];
 }
 
-function sagaRow(saga: Saga, surface: Surface, { leases, now }: Readonly<{ leases: ReadonlyMap<string, SagaLease>; now: Date }>): string[] {
+type SagaFacts = Readonly<{ leases: ReadonlyMap<string, SagaLease>; holds: ReadonlyMap<string, Hold>; now: Date }>;
+
+function sagaRow(saga: Saga, surface: Surface, { leases, holds, now }: SagaFacts): string[] {
   const subject = surface.words(saga).subject?.(saga);
   const lease = leases.get(saga.id);
+  const hold = holds.get(saga.id);
   return [
     saga.id,
     saga.name,
-    statusWords[saga.status],
+    hold === undefined ? statusWords[saga.status] : HELD,
     `${saga.cursor + 1}/${saga.steps.length}`,
     subject?.name ?? textOf(saga.input['name']),
     subject?.id ?? '',
     ...(leases.size === 0 ? [] : [lease === undefined ? '' : describeLease(lease, now)]),
     saga.createdAt.toISOString().slice(0, 19),
-    saga.error?.message ?? '',
+    hold === undefined ? (saga.error?.message ?? '') : describeHold(hold),
   ];
 }

@@ -3,6 +3,8 @@ import type { Client } from '../client/client.ts';
 import { unlessAborted } from '../platform/deadline.ts';
 import { hasInventory } from '../processes/inventory.ts';
 import type { App } from '../saga/app.ts';
+import type { Saga } from '../saga/saga.ts';
+import { isAtRest } from '../saga/saga.ts';
 import type { Surface } from '../saga/words.ts';
 import { followSaga } from './follow.ts';
 import { drain } from './plain-progress.ts';
@@ -14,14 +16,12 @@ import { follow, reportEnd, sayingThatItGoesOn, withClient } from './start-and-f
 import { requireSagaId, resolveSagaId } from './saga-id.ts';
 import { UsageError } from './usage-error.ts';
 import type { Display, Listing } from './watch-sagas.ts';
-import { openLines, openScreen, watchSagas } from './watch-sagas.ts';
+import { openLines, openScreen, showsTheNewest, watchSagas } from './watch-sagas.ts';
 
 const WATCH_EVERY_S = 2;
 
 // Without `--limit`. Who gives it knows that there may be more.
 const USUAL_LIMIT = 50;
-// The largest `--limit`, as in src/main.ts.
-const MOST_SAGAS = 1_000;
 
 type ListOptions = FilterOptions & Readonly<{ limit?: number; json?: boolean; watch?: boolean; every?: number }>;
 
@@ -31,21 +31,31 @@ export async function listSagasCommand(app: App, { limit: given, json, watch, ev
   toSagaFilter(filter, 0);
   if (every !== undefined && watch !== true) throw new UsageError('--every: expected --watch too');
   return withClient(app, async (client, { surface, subjectFields }) => {
-    const read = async (most = limit): Promise<Listing> => {
-      const sagas = await client.list({ ...toSagaFilter(filter, Date.now()), subjectFields, limit: most });
-      return { sagas, leases: hasInventory(app) ? await client.leasesOf(sagas.map(({ id }) => id)) : new Map<string, never>() };
+    const read = async (): Promise<Listing> => {
+      // One more than is shown tells whether there are more.
+      const found = await client.list({ ...toSagaFilter(filter, Date.now()), subjectFields, limit: limit + 1 });
+      const sagas = found.slice(0, limit);
+      return { sagas, ...(await aboutSagas(app, client, sagas)), isCut: given === undefined && found.length > limit };
     };
     const everyMs = (every ?? WATCH_EVERY_S) * 1_000;
-    const documentsOf = ({ sagas, leases }: Listing) => sagas.map((saga) => ({ ...surface.redact.saga(saga), leaseUntil: leases.get(saga.id)?.leaseUntil ?? null }));
-    const tableOf = ({ sagas, leases }: Listing, maxWidth: number | null) => formatSagas(sagas, surface, { leases, now: new Date(Date.now()), maxWidth });
-    if (watch === true) return watchSagas(() => read(), everyMs, openDisplay({ json, everyMs, documentsOf, tableOf }), stop);
-    // One more than is shown tells whether there are more.
-    const found = await unlessAborted(stop, read(limit + 1));
-    const listing = { ...found, sagas: found.sagas.slice(0, limit) };
+    const documentsOf = ({ sagas, leases, holds }: Listing) => sagas.map((saga) => ({ ...surface.redact.saga(saga), leaseUntil: leases.get(saga.id)?.leaseUntil ?? null, held: holds.get(saga.id) ?? null }));
+    const tableOf = ({ sagas, leases, holds }: Listing, maxWidth: number | null) => formatSagas(sagas, surface, { leases, holds, now: new Date(Date.now()), maxWidth });
+    if (watch === true) return watchSagas(read, everyMs, openDisplay({ json, everyMs, documentsOf, tableOf }), stop);
+    const listing = await unlessAborted(stop, read());
     write(json === true ? JSON.stringify(documentsOf(listing)) : tableOf(listing, terminalWidth()));
-    if (given === undefined && found.sagas.length > limit) complain(`showing the newest ${limit}; there are more: --limit shows up to ${MOST_SAGAS}`);
+    if (listing.isCut) complain(showsTheNewest(listing));
     return 0;
   }, stop);
+}
+
+/** What else is known of sagas: the leases of their droplets, and what holds them. */
+async function aboutSagas(app: App, client: Client, sagas: readonly Saga[]): Promise<Pick<Listing, 'leases' | 'holds'>> {
+  const ids = sagas.map(({ id }) => id);
+  const [leases, holds] = await Promise.all([
+    hasInventory(app) ? client.leasesOf(ids) : new Map<string, never>(),
+    client.holdsOf(sagas.filter(({ status }) => !isAtRest(status)).map(({ id }) => id)),
+  ]);
+  return { leases, holds };
 }
 
 type Formats = Readonly<{ json: boolean | undefined; everyMs: number; documentsOf(listing: Listing): readonly object[]; tableOf(listing: Listing, maxWidth: number | null): string }>;
@@ -69,9 +79,9 @@ export async function showSagaCommand(app: App, given: string, options: { follow
       if (options.json === true) return followAsJson(client, sagaId, surface, stop);
       return reportEnd(await follow({ title: saga.name, sagaId, client, maxPolls, surface }, {}, stop), {}, surface);
     }
-    const [events, leases] = await unlessAborted(stop, Promise.all([client.events(sagaId), hasInventory(app) ? client.leasesOf([sagaId]) : new Map<string, never>()]));
-    const lease = leases.get(sagaId);
-    write(options.json === true ? JSON.stringify({ ...surface.redact.saga(saga), leaseUntil: lease?.leaseUntil ?? null, events }) : formatSaga(saga, events, surface, lease === undefined ? undefined : { ...lease, now: new Date(Date.now()) }));
+    const [events, about] = await unlessAborted(stop, Promise.all([client.events(sagaId), aboutSagas(app, client, [saga])]));
+    const [lease, hold] = [about.leases.get(sagaId), about.holds.get(sagaId)];
+    write(options.json === true ? JSON.stringify({ ...surface.redact.saga(saga), leaseUntil: lease?.leaseUntil ?? null, held: hold ?? null, events }) : formatSaga(saga, events, surface, { lease, hold, now: new Date(Date.now()) }));
     return 0;
   }, stop);
 }

@@ -5,12 +5,13 @@ import { DatabaseTimeoutError, isDatabaseOutage } from '../platform/db.ts';
 import { unlessAborted, withDeadline } from '../platform/deadline.ts';
 import { describePostgresFailure } from '../platform/postgres-failure.ts';
 import { printable } from '../platform/text.ts';
+import type { Hold } from '../saga/holds.ts';
 import type { Saga } from '../saga/saga.ts';
 import { complain, terminalWidth, write } from './output.ts';
 import { cutTo } from './table.ts';
 
-/** One read of the list. */
-export type Listing = Readonly<{ sagas: readonly Saga[]; leases: ReadonlyMap<string, SagaLease> }>;
+/** One read of the list. `isCut`: there are more sagas than it shows, and nobody asked for so many. */
+export type Listing = Readonly<{ sagas: readonly Saga[]; leases: ReadonlyMap<string, SagaLease>; holds: ReadonlyMap<string, Hold>; isCut: boolean }>;
 
 /** How a watch tells of what it read. */
 export type Display = Readonly<{
@@ -19,6 +20,9 @@ export type Display = Readonly<{
   stale(since: Date, why: string): void;
   close(): void;
 }>;
+
+// The largest `--limit`, as in src/main.ts.
+const MOST_SAGAS = 1_000;
 
 // A Postgres that hangs must not look like a fleet in which nothing happens.
 const ANSWER_WITHIN_MS = 5_000;
@@ -88,7 +92,8 @@ type Frame = Readonly<{ listing: Listing; at: Date; trouble: string | null; ever
 
 /** Lays out one drawing: no line wider than the terminal, and no more lines than it has. */
 export function frameOf({ listing, at, trouble, everyMs, width, height }: Frame, format: Format): string[] {
-  const head = trouble === null ? `Read at ${timeOf(at)}, again every ${everyMs / 1_000} s. Ctrl-C ends it.` : notUpToDate(at, trouble);
+  const cut = listing.isCut ? ` ${showsTheNewest(listing)}` : '';
+  const head = trouble === null ? `Read at ${timeOf(at)}, again every ${everyMs / 1_000} s. Ctrl-C ends it.${cut}` : notUpToDate(at, trouble);
   const rows = format(listing, width).split('\n');
   const room = Math.max(1, height - 2);
   // With the line that says how many are left out.
@@ -108,13 +113,16 @@ export function openLines(format: (listing: Listing, hasHead: boolean) => string
   let known: ReadonlyMap<string, string> | null = null;
   let hasHead = false;
   let isStale = false;
+  let wasCut = false;
   return {
     fresh: (listing, at) => {
+      if (listing.isCut && !wasCut) complain(showsTheNewest(listing));
+      wasCut = listing.isCut;
       if (isStale) complain(`Up to date again at ${timeOf(at)}`);
       isStale = false;
       const before = known;
-      const changed = listing.sagas.filter((saga) => before?.get(saga.id) !== stateOf(saga));
-      known = new Map(listing.sagas.map((saga) => [saga.id, stateOf(saga)]));
+      const changed = listing.sagas.filter((saga) => before?.get(saga.id) !== stateOf(saga, listing));
+      known = new Map(listing.sagas.map((saga) => [saga.id, stateOf(saga, listing)]));
       const text = before === null || changed.length > 0 ? format({ ...listing, sagas: changed }, hasHead) : '';
       hasHead ||= changed.length > 0;
       if (text !== '') write(text);
@@ -127,8 +135,13 @@ export function openLines(format: (listing: Listing, hasHead: boolean) => string
   };
 }
 
-function stateOf({ revision, waitsFor }: Saga): string {
-  return `${revision} ${waitsFor ?? ''}`;
+function stateOf({ id, revision, waitsFor }: Saga, { holds }: Listing): string {
+  return `${revision} ${waitsFor ?? ''} ${holds.get(id)?.cause ?? ''}`;
+}
+
+/** Tells that the list is cut. */
+export function showsTheNewest({ sagas }: Pick<Listing, 'sagas'>): string {
+  return `Showing the newest ${sagas.length}; there are more: --limit shows up to ${MOST_SAGAS}`;
 }
 
 function notUpToDate(since: Date, why: string): string {

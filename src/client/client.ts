@@ -27,6 +27,8 @@ import { createEventFeed } from '../saga/event-feed.ts';
 import type { Memo } from '../saga/step.ts';
 import type { NextJob, Saga, SagaPriority, SagaStatus } from '../saga/saga.ts';
 import { nextJobOf } from '../saga/saga.ts';
+import type { Hold } from '../saga/holds.ts';
+import { findHolds } from '../saga/holds.ts';
 import type { SagaFilter } from '../saga/search.ts';
 import { searchSagas } from '../saga/search.ts';
 import type { RerunResult } from '../saga/rerun.ts';
@@ -142,6 +144,11 @@ export type Client = Readonly<{
   /** Returns the leases of the live droplets that these sagas provisioned or adopted, by saga id. */
   leasesOf(sagaIds: readonly string[]): Promise<ReadonlyMap<string, SagaLease>>;
   /**
+   * Returns, by saga id, which of these sagas wait until somebody acts, and why: `token_refused`, `scope_missing` or
+   * `account_full`, with the answer of DigitalOcean. Their status is that of a saga under way.
+   */
+  holdsOf(sagaIds: readonly string[]): Promise<ReadonlyMap<string, Hold>>;
+  /**
    * Starts any saga.
    *
    * @param saga its definition, or the name of a droplet saga; only a definition types the input and the result
@@ -253,6 +260,7 @@ export function openClient(options: ClientOptions): Client {
     setProtection: async (dropletId, { protected: isProtected, by = null, transaction }) => setProtection(transaction === undefined ? db : inTransaction(transaction), dropletId, { protected: isProtected, by }),
     renewLease: async (dropletId, { ttlS, by = null, transaction }) => renewLease(transaction === undefined ? db : inTransaction(transaction), dropletId, { ttlS, by }),
     leasesOf: (sagaIds) => findLeases(db, sagaIds),
+    holdsOf: (sagaIds) => findHolds(db, sagaIds),
     start: async <Input extends JsonObject, Outputs extends JsonObject, Given>(saga: StartableSaga<Input, Outputs, Given> | string, input: InputFor<Input, Given>, startOptions: StartOptions = {}) => {
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- of a saga by its name, nobody has said what its outputs are
       if (typeof saga === 'string') return handleOf(await start(saga, input, startOptions, dropletContracts), anyOutputs as unknown as z.ZodType<Outputs>);

@@ -89,18 +89,22 @@ export function createHolds(db: Pick<Database, 'run'>, { scope, reconcileGraceMs
   };
 }
 
-/** Returns which of these sagas an open circuit holds, for any token. */
-export async function findHeld(db: Pick<Database, 'run'>, sagaIds: readonly string[]): Promise<ReadonlySet<string>> {
-  if (sagaIds.length === 0) return new Set();
+/** Why a saga waits until somebody acts. `cause` is the kind of the circuit, such as `token_refused`; `message` is what the provider answered. */
+export type Hold = Readonly<{ cause: string; message: string; since: Date }>;
+
+/** Returns which of these sagas an open circuit holds, for any token, and why; by saga id. */
+export async function findHolds(db: Pick<Database, 'run'>, sagaIds: readonly string[]): Promise<ReadonlyMap<string, Hold>> {
+  if (sagaIds.length === 0) return new Map();
   const rows = await db.run(
     'holds.find',
-    (sql) => sql<{ sagaId: string }[]>`
-      select saga_id from arcadia.held_sagas held
-      where saga_id = any(${[...sagaIds]}::uuid[])
-        and exists (select from arcadia.circuits where circuits.id = held.circuit and closed_at is null)
-        and exists (select from arcadia.sagas where sagas.id = held.saga_id and sagas.revision = held.revision)`,
+    (sql) => sql<(Hold & { sagaId: string })[]>`
+      select held.saga_id, circuits.kind as cause, coalesce(circuits.detail->>'message', '') as message, held.held_at as since
+      from arcadia.held_sagas held
+        join arcadia.circuits on circuits.id = held.circuit and circuits.closed_at is null
+        join arcadia.sagas on sagas.id = held.saga_id and sagas.revision = held.revision
+      where held.saga_id = any(${[...sagaIds]}::uuid[])`,
   );
-  return new Set(rows.map(({ sagaId }) => sagaId));
+  return new Map(rows.map(({ sagaId, ...hold }) => [sagaId, hold]));
 }
 
 function toHeld(rows: readonly (Saga & { circuit: string })[]): HeldSaga[] {

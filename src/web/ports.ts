@@ -20,7 +20,7 @@ import type { App } from '../saga/app.ts';
 import { listAudit, listAuditActions, listAuditOf, recordAudit, searchAudit } from '../saga/audit.ts';
 import type { ActionResult } from '../saga/cancel-and-retry.ts';
 import { cancelSaga, retrySaga } from '../saga/cancel-and-retry.ts';
-import { findHeld } from '../saga/holds.ts';
+import { findHolds } from '../saga/holds.ts';
 import { listFailureCauses, readLastEvents, readOverview } from '../saga/overview.ts';
 import type { Deployment } from '../saga/definition.ts';
 import type { Direction, Saga } from '../saga/saga.ts';
@@ -115,7 +115,7 @@ export function bindPorts({ catalog, inventory, plans, db, connection, queues, d
       failureCauses: (filter: SagaFilter, limit: number) => listFailureCauses(db, { ...filter, subjectFields }, limit),
       overview: (filter: SagaFilter) => readOverview(db, { ...filter, subjectFields }),
       lastEvents: bound(readLastEvents),
-      held: bound(findHeld),
+      holds: bound(findHolds),
       cancel: async (sagaId: string, by: string, reason?: string) => enqueueNext(await cancelSaga(store, sagaId, by, reason)),
       rerun: async (request: RerunRequest): Promise<RerunResult> => enqueueNext(await rerunSaga(db, catalog, request, ENQUEUE_GRACE_MS, keyRing, deployment)),
       retry: async (sagaId: string, by: string) => enqueueNext(await retrySaga(store, sagaId, by)),

@@ -5,6 +5,7 @@ import { toSagaFilter } from '../../src/cli/saga-filter.ts';
 import { textOf } from '../../src/platform/json.ts';
 import type { Fleet } from '../support/fleet.ts';
 import { openFleet, runCommand, web as droplet } from '../support/fleet.ts';
+import { holdSaga } from '../support/held-saga.ts';
 import { writeSagas } from '../support/many-sagas.ts';
 
 let fleet: Fleet;
@@ -44,13 +45,30 @@ test('sagas says on stderr that it does not show all, as text and as JSON', asyn
   await using crowded = await openFleet('postgres');
   await writeSagas(crowded.db, { count: 60, status: 'stuck', daysAgo: 0 });
   const list = (...more: string[]) => runCommand(['sagas', '--status', 'stuck', ...more], crowded.environment());
-  const cut = 'showing the newest 50; there are more: --limit shows up to 1000\n';
+  const cut = 'Showing the newest 50; there are more: --limit shows up to 1000\n';
   const text = await list();
   expect([text.code, text.stderr, text.stdout.trimEnd().split('\n').length]).toEqual([0, cut, 51]);
   const json = await list('--json');
   expect([json.code, json.stderr, z.array(z.unknown()).parse(JSON.parse(json.stdout)).length]).toEqual([0, cut, 50]);
   const all = await list('--json', '--limit', '60');
   expect([all.code, all.stderr, z.array(z.unknown()).parse(JSON.parse(all.stdout)).length]).toEqual([0, '', 60]);
+});
+
+test('sagas and saga say what holds a saga that goes by as running', async () => {
+  await using stage = await openFleet('redis');
+  const { sagaId } = await stage.client.provisionDroplet(droplet);
+  const list = (...args: string[]) => runCommand(args, stage.environment());
+  expect((await list('sagas')).stdout).toMatch(/ waiting +1\/3 /);
+  const { held, release } = await holdSaga(stage.db, sagaId);
+  const why = 'token_refused since 2026-01-31T12:00:00.000Z: Unable to authenticate you';
+  expect((await list('sagas')).stdout).toMatch(new RegExp(` held +1/3 .* ${why}$`, 'm'));
+  const shown = (await list('saga', sagaId)).stdout;
+  expect(shown).toMatch(/^status +held, revision 0$/m);
+  expect(shown).toMatch(new RegExp(`^held +${why}\\. .arcadia status. says what to do$`, 'm'));
+  expect(JSON.parse((await list('sagas', '--json')).stdout)).toMatchObject([{ held }]);
+  expect(JSON.parse((await list('saga', sagaId, '--json')).stdout)).toMatchObject({ status: 'pending', held });
+  await release();
+  expect(JSON.parse((await list('sagas', '--json')).stdout)).toMatchObject([{ held: null }]);
 });
 
 describe('saga --follow', () => {

@@ -61,12 +61,13 @@ describe('on a terminal', () => {
   });
 
   const rows = Array.from({ length: 30 }, (_, index) => `saga ${index} ${'x'.repeat(60)}`).join('\n');
-  const frame = (height: number, trouble: string | null = null) => frameOf({ listing: { sagas: [], leases: new Map() }, at: new Date(Date.UTC(2026, 0, 1, 7, 1, 14)), trouble, everyMs: 2_000, width: 40, height }, () => rows);
+  const frame = (height: number, trouble: string | null = null, { width = 40, isCut = false } = {}) => frameOf({ listing: { sagas: [], leases: new Map(), holds: new Map(), isCut }, at: new Date(Date.UTC(2026, 0, 1, 7, 1, 14)), trouble, everyMs: 2_000, width, height }, () => rows);
 
   test('has no more lines than the terminal, and says how many are left out', () => {
     expect(frame(10)).toHaveLength(10);
     expect(frame(10).at(-1)).toBe('… and 23 more: this terminal has 10 lin…');
     expect(frame(50)).toHaveLength(32);
+    expect(frame(24, null, { width: 120, isCut: true })[0]).toBe('Read at 07:01:14 UTC, again every 2 s. Ctrl-C ends it. Showing the newest 0; there are more: --limit shows up to 1000');
     expect(frame(24, 'no')[0]).toBe('Not up to date since 07:01:14 UTC, tryi…');
   });
 });

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { acceptedAnswer, bulkAnswer, driftsAnswer, orphansAnswer, resourcesAnswer, sagaWithTimeline, sagasAnswer, startedAnswer, actionAnswer } from '../../src/web/api/shapes.ts';
 import { problemSchema } from '../../src/web/problems.ts';
+import { holdSaga } from '../support/held-saga.ts';
 import { droplet, openWebStage } from './stage.ts';
 import type { Answer, Web } from './stage.ts';
 
@@ -40,6 +41,16 @@ describe('starting a saga', () => {
     expect(replayed).toBe(false);
     const saga = sagaWithTimeline.parse((await web.call('GET', `/v1/sagas/${sagaId}`)).json());
     expect(saga).toMatchObject({ id: sagaId, status: 'pending', name: 'provision_droplet', requestedBy: 'http:anybody', events: [{ seq: 0, kind: 'saga_created' }] });
+  });
+
+  test('says of a saga that waits until somebody acts why it does, alone and in a list', async () => {
+    const sagaId = await start({ name: 'held' });
+    const found = async () => [(await web.call('GET', `/v1/sagas/${sagaId}`)).json(), (await list('text=held')).sagas[0]];
+    expect(await found()).toMatchObject([{ held: null }, { held: null }]);
+    const { held, release } = await holdSaga(web.db, sagaId);
+    expect(await found()).toMatchObject([{ status: 'pending', held }, { status: 'pending', held }]);
+    await release();
+    expect(await found()).toMatchObject([{ held: null }, { held: null }]);
   });
 
   test('takes a priority, and says what it may be', async () => {

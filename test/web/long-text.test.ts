@@ -74,11 +74,11 @@ const surfaces: Readonly<Record<string, (saga: Saga, events: readonly StoredEven
   'the page of a saga': (saga, events, text) => renderSaga(viewOf(saga, events, text)).text,
   'a row of the list': (saga, events, text) =>
     renderList({
-      filter: {}, names: [], surface, held: new Set(), leases: new Map(), aliveWorkers: null, overview: { now: at, counts: {} }, cursor: undefined, actor: 'http:ada', mayOperate: true, hasDroplets: false, page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null }, causes: [],
+      filter: {}, names: [], surface, held: new Map(), leases: new Map(), aliveWorkers: null, overview: { now: at, counts: {} }, cursor: undefined, actor: 'http:ada', mayOperate: true, hasDroplets: false, page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null }, causes: [],
       lastEvents: new Map(events.map((event) => [saga.id, event])), jobs: new Map([[saga.id, jobOf(text)]]),
     }).text,
-  'arcadia saga': (saga, events) => formatSaga(saga, events, surface),
-  'arcadia sagas': (saga) => formatSagas([saga], surface, { leases: new Map(), now: at, maxWidth: 120 }),
+  'arcadia saga': (saga, events) => formatSaga(saga, events, surface, { lease: undefined, hold: undefined, now: at }),
+  'arcadia sagas': (saga) => formatSagas([saga], surface, { leases: new Map(), holds: new Map(), now: at, maxWidth: 120 }),
   'the end of a saga': (saga) => describeResult(saga, surface),
 };
 

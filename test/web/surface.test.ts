@@ -47,7 +47,7 @@ const pageOf = (saga: Saga, surface: Surface): string => {
 };
 const listOf = (saga: Saga, surface: Surface, job?: InspectedJob): string =>
   renderList({
-    filter: {}, names: [], surface, held: new Set(), leases: new Map(), aliveWorkers: null, overview: { now: at, counts: {} }, cursor: undefined, actor: 'http:ada', mayOperate: true, hasDroplets: false,
+    filter: {}, names: [], surface, held: new Map(), leases: new Map(), aliveWorkers: null, overview: { now: at, counts: {} }, cursor: undefined, actor: 'http:ada', mayOperate: true, hasDroplets: false,
     page: { groups: [{ group: { title: 'x', statuses: [] }, sagas: [saga] }], nextCursor: null }, causes: [], lastEvents: new Map(), jobs: new Map(job === undefined ? [] : [[saga.id, job]]),
   }).text;
 const bulkOf = (saga: Saga, surface: Surface): string => renderDryRun('cancel', {}, { matched: 1, page: { sagas: [saga], nextCursor: null }, lastEvents: new Map(), surface }).text;

@@ -188,9 +188,9 @@ test('the terminal says how long an attempt took, and a saga, as the page does: 
     .filter(({ kind, worker }) => kind === 'attempt' && worker !== null)
     .map(({ from, to }) => formatDuration((to ?? from).getTime() - from.getTime()));
   expect(onPage).toEqual(['2 s', '1 s']);
-  const inTerminal = [...formatSaga(done, events, surface).matchAll(/ {2}\((.+), w1\)$/gm)].map(([, took]) => took);
+  const inTerminal = [...formatSaga(done, events, surface, { lease: undefined, hold: undefined, now: new Date() }).matchAll(/ {2}\((.+), w1\)$/gm)].map(([, took]) => took);
   expect(inTerminal).toEqual(onPage);
-  expect(formatSaga(done, events, surface)).toMatch(/^took +8 s$/m);
+  expect(formatSaga(done, events, surface, { lease: undefined, hold: undefined, now: new Date() })).toMatch(/^took +8 s$/m);
 
   const shown = await showLiveOnPipe(done, events);
   expect(shown).toContain('create_droplet  1 s  attempt 2 · created droplet 7');

@@ -33,7 +33,8 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
     async (request) => {
       const { limit, cursor, ...filter } = request.query;
       const page = await sagas.search(toSagaFilter(filter), { limit: limit === undefined ? 50 : Number(limit), cursor, walk: WALK });
-      return { sagas: page.sagas.map(sagas.surface.redact.saga), nextCursor: page.nextCursor };
+      const holds = await sagas.holds(page.sagas.filter(({ status }) => !isAtRest(status)).map(({ id }) => id));
+      return { sagas: page.sagas.map((saga) => ({ ...sagas.surface.redact.saga(saga), held: holds.get(saga.id) ?? null })), nextCursor: page.nextCursor };
     },
   );
 
@@ -45,8 +46,8 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
       const saga = await sagas.get(id);
       if (saga === null) throw noSaga(id);
       // Omits events that were written after the row was read, so that the row and its timeline agree.
-      const events = (await sagas.events(id)).filter(({ seq }) => seq <= saga.revision);
-      return { ...sagas.surface.redact.saga(saga), events };
+      const [events, holds] = await Promise.all([sagas.events(id), isAtRest(saga.status) ? null : sagas.holds([id])]);
+      return { ...sagas.surface.redact.saga(saga), held: holds?.get(id) ?? null, events: events.filter(({ seq }) => seq <= saga.revision) };
     },
   );
 

@@ -237,8 +237,13 @@ export const eventAnswer = z.object({
   worker: z.string().nullable(),
 });
 
-export const sagaWithTimeline = sagaAnswer.extend({ events: z.array(eventAnswer) });
-export const sagasAnswer = z.object({ sagas: z.array(sagaAnswer), nextCursor: z.string().nullable() });
+const held = z
+  .object({ cause: z.string().meta({ examples: ['token_refused'] }), message: z.string().describe('what was answered'), since: answerTime })
+  .nullable()
+  .describe('why it waits until somebody acts, although its status is that of a saga under way; null: it does not');
+
+export const sagaWithTimeline = sagaAnswer.extend({ held, events: z.array(eventAnswer) });
+export const sagasAnswer = z.object({ sagas: z.array(sagaAnswer.extend({ held })), nextCursor: z.string().nullable() });
 export const startedAnswer = z.object({
   sagaId: z.uuid(),
   replayed: z.boolean().describe('the idempotency key was used before with the same input: this is the saga that was started then'),

@@ -133,7 +133,7 @@ function addDroplet(app: App, { sagas, audit, inventory }: Ports, syncIntervalMs
     if (record === null && page.sagas.length === 0) throw new Problem('droplet_unknown', `droplet ${dropletId} is neither in the inventory nor in any saga. A droplet made elsewhere appears with the next sync`);
     const ids = page.sagas.map(({ id }) => id);
     const [held, leases, trail] = await Promise.all([
-      sagas.held(ids),
+      sagas.holds(ids),
       record === null ? inventory.leasesOf(ids) : null,
       audit.ofSagas([...new Set([...ids, ...(record?.sagaId == null ? [] : [record.sagaId]), ...(record?.orphan?.sagaId == null ? [] : [record.orphan.sagaId])])], AUDIT_ROWS),
     ]);

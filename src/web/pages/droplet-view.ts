@@ -3,6 +3,7 @@ import type { Drift } from '../../inventory/drift-store.ts';
 import type { DropletRecord } from '../../inventory/droplet-record.ts';
 import type { SagaLease } from '../../inventory/lease.ts';
 import type { AuditLine } from '../../saga/audit.ts';
+import type { Hold } from '../../saga/holds.ts';
 import type { Saga } from '../../saga/saga.ts';
 import { isAtRest } from '../../saga/saga.ts';
 import type { Surface } from '../../saga/words.ts';
@@ -23,7 +24,7 @@ export type DropletView = Readonly<{
   /** Newest first. */
   sagas: readonly Saga[];
   hasMoreSagas: boolean;
-  held: ReadonlySet<string>;
+  held: ReadonlyMap<string, Hold>;
   /** The lease while the droplet's provision is under way. */
   lease: SagaLease | null;
   audit: readonly AuditLine[];

@@ -10,9 +10,9 @@ export function badge(status: SagaStatus): Html {
   return html`<span class="badge ${status}">${statusWords[status]}</span>`;
 }
 
-/** Does the same for a known saga: shows how a finished one ended, and a held one as waiting whatever its status. */
+/** Does the same for a known saga: shows how a finished one ended, and a held one as held, whatever its status. */
 export function badgeOf(saga: Saga, words: SagaWords, isHeld: boolean): Html {
-  if (isHeld) return html`<span class="badge held">waiting</span>`;
+  if (isHeld) return html`<span class="badge held">held</span>`;
   if (saga.status !== 'compensated') return badge(saga.status);
   const { label, tone } = describeEnd(words, saga);
   return label === 'rolled back' ? badge(saga.status) : html`<span class="badge compensated ${tone}">${label}</span>`;

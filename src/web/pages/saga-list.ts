@@ -5,6 +5,7 @@ import { currentStep, isAtRest, isStuckForward } from '../../saga/saga.ts';
 import { sagaTookMs } from '../../saga/took.ts';
 import type { FailureCause } from '../../saga/failure-causes.ts';
 import { MOST_FAILURES } from '../../saga/failure-causes.ts';
+import type { Hold } from '../../saga/holds.ts';
 import type { Overview } from '../../saga/overview.ts';
 import type { StoredEvent } from '../../saga/events.ts';
 import type { Surface } from '../../saga/words.ts';
@@ -40,7 +41,7 @@ export type SagaList = Readonly<{
   /** The jobs of those under way, by the saga's id. */
   jobs: ReadonlyMap<string, InspectedJob>;
   /** Those that wait for something that only a person can put right. */
-  held: ReadonlySet<string>;
+  held: ReadonlyMap<string, Hold>;
   /** The leases of what the sagas provisioned, by the saga's id. */
   leases: ReadonlyMap<string, SagaLease>;
   /** Names of the workers that live; null: not known. */

@@ -97,7 +97,7 @@ function addList(app: App, { sagas, queues, inventory }: Ports): void {
       const open = page.groups.flatMap((group) => group.sagas).filter(({ status }) => status === 'stuck' || !isAtRest(status));
       const ids = open.map(({ id }) => id);
       const completed = page.groups.flatMap((group) => group.sagas).filter(({ status }) => status === 'completed').map(({ id }) => id);
-      const [lastEvents, jobs, held, leases] = await Promise.all([sagas.lastEvents(ids), jobsOf(open, queues), sagas.held(ids), inventory?.leasesOf(completed) ?? new Map<string, never>()]);
+      const [lastEvents, jobs, held, leases] = await Promise.all([sagas.lastEvents(ids), jobsOf(open, queues), sagas.holds(ids), inventory?.leasesOf(completed) ?? new Map<string, never>()]);
       const body = renderList({
         held, leases,
         aliveWorkers: aliveWorkersOf(await app.fleet.glance()),
@@ -143,7 +143,7 @@ function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
       audit.list(id),
       isAtRest(saga.status) ? null : dueJobOf(saga, queues),
       isAtRest(saga.status) ? false : isQueueOfPaused(saga, queues),
-      isAtRest(saga.status) ? null : sagas.held([id]),
+      isAtRest(saga.status) ? null : sagas.holds([id]),
       inventory?.leasesOf([id]),
       placeInList(sagas, request.query.list, saga),
       subjectNameOf(words.subject?.(saga), inventory),
