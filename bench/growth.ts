@@ -23,7 +23,7 @@ import { ofDroplet } from '../src/inventory/droplet-of-saga.ts';
 import { readOverview } from '../src/saga/overview.ts';
 import { retain } from '../src/saga/retention.ts';
 import { searchSagas } from '../src/saga/search.ts';
-import type { SagaFilter } from '../src/saga/search.ts';
+import type { SagaFilter } from '../src/saga/filter.ts';
 import { startSaga } from '../src/saga/start.ts';
 import { countByStatus, readBacklog, readStepStats } from '../src/saga/stats.ts';
 import { done } from '../src/saga/step.ts';

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { ofDroplet } from '../inventory/droplet-of-saga.ts';
 import { unitSeconds } from '../platform/duration.ts';
 import { sagaStatuses } from '../saga/saga.ts';
-import type { SagaFilter } from '../saga/search.ts';
+import type { SagaFilter } from '../saga/filter.ts';
 import { UsageError } from './usage-error.ts';
 
 export type FilterOptions = Readonly<{

@@ -3,7 +3,7 @@ import type { Sql, SqlFragment } from '../platform/db.ts';
 import type { Json } from '../platform/json.ts';
 import { shortTextOf } from '../platform/text.ts';
 import type { Saga } from '../saga/saga.ts';
-import type { SagaFilter } from '../saga/search.ts';
+import type { SagaFilter } from '../saga/filter.ts';
 import { fieldSql } from '../saga/subject.ts';
 
 /** The key of the id: in a saga's context once it has created the droplet, else in its input. */

@@ -7,7 +7,7 @@ import { readDatabaseUrl } from '../platform/database-url.ts';
 import { postgresJsOptions } from '../platform/postgres-js-options.ts';
 import { withDeadline } from '../platform/deadline.ts';
 import type { Log } from '../platform/log.ts';
-import { NEW_SAGAS_CHANNEL } from '../saga/store.ts';
+import { NEW_SAGAS_CHANNEL } from '../saga/new-saga.ts';
 import { createWakeup } from '../saga/wakeup.ts';
 
 // LISTEN is repeated at this interval. It has no effect on a live connection, and shows that the connection is alive. A

@@ -3,8 +3,9 @@ import type { Database, SqlFragment } from '../platform/db.ts';
 import type { FailureCause } from './failure-causes.ts';
 import { recentFailures } from './failure-causes.ts';
 import type { SagaStatus } from './saga.ts';
-import type { SagaFilter } from './search.ts';
-import { matches, needsWalk, shortTextsIn } from './search.ts';
+import type { SagaFilter } from './filter.ts';
+import { matches, needsWalk } from './filter.ts';
+import { shortTextsIn } from './search.ts';
 import { countByStatus } from './stats.ts';
 import type { StoredEvent } from './events.ts';
 

@@ -10,7 +10,8 @@ import type { Saga, SagaStatus } from './saga.ts';
 import { secretsOf } from './secrets.ts';
 import type { StartableSagas, Starter } from './start.ts';
 import { InvalidRequestError, startSaga } from './start.ts';
-import { loadGivenInput, loadSaga } from './store.ts';
+import { loadGivenInput } from './new-saga.ts';
+import { loadSaga } from './store.ts';
 import { leftoversOf } from './words.ts';
 
 /**

@@ -2,68 +2,20 @@
 import { z } from 'zod';
 import { decodeCursor, encodeCursor } from '../platform/cursor.ts';
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
-import { isUuidPrefix, uuidsWithPrefix } from '../platform/uuid.ts';
-import { recentFailures } from './failure-causes.ts';
-import type { Saga, SagaStatus } from './saga.ts';
+import type { SagaFilter } from './filter.ts';
+import { MAX_NAME_LENGTH, matches, needsWalk } from './filter.ts';
+import type { SagaOrder } from './order.ts';
+import { exactTime, isAfterKey, newestFirst, placeSql, sorting } from './order.ts';
+import type { Saga } from './saga.ts';
 import { sagaColumns } from './store.ts';
 import type { SubjectFields } from './subject.ts';
-import { fieldSql } from './subject.ts';
-
-/** Search filters, combined with AND. Without any, all sagas match. */
-export type SagaFilter = Readonly<{
-  /** Any of these ids. */
-  ids?: readonly string[] | undefined;
-  /** The beginning of its id, with the dashes, in either case. */
-  idPrefix?: string | undefined;
-  /** Any of these statuses. */
-  status?: readonly SagaStatus[] | undefined;
-  /** The saga's name, as in its definition. */
-  name?: string | undefined;
-  /** false: only sagas that no other saga repeats. */
-  isRerun?: false | undefined;
-  /** A field of its context, or else of its input, with its value as text. */
-  field?: Readonly<{ name: string; value: string }> | undefined;
-  /** One of the `tags` in its input, ignoring case. */
-  tag?: string | undefined;
-  /** Created at or after this time. */
-  createdFrom?: Date | undefined;
-  /** Created before this time. */
-  createdBefore?: Date | undefined;
-  /** Part of its subject's name, ignoring case. */
-  text?: string | undefined;
-  /** Failed for this cause: see failure-causes.ts. */
-  cause?: string | undefined;
-  /** Sagas that have no place in the order by this. */
-  without?: 'title' | 'subject' | undefined;
-  /** Who asked for it, such as `cli:ada`. */
-  requestedBy?: string | undefined;
-  /**
-   * A person's search text: a saga's id or its first 8 characters, the id of a saga's subject, or a part of the subject's
-   * name.
-   */
-  query?: string | undefined;
-  /** The fields that `text` and `query` search, besides `name` in the input (see `subjectFieldsOf`). */
-  subjectFields?: SubjectFields | undefined;
-}>;
-
-// Without a definition, `name` in the input counts as the subject's name.
-const plainFields: SubjectFields = { names: [], ids: [] };
-
-const MAX_NAME_LENGTH = 255;
+import { fieldSql, plainFields } from './subject.ts';
 
 export type SagaPage = Readonly<{
   sagas: readonly Saga[];
   /** Pass it to get the next page; null after the last page. */
   nextCursor: string | null;
 }>;
-
-/**
- * `title`: the name of a saga's subject, ignoring case; `subject`: its id, as text. An order by these finds only the sagas that have
- * one: {@link SagaFilter.without} finds the others.
- */
-export type SagaOrder = Readonly<{ by: 'started' | 'title' | 'subject'; isDescending: boolean }>;
-
-export const newestFirst: SagaOrder = { by: 'started', isDescending: true };
 
 /**
  * Finds sagas, by default newest first. Each page continues right after the last saga of the previous one, even if sagas
@@ -121,12 +73,6 @@ type Place = Readonly<{ after: Row | null; isOldestFirst: boolean }>;
 
 // So many sagas may have a name that begins with the query. A more common beginning is looked for like any part of a name.
 const MAX_NAMED = 1_000;
-
-/** Whether a filter has conditions that no index covers, so that sagas have to be looked at one by one. */
-export function needsWalk({ text, query, requestedBy, ids, idPrefix, field, tag }: SagaFilter): boolean {
-  if ([ids, idPrefix, field, tag].some((condition) => condition !== undefined)) return false;
-  return text !== undefined || requestedBy !== undefined || (query !== undefined && !z.uuid().safeParse(query).success);
-}
 
 function isAfter(sql: Sql, { after, isOldestFirst }: Place): SqlFragment {
   if (after === null) return sql`true`;
@@ -226,50 +172,8 @@ export function shortTextsIn(sql: Sql, column: SqlFragment): SqlFragment {
     ) else ${column} end`;
 }
 
-/** The time for a cursor, as text that sorts like the time: a Date would lose the microseconds. */
-function exactTime(sql: Sql): SqlFragment {
-  return sql`to_char(created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') collate "C"`;
-}
-
 function exactCreatedAt(sql: Sql): SqlFragment {
   return sql`${exactTime(sql)} as exact_created_at`;
-}
-
-/** What the sagas are sorted by, written exactly like the index expressions. */
-function keySql(sql: Sql, by: SagaOrder['by'], { names, ids }: SubjectFields = plainFields): SqlFragment {
-  if (by === 'started') return sql`created_at`;
-  const fields = by === 'title' ? names.filter((field) => field !== 'name').map((field) => fieldSql(sql, field)) : ids.map((field) => fieldSql(sql, field));
-  if (by === 'title') return sql`(lower(left(${anyOf(sql, [sql`input->>'name'`, ...fields])}, 255)) collate "C")`;
-  return fields.length === 0 ? sql`null::text` : anyOf(sql, fields);
-}
-
-function anyOf(sql: Sql, values: readonly SqlFragment[]): SqlFragment {
-  return values.reduceRight((rest, value) => sql`coalesce(${value}, ${rest})`);
-}
-
-/** Whether a saga has what it would be sorted by. */
-function hasKey(sql: Sql, by: 'title' | 'subject', { names, ids }: SubjectFields = plainFields): SqlFragment {
-  const others = names.filter((field) => field !== 'name').map((field) => fieldSql(sql, field));
-  if (by === 'title') return sql`${anyOf(sql, [sql`input->>'name'`, ...others])} is not null`;
-  return sql`${keySql(sql, by, { names, ids })} is not null`;
-}
-
-function sorting(sql: Sql, { by, isDescending }: SagaOrder, fields: SubjectFields | undefined): SqlFragment {
-  const key = keySql(sql, by, fields);
-  return isDescending ? sql`${key} desc, id desc` : sql`${key}, id`;
-}
-
-function isAfterKey(sql: Sql, { by, isDescending }: SagaOrder, after: readonly [string, string] | null, fields: SubjectFields | undefined): SqlFragment {
-  if (by === 'started') throw new TypeError('expected an order by a text');
-  const has = hasKey(sql, by, fields);
-  if (after === null) return has;
-  const key = keySql(sql, by, fields);
-  return isDescending ? sql`${has} and (${key}, id) < (${after[0]}, ${after[1]}::uuid)` : sql`${has} and (${key}, id) > (${after[0]}, ${after[1]}::uuid)`;
-}
-
-/** What a cursor says of a saga's place. A Date would lose the microseconds. */
-function placeSql(sql: Sql, { by }: SagaOrder, fields: SubjectFields | undefined): SqlFragment {
-  return by === 'started' ? exactTime(sql) : keySql(sql, by, fields);
 }
 
 /**
@@ -291,65 +195,6 @@ export async function countSagas(db: Pick<Database, 'run'>, filter: SagaFilter):
     (sql) => sql<{ count: number }[]>`select count(*)::int as count from arcadia.sagas where ${matches(sql, filter)}`,
   );
   return row?.count ?? 0;
-}
-
-/** Builds a filter's conditions for a query of `arcadia.sagas`. */
-export function matches(sql: Sql, filter: SagaFilter): SqlFragment {
-  const conditions: SqlFragment[] = [];
-  if (filter.ids !== undefined) conditions.push(sql`id = any(${[...filter.ids]}::uuid[])`);
-  if (filter.idPrefix !== undefined) conditions.push(hasIdPrefix(sql, filter.idPrefix));
-  if (filter.status !== undefined) conditions.push(hasStatus(sql, filter.status));
-  if (filter.isRerun === false) conditions.push(sql`not exists (select from arcadia.sagas as rerun where rerun.rerun_of = sagas.id)`);
-  if (filter.name !== undefined) conditions.push(sql`name = ${filter.name}`);
-  if (filter.field !== undefined) conditions.push(sql`${fieldSql(sql, filter.field.name)} = ${filter.field.value}`);
-  if (filter.tag !== undefined) conditions.push(hasTag(sql, filter.tag));
-  if (filter.createdFrom !== undefined) conditions.push(sql`created_at >= ${filter.createdFrom}`);
-  if (filter.createdBefore !== undefined) conditions.push(sql`created_at < ${filter.createdBefore}`);
-  if (filter.without !== undefined) conditions.push(sql`not (${hasKey(sql, filter.without, filter.subjectFields)})`);
-  if (filter.requestedBy !== undefined) conditions.push(sql`requested_by = ${filter.requestedBy}`);
-  if (filter.cause !== undefined) conditions.push(sql`id in (select failure.id from (${recentFailures(sql)}) as failure where failure.cause = ${filter.cause})`);
-  if (filter.text !== undefined) conditions.push(isNamed(sql, filter.text, filter.subjectFields));
-  if (filter.query !== undefined) conditions.push(matchesQuery(sql, filter.query, filter.subjectFields));
-  return conditions.reduce((all, condition) => sql`${all} and ${condition}`, sql`true`);
-}
-
-/** A range of the primary key. */
-function hasIdPrefix(sql: Sql, prefix: string): SqlFragment {
-  if (!isUuidPrefix(prefix)) return sql`false`;
-  const [lowest, highest] = uuidsWithPrefix(prefix);
-  return sql`id between ${lowest}::uuid and ${highest}::uuid`;
-}
-
-/** Written exactly like the index expression. */
-function hasTag(sql: Sql, tag: string): SqlFragment {
-  return sql`input ? 'tags' and lower((input->'tags')::text collate "C")::jsonb @> lower(${JSON.stringify([tag])}::text collate "C")::jsonb`;
-}
-
-/**
- * No index contains the status. So the condition adds what the status implies for other columns, written exactly like the
- * index that covers them.
- */
-function hasStatus(sql: Sql, statuses: readonly SagaStatus[]): SqlFragment {
-  const isOneOf = sql`status in ${sql([...statuses])}`;
-  if (statuses.every((status) => status === 'stuck')) return sql`${isOneOf} and wake_at is null and finished_at is null`;
-  if (statuses.every((status) => status === 'compensated')) return sql`${isOneOf} and finished_at is not null and error is not null`;
-  if (statuses.every((status) => status === 'pending' || status === 'running' || status === 'compensating')) return sql`${isOneOf} and wake_at is not null`;
-  return isOneOf;
-}
-
-/** Eight digits may be the start of a saga's id, the id of its subject, or part of a name. Search for all three. */
-function matchesQuery(sql: Sql, query: string, fields: SubjectFields = plainFields): SqlFragment {
-  const uuid = z.uuid().safeParse(query);
-  if (uuid.success) return sql`id = ${uuid.data}`;
-  const named = sql`${isNamed(sql, query, fields)} or saga8 = ${query.toLowerCase()}`;
-  return sql`(${fields.ids.reduce((any, field) => sql`${any} or ${fieldSql(sql, field)} = ${query}`, named)})`;
-}
-
-/** Shortens a name before the search: a name inserted by SQL may be half a megabyte long and slow to search. */
-function isNamed(sql: Sql, part: string, { names }: SubjectFields = plainFields): SqlFragment {
-  const has = (name: SqlFragment) => sql`strpos(lower(left(${name}, ${MAX_NAME_LENGTH})), lower(${part})) > 0`;
-  const others = names.filter((field) => field !== 'name');
-  return sql`(${others.reduce((any, field) => sql`${any} or ${has(fieldSql(sql, field))}`, has(sql`input->>'name'`))})`;
 }
 
 // Postgres has no year 0.

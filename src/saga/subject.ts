@@ -5,6 +5,9 @@ import type { SagaFacts, SagaWords } from './saga-words.ts';
 /** Names of fields, looked up in a saga's context, else in its input. */
 export type SubjectFields = Readonly<{ names: readonly string[]; ids: readonly string[] }>;
 
+/** Without a definition, `name` in the input counts as the subject's name. */
+export const plainFields: SubjectFields = { names: [], ids: [] };
+
 type Described = Readonly<Record<string, Readonly<{ words?: Partial<SagaWords>; secrets?: readonly string[] }>>>;
 
 // Field names appear in SQL as literals, because only then does Postgres find an index on the field.

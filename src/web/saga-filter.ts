@@ -1,6 +1,6 @@
 // The conditions of a query, a body or a form, as the search takes them: for the API and for the pages.
 import type { SagaStatus } from '../saga/saga.ts';
-import type { SagaFilter } from '../saga/search.ts';
+import type { SagaFilter } from '../saga/filter.ts';
 
 /** `from` and `before`: a time, or an ISO 8601 text. `q`: what a person typed. */
 type Conditions = Readonly<{

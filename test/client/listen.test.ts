@@ -1,7 +1,7 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { listenForSagas } from '../../src/processes/listen.ts';
 import { silentLog } from '../../src/platform/log.ts';
-import { announceSaga } from '../../src/saga/store.ts';
+import { announceSaga } from '../../src/saga/new-saga.ts';
 import { openDatabase } from '../../src/platform/db.ts';
 import { createTestDatabase } from '../support/services-postgres.ts';
 import { waitFor } from '../support/wait-for.ts';

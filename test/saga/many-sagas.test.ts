@@ -3,7 +3,8 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Database } from '../../src/platform/db.ts';
 import { readOverview } from '../../src/saga/overview.ts';
-import type { SagaFilter, SagaOrder } from '../../src/saga/search.ts';
+import type { SagaFilter } from '../../src/saga/filter.ts';
+import type { SagaOrder } from '../../src/saga/order.ts';
 import { searchSagas } from '../../src/saga/search.ts';
 import { countByStatus } from '../../src/saga/stats.ts';
 import { explaining } from '../support/explain.ts';

@@ -3,8 +3,9 @@
 import { describe, expect, test } from 'vitest';
 import { ofDroplet } from '../../src/inventory/droplet-of-saga.ts';
 import { decide } from '../../src/saga/transition.ts';
-import { createSagaStore, insertSaga, loadSaga } from '../../src/saga/store.ts';
-import type { SagaFilter } from '../../src/saga/search.ts';
+import { insertSaga } from '../../src/saga/new-saga.ts';
+import { createSagaStore, loadSaga } from '../../src/saga/store.ts';
+import type { SagaFilter } from '../../src/saga/filter.ts';
 import { countSagas, searchSagas } from '../../src/saga/search.ts';
 import { explaining } from '../support/explain.ts';
 import { writeSagas } from '../support/many-sagas.ts';

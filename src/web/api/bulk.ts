@@ -2,7 +2,7 @@
 // audited by itself.
 import type { z } from 'zod';
 import type { Saga, SagaStatus } from '../../saga/saga.ts';
-import type { SagaFilter } from '../../saga/search.ts';
+import type { SagaFilter } from '../../saga/filter.ts';
 import type { ActionResult } from '../../saga/cancel-and-retry.ts';
 import { askToCheck } from '../../saga/rerun.ts';
 import { InvalidRequestError, StartRefusedError } from '../../saga/start.ts';

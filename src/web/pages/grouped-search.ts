@@ -1,9 +1,10 @@
 // Orders the list: sagas that need a person, then unfinished ones, then finished ones; each group newest first, in pages.
 // Sorted by a column, all sagas are one group, and those without a value come in a second one.
 import type { Saga, SagaStatus } from '../../saga/saga.ts';
-import type { SagaFilter, SagaOrder } from '../../saga/search.ts';
+import type { SagaFilter } from '../../saga/filter.ts';
+import type { SagaOrder } from '../../saga/order.ts';
 import { CursorError } from '../../platform/cursor.ts';
-import { newestFirst } from '../../saga/search.ts';
+import { newestFirst } from '../../saga/order.ts';
 import { sagaStatuses } from '../../saga/saga.ts';
 import type { SagaPort } from '../ports.ts';
 import type { sagaSorts } from './filter.ts';
