@@ -64,7 +64,7 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
   const ownMetrics = options.workerMetrics ?? ends.expose;
   const { databaseUrl } = config;
   for (const name of config.web.impliedDestroy) {
-    log.warn({ tokenName: name }, 'API_TOKENS: the scope start still implies destroy; the next version drops that. Write start+destroy where the token is to destroy droplets; API_TOKENS_START_MAY_DESTROY=false drops it now');
+    log.warn({ tokenName: name }, 'API_TOKENS: the scope start still lets this token start destroy_droplet; the next version drops that. Write start+destroy where the token is to destroy droplets; API_TOKENS_START_MAY_DESTROY=false drops it now');
   }
   if (databaseUrl === null) throw new ConfigError('the web needs DATABASE_URL');
   requireClosedWeb(config.web);

@@ -1,14 +1,13 @@
 // Authentication and authorization. People log in with basic auth, or at a proxy, and have a role. Programs use bearer
 // tokens with scopes. This guards every path, including static files and unknown paths, unless the route is public.
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Scope } from '../platform/api-tokens.ts';
 import type { Config } from '../platform/config.ts';
 import { scopes } from '../platform/api-tokens.ts';
 import { isLoopback } from '../platform/loopback.ts';
 import { digestOf } from '../platform/known-secrets.ts';
 import type { Log } from '../platform/log.ts';
 import type { Starter } from '../saga/start.ts';
-import type { App, Principal } from './app.ts';
+import type { App, Principal, Right } from './app.ts';
 import type { CredentialOptions } from './credentials.ts';
 import { makeCheck, makeProxyCheck, namesUser } from './credentials.ts';
 import type { SagaPort } from './ports.ts';
@@ -25,6 +24,8 @@ const MAX_FAILURES_OF_ADDRESS = 10;
 const MAX_FAILURES_OF_USER = 100;
 const FAILURE_WINDOW_MS = 60_000;
 
+const DESTROY_DROPLET = 'destroy_droplet';
+
 /** A principal's name in `by` and `requestedBy`. */
 export function actorOf(principal: Principal | null): string {
   return `http:${principal?.name ?? 'anybody'}`;
@@ -35,22 +36,33 @@ export function starterOf(principal: Principal | null): Starter {
   return { name: actorOf(principal), mayRead: may(principal, 'read') };
 }
 
-/** The scope required to start a saga. An unknown saga requires the highest. */
-export function scopeToStart(definitions: SagaPort['definitions'], name: string): Scope {
+/** The right required to start a saga. An unknown saga requires the highest. */
+export function rightToStart(definitions: SagaPort['definitions'], name: string): Right {
   const definition = Object.hasOwn(definitions, name) ? definitions[name] : undefined;
-  return definition === undefined || definition.isDestructive === true ? 'destroy' : 'start';
+  if (definition !== undefined && definition.isDestructive !== true) return 'start';
+  return definition !== undefined && name === DESTROY_DROPLET && isDropletDestroy(definition) ? DESTROY_DROPLET : 'destroy';
+}
+
+/** Whether a saga is the one that old tokens could start: an app's own saga may have its name, and is none of it. */
+function isDropletDestroy({ steps }: SagaPort['definitions'][string]): boolean {
+  const [step] = steps;
+  return steps.length === 1 && step?.name === DESTROY_DROPLET && step.family?.name === 'droplets';
 }
 
 /**
  * @throws {Problem} naming the missing scope
  */
-export function requireScope(principal: Principal | null, scope: Scope): void {
-  if (!may(principal, scope)) throw new Problem('forbidden', `this needs the scope ${scope}; ${principal?.name ?? 'anybody'} has ${principal?.scopes.join(', ') || 'none'}`);
+export function requireRight(principal: Principal | null, right: Right): void {
+  if (may(principal, right)) return;
+  const scope = right === DESTROY_DROPLET ? 'destroy' : right;
+  throw new Problem('forbidden', `this needs the scope ${scope}; ${principal?.name ?? 'anybody'} has ${principal?.scopes.join(', ') || 'none'}`);
 }
 
-/** Whether a principal has a scope. */
-export function may(principal: Principal | null, scope: Scope): boolean {
-  return principal?.scopes.includes(scope) ?? false;
+/** Whether a principal has a right. */
+export function may(principal: Principal | null, right: Right): boolean {
+  if (principal === null) return false;
+  if (right !== DESTROY_DROPLET) return principal.scopes.includes(right);
+  return principal.scopes.includes('destroy') || principal.impliesDestroy === true;
 }
 
 /**
@@ -78,7 +90,7 @@ export function guard(app: App, options: AuthOptions, told: Readonly<{ log: Log;
     if (needs === 'nothing' && !tellsMore) return;
     request.principal = isOpen ? { name: 'anybody', scopes, kind: 'anybody' } : await identify(request);
     if (!isReading(request) && request.principal.kind !== 'program') refuseOtherSites(request, options.allowedHosts);
-    if (needs !== 'nothing') requireScope(request.principal, needs);
+    if (needs !== 'nothing') requireRight(request.principal, needs);
   });
 }
 

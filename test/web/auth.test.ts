@@ -209,13 +209,14 @@ describe('the configuration of tokens', () => {
   test('takes bare secrets and named ones with scopes', () => {
     expect(loadConfig({ API_TOKENS: 's1, billing:read+start:a:b' }).web.tokens).toEqual([
       { name: 'token-1', scopes: ['read', 'start', 'destroy', 'operate'], secret: 's1' },
-      { name: 'billing', scopes: ['read', 'start', 'destroy'], secret: 'a:b' },
+      { name: 'billing', scopes: ['read', 'start'], secret: 'a:b' },
     ]);
   });
 
-  test('no longer lets start destroy where that was switched off', () => {
-    const { tokens } = loadConfig({ API_TOKENS: 'billing:read+start:a:b,all', API_TOKENS_START_MAY_DESTROY: 'false' }).web;
-    expect(tokens.map(({ scopes }) => scopes)).toEqual([['read', 'start'], ['read', 'start', 'destroy', 'operate']]);
+  test('names the tokens that may destroy droplets with start alone, unless that is switched off', () => {
+    const API_TOKENS = 'billing:read+start:a:b,all,metrics:read:c';
+    expect(loadConfig({ API_TOKENS }).web.impliedDestroy).toEqual(['billing']);
+    expect(loadConfig({ API_TOKENS, API_TOKENS_START_MAY_DESTROY: 'false' }).web.impliedDestroy).toEqual([]);
   });
 
   test.each(['hidden1,', 'x:nope:hidden1', 'x::hidden1', 'x:read:', ':read:hidden1', 'x:read:hidden1,x:read:hidden2', 'hid den1', 'x:read+read:hidden1', 'X:read:hidden1'])(

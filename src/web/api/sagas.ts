@@ -3,7 +3,7 @@ import { isAtRest } from '../../saga/saga.ts';
 import type { ActionResult } from '../../saga/cancel-and-retry.ts';
 import type { RerunRequest, RerunResult } from '../../saga/rerun.ts';
 import type { App, Principal } from '../app.ts';
-import { actorOf, requireScope, scopeToStart, starterOf } from '../auth.ts';
+import { actorOf, requireRight, rightToStart, starterOf } from '../auth.ts';
 import type { SagaPort } from '../ports.ts';
 import { Problem } from '../problems.ts';
 import type { EventStreams } from '../event-streams.ts';
@@ -144,7 +144,7 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
 export async function rerunFor(sagas: Pick<SagaPort, 'definitions' | 'get' | 'rerun'>, sagaId: string, { principal, secrets, despiteLeftovers }: { principal: Principal | null } & Pick<RerunRequest, 'secrets' | 'despiteLeftovers'>): Promise<RerunResult> {
   const saga = await sagas.get(sagaId);
   if (saga === null) return { kind: 'not_found' };
-  requireScope(principal, scopeToStart(sagas.definitions, saga.name));
+  requireRight(principal, rightToStart(sagas.definitions, saga.name));
   return sagas.rerun({ sagaId, secrets, despiteLeftovers, requestedBy: actorOf(principal), starter: starterOf(principal) });
 }
 
@@ -160,7 +160,7 @@ function addStartRoute(app: App, { name, input }: { name: string; input: SagaPor
   app.post(
     `/v1/sagas/${name}`,
     {
-      config: { needs: scopeToStart(sagas.definitions, name) },
+      config: { needs: rightToStart(sagas.definitions, name) },
       attachValidation: true,
       // To parse the input twice would apply the schema's transforms twice.
       validatorCompiler: (part) => (part.httpPart === 'body' || app.validatorCompiler === undefined ? () => true : app.validatorCompiler(part)),

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { problemsOf } from '../../platform/request-problems.ts';
 import { IdempotencyConflictError, InvalidRequestError, StartRefusedError } from '../../saga/start.ts';
 import type { App, Principal } from '../app.ts';
-import { actorOf, scopeToStart, starterOf } from '../auth.ts';
+import { actorOf, rightToStart, starterOf } from '../auth.ts';
 import type { PlansPort, SagaPort } from '../ports.ts';
 import { sendErrorPage } from './error-page.ts';
 import { acceptForms } from './form-body.ts';
@@ -31,7 +31,7 @@ const FORM = { title: 'New droplet', place: 'start' } as const;
 export function addStartPage(app: App, { plans, sagas }: Ports): void {
   const definition = sagas.definitions[plans.sagaName];
   if (definition === undefined) return;
-  const config = { needs: scopeToStart(sagas.definitions, plans.sagaName) };
+  const config = { needs: rightToStart(sagas.definitions, plans.sagaName) };
   const schema = { hide: true, body: formBody };
 
   const showForm = async (reply: FastifyReply, fields: Fields, errors: ReadonlyMap<string, string> = new Map(), key = keyOf(fields)) => {
