@@ -27,6 +27,8 @@ declare module 'fastify' {
     needs?: Right | 'nothing';
     /** Public, but callers with credentials see more. Wrong credentials are refused. */
     tellsMore?: boolean;
+    /** Without credentials configured, the host of PUBLIC_URL is answered too. */
+    isForDroplets?: boolean;
     /** The content at this URL never changes and is not personal, so browsers may cache it. */
     isForGood?: boolean;
   }

@@ -16,7 +16,12 @@ import { Problem } from './problems.ts';
 /** The kind of credentials that the caller sent. */
 export type CredentialKind = 'bearer' | 'basic';
 
-export type AuthOptions = CredentialOptions & Pick<Config['web'], 'allowedHosts'>;
+export type AuthOptions = CredentialOptions &
+  Pick<Config['web'], 'allowedHosts'> &
+  Readonly<{
+    /** Host of PUBLIC_URL, by which droplets reach the web; null: not set. */
+    publicHost: string | null;
+  }>;
 
 // Wrong credentials per minute from one address, and for one user name from all addresses. Beyond that, the answer is
 // 429. Correct credentials always pass: otherwise an attacker, perhaps behind the same proxy, could lock people out.
@@ -73,12 +78,15 @@ export function guard(app: App, options: AuthOptions, told: Readonly<{ log: Log;
   const { log, countRefused } = told;
   const isOpen = options.person === null && options.tokens.length === 0 && options.users().length === 0 && options.proxyLogin === null;
   const identify = makeIdentify(options, limitFailures(app, options, log, countRefused));
-  const isKnownHost = (host: string) => isLoopback(nameOf(host)) || options.allowedHosts.some((allowed) => host === allowed || nameOf(host) === allowed);
+  const ofDroplets = options.publicHost === null ? [] : [options.publicHost];
+  // Where nobody has to log in, it must not open more than the one route of droplets.
+  const allowedHosts = isOpen ? options.allowedHosts : [...options.allowedHosts, ...ofDroplets];
   app.decorateRequest('principal', null);
   app.addHook('onRequest', async (request) => {
     // Another site may point its own host name at this machine (DNS rebinding). Its requests contain that name. Check the
     // headers of a trusted proxy in addition, not instead: the page could send those too.
-    const unknown = isOpen ? [request.headers.host ?? '', request.host].map((host) => host.toLowerCase()).find((host) => !isKnownHost(host)) : undefined;
+    const known = request.routeOptions.config.isForDroplets === true ? [...allowedHosts, ...ofDroplets] : allowedHosts;
+    const unknown = isOpen ? [request.headers.host ?? '', request.host].map((host) => host.toLowerCase()).find((host) => !isKnownHost(host, known)) : undefined;
     if (unknown !== undefined) {
       throw new Problem(
         'misdirected',
@@ -89,7 +97,7 @@ export function guard(app: App, options: AuthOptions, told: Readonly<{ log: Log;
     const tellsMore = request.routeOptions.config.tellsMore === true && (isOpen || request.headers.authorization !== undefined || namesUser(request, options));
     if (needs === 'nothing' && !tellsMore) return;
     request.principal = isOpen ? { name: 'anybody', scopes, kind: 'anybody' } : await identify(request);
-    if (!isReading(request) && request.principal.kind !== 'program') refuseOtherSites(request, options.allowedHosts);
+    if (!isReading(request) && request.principal.kind !== 'program') refuseOtherSites(request, allowedHosts);
     if (needs !== 'nothing') requireRight(request.principal, needs);
   });
 }
@@ -179,6 +187,10 @@ function refuseOtherSites(request: FastifyRequest, allowedHosts: readonly string
 
 function originHost(origin: string): string | null {
   return URL.canParse(origin) ? new URL(origin).host : null;
+}
+
+function isKnownHost(host: string, known: readonly string[]): boolean {
+  return isLoopback(nameOf(host)) || known.some((allowed) => host === allowed || nameOf(host) === allowed);
 }
 
 /** The host name in a `Host` header, without the port. */
