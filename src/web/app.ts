@@ -23,8 +23,8 @@ export type Principal = Readonly<{ name: string; scopes: readonly Scope[]; kind:
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** What a caller needs; `nothing`: public. Default: `read` for GET, else `operate`. */
-    needs?: Right | 'nothing';
+    /** What a caller needs, all of a list; `nothing`: public. Default: `read` for GET, else `operate`. */
+    needs?: Right | readonly Right[] | 'nothing';
     /** Public, but callers with credentials see more. Wrong credentials are refused. */
     tellsMore?: boolean;
     /** Without credentials configured, the host of PUBLIC_URL is answered too. */

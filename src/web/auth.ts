@@ -98,7 +98,7 @@ export function guard(app: App, options: AuthOptions, told: Readonly<{ log: Log;
     if (needs === 'nothing' && !tellsMore) return;
     request.principal = isOpen ? { name: 'anybody', scopes, kind: 'anybody' } : await identify(request);
     if (!isReading(request) && request.principal.kind !== 'program') refuseOtherSites(request, allowedHosts);
-    if (needs !== 'nothing') requireRight(request.principal, needs);
+    for (const right of needs === 'nothing' ? [] : [needs].flat()) requireRight(request.principal, right);
   });
 }
 

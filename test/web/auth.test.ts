@@ -12,7 +12,7 @@ import { programFile } from '../support/programs.ts';
 
 const nobody = 'b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001';
 
-type Route = Readonly<{ method: string; path: string; needs: 'read' | 'start' | 'operate'; body?: unknown }>;
+type Route = Readonly<{ method: string; path: string; needs: 'read' | 'start' | 'operate' | 'read+start' | 'read+operate'; body?: unknown }>;
 
 const open = [
   { method: 'GET', path: '/healthz' },
@@ -29,7 +29,11 @@ const closed: readonly Route[] = [
   { method: 'GET', path: '/assets/pages.js', needs: 'read' },
   { method: 'GET', path: '/sagas', needs: 'read' },
   { method: 'GET', path: `/sagas/${nobody}`, needs: 'read' },
-  { method: 'GET', path: '/sagas/bulk?action=retry', needs: 'operate' },
+  { method: 'GET', path: '/sagas/bulk?action=retry', needs: 'read+operate' },
+  { method: 'GET', path: '/start', needs: 'read+start' },
+  { method: 'POST', path: '/start', needs: 'read+start' },
+  { method: 'POST', path: '/start/edit', needs: 'read+start' },
+  { method: 'POST', path: '/start/confirm', needs: 'read+start' },
   { method: 'POST', path: '/sagas/bulk', needs: 'operate', body: { action: 'retry' } },
   { method: 'POST', path: `/sagas/${nobody}/cancel`, needs: 'operate' },
   { method: 'POST', path: `/sagas/${nobody}/retry`, needs: 'operate' },
@@ -92,7 +96,7 @@ describe('with credentials configured', () => {
       all: await answerTo(route, bearer(secrets.all)),
       person: await answerTo(route, basic()),
     };
-    expect(asked).toEqual({ nobody: 401, read: 403, start: 403, operate: 403, [route.needs]: 'in', all: 'in', person: 'in' });
+    expect(asked).toEqual({ nobody: 401, read: 403, start: 403, operate: 403, ...(route.needs.includes('+') ? {} : { [route.needs]: 'in' }), all: 'in', person: 'in' });
   });
 
   test.each(closed)('$method $path is closed to wrong credentials', async (route) => {

@@ -260,7 +260,7 @@ async function isQueueOfPaused(saga: Saga, queues: QueuesPort): Promise<boolean>
 const bulkTitles: Readonly<Record<BulkAction, string>> = { cancel: 'Roll back', retry: 'Retry', rerun: 'Run again' };
 
 function addBulk(app: App, { sagas }: Ports): void {
-  app.get('/sagas/bulk', { config: { needs: 'operate' }, schema: { hide: true, querystring: bulkQuery } }, async (request, reply) => {
+  app.get('/sagas/bulk', { config: { needs: ['read', 'operate'] }, schema: { hide: true, querystring: bulkQuery } }, async (request, reply) => {
     const { action, ...filter } = request.query;
     const conditions = conditionsOf(action, filter);
     const [matched, page] =
