@@ -61,6 +61,14 @@ describe('starting a saga', () => {
     expect(expectProblem(refused, 422, 'invalid_input').errors).toEqual([{ field: 'priority', message: 'expected high, normal, low' }]);
   });
 
+  test('refuses a query that it does not know, and starts nothing', async () => {
+    for (const [name, body] of [['provision_droplet', { ...droplet, name: 'misspelled' }], ['destroy_droplet', { droplet_id: 4712 }]] as const) {
+      const refused = await web.call('POST', `/v1/sagas/${name}?prority=high`, { body });
+      expect(expectProblem(refused, 422, 'invalid_input').errors).toEqual([{ field: 'prority', message: 'unknown field' }]);
+    }
+    expect([(await list('text=misspelled')).sagas, (await list('droplet_id=4712')).sagas]).toEqual([[], []]);
+  });
+
   test('gives the same saga for the same key and input, whatever the order of the fields', async () => {
     const headers = { 'idempotency-key': 'order-1' };
     const first = await start({}, headers);

@@ -95,7 +95,7 @@ export const startHeaders = z.object({
 });
 
 /** Query of a start. */
-export const startQuery = z.object({
+export const startQuery = z.strictObject({
   priority: z.enum(sagaPriorities, `expected ${sagaPriorities.join(', ')}`).optional().describe('among the sagas of the same requester that wait for the request budget, a higher one goes first; default normal'),
 });
 
