@@ -331,6 +331,8 @@ describe('the description', () => {
       '/v1/sagas/{id}', '/v1/sagas/{id}/cancel', '/v1/sagas/{id}/events', '/v1/sagas/{id}/rerun', '/v1/sagas/{id}/retry',
     ]);
     expect(JSON.stringify(document.paths['/v1/sagas/provision_droplet'])).toContain('ssh_keys');
+    // A client that stops at a short page would miss sagas.
+    expect(JSON.stringify(document.paths['/v1/sagas'])).toContain('a page may have fewer sagas than the limit, or none, and still be followed by others');
     // The page for people lists them all; one of several in a row by its last part.
     const reference = readFileSync(new URL('../../docs/reference/web.md', import.meta.url), 'utf8');
     const told = (path: string) => reference.includes(path.replaceAll(/\{(\w+)\}/g, ':$1')) || reference.includes(`\`/${path.split('/').at(-1) ?? ''}\``);

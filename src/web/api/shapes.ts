@@ -265,7 +265,10 @@ const held = z
   .describe('why it waits until somebody acts, although its status is that of a saga under way; null: it does not');
 
 export const sagaWithTimeline = sagaAnswer.extend({ held, events: z.array(eventAnswer) });
-export const sagasAnswer = z.object({ sagas: z.array(sagaAnswer.extend({ held })), nextCursor: z.string().nullable() });
+export const sagasAnswer = z.object({
+  sagas: z.array(sagaAnswer.extend({ held })),
+  nextCursor: z.string().nullable().describe('pass it as cursor to read the next page; null: the list ends here. With the filters text and requested_by, a page may have fewer sagas than the limit, or none, and still be followed by others'),
+});
 export const startedAnswer = z.object({
   sagaId: z.uuid(),
   replayed: z.boolean().describe('the idempotency key was used before with the same input: this is the saga that was started then'),
@@ -313,7 +316,7 @@ export const resourceAnswer = z.object({
   protected: z.boolean().describe('it is not destroyed until its protection is lifted'),
   leaseUntil: answerTime.nullable().describe('when its lease ends; null: it has none'),
 });
-export const resourcesAnswer = z.object({ resources: z.array(resourceAnswer), nextCursor: z.string().nullable() });
+export const resourcesAnswer = z.object({ resources: z.array(resourceAnswer), nextCursor: z.string().nullable().describe('pass it as cursor to read the next page; null: the list ends here') });
 
 // Not imported as a value: an app without an inventory loads nothing of it.
 const driftFields = ['existence', 'size_slug', 'region', 'image', 'power_state'] as const satisfies readonly DriftField[];
