@@ -35,12 +35,7 @@ function parseApiToken(entry: string, index: number): ApiToken | null {
   return name !== '' && known.length === granted.length && secretPattern.test(secret) ? { name, scopes: known, secret } : null;
 }
 
-/** Before the scope `destroy` existed, tokens with `start` could destroy droplets too. */
-export function withImpliedDestroy(tokens: readonly ApiToken[]): ApiToken[] {
-  return tokens.map((token) => (impliesDestroy(token) ? { ...token, scopes: scopes.filter((scope) => scope === 'destroy' || token.scopes.includes(scope)) } : token));
-}
-
-/** Whether a token may destroy only because it may start. */
+/** Whether a token may start `destroy_droplet` only because it may start sagas: before the scope `destroy` existed, that was enough. */
 export function impliesDestroy({ scopes: granted }: ApiToken): boolean {
   return granted.includes('start') && !granted.includes('destroy');
 }

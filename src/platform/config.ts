@@ -1,6 +1,6 @@
 // Parses the environment, once at startup, with one schema. No other module reads process.env.
 import type { ApiToken } from './api-tokens.ts';
-import { impliesDestroy, withImpliedDestroy } from './api-tokens.ts';
+import { impliesDestroy } from './api-tokens.ts';
 import { contradictions, digitalOceanContradictions } from './config-contradictions.ts';
 import { refusal } from './config-error.ts';
 import type { Role } from './config-fields.ts';
@@ -76,7 +76,7 @@ export type Config = Readonly<{
     /** The header by which a trusted proxy names the user, and the role of those whom the file does not list; null: none. */
     proxyLogin: Readonly<{ header: string; role: Role }> | null;
     tokens: readonly ApiToken[];
-    /** Names of tokens whose `destroy` scope is implied by `start`. A later version will drop that. */
+    /** Names of tokens that may start `destroy_droplet` with `start` alone. A later version will drop that. */
     impliedDestroy: readonly string[];
     /** Addresses and CIDRs of proxies whose X-Forwarded-* headers are trusted. */
     trustedProxies: readonly string[];
@@ -181,7 +181,7 @@ function toConfig(env: Environment): Config {
       person: env.DASHBOARD_USER === undefined || env.DASHBOARD_PASSWORD === undefined ? null : { user: env.DASHBOARD_USER, password: env.DASHBOARD_PASSWORD },
       usersFile: env.DASHBOARD_USERS_FILE ?? null,
       proxyLogin: env.AUTH_PROXY_HEADER === undefined ? null : { header: env.AUTH_PROXY_HEADER, role: env.AUTH_PROXY_ROLE ?? 'read' },
-      tokens: env.API_TOKENS_START_MAY_DESTROY ? withImpliedDestroy(env.API_TOKENS ?? []) : (env.API_TOKENS ?? []),
+      tokens: env.API_TOKENS ?? [],
       impliedDestroy: env.API_TOKENS_START_MAY_DESTROY ? (env.API_TOKENS ?? []).filter(impliesDestroy).map(({ name }) => name) : [],
       trustedProxies: env.TRUSTED_PROXIES,
       basePath: env.WEB_BASE_PATH,

@@ -64,7 +64,7 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
   const ownMetrics = options.workerMetrics ?? ends.expose;
   const { databaseUrl } = config;
   for (const name of config.web.impliedDestroy) {
-    log.warn({ tokenName: name }, 'API_TOKENS: the scope start still implies destroy; the next version drops that. Write start+destroy where the token is to destroy droplets; API_TOKENS_START_MAY_DESTROY=false drops it now');
+    log.warn({ tokenName: name }, 'API_TOKENS: the scope start still lets this token start destroy_droplet; the next version drops that. Write start+destroy where the token is to destroy droplets; API_TOKENS_START_MAY_DESTROY=false drops it now');
   }
   if (databaseUrl === null) throw new ConfigError('the web needs DATABASE_URL');
   requireClosedWeb(config.web);
@@ -95,7 +95,7 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
     const plans = await openPlansOf(app, { config, db, runScript: connection.runScript, isPaused: async () => (await dashboard.paused()).includes(queueNames.steps), log });
     const ports = bindPorts({ catalog: app.catalog, inventory, plans, db, connection, queues, dashboard, keyRing: config.keyRing, deployment: { publicUrl: config.publicUrl, longestLeaseS: config.lease.maxS }, onEnd: ends.onEnd, ownMetrics, workerGraceMs: config.reconcileIntervalMs, log });
     const web = await buildWeb(ports, {
-      auth: { ...config.web, users: people.users, allowedHosts: [...config.web.allowedHosts, ...(config.publicUrl === null ? [] : [new URL(config.publicUrl).host])] },
+      auth: { ...config.web, users: people.users, publicHost: config.publicUrl === null ? null : new URL(config.publicUrl).host },
       fleet: { reconcileIntervalMs: config.reconcileIntervalMs, inventorySyncIntervalMs: inventory === null ? null : config.inventorySyncIntervalMs, usersFile: people.broken },
       basePath: config.web.basePath,
       trustedProxies: config.web.trustedProxies,

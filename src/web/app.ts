@@ -12,15 +12,23 @@ export type App = FastifyInstance<
   ZodTypeProvider
 >;
 
-/** The authenticated caller. The name goes into the audit trail. */
-export type Principal = Readonly<{ name: string; scopes: readonly Scope[]; kind: 'person' | 'program' | 'anybody' }>;
+/** What a route may need: a scope, or to start the saga `destroy_droplet`, which some tokens may do without the scope `destroy`. */
+export type Right = Scope | 'destroy_droplet';
+
+/**
+ * The authenticated caller. The name goes into the audit trail. `impliesDestroy`: a token that may start `destroy_droplet`
+ * because it may start sagas.
+ */
+export type Principal = Readonly<{ name: string; scopes: readonly Scope[]; kind: 'person' | 'program' | 'anybody'; impliesDestroy?: boolean }>;
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** The scope that a caller needs; `nothing`: public. Default: `read` for GET, else `operate`. */
-    needs?: Scope | 'nothing';
+    /** What a caller needs, all of a list; `nothing`: public. Default: `read` for GET, else `operate`. */
+    needs?: Right | readonly Right[] | 'nothing';
     /** Public, but callers with credentials see more. Wrong credentials are refused. */
     tellsMore?: boolean;
+    /** Without credentials configured, the host of PUBLIC_URL is answered too. */
+    isForDroplets?: boolean;
     /** The content at this URL never changes and is not personal, so browsers may cache it. */
     isForGood?: boolean;
   }

@@ -1,14 +1,13 @@
 // Authentication and authorization. People log in with basic auth, or at a proxy, and have a role. Programs use bearer
 // tokens with scopes. This guards every path, including static files and unknown paths, unless the route is public.
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Scope } from '../platform/api-tokens.ts';
 import type { Config } from '../platform/config.ts';
 import { scopes } from '../platform/api-tokens.ts';
 import { isLoopback } from '../platform/loopback.ts';
 import { digestOf } from '../platform/known-secrets.ts';
 import type { Log } from '../platform/log.ts';
 import type { Starter } from '../saga/start.ts';
-import type { App, Principal } from './app.ts';
+import type { App, Principal, Right } from './app.ts';
 import type { CredentialOptions } from './credentials.ts';
 import { makeCheck, makeProxyCheck, namesUser } from './credentials.ts';
 import type { SagaPort } from './ports.ts';
@@ -17,13 +16,20 @@ import { Problem } from './problems.ts';
 /** The kind of credentials that the caller sent. */
 export type CredentialKind = 'bearer' | 'basic';
 
-export type AuthOptions = CredentialOptions & Pick<Config['web'], 'allowedHosts'>;
+export type AuthOptions = CredentialOptions &
+  Pick<Config['web'], 'allowedHosts'> &
+  Readonly<{
+    /** Host of PUBLIC_URL, by which droplets reach the web; null: not set. */
+    publicHost: string | null;
+  }>;
 
 // Wrong credentials per minute from one address, and for one user name from all addresses. Beyond that, the answer is
 // 429. Correct credentials always pass: otherwise an attacker, perhaps behind the same proxy, could lock people out.
 const MAX_FAILURES_OF_ADDRESS = 10;
 const MAX_FAILURES_OF_USER = 100;
 const FAILURE_WINDOW_MS = 60_000;
+
+const DESTROY_DROPLET = 'destroy_droplet';
 
 /** A principal's name in `by` and `requestedBy`. */
 export function actorOf(principal: Principal | null): string {
@@ -35,22 +41,33 @@ export function starterOf(principal: Principal | null): Starter {
   return { name: actorOf(principal), mayRead: may(principal, 'read') };
 }
 
-/** The scope required to start a saga. An unknown saga requires the highest. */
-export function scopeToStart(definitions: SagaPort['definitions'], name: string): Scope {
+/** The right required to start a saga. An unknown saga requires the highest. */
+export function rightToStart(definitions: SagaPort['definitions'], name: string): Right {
   const definition = Object.hasOwn(definitions, name) ? definitions[name] : undefined;
-  return definition === undefined || definition.isDestructive === true ? 'destroy' : 'start';
+  if (definition !== undefined && definition.isDestructive !== true) return 'start';
+  return definition !== undefined && name === DESTROY_DROPLET && isDropletDestroy(definition) ? DESTROY_DROPLET : 'destroy';
+}
+
+/** Whether a saga is the one that old tokens could start: an app's own saga may have its name, and is none of it. */
+function isDropletDestroy({ steps }: SagaPort['definitions'][string]): boolean {
+  const [step] = steps;
+  return steps.length === 1 && step?.name === DESTROY_DROPLET && step.family?.name === 'droplets';
 }
 
 /**
  * @throws {Problem} naming the missing scope
  */
-export function requireScope(principal: Principal | null, scope: Scope): void {
-  if (!may(principal, scope)) throw new Problem('forbidden', `this needs the scope ${scope}; ${principal?.name ?? 'anybody'} has ${principal?.scopes.join(', ') || 'none'}`);
+export function requireRight(principal: Principal | null, right: Right): void {
+  if (may(principal, right)) return;
+  const scope = right === DESTROY_DROPLET ? 'destroy' : right;
+  throw new Problem('forbidden', `this needs the scope ${scope}; ${principal?.name ?? 'anybody'} has ${principal?.scopes.join(', ') || 'none'}`);
 }
 
-/** Whether a principal has a scope. */
-export function may(principal: Principal | null, scope: Scope): boolean {
-  return principal?.scopes.includes(scope) ?? false;
+/** Whether a principal has a right. */
+export function may(principal: Principal | null, right: Right): boolean {
+  if (principal === null) return false;
+  if (right !== DESTROY_DROPLET) return principal.scopes.includes(right);
+  return principal.scopes.includes('destroy') || principal.impliesDestroy === true;
 }
 
 /**
@@ -61,12 +78,15 @@ export function guard(app: App, options: AuthOptions, told: Readonly<{ log: Log;
   const { log, countRefused } = told;
   const isOpen = options.person === null && options.tokens.length === 0 && options.users().length === 0 && options.proxyLogin === null;
   const identify = makeIdentify(options, limitFailures(app, options, log, countRefused));
-  const isKnownHost = (host: string) => isLoopback(nameOf(host)) || options.allowedHosts.some((allowed) => host === allowed || nameOf(host) === allowed);
+  const ofDroplets = options.publicHost === null ? [] : [options.publicHost];
+  // Where nobody has to log in, it must not open more than the one route of droplets.
+  const allowedHosts = isOpen ? options.allowedHosts : [...options.allowedHosts, ...ofDroplets];
   app.decorateRequest('principal', null);
   app.addHook('onRequest', async (request) => {
     // Another site may point its own host name at this machine (DNS rebinding). Its requests contain that name. Check the
     // headers of a trusted proxy in addition, not instead: the page could send those too.
-    const unknown = isOpen ? [request.headers.host ?? '', request.host].map((host) => host.toLowerCase()).find((host) => !isKnownHost(host)) : undefined;
+    const known = request.routeOptions.config.isForDroplets === true ? [...allowedHosts, ...ofDroplets] : allowedHosts;
+    const unknown = isOpen ? [request.headers.host ?? '', request.host].map((host) => host.toLowerCase()).find((host) => !isKnownHost(host, known)) : undefined;
     if (unknown !== undefined) {
       throw new Problem(
         'misdirected',
@@ -77,8 +97,8 @@ export function guard(app: App, options: AuthOptions, told: Readonly<{ log: Log;
     const tellsMore = request.routeOptions.config.tellsMore === true && (isOpen || request.headers.authorization !== undefined || namesUser(request, options));
     if (needs === 'nothing' && !tellsMore) return;
     request.principal = isOpen ? { name: 'anybody', scopes, kind: 'anybody' } : await identify(request);
-    if (!isReading(request) && request.principal.kind !== 'program') refuseOtherSites(request, options.allowedHosts);
-    if (needs !== 'nothing') requireScope(request.principal, needs);
+    if (!isReading(request) && request.principal.kind !== 'program') refuseOtherSites(request, allowedHosts);
+    for (const right of needs === 'nothing' ? [] : [needs].flat()) requireRight(request.principal, right);
   });
 }
 
@@ -167,6 +187,10 @@ function refuseOtherSites(request: FastifyRequest, allowedHosts: readonly string
 
 function originHost(origin: string): string | null {
   return URL.canParse(origin) ? new URL(origin).host : null;
+}
+
+function isKnownHost(host: string, known: readonly string[]): boolean {
+  return isLoopback(nameOf(host)) || known.some((allowed) => host === allowed || nameOf(host) === allowed);
 }
 
 /** The host name in a `Host` header, without the port. */

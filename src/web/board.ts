@@ -6,7 +6,7 @@ import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { redactedFieldIn } from '../saga/redact.ts';
 import type { App } from './app.ts';
-import { actorOf, may, requireScope, scopeToStart } from './auth.ts';
+import { actorOf, may, requireRight, rightToStart } from './auth.ts';
 import type { WebPorts } from './ports.ts';
 import { Problem } from './problems.ts';
 
@@ -81,16 +81,16 @@ async function requireRights(request: FastifyRequest, { queues, sagas }: Ports):
   if (route === undefined || ![ADD, EDIT, RUN, SCHEDULER].includes(route)) return;
   const { queueName, jobId } = target.parse(request.params);
   if (queueName !== queues.intake) {
-    requireScope(request.principal, 'start');
+    requireRight(request.principal, 'start');
     return;
   }
   // A scheduler may add any request, repeatedly.
   if (route === RUN || route === SCHEDULER) {
-    requireScope(request.principal, 'destroy');
+    requireRight(request.principal, 'destroy');
     return;
   }
   const name = jobId === undefined ? added.safeParse(request.body).data?.name : await nameOfJob(queues, queueName, jobId);
-  requireScope(request.principal, scopeToStart(sagas.definitions, name ?? ''));
+  requireRight(request.principal, rightToStart(sagas.definitions, name ?? ''));
 }
 
 async function nameOfJob({ adapters }: Ports['queues'], queueName: string, jobId: string): Promise<string | undefined> {

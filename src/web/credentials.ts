@@ -10,7 +10,7 @@ import { Problem } from './problems.ts';
 import type { User } from './users.ts';
 import { isUserName, scopesOf } from './users.ts';
 
-export type CredentialOptions = Pick<Config['web'], 'person' | 'tokens' | 'proxyLogin' | 'trustedProxies'> & Readonly<{
+export type CredentialOptions = Pick<Config['web'], 'person' | 'tokens' | 'impliedDestroy' | 'proxyLogin' | 'trustedProxies'> & Readonly<{
     /** The people of DASHBOARD_USERS_FILE. It is another array after each change. */
     users: () => readonly User[];
   }>;
@@ -30,14 +30,14 @@ const MOST_LOGINS = 1_000;
 const MOST_WAITING = 20;
 
 /** Makes the check of passwords and tokens. */
-export function makeCheck({ person, tokens, users }: CredentialOptions): Check {
+export function makeCheck({ person, tokens, impliedDestroy, users }: CredentialOptions): Check {
   const findPerson = knownSecrets(person === null ? [] : [{ name: person.user, secret: `${person.user}:${person.password}` }]);
   const findToken = knownSecrets(tokens);
   const findUser = makeUserCheck(users);
   return async (scheme, credentials) => {
     if (scheme === 'bearer') {
       const token = findToken(credentials);
-      return token === null ? null : { name: token.name, scopes: token.scopes, kind: 'program' };
+      return token === null ? null : { name: token.name, scopes: token.scopes, kind: 'program', impliesDestroy: impliedDestroy.includes(token.name) };
     }
     if (scheme !== 'basic') return null;
     const given = Buffer.from(credentials, 'base64').toString();

@@ -174,13 +174,17 @@ function toProblem(error: unknown): Problem {
   // By name: an app without droplets loads nothing of them.
   if (error instanceof Error && (error.name === 'ProtectionError' || error.name === 'LeaseError')) return new Problem(codeOf(error), error.message);
   if (error instanceof CursorError) return invalid([{ field: 'cursor', message: error.message }]);
-  if (hasZodFastifySchemaValidationErrors(error)) {
-    return invalid(problemsOf(error.validation.map(issueOf), error.validationContext ?? 'request'));
-  }
+  const refused = problemsOfSchema(error);
+  if (refused !== null) return invalid(refused);
   if (isRefusedValue(error)) return new Problem('invalid_request', 'one of the values can be neither stored nor looked for: expected text without NUL characters and broken surrogates, and numbers and times in range');
   return isDatabaseOutage(error)
     ? new Problem('unavailable', 'the database cannot be reached; try again', { retryAfterSeconds: 2 })
     : fromFastify(error);
+}
+
+/** What the schema of a route refused; null: the error is another one. */
+export function problemsOfSchema(error: unknown): FieldProblem[] | null {
+  return hasZodFastifySchemaValidationErrors(error) ? problemsOf(error.validation.map(issueOf), error.validationContext ?? 'request') : null;
 }
 
 function isCode(code: string): code is ProblemCode {

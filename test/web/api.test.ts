@@ -61,6 +61,14 @@ describe('starting a saga', () => {
     expect(expectProblem(refused, 422, 'invalid_input').errors).toEqual([{ field: 'priority', message: 'expected high, normal, low' }]);
   });
 
+  test('refuses a query that it does not know, and starts nothing', async () => {
+    for (const [name, body] of [['provision_droplet', { ...droplet, name: 'misspelled' }], ['destroy_droplet', { droplet_id: 4712 }]] as const) {
+      const refused = await web.call('POST', `/v1/sagas/${name}?prority=high`, { body });
+      expect(expectProblem(refused, 422, 'invalid_input').errors).toEqual([{ field: 'prority', message: 'unknown field' }]);
+    }
+    expect([(await list('text=misspelled')).sagas, (await list('droplet_id=4712')).sagas]).toEqual([[], []]);
+  });
+
   test('gives the same saga for the same key and input, whatever the order of the fields', async () => {
     const headers = { 'idempotency-key': 'order-1' };
     const first = await start({}, headers);
@@ -323,6 +331,8 @@ describe('the description', () => {
       '/v1/sagas/{id}', '/v1/sagas/{id}/cancel', '/v1/sagas/{id}/events', '/v1/sagas/{id}/rerun', '/v1/sagas/{id}/retry',
     ]);
     expect(JSON.stringify(document.paths['/v1/sagas/provision_droplet'])).toContain('ssh_keys');
+    // A client that stops at a short page would miss sagas.
+    expect(JSON.stringify(document.paths['/v1/sagas'])).toContain('a page may have fewer sagas than the limit, or none, and still be followed by others');
     // The page for people lists them all; one of several in a row by its last part.
     const reference = readFileSync(new URL('../../docs/reference/web.md', import.meta.url), 'utf8');
     const told = (path: string) => reference.includes(path.replaceAll(/\{(\w+)\}/g, ':$1')) || reference.includes(`\`/${path.split('/').at(-1) ?? ''}\``);

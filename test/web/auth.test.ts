@@ -12,7 +12,7 @@ import { programFile } from '../support/programs.ts';
 
 const nobody = 'b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001';
 
-type Route = Readonly<{ method: string; path: string; needs: 'read' | 'start' | 'operate'; body?: unknown }>;
+type Route = Readonly<{ method: string; path: string; needs: 'read' | 'start' | 'operate' | 'read+start' | 'read+operate'; body?: unknown }>;
 
 const open = [
   { method: 'GET', path: '/healthz' },
@@ -29,7 +29,11 @@ const closed: readonly Route[] = [
   { method: 'GET', path: '/assets/pages.js', needs: 'read' },
   { method: 'GET', path: '/sagas', needs: 'read' },
   { method: 'GET', path: `/sagas/${nobody}`, needs: 'read' },
-  { method: 'GET', path: '/sagas/bulk?action=retry', needs: 'operate' },
+  { method: 'GET', path: '/sagas/bulk?action=retry', needs: 'read+operate' },
+  { method: 'GET', path: '/start', needs: 'read+start' },
+  { method: 'POST', path: '/start', needs: 'read+start' },
+  { method: 'POST', path: '/start/edit', needs: 'read+start' },
+  { method: 'POST', path: '/start/confirm', needs: 'read+start' },
   { method: 'POST', path: '/sagas/bulk', needs: 'operate', body: { action: 'retry' } },
   { method: 'POST', path: `/sagas/${nobody}/cancel`, needs: 'operate' },
   { method: 'POST', path: `/sagas/${nobody}/retry`, needs: 'operate' },
@@ -92,7 +96,7 @@ describe('with credentials configured', () => {
       all: await answerTo(route, bearer(secrets.all)),
       person: await answerTo(route, basic()),
     };
-    expect(asked).toEqual({ nobody: 401, read: 403, start: 403, operate: 403, [route.needs]: 'in', all: 'in', person: 'in' });
+    expect(asked).toEqual({ nobody: 401, read: 403, start: 403, operate: 403, ...(route.needs.includes('+') ? {} : { [route.needs]: 'in' }), all: 'in', person: 'in' });
   });
 
   test.each(closed)('$method $path is closed to wrong credentials', async (route) => {
@@ -209,13 +213,14 @@ describe('the configuration of tokens', () => {
   test('takes bare secrets and named ones with scopes', () => {
     expect(loadConfig({ API_TOKENS: 's1, billing:read+start:a:b' }).web.tokens).toEqual([
       { name: 'token-1', scopes: ['read', 'start', 'destroy', 'operate'], secret: 's1' },
-      { name: 'billing', scopes: ['read', 'start', 'destroy'], secret: 'a:b' },
+      { name: 'billing', scopes: ['read', 'start'], secret: 'a:b' },
     ]);
   });
 
-  test('no longer lets start destroy where that was switched off', () => {
-    const { tokens } = loadConfig({ API_TOKENS: 'billing:read+start:a:b,all', API_TOKENS_START_MAY_DESTROY: 'false' }).web;
-    expect(tokens.map(({ scopes }) => scopes)).toEqual([['read', 'start'], ['read', 'start', 'destroy', 'operate']]);
+  test('names the tokens that may destroy droplets with start alone, unless that is switched off', () => {
+    const API_TOKENS = 'billing:read+start:a:b,all,metrics:read:c';
+    expect(loadConfig({ API_TOKENS }).web.impliedDestroy).toEqual(['billing']);
+    expect(loadConfig({ API_TOKENS, API_TOKENS_START_MAY_DESTROY: 'false' }).web.impliedDestroy).toEqual([]);
   });
 
   test.each(['hidden1,', 'x:nope:hidden1', 'x::hidden1', 'x:read:', ':read:hidden1', 'x:read:hidden1,x:read:hidden2', 'hid den1', 'x:read+read:hidden1', 'X:read:hidden1'])(

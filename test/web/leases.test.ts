@@ -122,6 +122,22 @@ test('many leases that end at once are held and told of everywhere, until a pers
   expect(await web.db.sql`select distinct actor from arcadia.audit where action = 'lease_expiry_approved' order by 1`).toMatchObject([{ actor: expect.stringMatching(/^cli:/) }, { actor: 'http:token-4' }]);
 });
 
+test('an approval of leases leaves alone one that was renewed since the list was read', async () => {
+  const ids = [await record(-1_000), await record(-1_000)];
+  const read = async () => leasesAnswer.parse((await web.call('GET', '/v1/leases?ended=true&limit=1000', as(secrets.read))).json()).leases.filter(({ dropletId }) => ids.includes(dropletId ?? 0));
+  const [renewed, other] = await read();
+  // Renewed, and ended again.
+  await web.db.sql`update arcadia.cloud_provisioned set lease_generation = lease_generation + 1, lease_until = clock_timestamp() - interval '1 second' where saga_id = ${renewed?.sagaId ?? ''}`;
+  const approve = async (body: object) => web.call('POST', '/v1/leases/approve', { body, ...as(secrets.all) });
+  const approved = async (body: object) => approvedLeasesAnswer.parse((await approve(body)).json()).approved;
+  const leases = [renewed, other].map((lease) => ({ saga_id: lease?.sagaId, generation: lease?.generation }));
+  expect(await approved({ leases })).toEqual([other?.sagaId]);
+  expect((await read()).find(({ sagaId }) => sagaId === renewed?.sagaId)).toMatchObject({ generation: 2, approvedAt: null });
+  // Of a saga alone nobody can tell what the caller has seen.
+  expect(await approved({ saga_ids: [renewed?.sagaId] })).toEqual([renewed?.sagaId]);
+  for (const body of [{}, { leases, saga_ids: [other?.sagaId] }, { leases: [{ saga_id: other?.sagaId }] }, { leases: [{ saga_id: other?.sagaId, generation: 2 ** 31 }] }]) expect((await approve(body)).status).toBe(400);
+});
+
 test('the page of a saga shows the lease of its droplet, and renews it', async () => {
   const dropletId = await record(3_500_000);
   const sagaId = randomUUID();

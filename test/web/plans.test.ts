@@ -188,7 +188,7 @@ describe('POST /v1/plans', () => {
     expect((await ask({})).status).toBe(400);
     expect((await web.call('POST', '/v1/plans', { body: 'x', headers: bearer(secrets.all) })).status).toBe(400);
     const forbidden = await web.call('POST', '/v1/plans', { body: droplet, headers: bearer(secrets.start) });
-    expect([forbidden.status, forbidden.json()]).toMatchObject([403, { detail: 'this needs the scope read; starter has start, destroy' }]);
+    expect([forbidden.status, forbidden.json()]).toMatchObject([403, { detail: 'this needs the scope read; starter has start' }]);
     expect((await web.call('POST', '/v1/plans', { body: droplet, headers: bearer(secrets.read) })).status).toBe(200);
     expect((await web.call('POST', '/v1/plans', { body: droplet, headers: { ...basic(), origin: 'https://elsewhere.example' } })).status).toBe(403);
   });

@@ -79,10 +79,27 @@ describe('a change from a page', () => {
   test('without credentials configured, reaches the web by an allowed host, and by no host that only a header claims', async () => {
     await using web = await openWebStage({ WEB_ALLOWED_HOSTS: 'arcadia.example', TRUSTED_PROXIES: '127.0.0.1' });
     const hosts = [{ host: 'arcadia.example' }, { host: 'localhost' }, { host: 'evil.example' }, { host: 'evil.example', 'x-forwarded-host': 'localhost' }, { host: 'localhost', 'x-forwarded-host': 'evil.example' }];
-    const answers = await Promise.all(hosts.map((headers) => get(`${web.url}/v1/sagas`, headers)));
+    const answers = await Promise.all(hosts.map((headers) => send(`${web.url}/v1/sagas`, headers)));
     expect(answers.map(({ status }) => status)).toEqual([200, 200, 421, 421, 421]);
     expect(answers[2]?.text).toContain('proxy_set_header Host $host;');
     expect(answers[2]?.text).toContain('WEB_ALLOWED_HOSTS');
+  });
+
+  test('without credentials configured, reaches by the host of PUBLIC_URL only what droplets report', async () => {
+    await using web = await openWebStage({ PUBLIC_URL: 'https://public.example' });
+    const at = async (method: string, path: string, headers: Record<string, string> = { host: 'public.example' }) => (await send(`${web.url}${path}`, headers, method)).status;
+    // 400: it has no body.
+    expect([await at('POST', '/v1/ready/x'), await at('POST', '/v1/ready/x', { host: 'evil.example' })]).toEqual([400, 421]);
+    for (const path of ['/v1/sagas', '/sagas', '/metrics', '/statusz', '/v1/ready/x', '/healthz']) expect([path, await at('GET', path)]).toEqual([path, 421]);
+    expect(await at('POST', '/v1/bulk/retry')).toBe(421);
+    // Nor may its pages change anything at an address that is answered.
+    expect(await at('POST', '/v1/bulk/retry', { host: 'localhost', origin: 'https://public.example' })).toBe(403);
+  });
+
+  test('with credentials configured, is taken on the host of PUBLIC_URL', async () => {
+    await using web = await openWebStage({ ...credentials, PUBLIC_URL: 'https://public.example' });
+    expect((await change(web, { origin: 'https://public.example' })).status).toBe(200);
+    expect((await send(`${web.url}/v1/sagas`, { ...basic(), host: 'public.example' })).status).toBe(200);
   });
 });
 
@@ -214,9 +231,9 @@ describe('settings', () => {
 });
 
 /** With a host of one's own, which fetch does not let its users choose. */
-function get(url: string, headers: Record<string, string>): Promise<{ status: number; text: string }> {
+function send(url: string, headers: Record<string, string>, method = 'GET'): Promise<{ status: number; text: string }> {
   return new Promise((resolve, reject) => {
-    const sent = request(url, { headers }, (response) => {
+    const sent = request(url, { method, headers }, (response) => {
       let text = '';
       response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
       response.on('end', () => resolve({ status: response.statusCode ?? 0, text }));

@@ -1,6 +1,10 @@
 // What each token may start, what a repeated idempotency key tells to others, and who stands on record as having started a saga.
 
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { z } from 'zod';
+import { defineApp, defineSaga, defineStep, done } from '../../src/engine.ts';
+import { loadConfig } from '../../src/platform/config.ts';
+import { startWeb } from '../../src/processes/web.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { catalog } from '../../src/steps/catalog.ts';
 import { startSaga } from '../../src/saga/start.ts';
@@ -26,6 +30,7 @@ afterAll(() => web[Symbol.asyncDispose]());
 
 const provision = (secret: string, body: object, key?: string) =>
   web.call('POST', '/v1/sagas/provision_droplet', { body, headers: { ...bearer(secret), ...(key === undefined ? {} : { 'idempotency-key': key }) } });
+const statuses = async (...answers: Promise<{ status: number }>[]) => (await Promise.all(answers)).map(({ status }) => status);
 const startedBy = async (sagaId: string) => (await web.db.sql`select requested_by, started_by from arcadia.sagas where id = ${sagaId}`)[0];
 
 describe('the scope destroy', () => {
@@ -45,6 +50,40 @@ describe('the scope destroy', () => {
     expect((await before.call('POST', '/v1/sagas/destroy_droplet', { ...destroy, headers: bearer(secrets.start) })).status).toBe(202);
     const warnings = lines.filter(({ msg }) => String(msg).includes('Write start+destroy where the token is to destroy droplets'));
     expect(warnings.map(({ tokenName }) => tokenName)).toEqual(['starter', 'starter2', 'reading', 'planner']);
+  });
+
+  test('comes with start for destroy_droplet alone, and for nothing else that destroys', async () => {
+    await using before = await openWebStage({ ...strict, API_TOKENS_START_MAY_DESTROY: '' });
+    const post = (path: string, body: object, headers: Record<string, string> = bearer(others.planner)) => before.call('POST', path, { body, headers });
+    const form = (path: string, fields: Record<string, string>) => before.call('POST', path, { body: new URLSearchParams(fields).toString(), headers: { ...bearer(others.planner), 'content-type': 'application/x-www-form-urlencoded' } });
+    const adopting = { droplet_id: 4711, lease: { ttl_s: 5 } };
+    const refused = await post('/v1/sagas/adopt_droplet', adopting, bearer(secrets.start));
+    expect([refused.status, refused.json()]).toMatchObject([403, { detail: 'this needs the scope destroy; starter has start' }]);
+    expect(await statuses(post('/v1/leases/approve', { saga_ids: ['b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001'] }, bearer(secrets.start)), form('/leases/approve', {}), form('/droplets/orphans', { id: '1' }), form('/droplets/7/adopt', {}))).toEqual([403, 403, 403, 403]);
+    expect(await statuses(form('/droplets/7/destroy', { confirm: '7' }))).toEqual([303]);
+
+    const rolledBack = async (name: string, input: object) => {
+      const id = sagaIdOf(await post(`/v1/sagas/${name}`, input, basic()));
+      await post(`/v1/sagas/${id}/cancel`, {}, basic());
+      return id;
+    };
+    const [destruction, adoption] = [await rolledBack('destroy_droplet', { droplet_id: 8 }), await rolledBack('adopt_droplet', { droplet_id: 9 })];
+    expect((await post('/v1/bulk/rerun', { ids: [adoption], dryRun: false })).json()).toMatchObject({ sagas: [{ result: 'refused', why: expect.stringContaining('this needs the scope destroy') }] });
+    expect(await statuses(post(`/v1/sagas/${adoption}/rerun`, {}), post(`/v1/sagas/${destruction}/rerun`, {}))).toEqual([403, 202]);
+
+    const job = (name: string) => post('/queues/api/queues/sagas/add', { name, data: { input: { droplet_id: 10 } }, options: { jobId: name } });
+    expect(await statuses(job('destroy_droplet'), job('adopt_droplet'), job('unknown'))).toEqual([200, 403, 403]);
+  });
+
+  test("never comes with start for an app's own sagas, not even for one called destroy_droplet", async () => {
+    const step = defineStep({ name: 'wipe', execute: async () => Promise.resolve(done()), compensate: async () => Promise.resolve(done()) });
+    const own = ['wipe_disk', 'destroy_droplet'].map((name) => defineSaga({ name, input: z.object({}), steps: [step], isDestructive: true }));
+    const running = await startWeb(loadConfig({ ...strict, API_TOKENS_START_MAY_DESTROY: '', ARCADIA_ENV: 'test', DATABASE_URL: web.config.databaseUrl ?? '', PORT: '0' }), silentLog, { app: defineApp({ sagas: own, deps: () => ({}) }) });
+    onTestFinished(running.close);
+    for (const { name } of own) {
+      const answer = await fetch(`${running.url}/v1/sagas/${name}`, { method: 'POST', headers: { ...bearer(secrets.start), 'content-type': 'application/json' }, body: '{}' });
+      expect([name, answer.status]).toEqual([name, 403]);
+    }
   });
 });
 

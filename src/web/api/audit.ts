@@ -37,7 +37,7 @@ export const auditAnswer = z.object({
       detail: z.record(z.string(), z.custom<Json>()),
     }),
   ),
-  nextCursor: z.string().nullable(),
+  nextCursor: z.string().nullable().describe('pass it as cursor to read the next page; null: the list ends here'),
 });
 
 /** Adds the route. */

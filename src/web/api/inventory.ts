@@ -82,13 +82,16 @@ export function addInventoryRoutes(app: App, inventory: InventoryPort, redact: R
       schema: {
         operationId: 'approveLeases',
         summary: 'Let leases expire that the brake against mass expiry holds',
-        description: 'Their droplets are destroyed. Leases that were renewed since, and those of protected droplets, are left alone.',
+        description: 'Their droplets are destroyed. Left alone are leases that have not ended or have expired already, those of protected droplets, and, if `leases` names them, those that were renewed since the list was read. The deprecated `saga_ids` does not tell which list was read: it approves what has ended when the request arrives.',
         tags: ['inventory'],
         body: approveLeasesBody,
         response: answers(200, approvedLeasesAnswer),
       },
     },
-    async (request) => ({ approved: await inventory.approveLeases(request.body.saga_ids.map((sagaId) => ({ sagaId })), actorOf(request.principal)) }),
+    async ({ body, principal }) => {
+      const leases = body.leases?.map(({ saga_id: sagaId, generation }) => ({ sagaId, generation })) ?? body.saga_ids?.map((sagaId) => ({ sagaId })) ?? [];
+      return { approved: await inventory.approveLeases(leases, actorOf(principal)) };
+    },
   );
 
   app.get(

@@ -29,7 +29,7 @@ export function addReadyRoute(app: App, { report }: Pick<InventoryPort, 'report'
       '/v1/ready/:token',
       {
         bodyLimit: MAX_BODY_BYTES,
-        config: { needs: 'nothing' },
+        config: { needs: 'nothing', isForDroplets: true },
         schema: {
           operationId: 'reportReady',
           summary: 'Report from a droplet that its user data ran',

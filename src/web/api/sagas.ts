@@ -2,10 +2,11 @@
 import { isAtRest } from '../../saga/saga.ts';
 import type { ActionResult } from '../../saga/cancel-and-retry.ts';
 import type { RerunRequest, RerunResult } from '../../saga/rerun.ts';
+import { InvalidRequestError } from '../../saga/start.ts';
 import type { App, Principal } from '../app.ts';
-import { actorOf, requireScope, scopeToStart, starterOf } from '../auth.ts';
+import { actorOf, requireRight, rightToStart, starterOf } from '../auth.ts';
 import type { SagaPort } from '../ports.ts';
-import { Problem } from '../problems.ts';
+import { Problem, problemsOfSchema } from '../problems.ts';
 import type { EventStreams } from '../event-streams.ts';
 import { answers, streams as streamAnswers } from './answers.ts';
 import {
@@ -144,7 +145,7 @@ export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; s
 export async function rerunFor(sagas: Pick<SagaPort, 'definitions' | 'get' | 'rerun'>, sagaId: string, { principal, secrets, despiteLeftovers }: { principal: Principal | null } & Pick<RerunRequest, 'secrets' | 'despiteLeftovers'>): Promise<RerunResult> {
   const saga = await sagas.get(sagaId);
   if (saga === null) return { kind: 'not_found' };
-  requireScope(principal, scopeToStart(sagas.definitions, saga.name));
+  requireRight(principal, rightToStart(sagas.definitions, saga.name));
   return sagas.rerun({ sagaId, secrets, despiteLeftovers, requestedBy: actorOf(principal), starter: starterOf(principal) });
 }
 
@@ -160,7 +161,7 @@ function addStartRoute(app: App, { name, input }: { name: string; input: SagaPor
   app.post(
     `/v1/sagas/${name}`,
     {
-      config: { needs: scopeToStart(sagas.definitions, name) },
+      config: { needs: rightToStart(sagas.definitions, name) },
       attachValidation: true,
       // To parse the input twice would apply the schema's transforms twice.
       validatorCompiler: (part) => (part.httpPart === 'body' || app.validatorCompiler === undefined ? () => true : app.validatorCompiler(part)),
@@ -176,6 +177,9 @@ function addStartRoute(app: App, { name, input }: { name: string; input: SagaPor
       },
     },
     async (request, reply) => {
+      const refused = problemsOfSchema(request.validationError);
+      // 422, like a wrong field of the input: that is what callers know of a wrong priority.
+      if (refused !== null) throw new InvalidRequestError(refused);
       const idempotencyKey = request.headers['idempotency-key'];
       const { priority } = request.query;
       const started = await sagas.start({ name, input: request.body ?? {}, idempotencyKey, priority, requestedBy: actorOf(request.principal), starter: starterOf(request.principal) });

@@ -95,7 +95,7 @@ export const startHeaders = z.object({
 });
 
 /** Query of a start. */
-export const startQuery = z.object({
+export const startQuery = z.strictObject({
   priority: z.enum(sagaPriorities, `expected ${sagaPriorities.join(', ')}`).optional().describe('among the sagas of the same requester that wait for the request budget, a higher one goes first; default normal'),
 });
 
@@ -179,7 +179,29 @@ const leaseRow = z
 export const leasesAnswer = z.object({ leases: z.array(leaseRow), more });
 
 /** Body of `POST /v1/leases/approve`. */
-export const approveLeasesBody = z.strictObject({ saga_ids: z.array(z.uuid('expected the UUID of a saga')).min(1).max(1_000).describe('the sagas that provisioned or adopted the droplets, as GET /v1/leases?ended=true lists them') });
+export const approveLeasesBody = z
+  .strictObject({
+    leases: z
+      .array(
+        z.strictObject({
+          saga_id: z.uuid('expected the UUID of a saga').describe('the saga that provisioned or adopted the droplet'),
+          generation: z.int().min(0).max(2_147_483_647).describe('the generation that the list showed: a lease that was renewed since has a higher one'),
+        }),
+      )
+      .min(1)
+      .max(1_000)
+      .optional()
+      .describe('the leases, as GET /v1/leases?ended=true lists them. One that was renewed since is left alone, even if it has ended again'),
+    saga_ids: z
+      .array(z.uuid('expected the UUID of a saga'))
+      .min(1)
+      .max(1_000)
+      .optional()
+      .describe('use leases instead. The sagas that provisioned or adopted the droplets: approves each of their leases that has ended when the request arrives, even one that was renewed since the list was read')
+      .meta({ deprecated: true }),
+  })
+  .refine(({ leases, saga_ids: sagaIds }) => (leases === undefined) !== (sagaIds === undefined), { error: 'expected either leases or saga_ids', path: ['leases'] })
+  .meta({ oneOf: [{ required: ['leases'] }, { required: ['saga_ids'] }], examples: [{ leases: [{ saga_id: '7f9c24e8-3b12-4fef-91e0-56a2d5a1c1b7', generation: 1 }] }] });
 
 export const approvedLeasesAnswer = z.object({ approved: z.array(z.uuid()).describe('those for whose leases this holds') });
 
@@ -243,7 +265,10 @@ const held = z
   .describe('why it waits until somebody acts, although its status is that of a saga under way; null: it does not');
 
 export const sagaWithTimeline = sagaAnswer.extend({ held, events: z.array(eventAnswer) });
-export const sagasAnswer = z.object({ sagas: z.array(sagaAnswer.extend({ held })), nextCursor: z.string().nullable() });
+export const sagasAnswer = z.object({
+  sagas: z.array(sagaAnswer.extend({ held })),
+  nextCursor: z.string().nullable().describe('pass it as cursor to read the next page; null: the list ends here. With the filters text and requested_by, a page may have fewer sagas than the limit, or none, and still be followed by others'),
+});
 export const startedAnswer = z.object({
   sagaId: z.uuid(),
   replayed: z.boolean().describe('the idempotency key was used before with the same input: this is the saga that was started then'),
@@ -291,7 +316,7 @@ export const resourceAnswer = z.object({
   protected: z.boolean().describe('it is not destroyed until its protection is lifted'),
   leaseUntil: answerTime.nullable().describe('when its lease ends; null: it has none'),
 });
-export const resourcesAnswer = z.object({ resources: z.array(resourceAnswer), nextCursor: z.string().nullable() });
+export const resourcesAnswer = z.object({ resources: z.array(resourceAnswer), nextCursor: z.string().nullable().describe('pass it as cursor to read the next page; null: the list ends here') });
 
 // Not imported as a value: an app without an inventory loads nothing of it.
 const driftFields = ['existence', 'size_slug', 'region', 'image', 'power_state'] as const satisfies readonly DriftField[];

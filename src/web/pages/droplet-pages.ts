@@ -2,13 +2,12 @@
 // same thing.
 import { z } from 'zod';
 import type { LeaseChoice } from '../../inventory/lease-listing.ts';
-import type { Scope } from '../../platform/api-tokens.ts';
 import { parseDuration } from '../../platform/duration.ts';
 import { MAX_LEASE_S } from '../../platform/longest-lease.ts';
 import { isAtRest } from '../../saga/saga.ts';
 import type { Saga } from '../../saga/saga.ts';
 import type { App, Principal } from '../app.ts';
-import { actorOf, may, scopeToStart, starterOf } from '../auth.ts';
+import { actorOf, may, rightToStart, starterOf } from '../auth.ts';
 import type { InventoryPort, WebPorts } from '../ports.ts';
 import { Problem } from '../problems.ts';
 import { toSagaFilter } from '../saga-filter.ts';
@@ -172,7 +171,7 @@ function has(action: Parameters<Parameters<typeof actionsOf>[1]['has']>[0], prin
     case 'destroy':
     case 'adopt': {
       const name = inventory.sagas[action];
-      return Object.hasOwn(sagas.definitions, name) && may(principal, scopeToStart(sagas.definitions, name));
+      return Object.hasOwn(sagas.definitions, name) && may(principal, rightToStart(sagas.definitions, name));
     }
     case 'renew':
       return may(principal, 'start');
@@ -193,10 +192,10 @@ function addActions(app: App, { sagas, inventory }: Ports): void {
     const { sagaId } = await sagas.start({ name, input, idempotencyKey: formId === undefined ? undefined : `page-${formId}`, requestedBy: actorOf(principal), starter: starterOf(principal) });
     return sagaId;
   };
-  const scopeOf = (action: 'destroy' | 'adopt'): Scope => scopeToStart(sagas.definitions, inventory.sagas[action]);
+  const rightOf = (action: 'destroy' | 'adopt') => rightToStart(sagas.definitions, inventory.sagas[action]);
 
   if (Object.hasOwn(sagas.definitions, inventory.sagas.destroy)) {
-    app.post('/droplets/:id/destroy', { config: { needs: scopeOf('destroy') }, schema: { hide: true, params, body: destroyForm } }, async (request, reply) => {
+    app.post('/droplets/:id/destroy', { config: { needs: rightOf('destroy') }, schema: { hide: true, params, body: destroyForm } }, async (request, reply) => {
       const { id } = request.params;
       const { confirm, reason: why, form: formId } = request.body;
       if (confirm.trim() !== String(id)) throw new Problem('invalid_request', `confirm: expected the id of the droplet, ${id}. Nothing was destroyed`, { errors: [{ field: 'confirm', message: 'is not the id of the droplet' }] });
@@ -206,7 +205,7 @@ function addActions(app: App, { sagas, inventory }: Ports): void {
   }
 
   if (Object.hasOwn(sagas.definitions, inventory.sagas.adopt)) {
-    app.post('/droplets/:id/adopt', { config: { needs: scopeOf('adopt') }, schema: { hide: true, params, body: adoptForm } }, async (request, reply) => {
+    app.post('/droplets/:id/adopt', { config: { needs: rightOf('adopt') }, schema: { hide: true, params, body: adoptForm } }, async (request, reply) => {
       const { protected: isProtected, lease: ttl, lease_max: max, reason: why, form: formId } = request.body ?? {};
       const lease = ttl === undefined ? {} : { lease: { ttl_s: ttl, ...(max === undefined ? {} : { max_s: max }) } };
       const input = { droplet_id: request.params.id, ...(isProtected === undefined ? {} : { protected: true }), ...lease, ...reasonOf(why) };

@@ -35,9 +35,10 @@ export function pagesOf(app: FastifyInstance): typeof places {
 
 /** Responds with a page. URLs in it start at the root; this adds the base path. */
 export async function sendPage(reply: FastifyReply, { title, place, body }: Page): Promise<FastifyReply> {
-  const mayStart = may(reply.request.principal, 'start');
+  const { principal } = reply.request;
+  const mayStart = may(principal, 'read') && may(principal, 'start');
   const links = pagesOf(reply.server).filter((link) => link.place !== 'start' || mayStart).map((link) => html`<a href="${link.path}"${link.place === place ? html` aria-current="page"` : null}>${link.text}</a>`);
-  const strip = renderStrip(may(reply.request.principal, 'read') ? await reply.server.fleet.glance() : null);
+  const strip = renderStrip(may(principal, 'read') ? await reply.server.fleet.glance() : null);
   const page = html`<!doctype html>
 <html lang="en">
 <head>

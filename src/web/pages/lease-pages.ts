@@ -54,7 +54,7 @@ function addApproval(app: App, inventory: InventoryPort): void {
     return sendPage(reply, { title: 'Approve leases', place: 'leases', body: renderQuestion(held, overview, { mayDestroy: may(request.principal, 'destroy') }) });
   });
 
-  app.post('/leases/approve', { config: { needs: 'destroy' }, schema: { hide: true, body: approveForm } }, async (request, reply) => {
+  app.post('/leases/approve', { config: { needs: ['read', 'destroy'] }, schema: { hide: true, body: approveForm } }, async (request, reply) => {
     const { lease: leases, confirm } = request.body;
     if (confirm.trim() !== String(leases.length)) throw new Problem('invalid_request', `confirm: expected the number of droplets, ${leases.length}. Nothing was approved`, { errors: [{ field: 'confirm', message: 'is not the number of droplets' }] });
     const approved = await inventory.approveLeases(leases, actorOf(request.principal));

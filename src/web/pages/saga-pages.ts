@@ -13,7 +13,7 @@ import { affected, actOnAll, needed, rerunInBulk } from '../api/bulk.ts';
 import type { BulkAction } from '../api/bulk.ts';
 import type { App, Principal } from '../app.ts';
 import { rerunFor, rerunRefused } from '../api/sagas.ts';
-import { actorOf, may, scopeToStart } from '../auth.ts';
+import { actorOf, may, rightToStart } from '../auth.ts';
 import type { QueuesPort, WebPorts } from '../ports.ts';
 import { Problem } from '../problems.ts';
 import { storableText } from '../storable.ts';
@@ -232,7 +232,7 @@ function titleOfList({ q, status, name, tag, requester }: ListFilter): string {
 /** Null: the saga cannot be run again, or not by this person; else the secrets that must be given again. */
 function secretsToRerun({ definitions }: Ports['sagas'], saga: Saga, principal: Principal | null): readonly string[] | null {
   const definition = Object.hasOwn(definitions, saga.name) ? definitions[saga.name] : undefined;
-  if (saga.status !== 'compensated' || saga.rerunAs !== null || definition === undefined || !may(principal, scopeToStart(definitions, saga.name))) return null;
+  if (saga.status !== 'compensated' || saga.rerunAs !== null || definition === undefined || !may(principal, rightToStart(definitions, saga.name))) return null;
   return erasedSecrets(definition, saga);
 }
 
@@ -260,7 +260,7 @@ async function isQueueOfPaused(saga: Saga, queues: QueuesPort): Promise<boolean>
 const bulkTitles: Readonly<Record<BulkAction, string>> = { cancel: 'Roll back', retry: 'Retry', rerun: 'Run again' };
 
 function addBulk(app: App, { sagas }: Ports): void {
-  app.get('/sagas/bulk', { config: { needs: 'operate' }, schema: { hide: true, querystring: bulkQuery } }, async (request, reply) => {
+  app.get('/sagas/bulk', { config: { needs: ['read', 'operate'] }, schema: { hide: true, querystring: bulkQuery } }, async (request, reply) => {
     const { action, ...filter } = request.query;
     const conditions = conditionsOf(action, filter);
     const [matched, page] =

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { problemsOf } from '../../platform/request-problems.ts';
 import { IdempotencyConflictError, InvalidRequestError, StartRefusedError } from '../../saga/start.ts';
 import type { App, Principal } from '../app.ts';
-import { actorOf, scopeToStart, starterOf } from '../auth.ts';
+import { actorOf, rightToStart, starterOf } from '../auth.ts';
 import type { PlansPort, SagaPort } from '../ports.ts';
 import { sendErrorPage } from './error-page.ts';
 import { acceptForms } from './form-body.ts';
@@ -27,11 +27,11 @@ const formBody = z
 
 const FORM = { title: 'New droplet', place: 'start' } as const;
 
-/** Adds the page, behind the scope that starts such a saga. */
+/** Adds the page, behind the scope that starts such a saga, and the one that reads: it shows lists of the account and plans. */
 export function addStartPage(app: App, { plans, sagas }: Ports): void {
   const definition = sagas.definitions[plans.sagaName];
   if (definition === undefined) return;
-  const config = { needs: scopeToStart(sagas.definitions, plans.sagaName) };
+  const config = { needs: ['read', rightToStart(sagas.definitions, plans.sagaName)] } as const;
   const schema = { hide: true, body: formBody };
 
   const showForm = async (reply: FastifyReply, fields: Fields, errors: ReadonlyMap<string, string> = new Map(), key = keyOf(fields)) => {
