@@ -89,8 +89,11 @@ export function createHolds(db: Pick<Database, 'run'>, { scope, reconcileGraceMs
   };
 }
 
-/** Why a saga waits until somebody acts. `cause` is the kind of the circuit, such as `token_refused`; `message` is what the provider answered. */
-export type Hold = Readonly<{ cause: string; message: string; since: Date }>;
+/** Why sagas wait until somebody acts, by the names of the conditions that say so. */
+export const holdCauses = ['token_refused', 'scope_missing', 'account_full'] as const;
+
+/** Why a saga waits until somebody acts. `message` is what the provider answered. */
+export type Hold = Readonly<{ cause: (typeof holdCauses)[number]; message: string; since: Date }>;
 
 /** Returns which of these sagas an open circuit holds, for any token, and why; by saga id. */
 export async function findHolds(db: Pick<Database, 'run'>, sagaIds: readonly string[]): Promise<ReadonlyMap<string, Hold>> {
@@ -98,7 +101,7 @@ export async function findHolds(db: Pick<Database, 'run'>, sagaIds: readonly str
   const rows = await db.run(
     'holds.find',
     (sql) => sql<(Hold & { sagaId: string })[]>`
-      select held.saga_id, circuits.kind as cause, coalesce(circuits.detail->>'message', '') as message, held.held_at as since
+      select held.saga_id, case circuits.kind when 'request_refused' then 'scope_missing' else circuits.kind end as cause, coalesce(circuits.detail->>'message', '') as message, held.held_at as since
       from arcadia.held_sagas held
         join arcadia.circuits on circuits.id = held.circuit and circuits.closed_at is null
         join arcadia.sagas on sagas.id = held.saga_id and sagas.revision = held.revision

@@ -60,7 +60,7 @@ test('sagas and saga say what holds a saga that goes by as running', async () =>
   const list = (...args: string[]) => runCommand(args, stage.environment());
   expect((await list('sagas')).stdout).toMatch(/ waiting +1\/3 /);
   const { held, release } = await holdSaga(stage.db, sagaId);
-  const why = 'token_refused since 2026-01-31T12:00:00.000Z: Unable to authenticate you';
+  const why = 'scope_missing since 2026-01-31T12:00:00.000Z: You are not authorized';
   expect((await list('sagas')).stdout).toMatch(new RegExp(` held +1/3 .* ${why}$`, 'm'));
   const shown = (await list('saga', sagaId)).stdout;
   expect(shown).toMatch(/^status +held, revision 0$/m);

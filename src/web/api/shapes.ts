@@ -5,6 +5,7 @@ import type { PlanCheck } from '../../droplets/plans/checks.ts';
 import type { DriftField } from '../../inventory/drift.ts';
 import type { LeaseRow } from '../../inventory/lease-listing.ts';
 import type { Json } from '../../platform/json.ts';
+import { holdCauses } from '../../saga/holds.ts';
 import { sagaPriorities, sagaStatuses } from '../../saga/saga.ts';
 import { STORABLE_TIMES, isStorableTime, storableText } from '../storable.ts';
 import { MAX_LEASE_S } from '../../platform/longest-lease.ts';
@@ -260,7 +261,7 @@ export const eventAnswer = z.object({
 });
 
 const held = z
-  .object({ cause: z.string().meta({ examples: ['token_refused'] }), message: z.string().describe('what was answered'), since: answerTime })
+  .object({ cause: z.enum(holdCauses), message: z.string().describe('what was answered'), since: answerTime })
   .nullable()
   .describe('why it waits until somebody acts, although its status is that of a saga under way; null: it does not');
 
