@@ -118,11 +118,11 @@ export function defineSaga<Input extends JsonObject, const Steps extends readonl
     name: string;
     input: z.ZodType<Input, Given>;
     steps: Steps;
-    subject?: (saga: FactsOf<Input, Steps>) => About;
-    words?: Partial<SagaWords<FactsOf<Input, Steps>>>;
+    subject?: (saga: FactsOf<NoInfer<Input>, Steps>) => About;
+    words?: Partial<SagaWords<FactsOf<NoInfer<Input>, Steps>>>;
     isDestructive?: boolean;
-    resource?(saga: FactsOf<Input, Steps>): string | null | undefined;
-    labels?: (saga: Pick<FactsOf<Input, Steps>, 'input' | 'context'>) => Labels;
+    resource?(saga: FactsOf<NoInfer<Input>, Steps>): string | null | undefined;
+    labels?: (saga: Pick<FactsOf<NoInfer<Input>, Steps>, 'input' | 'context'>) => Labels;
     secrets?: readonly string[];
     refusal?: SagaDefinition<never>['refusal'];
   }>,
