@@ -48,7 +48,7 @@ import type { AdoptDropletOutputs, DestroyDropletOutputs, ProvisionDropletOutput
 import { adoptDropletOutputs, destroyDropletOutputs, provisionDropletOutputs } from '../steps/outputs.ts';
 
 export type StartOptions = Readonly<{
-  /** The same key always returns the same saga. */
+  /** The same key returns the same saga, as long as that saga is kept (`SAGA_RETENTION_DAYS`). */
   idempotencyKey?: string | undefined;
   /**
    * The requester: stored with the saga, for people to read. While creates wait for the request budget, requesters take
