@@ -136,7 +136,7 @@ program
 
 program
   .command('destroy')
-  .description('destroy a droplet that arcadia-cloud provisioned')
+  .description('destroy a droplet that arcadia-cloud provisioned or adopted')
   .argument('<droplet-id>', "DigitalOcean's id of the droplet")
   .option('--reason <text>', 'reason, kept in the audit')
   .option('--idempotency-key <key>', 'the same key returns the same saga, as long as that saga is kept')

@@ -100,7 +100,7 @@ export type Client = Readonly<{
    */
   provisionDroplet(input: ProvisionDropletInput, options?: StartOptions): Promise<SagaHandle<ProvisionDropletOutputs>>;
   /**
-   * Starts a `destroy_droplet` saga. Only a droplet that arcadia-cloud provisioned is destroyed.
+   * Starts a `destroy_droplet` saga. Only a droplet that arcadia-cloud provisioned or adopted is destroyed.
    *
    * @param dropletId DigitalOcean's id of the droplet
    * @throws {InvalidRequestError} {IdempotencyConflictError}
@@ -121,7 +121,7 @@ export type Client = Readonly<{
     options?: StartOptions & { reason?: string | undefined; protected?: boolean | undefined; lease?: LeaseTerms | undefined },
   ): Promise<SagaHandle<AdoptDropletOutputs>>;
   /**
-   * Protects a droplet that arcadia-cloud provisioned, or lifts its protection. While it is protected, it is not destroyed.
+   * Protects a droplet that arcadia-cloud provisioned or adopted, or lifts its protection. While it is protected, it is not destroyed.
    *
    * @param dropletId DigitalOcean's id of the droplet
    * @param how.by the requester, for the audit trail; default: the database role

@@ -1,4 +1,4 @@
-// The step that destroys a droplet on request, and only one that arcadia-cloud provisioned. It cannot be undone, so it is
+// The step that destroys a droplet on request, and only one that arcadia-cloud provisioned or adopted. It cannot be undone, so it is
 // not given up either: while DigitalOcean refuses the deletion the saga goes on trying, for hours, and then asks for a person.
 import { DigitalOceanError } from '../do/errors.ts';
 import type { Droplet } from '../do/schemas.ts';
@@ -143,7 +143,7 @@ function ended(end: DestroyEnd, note: string): StepOutcome {
 }
 
 /**
- * The droplet must be on record as provisioned by us, and must not carry another saga's id.
+ * The droplet must be on record as provisioned or adopted by us, and must not carry another saga's id.
  *
  * @throws {StepFailure} `droplet_unknown`, `droplet_not_ours`: nothing was done
  */
@@ -154,7 +154,7 @@ function requireOurs(dropletId: number, droplet: Droplet | null, provisioner: Pr
   const foreignTag = droplet?.tags?.find((tag) => /^arcadia-saga-id-/i.test(tag) && tag.toLowerCase() !== `arcadia-saga-id-${provisioner?.sagaId}`);
   if (provisioner !== null && foreignTag === undefined) return;
   const why = foreignTag === undefined ? 'it is not in this environment\'s cloud_provisioned' : `it carries the tag ${foreignTag}`;
-  throw declined('droplet_not_ours', `droplet ${dropletId} was not provisioned by this arcadia-cloud (${why}), so it is left alone`);
+  throw declined('droplet_not_ours', `droplet ${dropletId} was neither provisioned nor adopted by this arcadia-cloud (${why}), so it is left alone`);
 }
 
 function declined(code: string, message: string): StepFailure {

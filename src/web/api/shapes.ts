@@ -286,7 +286,7 @@ export const resourceAnswer = z.object({
   firstSeenAt: answerTime,
   lastSeenAt: answerTime,
   deletedAt: answerTime.nullable(),
-  provisionedBy: z.string().nullable().describe('saga:<id> if arcadia-cloud provisioned it'),
+  provisionedBy: z.string().nullable().describe('saga:<id> if arcadia-cloud provisioned or adopted it'),
   spec: json.nullable().describe('what was asked for'),
   protected: z.boolean().describe('it is not destroyed until its protection is lifted'),
   leaseUntil: answerTime.nullable().describe('when its lease ends; null: it has none'),
