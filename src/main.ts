@@ -112,7 +112,7 @@ program
   .requiredOption('--region <slug>', 'region, such as fra1')
   .requiredOption('--size <slug>', 'size, such as s-1vcpu-1gb')
   .requiredOption('--image <slug-or-id>', 'image, such as debian-12-x64')
-  .option('--ssh-key <key>', 'SSH key that may log in: its name, id or fingerprint (repeatable)', collect)
+  .option('--ssh-key <key>', 'SSH key that may log in: its name, id or fingerprint; digits are an id (repeatable)', collect)
   .option('--tag <tag>', 'tag for the droplet (repeatable)', collect)
   .option('--user-data-file <file>', 'file with user data, at most 64 KiB')
   .option('--vpc-uuid <uuid>', 'VPC of the droplet')
