@@ -4,7 +4,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -40,10 +40,55 @@ afterAll(async () => {
 });
 
 const pages = ['README.md', ...readdirSync(`${root}docs`, { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.md')).map((path) => `docs/${path}`)].toSorted();
-/** What readers copy: every example in TypeScript that imports what it needs. The others are parts of a program of the reader's. */
-const programsOfDocuments = pages.flatMap((path) =>
-  [...read(path).matchAll(/^```ts\n([^]*?)^```$/gm)].flatMap(([, text = ''], index) => (text.includes('import ') ? [{ name: `${path.replaceAll(/\W/g, '-')}-${index}.ts`, text }] : [])),
-);
+type Program = Readonly<{ page: string; name: string; text: string }>;
+
+/** What readers copy: every example that imports what it needs. The others are parts of a program of the reader's. */
+function programsOf(language: 'js' | 'ts'): readonly Program[] {
+  return pages.flatMap((page) =>
+    [...read(page).matchAll(new RegExp(`^\`\`\`${language}\n([^]*?)^\`\`\`$`, 'gm'))].flatMap(([, text = ''], index) => {
+      // The name by which its page's other programs import it.
+      const [, own = `${index}.${language}`] = /^\/\/ ([\w-]+\.[jt]s)\b/.exec(text) ?? [];
+      return text.includes('import ') ? [{ page, name: `${page.replaceAll(/\W/g, '-')}/${own}`, text }] : [];
+    }),
+  );
+}
+const programs = programsOf('ts');
+const scripts = programsOf('js');
+
+/** The first example of own-sagas.md as its reader writes it in TypeScript, and what its client then knows. */
+const typedApp = (): string => {
+  const { text = '' } = scripts.find(({ name }) => name === 'docs-how-to-own-sagas-md/app.js') ?? {};
+  return `${text.replaceAll('}, { billing }) {', '}, { billing }: { billing: Billing }) {')}
+    type Billing = Readonly<{
+      subscribe(subscription: { droplet: number; address: string; reference: string }): Promise<string>;
+      findByReference(reference: string): Promise<string | null>;
+      cancel(id: string): Promise<void>;
+    }>;
+    declare const openBilling: () => Billing;
+    const { openClient } = await import('arcadia-cloud');
+    const handle = await openClient({ databaseUrl: '' }).start(onboardDeployment, { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' });
+    const outputs = await handle.result();
+    export const known: [number, string | null, string, string] = [outputs.droplet_id, outputs.public_ipv4, outputs.cloud_resource_id, outputs.subscription_id];
+    // @ts-expect-error -- the input of a droplet has no number for a name
+    await openClient({ databaseUrl: '' }).start(onboardDeployment, { name: 7, region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' });
+  `;
+};
+
+/** The part of producers.md that is inside a transaction of the reader's. */
+const typedTransaction = (): string => `import postgres from 'postgres';
+  import { openClient } from 'arcadia-cloud';
+  const [sql, client, customer] = [postgres(), openClient({ databaseUrl: '' }), 'acme'];
+  const input = { name: 'web-1', region: 'fra1', size: 's-1vcpu-1gb', image: 'debian-12-x64' };
+  ${/^```ts\n(await sql\.begin[^]*?)^```$/m.exec(read('docs/how-to/producers.md'))?.[1] ?? 'no such part'}
+`;
+
+/** Writes files into a folder of the installed package. */
+async function writeInto(folder: string, files: Readonly<Record<string, string>>): Promise<void> {
+  for (const [name, text] of Object.entries(files)) {
+    await mkdir(dirname(join(folder, name)), { recursive: true });
+    await writeFile(join(folder, name), text);
+  }
+}
 
 /** What a program prints, and how it ended. */
 async function outcomeOf(file: string, args: readonly string[], cwd = root): Promise<{ code: number; output: string }> {
@@ -56,8 +101,11 @@ async function outcomeOf(file: string, args: readonly string[], cwd = root): Pro
   );
 }
 
-test('the documents have programs in TypeScript', () => {
-  expect(programsOfDocuments.map(({ name }) => name)).toEqual(['README-md-0.ts', 'docs-how-to-producers-md-0.ts', 'docs-reference-sandbox-md-0.ts']);
+test('the documents have programs', () => {
+  expect(programs.map(({ name }) => name)).toEqual(['README-md/client.ts', 'docs-how-to-producers-md/0.ts', 'docs-reference-sandbox-md/0.ts']);
+  expect(scripts.map(({ name }) => name)).toEqual([
+    'README-md/app.js', 'docs-how-to-outcomes-md/0.js', 'docs-how-to-outcomes-md/1.js', 'docs-how-to-own-sagas-md/app.js', 'docs-how-to-own-sagas-md/1.js', 'docs-tutorial-first-saga-md/services.js', 'docs-tutorial-first-saga-md/app.js',
+  ]);
 });
 
 test('publint finds nothing to suggest', async () => {
@@ -96,10 +144,25 @@ test.each([['5.4', `${tools}typescript-5.4/bin/tsc`], ['the newest', `${root}nod
      export { droplets, openClient, startWorker };
     `,
   );
-  await Promise.all(programsOfDocuments.map(({ name, text }) => writeFile(join(whole, name), text)));
+  const files = { ...Object.fromEntries(programs.map(({ name, text }) => [name, text])), 'own-sagas.ts': typedApp(), 'transaction.ts': typedTransaction() };
+  await writeInto(whole, files);
   const compilerOptions = { target: 'es2022', lib: ['es2023'], module: 'nodenext', types: ['node'], strict: true, noEmit: true, skipLibCheck: false };
-  await writeFile(join(whole, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['entries.ts', ...programsOfDocuments.map(({ name }) => name)] }));
+  await writeFile(join(whole, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['entries.ts', ...Object.keys(files)] }));
   expect(await outcomeOf(process.execPath, [compiler, '--project', whole])).toEqual({ code: 0, output: '' });
+});
+
+test('the programs of the documents in JavaScript are checked as editors do it', async () => {
+  const files: Record<string, string> = {
+    ...Object.fromEntries(scripts.map(({ name, text }) => [name, text.replaceAll('}, { billing }) {', '}, /** @type {any} */ { billing }) {')])),
+    'README-md/billing.js': '/** @type {any} */ export const billing = {};',
+    'ambient.d.ts': "declare module 'standardwebhooks' { export const Webhook: any; } declare const openBilling: any;",
+  };
+  await writeInto(whole, files);
+  // Authors of JavaScript annotate nothing.
+  const lenient = { noImplicitAny: false, useUnknownInCatchVariables: false };
+  const compilerOptions = { target: 'es2024', lib: ['es2024'], module: 'nodenext', types: ['node'], allowJs: true, checkJs: true, strict: true, ...lenient, noEmit: true, skipLibCheck: true };
+  await writeFile(join(whole, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: Object.keys(files) }));
+  expect(await outcomeOf(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '--project', whole])).toEqual({ code: 0, output: '' });
 });
 
 describe('arcadia-cloud/sandbox', () => {

@@ -49,7 +49,7 @@ import type { AdoptDropletOutputs, DestroyDropletOutputs, ProvisionDropletOutput
 import { adoptDropletOutputs, destroyDropletOutputs, provisionDropletOutputs } from '../steps/outputs.ts';
 
 export type StartOptions = Readonly<{
-  /** The same key always returns the same saga. */
+  /** The same key returns the same saga, as long as that saga is kept (`SAGA_RETENTION_DAYS`). */
   idempotencyKey?: string | undefined;
   /**
    * The requester: stored with the saga, for people to read. While creates wait for the request budget, requesters take
@@ -101,7 +101,7 @@ export type Client = Readonly<{
    */
   provisionDroplet(input: ProvisionDropletInput, options?: StartOptions): Promise<SagaHandle<ProvisionDropletOutputs>>;
   /**
-   * Starts a `destroy_droplet` saga. Only a droplet that arcadia-cloud provisioned is destroyed.
+   * Starts a `destroy_droplet` saga. Only a droplet that arcadia-cloud provisioned or adopted is destroyed.
    *
    * @param dropletId DigitalOcean's id of the droplet
    * @throws {InvalidRequestError} {IdempotencyConflictError}
@@ -122,7 +122,7 @@ export type Client = Readonly<{
     options?: StartOptions & { reason?: string | undefined; protected?: boolean | undefined; lease?: LeaseTerms | undefined },
   ): Promise<SagaHandle<AdoptDropletOutputs>>;
   /**
-   * Protects a droplet that arcadia-cloud provisioned, or lifts its protection. While it is protected, it is not destroyed.
+   * Protects a droplet that arcadia-cloud provisioned or adopted, or lifts its protection. While it is protected, it is not destroyed.
    *
    * @param dropletId DigitalOcean's id of the droplet
    * @param how.by the requester, for the audit trail; default: the database role

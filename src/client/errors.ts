@@ -10,7 +10,7 @@ export class SagaRolledBackError extends Error {
   override readonly name = 'SagaRolledBackError';
   readonly code = 'saga_rolled_back';
   readonly sagaId: string;
-  /** `code`: for programs, such as `digitalocean_rejected` or `cancelled`. `step`: where it failed. `message`: for people. */
+  /** `code`: for programs, such as `digitalocean_rejected` or `cancelled`; docs/reference/error-codes.md lists them. `step`: where it failed. `message`: for people. */
   readonly reason: SagaError;
 
   constructor(sagaId: string, reason: SagaError) {

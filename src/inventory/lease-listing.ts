@@ -7,7 +7,7 @@ import { jsonText } from '../platform/json.ts';
  * ended, but the droplet is protected. `expired`: the droplet is being destroyed. `none`: no lease.
  */
 export type LeaseRow = Readonly<{
-  /** The saga that provisioned the droplet. */
+  /** The saga that provisioned or adopted the droplet. */
   sagaId: string;
   /** Null: no create has been answered yet. */
   dropletId: number | null;
@@ -56,7 +56,7 @@ export async function listLeases(db: Pick<Database, 'run'>, { choice, limit, off
   return readLeases(db, 'leases.list', (sql) => sql`where ${isChosen(sql, choice)} order by lease_until, name, saga_id limit ${limit} offset ${offset}`);
 }
 
-/** Returns the leases of the droplets that these sagas provisioned. */
+/** Returns the leases of the droplets that these sagas provisioned or adopted. */
 export async function findLeaseRows(db: Pick<Database, 'run'>, sagaIds: readonly string[]): Promise<LeaseRow[]> {
   return readLeases(db, 'leases.find', (sql) => sql`where saga_id = any(${[...sagaIds]}::uuid[]) order by lease_until, name, saga_id`);
 }

@@ -8,7 +8,7 @@ import { MAX_LEASE_S } from '../platform/longest-lease.ts';
 const codes = ['droplet_unknown', 'lease_expired', 'lease_absent', 'lease_limit', 'droplet_being_destroyed'] as const;
 
 /**
- * Thrown if a lease could not be renewed. `droplet_unknown`: the droplet is not on record as provisioned here, or it is gone.
+ * Thrown if a lease could not be renewed. `droplet_unknown`: the droplet is not on record as provisioned or adopted here, or it is gone.
  * `lease_expired`: the droplet is being destroyed. `lease_absent`: the droplet has no lease. `lease_limit`: the lease has reached the
  * limit set when it began. `droplet_being_destroyed`: another saga destroys the droplet, or its provision or adoption is rolling back.
  */

@@ -10,7 +10,7 @@ import { DROPLET_FIELD, isDropletId } from './droplet-of-saga.ts';
 export const PROTECTED_CODE = 'droplet_protected';
 
 /**
- * Thrown if protection could not be set. `droplet_unknown`: the droplet is not on record as provisioned here, or it is
+ * Thrown if protection could not be set. `droplet_unknown`: the droplet is not on record as provisioned or adopted here, or it is
  * destroyed. `droplet_being_destroyed`: protection would come too late.
  */
 export class ProtectionError extends Error {

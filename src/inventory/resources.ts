@@ -51,7 +51,7 @@ export type Inventory = Readonly<{
    * Writes a provisioned resource and its requested state into the inventory.
    *
    * @returns the row's id; null if the claim is no longer valid and nothing was written
-   * @throws {ResourceTakenError} if another saga provisioned this resource
+   * @throws {ResourceTakenError} if another saga provisioned or adopted this resource
    */
   register(claim: WriteClaim, resource: SeenResource, provision: Provision): Promise<string | null>;
   /**
@@ -77,7 +77,7 @@ export type Inventory = Readonly<{
    * `arcadia.set_protection` refuses while a saga destroys the droplet.
    */
   isProtected(providerId: string): Promise<boolean>;
-  /** Finds the saga that provisioned a droplet; null: none of this database. */
+  /** Finds the saga that provisioned or adopted a droplet; null: none of this database. */
   findProvisioner(providerId: string): Promise<Provisioner | null>;
   /**
    * Finds an unfinished saga that created a droplet (`isKnown`), or that requested one with this name and does not know its id yet; null:
@@ -89,7 +89,7 @@ export type Inventory = Readonly<{
 /** The saga that creates a droplet, for certain or possibly. */
 export type Creator = Readonly<{ sagaId: string; isKnown: boolean }>;
 
-/** The saga that provisioned a resource, and the inventory's record of the resource. */
+/** The saga that provisioned or adopted a resource, and the inventory's record of the resource. */
 export type Provisioner = Readonly<{ sagaId: string; name: string; lastSeenAt: Date; deletedAt: Date | null }>;
 
 /**
@@ -155,13 +155,13 @@ async function registerProvisioned(
   return row.resourceId;
 }
 
-/** Thrown if another saga provisioned this resource. */
+/** Thrown if another saga provisioned or adopted this resource. */
 export class ResourceTakenError extends Error {
   override readonly name = 'ResourceTakenError';
   readonly code = 'resource_taken';
 
   constructor(providerId: string) {
-    super(`droplet ${providerId} was provisioned by another saga`);
+    super(`droplet ${providerId} was provisioned or adopted by another saga`);
   }
 }
 

@@ -26,11 +26,11 @@ export function requireOwnSecrets(config: Secrets): void {
  * the real DigitalOcean. `web` often has no token of DigitalOcean, so the address of the API decides.
  */
 export function publishedSecretsIn({ databaseUrl, digitalOcean, keyRing, web }: Secrets): readonly string[] {
-  if (digitalOcean.token === SANDBOX_TOKEN || !/(^|\.)digitalocean\.com$/.test(new URL(digitalOcean.apiUrl).hostname)) return [];
+  if (!isForReal(digitalOcean)) return [];
   const why = 'published in compose.yaml, and this process works with the real DigitalOcean';
   const problems: string[] = [];
   // Behind a key of one's own, it still opens what it sealed.
-  if (keyRing.keys[0]?.id === parseKeyRing(PUBLISHED_KEY).keys[0]?.id) {
+  if (placeOfPublishedKey(keyRing) === 0) {
     problems.push(`ARCADIA_ENCRYPTION_KEYS: the key that seals is ${why}; put a key of your own first, as \`openssl rand -base64 32\` makes one`);
   }
   if (databaseUrl !== null && PUBLISHED.has(readDatabaseUrl(databaseUrl).password ?? '')) {
@@ -43,4 +43,18 @@ export function publishedSecretsIn({ databaseUrl, digitalOcean, keyRing, web }: 
     problems.push(`API_TOKENS: the secret of ${name} is ${why}; set one of your own, as \`openssl rand -hex 24\` makes one`);
   }
   return problems;
+}
+
+/** Whether the published key stands behind one's own, where nothing is sealed with it any more. Everybody can open what it sealed. */
+export function publishedKeyStillOpens({ digitalOcean, keyRing }: Pick<Secrets, 'digitalOcean' | 'keyRing'>): boolean {
+  return isForReal(digitalOcean) && placeOfPublishedKey(keyRing) > 0;
+}
+
+function isForReal({ token, apiUrl }: Secrets['digitalOcean']): boolean {
+  return token !== SANDBOX_TOKEN && /(^|\.)digitalocean\.com$/.test(new URL(apiUrl).hostname);
+}
+
+function placeOfPublishedKey({ keys }: Secrets['keyRing']): number {
+  const published = parseKeyRing(PUBLISHED_KEY).keys[0]?.id;
+  return keys.findIndex(({ id }) => id === published);
 }

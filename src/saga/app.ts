@@ -8,6 +8,7 @@ import { checkNeeds } from './context.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import { checkCatalog } from './definition.ts';
 import type { WorkerHost } from './extension.ts';
+import { declaredFields, fieldsOf } from './input-fields.ts';
 import type { Labels } from './labels.ts';
 import { nameTwice, requireSteps } from './names.ts';
 import type { Step, StepOutcome, StepRun } from './step.ts';
@@ -117,11 +118,11 @@ export function defineSaga<Input extends JsonObject, const Steps extends readonl
     name: string;
     input: z.ZodType<Input, Given>;
     steps: Steps;
-    subject?: (saga: FactsOf<Input, Steps>) => About;
-    words?: Partial<SagaWords<FactsOf<Input, Steps>>>;
+    subject?: (saga: FactsOf<NoInfer<Input>, Steps>) => About;
+    words?: Partial<SagaWords<FactsOf<NoInfer<Input>, Steps>>>;
     isDestructive?: boolean;
-    resource?(saga: FactsOf<Input, Steps>): string | null | undefined;
-    labels?: (saga: Pick<FactsOf<Input, Steps>, 'input' | 'context'>) => Labels;
+    resource?(saga: FactsOf<NoInfer<Input>, Steps>): string | null | undefined;
+    labels?: (saga: Pick<FactsOf<NoInfer<Input>, Steps>, 'input' | 'context'>) => Labels;
     secrets?: readonly string[];
     refusal?: SagaDefinition<never>['refusal'];
   }>,
@@ -132,22 +133,18 @@ export function defineSaga<Input extends JsonObject, const Steps extends readonl
   const { subject, words = {}, ...rest } = saga;
   requireSteps(saga.name, saga.steps);
   checkNeeds(saga);
-  // A secret with a misspelled name would be stored in plain text.
-  const shape = 'shape' in saga.input && typeof saga.input.shape === 'object' ? saga.input.shape : null;
-  const misnamed = saga.secrets?.find((field) => shape !== null && !Object.hasOwn(shape, field));
+  const fields = fieldsOf(saga.input);
+  // A secret with a misspelled name would be stored in plain text. So an object declares its secrets even if it takes any field.
+  const declared = fields ?? declaredFields(saga.input);
+  const misnamed = saga.secrets?.find((field) => declared?.has(field) === false);
   if (misnamed !== undefined) throw new TypeError(`saga ${saga.name}: secret ${misnamed} is no field of the input`);
   // A step with a misspelled field would be left out of every saga.
-  const fieldless = saga.steps.find(({ onlyWith }) => onlyWith !== undefined && shape !== null && !takesMore(saga.input) && !Object.hasOwn(shape, onlyWith));
+  const fieldless = saga.steps.find(({ onlyWith }) => onlyWith !== undefined && fields?.has(onlyWith) === false);
   if (fieldless !== undefined) throw new TypeError(`saga ${saga.name}: step ${fieldless.name} is \`onlyWith\` ${fieldless.onlyWith}, which is no field of the input`);
   const added: z.ZodRawShape = Object.fromEntries(saga.steps.flatMap(({ adds, onlyWith }) => Object.entries((onlyWith === undefined ? adds : adds?.partial())?.shape ?? {})));
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the type says what the shapes do
   const outputs = z.looseObject(added) as unknown as z.ZodType<OutputsOf<Steps>>;
   return { ...rest, outputs, words: subject === undefined ? words : { ...words, subject: (facts) => aboutOf(saga.name, subject(facts)) } };
-}
-
-/** Whether an object schema keeps fields that it does not name, as `z.looseObject` does. */
-function takesMore(schema: z.ZodType): boolean {
-  return schema instanceof z.ZodObject && schema.def.catchall !== undefined && !(schema.def.catchall instanceof z.ZodNever);
 }
 
 // oxlint-disable-next-line typescript/no-explicit-any -- of whatever types: they are taken from it

@@ -26,6 +26,7 @@ import type { OpenSecret } from './open-secret.ts';
 import { rememberSecrets } from './open-secret.ts';
 import type { ClaimedSaga, LoadedSaga } from './loaded.ts';
 import { resourceOf, resourceWaitMs } from './resource.ts';
+import { secretsOf } from './secrets.ts';
 import type { SagaStore } from './store.ts';
 import type { Outcome, RetryPolicy } from './transition.ts';
 import type { JobClaim, Verdict } from './verdict.ts';
@@ -148,7 +149,7 @@ async function holdResource<Deps>(loaded: ClaimedSaga, job: JobClaim, options: R
 async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevision, askedAt, problem }: { jobRevision: number; askedAt: number; problem: Failure | null }, options: RunnerOptions<Deps>): Promise<Verdict> {
   const claim = openClaim(loaded, askedAt, options);
   const about = { sagaId: loaded.saga.id, saga: loaded.saga.name, step: step.name, attempt: loaded.saga.attempt + 1 };
-  const secrets = rememberSecrets(options.openSecret);
+  const secrets = rememberSecrets(openerFor(loaded.saga, options));
   const run = stepRunOf(step, loaded, claim, { log: options.log, about, claimMs: options.claimMs, secrets });
   let outcome: StepOutcome | null = null;
   let result: StepResult = 'undecided';
@@ -176,6 +177,16 @@ async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevisio
   } finally {
     options.onRun?.(reportOf(step.name, loaded.saga, labelsOf(options.catalog)(claim.saga()), result, monotonicMs(options) - askedAt));
   }
+}
+
+/** A field that the definition does not declare as a secret is stored in plain text. Probably `secrets` misspells its name. */
+function openerFor<Deps>(saga: Saga, { openSecret, catalog, log }: RunnerOptions<Deps>): OpenSecret | undefined {
+  const definition = catalog[saga.name];
+  if (openSecret === undefined || definition === undefined) return openSecret;
+  return async (claim, field) => {
+    if (!secretsOf(definition).includes(field)) log.error({ sagaId: saga.id, saga: saga.name, step: currentStep(saga), field }, 'a step opened a field that the saga does not declare in `secrets`: it is stored in plain text');
+    return openSecret(claim, field);
+  };
 }
 
 /**

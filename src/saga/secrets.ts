@@ -29,6 +29,33 @@ export function filledSecrets(secrets: readonly string[], input: JsonObject): st
 }
 
 /**
+ * Returns which secrets a schema has moved: their text is in no field of theirs any more, but elsewhere in the input.
+ *
+ * @param given the input before its schema was applied
+ */
+export function movedSecrets(secrets: readonly string[], given: JsonObject, input: JsonObject): string[] {
+  const gone = secrets.filter((field) => typeof given[field] === 'string' && given[field] !== '' && (input[field] ?? null) === null);
+  if (gone.length === 0) return [];
+  const open = textsIn(withoutFields(input, secrets));
+  // What was given in another field too has not moved from this one.
+  const others = textsIn(withoutFields(given, secrets));
+  return gone.filter((field) => open.has(given[field]) && !others.has(given[field]));
+}
+
+function withoutFields(input: JsonObject, fields: readonly string[]): Json[] {
+  return Object.entries(input).flatMap(([field, value]) => (value === undefined || fields.includes(field) ? [] : [value]));
+}
+
+function textsIn(values: readonly Json[]): ReadonlySet<Json | undefined> {
+  const texts = new Set<string>();
+  JSON.stringify(values, (_key, value: unknown) => {
+    if (typeof value === 'string') texts.add(value);
+    return value;
+  });
+  return texts;
+}
+
+/**
  * Removes the secrets from a new saga's input.
  *
  * @returns the input with `[sealed, 312 bytes]` in place of each secret, and the sealed values; null if there are none

@@ -23,7 +23,7 @@ import { findByIdempotencyKey, findRerun, insertSaga } from './new-saga.ts';
 import { loadSaga } from './store.ts';
 import type { NewSaga } from './new-saga.ts';
 import type { StoredSecrets } from './secrets.ts';
-import { filledSecrets, isSameSecret, sealInput, secretsOf } from './secrets.ts';
+import { filledSecrets, isSameSecret, movedSecrets, sealInput, secretsOf } from './secrets.ts';
 import type { SagaWords } from './saga-words.ts';
 
 /**
@@ -107,6 +107,7 @@ export type StartableSagas = Readonly<Record<string, StartableSaga>>;
 const MAX_ID_ATTEMPTS = 5;
 const MAX_KEY_LENGTH = 255;
 const MAX_SHOWN_NAME = 100;
+const MOVED_SECRET = "is a secret, but the saga's schema moves its text to another field, which would be stored in plain text; its author has to name that field in `secrets`";
 const ILL_FORMED = 'expected text without broken surrogates';
 
 /**
@@ -227,8 +228,11 @@ export function checkInput(
   if (excess !== null) return { input: null, problems: [{ field: 'input', message: excess }] };
   const parsed = parseInput(definition, given);
   if (!parsed.success) return { input: null, problems: parsed.problems };
-  const notText = (definition.secrets ?? []).filter((field) => typeof (parsed.data[field] ?? '') !== 'string');
+  const { secrets = [] } = definition;
+  const notText = secrets.filter((field) => typeof (parsed.data[field] ?? '') !== 'string');
   if (notText.length > 0) return { input: null, problems: notText.map((field) => ({ field, message: 'expected text: a secret is sealed as text' })) };
+  const moved = secrets.length === 0 ? [] : movedSecrets(secrets, plainInput(given) ?? {}, parsed.data);
+  if (moved.length > 0) return { input: null, problems: moved.map((field) => ({ field, message: MOVED_SECRET })) };
   const filled = filledSecrets(secretsOf(definition), parsed.data);
   if (filled.length === 0 || keyRing.keys.length > 0) return { input: parsed.data, problems: [] };
   const message = 'cannot be encrypted: set ARCADIA_ENCRYPTION_KEYS (or keyRing of the client) where you start sagas and in every worker';

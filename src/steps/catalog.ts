@@ -22,7 +22,7 @@ const dropletResource = (saga: SagaFacts) => {
 /** Makes a droplet, waits until it is active and, where that is asked for, ready, and enters it into the inventory. */
 export const provisionDroplet = defineSaga({ ...provisionContract, steps: [createDroplet, waitDropletActive, waitDropletReady, registerDroplet], resource: dropletResource, words: provisionWords, labels: dropletLabels });
 
-/** Destroys a droplet that was provisioned here. */
+/** Destroys a droplet that was provisioned or adopted here. */
 export const destroyDroplet = defineSaga({ ...destroyContract, steps: [destroyDropletStep], resource: dropletResource, words: destroyWords, isDestructive: true, labels: dropletLabels });
 
 /** Takes a droplet that was made elsewhere under management. It puts the droplet within reach of a destroy, and so needs the same right. */

@@ -1,9 +1,11 @@
 // The step that makes the droplet. DigitalOcean's create has no idempotency key, so it goes out through `once`: announced in
 // Postgres before it is sent, and followed by a look for a droplet with the saga's tag before another is sent.
+import type { z } from 'zod';
 import type { CreateDropletRequest, Droplet } from '../do/schemas.ts';
 import { DigitalOceanError } from '../do/errors.ts';
 import { recordedDropletId } from '../inventory/droplet-of-saga.ts';
 import { isLocalTrouble } from '../platform/error-code.ts';
+import type { JsonObject } from '../platform/json.ts';
 import type { Reservation } from '../do/reservations.ts';
 import type { Failure } from '../saga/failure.ts';
 import type { Saga } from '../saga/saga.ts';
@@ -29,10 +31,13 @@ import { contradiction, otherOwner, tagsOf, waveOf } from './ownership.ts';
 // A droplet that bears our name, but no tag yet, keeps us from asking for another: so many grace periods long.
 const UNDECIDED_GRACES = 10;
 
-export const createDroplet: Step<StepDeps> = {
+const adds = provisionDropletOutputs.pick({ droplet_id: true });
+type Made = z.infer<typeof adds>;
+
+export const createDroplet: Step<StepDeps, JsonObject, Made> = {
   name: 'create_droplet',
   family: dropletFamily,
-  adds: provisionDropletOutputs.pick({ droplet_id: true }),
+  adds,
   remains: provisionDropletRemains,
   words: { doing: 'creating the droplet', provider: 'DigitalOcean' },
   recordsFirst: true,
@@ -43,7 +48,7 @@ export const createDroplet: Step<StepDeps> = {
     requireReadyStep(run.saga);
 
     const { settings } = deps;
-    let result: StepOutcome | null = null;
+    let result: StepOutcome<Made> | null = null;
     // Once a create was announced, the lease has begun.
     const lease = creates(run).sends === 0 ? leaseOf(run.saga, settings.lease ?? NO_LEASE_POLICY) : null;
     const { wave, number, announces } = planCreate(run);
@@ -178,7 +183,7 @@ function waitForTags(undecided: readonly Droplet[], ageMs: number, { adoptionGra
   });
 }
 
-function adopt(droplet: Droplet, duplicates: readonly Droplet[], run: StepRun): StepOutcome {
+function adopt(droplet: Droplet, duplicates: readonly Droplet[], run: StepRun): StepOutcome<Made> {
   run.log.info({ dropletId: droplet.id, duplicates: duplicates.map(({ id }) => id) }, 'adopted a droplet');
   return done(
     {

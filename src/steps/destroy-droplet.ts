@@ -1,4 +1,4 @@
-// The step that destroys a droplet on request, and only one that arcadia-cloud provisioned. It cannot be undone, so it is
+// The step that destroys a droplet on request, and only one that arcadia-cloud provisioned or adopted. It cannot be undone, so it is
 // not given up either: while DigitalOcean refuses the deletion the saga goes on trying, for hours, and then asks for a person.
 import { DigitalOceanError } from '../do/errors.ts';
 import type { Droplet } from '../do/schemas.ts';
@@ -12,8 +12,10 @@ import type { StepDeps } from './deps.ts';
 import { dropletFamily } from './family.ts';
 import { forRollback } from './deps.ts';
 import { destroyAndConfirm, isDeletionAccepted } from './destroy-and-confirm.ts';
+import type { Undone } from './failures.ts';
 import { toStepOutcome } from './failures.ts';
 import { storedDestroyInput } from './inputs.ts';
+import type { DestroyDropletOutputs } from './outputs.ts';
 import { destroyDropletOutputs, destroyDropletRemains } from './outputs.ts';
 import { lookForBilled, withOutputs } from './still-billed.ts';
 import { stepAgeMs } from '../saga/stamps.ts';
@@ -32,7 +34,9 @@ const MISSED_AT = 'droplet_missed_at';
 
 const DECLINED = new Set(['droplet_unknown', 'droplet_not_ours']);
 
-export const destroyDroplet: Step<StepDeps> = {
+type Outcome = StepOutcome<DestroyDropletOutputs>;
+
+export const destroyDroplet: Step<StepDeps, JsonObject, DestroyDropletOutputs> = {
   name: 'destroy_droplet',
   family: dropletFamily,
   adds: destroyDropletOutputs,
@@ -67,11 +71,11 @@ export const destroyDroplet: Step<StepDeps> = {
 };
 
 /** As patient as a rollback: one odd answer is no reason to leave a droplet that should be gone. */
-function patientOutcome(error: unknown, run: StepRun): StepOutcome | null {
+function patientOutcome(error: unknown, run: StepRun): Undone | null {
   return error instanceof DigitalOceanError ? toStepOutcome(error, 'backward', run.memo) : null;
 }
 
-async function destroyOnRequest(dropletId: number, run: StepRun, deps: StepDeps): Promise<StepOutcome> {
+async function destroyOnRequest(dropletId: number, run: StepRun, deps: StepDeps): Promise<Outcome> {
   const droplet = await deps.digitalOcean.getDroplet(dropletId);
   const provisioner = await deps.inventory.findProvisioner(String(dropletId));
   if (!(droplet === null && isDeletionAccepted(dropletId, run))) requireOurs(dropletId, droplet, provisioner);
@@ -88,7 +92,7 @@ async function destroyOnRequest(dropletId: number, run: StepRun, deps: StepDeps)
 
 type Found = Readonly<{ droplet: Droplet | null; provisioner: Provisioner | null; billed: JsonObject }>;
 
-async function destroyNow(dropletId: number, { droplet, provisioner, billed }: Found, run: StepRun, deps: StepDeps): Promise<StepOutcome> {
+async function destroyNow(dropletId: number, { droplet, provisioner, billed }: Found, run: StepRun, deps: StepDeps): Promise<Outcome> {
   // The last word before a DELETE. What was checked when the saga was started may have changed since.
   if (await deps.inventory.isProtected(String(dropletId))) throw new StepFailure({ code: PROTECTED_CODE, message: protectedMessage(dropletId), retryable: false });
   const end = await destroyAndConfirm(dropletId, run, deps, droplet, billed);
@@ -106,7 +110,7 @@ function wasSeenLately(provisioner: Provisioner | null, run: StepRun, { settings
   return msBetween(provisioner.lastSeenAt, run.now) <= settings.adoptionGraceMs;
 }
 
-function lookAgain(dropletId: number, { settings }: StepDeps): StepOutcome {
+function lookAgain(dropletId: number, { settings }: StepDeps): Undone {
   return waiting(settings.pollIntervalMs, `droplet ${dropletId} was there a moment ago: looking again before it counts as gone`);
 }
 
@@ -128,7 +132,7 @@ async function goneAfterCancel(dropletId: number, run: StepRun, deps: StepDeps):
 }
 
 /** @throws {StaleRevisionError} */
-async function finish(end: DestroyEnd, note: string, dropletId: number, run: StepRun, deps: StepDeps): Promise<StepOutcome> {
+async function finish(end: DestroyEnd, note: string, dropletId: number, run: StepRun, deps: StepDeps): Promise<Outcome> {
   const stands = await deps.inventory.markDestroyed(run.claim, String(dropletId));
   if (!stands) throw new StaleRevisionError(`saga ${run.saga.id} has moved on`);
   return done({ droplet_id: dropletId, destroy_result: end }, note);
@@ -139,7 +143,7 @@ function ended(end: DestroyEnd, note: string): StepOutcome {
 }
 
 /**
- * The droplet must be on record as provisioned by us, and must not carry another saga's id.
+ * The droplet must be on record as provisioned or adopted by us, and must not carry another saga's id.
  *
  * @throws {StepFailure} `droplet_unknown`, `droplet_not_ours`: nothing was done
  */
@@ -150,7 +154,7 @@ function requireOurs(dropletId: number, droplet: Droplet | null, provisioner: Pr
   const foreignTag = droplet?.tags?.find((tag) => /^arcadia-saga-id-/i.test(tag) && tag.toLowerCase() !== `arcadia-saga-id-${provisioner?.sagaId}`);
   if (provisioner !== null && foreignTag === undefined) return;
   const why = foreignTag === undefined ? 'it is not in this environment\'s cloud_provisioned' : `it carries the tag ${foreignTag}`;
-  throw declined('droplet_not_ours', `droplet ${dropletId} was not provisioned by this arcadia-cloud (${why}), so it is left alone`);
+  throw declined('droplet_not_ours', `droplet ${dropletId} was neither provisioned nor adopted by this arcadia-cloud (${why}), so it is left alone`);
 }
 
 function declined(code: string, message: string): StepFailure {

@@ -13,16 +13,19 @@ const UNAUTHORIZED_DELAY_MS = 15_000;
 const OUTAGE_FIRST_DELAY_MS = 2_000;
 const OUTAGE_MAX_DELAY_MS = 60_000;
 
+/** An outcome of a step that is not done. */
+export type Undone = Exclude<StepOutcome, { kind: 'done' }>;
+
 /**
  * Converts an error of a step to an outcome.
  *
  * @returns null for an error that does not concern the step's work (Postgres is unreachable): the same job runs again
  */
-export function toStepOutcome(error: unknown, direction: Direction, memo: Memo): StepOutcome | null {
+export function toStepOutcome(error: unknown, direction: Direction, memo: Memo): Undone | null {
   return error instanceof DigitalOceanError ? fromDigitalOcean(error, direction, memo) : outcomeOfUnexpected(error);
 }
 
-function fromDigitalOcean(error: DigitalOceanError, direction: Direction, memo: Memo): StepOutcome {
+function fromDigitalOcean(error: DigitalOceanError, direction: Direction, memo: Memo): Undone {
   if (error.hold?.isAccountFull === true) return waitForRoom(error, memo);
   switch (error.kind) {
     case 'throttled':
@@ -43,7 +46,7 @@ function fromDigitalOcean(error: DigitalOceanError, direction: Direction, memo: 
 }
 
 /** DigitalOcean refuses for a cause that only a person can fix. The saga is woken once a probe succeeds. */
-function holdFor({ message, hold, retryAfterMs }: DigitalOceanError, memo: Memo): StepOutcome {
+function holdFor({ message, hold, retryAfterMs }: DigitalOceanError, memo: Memo): Undone {
   const scopes = hold?.scopes ?? [];
   const what = hold?.isTokenRefused === false ? 'this request' : 'the token';
   const lack = scopes.length === 0 ? '' : ` The token probably lacks the scope ${scopes.join(' or ')}.`;
@@ -53,7 +56,7 @@ function holdFor({ message, hold, retryAfterMs }: DigitalOceanError, memo: Memo)
 }
 
 /** The saga is woken in its turn, once there is room. */
-function waitForRoom({ message, hold, retryAfterMs }: DigitalOceanError, memo: Memo): StepOutcome {
+function waitForRoom({ message, hold, retryAfterMs }: DigitalOceanError, memo: Memo): Undone {
   const reason = `the DigitalOcean account has no room for another droplet: ${message}. The saga goes on by itself once it has`;
   return waiting(retryAfterMs ?? UNAUTHORIZED_DELAY_MS, reason, { memo, alarm: true, ...(hold?.circuit == null ? {} : { heldBy: hold.circuit }) });
 }
@@ -62,7 +65,7 @@ function waitForRoom({ message, hold, retryAfterMs }: DigitalOceanError, memo: M
  * DigitalOcean is unreachable, and a poll or a deletion is due. A droplet exists or may exist. A rollback would need
  * DigitalOcean too, and might destroy a working droplet. So the saga waits, however long that takes.
  */
-function holdOn(error: DigitalOceanError, memo: Memo): StepOutcome {
+function holdOn(error: DigitalOceanError, memo: Memo): Undone {
   const outages = (memo['outages'] ?? 0) + 1;
   const delayMs = Math.min(OUTAGE_MAX_DELAY_MS, OUTAGE_FIRST_DELAY_MS * 2 ** Math.min(outages - 1, 10));
   const what = isLocalTrouble(error) ? 'this worker cannot make requests, which is trouble of its own machine' : 'DigitalOcean is out of reach';

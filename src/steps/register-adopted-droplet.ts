@@ -2,6 +2,7 @@
 // compensation removes the record and keeps the droplet.
 import { ResourceTakenError } from '../inventory/resources.ts';
 import type { Droplet } from '../do/schemas.ts';
+import type { JsonObject } from '../platform/json.ts';
 import type { Step } from '../saga/step.ts';
 import { StaleRevisionError, StepFailure, done } from '../saga/step.ts';
 import type { StepDeps } from './deps.ts';
@@ -9,10 +10,11 @@ import { toCloudResource } from './droplet-resource.ts';
 import { dropletFamily } from './family.ts';
 import { storedAdoptInput } from './inputs.ts';
 import { NO_LEASE_POLICY, leaseOfAdopted } from './lease.ts';
+import type { AdoptDropletOutputs } from './outputs.ts';
 import { adoptDropletOutputs } from './outputs.ts';
 import { otherClaim } from './ownership.ts';
 
-export const registerAdoptedDroplet: Step<StepDeps> = {
+export const registerAdoptedDroplet: Step<StepDeps, JsonObject, AdoptDropletOutputs> = {
   name: 'register_adopted_droplet',
   family: dropletFamily,
   adds: adoptDropletOutputs,

@@ -1,12 +1,14 @@
 // The step that writes the droplet into the inventory: its current state and its requested state. It is also the last check of
 // what the saga created: if it sent more than one create, this step destroys the surplus droplets.
+import type { z } from 'zod';
 import { DigitalOceanError } from '../do/errors.ts';
 import type { Droplet } from '../do/schemas.ts';
+import type { JsonObject } from '../platform/json.ts';
 import { textOf } from '../platform/json.ts';
 import { recordedDropletId } from '../inventory/droplet-of-saga.ts';
 import { ResourceTakenError } from '../inventory/resources.ts';
 import type { Saga } from '../saga/saga.ts';
-import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
+import type { Step, StepRun } from '../saga/step.ts';
 import { StaleRevisionError, StepFailure, done, waiting } from '../saga/step.ts';
 import { missingAddresses } from './addresses.ts';
 import { assignProject } from './assign-project.ts';
@@ -24,11 +26,13 @@ const A_MOMENT_MS = 5_000;
 // If the droplet answered or called back this recently, it is not read again.
 const WHILE_READY_MS = 120_000;
 
-export const registerDroplet: Step<StepDeps> = {
+const adds = provisionDropletOutputs.pick({ cloud_resource_id: true });
+
+export const registerDroplet: Step<StepDeps, JsonObject, z.infer<typeof adds>> = {
   name: 'register_droplet',
   family: dropletFamily,
   needs: provisionDropletOutputs.pick({ droplet_id: true }),
-  adds: provisionDropletOutputs.pick({ cloud_resource_id: true }),
+  adds,
   words: { doing: 'entering the droplet into the inventory', provider: 'DigitalOcean' },
 
   async execute(run, deps) {
@@ -85,7 +89,7 @@ async function observe(dropletId: number, run: StepRun, deps: StepDeps): Promise
 }
 
 /** Each create but one may have made a surplus droplet. Destroys those and keeps the recorded one; null: no surplus is left. */
-async function destroySurplus(keep: number, run: StepRun, deps: StepDeps): Promise<StepOutcome | null> {
+async function destroySurplus(keep: number, run: StepRun, deps: StepDeps): Promise<Waiting | null> {
   const { unanswered, ageMs } = creates(run);
   const mayHaveMore = unanswered > 0 || run.saga.context['create_duplicates'] !== undefined;
   if (!mayHaveMore) return null;

@@ -8,6 +8,7 @@ import { StepFailure, failureOf } from '../saga/step.ts';
 import type { StillBilled } from './outputs.ts';
 import { STILL_BILLED, describeBilled } from './still-billed-words.ts';
 import type { StepDeps } from './deps.ts';
+import type { Undone } from './failures.ts';
 
 // Thousands of snapshots must not make the saga's row large.
 const MOST_LISTED = 100;
@@ -36,7 +37,7 @@ export async function lookForBilled(dropletId: number, run: Pick<StepRun, 'saga'
  *
  * @param toOutcome converts an error to an outcome; null: rethrow it
  */
-export async function withOutputs(run: Pick<StepRun, 'saga'>, outputs: JsonObject, work: () => Promise<StepOutcome>, toOutcome: (error: unknown) => StepOutcome | null): Promise<StepOutcome> {
+export async function withOutputs<Adds extends JsonObject>(run: Pick<StepRun, 'saga'>, outputs: JsonObject, work: () => Promise<StepOutcome<Adds>>, toOutcome: (error: unknown) => Undone | null): Promise<StepOutcome<Adds>> {
   try {
     const outcome = await work();
     if (outcome.kind === 'done') {

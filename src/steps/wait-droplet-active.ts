@@ -1,11 +1,13 @@
 // The step that waits until the droplet is active. Each run polls once and, if it is too early, requests another run after the
 // poll interval. It holds no worker meanwhile. Waiting has no side effect, so there is nothing to compensate.
+import type { z } from 'zod';
 import { dropletTextOf, recordedDropletId } from '../inventory/droplet-of-saga.ts';
 import type { Action, Droplet } from '../do/schemas.ts';
 import { actionSchema } from '../do/schemas.ts';
 import { DigitalOceanError } from '../do/errors.ts';
 import type { Observation } from '../do/observation-store.ts';
 import { isLocalTrouble } from '../platform/error-code.ts';
+import type { JsonObject } from '../platform/json.ts';
 import type { Step, StepOutcome, StepRun } from '../saga/step.ts';
 import { StepFailure, done, waiting } from '../saga/step.ts';
 import { addressesOf, missingAddresses } from './addresses.ts';
@@ -30,11 +32,14 @@ const SOONEST_LOOK_MS = 250;
 const FIRST_ASKED_AFTER = 1 / 8;
 const ASKED_AGAIN_AFTER = 1.5;
 
-export const waitDropletActive: Step<StepDeps> = {
+const adds = provisionDropletOutputs.pick({ public_ipv4: true, private_ipv4: true, public_ipv6: true });
+type Outcome = StepOutcome<z.infer<typeof adds>>;
+
+export const waitDropletActive: Step<StepDeps, JsonObject, z.infer<typeof adds>> = {
   name: 'wait_droplet_active',
   family: dropletFamily,
   needs: provisionDropletOutputs.pick({ droplet_id: true }),
-  adds: provisionDropletOutputs.pick({ public_ipv4: true, private_ipv4: true, public_ipv6: true }),
+  adds,
   words: {
     doing: 'waiting for the droplet to become active',
     provider: 'DigitalOcean',
@@ -93,7 +98,7 @@ async function observe(dropletId: number, run: StepRun, deps: StepDeps): Promise
  * Concludes from what a list showed of the droplet up to two minutes ago, if that suffices; null: it does not. While creates
  * use the budget up, a list is read every few seconds at most, and nearly no saga polls just then.
  */
-async function recallActive(dropletId: number, run: StepRun, deps: StepDeps): Promise<StepOutcome | null> {
+async function recallActive(dropletId: number, run: StepRun, deps: StepDeps): Promise<Outcome | null> {
   const known = await deps.droplets.recall(dropletId);
   if (known?.droplet?.status !== 'active') return null;
   try {
@@ -105,7 +110,7 @@ async function recallActive(dropletId: number, run: StepRun, deps: StepDeps): Pr
 }
 
 /** The next poll is due one interval after the observation, so that polls that shared a read are due together. */
-function soonerBy(ageMs: number, outcome: StepOutcome): StepOutcome {
+function soonerBy(ageMs: number, outcome: Outcome): Outcome {
   return outcome.kind === 'waiting' ? { ...outcome, delayMs: Math.max(0, Math.round(outcome.delayMs - ageMs)) } : outcome;
 }
 
@@ -146,7 +151,7 @@ function placementFailed(dropletId: number, action: Action): StepFailure {
   });
 }
 
-function judge(droplet: Droplet | null, dropletId: number, run: StepRun, settings: StepSettings): StepOutcome {
+function judge(droplet: Droplet | null, dropletId: number, run: StepRun, settings: StepSettings): Outcome {
   if (droplet === null) return judgeAbsence(dropletId, run, settings);
   const contradicted = otherOwner(droplet, run.saga);
   if (contradicted !== null) {
@@ -173,7 +178,7 @@ function judge(droplet: Droplet | null, dropletId: number, run: StepRun, setting
 }
 
 /** A 404 for a young droplet means that it is not visible yet; a lasting 404 means that it is gone. */
-function judgeAbsence(dropletId: number, run: StepRun, settings: StepSettings): StepOutcome {
+function judgeAbsence(dropletId: number, run: StepRun, settings: StepSettings): Outcome {
   const isYoung = stepAgeMs(run) < settings.adoptionGraceMs;
   const misses = isYoung ? 0 : (run.memo['misses'] ?? 0) + 1;
   if (misses < MISSES_UNTIL_GONE) {

@@ -28,7 +28,7 @@ const SHOWN_LOG_LENGTH = 1_500;
 // The first check after a paused queue does not end the wait.
 const MIN_CHECKS = 2;
 
-export const waitDropletReady: Step<StepDeps> = {
+export const waitDropletReady: Step<StepDeps> & Readonly<{ onlyWith: 'ready' }> = {
   name: 'wait_droplet_ready',
   family: dropletFamily,
   onlyWith: 'ready',

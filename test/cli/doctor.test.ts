@@ -9,6 +9,7 @@ import { once } from 'node:events';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { reserveConnection } from '../../src/platform/db.ts';
+import { generateKey } from '../../src/platform/key-ring.ts';
 import { HOUR_MS, createShiftedClock } from '../support/shifted-clock.ts';
 import { claimQueues, openFleet, runCommand } from '../support/fleet.ts';
 import { connectTestRedis } from '../support/services-redis.ts';
@@ -68,6 +69,14 @@ test('published secrets with the real DigitalOcean are failures, as worker and w
     ['API_TOKENS', 'Until then, `worker` and `web` do not start.'],
   ]);
   expect(of('configuration').map(({ text }) => text)).not.toContain('valid; environment default');
+});
+
+test('the published key behind one of your own is a warning, with the real DigitalOcean alone', async () => {
+  const { PATH, HOME } = process.env;
+  const keys = { ARCADIA_ENCRYPTION_KEYS: `${generateKey()},ZGV2ZWxvcG1lbnQga2V5LCBub3QgYSBzZWNyZXQhISE=` };
+  const aboutKeys = async (more: NodeJS.ProcessEnv) => (await diagnose({ PATH, HOME, ...keys, ...more })).of('configuration').filter(({ text }) => text.startsWith('ARCADIA_ENCRYPTION_KEYS'));
+  expect(await aboutKeys({})).toMatchObject([{ level: 'warn', text: 'ARCADIA_ENCRYPTION_KEYS: one of the keys behind the first is published in compose.yaml, so anybody can open what it sealed' }]);
+  expect(await aboutKeys({ DIGITALOCEAN_TOKEN: 'sandbox' })).toEqual([]);
 });
 
 test('a variable that cannot be used is named, and the rest is checked without it', async () => {

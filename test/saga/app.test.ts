@@ -125,6 +125,40 @@ describe('defineSaga', () => {
     }
   });
 
+  const open = z.object({ customer: z.string(), cupon: z.string() });
+  const seen: readonly (readonly [string, z.ZodType<JsonObject>])[] = [
+    ['a union', z.union([input, open])],
+    ['a union by a field', z.discriminatedUnion('kind', [z.object({ kind: z.literal('a') }), z.object({ kind: z.literal('b'), cupon: z.string() })])],
+    ['an intersection', input.and(z.object({ cupon: z.string() }))],
+    ['a schema in wrappers', open.refine(() => true).readonly().default({ customer: 'acme', cupon: 'x' })],
+    ['a pipe', z.object({ code: z.string() }).transform(({ code }) => ({ customer: 'acme', cupon: code })).pipe(open)],
+    ['a preprocessed object', z.preprocess((given) => given, open)],
+  ];
+
+  test.each(seen)('sees the fields of %s', (_what, one) => {
+    const define = (secret: string, onlyWith: string) => defineSaga({ name: 'onboard', input: one, steps: [reserve, { ...step('redeem'), onlyWith }], secrets: [secret] });
+    expect(define('cupon', 'cupon').name).toBe('onboard');
+    expect(() => define('coupn', 'cupon')).toThrow('saga onboard: secret coupn is no field of the input');
+    expect(() => define('cupon', 'coupn')).toThrow('saga onboard: step redeem is `onlyWith` coupn, which is no field of the input');
+  });
+
+  const unseen: readonly (readonly [string, z.ZodType<JsonObject>])[] = [
+    ['a transform of the whole', open.transform(({ cupon, ...rest }): JsonObject => ({ ...rest, code: cupon }))],
+    ['a lazy schema', z.lazy(() => open)],
+    ['a record', z.record(z.string(), z.json())],
+    ['a union with an object that takes any field', z.union([input, z.object({ customer: z.string() }).catchall(z.json())])],
+  ];
+
+  test.each(unseen)('takes any name where it cannot see the fields: of %s', (_what, one) => {
+    expect(defineSaga({ name: 'onboard', input: one, steps: [reserve, { ...step('redeem'), onlyWith: 'code' }], secrets: ['code'] }).name).toBe('onboard');
+  });
+
+  test('has an object that takes any field declare its secrets, but not the fields of its steps', () => {
+    const loose = z.object({ customer: z.string() }).catchall(z.json());
+    expect(() => defineSaga({ name: 'onboard', input: loose, steps: [reserve], secrets: ['token'] })).toThrow('saga onboard: secret token is no field of the input');
+    expect(defineSaga({ name: 'onboard', input: loose, steps: [reserve, { ...step('redeem'), onlyWith: 'coupon' }] }).name).toBe('onboard');
+  });
+
   test('says plain facts where it was given no words', () => {
     const onboard = defineSaga({ name: 'onboard', input, steps: [reserve], subject: ({ input: given }) => ({ name: textOf(given['customer']) }), words: { completed: () => 'On board.' } });
     const words = surfaceOf({ onboard }).words({ name: 'onboard' });

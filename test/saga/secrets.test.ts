@@ -2,6 +2,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import type { JsonObject } from '../../src/platform/json.ts';
@@ -195,6 +196,9 @@ describe('an idempotency key', () => {
   });
 });
 
+/** Moves the text of a secret to where `to` says. */
+const moves = (to: (password: string) => JsonObject) => z.object({ user: z.string(), password: z.string() }).transform(({ user, password }): JsonObject => ({ user, ...to(password) }));
+
 describe('a saga with secrets of its own', () => {
   const ownInput = { name: 'web', api_key: 'hush-key', password: 'hush-ü' };
   const opened: (string | undefined)[] = [];
@@ -210,6 +214,7 @@ describe('a saga with secrets of its own', () => {
   });
   const own: Catalog<Ledger> = { fake: { input: z.record(z.string(), z.json()), steps: [read, failing], secrets: ['api_key', 'password'] } };
   const begin = (more: JsonObject = {}, idempotencyKey?: string, ring: KeyRing = keyRing) => startSaga(engine.db, own, { name: 'fake', input: { ...ownInput, ...more }, idempotencyKey }, reconcileGraceMs, ring);
+  const startMoved = (schema: z.ZodType<JsonObject>, given: JsonObject) => startSaga(engine.db, { fake: { ...own['fake'], steps: [read], input: schema, secrets: ['password'] } }, { name: 'fake', input: given }, reconcileGraceMs, keyRing);
   const runOwn = (sagaId: string, revision: number, ring = keyRing) =>
     runJob({ sagaId, revision, memo: {} }, { ...engine.options, catalog: own, keyRing: ring, openSecret: (claim, field) => openSecret(engine.db, ring, claim, field) });
 
@@ -291,6 +296,25 @@ describe('a saga with secrets of its own', () => {
     expect(saga).toMatchObject({ status: 'running', attempt: 0, context: { missing_encryption_key: expect.any(String) } });
     await runOwn(sagaId, saga.revision);
     expect((await engine.load(sagaId)).saga).toMatchObject({ cursor: 1, context: { missing_encryption_key: null } });
+  });
+
+  test('is refused where its schema moves the text of a secret to a field that is none', async () => {
+    const given = { user: 'web', password: 'hush' };
+    for (const to of [(pw: string) => ({ pw }), (pw: string) => ({ login: { ways: [pw] } })]) {
+      await expect(startMoved(moves(to), given)).rejects.toThrow(/^password: is a secret, but the saga's schema moves its text to another field, .* name that field in `secrets`$/);
+    }
+    for (const [schema, same] of [[moves((pw) => ({ size: pw.length })), given], [moves(() => ({})), { user: 'hush', password: 'hush' }], [moves((password) => ({ password })), given]] as const) {
+      await expect(startMoved(schema, same)).resolves.toMatchObject({ firstJob: {} });
+    }
+  });
+
+  test('is reported, where a step opens what its definition does not declare', async () => {
+    const errors: unknown[] = [];
+    const log = pino({ level: 'error' }, { write: (line: string) => void errors.push(JSON.parse(line)) });
+    const misspelled: Catalog<Ledger> = { fake: { input: z.record(z.string(), z.json()), steps: [read], secrets: ['api_key', 'pasword'] } };
+    const { sagaId } = await startSaga(engine.db, misspelled, { name: 'fake', input: ownInput }, reconcileGraceMs, keyRing);
+    await runJob({ sagaId, revision: 0, memo: {} }, { ...engine.options, log, catalog: misspelled, keyRing, openSecret: (claim, field) => openSecret(engine.db, keyRing, claim, field) });
+    expect(errors).toEqual([expect.objectContaining({ sagaId, field: 'password', msg: 'a step opened a field that the saga does not declare in `secrets`: it is stored in plain text' })]);
   });
 
   test('is refused without a key, and with a secret that is no text, naming the fields', async () => {

@@ -813,6 +813,6 @@ describe('the inventory of a saga', () => {
     const { providerId } = await startRegistered();
     const other = await startRunning();
     const claim = { sagaId: other.id, revision: other.revision };
-    await expect(inventory.register(claim, dropletOf(providerId), provisionOf(other.id))).rejects.toThrow('was provisioned by another saga');
+    await expect(inventory.register(claim, dropletOf(providerId), provisionOf(other.id))).rejects.toThrow('was provisioned or adopted by another saga');
   });
 });

@@ -246,7 +246,7 @@ describe('the page of a destroy says what became of the droplet', () => {
   });
 
   test.each([
-    ['refused as not ours', errorOf('droplet_not_ours', 'droplet 4711 was not provisioned by this arcadia-cloud'), 'not_destroyed', 'Droplet 4711 was not destroyed.', 'not destroyed'],
+    ['refused as not ours', errorOf('droplet_not_ours', 'droplet 4711 was neither provisioned nor adopted by this arcadia-cloud'), 'not_destroyed', 'Droplet 4711 was not destroyed.', 'not destroyed'],
     ['unknown', errorOf('droplet_unknown', 'there is no droplet 4711'), 'not_destroyed', 'Nothing was destroyed: droplet 4711 is unknown.', 'nothing destroyed'],
     ['cancelled in time', errorOf('cancelled', 'cancelled by ann'), 'not_destroyed', 'Droplet 4711 was not destroyed.', 'not destroyed'],
     ['cancelled too late', errorOf('cancelled', 'cancelled by ann'), 'destroyed', 'The cancel came too late: droplet 4711 is destroyed.', 'destroyed'],

@@ -2,7 +2,7 @@
 // request that creates.
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import type { z } from 'zod';
+import { z } from 'zod';
 import { startSandbox } from '../../src/sandbox/server.ts';
 import type { Sandbox } from '../../src/sandbox/server.ts';
 import { planAnswer } from '../../src/web/api/shapes.ts';
@@ -111,11 +111,21 @@ describe('POST /v1/plans', () => {
     ]);
     const headers = { authorization: 'Bearer any' };
     const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVxZXhhbXBsZWtleWZvcnRlc3RzMDAwMDAwMDAwMDAwMDA ada@example';
-    await fetch(`${sandbox.url}/v2/account/keys`, { method: 'POST', headers, body: JSON.stringify({ name: 'ada', public_key: key }) });
+    const addKey = async (name: string, publicKey: string) => {
+      const response = await fetch(`${sandbox.url}/v2/account/keys`, { method: 'POST', headers, body: JSON.stringify({ name, public_key: publicKey }) });
+      return z.object({ ssh_key: z.object({ id: z.int() }) }).parse(await response.json()).ssh_key.id;
+    };
+    await addKey('ada', key);
     await fetch(`${sandbox.url}/v2/projects`, { method: 'POST', headers, body: JSON.stringify({ name: 'shop', purpose: 'Shop' }) });
     // Both are newer than the lists that this process keeps.
     const found = await plan({ ssh_keys: ['ada'], project: 'shop' });
     expect([found.possible, check(found, 'ssh_keys'), check(found, 'project')]).toEqual(['yes', 'ok: The account has the SSH key.', 'ok: The account has the project.']);
+    // Digits are an id, never a name.
+    const id = await addKey('12345', key.replace('ada@', 'bob@').replace('AAAAC3Nz', 'AAAAC3Ny'));
+    expect(check(await plan({ ssh_keys: ['12345'] }), 'ssh_keys')).toBe(`problem: The account has no SSH key with the id 12345. Digits are read as an id, never as a name. A key of that name has the id ${id}: give that.`);
+    expect(check(await plan({ ssh_keys: [99_999] }), 'ssh_keys')).toBe('problem: The account has no SSH key with the id 99999. Digits are read as an id, never as a name.');
+    expect(check(await plan({ ssh_keys: ['aa:bb'] }), 'ssh_keys')).toBe('problem: The account has no SSH key with the fingerprint aa:bb. This form is read as a fingerprint, never as a name.');
+    expect(check(await plan({ ssh_keys: [await addKey('eve', key.replace('ada@', 'eve@').replace('AAAAC3Nz', 'AAAAC3Nx'))] }), 'ssh_keys')).toBe('ok: The account has the SSH key.');
     expect(check(await plan({ volumes: [crypto.randomUUID()] }), 'volumes')).toMatch(/^unknown: Volumes are not checked/);
   });
 

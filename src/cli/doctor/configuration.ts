@@ -2,7 +2,7 @@
 import type { App } from '../../saga/app.ts';
 import type { Config } from '../../platform/config.ts';
 import { ConfigError } from '../../platform/config-error.ts';
-import { publishedSecretsIn } from '../../platform/published-secrets.ts';
+import { publishedKeyStillOpens, publishedSecretsIn } from '../../platform/published-secrets.ts';
 import { hasInventory, loadConfigFor } from '../../processes/inventory.ts';
 import type { Finding } from './finding.ts';
 import { fail, ok, warn } from './finding.ts';
@@ -41,11 +41,13 @@ export function readConfiguration(app: App, environment: NodeJS.ProcessEnv): { c
   }
 }
 
-function gaps({ databaseUrl, redisNodes, digitalOcean, keyRing }: Config, app: App, refused: ReadonlySet<string>): Finding[] {
+function gaps(config: Config, app: App, refused: ReadonlySet<string>): Finding[] {
+  const { databaseUrl, redisNodes, digitalOcean, keyRing } = config;
   const found: Finding[] = [];
   if (databaseUrl === null && !refused.has('DATABASE_URL')) found.push(fail(CHECK, 'DATABASE_URL is not set', 'Set it to your Postgres. `demo`, `dev`, `smoke`, `sandbox` and `hash-password` do without.'));
   if (hasInventory(app) && digitalOcean.token === null && !refused.has('DIGITALOCEAN_TOKEN')) found.push(warn(CHECK, 'DIGITALOCEAN_TOKEN is not set: DigitalOcean is not checked', 'Set it for workers and `sync`. `web` needs none.'));
   if (redisNodes === null && !refused.has('REDIS_URL')) found.push(ok(CHECK, 'REDIS_URL is not set: the queues are in Postgres'));
   if (keyRing.keys.length === 0 && !refused.has('ARCADIA_ENCRYPTION_KEYS')) found.push(warn(CHECK, 'ARCADIA_ENCRYPTION_KEYS is not set: sagas with user_data are refused', 'Set it if you use user_data.'));
+  if (publishedKeyStillOpens(config)) found.push(warn(CHECK, 'ARCADIA_ENCRYPTION_KEYS: one of the keys behind the first is published in compose.yaml, so anybody can open what it sealed', 'Replace the secrets that it sealed. Take the key out once no saga needs what it sealed.'));
   return found;
 }

@@ -210,14 +210,34 @@ function checkSshKeys({ ssh_keys: wanted = [] }: ProvisionDropletInput, keys: Se
   if (keys.kind === 'unseen') return unread('ssh_keys', 'The SSH keys', keys.why);
   let unchecked = 0;
   for (const entry of wanted) {
-    const found = keys.value.filter(({ id, name, fingerprint }) => (isName(entry) ? name === entry : String(id) === String(entry) || fingerprint.toLowerCase() === String(entry).toLowerCase()));
+    const found = keys.value.filter((key) => isKey(key, entry));
     if (found.length > 1) return problem('ssh_keys', `The account has ${found.length} SSH keys called ${quote(String(entry))}. Give the id of the one that you mean.`);
-    // Only MD5 fingerprints can be compared.
-    if (found.length === 0 && /^sha256:/i.test(String(entry))) unchecked += 1;
-    else if (found.length === 0) return problem('ssh_keys', `The account has no SSH key ${quote(String(entry))}. ${nearest(String(entry), keys.value.map(({ name }) => name))}`);
+    if (found.length === 0 && !isComparable(entry)) unchecked += 1;
+    else if (found.length === 0) return problem('ssh_keys', noSuchKey(String(entry), isName(entry), keys.value));
   }
   if (unchecked > 0) return unknown('ssh_keys', `${counted(unchecked, 'SSH key')} could not be checked, because DigitalOcean shows no SHA256 fingerprints.`);
   return ok('ssh_keys', `The account has ${wanted.length === 1 ? 'the SSH key' : `all ${wanted.length} SSH keys`}.`);
+}
+
+/** Whether a key may be among the account's; of SHA256 fingerprints, which DigitalOcean does not show, it cannot be told. */
+export function mayBeAmong(keys: readonly SshKey[], entry: string | number): boolean {
+  return !isComparable(entry) || keys.some((key) => isKey(key, entry));
+}
+
+function isKey({ id, name, fingerprint }: SshKey, entry: string | number): boolean {
+  return isName(entry) ? name === entry : String(id) === String(entry) || fingerprint.toLowerCase() === String(entry).toLowerCase();
+}
+
+function isComparable(entry: string | number): boolean {
+  return !/^sha256:/i.test(String(entry));
+}
+
+function noSuchKey(wanted: string, isByName: boolean, keys: readonly SshKey[]): string {
+  if (isByName) return `The account has no SSH key ${quote(wanted)}. ${nearest(wanted, keys.map(({ name }) => name))}`;
+  const isId = /^\d+$/.test(wanted);
+  const called = keys.filter(({ name }) => name === wanted).map(({ id }) => id);
+  const instead = called.length === 0 ? '' : ` A key of that name has the id ${called.slice(0, MOST_NAMES).join(' or ')}: give that.`;
+  return `The account has no SSH key with the ${isId ? 'id' : 'fingerprint'} ${quoteLess(wanted)}. ${isId ? 'Digits are read as an id, never as a name.' : 'This form is read as a fingerprint, never as a name.'}${instead}`;
 }
 
 function checkProject({ project = '' }: ProvisionDropletInput, projects: Seen<readonly Project[]>): PlanCheck {

@@ -7,9 +7,8 @@ import type { ReadList } from '../../do/kept-list.ts';
 import type { Offers } from '../../do/offers.ts';
 import type { Image } from '../../do/schemas.ts';
 import type { ProvisionDropletInput } from '../../steps/inputs.ts';
-import { isName } from '../../steps/named.ts';
 import type { CloudFacts, PlanCheck, PlanPolicy, PlanPrice, Seen } from './checks.ts';
-import { checkCloud, checkPolicy, findImage, priceOf, seen, unseen } from './checks.ts';
+import { checkCloud, checkPolicy, findImage, mayBeAmong, priceOf, seen, unseen } from './checks.ts';
 import type { FleetFactsOfPlan, PlanStart } from './start.ts';
 import { judgeStart } from './start.ts';
 
@@ -78,7 +77,7 @@ async function readCloud(input: ProvisionDropletInput, cloud: PlanCloud | null):
     list(({ offers }) => offers.regions, OFFERS_KEPT_MS),
     list(({ offers }) => offers.sizes, OFFERS_KEPT_MS),
     list(({ offers }) => offers.images, OFFERS_KEPT_MS),
-    ifGiven((input.ssh_keys ?? []).length > 0, () => namesOf(({ directory }) => directory.sshKeys, cloud, (keys) => (input.ssh_keys ?? []).every((entry) => !isName(entry) || keys.some(({ name }) => name === entry)))),
+    ifGiven((input.ssh_keys ?? []).length > 0, () => namesOf(({ directory }) => directory.sshKeys, cloud, (keys) => (input.ssh_keys ?? []).every((entry) => mayBeAmong(keys, entry)))),
     ifGiven(input.project !== undefined, () => namesOf(({ directory }) => directory.projects, cloud, (found) => found.some(({ id, name }) => id === input.project?.toLowerCase() || name === input.project))),
     ifGiven(input.vpc_uuid !== undefined, () => ask(({ client }) => client.listVpcs())),
   ]);

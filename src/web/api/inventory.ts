@@ -38,7 +38,7 @@ export function addInventoryRoutes(app: App, inventory: InventoryPort, redact: R
       schema: {
         operationId: 'setProtection',
         summary: 'Protect a droplet, or lift its protection',
-        description: 'A protected droplet is not destroyed. 404: no such droplet is on record as provisioned here. 409: it is being destroyed already.',
+        description: 'A protected droplet is not destroyed. 404: no such droplet is on record as provisioned or adopted here. 409: it is being destroyed already.',
         tags: ['inventory'],
         params: dropletParams,
         body: protectionBody,
@@ -55,7 +55,7 @@ export function addInventoryRoutes(app: App, inventory: InventoryPort, redact: R
       schema: {
         operationId: 'renewLease',
         summary: 'Renew the lease of a droplet',
-        description: 'The lease ends no sooner than ttl_s from now, unless its max_s comes first; it is never shortened. 404: no such droplet is on record as provisioned here. 409: the lease expired, the droplet has none, or it is being destroyed; the code says which.',
+        description: 'The lease ends no sooner than ttl_s from now, unless its max_s comes first; it is never shortened. 404: no such droplet is on record as provisioned or adopted here. 409: the lease expired, the droplet has none, or it is being destroyed; the code says which.',
         tags: ['inventory'],
         params: dropletParams,
         body: leaseBody,

@@ -92,7 +92,7 @@ export const rerunBody = z
 
 /** Headers of a start. */
 export const startHeaders = z.object({
-  'idempotency-key': z.string().optional().describe('the same key always returns the same saga; with another input it is refused').meta({ examples: ['order-4711'] }),
+  'idempotency-key': z.string().optional().describe('the same key returns the same saga, as long as that saga is kept; with another input it is refused').meta({ examples: ['order-4711'] }),
 });
 
 /** Query of a start. */
@@ -312,7 +312,7 @@ export const resourceAnswer = z.object({
   firstSeenAt: answerTime,
   lastSeenAt: answerTime,
   deletedAt: answerTime.nullable(),
-  provisionedBy: z.string().nullable().describe('saga:<id> if arcadia-cloud provisioned it'),
+  provisionedBy: z.string().nullable().describe('saga:<id> if arcadia-cloud provisioned or adopted it'),
   spec: json.nullable().describe('what was asked for'),
   protected: z.boolean().describe('it is not destroyed until its protection is lifted'),
   leaseUntil: answerTime.nullable().describe('when its lease ends; null: it has none'),
