@@ -17,9 +17,12 @@ type AccountDeps = Readonly<{
   log: Log;
 }>;
 
-// A worker that asks may die. After the time of a request and this margin, another one asks.
-const CLAIM_MARGIN_MS = 2_000;
+// A worker that asks may die: after this time another one asks. DigitalOcean usually answers within a second.
+const CLAIM_MS = 5_000;
 const CLAIM_LOOK_MS = 200;
+
+// Nobody can tell a process that waits from one that hangs unless it says so.
+const SAY_AFTER_MS = 2_000;
 
 /**
  * Checks that the token belongs to the account of this database's droplets. Records the first account it sees. With any
@@ -31,7 +34,8 @@ const CLAIM_LOOK_MS = 200;
  */
 export async function checkAccount(deps: AccountDeps): Promise<boolean> {
   const { db, log } = deps;
-  const found = await (deps.shared === undefined ? askAccount(deps) : shareCheck(deps, deps.shared));
+  const saying = setTimeout(() => log.info({}, 'waiting for DigitalOcean to say which account the token is of'), SAY_AFTER_MS);
+  const found = await (deps.shared === undefined ? askAccount(deps) : shareCheck(deps, deps.shared)).finally(() => clearTimeout(saying));
   if (found.account === null) {
     log.warn({ status: found.status, reason: found.reason }, describeUnread(found));
     return found.isSettled;
@@ -76,9 +80,8 @@ async function askAccount({ digitalOcean }: Pick<AccountDeps, 'digitalOcean'>): 
 
 /** Asks, unless another worker has asked a moment ago, or does so now. */
 async function shareCheck(deps: AccountDeps, { scope, timeoutMs }: NonNullable<AccountDeps['shared']>): Promise<AccountCheck> {
-  const claimMs = timeoutMs + CLAIM_MARGIN_MS;
-  for (const startedAt = performance.now(); performance.now() - startedAt < claimMs; await delay(CLAIM_LOOK_MS * (0.5 + Math.random()))) {
-    const claim = await claimAccountCheck(deps.db, scope, claimMs);
+  for (const startedAt = performance.now(); performance.now() - startedAt < timeoutMs + CLAIM_MS; await delay(CLAIM_LOOK_MS * (0.5 + Math.random()))) {
+    const claim = await claimAccountCheck(deps.db, scope, CLAIM_MS);
     if (claim === 'wait') continue;
     if (claim !== 'ask') return claim;
     const found = await askAccount(deps);

@@ -7,6 +7,7 @@ import type { Stage } from '../support/fault-stage.ts';
 import { runCommand } from '../support/fleet.ts';
 import { connectTestRedis } from '../support/services-redis.ts';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 const path = '/v2/account';
 const team = (uuid: string) => ({ status: 200, body: { account: { uuid: 'somebody', team: { uuid } } } });
@@ -48,6 +49,20 @@ test('where the account cannot be read at first, a worker works, asks again, and
   expect(await worker.exit()).toMatchObject({ code: 1 });
   expect(worker.log().find(({ level }) => level === 'fatal')).toMatchObject({ msg: 'worker cannot continue: exiting, so that its supervisor starts another one', why: expect.stringContaining('the account another') });
   expect(asked(stage).filter((request) => request.endsWith('account'))).toHaveLength(3);
+});
+
+test('a worker that was killed while it asked for the account holds up the next one for seconds, which says what it waits for', async () => {
+  await using stage = await openFaultStage({ settings: { DIGITALOCEAN_TIMEOUT_MS: '30000', WORKER_LOCK_MS: '60000', ADOPTION_GRACE_MS: '90000' } });
+  stage.sandbox.setFaults({ rules: [{ match: { path }, times: 1, effect: { hang: true } }] });
+  const killed = stage.fork();
+  await waitFor(() => asked(stage).length === 1, { what: 'its request' });
+  killed.signal('SIGKILL');
+  await killed.exit();
+  const startedAt = performance.now();
+  const next = stage.fork();
+  await next.ready();
+  expect(performance.now() - startedAt).toBeLessThan(28_000);
+  expect(next.log().map(({ msg }) => msg)).toContain('waiting for DigitalOcean to say which account the token is of');
 });
 
 test('where the account cannot be read, sync does not sync: exit code 1, and it says so', async () => {
