@@ -39,14 +39,16 @@ export async function listAudit(db: Pick<Database, 'run'>, sagaId: string): Prom
   );
 }
 
+// Ids are sent as text. Without its table's name, `order by id` would sort them as text too: 9 after 10.
+
 /** Reads the audit trail of several sagas, newest first, at most `limit` rows. */
 export async function listAuditOf(db: Pick<Database, 'run'>, sagaIds: readonly string[], limit: number): Promise<AuditLine[]> {
   if (sagaIds.length === 0) return [];
   return db.run(
     'audit.of_sagas',
     (sql) => sql<AuditLine[]>`
-      select id::text as id, at, actor, database_role, action, saga_id, detail from arcadia.audit
-      where saga_id = any(${[...sagaIds]}::uuid[]) order by id desc limit ${limit}`,
+      select audit.id::text as id, at, actor, database_role, action, saga_id, detail from arcadia.audit
+      where saga_id = any(${[...sagaIds]}::uuid[]) order by audit.id desc limit ${limit}`,
   );
 }
 
@@ -82,14 +84,14 @@ export async function searchAudit(db: Pick<Database, 'run'>, filter: AuditFilter
   const found = await db.run(
     'audit.search',
     (sql) => sql<AuditLine[]>`
-      select id::text as id, at, actor, database_role, action, saga_id, detail from arcadia.audit
+      select audit.id::text as id, at, actor, database_role, action, saga_id, detail from arcadia.audit
       where ${actor === undefined ? sql`true` : sql`actor = ${actor}`}
         and ${action === undefined ? sql`true` : sql`action = ${action}`}
         and ${sagaId === undefined ? sql`true` : sql`saga_id = ${sagaId}`}
         and ${from === undefined ? sql`true` : sql`at >= ${from}`}
         and ${before === undefined ? sql`true` : sql`at < ${before}`}
         and ${after === null ? sql`true` : sql`id < ${after}::text::bigint`}
-      order by id desc limit ${page.limit + 1}`,
+      order by audit.id desc limit ${page.limit + 1}`,
   );
   const rows = found.slice(0, page.limit);
   const last = rows.at(-1);

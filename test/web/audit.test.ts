@@ -1,6 +1,6 @@
 // Who did what: the page and the route, their filters, and the time they take among a million rows.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { listAuditActions, recordAudit, searchAudit } from '../../src/saga/audit.ts';
+import { listAuditActions, listAuditOf, recordAudit, searchAudit } from '../../src/saga/audit.ts';
 import { auditAnswer } from '../../src/web/api/audit.ts';
 import { explaining } from '../support/explain.ts';
 import { bearer, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
@@ -88,13 +88,27 @@ describe('the audit', () => {
     expect((await web.call('GET', '/audit?saga=x', { headers: reader })).status).toBe(400);
   });
 
+  test('is in the order of time although the ids have more and more digits, page by page and for sagas', async () => {
+    const other = '00000000-0000-4000-8000-000000000001';
+    for (const step of Array.from({ length: 123 }, (_, at) => at)) await recordAudit(web.db, { actor: 'cli:counter', action: 'retry_requested', sagaId: other, detail: { step } });
+    const seen: unknown[] = [];
+    for (let cursor: string | null = ''; cursor !== null;) {
+      const page = await list(`?actor=cli:counter&limit=10${cursor === '' ? '' : `&cursor=${cursor}`}`);
+      seen.push(...page.audit.map(({ detail }) => detail['step']));
+      cursor = page.nextCursor;
+    }
+    const newestFirst = Array.from({ length: 123 }, (_, at) => 122 - at);
+    expect(seen).toEqual(newestFirst);
+    expect((await listAuditOf(web.db, [other], 50)).map(({ detail }) => detail['step'])).toEqual(newestFirst.slice(0, 50));
+  });
+
   test('finds the few actions of a person among very many by an index', async () => {
     await web.db.sql`insert into arcadia.audit (actor, action) select 'sql:backend', 'saga_created' from generate_series(1, 100000)`;
     await web.db.sql`analyze arcadia.audit`;
     const { db, statements } = explaining(web.db);
     expect((await searchAudit(db, { actor: 'http:starter' }, { limit: 100 })).rows).toHaveLength(1);
     expect((await searchAudit(db, { action: 'cancel_requested' }, { limit: 100 })).rows).toHaveLength(1);
-    expect(await listAuditActions(db)).toEqual(['cancel_requested', 'drift_accepted', 'saga_created']);
+    expect(await listAuditActions(db)).toEqual(['cancel_requested', 'drift_accepted', 'retry_requested', 'saga_created']);
     for (const { plan } of statements) expect(plan).not.toContain('Seq Scan');
   });
 });
