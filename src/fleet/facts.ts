@@ -1,5 +1,6 @@
 // Reads the facts for the fleet's state from Postgres: one statement, cheap enough for every page.
 import type { Database } from '../platform/db.ts';
+import { MISSING_KEY } from '../saga/secrets.ts';
 import { DEAD_AFTER_MS } from './sign-of-life.ts';
 
 /** What DigitalOcean refuses, and how many sagas wait for it. Times are by Postgres's clock. */
@@ -52,6 +53,8 @@ export type PostgresFacts = Readonly<{
   orphansHeld: number;
   /** Sagas that have been for a while at steps that no live worker knows; null: there are too many sagas to look. */
   unknownSteps: Readonly<{ sagas: number; steps: readonly string[] }> | null;
+  /** Sagas whose workers lack the encryption key of a secret, and the ids of these keys. Among the sagas that are due first. */
+  missingKeys: Readonly<{ sagas: number; keys: readonly string[] }>;
   /** Time since the last complete sync ended, else since the first attempt; null: none was attempted. */
   syncAgeSeconds: number | null;
   /**
@@ -78,6 +81,8 @@ const CONFIGURED_WITHIN = '10 minutes';
 
 // Each is read. With more, a page would wait for it.
 const MOST_STEPS_LOOKED_AT = 20_000;
+// Each is read. A saga that lacks its key is due every few seconds, so it is among those that are due first.
+const MOST_KEYS_LOOKED_AT = 5_000;
 // In a deploy, workers of the version before go on with the steps that only they know.
 const UNKNOWN_AFTER = '2 minutes';
 
@@ -127,6 +132,8 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
         (select case when count(*) <= ${MOST_STEPS_LOOKED_AT} then jsonb_build_object('sagas', count(*) filter (where is_unknown), 'steps', coalesce(jsonb_agg(distinct step) filter (where is_unknown), '[]')) end from (
            select step, step <> all (array(select step from known)) and step_started_at < clock_timestamp() - ${UNKNOWN_AFTER}::interval as is_unknown
            from (select steps[cursor + 1] as step, step_started_at from arcadia.sagas where wake_at is not null limit ${MOST_STEPS_LOOKED_AT + 1}) as unfinished) as at_steps) as unknown_steps,
+        (select jsonb_build_object('sagas', count(key), 'keys', coalesce(jsonb_agg(distinct key) filter (where key is not null), '[]')) from (
+           select context->>${MISSING_KEY}::text as key from arcadia.sagas where wake_at is not null order by wake_at limit ${MOST_KEYS_LOOKED_AT}) as due) as missing_keys,
         (select extract(epoch from clock_timestamp() - coalesce(
            (select max(finished_at) from arcadia.inventory_syncs where outcome = 'complete'), (select min(started_at) from arcadia.inventory_syncs)))::float8) as sync_age_seconds,
         (select jsonb_build_object('ended', ended, 'leased', leased, 'isHeld', is_held, 'endedProtected', ended_protected) from arcadia.lease_brake()) as leases`,

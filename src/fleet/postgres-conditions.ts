@@ -57,6 +57,7 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
     }));
   }
   if (facts.unknownSteps !== null && facts.unknownSteps.sagas > 0) conditions.push(unknownSteps(facts.unknownSteps));
+  if (facts.missingKeys.sagas > 0) conditions.push(missingKeys(facts.missingKeys));
   if (isAlive && isSyncOverdue(facts, queues, limits)) {
     const age = inWords(facts.syncAgeSeconds ?? 0);
     conditions.push(condition({
@@ -94,16 +95,28 @@ const PROVIDER_FAILING_FOR_MS = 60_000;
 // A pass fails now and then, and a store that restarts takes a while.
 const RECONCILER_FAILING_FOR_MS = 60_000;
 
-const MOST_STEPS_NAMED = 3;
+const MOST_NAMED = 3;
 
 function unknownSteps({ sagas: count, steps }: NonNullable<PostgresFacts['unknownSteps']>): Condition {
-  const named = `${steps.slice(0, MOST_STEPS_NAMED).join(', ')}${steps.length > MOST_STEPS_NAMED ? ' and others' : ''}`;
   return condition({
     name: 'steps_unknown', count,
-    title: `${counted(count, 'saga')} ${count === 1 ? 'waits' : 'wait'} for a worker that knows ${steps.length === 1 ? 'the step' : 'the steps'} ${named}`,
+    title: `${counted(count, 'saga')} ${count === 1 ? 'waits' : 'wait'} for a worker that knows ${steps.length === 1 ? 'the step' : 'the steps'} ${namesOf(steps)}`,
     detail: 'No live worker does, so it is neither run nor undone.',
     action: 'Start workers of the version or with the app that has it (ARCADIA_APP, --app), and remove a step only when no saga is at it any more.',
   });
+}
+
+function missingKeys({ sagas: count, keys }: PostgresFacts['missingKeys']): Condition {
+  return condition({
+    name: 'key_missing', count,
+    title: `${counted(count, 'saga')} ${count === 1 ? 'waits' : 'wait'} for the encryption ${keys.length === 1 ? 'key' : 'keys'} ${namesOf(keys)}`,
+    detail: `A worker lacks ${keys.length === 1 ? 'it' : 'them'}, so it cannot read secrets that were sealed with ${keys.length === 1 ? 'it' : 'them'}.`,
+    action: 'Add it to ARCADIA_ENCRYPTION_KEYS of every worker. Sagas then resume by themselves. If it is lost for good, cancel them and start new ones.',
+  });
+}
+
+function namesOf(all: readonly string[]): string {
+  return `${all.slice(0, MOST_NAMED).join(', ')}${all.length > MOST_NAMED ? ' and others' : ''}`;
 }
 
 function ofLeases({ ended, leased, isHeld, endedProtected }: PostgresFacts['leases']): Condition[] {

@@ -15,6 +15,7 @@ export const severities = {
   sagas_overdue: 'critical',
   reconciler_fails: 'critical',
   steps_unknown: 'critical',
+  key_missing: 'critical',
   jobs_stand_still: 'critical',
   leases_held: 'critical',
   surplus_held: 'critical',

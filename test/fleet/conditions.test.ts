@@ -9,7 +9,7 @@ const now = new Date('2026-11-28T12:00:00Z');
 const at = (seconds: number) => new Date(now.getTime() + seconds * 1_000);
 const limits = { reconcileIntervalMs: 15_000, inventorySyncIntervalMs: 900_000 };
 const worker = { name: 'a:1', host: 'a', version: '1', startedAt: at(-60), lastSeenAt: at(-2), concurrency: 50, jobs: 0, isAlive: true };
-const well: PostgresFacts = { now, workers: [worker], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
+const well: PostgresFacts = { now, workers: [worker], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, missingKeys: { sagas: 0, keys: [] }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
 const moving: QueueFacts = { paused: [], stalled: [] };
 const refused: RefusedFact = {
   kind: 'request_refused', request: 'POST /v2/droplets', fields: ['ssh_keys'], subject: null, openedAt: at(-90), nextProbeAt: at(30), message: '403: You may not', scopes: ['ssh_key:read'], held: 21,
@@ -65,6 +65,10 @@ test('sagas at steps that no worker knows are told of, with the first of their n
   expect(judge({ unknownSteps: { sagas: 1, steps: ['pack'] } }).conditions).toMatchObject([{ name: 'steps_unknown', severity: 'critical', count: 1, title: '1 saga waits for a worker that knows the step pack' }]);
   expect(judge({ unknownSteps: { sagas: 9, steps: ['a', 'b', 'c', 'd'] } }).conditions).toMatchObject([{ title: '9 sagas wait for a worker that knows the steps a, b, c and others' }]);
   expect(toldOf({ unknownSteps: null })).toEqual([]);
+});
+
+test('sagas whose workers lack an encryption key are told of, with its id', () => {
+  expect(judge({ missingKeys: { sagas: 2, keys: ['0a1b2c3d'] } }).conditions).toMatchObject([{ name: 'key_missing', severity: 'critical', count: 2, title: '2 sagas wait for the encryption key 0a1b2c3d', action: expect.stringContaining('ARCADIA_ENCRYPTION_KEYS') }]);
 });
 
 test('a store that is full or takes no writes is told of by its name', () => {

@@ -53,6 +53,22 @@ test('counts sagas at steps that no worker knows, once they have been there for 
   expect((await readFleetFacts(db)).unknownSteps).toBeNull();
 });
 
+test('counts unfinished sagas that lack an encryption key, and names it', async () => {
+  const due = async (mark: string, status: string, sooner: number): Promise<void> => {
+    await sagasAt('create_droplet', { status });
+    await db.sql`
+      update arcadia.sagas set context = ${mark}::text::jsonb, wake_at = case when wake_at is not null then clock_timestamp() - ${sooner}::int * interval '1 second' end
+      where saga8 = lpad(to_hex(${made}::int), 8, '0')`;
+  };
+  expect((await readFleetFacts(db)).missingKeys).toEqual({ sagas: 0, keys: [] });
+  await due('{"missing_encryption_key": "0a1b2c3d"}', 'running', 5);
+  await due('{"missing_encryption_key": "0a1b2c3d"}', 'compensating', 6);
+  await due('{"missing_encryption_key": "ffffffff"}', 'stuck', 7);
+  await due('{"missing_encryption_key": null}', 'running', 8);
+  // 20,000 others are due later.
+  expect((await readFleetFacts(db)).missingKeys).toEqual({ sagas: 2, keys: ['0a1b2c3d'] });
+});
+
 test('says since when the reconcilers of all live workers fail, and DigitalOcean, how many surplus droplets are held, and whether writes are refused', async () => {
   await db.sql`delete from arcadia.workers`;
   expect(await readFleetFacts(db)).toMatchObject({ reconcilerFailingSince: null, orphansHeld: 0, isReadOnly: false });
