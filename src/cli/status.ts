@@ -15,7 +15,7 @@ import { readFleetFacts } from '../fleet/facts.ts';
 import { statusBody } from '../fleet/report.ts';
 import { createLog } from '../platform/create-log.ts';
 import type { QueueConnection } from '../queues/connection.ts';
-import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
+import { openQueueConnection, placeOf, queueStoreOf } from '../queues/connection.ts';
 import { queueNames } from '../queues/jobs.ts';
 import { refusesWrites } from '../platform/store-failure.ts';
 import { printable } from '../platform/text.ts';
@@ -36,7 +36,7 @@ export async function statusCommand(app: App, options: { json?: boolean }): Prom
     const environment = orNull(() => checkEnvironment(db, config.environment));
     const readPostgres = async (): Promise<PostgresFacts | null> => ((await environment) === null ? null : orNull(() => readFleetFacts(db)));
     const [postgres, { facts: queues, trouble }, usersFile] = await Promise.all([readPostgres(), readQueues(connection, environment, db), readUsersFileFact(config.web)]);
-    const judged = judgeFleet({ postgres, queues, usersFile }, { ...config, ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date(Date.now()));
+    const judged = judgeFleet({ postgres, queues, usersFile }, { ...config, queuePlace: placeOf(connection.store), ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date(Date.now()));
     const status = trouble === null ? judged : explain(judged, trouble);
     write(options.json === true ? JSON.stringify(statusBody(status)) : formatStatus(status));
     return status.status === 'attention' ? 1 : 0;

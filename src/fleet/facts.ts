@@ -1,5 +1,6 @@
 // Reads the facts for the fleet's state from Postgres: one statement, cheap enough for every page.
 import type { Database } from '../platform/db.ts';
+import type { QueuePlace } from '../queues/queue-store.ts';
 import { MISSING_KEY } from '../saga/secrets.ts';
 import { DEAD_AFTER_MS } from './sign-of-life.ts';
 
@@ -32,6 +33,8 @@ export type PostgresFacts = Readonly<{
   now: Date;
   /** Live workers, and recently seen ones that did not sign off. */
   workers: readonly WorkerFact[];
+  /** Where live workers have their queues, each place once. */
+  queuePlaces: readonly QueuePlace[];
   /** How long a worker was told to wait for the request budget; null: none waits. */
   throttledUntil: Date | null;
   refused: readonly RefusedFact[];
@@ -92,7 +95,7 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
     'fleet.facts',
     (sql) => sql<FactsRow[]>`
       with alive as (
-        select scope, throttled_until, steps, reconciler_failing_since, provider_failing_since, provider_answered_at from arcadia.workers where last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
+        select scope, throttled_until, steps, queue_store, queue_prefix, reconciler_failing_since, provider_failing_since, provider_answered_at from arcadia.workers where last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
       ),
       -- Where a worker does not tell, it may know all that \`migrate\` wrote.
       known as (
@@ -112,6 +115,7 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
            'name', name, 'host', host, 'version', version, 'startedAt', started_at, 'lastSeenAt', last_seen_at, 'concurrency', concurrency, 'jobs', jobs,
            'isAlive', last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
          ) order by started_at, name), '[]') from arcadia.workers) as workers,
+        (select coalesce(jsonb_agg(distinct jsonb_build_object('kind', queue_store, 'prefix', queue_prefix)), '[]') from alive where queue_store is not null) as queue_places,
         (select max(throttled_until) from alive where throttled_until > clock_timestamp()) as throttled_until,
         (select coalesce(jsonb_agg(jsonb_build_object(
            'kind', kind, 'request', request, 'fields', fields, 'subject', subject, 'openedAt', opened_at, 'nextProbeAt', next_probe_at,

@@ -1,6 +1,7 @@
 // The conditions that Postgres knows of: of workers, sagas, DigitalOcean, the inventory, leases and outcomes.
 import type { Condition, Limits, QueueFacts } from './condition.ts';
 import { counted } from '../platform/text.ts';
+import type { QueuePlace } from '../queues/queue-store.ts';
 import { condition, inWords, withStop } from './condition.ts';
 import type { PostgresFacts, RefusedFact, UntoldFact } from './facts.ts';
 
@@ -21,6 +22,7 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
   }
   // In a read-only database, nobody knows who lives.
   if (!isAlive && !facts.isReadOnly) conditions.push(noWorker(facts));
+  conditions.push(...queuesThatDiffer(facts, limits));
   // Without a worker, nothing probes again.
   for (const refused of facts.refused) conditions.push({ ...refusal(refused), ...(isAlive ? {} : { until: null }) });
   if (facts.providerFailingSince !== null && facts.now.getTime() - facts.providerFailingSince.getTime() > PROVIDER_FAILING_FOR_MS) {
@@ -145,6 +147,22 @@ function noWorker({ workers, now, unfinished }: PostgresFacts): Condition {
     detail: waiting,
     action: 'Start a worker, or check the logs of the workers that ended. Sagas then resume by themselves.',
   });
+}
+
+function queuesThatDiffer({ queuePlaces }: PostgresFacts, { queuePlace: own }: Limits): Condition[] {
+  const theirs = queuePlaces.map(describePlace).toSorted();
+  const places = new Set([...theirs, ...(own === undefined ? [] : [describePlace(own)])]);
+  if (theirs.length === 0 || places.size < 2) return [];
+  return [condition({
+    name: 'queues_differ', count: places.size,
+    title: 'Not all processes have the same queues',
+    detail: `Live workers have theirs in ${theirs.join(' and in ')}${own === undefined ? '' : `; this process has its own in ${describePlace(own)}`}. Jobs and pauses in one place are not seen in another.`,
+    action: 'Set REDIS_URL and QUEUE_PREFIX alike for all processes, and restart them. While you move the queues on purpose, this ends with the last restart.',
+  })];
+}
+
+function describePlace({ kind, prefix }: QueuePlace): string {
+  return kind === 'postgres' ? 'Postgres' : `Redis under QUEUE_PREFIX ${prefix}`;
 }
 
 function refusal({ kind, request, fields, subject, openedAt, nextProbeAt, message, scopes, held }: RefusedFact): Condition {

@@ -7,6 +7,7 @@ export const severities = {
   queue_store_away: 'critical',
   queue_store_full: 'critical',
   no_worker: 'critical',
+  queues_differ: 'critical',
   token_refused: 'critical',
   scope_missing: 'critical',
   provider_away: 'warning',

@@ -19,7 +19,7 @@ import { listenForSagas } from './listen.ts';
 import type { Log } from '../platform/log.ts';
 import { checkPooler } from './pooler.ts';
 import { closeWorkers } from '../queues/close-workers.ts';
-import { QueueStoreError, openQueueConnection, queueStoreOf } from '../queues/connection.ts';
+import { QueueStoreError, openQueueConnection, placeOf, queueStoreOf } from '../queues/connection.ts';
 import { startIntakeWorker } from '../queues/intake.ts';
 import { openPeriodicQueue, startPeriodicWorker } from '../queues/periodic-queue.ts';
 import { queueNames } from '../queues/jobs.ts';
@@ -188,7 +188,7 @@ export async function startWorker(
   const wakeup = createWakeup();
   const jobsAtHand = () => connection.loops().reduce((sum, { running }) => sum + running, 0);
   const throttledForMs = () => Math.max(0, ...extensions.map((extension) => extension.throttledForMs()));
-  const identity = { name, host: hostname(), pid: process.pid, version: packageVersion(), nodeVersion: process.versions.node, concurrency: config.worker.concurrency, scope: extensions[0]?.scope ?? null, steps: [...new Set(Object.values(catalog).flatMap(({ steps }) => steps.map((step) => step.name)))] };
+  const identity = { name, host: hostname(), pid: process.pid, version: packageVersion(), nodeVersion: process.versions.node, concurrency: config.worker.concurrency, scope: extensions[0]?.scope ?? null, steps: [...new Set(Object.values(catalog).flatMap(({ steps }) => steps.map((step) => step.name)))], queuePlace: placeOf(queueStore) };
   let reconcilerFailingSince: number | null = null;
   const loops = [
     watching,

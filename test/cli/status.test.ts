@@ -55,7 +55,7 @@ test('queues that are not those of this database are no sign that all is well; n
   await queue.close();
   const ofAnother = await status('--json');
   expect(ofAnother.code).toBe(1);
-  expect(JSON.parse(ofAnother.stdout)).toMatchObject({ status: 'attention', pausedQueues: null, conditions: [{ title: expect.stringContaining(`under QUEUE_PREFIX ${prefix} belong to another database`) }] });
+  expect(JSON.parse(ofAnother.stdout)).toMatchObject({ status: 'attention', pausedQueues: null, conditions: [{ title: expect.stringContaining(`under QUEUE_PREFIX ${prefix} belong to another database`) }, { name: 'queues_differ' }] });
 });
 
 test('without REDIS_URL in the shell of a fleet with Redis: it says what is not set, not that the queue store is away', async () => {

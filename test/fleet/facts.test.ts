@@ -69,6 +69,17 @@ test('counts unfinished sagas that lack an encryption key, and names it', async 
   expect((await readFleetFacts(db)).missingKeys).toEqual({ sagas: 2, keys: ['0a1b2c3d'] });
 });
 
+test('says where live workers have their queues, each place once; older versions do not tell', async () => {
+  await db.sql`delete from arcadia.workers`;
+  expect((await readFleetFacts(db)).queuePlaces).toEqual([]);
+  for (const name of ['old', 'one', 'two', 'three', 'dead']) await workerAlive(name, []);
+  await db.sql`update arcadia.workers set queue_store = 'redis', queue_prefix = '{one}' where name in ('one', 'two')`;
+  await db.sql`update arcadia.workers set queue_store = 'postgres' where name = 'three'`;
+  await db.sql`update arcadia.workers set queue_store = 'redis', queue_prefix = '{dead}', last_seen_at = clock_timestamp() - interval '1 minute' where name = 'dead'`;
+  const { queuePlaces } = await readFleetFacts(db);
+  expect(queuePlaces.toSorted((one, other) => one.kind.localeCompare(other.kind))).toEqual([{ kind: 'postgres', prefix: null }, { kind: 'redis', prefix: '{one}' }]);
+});
+
 test('says since when the reconcilers of all live workers fail, and DigitalOcean, how many surplus droplets are held, and whether writes are refused', async () => {
   await db.sql`delete from arcadia.workers`;
   expect(await readFleetFacts(db)).toMatchObject({ reconcilerFailingSince: null, orphansHeld: 0, isReadOnly: false });
