@@ -119,6 +119,7 @@ export function openPostgresConnection(store: Extract<QueueStore, { kind: 'postg
     readTables: () => readTables(pool),
     inspect: () => inspectPostgres().then(() => 'Postgres'),
     check: inspectPostgres,
+    claim: null,
     requireWrites: requireWritesOfPostgres,
     // A full disk makes it read-only, or refuse each write.
     isFull: async () => Promise.resolve(false),

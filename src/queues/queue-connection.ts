@@ -43,6 +43,13 @@ export type QueueConnection = Readonly<{
    */
   check(owner: string): Promise<void>;
   /**
+   * Claims the queues for a database, as {@link QueueConnection.check} does, and says whether nobody had claimed them. Null unless the
+   * store is Redis.
+   *
+   * @throws {QueueStoreError} {ConfigError} as {@link QueueConnection.check}
+   */
+  claim: ((owner: string) => Promise<boolean>) | null;
+  /**
    * Reads which database the queues belong to; resolves with null if none has claimed them. Null unless the store is
    * Redis: queues in Postgres are in their database.
    */

@@ -60,6 +60,7 @@ export function openRedisConnection(store: Extract<QueueStore, { kind: 'redis' }
       await checkRedis(producer, store.prefix);
       await claimQueues(producer, store.prefix, owner);
     },
+    claim: (owner) => claimQueues(producer, store.prefix, owner),
     requireWrites: () => requireWrites(producer, store.prefix),
     isFull: () => isRedisFull(producer, store.prefix),
     close: () => {

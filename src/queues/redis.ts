@@ -128,15 +128,19 @@ export async function isRedisFull(client: RedisClient, prefix: string): Promise<
  * Claims the queues for a database. The first process writes the database's name next to them.
  *
  * @param owner name of the database that the jobs belong to
+ * @returns whether nobody had claimed them
  * @throws {QueueStoreError} if Redis is unreachable or does not accept the claim
  * @throws {ConfigError} if the queues belong to another database: its workers would take our requests, and ours would
  *   take its
  */
-export async function claimQueues(client: RedisClient, prefix: string, owner: string): Promise<void> {
+export async function claimQueues(client: RedisClient, prefix: string, owner: string): Promise<boolean> {
   const key = `${prefix}:owner`;
   // A full Redis accepts no claim, but a process whose database already has the claim need not write one.
-  const found = await ask(client, CHECK_WITHIN_MS, async () => (await client.get(key)) ?? claim(client, key, owner));
-  if (found === owner || found === null) return;
+  const { before, found } = await ask(client, CHECK_WITHIN_MS, async () => {
+    const claimed = await client.get(key);
+    return { before: claimed, found: claimed ?? (await claim(client, key, owner)) };
+  });
+  if (found === owner || found === null) return before === null;
   throw new ConfigError(
     `The queues at REDIS_URL under QUEUE_PREFIX ${prefix} belong to another database (${found}; this one is ${owner}). ` +
       `Give each database a QUEUE_PREFIX of its own. Where the other one is gone for good: DEL ${key}`,
