@@ -81,8 +81,8 @@ async function readOwnQueues(connection: QueueConnection): Promise<QueueFacts> {
   try {
     const asked = Promise.all(queues.map(async (queue) => ((await queue.isPaused()) ? [queue.name] : [])));
     // A store that takes no writes answers reads too.
-    const [paused, isFull] = await withDeadline(ANSWER_WITHIN_MS, Promise.all([asked, connection.isFull(), connection.requireWrites()]), () => new Error('late'));
-    return { paused: paused.flat(), stalled: [], isFull };
+    const [paused, memory] = await withDeadline(ANSWER_WITHIN_MS, Promise.all([asked, connection.memory(), connection.requireWrites()]), () => new Error('late'));
+    return { paused: paused.flat(), stalled: [], ...memory };
   } finally {
     await withDeadline(1_000, Promise.allSettled(queues.map((queue) => queue.close())), () => new Error('late')).catch(() => undefined);
   }

@@ -21,8 +21,8 @@ export type Condition = Readonly<{
   count: number | null;
 }>;
 
-/** The state of the queues. `stalled`: descriptions of jobs that are stuck at the head of a queue. `isFull`: the store has no room for jobs. */
-export type QueueFacts = Readonly<{ paused: readonly string[]; stalled: readonly string[]; isFull?: boolean }>;
+/** The state of the queues. `stalled`: descriptions of jobs that are stuck at the head of a queue. `isFull`: the store has no room for jobs. `evictionPolicy`: by which it may throw them away; null: it does not. */
+export type QueueFacts = Readonly<{ paused: readonly string[]; stalled: readonly string[]; isFull?: boolean; evictionPolicy?: string | null }>;
 
 /** The configuration that conditions depend on. */
 export type Limits = Readonly<{

@@ -6,6 +6,7 @@ export const severities = {
   postgres_read_only: 'critical',
   queue_store_away: 'critical',
   queue_store_full: 'critical',
+  queue_store_evicts: 'critical',
   no_worker: 'critical',
   queues_differ: 'critical',
   token_refused: 'critical',

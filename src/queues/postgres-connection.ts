@@ -122,7 +122,7 @@ export function openPostgresConnection(store: Extract<QueueStore, { kind: 'postg
     claim: null,
     requireWrites: requireWritesOfPostgres,
     // A full disk makes it read-only, or refuse each write.
-    isFull: async () => Promise.resolve(false),
+    memory: async () => Promise.resolve({ isFull: false, evictionPolicy: null }),
     close: async () => void (await Promise.all([...new Set([pool, poolApart])].map((one) => one.end()))),
   };
 }

@@ -23,6 +23,9 @@ export type Lane = Readonly<{
   sent(): Promise<void>;
 }>;
 
+/** `evictionPolicy`: by which the store may throw jobs away, such as `allkeys-lru`; null: it never does. */
+export type StoreMemory = Readonly<{ isFull: boolean; evictionPolicy: string | null }>;
+
 /** Opens queues and workers on one store. */
 export type QueueConnection = Readonly<{
   store: QueueStore;
@@ -70,11 +73,11 @@ export type QueueConnection = Readonly<{
    */
   requireWrites(): Promise<void>;
   /**
-   * Whether the store answers, but has no room for jobs.
+   * Reads whether the store has no room for jobs although it answers, and whether it may evict them.
    *
    * @throws {QueueStoreError} if the store is unreachable or read-only
    */
-  isFull(): Promise<boolean>;
+  memory(): Promise<StoreMemory>;
   /** Closes the shared connections. Close all queues and workers first. */
   close(): Promise<void>;
 }>;

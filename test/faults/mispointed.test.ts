@@ -101,7 +101,7 @@ test('a claim that was lost with everything in Redis is made again; where anothe
   expect(await redis.get(key)).toBe('another/database');
 });
 
-test('a Redis that is full is named, until it has room again', async () => {
+test('a Redis that is full, or may throw jobs away, is named until it is set right', async () => {
   const redis = await startPrivateRedis();
   onTestFinished(() => redis.stop());
   await using stage = await openFaultStage({ redisUrl: redis.url });
@@ -113,6 +113,9 @@ test('a Redis that is full is named, until it has room again', async () => {
   await admin.config('SET', 'maxmemory', '1');
   expect(await told()).toContain('"name":"queue_store_full"');
   await admin.config('SET', 'maxmemory', '0');
+  await admin.config('SET', 'maxmemory-policy', 'allkeys-lru');
+  expect(await told()).toContain('"name":"queue_store_evicts"');
+  await admin.config('SET', 'maxmemory-policy', 'noeviction');
   expect(await told()).toContain('"status":"ok"');
 });
 

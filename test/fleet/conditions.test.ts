@@ -84,6 +84,8 @@ test('sagas whose workers lack an encryption key are told of, with its id', () =
 
 test('a store that is full or takes no writes is told of by its name', () => {
   expect(toldOf({}, { ...moving, isFull: true })).toEqual(['critical queue_store_full']);
+  expect(judge({}, { ...moving, evictionPolicy: 'allkeys-lru' }).conditions).toMatchObject([{ name: 'queue_store_evicts', severity: 'critical', detail: expect.stringContaining('maxmemory-policy allkeys-lru') }]);
+  expect(toldOf({}, { ...moving, isFull: false, evictionPolicy: null })).toEqual([]);
   // Its workers cannot show that they live.
   expect(toldOf({ isReadOnly: true, workers: [] })).toEqual(['critical postgres_read_only']);
 });
