@@ -54,6 +54,8 @@ export type PostgresFacts = Readonly<{
   providerFailingSince: Date | null;
   /** Surplus droplets that are kept until someone approves their destruction. */
   orphansHeld: number;
+  /** Droplets with our tags that belong to no saga of this database, and of which nothing proves that they are unneeded. */
+  orphansUnknown: number;
   /** Sagas that have been for a while at steps that no live worker knows; null: there are too many sagas to look. */
   unknownSteps: Readonly<{ sagas: number; steps: readonly string[] }> | null;
   /** Sagas whose workers lack the encryption key of a secret, and the ids of these keys. Among the sagas that are due first. */
@@ -111,6 +113,7 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
          from (select provider_answered_at, provider_failing_since, max(provider_answered_at) over () as recently from alive) as asked) as provider_failing_since,
         (select case when (select (summary->>'held')::int from arcadia.inventory_syncs where outcome = 'complete' order by number desc limit 1) > 0
            then (select count(*)::int from arcadia.cloud_orphans where resolved_at is null and category = 'surplus' and approved_at is null) else 0 end) as orphans_held,
+        (select count(*)::int from arcadia.cloud_orphans where resolved_at is null and category = 'unknown') as orphans_unknown,
         (select coalesce(jsonb_agg(jsonb_build_object(
            'name', name, 'host', host, 'version', version, 'startedAt', started_at, 'lastSeenAt', last_seen_at, 'concurrency', concurrency, 'jobs', jobs,
            'isAlive', last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'

@@ -78,6 +78,8 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
       action: 'Run `arcadia orphans`. If they are not needed, run `arcadia orphans --destroy`.',
     }));
   }
+  // An app without an inventory knows nothing of them.
+  if (facts.orphansUnknown > 0 && limits.inventorySyncIntervalMs !== null) conditions.push(unknownOrphans(facts.orphansUnknown));
   conditions.push(...facts.untold.flatMap((one) => notTold(one, facts.now)));
   const throttledForMs = (facts.throttledUntil?.getTime() ?? 0) - facts.now.getTime();
   if (throttledForMs > SHORT_WAIT_MS) {
@@ -114,6 +116,16 @@ function missingKeys({ sagas: count, keys }: PostgresFacts['missingKeys']): Cond
     title: `${counted(count, 'saga')} ${count === 1 ? 'waits' : 'wait'} for the encryption ${keys.length === 1 ? 'key' : 'keys'} ${namesOf(keys)}`,
     detail: `A worker lacks ${keys.length === 1 ? 'it' : 'them'}, so it cannot read secrets that were sealed with ${keys.length === 1 ? 'it' : 'them'}.`,
     action: 'Add it to ARCADIA_ENCRYPTION_KEYS of every worker. Sagas then resume by themselves. If it is lost for good, cancel them and start new ones.',
+  });
+}
+
+function unknownOrphans(count: number): Condition {
+  const isOne = count === 1;
+  return condition({
+    name: 'orphans_unknown', count,
+    title: `${counted(count, 'droplet')} ${isOne ? 'carries' : 'carry'} our tags but ${isOne ? 'belongs' : 'belong'} to no saga of this environment`,
+    detail: `Nothing destroys ${isOne ? 'it' : 'them'}. Postgres may have been restored from a backup, or another environment shares the account.`,
+    action: 'Run `arcadia orphans`. Destroy by hand what nobody needs.',
   });
 }
 

@@ -25,6 +25,7 @@ export const severities = {
   queue_paused: 'warning',
   sync_overdue: 'warning',
   users_file_broken: 'warning',
+  orphans_unknown: 'warning',
   lease_ended_protected: 'warning',
   outcomes_failing: 'warning',
   budget_used_up: 'info',

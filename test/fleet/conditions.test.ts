@@ -10,7 +10,7 @@ const now = new Date('2026-11-28T12:00:00Z');
 const at = (seconds: number) => new Date(now.getTime() + seconds * 1_000);
 const limits = { reconcileIntervalMs: 15_000, inventorySyncIntervalMs: 900_000 };
 const worker = { name: 'a:1', host: 'a', version: '1', startedAt: at(-60), lastSeenAt: at(-2), concurrency: 50, jobs: 0, isAlive: true };
-const well: PostgresFacts = { now, workers: [worker], queuePlaces: [], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, missingKeys: { sagas: 0, keys: [] }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
+const well: PostgresFacts = { now, workers: [worker], queuePlaces: [], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, missingKeys: { sagas: 0, keys: [] }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, orphansUnknown: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
 const moving: QueueFacts = { paused: [], stalled: [] };
 const refused: RefusedFact = {
   kind: 'request_refused', request: 'POST /v2/droplets', fields: ['ssh_keys'], subject: null, openedAt: at(-90), nextProbeAt: at(30), message: '403: You may not', scopes: ['ssh_key:read'], held: 21,
@@ -99,6 +99,12 @@ test('a reconciler that fails for a minute, and surplus droplets that wait for a
   expect(toldOf({ reconcilerFailingSince: at(-61) })).toEqual(['critical reconciler_fails']);
   expect(toldOf({ reconcilerFailingSince: at(-59) })).toEqual([]);
   expect(judge({ orphansHeld: 7 }).conditions).toMatchObject([{ name: 'surplus_held', severity: 'critical', count: 7, title: '7 surplus droplets wait for approval', action: expect.stringContaining('arcadia orphans --destroy') }]);
+});
+
+test('droplets with our tags that no saga accounts for are told of, unless the app has no inventory', () => {
+  expect(judge({ orphansUnknown: 2 }).conditions).toMatchObject([{ name: 'orphans_unknown', severity: 'warning', count: 2, title: '2 droplets carry our tags but belong to no saga of this environment', action: expect.stringContaining('arcadia orphans') }]);
+  expect(judge({ orphansUnknown: 1 }).conditions).toMatchObject([{ title: '1 droplet carries our tags but belongs to no saga of this environment' }]);
+  expect(judgeFleet({ postgres: { ...well, orphansUnknown: 2 }, queues: moving, usersFile: null }, { ...limits, inventorySyncIntervalMs: null }, now).status).toBe('ok');
 });
 
 test('leases that ended at once are told of while the brake holds them, and protected droplets whose lease ended', () => {
