@@ -22,7 +22,7 @@ export async function findForeignQueues({ store, readOwner, readTables }: Pick<Q
   const own = ownerOf(environment);
   if (owner === own) return null;
   const queues = `The queues at REDIS_URL under QUEUE_PREFIX ${store.prefix} belong to`;
-  if (owner === null) return { isClaimed: false, problem: `${queues} no database: no process of this one has claimed them`, remedy: `${SET_BOTH} If they are right, start a worker. If Redis was emptied, restart the workers.` };
+  if (owner === null) return { isClaimed: false, problem: `${queues} no database: no process of this one has claimed them`, remedy: `${SET_BOTH} If they are right, start a worker. If Redis was emptied, running workers claim them again within seconds.` };
   return { isClaimed: true, problem: `${queues} another database (${owner}; this one is ${own})`, remedy: `${SET_BOTH} Each database needs a QUEUE_PREFIX of its own.` };
 }
 

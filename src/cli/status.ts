@@ -15,7 +15,7 @@ import { readFleetFacts } from '../fleet/facts.ts';
 import { statusBody } from '../fleet/report.ts';
 import { createLog } from '../platform/create-log.ts';
 import type { QueueConnection } from '../queues/connection.ts';
-import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
+import { openQueueConnection, placeOf, queueStoreOf } from '../queues/connection.ts';
 import { queueNames } from '../queues/jobs.ts';
 import { refusesWrites } from '../platform/store-failure.ts';
 import { printable } from '../platform/text.ts';
@@ -36,7 +36,7 @@ export async function statusCommand(app: App, options: { json?: boolean }): Prom
     const environment = orNull(() => checkEnvironment(db, config.environment));
     const readPostgres = async (): Promise<PostgresFacts | null> => ((await environment) === null ? null : orNull(() => readFleetFacts(db)));
     const [postgres, { facts: queues, trouble }, usersFile] = await Promise.all([readPostgres(), readQueues(connection, environment, db), readUsersFileFact(config.web)]);
-    const judged = judgeFleet({ postgres, queues, usersFile }, { ...config, ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date(Date.now()));
+    const judged = judgeFleet({ postgres, queues, usersFile }, { ...config, queuePlace: placeOf(connection.store), ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date(Date.now()));
     const status = trouble === null ? judged : explain(judged, trouble);
     write(options.json === true ? JSON.stringify(statusBody(status)) : formatStatus(status));
     return status.status === 'attention' ? 1 : 0;
@@ -81,8 +81,8 @@ async function readOwnQueues(connection: QueueConnection): Promise<QueueFacts> {
   try {
     const asked = Promise.all(queues.map(async (queue) => ((await queue.isPaused()) ? [queue.name] : [])));
     // A store that takes no writes answers reads too.
-    const [paused, isFull] = await withDeadline(ANSWER_WITHIN_MS, Promise.all([asked, connection.isFull(), connection.requireWrites()]), () => new Error('late'));
-    return { paused: paused.flat(), stalled: [], isFull };
+    const [paused, memory] = await withDeadline(ANSWER_WITHIN_MS, Promise.all([asked, connection.memory(), connection.requireWrites()]), () => new Error('late'));
+    return { paused: paused.flat(), stalled: [], ...memory };
   } finally {
     await withDeadline(1_000, Promise.allSettled(queues.map((queue) => queue.close())), () => new Error('late')).catch(() => undefined);
   }

@@ -1,4 +1,5 @@
 // One condition of the fleet: its form, and the words that conditions share.
+import type { QueuePlace } from '../queues/queue-store.ts';
 import type { ConditionName, Severity } from './severities.ts';
 import { severities } from './severities.ts';
 
@@ -20,15 +21,17 @@ export type Condition = Readonly<{
   count: number | null;
 }>;
 
-/** The state of the queues. `stalled`: descriptions of jobs that are stuck at the head of a queue. `isFull`: the store has no room for jobs. */
-export type QueueFacts = Readonly<{ paused: readonly string[]; stalled: readonly string[]; isFull?: boolean }>;
+/** The state of the queues. `stalled`: descriptions of jobs that are stuck at the head of a queue. `isFull`: the store has no room for jobs. `evictionPolicy`: by which it may throw them away; null: it does not. */
+export type QueueFacts = Readonly<{ paused: readonly string[]; stalled: readonly string[]; isFull?: boolean; evictionPolicy?: string | null }>;
 
-/** Durations of the configuration that conditions depend on. */
+/** The configuration that conditions depend on. */
 export type Limits = Readonly<{
   /** A saga that is overdue for longer shows that no reconciler is working. */
   reconcileIntervalMs: number;
   /** Null: the app has no inventory. */
   inventorySyncIntervalMs: number | null;
+  /** Where this process has its queues. Undefined: not compared with the workers' ones. */
+  queuePlace?: QueuePlace | undefined;
 }>;
 
 /** Builds a condition. Its severity follows from its name. */

@@ -1,5 +1,7 @@
 // Reads the facts for the fleet's state from Postgres: one statement, cheap enough for every page.
 import type { Database } from '../platform/db.ts';
+import type { QueuePlace } from '../queues/queue-store.ts';
+import { MISSING_KEY } from '../saga/secrets.ts';
 import { DEAD_AFTER_MS } from './sign-of-life.ts';
 
 /** What DigitalOcean refuses, and how many sagas wait for it. Times are by Postgres's clock. */
@@ -31,6 +33,8 @@ export type PostgresFacts = Readonly<{
   now: Date;
   /** Live workers, and recently seen ones that did not sign off. */
   workers: readonly WorkerFact[];
+  /** Where live workers have their queues, each place once. */
+  queuePlaces: readonly QueuePlace[];
   /** How long a worker was told to wait for the request budget; null: none waits. */
   throttledUntil: Date | null;
   refused: readonly RefusedFact[];
@@ -50,8 +54,12 @@ export type PostgresFacts = Readonly<{
   providerFailingSince: Date | null;
   /** Surplus droplets that are kept until someone approves their destruction. */
   orphansHeld: number;
+  /** Droplets with our tags that belong to no saga of this database, and of which nothing proves that they are unneeded. */
+  orphansUnknown: number;
   /** Sagas that have been for a while at steps that no live worker knows; null: there are too many sagas to look. */
   unknownSteps: Readonly<{ sagas: number; steps: readonly string[] }> | null;
+  /** Sagas whose workers lack the encryption key of a secret, and the ids of these keys. Among the sagas that are due first. */
+  missingKeys: Readonly<{ sagas: number; keys: readonly string[] }>;
   /** Time since the last complete sync ended, else since the first attempt; null: none was attempted. */
   syncAgeSeconds: number | null;
   /**
@@ -78,6 +86,8 @@ const CONFIGURED_WITHIN = '10 minutes';
 
 // Each is read. With more, a page would wait for it.
 const MOST_STEPS_LOOKED_AT = 20_000;
+// Each is read. A saga that lacks its key is due every few seconds, so it is among those that are due first.
+const MOST_KEYS_LOOKED_AT = 5_000;
 // In a deploy, workers of the version before go on with the steps that only they know.
 const UNKNOWN_AFTER = '2 minutes';
 
@@ -87,7 +97,7 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
     'fleet.facts',
     (sql) => sql<FactsRow[]>`
       with alive as (
-        select scope, throttled_until, steps, reconciler_failing_since, provider_failing_since, provider_answered_at from arcadia.workers where last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
+        select scope, throttled_until, steps, queue_store, queue_prefix, reconciler_failing_since, provider_failing_since, provider_answered_at from arcadia.workers where last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
       ),
       -- Where a worker does not tell, it may know all that \`migrate\` wrote.
       known as (
@@ -103,10 +113,12 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
          from (select provider_answered_at, provider_failing_since, max(provider_answered_at) over () as recently from alive) as asked) as provider_failing_since,
         (select case when (select (summary->>'held')::int from arcadia.inventory_syncs where outcome = 'complete' order by number desc limit 1) > 0
            then (select count(*)::int from arcadia.cloud_orphans where resolved_at is null and category = 'surplus' and approved_at is null) else 0 end) as orphans_held,
+        (select count(*)::int from arcadia.cloud_orphans where resolved_at is null and category = 'unknown') as orphans_unknown,
         (select coalesce(jsonb_agg(jsonb_build_object(
            'name', name, 'host', host, 'version', version, 'startedAt', started_at, 'lastSeenAt', last_seen_at, 'concurrency', concurrency, 'jobs', jobs,
            'isAlive', last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
          ) order by started_at, name), '[]') from arcadia.workers) as workers,
+        (select coalesce(jsonb_agg(distinct jsonb_build_object('kind', queue_store, 'prefix', queue_prefix)), '[]') from alive where queue_store is not null) as queue_places,
         (select max(throttled_until) from alive where throttled_until > clock_timestamp()) as throttled_until,
         (select coalesce(jsonb_agg(jsonb_build_object(
            'kind', kind, 'request', request, 'fields', fields, 'subject', subject, 'openedAt', opened_at, 'nextProbeAt', next_probe_at,
@@ -127,6 +139,8 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
         (select case when count(*) <= ${MOST_STEPS_LOOKED_AT} then jsonb_build_object('sagas', count(*) filter (where is_unknown), 'steps', coalesce(jsonb_agg(distinct step) filter (where is_unknown), '[]')) end from (
            select step, step <> all (array(select step from known)) and step_started_at < clock_timestamp() - ${UNKNOWN_AFTER}::interval as is_unknown
            from (select steps[cursor + 1] as step, step_started_at from arcadia.sagas where wake_at is not null limit ${MOST_STEPS_LOOKED_AT + 1}) as unfinished) as at_steps) as unknown_steps,
+        (select jsonb_build_object('sagas', count(key), 'keys', coalesce(jsonb_agg(distinct key) filter (where key is not null), '[]')) from (
+           select context->>${MISSING_KEY}::text as key from arcadia.sagas where wake_at is not null order by wake_at limit ${MOST_KEYS_LOOKED_AT}) as due) as missing_keys,
         (select extract(epoch from clock_timestamp() - coalesce(
            (select max(finished_at) from arcadia.inventory_syncs where outcome = 'complete'), (select min(started_at) from arcadia.inventory_syncs)))::float8) as sync_age_seconds,
         (select jsonb_build_object('ended', ended, 'leased', leased, 'isHeld', is_held, 'endedProtected', ended_protected) from arcadia.lease_brake()) as leases`,

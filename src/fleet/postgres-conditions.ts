@@ -1,6 +1,7 @@
 // The conditions that Postgres knows of: of workers, sagas, DigitalOcean, the inventory, leases and outcomes.
 import type { Condition, Limits, QueueFacts } from './condition.ts';
 import { counted } from '../platform/text.ts';
+import type { QueuePlace } from '../queues/queue-store.ts';
 import { condition, inWords, withStop } from './condition.ts';
 import type { PostgresFacts, RefusedFact, UntoldFact } from './facts.ts';
 
@@ -21,6 +22,7 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
   }
   // In a read-only database, nobody knows who lives.
   if (!isAlive && !facts.isReadOnly) conditions.push(noWorker(facts));
+  conditions.push(...queuesThatDiffer(facts, limits));
   // Without a worker, nothing probes again.
   for (const refused of facts.refused) conditions.push({ ...refusal(refused), ...(isAlive ? {} : { until: null }) });
   if (facts.providerFailingSince !== null && facts.now.getTime() - facts.providerFailingSince.getTime() > PROVIDER_FAILING_FOR_MS) {
@@ -57,6 +59,7 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
     }));
   }
   if (facts.unknownSteps !== null && facts.unknownSteps.sagas > 0) conditions.push(unknownSteps(facts.unknownSteps));
+  if (facts.missingKeys.sagas > 0) conditions.push(missingKeys(facts.missingKeys));
   if (isAlive && isSyncOverdue(facts, queues, limits)) {
     const age = inWords(facts.syncAgeSeconds ?? 0);
     conditions.push(condition({
@@ -75,6 +78,8 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
       action: 'Run `arcadia orphans`. If they are not needed, run `arcadia orphans --destroy`.',
     }));
   }
+  // An app without an inventory knows nothing of them.
+  if (facts.orphansUnknown > 0 && limits.inventorySyncIntervalMs !== null) conditions.push(unknownOrphans(facts.orphansUnknown));
   conditions.push(...facts.untold.flatMap((one) => notTold(one, facts.now)));
   const throttledForMs = (facts.throttledUntil?.getTime() ?? 0) - facts.now.getTime();
   if (throttledForMs > SHORT_WAIT_MS) {
@@ -94,16 +99,38 @@ const PROVIDER_FAILING_FOR_MS = 60_000;
 // A pass fails now and then, and a store that restarts takes a while.
 const RECONCILER_FAILING_FOR_MS = 60_000;
 
-const MOST_STEPS_NAMED = 3;
+const MOST_NAMED = 3;
 
 function unknownSteps({ sagas: count, steps }: NonNullable<PostgresFacts['unknownSteps']>): Condition {
-  const named = `${steps.slice(0, MOST_STEPS_NAMED).join(', ')}${steps.length > MOST_STEPS_NAMED ? ' and others' : ''}`;
   return condition({
     name: 'steps_unknown', count,
-    title: `${counted(count, 'saga')} ${count === 1 ? 'waits' : 'wait'} for a worker that knows ${steps.length === 1 ? 'the step' : 'the steps'} ${named}`,
+    title: `${counted(count, 'saga')} ${count === 1 ? 'waits' : 'wait'} for a worker that knows ${steps.length === 1 ? 'the step' : 'the steps'} ${namesOf(steps)}`,
     detail: 'No live worker does, so it is neither run nor undone.',
     action: 'Start workers of the version or with the app that has it (ARCADIA_APP, --app), and remove a step only when no saga is at it any more.',
   });
+}
+
+function missingKeys({ sagas: count, keys }: PostgresFacts['missingKeys']): Condition {
+  return condition({
+    name: 'key_missing', count,
+    title: `${counted(count, 'saga')} ${count === 1 ? 'waits' : 'wait'} for the encryption ${keys.length === 1 ? 'key' : 'keys'} ${namesOf(keys)}`,
+    detail: `A worker lacks ${keys.length === 1 ? 'it' : 'them'}, so it cannot read secrets that were sealed with ${keys.length === 1 ? 'it' : 'them'}.`,
+    action: 'Add it to ARCADIA_ENCRYPTION_KEYS of every worker. Sagas then resume by themselves. If it is lost for good, cancel them and start new ones.',
+  });
+}
+
+function unknownOrphans(count: number): Condition {
+  const isOne = count === 1;
+  return condition({
+    name: 'orphans_unknown', count,
+    title: `${counted(count, 'droplet')} ${isOne ? 'carries' : 'carry'} our tags but ${isOne ? 'belongs' : 'belong'} to no saga of this environment`,
+    detail: `Nothing destroys ${isOne ? 'it' : 'them'}. Postgres may have been restored from a backup, or another environment shares the account.`,
+    action: 'Run `arcadia orphans`. Destroy by hand what nobody needs.',
+  });
+}
+
+function namesOf(all: readonly string[]): string {
+  return `${all.slice(0, MOST_NAMED).join(', ')}${all.length > MOST_NAMED ? ' and others' : ''}`;
 }
 
 function ofLeases({ ended, leased, isHeld, endedProtected }: PostgresFacts['leases']): Condition[] {
@@ -132,6 +159,22 @@ function noWorker({ workers, now, unfinished }: PostgresFacts): Condition {
     detail: waiting,
     action: 'Start a worker, or check the logs of the workers that ended. Sagas then resume by themselves.',
   });
+}
+
+function queuesThatDiffer({ queuePlaces }: PostgresFacts, { queuePlace: own }: Limits): Condition[] {
+  const theirs = queuePlaces.map(describePlace).toSorted();
+  const places = new Set([...theirs, ...(own === undefined ? [] : [describePlace(own)])]);
+  if (theirs.length === 0 || places.size < 2) return [];
+  return [condition({
+    name: 'queues_differ', count: places.size,
+    title: 'Not all processes have the same queues',
+    detail: `Live workers have theirs in ${theirs.join(' and in ')}${own === undefined ? '' : `; this process has its own in ${describePlace(own)}`}. Jobs and pauses in one place are not seen in another.`,
+    action: 'Set REDIS_URL and QUEUE_PREFIX alike for all processes, and restart them. While you move the queues on purpose, this ends with the last restart.',
+  })];
+}
+
+function describePlace({ kind, prefix }: QueuePlace): string {
+  return kind === 'postgres' ? 'Postgres' : `Redis under QUEUE_PREFIX ${prefix}`;
 }
 
 function refusal({ kind, request, fields, subject, openedAt, nextProbeAt, message, scopes, held }: RefusedFact): Condition {

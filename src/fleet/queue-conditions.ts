@@ -5,10 +5,10 @@ import type { PauseFact, PostgresFacts } from './facts.ts';
 import type { ConditionName } from './severities.ts';
 
 /** Their names. While the queue store does not answer, nobody knows whether they hold. */
-export const queueConditionNames: ReadonlySet<ConditionName> = new Set(['queue_store_full', 'queue_paused', 'jobs_stand_still']);
+export const queueConditionNames: ReadonlySet<ConditionName> = new Set(['queue_store_full', 'queue_store_evicts', 'queue_paused', 'jobs_stand_still']);
 
 /** What the queue store tells of. */
-export function conditionsOfQueues({ paused, stalled, isFull }: QueueFacts, postgres: PostgresFacts | null): Condition[] {
+export function conditionsOfQueues({ paused, stalled, isFull, evictionPolicy = null }: QueueFacts, postgres: PostgresFacts | null): Condition[] {
   const conditions: Condition[] = [];
   if (isFull === true) {
     conditions.push(condition({
@@ -16,6 +16,14 @@ export function conditionsOfQueues({ paused, stalled, isFull }: QueueFacts, post
       title: 'Redis is full',
       detail: 'It takes no new jobs, so no saga starts and none goes on. New sagas are kept in Postgres.',
       action: 'Raise maxmemory of Redis, or remove what else is in it. Sagas then resume by themselves.',
+    }));
+  }
+  if (evictionPolicy !== null) {
+    conditions.push(condition({
+      name: 'queue_store_evicts',
+      title: 'Redis may throw jobs away',
+      detail: `It runs with maxmemory-policy ${evictionPolicy}. Sagas get lost jobs again, but requests in the queue sagas are gone with their jobs.`,
+      action: 'Set maxmemory-policy to noeviction: CONFIG SET maxmemory-policy noeviction, and in redis.conf, on every node. Until then, no process starts.',
     }));
   }
   if (paused.length > 0) {

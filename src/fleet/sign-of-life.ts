@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
+import type { QueuePlace } from '../queues/queue-store.ts';
 import type { ProviderAnswers } from '../saga/extension.ts';
 
 /** Facts about a worker that do not change. */
@@ -19,6 +20,7 @@ export type WorkerIdentity = Readonly<{
   scope: string | null;
   /** Names of the steps that it can run. */
   steps: readonly string[];
+  queuePlace: QueuePlace;
 }>;
 
 /**
@@ -49,7 +51,7 @@ export async function showSignOfLife(
   await db.run('workers.leave', (sql) => sql`delete from arcadia.workers where id = ${id}`).catch(() => undefined);
 }
 
-async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, version, nodeVersion, concurrency, scope, steps }: WorkerIdentity, { jobs, throttledForMs, reconcilerFailingForMs, provider }: WorkerState): Promise<void> {
+async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, version, nodeVersion, concurrency, scope, steps, queuePlace }: WorkerIdentity, { jobs, throttledForMs, reconcilerFailingForMs, provider }: WorkerState): Promise<void> {
   const isThrottled = throttledForMs > 0;
   await db.run(
     'workers.renew',
@@ -57,9 +59,9 @@ async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, v
       with removed as (
         delete from arcadia.workers where last_seen_at < clock_timestamp() - ${REMOVE_AFTER_MS}::float8 * interval '1 millisecond' and id <> ${id}
       )
-      insert into arcadia.workers as worker (id, name, host, pid, version, node_version, concurrency, jobs, scope, steps, throttled_until, reconciler_failing_since, provider_failing_since, provider_answered_at)
+      insert into arcadia.workers as worker (id, name, host, pid, version, node_version, concurrency, jobs, scope, steps, queue_store, queue_prefix, throttled_until, reconciler_failing_since, provider_failing_since, provider_answered_at)
       values (
-        ${id}, ${name}, ${host}, ${pid}, ${version}, ${nodeVersion}, ${concurrency}, ${jobs}, ${scope}, ${[...steps]}::text[],
+        ${id}, ${name}, ${host}, ${pid}, ${version}, ${nodeVersion}, ${concurrency}, ${jobs}, ${scope}, ${[...steps]}::text[], ${queuePlace.kind}, ${queuePlace.prefix},
         case when ${isThrottled} then clock_timestamp() + ${throttledForMs}::float8 * interval '1 millisecond' end,
         clock_timestamp() - ${reconcilerFailingForMs}::float8 * interval '1 millisecond',
         clock_timestamp() - ${provider.failingForMs}::float8 * interval '1 millisecond',

@@ -16,7 +16,7 @@ import { listenFailure } from '../platform/listen-failure.ts';
 import type { Log } from '../platform/log.ts';
 import { checkPooler } from './pooler.ts';
 import { createSagaEndMetrics } from './saga-end-metrics.ts';
-import { openQueueConnection, queueStoreOf } from '../queues/connection.ts';
+import { openQueueConnection, placeOf, queueStoreOf } from '../queues/connection.ts';
 import { openQueueDashboard } from '../queues/dashboard.ts';
 import { openStepQueues } from '../queues/step-queues.ts';
 import { queueNames } from '../queues/jobs.ts';
@@ -96,7 +96,7 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
     const ports = bindPorts({ catalog: app.catalog, inventory, plans, db, connection, queues, dashboard, keyRing: config.keyRing, deployment: { publicUrl: config.publicUrl, longestLeaseS: config.lease.maxS }, onEnd: ends.onEnd, ownMetrics, workerGraceMs: config.reconcileIntervalMs, log });
     const web = await buildWeb(ports, {
       auth: { ...config.web, users: people.users, publicHost: config.publicUrl === null ? null : new URL(config.publicUrl).host },
-      fleet: { reconcileIntervalMs: config.reconcileIntervalMs, inventorySyncIntervalMs: inventory === null ? null : config.inventorySyncIntervalMs, usersFile: people.broken },
+      fleet: { reconcileIntervalMs: config.reconcileIntervalMs, inventorySyncIntervalMs: inventory === null ? null : config.inventorySyncIntervalMs, queuePlace: placeOf(connection.store), usersFile: people.broken },
       basePath: config.web.basePath,
       trustedProxies: config.web.trustedProxies,
       log,

@@ -19,10 +19,11 @@ import { listenForSagas } from './listen.ts';
 import type { Log } from '../platform/log.ts';
 import { checkPooler } from './pooler.ts';
 import { closeWorkers } from '../queues/close-workers.ts';
-import { QueueStoreError, openQueueConnection, queueStoreOf } from '../queues/connection.ts';
+import { QueueStoreError, openQueueConnection, placeOf, queueStoreOf } from '../queues/connection.ts';
 import { startIntakeWorker } from '../queues/intake.ts';
 import { openPeriodicQueue, startPeriodicWorker } from '../queues/periodic-queue.ts';
 import { queueNames } from '../queues/jobs.ts';
+import { keepClaim } from '../queues/keep-claim.ts';
 import { hastenMisdated } from '../queues/misdated.ts';
 import { watchJobLoops } from '../queues/watchdog.ts';
 import { openStepQueues } from '../queues/step-queues.ts';
@@ -68,8 +69,8 @@ export type RunningWorker = Readonly<{
   /** Stops taking jobs, gives running ones at most `WORKER_SHUTDOWN_MS` to finish, and closes everything. */
   close(): Promise<void>;
   /**
-   * Resolves with a reason if the worker cannot continue: it no longer takes jobs although its store answers, or its
-   * token belongs to another account than the droplets on record. Otherwise never resolves. Only a new process helps.
+   * Resolves with a reason if the worker cannot continue: it no longer takes jobs although its store answers, another
+   * database claimed its queues, or its token belongs to another account than the droplets on record. Otherwise never resolves. Only a new process helps.
    */
   cannotGoOn: Promise<string>;
 }>;
@@ -115,10 +116,11 @@ export async function startWorker(
     await checkSession(db, databaseUrl, log);
     const environment = await checkEnvironment(db, config.environment);
     clock = await keepDatabaseTime({ db, everyMs: config.reconcileIntervalMs, log });
-    await connection.check(ownerOf(environment));
+    const owner = ownerOf(environment);
+    await connection.check(owner);
     const opened = await openDeps(app, { host: { name, config, db, io, runScript: connection.runScript, wake: queues.wake, enqueueFirst: queues.follow }, closer, log });
     for (const { check } of opened.extensions) await check();
-    return opened;
+    return { ...opened, owner };
   };
   // A failed start leaves nothing open.
   const giveUp = async (closing: readonly Promise<void>[] = []): Promise<void> => {
@@ -132,7 +134,7 @@ export async function startWorker(
     await giveUp();
     throw error;
   }
-  const { deps, extensions } = opened;
+  const { deps, extensions, owner } = opened;
   const reconcileGraceMs = config.reconcileIntervalMs;
   const metrics = createWorkerMetrics(connection.loops);
   const ends = createSagaEndMetrics(catalog);
@@ -183,15 +185,17 @@ export async function startWorker(
     throw new QueueStoreError(`the workers cannot start: ${error instanceof Error ? error.message : String(error)}`);
   }
   const watching = watchJobLoops(connection, { everyMs: Math.max(MIN_LOOK_MS, config.worker.lockMs / 2), signal: stopping.signal });
+  const claiming = keepClaim(connection, owner, { everyMs: config.reconcileIntervalMs, signal: stopping.signal, log });
   const extending = extensions.flatMap(({ run }) => run(stopping.signal));
-  const cannotGoOn = Promise.race([watching, ...extending].map(async (reason) => (await reason) ?? new Promise<never>(() => {})));
+  const cannotGoOn = Promise.race([watching, claiming, ...extending].map(async (reason) => (await reason) ?? new Promise<never>(() => {})));
   const wakeup = createWakeup();
   const jobsAtHand = () => connection.loops().reduce((sum, { running }) => sum + running, 0);
   const throttledForMs = () => Math.max(0, ...extensions.map((extension) => extension.throttledForMs()));
-  const identity = { name, host: hostname(), pid: process.pid, version: packageVersion(), nodeVersion: process.versions.node, concurrency: config.worker.concurrency, scope: extensions[0]?.scope ?? null, steps: [...new Set(Object.values(catalog).flatMap(({ steps }) => steps.map((step) => step.name)))] };
+  const identity = { name, host: hostname(), pid: process.pid, version: packageVersion(), nodeVersion: process.versions.node, concurrency: config.worker.concurrency, scope: extensions[0]?.scope ?? null, steps: [...new Set(Object.values(catalog).flatMap(({ steps }) => steps.map((step) => step.name)))], queuePlace: placeOf(queueStore) };
   let reconcilerFailingSince: number | null = null;
   const loops = [
     watching,
+    claiming,
     ...extending,
     ...outcomes.run(stopping.signal),
     ...periodic.map(({ work, queue }) => work.schedule({ ensure: queue.ensure, signal: stopping.signal })),

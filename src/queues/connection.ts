@@ -8,8 +8,8 @@ import type { QueueStore } from './queue-store.ts';
 import { openRedisConnection } from './redis-connection.ts';
 
 export type { JobLoop, Lane, QueueConnection, QueueConnectionOptions } from './queue-connection.ts';
-export { queueStoreOf } from './queue-store.ts';
-export type { QueueStore } from './queue-store.ts';
+export { placeOf, queueStoreOf } from './queue-store.ts';
+export type { QueuePlace, QueueStore } from './queue-store.ts';
 export { QueueStoreError } from './queue-store-error.ts';
 
 /**

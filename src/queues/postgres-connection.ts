@@ -119,9 +119,10 @@ export function openPostgresConnection(store: Extract<QueueStore, { kind: 'postg
     readTables: () => readTables(pool),
     inspect: () => inspectPostgres().then(() => 'Postgres'),
     check: inspectPostgres,
+    claim: null,
     requireWrites: requireWritesOfPostgres,
     // A full disk makes it read-only, or refuse each write.
-    isFull: async () => Promise.resolve(false),
+    memory: async () => Promise.resolve({ isFull: false, evictionPolicy: null }),
     close: async () => void (await Promise.all([...new Set([pool, poolApart])].map((one) => one.end()))),
   };
 }

@@ -23,6 +23,9 @@ export type Lane = Readonly<{
   sent(): Promise<void>;
 }>;
 
+/** `evictionPolicy`: by which the store may throw jobs away, such as `allkeys-lru`; null: it never does. */
+export type StoreMemory = Readonly<{ isFull: boolean; evictionPolicy: string | null }>;
+
 /** Opens queues and workers on one store. */
 export type QueueConnection = Readonly<{
   store: QueueStore;
@@ -42,6 +45,13 @@ export type QueueConnection = Readonly<{
    * @throws {ConfigError} if the store may evict jobs, or its queues belong to another database
    */
   check(owner: string): Promise<void>;
+  /**
+   * Claims the queues for a database, as {@link QueueConnection.check} does, and says whether nobody had claimed them. Null unless the
+   * store is Redis.
+   *
+   * @throws {QueueStoreError} {ConfigError} as {@link QueueConnection.check}
+   */
+  claim: ((owner: string) => Promise<boolean>) | null;
   /**
    * Reads which database the queues belong to; resolves with null if none has claimed them. Null unless the store is
    * Redis: queues in Postgres are in their database.
@@ -63,11 +73,11 @@ export type QueueConnection = Readonly<{
    */
   requireWrites(): Promise<void>;
   /**
-   * Whether the store answers, but has no room for jobs.
+   * Reads whether the store has no room for jobs although it answers, and whether it may evict them.
    *
    * @throws {QueueStoreError} if the store is unreachable or read-only
    */
-  isFull(): Promise<boolean>;
+  memory(): Promise<StoreMemory>;
   /** Closes the shared connections. Close all queues and workers first. */
   close(): Promise<void>;
 }>;

@@ -16,6 +16,14 @@ export type QueueStore =
       poolMax?: number;
     }>;
 
+/** Where a process has its queues, without an address. `prefix` null: in Postgres. */
+export type QueuePlace = Readonly<{ kind: QueueStore['kind']; prefix: string | null }>;
+
+/** Describes the store, without anything secret. */
+export function placeOf(store: QueueStore): QueuePlace {
+  return { kind: store.kind, prefix: store.kind === 'redis' ? store.prefix : null };
+}
+
 /**
  * Selects the store from the configuration: Redis if configured, else Postgres.
  *

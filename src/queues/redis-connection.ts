@@ -9,7 +9,7 @@ import type { QueueConnection } from './queue-connection.ts';
 import { addressOf } from './queue-store.ts';
 import type { QueueStore } from './queue-store.ts';
 import type { RedisClient } from './redis.ts';
-import { checkRedis, claimQueues, connectRedis, endRedis, isRedisFull, requireWrites } from './redis.ts';
+import { checkRedis, claimQueues, connectRedis, endRedis, readRedisMemory, requireWrites } from './redis.ts';
 import { watchForFailover } from './redis-failover.ts';
 import { createScriptRunner } from './redis-scripts.ts';
 import { traced } from './telemetry.ts';
@@ -60,8 +60,9 @@ export function openRedisConnection(store: Extract<QueueStore, { kind: 'redis' }
       await checkRedis(producer, store.prefix);
       await claimQueues(producer, store.prefix, owner);
     },
+    claim: (owner) => claimQueues(producer, store.prefix, owner),
     requireWrites: () => requireWrites(producer, store.prefix),
-    isFull: () => isRedisFull(producer, store.prefix),
+    memory: () => readRedisMemory(producer, store.prefix),
     close: () => {
       for (const client of [producer, ...consumers.values()]) endRedis(client);
       return Promise.resolve();

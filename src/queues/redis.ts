@@ -5,6 +5,7 @@ import { ConfigError } from '../platform/config-error.ts';
 import { withDeadline } from '../platform/deadline.ts';
 import type { RedisAddress } from '../platform/redis-url.ts';
 import { requireVersion } from '../platform/server-version.ts';
+import type { StoreMemory } from './queue-connection.ts';
 import { QueueStoreError } from './queue-store-error.ts';
 import { describeRedisFailure } from './redis-failure.ts';
 
@@ -77,8 +78,8 @@ export async function checkRedis(client: RedisClient, prefix: string): Promise<s
   const infos = await ask(client, CHECK_WITHIN_MS, () => askNodes(client, prefix));
   for (const info of infos) {
     requireVersion('Redis', /^redis_version:(\S{1,50})/m.exec(info)?.[1] ?? '');
-    const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'noeviction';
-    if (policy === 'noeviction') continue;
+    const policy = evictionPolicyOf(info);
+    if (policy === null) continue;
     throw new ConfigError(
       `Redis runs with maxmemory-policy ${policy}, under which it may throw jobs away. Set it to noeviction ` +
         '(CONFIG SET maxmemory-policy noeviction, and in redis.conf, on every node), or use another Redis for the queues.',
@@ -89,6 +90,12 @@ export async function checkRedis(client: RedisClient, prefix: string): Promise<s
   }
   await requireWrites(client, prefix);
   return serverOf(infos[0] ?? '');
+}
+
+/** Null: it never evicts. */
+function evictionPolicyOf(info: string): string | null {
+  const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'noeviction';
+  return policy === 'noeviction' ? null : policy;
 }
 
 /** Valkey reports its own version and that of the Redis it is compatible with. */
@@ -108,35 +115,46 @@ export async function requireWrites(client: RedisClient, prefix: string): Promis
 }
 
 /**
- * Whether Redis has no room for jobs. It still answers then, and takes deletions.
+ * Reads whether Redis has no room for jobs, and whether it may evict them. When it is full, it still answers, and takes deletions.
  *
  * @throws {QueueStoreError} if Redis is unreachable or accepts no writes for another reason
  */
-export async function isRedisFull(client: RedisClient, prefix: string): Promise<boolean> {
+export async function readRedisMemory(client: RedisClient, prefix: string): Promise<StoreMemory> {
   return ask(client, CHECK_WITHIN_MS, async () => {
-    try {
-      await client.set(`${prefix}:check`, '', 'PX', 1);
-      return false;
-    } catch (error) {
-      if (error instanceof Error && error.message.startsWith('OOM')) return true;
-      throw error;
-    }
+    const isFull = await refusesJobs(client, prefix);
+    // Its policy can be changed while it runs.
+    const policies = (await infosOf(client, 'memory')).map(evictionPolicyOf);
+    return { isFull, evictionPolicy: policies.find((policy) => policy !== null) ?? null };
   });
+}
+
+async function refusesJobs(client: RedisClient, prefix: string): Promise<boolean> {
+  try {
+    await client.set(`${prefix}:check`, '', 'PX', 1);
+    return false;
+  } catch (error) {
+    if (error instanceof Error && error.message.startsWith('OOM')) return true;
+    throw error;
+  }
 }
 
 /**
  * Claims the queues for a database. The first process writes the database's name next to them.
  *
  * @param owner name of the database that the jobs belong to
+ * @returns whether nobody had claimed them
  * @throws {QueueStoreError} if Redis is unreachable or does not accept the claim
  * @throws {ConfigError} if the queues belong to another database: its workers would take our requests, and ours would
  *   take its
  */
-export async function claimQueues(client: RedisClient, prefix: string, owner: string): Promise<void> {
+export async function claimQueues(client: RedisClient, prefix: string, owner: string): Promise<boolean> {
   const key = `${prefix}:owner`;
   // A full Redis accepts no claim, but a process whose database already has the claim need not write one.
-  const found = await ask(client, CHECK_WITHIN_MS, async () => (await client.get(key)) ?? claim(client, key, owner));
-  if (found === owner || found === null) return;
+  const { before, found } = await ask(client, CHECK_WITHIN_MS, async () => {
+    const claimed = await client.get(key);
+    return { before: claimed, found: claimed ?? (await claim(client, key, owner)) };
+  });
+  if (found === owner || found === null) return before === null;
   throw new ConfigError(
     `The queues at REDIS_URL under QUEUE_PREFIX ${prefix} belong to another database (${found}; this one is ${owner}). ` +
       `Give each database a QUEUE_PREFIX of its own. Where the other one is gone for good: DEL ${key}`,
@@ -170,15 +188,21 @@ async function ask<T>(client: RedisClient, withinMs: number, question: () => Pro
 }
 
 async function askNodes(client: RedisClient, prefix: string): Promise<string[]> {
-  if (!(client instanceof Cluster)) {
+  if (client instanceof Cluster) {
+    // Asks the node that holds the queues' slot. The nodes are known once it has answered.
+    await client.exists(`${prefix}:check`);
+  } else {
     const { db = 0 } = client.options;
     // ioredis silently stays on database 0 if the selected database does not exist.
     if (db > 0) await client.select(db);
-    return [await client.info()];
   }
-  // Asks the node that holds the queues' slot. The nodes are known once it has answered.
-  await client.exists(`${prefix}:check`);
-  const answers = await Promise.allSettled(client.nodes('all').map((node) => node.info()));
+  return infosOf(client);
+}
+
+/** A cluster must have answered before: then its nodes are known. */
+async function infosOf(client: RedisClient, section = 'default'): Promise<string[]> {
+  if (!(client instanceof Cluster)) return [await client.info(section)];
+  const answers = await Promise.allSettled(client.nodes('all').map((node) => node.info(section)));
   // A node that is down holds nothing now.
   return answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
 }

@@ -2,7 +2,7 @@
 import type { Database } from '../platform/db.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
 import { BrokenSealError, MissingKeyError, open } from '../platform/key-ring.ts';
-import { secretOwner, unpack } from './secrets.ts';
+import { MISSING_KEY, secretOwner, unpack } from './secrets.ts';
 import type { Claim, StepOutcome, StepRun } from './step.ts';
 import { StaleRevisionError, StepFailure, StepWait, waiting } from './step.ts';
 
@@ -76,7 +76,7 @@ export function rememberSecrets(openOne: OpenSecret | undefined): OpenedSecrets 
 export async function secretFor(run: Pick<StepRun, 'saga' | 'claim' | 'record'>, field: string, openOne: OpenSecret | undefined): Promise<string | undefined> {
   if ((run.saga.input[field] ?? null) === null) return undefined;
   if (openOne === undefined) throw new Error('no secrets can be opened here');
-  const missed = run.saga.context['missing_encryption_key'] ?? null;
+  const missed = run.saga.context[MISSING_KEY] ?? null;
   let text: string | undefined;
   try {
     text = await openOne(run.claim, field);
@@ -84,7 +84,7 @@ export async function secretFor(run: Pick<StepRun, 'saga' | 'claim' | 'record'>,
     if (error instanceof MissingKeyError) {
       const reason = `${field} is ${error.message}. Add the key to every worker; the saga then resumes by itself`;
       // Appears once in the timeline, and every time in the log.
-      const outputs = missed === error.keyId ? {} : { outputs: { missing_encryption_key: error.keyId } };
+      const outputs = missed === error.keyId ? {} : { outputs: { [MISSING_KEY]: error.keyId } };
       throw new StepWait(waiting(MISSING_KEY_DELAY_MS, reason, { alarm: true, ...outputs }));
     }
     if (error instanceof BrokenSealError) {
@@ -92,6 +92,6 @@ export async function secretFor(run: Pick<StepRun, 'saga' | 'claim' | 'record'>,
     }
     throw error;
   }
-  if (missed !== null) await run.record(`the key of ${field} is available again`, { missing_encryption_key: null });
+  if (missed !== null) await run.record(`the key of ${field} is available again`, { [MISSING_KEY]: null });
   return text;
 }

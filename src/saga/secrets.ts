@@ -16,6 +16,9 @@ export type StoredSecrets = Readonly<{ shown: Readonly<Record<string, Json>>; fi
 // versions.
 const USER_DATA = 'user_data';
 
+/** The context key with the id of the encryption key that the current step lacks; null once it has it. */
+export const MISSING_KEY = 'missing_encryption_key';
+
 const textsSchema = z.record(z.string(), z.string());
 
 /** Returns the names of a saga's secret fields. */

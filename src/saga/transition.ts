@@ -8,6 +8,7 @@ import type { NextJob, Saga, SagaError, SagaEvent, SagaEventKind, SagaStatus } f
 import { currentStep, directionOf, isCancellable, isStuckForward, nextJobOf } from './saga.ts';
 import type { Failure } from './failure.ts';
 import type { Sealed } from './secrets.ts';
+import { MISSING_KEY } from './secrets.ts';
 
 // The longest text in an event or an error, whoever wrote it: every read of the saga reads all of them.
 const MAX_TEXT_LENGTH = 2_000;
@@ -237,7 +238,8 @@ const noStamps: readonly string[] = [];
  * the row.
  */
 function move(from: Saga, change: Change, telling: Telling): Transition {
-  const patch = telling.patch === undefined || isEmpty(telling.patch) ? nothing : asStored(telling.patch);
+  const turned = directionOf({ ...from, ...change }) !== directionOf(from);
+  const patch = patchOf(from, turned, telling.patch);
   const input = telling.input ?? null;
   const context = patch === nothing ? from.context : { ...from.context, ...patch };
   const saga: Saga = { ...from, ...change, revision: from.revision + 1, input: input ?? from.input, context };
@@ -252,7 +254,7 @@ function move(from: Saga, change: Change, telling: Telling): Transition {
     given: null,
     steps: null,
     stamps: telling.stamps ?? noStamps,
-    stepChanged: saga.cursor !== from.cursor || directionOf(saga) !== directionOf(from) || telling.kind === 'retry_requested',
+    stepChanged: saga.cursor !== from.cursor || turned || telling.kind === 'retry_requested',
     event: {
       seq: saga.revision,
       kind: telling.kind,
@@ -263,6 +265,12 @@ function move(from: Saga, change: Change, telling: Telling): Transition {
     },
     next: nextJobOf(saga, telling.delayMs ?? 0),
   };
+}
+
+function patchOf({ context }: Saga, turned: boolean, given: JsonObject = nothing): JsonObject {
+  const patch = isEmpty(given) ? nothing : asStored(given);
+  // A step that is undone may need no secret: then nothing else would take the mark away.
+  return turned && (context[MISSING_KEY] ?? null) !== null ? { ...patch, [MISSING_KEY]: null } : patch;
 }
 
 function withShortTexts(detail: JsonObject): JsonObject {

@@ -28,7 +28,7 @@ const KEEP_MS = 1_000;
 const GLANCE_MS = 1_000;
 
 /** Starts watching. Some conditions show only over time. */
-export function watchFleet(ports: { stats: Pick<StatsPort, 'fleet'>; queues: Pick<QueuesPort, 'heads' | 'paused' | 'ping' | 'isFull'> }, options: FleetWatchOptions): FleetWatch {
+export function watchFleet(ports: { stats: Pick<StatsPort, 'fleet'>; queues: Pick<QueuesPort, 'heads' | 'paused' | 'ping' | 'memory'> }, options: FleetWatchOptions): FleetWatch {
   const queues = watchQueues(ports.queues, options);
   let last: FleetStatus | null = null;
   let running: { postgres: Promise<PostgresFacts>; queues: Promise<QueueFacts>; at: number } | null = null;

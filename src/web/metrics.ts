@@ -53,7 +53,7 @@ export function createMetrics(ports: MetricsPorts, { fleet: watch, limits }: { f
     const tellFleet = async () => {
       const status = await watch.read(ANSWER_WITHIN_MS);
       for (const { name, ok: isGreen } of checksOf(status, limits)) ready.set({ check: name }, isGreen ? 1 : 0);
-      for (const name of conditionNames.filter((one) => isKnown(one, status.facts))) conditions.set({ name }, status.conditions.some((one) => one.name === name) ? 1 : 0);
+      for (const name of conditionNames.filter((one) => isKnown(one, status.facts) && (limits.inventorySyncIntervalMs !== null || !inventoryConditions.has(one)))) conditions.set({ name }, status.conditions.some((one) => one.name === name) ? 1 : 0);
       workers.set(status.facts.postgres?.workers.filter(({ isAlive }) => isAlive).length ?? Number.NaN);
     };
     const [, queues] = await Promise.all([
@@ -77,6 +77,9 @@ export function createMetrics(ports: MetricsPorts, { fleet: watch, limits }: { f
 }
 
 const alwaysKnown: ReadonlySet<ConditionName> = new Set(['postgres_away', 'queue_store_away', 'users_file_broken']);
+
+// An app without an inventory has no use for their names.
+const inventoryConditions: ReadonlySet<ConditionName> = new Set(['orphans_unknown']);
 
 /** Whether what the condition is judged by was read: 0 would say that it does not hold. */
 function isKnown(name: ConditionName, { postgres, queues }: FleetFacts): boolean {

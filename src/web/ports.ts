@@ -50,7 +50,7 @@ export type PortsOf = Readonly<{
   /** Null where the app provisions no droplets. */
   plans: Plans | null;
   db: Database;
-  connection: Pick<QueueConnection, 'requireWrites' | 'isFull'>;
+  connection: Pick<QueueConnection, 'requireWrites' | 'memory'>;
   queues: StepQueues;
   dashboard: QueueDashboard;
   keyRing: KeyRing;
@@ -142,8 +142,8 @@ export function bindPorts({ catalog, inventory, plans, db, connection, queues, d
       intake: queueNames.intake,
       /** Resolves when the queue store answers and takes writes. */
       ping: () => connection.requireWrites(),
-      /** Whether the queue store has no room for jobs. */
-      isFull: () => connection.isFull(),
+      /** Whether the queue store has room for jobs, and keeps them. */
+      memory: () => connection.memory(),
       /** Where the job stands, or stood, that runs a saga at a revision. */
       place: (job: { sagaId: string; revision: number; direction: Direction }): JobPlace => ({ queue: queueNameOf(job.direction), id: jobIdOf(job) }),
       /** The job of a saga that is not at rest, as its queue has it; null where it has none. */

@@ -3,10 +3,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { generateKey } from '../../src/platform/key-ring.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { openQueueConnection } from '../../src/queues/connection.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
-import { claimQueues, openFleet, runCommand } from '../support/fleet.ts';
+import { claimQueues, openFleet, runCommand, web } from '../support/fleet.ts';
 import { connectTestRedis } from '../support/services-redis.ts';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -55,7 +56,25 @@ test('queues that are not those of this database are no sign that all is well; n
   await queue.close();
   const ofAnother = await status('--json');
   expect(ofAnother.code).toBe(1);
-  expect(JSON.parse(ofAnother.stdout)).toMatchObject({ status: 'attention', pausedQueues: null, conditions: [{ title: expect.stringContaining(`under QUEUE_PREFIX ${prefix} belong to another database`) }] });
+  expect(JSON.parse(ofAnother.stdout)).toMatchObject({ status: 'attention', pausedQueues: null, conditions: [{ title: expect.stringContaining(`under QUEUE_PREFIX ${prefix} belong to another database`) }, { name: 'queues_differ' }] });
+});
+
+test('a saga whose worker lacks the key of its secret is a problem, to doctor too, until a worker has the key', async () => {
+  await using fleet = await openFleet('redis');
+  const keyless = await fleet.startWorker({ ARCADIA_ENCRYPTION_KEYS: generateKey() });
+  const { sagaId } = await fleet.client.provisionDroplet({ ...web, user_data: '#!/bin/sh\necho web' });
+  const key = await waitFor(async () => {
+    const missing = (await fleet.client.get(sagaId))?.context['missing_encryption_key'];
+    return typeof missing === 'string' && missing;
+  }, { what: 'the saga to wait for the key' });
+  const [status, doctor] = [await runCommand(['status'], fleet.environment()), await runCommand(['doctor'], fleet.environment())];
+  expect([status.code, status.stdout]).toEqual([1, expect.stringContaining(`!! 1 saga waits for the encryption key ${key}.`)]);
+  expect([doctor.code, doctor.stdout]).toEqual([1, expect.stringContaining('1 saga waits for the encryption key')]);
+  keyless.signal('SIGTERM');
+  await keyless.ended;
+  await fleet.startWorker();
+  await fleet.atRest(sagaId);
+  expect(await runCommand(['status'], fleet.environment())).toMatchObject({ code: 0, stdout: expect.stringMatching(/^No problems\./) });
 });
 
 test('without REDIS_URL in the shell of a fleet with Redis: it says what is not set, not that the queue store is away', async () => {

@@ -85,7 +85,7 @@ test('a token that may not read its account is let pass, and the log says so', a
 test('workers and web do not start on the queues of another database, until its claim is gone', async () => {
   await using first = await openFaultStage();
   await using second = await openFaultStage();
-  await first.work();
+  const worker = await first.work();
   const prefix = first.env['QUEUE_PREFIX'] ?? '';
   for (const command of ['worker', 'web']) {
     const ended = await runCommand([command], { ...second.env, QUEUE_PREFIX: prefix, PORT: '0' });
@@ -95,11 +95,27 @@ test('workers and web do not start on the queues of another database, until its 
   await first.until(await first.provision('web-1'), 'completed', ({ status }) => status === 'completed');
   const redis = connectTestRedis(first.env['REDIS_URL'] ?? '');
   onTestFinished(() => redis.disconnect());
+  await worker.close();
   await redis.del(`${prefix}:owner`);
   await second.fork({ QUEUE_PREFIX: prefix }).ready();
 });
 
-test('a Redis that is full is named, until it has room again', async () => {
+test('a claim that was lost with everything in Redis is made again; where another database has claimed the queues by then, a worker ends', async () => {
+  await using stage = await openFaultStage();
+  const worker = await stage.work();
+  const key = `${stage.env['QUEUE_PREFIX']}:owner`;
+  const redis = connectTestRedis(stage.env['REDIS_URL'] ?? '');
+  onTestFinished(() => redis.disconnect());
+  const owner = await redis.get(key);
+  await redis.del(key);
+  await waitFor(async () => (await redis.get(key)) === owner, { what: 'the claim to be made again' });
+  expect(worker.log.filter(({ level, msg }) => level === 'warn' && msg.startsWith('the claim on the queues was gone'))).toHaveLength(1);
+  await redis.set(key, 'another/database');
+  expect(await worker.cannotGoOn).toContain('belong to another database (another/database');
+  expect(await redis.get(key)).toBe('another/database');
+});
+
+test('a Redis that is full, or may throw jobs away, is named until it is set right', async () => {
   const redis = await startPrivateRedis();
   onTestFinished(() => redis.stop());
   await using stage = await openFaultStage({ redisUrl: redis.url });
@@ -111,6 +127,9 @@ test('a Redis that is full is named, until it has room again', async () => {
   await admin.config('SET', 'maxmemory', '1');
   expect(await told()).toContain('"name":"queue_store_full"');
   await admin.config('SET', 'maxmemory', '0');
+  await admin.config('SET', 'maxmemory-policy', 'allkeys-lru');
+  expect(await told()).toContain('"name":"queue_store_evicts"');
+  await admin.config('SET', 'maxmemory-policy', 'noeviction');
   expect(await told()).toContain('"status":"ok"');
 });
 

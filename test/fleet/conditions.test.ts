@@ -4,12 +4,13 @@ import { describe, expect, test } from 'vitest';
 import type { QueueFacts } from '../../src/fleet/condition.ts';
 import { judgeFleet } from '../../src/fleet/conditions.ts';
 import type { PostgresFacts, RefusedFact } from '../../src/fleet/facts.ts';
+import type { QueuePlace } from '../../src/queues/queue-store.ts';
 
 const now = new Date('2026-11-28T12:00:00Z');
 const at = (seconds: number) => new Date(now.getTime() + seconds * 1_000);
 const limits = { reconcileIntervalMs: 15_000, inventorySyncIntervalMs: 900_000 };
 const worker = { name: 'a:1', host: 'a', version: '1', startedAt: at(-60), lastSeenAt: at(-2), concurrency: 50, jobs: 0, isAlive: true };
-const well: PostgresFacts = { now, workers: [worker], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
+const well: PostgresFacts = { now, workers: [worker], queuePlaces: [], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, missingKeys: { sagas: 0, keys: [] }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, orphansUnknown: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
 const moving: QueueFacts = { paused: [], stalled: [] };
 const refused: RefusedFact = {
   kind: 'request_refused', request: 'POST /v2/droplets', fields: ['ssh_keys'], subject: null, openedAt: at(-90), nextProbeAt: at(30), message: '403: You may not', scopes: ['ssh_key:read'], held: 21,
@@ -20,6 +21,16 @@ const toldOf = (change: Partial<PostgresFacts>, queues?: QueueFacts | null) => j
 
 test('says nothing while all is well', () => {
   expect(judge({})).toMatchObject({ status: 'ok', conditions: [], at: now });
+});
+
+const toldAt = (queuePlaces: PostgresFacts['queuePlaces'], queuePlace?: QueuePlace) => judgeFleet({ postgres: { ...well, queuePlaces }, queues: moving, usersFile: null }, { ...limits, queuePlace }, now).conditions;
+
+test('workers whose queues are elsewhere are told of, with both places', () => {
+  const one = { kind: 'redis', prefix: '{one}' } as const;
+  expect([toldAt([one], one), toldAt([one]), toldAt([], one)]).toEqual([[], [], []]);
+  expect(toldAt([one], { kind: 'redis', prefix: '{two}' })).toMatchObject([{ name: 'queues_differ', severity: 'critical', count: 2, detail: expect.stringContaining('Live workers have theirs in Redis under QUEUE_PREFIX {one}; this process has its own in Redis under QUEUE_PREFIX {two}.') }]);
+  expect(toldAt([one], { kind: 'postgres', prefix: null })).toMatchObject([{ name: 'queues_differ', detail: expect.stringContaining('this process has its own in Postgres') }]);
+  expect(toldAt([one, { kind: 'postgres', prefix: null }])).toMatchObject([{ name: 'queues_differ', detail: expect.stringContaining('in Postgres and in Redis under QUEUE_PREFIX {one}') }]);
 });
 
 describe('no worker', () => {
@@ -67,8 +78,14 @@ test('sagas at steps that no worker knows are told of, with the first of their n
   expect(toldOf({ unknownSteps: null })).toEqual([]);
 });
 
+test('sagas whose workers lack an encryption key are told of, with its id', () => {
+  expect(judge({ missingKeys: { sagas: 2, keys: ['0a1b2c3d'] } }).conditions).toMatchObject([{ name: 'key_missing', severity: 'critical', count: 2, title: '2 sagas wait for the encryption key 0a1b2c3d', action: expect.stringContaining('ARCADIA_ENCRYPTION_KEYS') }]);
+});
+
 test('a store that is full or takes no writes is told of by its name', () => {
   expect(toldOf({}, { ...moving, isFull: true })).toEqual(['critical queue_store_full']);
+  expect(judge({}, { ...moving, evictionPolicy: 'allkeys-lru' }).conditions).toMatchObject([{ name: 'queue_store_evicts', severity: 'critical', detail: expect.stringContaining('maxmemory-policy allkeys-lru') }]);
+  expect(toldOf({}, { ...moving, isFull: false, evictionPolicy: null })).toEqual([]);
   // Its workers cannot show that they live.
   expect(toldOf({ isReadOnly: true, workers: [] })).toEqual(['critical postgres_read_only']);
 });
@@ -82,6 +99,12 @@ test('a reconciler that fails for a minute, and surplus droplets that wait for a
   expect(toldOf({ reconcilerFailingSince: at(-61) })).toEqual(['critical reconciler_fails']);
   expect(toldOf({ reconcilerFailingSince: at(-59) })).toEqual([]);
   expect(judge({ orphansHeld: 7 }).conditions).toMatchObject([{ name: 'surplus_held', severity: 'critical', count: 7, title: '7 surplus droplets wait for approval', action: expect.stringContaining('arcadia orphans --destroy') }]);
+});
+
+test('droplets with our tags that no saga accounts for are told of, unless the app has no inventory', () => {
+  expect(judge({ orphansUnknown: 2 }).conditions).toMatchObject([{ name: 'orphans_unknown', severity: 'warning', count: 2, title: '2 droplets carry our tags but belong to no saga of this environment', action: expect.stringContaining('arcadia orphans') }]);
+  expect(judge({ orphansUnknown: 1 }).conditions).toMatchObject([{ title: '1 droplet carries our tags but belongs to no saga of this environment' }]);
+  expect(judgeFleet({ postgres: { ...well, orphansUnknown: 2 }, queues: moving, usersFile: null }, { ...limits, inventorySyncIntervalMs: null }, now).status).toBe('ok');
 });
 
 test('leases that ended at once are told of while the brake holds them, and protected droplets whose lease ended', () => {

@@ -53,6 +53,33 @@ test('counts sagas at steps that no worker knows, once they have been there for 
   expect((await readFleetFacts(db)).unknownSteps).toBeNull();
 });
 
+test('counts unfinished sagas that lack an encryption key, and names it', async () => {
+  const due = async (mark: string, status: string, sooner: number): Promise<void> => {
+    await sagasAt('create_droplet', { status });
+    await db.sql`
+      update arcadia.sagas set context = ${mark}::text::jsonb, wake_at = case when wake_at is not null then clock_timestamp() - ${sooner}::int * interval '1 second' end
+      where saga8 = lpad(to_hex(${made}::int), 8, '0')`;
+  };
+  expect((await readFleetFacts(db)).missingKeys).toEqual({ sagas: 0, keys: [] });
+  await due('{"missing_encryption_key": "0a1b2c3d"}', 'running', 5);
+  await due('{"missing_encryption_key": "0a1b2c3d"}', 'compensating', 6);
+  await due('{"missing_encryption_key": "ffffffff"}', 'stuck', 7);
+  await due('{"missing_encryption_key": null}', 'running', 8);
+  // 20,000 others are due later.
+  expect((await readFleetFacts(db)).missingKeys).toEqual({ sagas: 2, keys: ['0a1b2c3d'] });
+});
+
+test('says where live workers have their queues, each place once; older versions do not tell', async () => {
+  await db.sql`delete from arcadia.workers`;
+  expect((await readFleetFacts(db)).queuePlaces).toEqual([]);
+  for (const name of ['old', 'one', 'two', 'three', 'dead']) await workerAlive(name, []);
+  await db.sql`update arcadia.workers set queue_store = 'redis', queue_prefix = '{one}' where name in ('one', 'two')`;
+  await db.sql`update arcadia.workers set queue_store = 'postgres' where name = 'three'`;
+  await db.sql`update arcadia.workers set queue_store = 'redis', queue_prefix = '{dead}', last_seen_at = clock_timestamp() - interval '1 minute' where name = 'dead'`;
+  const { queuePlaces } = await readFleetFacts(db);
+  expect(queuePlaces.toSorted((one, other) => one.kind.localeCompare(other.kind))).toEqual([{ kind: 'postgres', prefix: null }, { kind: 'redis', prefix: '{one}' }]);
+});
+
 test('says since when the reconcilers of all live workers fail, and DigitalOcean, how many surplus droplets are held, and whether writes are refused', async () => {
   await db.sql`delete from arcadia.workers`;
   expect(await readFleetFacts(db)).toMatchObject({ reconcilerFailingSince: null, orphansHeld: 0, isReadOnly: false });
@@ -86,6 +113,10 @@ test('says since when the reconcilers of all live workers fail, and DigitalOcean
   expect((await readFleetFacts(db)).orphansHeld).toBe(0);
   await db.sql`insert into arcadia.inventory_syncs (number, lease_until, worker, finished_at, outcome, summary) values (1, now(), 'w', now(), 'complete', '{"held": 1}')`;
   expect((await readFleetFacts(db)).orphansHeld).toBe(1);
+  expect((await readFleetFacts(db)).orphansUnknown).toBe(0);
+  await db.sql`update arcadia.cloud_orphans set category = 'unknown'`;
+  expect(await readFleetFacts(db)).toMatchObject({ orphansHeld: 0, orphansUnknown: 1 });
+  await db.sql`update arcadia.cloud_orphans set category = 'surplus'`;
   await db.sql`update arcadia.cloud_orphans set approved_at = now(), approved_by = 'ann'`;
   expect((await readFleetFacts(db)).orphansHeld).toBe(0);
 

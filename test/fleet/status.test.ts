@@ -10,6 +10,7 @@ import { silentLog } from '../../src/platform/log.ts';
 import { startWeb } from '../../src/processes/web.ts';
 import { runCommand } from '../support/fleet.ts';
 import { openFaultStage } from '../support/fault-stage.ts';
+import { createTestRedis } from '../support/services-redis.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const report = z.looseObject({ status: z.string(), conditions: z.array(z.looseObject({ name: z.string(), title: z.string(), detail: z.string() })) });
@@ -51,6 +52,23 @@ test('workers sign in and out; one that is killed stops being seen, and what it 
   const told = await runCommand(['status', '--json'], stage.env);
   expect(told.code).toBe(1);
   expect(report.parse(JSON.parse(told.stdout))).toMatchObject({ status: 'attention', conditions: [{ name: 'no_worker' }] });
+});
+
+test('a web whose queues are not those of the workers says so, though nothing that it sees is wrong', async () => {
+  await using stage = await openFaultStage();
+  await using other = createTestRedis();
+  await stage.work();
+  await waitFor(async () => (await stage.db.sql`select 1 from arcadia.workers`).length === 1, { what: 'the worker to sign in' });
+  const statusOf = async (settings: NodeJS.ProcessEnv): Promise<unknown> => {
+    const web = await startWeb(loadConfig({ ...stage.env, PORT: '0', ...settings }), silentLog);
+    onTestFinished(() => web.close());
+    return (await fetch(`${web.url}/statusz`)).json();
+  };
+  expect(await statusOf({})).toMatchObject({ status: 'ok', conditions: [] });
+  const elsewhere = await statusOf({ QUEUE_PREFIX: other.prefix });
+  expect(elsewhere).toMatchObject({ status: 'attention', conditions: [{ name: 'queues_differ' }] });
+  expect(report.parse(elsewhere).conditions[0]?.detail).toContain(`${stage.env['QUEUE_PREFIX']}; this process has its own in Redis under QUEUE_PREFIX ${other.prefix}.`);
+  expect(await statusOf({ REDIS_URL: '', QUEUE_PREFIX: '' })).toMatchObject({ conditions: [{ name: 'queues_differ' }] });
 });
 
 test('arcadia status ends with 0 while all is well, and with 1 and the scope that is missing while a person is needed', async () => {

@@ -317,6 +317,13 @@ describe('a saga with secrets of its own', () => {
     expect(errors).toEqual([expect.objectContaining({ sagaId, field: 'password', msg: 'a step opened a field that the saga does not declare in `secrets`: it is stored in plain text' })]);
   });
 
+  test('is held no longer for the key once it is cancelled', async () => {
+    const { sagaId } = await begin();
+    await runOwn(sagaId, 0, parseKeyRing(generateKey()));
+    await cancelSaga(engine.options.store, sagaId, 'test');
+    expect((await engine.load(sagaId)).saga).toMatchObject({ status: 'compensating', context: { missing_encryption_key: null } });
+  });
+
   test('is refused without a key, and with a secret that is no text, naming the fields', async () => {
     await expect(begin({}, undefined, { keys: [] })).rejects.toMatchObject({ problems: [{ field: 'api_key', message: expect.stringMatching(/^cannot be encrypted/) }, { field: 'password' }] });
     await expect(begin({ password: { text: 'hush' } })).rejects.toThrow('password: expected text: a secret is sealed as text');

@@ -31,9 +31,11 @@ test('is refused while any of its nodes may evict jobs', async () => {
     onTestFinished(() => admin.disconnect());
     await admin.config('SET', 'maxmemory-policy', 'allkeys-lru');
     await expect(connection.check('test')).rejects.toThrow(/maxmemory-policy allkeys-lru.*on every node/);
+    expect(await connection.memory()).toEqual({ isFull: false, evictionPolicy: 'allkeys-lru' });
     await admin.config('SET', 'maxmemory-policy', 'noeviction');
   }
   await expect(connection.check('test')).resolves.toBeUndefined();
+  expect(await connection.memory()).toEqual({ isFull: false, evictionPolicy: null });
 });
 
 test('has to be named by several nodes; the same one twice will do', async () => {

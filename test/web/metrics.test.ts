@@ -109,7 +109,7 @@ test('what cannot be read in time leaves the other metrics of Postgres in place'
 describe('jobs that stand still', () => {
   const head: QueueHead = { queue: 'saga-steps', isPaused: false, state: 'waiting', mark: 'a#0', delayMs: 0 };
   type World = { heads: readonly QueueHead[] };
-  const watch = (world: World) => watchQueues({ heads: () => Promise.resolve(world.heads), paused: () => Promise.resolve([]), isFull: () => Promise.resolve(false), ping: () => Promise.resolve() }, { jobStallMs: 100, sampleEveryMs: 10 });
+  const watch = (world: World) => watchQueues({ heads: () => Promise.resolve(world.heads), paused: () => Promise.resolve([]), memory: () => Promise.resolve({ isFull: false, evictionPolicy: null }), ping: () => Promise.resolve() }, { jobStallMs: 100, sampleEveryMs: 10 });
 
   test('show while one is at the head and nobody takes it, and no longer once it moves', async () => {
     const world: World = { heads: [head] };

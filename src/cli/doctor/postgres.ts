@@ -16,6 +16,8 @@ import { describePostgresFailure } from '../../platform/postgres-failure.ts';
 import { checkEnvironment, isNotMigrated } from '../../processes/environment.ts';
 import { readMigrations } from '../../processes/migrate.ts';
 import { checkPooler } from '../../processes/pooler.ts';
+import type { QueuePlace } from '../../queues/connection.ts';
+import { placeOf, queueStoreOf } from '../../queues/connection.ts';
 import type { Finding } from './finding.ts';
 import { describeSkew, fail, ok, warn } from './finding.ts';
 
@@ -71,8 +73,17 @@ async function fleet(db: Database, config: Config, isPlain: boolean): Promise<Fi
     if (isNotMigrated(error)) return [fail('workers', 'the tables cannot be read', 'Run `arcadia migrate`.')];
     return [fail('workers', `the tables cannot be read: ${messageOf(error)}`, 'Fix what Postgres says. If a statement took too long, look for locks on its tables (pg_locks) and at its load.')];
   }
-  const status = judgeFleet({ postgres: facts, queues: { paused: [], stalled: [] }, usersFile: null }, { ...config, ...(isPlain ? { inventorySyncIntervalMs: null } : {}) }, new Date(Date.now()));
+  const status = judgeFleet({ postgres: facts, queues: { paused: [], stalled: [] }, usersFile: null }, { ...config, queuePlace: ownPlace(config), ...(isPlain ? { inventorySyncIntervalMs: null } : {}) }, new Date(Date.now()));
   return [...workers(facts), ...budget(facts), ...standing(status)];
+}
+
+/** Undefined: they cannot be used, which another line reports. */
+function ownPlace(config: Config): QueuePlace | undefined {
+  try {
+    return placeOf(queueStoreOf(config));
+  } catch {
+    return undefined;
+  }
 }
 
 function workers({ workers: seen }: PostgresFacts): Finding[] {
