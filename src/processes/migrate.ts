@@ -1,16 +1,15 @@
 // Applies `migrations/`, forward only. All pending files and their version rows are written in one transaction under one
 // advisory lock; in a large database, each file with its row in one. Two processes that start at once cannot collide, and a
 // crash leaves nothing half-applied. Indexes of large tables are built after that, while sagas go on.
-import { readdir } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import Postgrator from 'postgrator';
 import { z } from 'zod';
 import type { App } from '../saga/app.ts';
 import { createsSchema, ensureSchema } from '../platform/create-schema.ts';
 import type { Database, ReservedSql } from '../platform/db.ts';
-import { reserveConnection, sqlStateOf } from '../platform/db.ts';
+import { reserveConnection } from '../platform/db.ts';
 import { loadDefaultApp } from './default-app.ts';
+import { migrationFolder } from './due-migrations.ts';
 import { requireSameEnvironment } from './environment.ts';
 import { buildConcurrently, buildSmallIndexes } from './large-indexes.ts';
 import { requireVersion } from '../platform/server-version.ts';
@@ -18,7 +17,6 @@ import { requireVersion } from '../platform/server-version.ts';
 // An arbitrary number, the same for every process that migrates this schema.
 const MIGRATION_LOCK = 4_207_310_583;
 
-const migrationFolder = fileURLToPath(new URL('../../migrations/', import.meta.url));
 const migrationPattern = `${migrationFolder}*`;
 
 // With more, migrations take longer than sagas should stand still.
@@ -150,26 +148,6 @@ async function applyFiles(postgrator: Postgrator, version: number | null): Promi
     const [row] = z.array(z.looseObject({ md5: z.string() })).parse(rows);
     throw new ChangedMigrationError(basename(file?.filename ?? version), { applied: row?.md5 ?? 'unknown', found: file?.md5 ?? 'unknown' });
   }
-}
-
-/**
- * Compares the database with `migrations/` without changing anything.
- *
- * @returns `due`: names of files that are not applied; `unknown`: number of applied migrations that this version does not
- *   have
- */
-export async function readMigrations(db: Pick<Database, 'run'>): Promise<{ due: string[]; unknown: number }> {
-  const files = (await readdir(migrationFolder)).filter((name) => /^\d+\.do\..+\.sql$/.test(name)).toSorted();
-  const rows = await db
-    .run('migrations.read', (sql) => sql<{ version: number }[]>`select version::int as version from arcadia.migrations where version > 0`)
-    .catch((error: unknown) => {
-      // No schema or no table: nothing is applied.
-      if (['3F000', '42P01'].includes(sqlStateOf(error) ?? '')) return [];
-      throw error;
-    });
-  const applied = new Set(rows.map(({ version }) => version));
-  const known = new Map(files.map((name) => [Number.parseInt(name, 10), name]));
-  return { due: [...known].filter(([version]) => !applied.has(version)).map(([, name]) => name), unknown: [...applied].filter((version) => !known.has(version)).length };
 }
 
 /**

@@ -10,6 +10,7 @@ import { ConfigError } from '../platform/config-error.ts';
 import type { Database } from '../platform/db.ts';
 import { openDatabase, withoutIo } from '../platform/db.ts';
 import { CLOSING_MS, endsWithin, unlessAborted } from '../platform/deadline.ts';
+import { requireMigrated } from './due-migrations.ts';
 import { checkEnvironment, ownerOf } from './environment.ts';
 import { loadDefaultApp } from './default-app.ts';
 import { showSignOfLife } from '../fleet/sign-of-life.ts';
@@ -82,6 +83,7 @@ export type RunningWorker = Readonly<{
  * @throws {ConfigError} if the database or a variable that the app's steps need is missing, a store is unusable in its
  *   current configuration, or a secret is published
  * @throws {EnvironmentMismatchError} if the database belongs to another environment, or the token to another account
+ * @throws {NotMigratedError} if migrations are due
  * @throws {QueueStoreError} if the queue store is unreachable or may evict jobs
  * @throws what the app's `deps` throws
  */
@@ -114,6 +116,7 @@ export async function startWorker(
     await checkPooler(db, databaseUrl, log);
     await checkSession(db, databaseUrl, log);
     const environment = await checkEnvironment(db, config.environment);
+    await requireMigrated(db);
     clock = await keepDatabaseTime({ db, everyMs: config.reconcileIntervalMs, log });
     await connection.check(ownerOf(environment));
     const opened = await openDeps(app, { host: { name, config, db, io, runScript: connection.runScript, wake: queues.wake, enqueueFirst: queues.follow }, closer, log });

@@ -79,8 +79,8 @@ export function createMetrics(ports: MetricsPorts, { fleet: watch, limits }: { f
 const alwaysKnown: ReadonlySet<ConditionName> = new Set(['postgres_away', 'queue_store_away', 'users_file_broken']);
 
 /** Whether what the condition is judged by was read: 0 would say that it does not hold. */
-function isKnown(name: ConditionName, { postgres, queues }: FleetFacts): boolean {
-  if (alwaysKnown.has(name)) return true;
+function isKnown(name: ConditionName, { postgres, queues, isNotMigrated }: FleetFacts): boolean {
+  if (alwaysKnown.has(name) || (name === 'not_migrated' && isNotMigrated === true)) return true;
   return (queueConditionNames.has(name) ? queues : postgres) !== null;
 }
 
