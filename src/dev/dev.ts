@@ -72,7 +72,7 @@ async function runEverything(app: App, options: { dataDir?: string }, stop: Abor
     };
     const db = openDatabase(config.databaseUrl ?? '', { max: 2 });
     try {
-      await unlessAborted(stop, migrate(db, config.environment, app.catalog));
+      await unlessAborted(stop, migrate(db, config.environment, app.catalog, { onBlocked: (blockers) => log.warn({ blockers }, 'migrate waits for locks that others hold: it tries again until it gets them') }));
     } finally {
       await endsWithin(GIVING_UP_MS, db.close());
     }

@@ -12,6 +12,8 @@ import { loadDefaultApp } from './default-app.ts';
 import { migrationFolder } from './due-migrations.ts';
 import { requireSameEnvironment } from './environment.ts';
 import { buildConcurrently, buildSmallIndexes } from './large-indexes.ts';
+import type { LockPatience } from './lock-retries.ts';
+import { lockPatience, untilUnlocked } from './lock-retries.ts';
 import { requireVersion } from '../platform/server-version.ts';
 
 // An arbitrary number, the same for every process that migrates this schema.
@@ -30,12 +32,15 @@ const LARGE_BYTES = 128 * 1_048_576;
  * @param options.largeBytes size from which on a table is large: if that of the sagas is, each migration has a transaction of its
  *   own; indexes of a large table are built concurrently
  * @param options.onForgotten called with the sagas that SQL could start until now, and that the catalog does not have
+ * @param options.onBlocked called with the sessions that keep it from its locks. It tries again until it gets them; sagas go on
+ *   meanwhile
  * @returns the names of the migrations that this call applied
  * @throws {EnvironmentMismatchError} if the database was set up for another environment
  * @throws {ConfigError} if Postgres is older than this program needs
  * @throws {ChangedMigrationError} if the checksum of an applied migration has changed, naming its file
  */
-export async function migrate(db: Database, environment: string, given?: App['catalog'], { largeBytes = LARGE_BYTES, onForgotten }: { largeBytes?: number; onForgotten?: (sagas: readonly string[]) => void } = {}): Promise<string[]> {
+export async function migrate(db: Database, environment: string, given?: App['catalog'], { largeBytes = LARGE_BYTES, onForgotten, ...patience }: { largeBytes?: number; onForgotten?: (sagas: readonly string[]) => void } & Partial<LockPatience> = {}): Promise<string[]> {
+  const waiting = { ...lockPatience, ...patience };
   const catalog = given ?? (await loadDefaultApp()).catalog;
   // Uses a reserved connection and a manual BEGIN. postgres.js can send the BEGIN of `sql.begin` before it has reserved
   // the connection (postgres.js issue 1204), and other statements would then run inside the transaction.
@@ -51,39 +56,23 @@ export async function migrate(db: Database, environment: string, given?: App['ca
       execQuery: async (query) => ({ rows: await queryRows(connection, query) }),
     });
     const applied: string[] = [];
-    for (;;) {
-      await begin(connection);
+    const attempt = async () => {
+      await begin(connection, waiting.lockWaitMs);
       const known = await readEnvironment(connection);
       if (known !== null) requireSameEnvironment(known, environment);
       // Sagas wait for the locks of a migration until its transaction ends.
       const next = (await isLarge(connection, largeBytes)) ? await nextVersion(postgrator) : null;
-      applied.push(...(await applyFiles(postgrator, next)).map(({ name }) => name));
-      if (next === null || (await nextVersion(postgrator)) === null) break;
+      const names = (await applyFiles(postgrator, next)).map(({ name }) => name);
+      const isLast = next === null || (await nextVersion(postgrator)) === null;
+      const end = isLast ? await writeRest(connection, { environment, catalog, largeBytes }) : null;
       await connection`commit`;
-    }
-    await connection`
-      create table if not exists arcadia.environment (
-        only_row boolean primary key default true check (only_row),
-        name text not null
-      )`;
-    // Not a migration, because the migration files are applied before the table exists. Checks the columns first:
-    // altering a table always takes a lock on it. That lock may have to wait for a backup, and every starting process
-    // would queue behind it.
-    const columns = await connection<{ name: string }[]>`
-      select attname as name from pg_attribute where attrelid = 'arcadia.environment'::regclass and attname in ('deployment', 'account') and not attisdropped`;
-    if (columns.length < 2) {
-      await connection`
-        alter table arcadia.environment
-          add column if not exists deployment uuid not null default gen_random_uuid(),
-          add column if not exists account text`;
-    }
-    await connection`insert into arcadia.environment (name) values (${environment}) on conflict do nothing`;
-    requireSameEnvironment((await readEnvironment(connection)) ?? undefined, environment);
-    const forgotten = await writeDefinitions(connection, catalog);
-    const left = await buildSmallIndexes(connection, largeBytes);
-    await connection`commit`;
-    if (forgotten.length > 0) onForgotten?.(forgotten);
-    await buildConcurrently(connection, left);
+      applied.push(...names);
+      return end;
+    };
+    let end: Awaited<ReturnType<typeof attempt>> = null;
+    while (end === null) end = await untilUnlocked(connection, waiting, attempt);
+    if (end.forgotten.length > 0) onForgotten?.(end.forgotten);
+    await buildConcurrently(connection, end.left);
     return applied;
   } catch (error) {
     await connection`rollback`.catch(() => undefined);
@@ -93,12 +82,37 @@ export async function migrate(db: Database, environment: string, given?: App['ca
   }
 }
 
-/** Begins a transaction in which no other process migrates. */
-async function begin(connection: ReservedSql): Promise<void> {
+/** What follows the last file, in its transaction. Returns the sagas that SQL can no longer start, and the indexes that are left to build. */
+async function writeRest(connection: ReservedSql, { environment, catalog, largeBytes }: { environment: string; catalog: App['catalog']; largeBytes: number }) {
+  await connection`
+    create table if not exists arcadia.environment (
+      only_row boolean primary key default true check (only_row),
+      name text not null
+    )`;
+  // Not a migration, because the migration files are applied before the table exists. Checks the columns first:
+  // altering a table always takes a lock on it. That lock may have to wait for a backup, and every starting process
+  // would queue behind it.
+  const columns = await connection<{ name: string }[]>`
+    select attname as name from pg_attribute where attrelid = 'arcadia.environment'::regclass and attname in ('deployment', 'account') and not attisdropped`;
+  if (columns.length < 2) {
+    await connection`
+      alter table arcadia.environment
+        add column if not exists deployment uuid not null default gen_random_uuid(),
+        add column if not exists account text`;
+  }
+  await connection`insert into arcadia.environment (name) values (${environment}) on conflict do nothing`;
+  requireSameEnvironment((await readEnvironment(connection)) ?? undefined, environment);
+  const forgotten = await writeDefinitions(connection, catalog);
+  return { forgotten, left: await buildSmallIndexes(connection, largeBytes) };
+}
+
+/** Begins a transaction in which no other process migrates, and which waits for any other lock for a moment only. */
+async function begin(connection: ReservedSql, lockWaitMs: number): Promise<void> {
   await connection`begin isolation level read committed`;
   // Large migrations, and waiting for those of another process, may take longer than an ordinary statement.
   await connection`select set_config(name, '0', true) from pg_settings where name in ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')`;
   await connection`select pg_advisory_xact_lock(${MIGRATION_LOCK})`;
+  await connection`select set_config('lock_timeout', ${String(lockWaitMs)}, true)`;
   await ensureSchema('arcadia', (sql) => connection.unsafe(sql));
 }
 
