@@ -1,10 +1,10 @@
 // `migrate` migrates the Postgres tables, and the queues there, to this version.
 import { createLog } from '../platform/create-log.ts';
 import { loadConfigFor } from '../processes/inventory.ts';
-import type { Blocker } from '../processes/lock-retries.ts';
-import { describeBlockers } from '../processes/lock-retries.ts';
 import { migrateAll } from '../processes/run-app.ts';
 import type { App } from '../saga/app.ts';
+import type { Blocker } from '../platform/lock-retries.ts';
+import { describeBlockers } from '../platform/lock-retries.ts';
 import { printable } from '../platform/text.ts';
 import { complain, write } from './output.ts';
 

@@ -12,8 +12,8 @@ import { loadDefaultApp } from './default-app.ts';
 import { migrationFolder } from './due-migrations.ts';
 import { requireSameEnvironment } from './environment.ts';
 import { buildConcurrently, buildSmallIndexes } from './large-indexes.ts';
-import type { LockPatience } from './lock-retries.ts';
-import { lockPatience, untilUnlocked } from './lock-retries.ts';
+import type { Blocker, LockPatience } from '../platform/lock-retries.ts';
+import { lockPatience, untilUnlocked } from '../platform/lock-retries.ts';
 import { requireVersion } from '../platform/server-version.ts';
 
 // An arbitrary number, the same for every process that migrates this schema.
@@ -69,16 +69,23 @@ export async function migrate(db: Database, environment: string, given?: App['ca
       applied.push(...names);
       return end;
     };
+    const on = { schema: 'arcadia', query: (sql: string) => connection.unsafe<Blocker[]>(sql) };
     let end: Awaited<ReturnType<typeof attempt>> = null;
-    while (end === null) end = await untilUnlocked(connection, waiting, attempt);
+    while (end === null) end = await untilUnlocked(waiting, on, async () => orRollback(connection, attempt));
     if (end.forgotten.length > 0) onForgotten?.(end.forgotten);
     await buildConcurrently(connection, end.left);
     return applied;
+  } finally {
+    connection.release();
+  }
+}
+
+async function orRollback<T>(connection: ReservedSql, transaction: () => Promise<T>): Promise<T> {
+  try {
+    return await transaction();
   } catch (error) {
     await connection`rollback`.catch(() => undefined);
     throw error;
-  } finally {
-    connection.release();
   }
 }
 

@@ -5,11 +5,11 @@ import type { Config, ConfigNeed } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
 import { createLog } from '../platform/create-log.ts';
+import type { Blocker } from '../platform/lock-retries.ts';
 import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
 import type { App } from '../saga/app.ts';
 import { needsOf } from '../saga/extension.ts';
 import { loadConfigFor } from './inventory.ts';
-import type { Blocker } from './lock-retries.ts';
 import { migrate } from './migrate.ts';
 import type { RunningWeb } from './web.ts';
 import { startWeb } from './web.ts';
@@ -68,7 +68,7 @@ export async function migrateAll(app: App, config: Config, log: Log, tell: { onF
   try {
     await checkSession(db, databaseUrl, log);
     const applied = await migrate(db, config.environment, app.catalog, tell);
-    await migrateQueues(queueStore);
+    await migrateQueues(queueStore, { onBlocked: tell.onBlocked });
     return applied;
   } finally {
     await db.close();

@@ -5,9 +5,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
 import type { Database, ReservedSql } from '../../src/platform/db.ts';
 import { openDatabase, reserveConnection } from '../../src/platform/db.ts';
-import type { Blocker } from '../../src/processes/lock-retries.ts';
-import { describeBlockers } from '../../src/processes/lock-retries.ts';
+import type { Blocker } from '../../src/platform/lock-retries.ts';
+import { describeBlockers } from '../../src/platform/lock-retries.ts';
 import { migrate } from '../../src/processes/migrate.ts';
+import { migrateQueues } from '../../src/queues/connection.ts';
 import { forkBound } from '../support/child-process.ts';
 import { migrateTo } from '../support/migrate-to.ts';
 import { programFile } from '../support/programs.ts';
@@ -91,6 +92,21 @@ test('a deadlock with a transaction of the fleet is tried again', async () => {
   await reader`select from arcadia.sagas`;
   await reader`commit`;
   expect(await migrating).toContain('given-inputs');
+});
+
+test('the tables of queues in Postgres are waited for in the same way, also if nothing is due', async () => {
+  const store = { kind: 'postgres', databaseUrl: database.directUrl } as const;
+  await migrateQueues(store);
+  await reader`select from bullmq.migration`;
+  const told: (readonly Blocker[])[] = [];
+  const migrating = migrateQueues(store, { lockWaitMs: 300, pauseMs: 300, tellEveryMs: 500, onBlocked: (blockers) => told.push(blockers) });
+  await waitFor(() => told.length > 1, { what: 'it to say who holds the lock' });
+  const at = performance.now();
+  await fleet.sql`select from bullmq.migration`;
+  expect(performance.now() - at).toBeLessThan(1_500);
+  expect(told[0]).toMatchObject([{ name: 'a-backup' }]);
+  await reader`commit`;
+  await migrating;
 });
 
 test('the command says at once who holds the locks, and Ctrl-C leaves nothing half done', async () => {

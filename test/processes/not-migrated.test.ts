@@ -82,3 +82,10 @@ test('a web whose database loses its migrations, as by a restore, tells so on /s
   expect(metrics).toContain('arcadia_condition{name="not_migrated"} 1');
   expect(metrics).toContain('arcadia_condition{name="postgres_away"} 0');
 });
+
+test.each(['worker', 'web'])('%s on a database without tables of queues, and without REDIS_URL, says what to run or to set', async (command) => {
+  await using fleet = await openFleet('postgres');
+  await fleet.db.sql`drop schema bullmq cascade`;
+  const ended = await runCommand([command], fleet.environment({ PORT: '0' }), 40_000);
+  expect([ended.code, `${ended.stdout}${ended.stderr}`.trim().split('\n').at(-1)]).toEqual([1, 'arcadia: REDIS_URL is not set and Postgres has no tables of queues: run `arcadia migrate`, or set REDIS_URL']);
+});

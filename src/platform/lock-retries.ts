@@ -2,8 +2,7 @@
 // every statement of the fleet on that table waits behind it. So it waits for a moment only, and lets the fleet go on before it
 // tries again: a backup may take hours.
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ReservedSql } from '../platform/db.ts';
-import { sqlStateOf } from '../platform/db.ts';
+import { errorCodeOf } from './error-code.ts';
 
 /** A session that holds locks on our tables. */
 export type Blocker = Readonly<{
@@ -32,21 +31,26 @@ const heldByOthers: ReadonlySet<string | null> = new Set(['55P03', '40P01']);
 /**
  * Runs a transaction until it gets its locks, however long that takes. Between two tries, nothing is held.
  *
- * @param attempt begins and commits the transaction
+ * @param on.schema the schema of the tables
+ * @param on.query runs SQL without parameters
+ * @param attempt begins and commits the transaction, with a `lock_timeout` of `lockWaitMs`, and rolls it back if it fails
  */
-export async function untilUnlocked<T>(connection: ReservedSql, { lockWaitMs, pauseMs, tellEveryMs, onBlocked }: LockPatience, attempt: () => Promise<T>): Promise<T> {
+export async function untilUnlocked<T>(
+  { lockWaitMs, pauseMs, tellEveryMs, onBlocked }: LockPatience,
+  on: Readonly<{ schema: string; query: (sql: string) => PromiseLike<readonly Blocker[]> }>,
+  attempt: () => Promise<T>,
+): Promise<T> {
   let toldAt: number | null = null;
   for (;;) {
     const startedAt = performance.now();
     try {
       return await attempt();
     } catch (error) {
-      if (!heldByOthers.has(sqlStateOf(error))) throw error;
+      if (!heldByOthers.has(errorCodeOf(error))) throw error;
     }
     const tookMs = performance.now() - startedAt;
-    await connection`rollback`;
     if (toldAt === null || performance.now() - toldAt >= tellEveryMs) {
-      onBlocked(await readBlockers(connection, lockWaitMs));
+      onBlocked(await on.query(blockersSql(on.schema, lockWaitMs)));
       toldAt = performance.now();
     }
     // A large migration may hold locks for long before it comes to the one that it does not get.
@@ -62,18 +66,18 @@ export function describeBlockers(blockers: readonly Blocker[]): string {
     .join('; ');
 }
 
-/** The sessions that have held a lock on our tables for at least as long as the migration waited. */
-async function readBlockers(connection: ReservedSql, lockWaitMs: number): Promise<readonly Blocker[]> {
-  return connection<Blocker[]>`
+/** Reads the sessions that have held a lock on a table of the schema for at least as long as the migration waited. */
+function blockersSql(schema: string, lockWaitMs: number): string {
+  return `
     select locks.pid, coalesce(nullif(sessions.application_name, ''), sessions.backend_type, '') as name, sessions.xact_start as since
     from (
-      select distinct pid from pg_locks
-      where granted and locktype = 'relation' and pid is distinct from pg_backend_pid()
-        and database = (select oid from pg_database where datname = current_database())
-        and relation in (select oid from pg_class where relnamespace = 'arcadia'::regnamespace)
+      select distinct pid from pg_catalog.pg_locks
+      where granted and locktype = 'relation' and pid is distinct from pg_catalog.pg_backend_pid()
+        and database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+        and relation in (select oid from pg_catalog.pg_class where relnamespace = '${schema}'::regnamespace)
     ) as locks
-    left join pg_stat_activity as sessions on sessions.pid = locks.pid
-    where sessions.xact_start is null or sessions.xact_start < clock_timestamp() - ${lockWaitMs}::float8 * interval '1 millisecond'
+    left join pg_catalog.pg_stat_activity as sessions on sessions.pid = locks.pid
+    where sessions.xact_start is null or sessions.xact_start < pg_catalog.clock_timestamp() - interval '${lockWaitMs} milliseconds'
     order by sessions.xact_start nulls last
     limit 5`;
 }
