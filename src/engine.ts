@@ -24,7 +24,7 @@ export type { ProcessOptions, RunningWeb, RunningWorker, StartOptions };
  * @returns when the worker takes jobs. A program should end when `cannotGoOn` resolves: only a new process helps then. Closing
  *   the worker does not resolve it
  * @throws {ConfigError} naming each variable that is wrong, or that the app's steps need and is not set; or each package that is not installed
- * @throws {EnvironmentMismatchError} when the database is another environment's, or was never migrated
+ * @throws {EnvironmentMismatchError} when the database is another environment's; {NotMigratedError} when migrations are due: migrate, then start again
  * @throws {QueueStoreError} when the queue store cannot be reached
  * @throws what `deps` of the app throws
  */
@@ -36,7 +36,7 @@ export async function startWorker(app: App, options: StartOptions = {}): Promise
  * Starts the web in this process: HTTP API, pages and metrics, for the sagas of the app. As `arcadia web` does.
  *
  * @throws {ConfigError} naming each variable that is wrong, also when others could reach the web without credentials
- * @throws {EnvironmentMismatchError} when the database is another environment's, or was never migrated
+ * @throws {EnvironmentMismatchError} when the database is another environment's; {NotMigratedError} when migrations are due: migrate, then start again
  * @throws {QueueStoreError} when the queue store cannot be reached
  * @throws {Error} with code `EADDRINUSE` when the port is taken
  */

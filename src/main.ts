@@ -393,7 +393,7 @@ function json(value: string): unknown {
 }
 
 /** What to print of an error, and how to exit. Only what we did not expect is shown with its stack. */
-function report(error: unknown): number {
+async function report(error: unknown): Promise<number> {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
   if (error instanceof StopRequested) return error.exitCode;
   const name = error instanceof Error ? error.name : '';
@@ -404,11 +404,20 @@ function report(error: unknown): number {
     return EXIT_CONFIG;
   }
   // Ours say what to do themselves; what a driver says does not.
-  const failure = name === 'DigitalOceanError' ? null : describePostgresFailure(error);
+  const failure = name === 'DigitalOceanError' ? null : ((await describeMissing(error)) ?? describePostgresFailure(error));
   // What others wrote may be in it: no line of theirs begins like one of ours.
   process.stderr.write(`arcadia: ${visibleLines(failure ?? (message === '' ? name : message)).replaceAll('\n', '\n  ')}\n`);
   if (name === 'UsageError' || name === 'InvalidRequestError' || name === 'SandboxInputError') return EXIT_USAGE;
   return EXIT_FAILED;
+}
+
+/** What Postgres says of a database without the migrations of this version; null: anything else. */
+async function describeMissing(error: unknown): Promise<string | null> {
+  if (!(error instanceof Error) || error.name !== 'PostgresError') return null;
+  // Here the driver is loaded anyway.
+  const { isNotMigrated, isOfOurDatabase } = await import('./platform/db.ts');
+  if (!isNotMigrated(error) || !isOfOurDatabase(error)) return null;
+  return `The database is not migrated to this version: run \`arcadia migrate\`. (${error.message})`;
 }
 
 // Shell completion of all of the above: `arcadia complete bash`, or zsh, fish, powershell, prints what the shell has to source.
@@ -427,6 +436,6 @@ process.on('uncaughtException', (error: unknown) => {
 try {
   await program.parseAsync();
 } catch (error) {
-  exitCode = report(error);
+  exitCode = await report(error);
 }
 await stop.end(exitCode);

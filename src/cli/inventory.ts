@@ -8,6 +8,7 @@ import type { Database } from '../platform/db.ts';
 import { CLOSING_MS, endsWithin } from '../platform/deadline.ts';
 import { budgetId, createRequestBudget } from '../do/budget.ts';
 import { createDigitalOceanClient } from '../do/client.ts';
+import { requireMigrated } from '../processes/due-migrations.ts';
 import type { Environment } from '../processes/environment.ts';
 import { ownerOf } from '../processes/environment.ts';
 import { checkAccount } from '../droplets/account.ts';
@@ -43,6 +44,7 @@ const MOST_ROWS = 10_000;
 /** Syncs in this process, with the fleet's request budget. */
 export async function syncCommand(app: App, options: { json?: boolean }, stop: AbortSignal): Promise<number> {
   return withInventoryDatabase(app, ['DATABASE_URL', 'DIGITALOCEAN_TOKEN'], async (db, config, log, environment) => {
+    await requireMigrated(db);
     const { token, apiUrl, timeoutMs, requestsPerMinute: perMinute, requestsPerHour: perHour } = config.digitalOcean;
     const connection = openQueueConnection(queueStoreOf(config), log);
     const queue = openPeriodicQueue(connection, syncWork, directIo);

@@ -1,9 +1,10 @@
 // `status` shows the fleet's state, for people and scripts. It reads the stores directly and needs no web process.
 import type { Config } from '../platform/config.ts';
 import type { Database } from '../platform/db.ts';
-import { openDatabase, isDatabaseOutage } from '../platform/db.ts';
+import { openDatabase, isDatabaseOutage, isNotMigrated } from '../platform/db.ts';
 import { withDeadline } from '../platform/deadline.ts';
 import type { Environment } from '../processes/environment.ts';
+import { readMigrations } from '../processes/due-migrations.ts';
 import { checkEnvironment } from '../processes/environment.ts';
 import { hasInventory, loadConfigFor } from '../processes/inventory.ts';
 import type { App } from '../saga/app.ts';
@@ -35,8 +36,8 @@ export async function statusCommand(app: App, options: { json?: boolean }): Prom
   try {
     const environment = orNull(() => checkEnvironment(db, config.environment));
     const readPostgres = async (): Promise<PostgresFacts | null> => ((await environment) === null ? null : orNull(() => readFleetFacts(db)));
-    const [postgres, { facts: queues, trouble }, usersFile] = await Promise.all([readPostgres(), readQueues(connection, environment, db), readUsersFileFact(config.web)]);
-    const judged = judgeFleet({ postgres, queues, usersFile }, { ...config, queuePlace: placeOf(connection.store), ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date(Date.now()));
+    const [postgres, isDue, { facts: queues, trouble }, usersFile] = await Promise.all([readPostgres(), lacksMigrations(db), readQueues(connection, environment, db), readUsersFileFact(config.web)]);
+    const judged = judgeFleet({ postgres, queues, usersFile, isNotMigrated: isDue }, { ...config, queuePlace: placeOf(connection.store), ...(hasInventory(app) ? {} : { inventorySyncIntervalMs: null }) }, new Date(Date.now()));
     const status = trouble === null ? judged : explain(judged, trouble);
     write(options.json === true ? JSON.stringify(statusBody(status)) : formatStatus(status));
     return status.status === 'attention' ? 1 : 0;
@@ -45,12 +46,17 @@ export async function statusCommand(app: App, options: { json?: boolean }): Prom
   }
 }
 
-/** Null if Postgres does not answer. */
+/** Whether migrations are due. If that cannot be read, another line of the status says why. */
+async function lacksMigrations(db: Database): Promise<boolean> {
+  return readMigrations(db).then(({ due }) => due.length > 0, () => false);
+}
+
+/** Null if Postgres does not answer, or lacks what is read. */
 async function orNull<T>(read: () => Promise<T>): Promise<T | null> {
   try {
     return await read();
   } catch (error) {
-    if (isDatabaseOutage(error)) return null;
+    if (isDatabaseOutage(error) || isNotMigrated(error)) return null;
     throw error;
   }
 }

@@ -7,6 +7,7 @@ import { requireClosedWeb } from '../platform/closed-ports.ts';
 import { ConfigError } from '../platform/config-error.ts';
 import type { Config } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
+import type { Blocker } from '../platform/lock-retries.ts';
 import { endsWithin, unlessAborted, untilAborted } from '../platform/deadline.ts';
 import { startSandbox } from '../sandbox/server.ts';
 import { arcadia } from './how-to-call.ts';
@@ -70,13 +71,14 @@ async function runEverything(app: App, options: { dataDir?: string }, stop: Abor
       web: { ...given.web, port: port ?? given.web.port },
       digitalOcean: sandbox === null ? given.digitalOcean : { ...given.digitalOcean, token: 'sandbox', apiUrl: sandbox.url },
     };
+    const onBlocked = (blockers: readonly Blocker[]) => log.warn({ blockers }, 'migrate waits for locks that others hold: it tries again until it gets them');
     const db = openDatabase(config.databaseUrl ?? '', { max: 2 });
     try {
-      await unlessAborted(stop, migrate(db, config.environment, app.catalog));
+      await unlessAborted(stop, migrate(db, config.environment, app.catalog, { onBlocked }));
     } finally {
       await endsWithin(GIVING_UP_MS, db.close());
     }
-    await unlessAborted(stop, migrateQueues(queueStoreOf(config)));
+    await unlessAborted(stop, migrateQueues(queueStoreOf(config), { onBlocked }));
     const worker = await startWorker(config, log, undefined, app, stop);
     closers.push(worker.close);
     const web = await startWebIfFree(config, log, { app, workerMetrics: worker.metrics, signal: stop });

@@ -12,7 +12,13 @@ import { conditionNames } from './severities.ts';
 export type UsersFileFact = Readonly<{ message: string; since: Date | null }>;
 
 /** Null: Postgres or the queue store did not answer; nothing is wrong with the users file. */
-export type FleetFacts = Readonly<{ postgres: PostgresFacts | null; queues: QueueFacts | null; usersFile: UsersFileFact | null }>;
+export type FleetFacts = Readonly<{
+  postgres: PostgresFacts | null;
+  queues: QueueFacts | null;
+  usersFile: UsersFileFact | null;
+  /** Postgres answers, and lacks what this version's migrations make. */
+  isNotMigrated?: boolean;
+}>;
 
 /** The fleet's state at one moment. */
 export type FleetStatus = Readonly<{
@@ -33,9 +39,10 @@ const ranks: Readonly<Record<Severity, number>> = { critical: 0, warning: 1, inf
  * @param now this process's clock, used if Postgres did not answer
  */
 export function judgeFleet(facts: FleetFacts, limits: Limits, now: Date): FleetStatus {
-  const { postgres, queues, usersFile } = facts;
+  const { postgres, queues, usersFile, isNotMigrated = false } = facts;
   const conditions = [
-    ...(postgres === null ? [postgresAway] : conditionsOfPostgres(postgres, queues, limits)),
+    ...(isNotMigrated ? [notMigrated] : []),
+    ...(postgres === null ? (isNotMigrated ? [] : [postgresAway]) : conditionsOfPostgres(postgres, queues, limits)),
     ...(queues === null ? [queueStoreAway] : conditionsOfQueues(queues, postgres)),
     ...(usersFile === null ? [] : [brokenUsersFile(usersFile)]),
   ].toSorted((one, other) => ranks[one.severity] - ranks[other.severity] || conditionNames.indexOf(one.name) - conditionNames.indexOf(other.name));
@@ -53,6 +60,13 @@ const postgresAway = condition({
   title: 'Postgres does not answer',
   detail: 'No saga can make progress, and the data shown is out of date.',
   action: 'Check Postgres and DATABASE_URL. Sagas then resume by themselves.',
+});
+
+const notMigrated = condition({
+  name: 'not_migrated',
+  title: 'The database is not migrated to this version',
+  detail: 'No worker of this version starts.',
+  action: 'Run `arcadia migrate`, then start the workers again if nothing restarts them.',
 });
 
 const queueStoreAway = condition({

@@ -4,6 +4,7 @@
 export const severities = {
   postgres_away: 'critical',
   postgres_read_only: 'critical',
+  not_migrated: 'critical',
   queue_store_away: 'critical',
   queue_store_full: 'critical',
   queue_store_evicts: 'critical',

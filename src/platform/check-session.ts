@@ -79,7 +79,7 @@ export function requireSession(found: readonly FoundSetting[]): void {
   const value = first.expected.startsWith('0') ? '0' : `'${first.expected}'`;
   throw new ConfigError(
     `DATABASE_URL: its sessions are set so that arcadia-cloud cannot work, and the connection cannot change it:\n` +
-      `${wrong.map(({ name, setting, expected }) => `  ${name} is ${setting}; expected ${expected}`).join('\n')}\n` +
+      `${wrong.map(({ name, setting, expected }) => `  ${name} is ${setting}; expected ${expected}`).join('\n')}.\n` +
       `Change it for this role, such as: alter role ${quoted(role, 'the_role')} in database ${quoted(database, 'the_database')} set ${first.name} = ${value}. Then let the pooler open new connections (RECONNECT in PgBouncer's console).`,
   );
 }

@@ -74,6 +74,14 @@ export function isDatabaseOutage(error: unknown): boolean {
   return /^(CONNECT|CONNECTION_|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|database_timeout)/.test(errorCodeOf(error) ?? '');
 }
 
+// SQLSTATEs of a missing table, schema, column or function.
+const notMigrated = ['42P01', '3F000', '42703', '42883'];
+
+/** Whether a statement of ours failed for something that `arcadia migrate` makes. */
+export function isNotMigrated(error: unknown): boolean {
+  return notMigrated.includes(sqlStateOf(error) ?? '');
+}
+
 /** Whether an error means that Postgres cannot store a value (class 22): a NUL in a text, a number out of range. */
 export function isRefusedValue(error: unknown): boolean {
   return sqlStateOf(error)?.startsWith('22') === true;

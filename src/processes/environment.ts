@@ -2,8 +2,8 @@
 // ones from handing its sagas to another fleet.
 import { ConfigError } from '../platform/config-error.ts';
 import type { Database } from '../platform/db.ts';
-import { sqlStateOf } from '../platform/db.ts';
-import { EnvironmentMismatchError } from '../platform/environment-mismatch.ts';
+import { isNotMigrated } from '../platform/db.ts';
+import { EnvironmentMismatchError, NotMigratedError } from '../platform/environment-mismatch.ts';
 import { requireVersion } from '../platform/server-version.ts';
 
 export { EnvironmentMismatchError } from '../platform/environment-mismatch.ts';
@@ -11,14 +11,12 @@ export { EnvironmentMismatchError } from '../platform/environment-mismatch.ts';
 /** A database's identity: the name of its environment, and an id that only copies of the database share. */
 export type Environment = Readonly<{ name: string; deployment: string }>;
 
-// SQLSTATEs of a missing table, schema or column.
-const NOT_MIGRATED = ['42P01', '3F000', '42703'];
-
 /**
  * Checks that this database is migrated and belongs to this environment. A process on a copy of production's database
  * must never act on production's resources.
  *
- * @throws {EnvironmentMismatchError} if the database belongs to another environment or was never migrated
+ * @throws {EnvironmentMismatchError} if the database belongs to another environment
+ * @throws {NotMigratedError} if it was never migrated
  * @throws {ConfigError} if it is a read-only standby, or Postgres is older than this program needs
  */
 export async function checkEnvironment(db: Database, environment: string): Promise<Environment> {
@@ -30,18 +28,13 @@ export async function checkEnvironment(db: Database, environment: string): Promi
       throw error;
     });
   if (row === undefined) {
-    throw new EnvironmentMismatchError('This database has not been set up yet, or by an older version: run `arcadia migrate` first.');
+    throw new NotMigratedError('This database has not been set up yet, or by an older version: run `arcadia migrate` first.');
   }
   requireVersion('PostgreSQL', row.version);
   requireSameEnvironment(row.name, environment);
   // A standby lags behind, and sagas must be read where they are written.
   if (row.isStandby) throw new ConfigError('DATABASE_URL leads to a standby of Postgres: name the primary, or add target_session_attrs=read-write where it names several hosts.');
   return { name: row.name, deployment: row.deployment };
-}
-
-/** Whether a statement failed for a table, a schema or a column that `arcadia migrate` makes. */
-export function isNotMigrated(error: unknown): boolean {
-  return NOT_MIGRATED.includes(sqlStateOf(error) ?? '');
 }
 
 /** The owner recorded next to queues: this database. */

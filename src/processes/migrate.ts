@@ -1,24 +1,24 @@
 // Applies `migrations/`, forward only. All pending files and their version rows are written in one transaction under one
 // advisory lock; in a large database, each file with its row in one. Two processes that start at once cannot collide, and a
 // crash leaves nothing half-applied. Indexes of large tables are built after that, while sagas go on.
-import { readdir } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import Postgrator from 'postgrator';
 import { z } from 'zod';
 import type { App } from '../saga/app.ts';
 import { createsSchema, ensureSchema } from '../platform/create-schema.ts';
 import type { Database, ReservedSql } from '../platform/db.ts';
-import { reserveConnection, sqlStateOf } from '../platform/db.ts';
+import { reserveConnection } from '../platform/db.ts';
 import { loadDefaultApp } from './default-app.ts';
+import { migrationFolder } from './due-migrations.ts';
 import { requireSameEnvironment } from './environment.ts';
 import { buildConcurrently, buildSmallIndexes } from './large-indexes.ts';
+import type { Blocker, LockPatience } from '../platform/lock-retries.ts';
+import { lockPatience, untilUnlocked } from '../platform/lock-retries.ts';
 import { requireVersion } from '../platform/server-version.ts';
 
 // An arbitrary number, the same for every process that migrates this schema.
 const MIGRATION_LOCK = 4_207_310_583;
 
-const migrationFolder = fileURLToPath(new URL('../../migrations/', import.meta.url));
 const migrationPattern = `${migrationFolder}*`;
 
 // With more, migrations take longer than sagas should stand still.
@@ -32,12 +32,15 @@ const LARGE_BYTES = 128 * 1_048_576;
  * @param options.largeBytes size from which on a table is large: if that of the sagas is, each migration has a transaction of its
  *   own; indexes of a large table are built concurrently
  * @param options.onForgotten called with the sagas that SQL could start until now, and that the catalog does not have
+ * @param options.onBlocked called with the sessions that keep it from its locks. It tries again until it gets them; sagas go on
+ *   meanwhile
  * @returns the names of the migrations that this call applied
  * @throws {EnvironmentMismatchError} if the database was set up for another environment
  * @throws {ConfigError} if Postgres is older than this program needs
  * @throws {ChangedMigrationError} if the checksum of an applied migration has changed, naming its file
  */
-export async function migrate(db: Database, environment: string, given?: App['catalog'], { largeBytes = LARGE_BYTES, onForgotten }: { largeBytes?: number; onForgotten?: (sagas: readonly string[]) => void } = {}): Promise<string[]> {
+export async function migrate(db: Database, environment: string, given?: App['catalog'], { largeBytes = LARGE_BYTES, onForgotten, ...patience }: { largeBytes?: number; onForgotten?: (sagas: readonly string[]) => void } & Partial<LockPatience> = {}): Promise<string[]> {
+  const waiting = { ...lockPatience, ...patience };
   const catalog = given ?? (await loadDefaultApp()).catalog;
   // Uses a reserved connection and a manual BEGIN. postgres.js can send the BEGIN of `sql.begin` before it has reserved
   // the connection (postgres.js issue 1204), and other statements would then run inside the transaction.
@@ -53,54 +56,70 @@ export async function migrate(db: Database, environment: string, given?: App['ca
       execQuery: async (query) => ({ rows: await queryRows(connection, query) }),
     });
     const applied: string[] = [];
-    for (;;) {
-      await begin(connection);
+    const attempt = async () => {
+      await begin(connection, waiting.lockWaitMs);
       const known = await readEnvironment(connection);
       if (known !== null) requireSameEnvironment(known, environment);
       // Sagas wait for the locks of a migration until its transaction ends.
       const next = (await isLarge(connection, largeBytes)) ? await nextVersion(postgrator) : null;
-      applied.push(...(await applyFiles(postgrator, next)).map(({ name }) => name));
-      if (next === null || (await nextVersion(postgrator)) === null) break;
+      const names = (await applyFiles(postgrator, next)).map(({ name }) => name);
+      const isLast = next === null || (await nextVersion(postgrator)) === null;
+      const end = isLast ? await writeRest(connection, { environment, catalog, largeBytes }) : null;
       await connection`commit`;
-    }
-    await connection`
-      create table if not exists arcadia.environment (
-        only_row boolean primary key default true check (only_row),
-        name text not null
-      )`;
-    // Not a migration, because the migration files are applied before the table exists. Checks the columns first:
-    // altering a table always takes a lock on it. That lock may have to wait for a backup, and every starting process
-    // would queue behind it.
-    const columns = await connection<{ name: string }[]>`
-      select attname as name from pg_attribute where attrelid = 'arcadia.environment'::regclass and attname in ('deployment', 'account') and not attisdropped`;
-    if (columns.length < 2) {
-      await connection`
-        alter table arcadia.environment
-          add column if not exists deployment uuid not null default gen_random_uuid(),
-          add column if not exists account text`;
-    }
-    await connection`insert into arcadia.environment (name) values (${environment}) on conflict do nothing`;
-    requireSameEnvironment((await readEnvironment(connection)) ?? undefined, environment);
-    const forgotten = await writeDefinitions(connection, catalog);
-    const left = await buildSmallIndexes(connection, largeBytes);
-    await connection`commit`;
-    if (forgotten.length > 0) onForgotten?.(forgotten);
-    await buildConcurrently(connection, left);
+      applied.push(...names);
+      return end;
+    };
+    const on = { schema: 'arcadia', query: (sql: string) => connection.unsafe<Blocker[]>(sql) };
+    let end: Awaited<ReturnType<typeof attempt>> = null;
+    while (end === null) end = await untilUnlocked(waiting, on, async () => orRollback(connection, attempt));
+    if (end.forgotten.length > 0) onForgotten?.(end.forgotten);
+    await buildConcurrently(connection, end.left);
     return applied;
-  } catch (error) {
-    await connection`rollback`.catch(() => undefined);
-    throw error;
   } finally {
     connection.release();
   }
 }
 
-/** Begins a transaction in which no other process migrates. */
-async function begin(connection: ReservedSql): Promise<void> {
+async function orRollback<T>(connection: ReservedSql, transaction: () => Promise<T>): Promise<T> {
+  try {
+    return await transaction();
+  } catch (error) {
+    await connection`rollback`.catch(() => undefined);
+    throw error;
+  }
+}
+
+/** What follows the last file, in its transaction. Returns the sagas that SQL can no longer start, and the indexes that are left to build. */
+async function writeRest(connection: ReservedSql, { environment, catalog, largeBytes }: { environment: string; catalog: App['catalog']; largeBytes: number }) {
+  await connection`
+    create table if not exists arcadia.environment (
+      only_row boolean primary key default true check (only_row),
+      name text not null
+    )`;
+  // Not a migration, because the migration files are applied before the table exists. Checks the columns first:
+  // altering a table always takes a lock on it. That lock may have to wait for a backup, and every starting process
+  // would queue behind it.
+  const columns = await connection<{ name: string }[]>`
+    select attname as name from pg_attribute where attrelid = 'arcadia.environment'::regclass and attname in ('deployment', 'account') and not attisdropped`;
+  if (columns.length < 2) {
+    await connection`
+      alter table arcadia.environment
+        add column if not exists deployment uuid not null default gen_random_uuid(),
+        add column if not exists account text`;
+  }
+  await connection`insert into arcadia.environment (name) values (${environment}) on conflict do nothing`;
+  requireSameEnvironment((await readEnvironment(connection)) ?? undefined, environment);
+  const forgotten = await writeDefinitions(connection, catalog);
+  return { forgotten, left: await buildSmallIndexes(connection, largeBytes) };
+}
+
+/** Begins a transaction in which no other process migrates, and which waits for any other lock for a moment only. */
+async function begin(connection: ReservedSql, lockWaitMs: number): Promise<void> {
   await connection`begin isolation level read committed`;
   // Large migrations, and waiting for those of another process, may take longer than an ordinary statement.
   await connection`select set_config(name, '0', true) from pg_settings where name in ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')`;
   await connection`select pg_advisory_xact_lock(${MIGRATION_LOCK})`;
+  await connection`select set_config('lock_timeout', ${String(lockWaitMs)}, true)`;
   await ensureSchema('arcadia', (sql) => connection.unsafe(sql));
 }
 
@@ -150,26 +169,6 @@ async function applyFiles(postgrator: Postgrator, version: number | null): Promi
     const [row] = z.array(z.looseObject({ md5: z.string() })).parse(rows);
     throw new ChangedMigrationError(basename(file?.filename ?? version), { applied: row?.md5 ?? 'unknown', found: file?.md5 ?? 'unknown' });
   }
-}
-
-/**
- * Compares the database with `migrations/` without changing anything.
- *
- * @returns `due`: names of files that are not applied; `unknown`: number of applied migrations that this version does not
- *   have
- */
-export async function readMigrations(db: Pick<Database, 'run'>): Promise<{ due: string[]; unknown: number }> {
-  const files = (await readdir(migrationFolder)).filter((name) => /^\d+\.do\..+\.sql$/.test(name)).toSorted();
-  const rows = await db
-    .run('migrations.read', (sql) => sql<{ version: number }[]>`select version::int as version from arcadia.migrations where version > 0`)
-    .catch((error: unknown) => {
-      // No schema or no table: nothing is applied.
-      if (['3F000', '42P01'].includes(sqlStateOf(error) ?? '')) return [];
-      throw error;
-    });
-  const applied = new Set(rows.map(({ version }) => version));
-  const known = new Map(files.map((name) => [Number.parseInt(name, 10), name]));
-  return { due: [...known].filter(([version]) => !applied.has(version)).map(([, name]) => name), unknown: [...applied].filter((version) => !known.has(version)).length };
 }
 
 /**

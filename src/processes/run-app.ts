@@ -5,6 +5,7 @@ import type { Config, ConfigNeed } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
 import { createLog } from '../platform/create-log.ts';
+import type { Blocker } from '../platform/lock-retries.ts';
 import { migrateQueues, queueStoreOf } from '../queues/connection.ts';
 import type { App } from '../saga/app.ts';
 import { needsOf } from '../saga/extension.ts';
@@ -47,23 +48,27 @@ export async function runWeb(app: App, options: StartOptions): Promise<RunningWe
 export async function runMigrations(app: App, options: ProcessOptions): Promise<string[]> {
   const config = configOf(app, options, ['DATABASE_URL']);
   const log = options.log ?? createLog('warn', 2);
-  return migrateAll(app, config, log, (sagas) => log.warn({ sagas }, 'SQL can no longer start these sagas: this app does not have them'));
+  return migrateAll(app, config, log, {
+    onForgotten: (sagas) => log.warn({ sagas }, 'SQL can no longer start these sagas: this app does not have them'),
+    onBlocked: (blockers) => log.warn({ blockers }, 'migrate waits for locks that others hold: it tries again until it gets them'),
+  });
 }
 
 /**
  * Migrates the Postgres tables, and the queues there, to this version.
  *
- * @param onForgotten called with the sagas that SQL could start until now, and that this app does not have
+ * @param tell.onForgotten called with the sagas that SQL could start until now, and that this app does not have
+ * @param tell.onBlocked called with the sessions that hold locks that it waits for
  * @returns the names of the applied migrations
  */
-export async function migrateAll(app: App, config: Config, log: Log, onForgotten: (sagas: readonly string[]) => void): Promise<string[]> {
+export async function migrateAll(app: App, config: Config, log: Log, tell: { onForgotten: (sagas: readonly string[]) => void; onBlocked: (blockers: readonly Blocker[]) => void }): Promise<string[]> {
   const queueStore = queueStoreOf(config);
   const databaseUrl = config.databaseUrl ?? '';
   const db = openDatabase(databaseUrl, { max: 2 });
   try {
     await checkSession(db, databaseUrl, log);
-    const applied = await migrate(db, config.environment, app.catalog, { onForgotten });
-    await migrateQueues(queueStore);
+    const applied = await migrate(db, config.environment, app.catalog, tell);
+    await migrateQueues(queueStore, { onBlocked: tell.onBlocked });
     return applied;
   } finally {
     await db.close();

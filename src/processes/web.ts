@@ -9,6 +9,7 @@ import { ConfigError } from '../platform/config-error.ts';
 import { openDatabase } from '../platform/db.ts';
 import { endsWithin, unlessAborted } from '../platform/deadline.ts';
 import { loadDefaultApp } from './default-app.ts';
+import { requireMigrated } from './due-migrations.ts';
 import { checkEnvironment, ownerOf } from './environment.ts';
 import { hasInventory, openInventory, openPlansOf } from './inventory.ts';
 import { directIo } from '../platform/io.ts';
@@ -53,6 +54,7 @@ const GIVING_UP_MS = 1_500;
  * @throws {ConfigError} if the database is missing, the address is reachable from other machines without
  *   credentials or cannot be listened on, or a secret is published
  * @throws {EnvironmentMismatchError} if the database belongs to another environment
+ * @throws {NotMigratedError} if migrations are due
  * @throws {QueueStoreError} if the queue store is unreachable or may evict jobs
  * @throws {Error} with code `EADDRINUSE` if the port is in use
  */
@@ -87,6 +89,7 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
       await checkPooler(db, databaseUrl, log);
       await checkSession(db, databaseUrl, log);
       const environment = await checkEnvironment(db, config.environment);
+      await requireMigrated(db);
       clock = await keepDatabaseTime({ db, everyMs: config.reconcileIntervalMs, log });
       await connection.check(ownerOf(environment));
     };

@@ -10,6 +10,7 @@ import { ConfigError } from '../platform/config-error.ts';
 import type { Database } from '../platform/db.ts';
 import { openDatabase, withoutIo } from '../platform/db.ts';
 import { CLOSING_MS, endsWithin, unlessAborted } from '../platform/deadline.ts';
+import { requireMigrated } from './due-migrations.ts';
 import { checkEnvironment, ownerOf } from './environment.ts';
 import { loadDefaultApp } from './default-app.ts';
 import { showSignOfLife } from '../fleet/sign-of-life.ts';
@@ -61,12 +62,15 @@ const SMALLEST_QUEUE_POOL = 6;
 // Three checks in a row must take longer than a live worker may block on its store.
 const MIN_LOOK_MS = 5_000;
 
+// With less, nearly every step that runs is left to another worker.
+const LEAST_STEPS_MS = 500;
+
 export type RunningWorker = Readonly<{
   /** The writer's name in this worker's events. */
   name: string;
   /** Its metrics in Prometheus's text format. */
   metrics(): Promise<string>;
-  /** Stops taking jobs, gives running ones at most `WORKER_SHUTDOWN_MS` to finish, and closes everything. */
+  /** Stops taking jobs, gives running ones time to finish, and closes everything: all within `WORKER_SHUTDOWN_MS`. */
   close(): Promise<void>;
   /**
    * Resolves with a reason if the worker cannot continue: it no longer takes jobs although its store answers, another
@@ -83,6 +87,7 @@ export type RunningWorker = Readonly<{
  * @throws {ConfigError} if the database or a variable that the app's steps need is missing, a store is unusable in its
  *   current configuration, or a secret is published
  * @throws {EnvironmentMismatchError} if the database belongs to another environment, or the token to another account
+ * @throws {NotMigratedError} if migrations are due
  * @throws {QueueStoreError} if the queue store is unreachable or may evict jobs
  * @throws what the app's `deps` throws
  */
@@ -104,6 +109,8 @@ export async function startWorker(
   if (queueStore.kind === 'postgres' && config.databasePoolMax < smallestPool) {
     throw new ConfigError(`DATABASE_POOL_MAX: expected at least ${smallestPool} for a worker with queues in Postgres: it listens on a connection for each of its queues; found ${config.databasePoolMax}`);
   }
+  const stepsMs = Math.max(1, config.worker.shutdownMs - CLOSING_MS);
+  if (stepsMs < LEAST_STEPS_MS) log.warn({ stepsMs }, `WORKER_SHUTDOWN_MS: ${config.worker.shutdownMs} includes ${CLOSING_MS} ms to close connections, so that running steps get ${stepsMs} ms; set ${CLOSING_MS + LEAST_STEPS_MS} or more`);
   const io = tracedIo(untracedIo);
   const name = `${hostname()}:${process.pid}`;
   const db = openDatabase(databaseUrl, { io, max: Math.min(config.databasePoolMax, config.worker.concurrency + 4), applicationName: 'arcadia-worker' });
@@ -115,6 +122,7 @@ export async function startWorker(
     await checkPooler(db, databaseUrl, log);
     await checkSession(db, databaseUrl, log);
     const environment = await checkEnvironment(db, config.environment);
+    await requireMigrated(db);
     clock = await keepDatabaseTime({ db, everyMs: config.reconcileIntervalMs, log });
     const owner = ownerOf(environment);
     await connection.check(owner);
@@ -215,7 +223,7 @@ export async function startWorker(
     cannotGoOn,
     close: async () => {
       stopping.abort();
-      await closeWorkers(workers, Math.max(1, config.worker.shutdownMs - CLOSING_MS), log);
+      await closeWorkers(workers, stepsMs, log);
       // A pending reply from Postgres or Redis is not worth a late exit.
       const closing = Promise.all(loops)
         .then(() => Promise.all([closer.close(), queues.close(), outcomes.close(), ...periodic.map(({ queue }) => queue.close())]))

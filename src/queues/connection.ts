@@ -1,5 +1,6 @@
 // Opens the store for BullMQ's jobs: Redis, or Postgres if no Redis is configured. The rest of src/queues gets its queues
 // and workers here and does not depend on the kind of store.
+import type { LockPatience } from '../platform/lock-retries.ts';
 import type { Log } from '../platform/log.ts';
 import { migratePostgresQueues, openPostgresConnection } from './postgres-connection.ts';
 import type { QueueConnection, QueueConnectionOptions } from './queue-connection.ts';
@@ -22,7 +23,11 @@ export function openQueueConnection(given: QueueStore, log: Log, options: QueueC
   return store.kind === 'redis' ? openRedisConnection(store, log) : openPostgresConnection(store, log, options);
 }
 
-/** Migrates BullMQ's own tables if the queues are in Postgres. Safe to run twice or concurrently. */
-export async function migrateQueues(store: QueueStore): Promise<void> {
-  if (store.kind === 'postgres') await migratePostgresQueues(store);
+/**
+ * Migrates BullMQ's own tables if the queues are in Postgres. Safe to run twice or concurrently.
+ *
+ * @param patience how to wait for the locks of tables
+ */
+export async function migrateQueues(store: QueueStore, patience: Partial<LockPatience> = {}): Promise<void> {
+  if (store.kind === 'postgres') await migratePostgresQueues(store, patience);
 }

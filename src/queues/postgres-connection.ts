@@ -9,6 +9,8 @@ import { createsSchema, ensureSchema } from '../platform/create-schema.ts';
 import { explainConnectionError } from '../platform/database-tls.ts';
 import { readDatabaseUrl } from '../platform/database-url.ts';
 import { IDLE_MS } from '../platform/db.ts';
+import type { Blocker, LockPatience } from '../platform/lock-retries.ts';
+import { lockPatience, untilUnlocked } from '../platform/lock-retries.ts';
 import type { Log } from '../platform/log.ts';
 import { describePostgresFailure } from '../platform/postgres-failure.ts';
 import { listening, troubleLog } from './connection-trouble.ts';
@@ -33,14 +35,18 @@ const POSTGRES_SCHEMA = 'bullmq';
 const APART_MAX = 4;
 
 /** The options of both pools that use BullMQ's tables. */
-function queueOptions({ databaseUrl }: Extract<QueueStore, { kind: 'postgres' }>, applicationName: string, statementTimeoutMs: number) {
-  return pgOptions(readDatabaseUrl(databaseUrl), { applicationName, statementTimeoutMs }, { search_path: POSTGRES_SCHEMA });
+function queueOptions({ databaseUrl }: Extract<QueueStore, { kind: 'postgres' }>, applicationName: string, statementTimeoutMs: number, more: Readonly<Record<string, string>> = {}) {
+  return pgOptions(readDatabaseUrl(databaseUrl), { applicationName, statementTimeoutMs }, { search_path: POSTGRES_SCHEMA, ...more });
 }
 
-/** Migrates BullMQ's own tables. Safe to run twice or concurrently. */
-export async function migratePostgresQueues(store: Extract<QueueStore, { kind: 'postgres' }>): Promise<void> {
+/**
+ * Migrates BullMQ's own tables. Safe to run twice or concurrently. BullMQ locks one of them even if nothing is due, and workers
+ * that start read it.
+ */
+export async function migratePostgresQueues(store: Extract<QueueStore, { kind: 'postgres' }>, patience: Partial<LockPatience>): Promise<void> {
+  const waiting = { ...lockPatience, ...patience };
   // Migrations may take longer than an ordinary statement.
-  const pool = new Pool({ ...queueOptions(store, 'arcadia-migrate', 0), max: 1 });
+  const pool = new Pool({ ...queueOptions(store, 'arcadia-migrate', 0, { lock_timeout: String(waiting.lockWaitMs) }), max: 1 });
   // If the server goes away while the pool closes, both the pool and the client emit an error. Without a listener, that
   // would end the process. What matters is whether the migrations ran.
   pool.on('error', () => undefined);
@@ -50,7 +56,9 @@ export async function migratePostgresQueues(store: Extract<QueueStore, { kind: '
   client.on('error', () => undefined);
   try {
     await ensureSchema(POSTGRES_SCHEMA, async (sql) => (await client.query(sql)).rows);
-    await runMigrations({ query: (text, values) => (createsSchema(text) ? Promise.resolve({ rows: [] }) : client.query<never>(text, [...(values ?? [])])) }, POSTGRES_SCHEMA);
+    const on = { schema: POSTGRES_SCHEMA, query: async (sql: string) => (await client.query<Blocker>(sql)).rows };
+    const session = { query: (text: string, values?: readonly unknown[]) => (createsSchema(text) ? Promise.resolve({ rows: [] }) : client.query<never>(text, [...(values ?? [])])) };
+    await untilUnlocked(waiting, on, async () => runMigrations(session, POSTGRES_SCHEMA));
   } finally {
     client.release();
     await pool.end();
@@ -102,6 +110,9 @@ export function openPostgresConnection(store: Extract<QueueStore, { kind: 'postg
     requireSession(found);
     await requireWritesOfPostgres();
   };
+  const requireTables = async (): Promise<void> => {
+    if ((await readTables(pool)) === 'absent') throw new QueueStoreError('REDIS_URL is not set and Postgres has no tables of queues: run `arcadia migrate`, or set REDIS_URL');
+  };
   return {
     store,
     queue: (name) => listening(queueOnPostgres(name, poolOf(name)), warn),
@@ -118,7 +129,7 @@ export function openPostgresConnection(store: Extract<QueueStore, { kind: 'postg
     readOwner: null,
     readTables: () => readTables(pool),
     inspect: () => inspectPostgres().then(() => 'Postgres'),
-    check: inspectPostgres,
+    check: () => inspectPostgres().then(requireTables),
     claim: null,
     requireWrites: requireWritesOfPostgres,
     // A full disk makes it read-only, or refuse each write.

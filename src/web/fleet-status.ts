@@ -1,4 +1,5 @@
 // The fleet's state as this process sees it: read now, or cached for pages, which must not wait for an unreachable store.
+import { isNotMigrated } from '../platform/db.ts';
 import { withDeadline } from '../platform/deadline.ts';
 import type { Limits, QueueFacts } from '../fleet/condition.ts';
 import type { FleetStatus, UsersFileFact } from '../fleet/conditions.ts';
@@ -36,8 +37,12 @@ export function watchFleet(ports: { stats: Pick<StatsPort, 'fleet'>; queues: Pic
   const read = async (withinMs = ANSWER_WITHIN_MS): Promise<FleetStatus> => {
     // Concurrent callers share one read, each with its own deadline.
     if (running === null || performance.now() - running.at > KEEP_MS) running = { postgres: ports.stats.fleet(), queues: queues.observe(), at: performance.now() };
-    const [postgres, seen] = await Promise.all([orNull(withinMs, running.postgres), orNull(withinMs, running.queues)]);
-    last = judgeFleet({ postgres, queues: seen, usersFile: options.usersFile() }, options, new Date(Date.now()));
+    let lacks = false;
+    const seeWhy = (error: unknown): void => {
+      lacks = isNotMigrated(error);
+    };
+    const [postgres, seen] = await Promise.all([orNull(withinMs, running.postgres, seeWhy), orNull(withinMs, running.queues)]);
+    last = judgeFleet({ postgres, queues: seen, usersFile: options.usersFile(), isNotMigrated: lacks }, options, new Date(Date.now()));
     return last;
   };
   return {
@@ -47,10 +52,11 @@ export function watchFleet(ports: { stats: Pick<StatsPort, 'fleet'>; queues: Pic
   };
 }
 
-async function orNull<T>(withinMs: number, reading: Promise<T>): Promise<T | null> {
+async function orNull<T>(withinMs: number, reading: Promise<T>, onError: (error: unknown) => void = () => undefined): Promise<T | null> {
   try {
     return await withDeadline(withinMs, reading, () => new Error('late'));
-  } catch {
+  } catch (error) {
+    onError(error);
     return null;
   }
 }

@@ -82,8 +82,8 @@ const alwaysKnown: ReadonlySet<ConditionName> = new Set(['postgres_away', 'queue
 const inventoryConditions: ReadonlySet<ConditionName> = new Set(['orphans_unknown']);
 
 /** Whether what the condition is judged by was read: 0 would say that it does not hold. */
-function isKnown(name: ConditionName, { postgres, queues }: FleetFacts): boolean {
-  if (alwaysKnown.has(name)) return true;
+function isKnown(name: ConditionName, { postgres, queues, isNotMigrated }: FleetFacts): boolean {
+  if (alwaysKnown.has(name) || (name === 'not_migrated' && isNotMigrated === true)) return true;
   return (queueConditionNames.has(name) ? queues : postgres) !== null;
 }
 

@@ -145,6 +145,16 @@ describe('one thing is wrong', () => {
     expect(of('queues')).toMatchObject([{ level: 'fail', action: 'Run `arcadia migrate`.' }]);
   });
 
+  test('a database is read-only: a message of several lines is one line without a literal \\n', async () => {
+    await using fleet = await openFleet('redis');
+    await fleet.db.sql.unsafe(`alter database ${new URL(fleet.directUrl).pathname.slice(1)} set default_transaction_read_only = on`);
+    const { stdout } = await runCommand(['doctor'], fleet.environment());
+    expect(stdout).toMatch(/^FAIL environment: DATABASE_URL: its sessions are set so .* cannot change it: default_transaction_read_only is on; expected off\. Change it for this role/m);
+    const { of } = await diagnose(fleet.environment());
+    expect(of('environment')[0]?.text).not.toContain(String.raw`\n`);
+    expect(stdout).not.toContain(String.raw`\n`);
+  });
+
   test('a table is locked: it says what Postgres said, not that a migration is due', async () => {
     await using fleet = await openFleet('postgres');
     const locked = await reserveConnection(fleet.db);

@@ -156,6 +156,7 @@ describe.each(stores)('on %s', (kind) => {
     const fleet = await fleetOf(kind, { activateAfterMs: 0 });
     fleet.sandbox.setFaults({ rules: [{ match: { method: 'POST' }, times: 1, effect: { holdAnswerMs: 2_400 } }] });
     const leaving = await fleet.startWorker({ WORKER_SHUTDOWN_MS: '300' });
+    expect(leaving.output()).toContain('WORKER_SHUTDOWN_MS: 300 includes 1500 ms to close connections, so that running steps get 1 ms; set 2000 or more');
     const { sagaId } = await fleet.client.provisionDroplet(web);
     await waitFor(() => alive(fleet)[0], { what: 'the droplet' });
     const toldAt = Date.now();

@@ -67,6 +67,11 @@ test('stores that are away are told first, and a paused queue is no sync that is
   expect(toldOf({ syncAgeSeconds: null })).toEqual([]);
 });
 
+test('a database without the migrations of this version is told as that, and not as a Postgres that is away', () => {
+  expect(judgeFleet({ postgres: null, queues: moving, usersFile: null, isNotMigrated: true }, limits, now)).toMatchObject({ status: 'attention', conditions: [{ name: 'not_migrated', severity: 'critical', action: expect.stringContaining('arcadia migrate') }] });
+  expect(judgeFleet({ postgres: well, queues: moving, usersFile: null, isNotMigrated: true }, limits, now).conditions.map(({ name }) => name)).toEqual(['not_migrated']);
+});
+
 test('overdue sagas and jobs that stand still are told of beside a live worker', () => {
   expect(toldOf({ overdueSeconds: 46 }, { paused: [], stalled: ['saga-steps: …'] })).toEqual(['critical sagas_overdue', 'critical jobs_stand_still']);
   expect(toldOf({ overdueSeconds: 44 })).toEqual([]);

@@ -132,5 +132,5 @@ test('where a setting cannot be set by the connection, the process does not star
   const config = loadConfig({ ARCADIA_ENV: 'test', DATABASE_URL: database.directUrl, DIGITALOCEAN_TOKEN: 'sandbox' });
   const refused = startWorker(config, silentLog);
   await expect(refused).rejects.toThrow(ConfigError);
-  await expect(refused).rejects.toThrow(/session_replication_role is replica; expected origin\n.*alter role ".+" in database ".+" set session_replication_role = 'origin'/);
+  await expect(refused).rejects.toThrow(/session_replication_role is replica; expected origin\.\n.*alter role ".+" in database ".+" set session_replication_role = 'origin'/);
 });

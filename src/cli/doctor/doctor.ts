@@ -10,7 +10,7 @@ import { readConfiguration } from './configuration.ts';
 import { checkBudget } from './budget.ts';
 import { checkDigitalOcean } from './digitalocean.ts';
 import type { Check, Finding } from './finding.ts';
-import { fail, formatFinding, ok, runChecks } from './finding.ts';
+import { fail, formatFinding, inOneLine, ok, runChecks } from './finding.ts';
 import { checkPostgres } from './postgres.ts';
 import { checkQueues } from './queues.ts';
 
@@ -30,7 +30,7 @@ export async function doctorCommand(app: App, options: { json?: boolean }): Prom
     ...(token === null || databaseUrl === null || isPlain ? [] : [{ name: 'request budget', run: () => checkBudget(config, databaseUrl, token) }]),
     ...(token === null || isPlain ? [] : [{ name: 'digitalocean', run: () => checkDigitalOcean(config, token) }]),
   ];
-  const all: Finding[] = printable([...findings, ...(await runChecks(checks))]);
+  const all: Finding[] = printable([...findings, ...(await runChecks(checks))].map(inOneLine));
   const hasFailed = all.some(({ level }) => level === 'fail');
   if (options.json === true) write(JSON.stringify({ ok: !hasFailed, findings: all }));
   else write(all.map(formatFinding).join('\n'));

@@ -37,9 +37,14 @@ export async function runChecks(checks: readonly Check[], withinMs = CHECK_WITHI
 
 const signs = { ok: 'OK  ', warn: 'WARN', fail: 'FAIL' } as const;
 
+/** Messages of several lines, such as those of a wrong session, as one: afterwards their line breaks would be escaped. */
+export function inOneLine(finding: Finding): Finding {
+  return { ...finding, text: finding.text.replaceAll(/\s*\n\s*/g, ' ') };
+}
+
 /** Formats a finding as a line. */
 export function formatFinding({ check, level, text, action }: Finding): string {
-  const line = `${signs[level]} ${check}: ${text}`.replaceAll(/\s*\n\s*/g, ' ');
+  const line = `${signs[level]} ${check}: ${text}`;
   return action === null ? line : `${/[.!?]$/.test(line) ? line : `${line}.`} ${action}`;
 }
 

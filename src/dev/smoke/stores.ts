@@ -11,6 +11,7 @@ import type { Config } from '../../platform/config.ts';
 import { openDatabase } from '../../platform/db.ts';
 import type { Database } from '../../platform/db.ts';
 import { unlessAborted } from '../../platform/deadline.ts';
+import { requireMigrated } from '../../processes/due-migrations.ts';
 import { checkEnvironment } from '../../processes/environment.ts';
 import { migrate } from '../../processes/migrate.ts';
 import { migrateQueues, queueStoreOf } from '../../queues/connection.ts';
@@ -53,6 +54,7 @@ async function openGiven(config: Config, databaseUrl: string): Promise<Stores> {
   const db = openDatabase(databaseUrl, { max: 2 });
   try {
     const { deployment } = await checkEnvironment(db, config.environment);
+    await requireMigrated(db);
     return storesOf(db, config, { identity: deployment, databaseUrl, environment: { DATABASE_URL: databaseUrl } });
   } catch (error) {
     await db.close();
