@@ -60,6 +60,8 @@ export type PostgresFacts = Readonly<{
   unknownSteps: Readonly<{ sagas: number; steps: readonly string[] }> | null;
   /** Sagas whose workers lack the encryption key of a secret, and the ids of these keys. Among the sagas that are due first. */
   missingKeys: Readonly<{ sagas: number; keys: readonly string[] }>;
+  /** Sagas whose step has been tried for ten minutes and got no answer at its last try, or an error of the provider's servers; the ids of some. Also among those due first. */
+  unanswered: Readonly<{ sagas: number; ids: readonly string[] }>;
   /** Time since the last complete sync ended, else since the first attempt; null: none was attempted. */
   syncAgeSeconds: number | null;
   /**
@@ -86,8 +88,11 @@ const CONFIGURED_WITHIN = '10 minutes';
 
 // Each is read. With more, a page would wait for it.
 const MOST_STEPS_LOOKED_AT = 20_000;
-// Each is read. A saga that lacks its key is due every few seconds, so it is among those that are due first.
-const MOST_KEYS_LOOKED_AT = 5_000;
+// Each is read. A saga that lacks its key, or has no answer, is due every few seconds, so it is among those that are due first.
+const MOST_DUE_LOOKED_AT = 5_000;
+// An outage of the provider, or of one of its services, is usually over by then.
+const UNANSWERED_FOR = '10 minutes';
+const MOST_IDS = 3;
 // In a deploy, workers of the version before go on with the steps that only they know.
 const UNKNOWN_AFTER = '2 minutes';
 
@@ -104,6 +109,10 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
         select unnest(steps) as step from alive
         union all
         select unnest(steps) from arcadia.saga_definitions where coalesce((select bool_or(steps is null) from alive), true)
+      ),
+      due as (
+        select id, step_started_at, context->>${MISSING_KEY}::text as key, memo ? 'outages' as has_no_answer
+        from arcadia.sagas where wake_at is not null order by wake_at limit ${MOST_DUE_LOOKED_AT}
       )
       select
         clock_timestamp() as now,
@@ -139,8 +148,8 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
         (select case when count(*) <= ${MOST_STEPS_LOOKED_AT} then jsonb_build_object('sagas', count(*) filter (where is_unknown), 'steps', coalesce(jsonb_agg(distinct step) filter (where is_unknown), '[]')) end from (
            select step, step <> all (array(select step from known)) and step_started_at < clock_timestamp() - ${UNKNOWN_AFTER}::interval as is_unknown
            from (select steps[cursor + 1] as step, step_started_at from arcadia.sagas where wake_at is not null limit ${MOST_STEPS_LOOKED_AT + 1}) as unfinished) as at_steps) as unknown_steps,
-        (select jsonb_build_object('sagas', count(key), 'keys', coalesce(jsonb_agg(distinct key) filter (where key is not null), '[]')) from (
-           select context->>${MISSING_KEY}::text as key from arcadia.sagas where wake_at is not null order by wake_at limit ${MOST_KEYS_LOOKED_AT}) as due) as missing_keys,
+        (select jsonb_build_object('sagas', count(key), 'keys', coalesce(jsonb_agg(distinct key) filter (where key is not null), '[]')) from due) as missing_keys,
+        (select jsonb_build_object('sagas', count(*), 'ids', coalesce(to_jsonb((array_agg(id order by step_started_at))[:${MOST_IDS}::int]), '[]')) from due where has_no_answer and step_started_at < clock_timestamp() - ${UNANSWERED_FOR}::interval) as unanswered,
         (select extract(epoch from clock_timestamp() - coalesce(
            (select max(finished_at) from arcadia.inventory_syncs where outcome = 'complete'), (select min(started_at) from arcadia.inventory_syncs)))::float8) as sync_age_seconds,
         (select jsonb_build_object('ended', ended, 'leased', leased, 'isHeld', is_held, 'endedProtected', ended_protected) from arcadia.lease_brake()) as leases`,

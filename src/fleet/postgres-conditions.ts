@@ -60,6 +60,8 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
   }
   if (facts.unknownSteps !== null && facts.unknownSteps.sagas > 0) conditions.push(unknownSteps(facts.unknownSteps));
   if (facts.missingKeys.sagas > 0) conditions.push(missingKeys(facts.missingKeys));
+  // Where nothing is answered, that is what to look at.
+  if (facts.unanswered.sagas > 0 && !conditions.some(({ name }) => name === 'provider_away')) conditions.push(unanswered(facts.unanswered));
   if (isAlive && isSyncOverdue(facts, queues, limits)) {
     const age = inWords(facts.syncAgeSeconds ?? 0);
     conditions.push(condition({
@@ -116,6 +118,16 @@ function missingKeys({ sagas: count, keys }: PostgresFacts['missingKeys']): Cond
     title: `${counted(count, 'saga')} ${count === 1 ? 'waits' : 'wait'} for the encryption ${keys.length === 1 ? 'key' : 'keys'} ${namesOf(keys)}`,
     detail: `A worker lacks ${keys.length === 1 ? 'it' : 'them'}, so it cannot read secrets that were sealed with ${keys.length === 1 ? 'it' : 'them'}.`,
     action: 'Add it to ARCADIA_ENCRYPTION_KEYS of every worker. Sagas then resume by themselves. If it is lost for good, cancel them and start new ones.',
+  });
+}
+
+function unanswered({ sagas: count, ids }: PostgresFacts['unanswered']): Condition {
+  const isOne = count === 1;
+  return condition({
+    name: 'sagas_unanswered', count,
+    title: `${counted(count, 'saga')} ${isOne ? 'has' : 'have'} stood still for 10 minutes or more: ${isOne ? 'its' : 'their'} requests are not answered, or with server errors`,
+    detail: `Other requests are answered. ${isOne ? 'The saga tries' : 'The sagas try'} again by ${isOne ? 'itself' : 'themselves'}; a rollback that stands still may leave something that costs money.`,
+    action: `Read why: ${ids.map((id) => `\`arcadia saga ${id}\``).join(', ')}${count > ids.length ? ' and others' : ''}. If it does not end, ask the support of the provider.`,
   });
 }
 

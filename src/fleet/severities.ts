@@ -13,6 +13,7 @@ export const severities = {
   token_refused: 'critical',
   scope_missing: 'critical',
   provider_away: 'warning',
+  sagas_unanswered: 'warning',
   account_full: 'warning',
   sagas_stuck: 'critical',
   sagas_overdue: 'critical',

@@ -68,8 +68,12 @@ function waitForRoom({ message, hold, retryAfterMs }: DigitalOceanError, memo: M
 function holdOn(error: DigitalOceanError, memo: Memo): Undone {
   const outages = (memo['outages'] ?? 0) + 1;
   const delayMs = Math.min(OUTAGE_MAX_DELAY_MS, OUTAGE_FIRST_DELAY_MS * 2 ** Math.min(outages - 1, 10));
-  const what = isLocalTrouble(error) ? 'this worker cannot make requests, which is trouble of its own machine' : 'DigitalOcean is out of reach';
-  return waiting(delayMs, `${what}: ${error.message}`, { memo: { ...memo, outages }, alarm: true });
+  return waiting(delayMs, `${troubleOf(error)}: ${error.message}`, { memo: { ...memo, outages }, alarm: true });
+}
+
+function troubleOf(error: DigitalOceanError): string {
+  if (isLocalTrouble(error)) return 'this worker cannot make requests, which is trouble of its own machine';
+  return error.status === null ? 'DigitalOcean is out of reach' : 'DigitalOcean fails at this request';
 }
 
 function isOutage(error: DigitalOceanError): boolean {

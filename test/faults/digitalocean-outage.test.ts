@@ -9,10 +9,10 @@ const ERROR = 'error';
 
 describe.concurrent('DigitalOcean', () => {
   test.for([
-    ['answers 503', { down: true }],
-    ['cuts every connection', { rules: [{ match: {}, effect: { reset: true as const } }] }],
-    ['never answers', { rules: [{ match: {}, effect: { hang: true as const } }] }],
-  ] as const)('%s during a rollback: it is patient, says so with the age of the saga, and ends when it is back', async ([, outage]) => {
+    ['answers 503', { down: true }, 'DigitalOcean fails at this request'],
+    ['cuts every connection', { rules: [{ match: {}, effect: { reset: true as const } }] }, 'DigitalOcean is out of reach'],
+    ['never answers', { rules: [{ match: {}, effect: { hang: true as const } }] }, 'DigitalOcean is out of reach'],
+  ] as const)('%s during a rollback: it is patient, says so with the age of the saga, and ends when it is back', async ([, outage, complaint]) => {
     await using stage = await openFaultStage({
       settings: { STEP_ATTEMPTS: '2', COMPENSATION_ATTEMPTS: '2', STEP_BACKOFF_MS: '50' },
       sandbox: { faults: { neverActive: true } },
@@ -28,7 +28,7 @@ describe.concurrent('DigitalOcean', () => {
     const ages = complaints().map((line) => Number(line['sagaAgeMs']));
     expect(ages.toSorted((a, b) => a - b)).toEqual(ages);
     expect(ages.at(-1)).toBeGreaterThan(5_000);
-    expect(complaints()[0]?.['reason']).toContain('DigitalOcean is out of reach');
+    expect(complaints()[0]?.['reason']).toContain(complaint);
     const before = await stage.client.get(sagaId);
     expect(before).toMatchObject({ status: 'compensating', attempt: 0 });
     stage.sandbox.setFaults({ down: false, rules: [] });

@@ -10,7 +10,7 @@ const now = new Date('2026-11-28T12:00:00Z');
 const at = (seconds: number) => new Date(now.getTime() + seconds * 1_000);
 const limits = { reconcileIntervalMs: 15_000, inventorySyncIntervalMs: 900_000 };
 const worker = { name: 'a:1', host: 'a', version: '1', startedAt: at(-60), lastSeenAt: at(-2), concurrency: 50, jobs: 0, isAlive: true };
-const well: PostgresFacts = { now, workers: [worker], queuePlaces: [], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, missingKeys: { sagas: 0, keys: [] }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, orphansUnknown: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
+const well: PostgresFacts = { now, workers: [worker], queuePlaces: [], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, missingKeys: { sagas: 0, keys: [] }, unanswered: { sagas: 0, ids: [] }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, orphansUnknown: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
 const moving: QueueFacts = { paused: [], stalled: [] };
 const refused: RefusedFact = {
   kind: 'request_refused', request: 'POST /v2/droplets', fields: ['ssh_keys'], subject: null, openedAt: at(-90), nextProbeAt: at(30), message: '403: You may not', scopes: ['ssh_key:read'], held: 21,
@@ -96,6 +96,9 @@ test('a store that is full or takes no writes is told of by its name', () => {
 });
 
 test('a DigitalOcean that answers nobody for a minute is told of', () => {
+  const unanswered = { sagas: 4, ids: ['one', 'two', 'three'] };
+  expect(judge({ unanswered }).conditions).toMatchObject([{ name: 'sagas_unanswered', severity: 'warning', count: 4, action: expect.stringContaining('`arcadia saga one`, `arcadia saga two`, `arcadia saga three` and others') }]);
+  expect(toldOf({ unanswered, providerFailingSince: at(-61) })).toEqual(['warning provider_away']);
   expect(judge({ providerFailingSince: at(-61), unfinished: 2 }).conditions).toMatchObject([{ name: 'provider_away', severity: 'warning', since: at(-61), detail: expect.stringContaining('2 sagas are unfinished') }]);
   expect(toldOf({ providerFailingSince: at(-59) })).toEqual([]);
 });

@@ -69,6 +69,22 @@ test('counts unfinished sagas that lack an encryption key, and names it', async 
   expect((await readFleetFacts(db)).missingKeys).toEqual({ sagas: 2, keys: ['0a1b2c3d'] });
 });
 
+test('counts unfinished sagas whose requests have not been answered for ten minutes, and names the oldest', async () => {
+  const due = async (memo: string, status: string, minutes: number): Promise<string> => {
+    await sagasAt('create_droplet', { status });
+    const [saga] = await db.sql<{ id: string }[]>`
+      update arcadia.sagas set memo = ${memo}::text::jsonb, step_started_at = clock_timestamp() - ${minutes}::int * interval '1 minute', wake_at = case when wake_at is not null then clock_timestamp() - interval '1 minute' end
+      where saga8 = lpad(to_hex(${made}::int), 8, '0') returning id`;
+    return saga?.id ?? '';
+  };
+  expect((await readFleetFacts(db)).unanswered).toEqual({ sagas: 0, ids: [] });
+  const ids = [await due('{"outages": 40}', 'compensating', 40), await due('{"outages": 30}', 'running', 30), await due('{"outages": 20}', 'compensating', 20), await due('{"outages": 15}', 'running', 15)];
+  await due('{"outages": 3}', 'compensating', 9);
+  await due('{"polls": 90}', 'running', 60);
+  await due('{"outages": 90}', 'stuck', 60);
+  expect((await readFleetFacts(db)).unanswered).toEqual({ sagas: 4, ids: ids.slice(0, 3) });
+});
+
 test('says where live workers have their queues, each place once; older versions do not tell', async () => {
   await db.sql`delete from arcadia.workers`;
   expect((await readFleetFacts(db)).queuePlaces).toEqual([]);
