@@ -22,7 +22,7 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
   // In a read-only database, nobody knows who lives.
   if (!isAlive && !facts.isReadOnly) conditions.push(noWorker(facts));
   // Without a worker, nothing probes again.
-  for (const refused of facts.refused) conditions.push({ ...refusal(refused), ...(isAlive ? {} : { until: null }) });
+  for (const refused of facts.refused) conditions.push({ ...refusal(refused, facts.now), ...(isAlive ? {} : { until: null }) });
   if (facts.providerFailingSince !== null && facts.now.getTime() - facts.providerFailingSince.getTime() > PROVIDER_FAILING_FOR_MS) {
     conditions.push(condition({
       name: 'provider_away', since: facts.providerFailingSince,
@@ -134,9 +134,9 @@ function noWorker({ workers, now, unfinished }: PostgresFacts): Condition {
   });
 }
 
-function refusal({ kind, request, fields, subject, openedAt, nextProbeAt, message, scopes, held }: RefusedFact): Condition {
+function refusal({ kind, request, fields, subject, openedAt, nextProbeAt, message, scopes, held }: RefusedFact, now: Date): Condition {
   const waiting = held === 0 ? '' : ` ${counted(held, 'saga')} ${held === 1 ? 'waits' : 'wait'}.`;
-  const common = { since: openedAt, until: nextProbeAt, count: held } as const;
+  const common = { since: openedAt, until: nextProbeAt > now ? nextProbeAt : null, count: held } as const;
   if (kind === 'token_refused') {
     return condition({
       ...common, name: 'token_refused',
