@@ -114,7 +114,7 @@ function logIfOurs(error: unknown, problem: Problem, request: FastifyRequest): v
 }
 
 function problemOf(error: unknown, request: FastifyRequest): Problem {
-  return isBrokenOff(request) ? new Problem('invalid_request', 'the request broke off before its body was whole') : toProblem(error);
+  return isBrokenOff(request) ? new Problem('invalid_request', 'the request broke off before its body was whole') : toProblem(error, request.routeOptions.bodyLimit);
 }
 
 /** The caller gave up, or its connection did: nobody hears an answer, and it is no fault of ours. */
@@ -155,7 +155,8 @@ function pathOf(request: FastifyRequest): string {
   return (request.originalUrl.split('?', 1)[0] ?? '/').replace(/(\/v1\/ready\/).+$/, '$1…');
 }
 
-function toProblem(error: unknown): Problem {
+/** @param bodyLimit of the route, in bytes */
+function toProblem(error: unknown, bodyLimit?: number): Problem {
   if (error instanceof Problem) return error;
   if (error instanceof InvalidRequestError) {
     const errors = error.problems.map(({ field, message }) => ({ field: field === 'idempotencyKey' ? 'Idempotency-Key' : field, message }));
@@ -179,7 +180,7 @@ function toProblem(error: unknown): Problem {
   if (isRefusedValue(error)) return new Problem('invalid_request', 'one of the values can be neither stored nor looked for: expected text without NUL characters and broken surrogates, and numbers and times in range');
   return isDatabaseOutage(error)
     ? new Problem('unavailable', 'the database cannot be reached; try again', { retryAfterSeconds: 2 })
-    : fromFastify(error);
+    : fromFastify(error, bodyLimit);
 }
 
 /** What the schema of a route refused; null: the error is another one. */
@@ -208,10 +209,10 @@ function issueOf({ instancePath, params, message = 'is wrong' }: FastifySchemaVa
 }
 
 /** Fastify's own errors say what the caller did wrong, and nothing of the inside; all else is ours to keep. */
-function fromFastify(error: unknown): Problem {
+function fromFastify(error: unknown, bodyLimit: number | undefined): Problem {
   const status = error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number' ? error.statusCode : 500;
   const message = error instanceof Error ? error.message : '';
-  if (status === 413) return new Problem('body_too_large', 'expected a body of at most 512 KiB');
+  if (status === 413) return new Problem('body_too_large', bodyLimit === undefined ? 'expected a smaller body' : `expected a body of at most ${bodyLimit / 1024} KiB`);
   if (status === 415) return new Problem('unsupported_media_type', 'expected content-type: application/json');
   if (status === 404) return new Problem('not_found', 'there is no such file');
   const code = errorCodeOf(error);

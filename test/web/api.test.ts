@@ -114,7 +114,7 @@ describe('starting a saga', () => {
     const escaped = `{"name":"big","region":"fra1","size":"s","image":1,"user_data":"${String.raw`\u0061`.repeat(64 * 1024)}"}`;
     expect((await web.call('POST', '/v1/sagas/provision_droplet', { body: escaped })).status).toBe(202);
     const tooLarge = await web.call('POST', '/v1/sagas/provision_droplet', { body: { ...droplet, user_data: 'x'.repeat(600 * 1024) } });
-    expectProblem(tooLarge, 413, 'body_too_large');
+    expect(expectProblem(tooLarge, 413, 'body_too_large').detail).toBe('expected a body of at most 512 KiB');
   });
 
   test.each([
