@@ -27,6 +27,7 @@ import { createEventFeed } from '../saga/event-feed.ts';
 import { createEventStreams } from './event-streams.ts';
 import type { FleetWatchOptions } from './fleet-status.ts';
 import { watchFleet } from './fleet-status.ts';
+import { addJsonParser } from './json-body.ts';
 import { createMetrics } from './metrics.ts';
 import { addApiPages } from './pages/api-page.ts';
 import { addAuditPage } from './pages/audit-page.ts';
@@ -75,6 +76,7 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
   app.setSerializerCompiler(() => JSON.stringify);
   // What a form of another site could send is not read at all.
   app.removeContentTypeParser('text/plain');
+  addJsonParser(app);
   answerWithProblems(app, sendErrorPage);
   addBasePath(app, options.basePath);
 

@@ -128,6 +128,18 @@ describe('starting a saga', () => {
     expect(answer.text).not.toContain('s3cr3t');
   });
 
+  test.each([
+    ['{"__proto__": {"name": "s3cr3t"}, "name": "web-1"}', '__proto__'],
+    ['\ufeff{"tags": [{"\\u005f_proto__": "s3cr3t"}]}', 'tags.0.__proto__'],
+    ['{"constructor": {"prototype": 1}}', 'constructor.prototype'],
+    [`${'{"a":'.repeat(3_000)}{"__proto__": 1}${'}'.repeat(3_000)}`, 'a.a.a.a.a.a.a.a.a.a.__proto__'],
+  ])('names the field that no body may have: %#', async (body, field) => {
+    const answer = await web.call('POST', '/v1/sagas/provision_droplet', { body });
+    const problem = expectProblem(answer, 400, 'invalid_request');
+    expect(problem).toMatchObject({ detail: `${field}: a field of this name is not accepted`, errors: [{ field }] });
+    expect(answer.text).not.toContain('s3cr3t');
+  });
+
   test('says which sagas there are when it is asked for another', async () => {
     for (const name of ['nope', 'constructor', '__proto__']) {
       const problem = expectProblem(await web.call('POST', `/v1/sagas/${name}`, { body: {} }), 404, 'unknown_saga');
