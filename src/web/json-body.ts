@@ -1,7 +1,8 @@
 // Reads JSON bodies. Fastify's parser refuses fields that would change the prototype of an object, and says only that the
-// body is no JSON: this one names the field.
+// body is no JSON: this one names the field. An empty body is none, also from a client that sets the content type always.
 import { firstProblems, sentenceOf } from '../platform/request-problems.ts';
 import type { App } from './app.ts';
+import { expectationOf, mayBeLeftOut } from './expected-body.ts';
 import { Problem } from './problems.ts';
 
 const MAX_SHOWN_DEPTH = 10;
@@ -11,6 +12,12 @@ export function addJsonParser(app: App): void {
   const parse = app.getDefaultJsonParser('error', 'error');
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
     const text = String(body);
+    if (text === '') {
+      const schema = request.routeOptions.schema?.body;
+      if (mayBeLeftOut(schema)) done(null, undefined);
+      else done(refuse('body', expectationOf(schema)));
+      return;
+    }
     void parse(request, text, (error, value: unknown) => {
       if (error === null) done(null, value);
       else done(refusedFieldOf(text) ?? error);
@@ -18,12 +25,16 @@ export function addJsonParser(app: App): void {
   });
 }
 
+function refuse(field: string, message: string): Problem {
+  const errors = firstProblems([{ field, message }]);
+  return new Problem('invalid_request', sentenceOf(errors), { errors });
+}
+
 /** Names the field because of which a JSON text was refused; null: the text is no JSON. */
 function refusedFieldOf(text: string): Problem | null {
   const field = findForbidden(text);
   if (field === null) return null;
-  const errors = firstProblems([{ field, message: 'a field of this name is not accepted' }]);
-  return new Problem('invalid_request', sentenceOf(errors), { errors });
+  return refuse(field, 'a field of this name is not accepted');
 }
 
 function findForbidden(text: string): string | null {

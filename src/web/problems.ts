@@ -10,6 +10,7 @@ import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import { CursorError } from '../platform/cursor.ts';
 import { IdempotencyConflictError, IdempotencyKeyTakenError, InvalidRequestError, StartRefusedError } from '../saga/start.ts';
 import type { App } from './app.ts';
+import { expectationOf } from './expected-body.ts';
 
 const codes = {
   invalid_request: [400, 'The request is malformed'],
@@ -114,7 +115,13 @@ function logIfOurs(error: unknown, problem: Problem, request: FastifyRequest): v
 }
 
 function problemOf(error: unknown, request: FastifyRequest): Problem {
+  if (hasNoBody(error, request)) return invalid([{ field: 'body', message: expectationOf(request.routeOptions.schema?.body) }]);
   return isBrokenOff(request) ? new Problem('invalid_request', 'the request broke off before its body was whole') : toProblem(error, request.routeOptions.bodyLimit);
+}
+
+/** The schema of a route refused that there is none. */
+function hasNoBody(error: unknown, { body }: FastifyRequest): boolean {
+  return (body ?? null) === null && hasZodFastifySchemaValidationErrors(error) && error.validationContext === 'body';
 }
 
 /** The caller gave up, or its connection did: nobody hears an answer, and it is no fault of ours. */

@@ -227,6 +227,27 @@ describe('cancelling and retrying', () => {
     ]);
   });
 
+  test('takes an empty body as none, whatever its content type says', async () => {
+    const ids = await Promise.all([start(), start()]);
+    const cancel = async (id: string, headers: Record<string, string>) => actionAnswer.parse((await web.call('POST', `/v1/sagas/${id}/cancel`, { body: '', headers })).json());
+    expect(await cancel(ids[0], {})).toMatchObject({ result: 'accepted', saga: { status: 'compensated' } });
+    expect(await cancel(ids[1], { 'content-type': 'application/json; charset=utf-8' })).toMatchObject({ result: 'accepted' });
+    expect((await web.call('POST', `/v1/sagas/${ids[0]}/rerun`, { body: '' })).status).toBe(202);
+    expectProblem(await web.call('POST', `/v1/sagas/${ids[1]}/retry`, { body: '' }), 409, 'saga_refused');
+  });
+
+  test.each([
+    ['/v1/sagas/provision_droplet', 'body: expected a JSON object with name, region, size, image'],
+    ['/v1/bulk/cancel', 'body: expected a JSON object with filter, ids, dryRun, limit, reason'],
+    ['/v1/droplets/4711/lease', 'body: expected a JSON object with ttl_s'],
+  ])('says what the body of %s must have, if it is empty', async (path, detail) => {
+    expect(expectProblem(await web.call('POST', path, { body: '' }), 400, 'invalid_request')).toMatchObject({ detail, errors: [{ field: 'body' }] });
+  });
+
+  test.each([undefined, 'null'])('says what the body of a bulk action must have, if it is %s', async (body) => {
+    expect(expectProblem(await web.call('POST', '/v1/bulk/cancel', { body }), 400, 'invalid_request').detail).toBe('body: expected a JSON object with filter, ids, dryRun, limit, reason');
+  });
+
   test('refuses to cancel what is completed', async () => {
     const id = await start();
     await web.db.sql`update arcadia.sagas set status = 'completed', finished_at = now() where id = ${id}`;
