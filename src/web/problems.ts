@@ -35,10 +35,12 @@ const codes = {
   callback_spent: [410, 'The callback is used, or too late'],
   droplet_unknown: [404, 'No such droplet is on record'],
   idempotency_conflict: [409, 'The idempotency key was used for another request'],
+  request_timeout: [408, 'The request took too long'],
   body_too_large: [413, 'The body is too large'],
   unsupported_media_type: [415, 'The body is not JSON'],
   misdirected: [421, 'The request names another host'],
   invalid_input: [422, 'The input is not what the saga takes'],
+  headers_too_large: [431, 'The headers are too large'],
   too_many_streams: [429, 'Too many streams'],
   too_many_failures: [429, 'Too many failed attempts'],
   internal: [500, 'Something went wrong'],
@@ -134,20 +136,24 @@ function statusOf(problem: Problem): number {
 }
 
 function send(request: FastifyRequest, reply: FastifyReply, problem: Problem): FastifyReply {
-  const { errors, sagaId } = problem.details;
-  const status = statusOf(problem);
   setProblemHeaders(problem, reply);
-  const document: z.infer<typeof problemSchema> = {
+  const document = documentOf(problem, pathOf(request));
+  return reply.code(document.status).type('application/problem+json').serializer(JSON.stringify).send(document);
+}
+
+/** @param instance the path of the request, if it is known */
+export function documentOf(problem: Problem, instance?: string): z.infer<typeof problemSchema> {
+  const { errors, sagaId } = problem.details;
+  return {
     type: `urn:arcadia-cloud:problem:${problem.code}`,
     title: codes[problem.code][1],
-    status,
+    status: statusOf(problem),
     code: problem.code,
     detail: problem.message,
-    instance: pathOf(request),
+    ...(instance === undefined ? {} : { instance }),
     ...(errors === undefined ? {} : { errors: [...errors] }),
     ...(sagaId === undefined ? {} : { sagaId }),
   };
-  return reply.code(status).type('application/problem+json').serializer(JSON.stringify).send(document);
 }
 
 /** Sets what an error says in headers: when to come back, and that credentials are asked for. */

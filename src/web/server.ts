@@ -23,6 +23,7 @@ import type { AuthOptions } from './auth.ts';
 import { actorOf, forbidCaching, guard, may } from './auth.ts';
 import { addBasePath, withoutBasePath } from './base-path.ts';
 import { addBoard } from './board.ts';
+import { answerClientError } from './client-error.ts';
 import { createEventFeed } from '../saga/event-feed.ts';
 import { createEventStreams } from './event-streams.ts';
 import type { FleetWatchOptions } from './fleet-status.ts';
@@ -70,6 +71,7 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
     rewriteUrl: withoutBasePath(options.basePath),
     requestTimeout: 30_000,
     // A path that cannot be read leads to no route, and so to no hook and no error handler of one.
+    clientErrorHandler: (error, socket) => answerClientError(error, socket, log),
     frameworkErrors: (error, request, reply) => void sendError(error, request, reply),
   }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);

@@ -181,6 +181,26 @@ test('an id in capitals is the same id, in the API, on the pages and for a strea
   expect((await web.call('POST', `/v1/sagas/${capitals}/cancel`)).json()).toMatchObject({ code: 'saga_refused' });
 });
 
+test.each([
+  ['headers that are too large', `GET /v1/sagas HTTP/1.1\r\nhost: a\r\nx: ${'y'.repeat(20_000)}\r\n\r\n`, 431, 'headers_too_large'],
+  ['a path that is too long', `GET /v1/sagas/${'y'.repeat(20_000)} HTTP/1.1\r\nhost: a\r\n\r\n`, 431, 'headers_too_large'],
+  ['no HTTP', 'hello\r\n\r\n', 400, 'invalid_request'],
+  ['a length that is none', 'POST /v1/bulk/cancel HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n', 400, 'invalid_request'],
+])('%s is answered with a problem document', async (_what, bytes, status, code) => {
+  const { hostname, port } = new URL(web.url);
+  const socket = connect(Number(port), hostname);
+  socket.on('error', () => undefined);
+  let answer = '';
+  socket.setEncoding('utf8').on('data', (text: string) => (answer += text));
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.write(bytes);
+  await closed;
+  const [head = '', body = ''] = answer.split('\r\n\r\n');
+  expect(head).toMatch(new RegExp(String.raw`^HTTP/1\.1 ${status} [^]*content-type: application/problem\+json`));
+  expect(problemSchema.parse(JSON.parse(body))).toMatchObject({ status, code });
+  expect(head).toContain(`content-length: ${Buffer.byteLength(body)}`);
+});
+
 test('raw bytes that are no HTTP end their own connection, and nothing else', async () => {
   const { hostname, port } = new URL(web.url);
   for (const bytes of ['\0\0\0\0', `GET /\ud800 HTTP/1.1\r\n\r\n`, `GET / HTTP/1.1\r\nhost: a\r\nx: ${'y'.repeat(100_000)}\r\n\r\n`, 'POST /v1/bulk/cancel HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n']) {
