@@ -158,6 +158,17 @@ describe('what is wrong is named', () => {
     expect(problem.errors?.[0]?.message).toMatch(message);
   });
 
+  test.each<[string, string, unknown, string, string]>([
+    ['GET', '/v1/sagas?from=now', undefined, 'from', 'expected a time, such as 2026-01-31T12:00:00Z'],
+    ['GET', '/v1/sagas?limit=-1', undefined, 'limit', 'expected a whole number from 1 to 200'],
+    ['POST', '/v1/sagas/provision_droplet', { ...droplet, lease: { ttl_s: 1e300 } }, 'lease.ttl_s', 'expected whole seconds from 1 to 31622400 (366 days)'],
+    ['POST', '/v1/sagas/provision_droplet', { ...droplet, size: '' }, 'size', 'expected at least 1 character'],
+    ['POST', '/v1/bulk/cancel', { ids: [UUID], limit: 1e300 }, 'limit', 'expected a whole number from 1 to 1000'],
+  ])('%s %s with %j: one problem a field', async (method, path, body, field, message) => {
+    const answer = await web.call(method, path, body === undefined ? {} : { body });
+    expect(answer.json()).toMatchObject({ errors: [{ field, message }] });
+  });
+
   test('ten fields at most, with the beginning of their names', async () => {
     const body = Object.fromEntries(Array.from({ length: 2_000 }, (_, index) => [`${'x'.repeat(200)}${index}`, 1]));
     for (const path of ['/v1/sagas/provision_droplet', '/v1/bulk/retry']) {
