@@ -83,8 +83,8 @@ export type WatchedCircuits = Circuits &
      * @returns whether a saga may probe now: nothing speaks against it, or only a saga can tell
      */
     maySagaProbe(id: string, harmless: HarmlessProbe): Promise<boolean>;
-    /** Call this if nobody waits for a circuit that is due. */
-    nobodyWaits(id: string): Promise<void>;
+    /** Call this if no saga waits for a circuit that is due. `hasHeld`: it held some until now. */
+    nobodyWaits(id: string, hasHeld: boolean): Promise<void>;
     /** Probes the token's circuit if that is due. */
     probeToken(askAccount: () => Promise<Ending>): Promise<void>;
   }>;
@@ -157,10 +157,10 @@ export function createCircuits({ store, leaseMs, holdMs, waitsForRoom = false, l
     goingOn.delete(id);
     return performance.now() < until;
   };
-  const close = async (circuit: OpenCircuit) => {
+  const close = async (circuit: OpenCircuit, why = 'circuit closed: what it held goes on') => {
     await ask(() => store.close(circuit.id), undefined);
     await refresh();
-    log.info({ cause: circuit.cause, openedAt: circuit.openedAt }, 'circuit closed: what it held goes on');
+    log.info({ cause: circuit.cause, openedAt: circuit.openedAt }, why);
     onChanged();
   };
   const record = async (refusal: Parameters<CircuitStore['refuse']>[0]): Promise<OpenCircuit | null> => {
@@ -268,10 +268,11 @@ export function createCircuits({ store, leaseMs, holdMs, waitsForRoom = false, l
       return true;
     },
 
-    nobodyWaits: async (id) => {
+    nobodyWaits: async (id, hasHeld) => {
       const circuit = open.find((one) => one.id === id);
-      // Others stay, so that people see what is refused.
-      if (circuit?.kind === 'account_full') await close(circuit);
+      // What no saga asked for, such as a list for the inventory, is probed when it is asked for again. Until then, people see
+      // that it is refused.
+      if (circuit !== undefined && (hasHeld || circuit.kind === 'account_full')) await close(circuit, 'circuit closed: nobody waits for it any more');
     },
 
     probeToken: async (askAccount) => {

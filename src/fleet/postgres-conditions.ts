@@ -24,7 +24,7 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
   if (!isAlive && !facts.isReadOnly) conditions.push(noWorker(facts));
   conditions.push(...queuesThatDiffer(facts, limits));
   // Without a worker, nothing probes again.
-  for (const refused of facts.refused) conditions.push({ ...refusal(refused), ...(isAlive ? {} : { until: null }) });
+  for (const refused of facts.refused) conditions.push({ ...refusal(refused, facts.now), ...(isAlive ? {} : { until: null }) });
   if (facts.providerFailingSince !== null && facts.now.getTime() - facts.providerFailingSince.getTime() > PROVIDER_FAILING_FOR_MS) {
     conditions.push(condition({
       name: 'provider_away', since: facts.providerFailingSince,
@@ -189,9 +189,9 @@ function describePlace({ kind, prefix }: QueuePlace): string {
   return kind === 'postgres' ? 'Postgres' : `Redis under QUEUE_PREFIX ${prefix}`;
 }
 
-function refusal({ kind, request, fields, subject, openedAt, nextProbeAt, message, scopes, held }: RefusedFact): Condition {
+function refusal({ kind, request, fields, subject, openedAt, nextProbeAt, message, scopes, held }: RefusedFact, now: Date): Condition {
   const waiting = held === 0 ? '' : ` ${counted(held, 'saga')} ${held === 1 ? 'waits' : 'wait'}.`;
-  const common = { since: openedAt, until: nextProbeAt, count: held } as const;
+  const common = { since: openedAt, until: nextProbeAt > now ? nextProbeAt : null, count: held } as const;
   if (kind === 'token_refused') {
     return condition({
       ...common, name: 'token_refused',

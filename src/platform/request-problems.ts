@@ -12,22 +12,33 @@ const MAX_MESSAGE_LENGTH = 500;
 type Issue = Pick<z.core.$ZodIssue, 'path' | 'message'> & { code?: string | undefined; keys?: readonly string[] | undefined };
 
 /**
- * Lists the fields that a schema refused, at most ten. Unknown fields are included.
+ * Lists the fields that a schema refused, at most ten, each with its first problem. Unknown fields are included.
  *
  * @param whole name of the value itself
  */
 export function problemsOf(issues: readonly Issue[], whole = 'input'): FieldProblem[] {
   const found: FieldProblem[] = [];
+  const listed: (readonly PropertyKey[])[] = [];
   let count = 0;
+  let before: readonly PropertyKey[] | null = null;
   for (const { path, message, code, keys } of issues) {
+    const isRepeated = code !== 'unrecognized_keys' && [before, ...listed].some((other) => other !== null && isSamePath(other, path));
+    before = code === 'unrecognized_keys' ? null : path;
+    if (isRepeated) continue;
     const unknown = code === 'unrecognized_keys' ? (keys ?? []) : [];
     count += Math.max(1, unknown.length);
     const left = MAX_PROBLEMS - found.length;
     if (left === 0) continue;
-    if (unknown.length === 0) found.push({ field: nameOf(path) || whole, message });
-    else found.push(...unknown.slice(0, left).map((key) => ({ field: nameOf([...path, key]), message: 'unknown field' })));
+    if (unknown.length === 0) {
+      found.push({ field: nameOf(path) || whole, message });
+      listed.push(path);
+    } else found.push(...unknown.slice(0, left).map((key) => ({ field: nameOf([...path, key]), message: 'unknown field' })));
   }
   return bounded(found, count, whole);
+}
+
+function isSamePath(one: readonly PropertyKey[], other: readonly PropertyKey[]): boolean {
+  return one.length === other.length && one.every((part, at) => part === other[at]);
 }
 
 /** Returns the first ten problems, with names and messages shortened to a readable length. */

@@ -9,6 +9,7 @@ import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import type { StartRequest, StartedSaga, Starter } from '../saga/start.ts';
 import { IdempotencyConflictError, InvalidRequestError, StartRefusedError } from '../saga/start.ts';
 import { shorten } from '../platform/text.ts';
+import { namesIn } from '../platform/value-marks.ts';
 import type { QueueConnection } from './connection.ts';
 import { acceptedJobSchema, intakeJobSchema, queueNames, refusedJobSchema } from './jobs.ts';
 import type { WorkerSettings } from './step-workers.ts';
@@ -23,8 +24,6 @@ const OUTAGE_DELAY_MS = 1_000;
 const MAX_REASON_LENGTH = 2_000;
 // Two levels: the request and its input.
 const MAX_NAMED_DEPTH = 2;
-const MAX_NAMES = 50;
-const MAX_NAME_LENGTH = 100;
 
 /** Starts the intake worker. `start` inserts the saga and enqueues its first job. */
 export function startIntakeWorker(
@@ -76,19 +75,6 @@ async function accept(
 async function refuse(job: Job, reason: string, io: Io): Promise<never> {
   await io('queue', 'update data', () => job.updateData({ refused: namesIn(job.data, MAX_NAMED_DEPTH), reason }));
   throw new UnrecoverableError(reason);
-}
-
-const mark = /^\[(?:an object|a list of \d{1,9}|a (?:string|number|boolean)|null|\d{1,9} more fields)\]$/;
-
-/** Lists the first field names with the types of their values. Idempotent. */
-function namesIn(value: unknown, depth: number): unknown {
-  if (typeof value === 'string' && mark.test(value)) return value;
-  if (Array.isArray(value)) return `[a list of ${value.length}]`;
-  if (typeof value !== 'object' || value === null) return value === null ? '[null]' : `[a ${typeof value}]`;
-  if (depth === 0) return '[an object]';
-  const entries = Object.entries(value);
-  const named = entries.slice(0, MAX_NAMES).map(([name, entry]) => [shorten(name, MAX_NAME_LENGTH), namesIn(entry, depth - 1)] as const);
-  return Object.fromEntries(entries.length > MAX_NAMES ? [...named, ['…', `[${entries.length - MAX_NAMES} more fields]`]] : named);
 }
 
 /**

@@ -110,3 +110,11 @@ export function jobDataOf(job: NextJob, labelsOf: LabelsOf = noLabels): StepJobD
 export function dueAtOf(job: Pick<Job, 'data' | 'timestamp' | 'delay'>, data: Pick<StepJobData, 'dueAt'> | undefined = stepJobSchema.safeParse(job.data).data): number {
   return data?.dueAt ?? job.timestamp + job.delay;
 }
+
+/**
+ * When a job that is delayed at this moment is due, in Unix milliseconds. Its delay began when it was added; or, if a worker
+ * has had it since, when that worker took it or a little later.
+ */
+export function delayedUntil(job: Pick<Job, 'data' | 'timestamp' | 'delay' | 'processedOn'>): number {
+  return stepJobSchema.safeParse(job.data).data?.dueAt ?? (job.processedOn ?? job.timestamp) + job.delay;
+}

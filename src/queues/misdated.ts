@@ -3,7 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Job, Queue } from 'bullmq';
 import type { Log } from '../platform/log.ts';
-import { dueAtOf } from './jobs.ts';
+import { delayedUntil } from './jobs.ts';
 
 // Allowed difference between two correct clocks, plus the time it takes to write a delay.
 const TOLERANCE_MS = 2_000;
@@ -16,8 +16,8 @@ const PROMOTION_MS = 15_000;
  *
  * @param nowMs the database's time, in Unix milliseconds
  */
-export function isMisdated(job: Pick<Job, 'data' | 'timestamp' | 'delay'>, nowMs: number): boolean {
-  const dueInMs = dueAtOf(job) - nowMs;
+export function isMisdated(job: Parameters<typeof delayedUntil>[0], nowMs: number): boolean {
+  const dueInMs = delayedUntil(job) - nowMs;
   return dueInMs > job.delay + TOLERANCE_MS || dueInMs < -PROMOTION_MS;
 }
 
@@ -57,9 +57,11 @@ async function hasten(queue: Queue, before: ReadonlyMap<string, number>, log: Lo
     if (job?.id === undefined || !isMisdated(job, Date.now())) continue;
     const since = before.get(job.id) ?? performance.now();
     seen.set(job.id, since);
-    if (performance.now() - since < job.delay && dueAtOf(job) > Date.now()) continue;
+    const isAhead = delayedUntil(job) > Date.now();
+    if (isAhead && performance.now() - since < job.delay) continue;
     await promote(job);
-    log.warn({ queue: queue.name, jobId: job.id }, 'a delayed job was due at a time that a wrong clock had set: it is due now');
+    // An overdue job may only have waited for a worker.
+    if (isAhead) log.warn({ queue: queue.name, jobId: job.id }, 'a delayed job was due at a time that a wrong clock had set: it is due now');
   }
   return seen;
 }

@@ -7,7 +7,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Queue } from 'bullmq';
 import type { JobLoop, QueueConnection } from './connection.ts';
-import { dueAtOf } from './jobs.ts';
+import { delayedUntil } from './jobs.ts';
 
 /** Requires this many matching checks in a row: a pause that ends right before one check proves nothing. */
 const LOOKS_UNTIL_VERDICT = 3;
@@ -76,5 +76,5 @@ async function isReady(queue: Queue, jobId: string): Promise<boolean> {
   if (state !== 'delayed') return false;
   const job = await queue.getJob(jobId);
   // By this machine's clock, because this worker's loop would promote the job by it too.
-  return job !== undefined && dueAtOf(job) + PROMOTION_MS < Date.now();
+  return job !== undefined && delayedUntil(job) + PROMOTION_MS < Date.now();
 }

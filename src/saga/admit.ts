@@ -8,6 +8,7 @@ import type { SagaDefinition } from './definition.ts';
 import type { Saga } from './saga.ts';
 import { givenInput } from './given-input.ts';
 import { stepsFor } from './names.ts';
+import { withoutUnknownFields } from './refused-input.ts';
 import { checkInput } from './start.ts';
 import type { Outcome } from './transition.ts';
 import { sealInput, secretsOf } from './secrets.ts';
@@ -17,10 +18,17 @@ import { sealInput, secretsOf } from './secrets.ts';
  *
  * @returns `rejected` names the first ten invalid fields
  */
-export function admit<Deps>(definition: Pick<SagaDefinition<Deps>, 'input' | 'secrets' | 'steps'>, saga: Pick<Saga, 'id' | 'input' | 'steps'>, keyRing: KeyRing): Extract<Outcome, { kind: 'started' | 'rejected' }> {
+export function admit<Deps>(definition: Pick<SagaDefinition<Deps>, 'input' | 'secrets' | 'steps'>, saga: Pick<Saga, 'id' | 'input' | 'steps' | 'idempotencyKey'>, keyRing: KeyRing): Extract<Outcome, { kind: 'started' | 'rejected' }> {
   const { input, problems } = checkInput(definition, saga.input, keyRing);
   if (input !== null) return { kind: 'started', ...sealInput(keyRing, saga.id, input, secretsOf(definition)), given: givenInput(definition, saga.input, input), steps: stepsOf(definition, saga, input) };
-  return { kind: 'rejected', error: { code: 'invalid_request', message: sentenceOf(problems), retryable: false } };
+  return { kind: 'rejected', error: { code: 'invalid_request', message: sentenceOf(problems), retryable: false }, ...keptOf(definition, saga) };
+}
+
+/** With an idempotency key, a repeated request has to find its saga by what was given. Nobody else needs that. */
+function keptOf<Deps>(definition: Pick<SagaDefinition<Deps>, 'input' | 'secrets'>, saga: Pick<Saga, 'input' | 'idempotencyKey'>): { input?: JsonObject; given?: JsonObject } {
+  const input = withoutUnknownFields(definition, saga.input);
+  if (input === saga.input) return {};
+  return saga.idempotencyKey === null ? { input } : { input, given: saga.input };
 }
 
 /**

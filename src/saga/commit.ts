@@ -91,11 +91,15 @@ async function writeTransitions(db: Database, writings: readonly Writing[], { wo
             -- An input that was checked just now takes the place of the one that nobody had checked, its secrets sealed. Else it
             -- stays; but a saga that goes forward no more keeps no secrets that nobody sealed.
             input = case
-              when given.admitted is not null then given.admitted->'input'
+              when given.admitted is not null then case when given.status = 'compensated' then arcadia.without_secrets(saga.name, given.admitted->'input') else given.admitted->'input' end
               when given.goes_forward or given.status in ('pending', 'running') or saga.user_data_fingerprint is not null or (saga.input_checked and saga.input->>'user_data' is null) then saga.input
               else arcadia.without_secrets(saga.name, saga.input)
             end,
-            given_input = case when given.admitted is null then saga.given_input else given.admitted->'given' end,
+            given_input = case
+              when given.admitted is null then saga.given_input
+              when given.status = 'compensated' and given.admitted ? 'given' then arcadia.without_secrets(saga.name, given.admitted->'given')
+              else given.admitted->'given'
+            end,
             steps = coalesce(given.new_steps, saga.steps),
             input_checked = saga.input_checked or given.admitted is not null,
             -- user_data alone is for steps forward. Other secrets may be needed to undo a step, until the saga has ended.

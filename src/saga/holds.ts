@@ -25,8 +25,8 @@ export type Holds = Readonly<{
   /** Picks one of the sagas that wait for a circuit: at random, or the one that came first; null: none waits. */
   pick(circuit: string, order: 'any' | 'first'): Promise<HeldSaga | null>;
   forget(released: readonly HeldSaga[]): Promise<void>;
-  /** Forgets those that have gone on although the circuit is open. */
-  forgetGoneOn(circuit: string): Promise<void>;
+  /** Forgets those that have gone on, or ended, although the circuit is open; returns how many. */
+  forgetGoneOn(circuit: string): Promise<number>;
 }>;
 
 type HeldSaga = Readonly<{ saga: Saga; circuit: string }>;
@@ -79,12 +79,13 @@ export function createHolds(db: Pick<Database, 'run'>, { scope, reconcileGraceMs
     },
 
     forgetGoneOn: async (circuit) => {
-      await db.run(
+      const { count } = await db.run(
         'holds.forget_gone_on',
         (sql) => sql`
           delete from arcadia.held_sagas held
           where held.circuit = ${circuit} and not exists (select from arcadia.sagas where sagas.id = held.saga_id and sagas.revision = held.revision and sagas.wake_at is not null)`,
       );
+      return count;
     },
   };
 }
@@ -183,8 +184,8 @@ export type HoldWatchOptions = Readonly<{
     probe(): Promise<void>;
     /** Probes a due circuit without a saga, if possible; returns whether a saga may probe now. */
     maySagaProbe(circuit: string): Promise<boolean>;
-    /** No saga waits for this circuit. */
-    nobodyWaits(circuit: string): Promise<void>;
+    /** No saga waits for this circuit. `hasHeld`: it held some until now. */
+    nobodyWaits(circuit: string, hasHeld: boolean): Promise<void>;
     prune(): Promise<void>;
   }>;
   /** Makes a saga's job due now. */
@@ -230,7 +231,7 @@ export async function watchHolds(options: HoldWatchOptions): Promise<void> {
       for (const { id, inOrder } of await circuits.takeDue()) {
         if (inOrder) await holds.forgetGoneOn(id);
         const picked = await holds.pick(id, inOrder ? 'first' : 'any');
-        if (picked === null) await circuits.nobodyWaits(id);
+        if (picked === null) await circuits.nobodyWaits(id, (await holds.forgetGoneOn(id)) > 0);
         else if (await circuits.maySagaProbe(id)) await wakeSaga(picked.saga, options);
       }
       if (performance.now() - prunedAt >= PRUNE_EVERY_MS) {

@@ -11,6 +11,7 @@ import { secretsOf } from './secrets.ts';
 import type { StartableSagas, Starter } from './start.ts';
 import { InvalidRequestError, startSaga } from './start.ts';
 import { loadGivenInput } from './new-saga.ts';
+import { hasMarks } from './refused-input.ts';
 import { loadSaga } from './store.ts';
 import { leftoversOf } from './words.ts';
 
@@ -52,12 +53,14 @@ export async function rerunSaga(db: Pick<Database, 'run'>, catalog: StartableSag
   if (definition === undefined) return refuse(saga, `saga ${saga.id} cannot be run again: ${saga.name} is not among the sagas known here. Pass its definition to the client in the option sagas, or run the command or the web with the app that has it`);
   const leftovers = despiteLeftovers ? null : leftoversOf(definition.words ?? {}, saga);
   if (leftovers !== null) return refuse(saga, describeLeftovers(saga, leftovers), { leftovers });
+  const given = (await loadGivenInput(db, saga.id)) ?? saga.input;
+  if (saga.error?.code === 'invalid_request' && hasMarks(given)) return refuse(saga, `saga ${saga.id} cannot be run again: its request was refused, and the values of fields that were unknown then are not kept. Start a new saga`);
   const erased = erasedSecrets(definition, saga);
   const unknown = Object.keys(secrets).filter((field) => !erased.includes(field));
   if (unknown.length > 0) throw new InvalidRequestError(unknown.map((field) => ({ field: `secrets.${field}`, message: `saga ${saga.id} had no such secret` })));
   const missing = erased.filter((field) => secrets[field] === undefined);
   if (missing.length > 0) return refuse(saga, describeMissing(missing), { missing });
-  const input = { ...withoutSecrets((await loadGivenInput(db, saga.id)) ?? saga.input, secretsOf(definition)), ...secrets };
+  const input = { ...withoutSecrets(given, secretsOf(definition)), ...secrets };
   const started = await startSaga(db, catalog, { name: saga.name, input, requestedBy, starter, rerunOf: saga.id, priority: saga.priority }, reconcileGraceMs, keyRing, deployment);
   if (started.firstJob === null) return already(db, started.sagaId);
   return { kind: 'accepted', saga: await existing(db, started.sagaId), next: started.firstJob };

@@ -20,8 +20,8 @@ export type Outcome =
    * given, if that differs, and the steps that the saga has with it.
    */
   | Readonly<{ kind: 'started'; input?: JsonObject; sealed?: Sealed | null; given?: JsonObject | null; steps?: readonly string[] }>
-  /** The input is invalid. The saga ends without running a step. */
-  | Readonly<{ kind: 'rejected'; error: Failure }>
+  /** The input is invalid. The saga ends without running a step. `input`: what to keep of it, with what was given; if omitted, all. */
+  | Readonly<{ kind: 'rejected'; error: Failure; input?: JsonObject; given?: JsonObject }>
   /** The current step recorded something before continuing. */
   | Readonly<{ kind: 'recorded'; note: string; outputs: JsonObject; stamps?: readonly string[] }>
   /** The current step has something to record and wants to run again later. */
@@ -47,7 +47,7 @@ export type Transition = Readonly<{
   saga: Saga;
   /** Merged into the stored context, so that keys unknown to this program survive. */
   patch: JsonObject;
-  /** Replaces the stored input; null: it stays. */
+  /** Replaces the stored input; null: it stays. Its secrets are sealed, or erased with the end of the saga. */
   input: JsonObject | null;
   /** The secrets of that input. */
   sealed: Sealed | null;
@@ -86,7 +86,7 @@ export function decide(saga: Saga, outcome: Outcome, policy: RetryPolicy, random
       return outcome.input === undefined ? move(saga, { status: 'running' }, { kind: 'saga_started' }) : startAdmitted(saga, outcome.input, outcome);
     case 'rejected':
       if (saga.status !== 'pending') return { refused: `the saga is ${saga.status}, not pending` };
-      return move(saga, { status: 'compensated', error: toSagaError(saga, outcome.error) }, { kind: 'saga_rejected', detail: { ...outcome.error } });
+      return reject(saga, outcome);
     case 'recorded':
     case 'postponed':
     case 'done':
@@ -102,6 +102,11 @@ export function decide(saga: Saga, outcome: Outcome, policy: RetryPolicy, random
 function startAdmitted(saga: Saga, input: JsonObject, { sealed, given, steps = saga.steps }: Extract<Outcome, { kind: 'started' }>): Transition {
   const started = move(saga, { status: 'running', steps }, { kind: 'saga_started', input, sealed: sealed ?? null });
   return { ...started, given: given ?? null, steps: steps.join() === saga.steps.join() ? null : steps };
+}
+
+function reject(saga: Saga, { error, input, given }: Extract<Outcome, { kind: 'rejected' }>): Transition {
+  const telling: Telling = { kind: 'saga_rejected', detail: { ...error }, ...(input === undefined ? {} : { input }) };
+  return { ...move(saga, { status: 'compensated', error: toSagaError(saga, error) }, telling), given: given ?? null };
 }
 
 /** Merges two transitions. `second` starts where `first` ends. `first` must write nothing but its event. */

@@ -10,6 +10,7 @@ import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import { CursorError } from '../platform/cursor.ts';
 import { IdempotencyConflictError, IdempotencyKeyTakenError, InvalidRequestError, StartRefusedError } from '../saga/start.ts';
 import type { App } from './app.ts';
+import { expectationOf } from './expected-body.ts';
 
 const codes = {
   invalid_request: [400, 'The request is malformed'],
@@ -34,10 +35,12 @@ const codes = {
   callback_spent: [410, 'The callback is used, or too late'],
   droplet_unknown: [404, 'No such droplet is on record'],
   idempotency_conflict: [409, 'The idempotency key was used for another request'],
+  request_timeout: [408, 'The request took too long'],
   body_too_large: [413, 'The body is too large'],
   unsupported_media_type: [415, 'The body is not JSON'],
   misdirected: [421, 'The request names another host'],
   invalid_input: [422, 'The input is not what the saga takes'],
+  headers_too_large: [431, 'The headers are too large'],
   too_many_streams: [429, 'Too many streams'],
   too_many_failures: [429, 'Too many failed attempts'],
   internal: [500, 'Something went wrong'],
@@ -114,7 +117,13 @@ function logIfOurs(error: unknown, problem: Problem, request: FastifyRequest): v
 }
 
 function problemOf(error: unknown, request: FastifyRequest): Problem {
-  return isBrokenOff(request) ? new Problem('invalid_request', 'the request broke off before its body was whole') : toProblem(error);
+  if (hasNoBody(error, request)) return invalid([{ field: 'body', message: expectationOf(request.routeOptions.schema?.body) }]);
+  return isBrokenOff(request) ? new Problem('invalid_request', 'the request broke off before its body was whole') : toProblem(error, request.routeOptions.bodyLimit);
+}
+
+/** The schema of a route refused that there is none. */
+function hasNoBody(error: unknown, { body }: FastifyRequest): boolean {
+  return (body ?? null) === null && hasZodFastifySchemaValidationErrors(error) && error.validationContext === 'body';
 }
 
 /** The caller gave up, or its connection did: nobody hears an answer, and it is no fault of ours. */
@@ -127,20 +136,24 @@ function statusOf(problem: Problem): number {
 }
 
 function send(request: FastifyRequest, reply: FastifyReply, problem: Problem): FastifyReply {
-  const { errors, sagaId } = problem.details;
-  const status = statusOf(problem);
   setProblemHeaders(problem, reply);
-  const document: z.infer<typeof problemSchema> = {
+  const document = documentOf(problem, pathOf(request));
+  return reply.code(document.status).type('application/problem+json').serializer(JSON.stringify).send(document);
+}
+
+/** @param instance the path of the request, if it is known */
+export function documentOf(problem: Problem, instance?: string): z.infer<typeof problemSchema> {
+  const { errors, sagaId } = problem.details;
+  return {
     type: `urn:arcadia-cloud:problem:${problem.code}`,
     title: codes[problem.code][1],
-    status,
+    status: statusOf(problem),
     code: problem.code,
     detail: problem.message,
-    instance: pathOf(request),
+    ...(instance === undefined ? {} : { instance }),
     ...(errors === undefined ? {} : { errors: [...errors] }),
     ...(sagaId === undefined ? {} : { sagaId }),
   };
-  return reply.code(status).type('application/problem+json').serializer(JSON.stringify).send(document);
 }
 
 /** Sets what an error says in headers: when to come back, and that credentials are asked for. */
@@ -155,7 +168,8 @@ function pathOf(request: FastifyRequest): string {
   return (request.originalUrl.split('?', 1)[0] ?? '/').replace(/(\/v1\/ready\/).+$/, '$1…');
 }
 
-function toProblem(error: unknown): Problem {
+/** @param bodyLimit of the route, in bytes */
+function toProblem(error: unknown, bodyLimit?: number): Problem {
   if (error instanceof Problem) return error;
   if (error instanceof InvalidRequestError) {
     const errors = error.problems.map(({ field, message }) => ({ field: field === 'idempotencyKey' ? 'Idempotency-Key' : field, message }));
@@ -179,7 +193,7 @@ function toProblem(error: unknown): Problem {
   if (isRefusedValue(error)) return new Problem('invalid_request', 'one of the values can be neither stored nor looked for: expected text without NUL characters and broken surrogates, and numbers and times in range');
   return isDatabaseOutage(error)
     ? new Problem('unavailable', 'the database cannot be reached; try again', { retryAfterSeconds: 2 })
-    : fromFastify(error);
+    : fromFastify(error, bodyLimit);
 }
 
 /** What the schema of a route refused; null: the error is another one. */
@@ -208,10 +222,10 @@ function issueOf({ instancePath, params, message = 'is wrong' }: FastifySchemaVa
 }
 
 /** Fastify's own errors say what the caller did wrong, and nothing of the inside; all else is ours to keep. */
-function fromFastify(error: unknown): Problem {
+function fromFastify(error: unknown, bodyLimit: number | undefined): Problem {
   const status = error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number' ? error.statusCode : 500;
   const message = error instanceof Error ? error.message : '';
-  if (status === 413) return new Problem('body_too_large', 'expected a body of at most 512 KiB');
+  if (status === 413) return new Problem('body_too_large', bodyLimit === undefined ? 'expected a smaller body' : `expected a body of at most ${bodyLimit / 1024} KiB`);
   if (status === 415) return new Problem('unsupported_media_type', 'expected content-type: application/json');
   if (status === 404) return new Problem('not_found', 'there is no such file');
   const code = errorCodeOf(error);

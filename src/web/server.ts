@@ -23,10 +23,12 @@ import type { AuthOptions } from './auth.ts';
 import { actorOf, forbidCaching, guard, may } from './auth.ts';
 import { addBasePath, withoutBasePath } from './base-path.ts';
 import { addBoard } from './board.ts';
+import { answerClientError } from './client-error.ts';
 import { createEventFeed } from '../saga/event-feed.ts';
 import { createEventStreams } from './event-streams.ts';
 import type { FleetWatchOptions } from './fleet-status.ts';
 import { watchFleet } from './fleet-status.ts';
+import { addJsonParser } from './json-body.ts';
 import { createMetrics } from './metrics.ts';
 import { addApiPages } from './pages/api-page.ts';
 import { addAuditPage } from './pages/audit-page.ts';
@@ -69,12 +71,14 @@ export async function buildWeb(ports: WebPorts, options: WebOptions): Promise<Ap
     rewriteUrl: withoutBasePath(options.basePath),
     requestTimeout: 30_000,
     // A path that cannot be read leads to no route, and so to no hook and no error handler of one.
+    clientErrorHandler: (error, socket) => answerClientError(error, socket, log),
     frameworkErrors: (error, request, reply) => void sendError(error, request, reply),
   }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(() => JSON.stringify);
   // What a form of another site could send is not read at all.
   app.removeContentTypeParser('text/plain');
+  addJsonParser(app);
   answerWithProblems(app, sendErrorPage);
   addBasePath(app, options.basePath);
 

@@ -267,6 +267,25 @@ describe('circuits', () => {
     expect(await nextProbeMs()).toBeLessThanOrEqual(0);
   });
 
+  test('are no condition any more once the last saga that waited is cancelled, and open again for the next one', async () => {
+    await using stage = await openFaultStage({ sandbox: { activateAfterMs: 0 } });
+    await stage.work({ probes: SHORT });
+    const [id = ''] = await holdKeyed(stage, 1);
+    // A request that no saga waits for: it is probed when it is sent again.
+    const [{ scope } = { scope: '' }] = await stage.db.sql<{ scope: string }[]>`select scope from arcadia.circuits`;
+    const listed = await createCircuitStore(stage.db, scope, SHORT).refuse({ cause: '403 GET /v2/x', kind: 'request_refused', request: 'GET /v2/x', fields: [], subject: null, detail: {}, lease: null });
+    await stage.client.cancel(id, 'test');
+    const refusals = async () => (await readFleetFacts(stage.db)).refused.map(({ request }) => request);
+    await waitFor(async () => !(await refusals()).includes('POST /v2/droplets'), { what: 'the circuit to close', deadlineMs: 15_000 });
+    const nextId = await stage.provision('next', keyed);
+    await waitFor(async () => (await held(stage)) === 1, { what: 'the next to be held' });
+    expect(await refusals()).toEqual(expect.arrayContaining(['POST /v2/droplets', 'GET /v2/x']));
+    expect(await stage.db.sql`select 1 from arcadia.circuits where id = ${listed.id} and closed_at is null and next_probe_at < clock_timestamp()`).toHaveLength(1);
+    stage.sandbox.setFaults({ forbiddenFields: [] });
+    await stage.until(nextId, 'completed', ({ status }) => status === 'completed');
+    await stage.expectLawful();
+  });
+
   test('wake a saga later that was busy when its circuit closed', async () => {
     await using stage = await openFaultStage();
     const id = await stage.provision('web-1');
@@ -275,7 +294,7 @@ describe('circuits', () => {
     const waiting = [{ saga, circuit: 'closed' }];
     let looks = 0;
     await watchHolds({
-      holds: { put: async () => Promise.resolve(true), listReleased: () => Promise.resolve([...waiting]), pick: () => Promise.resolve(null), forgetGoneOn: () => Promise.resolve(), forget: (released) => Promise.resolve(void waiting.splice(0, released.length)).then(() => stopping.abort()) },
+      holds: { put: async () => Promise.resolve(true), listReleased: () => Promise.resolve([...waiting]), pick: () => Promise.resolve(null), forgetGoneOn: () => Promise.resolve(0), forget: (released) => Promise.resolve(void waiting.splice(0, released.length)).then(() => stopping.abort()) },
       circuits: { refresh: () => Promise.resolve(), isAnyOpen: () => true, takeDue: () => Promise.resolve([]), probe: () => Promise.resolve(), maySagaProbe: () => Promise.resolve(false), nobodyWaits: () => Promise.resolve(), prune: () => Promise.resolve() },
       wake: () => Promise.resolve(++looks <= 25 ? 'busy' : 'woken'),
       wakeup: createWakeup(),

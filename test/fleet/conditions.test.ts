@@ -52,6 +52,8 @@ test('what DigitalOcean refuses is named with the scope that is probably missing
   ]);
   const token = { ...refused, kind: 'token_refused', request: null, fields: [], scopes: [], message: '401: Unable to authenticate you', held: 1 } as const;
   expect(judge({ refused: [token] }).conditions).toMatchObject([{ name: 'token_refused', title: 'DigitalOcean refuses the token', detail: '401: Unable to authenticate you. 1 saga waits.' }]);
+  // A probe is due: it comes when somebody asks.
+  expect(judge({ refused: [{ ...refused, nextProbeAt: at(-90) }] }).conditions).toMatchObject([{ name: 'scope_missing', until: null }]);
   expect(judge({ refused: [{ ...refused, subject: 'web-1', fields: [] }] }).conditions[0]?.title).toBe('DigitalOcean refuses POST /v2/droplets, so far only for web-1');
 });
 

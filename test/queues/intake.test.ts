@@ -6,6 +6,7 @@ import { silentLog } from '../../src/platform/log.ts';
 import { startIntakeWorker } from '../../src/queues/intake.ts';
 import { directIo } from '../../src/platform/io.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
+import { hastenMisdated, isMisdated } from '../../src/queues/misdated.ts';
 import type { StartRequest } from '../../src/saga/start.ts';
 import { startSaga } from '../../src/saga/start.ts';
 import { fakeStep, reconcileGraceMs } from '../support/engine.ts';
@@ -24,6 +25,14 @@ const nothing = (): void => undefined;
 const nested = (depth: number): string => `{"input":{"user_data":"hush","deep":${'['.repeat(depth)}${']'.repeat(depth)}}}`;
 
 const sagaIdOf = (job: Job): string => z.object({ sagaId: z.uuid() }).parse(job.returnvalue).sagaId;
+
+test('a request that was put off has the wrong time only if a wrong clock put it off', () => {
+  const now = Date.now();
+  const job = { data: { input: {} }, timestamp: now - 3_600_000, delay: 1_000 };
+  expect(isMisdated({ ...job, processedOn: now - 500 }, now)).toBe(false);
+  expect(isMisdated({ ...job, processedOn: now + 3_600_000 }, now)).toBe(true);
+  expect(isMisdated({ ...job, timestamp: now + 3_600_000 }, now)).toBe(true);
+});
 
 describe.each(backends)('the intake on %s', (backend) => {
   let fleet: Fleet;
@@ -120,6 +129,27 @@ describe.each(backends)('the intake on %s', (backend) => {
     const again = await finished(job);
     expect(again.failedReason).toBe(`already refused, and its values were removed: send a new request (${failedReason})`);
     expect(JSON.stringify(again.toJSON())).not.toContain('hush');
+  });
+
+  test('blames no clock for a request that waits for the end of an outage', async () => {
+    const warnings: string[] = [];
+    const stopping = new AbortController();
+    const log = { ...silentLog, warn: (_fields: unknown, message?: string) => void warnings.push(message ?? '') };
+    const hastening = hastenMisdated(fleet.connection.queue(queueNames.intake), { everyMs: 50, signal: stopping.signal, log });
+    let isAway = true;
+    afterStart = () => {
+      if (isAway) throw new Error('Postgres does not answer');
+    };
+    // As if it had waited for that long already.
+    const job = await intake.add('fake', { input: { name: 'web' } }, { timestamp: Date.now() - 20_000 });
+    await waitFor(() => requests.length >= 3, { what: 'the request to be tried three times' });
+    // Not more often than it was put off.
+    expect(requests.length).toBeLessThan(10);
+    isAway = false;
+    await finished(job);
+    stopping.abort();
+    await hastening;
+    expect(warnings).toEqual([]);
   });
 
   test('keeps the names of a refused request and none of its values; given anew, it runs', async () => {

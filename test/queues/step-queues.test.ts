@@ -107,14 +107,17 @@ describe.each(backends)('the step queues on %s', (backend) => {
 
   test('a delayed job that no saga knows of, due later than its whole delay, is due that delay after it was first seen', async () => {
     const stopping = new AbortController();
+    const warnings: unknown[] = [];
+    const log = { ...silentLog, warn: (fields: unknown) => void warnings.push(fields) };
     const [soon, late] = [{ jobId: 'a', delay: 300 }, { jobId: 'b', delay: 60_000 }];
     await fleet.forward.add('x', {}, { ...soon, timestamp: Date.now() + 3_600_000 });
     await fleet.forward.add('x', {}, late);
-    const hastening = hastenMisdated(fleet.connection.queue(fleet.forward.name), { everyMs: 50, signal: stopping.signal, log: silentLog });
+    const hastening = hastenMisdated(fleet.connection.queue(fleet.forward.name), { everyMs: 50, signal: stopping.signal, log });
     await waitFor(async () => (await fleet.forward.getJobState('a')) === 'waiting', { what: 'the job to be due' });
     expect(await fleet.forward.getJobState('b')).toBe('delayed');
     stopping.abort();
     await hastening;
+    expect(warnings).toEqual([{ queue: fleet.forward.name, jobId: 'a' }]);
   });
 
   test('ensure leaves a job that is running', async () => {

@@ -114,7 +114,7 @@ describe('starting a saga', () => {
     const escaped = `{"name":"big","region":"fra1","size":"s","image":1,"user_data":"${String.raw`\u0061`.repeat(64 * 1024)}"}`;
     expect((await web.call('POST', '/v1/sagas/provision_droplet', { body: escaped })).status).toBe(202);
     const tooLarge = await web.call('POST', '/v1/sagas/provision_droplet', { body: { ...droplet, user_data: 'x'.repeat(600 * 1024) } });
-    expectProblem(tooLarge, 413, 'body_too_large');
+    expect(expectProblem(tooLarge, 413, 'body_too_large').detail).toBe('expected a body of at most 512 KiB');
   });
 
   test.each([
@@ -125,6 +125,18 @@ describe('starting a saga', () => {
   ])('says what is wrong with the body %j', async (body, status, code) => {
     const answer = await web.call('POST', '/v1/sagas/provision_droplet', { body });
     expectProblem(answer, status, code);
+    expect(answer.text).not.toContain('s3cr3t');
+  });
+
+  test.each([
+    ['{"__proto__": {"name": "s3cr3t"}, "name": "web-1"}', '__proto__'],
+    ['\ufeff{"tags": [{"\\u005f_proto__": "s3cr3t"}]}', 'tags.0.__proto__'],
+    ['{"constructor": {"prototype": 1}}', 'constructor.prototype'],
+    [`${'{"a":'.repeat(3_000)}{"__proto__": 1}${'}'.repeat(3_000)}`, 'a.a.a.a.a.a.a.a.a.a.__proto__'],
+  ])('names the field that no body may have: %#', async (body, field) => {
+    const answer = await web.call('POST', '/v1/sagas/provision_droplet', { body });
+    const problem = expectProblem(answer, 400, 'invalid_request');
+    expect(problem).toMatchObject({ detail: `${field}: a field of this name is not accepted`, errors: [{ field }] });
     expect(answer.text).not.toContain('s3cr3t');
   });
 
@@ -213,6 +225,27 @@ describe('cancelling and retrying', () => {
       { actor: 'http:anybody', action: 'saga_created', detail: { name: 'provision_droplet', startedBy: 'http:anybody' } },
       { actor: 'http:anybody', action: 'cancel_requested', detail: { by: 'http:anybody', reason: 'too large', status: 'compensated' } },
     ]);
+  });
+
+  test('takes an empty body as none, whatever its content type says', async () => {
+    const ids = await Promise.all([start(), start()]);
+    const cancel = async (id: string, headers: Record<string, string>) => actionAnswer.parse((await web.call('POST', `/v1/sagas/${id}/cancel`, { body: '', headers })).json());
+    expect(await cancel(ids[0], {})).toMatchObject({ result: 'accepted', saga: { status: 'compensated' } });
+    expect(await cancel(ids[1], { 'content-type': 'application/json; charset=utf-8' })).toMatchObject({ result: 'accepted' });
+    expect((await web.call('POST', `/v1/sagas/${ids[0]}/rerun`, { body: '' })).status).toBe(202);
+    expectProblem(await web.call('POST', `/v1/sagas/${ids[1]}/retry`, { body: '' }), 409, 'saga_refused');
+  });
+
+  test.each([
+    ['/v1/sagas/provision_droplet', 'body: expected a JSON object with name, region, size, image'],
+    ['/v1/bulk/cancel', 'body: expected a JSON object with filter, ids, dryRun, limit, reason'],
+    ['/v1/droplets/4711/lease', 'body: expected a JSON object with ttl_s'],
+  ])('says what the body of %s must have, if it is empty', async (path, detail) => {
+    expect(expectProblem(await web.call('POST', path, { body: '' }), 400, 'invalid_request')).toMatchObject({ detail, errors: [{ field: 'body' }] });
+  });
+
+  test.each([undefined, 'null'])('says what the body of a bulk action must have, if it is %s', async (body) => {
+    expect(expectProblem(await web.call('POST', '/v1/bulk/cancel', { body }), 400, 'invalid_request').detail).toBe('body: expected a JSON object with filter, ids, dryRun, limit, reason');
   });
 
   test('refuses to cancel what is completed', async () => {

@@ -158,6 +158,17 @@ describe('what is wrong is named', () => {
     expect(problem.errors?.[0]?.message).toMatch(message);
   });
 
+  test.each<[string, string, unknown, string, string]>([
+    ['GET', '/v1/sagas?from=now', undefined, 'from', 'expected a time, such as 2026-01-31T12:00:00Z'],
+    ['GET', '/v1/sagas?limit=-1', undefined, 'limit', 'expected a whole number from 1 to 200'],
+    ['POST', '/v1/sagas/provision_droplet', { ...droplet, lease: { ttl_s: 1e300 } }, 'lease.ttl_s', 'expected whole seconds from 1 to 31622400 (366 days)'],
+    ['POST', '/v1/sagas/provision_droplet', { ...droplet, size: '' }, 'size', 'expected at least 1 character'],
+    ['POST', '/v1/bulk/cancel', { ids: [UUID], limit: 1e300 }, 'limit', 'expected a whole number from 1 to 1000'],
+  ])('%s %s with %j: one problem a field', async (method, path, body, field, message) => {
+    const answer = await web.call(method, path, body === undefined ? {} : { body });
+    expect(answer.json()).toMatchObject({ errors: [{ field, message }] });
+  });
+
   test('ten fields at most, with the beginning of their names', async () => {
     const body = Object.fromEntries(Array.from({ length: 2_000 }, (_, index) => [`${'x'.repeat(200)}${index}`, 1]));
     for (const path of ['/v1/sagas/provision_droplet', '/v1/bulk/retry']) {
@@ -179,6 +190,26 @@ test('an id in capitals is the same id, in the API, on the pages and for a strea
   expect((await web.call('GET', `/sagas/${capitals}`, { headers: { accept: 'text/html' } })).text).toContain(`<code data-copy>${id}</code>`);
   expect((await web.call('GET', `/v1/sagas/${capitals}/events`)).text).toContain('event: end');
   expect((await web.call('POST', `/v1/sagas/${capitals}/cancel`)).json()).toMatchObject({ code: 'saga_refused' });
+});
+
+test.each([
+  ['headers that are too large', `GET /v1/sagas HTTP/1.1\r\nhost: a\r\nx: ${'y'.repeat(20_000)}\r\n\r\n`, 431, 'headers_too_large'],
+  ['a path that is too long', `GET /v1/sagas/${'y'.repeat(20_000)} HTTP/1.1\r\nhost: a\r\n\r\n`, 431, 'headers_too_large'],
+  ['no HTTP', 'hello\r\n\r\n', 400, 'invalid_request'],
+  ['a length that is none', 'POST /v1/bulk/cancel HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n', 400, 'invalid_request'],
+])('%s is answered with a problem document', async (_what, bytes, status, code) => {
+  const { hostname, port } = new URL(web.url);
+  const socket = connect(Number(port), hostname);
+  socket.on('error', () => undefined);
+  let answer = '';
+  socket.setEncoding('utf8').on('data', (text: string) => (answer += text));
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.write(bytes);
+  await closed;
+  const [head = '', body = ''] = answer.split('\r\n\r\n');
+  expect(head).toMatch(new RegExp(String.raw`^HTTP/1\.1 ${status} [^]*content-type: application/problem\+json`));
+  expect(problemSchema.parse(JSON.parse(body))).toMatchObject({ status, code });
+  expect(head).toContain(`content-length: ${Buffer.byteLength(body)}`);
 });
 
 test('raw bytes that are no HTTP end their own connection, and nothing else', async () => {

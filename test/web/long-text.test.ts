@@ -111,7 +111,7 @@ describe('the message of a rejection', () => {
   const definition = catalog['provision_droplet'];
   const messageOf = (input: JsonObject): string => {
     if (definition === undefined) throw new Error('no provision_droplet');
-    const outcome = admit(definition, { id: plain.id, steps: plain.steps, input }, emptyKeyRing);
+    const outcome = admit(definition, { id: plain.id, steps: plain.steps, input, idempotencyKey: null }, emptyKeyRing);
     return outcome.kind === 'rejected' ? outcome.error.message : '';
   };
 

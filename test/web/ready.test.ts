@@ -92,6 +92,12 @@ describe('what a report may be', () => {
     const answer = await web.call('POST', '/v1/ready/x', { body, headers: { 'content-type': type } });
     expect([answer.status, answer.headers.get('content-type')]).toEqual([status, 'application/problem+json']);
   });
+
+  test.each(['text/plain', 'application/json'])('of %s is told the limit of its route', async (type) => {
+    await using web = await openWebStage({ ...credentials, PUBLIC_URL });
+    const answer = await web.call('POST', '/v1/ready/x', { body: { status: 'ok', log: 'x'.repeat(64 * 1024) }, headers: { 'content-type': type } });
+    expect(answer.json()).toMatchObject({ status: 413, code: 'body_too_large', detail: 'expected a body of at most 64 KiB' });
+  });
 });
 
 test('no log line has the token, not even where Postgres is away', async () => {

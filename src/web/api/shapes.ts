@@ -60,11 +60,14 @@ const bulkFilter = z
 /** The maximum number of ids in one bulk request. */
 const MAX_BULK_IDS = 1_000;
 
+const MAX_BULK = 1_000;
+const BULK_LIMIT = `expected a whole number from 1 to ${MAX_BULK}`;
+
 const bulkFields = z.strictObject({
   filter: bulkFilter.optional().describe('acts on the newest sagas that match when the request arrives'),
   ids: z.array(z.uuid().toLowerCase()).min(1).max(MAX_BULK_IDS).optional().describe('acts on these sagas alone, such as the ids of a dry run; with a filter, only on those that match it'),
   dryRun: z.boolean().default(true).describe('dry run by default: only lists the sagas; pass false to act'),
-  limit: z.int().min(1).max(1_000).default(100).describe('maximum number of sagas that the filter selects; does not apply to ids'),
+  limit: z.int(BULK_LIMIT).min(1, BULK_LIMIT).max(MAX_BULK, BULK_LIMIT).default(100).describe('maximum number of sagas that the filter selects; does not apply to ids'),
   reason: text(1_000).optional().describe('reason, kept in the audit'),
 });
 
