@@ -81,6 +81,7 @@ function starter(sql: Sql, startedBy: string | null): SqlFragment {
  * fingerprints. `inputChecked`: they are sealed, as the input was admitted. `sameStarter`: the caller is proven to have
  * started it. `isOwn`: the caller started it, as far as an older version recorded that.
  *
+ * @param keys.former the key as earlier versions stored it over HTTP, if that differs; a saga with the key itself is preferred
  * @param input the parsed input
  * @param given the input before it was parsed; null: not comparable
  * @param startedBy the caller, proven; null: the role of the database connection
@@ -88,7 +89,7 @@ function starter(sql: Sql, startedBy: string | null): SqlFragment {
  */
 export async function findByIdempotencyKey(
   db: Pick<Database, 'run'>,
-  key: string,
+  { key, former }: Readonly<{ key: string; former: string | null }>,
   { input, given }: Readonly<{ input: JsonObject; given: JsonObject | null }>,
   startedBy: string | null,
   secrets: readonly string[],
@@ -105,7 +106,7 @@ export async function findByIdempotencyKey(
              -- An older version wrote only the claim.
              coalesce(coalesce(started_by, requested_by) = ${starter(sql, startedBy)}, false) as is_own,
              (select coalesce(jsonb_object_agg(key, value), '{}') from jsonb_each(input) where key = any(${[...secrets]}::text[])) as shown, user_data_fingerprint as fingerprint
-      from arcadia.sagas where idempotency_key = ${key}`,
+      from arcadia.sagas where ${former === null ? sql`idempotency_key = ${key}` : sql`(idempotency_key = ${key} or (idempotency_key = ${former} and coalesce(started_by, requested_by) like 'http:%')) order by idempotency_key = ${key} desc limit 1`}`,
   );
   if (row === undefined) return null;
   const { shown, fingerprint, ...saga } = row;

@@ -35,9 +35,10 @@ export type Starter = Readonly<{ name: string; mayRead: boolean; isShared?: true
 /**
  * A caller's request. `requestedBy` is the caller's claim; `starter` is proven; if omitted, the role of the database
  * connection. `rerunOf`: the saga that the new one repeats; at most one saga repeats it (see rerun.ts). `priority`: among
- * the caller's own sagas; normal by default.
+ * the caller's own sagas; normal by default. `formerKey`: the idempotency key as earlier versions stored it over HTTP, where
+ * that differs: a saga that has it counts as one with this key.
  */
-export type StartRequest = Readonly<{ name: string; input: unknown; idempotencyKey?: string | undefined; requestedBy?: string | undefined; starter?: Starter | undefined; rerunOf?: string | undefined; priority?: SagaPriority | undefined }>;
+export type StartRequest = Readonly<{ name: string; input: unknown; idempotencyKey?: string | undefined; formerKey?: string | undefined; requestedBy?: string | undefined; starter?: Starter | undefined; rerunOf?: string | undefined; priority?: SagaPriority | undefined }>;
 
 export type StartedSaga = Readonly<{
   sagaId: string;
@@ -134,14 +135,17 @@ export async function startSaga(
   const idempotencyKey = request.idempotencyKey ?? null;
   const startedBy = request.starter?.name ?? null;
   const refusal = await refusalOf(catalog[request.name], db, input, deployment);
-  if (refusal !== null && (idempotencyKey === null || (await findByIdempotencyKey(db, idempotencyKey, compared, startedBy, secrets)) === null)) throw new StartRefusedError(refusal);
+  const findExisting = async () => (idempotencyKey === null ? null : findByIdempotencyKey(db, { key: idempotencyKey, former: request.formerKey ?? null }, compared, startedBy, secrets));
+  // No unique index finds a former key, so it is looked up first.
+  const isKnown = (refusal !== null || request.formerKey !== undefined) && (await findExisting()) !== null;
+  if (refusal !== null && !isKnown) throw new StartRefusedError(refusal);
   for (let attempt = 1; attempt <= MAX_ID_ATTEMPTS; attempt += 1) {
     const id = randomUUID();
     const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input, secrets), given, idempotencyKey, requestedBy: request.requestedBy ?? null, startedBy, priority: request.priority ?? 'normal', traceparent: currentTraceparent(), rerunOf: request.rerunOf ?? null };
-    if (await insertOnce(db, saga, reconcileGraceMs)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
+    if ((!isKnown || attempt > 1) && (await insertOnce(db, saga, reconcileGraceMs))) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
     const rerun = request.rerunOf === undefined ? null : await findRerun(db, request.rerunOf);
     if (rerun !== null) return { sagaId: rerun, firstJob: null };
-    const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, compared, startedBy, secrets);
+    const existing = await findExisting();
     if (existing === null) continue;
     if (!existing.isOwn && request.starter?.mayRead === false) throw new IdempotencyKeyTakenError(idempotencyKey ?? '');
     if (existing.name !== request.name) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id, `for another saga, ${existing.name}`);
