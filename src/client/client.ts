@@ -97,6 +97,7 @@ export type Client = Readonly<{
    * @param input DigitalOcean's create fields, and `project`, `protected`, `lease`, `ready`, `wait_s`
    * @throws {InvalidRequestError} naming each invalid field
    * @throws {IdempotencyConflictError} if the key was used with another input
+   * @throws {KeyInProgressError} if another transaction used the key and is not committed yet: repeat the call in a moment
    * @throws {StartRefusedError} `lease_too_long` or `ready_callback_unavailable`, as far as `deployment` says
    */
   provisionDroplet(input: ProvisionDropletInput, options?: StartOptions): Promise<SagaHandle<ProvisionDropletOutputs>>;
@@ -104,7 +105,7 @@ export type Client = Readonly<{
    * Starts a `destroy_droplet` saga. Only a droplet that arcadia-cloud provisioned is destroyed.
    *
    * @param dropletId DigitalOcean's id of the droplet
-   * @throws {InvalidRequestError} {IdempotencyConflictError}
+   * @throws {InvalidRequestError} {IdempotencyConflictError} {KeyInProgressError}
    * @throws {StartRefusedError} `droplet_protected` while the droplet is protected
    */
   destroyDroplet(dropletId: number, options?: StartOptions & { reason?: string | undefined }): Promise<SagaHandle<DestroyDropletOutputs>>;
@@ -114,7 +115,7 @@ export type Client = Readonly<{
    *
    * @param dropletId DigitalOcean's id of the droplet
    * @param options.lease in seconds, from the registration of the droplet; default: no lease
-   * @throws {InvalidRequestError} {IdempotencyConflictError}
+   * @throws {InvalidRequestError} {IdempotencyConflictError} {KeyInProgressError}
    * @throws {StartRefusedError} `lease_too_long` if the lease exceeds `deployment.longestLeaseS`
    */
   adoptDroplet(
@@ -127,7 +128,8 @@ export type Client = Readonly<{
    * @param dropletId DigitalOcean's id of the droplet
    * @param how.by the requester, for the audit trail; default: the database role
    * @param how.transaction the caller's own transaction on the same database
-   * @throws {ProtectionError} `droplet_unknown`, or `droplet_being_destroyed` if the protection comes too late
+   * @throws {ProtectionError} `droplet_unknown`; `droplet_being_destroyed` if the protection comes too late; `droplet_busy` while
+   *   another transaction is changing the droplet
    */
   setProtection(dropletId: number, how: { protected: boolean; by?: string | undefined; transaction?: CallersTransaction | undefined }): Promise<Protection>;
   /**
@@ -139,7 +141,7 @@ export type Client = Readonly<{
    * @param how.by the requester, for the audit trail; default: the database role
    * @param how.transaction the caller's own transaction on the same database
    * @returns when the lease now ends
-   * @throws {LeaseError} `droplet_unknown`, `lease_expired`, `lease_absent`, `lease_limit` or `droplet_being_destroyed`
+   * @throws {LeaseError} `droplet_unknown`, `lease_expired`, `lease_absent`, `lease_limit`, `droplet_being_destroyed` or `droplet_busy`
    */
   renewLease(dropletId: number, how: { ttlS: number; by?: string | undefined; transaction?: CallersTransaction | undefined }): Promise<Lease>;
   /** Returns the leases of the live droplets that these sagas provisioned or adopted, by saga id. */
@@ -153,7 +155,7 @@ export type Client = Readonly<{
    * Starts any saga.
    *
    * @param saga its definition, or the name of a droplet saga; only a definition types the input and the result
-   * @throws {InvalidRequestError} {IdempotencyConflictError} {StartRefusedError}
+   * @throws {InvalidRequestError} {IdempotencyConflictError} {KeyInProgressError} {StartRefusedError}
    */
   start<Input extends JsonObject, Outputs extends JsonObject = JsonObject, Given = unknown>(
     saga: StartableSaga<Input, Outputs, Given> | string,

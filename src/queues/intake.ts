@@ -7,7 +7,7 @@ import type { Io } from '../platform/io.ts';
 import type { Log } from '../platform/log.ts';
 import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import type { StartRequest, StartedSaga, Starter } from '../saga/start.ts';
-import { IdempotencyConflictError, InvalidRequestError, StartRefusedError } from '../saga/start.ts';
+import { IdempotencyConflictError, InvalidRequestError, KeyInProgressError, StartRefusedError } from '../saga/start.ts';
 import { shorten } from '../platform/text.ts';
 import type { QueueConnection } from './connection.ts';
 import { acceptedJobSchema, intakeJobSchema, queueNames, refusedJobSchema } from './jobs.ts';
@@ -19,6 +19,8 @@ import { workerOptions } from './step-workers.ts';
 const QUEUE: Starter = { name: 'queue', mayRead: true, isShared: true };
 
 const OUTAGE_DELAY_MS = 1_000;
+// Until the next try while a transaction holds the key, perhaps for minutes, and perhaps that of many jobs.
+const KEY_DELAY_MS = 5_000;
 
 const MAX_REASON_LENGTH = 2_000;
 // Two levels: the request and its input.
@@ -58,11 +60,11 @@ async function accept(
   const { input, idempotencyKey = keyOfJob(job), requestedBy, priority } = parsed.data;
   let started: StartedSaga;
   try {
-    started = await options.start({ name: job.name, input, idempotencyKey, requestedBy, priority, starter: QUEUE });
+    started = await options.start({ name: job.name, input, idempotencyKey, requestedBy, priority, starter: QUEUE, keyWait: 'none' });
   } catch (error) {
     if (error instanceof InvalidRequestError || error instanceof IdempotencyConflictError || error instanceof StartRefusedError) return refuse(job, error.message, options.io);
     options.log.warn({ jobId: job.id, err: error }, 'could not accept the request yet: trying again later');
-    await options.io('queue', 'move to delayed', () => job.moveToDelayed(Date.now() + OUTAGE_DELAY_MS, token));
+    await options.io('queue', 'move to delayed', () => job.moveToDelayed(Date.now() + (error instanceof KeyInProgressError ? KEY_DELAY_MS : OUTAGE_DELAY_MS), token));
     throw new DelayedError();
   }
   await options.io('queue', 'update data', () => job.updateData({ sagaId: started.sagaId }));

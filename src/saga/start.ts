@@ -7,6 +7,7 @@ import type { JsonObject } from '../platform/json.ts';
 import { isJsonObject, parseJson } from '../platform/json.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
 import { MissingKeyError, emptyKeyRing } from '../platform/key-ring.ts';
+import { IMPATIENT_MS, LockHeldError, PATIENT_MS } from '../platform/lock-wait.ts';
 import { currentTraceparent } from '../platform/tracing.ts';
 import type { Deployment, Refusal, SagaDefinition } from './definition.ts';
 import { stepsFor } from './names.ts';
@@ -36,9 +37,10 @@ export type Starter = Readonly<{ name: string; mayRead: boolean; isShared?: true
  * A caller's request. `requestedBy` is the caller's claim; `starter` is proven; if omitted, the role of the database
  * connection. `rerunOf`: the saga that the new one repeats; at most one saga repeats it (see rerun.ts). `priority`: among
  * the caller's own sagas; normal by default. `formerKey`: the idempotency key as earlier versions stored it over HTTP, where
- * that differs: a saga that has it counts as one with this key.
+ * that differs: a saga that has it counts as one with this key. `keyWait`: `none` if the caller comes back by itself while
+ * another transaction holds the key; by default, it is waited for up to a second.
  */
-export type StartRequest = Readonly<{ name: string; input: unknown; idempotencyKey?: string | undefined; formerKey?: string | undefined; requestedBy?: string | undefined; starter?: Starter | undefined; rerunOf?: string | undefined; priority?: SagaPriority | undefined }>;
+export type StartRequest = Readonly<{ name: string; input: unknown; idempotencyKey?: string | undefined; formerKey?: string | undefined; requestedBy?: string | undefined; starter?: Starter | undefined; rerunOf?: string | undefined; priority?: SagaPriority | undefined; keyWait?: 'none' }>;
 
 export type StartedSaga = Readonly<{
   sagaId: string;
@@ -81,6 +83,19 @@ export class IdempotencyKeyTakenError extends Error {
   }
 }
 
+/**
+ * Thrown if a transaction that has not been committed yet used the idempotency key. Nothing was started. After the commit, a
+ * repeated request returns that transaction's saga; after a rollback, it starts one.
+ */
+export class KeyInProgressError extends Error {
+  override readonly name = 'KeyInProgressError';
+  readonly code = 'key_in_progress';
+
+  constructor(key: string, cause: unknown) {
+    super(`idempotencyKey: a request with ${JSON.stringify(shorten(key, MAX_KEY_LENGTH))} is not committed yet; repeat the request in a moment`, { cause });
+  }
+}
+
 /** Thrown if the saga cannot be started at the moment. `code` comes from the definition. */
 export class StartRefusedError extends Error {
   override readonly name = 'StartRefusedError';
@@ -119,6 +134,8 @@ const ILL_FORMED = 'expected text without broken surrogates';
  * @throws {InvalidRequestError} for an unknown saga, or an input that its schema refuses
  * @throws {IdempotencyConflictError} for a key that was used with another input
  * @throws {IdempotencyKeyTakenError} for a key that another caller used, if the starter may not read
+ * @throws {KeyInProgressError} for a key that another transaction used and has not committed; not in a caller's transaction,
+ *   which waits for the other
  * @throws {StartRefusedError} if the saga's definition refuses to start it at the moment; a repeated key still finds its
  *   saga
  */
@@ -142,7 +159,7 @@ export async function startSaga(
   for (let attempt = 1; attempt <= MAX_ID_ATTEMPTS; attempt += 1) {
     const id = randomUUID();
     const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input, secrets), given, idempotencyKey, requestedBy: request.requestedBy ?? null, startedBy, priority: request.priority ?? 'normal', traceparent: currentTraceparent(), rerunOf: request.rerunOf ?? null };
-    if ((!isKnown || attempt > 1) && (await insertOnce(db, saga, reconcileGraceMs))) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
+    if ((!isKnown || attempt > 1) && (await insertOnce(db, saga, reconcileGraceMs, request.keyWait))) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
     const rerun = request.rerunOf === undefined ? null : await findRerun(db, request.rerunOf);
     if (rerun !== null) return { sagaId: rerun, firstJob: null };
     const existing = await findExisting();
@@ -174,10 +191,11 @@ function requireSameSecrets(keyRing: KeyRing, inputs: readonly JsonObject[], sec
 }
 
 /** If the reply is lost, the row shows whether it was inserted. A caller that retries must not get a second saga. */
-async function insertOnce(db: Pick<Database, 'run'>, saga: NewSaga, reconcileGraceMs: number): Promise<boolean> {
+async function insertOnce(db: Pick<Database, 'run'>, saga: NewSaga, reconcileGraceMs: number, keyWait: StartRequest['keyWait']): Promise<boolean> {
   try {
-    return await insertSaga(db, saga, reconcileGraceMs);
+    return await insertSaga(db, saga, reconcileGraceMs, keyWait === 'none' ? IMPATIENT_MS : PATIENT_MS);
   } catch (error) {
+    if (error instanceof LockHeldError) throw new KeyInProgressError(saga.idempotencyKey ?? '', error);
     if (mayHaveBeenApplied(error) && (await loadSaga(db, saga.id)) !== null) return true;
     throw error;
   }

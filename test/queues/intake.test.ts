@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Job, Queue, Worker } from 'bullmq';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
+import { reserveConnection } from '../../src/platform/db.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { startIntakeWorker } from '../../src/queues/intake.ts';
 import { directIo } from '../../src/platform/io.ts';
@@ -226,6 +227,23 @@ describe.each(backends)('the intake on %s', (backend) => {
     const { saga } = await fleet.engine.load(sagaIdOf(await add('new')));
     expect(saga.id).not.toBe(old);
     expect(saga.input).toEqual({ name: 'new' });
+  });
+
+  test('puts jobs back whose key a transaction holds, takes others meanwhile, and finds the saga after the commit', async () => {
+    const { db } = fleet.engine;
+    const connection = await reserveConnection(db);
+    await connection`begin`;
+    const { sagaId } = await startSaga({ run: async (_name, statement) => statement(connection) }, catalog, { name: 'fake', input: { name: 'held' }, idempotencyKey: 'held' }, reconcileGraceMs, keyRing);
+    const held = await Promise.all(Array.from({ length: 40 }, () => intake.add('fake', { input: { name: 'held' }, idempotencyKey: 'held' })));
+    const began = performance.now();
+    await request('fake', { input: { name: 'other' } });
+    expect(performance.now() - began).toBeLessThan(10_000);
+    await waitFor(async () => ((await intake.getDelayedCount()) === held.length ? true : undefined), { what: 'the jobs to be put back' });
+    await connection`commit`;
+    connection.release();
+    const answered = await Promise.all(held.map(finished));
+    expect(new Set(answered.map(sagaIdOf))).toEqual(new Set([sagaId]));
+    expect(new Set(answered.map(({ attemptsMade }) => attemptsMade))).toEqual(new Set([1]));
   });
 
   test('takes a job whose own id is very long', async () => {
