@@ -224,19 +224,22 @@ function checkRequest(catalog: StartableSagas, request: StartRequest, keyRing: K
       { field: 'name', message: `no saga is called ${JSON.stringify(shorten(request.name, MAX_SHOWN_NAME))}; expected one of ${Object.keys(catalog).join(', ')}` },
     ]);
   }
-  const key = request.idempotencyKey;
-  if (key !== undefined && (key.length < 1 || key.length > MAX_KEY_LENGTH || hasNul(key))) problems.push({ field: 'idempotencyKey', message: `expected 1 to ${MAX_KEY_LENGTH} characters` });
-  else if (key?.isWellFormed() === false) problems.push({ field: 'idempotencyKey', message: ILL_FORMED });
-  const by = request.requestedBy ?? '';
-  if (by.length > MAX_KEY_LENGTH || hasNul(by)) problems.push({ field: 'requestedBy', message: `expected at most ${MAX_KEY_LENGTH} characters` });
-  else if (!by.isWellFormed()) problems.push({ field: 'requestedBy', message: ILL_FORMED });
-  // Callers in plain JavaScript may pass anything.
-  if (request.priority !== undefined && !sagaPriorities.includes(request.priority)) problems.push({ field: 'priority', message: `expected ${sagaPriorities.join(', ')}` });
+  problems.push(...textProblems('idempotencyKey', request.idempotencyKey, { min: 1, expected: `expected 1 to ${MAX_KEY_LENGTH} characters` }));
+  problems.push(...textProblems('requestedBy', request.requestedBy, { min: 0, expected: `expected at most ${MAX_KEY_LENGTH} characters` }));
+  if ((request.priority ?? null) !== null && !sagaPriorities.some((priority) => priority === request.priority)) problems.push({ field: 'priority', message: `expected ${sagaPriorities.join(', ')}` });
   const checked = checkInput(definition, request.input, keyRing);
   problems.push(...checked.problems);
   if (problems.length > 0 || checked.input === null) throw new InvalidRequestError(problems);
   const plain = plainInput(request.input);
   return { steps: stepsFor(definition, checked.input), secrets: secretsOf(definition), input: checked.input, plain, given: plain === null ? null : givenInput(definition, plain, checked.input) };
+}
+
+/** Callers in plain JavaScript may pass anything, and null for what they leave out. */
+function textProblems(field: string, given: unknown, { min, expected }: { min: number; expected: string }): FieldProblem[] {
+  if (given === undefined || given === null) return [];
+  if (typeof given !== 'string') return [{ field, message: 'expected text' }];
+  if (given.length < min || given.length > MAX_KEY_LENGTH || hasNul(given)) return [{ field, message: expected }];
+  return given.isWellFormed() ? [] : [{ field, message: ILL_FORMED }];
 }
 
 /** Validates an input against its schema. `input` is the parsed input; null if it is invalid. */
