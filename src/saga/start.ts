@@ -15,7 +15,7 @@ import type { NextJob, SagaPriority } from './saga.ts';
 import { nextJobOf, sagaPriorities } from './saga.ts';
 import type { FieldProblem } from '../platform/request-problems.ts';
 import { firstProblems, problemsOf, sentenceOf } from '../platform/request-problems.ts';
-import { shorten } from '../platform/text.ts';
+import { isLongerThan, shorten } from '../platform/text.ts';
 import { textOfThrown } from '../platform/thrown.ts';
 import { mayHaveBeenApplied } from './commit.ts';
 import { givenInput, plainInput } from './given-input.ts';
@@ -238,7 +238,7 @@ function checkRequest(catalog: StartableSagas, request: StartRequest, keyRing: K
 function textProblems(field: string, given: unknown, { min, expected }: { min: number; expected: string }): FieldProblem[] {
   if (given === undefined || given === null) return [];
   if (typeof given !== 'string') return [{ field, message: 'expected text' }];
-  if (given.length < min || given.length > MAX_KEY_LENGTH || hasNul(given)) return [{ field, message: expected }];
+  if (given.length < min || isLongerThan(given, MAX_KEY_LENGTH) || hasNul(given)) return [{ field, message: expected }];
   return given.isWellFormed() ? [] : [{ field, message: ILL_FORMED }];
 }
 

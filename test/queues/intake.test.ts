@@ -246,6 +246,12 @@ describe.each(backends)('the intake on %s', (backend) => {
     expect(new Set(answered.map(({ attemptsMade }) => attemptsMade))).toEqual(new Set([1]));
   });
 
+  test('takes keys and requesters of 255 characters of any kind', async () => {
+    const longest = '🚀'.repeat(255);
+    const job = await request('fake', { input: { name: 'web' }, idempotencyKey: longest, requestedBy: longest });
+    expect((await fleet.engine.load(sagaIdOf(job))).saga).toMatchObject({ idempotencyKey: longest, requestedBy: longest });
+  });
+
   test('takes a job whose own id is very long', async () => {
     const job = await finished(await intake.add('fake', { input: { name: 'web' } }, { jobId: `order-${'7'.repeat(300)}` }));
     expect(job.failedReason).toBeUndefined();

@@ -1,7 +1,8 @@
 // Idempotency keys that are not ASCII: the same text over HTTP and in SQL, also for sagas that an earlier version started.
 import { request } from 'node:http';
 import { text } from 'node:stream/consumers';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { openClient } from '../../src/client/client.ts';
 import type { Answer, Web } from './stage.ts';
 import { droplet, openWebStage, sagaIdOf } from './stage.ts';
 
@@ -71,6 +72,24 @@ describe('a key that is not ASCII', () => {
     const bySql = await startBySql(asLatin1('Öl-1'));
     expect(sagaIdOf(await post(asLatin1('Öl-1')))).not.toBe(bySql);
   });
+});
+
+test('keys and requesters have up to 255 characters on each channel, of any kind', async () => {
+  const longest = '🚀'.repeat(255);
+  const client = openClient({ databaseUrl: web.config.databaseUrl ?? '' });
+  onTestFinished(() => client.close());
+  const bySql = await startBySql(longest);
+  expect(sagaIdOf(await post(asLatin1(longest)))).toBe(bySql);
+  expect((await client.provisionDroplet(droplet, { idempotencyKey: longest })).sagaId).toBe(bySql);
+  const { sagaId } = await client.provisionDroplet(droplet, { requestedBy: longest });
+  expect(await client.list({ requestedBy: longest })).toMatchObject([{ id: sagaId }]);
+  expect((await web.call('GET', `/v1/sagas?requested_by=${encodeURIComponent(longest)}`)).json()).toMatchObject({ sagas: [{ id: sagaId }] });
+
+  const tooLong = `${longest}!`;
+  await expect(startBySql(tooLong)).rejects.toMatchObject({ code: 'SG400' });
+  expect((await post(asLatin1(tooLong))).status).toBe(422);
+  await expect(client.provisionDroplet(droplet, { idempotencyKey: tooLong })).rejects.toThrow('idempotencyKey: expected 1 to 255 characters');
+  await expect(client.provisionDroplet(droplet, { requestedBy: tooLong })).rejects.toThrow('requestedBy: expected at most 255 characters');
 });
 
 test('two keys in one request are refused, and start nothing', async () => {
