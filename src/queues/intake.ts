@@ -28,23 +28,24 @@ const MAX_NAMED_DEPTH = 2;
 const MAX_NAMES = 50;
 const MAX_NAME_LENGTH = 100;
 
-/** Starts the intake worker. `start` inserts the saga and enqueues its first job. */
-export function startIntakeWorker(
-  connection: QueueConnection,
-  options: { settings: WorkerSettings; start: (request: StartRequest) => Promise<StartedSaga>; io: Io; log: Log },
-): Worker {
+type IntakeOptions = Readonly<{
+  /** Inserts the saga and enqueues its first job. */
+  start: (request: StartRequest) => Promise<StartedSaga>;
+  exists: (sagaId: string) => Promise<boolean>;
+  io: Io;
+  log: Log;
+}>;
+
+/** Starts the intake worker. */
+export function startIntakeWorker(connection: QueueConnection, options: IntakeOptions & { settings: WorkerSettings }): Worker {
   const worker = connection.worker(queueNames.intake, (job, token) => accept(job, token, options), workerOptions(options.settings));
   worker.on('failed', (job, error) => options.log.warn({ queue: queueNames.intake, jobId: job?.id, reason: error.message }, 'request refused'));
   return worker;
 }
 
-async function accept(
-  job: Job,
-  token: string | undefined,
-  options: { start: (request: StartRequest) => Promise<StartedSaga>; io: Io; log: Log },
-): Promise<{ sagaId: string }> {
+async function accept(job: Job, token: string | undefined, options: IntakeOptions): Promise<{ sagaId: string }> {
   const accepted = acceptedJobSchema.safeParse(job.data);
-  if (accepted.success) return accepted.data;
+  if (accepted.success) return acceptAgain(job, token, accepted.data, options);
   const refused = refusedJobSchema.safeParse(job.data);
   if (refused.success) {
     // A job that looks refused may not have been refused here: a producer may have sent it like this, with values. So
@@ -63,12 +64,32 @@ async function accept(
     started = await options.start({ name: job.name, input, idempotencyKey, requestedBy, priority, starter: QUEUE, keyWait: 'none' });
   } catch (error) {
     if (error instanceof InvalidRequestError || error instanceof IdempotencyConflictError || error instanceof StartRefusedError) return refuse(job, error.message, options.io);
-    options.log.warn({ jobId: job.id, err: error }, 'could not accept the request yet: trying again later');
-    await options.io('queue', 'move to delayed', () => job.moveToDelayed(Date.now() + (error instanceof KeyInProgressError ? KEY_DELAY_MS : OUTAGE_DELAY_MS), token));
-    throw new DelayedError();
+    return putBack(job, token, error, options);
   }
   await options.io('queue', 'update data', () => job.updateData({ sagaId: started.sagaId }));
   return { sagaId: started.sagaId };
+}
+
+/**
+ * Completes a job whose saga exists already: a worker died between replacing its data and completing it. A producer may
+ * have sent such data too.
+ */
+async function acceptAgain(job: Job, token: string | undefined, accepted: { sagaId: string }, options: IntakeOptions): Promise<{ sagaId: string }> {
+  let exists: boolean;
+  try {
+    exists = await options.exists(accepted.sagaId);
+  } catch (error) {
+    return putBack(job, token, error, options);
+  }
+  return exists ? accepted : refuse(job, `no saga ${accepted.sagaId} exists: to start one, send a new job with {input, idempotencyKey?, requestedBy?, priority?}`, options.io);
+}
+
+/** Tries again later. That is no attempt of the job. */
+async function putBack(job: Job, token: string | undefined, error: unknown, { io, log }: IntakeOptions): Promise<never> {
+  log.warn({ jobId: job.id, err: error }, 'could not accept the request yet: trying again later');
+  const delayMs = error instanceof KeyInProgressError ? KEY_DELAY_MS : OUTAGE_DELAY_MS;
+  await io('queue', 'move to delayed', () => job.moveToDelayed(Date.now() + delayMs, token));
+  throw new DelayedError();
 }
 
 /**

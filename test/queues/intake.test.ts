@@ -9,6 +9,7 @@ import { directIo } from '../../src/platform/io.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import type { StartRequest } from '../../src/saga/start.ts';
 import { startSaga } from '../../src/saga/start.ts';
+import { loadSaga } from '../../src/saga/store.ts';
 import { fakeStep, reconcileGraceMs } from '../support/engine.ts';
 import { keyRing } from '../support/keys.ts';
 import { connectTestRedis } from '../support/services-redis.ts';
@@ -33,6 +34,8 @@ describe.each(backends)('the intake on %s', (backend) => {
   let requests: StartRequest[] = [];
   /** Runs after each start, and may lose its result. */
   let afterStart = nothing;
+  /** Runs before each look for a saga, and may be an outage. */
+  let beforeLook = nothing;
 
   beforeAll(async () => {
     fleet = await openQueueStage(backend, catalog);
@@ -45,6 +48,10 @@ describe.each(backends)('the intake on %s', (backend) => {
         afterStart();
         return started;
       },
+      exists: async (sagaId) => {
+        beforeLook();
+        return (await loadSaga(fleet.engine.db, sagaId)) !== null;
+      },
       io: directIo,
       log: silentLog,
     });
@@ -54,6 +61,7 @@ describe.each(backends)('the intake on %s', (backend) => {
   afterEach(() => {
     requests = [];
     afterStart = nothing;
+    beforeLook = nothing;
   });
 
   afterAll(async () => {
@@ -244,6 +252,27 @@ describe.each(backends)('the intake on %s', (backend) => {
     const answered = await Promise.all(held.map(finished));
     expect(new Set(answered.map(sagaIdOf))).toEqual(new Set([sagaId]));
     expect(new Set(answered.map(({ attemptsMade }) => attemptsMade))).toEqual(new Set([1]));
+  });
+
+  test('completes a job whose saga exists, and fails one whose saga does not', async () => {
+    const sagaId = sagaIdOf(await request('fake', { input: { name: 'web' } }));
+    expect(sagaIdOf(await request('fake', { sagaId }))).toBe(sagaId);
+    const unknown = randomUUID();
+    const job = await request('fake', { sagaId: unknown });
+    expect(await job.getState()).toBe('failed');
+    expect(job.failedReason).toBe(`no saga ${unknown} exists: to start one, send a new job with {input, idempotencyKey?, requestedBy?, priority?}`);
+    expect([job.attemptsMade, job.data]).toEqual([1, { refused: { sagaId: '[a string]' }, reason: job.failedReason }]);
+  });
+
+  test('looks again for the saga of a job after an outage', async () => {
+    const sagaId = sagaIdOf(await request('fake', { input: { name: 'web' } }));
+    let looks = 0;
+    beforeLook = () => {
+      looks += 1;
+      if (looks === 1) throw new Error('Postgres is out of reach');
+    };
+    expect(sagaIdOf(await request('fake', { sagaId }))).toBe(sagaId);
+    expect(looks).toBe(2);
   });
 
   test('takes keys and requesters of 255 characters of any kind', async () => {
