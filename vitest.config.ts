@@ -8,7 +8,7 @@ import { BaseSequencer } from 'vitest/node';
 // mostly waits: a machine with two cores can serve that.
 const measured = [
   'test/chaos/chaos.test.ts', 'test/crash/quick-recovery.test.ts', 'test/e2e/fleet.test.ts', 'test/observability/scrape.test.ts',
-  'test/dev/demo.test.ts', 'test/faults/{deploy,redis-failover,refusals,wrong-clock}.test.ts', 'test/web/{failure-causes,fleet-page,long-text}.test.ts',
+  'test/dev/demo.test.ts', 'test/faults/{deploy,redis-failover,refusals,wrong-clock}.test.ts', 'test/web/{failure-causes,fleet-page,long-text,open-transactions}.test.ts',
 ];
 
 // Each of these has a process of its own: they kill, signal and freeze, start browsers, or change something global.

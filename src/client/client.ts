@@ -5,6 +5,7 @@ import type { Protection } from '../inventory/protection.ts';
 import { setProtection } from '../inventory/protection.ts';
 import type { Lease, SagaLease } from '../inventory/lease.ts';
 import { findLeases, renewLease } from '../inventory/lease.ts';
+import { checkArguments, optionsOf } from './check-arguments.ts';
 import { ClientClosedError } from './errors.ts';
 import type { SagaHandle } from './handle.ts';
 import { createHandle } from './handle.ts';
@@ -90,6 +91,7 @@ type StartableSaga<Input extends JsonObject, Outputs extends JsonObject, Given> 
 /** What a caller passes: the input as its schema takes it; as it returns it if its type does not say. */
 type InputFor<Input extends JsonObject, Given> = NoInfer<unknown extends Given ? Input : Given>;
 
+/** Every call fails with a `ClientClosedError` once the client is closed. An option that is null counts as left out. */
 export type Client = Readonly<{
   /**
    * Starts a `provision_droplet` saga.
@@ -97,6 +99,7 @@ export type Client = Readonly<{
    * @param input DigitalOcean's create fields, and `project`, `protected`, `lease`, `ready`, `wait_s`
    * @throws {InvalidRequestError} naming each invalid field
    * @throws {IdempotencyConflictError} if the key was used with another input
+   * @throws {KeyInProgressError} if another transaction used the key and is not committed yet: repeat the call in a moment
    * @throws {StartRefusedError} `lease_too_long` or `ready_callback_unavailable`, as far as `deployment` says
    */
   provisionDroplet(input: ProvisionDropletInput, options?: StartOptions): Promise<SagaHandle<ProvisionDropletOutputs>>;
@@ -104,7 +107,7 @@ export type Client = Readonly<{
    * Starts a `destroy_droplet` saga. Only a droplet that arcadia-cloud provisioned or adopted is destroyed.
    *
    * @param dropletId DigitalOcean's id of the droplet
-   * @throws {InvalidRequestError} {IdempotencyConflictError}
+   * @throws {InvalidRequestError} {IdempotencyConflictError} {KeyInProgressError}
    * @throws {StartRefusedError} `droplet_protected` while the droplet is protected
    */
   destroyDroplet(dropletId: number, options?: StartOptions & { reason?: string | undefined }): Promise<SagaHandle<DestroyDropletOutputs>>;
@@ -114,7 +117,7 @@ export type Client = Readonly<{
    *
    * @param dropletId DigitalOcean's id of the droplet
    * @param options.lease in seconds, from the registration of the droplet; default: no lease
-   * @throws {InvalidRequestError} {IdempotencyConflictError}
+   * @throws {InvalidRequestError} {IdempotencyConflictError} {KeyInProgressError}
    * @throws {StartRefusedError} `lease_too_long` if the lease exceeds `deployment.longestLeaseS`
    */
   adoptDroplet(
@@ -127,7 +130,8 @@ export type Client = Readonly<{
    * @param dropletId DigitalOcean's id of the droplet
    * @param how.by the requester, for the audit trail; default: the database role
    * @param how.transaction the caller's own transaction on the same database
-   * @throws {ProtectionError} `droplet_unknown`, or `droplet_being_destroyed` if the protection comes too late
+   * @throws {ProtectionError} `droplet_unknown`; `droplet_being_destroyed` if the protection comes too late; `droplet_busy` while
+   *   another transaction is changing the droplet
    */
   setProtection(dropletId: number, how: { protected: boolean; by?: string | undefined; transaction?: CallersTransaction | undefined }): Promise<Protection>;
   /**
@@ -139,7 +143,7 @@ export type Client = Readonly<{
    * @param how.by the requester, for the audit trail; default: the database role
    * @param how.transaction the caller's own transaction on the same database
    * @returns when the lease now ends
-   * @throws {LeaseError} `droplet_unknown`, `lease_expired`, `lease_absent`, `lease_limit` or `droplet_being_destroyed`
+   * @throws {LeaseError} `droplet_unknown`, `lease_expired`, `lease_absent`, `lease_limit`, `droplet_being_destroyed` or `droplet_busy`
    */
   renewLease(dropletId: number, how: { ttlS: number; by?: string | undefined; transaction?: CallersTransaction | undefined }): Promise<Lease>;
   /** Returns the leases of the live droplets that these sagas provisioned or adopted, by saga id. */
@@ -153,18 +157,30 @@ export type Client = Readonly<{
    * Starts any saga.
    *
    * @param saga its definition, or the name of a droplet saga; only a definition types the input and the result
-   * @throws {InvalidRequestError} {IdempotencyConflictError} {StartRefusedError}
+   * @throws {InvalidRequestError} {IdempotencyConflictError} {KeyInProgressError} {StartRefusedError}
    */
   start<Input extends JsonObject, Outputs extends JsonObject = JsonObject, Given = unknown>(
     saga: StartableSaga<Input, Outputs, Given> | string,
     input: InputFor<Input, Given>,
     options?: StartOptions,
   ): Promise<SagaHandle<Outputs>>;
-  /** Returns a handle to an existing saga. Its result is the saga's whole context. */
+  /**
+   * Returns a handle to an existing saga. Its result is the saga's whole context.
+   *
+   * @throws {InvalidRequestError} if it is no id
+   */
   handle(sagaId: string): SagaHandle<JsonObject>;
-  /** Reads a saga; null if the id is unknown. */
+  /**
+   * Reads a saga; null if the id is unknown.
+   *
+   * @throws {InvalidRequestError} if it is no id
+   */
   get(sagaId: string): Promise<Saga | null>;
-  /** Finds sagas, newest first. */
+  /**
+   * Finds sagas, newest first.
+   *
+   * @throws {InvalidRequestError} naming each wrong field of the filter
+   */
   list(filter?: ListFilter): Promise<readonly Saga[]>;
   /** Reads a saga's events after `afterSeq` (all by default), oldest first. */
   events(sagaId: string, afterSeq?: number): Promise<StoredEvent[]>;
@@ -195,6 +211,7 @@ export type Client = Readonly<{
    * Times in milliseconds.
    */
   peek(saga: Saga): Promise<{ memo: Memo; dueInMs: number } | null>;
+  /** Ends what waits, with a `ClientClosedError`. */
   close(): Promise<void>;
 }>;
 
@@ -234,11 +251,13 @@ export function openClient(options: ClientOptions): Client {
   const feed = createEventFeed((wanted) => readProgress(db, wanted), log, LOOK_EVERY_MS);
   const handleOf = <Outputs>(sagaId: string, outputs: z.ZodType<Outputs>) => createHandle(sagaId, { reader: ofHandles, feed, outputs, closed: closing.signal, log });
 
-  const start = async (name: string, input: unknown, { transaction, idempotencyKey, requestedBy, priority }: StartOptions, catalog: StartableSagas = dropletContracts) => {
+  const databaseOf = (transaction: CallersTransaction | undefined) => (transaction === undefined ? db : inTransaction(transaction));
+  const start = async (name: string, input: unknown, given: StartOptions | undefined, catalog: StartableSagas = dropletContracts) => {
+    const { transaction, idempotencyKey, requestedBy, priority } = optionsOf(given);
     const request: StartRequest = { name, input, idempotencyKey, requestedBy, priority };
     if (transaction === undefined && queues !== null) return (await startAndEnqueue(request, { catalog, db, queues, keyRing, reconcileGraceMs, deployment, log })).sagaId;
     // The job must not exist before the transaction is committed, so Postgres notifies the workers.
-    const target = transaction === undefined ? db : inTransaction(transaction);
+    const target = databaseOf(transaction);
     const started = await startSaga(target, catalog, request, 0, keyRing, deployment);
     if (started.firstJob !== null) await announceSaga(target, started.sagaId);
     return started.sagaId;
@@ -248,43 +267,100 @@ export function openClient(options: ClientOptions): Client {
     if (answered.kind === 'accepted' && answered.next !== null) await passOn(answered.next);
     return answered;
   };
-  return {
-    provisionDroplet: async (input, startOptions = {}) => handleOf(await start(provisionContract.name, input, startOptions), provisionDropletOutputs),
-    destroyDroplet: async (dropletId, { reason, ...startOptions } = {}) => {
+  const calls: Omit<Client, 'handle' | 'close'> = {
+    provisionDroplet: async (input, startOptions) => handleOf(await start(provisionContract.name, input, startOptions), provisionDropletOutputs),
+    destroyDroplet: async (dropletId, given) => {
+      const { reason, ...startOptions } = optionsOf(given);
       const input = reason === undefined ? { droplet_id: dropletId } : { droplet_id: dropletId, reason };
       return handleOf(await start(destroyContract.name, input, startOptions), destroyDropletOutputs);
     },
-    adoptDroplet: async (dropletId, { reason, protected: isProtected, lease, ...startOptions } = {}) => {
+    adoptDroplet: async (dropletId, given) => {
+      const { reason, protected: isProtected, lease, ...startOptions } = optionsOf(given);
       const input = { droplet_id: dropletId, ...(reason === undefined ? {} : { reason }), ...(isProtected === undefined ? {} : { protected: isProtected }), ...(lease === undefined ? {} : { lease }) };
       return handleOf(await start(adoptContract.name, input, startOptions), adoptDropletOutputs);
     },
-    setProtection: async (dropletId, { protected: isProtected, by = null, transaction }) => setProtection(transaction === undefined ? db : inTransaction(transaction), dropletId, { protected: isProtected, by }),
-    renewLease: async (dropletId, { ttlS, by = null, transaction }) => renewLease(transaction === undefined ? db : inTransaction(transaction), dropletId, { ttlS, by }),
-    leasesOf: (sagaIds) => findLeases(db, sagaIds),
-    holdsOf: (sagaIds) => findHolds(db, sagaIds),
-    start: async <Input extends JsonObject, Outputs extends JsonObject, Given>(saga: StartableSaga<Input, Outputs, Given> | string, input: InputFor<Input, Given>, startOptions: StartOptions = {}) => {
+    setProtection: async (dropletId, given) => {
+      const { transaction, ...how } = optionsOf(given);
+      checkArguments('protection', { dropletId, ...how });
+      return setProtection(databaseOf(transaction), dropletId, { protected: how.protected, by: how.by ?? null });
+    },
+    renewLease: async (dropletId, given) => {
+      const { transaction, ...how } = optionsOf(given);
+      checkArguments('lease', { dropletId, ...how });
+      return renewLease(databaseOf(transaction), dropletId, { ttlS: how.ttlS, by: how.by ?? null });
+    },
+    leasesOf: async (sagaIds) => {
+      checkArguments('sagas', { sagaIds });
+      return findLeases(db, sagaIds);
+    },
+    holdsOf: async (sagaIds) => {
+      checkArguments('sagas', { sagaIds });
+      return findHolds(db, sagaIds);
+    },
+    start: async <Input extends JsonObject, Outputs extends JsonObject, Given>(saga: StartableSaga<Input, Outputs, Given> | string, input: InputFor<Input, Given>, startOptions?: StartOptions) => {
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- of a saga by its name, nobody has said what its outputs are
       if (typeof saga === 'string') return handleOf(await start(saga, input, startOptions, dropletContracts), anyOutputs as unknown as z.ZodType<Outputs>);
+      checkArguments('definition', { saga });
       return handleOf(await start(saga.name, input, startOptions, { [saga.name]: saga }), saga.outputs);
     },
-    handle: (sagaId) => handleOf(sagaId, anyOutputs),
-    get: reader.get,
-    list: async ({ limit = 50, status, dropletId, ...filter } = {}) => {
+    get: async (sagaId) => {
+      checkArguments('saga', { sagaId });
+      return reader.get(sagaId);
+    },
+    list: async (given) => {
+      const { limit = 50, status, dropletId, ...filter } = optionsOf(given);
+      checkArguments('list', { limit, status, dropletId, ...filter });
       const field = dropletId === undefined ? filter.field : ofDroplet(dropletId);
       const { sagas } = await searchSagas(db, { subjectFields, ...filter, field, status: typeof status === 'string' ? [status] : status }, { limit });
       return sagas;
     },
-    events: reader.events,
-    cancel: async (sagaId, by, reason) => enqueueNext(await cancelSaga(store, sagaId, by, reason)),
-    retry: async (sagaId, by) => enqueueNext(await retrySaga(store, sagaId, by)),
-    rerun: async (sagaId, by, { secrets, despiteLeftovers, sagas = dropletContracts } = {}) => enqueueNext(await rerunSaga(db, sagas, { sagaId, secrets, despiteLeftovers, requestedBy: by }, reconcileGraceMs, keyRing, deployment)),
+    events: async (sagaId, given) => {
+      const { afterSeq } = optionsOf({ afterSeq: given });
+      checkArguments('events', { sagaId, afterSeq });
+      return reader.events(sagaId, afterSeq);
+    },
+    cancel: async (sagaId, by, given) => {
+      const { reason } = optionsOf({ reason: given });
+      checkArguments('action', { sagaId, by, reason });
+      return enqueueNext(await cancelSaga(store, sagaId, by, reason));
+    },
+    retry: async (sagaId, by) => {
+      checkArguments('action', { sagaId, by });
+      return enqueueNext(await retrySaga(store, sagaId, by));
+    },
+    rerun: async (sagaId, by, given) => {
+      const { secrets, despiteLeftovers, sagas = dropletContracts } = optionsOf(given);
+      checkArguments('rerun', { sagaId, by, secrets, despiteLeftovers });
+      return enqueueNext(await rerunSaga(db, sagas, { sagaId, secrets, despiteLeftovers, requestedBy: by }, reconcileGraceMs, keyRing, deployment));
+    },
     peek: async (saga) => {
       const job = nextJobOf(saga);
       return job === null || queues === null ? null : queues.peek(job);
+    },
+  };
+  return {
+    ...untilClosed(calls, closing.signal),
+    handle: (sagaId) => {
+      closing.signal.throwIfAborted();
+      checkArguments('saga', { sagaId });
+      return handleOf(sagaId, anyOutputs);
     },
     close: async () => {
       closing.abort(new ClientClosedError('the client is closed'));
       await Promise.all([queues?.close(CLOSE_WITHIN_MS), endsWithin(CLOSE_WITHIN_MS, db.close())]);
     },
   };
+}
+
+/** Refuses every call once the client is closed, with the reason of the signal. */
+function untilClosed<Calls extends Readonly<Record<string, (...given: never[]) => Promise<unknown>>>>(calls: Calls, closed: AbortSignal): Calls {
+  const guarded = Object.entries(calls).map(([name, call]) => [
+    name,
+    async (...given: never[]) => {
+      closed.throwIfAborted();
+      return call(...given);
+    },
+  ]);
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- each takes and returns what it did
+  return Object.fromEntries(guarded) as Calls;
 }

@@ -60,7 +60,7 @@ export class SagaNotFoundError extends Error {
   }
 }
 
-/** Thrown if the client was closed during a wait. */
+/** Thrown by a call to a closed client, and if the client was closed during a wait. */
 export class ClientClosedError extends Error {
   override readonly name = 'ClientClosedError';
   readonly code = 'client_closed';

@@ -8,6 +8,7 @@ import type { EventFeed } from '../saga/event-feed.ts';
 import type { Direction, Saga } from '../saga/saga.ts';
 import { isStuckForward } from '../saga/saga.ts';
 import type { StoredEvent } from '../saga/events.ts';
+import { checkArguments } from './check-arguments.ts';
 import { SagaNotFoundError, SagaRolledBackError, SagaStuckError } from './errors.ts';
 
 export type WaitOptions = Readonly<{
@@ -91,7 +92,11 @@ export function createHandle<Outputs>(
         // A stuck saga was resumed between the two reads.
       }
     },
-    events: ({ signal, afterSeq = -1 } = {}) => eventsOf(feed, sagaId, afterSeq, anyOf(closed, signal)),
+    events: ({ signal, afterSeq = -1 } = {}) => {
+      // In the feed, it would fail the other handles too.
+      checkArguments('afterSeq', { afterSeq });
+      return eventsOf(feed, sagaId, afterSeq, anyOf(closed, signal));
+    },
   };
 }
 

@@ -21,9 +21,10 @@ export type CallersTransaction = PostgresJsTransaction | PgTransaction;
  * The first error ends the transaction. Every later statement fails with that same error, and not with Postgres's
  * "current transaction is aborted".
  *
- * @throws {InvalidRequestError} for a pool, because each statement may use another connection
+ * @throws {InvalidRequestError} for a pool, because each statement may use another connection; for what is no transaction
  */
 export function inTransaction(transaction: CallersTransaction): Pick<Database, 'run'> {
+  if (!isTransaction(transaction)) throw new InvalidRequestError([{ field: 'transaction', message: 'expected what sql.begin gives to its callback, or the pg client on which BEGIN was run' }]);
   if ('begin' in transaction || 'totalCount' in transaction) {
     const message = 'expected a client inside a transaction, found a pool; hand in what sql.begin gives to its callback, or the pg client on which BEGIN was run';
     throw new InvalidRequestError([{ field: 'transaction', message }]);
@@ -41,6 +42,10 @@ export function inTransaction(transaction: CallersTransaction): Pick<Database, '
       }
     },
   };
+}
+
+function isTransaction(given: unknown): boolean {
+  return ((typeof given === 'object' && given !== null) || typeof given === 'function') && ('unsafe' in given || 'query' in given);
 }
 
 async function query(transaction: CallersTransaction, text: string, values: unknown[]): Promise<Row[]> {

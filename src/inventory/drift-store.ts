@@ -2,6 +2,7 @@
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
 import { jsonText } from '../platform/json.ts';
+import { runWithShortLocks } from '../platform/lock-wait.ts';
 import type { Actual, Difference, DriftField } from './drift.ts';
 import { acceptDifference } from './drift.ts';
 import type { AtWorkSql } from './listing.ts';
@@ -155,6 +156,7 @@ export type Accepted = Readonly<{ kind: 'accepted'; drift: Drift }> | Readonly<{
  *
  * @param shown the state that the person was shown; null: whatever it is now
  * @returns `moved_on` if the finding or the desired state has just changed: read again
+ * @throws {LockHeldError} if a transaction that is not committed yet is changing the droplet
  */
 export async function acceptDrift(db: Pick<Database, 'run'>, id: number, by: string, shown: string | null = null): Promise<Accepted> {
   const [row] = await db.run(
@@ -172,13 +174,16 @@ export async function acceptDrift(db: Pick<Database, 'run'>, id: number, by: str
   if (shown !== null && shown !== row.actual) return { kind: 'moved_on' };
   const spec = acceptDifference(row.spec, row);
   const detail = { drift: drift.id, droplet_id: row.providerId, field: row.field, desired: row.desired, actual: row.actual };
-  const written = await db.run(
+  const written = await runWithShortLocks(
+    db,
     'drift.accept',
-    (sql) => sql`
-      with provisioned as (
+    (sql, limit) => sql`
+      with short as materialized (${limit}),
+      provisioned as (
         update arcadia.cloud_provisioned
         set spec = ${jsonText(spec ?? row.spec ?? {})}::text::jsonb,
             released_at = case when ${spec === null} then clock_timestamp() end
+        from short
         where resource_id = ${row.resourceId} and released_at is null and spec = ${jsonText(row.spec ?? {})}::text::jsonb
           and exists (select from arcadia.cloud_drift where id = ${id} and resolved_at is null and actual = ${row.actual})
         returning saga_id

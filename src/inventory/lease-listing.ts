@@ -1,6 +1,7 @@
 // Lists leases for people: when each ends, which ones the brake holds, which droplets have none. Also approves held leases.
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import { jsonText } from '../platform/json.ts';
+import { runWithShortLocks } from '../platform/lock-wait.ts';
 
 /**
  * A droplet with or without a lease. `leased`: the lease has not ended. `ended`: it has ended but not expired yet. `protected`: it has
@@ -148,14 +149,17 @@ export type ApprovedLease = Readonly<{ sagaId: string; generation?: number }>;
  * A person approves that these leases expire, however many have ended. One audit row each.
  *
  * @param leases by the sagas that provisioned the droplets
+ * @throws {LockHeldError} if a transaction that is not committed yet is changing one of the droplets
  * @returns the sagas whose leases are approved: those that have ended and were neither expired nor renewed meanwhile
  */
 export async function approveLeases(db: Pick<Database, 'run'>, leases: readonly ApprovedLease[], by: string): Promise<string[]> {
   const wanted = jsonText(leases.map(({ sagaId, generation }) => ({ saga: sagaId, generation: generation ?? null })));
-  const rows = await db.run(
+  const rows = await runWithShortLocks(
+    db,
     'leases.approve',
-    (sql) => sql<{ sagaId: string }[]>`
-      with wanted as materialized (select saga, generation from jsonb_to_recordset(${wanted}::text::jsonb) as wanted (saga uuid, generation int)),
+    (sql, limit) => sql<{ sagaId: string }[]>`
+      with short as materialized (${limit}),
+      wanted as materialized (select saga, generation from short, jsonb_to_recordset(${wanted}::text::jsonb) as wanted (saga uuid, generation int)),
       provisioned as (
         update arcadia.cloud_provisioned p set lease_approved_at = clock_timestamp(), lease_approved_by = ${by} from wanted
         where p.saga_id = wanted.saga and p.lease_generation = coalesce(wanted.generation, p.lease_generation)

@@ -3,14 +3,17 @@
 import type { Database } from '../platform/db.ts';
 import { formatDuration } from '../platform/duration.ts';
 import { errorCodeOf } from '../platform/error-code.ts';
+import { LockHeldError, runWithShortLocks } from '../platform/lock-wait.ts';
 import { MAX_LEASE_S } from '../platform/longest-lease.ts';
+import { busyMessage } from './protection.ts';
 
-const codes = ['droplet_unknown', 'lease_expired', 'lease_absent', 'lease_limit', 'droplet_being_destroyed'] as const;
+const codes = ['droplet_unknown', 'lease_expired', 'lease_absent', 'lease_limit', 'droplet_being_destroyed', 'droplet_busy'] as const;
 
 /**
  * Thrown if a lease could not be renewed. `droplet_unknown`: the droplet is not on record as provisioned or adopted here, or it is gone.
  * `lease_expired`: the droplet is being destroyed. `lease_absent`: the droplet has no lease. `lease_limit`: the lease has reached the
  * limit set when it began. `droplet_being_destroyed`: another saga destroys the droplet, or its provision or adoption is rolling back.
+ * `droplet_busy`: another transaction is changing the droplet and is not committed yet; repeat the request in a moment.
  */
 export class LeaseError extends Error {
   override readonly name = 'LeaseError';
@@ -35,15 +38,18 @@ export type Lease = Readonly<{ dropletId: number; leaseUntil: Date }>;
 export async function renewLease(db: Pick<Database, 'run'>, dropletId: number, how: { ttlS: number; by: string | null }): Promise<Lease> {
   if (!Number.isInteger(how.ttlS) || how.ttlS < 1 || how.ttlS > MAX_LEASE_S) throw new RangeError(`ttlS: expected whole seconds from 1 to ${MAX_LEASE_S}, found ${how.ttlS}`);
   try {
-    const [row] = await db.run(
+    const [row] = await runWithShortLocks(
+      db,
       'inventory.renew_lease',
       // The driver of a caller's transaction may parse times differently.
-      (sql) => sql<{ untilMs: number }[]>`
-        select (extract(epoch from arcadia.renew_lease(${String(dropletId)}::text::bigint, ${String(how.ttlS)}::text::float8 * interval '1 second', ${how.by})) * 1000)::float8 as until_ms`,
+      (sql, limit) => sql<{ untilMs: number }[]>`
+        with short as materialized (${limit})
+        select (extract(epoch from arcadia.renew_lease(${String(dropletId)}::text::bigint, ${String(how.ttlS)}::text::float8 * interval '1 second', ${how.by})) * 1000)::float8 as until_ms from short`,
     );
     if (row === undefined) throw new Error('arcadia.renew_lease returned nothing');
     return { dropletId, leaseUntil: new Date(row.untilMs) };
   } catch (error) {
+    if (error instanceof LockHeldError) throw new LeaseError('droplet_busy', busyMessage(dropletId));
     const code = codes.find((one) => one === detailOf(error));
     if (code === undefined || !['SG404', 'SG409', 'SG423'].includes(errorCodeOf(error) ?? '')) throw error;
     throw new LeaseError(code, error instanceof Error ? error.message : '');

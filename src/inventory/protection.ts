@@ -3,6 +3,7 @@
 import type { Database } from '../platform/db.ts';
 import { errorCodeOf } from '../platform/error-code.ts';
 import type { JsonObject } from '../platform/json.ts';
+import { LockHeldError, runWithShortLocks } from '../platform/lock-wait.ts';
 import type { Refusal } from '../saga/definition.ts';
 import { DROPLET_FIELD, isDropletId } from './droplet-of-saga.ts';
 
@@ -11,11 +12,12 @@ export const PROTECTED_CODE = 'droplet_protected';
 
 /**
  * Thrown if protection could not be set. `droplet_unknown`: the droplet is not on record as provisioned or adopted here, or it is
- * destroyed. `droplet_being_destroyed`: protection would come too late.
+ * destroyed. `droplet_being_destroyed`: protection would come too late. `droplet_busy`: another transaction is changing the
+ * droplet and is not committed yet; repeat the request in a moment.
  */
 export class ProtectionError extends Error {
   override readonly name = 'ProtectionError';
-  readonly code: 'droplet_unknown' | 'droplet_being_destroyed';
+  readonly code: 'droplet_unknown' | 'droplet_being_destroyed' | 'droplet_busy';
 
   constructor(code: ProtectionError['code'], message: string) {
     super(message);
@@ -34,18 +36,25 @@ export type Protection = Readonly<{ dropletId: number; protected: boolean; chang
  */
 export async function setProtection(db: Pick<Database, 'run'>, dropletId: number, how: { protected: boolean; by: string | null }): Promise<Protection> {
   try {
-    const [row] = await db.run(
+    const [row] = await runWithShortLocks(
+      db,
       'inventory.set_protection',
-      (sql) => sql<{ changed: boolean }[]>`select arcadia.set_protection(${String(dropletId)}::text::bigint, ${how.protected}, ${how.by}) as changed`,
+      (sql, limit) => sql<{ changed: boolean }[]>`with short as materialized (${limit}) select arcadia.set_protection(${String(dropletId)}::text::bigint, ${how.protected}, ${how.by}) as changed from short`,
     );
     return { dropletId, protected: how.protected, changed: row?.changed === true };
   } catch (error) {
+    if (error instanceof LockHeldError) throw new ProtectionError('droplet_busy', busyMessage(dropletId));
     const sqlState = errorCodeOf(error);
     const message = error instanceof Error ? error.message : '';
     if (sqlState === 'SG404') throw new ProtectionError('droplet_unknown', message);
     if (sqlState === 'SG423') throw new ProtectionError('droplet_being_destroyed', message);
     throw error;
   }
+}
+
+/** Describes that the row of a droplet stays locked, which only callers' own transactions do, and what to do. */
+export function busyMessage(dropletId: number): string {
+  return `droplet ${dropletId} is being changed by a transaction that is not committed yet; repeat the request in a moment`;
 }
 
 /** Why a droplet cannot be destroyed at the moment; null: it can. */

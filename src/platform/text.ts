@@ -22,6 +22,12 @@ export function shorten(text: string, max: number): string {
   return `${text.slice(0, isPairCut ? max - 2 : max - 1)}…`;
 }
 
+/** Whether a text has more than `max` characters, counted as Postgres, JSON Schema and Zod do: an emoji is one, though JavaScript counts two. */
+export function isLongerThan(text: string, max: number): boolean {
+  if (text.length <= max) return false;
+  return text.length > 2 * max || text.length - (text.match(/[\ud800-\udbff][\udc00-\udfff]/g)?.length ?? 0) > max;
+}
+
 /** The text without what Postgres cannot store: NUL characters, and halves of surrogate pairs. */
 export function withoutUnstorable(text: string): string {
   return text.replaceAll('\0', '').toWellFormed();

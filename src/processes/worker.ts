@@ -178,6 +178,7 @@ export async function startWorker(
     startIntakeWorker(connection, {
       settings: workerSettings,
       start: (request: StartRequest) => startAndEnqueue(request, { catalog, db, queues, keyRing, reconcileGraceMs, deployment: { publicUrl: config.publicUrl, longestLeaseS: config.lease.maxS }, log }),
+      exists: async (sagaId) => (await store.load(sagaId)) !== null,
       io,
       log,
     }),

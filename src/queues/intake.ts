@@ -7,7 +7,7 @@ import type { Io } from '../platform/io.ts';
 import type { Log } from '../platform/log.ts';
 import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import type { StartRequest, StartedSaga, Starter } from '../saga/start.ts';
-import { IdempotencyConflictError, InvalidRequestError, StartRefusedError } from '../saga/start.ts';
+import { IdempotencyConflictError, InvalidRequestError, KeyInProgressError, StartRefusedError } from '../saga/start.ts';
 import { shorten } from '../platform/text.ts';
 import { namesIn } from '../platform/value-marks.ts';
 import type { QueueConnection } from './connection.ts';
@@ -20,28 +20,31 @@ import { workerOptions } from './step-workers.ts';
 const QUEUE: Starter = { name: 'queue', mayRead: true, isShared: true };
 
 const OUTAGE_DELAY_MS = 1_000;
+// Until the next try while a transaction holds the key, perhaps for minutes, and perhaps that of many jobs.
+const KEY_DELAY_MS = 5_000;
 
 const MAX_REASON_LENGTH = 2_000;
 // Two levels: the request and its input.
 const MAX_NAMED_DEPTH = 2;
 
-/** Starts the intake worker. `start` inserts the saga and enqueues its first job. */
-export function startIntakeWorker(
-  connection: QueueConnection,
-  options: { settings: WorkerSettings; start: (request: StartRequest) => Promise<StartedSaga>; io: Io; log: Log },
-): Worker {
+type IntakeOptions = Readonly<{
+  /** Inserts the saga and enqueues its first job. */
+  start: (request: StartRequest) => Promise<StartedSaga>;
+  exists: (sagaId: string) => Promise<boolean>;
+  io: Io;
+  log: Log;
+}>;
+
+/** Starts the intake worker. */
+export function startIntakeWorker(connection: QueueConnection, options: IntakeOptions & { settings: WorkerSettings }): Worker {
   const worker = connection.worker(queueNames.intake, (job, token) => accept(job, token, options), workerOptions(options.settings));
   worker.on('failed', (job, error) => options.log.warn({ queue: queueNames.intake, jobId: job?.id, reason: error.message }, 'request refused'));
   return worker;
 }
 
-async function accept(
-  job: Job,
-  token: string | undefined,
-  options: { start: (request: StartRequest) => Promise<StartedSaga>; io: Io; log: Log },
-): Promise<{ sagaId: string }> {
+async function accept(job: Job, token: string | undefined, options: IntakeOptions): Promise<{ sagaId: string }> {
   const accepted = acceptedJobSchema.safeParse(job.data);
-  if (accepted.success) return accepted.data;
+  if (accepted.success) return acceptAgain(job, token, accepted.data, options);
   const refused = refusedJobSchema.safeParse(job.data);
   if (refused.success) {
     // A job that looks refused may not have been refused here: a producer may have sent it like this, with values. So
@@ -57,15 +60,35 @@ async function accept(
   const { input, idempotencyKey = keyOfJob(job), requestedBy, priority } = parsed.data;
   let started: StartedSaga;
   try {
-    started = await options.start({ name: job.name, input, idempotencyKey, requestedBy, priority, starter: QUEUE });
+    started = await options.start({ name: job.name, input, idempotencyKey, requestedBy, priority, starter: QUEUE, keyWait: 'none' });
   } catch (error) {
     if (error instanceof InvalidRequestError || error instanceof IdempotencyConflictError || error instanceof StartRefusedError) return refuse(job, error.message, options.io);
-    options.log.warn({ jobId: job.id, err: error }, 'could not accept the request yet: trying again later');
-    await options.io('queue', 'move to delayed', () => job.moveToDelayed(Date.now() + OUTAGE_DELAY_MS, token));
-    throw new DelayedError();
+    return putBack(job, token, error, options);
   }
   await options.io('queue', 'update data', () => job.updateData({ sagaId: started.sagaId }));
   return { sagaId: started.sagaId };
+}
+
+/**
+ * Completes a job whose saga exists already: a worker died between replacing its data and completing it. A producer may
+ * have sent such data too.
+ */
+async function acceptAgain(job: Job, token: string | undefined, accepted: { sagaId: string }, options: IntakeOptions): Promise<{ sagaId: string }> {
+  let exists: boolean;
+  try {
+    exists = await options.exists(accepted.sagaId);
+  } catch (error) {
+    return putBack(job, token, error, options);
+  }
+  return exists ? accepted : refuse(job, `no saga ${accepted.sagaId} exists: to start one, send a new job with {input, idempotencyKey?, requestedBy?, priority?}`, options.io);
+}
+
+/** Tries again later. That is no attempt of the job. */
+async function putBack(job: Job, token: string | undefined, error: unknown, { io, log }: IntakeOptions): Promise<never> {
+  log.warn({ jobId: job.id, err: error }, 'could not accept the request yet: trying again later');
+  const delayMs = error instanceof KeyInProgressError ? KEY_DELAY_MS : OUTAGE_DELAY_MS;
+  await io('queue', 'move to delayed', () => job.moveToDelayed(Date.now() + delayMs, token));
+  throw new DelayedError();
 }
 
 /**

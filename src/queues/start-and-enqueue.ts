@@ -20,7 +20,7 @@ const ENQUEUE_WITHIN_MS = 3_000;
  * @param options.catalog the sagas that can be started
  * @param options.keyRing seals secrets
  * @param options.reconcileGraceMs how long the reconciler waits before it enqueues the job itself, in milliseconds
- * @throws {InvalidRequestError} {IdempotencyConflictError} {IdempotencyKeyTakenError} {StartRefusedError}
+ * @throws {InvalidRequestError} {IdempotencyConflictError} {IdempotencyKeyTakenError} {KeyInProgressError} {StartRefusedError}
  */
 export async function startAndEnqueue(
   request: StartRequest,

@@ -2,6 +2,7 @@
 import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
 import { jsonText } from '../platform/json.ts';
+import { runWithShortLocks } from '../platform/lock-wait.ts';
 import type { SagaPriority } from './saga.ts';
 import type { Sealed, StoredSecrets } from './secrets.ts';
 
@@ -32,18 +33,22 @@ export type NewSaga = Readonly<{
  * @param sql the pool, or the caller's transaction; if that is rolled back, the saga never existed
  * @returns false if a saga already exists with this idempotency key, with the same first 8 characters of the id, or as a
  *   repeat of the same saga
+ * @param pausesMs how long to wait for a transaction that has used the key and is not committed: see lock-wait.ts
+ * @throws {LockHeldError} if it is not committed then
  */
-export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, reconcileGraceMs: number): Promise<boolean> {
-  const rows = await db.run(
+export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, reconcileGraceMs: number, pausesMs?: readonly number[]): Promise<boolean> {
+  const rows = await runWithShortLocks(
+    db,
     'store.insert',
-    (sql) => sql`
-      with inserted as (
+    (sql, limit) => sql`
+      with short as materialized (${limit}),
+      inserted as (
         insert into arcadia.sagas (id, saga8, name, status, steps, input, given_input, sealed_user_data, user_data_fingerprint, idempotency_key, requested_by, started_by, priority, traceparent, rerun_of, wake_at)
-        values (
+        select
           ${saga.id}, ${saga.id.slice(0, 8)}, ${saga.name}, 'pending', ${[...saga.steps]}, ${json(sql, saga.input)}, ${saga.given === undefined || saga.given === null ? null : json(sql, saga.given)},
           ${saga.sealed?.value ?? null}, ${saga.sealed?.fingerprint ?? null},
           ${saga.idempotencyKey}, ${saga.requestedBy}, ${starter(sql, saga.startedBy)}, ${saga.priority ?? 'normal'}, ${saga.traceparent}, ${saga.rerunOf ?? null}, clock_timestamp() + ${reconcileGraceMs}::double precision * interval '1 millisecond'
-        )
+        from short
         on conflict do nothing
         returning id, name, requested_by, started_by, rerun_of
       ),
@@ -56,6 +61,8 @@ export async function insertSaga(db: Pick<Database, 'run'>, saga: NewSaga, recon
       insert into arcadia.saga_events (saga_id, seq, kind, detail)
       select id, 0, 'saga_created', ${json(sql, { status: 'pending', requestedBy: saga.requestedBy })} || jsonb_strip_nulls(jsonb_build_object('startedBy', started_by, 'rerunOf', rerun_of)) from inserted
       returning saga_id`,
+    // Without a key, there is nothing to wait for.
+    saga.idempotencyKey === null ? null : pausesMs,
   );
   return rows.length === 1;
 }
@@ -81,6 +88,7 @@ function starter(sql: Sql, startedBy: string | null): SqlFragment {
  * fingerprints. `inputChecked`: they are sealed, as the input was admitted. `sameStarter`: the caller is proven to have
  * started it. `isOwn`: the caller started it, as far as an older version recorded that.
  *
+ * @param keys.former the key as earlier versions stored it over HTTP, if that differs; a saga with the key itself is preferred
  * @param input the parsed input
  * @param given the input before it was parsed; null: not comparable
  * @param startedBy the caller, proven; null: the role of the database connection
@@ -88,7 +96,7 @@ function starter(sql: Sql, startedBy: string | null): SqlFragment {
  */
 export async function findByIdempotencyKey(
   db: Pick<Database, 'run'>,
-  key: string,
+  { key, former }: Readonly<{ key: string; former: string | null }>,
   { input, given }: Readonly<{ input: JsonObject; given: JsonObject | null }>,
   startedBy: string | null,
   secrets: readonly string[],
@@ -105,7 +113,7 @@ export async function findByIdempotencyKey(
              -- An older version wrote only the claim.
              coalesce(coalesce(started_by, requested_by) = ${starter(sql, startedBy)}, false) as is_own,
              (select coalesce(jsonb_object_agg(key, value), '{}') from jsonb_each(input) where key = any(${[...secrets]}::text[])) as shown, user_data_fingerprint as fingerprint
-      from arcadia.sagas where idempotency_key = ${key}`,
+      from arcadia.sagas where ${former === null ? sql`idempotency_key = ${key}` : sql`(idempotency_key = ${key} or (idempotency_key = ${former} and coalesce(started_by, requested_by) like 'http:%')) order by idempotency_key = ${key} desc limit 1`}`,
   );
   if (row === undefined) return null;
   const { shown, fingerprint, ...saga } = row;

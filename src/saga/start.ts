@@ -7,6 +7,7 @@ import type { JsonObject } from '../platform/json.ts';
 import { isJsonObject, parseJson } from '../platform/json.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
 import { MissingKeyError, emptyKeyRing } from '../platform/key-ring.ts';
+import { IMPATIENT_MS, LockHeldError, PATIENT_MS } from '../platform/lock-wait.ts';
 import { currentTraceparent } from '../platform/tracing.ts';
 import type { Deployment, Refusal, SagaDefinition } from './definition.ts';
 import { stepsFor } from './names.ts';
@@ -14,7 +15,7 @@ import type { NextJob, SagaPriority } from './saga.ts';
 import { nextJobOf, sagaPriorities } from './saga.ts';
 import type { FieldProblem } from '../platform/request-problems.ts';
 import { firstProblems, problemsOf, sentenceOf } from '../platform/request-problems.ts';
-import { shorten } from '../platform/text.ts';
+import { isLongerThan, shorten } from '../platform/text.ts';
 import { textOfThrown } from '../platform/thrown.ts';
 import { mayHaveBeenApplied } from './commit.ts';
 import { givenInput, plainInput } from './given-input.ts';
@@ -35,9 +36,11 @@ export type Starter = Readonly<{ name: string; mayRead: boolean; isShared?: true
 /**
  * A caller's request. `requestedBy` is the caller's claim; `starter` is proven; if omitted, the role of the database
  * connection. `rerunOf`: the saga that the new one repeats; at most one saga repeats it (see rerun.ts). `priority`: among
- * the caller's own sagas; normal by default.
+ * the caller's own sagas; normal by default. `formerKey`: the idempotency key as earlier versions stored it over HTTP, where
+ * that differs: a saga that has it counts as one with this key. `keyWait`: `none` if the caller comes back by itself while
+ * another transaction holds the key; by default, it is waited for up to a second.
  */
-export type StartRequest = Readonly<{ name: string; input: unknown; idempotencyKey?: string | undefined; requestedBy?: string | undefined; starter?: Starter | undefined; rerunOf?: string | undefined; priority?: SagaPriority | undefined }>;
+export type StartRequest = Readonly<{ name: string; input: unknown; idempotencyKey?: string | undefined; formerKey?: string | undefined; requestedBy?: string | undefined; starter?: Starter | undefined; rerunOf?: string | undefined; priority?: SagaPriority | undefined; keyWait?: 'none' }>;
 
 export type StartedSaga = Readonly<{
   sagaId: string;
@@ -80,6 +83,19 @@ export class IdempotencyKeyTakenError extends Error {
   }
 }
 
+/**
+ * Thrown if a transaction that has not been committed yet used the idempotency key. Nothing was started. After the commit, a
+ * repeated request returns that transaction's saga; after a rollback, it starts one.
+ */
+export class KeyInProgressError extends Error {
+  override readonly name = 'KeyInProgressError';
+  readonly code = 'key_in_progress';
+
+  constructor(key: string, cause: unknown) {
+    super(`idempotencyKey: a request with ${JSON.stringify(shorten(key, MAX_KEY_LENGTH))} is not committed yet; repeat the request in a moment`, { cause });
+  }
+}
+
 /** Thrown if the saga cannot be started at the moment. `code` comes from the definition. */
 export class StartRefusedError extends Error {
   override readonly name = 'StartRefusedError';
@@ -119,6 +135,8 @@ const ILL_FORMED = 'expected text without broken surrogates';
  * @throws {InvalidRequestError} for an unknown saga, or an input that its schema refuses
  * @throws {IdempotencyConflictError} for a key that was used with another input
  * @throws {IdempotencyKeyTakenError} for a key that another caller used, if the starter may not read
+ * @throws {KeyInProgressError} for a key that another transaction used and has not committed; not in a caller's transaction,
+ *   which waits for the other
  * @throws {StartRefusedError} if the saga's definition refuses to start it at the moment; a repeated key still finds its
  *   saga
  */
@@ -135,14 +153,17 @@ export async function startSaga(
   const idempotencyKey = request.idempotencyKey ?? null;
   const startedBy = request.starter?.name ?? null;
   const refusal = await refusalOf(catalog[request.name], db, input, deployment);
-  if (refusal !== null && (idempotencyKey === null || (await findByIdempotencyKey(db, idempotencyKey, compared, startedBy, secrets)) === null)) throw new StartRefusedError(refusal);
+  const findExisting = async () => (idempotencyKey === null ? null : findByIdempotencyKey(db, { key: idempotencyKey, former: request.formerKey ?? null }, compared, startedBy, secrets));
+  // No unique index finds a former key, so it is looked up first.
+  const isKnown = (refusal !== null || request.formerKey !== undefined) && (await findExisting()) !== null;
+  if (refusal !== null && !isKnown) throw new StartRefusedError(refusal);
   for (let attempt = 1; attempt <= MAX_ID_ATTEMPTS; attempt += 1) {
     const id = randomUUID();
     const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input, secrets), given, idempotencyKey, requestedBy: request.requestedBy ?? null, startedBy, priority: request.priority ?? 'normal', traceparent: currentTraceparent(), rerunOf: request.rerunOf ?? null };
-    if (await insertOnce(db, saga, reconcileGraceMs)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
+    if ((!isKnown || attempt > 1) && (await insertOnce(db, saga, reconcileGraceMs, request.keyWait))) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
     const rerun = request.rerunOf === undefined ? null : await findRerun(db, request.rerunOf);
     if (rerun !== null) return { sagaId: rerun, firstJob: null };
-    const existing = idempotencyKey === null ? null : await findByIdempotencyKey(db, idempotencyKey, compared, startedBy, secrets);
+    const existing = await findExisting();
     if (existing === null) continue;
     if (!existing.isOwn && request.starter?.mayRead === false) throw new IdempotencyKeyTakenError(idempotencyKey ?? '');
     if (existing.name !== request.name) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id, `for another saga, ${existing.name}`);
@@ -171,10 +192,11 @@ function requireSameSecrets(keyRing: KeyRing, inputs: readonly JsonObject[], sec
 }
 
 /** If the reply is lost, the row shows whether it was inserted. A caller that retries must not get a second saga. */
-async function insertOnce(db: Pick<Database, 'run'>, saga: NewSaga, reconcileGraceMs: number): Promise<boolean> {
+async function insertOnce(db: Pick<Database, 'run'>, saga: NewSaga, reconcileGraceMs: number, keyWait: StartRequest['keyWait']): Promise<boolean> {
   try {
-    return await insertSaga(db, saga, reconcileGraceMs);
+    return await insertSaga(db, saga, reconcileGraceMs, keyWait === 'none' ? IMPATIENT_MS : PATIENT_MS);
   } catch (error) {
+    if (error instanceof LockHeldError) throw new KeyInProgressError(saga.idempotencyKey ?? '', error);
     if (mayHaveBeenApplied(error) && (await loadSaga(db, saga.id)) !== null) return true;
     throw error;
   }
@@ -203,19 +225,22 @@ function checkRequest(catalog: StartableSagas, request: StartRequest, keyRing: K
       { field: 'name', message: `no saga is called ${JSON.stringify(shorten(request.name, MAX_SHOWN_NAME))}; expected one of ${Object.keys(catalog).join(', ')}` },
     ]);
   }
-  const key = request.idempotencyKey;
-  if (key !== undefined && (key.length < 1 || key.length > MAX_KEY_LENGTH || hasNul(key))) problems.push({ field: 'idempotencyKey', message: `expected 1 to ${MAX_KEY_LENGTH} characters` });
-  else if (key?.isWellFormed() === false) problems.push({ field: 'idempotencyKey', message: ILL_FORMED });
-  const by = request.requestedBy ?? '';
-  if (by.length > MAX_KEY_LENGTH || hasNul(by)) problems.push({ field: 'requestedBy', message: `expected at most ${MAX_KEY_LENGTH} characters` });
-  else if (!by.isWellFormed()) problems.push({ field: 'requestedBy', message: ILL_FORMED });
-  // Callers in plain JavaScript may pass anything.
-  if (request.priority !== undefined && !sagaPriorities.includes(request.priority)) problems.push({ field: 'priority', message: `expected ${sagaPriorities.join(', ')}` });
+  problems.push(...textProblems('idempotencyKey', request.idempotencyKey, { min: 1, expected: `expected 1 to ${MAX_KEY_LENGTH} characters` }));
+  problems.push(...textProblems('requestedBy', request.requestedBy, { min: 0, expected: `expected at most ${MAX_KEY_LENGTH} characters` }));
+  if ((request.priority ?? null) !== null && !sagaPriorities.some((priority) => priority === request.priority)) problems.push({ field: 'priority', message: `expected ${sagaPriorities.join(', ')}` });
   const checked = checkInput(definition, request.input, keyRing);
   problems.push(...checked.problems);
   if (problems.length > 0 || checked.input === null) throw new InvalidRequestError(problems);
   const plain = plainInput(request.input);
   return { steps: stepsFor(definition, checked.input), secrets: secretsOf(definition), input: checked.input, plain, given: plain === null ? null : givenInput(definition, plain, checked.input) };
+}
+
+/** Callers in plain JavaScript may pass anything, and null for what they leave out. */
+function textProblems(field: string, given: unknown, { min, expected }: { min: number; expected: string }): FieldProblem[] {
+  if (given === undefined || given === null) return [];
+  if (typeof given !== 'string') return [{ field, message: 'expected text' }];
+  if (given.length < min || isLongerThan(given, MAX_KEY_LENGTH) || hasNul(given)) return [{ field, message: expected }];
+  return given.isWellFormed() ? [] : [{ field, message: ILL_FORMED }];
 }
 
 /** Validates an input against its schema. `input` is the parsed input; null if it is invalid. */

@@ -6,6 +6,7 @@ import type { Config } from '../platform/config.ts';
 import { digestOf, knownSecrets } from '../platform/known-secrets.ts';
 import { hashOfNobody, isPassword } from '../platform/passwords.ts';
 import type { Principal } from './app.ts';
+import { headerText } from './header-text.ts';
 import { Problem } from './problems.ts';
 import type { User } from './users.ts';
 import { isUserName, scopesOf } from './users.ts';
@@ -109,7 +110,7 @@ export function makeProxyCheck({ proxyLogin, trustedProxies, users, tokens }: Cr
   return (request) => {
     const name = namedBy(request, proxyLogin.header);
     if (name === null || !proxies.contains(request.socket.remoteAddress ?? '')) return null;
-    if (!isUserName(name)) throw new Problem('unauthorized', `${proxyLogin.header}: expected the name of one user, of at most 100 characters, without colons and commas`);
+    if (!isUserName(name)) throw new Problem('unauthorized', `${proxyLogin.header}: expected the name of one user in UTF-8, of at most 100 characters, without colons and commas`);
     // The audit would take one for the other.
     if (tokens.some((token) => token.name === name)) throw new Problem('forbidden', `a token of API_TOKENS has the name ${name}: no user may have it`);
     return principalOf(name, users().find((user) => user.name === name) ?? proxyLogin);
@@ -124,8 +125,8 @@ export function namesUser(request: FastifyRequest, { proxyLogin }: CredentialOpt
 function namedBy(request: FastifyRequest, header: string): string | null {
   const value = request.headers[header];
   const name = Array.isArray(value) ? value.join(', ') : (value ?? '');
-  // Node reads headers as Latin-1; proxies write names in UTF-8.
-  return name === '' ? null : Buffer.from(name, 'latin1').toString();
+  // Bytes that are not UTF-8 are the name of no user. Replaced by a character, they would be one name for several people.
+  return name === '' ? null : (headerText(name) ?? '');
 }
 
 function principalOf(name: string, { role }: Pick<User, 'role'>): Principal {

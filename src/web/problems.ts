@@ -5,10 +5,11 @@ import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { isDatabaseOutage, isRefusedValue } from '../platform/db.ts';
 import { errorCodeOf } from '../platform/error-code.ts';
+import { LockHeldError } from '../platform/lock-wait.ts';
 import type { FieldProblem } from '../platform/request-problems.ts';
 import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import { CursorError } from '../platform/cursor.ts';
-import { IdempotencyConflictError, IdempotencyKeyTakenError, InvalidRequestError, StartRefusedError } from '../saga/start.ts';
+import { IdempotencyConflictError, IdempotencyKeyTakenError, InvalidRequestError, KeyInProgressError, StartRefusedError } from '../saga/start.ts';
 import type { App } from './app.ts';
 import { expectationOf } from './expected-body.ts';
 
@@ -44,10 +45,21 @@ const codes = {
   too_many_streams: [429, 'Too many streams'],
   too_many_failures: [429, 'Too many failed attempts'],
   internal: [500, 'Something went wrong'],
+  // Not 409, which says that a repeated request is refused again.
+  key_in_progress: [503, 'A request with this idempotency key is not committed yet'],
+  droplet_busy: [503, 'The droplet is being changed by a transaction that is not committed yet'],
   unavailable: [503, 'The service cannot answer at the moment'],
 } as const satisfies Record<string, readonly [number, string]>;
 
 export type ProblemCode = keyof typeof codes;
+
+const KEY_HEADER = 'Idempotency-Key';
+
+// When to repeat a request that another transaction kept from being answered.
+const BUSY_S = 1;
+
+// Only callers hold transactions open for so long. The line says why, but nothing failed here.
+const causedByCallers: readonly ProblemCode[] = ['key_in_progress', 'droplet_busy'];
 
 /** The shape of every error that the web process answers with. */
 export const problemSchema = z
@@ -113,7 +125,8 @@ export function describeProblem(error: unknown, request: FastifyRequest): { stat
 
 function logIfOurs(error: unknown, problem: Problem, request: FastifyRequest): void {
   // A value that got as far as Postgres should have been refused by a schema, with the name of its field.
-  if (statusOf(problem) >= 500 || isRefusedValue(error)) request.log.error({ err: error, method: request.method, path: pathOf(request) }, 'request failed');
+  const level = causedByCallers.includes(problem.code) ? 'warn' : 'error';
+  if (statusOf(problem) >= 500 || isRefusedValue(error)) request.log[level]({ err: error, method: request.method, path: pathOf(request) }, 'request failed');
 }
 
 function problemOf(error: unknown, request: FastifyRequest): Problem {
@@ -172,21 +185,23 @@ function pathOf(request: FastifyRequest): string {
 function toProblem(error: unknown, bodyLimit?: number): Problem {
   if (error instanceof Problem) return error;
   if (error instanceof InvalidRequestError) {
-    const errors = error.problems.map(({ field, message }) => ({ field: field === 'idempotencyKey' ? 'Idempotency-Key' : field, message }));
+    const errors = error.problems.map(({ field, message }) => ({ field: field === 'idempotencyKey' ? KEY_HEADER : field, message }));
     return new Problem('invalid_input', sentenceOf(errors), { errors });
   }
   if (error instanceof IdempotencyConflictError) {
-    return new Problem('idempotency_conflict', error.message, { sagaId: error.sagaId, errors: [{ field: 'Idempotency-Key', message: 'was used before for another request' }] });
+    return new Problem('idempotency_conflict', error.message, { sagaId: error.sagaId, errors: [{ field: KEY_HEADER, message: 'was used before for another request' }] });
   }
   if (error instanceof IdempotencyKeyTakenError) {
-    return new Problem('idempotency_conflict', error.message, { errors: [{ field: 'Idempotency-Key', message: 'is taken' }] });
+    return new Problem('idempotency_conflict', error.message, { errors: [{ field: KEY_HEADER, message: 'is taken' }] });
   }
+  if (error instanceof KeyInProgressError) return new Problem('key_in_progress', error.message.replace('idempotencyKey', KEY_HEADER), { errors: [{ field: KEY_HEADER, message: 'is not committed yet' }], retryAfterSeconds: BUSY_S });
+  if (error instanceof LockHeldError) return new Problem('droplet_busy', 'a transaction that is not committed yet is changing the same droplet; repeat the request in a moment', { retryAfterSeconds: BUSY_S });
   if (error instanceof StartRefusedError) {
     const { field, message } = error;
     return new Problem(isCode(error.code) ? error.code : 'start_refused', message, field === null ? {} : { errors: [{ field, message: message.replace(`${field}: `, '') }] });
   }
   // By name: an app without droplets loads nothing of them.
-  if (error instanceof Error && (error.name === 'ProtectionError' || error.name === 'LeaseError')) return new Problem(codeOf(error), error.message);
+  if (error instanceof Error && (error.name === 'ProtectionError' || error.name === 'LeaseError')) return ofDroplet(error);
   if (error instanceof CursorError) return invalid([{ field: 'cursor', message: error.message }]);
   const refused = problemsOfSchema(error);
   if (refused !== null) return invalid(refused);
@@ -203,6 +218,11 @@ export function problemsOfSchema(error: unknown): FieldProblem[] | null {
 
 function isCode(code: string): code is ProblemCode {
   return Object.hasOwn(codes, code);
+}
+
+function ofDroplet(error: Error): Problem {
+  const code = codeOf(error);
+  return new Problem(code, error.message, code === 'droplet_busy' ? { retryAfterSeconds: BUSY_S } : {});
 }
 
 function codeOf(error: Error): ProblemCode {

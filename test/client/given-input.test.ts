@@ -22,6 +22,7 @@ import type { RunnerOptions } from '../../src/saga/runner.ts';
 import { runJob } from '../../src/saga/runner.ts';
 import { rerunSaga } from '../../src/saga/rerun.ts';
 import { IdempotencyConflictError, startSaga } from '../../src/saga/start.ts';
+import { loadSaga } from '../../src/saga/store.ts';
 import type { Ledger } from '../support/engine.ts';
 import { claimOf, fakeStep, reconcileGraceMs } from '../support/engine.ts';
 import { encryptionKeys, keyRing } from '../support/keys.ts';
@@ -62,7 +63,7 @@ beforeAll(async () => {
   web = await startWeb(loadConfig({ ARCADIA_ENV: 'test', DATABASE_URL: directUrl, PORT: '0', ARCADIA_ENCRYPTION_KEYS: encryptionKeys }), silentLog, { app: { catalog } });
   intake = fleet.connection.queue(queueNames.intake);
   const start = (request: Parameters<typeof startSaga>[2]) => startSaga(db, catalog, request, reconcileGraceMs, keyRing);
-  worker = startIntakeWorker(fleet.connection, { settings: { concurrency: 1, lockMs: 10_000 }, start, io: directIo, log: silentLog });
+  worker = startIntakeWorker(fleet.connection, { settings: { concurrency: 1, lockMs: 10_000 }, start, exists: async (sagaId) => (await loadSaga(db, sagaId)) !== null, io: directIo, log: silentLog });
 });
 
 afterAll(async () => {

@@ -1,6 +1,6 @@
 // Text of others: how it is cut, and that nothing in it stays invisible.
 import { expect, test } from 'vitest';
-import { printable, shorten, visible, visibleLines } from '../../src/platform/text.ts';
+import { isLongerThan, printable, shorten, visible, visibleLines } from '../../src/platform/text.ts';
 
 test.each([
   ['an escape sequence', '\u001b[2J', String.raw`\x1b[2J`],
@@ -40,4 +40,17 @@ test.each([
   ['abc🦀def', 5, 'abc…'],
 ])('shorten never leaves half a character: %s to %i', (text, max, cut) => {
   expect(shorten(text, max)).toBe(cut);
+});
+
+test.each([
+  ['abc', 3, false],
+  ['abcd', 3, true],
+  ['🚀🚀🚀', 3, false],
+  ['🚀🚀🚀!', 3, true],
+  ['🚀🚀🚀🚀', 3, true],
+  // Each half of a pair counts when it stands alone.
+  ['\ud83d\ud83d\ud83d', 3, false],
+  ['\ude80\ud83d\ud83d\ud83d', 3, true],
+])('isLongerThan counts %j as Postgres does: more than %i is %s', (text, max, isLonger) => {
+  expect(isLongerThan(text, max)).toBe(isLonger);
 });

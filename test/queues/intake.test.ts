@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Job, Queue, Worker } from 'bullmq';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
+import { reserveConnection } from '../../src/platform/db.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { startIntakeWorker } from '../../src/queues/intake.ts';
 import { directIo } from '../../src/platform/io.ts';
@@ -9,6 +10,7 @@ import { queueNames } from '../../src/queues/jobs.ts';
 import { hastenMisdated, isMisdated } from '../../src/queues/misdated.ts';
 import type { StartRequest } from '../../src/saga/start.ts';
 import { startSaga } from '../../src/saga/start.ts';
+import { loadSaga } from '../../src/saga/store.ts';
 import { fakeStep, reconcileGraceMs } from '../support/engine.ts';
 import { keyRing } from '../support/keys.ts';
 import { connectTestRedis } from '../support/services-redis.ts';
@@ -41,6 +43,8 @@ describe.each(backends)('the intake on %s', (backend) => {
   let requests: StartRequest[] = [];
   /** Runs after each start, and may lose its result. */
   let afterStart = nothing;
+  /** Runs before each look for a saga, and may be an outage. */
+  let beforeLook = nothing;
 
   beforeAll(async () => {
     fleet = await openQueueStage(backend, catalog);
@@ -53,6 +57,10 @@ describe.each(backends)('the intake on %s', (backend) => {
         afterStart();
         return started;
       },
+      exists: async (sagaId) => {
+        beforeLook();
+        return (await loadSaga(fleet.engine.db, sagaId)) !== null;
+      },
       io: directIo,
       log: silentLog,
     });
@@ -62,6 +70,7 @@ describe.each(backends)('the intake on %s', (backend) => {
   afterEach(() => {
     requests = [];
     afterStart = nothing;
+    beforeLook = nothing;
   });
 
   afterAll(async () => {
@@ -256,6 +265,50 @@ describe.each(backends)('the intake on %s', (backend) => {
     const { saga } = await fleet.engine.load(sagaIdOf(await add('new')));
     expect(saga.id).not.toBe(old);
     expect(saga.input).toEqual({ name: 'new' });
+  });
+
+  test('puts jobs back whose key a transaction holds, takes others meanwhile, and finds the saga after the commit', async () => {
+    const { db } = fleet.engine;
+    const connection = await reserveConnection(db);
+    await connection`begin`;
+    const { sagaId } = await startSaga({ run: async (_name, statement) => statement(connection) }, catalog, { name: 'fake', input: { name: 'held' }, idempotencyKey: 'held' }, reconcileGraceMs, keyRing);
+    const held = await Promise.all(Array.from({ length: 40 }, () => intake.add('fake', { input: { name: 'held' }, idempotencyKey: 'held' })));
+    const began = performance.now();
+    await request('fake', { input: { name: 'other' } });
+    expect(performance.now() - began).toBeLessThan(10_000);
+    await waitFor(async () => ((await intake.getDelayedCount()) === held.length ? true : undefined), { what: 'the jobs to be put back' });
+    await connection`commit`;
+    connection.release();
+    const answered = await Promise.all(held.map(finished));
+    expect(new Set(answered.map(sagaIdOf))).toEqual(new Set([sagaId]));
+    expect(new Set(answered.map(({ attemptsMade }) => attemptsMade))).toEqual(new Set([1]));
+  });
+
+  test('completes a job whose saga exists, and fails one whose saga does not', async () => {
+    const sagaId = sagaIdOf(await request('fake', { input: { name: 'web' } }));
+    expect(sagaIdOf(await request('fake', { sagaId }))).toBe(sagaId);
+    const unknown = randomUUID();
+    const job = await request('fake', { sagaId: unknown });
+    expect(await job.getState()).toBe('failed');
+    expect(job.failedReason).toBe(`no saga ${unknown} exists: to start one, send a new job with {input, idempotencyKey?, requestedBy?, priority?}`);
+    expect([job.attemptsMade, job.data]).toEqual([1, { refused: { sagaId: '[a string]' }, reason: job.failedReason }]);
+  });
+
+  test('looks again for the saga of a job after an outage', async () => {
+    const sagaId = sagaIdOf(await request('fake', { input: { name: 'web' } }));
+    let looks = 0;
+    beforeLook = () => {
+      looks += 1;
+      if (looks === 1) throw new Error('Postgres is out of reach');
+    };
+    expect(sagaIdOf(await request('fake', { sagaId }))).toBe(sagaId);
+    expect(looks).toBe(2);
+  });
+
+  test('takes keys and requesters of 255 characters of any kind', async () => {
+    const longest = '🚀'.repeat(255);
+    const job = await request('fake', { input: { name: 'web' }, idempotencyKey: longest, requestedBy: longest });
+    expect((await fleet.engine.load(sagaIdOf(job))).saga).toMatchObject({ idempotencyKey: longest, requestedBy: longest });
   });
 
   test('takes a job whose own id is very long', async () => {

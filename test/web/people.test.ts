@@ -117,6 +117,8 @@ describe('behind a proxy that logs people in', () => {
     await using web = await openWebStage({ ...settings, TRUSTED_PROXIES: '127.0.0.1' });
     expect(await statusesFor(web, { 'x-forwarded-user': 'somebody' })).toEqual(mayRead);
     expect(await statusesFor(web, { 'x-forwarded-user': 'one, other' })).toEqual(nobody);
+    expect(await statusesFor(web, { 'x-forwarded-user': Buffer.from('Müller').toString('latin1') })).toEqual(mayRead);
+    expect(await statusesFor(web, { 'x-forwarded-user': 'Müller' })).toEqual(nobody);
     // The audit could not tell it from the token of this name.
     expect((await web.call('GET', '/sagas', { headers: { 'x-forwarded-user': 'reader' } })).status).toBe(403);
     const foreign = { 'x-forwarded-user': 'petra', 'sec-fetch-site': 'cross-site' };

@@ -12,6 +12,7 @@ import { answers, streams as streamAnswers } from './answers.ts';
 import {
   cancelBody, rerunAnswer, rerunBody, sagaParams, sagaWithTimeline, sagasAnswer, sagasQuery, startHeaders, startQuery, startedAnswer, actionAnswer, streamHeaders,
 } from './shapes.ts';
+import { readIdempotencyKey } from './idempotency-key.ts';
 import { toSagaFilter } from '../saga-filter.ts';
 
 // A page that filters by what no index covers looks at so many sagas, some tenths of a second's work. Older ones are left to the next.
@@ -180,9 +181,8 @@ function addStartRoute(app: App, { name, input }: { name: string; input: SagaPor
       const refused = problemsOfSchema(request.validationError);
       // 422, like a wrong field of the input: that is what callers know of a wrong priority.
       if (refused !== null) throw new InvalidRequestError(refused);
-      const idempotencyKey = request.headers['idempotency-key'];
       const { priority } = request.query;
-      const started = await sagas.start({ name, input: request.body ?? {}, idempotencyKey, priority, requestedBy: actorOf(request.principal), starter: starterOf(request.principal) });
+      const started = await sagas.start({ name, input: request.body ?? {}, ...readIdempotencyKey(request.raw), priority, requestedBy: actorOf(request.principal), starter: starterOf(request.principal) });
       const replayed = started.firstJob === null;
       if (replayed) reply.header('idempotency-replayed', 'true');
       return reply.code(202).header('location', `/v1/sagas/${started.sagaId}`).send({ sagaId: started.sagaId, replayed });

@@ -95,7 +95,7 @@ export const rerunBody = z
 
 /** Headers of a start. */
 export const startHeaders = z.object({
-  'idempotency-key': z.string().optional().describe('the same key returns the same saga, as long as that saga is kept; with another input it is refused').meta({ examples: ['order-4711'] }),
+  'idempotency-key': z.string().optional().describe('the same key returns the same saga, as long as that saga is kept; with another input it is refused. 1 to 255 characters in UTF-8; one header with one key').meta({ examples: ['order-4711'] }),
 });
 
 /** Query of a start. */
