@@ -181,7 +181,11 @@ test('a stuck saga stands first, says why and what to press, and goes on when it
   sandbox.setFaults({ rules: [] });
   await page.getByRole('button', { name: 'Retry…' }).click();
   await page.locator('#retry').getByRole('button', { name: 'Retry' }).click();
+  await page.waitForURL(`**/sagas/${id}`);
+  expect(page.url()).not.toContain('told');
   await page.locator('.title .badge.compensated').waitFor();
+  await page.reload();
+  expect(await page.locator('.notice').count()).toBe(0);
   expect(await page.locator('.timeline').textContent()).toContain('needed attention');
   await leave(page);
 });
@@ -195,7 +199,7 @@ test('without a script, and by plain HTTP from another machine, all of it can be
   await page.getByRole('link', { name: 'plain-1' }).click();
   await page.getByRole('button', { name: 'Cancel…' }).click();
   await page.locator('#cancel').getByRole('button', { name: 'Roll it back' }).click();
-  await page.getByText('Done.').waitFor();
+  await page.getByText('The rollback has begun.').waitFor();
   await page.goto('/sagas?q=plain-');
   await page.getByRole('link', { name: 'Cancel 2…' }).click();
   expect(await page.locator('h1').textContent()).toBe('Roll back 2 sagas?');

@@ -298,13 +298,26 @@ describe('buttons', () => {
     const id = await start({ name: 'pressed' });
     const press = async (): Promise<Answer> => web.call('POST', `/sagas/${id}/cancel`, { body: 'reason=', headers: form });
     const [first, again] = [await press(), await press()];
-    expect([first.status, first.headers.get('location')]).toEqual([303, `/sagas/${id}?told=accepted`]);
+    expect([first.status, first.headers.get('location')]).toEqual([303, `/sagas/${id}?told=cancelled`]);
     expect(again.headers.get('location')).toBe(`/sagas/${id}?told=already`);
     expect(await page(`/sagas/${id}?told=already`)).toContain('Nothing to do');
     const retried = await web.call('POST', `/sagas/${id}/retry`, { headers: form });
     expect(retried.headers.get('location')).toBe(`/sagas/${id}?told=refused`);
     const gone = await web.call('POST', '/sagas/b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001/cancel', { headers: form });
     expect([gone.status, gone.headers.get('content-type')]).toEqual([404, 'text/html; charset=utf-8']);
+  });
+
+  test('say what they began, and not that it is done', async () => {
+    const id = await start({ name: 'begun' });
+    const told = async (path: string) => {
+      const answer = await web.call('POST', `/sagas/${id}/${path}`, { headers: form });
+      return /<p class="notice" role="status">([^<]*)</.exec(await page(answer.headers.get('location') ?? ''))?.[1];
+    };
+    await setStatus(id, 'stuck');
+    expect(await told('retry')).toBe('The retry has begun.');
+    await setStatus(id, 'running');
+    expect(await told('cancel')).toBe('The rollback has begun.');
+    for (const what of ['accepted', 'not_found', 'toString']) expect(await page(`/sagas/${id}?told=${what}`)).not.toContain('class="notice"');
   });
 
   test('are not taken from pages of another site, nor forms by the API', async () => {

@@ -181,6 +181,14 @@ function addSavedFilters() {
   nav.append(form);
 }
 
+/** The address names what the page tells of an action. It is told once: on a reload it may not be true any more. */
+function forgetTold() {
+  const address = new URL(location.href);
+  if (!address.searchParams.has('told')) return;
+  address.searchParams.delete('told');
+  history.replaceState(history.state, '', address);
+}
+
 /** What the script adds to the parts that an update replaces. */
 function enhance() {
   localizeTimes();
@@ -209,6 +217,8 @@ async function renew() {
   if (strip !== null) document.querySelector('#fleet')?.replaceWith(strip);
   const focused = live.contains(document.activeElement) ? document.activeElement.getAttribute('href') : null;
   if (next.dataset.status !== live.dataset.status && told !== null) told.textContent = next.dataset.status;
+  // That something has begun is no news once the saga has come to rest.
+  if (live.dataset.events !== undefined && next.dataset.events === undefined) document.querySelector('#main > .notice[role="status"]')?.remove();
   live.replaceWith(next);
   const dialogs = [...document.querySelectorAll('.dialog')];
   if (!dialogs.some((dialog) => dialog.matches(':popover-open'))) {
@@ -306,6 +316,7 @@ addEventListener('keydown', (event) => {
 
 const live = document.querySelector('#live');
 setClock(live);
+forgetTold();
 enhance();
 addSavedFilters();
 tick();
