@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
+import { waitFor } from '../support/wait-for.ts';
 import { basic, bearer, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
 import type { Answer, Web } from './stage.ts';
 
@@ -428,6 +429,16 @@ test("while the queues do not answer, the pages do, and say so", async () => {
       expect(namesOn((await other.call('GET', '/sagas', { headers: operator })).text)).toEqual(['web-1']);
       const shown = await other.call('GET', `/sagas/${id}`, { headers: operator });
       expect(shown.text).toContain('The queues do not answer.');
+      // Without a live worker, nobody has it: that much Postgres knows.
+      await other.db.sql`
+        insert into arcadia.workers (id, name, host, pid, version, node_version, started_at, last_seen_at, concurrency, jobs)
+        values (gen_random_uuid(), 'host:1', 'host', 1, '0.1.0', 'v24.0.0', clock_timestamp(), clock_timestamp() + interval '1 minute', 50, 0)`;
+      const unclear = await waitFor(async () => {
+        const { text } = await other.call('GET', `/sagas/${id}`, { headers: operator });
+        return text.includes('not known: the queues do not answer') && text;
+      }, { what: 'the page that knows of the worker' });
+      expect(unclear).toContain('<li class="wait wait">');
+      expect(unclear).not.toContain('<li class="attempt live">');
     } finally {
       redis.resume();
     }

@@ -165,7 +165,7 @@ function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
       // If the queues do not answer, the page reports that instead.
       untakenSince: job?.kind === 'unknown' ? null : untakenSince,
       isHeld: held?.has(id) ?? false,
-      entries: timelineOf(saga, events, { now: loaded.now, memo: memoOf({ job, memo: loaded.memo }), isWaiting: job?.kind === 'there' && job.dueInMs > 0, untakenSince, isHeld: held?.has(id) ?? false }),
+      entries: timelineOf(saga, events, { now: loaded.now, memo: memoOf({ job, memo: loaded.memo }), isWaiting: job?.kind === 'there' && job.dueInMs > 0, untakenSince, isHeld: held?.has(id) ?? false, isJobUnknown: job?.kind === 'unknown' }),
       lease: leases?.get(id) ?? null,
       audit: auditRows,
       place: (where) => queues.place({ sagaId: id, ...where }),
