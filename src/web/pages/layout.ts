@@ -7,7 +7,7 @@ import { may } from '../auth.ts';
 import { iconUrl, scriptUrl, styleUrl } from './assets.ts';
 import { renderStrip } from './fleet-strip.ts';
 
-type Place = 'sagas' | 'droplets' | 'leases' | 'start' | 'fleet' | 'audit' | 'docs';
+type Place = 'sagas' | 'droplets' | 'leases' | 'start' | 'fleet' | 'queues' | 'audit' | 'docs';
 
 export type Page = Readonly<{
   title: string;
@@ -16,7 +16,7 @@ export type Page = Readonly<{
   body: Html;
 }>;
 
-const places: readonly { place: Place | 'queues'; path: string; text: string }[] = [
+const places: readonly { place: Place; path: string; text: string }[] = [
   { place: 'sagas', path: '/sagas', text: 'Sagas' },
   { place: 'droplets', path: '/droplets', text: 'Droplets' },
   { place: 'leases', path: '/leases', text: 'Leases' },
