@@ -235,6 +235,12 @@ test('a droplet is started from the form: preview, correction, confirmation; twi
   await page.getByRole('button', { name: 'Create droplet' }).dblclick();
   await page.waitForURL('**/sagas/*');
   expect(await page.locator('h1').textContent()).toBe('formed');
+  // The browser has no preview to show again: it shows the form, and forward leads on.
+  await page.goBack();
+  await page.getByRole('button', { name: 'Preview…' }).waitFor();
+  expect(new URL(page.url()).pathname).toBe('/start');
+  await page.goForward();
+  await page.locator('h1', { hasText: 'formed' }).waitFor();
   const found = await web.db.sql<{ input: { user_data?: string } }[]>`select input from arcadia.sagas where input->>'name' = 'formed'`;
   expect(found).toHaveLength(1);
   await waitFor(async () => sandbox.state().some(({ name }) => name === 'formed'), { what: 'the droplet' });

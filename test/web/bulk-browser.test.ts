@@ -1,4 +1,4 @@
-// Bulk actions in a real browser: nothing of a preview is out of sight.
+// Bulk actions in a real browser: nothing of a preview is out of sight, and from the result of one there is a way back to it.
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { launchBrowser } from '../support/browser.ts';
@@ -50,5 +50,20 @@ test.each([1_280, 390])('a preview and its result show each saga, what it is abo
   await page.getByRole('button', { name: 'Retry selected' }).click();
   await page.getByRole('heading', { name: '2 of 2 are tried again' }).waitFor();
   expect(await outOfSight()).toBe(0);
+  await page.context().close();
+});
+
+test('Back leads to a page, not to an error page of the browser', async () => {
+  await place('back-1', 'stuck');
+  await place('back-2', 'running');
+  const page = await open();
+  await page.goto('/sagas/bulk?action=retry&q=back-');
+  await page.getByRole('button', { name: 'Retry selected' }).click();
+  await page.getByRole('heading', { name: '1 of 1 is tried again' }).waitFor();
+  expect(page.url()).toBe(`${web.url}/sagas/bulk?q=back-&action=retry`);
+  await page.locator('.chosen').getByRole('link').click();
+  await page.waitForURL(/\/sagas\/[\da-f-]{36}$/);
+  await page.goBack();
+  await page.getByRole('heading', { name: 'Nothing to retry' }).waitFor();
   await page.context().close();
 });

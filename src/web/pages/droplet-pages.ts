@@ -118,7 +118,7 @@ function addOrphans(app: App, { inventory }: Ports, syncIntervalMs: number | nul
     const { id: ids, back } = request.body;
     const approved = await inventory.approveOrphans(ids, actorOf(request.principal));
     if (back !== undefined) return reply.redirect(placeTold(back, approved.length === 1 ? 'approved' : 'not_surplus'), 303);
-    return sendPage(reply, { title: 'Orphans', place: 'droplets', body: renderApproved(ids.length, approved.length) });
+    return sendPage(reply, { title: 'Orphans', place: 'droplets', back: '/droplets/orphans', body: renderApproved(ids.length, approved.length) });
   });
 }
 

@@ -291,7 +291,7 @@ function addBulk(app: App, { sagas }: Ports): void {
       return action === 'cancel' ? sagas.cancel(id, actor, reason) : sagas.retry(id, actor);
     });
     const remaining = conditions.status.length === 0 ? 0 : await sagas.count(conditions);
-    return sendPage(reply, { title: bulkTitles[action], place: 'sagas', body: renderBulkDone(action, filter, answer, remaining) });
+    return sendPage(reply, { title: bulkTitles[action], place: 'sagas', back: addressOf('/sagas/bulk', filter, { action }), body: renderBulkDone(action, filter, answer, remaining) });
   });
 }
 

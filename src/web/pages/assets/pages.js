@@ -189,6 +189,12 @@ function forgetTold() {
   history.replaceState(history.state, '', address);
 }
 
+/** The answer to a form is at the form's address in the history: by its own, Back would lead to an error page of the browser. */
+function makeBackWork() {
+  const { back } = document.querySelector('#main')?.dataset ?? {};
+  if (back !== undefined) history.replaceState(history.state, '', back);
+}
+
 /** What the script adds to the parts that an update replaces. */
 function enhance() {
   localizeTimes();
@@ -317,6 +323,7 @@ addEventListener('keydown', (event) => {
 const live = document.querySelector('#live');
 setClock(live);
 forgetTold();
+makeBackWork();
 enhance();
 addSavedFilters();
 tick();
