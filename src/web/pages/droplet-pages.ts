@@ -12,6 +12,7 @@ import type { InventoryPort, WebPorts } from '../ports.ts';
 import { Problem } from '../problems.ts';
 import { toSagaFilter } from '../saga-filter.ts';
 import { storableText } from '../storable.ts';
+import { withReasons } from './audit-reasons.ts';
 import type { Destruction } from './droplet-actions.ts';
 import { actionsOf } from './droplet-actions.ts';
 import { addressOfDroplets, conditionsOf, dropletQuery, placeOf } from './droplet-filter.ts';
@@ -142,7 +143,7 @@ function addDroplet(app: App, { sagas, audit, inventory }: Ports, syncIntervalMs
       sagas: page.sagas,
       hasMoreSagas: page.nextCursor !== null,
       lease: [...(leases?.values() ?? [])][0] ?? null,
-      audit: trail.map((line) => ({ ...line, detail: sagas.surface.redact.value(line.detail) })),
+      audit: await withReasons(trail, sagas),
       surface: sagas.surface,
       now: record?.now ?? now,
       actions: actionsOf(record, { dropletId, destruction, formId: crypto.randomUUID(), has: (action) => has(action, request.principal, { sagas, inventory }) }),
