@@ -16,7 +16,7 @@ const isolated = [
   'test/{bench,chaos,crash,deploy,dev,e2e,faults,processes,secrets,simulation,support,topologies}/**/*.test.ts',
   'test/{examples,packages,published,readme}.test.ts',
   'test/{client/package,inventory/fleet,observability/{idle,tracing},outcomes/chaos,outcomes/crash,outcomes/throughput}.test.ts',
-  'test/web/{browser,droplets-browser,every-page}.test.ts',
+  'test/web/{browser,bulk-browser,droplets-browser,every-page}.test.ts',
 ];
 
 // The order in which the longest begin. At the end, a long file would keep all waiting. Every fourth uses a whole core or

@@ -30,7 +30,7 @@ export function addBasePath(app: App, basePath: string): void {
 /** Adds the base path to every URL in a page. */
 export function withBasePath(page: string, basePath: string): string {
   // Quotation marks in text are escaped, so every match is a real attribute.
-  return basePath === '' ? page : page.replaceAll(/(\s(?:href|src|action|formaction|data-(?:events|href|src|url))=")(?=\/(?!\/))/g, `$1${basePath}`);
+  return basePath === '' ? page : page.replaceAll(/(\s(?:href|src|action|formaction|data-(?:back|events|href|src|url))=")(?=\/(?!\/))/g, `$1${basePath}`);
 }
 
 function isFromRoot(address: string): boolean {

@@ -2,15 +2,20 @@
 // are applied.
 import { createBullBoard } from '@bull-board/api';
 import { FastifyAdapter } from '@bull-board/fastify';
-import type { FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { withDeadline } from '../platform/deadline.ts';
 import { redactedFieldIn } from '../saga/redact.ts';
 import type { App } from './app.ts';
 import { actorOf, may, requireRight, rightToStart } from './auth.ts';
+import { sendQueuesAway } from './pages/queues-away.ts';
 import type { WebPorts } from './ports.ts';
 import { Problem } from './problems.ts';
 
 const BASE_PATH = '/queues';
+
+// As long as a page waits for what it knows of the fleet.
+const ANSWER_WITHIN_MS = 1_000;
 
 type Ports = Pick<WebPorts, 'queues' | 'audit' | 'sagas'>;
 
@@ -49,6 +54,7 @@ export function addBoard(app: App, ports: Ports): void {
       await Promise.resolve();
     });
     scope.addHook('onSend', async (_request, _reply, payload) => Promise.resolve(typeof payload === 'string' ? payload.replace(FONTS_FROM_ELSEWHERE, '') : payload));
+    scope.addHook('preHandler', async (request, reply) => requireQueues(request, reply, ports.queues));
     scope.addHook('preHandler', async (request) => {
       if (request.method === 'GET' || request.method === 'HEAD') return;
       refuseRedacted(request);
@@ -59,6 +65,27 @@ export function addBoard(app: App, ports: Ports): void {
     scope.addHook('preSerialization', async (request, _reply, payload) => Promise.resolve(shownTo(request, payload, ports.sagas.surface)));
     await scope.register(adapter.registerPlugin(), { prefix: BASE_PATH });
   });
+}
+
+const API = `${BASE_PATH}/api/`;
+const FILES = `${BASE_PATH}/static/`;
+
+/**
+ * Answers in the board's place while the queue store does not answer: the board would wait for it, or show no queues.
+ *
+ * @throws {Problem} to the board's own requests
+ */
+async function requireQueues(request: FastifyRequest, reply: FastifyReply, queues: Pick<Ports['queues'], 'paused'>): Promise<FastifyReply | undefined> {
+  const route = request.routeOptions.url ?? '';
+  if (route.startsWith(FILES)) return undefined;
+  try {
+    await withDeadline(ANSWER_WITHIN_MS, queues.paused(), () => new Error('the queues did not answer in time'));
+    return undefined;
+  } catch {
+    const problem = new Problem('unavailable', 'the queue store does not answer; try again', { retryAfterSeconds: 2 });
+    if (route.startsWith(API)) throw problem;
+    return sendQueuesAway(problem, reply);
+  }
 }
 
 // The routes that create a job or change its request.

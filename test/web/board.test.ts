@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { silentLog } from '../../src/platform/log.ts';
 import { openQueueConnection } from '../../src/queues/connection.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
+import { startPrivateRedis } from '../support/services-redis-server.ts';
 import { backends, basic, bearer, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
 
 const CANARY = 'canary-user-data-8c1f';
@@ -63,4 +64,37 @@ test.each(backends)('Bull Board, queues on %s', async (backend) => {
     { actor: 'http:ada', action: 'dashboard:PUT /queues/api/queues/:queueName/pause', sagaId: null },
     { actor: 'http:operator', action: 'dashboard:PUT /queues/api/queues/:queueName/:jobId/clean', sagaId },
   ]);
+});
+
+test('while the queue store hangs, the board says so in time, and records nothing of what it cannot do', async () => {
+  const redis = await startPrivateRedis();
+  try {
+    await using web = await openWebStage({ ...credentials, REDIS_URL: redis.url });
+    const headers = { ...basic(), accept: 'text/html' };
+    const index = await web.call('GET', '/queues', { headers });
+    const file = /src="(static\/[^"]+)"/.exec(index.text)?.[1] ?? '';
+    redis.pause();
+    try {
+      for (const path of ['/queues', '/queues/', '/queues/queue/saga-steps', '/queues/queue/saga-steps/some-job']) {
+        const startedAt = performance.now();
+        const page = await web.call('GET', path, { headers });
+        expect({ path, status: page.status, type: page.headers.get('content-type') }).toEqual({ path, status: 503, type: 'text/html; charset=utf-8' });
+        expect(performance.now() - startedAt).toBeLessThan(6_000);
+        expect(page.text).toContain('<h1>The queue store does not answer</h1>');
+        expect(page.text).toContain('<a href="/fleet">Fleet page</a>');
+      }
+      for (const [method, path] of [['GET', '/queues/api/queues'], ['PUT', '/queues/api/queues/saga-steps/pause']] as const) {
+        const answer = await web.call(method, path, { headers: basic() });
+        expect([answer.status, answer.json()]).toEqual([503, expect.objectContaining({ code: 'unavailable', detail: 'the queue store does not answer; try again' })]);
+      }
+      expect((await web.call('GET', `/queues/${file}`, { headers })).status).toBe(200);
+      expect((await web.call('GET', '/queues/api/queues')).status).toBe(401);
+      expect(await web.db.sql`select 1 from arcadia.audit where action like 'dashboard:%'`).toHaveLength(0);
+    } finally {
+      redis.resume();
+    }
+    expect((await web.call('GET', '/queues', { headers })).text).toContain('<base href="/queues/"');
+  } finally {
+    await redis.stop();
+  }
 });

@@ -181,7 +181,11 @@ test('a stuck saga stands first, says why and what to press, and goes on when it
   sandbox.setFaults({ rules: [] });
   await page.getByRole('button', { name: 'Retry…' }).click();
   await page.locator('#retry').getByRole('button', { name: 'Retry' }).click();
+  await page.waitForURL(`**/sagas/${id}`);
+  expect(page.url()).not.toContain('told');
   await page.locator('.title .badge.compensated').waitFor();
+  await page.reload();
+  expect(await page.locator('.notice').count()).toBe(0);
   expect(await page.locator('.timeline').textContent()).toContain('needed attention');
   await leave(page);
 });
@@ -195,7 +199,7 @@ test('without a script, and by plain HTTP from another machine, all of it can be
   await page.getByRole('link', { name: 'plain-1' }).click();
   await page.getByRole('button', { name: 'Cancel…' }).click();
   await page.locator('#cancel').getByRole('button', { name: 'Roll it back' }).click();
-  await page.getByText('Done.').waitFor();
+  await page.getByText('The rollback has begun.').waitFor();
   await page.goto('/sagas?q=plain-');
   await page.getByRole('link', { name: 'Cancel 2…' }).click();
   expect(await page.locator('h1').textContent()).toBe('Roll back 2 sagas?');
@@ -231,6 +235,12 @@ test('a droplet is started from the form: preview, correction, confirmation; twi
   await page.getByRole('button', { name: 'Create droplet' }).dblclick();
   await page.waitForURL('**/sagas/*');
   expect(await page.locator('h1').textContent()).toBe('formed');
+  // The browser has no preview to show again: it shows the form, and forward leads on.
+  await page.goBack();
+  await page.getByRole('button', { name: 'Preview…' }).waitFor();
+  expect(new URL(page.url()).pathname).toBe('/start');
+  await page.goForward();
+  await page.locator('h1', { hasText: 'formed' }).waitFor();
   const found = await web.db.sql<{ input: { user_data?: string } }[]>`select input from arcadia.sagas where input->>'name' = 'formed'`;
   expect(found).toHaveLength(1);
   await waitFor(async () => sandbox.state().some(({ name }) => name === 'formed'), { what: 'the droplet' });

@@ -66,13 +66,16 @@ test('nothing is wider than a phone, and the list is walked by keyboard', async 
   const { dropletId } = await placeDroplet(web.db, {
     name: `a-${'long-'.repeat(40)}name`, requestedBy: `http:${'somebody'.repeat(12)}`, tags: ['t'.repeat(200)], size: 's'.repeat(60), drift: { field: 'size_slug', desired: 'd'.repeat(100), actual: 'a'.repeat(100) }, leaseInS: 100,
   });
-  await placeDroplet(web.db, { requestedBy: null, orphan: 'surplus', orphanReason: 'because '.repeat(60) });
+  await placeDroplet(web.db, { name: `o-${'x'.repeat(200)}`, requestedBy: null, orphan: 'surplus', orphanReason: 'because '.repeat(60) });
   await placeDroplet(web.db, { name: `b-${'long-'.repeat(40)}name`, requestedBy: `http:${'somebody'.repeat(12)}`, leaseInS: -100, isProtected: true });
   const page = await open({ viewport: { width: 390, height: 800 }, colorScheme: 'dark' });
   for (const path of ['/droplets', '/droplets?region=fra1', `/droplets/${dropletId}`, '/droplets/orphans', '/leases', '/leases?state=ended', '/leases/approve']) {
     await page.goto(path);
     expect([path, await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth')]).toEqual([path, 0]);
   }
+  await page.setViewportSize({ width: 1_280, height: 800 });
+  await page.goto('/droplets/orphans');
+  expect(await page.evaluate("[...document.querySelectorAll('.wide')].map((table) => table.scrollWidth - table.clientWidth)")).toEqual([0]);
   await page.goto('/droplets?q=long-');
   await page.keyboard.press('j');
   await page.keyboard.press('Enter');

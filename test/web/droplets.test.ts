@@ -204,11 +204,13 @@ describe('an action', () => {
     }
     const wrong = await post(`/droplets/${dropletId}/destroy`, { confirm: 'shop-1', form }, asDestroyer);
     expect([wrong.status, textOf(wrong.text)]).toEqual([400, expect.stringContaining('Nothing was destroyed')]);
-    const answers = [await post(`/droplets/${dropletId}/destroy`, { confirm: String(dropletId), form, reason: 'too old' }, asDestroyer), await post(`/droplets/${dropletId}/destroy`, { confirm: String(dropletId), form, reason: 'too old' }, asDestroyer)];
+    const answers = [await post(`/droplets/${dropletId}/destroy`, { confirm: String(dropletId), form, reason: 'too <b>old</b>' }, asDestroyer), await post(`/droplets/${dropletId}/destroy`, { confirm: String(dropletId), form, reason: 'too <b>old</b>' }, asDestroyer)];
     const rows = await web.db.sql<{ id: string }[]>`select id, input, requested_by, started_by from arcadia.sagas where name = 'destroy_droplet'`;
-    expect(rows).toMatchObject([{ input: { droplet_id: dropletId, reason: 'too old' }, requestedBy: 'http:destroyer', startedBy: 'http:destroyer' }]);
+    expect(rows).toMatchObject([{ input: { droplet_id: dropletId, reason: 'too <b>old</b>' }, requestedBy: 'http:destroyer', startedBy: 'http:destroyer' }]);
     expect(answers.map(({ status, headers }) => [status, headers.get('location')])).toEqual(Array.from({ length: 2 }, () => [303, `/sagas/${rows[0]?.id}?told=started`]));
     expect(await auditOf('saga_created')).toMatchObject([{ actor: 'http:destroyer' }]);
+    // The reason is in the input of its saga only.
+    for (const path of [`/droplets/${dropletId}`, `/sagas/${rows[0]?.id}`, '/audit', `/audit?saga=${rows[0]?.id}`]) expect([path, await page(path)]).toEqual([path, expect.stringMatching(/saga_created.*<td>too &lt;b&gt;old&lt;\/b&gt;/)]);
     const after = textOf(await page(`/droplets/${dropletId}`));
     expect(after).toContain('It is being destroyed.');
     expect(after).not.toContain('Destroy…');

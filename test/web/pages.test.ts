@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startPrivateRedis } from '../support/services-redis-server.ts';
+import { waitFor } from '../support/wait-for.ts';
 import { basic, bearer, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
 import type { Answer, Web } from './stage.ts';
 
@@ -298,13 +299,26 @@ describe('buttons', () => {
     const id = await start({ name: 'pressed' });
     const press = async (): Promise<Answer> => web.call('POST', `/sagas/${id}/cancel`, { body: 'reason=', headers: form });
     const [first, again] = [await press(), await press()];
-    expect([first.status, first.headers.get('location')]).toEqual([303, `/sagas/${id}?told=accepted`]);
+    expect([first.status, first.headers.get('location')]).toEqual([303, `/sagas/${id}?told=cancelled`]);
     expect(again.headers.get('location')).toBe(`/sagas/${id}?told=already`);
     expect(await page(`/sagas/${id}?told=already`)).toContain('Nothing to do');
     const retried = await web.call('POST', `/sagas/${id}/retry`, { headers: form });
     expect(retried.headers.get('location')).toBe(`/sagas/${id}?told=refused`);
     const gone = await web.call('POST', '/sagas/b7c9f6e0-1f5a-4a53-9d4e-1d9f64c1a001/cancel', { headers: form });
     expect([gone.status, gone.headers.get('content-type')]).toEqual([404, 'text/html; charset=utf-8']);
+  });
+
+  test('say what they began, and not that it is done', async () => {
+    const id = await start({ name: 'begun' });
+    const told = async (path: string) => {
+      const answer = await web.call('POST', `/sagas/${id}/${path}`, { headers: form });
+      return /<p class="notice" role="status">([^<]*)</.exec(await page(answer.headers.get('location') ?? ''))?.[1];
+    };
+    await setStatus(id, 'stuck');
+    expect(await told('retry')).toBe('The retry has begun.');
+    await setStatus(id, 'running');
+    expect(await told('cancel')).toBe('The rollback has begun.');
+    for (const what of ['accepted', 'not_found', 'toString']) expect(await page(`/sagas/${id}?told=${what}`)).not.toContain('class="notice"');
   });
 
   test('are not taken from pages of another site, nor forms by the API', async () => {
@@ -415,6 +429,16 @@ test("while the queues do not answer, the pages do, and say so", async () => {
       expect(namesOn((await other.call('GET', '/sagas', { headers: operator })).text)).toEqual(['web-1']);
       const shown = await other.call('GET', `/sagas/${id}`, { headers: operator });
       expect(shown.text).toContain('The queues do not answer.');
+      // Without a live worker, nobody has it: that much Postgres knows.
+      await other.db.sql`
+        insert into arcadia.workers (id, name, host, pid, version, node_version, started_at, last_seen_at, concurrency, jobs)
+        values (gen_random_uuid(), 'host:1', 'host', 1, '0.1.0', 'v24.0.0', clock_timestamp(), clock_timestamp() + interval '1 minute', 50, 0)`;
+      const unclear = await waitFor(async () => {
+        const { text } = await other.call('GET', `/sagas/${id}`, { headers: operator });
+        return text.includes('not known: the queues do not answer') && text;
+      }, { what: 'the page that knows of the worker' });
+      expect(unclear).toContain('<li class="wait wait">');
+      expect(unclear).not.toContain('<li class="attempt live">');
     } finally {
       redis.resume();
     }

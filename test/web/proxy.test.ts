@@ -166,7 +166,7 @@ describe.each([
       await through(`/ops/arcadia/sagas/${id}/cancel`, { ...form, body: 'reason=x' }), await through('/ops/arcadia/sagas/bulk', { ...form, body: 'action=retry' }),
     ].map((answer) => answer.headers.get('location'));
     expect(locations).toEqual([
-      '/ops/arcadia/sagas', '/ops/arcadia/sagas', '/ops/arcadia/sagas', `/ops/arcadia/sagas?q=${id.slice(0, 8)}`, `/ops/arcadia/sagas/${id}?told=accepted`, '/ops/arcadia/sagas/bulk?action=retry',
+      '/ops/arcadia/sagas', '/ops/arcadia/sagas', '/ops/arcadia/sagas', `/ops/arcadia/sagas?q=${id.slice(0, 8)}`, `/ops/arcadia/sagas/${id}?told=cancelled`, '/ops/arcadia/sagas/bulk?action=retry',
     ]);
     const json = { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(droplet) };
     const started = await through('/ops/arcadia/v1/sagas/provision_droplet', json);

@@ -38,10 +38,10 @@ const known = surfaceOf({
 });
 const unknown = surfaceOf(catalog);
 
-const pageOf = (saga: Saga, surface: Surface): string => {
+const pageOf = (saga: Saga, surface: Surface, more: Partial<SagaView> = {}): string => {
   const view: SagaView = {
     saga, surface, words: surface.words(saga), now: at, dueInMs: 0, memo: {}, events: [], entries: [], audit: [], job: { kind: 'there', memo: {}, dueInMs: 0, dueSinceMs: 0, takenBy: 'w' },
-    isPaused: false, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, mayRenew: true, hasDroplets: false, subjectName: null, list: null, lease: null, secretsToRerun: null, told: null,
+    isPaused: false, untakenSince: null, isHeld: false, place: () => ({ queue: 'q', id: 'j' }), mayOperate: true, mayRenew: true, hasDroplets: false, subjectName: null, list: null, lease: null, secretsToRerun: null, told: null, ...more,
   };
   return renderSaga(view).text;
 };
@@ -58,6 +58,13 @@ test.each([
   ['taken long ago', { takenBy: 'w', dueInMs: 0, dueSinceMs: 171_000 }, /running for .*2 min 51 s/],
 ])('the list says of a step that is %s when it is due, or how long it has been running', (_when, job, expected) => {
   expect(listOf(resize, known, { memo: {}, ...job })).toMatch(expected);
+});
+
+test('the page of a saga that is held says that its queue is paused, too', () => {
+  const paused = 'Its queue is paused, too: until somebody resumes it on the <a href="/queues">Queues page</a>, the saga does not go on.';
+  expect(pageOf(resize, known, { isHeld: true, isPaused: true })).toContain(paused);
+  expect(pageOf(resize, known, { isHeld: true })).not.toContain('paused');
+  expect(pageOf(resize, known, { isPaused: true })).toContain('Due now. Its queue is paused.');
 });
 
 describe('a saga of somebody else\'s', () => {

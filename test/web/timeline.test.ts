@@ -50,6 +50,15 @@ test('draws a step that nobody has taken, and one that is held, as a wait and no
   expect(timelineOf(saga, events, present).at(-1)).toMatchObject({ kind: 'attempt', tone: 'live' });
   expect(timelineOf(saga, events, { ...present, untakenSince: at(17) }).at(-1)).toMatchObject({ kind: 'wait', tone: 'wait', title: 'wait_droplet_active · not taken', from: at(17), to: null });
   expect(timelineOf(saga, events, { ...present, isHeld: true }).at(-1)).toMatchObject({ kind: 'wait', tone: 'bad' });
+  expect(timelineOf({ ...saga, status: 'pending' }, events, present).at(-1)).toMatchObject({ kind: 'wait', tone: 'live' });
+});
+
+test('draws a step as a wait while the queues do not say whether a worker has it', () => {
+  const events = eventsOf(...create);
+  const present = { now: at(60), memo: {}, isWaiting: false, isJobUnknown: true };
+  expect(timelineOf(saga, events, present).at(-1)).toMatchObject({ kind: 'wait', tone: 'wait', text: 'not known: the queues do not answer', to: null });
+  expect(timelineOf(saga, events, { ...present, isHeld: true }).at(-1)).toMatchObject({ kind: 'wait', tone: 'bad', text: null });
+  expect(timelineOf(saga, events, { ...present, untakenSince: at(17) }).at(-1)).toMatchObject({ title: 'wait_droplet_active · not taken' });
 });
 
 test.each([

@@ -7,6 +7,7 @@ import type { Html } from '../html.ts';
 import { html } from '../html.ts';
 import type { WebPorts } from '../ports.ts';
 import { storableText } from '../storable.ts';
+import { withReasons } from './audit-reasons.ts';
 import { sendErrorPage } from './error-page.ts';
 import { localTime, timeField, withoutEmpty } from './filter.ts';
 import { sendPage } from './layout.ts';
@@ -44,7 +45,7 @@ export function addAuditPage(app: App, { audit, sagas }: Pick<WebPorts, 'audit' 
         const { cursor, ...filter } = request.query;
         const { saga, ...conditions } = filter;
         const [page, actions] = await Promise.all([audit.search({ ...conditions, sagaId: saga }, { limit: PAGE, cursor }), audit.actions()]);
-        const rows = page.rows.map((line) => ({ ...line, detail: sagas.surface.redact.value(line.detail) }));
+        const rows = await withReasons(page.rows, sagas);
         return sendPage(reply, { title: 'Audit', place: 'audit', body: renderAudit({ ...page, rows }, { filter, actions, isFirstPage: cursor === undefined, now: new Date(Date.now()) }) });
       },
     );

@@ -34,7 +34,7 @@ export function renderDryRun(action: BulkAction, filter: ListFilter, { matched, 
   if (count === 0) return html`<h1>${wordsOf[action].nothing}</h1><p>No matching saga can be ${done}${left.length === 0 ? null : ' in bulk'}.</p>${leftOutTable(left, surface)}<p>${back}</p>`;
   const rows = offered.map((saga) => {
     const words = surface.words(saga);
-    return html`<tr><td><input type="checkbox" name="id" value="${saga.id}" checked aria-label="${titleOf(words, saga)} ${saga.saga8}"></td><td>${badge(saga.status)}</td><td><a href="/sagas/${saga.id}">${titleOf(words, saga)}</a></td><td>${saga.name} <code>${saga.saga8}</code></td><td><code>${subjectIdOf(saga, words)}</code></td><td class="why">${reasonOf(saga, lastEvents.get(saga.id))}</td></tr>`;
+    return html`<tr><td><input type="checkbox" name="id" value="${saga.id}" checked aria-label="${titleOf(words, saga)} ${saga.saga8}"></td><td class="state">${badge(saga.status)}</td><td class="name"><a href="/sagas/${saga.id}">${titleOf(words, saga)}</a></td><td class="kind">${saga.name} <code>${saga.saga8}</code></td><td class="about"><code>${subjectIdOf(saga, words)}</code></td><td class="why">${reasonOf(saga, lastEvents.get(saga.id))}</td></tr>`;
   });
   const more = matched > page.sagas.length ? html`<p class="notice">${matched} match. A bulk action changes at most ${page.sagas.length} sagas: these are the newest. Repeat it for the rest.</p>` : null;
   const effect = {
@@ -46,15 +46,15 @@ export function renderDryRun(action: BulkAction, filter: ListFilter, { matched, 
   return html`<h1>${verb(count)}?</h1>${more}${effect}
 <form method="post" action="/sagas/bulk" class="bulk">${hidden([...fieldsOf(filter), ['action', action]])}${why}
 <div class="actions">${back}<button class="${action === 'cancel' ? 'danger' : 'primary'}" type="submit">${button}</button></div>
-<div class="wide" tabindex="0"><table><thead><tr><th scope="col"><span class="unseen">Selected</span></th><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">About</th><th scope="col">${action === 'cancel' ? 'Step' : 'Why'}</th></tr></thead><tbody>${rows}</tbody></table></div></form>${leftOutTable(left, surface)}`;
+<div class="wide" tabindex="0"><table class="chosen"><thead><tr><th scope="col"><span class="unseen">Selected</span></th><th scope="col">Status</th><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">About</th><th scope="col">${action === 'cancel' ? 'Step' : 'Why'}</th></tr></thead><tbody>${rows}</tbody></table></div></form>${leftOutTable(left, surface)}`;
 }
 
 /** Lists the sagas that a person must look at one by one. */
 function leftOutTable(left: readonly Readonly<{ saga: Saga; why: string | null }>[], surface: Surface): Html | null {
   if (left.length === 0) return null;
-  const rows = left.map(({ saga, why }) => html`<tr><td><a href="/sagas/${saga.id}">${titleOf(surface.words(saga), saga)}</a></td><td>${saga.name} <code>${saga.saga8}</code></td><td class="why">${why}</td></tr>`);
+  const rows = left.map(({ saga, why }) => html`<tr><td class="name"><a href="/sagas/${saga.id}">${titleOf(surface.words(saga), saga)}</a></td><td class="kind">${saga.name} <code>${saga.saga8}</code></td><td class="why">${why}</td></tr>`);
   return html`<h2>Left out</h2><p>The ${left.length === 1 ? 'rollback of this saga' : 'rollbacks of these sagas'} may have left something. Check it, then run ${left.length === 1 ? 'the saga' : 'each saga'} again from its own page.</p>
-<div class="wide" tabindex="0"><table><thead><tr><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">Why</th></tr></thead><tbody>${rows}</tbody></table></div>`;
+<div class="wide" tabindex="0"><table class="chosen"><thead><tr><th scope="col">Saga</th><th scope="col">Kind</th><th scope="col">Why</th></tr></thead><tbody>${rows}</tbody></table></div>`;
 }
 
 /** Why a saga failed, or else its step. */
@@ -76,10 +76,10 @@ function destroyedBy(sagas: SagaPage['sagas'], surface: Surface): string {
 
 /** Renders the result of each. `remaining`: how many match the filter now. */
 export function renderBulkDone(action: BulkAction, filter: ListFilter, answer: BulkAnswer, remaining: number): Html {
-  const rows = answer.sagas.map(({ sagaId, result, status, why, rerunAs }) => html`<tr><td><a href="/sagas/${sagaId}"><code>${sagaId}</code></a></td><td>${result}</td><td>${status === undefined ? null : badge(status)}</td><td>${rerunAs === undefined ? why : html`new saga <a href="/sagas/${rerunAs}"><code>${rerunAs}</code></a>`}</td></tr>`);
+  const rows = answer.sagas.map(({ sagaId, result, status, why, rerunAs }) => html`<tr><td class="name"><a href="/sagas/${sagaId}"><code>${sagaId}</code></a></td><td class="kind">${result}</td><td class="state">${status === undefined ? null : badge(status)}</td><td class="why">${rerunAs === undefined ? why : html`new saga <a href="/sagas/${rerunAs}"><code>${rerunAs}</code></a>`}</td></tr>`);
   const again = remaining > 0 ? html`<p class="notice">${remaining} more ${remaining === 1 ? 'matches' : 'match'}. <a href="${addressOf('/sagas/bulk', filter, { action })}">Show ${remaining === 1 ? 'it' : 'them'}</a></p>` : null;
   return html`<h1>${summarize(action, answer)}</h1>${again}
-<div class="wide" tabindex="0"><table><thead><tr><th scope="col">Saga</th><th scope="col">Result</th><th scope="col">Status</th><th scope="col">Why</th></tr></thead><tbody>${rows}</tbody></table></div>
+<div class="wide" tabindex="0"><table class="chosen"><thead><tr><th scope="col">Saga</th><th scope="col">Result</th><th scope="col">Status</th><th scope="col">Why</th></tr></thead><tbody>${rows}</tbody></table></div>
 <p><a class="button" href="${addressOf('/sagas', filter)}" data-up>Back to the list</a></p>`;
 }
 

@@ -12,6 +12,7 @@ import type { InventoryPort, WebPorts } from '../ports.ts';
 import { Problem } from '../problems.ts';
 import { toSagaFilter } from '../saga-filter.ts';
 import { storableText } from '../storable.ts';
+import { withReasons } from './audit-reasons.ts';
 import type { Destruction } from './droplet-actions.ts';
 import { actionsOf } from './droplet-actions.ts';
 import { addressOfDroplets, conditionsOf, dropletQuery, placeOf } from './droplet-filter.ts';
@@ -118,7 +119,7 @@ function addOrphans(app: App, { inventory }: Ports, syncIntervalMs: number | nul
     const { id: ids, back } = request.body;
     const approved = await inventory.approveOrphans(ids, actorOf(request.principal));
     if (back !== undefined) return reply.redirect(placeTold(back, approved.length === 1 ? 'approved' : 'not_surplus'), 303);
-    return sendPage(reply, { title: 'Orphans', place: 'droplets', body: renderApproved(ids.length, approved.length) });
+    return sendPage(reply, { title: 'Orphans', place: 'droplets', back: '/droplets/orphans', body: renderApproved(ids.length, approved.length) });
   });
 }
 
@@ -142,7 +143,7 @@ function addDroplet(app: App, { sagas, audit, inventory }: Ports, syncIntervalMs
       sagas: page.sagas,
       hasMoreSagas: page.nextCursor !== null,
       lease: [...(leases?.values() ?? [])][0] ?? null,
-      audit: trail.map((line) => ({ ...line, detail: sagas.surface.redact.value(line.detail) })),
+      audit: await withReasons(trail, sagas),
       surface: sagas.surface,
       now: record?.now ?? now,
       actions: actionsOf(record, { dropletId, destruction, formId: crypto.randomUUID(), has: (action) => has(action, request.principal, { sagas, inventory }) }),

@@ -7,16 +7,18 @@ import { may } from '../auth.ts';
 import { iconUrl, scriptUrl, styleUrl } from './assets.ts';
 import { renderStrip } from './fleet-strip.ts';
 
-type Place = 'sagas' | 'droplets' | 'leases' | 'start' | 'fleet' | 'audit' | 'docs';
+type Place = 'sagas' | 'droplets' | 'leases' | 'start' | 'fleet' | 'queues' | 'audit' | 'docs';
 
 export type Page = Readonly<{
   title: string;
   /** The navigation entry it belongs to. */
   place: Place;
   body: Html;
+  /** Only of an answer to a form: the page that Back leads to. A browser cannot show such an answer again. */
+  back?: string;
 }>;
 
-const places: readonly { place: Place | 'queues'; path: string; text: string }[] = [
+const places: readonly { place: Place; path: string; text: string }[] = [
   { place: 'sagas', path: '/sagas', text: 'Sagas' },
   { place: 'droplets', path: '/droplets', text: 'Droplets' },
   { place: 'leases', path: '/leases', text: 'Leases' },
@@ -34,7 +36,7 @@ export function pagesOf(app: FastifyInstance): typeof places {
 }
 
 /** Responds with a page. URLs in it start at the root; this adds the base path. */
-export async function sendPage(reply: FastifyReply, { title, place, body }: Page): Promise<FastifyReply> {
+export async function sendPage(reply: FastifyReply, { title, place, body, back }: Page): Promise<FastifyReply> {
   const { principal } = reply.request;
   const mayStart = may(principal, 'read') && may(principal, 'start');
   const links = pagesOf(reply.server).filter((link) => link.place !== 'start' || mayStart).map((link) => html`<a href="${link.path}"${link.place === place ? html` aria-current="page"` : null}>${link.text}</a>`);
@@ -52,7 +54,7 @@ export async function sendPage(reply: FastifyReply, { title, place, body }: Page
 <a class="skip" href="#main">Skip to content</a>
 <header class="top"><a class="brand" href="/sagas">arcadia-cloud</a><nav aria-label="Main">${links}</nav></header>
 ${strip}
-<main id="main" tabindex="-1">
+<main id="main" tabindex="-1"${back === undefined ? null : html` data-back="${back}"`}>
 ${body}
 </main>
 <p id="told" class="unseen" role="status" aria-live="polite"></p>

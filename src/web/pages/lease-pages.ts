@@ -61,6 +61,6 @@ function addApproval(app: App, inventory: InventoryPort): void {
     const asked = leases.map(({ sagaId }) => sagaId);
     const now = await inventory.leaseRows(asked);
     const { now: at } = await inventory.leaseOverview();
-    return sendPage(reply, { title: 'Approve leases', place: 'leases', body: renderAnswer({ asked, approved, now, at }) });
+    return sendPage(reply, { title: 'Approve leases', place: 'leases', back: '/leases/approve', body: renderAnswer({ asked, approved, now, at }) });
   });
 }

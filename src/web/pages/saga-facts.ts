@@ -14,6 +14,7 @@ import type { Surface } from '../../saga/words.ts';
 import type { Html } from '../html.ts';
 import { html, longText } from '../html.ts';
 import type { JobPlace } from '../ports.ts';
+import { reasonOf } from './audit-reasons.ts';
 import type { ListQuery } from './filter.ts';
 import { capital, copied, progress, subjectLink } from './parts.ts';
 import type { Entry } from './timeline.ts';
@@ -110,7 +111,7 @@ function jobLink({ saga, place, job }: SagaView): Html {
 /** Everything else that is known of it. */
 export function known({ saga, surface, audit, events, now }: SagaView): Html {
   const shown = surface.redact.saga(saga);
-  const rows = audit.map(({ at, actor, databaseRole, action, detail }) => html`<tr><td>${ago(at, now)}</td><td><code>${actor}</code></td><td>${action}</td><td>${shortTextOf(detail['reason'] ?? (action === 'saga_created' ? shown.input['reason'] : undefined) ?? detail['path'])}</td><td>${databaseRole === null ? null : html`<code>${databaseRole}</code>`}</td></tr>`);
+  const rows = audit.map(({ at, actor, databaseRole, action, detail }) => html`<tr><td>${ago(at, now)}</td><td><code>${actor}</code></td><td>${action}</td><td>${shortTextOf(reasonOf({ action, detail }, shown.input) ?? detail['path'])}</td><td>${databaseRole === null ? null : html`<code>${databaseRole}</code>`}</td></tr>`);
   const all = events.map((event) => html`<tr><td>${event.seq}</td><td>${exactTime(event.at)}</td><td>${event.kind}</td><td>${event.step}</td><td><code>${longText(JSON.stringify(withShortTexts(surface.redact.value(event.detail))), EVENT_LENGTH)}</code></td></tr>`);
   return html`<section aria-labelledby="audit"><h2 id="audit">Audit</h2>${audit.length === 0 ? html`<p class="none">No actions recorded.</p>` : html`<div class="wide" tabindex="0"><table><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">Why</th><th scope="col">Database role</th></tr></thead><tbody>${rows}</tbody></table></div>`}</section>
 <div class="two"><section aria-labelledby="input"><h2 id="input">Input</h2><pre tabindex="0">${longText(JSON.stringify(withShortTexts(shown.input), null, 2), DOCUMENT_LENGTH)}</pre></section>

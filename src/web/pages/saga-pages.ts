@@ -45,18 +45,23 @@ const MAX_SECRET_LENGTH = 1_048_576;
 // The pages read Postgres. They add what the queues report, if those answer in time.
 const QUEUES_TIME_LIMIT_MS = 1_000;
 
-const told: Readonly<Record<ActionResult['kind'] | 'rerun' | 'rerun_before' | 'started', string>> = {
-  accepted: 'Done.',
+// An action has only begun when the page is shown: the page itself shows the result.
+const told = {
+  cancelled: 'The saga is cancelled. None of its steps had run.',
+  rollback: 'The rollback has begun.',
+  retry: 'The retry has begun.',
+  renewed: 'The lease is renewed.',
   rerun: 'This is the new saga.',
   started: 'This is the new saga.',
   rerun_before: 'The saga was run again before. This is the saga that was started then.',
   already: 'Nothing to do: this has already happened, or is happening now.',
   refused: 'Nothing was changed, because the saga has moved on in the meantime.',
-  not_found: 'This saga does not exist.',
-};
+} as const;
+
+type Told = keyof typeof told;
 
 const params = z.object({ id: z.uuid('expected a saga id, a UUID').toLowerCase() });
-const sagaQuery = z.object({ list: fromList, told: z.enum(['accepted', 'already', 'refused', 'rerun', 'rerun_before', 'started']).optional().catch(undefined) });
+const sagaQuery = z.object({ list: fromList, told: z.string().optional() });
 const cancelForm = z.object({ reason: storableText(1_000).transform((given) => given.trim()).optional() }).nullish();
 // A browser sends the lines of a text area with CR LF, which a shell script does not survive.
 const rerunForm = z.record(z.string().max(255), storableText(MAX_SECRET_LENGTH).transform((given) => given.replaceAll('\r\n', '\n'))).nullish();
@@ -160,7 +165,7 @@ function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
       // If the queues do not answer, the page reports that instead.
       untakenSince: job?.kind === 'unknown' ? null : untakenSince,
       isHeld: held?.has(id) ?? false,
-      entries: timelineOf(saga, events, { now: loaded.now, memo: memoOf({ job, memo: loaded.memo }), isWaiting: job?.kind === 'there' && job.dueInMs > 0, untakenSince, isHeld: held?.has(id) ?? false }),
+      entries: timelineOf(saga, events, { now: loaded.now, memo: memoOf({ job, memo: loaded.memo }), isWaiting: job?.kind === 'there' && job.dueInMs > 0, untakenSince, isHeld: held?.has(id) ?? false, isJobUnknown: job?.kind === 'unknown' }),
       lease: leases?.get(id) ?? null,
       audit: auditRows,
       place: (where) => queues.place({ sagaId: id, ...where }),
@@ -170,14 +175,15 @@ function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
       subjectName,
       list,
       secretsToRerun: secretsToRerun(sagas, saga, request.principal),
-      told: request.query.told === undefined ? null : told[request.query.told],
+      told: isTold(request.query.told) ? told[request.query.told] : null,
     });
     return sendPage(reply, { title: `${titleOf(words, saga)} · ${saga.status}`, place: 'sagas', body });
   });
 
   app.post('/sagas/:id/cancel', { config: { needs: 'operate' }, schema: { hide: true, params, body: cancelForm } }, async (request, reply) => {
     const { id } = request.params;
-    return showAnswer(reply, id, await sagas.cancel(id, actorOf(request.principal), request.body?.reason));
+    const answered = await sagas.cancel(id, actorOf(request.principal), request.body?.reason);
+    return showAnswer(reply, id, answered, answered.kind === 'accepted' && answered.saga.status === 'compensated' ? 'cancelled' : 'rollback');
   });
 
   if (inventory !== undefined) {
@@ -188,13 +194,13 @@ function addSaga(app: App, { sagas, audit, queues, inventory }: Ports): void {
       const dropletId = Number(sagas.surface.words(saga).subject?.(saga).id ?? 0);
       if (dropletId === 0) throw new Problem('lease_absent', 'the saga has no droplet yet');
       await inventory.renewLease(dropletId, { ttlS: request.body.ttl_s, by: actorOf(request.principal) });
-      return reply.redirect(`/sagas/${id}?told=accepted`, 303);
+      return reply.redirect(`/sagas/${id}?told=${'renewed' satisfies Told}`, 303);
     });
   }
 
   app.post('/sagas/:id/retry', { config: { needs: 'operate' }, schema: { hide: true, params } }, async (request, reply) => {
     const { id } = request.params;
-    return showAnswer(reply, id, await sagas.retry(id, actorOf(request.principal)));
+    return showAnswer(reply, id, await sagas.retry(id, actorOf(request.principal)), 'retry');
   });
 
   app.post('/sagas/:id/rerun', { config: { needs: 'operate' }, schema: { hide: true, params, body: rerunForm } }, async (request, reply) => {
@@ -237,9 +243,14 @@ function secretsToRerun({ definitions }: Ports['sagas'], saga: Saga, principal: 
 }
 
 /** Redirects to the page, so that a reload does not repeat the action. */
-async function showAnswer(reply: FastifyReply, id: string, answered: ActionResult): Promise<FastifyReply> {
+async function showAnswer(reply: FastifyReply, id: string, answered: ActionResult, begun: Told): Promise<FastifyReply> {
   if (answered.kind === 'not_found') throw new Problem('saga_not_found', `saga ${id} not found`, { sagaId: id });
-  return reply.redirect(`/sagas/${id}?told=${answered.kind}`, 303);
+  const what: Told = answered.kind === 'accepted' ? begun : answered.kind;
+  return reply.redirect(`/sagas/${id}?told=${what}`, 303);
+}
+
+function isTold(given: string | undefined): given is Told {
+  return given !== undefined && Object.hasOwn(told, given);
 }
 
 /** Null: not known. */
@@ -280,7 +291,7 @@ function addBulk(app: App, { sagas }: Ports): void {
       return action === 'cancel' ? sagas.cancel(id, actor, reason) : sagas.retry(id, actor);
     });
     const remaining = conditions.status.length === 0 ? 0 : await sagas.count(conditions);
-    return sendPage(reply, { title: 'Done', place: 'sagas', body: renderBulkDone(action, filter, answer, remaining) });
+    return sendPage(reply, { title: bulkTitles[action], place: 'sagas', back: addressOf('/sagas/bulk', filter, { action }), body: renderBulkDone(action, filter, answer, remaining) });
   });
 }
 

@@ -127,7 +127,7 @@ function goesOn(view: SagaView): Html {
     case 'running':
     case 'compensating':
       if (view.untakenSince !== null) return untaken(view, view.untakenSince);
-      return html`<div class="now ${view.isHeld ? 'bad' : 'live'}"><p><b>${sentence(describeWait(saga, view.surface, last, { memo: memoOf(view), reason: view.job?.kind === 'there' ? view.job.reason : undefined }))}.</b> ${view.isHeld ? null : nextAct(view)}</p>${reason(saga, 'Reason for the rollback')}</div>`;
+      return html`<div class="now ${view.isHeld ? 'bad' : 'live'}"><p><b>${sentence(describeWait(saga, view.surface, last, { memo: memoOf(view), reason: view.job?.kind === 'there' ? view.job.reason : undefined }))}.</b> ${view.isHeld ? heldAndPaused(view) : nextAct(view)}</p>${reason(saga, 'Reason for the rollback')}</div>`;
     default:
       return saga.status satisfies never;
   }
@@ -146,6 +146,11 @@ function sentence(text: string): string {
 
 export function memoOf({ job, memo }: Pick<SagaView, 'job' | 'memo'>): Memo {
   return job?.kind === 'there' ? { ...memo, ...job.memo } : memo;
+}
+
+/** What holds it may end by itself; a pause does not. */
+function heldAndPaused({ isPaused }: SagaView): Html | null {
+  return isPaused ? html`Its queue is paused, too: until somebody resumes it on the <a href="/queues">Queues page</a>, the saga does not go on.` : null;
 }
 
 function nextAct({ job, dueInMs, now, isPaused }: SagaView): Html {

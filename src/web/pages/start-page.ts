@@ -25,7 +25,7 @@ const formBody = z
   .nullish()
   .transform((fields) => fields ?? {});
 
-const FORM = { title: 'New droplet', place: 'start' } as const;
+const FORM = { title: 'New droplet', place: 'start', back: '/start' } as const;
 
 /** Adds the page, behind the scope that starts such a saga, and the one that reads: it shows lists of the account and plans. */
 export function addStartPage(app: App, { plans, sagas }: Ports): void {

@@ -50,6 +50,8 @@ type Present = Readonly<{
   untakenSince?: Date | null;
   /** It waits for something that only a person can fix. */
   isHeld?: boolean;
+  /** The queues do not say whether a worker has it. */
+  isJobUnknown?: boolean;
 }>;
 
 /** Builds the timeline. */
@@ -158,16 +160,20 @@ function begin(draft: Draft, event: StoredEvent, direction: Direction): void {
   draft.jobRevision = event.seq;
 }
 
-function goingOn(saga: Saga, draft: Draft, { now, memo, isWaiting, untakenSince = null, isHeld = false }: Present): Entry {
+function goingOn(saga: Saga, draft: Draft, { now, memo, isWaiting, untakenSince = null, isHeld = false, isJobUnknown = false }: Present): Entry {
   if (untakenSince !== null) return untaken(saga, draft, now, untakenSince);
   const polls = memo['polls'] ?? draft.waited?.polls ?? null;
   const undo = directionOf(saga) === 'backward' ? 'undo ' : '';
+  const isUnclear = isJobUnknown && !isHeld;
+  // Of a pending saga no step has been taken, whatever its job says.
+  const isWait = polls !== null || isWaiting || isHeld || isJobUnknown || saga.status === 'pending';
   return entry({
-    kind: polls === null && !isWaiting && !isHeld ? 'attempt' : 'wait',
-    tone: isHeld ? 'bad' : 'live',
+    kind: isWait ? 'wait' : 'attempt',
+    tone: isHeld ? 'bad' : isUnclear ? 'wait' : 'live',
     title: `${undo}${currentStep(saga)}${saga.attempt > 0 ? ` · attempt ${saga.attempt + 1}` : ''}`,
     from: draft.since > now ? now : draft.since,
     to: null,
+    text: isUnclear ? 'not known: the queues do not answer' : null,
     polls,
     notes: draft.notes,
     job: { revision: saga.revision, direction: directionOf(saga) },

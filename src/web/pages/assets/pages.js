@@ -181,6 +181,20 @@ function addSavedFilters() {
   nav.append(form);
 }
 
+/** The address names what the page tells of an action. It is told once: on a reload it may not be true any more. */
+function forgetTold() {
+  const address = new URL(location.href);
+  if (!address.searchParams.has('told')) return;
+  address.searchParams.delete('told');
+  history.replaceState(history.state, '', address);
+}
+
+/** The answer to a form is at the form's address in the history: by its own, Back would lead to an error page of the browser. */
+function makeBackWork() {
+  const { back } = document.querySelector('#main')?.dataset ?? {};
+  if (back !== undefined) history.replaceState(history.state, '', back);
+}
+
 /** What the script adds to the parts that an update replaces. */
 function enhance() {
   localizeTimes();
@@ -209,6 +223,8 @@ async function renew() {
   if (strip !== null) document.querySelector('#fleet')?.replaceWith(strip);
   const focused = live.contains(document.activeElement) ? document.activeElement.getAttribute('href') : null;
   if (next.dataset.status !== live.dataset.status && told !== null) told.textContent = next.dataset.status;
+  // That something has begun is no news once the saga has come to rest.
+  if (live.dataset.events !== undefined && next.dataset.events === undefined) document.querySelector('#main > .notice[role="status"]')?.remove();
   live.replaceWith(next);
   const dialogs = [...document.querySelectorAll('.dialog')];
   if (!dialogs.some((dialog) => dialog.matches(':popover-open'))) {
@@ -306,6 +322,8 @@ addEventListener('keydown', (event) => {
 
 const live = document.querySelector('#live');
 setClock(live);
+forgetTold();
+makeBackWork();
 enhance();
 addSavedFilters();
 tick();
