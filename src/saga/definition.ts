@@ -18,6 +18,8 @@ export type SagaDefinition<Deps> = Readonly<{
   steps: readonly Step<Deps>[];
   words?: Partial<SagaWords>;
   isDestructive?: boolean;
+  /** Before there was a scope for what is destructive, the right to start sagas was enough to start it: some tokens may still. */
+  startSufficed?: boolean;
   labels?: (saga: Pick<Saga, 'input' | 'context'>) => Labels;
   secrets?: readonly string[];
   /**

@@ -23,7 +23,7 @@ const dropletResource = (saga: SagaFacts) => {
 export const provisionDroplet = defineSaga({ ...provisionContract, steps: [createDroplet, waitDropletActive, waitDropletReady, registerDroplet], resource: dropletResource, words: provisionWords, labels: dropletLabels });
 
 /** Destroys a droplet that was provisioned or adopted here. */
-export const destroyDroplet = defineSaga({ ...destroyContract, steps: [destroyDropletStep], resource: dropletResource, words: destroyWords, isDestructive: true, labels: dropletLabels });
+export const destroyDroplet = { ...defineSaga({ ...destroyContract, steps: [destroyDropletStep], resource: dropletResource, words: destroyWords, isDestructive: true, labels: dropletLabels }), startSufficed: true };
 
 /** Takes a droplet that was made elsewhere under management. It puts the droplet within reach of a destroy, and so needs the same right. */
 export const adoptDroplet = defineSaga({ ...adoptContract, steps: [tagDroplet, registerAdoptedDroplet], resource: dropletResource, words: adoptWords, isDestructive: true, labels: dropletLabels });

@@ -12,12 +12,12 @@ export type App = FastifyInstance<
   ZodTypeProvider
 >;
 
-/** What a route may need: a scope, or to start the saga `destroy_droplet`, which some tokens may do without the scope `destroy`. */
-export type Right = Scope | 'destroy_droplet';
+/** What a route may need: a scope, or to start a saga for which `start` sufficed, which some tokens may do without the scope `destroy`. */
+export type Right = Scope | 'destroy_by_start';
 
 /**
- * The authenticated caller. The name goes into the audit trail. `impliesDestroy`: a token that may start `destroy_droplet`
- * because it may start sagas.
+ * The authenticated caller. The name goes into the audit trail. `impliesDestroy`: a token that may start
+ * destructive sagas for which `start` sufficed.
  */
 export type Principal = Readonly<{ name: string; scopes: readonly Scope[]; kind: 'person' | 'program' | 'anybody'; impliesDestroy?: boolean }>;
 

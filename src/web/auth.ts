@@ -29,8 +29,6 @@ const MAX_FAILURES_OF_ADDRESS = 10;
 const MAX_FAILURES_OF_USER = 100;
 const FAILURE_WINDOW_MS = 60_000;
 
-const DESTROY_DROPLET = 'destroy_droplet';
-
 /** A principal's name in `by` and `requestedBy`. */
 export function actorOf(principal: Principal | null): string {
   return `http:${principal?.name ?? 'anybody'}`;
@@ -44,14 +42,9 @@ export function starterOf(principal: Principal | null): Starter {
 /** The right required to start a saga. An unknown saga requires the highest. */
 export function rightToStart(definitions: SagaPort['definitions'], name: string): Right {
   const definition = Object.hasOwn(definitions, name) ? definitions[name] : undefined;
-  if (definition !== undefined && definition.isDestructive !== true) return 'start';
-  return definition !== undefined && name === DESTROY_DROPLET && isDropletDestroy(definition) ? DESTROY_DROPLET : 'destroy';
-}
-
-/** Whether a saga is the one that old tokens could start: an app's own saga may have its name, and is none of it. */
-function isDropletDestroy({ steps }: SagaPort['definitions'][string]): boolean {
-  const [step] = steps;
-  return steps.length === 1 && step?.name === DESTROY_DROPLET && step.family?.name === 'droplets';
+  if (definition === undefined) return 'destroy';
+  if (definition.isDestructive !== true) return 'start';
+  return definition.startSufficed === true ? 'destroy_by_start' : 'destroy';
 }
 
 /**
@@ -59,14 +52,14 @@ function isDropletDestroy({ steps }: SagaPort['definitions'][string]): boolean {
  */
 export function requireRight(principal: Principal | null, right: Right): void {
   if (may(principal, right)) return;
-  const scope = right === DESTROY_DROPLET ? 'destroy' : right;
+  const scope = right === 'destroy_by_start' ? 'destroy' : right;
   throw new Problem('forbidden', `this needs the scope ${scope}; ${principal?.name ?? 'anybody'} has ${principal?.scopes.join(', ') || 'none'}`);
 }
 
 /** Whether a principal has a right. */
 export function may(principal: Principal | null, right: Right): boolean {
   if (principal === null) return false;
-  if (right !== DESTROY_DROPLET) return principal.scopes.includes(right);
+  if (right !== 'destroy_by_start') return principal.scopes.includes(right);
   return principal.scopes.includes('destroy') || principal.impliesDestroy === true;
 }
 
