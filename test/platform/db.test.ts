@@ -91,7 +91,7 @@ test('a pool gives back what was idle for a while, and makes connections anew wh
     await waitFor(async () => (await count(name)) === 5, { what: 'all connections of the pool', everyMs: 10 });
     expect(await whole).toHaveLength(20);
     const checkAndCount = async (): Promise<boolean> => {
-      await connection.check('test/x');
+      await connection.requireWrites();
       return (await count(`${name}-queues`)) === 1;
     };
     await waitFor(checkAndCount, { what: 'the connection of the queues', everyMs: 10 });
