@@ -56,7 +56,7 @@ const landed: Readonly<Record<string, string>> = {
   '0039.do.times-of-rows.sql': 'eaaef4448ede28c75dfb976dbb40bbe0',
   '0040.do.given-inputs.sql': 'ac34056a4a995f32d2bf6ca54c7b1141',
   '0041.do.worker-reports.sql': '0bff01badf730456230f639b93cfd7fa',
-  '0043.do.queue-places.sql': '26804ba6bec499c83e543a53b8d9d4ec',
+  '0042.do.queue-places.sql': '26804ba6bec499c83e543a53b8d9d4ec',
 };
 
 test('a migration that is out is not changed, and none is without its checksum here', async () => {
