@@ -45,7 +45,8 @@ describe.concurrent('cancel', () => {
       if (random() < 0.3) seconds.push([first.kind, (await stage.client.cancel(sagaId, 'test')).kind]);
     });
     await Promise.all(lives);
-    const sagas = await stage.atRest();
+    // 200 sagas beside three other files on two cores.
+    const sagas = await stage.atRest(90_000);
     const contradictions = sagas.filter(({ id, status, error }) => {
       if (status === 'completed') return answers.get(id) !== 'refused';
       // One that failed by itself before it was cancelled was being rolled back already.
