@@ -1,5 +1,5 @@
 // The pages as an operator uses them, in a real browser, with a real worker and the sandbox in DigitalOcean's place.
-import type { Browser, BrowserContext, Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startSandbox } from '../../src/sandbox/server.ts';
 import type { Sandbox } from '../../src/sandbox/server.ts';
@@ -10,7 +10,8 @@ import { startWorker } from '../../src/processes/worker.ts';
 import { REMOTE_NAME, launchBrowser } from '../support/browser.ts';
 import { patience } from '../support/patience.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { basic, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
+import { openLoggedIn } from './login.ts';
+import { basic, credentials, droplet, openWebStage, sagaIdOf } from './stage.ts';
 import type { Web } from './stage.ts';
 
 let web: Web;
@@ -37,9 +38,7 @@ const FOR_WANT_OF_TLS = /^The Cross-Origin-Opener-Policy header has been ignored
 
 /** A page of somebody who is logged in. What the browser complains of (the policy, scripts, files) is kept. */
 async function open(options: Parameters<Browser['newContext']>[0] = {}): Promise<Page> {
-  const context: BrowserContext = await browser.newContext({ baseURL: web.url, httpCredentials: { username: 'ada', password: secrets.password }, ...options });
-  context.setDefaultTimeout(30_000 * patience());
-  const page = await context.newPage();
+  const page = await openLoggedIn(browser, web, options);
   page.on('console', (message) => {
     if (message.type() === 'error' && !FOR_WANT_OF_TLS.test(message.text())) complaints.push(message.text());
   });

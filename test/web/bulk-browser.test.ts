@@ -2,8 +2,8 @@
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { launchBrowser } from '../support/browser.ts';
-import { patience } from '../support/patience.ts';
-import { basic, credentials, droplet, openWebStage, sagaIdOf, secrets } from './stage.ts';
+import { openLoggedIn } from './login.ts';
+import { basic, credentials, droplet, openWebStage, sagaIdOf } from './stage.ts';
 import type { Web } from './stage.ts';
 
 let web: Web;
@@ -18,11 +18,7 @@ afterAll(async () => {
   await web[Symbol.asyncDispose]();
 });
 
-async function open(options: Parameters<Browser['newContext']>[0] = {}) {
-  const context = await browser.newContext({ baseURL: web.url, httpCredentials: { username: 'ada', password: secrets.password }, ...options });
-  context.setDefaultTimeout(30_000 * patience());
-  return context.newPage();
-}
+const open = (options?: Parameters<Browser['newContext']>[0]) => openLoggedIn(browser, web, options);
 
 const REASON = 'DigitalOcean returned 422 for DELETE /v2/droplets/4711: the droplet has a pending event, and cannot be destroyed before that has ended';
 

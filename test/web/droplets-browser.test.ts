@@ -1,10 +1,10 @@
 // The pages about droplets in a real browser: without a script, on a phone, by keyboard.
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { patience } from '../support/patience.ts';
 import { launchBrowser } from '../support/browser.ts';
 import { placeDroplet, placeSync } from './droplets-stage.ts';
-import { credentials, openWebStage, secrets } from './stage.ts';
+import { openLoggedIn } from './login.ts';
+import { credentials, openWebStage } from './stage.ts';
 import type { Web } from './stage.ts';
 
 let web: Web;
@@ -22,9 +22,7 @@ afterAll(async () => {
 });
 
 async function open(options: Parameters<Browser['newContext']>[0] = {}) {
-  const context = await browser.newContext({ baseURL: web.url, httpCredentials: { username: 'ada', password: secrets.password }, ...options });
-  context.setDefaultTimeout(30_000 * patience());
-  const page = await context.newPage();
+  const page = await openLoggedIn(browser, web, options);
   page.on('console', (message) => {
     if (message.type() === 'error') complaints.push(message.text());
   });
