@@ -9,7 +9,7 @@ import { sendPage } from './layout.ts';
 export async function sendQueuesAway(problem: Problem, reply: FastifyReply): Promise<FastifyReply> {
   setProblemHeaders(problem, reply);
   const body = html`<h1>The queue store does not answer</h1>
-<div class="now bad"><p>So the queues cannot be shown. Their jobs are not lost: sagas are in Postgres, and go on once the queue store answers.</p></div>
+<div class="now bad"><p>So the queues cannot be shown. Sagas are in Postgres, and go on once the queue store answers.</p></div>
 <p>What is known of the fleet is on the <a href="/fleet">Fleet page</a>.</p>`;
   return sendPage(reply.code(503), { title: 'Queues', place: 'queues', body });
 }
