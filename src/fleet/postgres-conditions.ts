@@ -25,7 +25,8 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
   conditions.push(...queuesThatDiffer(facts, limits));
   // Without a worker, nothing probes again.
   for (const refused of facts.refused) conditions.push({ ...refusal(refused, facts.now), ...(isAlive ? {} : { until: null }) });
-  if (facts.providerFailingSince !== null && facts.now.getTime() - facts.providerFailingSince.getTime() > PROVIDER_FAILING_FOR_MS) {
+  const isProviderAway = facts.providerFailingSince !== null && facts.now.getTime() - facts.providerFailingSince.getTime() > PROVIDER_FAILING_FOR_MS;
+  if (isProviderAway) {
     conditions.push(condition({
       name: 'provider_away', since: facts.providerFailingSince,
       title: 'DigitalOcean does not answer',
@@ -61,7 +62,7 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
   if (facts.unknownSteps !== null && facts.unknownSteps.sagas > 0) conditions.push(unknownSteps(facts.unknownSteps));
   if (facts.missingKeys.sagas > 0) conditions.push(missingKeys(facts.missingKeys));
   // Where nothing is answered, that is what to look at.
-  if (facts.unanswered.sagas > 0 && !conditions.some(({ name }) => name === 'provider_away')) conditions.push(unanswered(facts.unanswered));
+  if (facts.unanswered.sagas > 0 && !isProviderAway) conditions.push(unanswered(facts.unanswered));
   if (isAlive && isSyncOverdue(facts, queues, limits)) {
     const age = inWords(facts.syncAgeSeconds ?? 0);
     conditions.push(condition({

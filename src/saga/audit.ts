@@ -1,7 +1,7 @@
 // The audit trail: who did what to which saga, and when. Starting, cancelling and retrying a saga write their rows in the
-// same statement (see store.ts). This module records everything else.
+// same statement (see new-saga.ts and commit.ts). This module records everything else.
 import { z } from 'zod';
-import type { Database } from '../platform/db.ts';
+import type { Database, Sql } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
 import { decodeCursor, encodeCursor } from '../platform/cursor.ts';
 
@@ -39,7 +39,8 @@ export async function listAudit(db: Pick<Database, 'run'>, sagaId: string): Prom
   );
 }
 
-// Ids are sent as text. Without its table's name, `order by id` would sort them as text too: 9 after 10.
+// The id is sent as text. So the table's name stands in each `order by audit.id`: by the id alone, 9 would come after 10.
+const lineColumns = (sql: Sql) => sql`audit.id::text as id, at, actor, database_role, action, saga_id, detail`;
 
 /** Reads the audit trail of several sagas, newest first, at most `limit` rows. */
 export async function listAuditOf(db: Pick<Database, 'run'>, sagaIds: readonly string[], limit: number): Promise<AuditLine[]> {
@@ -47,7 +48,7 @@ export async function listAuditOf(db: Pick<Database, 'run'>, sagaIds: readonly s
   return db.run(
     'audit.of_sagas',
     (sql) => sql<AuditLine[]>`
-      select audit.id::text as id, at, actor, database_role, action, saga_id, detail from arcadia.audit
+      select ${lineColumns(sql)} from arcadia.audit
       where saga_id = any(${[...sagaIds]}::uuid[]) order by audit.id desc limit ${limit}`,
   );
 }
@@ -84,7 +85,7 @@ export async function searchAudit(db: Pick<Database, 'run'>, filter: AuditFilter
   const found = await db.run(
     'audit.search',
     (sql) => sql<AuditLine[]>`
-      select audit.id::text as id, at, actor, database_role, action, saga_id, detail from arcadia.audit
+      select ${lineColumns(sql)} from arcadia.audit
       where ${actor === undefined ? sql`true` : sql`actor = ${actor}`}
         and ${action === undefined ? sql`true` : sql`action = ${action}`}
         and ${sagaId === undefined ? sql`true` : sql`saga_id = ${sagaId}`}

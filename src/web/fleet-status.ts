@@ -37,12 +37,9 @@ export function watchFleet(ports: { stats: Pick<StatsPort, 'fleet'>; queues: Pic
   const read = async (withinMs = ANSWER_WITHIN_MS): Promise<FleetStatus> => {
     // Concurrent callers share one read, each with its own deadline.
     if (running === null || performance.now() - running.at > KEEP_MS) running = { postgres: ports.stats.fleet(), queues: queues.observe(), at: performance.now() };
-    let lacks = false;
-    const seeWhy = (error: unknown): void => {
-      lacks = isNotMigrated(error);
-    };
-    const [postgres, seen] = await Promise.all([orNull(withinMs, running.postgres, seeWhy), orNull(withinMs, running.queues)]);
-    last = judgeFleet({ postgres, queues: seen, usersFile: options.usersFile(), isNotMigrated: lacks }, options, new Date(Date.now()));
+    const lacks = running.postgres.then(() => false, isNotMigrated);
+    const [postgres, seen, isDue] = await Promise.all([orNull(withinMs, running.postgres), orNull(withinMs, running.queues), orNull(withinMs, lacks)]);
+    last = judgeFleet({ postgres, queues: seen, usersFile: options.usersFile(), isNotMigrated: isDue === true }, options, new Date(Date.now()));
     return last;
   };
   return {
@@ -52,11 +49,10 @@ export function watchFleet(ports: { stats: Pick<StatsPort, 'fleet'>; queues: Pic
   };
 }
 
-async function orNull<T>(withinMs: number, reading: Promise<T>, onError: (error: unknown) => void = () => undefined): Promise<T | null> {
+async function orNull<T>(withinMs: number, reading: Promise<T>): Promise<T | null> {
   try {
     return await withDeadline(withinMs, reading, () => new Error('late'));
-  } catch (error) {
-    onError(error);
+  } catch {
     return null;
   }
 }
