@@ -4,7 +4,7 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { Client } from '../src/client/client.ts';
-import { openClient } from '../src/client/client.ts';
+import { openClient } from '../src/client/open-client.ts';
 import { loadConfig } from '../src/platform/config.ts';
 import type { Database } from '../src/platform/db.ts';
 import { openDatabase } from '../src/platform/db.ts';

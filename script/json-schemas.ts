@@ -2,7 +2,8 @@
 import { z } from 'zod';
 import { catalog } from '../src/steps/catalog.ts';
 import { intakeJobSchema, stepJobSchema } from '../src/queues/jobs.ts';
-import { bulkBody, bulkRetryBody, cancelBody, rerunBody } from '../src/web/api/shapes.ts';
+import { bulkBody, bulkRetryBody } from '../src/web/api/bulk-shapes.ts';
+import { cancelBody, rerunBody } from '../src/web/api/saga-shapes.ts';
 
 /** File name and text of each JSON Schema. They lack checks that only zod can make, such as reserved tags. */
 export function jsonSchemas(): Map<string, string> {

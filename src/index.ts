@@ -1,5 +1,5 @@
 // What other backends import: the client, its errors, and the types that go with them. No worker comes along.
-export { openClient } from './client/client.ts';
+export { openClient } from './client/open-client.ts';
 export type { Client, ClientOptions, StartOptions } from './client/client.ts';
 export { ClientClosedError, SagaNotFoundError, SagaRolledBackError, SagaStuckError } from './client/errors.ts';
 export type { SagaHandle, WaitOptions } from './client/handle.ts';

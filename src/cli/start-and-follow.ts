@@ -3,7 +3,7 @@ import { checkSession } from '../platform/check-session.ts';
 import type { ClockWatch } from '../platform/clock.ts';
 import { keepDatabaseTime } from '../platform/clock.ts';
 import type { Client } from '../client/client.ts';
-import { openClient } from '../client/client.ts';
+import { openClient } from '../client/open-client.ts';
 import type { Config } from '../platform/config.ts';
 import { openDatabase } from '../platform/db.ts';
 import { CLOSING_MS, endsWithin, unlessAborted } from '../platform/deadline.ts';

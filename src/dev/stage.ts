@@ -1,6 +1,6 @@
 // The demo's environment: an embedded Postgres, the sandbox, the migrations, two worker processes and, if it is to stay, the
 // web.
-import { openClient } from '../client/client.ts';
+import { openClient } from '../client/open-client.ts';
 import type { Client } from '../client/client.ts';
 import { dropletApp } from '../droplets/app.ts';
 import { openDatabase } from '../platform/db.ts';

@@ -1,6 +1,6 @@
 // The stage of a chaos run: a Postgres that is durable, a Redis, the sandbox, a client, and a fleet of workers.
 import { randomBytes } from 'node:crypto';
-import { openClient } from '../../src/client/client.ts';
+import { openClient } from '../../src/client/open-client.ts';
 import type { Client } from '../../src/client/client.ts';
 import { openDatabase } from '../../src/platform/db.ts';
 import type { Database } from '../../src/platform/db.ts';

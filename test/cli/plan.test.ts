@@ -1,7 +1,7 @@
 // `provision --dry-run`: says whether a provision is possible, what it costs and when it would start. It starts nothing.
 
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
-import { planAnswer } from '../../src/web/api/shapes.ts';
+import { planAnswer } from '../../src/web/api/plans.ts';
 import type { Fleet } from '../support/fleet.ts';
 import { claimQueues, openFleet, runCommand } from '../support/fleet.ts';
 import { patience } from '../support/patience.ts';

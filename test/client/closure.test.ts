@@ -45,16 +45,16 @@ describe('the client', () => {
   });
 
   test('loads no step, no runner, and nothing of a process', () => {
-    expect([...closure.keys()]).toContain('client/client.ts');
+    expect([...closure.keys()]).toContain('client/open-client.ts');
     expect(matching(closure, notInClient)).toEqual([]);
   });
 
   test.each([
-    ['a package', "import { Queue } from 'bullmq';", 'index.ts -> client/client.ts -> bullmq'],
-    ['a step', "import {\n  createDroplet,\n} from '../steps/create-droplet.ts';", 'index.ts -> client/client.ts -> steps/create-droplet.ts'],
-    ['the runner', "export * from '../saga/runner.ts';", 'index.ts -> client/client.ts -> saga/runner.ts'],
+    ['a package', "import { Queue } from 'bullmq';", 'index.ts -> client/open-client.ts -> bullmq'],
+    ['a step', "import {\n  createDroplet,\n} from '../steps/create-droplet.ts';", 'index.ts -> client/open-client.ts -> steps/create-droplet.ts'],
+    ['the runner', "export * from '../saga/runner.ts';", 'index.ts -> client/open-client.ts -> saga/runner.ts'],
   ])('would be found out with %s', (_what, added, path) => {
-    const read = (file: string) => `${readFileSync(`${root}${file}`, 'utf8')}\n${file === 'client/client.ts' ? added : ''}`;
+    const read = (file: string) => `${readFileSync(`${root}${file}`, 'utf8')}\n${file === 'client/open-client.ts' ? added : ''}`;
     expect(matching(closureOf('index.ts', read), new RegExp(`${notInClient.source}|^bullmq$`))).toContain(path);
   });
 

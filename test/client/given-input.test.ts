@@ -5,7 +5,7 @@ import type { Queue, Worker } from 'bullmq';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import type { Client } from '../../src/client/client.ts';
-import { openClient } from '../../src/client/client.ts';
+import { openClient } from '../../src/client/open-client.ts';
 import { loadConfig } from '../../src/platform/config.ts';
 import { directIo } from '../../src/platform/io.ts';
 import type { JsonObject } from '../../src/platform/json.ts';

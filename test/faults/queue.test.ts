@@ -3,7 +3,7 @@
 
 import { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
-import { openClient } from '../../src/client/client.ts';
+import { openClient } from '../../src/client/open-client.ts';
 import { jobIdOf, queueNames } from '../../src/queues/jobs.ts';
 import { quickSettings, openFaultStage } from '../support/fault-stage.ts';
 import type { Stage, StageOptions } from '../support/fault-stage.ts';

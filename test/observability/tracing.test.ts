@@ -9,7 +9,7 @@ import { loadConfig } from '../../src/platform/config.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { openQueueConnection } from '../../src/queues/connection.ts';
 import { intakeJobSchema, jobIdOf, queueNames } from '../../src/queues/jobs.ts';
-import { startedAnswer } from '../../src/web/api/shapes.ts';
+import { startedAnswer } from '../../src/web/api/saga-shapes.ts';
 import { startWorker } from '../../src/processes/worker.ts';
 import { startWeb } from '../../src/processes/web.ts';
 import type { Fleet } from '../support/fleet.ts';

@@ -3,7 +3,7 @@
 import { Client as PgClient } from 'pg';
 import postgres from 'postgres';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { openClient } from '../../src/client/client.ts';
+import { openClient } from '../../src/client/open-client.ts';
 import { loadConfig } from '../../src/platform/config.ts';
 import { ConfigError } from '../../src/platform/config-error.ts';
 import { openDatabase } from '../../src/platform/db.ts';

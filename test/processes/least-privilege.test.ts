@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import postgres from 'postgres';
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
-import { openClient } from '../../src/client/client.ts';
+import { openClient } from '../../src/client/open-client.ts';
 import { loadConfig } from '../../src/platform/config.ts';
 import { startSandbox } from '../../src/sandbox/server.ts';
 import type { Sandbox } from '../../src/sandbox/server.ts';

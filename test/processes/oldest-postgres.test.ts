@@ -1,7 +1,7 @@
 // The oldest Postgres that this machine has of those we promise to run on: from the migrations to a saga's end, without
 // Redis, so that queues, request budget and observations are in it too.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openClient } from '../../src/client/client.ts';
+import { openClient } from '../../src/client/open-client.ts';
 import { loadConfig } from '../../src/platform/config.ts';
 import type { Config } from '../../src/platform/config.ts';
 import type { Database } from '../../src/platform/db.ts';

@@ -9,7 +9,7 @@ import type { Cluster, Redis } from 'ioredis';
 import { Pool } from 'pg';
 import { pino } from 'pino';
 import { expect } from 'vitest';
-import { openClient } from '../../src/client/client.ts';
+import { openClient } from '../../src/client/open-client.ts';
 import type { Client } from '../../src/client/client.ts';
 import type { Config } from '../../src/platform/config.ts';
 import { loadConfig } from '../../src/platform/config.ts';

@@ -2,7 +2,7 @@
 // over HTTP.
 
 import { once } from 'node:events';
-import { openClient } from '../../src/client/client.ts';
+import { openClient } from '../../src/client/open-client.ts';
 import type { Client } from '../../src/client/client.ts';
 import { openDatabase } from '../../src/platform/db.ts';
 import type { Database } from '../../src/platform/db.ts';

@@ -2,7 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { acceptedAnswer, bulkAnswer, driftsAnswer, orphansAnswer, resourcesAnswer, sagaWithTimeline, sagasAnswer, startedAnswer, actionAnswer } from '../../src/web/api/shapes.ts';
+import { bulkAnswer } from '../../src/web/api/bulk-shapes.ts';
+import { acceptedAnswer, driftsAnswer, orphansAnswer, resourcesAnswer } from '../../src/web/api/inventory-shapes.ts';
+import { sagaWithTimeline, sagasAnswer, startedAnswer, actionAnswer } from '../../src/web/api/saga-shapes.ts';
 import { problemSchema } from '../../src/web/problems.ts';
 import { holdSaga } from '../support/held-saga.ts';
 import { droplet, openWebStage } from './stage.ts';

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startSandbox } from '../../src/sandbox/server.ts';
 import type { Sandbox } from '../../src/sandbox/server.ts';
 import { silentLog } from '../../src/platform/log.ts';
-import { sagaWithTimeline } from '../../src/web/api/shapes.ts';
+import { sagaWithTimeline } from '../../src/web/api/saga-shapes.ts';
 import type { RunningWorker } from '../../src/processes/worker.ts';
 import { startWorker } from '../../src/processes/worker.ts';
 import { REMOTE_NAME, launchBrowser } from '../support/browser.ts';

@@ -9,7 +9,7 @@ import { startSandbox } from '../../src/sandbox/server.ts';
 import type { Sandbox } from '../../src/sandbox/server.ts';
 import { textOf } from '../../src/platform/json.ts';
 import { silentLog } from '../../src/platform/log.ts';
-import { sagaWithTimeline, sagasAnswer } from '../../src/web/api/shapes.ts';
+import { sagaWithTimeline, sagasAnswer } from '../../src/web/api/saga-shapes.ts';
 import type { RunningWorker } from '../../src/processes/worker.ts';
 import { startWorker } from '../../src/processes/worker.ts';
 import { waitFor } from '../support/wait-for.ts';

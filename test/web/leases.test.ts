@@ -3,8 +3,8 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { requireSeconds } from '../../src/cli/usage-error.ts';
-import { openClient } from '../../src/client/client.ts';
-import { approvedLeasesAnswer, leaseAnswer, leasesAnswer, resourcesAnswer } from '../../src/web/api/shapes.ts';
+import { openClient } from '../../src/client/open-client.ts';
+import { approvedLeasesAnswer, leaseAnswer, leasesAnswer, resourcesAnswer } from '../../src/web/api/inventory-shapes.ts';
 import { problemSchema } from '../../src/web/problems.ts';
 import { runCommand } from '../support/fleet.ts';
 import type { Web } from './stage.ts';

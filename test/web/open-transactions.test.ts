@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import postgres from 'postgres';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Client } from '../../src/client/client.ts';
-import { openClient } from '../../src/client/client.ts';
+import { openClient } from '../../src/client/open-client.ts';
 import type { Database, ReservedSql } from '../../src/platform/db.ts';
 import { openDatabase, reserveConnection } from '../../src/platform/db.ts';
 import { placeDroplet } from './droplets-stage.ts';

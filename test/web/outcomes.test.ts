@@ -1,6 +1,6 @@
 // Who is told of outcomes, over HTTP: the list, and the resumption of a subscription that was paused.
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { resumedAnswer, subscriptionsAnswer } from '../../src/web/api/shapes.ts';
+import { resumedAnswer, subscriptionsAnswer } from '../../src/web/api/outcomes.ts';
 import { problemSchema } from '../../src/web/problems.ts';
 import { bearer, credentials, openWebStage, secrets } from './stage.ts';
 import type { Web } from './stage.ts';

@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { startSandbox } from '../../src/sandbox/server.ts';
 import type { Sandbox } from '../../src/sandbox/server.ts';
-import { planAnswer } from '../../src/web/api/shapes.ts';
+import { planAnswer } from '../../src/web/api/plans.ts';
 import { basic, bearer, credentials, droplet, openWebStage, secrets } from './stage.ts';
 import type { Web } from './stage.ts';
 

@@ -3,9 +3,9 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { requireDropletId } from '../../src/cli/usage-error.ts';
-import { openClient } from '../../src/client/client.ts';
+import { openClient } from '../../src/client/open-client.ts';
 import { problemSchema } from '../../src/web/problems.ts';
-import { protectionAnswer, resourcesAnswer } from '../../src/web/api/shapes.ts';
+import { protectionAnswer, resourcesAnswer } from '../../src/web/api/inventory-shapes.ts';
 import { runCommand } from '../support/fleet.ts';
 import type { Web } from './stage.ts';
 import { bearer, credentials, openWebStage, secrets } from './stage.ts';

@@ -8,7 +8,7 @@ import { startWeb } from '../../src/processes/web.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { catalog } from '../../src/steps/catalog.ts';
 import { startSaga } from '../../src/saga/start.ts';
-import { openClient } from '../../src/client/client.ts';
+import { openClient } from '../../src/client/open-client.ts';
 import { openQueueConnection } from '../../src/queues/connection.ts';
 import { queueNames } from '../../src/queues/jobs.ts';
 import { encryptionKeys } from '../support/keys.ts';

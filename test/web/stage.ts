@@ -10,7 +10,7 @@ import type { Log } from '../../src/platform/log.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import type { QueueStore } from '../../src/queues/connection.ts';
 import { queueStoreOf } from '../../src/queues/connection.ts';
-import { startedAnswer } from '../../src/web/api/shapes.ts';
+import { startedAnswer } from '../../src/web/api/saga-shapes.ts';
 import { startWeb } from '../../src/processes/web.ts';
 import { createEngineDatabase } from '../support/engine.ts';
 import { encryptionKeys } from '../support/keys.ts';

@@ -3,7 +3,7 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { openClient } from '../../client/client.ts';
+import { openClient } from '../../client/open-client.ts';
 import type { Client } from '../../client/client.ts';
 import { dropletApp } from '../../droplets/app.ts';
 import { readFleetFacts } from '../../fleet/facts.ts';

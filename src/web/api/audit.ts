@@ -1,17 +1,13 @@
 // /v1/audit: who did what, and when.
 import { z } from 'zod';
-import type { Json } from '../../platform/json.ts';
 import type { Redaction } from '../../saga/redact.ts';
 import type { App } from '../app.ts';
 import type { AuditPort } from '../ports.ts';
-import { STORABLE_TIMES, isStorableTime, storableText } from '../storable.ts';
+import { storableText } from '../storable.ts';
 import { answers } from './answers.ts';
+import { answerTime, json, limit, time } from './fields.ts';
 
 const FALLBACK_LIMIT = 50;
-const MOST = 200;
-const LIMIT = `expected a whole number from 1 to ${MOST}`;
-
-const time = z.iso.datetime({ offset: true, error: 'expected a time, such as 2026-01-31T12:00:00Z' }).refine((given) => isStorableTime(new Date(given)), STORABLE_TIMES);
 
 /** Query of `GET /v1/audit`. */
 const auditQuery = z.strictObject({
@@ -21,7 +17,7 @@ const auditQuery = z.strictObject({
   from: time.optional().describe('at this time or later'),
   before: time.optional().describe('before this time'),
   cursor: z.string().max(500).optional().describe('the nextCursor of the page before'),
-  limit: z.string().regex(/^\d{1,6}$/, LIMIT).refine((value) => Number(value) >= 1 && Number(value) <= MOST, LIMIT).optional().describe(`maximum number of results: 1 to ${MOST}, default ${FALLBACK_LIMIT}`),
+  limit: limit(200, FALLBACK_LIMIT),
 });
 
 /** Answer of `GET /v1/audit`. */
@@ -29,12 +25,12 @@ export const auditAnswer = z.object({
   audit: z.array(
     z.object({
       id: z.string(),
-      at: z.iso.datetime(),
+      at: answerTime,
       actor: z.string().describe('who did it: proven by credentials over HTTP, else as the caller claims'),
       databaseRole: z.string().nullable().describe('the database role that wrote the row, as Postgres knows it'),
       action: z.string(),
       sagaId: z.uuid().nullable(),
-      detail: z.record(z.string(), z.custom<Json>()),
+      detail: json,
     }),
   ),
   nextCursor: z.string().nullable().describe('pass it as cursor to read the next page; null: the list ends here'),
@@ -46,9 +42,9 @@ export function addAuditRoute(app: App, audit: AuditPort, redact: Redaction): vo
     '/v1/audit',
     { schema: { operationId: 'listAudit', summary: 'List who did what, newest first', tags: ['audit'], querystring: auditQuery, response: answers(200, auditAnswer) } },
     async ({ query }) => {
-      const { actor, action, saga_id: sagaId, from, before, cursor, limit } = query;
+      const { actor, action, saga_id: sagaId, from, before, cursor } = query;
       const filter = { actor, action, sagaId, from: from === undefined ? undefined : new Date(from), before: before === undefined ? undefined : new Date(before) };
-      const page = await audit.search(filter, { limit: Number(limit ?? FALLBACK_LIMIT), cursor });
+      const page = await audit.search(filter, { limit: Number(query.limit ?? FALLBACK_LIMIT), cursor });
       return { audit: redact.value(page.rows), nextCursor: page.nextCursor };
     },
   );

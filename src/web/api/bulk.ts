@@ -13,7 +13,7 @@ import type { SagaPort } from '../ports.ts';
 import { Problem } from '../problems.ts';
 import { answers } from './answers.ts';
 import { rerunFor } from './sagas.ts';
-import { bulkAnswer, bulkBody, bulkRetryBody } from './shapes.ts';
+import { bulkAnswer, bulkBody, bulkRetryBody } from './bulk-shapes.ts';
 import { toSagaFilter } from '../saga-filter.ts';
 
 const PARALLEL = 5;

@@ -4,7 +4,8 @@ import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger';
 import { z } from 'zod';
 import { problemSchema } from '../problems.ts';
 import { fillExamples } from './examples.ts';
-import { driftAnswer, eventAnswer, orphanAnswer, resourceAnswer, sagaAnswer } from './shapes.ts';
+import { driftAnswer, orphanAnswer, resourceAnswer } from './inventory-shapes.ts';
+import { eventAnswer, sagaAnswer } from './saga-shapes.ts';
 
 type JsonSchema = Record<string, unknown>;
 

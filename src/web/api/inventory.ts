@@ -6,7 +6,7 @@ import { actorOf } from '../auth.ts';
 import type { InventoryPort } from '../ports.ts';
 import { Problem } from '../problems.ts';
 import { answers } from './answers.ts';
-import { acceptedAnswer, approveLeasesBody, approvedLeasesAnswer, driftParams, driftQuery, driftsAnswer, dropletParams, leaseAnswer, leaseBody, leasesAnswer, leasesQuery, orphansAnswer, orphansQuery, protectionAnswer, protectionBody } from './shapes.ts';
+import { acceptedAnswer, approveLeasesBody, approvedLeasesAnswer, driftParams, driftQuery, driftsAnswer, dropletParams, leaseAnswer, leaseBody, leasesAnswer, leasesQuery, orphansAnswer, orphansQuery, protectionAnswer, protectionBody } from './inventory-shapes.ts';
 
 const FALLBACK_LIMIT = 200;
 

@@ -6,7 +6,7 @@ import type { App } from '../app.ts';
 import type { WebPorts } from '../ports.ts';
 import { storableText } from '../storable.ts';
 import { answers } from './answers.ts';
-import { resourcesAnswer, resourcesQuery } from './shapes.ts';
+import { resourcesAnswer, resourcesQuery } from './inventory-shapes.ts';
 
 const place = z.tuple([storableText(1_000), z.uuid()]);
 

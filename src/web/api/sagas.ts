@@ -9,9 +9,7 @@ import type { SagaPort } from '../ports.ts';
 import { Problem, problemsOfSchema } from '../problems.ts';
 import type { EventStreams } from '../event-streams.ts';
 import { answers, streams as streamAnswers } from './answers.ts';
-import {
-  cancelBody, rerunAnswer, rerunBody, sagaParams, sagaWithTimeline, sagasAnswer, sagasQuery, startHeaders, startQuery, startedAnswer, actionAnswer, streamHeaders,
-} from './shapes.ts';
+import { cancelBody, rerunAnswer, rerunBody, sagaParams, sagaWithTimeline, sagasAnswer, sagasQuery, startHeaders, startQuery, startedAnswer, actionAnswer, streamHeaders } from './saga-shapes.ts';
 import { readIdempotencyKey } from './idempotency-key.ts';
 import { toSagaFilter } from '../saga-filter.ts';
 

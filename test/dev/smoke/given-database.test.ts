@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, expect, test, vi } from 'vitest';
-import { openClient } from '../../../src/client/client.ts';
+import { openClient } from '../../../src/client/open-client.ts';
 import { findOthersWork } from '../../../src/dev/smoke/others.ts';
 import { workerSettings } from '../../../src/dev/smoke/worker-settings.ts';
 import { environmentSchema } from '../../../src/platform/config-schema.ts';
