@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // The command line: the entry of every process. Commands are loaded when they are used.
 import addCompletion from '@bomb.sh/tab/commander';
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
+import { amount, collect, ids, json, wholeNumber } from './cli/argument-parsers.ts';
 import { StopRequested, listenForStop } from './cli/stop.ts';
 import { EXIT_CONFIG, appFileIn } from './platform/config.ts';
 import { roles } from './platform/config-fields.ts';
@@ -263,13 +264,28 @@ drift
   // A parent that has the same option takes it for its own.
   .action(run(async (id, _options, command) => (await import('./cli/inventory.ts')).acceptDriftCommand(await app(), id, command.optsWithGlobals())));
 
-program
+const orphans = program
   .command('orphans')
   .description('list droplets that carry our tags but belong to no saga, with their hourly price; unknown ones are never touched')
   .option('--destroy', 'let the sweep destroy every surplus droplet listed')
   .option('--yes', 'with --destroy: do not ask for confirmation')
   .option('--json', 'print one JSON document')
   .action(run(async (options) => (await import('./cli/inventory.ts')).orphansCommand(await app(), options)));
+
+orphans
+  .command('acknowledge')
+  .description('say that unknown orphans are known: they stay listed, and are no longer reported as a problem')
+  .argument('<id...>', 'ids of orphans, as listed by `arcadia orphans`', ids)
+  .option('--reason <text>', 'reason, kept in the audit')
+  .option('--json', 'print one JSON document')
+  .action(run(async (given, _options, command) => (await import('./cli/inventory.ts')).acknowledgeOrphansCommand(await app(), given, command.optsWithGlobals())));
+
+orphans
+  .command('unacknowledge')
+  .description('report acknowledged orphans as a problem again')
+  .argument('<id...>', 'ids of orphans, as listed by `arcadia orphans`', ids)
+  .option('--json', 'print one JSON document')
+  .action(run(async (given, _options, command) => (await import('./cli/inventory.ts')).unacknowledgeOrphansCommand(await app(), given, command.optsWithGlobals())));
 
 const outcomes = program
   .command('outcomes')
@@ -366,31 +382,6 @@ program
   .description('run a tour of about a minute on the sandbox')
   .option('--keep', 'keep running after the tour')
   .action(runToItsEnd(async (options) => (await import('./dev/demo.ts')).demoCommand(options, stop.signal)));
-
-function collect(value: string, before: string[] = []): string[] {
-  return [...before, value];
-}
-
-function wholeNumber(min: number, max: number): (value: string) => number {
-  return (value) => {
-    const number = Number(value);
-    if (/^\d+$/.test(value) && number >= min && number <= max) return number;
-    throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
-  };
-}
-
-function amount(value: string): number {
-  if (/^\d+(\.\d+)?$/.test(value)) return Number(value);
-  throw new InvalidArgumentError('Expected an amount in USD, such as 0.05.');
-}
-
-function json(value: string): unknown {
-  try {
-    return JSON.parse(value);
-  } catch {
-    throw new InvalidArgumentError('Expected JSON.');
-  }
-}
 
 /** What to print of an error, and how to exit. Only what we did not expect is shown with its stack. */
 async function report(error: unknown): Promise<number> {

@@ -96,7 +96,7 @@ export function formatOrphans(orphans: readonly Orphan[], { what = 'orphans', ..
     ],
     orphans.map((orphan) => [
       String(orphan.id),
-      orphan.approvedAt === null ? orphan.category : `${orphan.category}, approved`,
+      stateOf(orphan),
       orphan.providerId,
       orphan.name,
       orphan.region ?? '',
@@ -109,11 +109,17 @@ export function formatOrphans(orphans: readonly Orphan[], { what = 'orphans', ..
     ]),
     maxWidth,
   );
-  const sums = (['surplus', 'unknown'] as const).flatMap((category) => {
-    const those = orphans.filter((orphan) => orphan.category === category);
-    return those.length === 0 ? [] : [`${those.length} ${category}: ${describeCost(those)}`];
+  const acknowledged = orphans.filter(({ acknowledgedAt }) => acknowledgedAt !== null);
+  const sums = (['surplus', 'unknown', 'acknowledged'] as const).flatMap((state) => {
+    const those = state === 'acknowledged' ? acknowledged : orphans.filter((orphan) => orphan.category === state && orphan.acknowledgedAt === null);
+    return those.length === 0 ? [] : [`${those.length} ${state}: ${describeCost(those)}`];
   });
   return [table, '', ...sums].join('\n');
+}
+
+function stateOf({ category, approvedAt, acknowledgedAt }: Orphan): string {
+  if (acknowledgedAt !== null) return 'acknowledged';
+  return approvedAt === null ? category : `${category}, approved`;
 }
 
 /** Describes the total price of droplets: a lower bound if that of some is unknown. */

@@ -13,6 +13,7 @@ import type { Environment } from '../processes/environment.ts';
 import { ownerOf } from '../processes/environment.ts';
 import { checkAccount } from '../droplets/account.ts';
 import { acceptDrift, listDrift } from '../inventory/drift-store.ts';
+import { acknowledgeOrphans, unacknowledgeOrphans } from '../inventory/orphan-acknowledgement.ts';
 import { approveOrphans, listOrphans } from '../inventory/orphans.ts';
 import { listSyncs, readSyncAge } from '../inventory/syncs.ts';
 import { directIo } from '../platform/io.ts';
@@ -148,6 +149,28 @@ export async function orphansCommand(app: App, options: { destroy?: boolean; yes
     else if (approved.length > 0) write(`approved ${approved.length}: ${whenDestroyed(await isInventoryPaused(db, config, environment, log))}`);
     return 0;
   });
+}
+
+export async function acknowledgeOrphansCommand(app: App, ids: readonly number[], options: { reason?: string; json?: boolean }): Promise<number> {
+  return withInventoryDatabase(app, ['DATABASE_URL'], async (db) => {
+    const known = await acknowledgeOrphans(db, ids, { by: requester(), reason: options.reason ?? null });
+    return reportMarked(ids, known, { ...options, done: 'acknowledged: no longer reported as a problem' });
+  });
+}
+
+export async function unacknowledgeOrphansCommand(app: App, ids: readonly number[], options: { json?: boolean }): Promise<number> {
+  return withInventoryDatabase(app, ['DATABASE_URL'], async (db) => {
+    const known = await unacknowledgeOrphans(db, ids, { by: requester() });
+    return reportMarked(ids, known, { ...options, done: 'reported as a problem again' });
+  });
+}
+
+function reportMarked(ids: readonly number[], known: readonly number[], { json, done }: { json?: boolean; done: string }): number {
+  if (json === true) write(JSON.stringify({ ids: known }));
+  else for (const id of known) write(`orphan ${id} ${done}`);
+  const others = [...new Set(ids)].filter((id) => !known.includes(id));
+  for (const id of others) complain(`orphan ${id} is not an unknown orphan; \`arcadia orphans\` lists them`);
+  return others.length === 0 ? 0 : 1;
 }
 
 /** @param isPaused null: not known */

@@ -122,7 +122,7 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
          from (select provider_answered_at, provider_failing_since, max(provider_answered_at) over () as recently from alive) as asked) as provider_failing_since,
         (select case when (select (summary->>'held')::int from arcadia.inventory_syncs where outcome = 'complete' order by number desc limit 1) > 0
            then (select count(*)::int from arcadia.cloud_orphans where resolved_at is null and category = 'surplus' and approved_at is null) else 0 end) as orphans_held,
-        (select count(*)::int from arcadia.cloud_orphans where resolved_at is null and category = 'unknown') as orphans_unknown,
+        (select count(*)::int from arcadia.cloud_orphans where resolved_at is null and category = 'unknown' and acknowledged_at is null) as orphans_unknown,
         (select coalesce(jsonb_agg(jsonb_build_object(
            'name', name, 'host', host, 'version', version, 'startedAt', started_at, 'lastSeenAt', last_seen_at, 'concurrency', concurrency, 'jobs', jobs,
            'isAlive', last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'

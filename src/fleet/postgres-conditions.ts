@@ -138,7 +138,7 @@ function unknownOrphans(count: number): Condition {
     name: 'orphans_unknown', count,
     title: `${counted(count, 'droplet')} ${isOne ? 'carries' : 'carry'} our tags but ${isOne ? 'belongs' : 'belong'} to no saga of this environment`,
     detail: `Nothing destroys ${isOne ? 'it' : 'them'}. Postgres may have been restored from a backup, or another environment shares the account.`,
-    action: 'Run `arcadia orphans`. Destroy by hand what nobody needs.',
+    action: 'Run `arcadia orphans`. Destroy by hand what nobody needs. For what is known, run `arcadia orphans acknowledge <id>`.',
   });
 }
 

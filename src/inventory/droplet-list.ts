@@ -4,7 +4,7 @@ import type { SagaStatus } from '../saga/saga.ts';
 import type { DropletFilter, DropletState } from './droplet-conditions.ts';
 import { isDrifted, isInState, matches, rowsInState, rowsOf, source } from './droplet-conditions.ts';
 import { dropletIdSql } from './droplet-of-saga.ts';
-import type { OrphanCategory } from './orphans.ts';
+import type { OrphanState } from './orphans.ts';
 import type { SyncAge } from './syncs.ts';
 import { readSyncAge } from './syncs.ts';
 
@@ -42,7 +42,7 @@ export type ListedDroplet = Readonly<{
   requestedBy: string | null;
   /** Fields that differ from its spec. */
   drift: readonly string[];
-  orphan: OrphanCategory | null;
+  orphan: OrphanState | null;
   atWork: SagaAtWork | null;
 }>;
 
@@ -56,8 +56,11 @@ export type DropletList = Readonly<{
   droplets: readonly ListedDroplet[];
   /** How many the filter finds, those that are gone too. */
   found: number;
-  /** How many each state would find; `gone` is not counted. `surplus`: orphans whose destruction a person may approve. */
-  counts: Readonly<Record<Exclude<DropletState, 'gone'> | 'all' | 'surplus', number>>;
+  /**
+   * How many each state would find; `gone` is not counted. `surplus`: orphans whose destruction a person may approve.
+   * `unexplained`: unknown orphans that nobody acknowledged.
+   */
+  counts: Readonly<Record<Exclude<DropletState, 'gone'> | 'all' | 'surplus' | 'unexplained', number>>;
   total: Total;
   /** The largest of each, and for tags only those that people chose. */
   byRegion: readonly TotalOf[];
@@ -96,7 +99,7 @@ async function readPage(db: Pick<Database, 'run'>, filter: DropletFilter, { sort
              provisioned.id is not null as is_managed, coalesce(provisioned.protected, false) as is_protected, provisioned.lease_until, provisioned.lease_expired_at,
              provisioned.saga_id, provisioned.requested_by,
              (select coalesce(array_agg(drift.field order by drift.field), '{}') from arcadia.cloud_drift drift where drift.resource_id = resource.id and drift.resolved_at is null) as drift,
-             orphan.category as orphan, work.id as work_id, work.name as work_name, work.status as work_status
+             case when orphan.acknowledged_at is null then orphan.category else 'acknowledged' end as orphan, work.id as work_id, work.name as work_name, work.status as work_status
       from page join ${source(sql, sql`arcadia.cloud_resources`)} on resource.id = page.id
       left join lateral (
         select id, name, status from arcadia.sagas
@@ -160,14 +163,15 @@ async function countGone(db: Pick<Database, 'run'>, filter: DropletFilter): Prom
 /** The columns from which the states are counted. */
 function statesOf(sql: Sql): SqlFragment {
   return sql`resource.deleted_at is null as is_present, provisioned.id is not null as is_managed, coalesce(provisioned.protected, false) as is_protected,
-    provisioned.id is not null and provisioned.lease_until is null as is_unleased, orphan.id is not null as is_orphan, coalesce(orphan.category = 'surplus' and orphan.approved_at is null, false) as is_surplus, ${isDrifted(sql)} as is_drifted`;
+    provisioned.id is not null and provisioned.lease_until is null as is_unleased, orphan.id is not null as is_orphan, coalesce(orphan.category = 'surplus' and orphan.approved_at is null, false) as is_surplus,
+    coalesce(orphan.category = 'unknown' and orphan.acknowledged_at is null, false) as is_unexplained, ${isDrifted(sql)} as is_drifted`;
 }
 
 /** Of the rows of `known`. */
 function countsOf(sql: Sql): SqlFragment {
   return sql`(select jsonb_build_object(
      'all', count(*), 'managed', count(*) filter (where is_managed and is_present), 'drifted', count(*) filter (where is_drifted),
-     'orphan', count(*) filter (where is_orphan and is_present), 'surplus', count(*) filter (where is_surplus and is_present), 'unleased', count(*) filter (where is_unleased and is_present),
+     'orphan', count(*) filter (where is_orphan and is_present), 'surplus', count(*) filter (where is_surplus and is_present), 'unexplained', count(*) filter (where is_unexplained and is_present), 'unleased', count(*) filter (where is_unleased and is_present),
      'protected', count(*) filter (where is_protected and is_present), 'foreign', count(*) filter (where not is_managed and not is_orphan and is_present)
    ) from known)`;
 }

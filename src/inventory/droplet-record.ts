@@ -5,9 +5,11 @@ import type { Drift } from './drift-store.ts';
 import { toDrift } from './drift-store.ts';
 import { createdOf } from './droplet-list.ts';
 import type { ListedDroplet } from './droplet-list.ts';
-import type { OrphanCategory } from './orphans.ts';
+import type { Orphan } from './orphans.ts';
 import type { SyncAge } from './syncs.ts';
 import { readSyncAge } from './syncs.ts';
+
+type Judged = Pick<Orphan, 'category' | 'reason' | 'approvedAt' | 'approvedBy' | 'acknowledgedAt' | 'acknowledgedBy' | 'acknowledgedReason'>;
 
 /** What the inventory has on record about a droplet. */
 export type DropletRecord = Omit<ListedDroplet, 'drift' | 'orphan' | 'atWork'> &
@@ -25,7 +27,7 @@ export type DropletRecord = Omit<ListedDroplet, 'drift' | 'orphan' | 'atWork'> &
     /** When nothing was desired of it any more; null: it is managed, or never was. */
     releasedAt: Date | null;
     leaseLimit: Date | null;
-    orphan: Readonly<{ id: number; category: OrphanCategory; reason: string; sagaId: string | null; firstSeenAt: Date; approvedAt: Date | null; approvedBy: string | null }> | null;
+    orphan: (Pick<Orphan, 'id' | 'sagaId' | 'firstSeenAt'> & Judged) | null;
     /** Newest first, also what is resolved. */
     drift: readonly Drift[];
     sync: SyncAge;
@@ -34,8 +36,7 @@ export type DropletRecord = Omit<ListedDroplet, 'drift' | 'orphan' | 'atWork'> &
 // Many times more than a droplet has.
 const MOST_DRIFT = 100;
 
-type Row = Omit<DropletRecord, 'orphan' | 'drift' | 'sync'> &
-  Readonly<{ id: string; orphanId: string | null; category: OrphanCategory; reason: string; orphanSagaId: string | null; orphanSince: Date; approvedAt: Date | null; approvedBy: string | null }>;
+type Row = Omit<DropletRecord, 'orphan' | 'drift' | 'sync'> & Judged & Readonly<{ id: string; orphanId: string | null; orphanSagaId: string | null; orphanSince: Date }>;
 
 /** Finds a droplet by DigitalOcean's id; null: the inventory has it not. */
 export async function findDroplet(db: Pick<Database, 'run'>, dropletId: number): Promise<DropletRecord | null> {
@@ -50,7 +51,8 @@ export async function findDroplet(db: Pick<Database, 'run'>, dropletId: number):
                provisioned.id is not null and provisioned.released_at is null as is_managed, coalesce(provisioned.protected and provisioned.released_at is null, false) as is_protected,
                provisioned.spec, provisioned.released_at, provisioned.saga_id, provisioned.requested_by,
                case when provisioned.released_at is null then provisioned.lease_until end as lease_until, provisioned.lease_limit, provisioned.lease_expired_at,
-               orphan.id as orphan_id, orphan.category, orphan.reason, orphan.saga_id as orphan_saga_id, orphan.first_seen_at as orphan_since, orphan.approved_at, orphan.approved_by
+               orphan.id as orphan_id, orphan.category, orphan.reason, orphan.saga_id as orphan_saga_id, orphan.first_seen_at as orphan_since, orphan.approved_at, orphan.approved_by,
+               orphan.acknowledged_at, orphan.acknowledged_by, orphan.acknowledged_reason
         from arcadia.cloud_resources resource
         left join arcadia.cloud_provisioned provisioned on provisioned.resource_id = resource.id
         left join arcadia.cloud_orphans orphan on orphan.resource_id = resource.id and orphan.resolved_at is null
@@ -60,8 +62,9 @@ export async function findDroplet(db: Pick<Database, 'run'>, dropletId: number):
   ]);
   const [row] = rows;
   if (row === undefined) return null;
-  const { id, orphanId, category, reason, orphanSagaId, orphanSince, approvedAt, approvedBy, ...record } = row;
-  const orphan = orphanId === null ? null : { id: Number(orphanId), category, reason, sagaId: orphanSagaId, firstSeenAt: orphanSince, approvedAt, approvedBy };
+  const { id, orphanId, category, reason, orphanSagaId, orphanSince, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason, ...record } = row;
+  const judged = { category, reason, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason };
+  const orphan = orphanId === null ? null : { id: Number(orphanId), sagaId: orphanSagaId, firstSeenAt: orphanSince, ...judged };
   return { ...record, orphan, drift: await listDriftOf(db, id), sync };
 }
 

@@ -6,6 +6,9 @@ import { INVENTORY_CHANNEL, heldSync, lostSync } from './syncs.ts';
 
 export type OrphanCategory = 'surplus' | 'unknown';
 
+/** `acknowledged`: an unknown one that a person knows. */
+export type OrphanState = OrphanCategory | 'acknowledged';
+
 /** An orphan as seen. */
 export type OrphanSighting = Readonly<{
   providerId: string;
@@ -38,6 +41,10 @@ export type Orphan = Readonly<{
   /** When a person approved its destruction, and who. */
   approvedAt: Date | null;
   approvedBy: string | null;
+  /** When a person acknowledged it, who, and why: it is known, so nobody is alarmed about it. Only of unknown ones. */
+  acknowledgedAt: Date | null;
+  acknowledgedBy: string | null;
+  acknowledgedReason: string | null;
 }>;
 
 /**
@@ -77,6 +84,10 @@ export async function recordSightings(db: Pick<Database, 'run'>, number: number,
         left join changed on changed.resource_id = resource.id
         on conflict (resource_id) where resolved_at is null do update
         set reason = excluded.reason, created_at = excluded.created_at,
+            -- Somebody acknowledged what it was, not what it is now.
+            acknowledged_at = case when orphan.reason = excluded.reason then orphan.acknowledged_at end,
+            acknowledged_by = case when orphan.reason = excluded.reason then orphan.acknowledged_by end,
+            acknowledged_reason = case when orphan.reason = excluded.reason then orphan.acknowledged_reason end,
             price_usd_per_hour = coalesce(excluded.price_usd_per_hour, orphan.price_usd_per_hour), ended_at = excluded.ended_at,
             last_seen_at = clock_timestamp(), last_sync = excluded.last_sync
         returning orphan.*, orphan.first_sync = orphan.last_sync as is_new
@@ -189,14 +200,14 @@ export async function recordHold(db: Pick<Database, 'run'>, held: readonly Orpha
   );
 }
 
-/** Lists the existing orphans: surplus first, then oldest first. */
+/** Lists the existing orphans: surplus first, then unknown ones that nobody acknowledged; the oldest of each first. */
 export async function listOrphans(db: Pick<Database, 'run'>, limit: number): Promise<Orphan[]> {
   const rows = await db.run(
     'orphans.list',
     (sql) => sql<OrphanRow[]>`
       select orphan.*, resource.provider_id, resource.name, resource.region, resource.size_slug, resource.tags
       from arcadia.cloud_orphans orphan join arcadia.cloud_resources resource on resource.id = orphan.resource_id
-      where orphan.resolved_at is null order by orphan.category, orphan.id limit ${limit}`,
+      where orphan.resolved_at is null order by orphan.category, orphan.acknowledged_at is not null, orphan.id limit ${limit}`,
   );
   return rows.map(toOrphan);
 }
@@ -226,6 +237,6 @@ export async function approveOrphans(db: Pick<Database, 'run'>, ids: readonly nu
 type OrphanRow = Omit<Orphan, 'id'> & { id: string };
 
 function toOrphan(row: OrphanRow): Orphan {
-  const { category, reason, sagaId, providerId, name, region, sizeSlug, tags, priceUsdPerHour, createdAt, firstSeenAt, lastSeenAt, approvedAt, approvedBy } = row;
-  return { id: Number(row.id), category, reason, sagaId, providerId, name, region, sizeSlug, tags, priceUsdPerHour, createdAt, firstSeenAt, lastSeenAt, approvedAt, approvedBy };
+  const { category, reason, sagaId, providerId, name, region, sizeSlug, tags, priceUsdPerHour, createdAt, firstSeenAt, lastSeenAt, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason } = row;
+  return { id: Number(row.id), category, reason, sagaId, providerId, name, region, sizeSlug, tags, priceUsdPerHour, createdAt, firstSeenAt, lastSeenAt, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason };
 }

@@ -2,14 +2,14 @@
 import type { Database } from '../platform/db.ts';
 import type { DriftField } from './drift.ts';
 import { driftFields } from './drift.ts';
-import type { OrphanCategory } from './orphans.ts';
+import type { OrphanState } from './orphans.ts';
 
 export type InventoryStats = Readonly<{
   /** Existing droplets of the whole account, ours or not. */
   present: number;
   /** Open drift by field; every field is present. */
   drift: readonly Readonly<{ field: DriftField; count: number }>[];
-  orphans: readonly Readonly<{ category: OrphanCategory; count: number; usdPerHour: number }>[];
+  orphans: readonly Readonly<{ category: OrphanState; count: number; usdPerHour: number }>[];
   /** Surplus droplets that the last sync held back because there were too many at once. */
   held: number;
   /** Droplets whose lease has not expired; and droplets whose ended lease the brake against mass expiry holds. */
@@ -42,8 +42,8 @@ export async function readInventoryStats(db: Pick<Database, 'run'>): Promise<Inv
         (select coalesce(jsonb_agg(jsonb_build_object('field', field, 'count', number)), '[]')
          from (select field, count(*) as number from arcadia.cloud_drift where resolved_at is null group by field) as drift) as drift,
         (select coalesce(jsonb_agg(jsonb_build_object('category', category, 'count', number, 'usdPerHour', price)), '[]')
-         from (select category, count(*) as number, coalesce(sum(price_usd_per_hour), 0) as price
-               from arcadia.cloud_orphans where resolved_at is null group by category) as orphans) as orphans,
+         from (select case when acknowledged_at is null then category else 'acknowledged' end as category, count(*) as number, coalesce(sum(price_usd_per_hour), 0) as price
+               from arcadia.cloud_orphans where resolved_at is null group by 1) as orphans) as orphans,
         coalesce((select held from complete), 0) as held,
         (select leased from arcadia.lease_brake()) as leased,
         (select case when is_held then ended else 0 end from arcadia.lease_brake()) as leases_held,

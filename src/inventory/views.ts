@@ -4,6 +4,7 @@ import { acceptDrift, listDrift } from './drift-store.ts';
 import { listDroplets } from './droplet-list.ts';
 import { findDroplet } from './droplet-record.ts';
 import { inventoryOutcomes } from './outcomes.ts';
+import { acknowledgeOrphans, unacknowledgeOrphans } from './orphan-acknowledgement.ts';
 import { approveOrphans, listOrphans } from './orphans.ts';
 import { approveLeases, findLeaseRows, listLeases, readLeaseOverview } from './lease-listing.ts';
 import { findLeases, renewLease } from './lease.ts';
@@ -24,6 +25,8 @@ export function openInventoryViews(db: Database) {
       drift: (...how: Tail<typeof listDrift>) => listDrift(db, ...how),
       acceptDrift: (...what: Tail<typeof acceptDrift>) => acceptDrift(db, ...what),
       orphans: (limit: number) => listOrphans(db, limit),
+      acknowledgeOrphans: (...what: Tail<typeof acknowledgeOrphans>) => acknowledgeOrphans(db, ...what),
+      unacknowledgeOrphans: (...what: Tail<typeof unacknowledgeOrphans>) => unacknowledgeOrphans(db, ...what),
       approveOrphans: (...what: Tail<typeof approveOrphans>) => approveOrphans(db, ...what),
       droplets: (...how: Tail<typeof listDroplets>) => listDroplets(db, ...how),
       droplet: (dropletId: number) => findDroplet(db, dropletId),

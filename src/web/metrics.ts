@@ -151,7 +151,7 @@ function tellInventory(registry: Registry, { present, drift, orphans, held, leas
   for (const { field, count } of drift) driftOpen.set({ field }, count);
   const byCategory = new Gauge({ name: 'arcadia_orphans', help: 'Droplets with our tags that belong to no saga', labelNames: ['category'], registers });
   const costs = new Gauge({ name: 'arcadia_orphans_usd_per_hour', help: 'Hourly price of orphans in USD', labelNames: ['category'], registers });
-  for (const category of ['surplus', 'unknown'] as const) {
+  for (const category of ['surplus', 'unknown', 'acknowledged'] as const) {
     const found = orphans.find((one) => one.category === category);
     byCategory.set({ category }, found?.count ?? 0);
     costs.set({ category }, found?.usdPerHour ?? 0);

@@ -132,6 +132,8 @@ test('says since when the reconcilers of all live workers fail, and DigitalOcean
   expect((await readFleetFacts(db)).orphansUnknown).toBe(0);
   await db.sql`update arcadia.cloud_orphans set category = 'unknown'`;
   expect(await readFleetFacts(db)).toMatchObject({ orphansHeld: 0, orphansUnknown: 1 });
+  await db.sql`update arcadia.cloud_orphans set acknowledged_at = now(), acknowledged_by = 'ann'`;
+  expect((await readFleetFacts(db)).orphansUnknown).toBe(0);
   await db.sql`update arcadia.cloud_orphans set category = 'surplus'`;
   await db.sql`update arcadia.cloud_orphans set approved_at = now(), approved_by = 'ann'`;
   expect((await readFleetFacts(db)).orphansHeld).toBe(0);

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { acceptDrift, listDrift } from '../../src/inventory/drift-store.ts';
+import { acknowledgeOrphans, unacknowledgeOrphans } from '../../src/inventory/orphan-acknowledgement.ts';
 import { approveOrphans, listOrphans } from '../../src/inventory/orphans.ts';
 import { driftOutcomes, orphanOutcomes } from '../../src/inventory/outcomes.ts';
 import { takeLease } from '../../src/outcomes/lease.ts';
@@ -59,6 +60,45 @@ test('an orphan that turns from unknown to surplus, and then to another saga\'s,
     { id: surplus?.id, isOpen: false },
     { id: others?.id, isOpen: true },
   ]);
+});
+
+test('an acknowledged orphan stays so until a sync judges it differently, by its reason or as another one', async () => {
+  const stage = await scene();
+  const [id = 0] = stage.add(1, { tags: ['managed-by-arcadia-cloud'] });
+  const find = async () => (await listOrphans(stage.db, 10))[0];
+  await stage.sync();
+  const orphan = (await find())?.id ?? 0;
+  expect(await acknowledgeOrphans(stage.db, [orphan, orphan + 1], { by: 'cli:ada', reason: 'that of staging' })).toEqual([orphan]);
+  const first = await find();
+  expect(first).toMatchObject({ category: 'unknown', acknowledgedBy: 'cli:ada', acknowledgedReason: 'that of staging' });
+  // Of two people, the first is on record.
+  expect(await acknowledgeOrphans(stage.db, [orphan], { by: 'cli:bob', reason: null })).toEqual([orphan]);
+  await stage.sync();
+  expect(await find()).toMatchObject({ acknowledgedAt: first?.acknowledgedAt, acknowledgedBy: 'cli:ada' });
+  // The same row, for there is one saga id in neither case.
+  stage.sandbox.editDroplet(id, { tags: ['managed-by-arcadia-cloud', `arcadia-adopted-${randomUUID()}`] });
+  await stage.sync();
+  expect(await find()).toMatchObject({ id: orphan, acknowledgedAt: null, acknowledgedBy: null, acknowledgedReason: null });
+  await acknowledgeOrphans(stage.db, [orphan], { by: 'cli:ada', reason: null });
+  stage.sandbox.editDroplet(id, { tags: tagsOf(randomUUID()) });
+  await stage.sync();
+  const other = await find();
+  expect(other).toMatchObject({ category: 'unknown', acknowledgedAt: null });
+  expect(await acknowledgeOrphans(stage.db, [orphan], { by: 'cli:ada', reason: null })).toEqual([]);
+  expect(await unacknowledgeOrphans(stage.db, [orphan], { by: 'cli:ada' })).toEqual([]);
+  expect(await stage.db.sql`select actor, action, detail->>'reason' as reason from arcadia.audit where action like 'orphan_%acknowledged' order by id`).toEqual([
+    { actor: 'cli:ada', action: 'orphan_acknowledged', reason: 'that of staging' },
+    { actor: 'cli:ada', action: 'orphan_acknowledged', reason: null },
+  ]);
+});
+
+test('a surplus orphan cannot be acknowledged: it is destroyed', async () => {
+  const stage = await scene();
+  stage.add(1, { tags: tagsOf(await stage.saga({ status: 'compensated' })) });
+  await stage.sync({ orphanGraceMs: 900_000 });
+  const [surplus] = await listOrphans(stage.db, 10);
+  expect(surplus).toMatchObject({ category: 'surplus' });
+  expect(await acknowledgeOrphans(stage.db, [surplus?.id ?? 0], { by: 'cli:ada', reason: null })).toEqual([]);
 });
 
 test('a second, different drift of a field is told of with a new id, and cannot be accepted by the old one', async () => {

@@ -210,7 +210,7 @@ describe('with these roles', () => {
       expect([args, (await web(...args)).code]).toEqual([args, 0]);
     }
     expect((await web('provision', '--dry-run', '--name', 'planned', ...asked)).code).toBe(0);
-    for (const args of [['drift', 'accept', '1'], ['orphans', '--destroy', '--yes'], ['leases', '--ended', '--destroy', '--yes'], ['outcomes', 'resume', 'webhook']]) await web(...args);
+    for (const args of [['drift', 'accept', '1'], ['orphans', '--destroy', '--yes'], ['orphans', 'acknowledge', '1'], ['orphans', 'unacknowledge', '1'], ['leases', '--ended', '--destroy', '--yes'], ['outcomes', 'resume', 'webhook']]) await web(...args);
     expect((await as('worker')('sync')).code).toBe(0);
 
     const manual = readFileSync(new URL('../../docs/reference/postgres.md', import.meta.url), 'utf8');

@@ -57,6 +57,7 @@ const landed: Readonly<Record<string, string>> = {
   '0040.do.given-inputs.sql': 'ac34056a4a995f32d2bf6ca54c7b1141',
   '0041.do.worker-reports.sql': '0bff01badf730456230f639b93cfd7fa',
   '0042.do.queue-places.sql': '26804ba6bec499c83e543a53b8d9d4ec',
+  '0043.do.orphan-acknowledgements.sql': 'b649230dbbc82f3386b106ec7294c38c',
 };
 
 test('a migration that is out is not changed, and none is without its checksum here', async () => {

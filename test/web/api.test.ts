@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { bulkAnswer } from '../../src/web/api/bulk-shapes.ts';
-import { acceptedAnswer, driftsAnswer, orphansAnswer, resourcesAnswer } from '../../src/web/api/inventory-shapes.ts';
+import { acceptedAnswer, acknowledgedAnswer, driftsAnswer, orphansAnswer, resourcesAnswer } from '../../src/web/api/inventory-shapes.ts';
 import { sagaWithTimeline, sagasAnswer, startedAnswer, actionAnswer } from '../../src/web/api/saga-shapes.ts';
 import { problemSchema } from '../../src/web/problems.ts';
 import { holdSaga } from '../support/held-saga.ts';
@@ -362,7 +362,7 @@ describe('the description', () => {
       .parse((await web.call('GET', '/openapi.json')).json());
     expect(document.openapi).toBe('3.1.0');
     expect(Object.keys(document.paths).toSorted()).toEqual([
-      '/v1/audit', '/v1/bulk/cancel', '/v1/bulk/rerun', '/v1/bulk/retry', '/v1/drift', '/v1/drift/{id}/accept', '/v1/droplets/{id}/lease', '/v1/droplets/{id}/protection', '/v1/leases', '/v1/leases/approve', '/v1/orphans', '/v1/outcomes', '/v1/outcomes/{subscription}/resume', '/v1/plans', '/v1/ready/{token}', '/v1/resources', '/v1/sagas', '/v1/sagas/adopt_droplet', '/v1/sagas/destroy_droplet', '/v1/sagas/provision_droplet',
+      '/v1/audit', '/v1/bulk/cancel', '/v1/bulk/rerun', '/v1/bulk/retry', '/v1/drift', '/v1/drift/{id}/accept', '/v1/droplets/{id}/lease', '/v1/droplets/{id}/protection', '/v1/leases', '/v1/leases/approve', '/v1/orphans', '/v1/orphans/acknowledge', '/v1/orphans/unacknowledge', '/v1/outcomes', '/v1/outcomes/{subscription}/resume', '/v1/plans', '/v1/ready/{token}', '/v1/resources', '/v1/sagas', '/v1/sagas/adopt_droplet', '/v1/sagas/destroy_droplet', '/v1/sagas/provision_droplet',
       '/v1/sagas/{id}', '/v1/sagas/{id}/cancel', '/v1/sagas/{id}/events', '/v1/sagas/{id}/rerun', '/v1/sagas/{id}/retry',
     ]);
     expect(JSON.stringify(document.paths['/v1/sagas/provision_droplet'])).toContain('ssh_keys');
@@ -396,6 +396,13 @@ describe('drift and orphans', () => {
     const { orphans } = orphansAnswer.parse((await web.call('GET', '/v1/orphans?limit=5')).json());
     expect(orphans).toMatchObject([{ providerId: '4711', category: 'unknown', priceUsdPerHour: 0.5, approvedAt: null }]);
     expect(orphansAnswer.parse((await web.call('GET', '/v1/orphans?limit=1')).json())).toMatchObject({ more: false });
+    const [{ id: orphanId } = { id: 0 }] = orphans;
+    const acknowledged = async (path: string, body: unknown) => acknowledgedAnswer.parse((await web.call('POST', `/v1/orphans/${path}`, { body })).json());
+    expect(await acknowledged('acknowledge', { ids: [orphanId, 999_999], reason: 'that of staging' })).toEqual({ ids: [orphanId] });
+    expect(orphansAnswer.parse((await web.call('GET', '/v1/orphans')).json()).orphans).toMatchObject([{ id: orphanId, category: 'unknown', acknowledgedReason: 'that of staging' }]);
+    expect(await acknowledged('unacknowledge', { ids: [orphanId] })).toEqual({ ids: [orphanId] });
+    expect(orphansAnswer.parse((await web.call('GET', '/v1/orphans')).json()).orphans).toMatchObject([{ acknowledgedAt: null, acknowledgedReason: null }]);
+    expect((await web.call('POST', '/v1/orphans/acknowledge', { body: { ids: [] } })).status).toBe(400);
     await web.db.sql`insert into arcadia.cloud_drift (resource_id, field, desired, actual) values (${resourceId}, 'region', 'fra1', 'nyc3')`;
     expect(driftsAnswer.parse((await web.call('GET', '/v1/drift?limit=1')).json())).toMatchObject({ drift: [{ field: 'size_slug' }], more: true });
     expect(driftsAnswer.parse((await web.call('GET', '/v1/drift')).json())).toMatchObject({ drift: [{}, {}], more: false });

@@ -266,7 +266,7 @@ describe('an action', () => {
     const shown = await page('/droplets/orphans', asDestroyer);
     expect(textOf(shown)).toMatch(/Destroy 2 surplus droplets\?.*Without 1 whose price is not known, they cost \$0\.00893 an hour\..*its saga was rolled back.*Unknown/);
     expect([...shown.matchAll(/name="id" value="(\d+)"/g)].map(([, id]) => Number(id))).toEqual([first.orphanId, second.orphanId]);
-    expect(await page('/droplets/orphans', bearer(secrets.operate))).not.toContain('<form method="post"');
+    expect(await page('/droplets/orphans', bearer(secrets.operate))).not.toContain('action="/droplets/orphans"');
     expect((await post('/droplets/orphans', { id: String(first.orphanId) }, bearer(secrets.operate))).status).toBe(403);
     await web.db.sql`update arcadia.cloud_orphans set resolved_at = now(), resolution = 'explained' where id = ${second.orphanId}`;
     const done = await post('/droplets/orphans', { id: [first, second].map(({ orphanId }) => String(orphanId)) }, asDestroyer);
@@ -286,6 +286,27 @@ describe('an action', () => {
     expect(textOf(await page('/droplets', asDestroyer))).toContain('Approve orphans…');
     await web.db.sql`update arcadia.cloud_orphans set approved_at = now(), approved_by = 'http:ada' where id = ${orphanId}`;
     expect(textOf(await page('/droplets', asDestroyer))).not.toContain('Approve orphans…');
+  });
+
+  test('acknowledge takes the unknown orphans that were shown, or the one of the page, for those with the scope operate', async () => {
+    const [first, second] = [await place({ name: 'u-1', requestedBy: null, orphan: 'unknown' }), await place({ name: 'u-2', requestedBy: null, orphan: 'unknown' })];
+    expect(await page('/droplets')).toMatch(/class="count telling" href="[^"]*state=orphan/);
+    expect(textOf(await page('/droplets'))).toContain('Review orphans…');
+    expect(textOf(await page('/droplets/orphans', bearer(secrets.read)))).not.toContain('Acknowledge all 2…');
+    const shown = await page('/droplets/orphans', bearer(secrets.operate));
+    expect(textOf(shown)).toContain('Acknowledge all 2…');
+    expect([...shown.matchAll(/name="id" value="(\d+)"/g)].map(([, id]) => Number(id))).toEqual([first.orphanId, second.orphanId]);
+    const ofPage = { id: String(first.orphanId), back: String(first.dropletId), reason: ' that of staging ' };
+    expect((await post('/droplets/orphans/acknowledge', ofPage, bearer(secrets.start))).status).toBe(403);
+    expect((await post('/droplets/orphans/acknowledge', ofPage, bearer(secrets.operate))).headers.get('location')).toBe(`/droplets/${first.dropletId}?told=acknowledged`);
+    expect(textOf(await page(`/droplets/${first.dropletId}`, bearer(secrets.operate)))).toMatch(/orphan: acknowledged Take acknowledgement back….*http:operator acknowledged it \d+ s ago: that of staging/);
+    expect((await post('/droplets/orphans/acknowledge', { id: [first, second].map(({ orphanId }) => String(orphanId)) }, bearer(secrets.operate))).headers.get('location')).toBe('/droplets/orphans?told=acknowledged');
+    expect(textOf(await page('/droplets/orphans?told=acknowledged', bearer(secrets.operate)))).toMatch(/Acknowledged\..*Acknowledged Unknown too/);
+    expect(await page('/droplets')).not.toMatch(/class="count telling" href="[^"]*state=orphan/);
+    expect(textOf(await page('/droplets'))).not.toContain('Review orphans…');
+    expect(await auditOf('orphan_acknowledged')).toMatchObject([{ actor: 'http:operator', detail: { droplet_id: String(first.dropletId), reason: 'that of staging' } }, { detail: { droplet_id: String(second.dropletId) } }]);
+    expect((await post('/droplets/orphans/unacknowledge', { id: String(first.orphanId), back: String(first.dropletId) }, bearer(secrets.operate))).headers.get('location')).toBe(`/droplets/${first.dropletId}?told=unacknowledged`);
+    expect(textOf(await page(`/droplets/${first.dropletId}`, bearer(secrets.operate)))).toMatch(/orphan: unknown Acknowledge…/);
   });
 
   test('the page of orphans says that nobody looked, and else how long ago', async () => {

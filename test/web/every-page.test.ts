@@ -61,6 +61,7 @@ async function fill(web: Web): Promise<string[]> {
   await web.db.sql`update arcadia.sagas set revision = 60, attempt = 60, status = 'running' where id = ${long}`;
   const placed = await placeDroplet(web.db, { name: LONG_NAME.slice(0, 255), tags: ['shop'], leaseInS: 600, drift: { field: 'size_slug', desired: 's-1vcpu-1gb', actual: 's-2vcpu-2gb' } });
   await placeDroplet(web.db, { orphan: 'surplus', requestedBy: null });
+  await placeDroplet(web.db, { orphan: 'unknown', requestedBy: null });
   await placeDroplet(web.db, { isProtected: true, usdPerHour: null });
   return [...ids.map((id) => `/sagas/${id}`), `/droplets/${placed.dropletId}`, '/sagas?q=a-very&sort=-age', '/sagas/bulk?action=cancel&q=web', '/droplets?q=nothing'];
 }

@@ -62,11 +62,14 @@ test('tell of the inventory: drift, orphans and what they cost, how old the last
   const resources = await web.db.sql<{ id: string }[]>`
     insert into arcadia.cloud_resources (provider, provider_id, kind, name, status)
     select 'digitalocean', number::text, 'droplet', 'web', 'active' from generate_series(1, 3) as number returning id`;
-  const [first = '', second = ''] = resources.map(({ id }) => id);
+  const [first = '', second = '', third = ''] = resources.map(({ id }) => id);
   await web.db.sql`insert into arcadia.cloud_drift (resource_id, field, desired, actual) values (${first}, 'image', 'a', 'b'), (${second}, 'image', 'a', 'b')`;
   await web.db.sql`
     insert into arcadia.cloud_orphans (resource_id, category, reason, price_usd_per_hour, created_at, first_sync, last_sync)
     values (${first}, 'surplus', '', 0.25, now(), 1, 1), (${second}, 'surplus', '', 0.5, now(), 1, 1)`;
+  await web.db.sql`
+    insert into arcadia.cloud_orphans (resource_id, category, reason, price_usd_per_hour, created_at, first_sync, last_sync, acknowledged_at, acknowledged_by)
+    values (${third}, 'unknown', '', 1, now(), 1, 1, now(), 'ann')`;
   await web.db.sql`
     insert into arcadia.inventory_syncs (number, started_at, finished_at, outcome, lease_until, worker, summary) values
       (1, now() - interval '1 hour', now() - interval '1 hour', 'complete', now(), 'w', '{"held": 0}'),
@@ -79,7 +82,7 @@ test('tell of the inventory: drift, orphans and what they cost, how old the last
   }, { what: 'the scrape that is kept to be over' });
   expect(fresh.get('arcadia_drift_open{field="image"}')).toBe(2);
   expect(fresh.get('arcadia_drift_open{field="existence"}')).toBe(0);
-  expect([fresh.get('arcadia_orphans{category="surplus"}'), fresh.get('arcadia_orphans{category="unknown"}')]).toEqual([2, 0]);
+  expect([fresh.get('arcadia_orphans{category="surplus"}'), fresh.get('arcadia_orphans{category="unknown"}'), fresh.get('arcadia_orphans{category="acknowledged"}')]).toEqual([2, 0, 1]);
   expect(fresh.get('arcadia_orphans_usd_per_hour{category="surplus"}')).toBe(0.75);
   expect([fresh.get('arcadia_orphans_held'), fresh.get('arcadia_inventory_failed_syncs')]).toEqual([7, 1]);
   expect(fresh.get('arcadia_spent_tags')).toBe(4);

@@ -84,7 +84,7 @@ test('gives every operation an id of its own, a tag, and answers with schemas, e
   const operations = Object.values(document.paths).flatMap((item) => Object.values(item));
   const ids = operations.map(({ operationId }) => operationId);
   expect(ids.toSorted()).toEqual([
-    'acceptDrift', 'approveLeases', 'bulkCancel', 'bulkRerun', 'bulkRetry', 'cancelSaga', 'followSaga', 'getSaga', 'listAudit', 'listDrift', 'listLeases', 'listOrphans', 'listOutcomeSubscriptions', 'listResources', 'listSagas', 'planProvision', 'renewLease', 'reportReady', 'rerunSaga', 'resumeOutcomes', 'retrySaga', 'setProtection', 'start_adopt_droplet', 'start_destroy_droplet', 'start_provision_droplet',
+    'acceptDrift', 'acknowledgeOrphans', 'approveLeases', 'bulkCancel', 'bulkRerun', 'bulkRetry', 'cancelSaga', 'followSaga', 'getSaga', 'listAudit', 'listDrift', 'listLeases', 'listOrphans', 'listOutcomeSubscriptions', 'listResources', 'listSagas', 'planProvision', 'renewLease', 'reportReady', 'rerunSaga', 'resumeOutcomes', 'retrySaga', 'setProtection', 'start_adopt_droplet', 'start_destroy_droplet', 'start_provision_droplet', 'unacknowledgeOrphans',
   ]);
   for (const { operationId, responses } of operations) {
     expect([operationId, Object.keys(responses).some((status) => status.startsWith('2'))]).toEqual([operationId, true]);

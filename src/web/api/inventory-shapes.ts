@@ -87,8 +87,26 @@ export const orphanAnswer = z.object({
   lastSeenAt: answerTime,
   approvedAt: answerTime.nullable(),
   approvedBy: z.string().nullable(),
+  acknowledgedAt: answerTime.nullable().describe('when somebody acknowledged this unknown orphan: it is not reported as a problem since'),
+  acknowledgedBy: z.string().nullable(),
+  acknowledgedReason: z.string().nullable(),
 });
 export const orphansAnswer = z.object({ orphans: z.array(orphanAnswer), more });
+
+const orphanIds = z
+  .array(z.int('expected the id of an orphan, as GET /v1/orphans lists it').positive())
+  .min(1)
+  .max(1_000)
+  .describe('ids of unknown orphans, as GET /v1/orphans lists them')
+  .meta({ examples: [[12]] });
+
+/** Body of `POST /v1/orphans/acknowledge`. */
+export const acknowledgeBody = z.strictObject({ ids: orphanIds, reason: text(1_000).optional().describe('reason, kept in the audit') });
+
+/** Body of `POST /v1/orphans/unacknowledge`. */
+export const unacknowledgeBody = acknowledgeBody.omit({ reason: true });
+
+export const acknowledgedAnswer = z.object({ ids: z.array(z.int()).describe('those for which this holds now; the others are no unknown orphans') });
 
 /** Path of one droplet. */
 export const dropletParams = z.object({ id: dropletId });

@@ -6,7 +6,7 @@ import { actorOf } from '../auth.ts';
 import type { InventoryPort } from '../ports.ts';
 import { Problem } from '../problems.ts';
 import { answers } from './answers.ts';
-import { acceptedAnswer, approveLeasesBody, approvedLeasesAnswer, driftParams, driftQuery, driftsAnswer, dropletParams, leaseAnswer, leaseBody, leasesAnswer, leasesQuery, orphansAnswer, orphansQuery, protectionAnswer, protectionBody } from './inventory-shapes.ts';
+import { acceptedAnswer, acknowledgeBody, acknowledgedAnswer, approveLeasesBody, approvedLeasesAnswer, driftParams, driftQuery, driftsAnswer, dropletParams, leaseAnswer, leaseBody, leasesAnswer, leasesQuery, orphansAnswer, orphansQuery, protectionAnswer, protectionBody, unacknowledgeBody } from './inventory-shapes.ts';
 
 const FALLBACK_LIMIT = 200;
 
@@ -101,6 +101,27 @@ export function addInventoryRoutes(app: App, inventory: InventoryPort, redact: R
       const { rows, more } = await upTo(query.limit, inventory.orphans);
       return { orphans: redact.value(rows), more };
     },
+  );
+
+  app.post(
+    '/v1/orphans/acknowledge',
+    {
+      schema: {
+        operationId: 'acknowledgeOrphans',
+        summary: 'Acknowledge unknown orphans',
+        description: 'They stay listed, and are no longer reported as a problem. A sync that judges one differently reports it again.',
+        tags: ['inventory'],
+        body: acknowledgeBody,
+        response: answers(200, acknowledgedAnswer),
+      },
+    },
+    async ({ body, principal }) => ({ ids: await inventory.acknowledgeOrphans(body.ids, { by: actorOf(principal), reason: body.reason ?? null }) }),
+  );
+
+  app.post(
+    '/v1/orphans/unacknowledge',
+    { schema: { operationId: 'unacknowledgeOrphans', summary: 'Report acknowledged orphans as a problem again', tags: ['inventory'], body: unacknowledgeBody, response: answers(200, acknowledgedAnswer) } },
+    async ({ body, principal }) => ({ ids: await inventory.unacknowledgeOrphans(body.ids, { by: actorOf(principal) }) }),
   );
 }
 

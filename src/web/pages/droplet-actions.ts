@@ -7,7 +7,7 @@ import { dialog } from './dialog.ts';
 import { renewalFields } from './lease-choices.ts';
 import { hidden } from './parts.ts';
 
-type Action = 'destroy' | 'renew' | 'protect' | 'unprotect' | 'accept' | 'approve' | 'adopt';
+type Action = 'destroy' | 'renew' | 'protect' | 'unprotect' | 'accept' | 'approve' | 'acknowledge' | 'unacknowledge' | 'adopt';
 
 export type DropletActions = Readonly<{
   dropletId: number;
@@ -25,7 +25,7 @@ export type DropletActions = Readonly<{
 /** The saga that destroys a droplet. `isStuck`: it waits for a person, and nobody destroys the droplet meanwhile. */
 export type Destruction = Readonly<{ sagaId: string; isStuck: boolean }>;
 
-const actions: readonly Action[] = ['destroy', 'renew', 'protect', 'unprotect', 'accept', 'approve', 'adopt'];
+const actions: readonly Action[] = ['destroy', 'renew', 'protect', 'unprotect', 'accept', 'approve', 'acknowledge', 'unacknowledge', 'adopt'];
 
 /**
  * Finds the actions.
@@ -46,6 +46,8 @@ export function actionsOf(record: DropletRecord | null, given: { dropletId: numb
     unprotect: isOurs && record.isProtected,
     accept: record !== null && record.isManaged && record.drift.some(({ resolvedAt }) => resolvedAt === null),
     approve: isPresent && record.orphan?.category === 'surplus' && record.orphan.approvedAt === null,
+    acknowledge: isPresent && record.orphan?.category === 'unknown' && record.orphan.acknowledgedAt === null,
+    unacknowledge: isPresent && record.orphan?.category === 'unknown' && record.orphan.acknowledgedAt !== null,
     adopt: isPresent && !record.isManaged && record.releasedAt === null && record.orphan?.category !== 'surplus' && !isBeingDestroyed,
   };
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the keys of `can`
@@ -63,7 +65,7 @@ function whyNot({ isManaged, isProtected, orphan }: DropletRecord, destruction: 
 /** The buttons beside the title. */
 export function buttons({ may }: DropletActions): Html {
   const button = (action: Action, words: string, tone = '') => (may[action] ? html`<button class="${tone}" type="button" popovertarget="${action}">${words}</button>` : null);
-  return html`<div class="actions">${button('adopt', 'Adopt…', 'primary')}${button('renew', 'Renew lease…')}${button('protect', 'Protect…')}${button('unprotect', 'Lift protection…')}${button('approve', 'Approve destruction…', 'danger')}${button('destroy', 'Destroy…', 'danger')}</div>`;
+  return html`<div class="actions">${button('adopt', 'Adopt…', 'primary')}${button('renew', 'Renew lease…')}${button('protect', 'Protect…')}${button('unprotect', 'Lift protection…')}${button('acknowledge', 'Acknowledge…')}${button('unacknowledge', 'Take acknowledgement back…')}${button('approve', 'Approve destruction…', 'danger')}${button('destroy', 'Destroy…', 'danger')}</div>`;
 }
 
 /** The button of an open finding. */
@@ -86,6 +88,8 @@ ${may.renew ? dialog({ id: 'renew', action: `${path}/lease`, title: `Renew the l
 ${may.protect ? dialog({ id: 'protect', action: `${path}/protection`, title: `Protect ${name}?`, no: 'Not now', yes: 'Protect' }, html`${hidden([['protected', 'true']])}<p>Nothing here destroys a protected droplet until somebody lifts its protection, not even the end of its lease.</p>`) : null}
 ${may.unprotect ? dialog({ id: 'unprotect', action: `${path}/protection`, title: `Lift the protection of ${name}?`, no: 'Keep it', yes: 'Lift protection', isDangerous: true }, html`${hidden([['protected', 'false']])}<p>From then on the droplet can be destroyed.${afterLifting(record)}</p>`) : null}
 ${may.approve && record.orphan !== null ? dialog({ id: 'approve', action: '/droplets/orphans', title: `Destroy ${name}?`, no: 'Not now', yes: 'Approve', isDangerous: true }, html`${hidden([['id', String(record.orphan.id)], ['back', String(dropletId)]])}<p>It is a surplus droplet: ${record.orphan.reason}. The next sync destroys it after the grace period, if DigitalOcean still lists it, however many others there are. This cannot be undone.</p>`) : null}
+${may.acknowledge && record.orphan !== null ? dialog({ id: 'acknowledge', action: '/droplets/orphans/acknowledge', title: `Acknowledge ${name}?`, no: 'Not now', yes: 'Acknowledge' }, html`${hidden([['id', String(record.orphan.id)], ['back', String(dropletId)]])}<p>It is an unknown orphan: ${record.orphan.reason}. Acknowledge it if you know whose it is. It stays listed, and is no longer reported as a problem. Nothing here destroys it.</p>${reason}`) : null}
+${may.unacknowledge && record.orphan !== null ? dialog({ id: 'unacknowledge', action: '/droplets/orphans/unacknowledge', title: `Take the acknowledgement of ${name} back?`, no: 'Not now', yes: 'Take it back' }, html`${hidden([['id', String(record.orphan.id)], ['back', String(dropletId)]])}<p>It is reported as a problem again.</p>`) : null}
 ${may.adopt ? dialog({ id: 'adopt', action: `${path}/adopt`, title: `Adopt ${name}?`, no: 'Not now', yes: 'Adopt' }, html`${key}<p>arcadia-cloud puts its tags on the droplet and manages it from then on. It changes nothing else. What the droplet is now becomes its spec.</p><label class="check"><input type="checkbox" name="protected" value="true" checked> Protect it: nobody here can destroy it before its protection is lifted</label>
 <label>Lease, such as 2h or 7d: the droplet is destroyed after this time, unless somebody renews the lease. Empty: no lease <input name="lease" maxlength="20" autocomplete="off"></label>
 <label>Longest lease: no renewal goes beyond this time <input name="lease_max" maxlength="20" autocomplete="off"></label>${reason}`) : null}

@@ -58,15 +58,22 @@ function options(values: readonly string[], chosen: string | undefined): Html[] 
 
 function counts({ query, list, mayDestroy }: DropletListView): Html {
   const link = (state: DropletState | undefined, words: string, count: number | null) =>
-    html`<a class="count${count !== null && count > 0 && (state === 'drifted' || state === 'orphan') ? ' telling' : ''}" href="${addressOfDroplets({ ...query, state, page: undefined })}"${query.state === state ? html` aria-current="true"` : null}>${count === null ? null : html`<b>${number(count)}</b> `}${words}</a>`;
+    html`<a class="count${isTelling(state, list.counts) ? ' telling' : ''}" href="${addressOfDroplets({ ...query, state, page: undefined })}"${query.state === state ? html` aria-current="true"` : null}>${count === null ? null : html`<b>${number(count)}</b> `}${words}</a>`;
   const chips = Object.entries(stateWords).map(([state, words]) => {
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a key of the words above
     const key = state as DropletState;
     const count = key === 'gone' ? null : list.counts[key];
     return link(key, key === 'orphan' && count === 1 ? 'orphan' : words, count);
   });
-  const approve = mayDestroy && list.counts.surplus > 0 ? html`<div class="actions"><a class="button danger" href="/droplets/orphans">Approve orphans…</a></div>` : null;
-  return html`<div class="bar"><nav class="counts" aria-label="By state">${link(undefined, 'all', list.counts.all)}${chips}</nav>${approve}</div>`;
+  const { surplus, unexplained } = list.counts;
+  const review = surplus + unexplained === 0 ? null : html`<a class="button" href="/droplets/orphans">Review orphans…</a>`;
+  const approve = mayDestroy && surplus > 0 ? html`<a class="button danger" href="/droplets/orphans">Approve orphans…</a>` : review;
+  return html`<div class="bar"><nav class="counts" aria-label="By state">${link(undefined, 'all', list.counts.all)}${chips}</nav>${approve === null ? null : html`<div class="actions">${approve}</div>`}</div>`;
+}
+
+/** Whether somebody has to look at the droplets of a state. */
+function isTelling(state: DropletState | undefined, { drifted, orphan, surplus, unexplained }: DropletList['counts']): boolean {
+  return (state === 'drifted' && drifted > 0) || (state === 'orphan' && orphan > 0 && surplus + unexplained > 0);
 }
 
 /** The price of all that the filter finds, never a sum that silently leaves something out. */

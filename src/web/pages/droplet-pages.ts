@@ -42,6 +42,9 @@ const told = {
   moved_on: 'Nothing was changed, because the drift has changed since this page was shown. Look again.',
   approved: 'Its destruction is approved.',
   not_surplus: 'Nothing was changed, because the droplet is not surplus any more.',
+  acknowledged: 'Acknowledged.',
+  unacknowledged: 'The acknowledgement is taken back.',
+  not_unknown: 'Nothing was changed, because the droplet is not an unknown orphan any more.',
 } as const;
 
 type Told = keyof typeof told;
@@ -72,10 +75,11 @@ const back = leaseChoice.optional();
 const leaseForm = z.object({ ttl_s: z.coerce.number('expected a number of seconds').int().min(1).max(MAX_LEASE_S), back });
 const protectionForm = z.object({ protected: z.enum(['true', 'false'], 'expected true or false'), back });
 const acceptForm = z.object({ actual: storableText(1_000) });
-const approveForm = z.object({
-  id: z.preprocess((value) => [value].flat(), z.array(z.string().regex(/^[1-9]\d{0,14}$/, 'expected the ids of orphans').transform(Number)).max(MOST_APPROVED, `expected at most ${MOST_APPROVED} orphans`)),
-  back: z.string().regex(/^[1-9]\d{0,15}$/).optional(),
-});
+const orphanIds = z.preprocess((value) => [value].flat(), z.array(z.string().regex(/^[1-9]\d{0,14}$/, 'expected the ids of orphans').transform(Number)).max(MOST_APPROVED, `expected at most ${MOST_APPROVED} orphans`));
+/** The page of a droplet that a form leads back to. */
+const backToDroplet = z.string().regex(/^[1-9]\d{0,15}$/).optional();
+const approveForm = z.object({ id: orphanIds, back: backToDroplet });
+const acknowledgeForm = approveForm.extend({ reason });
 
 /** Adds the pages. */
 export function addDropletPages(app: App, ports: Ports, { syncIntervalMs }: { syncIntervalMs: number | null }): void {
@@ -109,9 +113,9 @@ function addList(app: App, { inventory }: Ports, syncIntervalMs: number | null):
 }
 
 function addOrphans(app: App, { inventory }: Ports, syncIntervalMs: number | null): void {
-  app.get('/droplets/orphans', { schema: { hide: true } }, async (request, reply) => {
+  app.get('/droplets/orphans', { schema: { hide: true, querystring: toldQuery } }, async (request, reply) => {
     const [orphans, sync] = await Promise.all([inventory.orphans(MOST_ORPHANS), inventory.syncAge()]);
-    const view = { now: new Date(Date.now()), sync, syncIntervalMs, mayDestroy: may(request.principal, 'destroy') };
+    const view = { now: new Date(Date.now()), sync, syncIntervalMs, mayDestroy: may(request.principal, 'destroy'), mayAcknowledge: may(request.principal, 'operate'), told: isTold(request.query.told) ? told[request.query.told] : null };
     return sendPage(reply, { title: 'Orphans', place: 'droplets', body: renderOrphans(orphans, view) });
   });
 
@@ -120,6 +124,18 @@ function addOrphans(app: App, { inventory }: Ports, syncIntervalMs: number | nul
     const approved = await inventory.approveOrphans(ids, actorOf(request.principal));
     if (back !== undefined) return reply.redirect(placeTold(back, approved.length === 1 ? 'approved' : 'not_surplus'), 303);
     return sendPage(reply, { title: 'Orphans', place: 'droplets', back: '/droplets/orphans', body: renderApproved(ids.length, approved.length) });
+  });
+
+  app.post('/droplets/orphans/acknowledge', { config: { needs: 'operate' }, schema: { hide: true, body: acknowledgeForm } }, async (request, reply) => {
+    const { id: ids, back, reason: why = '' } = request.body;
+    const known = await inventory.acknowledgeOrphans(ids, { by: actorOf(request.principal), reason: why === '' ? null : why });
+    return reply.redirect(placeOfOrphans(back, known.length === 0 ? 'not_unknown' : 'acknowledged'), 303);
+  });
+
+  app.post('/droplets/orphans/unacknowledge', { config: { needs: 'operate' }, schema: { hide: true, body: approveForm } }, async (request, reply) => {
+    const { id: ids, back } = request.body;
+    const known = await inventory.unacknowledgeOrphans(ids, { by: actorOf(request.principal) });
+    return reply.redirect(placeOfOrphans(back, known.length === 0 ? 'not_unknown' : 'unacknowledged'), 303);
   });
 }
 
@@ -178,6 +194,8 @@ function has(action: Parameters<Parameters<typeof actionsOf>[1]['has']>[0], prin
       return may(principal, 'start');
     case 'approve':
       return may(principal, 'destroy');
+    case 'acknowledge':
+    case 'unacknowledge':
     case 'protect':
     case 'unprotect':
     case 'accept':
@@ -236,6 +254,11 @@ function addActions(app: App, { sagas, inventory }: Ports): void {
 /** Redirects to the page, so that a reload does not repeat the action. */
 function placeTold(dropletId: number | string, what: Told): string {
   return `/droplets/${dropletId}?told=${what}`;
+}
+
+/** The same, or the page of all orphans. */
+function placeOfOrphans(dropletId: string | undefined, what: Told): string {
+  return dropletId === undefined ? `/droplets/orphans?told=${what}` : placeTold(dropletId, what);
 }
 
 /** The same, or the page of leases that the form came from. */

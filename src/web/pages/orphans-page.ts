@@ -12,14 +12,14 @@ export const MOST_APPROVED = 200;
 
 const dropletsOf = (count: number): string => (count === 1 ? '1 surplus droplet' : `${number(count)} surplus droplets`);
 
-export type OrphansView = Readonly<{ now: Date; sync: SyncAge; syncIntervalMs: number | null; mayDestroy: boolean }>;
+export type OrphansView = Readonly<{ now: Date; sync: SyncAge; syncIntervalMs: number | null; mayDestroy: boolean; mayAcknowledge: boolean; told: string | null }>;
 
-/** All orphans, and the button that approves the destruction of those that are surplus. */
-export function renderOrphans(orphans: readonly Orphan[], { now, sync, syncIntervalMs, mayDestroy }: OrphansView): Html {
+/** All orphans, and the buttons that approve the destruction of the surplus ones and acknowledge the unknown ones. */
+export function renderOrphans(orphans: readonly Orphan[], { now, sync, syncIntervalMs, mayDestroy, mayAcknowledge, told }: OrphansView): Html {
   const surplus = orphans.filter(({ category, approvedAt }) => category === 'surplus' && approvedAt === null);
   const asked = surplus.slice(0, MOST_APPROVED);
   const crumbs = html`<p class="crumbs"><a href="/droplets" data-up>Droplets</a></p>`;
-  const notice = syncNotice(sync, now, syncIntervalMs);
+  const notice = html`${told === null ? null : html`<p class="notice" role="status">${told}</p>`}${syncNotice(sync, now, syncIntervalMs)}`;
   if (orphans.length === 0) {
     const found = sync.readAt === null ? null : html`<p>The last complete sync found no droplet that carries our tags and belongs to no saga.</p>`;
     return html`${crumbs}<h1>${isListOutdated(sync, now, syncIntervalMs) ? 'Orphans' : 'No orphans'}</h1>${notice}${found}`;
@@ -31,16 +31,29 @@ export function renderOrphans(orphans: readonly Orphan[], { now, sync, syncInter
   const form = html`<p>The next sync destroys ${isOne ? 'it with all its data' : 'them with all their data'} after the grace period, if DigitalOcean still lists ${isOne ? 'it' : 'them'}, however many there are. ${cost}. This cannot be undone.</p>
 <form method="post" action="/droplets/orphans" class="bulk">${hidden(asked.map(({ id }): [string, string] => ['id', String(id)]))}
 <div class="actions"><a class="button" href="/droplets" data-up>Back</a><button class="danger" type="submit">Approve ${dropletsOf(asked.length)}</button></div></form>`;
-  const list = (title: string, words: string, rows: readonly Orphan[]) => (rows.length === 0 ? null : html`<section><h2>${title}</h2><p>${words}</p>${table(rows, now)}</section>`);
+  const list = (title: string, words: string, rows: readonly Orphan[], after: Html | null = null) => (rows.length === 0 ? null : html`<section><h2>${title}</h2><p>${words}</p>${table(rows, now)}${after}</section>`);
+  const unknown = orphans.filter(({ category }) => category === 'unknown');
+  const unexplained = unknown.filter(({ acknowledgedAt }) => acknowledgedAt === null);
   return html`${crumbs}<h1>${asked.length === 0 ? 'Orphans' : `Destroy ${dropletsOf(asked.length)}?`}</h1>${notice}${more}${asked.length > 0 && mayDestroy ? form : null}
 ${list('Surplus', 'Certainly ours, and not needed.', asked)}
 ${list('Approved', 'The next sync destroys these.', orphans.filter(({ approvedAt }) => approvedAt !== null))}
-${list('Unknown', 'They carry our tags, and belong to no saga of this environment. Nothing destroys them.', orphans.filter(({ category }) => category === 'unknown'))}`;
+${list('Unknown', 'They carry our tags, and belong to no saga of this environment. Nothing destroys them.', unexplained, mayAcknowledge ? acknowledgement(unexplained) : null)}
+${list('Acknowledged', 'Unknown too, but somebody knows whose they are, so they are not reported as a problem. The page of each droplet can take that back.', unknown.filter(({ acknowledgedAt }) => acknowledgedAt !== null))}`;
+}
+
+/** Acknowledges the unknown ones that the page shows. */
+function acknowledgement(unexplained: readonly Orphan[]): Html {
+  const asked = unexplained.slice(0, MOST_APPROVED);
+  return html`<details class="acknowledge"><summary>Acknowledge ${asked.length === 1 ? 'it' : unexplained.length > asked.length ? `the oldest ${asked.length}` : `all ${asked.length}`}…</summary>
+<form method="post" action="/droplets/orphans/acknowledge">${hidden(asked.map(({ id }): [string, string] => ['id', String(id)]))}
+<p>Do this if you know whose they are, such as those of another environment in the same account. They stay listed. A sync that judges one differently reports it again. The page of each droplet acknowledges it alone.</p>
+<label>Reason (kept in the audit) <input name="reason" maxlength="1000" autocomplete="off"></label>
+<div class="actions"><button type="submit">Acknowledge ${asked.length === 1 ? '1 orphan' : `${number(asked.length)} orphans`}</button></div></form></details>`;
 }
 
 function table(orphans: readonly Orphan[], now: Date): Html {
-  const rows = orphans.map(({ providerId, name, region, sizeSlug, priceUsdPerHour, createdAt, reason, sagaId, approvedBy }) => html`<tr><td class="name"><a href="/droplets/${providerId}">${name}</a> <code>${providerId}</code></td><td class="why">${reason}</td><td>${region}</td><td>${sizeSlug}</td><td>${priceUsdPerHour === null ? html`<span class="none">not known</span>` : usd(priceUsdPerHour)}</td><td>${ageOf(createdAt, now)}</td><td>${sagaId === null ? null : html`<code>${sagaId.slice(0, 8)}</code>`}</td><td>${approvedBy === null ? null : html`<code>${approvedBy}</code>`}</td></tr>`);
-  return html`<div class="wide" tabindex="0"><table class="orphans"><thead><tr><th scope="col">Droplet</th><th scope="col">Why</th><th scope="col">Region</th><th scope="col">Size</th><th scope="col">$/h</th><th scope="col">Age</th><th scope="col">Saga</th><th scope="col">Approved by</th></tr></thead><tbody>${rows}</tbody></table></div>`;
+  const rows = orphans.map(({ providerId, name, region, sizeSlug, priceUsdPerHour, createdAt, reason, sagaId, approvedBy, acknowledgedBy, acknowledgedReason }) => html`<tr><td class="name"><a href="/droplets/${providerId}">${name}</a> <code>${providerId}</code></td><td class="why">${reason}</td><td>${region}</td><td>${sizeSlug}</td><td>${priceUsdPerHour === null ? html`<span class="none">not known</span>` : usd(priceUsdPerHour)}</td><td>${ageOf(createdAt, now)}</td><td>${sagaId === null ? null : html`<code>${sagaId.slice(0, 8)}</code>`}</td><td>${approvedBy === null ? null : html`<code>${approvedBy}</code>`}${acknowledgedBy === null ? null : html`<code>${acknowledgedBy}</code>`}${acknowledgedReason === null ? null : html` ${acknowledgedReason}`}</td></tr>`);
+  return html`<div class="wide" tabindex="0"><table class="orphans"><thead><tr><th scope="col">Droplet</th><th scope="col">Why</th><th scope="col">Region</th><th scope="col">Size</th><th scope="col">$/h</th><th scope="col">Age</th><th scope="col">Saga</th><th scope="col">By</th></tr></thead><tbody>${rows}</tbody></table></div>`;
 }
 
 /** What came of an approval. */
