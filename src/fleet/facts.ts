@@ -62,6 +62,8 @@ export type PostgresFacts = Readonly<{
   missingKeys: Readonly<{ sagas: number; keys: readonly string[] }>;
   /** Sagas whose step has been tried for ten minutes and got no answer at its last try, or an error of the provider's servers; the ids of some. Also among those due first. */
   unanswered: Readonly<{ sagas: number; ids: readonly string[] }>;
+  /** Steps that have run for ten minutes and more on live workers: their number, the sagas of some, and since when the longest runs. */
+  longRuns: Readonly<{ sagas: number; ids: readonly string[]; steps: readonly string[]; workers: readonly string[]; since: Date | null }>;
   /** Time since the last complete sync ended, else since the first attempt; null: none was attempted. */
   syncAgeSeconds: number | null;
   /**
@@ -71,10 +73,11 @@ export type PostgresFacts = Readonly<{
   leases: Readonly<{ ended: number; leased: number; isHeld: boolean; endedProtected: number }>;
 }>;
 
-type FactsRow = Omit<PostgresFacts, 'workers' | 'refused' | 'untold' | 'pauses'> &
+type FactsRow = Omit<PostgresFacts, 'workers' | 'refused' | 'untold' | 'pauses' | 'longRuns'> &
   Readonly<{
     workers: readonly (Omit<WorkerFact, 'startedAt' | 'lastSeenAt'> & { startedAt: string; lastSeenAt: string })[];
     refused: readonly (Omit<RefusedFact, 'openedAt' | 'nextProbeAt'> & { openedAt: string; nextProbeAt: string })[];
+    longRuns: Omit<PostgresFacts['longRuns'], 'since'> & { since: string | null };
     pauses: readonly { path: string; actor: string; at: string }[];
     untold: readonly (Omit<UntoldFact, 'failingSince' | 'pausedAt'> & { failingSince: string | null; pausedAt: string | null })[];
   }>;
@@ -102,7 +105,7 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
     'fleet.facts',
     (sql) => sql<FactsRow[]>`
       with alive as (
-        select scope, throttled_until, steps, queue_store, queue_prefix, reconciler_failing_since, provider_failing_since, provider_answered_at from arcadia.workers where last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
+        select name, scope, throttled_until, long_runs, long_run_since, steps, queue_store, queue_prefix, reconciler_failing_since, provider_failing_since, provider_answered_at from arcadia.workers where last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
       ),
       -- Where a worker does not tell, it may know all that \`migrate\` wrote.
       known as (
@@ -150,6 +153,9 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
            from (select steps[cursor + 1] as step, step_started_at from arcadia.sagas where wake_at is not null limit ${MOST_STEPS_LOOKED_AT + 1}) as unfinished) as at_steps) as unknown_steps,
         (select jsonb_build_object('sagas', count(key), 'keys', coalesce(jsonb_agg(distinct key) filter (where key is not null), '[]')) from due) as missing_keys,
         (select jsonb_build_object('sagas', count(*), 'ids', coalesce(to_jsonb((array_agg(id order by step_started_at))[:${MOST_IDS}::int]), '[]')) from due where has_no_answer and step_started_at < clock_timestamp() - ${UNANSWERED_FOR}::interval) as unanswered,
+        (select jsonb_build_object('sagas', count(*), 'since', min(since), 'ids', coalesce(to_jsonb((array_agg(id order by since))[:${MOST_IDS}::int]), '[]'),
+           'steps', coalesce(jsonb_agg(distinct steps[cursor + 1]), '[]'), 'workers', coalesce(jsonb_agg(distinct worker), '[]'))
+         from (select unnest(long_runs) as id, long_run_since as since, name as worker from alive) as run join arcadia.sagas using (id)) as long_runs,
         (select extract(epoch from clock_timestamp() - coalesce(
            (select max(finished_at) from arcadia.inventory_syncs where outcome = 'complete'), (select min(started_at) from arcadia.inventory_syncs)))::float8) as sync_age_seconds,
         (select jsonb_build_object('ended', ended, 'leased', leased, 'isHeld', is_held, 'endedProtected', ended_protected) from arcadia.lease_brake()) as leases`,
@@ -158,6 +164,7 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
   return {
     ...row,
     workers: row.workers.map((worker) => ({ ...worker, startedAt: new Date(worker.startedAt), lastSeenAt: new Date(worker.lastSeenAt) })),
+    longRuns: { ...row.longRuns, since: dateOf(row.longRuns.since) },
     pauses: row.pauses.flatMap(pauseOf),
     untold: row.untold.map((one) => ({ ...one, failingSince: dateOf(one.failingSince), pausedAt: dateOf(one.pausedAt) })),
     refused: row.refused.map((one) => ({ ...one, openedAt: new Date(one.openedAt), nextProbeAt: new Date(one.nextProbeAt) })),

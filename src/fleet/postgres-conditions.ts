@@ -63,6 +63,7 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
   if (facts.missingKeys.sagas > 0) conditions.push(missingKeys(facts.missingKeys));
   // Where nothing is answered, that is what to look at.
   if (facts.unanswered.sagas > 0 && !isProviderAway) conditions.push(unanswered(facts.unanswered));
+  if (facts.longRuns.sagas > 0) conditions.push(longRuns(facts.longRuns, facts.now));
   if (isAlive && isSyncOverdue(facts, queues, limits)) {
     const age = inWords(facts.syncAgeSeconds ?? 0);
     conditions.push(condition({
@@ -129,6 +130,16 @@ function unanswered({ sagas: count, ids }: PostgresFacts['unanswered']): Conditi
     title: `${counted(count, 'saga')} ${isOne ? 'has' : 'have'} stood still for 10 minutes or more: ${isOne ? 'its' : 'their'} requests are not answered, or with server errors`,
     detail: `Other requests are answered. ${isOne ? 'The saga tries' : 'The sagas try'} again by ${isOne ? 'itself' : 'themselves'}; a rollback that stands still may leave something that costs money.`,
     action: `Read why: ${ids.map((id) => `\`arcadia saga ${id}\``).join(', ')}${count > ids.length ? ' and others' : ''}. If it does not end, ask the support of the provider.`,
+  });
+}
+
+function longRuns({ sagas: count, ids, steps, workers, since }: PostgresFacts['longRuns'], now: Date): Condition {
+  const isOne = count === 1;
+  return condition({
+    name: 'steps_hang', count, since,
+    title: isOne ? `The step ${namesOf(steps)} has been running for ${inWords((now.getTime() - (since ?? now).getTime()) / 1_000)}` : `${count} steps (${namesOf(steps)}) have been running for 10 minutes or more`,
+    detail: `${isOne ? 'Its saga stands' : 'Their sagas stand'} still, and ${isOne ? 'it takes' : 'each takes'} a place of its worker: ${namesOf(workers)}.`,
+    action: `Look at ${ids.map((id) => `\`arcadia saga ${id}\``).join(', ')}${count > ids.length ? ' and others' : ''}, and at the log of the worker. Restart the worker: ${isOne ? 'the step runs' : 'the steps run'} again on another one.`,
   });
 }
 

@@ -14,6 +14,7 @@ export const severities = {
   scope_missing: 'critical',
   provider_away: 'warning',
   sagas_unanswered: 'warning',
+  steps_hang: 'warning',
   account_full: 'warning',
   sagas_stuck: 'critical',
   sagas_overdue: 'critical',

@@ -7,6 +7,9 @@ import type { Log } from '../platform/log.ts';
 import type { QueuePlace } from '../queues/queue-store.ts';
 import type { ProviderAnswers } from '../saga/extension.ts';
 
+/** Steps that have run for long: their sagas, the longest first, and for how long that one has run. */
+export type LongRuns = Readonly<{ sagaIds: readonly string[]; longestMs: number | null }>;
+
 /** Facts about a worker that do not change. */
 export type WorkerIdentity = Readonly<{
   /** As in its events. */
@@ -26,9 +29,9 @@ export type WorkerIdentity = Readonly<{
 /**
  * The state in each heartbeat. `throttledForMs`: how long the request budget has no room, as last known; 0: it has room.
  * `reconcilerFailingForMs`: since its last pass that succeeded; null: that was the last one. `provider`: whether the service of its
- * steps answers.
+ * steps answers. `longRuns`: steps that have run for ten minutes and more.
  */
-export type WorkerState = Readonly<{ jobs: number; throttledForMs: number; reconcilerFailingForMs: number | null; provider: ProviderAnswers }>;
+export type WorkerState = Readonly<{ jobs: number; throttledForMs: number; reconcilerFailingForMs: number | null; provider: ProviderAnswers; longRuns: LongRuns }>;
 
 const RENEW_MS = 5_000;
 
@@ -51,7 +54,7 @@ export async function showSignOfLife(
   await db.run('workers.leave', (sql) => sql`delete from arcadia.workers where id = ${id}`).catch(() => undefined);
 }
 
-async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, version, nodeVersion, concurrency, scope, steps, queuePlace }: WorkerIdentity, { jobs, throttledForMs, reconcilerFailingForMs, provider }: WorkerState): Promise<void> {
+async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, version, nodeVersion, concurrency, scope, steps, queuePlace }: WorkerIdentity, { jobs, throttledForMs, reconcilerFailingForMs, provider, longRuns }: WorkerState): Promise<void> {
   const isThrottled = throttledForMs > 0;
   await db.run(
     'workers.renew',
@@ -59,15 +62,17 @@ async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, v
       with removed as (
         delete from arcadia.workers where last_seen_at < clock_timestamp() - ${REMOVE_AFTER_MS}::float8 * interval '1 millisecond' and id <> ${id}
       )
-      insert into arcadia.workers as worker (id, name, host, pid, version, node_version, concurrency, jobs, scope, steps, queue_store, queue_prefix, throttled_until, reconciler_failing_since, provider_failing_since, provider_answered_at)
+      insert into arcadia.workers as worker (id, name, host, pid, version, node_version, concurrency, jobs, scope, steps, queue_store, queue_prefix, throttled_until, reconciler_failing_since, provider_failing_since, provider_answered_at, long_runs, long_run_since)
       values (
         ${id}, ${name}, ${host}, ${pid}, ${version}, ${nodeVersion}, ${concurrency}, ${jobs}, ${scope}, ${[...steps]}::text[], ${queuePlace.kind}, ${queuePlace.prefix},
         case when ${isThrottled} then clock_timestamp() + ${throttledForMs}::float8 * interval '1 millisecond' end,
         clock_timestamp() - ${reconcilerFailingForMs}::float8 * interval '1 millisecond',
         clock_timestamp() - ${provider.failingForMs}::float8 * interval '1 millisecond',
-        clock_timestamp() - ${provider.answeredMsAgo}::float8 * interval '1 millisecond'
+        clock_timestamp() - ${provider.answeredMsAgo}::float8 * interval '1 millisecond',
+        ${[...longRuns.sagaIds]}::text[]::uuid[], clock_timestamp() - ${longRuns.longestMs}::float8 * interval '1 millisecond'
       )
       on conflict (id) do update set last_seen_at = clock_timestamp(), jobs = excluded.jobs, throttled_until = excluded.throttled_until,
-        reconciler_failing_since = excluded.reconciler_failing_since, provider_failing_since = excluded.provider_failing_since, provider_answered_at = excluded.provider_answered_at`,
+        reconciler_failing_since = excluded.reconciler_failing_since, provider_failing_since = excluded.provider_failing_since, provider_answered_at = excluded.provider_answered_at,
+        long_runs = excluded.long_runs, long_run_since = excluded.long_run_since`,
   );
 }

@@ -47,6 +47,7 @@ import type { StartRequest } from '../saga/start.ts';
 import type { Claim } from '../saga/step.ts';
 import { createWakeup } from '../saga/wakeup.ts';
 import { startAndEnqueue } from '../queues/start-and-enqueue.ts';
+import { rememberRunningSteps } from './running-steps.ts';
 import { packageVersion } from '../platform/package-version.ts';
 import { requireOwnSecrets } from '../platform/published-secrets.ts';
 import { annotate, tracedIo } from '../platform/tracing.ts';
@@ -171,10 +172,11 @@ export async function startWorker(
     },
   };
   const stopping = new AbortController();
+  const runs = rememberRunningSteps();
   const periodic = extensions.map(({ periodic: work }) => ({ work, queue: openPeriodicQueue(connection, work, io) }));
   const workers = [
     ...outcomes.workers,
-    ...startStepWorkers(connection, { settings: workerSettings, queues, labelsOf: labelsOf(catalog), run: (claim) => runJob(claim, runner), onTaken: metrics.onTaken, io, log }),
+    ...startStepWorkers(connection, { settings: workerSettings, queues, labelsOf: labelsOf(catalog), run: (claim) => runs.during(claim.sagaId, () => runJob(claim, runner)), onTaken: metrics.onTaken, io, log }),
     startIntakeWorker(connection, {
       settings: workerSettings,
       start: (request: StartRequest) => startAndEnqueue(request, { catalog, db, queues, keyRing, reconcileGraceMs, deployment: { publicUrl: config.publicUrl, longestLeaseS: config.lease.maxS }, log }),
@@ -213,7 +215,7 @@ export async function startWorker(
       reconcilerFailingSince = pass === null ? (reconcilerFailingSince ?? performance.now()) : null;
     } }),
     runRetention({ db, expiries: expiriesOf(config, db, Object.keys(catalog), extensions), signal: stopping.signal, log }),
-    showSignOfLife(identity, { db: withoutIo(db), state: () => ({ jobs: jobsAtHand(), throttledForMs: throttledForMs(), reconcilerFailingForMs: reconcilerFailingSince === null ? null : performance.now() - reconcilerFailingSince, provider: extensions[0]?.provider?.() ?? { failingForMs: null, answeredMsAgo: null } }), signal: stopping.signal, log }),
+    showSignOfLife(identity, { db: withoutIo(db), state: () => ({ jobs: jobsAtHand(), throttledForMs: throttledForMs(), reconcilerFailingForMs: reconcilerFailingSince === null ? null : performance.now() - reconcilerFailingSince, provider: extensions[0]?.provider?.() ?? { failingForMs: null, answeredMsAgo: null }, longRuns: runs.longRuns() }), signal: stopping.signal, log }),
     hastenMisdated(connection.queue(queueNames.intake), { everyMs: config.reconcileIntervalMs, signal: stopping.signal, log }),
     listenForSagas(databaseUrl, { onSaga: wakeup.wake, signal: stopping.signal, log }),
   ];

@@ -10,7 +10,7 @@ const now = new Date('2026-11-28T12:00:00Z');
 const at = (seconds: number) => new Date(now.getTime() + seconds * 1_000);
 const limits = { reconcileIntervalMs: 15_000, inventorySyncIntervalMs: 900_000 };
 const worker = { name: 'a:1', host: 'a', version: '1', startedAt: at(-60), lastSeenAt: at(-2), concurrency: 50, jobs: 0, isAlive: true };
-const well: PostgresFacts = { now, workers: [worker], queuePlaces: [], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, missingKeys: { sagas: 0, keys: [] }, unanswered: { sagas: 0, ids: [] }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, orphansUnknown: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
+const well: PostgresFacts = { now, workers: [worker], queuePlaces: [], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, missingKeys: { sagas: 0, keys: [] }, unanswered: { sagas: 0, ids: [] }, longRuns: { sagas: 0, ids: [], steps: [], workers: [], since: null }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, orphansUnknown: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
 const moving: QueueFacts = { paused: [], stalled: [] };
 const refused: RefusedFact = {
   kind: 'request_refused', request: 'POST /v2/droplets', fields: ['ssh_keys'], subject: null, openedAt: at(-90), nextProbeAt: at(30), message: '403: You may not', scopes: ['ssh_key:read'], held: 21,
@@ -87,6 +87,15 @@ test('sagas at steps that no worker knows are told of, with the first of their n
 
 test('sagas whose workers lack an encryption key are told of, with its id', () => {
   expect(judge({ missingKeys: { sagas: 2, keys: ['0a1b2c3d'] } }).conditions).toMatchObject([{ name: 'key_missing', severity: 'critical', count: 2, title: '2 sagas wait for the encryption key 0a1b2c3d', action: expect.stringContaining('ARCADIA_ENCRYPTION_KEYS') }]);
+});
+
+test('steps that do not return are told of, with their sagas and workers', () => {
+  const one = { sagas: 1, ids: ['one'], steps: ['charge'], workers: ['host:7'], since: at(-2_040) };
+  expect(judge({ longRuns: one }).conditions).toMatchObject([
+    { name: 'steps_hang', severity: 'warning', count: 1, since: at(-2_040), title: 'The step charge has been running for 34 min 0 s', detail: expect.stringContaining('host:7'), action: expect.stringContaining('`arcadia saga one`') },
+  ]);
+  const four = { ...one, sagas: 4, ids: ['one', 'two', 'three'], steps: ['charge', 'refund'] };
+  expect(judge({ longRuns: four }).conditions).toMatchObject([{ title: '4 steps (charge, refund) have been running for 10 minutes or more', action: expect.stringContaining('`arcadia saga three` and others') }]);
 });
 
 test('a store that is full or takes no writes is told of by its name', () => {
