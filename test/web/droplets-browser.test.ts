@@ -71,6 +71,11 @@ test('nothing is wider than a phone, and the list is walked by keyboard', async 
     await page.goto(path);
     expect([path, await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth')]).toEqual([path, 0]);
   }
+  await web.db.sql`insert into arcadia.audit (actor, action, detail) values (${`cli:${'somebody'.repeat(12)}`}, 'dashboard:PUT /queues/api/queues/:queueName/pause', '{"path": "/queues/api/queues/saga-steps/pause"}')`;
+  for (const path of ['/droplets/orphans', '/audit']) {
+    await page.goto(path);
+    expect([path, await page.evaluate("[...document.querySelectorAll('.wide')].map((table) => table.scrollWidth - table.clientWidth)")]).toEqual([path, [0]]);
+  }
   await page.setViewportSize({ width: 1_280, height: 800 });
   await page.goto('/droplets/orphans');
   expect(await page.evaluate("[...document.querySelectorAll('.wide')].map((table) => table.scrollWidth - table.clientWidth)")).toEqual([0]);

@@ -65,14 +65,14 @@ function renderAudit(page: AuditPage, { filter, actions, isFirstPage, now }: { f
 <label>Before (UTC) <input type="datetime-local" name="before" value="${localTime(filter.before)}"></label>
 <button type="submit">Apply</button></div>
 ${isNarrowed ? html`<a class="clear" href="/audit">Clear</a>` : null}</form>
-${page.rows.length === 0 ? none : html`<div class="wide" tabindex="0"><table class="audit"><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">Saga</th><th scope="col">Why, and details</th><th scope="col">Database role</th></tr></thead><tbody>${page.rows.map((line) => row(line, filter, now))}</tbody></table></div>`}
+${page.rows.length === 0 ? none : html`<div class="wide" tabindex="0"><table class="audit stacked"><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">Saga</th><th scope="col">Why, and details</th><th scope="col">Database role</th></tr></thead><tbody>${page.rows.map((line) => row(line, filter, now))}</tbody></table></div>`}
 <nav class="pages" aria-label="Pages">${isFirstPage ? null : html`<a href="${addressOf(filter)}">First page</a>`}${page.nextCursor === null ? null : html`<a rel="next" href="${addressOf(filter, { cursor: page.nextCursor })}">Next page</a>`}</nav>`;
 }
 
 function row({ at, actor, action, sagaId, detail, databaseRole }: AuditLine, filter: Filter, now: Date): Html {
   const { reason, ...others } = detail;
   const details = Object.entries(others).map(([name, value]) => html`<span class="detail">${name} <code>${shortTextOf(value)}</code></span> `);
-  return html`<tr><td>${ago(at, now)}</td><td><a href="${addressOf({ ...filter, actor })}"><code>${actor}</code></a></td><td><a href="${addressOf({ ...filter, action })}">${action}</a></td><td>${sagaId === null ? null : html`<a href="/sagas/${sagaId}"><code>${sagaId.slice(0, 8)}</code></a>`}</td><td>${shortTextOf(reason)} ${details}</td><td>${databaseRole === null ? null : html`<code>${databaseRole}</code>`}</td></tr>`;
+  return html`<tr><td>${ago(at, now)}</td><td><a href="${addressOf({ ...filter, actor })}"><code>${actor}</code></a></td><td><a href="${addressOf({ ...filter, action })}">${action}</a></td><td>${sagaId === null ? null : html`<a href="/sagas/${sagaId}"><code>${sagaId.slice(0, 8)}</code></a>`}</td><td class="why">${shortTextOf(reason)} ${details}</td><td>${databaseRole === null ? null : html`<code>${databaseRole}</code>`}</td></tr>`;
 }
 
 function addressOf({ actor, action, saga, from, before }: Filter, more: Readonly<Record<string, string>> = {}): string {

@@ -53,7 +53,7 @@ function acknowledgement(unexplained: readonly Orphan[]): Html {
 
 function table(orphans: readonly Orphan[], now: Date): Html {
   const rows = orphans.map(({ providerId, name, region, sizeSlug, priceUsdPerHour, createdAt, reason, sagaId, approvedBy, acknowledgedBy, acknowledgedReason }) => html`<tr><td class="name"><a href="/droplets/${providerId}">${name}</a> <code>${providerId}</code></td><td class="why">${reason}</td><td>${region}</td><td>${sizeSlug}</td><td>${priceUsdPerHour === null ? html`<span class="none">not known</span>` : usd(priceUsdPerHour)}</td><td>${ageOf(createdAt, now)}</td><td>${sagaId === null ? null : html`<code>${sagaId.slice(0, 8)}</code>`}</td><td>${approvedBy === null ? null : html`<code>${approvedBy}</code>`}${acknowledgedBy === null ? null : html`<code>${acknowledgedBy}</code>`}${acknowledgedReason === null ? null : html` ${acknowledgedReason}`}</td></tr>`);
-  return html`<div class="wide" tabindex="0"><table class="orphans"><thead><tr><th scope="col">Droplet</th><th scope="col">Why</th><th scope="col">Region</th><th scope="col">Size</th><th scope="col">$/h</th><th scope="col">Age</th><th scope="col">Saga</th><th scope="col">By</th></tr></thead><tbody>${rows}</tbody></table></div>`;
+  return html`<div class="wide" tabindex="0"><table class="orphans stacked"><thead><tr><th scope="col">Droplet</th><th scope="col">Why</th><th scope="col">Region</th><th scope="col">Size</th><th scope="col">$/h</th><th scope="col">Age</th><th scope="col">Saga</th><th scope="col">By</th></tr></thead><tbody>${rows}</tbody></table></div>`;
 }
 
 /** What came of an approval. */
