@@ -13,13 +13,14 @@ const MOST_LINES = 50;
 
 /** Formats the result of a sync. */
 export function formatSync(report: SyncReport): string {
-  const { summary, changes, drift, orphans, destroyed, held, isPaused, tagsRefused, number, tookMs } = printable(report);
+  const { summary, changes, drift, orphans, destroyed, notDestroyed, held, isPaused, tagsRefused, number, tookMs } = printable(report);
   const changed = summary.appeared + summary.returned + summary.changed + summary.vanished;
   const lines = [
     ...some(changes.map(describeChange), changed),
     ...some(drift.map(({ id, providerId, name, field, desired, actual }) => `drifted   ${providerId} ${name}: ${field} is ${actual}, ${desired} is desired (drift ${id})`), summary.drifted),
     ...some(orphans.map(({ id, providerId, name, category, reason }) => `orphan    ${providerId} ${name}: ${category}, ${reason} (orphan ${id})`), orphans.length),
     ...destroyed.map(({ providerId, name, reason }) => `destroyed ${providerId} ${name}: ${reason}`),
+    ...some(notDestroyed.map(({ providerId, name, sweepError }) => `FAILED    ${providerId} ${name}: a surplus droplet that could not be destroyed: ${sweepError}`), summary.notDestroyed),
   ];
   if (held.length > 0) lines.push(`HELD      ${summary.held} surplus droplets at once: none is destroyed until you review them with \`arcadia orphans\` and approve with \`arcadia orphans --destroy\``);
   if (isPaused) lines.push('PAUSED    the queue inventory is paused: no surplus droplet is destroyed until it is resumed');
@@ -104,7 +105,7 @@ export function formatOrphans(orphans: readonly Orphan[], { what = 'orphans', ..
       orphan.priceUsdPerHour === null ? '?' : usd(orphan.priceUsdPerHour),
       minute(orphan.createdAt),
       minute(orphan.firstSeenAt),
-      orphan.reason,
+      orphan.sweepError === null ? orphan.reason : `${orphan.reason}; not destroyed: ${orphan.sweepError}`,
       orphan.sagaId ?? '',
     ]),
     maxWidth,

@@ -54,6 +54,8 @@ export type PostgresFacts = Readonly<{
   providerFailingSince: Date | null;
   /** Surplus droplets that are kept until someone approves their destruction. */
   orphansHeld: number;
+  /** Surplus droplets that at least two sweeps could not destroy, since when, and why the last try of one of them failed. */
+  sweepsFailing: Readonly<{ droplets: number; since: Date | null; error: string | null }>;
   /** Droplets with our tags that belong to no saga of this database, and of which nothing proves that they are unneeded. */
   orphansUnknown: number;
   /** Sagas that have been for a while at steps that no live worker knows; null: there are too many sagas to look. */
@@ -73,10 +75,11 @@ export type PostgresFacts = Readonly<{
   leases: Readonly<{ ended: number; leased: number; isHeld: boolean; endedProtected: number }>;
 }>;
 
-type FactsRow = Omit<PostgresFacts, 'workers' | 'refused' | 'untold' | 'pauses' | 'longRuns'> &
+type FactsRow = Omit<PostgresFacts, 'workers' | 'refused' | 'untold' | 'pauses' | 'longRuns' | 'sweepsFailing'> &
   Readonly<{
     workers: readonly (Omit<WorkerFact, 'startedAt' | 'lastSeenAt'> & { startedAt: string; lastSeenAt: string })[];
     refused: readonly (Omit<RefusedFact, 'openedAt' | 'nextProbeAt'> & { openedAt: string; nextProbeAt: string })[];
+    sweepsFailing: Omit<PostgresFacts['sweepsFailing'], 'since'> & { since: string | null };
     longRuns: Omit<PostgresFacts['longRuns'], 'since'> & { since: string | null };
     pauses: readonly { path: string; actor: string; at: string }[];
     untold: readonly (Omit<UntoldFact, 'failingSince' | 'pausedAt'> & { failingSince: string | null; pausedAt: string | null })[];
@@ -126,6 +129,8 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
         (select case when (select (summary->>'held')::int from arcadia.inventory_syncs where outcome = 'complete' order by number desc limit 1) > 0
            then (select count(*)::int from arcadia.cloud_orphans where resolved_at is null and category = 'surplus' and approved_at is null) else 0 end) as orphans_held,
         (select count(*)::int from arcadia.cloud_orphans where resolved_at is null and category = 'unknown' and acknowledged_at is null) as orphans_unknown,
+        (select jsonb_build_object('droplets', count(*), 'since', min(sweep_failing_since), 'error', (array_agg(sweep_error order by sweep_failing_since))[1])
+         from arcadia.cloud_orphans where resolved_at is null and category = 'surplus' and failed_sweeps >= 2) as sweeps_failing,
         (select coalesce(jsonb_agg(jsonb_build_object(
            'name', name, 'host', host, 'version', version, 'startedAt', started_at, 'lastSeenAt', last_seen_at, 'concurrency', concurrency, 'jobs', jobs,
            'isAlive', last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
@@ -164,6 +169,7 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
   return {
     ...row,
     workers: row.workers.map((worker) => ({ ...worker, startedAt: new Date(worker.startedAt), lastSeenAt: new Date(worker.lastSeenAt) })),
+    sweepsFailing: { ...row.sweepsFailing, since: dateOf(row.sweepsFailing.since) },
     longRuns: { ...row.longRuns, since: dateOf(row.longRuns.since) },
     pauses: row.pauses.flatMap(pauseOf),
     untold: row.untold.map((one) => ({ ...one, failingSince: dateOf(one.failingSince), pausedAt: dateOf(one.pausedAt) })),

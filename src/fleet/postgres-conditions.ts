@@ -82,6 +82,7 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
       action: 'Run `arcadia orphans`. If they are not needed, run `arcadia orphans --destroy`.',
     }));
   }
+  if (facts.sweepsFailing.droplets > 0) conditions.push(notDestroyed(facts.sweepsFailing));
   // An app without an inventory knows nothing of them.
   if (facts.orphansUnknown > 0 && limits.inventorySyncIntervalMs !== null) conditions.push(unknownOrphans(facts.orphansUnknown));
   conditions.push(...facts.untold.flatMap((one) => notTold(one, facts.now)));
@@ -150,6 +151,16 @@ function unknownOrphans(count: number): Condition {
     title: `${counted(count, 'droplet')} ${isOne ? 'carries' : 'carry'} our tags but ${isOne ? 'belongs' : 'belong'} to no saga of this environment`,
     detail: `Nothing destroys ${isOne ? 'it' : 'them'}. Postgres may have been restored from a backup, or another environment shares the account.`,
     action: 'Run `arcadia orphans`. Destroy by hand what nobody needs. For what is known, run `arcadia orphans acknowledge <id>`.',
+  });
+}
+
+function notDestroyed({ droplets: count, since, error }: PostgresFacts['sweepsFailing']): Condition {
+  const isOne = count === 1;
+  return condition({
+    name: 'surplus_not_destroyed', count, since,
+    title: `${counted(count, 'surplus droplet')} cannot be destroyed`,
+    detail: `${isOne ? 'It exists' : 'They exist'} and ${isOne ? 'costs' : 'cost'} money. ${withStop(error ?? '')} Each sync tries again.`,
+    action: `Run \`arcadia orphans\`. Remove the cause that the error names, or destroy ${isOne ? 'it' : 'them'} by hand.`,
   });
 }
 

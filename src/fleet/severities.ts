@@ -24,6 +24,7 @@ export const severities = {
   jobs_stand_still: 'critical',
   leases_held: 'critical',
   surplus_held: 'critical',
+  surplus_not_destroyed: 'critical',
   outcomes_paused: 'critical',
   queue_paused: 'warning',
   sync_overdue: 'warning',

@@ -9,7 +9,7 @@ import type { Orphan } from './orphans.ts';
 import type { SyncAge } from './syncs.ts';
 import { readSyncAge } from './syncs.ts';
 
-type Judged = Pick<Orphan, 'category' | 'reason' | 'approvedAt' | 'approvedBy' | 'acknowledgedAt' | 'acknowledgedBy' | 'acknowledgedReason'>;
+type Judged = Pick<Orphan, 'category' | 'reason' | 'approvedAt' | 'approvedBy' | 'acknowledgedAt' | 'acknowledgedBy' | 'acknowledgedReason' | 'sweepFailingSince' | 'sweepError'>;
 
 /** What the inventory has on record about a droplet. */
 export type DropletRecord = Omit<ListedDroplet, 'drift' | 'orphan' | 'atWork'> &
@@ -52,7 +52,7 @@ export async function findDroplet(db: Pick<Database, 'run'>, dropletId: number):
                provisioned.spec, provisioned.released_at, provisioned.saga_id, provisioned.requested_by,
                case when provisioned.released_at is null then provisioned.lease_until end as lease_until, provisioned.lease_limit, provisioned.lease_expired_at,
                orphan.id as orphan_id, orphan.category, orphan.reason, orphan.saga_id as orphan_saga_id, orphan.first_seen_at as orphan_since, orphan.approved_at, orphan.approved_by,
-               orphan.acknowledged_at, orphan.acknowledged_by, orphan.acknowledged_reason
+               orphan.acknowledged_at, orphan.acknowledged_by, orphan.acknowledged_reason, orphan.sweep_failing_since, orphan.sweep_error
         from arcadia.cloud_resources resource
         left join arcadia.cloud_provisioned provisioned on provisioned.resource_id = resource.id
         left join arcadia.cloud_orphans orphan on orphan.resource_id = resource.id and orphan.resolved_at is null
@@ -62,8 +62,8 @@ export async function findDroplet(db: Pick<Database, 'run'>, dropletId: number):
   ]);
   const [row] = rows;
   if (row === undefined) return null;
-  const { id, orphanId, category, reason, orphanSagaId, orphanSince, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason, ...record } = row;
-  const judged = { category, reason, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason };
+  const { id, orphanId, category, reason, orphanSagaId, orphanSince, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason, sweepFailingSince, sweepError, ...record } = row;
+  const judged = { category, reason, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason, sweepFailingSince, sweepError };
   const orphan = orphanId === null ? null : { id: Number(orphanId), sagaId: orphanSagaId, firstSeenAt: orphanSince, ...judged };
   return { ...record, orphan, drift: await listDriftOf(db, id), sync };
 }

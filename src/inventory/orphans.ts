@@ -1,6 +1,7 @@
 // Stores orphans: droplets that carry our tags but that no saga accounts for. `surplus`: proven to be ours and unneeded;
 // destroyed eventually. `unknown`: another environment's, or of unknown origin; only reported.
 import type { Database } from '../platform/db.ts';
+import type { JsonObject } from '../platform/json.ts';
 import { jsonText } from '../platform/json.ts';
 import { INVENTORY_CHANNEL, heldSync, lostSync } from './syncs.ts';
 
@@ -45,6 +46,9 @@ export type Orphan = Readonly<{
   acknowledgedAt: Date | null;
   acknowledgedBy: string | null;
   acknowledgedReason: string | null;
+  /** Since when the sweep has tried in vain to destroy it, and why its last try failed; null: no try failed. */
+  sweepFailingSince: Date | null;
+  sweepError: string | null;
 }>;
 
 /**
@@ -121,24 +125,30 @@ export async function resolveOrphans(db: Pick<Database, 'run'>, number: number, 
   await db.run(
     'orphans.resolve',
     (sql) => sql`
-      update arcadia.cloud_orphans orphan
-      set resolved_at = clock_timestamp(),
-          resolution = case
-            when resource.deleted_at is null then 'explained'
-            when orphan.destroy_sent_at is not null then 'destroyed'
-            else 'gone'
-          end
-      from arcadia.cloud_resources resource, arcadia.inventory_syncs sync
-      where resource.id = orphan.resource_id and sync.number = ${number} and sync.finished_at is null
-        and orphan.resolved_at is null
-        and (resource.deleted_at is not null or (orphan.last_sync < sync.number and resource.last_seen_at >= sync.started_at
-          and resource.provider_id <> all(${[...unreadIds]}::text[])))`,
+      with resolved as (
+        update arcadia.cloud_orphans orphan
+        set resolved_at = clock_timestamp(),
+            resolution = case
+              when resource.deleted_at is null then 'explained'
+              when orphan.destroy_sent_at is not null then 'destroyed'
+              else 'gone'
+            end
+        from arcadia.cloud_resources resource, arcadia.inventory_syncs sync
+        where resource.id = orphan.resource_id and sync.number = ${number} and sync.finished_at is null
+          and orphan.resolved_at is null
+          and (resource.deleted_at is not null or (orphan.last_sync < sync.number and resource.last_seen_at >= sync.started_at
+            and resource.provider_id <> all(${[...unreadIds]}::text[])))
+        returning orphan.id, orphan.saga_id, orphan.reason, orphan.resolution, resource.provider_id, resource.name
+      )
+      insert into arcadia.audit (actor, action, saga_id, detail)
+      select 'orphan-sweep', 'orphan_destroyed', saga_id, jsonb_build_object('orphan', id, 'droplet_id', provider_id, 'name', name, 'reason', reason)
+      from resolved where resolution = 'destroyed'`,
   );
 }
 
 /**
  * Lists the surplus droplets that may be destroyed according to this table: seen by this sync and an earlier one, older
- * than the grace period by DigitalOcean's clock, and of sagas that ended before the grace period by the database's clock.
+ * than the grace period by DigitalOcean's clock or first seen before it (that clock may be ahead), and of sagas that ended before the grace period by the database's clock.
  * Oldest first.
  */
 export async function listDoomed(db: Pick<Database, 'run'>, number: number, graceMs: number): Promise<Orphan[]> {
@@ -149,7 +159,7 @@ export async function listDoomed(db: Pick<Database, 'run'>, number: number, grac
       from arcadia.cloud_orphans orphan join arcadia.cloud_resources resource on resource.id = orphan.resource_id
       where orphan.resolved_at is null and orphan.category = 'surplus' and resource.deleted_at is null
         and orphan.last_sync = ${number} and orphan.first_sync < ${number}
-        and orphan.created_at <= clock_timestamp() - ${graceMs}::int * interval '1 millisecond'
+        and least(orphan.created_at, orphan.first_seen_at) <= clock_timestamp() - ${graceMs}::int * interval '1 millisecond'
         and orphan.ended_at <= clock_timestamp() - ${graceMs}::int * interval '1 millisecond'
       order by orphan.id limit 10000`,
   );
@@ -157,23 +167,24 @@ export async function listDoomed(db: Pick<Database, 'run'>, number: number, grac
 }
 
 /**
- * Announces the destruction of an orphan in the audit trail before it happens.
+ * Announces the destruction of an orphan before it happens, once in the audit trail.
  *
  * @throws {SyncLostError} if another worker has taken over the sync; the orphan must then not be destroyed
  */
 export async function announceDestruction(db: Pick<Database, 'run'>, number: number, orphan: Orphan): Promise<void> {
-  const detail = { orphan: orphan.id, droplet_id: orphan.providerId, name: orphan.name, reason: orphan.reason, approved_by: orphan.approvedBy };
   const rows = await db.run(
     'orphans.announce',
     (sql) => sql`
       with held as (${heldSync(sql, number)}),
+      before as (select id, destroy_sent_at is null as is_first from arcadia.cloud_orphans where id = ${orphan.id} and resolved_at is null and exists (select from held) for update),
       announced as (
-        update arcadia.cloud_orphans set destroy_sent_at = clock_timestamp()
-        where id = ${orphan.id} and resolved_at is null and exists (select from held) returning saga_id
+        update arcadia.cloud_orphans orphan set destroy_sent_at = clock_timestamp() from before where orphan.id = before.id returning orphan.saga_id, before.is_first
+      ),
+      audited as (
+        insert into arcadia.audit (actor, action, saga_id, detail)
+        select 'orphan-sweep', 'orphan_destroy_sent', saga_id, ${jsonText(detailOf(orphan))}::text::jsonb from announced where is_first
       )
-      insert into arcadia.audit (actor, action, saga_id, detail)
-      select 'orphan-sweep', 'orphan_destroyed', saga_id, ${jsonText(detail)}::text::jsonb from announced
-      returning id`,
+      select 1 from announced`,
   );
   if (rows.length === 0) throw lostSync(number);
 }
@@ -185,10 +196,29 @@ export async function markOrphanGone(db: Pick<Database, 'run'>, orphan: Orphan, 
     (sql) => sql`
       with orphan as (
         update arcadia.cloud_orphans set resolved_at = clock_timestamp(), resolution = ${resolution}
-        where id = ${orphan.id} and resolved_at is null returning resource_id
+        where id = ${orphan.id} and resolved_at is null returning resource_id, saga_id
+      ),
+      audited as (
+        insert into arcadia.audit (actor, action, saga_id, detail)
+        select 'orphan-sweep', 'orphan_destroyed', saga_id, ${jsonText(detailOf(orphan))}::text::jsonb from orphan where ${resolution === 'destroyed'}
       )
       update arcadia.cloud_resources set deleted_at = coalesce(deleted_at, clock_timestamp()) where id in (select resource_id from orphan)`,
   );
+}
+
+/** Records that the sweep could not destroy an orphan: it is tried again with the next sync. */
+export async function recordFailedSweep(db: Pick<Database, 'run'>, orphan: Orphan, why: string): Promise<void> {
+  await db.run(
+    'orphans.failed_sweep',
+    (sql) => sql`
+      update arcadia.cloud_orphans
+      set sweep_failing_since = coalesce(sweep_failing_since, clock_timestamp()), failed_sweeps = failed_sweeps + 1, sweep_error = ${why}
+      where id = ${orphan.id} and resolved_at is null`,
+  );
+}
+
+function detailOf({ id, providerId, name, reason, approvedBy }: Orphan): JsonObject {
+  return { orphan: id, droplet_id: providerId, name, reason, approved_by: approvedBy };
 }
 
 /** Records in the audit trail that the sweep destroys nothing until a person has approved it. */
@@ -237,6 +267,6 @@ export async function approveOrphans(db: Pick<Database, 'run'>, ids: readonly nu
 type OrphanRow = Omit<Orphan, 'id'> & { id: string };
 
 function toOrphan(row: OrphanRow): Orphan {
-  const { category, reason, sagaId, providerId, name, region, sizeSlug, tags, priceUsdPerHour, createdAt, firstSeenAt, lastSeenAt, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason } = row;
-  return { id: Number(row.id), category, reason, sagaId, providerId, name, region, sizeSlug, tags, priceUsdPerHour, createdAt, firstSeenAt, lastSeenAt, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason };
+  const { category, reason, sagaId, providerId, name, region, sizeSlug, tags, priceUsdPerHour, createdAt, firstSeenAt, lastSeenAt, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason, sweepFailingSince, sweepError } = row;
+  return { id: Number(row.id), category, reason, sagaId, providerId, name, region, sizeSlug, tags, priceUsdPerHour, createdAt, firstSeenAt, lastSeenAt, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason, sweepFailingSince, sweepError };
 }

@@ -10,7 +10,7 @@ const now = new Date('2026-11-28T12:00:00Z');
 const at = (seconds: number) => new Date(now.getTime() + seconds * 1_000);
 const limits = { reconcileIntervalMs: 15_000, inventorySyncIntervalMs: 900_000 };
 const worker = { name: 'a:1', host: 'a', version: '1', startedAt: at(-60), lastSeenAt: at(-2), concurrency: 50, jobs: 0, isAlive: true };
-const well: PostgresFacts = { now, workers: [worker], queuePlaces: [], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, missingKeys: { sagas: 0, keys: [] }, unanswered: { sagas: 0, ids: [] }, longRuns: { sagas: 0, ids: [], steps: [], workers: [], since: null }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, orphansUnknown: 0, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
+const well: PostgresFacts = { now, workers: [worker], queuePlaces: [], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, missingKeys: { sagas: 0, keys: [] }, unanswered: { sagas: 0, ids: [] }, longRuns: { sagas: 0, ids: [], steps: [], workers: [], since: null }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, orphansUnknown: 0, sweepsFailing: { droplets: 0, since: null, error: null }, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
 const moving: QueueFacts = { paused: [], stalled: [] };
 const refused: RefusedFact = {
   kind: 'request_refused', request: 'POST /v2/droplets', fields: ['ssh_keys'], subject: null, openedAt: at(-90), nextProbeAt: at(30), message: '403: You may not', scopes: ['ssh_key:read'], held: 21,
@@ -96,6 +96,12 @@ test('steps that do not return are told of, with their sagas and workers', () =>
   ]);
   const four = { ...one, sagas: 4, ids: ['one', 'two', 'three'], steps: ['charge', 'refund'] };
   expect(judge({ longRuns: four }).conditions).toMatchObject([{ title: '4 steps (charge, refund) have been running for 10 minutes or more', action: expect.stringContaining('`arcadia saga three` and others') }]);
+});
+
+test('surplus droplets that cannot be destroyed are told of, with the error', () => {
+  expect(judge({ sweepsFailing: { droplets: 1, since: at(-1_800), error: '422: Droplet is locked by support' } }).conditions).toMatchObject([
+    { name: 'surplus_not_destroyed', severity: 'critical', count: 1, since: at(-1_800), title: '1 surplus droplet cannot be destroyed', detail: 'It exists and costs money. 422: Droplet is locked by support. Each sync tries again.' },
+  ]);
 });
 
 test('a store that is full or takes no writes is told of by its name', () => {

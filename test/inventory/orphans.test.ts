@@ -3,6 +3,8 @@
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
 import type { Database } from '../../src/platform/db.ts';
 import { openDatabase } from '../../src/platform/db.ts';
+import { formatSync } from '../../src/cli/inventory-text.ts';
+import { readFleetFacts } from '../../src/fleet/facts.ts';
 import { approveOrphans, listOrphans } from '../../src/inventory/orphans.ts';
 import type { Io } from '../../src/platform/io.ts';
 import { listAudit } from '../../src/saga/audit.ts';
@@ -42,7 +44,7 @@ describe('surplus droplets of ours', () => {
     expect(alive(stage)).toEqual([kept]);
     expect((await stage.row(late))?.deletedAt).not.toBeNull();
     expect(await listOrphans(stage.db, 10)).toEqual([]);
-    expect(await audited(stage)).toEqual(['sync orphan_found', 'sync orphan_found', 'orphan-sweep orphan_destroyed', 'orphan-sweep orphan_destroyed']);
+    expect(await audited(stage)).toEqual(['sync orphan_found', 'sync orphan_found', ...['orphan-sweep orphan_destroy_sent', 'orphan-sweep orphan_destroyed'], ...['orphan-sweep orphan_destroy_sent', 'orphan-sweep orphan_destroyed']]);
   });
 
   test('is told of once, in the audit and on the channel of the inventory', async () => {
@@ -91,6 +93,46 @@ describe('surplus droplets of ours', () => {
     for (let pass = 0; pass < 2; pass += 1) expect(await stage.sync({ isPaused: true })).toMatchObject({ destroyed: [], held: [], isPaused: true });
     expect(deletes(stage)).toEqual([]);
     expect((await stage.sync()).destroyed.map(({ providerId }) => providerId)).toEqual([String(id)]);
+  });
+
+  test('that DigitalOcean does not delete is told of, with its words, until it is gone', async () => {
+    const stage = await scene();
+    const [id = 0] = addOf(stage, await stage.saga({ status: 'compensated' }), 1);
+    stage.sandbox.setFaults({ rules: [{ match: { method: 'DELETE' }, effect: { status: 422, body: { id: 'unprocessable_entity', message: 'Droplet is locked by support.' } } }] });
+    await stage.sync();
+    const failing = async () => (await readFleetFacts(stage.db)).sweepsFailing;
+    const failed = await stage.sync();
+    expect(failed).toMatchObject({ destroyed: [], summary: { notDestroyed: 1 }, notDestroyed: [{ providerId: String(id), sweepError: expect.stringContaining('Droplet is locked by support.') }] });
+    expect(formatSync(failed)).toMatch(/^FAILED +\d+ web-0: .*Droplet is locked by support\./m);
+    // One failure passes.
+    expect(await failing()).toEqual({ droplets: 0, since: null, error: null });
+    await stage.sync();
+    await stage.sync();
+    const [orphan] = await listOrphans(stage.db, 10);
+    expect(orphan?.sweepError).toContain('Droplet is locked by support.');
+    expect(await failing()).toEqual({ droplets: 1, since: orphan?.sweepFailingSince, error: orphan?.sweepError });
+    expect(await audited(stage)).toEqual(['sync orphan_found', 'orphan-sweep orphan_destroy_sent']);
+    stage.sandbox.resetFaults();
+    expect((await stage.sync()).destroyed).toHaveLength(1);
+    expect(await audited(stage)).toEqual(['sync orphan_found', 'orphan-sweep orphan_destroy_sent', 'orphan-sweep orphan_destroyed']);
+    expect(await failing()).toMatchObject({ droplets: 0 });
+  });
+
+  test('that a later sync finds destroyed is in the audit as destroyed', async () => {
+    const stage = await scene();
+    const [id = 0] = addOf(stage, await stage.saga({ status: 'compensated' }), 1);
+    stage.sandbox.setFaults({ rules: [{ match: { method: 'DELETE' }, effect: { lostAnswer: true } }] });
+    for (let pass = 0; pass < 3; pass += 1) await stage.sync();
+    expect(alive(stage)).not.toContain(id);
+    expect((await audited(stage)).filter((line) => line.startsWith('orphan-sweep'))).toEqual(['orphan-sweep orphan_destroy_sent', 'orphan-sweep orphan_destroyed']);
+  });
+
+  test('is destroyed after the grace period from its first sight if the clock of DigitalOcean is ahead', async () => {
+    const stage = await scene();
+    stage.add(1, { name: 'web-0', tags: tagsOf(await stage.saga({ status: 'compensated', endedAgoMs: 10_000_000 })), created_at: new Date(Date.now() + 3_600_000).toISOString() });
+    for (let pass = 0; pass < 2; pass += 1) expect((await stage.sync({ orphanGraceMs: 900_000 })).destroyed).toEqual([]);
+    await stage.db.sql`update arcadia.cloud_orphans set first_seen_at = first_seen_at - interval '1 hour'`;
+    expect((await stage.sync({ orphanGraceMs: 900_000 })).destroyed).toHaveLength(1);
   });
 
   test('is left in peace until the grace period is over, by the age of the droplet and by that of its saga\'s end', async () => {

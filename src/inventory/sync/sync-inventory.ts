@@ -75,6 +75,8 @@ export type SyncSummary = Readonly<{
   resolved: number;
   orphans: number;
   destroyed: number;
+  /** Surplus droplets that the sweep could not destroy. */
+  notDestroyed: number;
   held: number;
   /** Deleted tags of sagas whose droplets are gone. */
   tagsDeleted: number;
@@ -89,6 +91,8 @@ export type SyncReport = Readonly<{
   drift: readonly Drift[];
   orphans: readonly Orphan[];
   destroyed: readonly Orphan[];
+  /** The sweep could not destroy them: each has its error. */
+  notDestroyed: readonly Orphan[];
   held: readonly Orphan[];
   /** There was something to destroy, but the queue was paused. */
   isPaused: boolean;
@@ -140,11 +144,11 @@ export async function syncInventory(deps: SyncDeps, how: { intervalMs: number | 
   return { number: run.number, tookMs, ...told };
 }
 
-type Tally = { summary: { -readonly [key in keyof SyncSummary]: number }; changes: Change[]; drift: Drift[]; orphans: Orphan[]; destroyed: Orphan[]; held: Orphan[]; isPaused: boolean; tagsRefused: boolean; unreadIds: string[] };
+type Tally = { summary: { -readonly [key in keyof SyncSummary]: number }; changes: Change[]; drift: Drift[]; orphans: Orphan[]; destroyed: Orphan[]; notDestroyed: Orphan[]; held: Orphan[]; isPaused: boolean; tagsRefused: boolean; unreadIds: string[] };
 
 function createTally(): Tally {
-  const summary = { pages: 0, droplets: 0, appeared: 0, returned: 0, changed: 0, vanished: 0, odd: 0, drifted: 0, resolved: 0, orphans: 0, destroyed: 0, held: 0, tagsDeleted: 0 };
-  return { summary, changes: [], drift: [], orphans: [], destroyed: [], held: [], isPaused: false, tagsRefused: false, unreadIds: [] };
+  const summary = { pages: 0, droplets: 0, appeared: 0, returned: 0, changed: 0, vanished: 0, odd: 0, drifted: 0, resolved: 0, orphans: 0, destroyed: 0, notDestroyed: 0, held: 0, tagsDeleted: 0 };
+  return { summary, changes: [], drift: [], orphans: [], destroyed: [], notDestroyed: [], held: [], isPaused: false, tagsRefused: false, unreadIds: [] };
 }
 
 /** Limits the length of the reported lists. */
@@ -268,10 +272,12 @@ async function compare(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void
 
 async function concludeOrphans(run: SyncRun, deps: SyncDeps, tally: Tally): Promise<void> {
   await resolveOrphans(deps.db, run.number, tally.unreadIds);
-  const { destroyed, held, isPaused } = await sweepOrphans(run, { ...deps, graceMs: deps.settings.orphanGraceMs, beforeRetry: patienceOf(run, deps) });
+  const { destroyed, failed, held, isPaused } = await sweepOrphans(run, { ...deps, graceMs: deps.settings.orphanGraceMs, beforeRetry: patienceOf(run, deps) });
   tally.summary.destroyed = destroyed.length;
+  tally.summary.notDestroyed = failed.length;
   tally.summary.held = held.length;
   tell(tally.destroyed, destroyed);
+  tell(tally.notDestroyed, failed);
   tell(tally.held, held);
   tally.isPaused = isPaused;
 }

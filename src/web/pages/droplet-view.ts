@@ -96,11 +96,12 @@ function stateOf(orphan: DropletRecord['orphan']): OrphanState | null {
   return orphan.acknowledgedAt === null ? orphan.category : 'acknowledged';
 }
 
-function orphanNotice({ category, reason, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason }: NonNullable<DropletRecord['orphan']>, now: Date): Html {
+function orphanNotice({ category, reason, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason, sweepFailingSince, sweepError }: NonNullable<DropletRecord['orphan']>, now: Date): Html {
   const approved = approvedAt === null ? null : html` <code>${approvedBy}</code> approved its destruction ${ago(approvedAt, now)}.`;
   const acknowledged = acknowledgedAt === null ? null : html` <code>${acknowledgedBy}</code> acknowledged it ${ago(acknowledgedAt, now)}${acknowledgedReason === null ? '.' : html`: ${acknowledgedReason}`}`;
+  const failing = sweepFailingSince === null ? null : html` <b>Each try since ${ago(sweepFailingSince, now)} failed:</b> ${sweepError}`;
   const fate = category === 'surplus'
-    ? html`The second sync that sees it destroys it, once it is older than the grace period and unless there are too many at once.${approved}`
+    ? html`The second sync that sees it destroys it, once it is older than the grace period and unless there are too many at once.${approved}${failing}`
     : html`It carries our tags, and belongs to no saga of this environment. Nothing destroys it.${acknowledged}`;
   return html`<div class="now ${acknowledgedAt === null ? 'bad' : ''}"><p><b>Orphan (${category}):</b> ${reason}. ${fate}</p></div>`;
 }
