@@ -13,14 +13,18 @@ export type DropletMetrics = Readonly<{
 const outcomeKinds: readonly OutcomeKind[] = ['done', 'absent', 'rejected', 'throttled', 'unauthorized', 'later', 'ambiguous'];
 
 // Seconds. A request ends within DIGITALOCEAN_TIMEOUT_MS.
+// Less than the time for which an alert waits.
+const HEARD_FOR_MS = 240_000;
+
 const BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
 /**
  * Creates the metrics.
  *
  * @param budgetLeft the rest of the fleet's request budget, as far as this worker knows
+ * @param monotonicMs a clock in milliseconds that only goes forward
  */
-export function createDropletMetrics(budgetLeft: () => BudgetLeft | null): DropletMetrics {
+export function createDropletMetrics(budgetLeft: () => BudgetLeft | null, monotonicMs: () => number = () => performance.now()): DropletMetrics {
   const registry = new Registry();
   const registers = [registry];
   const outcomes = new Counter({ name: 'arcadia_digitalocean_requests_total', help: 'Requests to DigitalOcean, by what is known after them', labelNames: ['outcome'], registers });
@@ -39,15 +43,19 @@ export function createDropletMetrics(budgetLeft: () => BudgetLeft | null): Dropl
   // Unknown so far. A 0 would raise an alert.
   limit.set(Number.NaN);
   remaining.set(Number.NaN);
+  let heardAt = 0;
   return {
     onRequest: ({ method, path, outcome, durationMs, rateLimit }) => {
       outcomes.inc({ outcome });
       requests.observe({ method, path, outcome }, durationMs / 1_000);
       if (rateLimit === null) return;
+      heardAt = monotonicMs();
       limit.set(rateLimit.limit);
       remaining.set(rateLimit.remaining);
     },
     expose: () => {
+      // Other workers ask meanwhile, and requests that are an hour old count no more: what was left long ago says nothing.
+      if (monotonicMs() - heardAt > HEARD_FOR_MS) remaining.set(Number.NaN);
       const left = budgetLeft();
       budget.set({ window: 'minute' }, left?.minute ?? Number.NaN);
       budget.set({ window: 'hour' }, left?.hour ?? Number.NaN);

@@ -64,7 +64,8 @@ export async function recordTrouble(db: Pick<Database, 'run'>, name: string, why
 }
 
 /**
- * Resumes a paused subscription: everything that waits is due now, with its full number of attempts. Audited.
+ * Resumes a paused subscription: everything that waits is due now, with its full number of attempts. Audited. One that
+ * is not paused still fails until a delivery succeeds: only the wait for its next try ends.
  *
  * @param skip id of an outcome to drop
  * @returns null if no subscription has this name; else whether it was paused, and whether an outcome was dropped
@@ -79,7 +80,10 @@ export async function resumeSubscription(db: Pick<Database, 'run'>, name: string
         set seen = case when ${isAhead(sql)} then pg_current_snapshot() else seen end,
             reading = case when not ${isAhead(sql)} then reading end,
             read_xid = case when not ${isAhead(sql)} then read_xid end,
-            paused_at = null, paused_reason = null, failures = 0, failing_since = null, last_error = null, not_before = null
+            failures = case when paused_at is null then failures else 0 end,
+            failing_since = case when paused_at is null then failing_since end,
+            last_error = case when paused_at is null then last_error end,
+            paused_at = null, paused_reason = null, not_before = null
         where name = ${name} returning name
       ),
       skipped as (delete from arcadia.outcome_deliveries where subscription in (select name from resumed) and id = ${skip}::text returning id),

@@ -24,6 +24,12 @@ test('lists subscriptions with exit code 1 while one is paused; resumes it, skip
     expect(await arcadia('outcomes', 'resume', 'webhook', '--skip', 'a/1')).toMatchObject({ code: 1, stderr: expect.stringContaining('a/1 is not waiting to be delivered') });
     expect(await db.sql`select action, detail from arcadia.audit where action = 'outcomes_resumed' order by id`).toMatchObject([{ detail: { subscription: 'webhook', skipped: 'a/1' } }, {}]);
     expect(await arcadia('outcomes')).toMatchObject({ code: 0 });
+    // One that fails, and is not paused, does so until a delivery succeeds.
+    await db.sql`update arcadia.outcome_subscriptions set failing_since = clock_timestamp() - interval '1 hour', failures = 9, last_error = 'it answered 503', not_before = clock_timestamp() + interval '1 hour'`;
+    const [before] = await listSubscriptions(db);
+    expect(await arcadia('outcomes', 'resume', 'webhook')).toMatchObject({ code: 0, stdout: expect.stringContaining('was not paused') });
+    expect(await listSubscriptions(db)).toMatchObject([{ failingSince: before?.failingSince, lastError: 'it answered 503' }]);
+    expect(await db.sql`select failures, not_before from arcadia.outcome_subscriptions`).toEqual([{ failures: 9, notBefore: null }]);
   } finally {
     await db.close();
   }

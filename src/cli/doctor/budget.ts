@@ -2,7 +2,7 @@
 import { budgetId, createRequestBudget } from '../../do/budget.ts';
 import { sharedStores } from '../../droplets/shared-stores.ts';
 import type { Config } from '../../platform/config.ts';
-import { openDatabase } from '../../platform/db.ts';
+import { isDatabaseOutage, openDatabase } from '../../platform/db.ts';
 import { endsWithin } from '../../platform/deadline.ts';
 import { directIo } from '../../platform/io.ts';
 import { silentLog } from '../../platform/log.ts';
@@ -20,7 +20,8 @@ export async function checkBudget(config: Config, databaseUrl: string, token: st
   const db = openDatabase(databaseUrl, { max: 1, applicationName: 'arcadia-doctor' });
   const connection = openQueueConnection(queueStoreOf(config), silentLog);
   try {
-    if ((await foreignTo(config, connection)) !== null) return [];
+    const isOwn = await foreignTo(config, connection).then((foreign) => foreign === null, () => false);
+    if (!isOwn) return [];
     const { budget: store } = sharedStores(config, { db, runScript: connection.runScript }, budgetId(token, apiUrl));
     const budget = createRequestBudget({ store, perMinute, perHour, io: directIo, log: silentLog });
     await budget.draw('now', { method: 'GET', path: '/v2/account' });
@@ -29,6 +30,9 @@ export async function checkBudget(config: Config, databaseUrl: string, token: st
     const text = `${left.minute} of ${perMinute} requests are left this minute, ${left.hour} of ${perHour} this hour`;
     if (left.minute > 0 && left.hour > 0) return [ok(CHECK, text)];
     return [warn(CHECK, text, 'Wait. If it lasts, start fewer sagas at once.')];
+  } catch (error) {
+    if (isDatabaseOutage(error)) return [];
+    throw error;
   } finally {
     await endsWithin(CLOSE_WITHIN_MS, Promise.allSettled([connection.close(), db.close()]));
   }
