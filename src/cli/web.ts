@@ -18,9 +18,13 @@ export async function webCommand(app: App, stop: AbortSignal): Promise<number> {
   }
   // Logged at every log level, because a supervisor may wait for it.
   log.child({}, { level: 'info' }).info({ url: `${web.url}${config.web.basePath}`, queues: config.redisNodes === null ? 'postgres' : 'redis', environment: config.environment, encryptionKeyIds: config.keyRing.keys.map(({ id }) => id) }, 'web ready');
-  const why = await untilAborted(stop);
-  log.info({ why: whyOf(why) }, 'web stopping: waiting for open requests');
+  const { why, exitCode } = await Promise.race([
+    untilAborted(stop).then((reason) => ({ why: whyOf(reason), exitCode: 0 })),
+    web.cannotGoOn.then((reason) => ({ why: reason, exitCode: 1 })),
+  ]);
+  if (exitCode === 0) log.info({ why }, 'web stopping: waiting for open requests');
+  else log.fatal({ why }, 'web cannot continue: exiting, so that its supervisor starts another one');
   await web.close();
   log.info('web stopped');
-  return 0;
+  return exitCode;
 }

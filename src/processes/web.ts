@@ -27,6 +27,7 @@ import { listEvents } from '../saga/events.ts';
 import { requireOwnSecrets } from '../platform/published-secrets.ts';
 import { tracedIo } from '../platform/tracing.ts';
 import { pagesOf } from '../web/pages/layout.ts';
+import { keepClaim } from '../queues/keep-claim.ts';
 import { bindPorts } from '../web/ports.ts';
 import { buildWeb } from '../web/server.ts';
 import { takenNames } from '../web/users.ts';
@@ -37,6 +38,11 @@ export type RunningWeb = Readonly<{
   url: string;
   /** Its pages, by the names in its navigation. */
   pages: readonly Readonly<{ text: string; path: string }>[];
+  /**
+   * Resolves with a reason if another database claimed the queues: sagas would be enqueued among its own. Otherwise never
+   * resolves. Only a new process helps.
+   */
+  cannotGoOn: Promise<string>;
   /** Stops accepting requests, ends the streams, gives other requests a few seconds to finish, and closes everything. */
   close(): Promise<void>;
 }>;
@@ -78,7 +84,9 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
   const shownQueues = Object.values(queueNames).filter((name) => (name !== queueNames.inventory || hasInventory(app)) && (name !== queueNames.outcomes || config.outcomes.webhook !== null));
   const dashboard = openQueueDashboard(connection, (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq), config.web.basePath, shownQueues);
   let clock: ClockWatch | null = null;
+  const stopping = new AbortController();
   const closeAll = async (): Promise<void> => {
+    stopping.abort();
     people.close();
     clock?.close();
     await Promise.allSettled([queues.close(), dashboard.close()]);
@@ -91,9 +99,11 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
       const environment = await checkEnvironment(db, config.environment);
       await requireMigrated(db);
       clock = await keepDatabaseTime({ db, everyMs: config.reconcileIntervalMs, log });
-      await connection.check(ownerOf(environment));
+      const owner = ownerOf(environment);
+      await connection.check(owner);
+      return owner;
     };
-    await unlessAborted(signal, check());
+    const owner = await unlessAborted(signal, check());
     const inventory = await openInventory(app, db);
     const plans = await openPlansOf(app, { config, db, runScript: connection.runScript, isPaused: async () => (await dashboard.paused()).includes(queueNames.steps), log });
     const ports = bindPorts({ catalog: app.catalog, inventory, plans, db, connection, queues, dashboard, keyRing: config.keyRing, deployment: { publicUrl: config.publicUrl, longestLeaseS: config.lease.maxS }, onEnd: ends.onEnd, ownMetrics, workerGraceMs: config.reconcileIntervalMs, log });
@@ -111,8 +121,10 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
       await web.close();
       throw listenFailure(error, { host: config.web.host, port: config.web.port, settings: { port: 'PORT', host: 'HOST' }, whatToDo: 'Stop what listens there, or set PORT to another one.' });
     }
+    const claiming = keepClaim(connection, owner, { everyMs: config.reconcileIntervalMs, signal: stopping.signal, log });
     return {
       url,
+      cannotGoOn: claiming.then(async (why) => why ?? new Promise<never>(() => {})),
       pages: pagesOf(web).map(({ text, path }) => ({ text, path })),
       close: async () => {
         const closed = web.close().then(closeAll);

@@ -1,4 +1,4 @@
-// Repeats the claim on the queues while a worker runs. It is gone with everything else when Redis is emptied, and the fleet of another
+// Repeats the claim on the queues while a worker or a web process runs. It is gone with everything else when Redis is emptied, and the fleet of another
 // database that is given the same prefix could then take the queues and the requests in them.
 import { setTimeout as delay } from 'node:timers/promises';
 import { ConfigError } from '../platform/config-error.ts';

@@ -2,6 +2,9 @@
 // stop before they touch anything.
 
 import { expect, onTestFinished, test } from 'vitest';
+import { loadConfig } from '../../src/platform/config.ts';
+import { silentLog } from '../../src/platform/log.ts';
+import { startWeb } from '../../src/processes/web.ts';
 import { openFaultStage } from '../support/fault-stage.ts';
 import type { Stage } from '../support/fault-stage.ts';
 import { runCommand } from '../support/fleet.ts';
@@ -113,6 +116,20 @@ test('a claim that was lost with everything in Redis is made again; where anothe
   await redis.set(key, 'another/database');
   expect(await worker.cannotGoOn).toContain('belong to another database (another/database');
   expect(await redis.get(key)).toBe('another/database');
+});
+
+test('a web without a worker claims the queues again, too, and ends where another database has them', async () => {
+  await using stage = await openFaultStage();
+  const web = await startWeb(loadConfig({ ...stage.env, PORT: '0', RECONCILE_INTERVAL_MS: '200' }), silentLog);
+  onTestFinished(() => web.close());
+  const key = `${stage.env['QUEUE_PREFIX']}:owner`;
+  const redis = connectTestRedis(stage.env['REDIS_URL'] ?? '');
+  onTestFinished(() => redis.disconnect());
+  const owner = await redis.get(key);
+  await redis.del(key);
+  await waitFor(async () => (await redis.get(key)) === owner, { what: 'the claim to be made again' });
+  await redis.set(key, 'another/database');
+  expect(await web.cannotGoOn).toContain('belong to another database (another/database');
 });
 
 test('a Redis that is full, or may throw jobs away, is named until it is set right', async () => {
