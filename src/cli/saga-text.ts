@@ -12,12 +12,14 @@ import type { Hold } from '../saga/holds.ts';
 import type { Surface } from '../saga/words.ts';
 import { attemptsTookMs, sagaTookMs } from '../saga/took.ts';
 import { describeEnd, statusWords } from '../saga/words.ts';
-import { printable } from '../platform/text.ts';
+import { printable, shortTextOf } from '../platform/text.ts';
+import type { LastAnswers } from './last-answers.ts';
+import { noLastAnswers } from './last-answers.ts';
 import type { Column } from './table.ts';
 import { formatTable } from './table.ts';
 
-/** What came of a saga, in one line. */
-export function describeResult(given: Saga, surface: Surface): string {
+/** What came of a saga, in one line. `lastAnswers`: why its rollback failed, if it did. */
+export function describeResult(given: Saga, surface: Surface, lastAnswers: LastAnswers = noLastAnswers): string {
   const saga = printable(given);
   const words = surface.words(saga);
   const reason = saga.error?.message ?? 'no reason recorded';
@@ -29,7 +31,8 @@ export function describeResult(given: Saga, surface: Surface): string {
       return `${label}: ${reason}${tone === 'attention' && !reason.includes(phrase(text)) ? `\n${text}` : ''}`;
     }
     case 'stuck': {
-      const why = isStuckForward(saga) ? `${saga.error?.step ?? 'a step'} failed for good: ${reason}` : `the rollback failed; the saga was rolled back because of: ${reason}`;
+      const last = lastAnswers.get(saga.id);
+      const why = isStuckForward(saga) ? `${saga.error?.step ?? 'a step'} failed for good: ${reason}` : `the rollback failed${last === undefined ? '' : `: ${printable(last).replace(/\.$/, '')}`}; the saga was rolled back because of: ${reason}`;
       return `needs attention: ${why}\n${words.stuck(saga)} Run \`arcadia saga ${saga.id}\` to see why, fix the cause, then run \`arcadia retry ${saga.id}\``;
     }
     case 'pending':
@@ -51,7 +54,7 @@ export function formatSaga(given: Saga, events: readonly StoredEvent[], surface:
   const saga = printable(given);
   const facts: [string, string][] = [
     ['saga', `${saga.id} (${saga.name})`],
-    ['status', `${hold === undefined ? statusWords[saga.status] : HELD}, revision ${saga.revision}`],
+    ['status', `${labelOf(saga, surface, hold)}, revision ${saga.revision}`],
     ['steps', saga.steps.map((step, index) => (index === saga.cursor ? `[${step}]` : step)).join(' → ')],
     ...factsOf(saga, surface),
     ['requested', `${saga.createdAt.toISOString()}${saga.requestedBy === null ? '' : ` by ${saga.requestedBy}`}`],
@@ -66,13 +69,31 @@ export function formatSaga(given: Saga, events: readonly StoredEvent[], surface:
   if (saga.idempotencyKey !== null) facts.push(['key', saga.idempotencyKey]);
   const tookMs = sagaTookMs(saga);
   if (tookMs !== null) facts.push(['took', formatDuration(tookMs)]);
-  if (saga.error !== null) facts.push(['error', `${saga.error.code} in ${saga.error.step}: ${saga.error.message}`]);
+  const end = saga.status === 'compensated' ? describeEnd(surface.words(saga), saga) : null;
+  if (end?.tone === 'attention') facts.push(['attention', end.text]);
+  facts.push(...errorFacts(saga, events.at(-1)));
   const width = Math.max(...facts.map(([name]) => name.length));
   const head = facts.map(([name, value]) => `${name.padEnd(width)}  ${value}`);
   return [...head, '', formatTimeline(saga, events)].join('\n');
 }
 
-// As on the pages: its status alone would say that it is under way.
+/** While a saga is rolled back, its error is the reason for that. What stops a rollback is in the last event. */
+function errorFacts({ status, error }: Saga, last: StoredEvent | undefined): [string, string][] {
+  if (error === null) return [];
+  const isReason = status === 'compensating' || status === 'compensated' || (status === 'stuck' && !isStuckForward({ status, error }));
+  const said = printable(shortTextOf(last?.detail['message']));
+  return [
+    ...(status === 'stuck' && isReason && said !== '' ? [['last answer', said]] as [string, string][] : []),
+    [isReason ? 'reason' : 'error', `${error.code} in ${error.step}: ${error.message}`],
+  ];
+}
+
+/** As on the pages: its status alone would say that a held saga is under way, and that nothing is left of one that was rolled back. */
+function labelOf(saga: Saga, surface: Surface, hold: Hold | undefined): string {
+  if (hold !== undefined) return HELD;
+  return saga.status === 'completed' || saga.status === 'compensated' ? describeEnd(surface.words(saga), saga).label : statusWords[saga.status];
+}
+
 const HELD = 'held';
 const WHAT_TO_DO = '`arcadia status` says what to do';
 
@@ -129,21 +150,21 @@ function sagaColumns(leases: ReadonlyMap<string, SagaLease>): Column[] {
   ];
 }
 
-type SagaFacts = Readonly<{ leases: ReadonlyMap<string, SagaLease>; holds: ReadonlyMap<string, Hold>; now: Date }>;
+type SagaFacts = Readonly<{ leases: ReadonlyMap<string, SagaLease>; holds: ReadonlyMap<string, Hold>; lastAnswers: LastAnswers; now: Date }>;
 
-function sagaRow(saga: Saga, surface: Surface, { leases, holds, now }: SagaFacts): string[] {
+function sagaRow(saga: Saga, surface: Surface, { leases, holds, lastAnswers, now }: SagaFacts): string[] {
   const subject = surface.words(saga).subject?.(saga);
   const lease = leases.get(saga.id);
   const hold = holds.get(saga.id);
   return [
     saga.id,
     saga.name,
-    hold === undefined ? statusWords[saga.status] : HELD,
+    labelOf(saga, surface, hold),
     `${saga.cursor + 1}/${saga.steps.length}`,
     subject?.name ?? textOf(saga.input['name']),
     subject?.id ?? '',
     ...(leases.size === 0 ? [] : [lease === undefined ? '' : describeLease(lease, now)]),
     saga.createdAt.toISOString().slice(0, 19),
-    hold === undefined ? (saga.error?.message ?? '') : describeHold(hold),
+    hold === undefined ? (lastAnswers.get(saga.id) ?? saga.error?.message ?? '') : describeHold(hold),
   ];
 }

@@ -15,6 +15,7 @@ import { complain, terminalWidth, write } from './output.ts';
 import { follow, reportEnd, sayingThatItGoesOn, withClient } from './start-and-follow.ts';
 import { requireSagaId, resolveSagaId } from './saga-id.ts';
 import { UsageError } from './usage-error.ts';
+import { lastAnswersOf } from './last-answers.ts';
 import type { Display, Listing } from './watch-sagas.ts';
 import { openLines, openScreen, showsTheNewest, watchSagas } from './watch-sagas.ts';
 
@@ -39,7 +40,7 @@ export async function listSagasCommand(app: App, { limit: given, json, watch, ev
     };
     const everyMs = (every ?? WATCH_EVERY_S) * 1_000;
     const documentsOf = ({ sagas, leases, holds }: Listing) => sagas.map((saga) => ({ ...surface.redact.saga(saga), leaseUntil: leases.get(saga.id)?.leaseUntil ?? null, held: holds.get(saga.id) ?? null }));
-    const tableOf = ({ sagas, leases, holds }: Listing, maxWidth: number | null) => formatSagas(sagas, surface, { leases, holds, now: new Date(Date.now()), maxWidth });
+    const tableOf = ({ sagas, leases, holds, lastAnswers }: Listing, maxWidth: number | null) => formatSagas(sagas, surface, { leases, holds, lastAnswers, now: new Date(Date.now()), maxWidth });
     if (watch === true) return watchSagas(read, everyMs, openDisplay({ json, everyMs, documentsOf, tableOf }), stop);
     const listing = await unlessAborted(stop, read());
     write(json === true ? JSON.stringify(documentsOf(listing)) : tableOf(listing, terminalWidth()));
@@ -48,14 +49,15 @@ export async function listSagasCommand(app: App, { limit: given, json, watch, ev
   }, stop);
 }
 
-/** What else is known of sagas: the leases of their droplets, and what holds them. */
-async function aboutSagas(app: App, client: Client, sagas: readonly Saga[]): Promise<Pick<Listing, 'leases' | 'holds'>> {
+/** What else is known of sagas: the leases of their droplets, what holds them, and why their rollbacks failed. */
+async function aboutSagas(app: App, client: Client, sagas: readonly Saga[]): Promise<Pick<Listing, 'leases' | 'holds' | 'lastAnswers'>> {
   const ids = sagas.map(({ id }) => id);
-  const [leases, holds] = await Promise.all([
+  const [leases, holds, lastAnswers] = await Promise.all([
     hasInventory(app) ? client.leasesOf(ids) : new Map<string, never>(),
     client.holdsOf(sagas.filter(({ status }) => !isAtRest(status)).map(({ id }) => id)),
+    lastAnswersOf(client, sagas),
   ]);
-  return { leases, holds };
+  return { leases, holds, lastAnswers };
 }
 
 type Formats = Readonly<{ json: boolean | undefined; everyMs: number; documentsOf(listing: Listing): readonly object[]; tableOf(listing: Listing, maxWidth: number | null): string }>;
@@ -77,7 +79,7 @@ export async function showSagaCommand(app: App, given: string, options: { follow
     }
     if (options.follow === true) {
       if (options.json === true) return followAsJson(client, sagaId, surface, stop);
-      return reportEnd(await follow({ title: saga.name, sagaId, client, maxPolls, surface }, {}, stop), {}, surface);
+      return reportEnd(client, await follow({ title: saga.name, sagaId, client, maxPolls, surface }, {}, stop), {}, surface);
     }
     const [events, about] = await unlessAborted(stop, Promise.all([client.events(sagaId), aboutSagas(app, client, [saga])]));
     const [lease, hold] = [about.leases.get(sagaId), about.holds.get(sagaId)];

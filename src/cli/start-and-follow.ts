@@ -23,6 +23,7 @@ import { printable } from '../platform/text.ts';
 import { followSaga } from './follow.ts';
 import { write } from './output.ts';
 import { drain, printLines } from './plain-progress.ts';
+import { lastAnswersOf } from './last-answers.ts';
 import { describeResult } from './saga-text.ts';
 import { StopRequested } from './stop.ts';
 
@@ -45,13 +46,13 @@ export async function startAndFollow(app: App, title: string, start: (client: Cl
       write(options.json === true ? JSON.stringify({ sagaId }) : sagaId);
       return 0;
     }
-    return reportEnd(await follow({ title, sagaId, client, maxPolls, surface }, options, stop), options, surface);
+    return reportEnd(client, await follow({ title, sagaId, client, maxPolls, surface }, options, stop), options, surface);
   }, stop);
 }
 
 /** Reports how a saga ended, and returns the exit code. */
-export function reportEnd(saga: Saga, options: Pick<FollowOptions, 'json'>, surface: Surface): number {
-  write(options.json === true ? JSON.stringify(surface.redact.saga(saga)) : describeResult(saga, surface));
+export async function reportEnd(client: Client, saga: Saga, options: Pick<FollowOptions, 'json'>, surface: Surface): Promise<number> {
+  write(options.json === true ? JSON.stringify(surface.redact.saga(saga)) : describeResult(saga, surface, await lastAnswersOf(client, [saga])));
   return saga.status === 'completed' ? 0 : 1;
 }
 

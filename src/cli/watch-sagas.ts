@@ -5,13 +5,14 @@ import { DatabaseTimeoutError, isDatabaseOutage } from '../platform/db.ts';
 import { unlessAborted, withDeadline } from '../platform/deadline.ts';
 import { describePostgresFailure } from '../platform/postgres-failure.ts';
 import { printable } from '../platform/text.ts';
+import type { LastAnswers } from './last-answers.ts';
 import type { Hold } from '../saga/holds.ts';
 import type { Saga } from '../saga/saga.ts';
 import { complain, terminalWidth, write } from './output.ts';
 import { cutTo } from './table.ts';
 
 /** One read of the list. `isCut`: there are more sagas than it shows, and nobody asked for so many. */
-export type Listing = Readonly<{ sagas: readonly Saga[]; leases: ReadonlyMap<string, SagaLease>; holds: ReadonlyMap<string, Hold>; isCut: boolean }>;
+export type Listing = Readonly<{ sagas: readonly Saga[]; leases: ReadonlyMap<string, SagaLease>; holds: ReadonlyMap<string, Hold>; lastAnswers: LastAnswers; isCut: boolean }>;
 
 /** How a watch tells of what it read. */
 export type Display = Readonly<{

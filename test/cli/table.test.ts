@@ -58,7 +58,7 @@ describe('the list of sagas', () => {
     input: { name: `web-${'1'.repeat(59)}` }, context: { droplet_id: 512340001 }, error: { code: 'x', message: 'm'.repeat(500), step: 'create_droplet', retryable: false }, idempotencyKey: null, requestedBy: null, startedBy: null, priority: 'normal',
     traceparent: null, resource: null, waitsFor: null, rerunOf: null, rerunAs: null, cancelRequestedAt: null, stepStartedAt: at, createdAt: at, updatedAt: at, finishedAt: null,
   };
-  const list = (maxWidth: number | null) => formatSagas([saga], surfaceOf(catalog), { leases: new Map(), holds: new Map(), now: new Date(), maxWidth });
+  const list = (maxWidth: number | null) => formatSagas([saga], surfaceOf(catalog), { leases: new Map(), holds: new Map(), lastAnswers: new Map(), now: new Date(), maxWidth });
 
   test('fits 80 columns with the id, the status, the name and what it does', () => {
     const lines = list(80).split('\n');

@@ -61,7 +61,7 @@ describe('on a terminal', () => {
   });
 
   const rows = Array.from({ length: 30 }, (_, index) => `saga ${index} ${'x'.repeat(60)}`).join('\n');
-  const frame = (height: number, trouble: string | null = null, { width = 40, isCut = false } = {}) => frameOf({ listing: { sagas: [], leases: new Map(), holds: new Map(), isCut }, at: new Date(Date.UTC(2026, 0, 1, 7, 1, 14)), trouble, everyMs: 2_000, width, height }, () => rows);
+  const frame = (height: number, trouble: string | null = null, { width = 40, isCut = false } = {}) => frameOf({ listing: { sagas: [], leases: new Map(), holds: new Map(), lastAnswers: new Map(), isCut }, at: new Date(Date.UTC(2026, 0, 1, 7, 1, 14)), trouble, everyMs: 2_000, width, height }, () => rows);
 
   test('has no more lines than the terminal, and says how many are left out', () => {
     expect(frame(10)).toHaveLength(10);

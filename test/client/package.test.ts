@@ -98,7 +98,7 @@ test('starts a saga from a plain JavaScript program, and loads postgres, zod and
   const { stdout } = await run(process.execPath, ['consumer.js'], { cwd: clientFolder, env: { DATABASE_URL: database.url } });
   const { error, loaded } = z.object({ error: z.string(), loaded: z.array(z.string()) }).parse(JSON.parse(stdout));
   expect(error).toBe('SagaRolledBackError');
-  expect(loaded.some((url) => url.endsWith('/arcadia-cloud/dist/client/client.js'))).toBe(true);
+  expect(loaded.some((url) => url.endsWith('/arcadia-cloud/dist/client/open-client.js'))).toBe(true);
   const packages = loaded.flatMap((url) => /.*node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(url)?.[1] ?? []);
   expect([...new Set(packages)].toSorted()).toEqual(['arcadia-cloud', 'postgres', 'zod']);
   const ofWorkers = /arcadia-cloud\/dist\/((processes|web|cli|dev|sandbox|do|fleet)\/|main|queues\/(connection|intake|redis|step-workers)|steps\/(catalog|create-droplet)|saga\/runner)/;

@@ -78,7 +78,7 @@ const surfaces: Readonly<Record<string, (saga: Saga, events: readonly StoredEven
       lastEvents: new Map(events.map((event) => [saga.id, event])), jobs: new Map([[saga.id, jobOf(text)]]),
     }).text,
   'arcadia saga': (saga, events) => formatSaga(saga, events, surface, { lease: undefined, hold: undefined, now: at }),
-  'arcadia sagas': (saga) => formatSagas([saga], surface, { leases: new Map(), holds: new Map(), now: at, maxWidth: 120 }),
+  'arcadia sagas': (saga) => formatSagas([saga], surface, { leases: new Map(), holds: new Map(), lastAnswers: new Map(), now: at, maxWidth: 120 }),
   'the end of a saga': (saga) => describeResult(saga, surface),
 };
 
