@@ -85,7 +85,7 @@ function starter(sql: Sql, startedBy: string | null): SqlFragment {
 }
 
 /** The saga that has an idempotency key. `sameStarter`: the caller is proven to have started it. `isOwn`: as far as an older version recorded that. */
-export type Keyed = Known & Readonly<{ name: string; sameStarter: boolean; isOwn: boolean }>;
+type Keyed = Known & Readonly<{ name: string; sameStarter: boolean; isOwn: boolean }>;
 
 /**
  * Finds the saga that was started with this idempotency key.
