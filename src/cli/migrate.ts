@@ -17,7 +17,8 @@ export async function migrateCommand(app: App, options: { json?: boolean }): Pro
 }
 
 function onForgotten(sagas: readonly string[]): void {
-  complain(`SQL can no longer start ${sagas.map(printable).join(', ')}: this app does not have ${sagas.length === 1 ? 'it' : 'them'}. If that is not meant, run \`arcadia migrate\` again with the app that does (ARCADIA_APP, --app)`);
+  const it = sagas.length === 1 ? 'it' : 'them';
+  complain(`SQL can no longer start ${sagas.map(printable).join(', ')}: this app does not have ${it}, and a database has one app. If that is not meant, run \`arcadia migrate\` again with the app that has ${it} (ARCADIA_APP, --app). Two apps cannot share a database: put their sagas into one`);
 }
 
 function onBlocked(blockers: readonly Blocker[]): void {

@@ -49,7 +49,7 @@ export async function runMigrations(app: App, options: ProcessOptions): Promise<
   const config = configOf(app, options, ['DATABASE_URL']);
   const log = options.log ?? createLog('warn', 2);
   return migrateAll(app, config, log, {
-    onForgotten: (sagas) => log.warn({ sagas }, 'SQL can no longer start these sagas: this app does not have them'),
+    onForgotten: (sagas) => log.warn({ sagas }, 'SQL can no longer start these sagas: this app does not have them, and a database has one app'),
     onBlocked: (blockers) => log.warn({ blockers }, 'migrate waits for locks that others hold: it tries again until it gets them'),
   });
 }

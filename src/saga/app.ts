@@ -156,8 +156,8 @@ type DepsOfAll<Sagas extends readonly AnySaga[]> = AllOf<DepsOf<Sagas[number]['s
 /**
  * Defines an app.
  *
- * @param app.sagas with unique names; several sagas may share a step, but two different steps must not share a name, not
- *   even with another app on the same database
+ * @param app.sagas all that run on a database, with unique names; several sagas may share a step, but two different steps
+ *   must not share a name
  * @param app.deps opens the dependencies of the steps
  * @throws {TypeError} naming the problem
  */

@@ -25,14 +25,18 @@ export function plainInput(given: unknown): JsonObject | null {
  */
 export function givenInput(definition: Readonly<{ input: z.ZodType; secrets?: readonly string[] }>, given: JsonObject, input: JsonObject): JsonObject | null {
   const secrets = secretsOf(definition);
-  // Such a schema may take a secret from a field of another name. That field would be kept in plain text.
-  if (!('shape' in definition.input) && filledSecrets(secrets, input).length > 0) return null;
+  if (!showsFields(definition.input) && filledSecrets(secrets, input).length > 0) return null;
   const marked = markSecrets(given, secrets);
   return isSameJson(marked, markSecrets(input, secrets)) ? null : marked;
 }
 
+/** Whether a schema shows its fields. Any other may take a secret from a field of another name, which would be kept in plain text. */
+export function showsFields(schema: z.ZodType): boolean {
+  return 'shape' in schema;
+}
+
 /** Whether Postgres takes both for the same: the order of keys does not count. */
-function isSameJson(one: JsonObject, other: JsonObject): boolean {
+export function isSameJson(one: JsonObject, other: JsonObject): boolean {
   const [text, otherText] = [jsonText(one), jsonText(other)];
   return text === otherText || isDeepStrictEqual(parseJson(text), parseJson(otherText));
 }

@@ -4,7 +4,8 @@ import type { JsonObject } from '../platform/json.ts';
 import { jsonText } from '../platform/json.ts';
 import { runWithShortLocks } from '../platform/lock-wait.ts';
 import type { SagaPriority } from './saga.ts';
-import type { Sealed, StoredSecrets } from './secrets.ts';
+import type { Known } from './same-request.ts';
+import type { Sealed } from './secrets.ts';
 
 /** The data of a new saga. */
 export type NewSaga = Readonly<{
@@ -83,41 +84,28 @@ function starter(sql: Sql, startedBy: string | null): SqlFragment {
   return sql`coalesce(${startedBy}, 'sql:' || session_user)`;
 }
 
+/** The saga that has an idempotency key. `sameStarter`: the caller is proven to have started it. `isOwn`: as far as an older version recorded that. */
+type Keyed = Known & Readonly<{ name: string; sameStarter: boolean; isOwn: boolean }>;
+
 /**
- * Finds the saga that was started with this idempotency key. `sameInput` ignores secrets, which are compared by their
- * fingerprints. `inputChecked`: they are sealed, as the input was admitted. `sameStarter`: the caller is proven to have
- * started it. `isOwn`: the caller started it, as far as an older version recorded that.
+ * Finds the saga that was started with this idempotency key.
  *
  * @param keys.former the key as earlier versions stored it over HTTP, if that differs; a saga with the key itself is preferred
- * @param input the parsed input
- * @param given the input before it was parsed; null: not comparable
  * @param startedBy the caller, proven; null: the role of the database connection
- * @param secrets names of the secret fields
  */
-export async function findByIdempotencyKey(
-  db: Pick<Database, 'run'>,
-  { key, former }: Readonly<{ key: string; former: string | null }>,
-  { input, given }: Readonly<{ input: JsonObject; given: JsonObject | null }>,
-  startedBy: string | null,
-  secrets: readonly string[],
-): Promise<{ id: string; name: string; sameInput: boolean; inputChecked: boolean; sameStarter: boolean; isOwn: boolean; secrets: StoredSecrets } | null> {
-  const compared = (one: JsonObject) => Object.fromEntries(Object.entries(one).filter(([field]) => !secrets.includes(field)));
+export async function findByIdempotencyKey(db: Pick<Database, 'run'>, { key, former }: Readonly<{ key: string; former: string | null }>, startedBy: string | null): Promise<Keyed | null> {
   const [row] = await db.run(
     'store.find_by_key',
-    (sql) => sql<{ id: string; name: string; sameInput: boolean; inputChecked: boolean; sameStarter: boolean; isOwn: boolean; shown: StoredSecrets['shown']; fingerprint: string | null }[]>`
-      select id, name, input_checked,
-             input - ${[...secrets]}::text[] = ${json(sql, compared(input))}
-               -- SQL starts sagas with an input that no schema has seen yet.
-               or coalesce(case when input_checked then given_input else input end - ${[...secrets]}::text[] = ${given === null ? null : json(sql, compared(given))}, false) as same_input,
+    (sql) => sql<Keyed[]>`
+      select id, name, input, given_input as given, input_checked, user_data_fingerprint as fingerprint,
+             -- SQL starts sagas with an input that no schema has seen yet.
+             case when input_checked then '{}' else arcadia.secret_fields(name) end as secret_fields,
              coalesce(started_by = ${starter(sql, startedBy)}, false) as same_starter,
              -- An older version wrote only the claim.
-             coalesce(coalesce(started_by, requested_by) = ${starter(sql, startedBy)}, false) as is_own,
-             (select coalesce(jsonb_object_agg(key, value), '{}') from jsonb_each(input) where key = any(${[...secrets]}::text[])) as shown, user_data_fingerprint as fingerprint
+             coalesce(coalesce(started_by, requested_by) = ${starter(sql, startedBy)}, false) as is_own
       from arcadia.sagas where ${former === null ? sql`idempotency_key = ${key}` : sql`(idempotency_key = ${key} or (idempotency_key = ${former} and coalesce(started_by, requested_by) like 'http:%')) order by idempotency_key = ${key} desc limit 1`}`,
   );
-  if (row === undefined) return null;
-  const { shown, fingerprint, ...saga } = row;
-  return { ...saga, secrets: { shown, fingerprint } };
+  return row ?? null;
 }
 
 /** Reads a saga's input as it was given, its secrets marked; null if the id is unknown. */

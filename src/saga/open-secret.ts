@@ -2,7 +2,7 @@
 import type { Database } from '../platform/db.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
 import { BrokenSealError, MissingKeyError, open } from '../platform/key-ring.ts';
-import { MISSING_KEY, secretOwner, unpack } from './secrets.ts';
+import { MISSING_KEY, isSealedMark, secretOwner, unpack } from './secrets.ts';
 import type { Claim, StepOutcome, StepRun } from './step.ts';
 import { StaleRevisionError, StepFailure, StepWait, waiting } from './step.ts';
 
@@ -40,6 +40,7 @@ export async function openSecret(db: Pick<Database, 'run'>, keyRing: KeyRing, { 
   const sealed = unpack(row.sealed)[field];
   if (sealed !== undefined) return open(keyRing, secretOwner(sagaId, field), sealed);
   if (unpack(row.fingerprint)[field] !== undefined) throw new BrokenSealError();
+  if (isSealedMark(row.shown)) throw new BrokenSealError();
   // A version without sealing started this saga.
   return row.shown ?? undefined;
 }

@@ -7,7 +7,7 @@ import type { JsonObject } from '../platform/json.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
 import type { ActionResult } from './cancel-and-retry.ts';
 import type { Saga, SagaStatus } from './saga.ts';
-import { secretsOf } from './secrets.ts';
+import { filledSecrets, markedFields, secretsOf } from './secrets.ts';
 import type { StartableSagas, Starter } from './start.ts';
 import { InvalidRequestError, startSaga } from './start.ts';
 import { loadGivenInput } from './new-saga.ts';
@@ -55,25 +55,29 @@ export async function rerunSaga(db: Pick<Database, 'run'>, catalog: StartableSag
   if (leftovers !== null) return refuse(saga, describeLeftovers(saga, leftovers), { leftovers });
   const given = (await loadGivenInput(db, saga.id)) ?? saga.input;
   if (saga.error?.code === 'invalid_request' && hasMarks(given)) return refuse(saga, `saga ${saga.id} cannot be run again: its request was refused, and the values of fields that were unknown then are not kept. Start a new saga`);
-  const erased = erasedSecrets(definition, saga);
-  const unknown = Object.keys(secrets).filter((field) => !erased.includes(field));
+  const erased = erasedSecrets(saga);
+  const known = [...erased, ...markedFields(given), ...filledSecrets(secretsOf(definition), saga.input)];
+  const unknown = Object.keys(secrets).filter((field) => !known.includes(field));
   if (unknown.length > 0) throw new InvalidRequestError(unknown.map((field) => ({ field: `secrets.${field}`, message: `saga ${saga.id} had no such secret` })));
   const missing = erased.filter((field) => secrets[field] === undefined);
   if (missing.length > 0) return refuse(saga, describeMissing(missing), { missing });
-  const input = { ...withoutSecrets(given, secretsOf(definition)), ...secrets };
+  const input = { ...withoutMarks(given), ...secrets };
   const started = await startSaga(db, catalog, { name: saga.name, input, requestedBy, starter, rerunOf: saga.id, priority: saga.priority }, reconcileGraceMs, keyRing, deployment);
   if (started.firstJob === null) return already(db, started.sagaId);
   return { kind: 'accepted', saga: await existing(db, started.sagaId), next: started.firstJob };
 }
 
-/** Returns the names of the secret fields that a saga had. They are erased by the time it is rolled back. */
-export function erasedSecrets(definition: Readonly<{ secrets?: readonly string[] }>, { input }: Pick<Saga, 'input'>): string[] {
-  return secretsOf(definition).filter((field) => (input[field] ?? null) !== null);
+/**
+ * Returns the names of a saga's secrets that are erased by the time it is rolled back, whatever its definition says today:
+ * only their marks are left.
+ */
+export function erasedSecrets({ input }: Pick<Saga, 'input'>): string[] {
+  return markedFields(input);
 }
 
-/** Only the marks of secrets are left. */
-function withoutSecrets(input: JsonObject, secrets: readonly string[]): JsonObject {
-  return Object.fromEntries(Object.entries(input).filter(([field, value]) => value === null || !secrets.includes(field)));
+function withoutMarks(input: JsonObject): JsonObject {
+  const marked = markedFields(input);
+  return Object.fromEntries(Object.entries(input).filter(([field]) => !marked.includes(field)));
 }
 
 function describeMissing(missing: readonly string[]): string {

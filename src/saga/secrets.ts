@@ -4,13 +4,10 @@
 import { z } from 'zod';
 import type { Json, JsonObject } from '../platform/json.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
-import { BrokenSealError, fingerprint, matchesFingerprint, seal } from '../platform/key-ring.ts';
+import { BrokenSealError, fingerprint, seal } from '../platform/key-ring.ts';
 
 /** Stored next to the input, in the columns `sealed_user_data` and `user_data_fingerprint`: see {@link pack}. */
 export type Sealed = Readonly<{ value: string; fingerprint: string }>;
-
-/** A saga's secrets as stored. `shown`: the marks in the input, by field. */
-export type StoredSecrets = Readonly<{ shown: Readonly<Record<string, Json>>; fingerprint: string | null }>;
 
 // Sealed in every saga, because it was sealed before definitions declared secrets. The format is the same in rows of all
 // versions.
@@ -81,24 +78,31 @@ export function markSecrets(input: JsonObject, secrets: readonly string[]): Json
 }
 
 function sealedMark(secret: Json | undefined): string {
-  return `[sealed, ${Buffer.byteLength(typeof secret === 'string' ? secret : JSON.stringify(secret))} bytes]`;
+  return `[sealed, ${sizeOfSecret(secret)} bytes]`;
 }
+
+/** Returns the size of a secret in bytes, as its mark shows it. */
+export function sizeOfSecret(secret: Json | undefined): number {
+  return Buffer.byteLength(typeof secret === 'string' ? secret : JSON.stringify(secret));
+}
+
+const mark = /^\[(?:sealed|erased), (\d+) bytes\]$/;
 
 /** Whether a text is the mark that {@link sealInput}, or the end of a saga, puts in place of a secret. */
 export function isSealedMark(text: unknown): boolean {
-  return typeof text === 'string' && /^\[(?:sealed|erased), \d+ bytes\]$/.test(text);
+  return typeof text === 'string' && mark.test(text);
 }
 
-/**
- * Whether a secret in an input equals that of an existing saga, even if it was erased meanwhile.
- *
- * @throws {MissingKeyError} if the key is no longer in the ring, so that they cannot be compared
- */
-export function isSameSecret(keyRing: KeyRing, sagaId: string, field: string, input: JsonObject, stored: StoredSecrets): boolean {
-  const text = input[field];
-  const known = unpack(stored.fingerprint)[field];
-  if (typeof text !== 'string' || known === undefined) return (text ?? null) === (stored.shown[field] ?? null);
-  return matchesFingerprint(keyRing, secretOwner(sagaId, field), text, known);
+/** Returns the size that a mark shows; null if the text is none. */
+export function sizeInMark(text: unknown): number | null {
+  const [, size] = typeof text === 'string' ? (mark.exec(text) ?? []) : [];
+  return size === undefined ? null : Number(size);
+}
+
+/** Returns the fields of an input that hold the mark of a secret instead of a value. */
+export function markedFields(input: unknown): string[] {
+  if (typeof input !== 'object' || input === null) return [];
+  return Object.entries(input).flatMap(([field, value]) => (isSealedMark(value) ? [field] : []));
 }
 
 /** Returns the owner of a field's sealed value: it opens only for this saga and this field. */

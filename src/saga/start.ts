@@ -6,7 +6,7 @@ import { isOfOurDatabase } from '../platform/db.ts';
 import type { JsonObject } from '../platform/json.ts';
 import { isJsonObject, parseJson } from '../platform/json.ts';
 import type { KeyRing } from '../platform/key-ring.ts';
-import { MissingKeyError, emptyKeyRing } from '../platform/key-ring.ts';
+import { emptyKeyRing } from '../platform/key-ring.ts';
 import { IMPATIENT_MS, LockHeldError, PATIENT_MS } from '../platform/lock-wait.ts';
 import { currentTraceparent } from '../platform/tracing.ts';
 import type { Deployment, Refusal, SagaDefinition } from './definition.ts';
@@ -18,13 +18,14 @@ import { firstProblems, problemsOf, sentenceOf } from '../platform/request-probl
 import { isLongerThan, shorten } from '../platform/text.ts';
 import { textOfThrown } from '../platform/thrown.ts';
 import { mayHaveBeenApplied } from './commit.ts';
-import { givenInput, plainInput } from './given-input.ts';
+import { givenInput, plainInput, showsFields } from './given-input.ts';
 import { excessOf } from './input-limits.ts';
 import { findByIdempotencyKey, findRerun, insertSaga } from './new-saga.ts';
 import { loadSaga } from './store.ts';
 import type { NewSaga } from './new-saga.ts';
-import type { StoredSecrets } from './secrets.ts';
-import { filledSecrets, isSameSecret, movedSecrets, sealInput, secretsOf } from './secrets.ts';
+import type { Asked } from './same-request.ts';
+import { differenceFrom } from './same-request.ts';
+import { filledSecrets, markedFields, movedSecrets, sealInput, secretsOf } from './secrets.ts';
 import type { SagaWords } from './saga-words.ts';
 
 /**
@@ -124,6 +125,7 @@ const MAX_ID_ATTEMPTS = 5;
 const MAX_KEY_LENGTH = 255;
 const MAX_SHOWN_NAME = 100;
 const MOVED_SECRET = "is a secret, but the saga's schema moves its text to another field, which would be stored in plain text; its author has to name that field in `secrets`";
+const MARK = 'expected the secret itself, found the mark that is shown in its place';
 const ILL_FORMED = 'expected text without broken surrogates';
 
 /**
@@ -132,7 +134,7 @@ const ILL_FORMED = 'expected text without broken surrogates';
  * @param reconcileGraceMs how long the caller has to enqueue the first job before the reconciler does; 0: it need not
  * @param keyRing seals what is secret; without keys, a request with a secret is refused
  * @param deployment what this process knows of it, for definitions that refuse what cannot work
- * @throws {InvalidRequestError} for an unknown saga, or an input that its schema refuses
+ * @throws {InvalidRequestError} for an unknown saga, or an input that its schema refuses; a repeated key still finds its saga
  * @throws {IdempotencyConflictError} for a key that was used with another input
  * @throws {IdempotencyKeyTakenError} for a key that another caller used, if the starter may not read
  * @throws {KeyInProgressError} for a key that another transaction used and has not committed; not in a caller's transaction,
@@ -148,47 +150,45 @@ export async function startSaga(
   keyRing: KeyRing = emptyKeyRing,
   deployment: Deployment = {},
 ): Promise<StartedSaga> {
-  const { steps, secrets, input, plain, given } = checkRequest(catalog, request, keyRing);
-  const compared = { input, given: plain };
-  const idempotencyKey = request.idempotencyKey ?? null;
-  const startedBy = request.starter?.name ?? null;
+  const checked = checkRequest(catalog, request, keyRing);
+  const repeated = async () => findRepeated(db, request, checked.asked, keyRing);
+  if (checked.kind === 'refused') {
+    const known = checked.mayBeRepeated ? await repeated() : null;
+    if (known === null) throw new InvalidRequestError(checked.problems);
+    return known;
+  }
+  const { asked, steps, input, given } = checked;
   const refusal = await refusalOf(catalog[request.name], db, input, deployment);
-  const findExisting = async () => (idempotencyKey === null ? null : findByIdempotencyKey(db, { key: idempotencyKey, former: request.formerKey ?? null }, compared, startedBy, secrets));
   // No unique index finds a former key, so it is looked up first.
-  const isKnown = (refusal !== null || request.formerKey !== undefined) && (await findExisting()) !== null;
-  if (refusal !== null && !isKnown) throw new StartRefusedError(refusal);
+  const known = refusal !== null || request.formerKey !== undefined ? await repeated() : null;
+  if (known !== null) return known;
+  if (refusal !== null) throw new StartRefusedError(refusal);
   for (let attempt = 1; attempt <= MAX_ID_ATTEMPTS; attempt += 1) {
     const id = randomUUID();
-    const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input, secrets), given, idempotencyKey, requestedBy: request.requestedBy ?? null, startedBy, priority: request.priority ?? 'normal', traceparent: currentTraceparent(), rerunOf: request.rerunOf ?? null };
-    if ((!isKnown || attempt > 1) && (await insertOnce(db, saga, reconcileGraceMs, request.keyWait))) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
+    const saga = { id, name: request.name, steps, ...sealInput(keyRing, id, input, asked.secrets), given, idempotencyKey: request.idempotencyKey ?? null, requestedBy: request.requestedBy ?? null, startedBy: request.starter?.name ?? null, priority: request.priority ?? 'normal', traceparent: currentTraceparent(), rerunOf: request.rerunOf ?? null };
+    if (await insertOnce(db, saga, reconcileGraceMs, request.keyWait)) return { sagaId: saga.id, firstJob: firstJobOf(saga) };
     const rerun = request.rerunOf === undefined ? null : await findRerun(db, request.rerunOf);
     if (rerun !== null) return { sagaId: rerun, firstJob: null };
-    const existing = await findExisting();
-    if (existing === null) continue;
-    if (!existing.isOwn && request.starter?.mayRead === false) throw new IdempotencyKeyTakenError(idempotencyKey ?? '');
-    if (existing.name !== request.name) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id, `for another saga, ${existing.name}`);
-    if (!existing.sameInput) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
-    // Until a worker admits it, a saga started by SQL has its secrets as they were given.
-    const inputs = existing.inputChecked || plain === null ? [input] : [input, plain];
-    if (existing.sameStarter && request.starter?.isShared !== true) requireSameSecrets(keyRing, inputs, secrets, existing, idempotencyKey ?? '');
-    // For other callers the answer must not depend on the values of secrets. Otherwise they could guess values until one
-    // is right.
-    else if (secrets.some((field) => inputs.every((one) => (typeof one[field] === 'string') !== ((existing.secrets.shown[field] ?? null) !== null)))) throw new IdempotencyConflictError(idempotencyKey ?? '', existing.id);
-    return { sagaId: existing.id, firstJob: null };
+    const existing = await repeated();
+    if (existing !== null) return existing;
   }
   throw new Error(`no free saga id in ${MAX_ID_ATTEMPTS} attempts`);
 }
 
-function requireSameSecrets(keyRing: KeyRing, inputs: readonly JsonObject[], secrets: readonly string[], existing: { id: string; secrets: StoredSecrets }, key: string): void {
-  for (const field of secrets) {
-    try {
-      if (inputs.some((input) => isSameSecret(keyRing, existing.id, field, input, existing.secrets))) continue;
-    } catch (error) {
-      if (!(error instanceof MissingKeyError)) throw error;
-      throw new IdempotencyConflictError(key, existing.id, `with ${field} that can't be compared any more (it was ${error.message})`);
-    }
-    throw new IdempotencyConflictError(key, existing.id);
-  }
+/**
+ * Finds the saga that the same request started before; null: the request has no key, or nobody used it.
+ *
+ * @throws {IdempotencyConflictError} {IdempotencyKeyTakenError} if the key was used for something else
+ */
+async function findRepeated(db: Pick<Database, 'run'>, { name, idempotencyKey, formerKey, starter }: StartRequest, asked: Asked, keyRing: KeyRing): Promise<StartedSaga | null> {
+  const key = idempotencyKey ?? null;
+  const existing = key === null ? null : await findByIdempotencyKey(db, { key, former: formerKey ?? null }, starter?.name ?? null);
+  if (key === null || existing === null) return null;
+  if (!existing.isOwn && starter?.mayRead === false) throw new IdempotencyKeyTakenError(key);
+  if (existing.name !== name) throw new IdempotencyConflictError(key, existing.id, `for another saga, ${existing.name}`);
+  const difference = differenceFrom(keyRing, asked, existing, { revealsSecrets: existing.sameStarter && starter?.isShared !== true });
+  if (difference !== null) throw new IdempotencyConflictError(key, existing.id, difference);
+  return { sagaId: existing.id, firstJob: null };
 }
 
 /** If the reply is lost, the row shows whether it was inserted. A caller that retries must not get a second saga. */
@@ -206,33 +206,36 @@ function firstJobOf(saga: NewSaga): NextJob | null {
   return nextJobOf({ ...saga, status: 'pending', cursor: 0, revision: 0, attempt: 0, context: {} });
 }
 
-type CheckedRequest = Readonly<{
-  steps: string[];
-  secrets: readonly string[];
-  /** The parsed input. */
-  input: JsonObject;
-  /** The input before it was parsed; null if it is no JSON. */
-  plain: JsonObject | null;
-  /** What the saga keeps of it. */
-  given: JsonObject | null;
-}>;
+/** `mayBeRepeated`: it was refused for its name or its input alone. An earlier version may have accepted both. */
+type CheckedRequest = Readonly<{ asked: Asked }> &
+  (Readonly<{ kind: 'accepted'; steps: string[]; input: JsonObject; given: JsonObject | null }> | Readonly<{ kind: 'refused'; problems: readonly FieldProblem[]; mayBeRepeated: boolean }>);
 
 function checkRequest(catalog: StartableSagas, request: StartRequest, keyRing: KeyRing): CheckedRequest {
-  const problems: FieldProblem[] = [];
   const definition = Object.hasOwn(catalog, request.name) ? catalog[request.name] : undefined;
-  if (definition === undefined) {
-    throw new InvalidRequestError([
-      { field: 'name', message: `no saga is called ${JSON.stringify(shorten(request.name, MAX_SHOWN_NAME))}; expected one of ${Object.keys(catalog).join(', ')}` },
-    ]);
-  }
-  problems.push(...textProblems('idempotencyKey', request.idempotencyKey, { min: 1, expected: `expected 1 to ${MAX_KEY_LENGTH} characters` }));
-  problems.push(...textProblems('requestedBy', request.requestedBy, { min: 0, expected: `expected at most ${MAX_KEY_LENGTH} characters` }));
-  if ((request.priority ?? null) !== null && !sagaPriorities.some((priority) => priority === request.priority)) problems.push({ field: 'priority', message: `expected ${sagaPriorities.join(', ')}` });
-  const checked = checkInput(definition, request.input, keyRing);
-  problems.push(...checked.problems);
-  if (problems.length > 0 || checked.input === null) throw new InvalidRequestError(problems);
+  const checked = definition === undefined ? { input: null, problems: [unknownName(catalog, request.name)] } : checkInput(definition, request.input, keyRing);
+  const problems = problemsBeside(request);
   const plain = plainInput(request.input);
-  return { steps: stepsFor(definition, checked.input), secrets: secretsOf(definition), input: checked.input, plain, given: plain === null ? null : givenInput(definition, plain, checked.input) };
+  const asked = { input: checked.input, given: plain, secrets: secretsOf(definition ?? {}), showsFields: definition === undefined || showsFields(definition.input) };
+  if (definition === undefined || checked.input === null || problems.length > 0) {
+    // No saga can have an input beyond the limits.
+    const mayBeRepeated = problems.length === 0 && plain !== null && excessOf(request.input) === null;
+    return { kind: 'refused', asked, problems: definition === undefined ? checked.problems : [...problems, ...checked.problems], mayBeRepeated };
+  }
+  return { kind: 'accepted', asked, steps: stepsFor(definition, checked.input), input: checked.input, given: plain === null ? null : givenInput(definition, plain, checked.input) };
+}
+
+function unknownName(catalog: StartableSagas, name: string): FieldProblem {
+  return { field: 'name', message: `no saga is called ${JSON.stringify(shorten(name, MAX_SHOWN_NAME))}; expected one of ${Object.keys(catalog).join(', ')}` };
+}
+
+/** What is wrong in a request beside its name and its input. */
+function problemsBeside({ idempotencyKey, requestedBy, priority }: StartRequest): FieldProblem[] {
+  const isPriority = (priority ?? null) === null || sagaPriorities.some((known) => known === priority);
+  return [
+    ...textProblems('idempotencyKey', idempotencyKey, { min: 1, expected: `expected 1 to ${MAX_KEY_LENGTH} characters` }),
+    ...textProblems('requestedBy', requestedBy, { min: 0, expected: `expected at most ${MAX_KEY_LENGTH} characters` }),
+    ...(isPriority ? [] : [{ field: 'priority', message: `expected ${sagaPriorities.join(', ')}` }]),
+  ];
 }
 
 /** Callers in plain JavaScript may pass anything, and null for what they leave out. */
@@ -251,6 +254,8 @@ export function checkInput(
 ): { input: JsonObject | null; problems: FieldProblem[] } {
   const excess = excessOf(given);
   if (excess !== null) return { input: null, problems: [{ field: 'input', message: excess }] };
+  const marked = markedFields(given);
+  if (marked.length > 0) return { input: null, problems: marked.map((field) => ({ field, message: MARK })) };
   const parsed = parseInput(definition, given);
   if (!parsed.success) return { input: null, problems: parsed.problems };
   const { secrets = [] } = definition;

@@ -75,7 +75,7 @@ describe('migrate', () => {
     onTestFinished(() => db.close());
     await db.sql`insert into arcadia.saga_definitions (name, steps) values ('open_site', '{reserve}')`;
     const ended = await runCommand(['migrate'], fleet.environment({ DATABASE_URL: database.directUrl, REDIS_URL: undefined }));
-    expect([ended.code, ended.stderr]).toEqual([0, expect.stringContaining('SQL can no longer start open_site: this app does not have it.')]);
+    expect([ended.code, ended.stderr]).toEqual([0, expect.stringContaining('SQL can no longer start open_site: this app does not have it, and a database has one app.')]);
   });
 
   test('run by two processes at once, both are content', async () => {

@@ -1,34 +1,23 @@
 // Schemas that change what they are given: a request is known again on every channel, and the schema is applied once.
 
 import { randomUUID } from 'node:crypto';
-import type { Queue, Worker } from 'bullmq';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import type { Client } from '../../src/client/client.ts';
-import { openClient } from '../../src/client/open-client.ts';
-import { loadConfig } from '../../src/platform/config.ts';
-import { directIo } from '../../src/platform/io.ts';
 import type { JsonObject } from '../../src/platform/json.ts';
-import { silentLog } from '../../src/platform/log.ts';
 import { migrate } from '../../src/processes/migrate.ts';
-import type { RunningWeb } from '../../src/processes/web.ts';
-import { startWeb } from '../../src/processes/web.ts';
-import { startIntakeWorker } from '../../src/queues/intake.ts';
-import { queueNames } from '../../src/queues/jobs.ts';
-import type { NamedSaga } from '../../src/saga/app.ts';
 import { defineSaga } from '../../src/saga/app.ts';
 import { cancelSaga } from '../../src/saga/cancel-and-retry.ts';
 import type { RunnerOptions } from '../../src/saga/runner.ts';
 import { runJob } from '../../src/saga/runner.ts';
 import { rerunSaga } from '../../src/saga/rerun.ts';
 import { IdempotencyConflictError, startSaga } from '../../src/saga/start.ts';
-import { loadSaga } from '../../src/saga/store.ts';
 import type { Ledger } from '../support/engine.ts';
 import { claimOf, fakeStep, reconcileGraceMs } from '../support/engine.ts';
-import { encryptionKeys, keyRing } from '../support/keys.ts';
-import { waitFor } from '../support/wait-for.ts';
+import { keyRing } from '../support/keys.ts';
 import type { Fleet } from '../queues/stage.ts';
 import { backends, openQueueStage } from '../queues/stage.ts';
+import type { Channels, Start } from './channels.ts';
+import { openChannels } from './channels.ts';
 
 const steps = [fakeStep('reserve'), fakeStep('publish')];
 const trimmed = z.string().trim();
@@ -45,65 +34,23 @@ const redeem = fakeStep('redeem', { onlyWith: 'coupon' });
 const order = defineSaga({ name: 'order', input: z.object({ coupon: z.string().transform((coupon) => (coupon === '' ? null : coupon)).default('welcome') }), steps: [...steps, redeem] });
 const catalog = { open_site: openSite, tag_site: tagSite, stamped, renamed, order };
 
-type Start = (name: keyof typeof catalog, input: JsonObject, key?: string) => Promise<string>;
-
 let fleet: Fleet;
-let client: Client;
-let web: RunningWeb;
-let intake: Queue;
-let worker: Worker;
+let channels: Channels & AsyncDisposable;
 let options: RunnerOptions<Ledger>;
 
 beforeAll(async () => {
   fleet = await openQueueStage(backends[0] ?? 'redis', catalog);
-  const { db, directUrl } = fleet.engine;
   options = { ...fleet.engine.options, keyRing };
-  await migrate(db, 'test', catalog);
-  client = openClient({ databaseUrl: directUrl, keyRing });
-  web = await startWeb(loadConfig({ ARCADIA_ENV: 'test', DATABASE_URL: directUrl, PORT: '0', ARCADIA_ENCRYPTION_KEYS: encryptionKeys }), silentLog, { app: { catalog } });
-  intake = fleet.connection.queue(queueNames.intake);
-  const start = (request: Parameters<typeof startSaga>[2]) => startSaga(db, catalog, request, reconcileGraceMs, keyRing);
-  worker = startIntakeWorker(fleet.connection, { settings: { concurrency: 1, lockMs: 10_000 }, start, exists: async (sagaId) => (await loadSaga(db, sagaId)) !== null, io: directIo, log: silentLog });
+  await migrate(fleet.engine.db, 'test', catalog);
+  channels = await openChannels(fleet, catalog);
 });
 
 afterAll(async () => {
-  await worker.close();
-  await intake.close();
-  await web.close();
-  await client.close();
+  await channels[Symbol.asyncDispose]();
   await fleet[Symbol.asyncDispose]();
 });
 
-const channels: Readonly<Record<'client' | 'sql' | 'http' | 'queue', Start>> = {
-  client: async (name, input, idempotencyKey) => {
-    const saga: NamedSaga = catalog[name];
-    return (await client.start(saga, input, { idempotencyKey })).sagaId;
-  },
-  sql: async (name, input, key) => {
-    const [row] = await fleet.engine.db.sql<{ id: string }[]>`select arcadia.start_saga(${name}, ${JSON.stringify(input)}::text::jsonb, ${key ?? null}) as id`;
-    return row?.id ?? '';
-  },
-  http: async (name, input, key) => {
-    const headers = { 'content-type': 'application/json', ...(key === undefined ? {} : { 'idempotency-key': key }) };
-    const response = await fetch(`${web.url}/v1/sagas/${name}`, { method: 'POST', headers, body: JSON.stringify(input) });
-    const answer: unknown = await response.json();
-    if (response.status !== 202) throw new Error(`${response.status} ${JSON.stringify(answer)}`);
-    return z.object({ sagaId: z.string() }).parse(answer).sagaId;
-  },
-  queue: async (name, input, idempotencyKey) => {
-    const { id = '' } = await intake.add(name, { input, idempotencyKey });
-    const job = await waitFor(
-      async () => {
-        const state = await intake.getJobState(id);
-        return state === 'completed' || state === 'failed' ? await intake.getJob(id) : undefined;
-      },
-      { what: `request ${id} to be answered` },
-    );
-    if (job.failedReason !== undefined && job.failedReason !== '') throw new Error(job.failedReason);
-    return z.object({ sagaId: z.string() }).parse(job.returnvalue).sagaId;
-  },
-};
-const named = Object.entries(channels);
+const named = (['client', 'sql', 'http', 'queue'] as const).map((channel): [string, Start] => [channel, (...request) => channels[channel](...request)]);
 
 async function rowOf(sagaId: string) {
   const [row] = await fleet.engine.db.sql<{ input: JsonObject; givenInput: JsonObject | null; steps: string[]; everything: string }[]>`

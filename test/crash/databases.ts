@@ -7,7 +7,7 @@ import type { TestDatabase } from '../support/services-postgres.ts';
 const free: TestDatabase[] = [];
 
 // What is in them is the schema's, and no case changes it.
-const kept = ['arcadia.migrations', 'arcadia.environment', 'arcadia.saga_definitions', 'bullmq.migration'];
+const kept = ['arcadia.migrations', 'arcadia.environment', 'arcadia.saga_definitions', 'arcadia.remembered_secrets', 'bullmq.migration'];
 
 /** A database in which nothing has happened yet. */
 export async function takeDatabase(): Promise<TestDatabase> {

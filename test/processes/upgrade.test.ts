@@ -5,6 +5,7 @@ import { expect, test } from 'vitest';
 import type { Database } from '../../src/platform/db.ts';
 import { openDatabase, reserveConnection } from '../../src/platform/db.ts';
 import { migrate } from '../../src/processes/migrate.ts';
+import { cancelSaga } from '../../src/saga/cancel-and-retry.ts';
 import { nextJobOf } from '../../src/saga/saga.ts';
 import type { SagaStatus } from '../../src/saga/saga.ts';
 import { catalogOf, fakeStep, openEngine } from '../support/engine.ts';
@@ -59,6 +60,7 @@ const landed: Readonly<Record<string, string>> = {
   '0042.do.queue-places.sql': '26804ba6bec499c83e543a53b8d9d4ec',
   '0043.do.orphan-acknowledgements.sql': 'b649230dbbc82f3386b106ec7294c38c',
   '0044.do.long-runs.sql': 'a6e5e4c15b647d7771c242d03da32eb6',
+  '0045.do.remembered-secrets.sql': '3f599d9f4e24e1465be0b11b8ce59e59',
   '0048.do.failed-sweeps.sql': '14b256a6b67b42ba054b1f3acdf0973f',
 };
 
@@ -99,6 +101,21 @@ test.each(versions.slice(0, -1))('sagas in a database of version %i go on after 
   expect(engine.ledger.historyOf(ids.running)).toEqual(['two', 'three']);
   expect(engine.ledger.historyOf(ids.compensating)).toEqual(['-two', '-one']);
   expect((await engine.events(ids.running)).map(({ seq }) => seq)).toEqual([0, 1, 2, 3, 4]);
+});
+
+test('of a saga that SQL started, and whose definition was gone before the update, a cancel erases every text', async () => {
+  const database = await createTestDatabase();
+  const old = openDatabase(database.directUrl, { max: 1 });
+  await migrateTo((statement) => old.sql.unsafe(statement), 44);
+  await old.sql`insert into arcadia.saga_definitions (name, steps, secrets) values ('gone', '{one}', '{token}')`;
+  const [started] = await old.sql<{ id: string }[]>`select arcadia.start_saga('gone', '{"size": 7, "token": "hush"}') as id`;
+  await old.sql`delete from arcadia.saga_definitions`;
+  await old.close();
+
+  await using engine = await openEngine(catalogOf(fakeStep('one')), {}, database);
+  await migrate(engine.db, 'test');
+  await cancelSaga(engine.options.store, started?.id ?? '', 'test');
+  expect((await engine.load(started?.id ?? '')).saga).toMatchObject({ status: 'compensated', input: { size: 7, token: '[erased, 4 bytes]' } });
 });
 
 test('tables that are in use are waited for, and nobody who holds one and asks for another is caught in between', async () => {

@@ -1,4 +1,6 @@
 // /v1/sagas: start, find, follow, cancel, retry and rerun sagas.
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { SagaPriority } from '../../saga/saga.ts';
 import { isAtRest } from '../../saga/saga.ts';
 import type { ActionResult } from '../../saga/cancel-and-retry.ts';
 import type { RerunRequest, RerunResult } from '../../saga/rerun.ts';
@@ -20,11 +22,17 @@ const WALK = 200_000;
 export function addSagaRoutes(app: App, { sagas, streams }: { sagas: SagaPort; streams: EventStreams }): void {
   for (const [name, { input }] of Object.entries(sagas.definitions)) addStartRoute(app, { name, input }, sagas);
 
-  app.post<{ Params: { name: string } }>('/v1/sagas/:name', { config: { needs: 'start' }, schema: { hide: true } }, async (request) => {
-    const known = Object.keys(sagas.definitions).join(', ');
-    const message = `no saga is called ${JSON.stringify(request.params.name)}; expected one of ${known}`;
-    await Promise.resolve();
-    throw new Problem('unknown_saga', `name: ${message}`, { errors: [{ field: 'name', message }] });
+  app.post<{ Params: { name: string } }>('/v1/sagas/:name', { config: { needs: 'start' }, schema: { hide: true } }, async (request, reply) => {
+    const { name } = request.params;
+    try {
+      // A repeated key still finds its saga, although this version does not know its name.
+      return await start(request, reply, { name, sagas });
+    } catch (error) {
+      if (!(error instanceof InvalidRequestError)) throw error;
+      const known = Object.keys(sagas.definitions).join(', ');
+      const message = `no saga is called ${JSON.stringify(name)}; expected one of ${known}`;
+      throw new Problem('unknown_saga', `name: ${message}`, { errors: [{ field: 'name', message }] });
+    }
   });
 
   app.get(
@@ -179,13 +187,16 @@ function addStartRoute(app: App, { name, input }: { name: string; input: SagaPor
       const refused = problemsOfSchema(request.validationError);
       // 422, like a wrong field of the input: that is what callers know of a wrong priority.
       if (refused !== null) throw new InvalidRequestError(refused);
-      const { priority } = request.query;
-      const started = await sagas.start({ name, input: request.body ?? {}, ...readIdempotencyKey(request.raw), priority, requestedBy: actorOf(request.principal), starter: starterOf(request.principal) });
-      const replayed = started.firstJob === null;
-      if (replayed) reply.header('idempotency-replayed', 'true');
-      return reply.code(202).header('location', `/v1/sagas/${started.sagaId}`).send({ sagaId: started.sagaId, replayed });
+      return start(request, reply, { name, sagas, priority: request.query.priority });
     },
   );
+}
+
+async function start(request: FastifyRequest, reply: FastifyReply, { name, priority, sagas }: { name: string; priority?: SagaPriority | undefined; sagas: SagaPort }): Promise<FastifyReply> {
+  const started = await sagas.start({ name, input: request.body ?? {}, ...readIdempotencyKey(request.raw), priority, requestedBy: actorOf(request.principal), starter: starterOf(request.principal) });
+  const replayed = started.firstJob === null;
+  if (replayed) reply.header('idempotency-replayed', 'true');
+  return reply.code(202).header('location', `/v1/sagas/${started.sagaId}`).send({ sagaId: started.sagaId, replayed });
 }
 
 function noSaga(id: string): Problem {

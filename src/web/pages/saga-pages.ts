@@ -237,9 +237,8 @@ function titleOfList({ q, status, name, tag, requester }: ListFilter): string {
 
 /** Null: the saga cannot be run again, or not by this person; else the secrets that must be given again. */
 function secretsToRerun({ definitions }: Ports['sagas'], saga: Saga, principal: Principal | null): readonly string[] | null {
-  const definition = Object.hasOwn(definitions, saga.name) ? definitions[saga.name] : undefined;
-  if (saga.status !== 'compensated' || saga.rerunAs !== null || definition === undefined || !may(principal, rightToStart(definitions, saga.name))) return null;
-  return erasedSecrets(definition, saga);
+  if (saga.status !== 'compensated' || saga.rerunAs !== null || !Object.hasOwn(definitions, saga.name) || !may(principal, rightToStart(definitions, saga.name))) return null;
+  return erasedSecrets(saga);
 }
 
 /** Redirects to the page, so that a reload does not repeat the action. */
