@@ -11,7 +11,7 @@ import type { StoredEvent } from '../saga/events.ts';
 import type { Hold } from '../saga/holds.ts';
 import type { Surface } from '../saga/words.ts';
 import { attemptsTookMs, sagaTookMs } from '../saga/took.ts';
-import { describeEnd, statusWords } from '../saga/words.ts';
+import { describeEnd, leftoversOf, statusWords } from '../saga/words.ts';
 import { printable } from '../platform/text.ts';
 import type { Column } from './table.ts';
 import { formatTable } from './table.ts';
@@ -58,6 +58,8 @@ export function formatSaga(given: Saga, events: readonly StoredEvent[], surface:
     ['started by', saga.startedBy ?? '–'],
   ];
   if (saga.priority !== 'normal') facts.push(['priority', saga.priority]);
+  const left = leftoversOf(surface.words(saga), saga);
+  if (left !== null) facts.push(['to check', left]);
   if (lease !== undefined) facts.push(['lease', `${describeLease(lease, now)}, ends at ${lease.leaseUntil.toISOString()}`]);
   if (hold !== undefined) facts.push(['held', `${describeHold(hold)}. ${WHAT_TO_DO}`]);
   if (saga.waitsFor !== null) facts.push(['waits for', `saga ${saga.waitsFor}, which is using the same resource`]);

@@ -19,13 +19,14 @@ import { isLongerThan, shorten } from '../platform/text.ts';
 import { textOfThrown } from '../platform/thrown.ts';
 import { mayHaveBeenApplied } from './commit.ts';
 import { givenInput, plainInput } from './given-input.ts';
+import type { LeavingStep } from './leftovers.ts';
 import { excessOf } from './input-limits.ts';
 import { findByIdempotencyKey, findRerun, insertSaga } from './new-saga.ts';
 import { loadSaga } from './store.ts';
 import type { NewSaga } from './new-saga.ts';
 import type { StoredSecrets } from './secrets.ts';
 import { filledSecrets, isSameSecret, movedSecrets, sealInput, secretsOf } from './secrets.ts';
-import type { SagaWords } from './saga-words.ts';
+import type { SagaWords, StepWords } from './saga-words.ts';
 
 /**
  * Who starts a saga, as proven by credentials. `mayRead`: may see the sagas of others. `isShared`: several callers share
@@ -112,9 +113,11 @@ export class StartRefusedError extends Error {
 
 /**
  * What is needed to start a saga: its definition without what its steps do. Of its words, `rolledBack` decides whether a
- * rerun must be confirmed.
+ * rerun must be confirmed, together with what its steps say of `remains`.
  */
-type StartableSaga = Omit<SagaDefinition<never>, 'steps' | 'words'> & Readonly<{ steps: readonly Readonly<{ name: string; onlyWith?: string }>[]; words?: Partial<Pick<SagaWords, 'rolledBack'>> }>;
+type StartableSaga = Omit<SagaDefinition<never>, 'steps' | 'words'> & Readonly<{ steps: readonly StartableStep[]; words?: Partial<Pick<SagaWords, 'rolledBack'>> }>;
+
+type StartableStep = LeavingStep & Readonly<{ onlyWith?: string; words?: StepWords }>;
 
 /** The sagas that can be started, by name. A catalog is one of these. */
 export type StartableSagas = Readonly<Record<string, StartableSaga>>;

@@ -34,7 +34,8 @@ export type Step<Deps, Context = JsonObject, Adds extends JsonObject = JsonObjec
   adds?: z.ZodObject;
   /**
    * Keys of the context that say what a rollback left behind, or what had happened before it and cannot be undone. Callers
-   * get them with the outcome of a rolled-back saga, which has no other outputs.
+   * get them with the outcome of a rolled-back saga, which has no other outputs. While one of them is filled, the saga asks a
+   * person to check, and a rerun must be confirmed: `words.remains` can say more, or that there is nothing to check.
    */
   remains?: z.ZodObject;
   /**

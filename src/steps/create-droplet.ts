@@ -25,6 +25,7 @@ import type { NamedIds } from './named.ts';
 import { resolveNames } from './named.ts';
 import { provisionDropletOutputs, provisionDropletRemains } from './outputs.ts';
 import { planCreate, prepareUserData } from './ready-callback.ts';
+import { describeUnproven } from './rolled-back.ts';
 import { waiterOf } from './waiter.ts';
 import { contradiction, otherOwner, tagsOf, waveOf } from './ownership.ts';
 
@@ -39,7 +40,7 @@ export const createDroplet: Step<StepDeps, JsonObject, Made> = {
   family: dropletFamily,
   adds,
   remains: provisionDropletRemains,
-  words: { doing: 'creating the droplet', provider: 'DigitalOcean' },
+  words: { doing: 'creating the droplet', provider: 'DigitalOcean', remains: describeUnproven },
   recordsFirst: true,
 
   async execute(run, deps) {
