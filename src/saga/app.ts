@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import type { JsonObject } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
+import { requireCarriedOut } from './carried-out.ts';
 import { checkApp, checkSaga, checkStep } from './check-definition.ts';
 import { checkNeeds } from './context.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
@@ -133,6 +134,7 @@ export function defineSaga<Input extends JsonObject, const Steps extends readonl
   const { subject, words = {}, ...rest } = saga;
   requireSteps(saga.name, saga.steps);
   checkNeeds(saga);
+  requireCarriedOut(saga);
   const fields = fieldsOf(saga.input);
   // A secret with a misspelled name would be stored in plain text. So an object declares its secrets even if it takes any field.
   const declared = fields ?? declaredFields(saga.input);

@@ -17,6 +17,7 @@ import type { FieldProblem } from '../platform/request-problems.ts';
 import { firstProblems, problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import { isLongerThan, shorten } from '../platform/text.ts';
 import { textOfThrown } from '../platform/thrown.ts';
+import { fieldsWithoutStep } from './carried-out.ts';
 import { mayHaveBeenApplied } from './commit.ts';
 import { givenInput, plainInput } from './given-input.ts';
 import type { LeavingStep } from './leftovers.ts';
@@ -117,7 +118,7 @@ export class StartRefusedError extends Error {
  */
 type StartableSaga = Omit<SagaDefinition<never>, 'steps' | 'words'> & Readonly<{ steps: readonly StartableStep[]; words?: Partial<Pick<SagaWords, 'rolledBack'>> }>;
 
-type StartableStep = LeavingStep & Readonly<{ onlyWith?: string; words?: StepWords }>;
+type StartableStep = LeavingStep & Readonly<{ onlyWith?: string; words?: StepWords; carriedOutBy?: Readonly<Record<string, string>> }>;
 
 /** The sagas that can be started, by name. A catalog is one of these. */
 export type StartableSagas = Readonly<Record<string, StartableSaga>>;
@@ -248,7 +249,7 @@ function textProblems(field: string, given: unknown, { min, expected }: { min: n
 
 /** Validates an input against its schema. `input` is the parsed input; null if it is invalid. */
 export function checkInput(
-  definition: Pick<StartableSaga, 'input' | 'secrets'>,
+  definition: Pick<StartableSaga, 'input' | 'secrets' | 'steps'>,
   given: unknown,
   keyRing: KeyRing,
 ): { input: JsonObject | null; problems: FieldProblem[] } {
@@ -256,6 +257,8 @@ export function checkInput(
   if (excess !== null) return { input: null, problems: [{ field: 'input', message: excess }] };
   const parsed = parseInput(definition, given);
   if (!parsed.success) return { input: null, problems: parsed.problems };
+  const ignored = fieldsWithoutStep(definition.steps, parsed.data);
+  if (ignored.length > 0) return { input: null, problems: ignored };
   const { secrets = [] } = definition;
   const notText = secrets.filter((field) => typeof (parsed.data[field] ?? '') !== 'string');
   if (notText.length > 0) return { input: null, problems: notText.map((field) => ({ field, message: 'expected text: a secret is sealed as text' })) };

@@ -54,6 +54,11 @@ export type Step<Deps, Context = JsonObject, Adds extends JsonObject = JsonObjec
    * allowed for a saga's first step.
    */
   onlyWith?: string;
+  /**
+   * Fields of the input that another step of the saga carries out, with the name of that step. A saga without that step is not
+   * started with such a field.
+   */
+  carriedOutBy?: Readonly<Record<string, string>>;
   /** Its texts for people while it runs; its name by default. */
   words?: StepWords;
   /** The family of steps that use the same service and extend the worker for it; none by default. */
