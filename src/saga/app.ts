@@ -9,7 +9,7 @@ import { checkNeeds } from './context.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import { checkCatalog } from './definition.ts';
 import type { WorkerHost } from './extension.ts';
-import { declaredFields, fieldsOf } from './input-fields.ts';
+import { declaredFields, fieldsOf, mayBeText, schemasOf } from './input-fields.ts';
 import type { Labels } from './labels.ts';
 import { nameTwice, requireSteps } from './names.ts';
 import type { Step, StepOutcome, StepRun } from './step.ts';
@@ -140,6 +140,11 @@ export function defineSaga<Input extends JsonObject, const Steps extends readonl
   const declared = fields ?? declaredFields(saga.input);
   const misnamed = saga.secrets?.find((field) => declared?.has(field) === false);
   if (misnamed !== undefined) throw new TypeError(`saga ${saga.name}: secret ${misnamed} is no field of the input`);
+  const notText = saga.secrets?.find((field) => {
+    const schemas = schemasOf(saga.input, field);
+    return schemas.length > 0 && !schemas.some(mayBeText);
+  });
+  if (notText !== undefined) throw new TypeError(`saga ${saga.name}: secret ${notText} can never be text by its schema; a secret is sealed as text, such as z.string()`);
   // A step with a misspelled field would be left out of every saga.
   const fieldless = saga.steps.find(({ onlyWith }) => onlyWith !== undefined && fields?.has(onlyWith) === false);
   if (fieldless !== undefined) throw new TypeError(`saga ${saga.name}: step ${fieldless.name} is \`onlyWith\` ${fieldless.onlyWith}, which is no field of the input`);
