@@ -134,13 +134,14 @@ function sagaColumns(leases: ReadonlyMap<string, SagaLease>): Column[] {
 type SagaFacts = Readonly<{ leases: ReadonlyMap<string, SagaLease>; holds: ReadonlyMap<string, Hold>; now: Date }>;
 
 function sagaRow(saga: Saga, surface: Surface, { leases, holds, now }: SagaFacts): string[] {
-  const subject = surface.words(saga).subject?.(saga);
+  const words = surface.words(saga);
+  const subject = words.subject?.(saga);
   const lease = leases.get(saga.id);
   const hold = holds.get(saga.id);
   return [
     saga.id,
     saga.name,
-    hold === undefined ? statusWords[saga.status] : HELD,
+    hold !== undefined ? HELD : leftoversOf(words, saga) === null ? statusWords[saga.status] : describeEnd(words, saga).label,
     `${saga.cursor + 1}/${saga.steps.length}`,
     subject?.name ?? textOf(saga.input['name']),
     subject?.id ?? '',

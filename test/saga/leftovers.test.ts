@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { formatSaga } from '../../src/cli/saga-text.ts';
+import { formatSaga, formatSagas } from '../../src/cli/saga-text.ts';
 import type { JsonObject } from '../../src/platform/json.ts';
 import { emptyKeyRing } from '../../src/platform/key-ring.ts';
 import type { Catalog } from '../../src/saga/definition.ts';
@@ -56,6 +56,7 @@ describe('a droplet that a rollback could not prove to be its own', () => {
     expect(await rerun()).toMatchObject({ kind: 'refused', leftovers: expect.stringContaining('droplet 512') });
     expect(await rerun(true)).toMatchObject({ kind: 'accepted' });
     expect(formatSaga(saga, [], surfaceOf(app), { hold: undefined, lease: undefined, now: new Date() })).toMatch(/^to check +Rolled back, but check droplet 512/m);
+    expect(formatSagas([saga], surfaceOf(app), { leases: new Map(), holds: new Map(), now: new Date(), maxWidth: null })).toContain('check its droplet');
   });
 
   test('is said, and told to callers, of a saga that this process does not know, if it knows the step', async () => {
