@@ -33,6 +33,7 @@ const onboardDeployment = defineSaga({
   words: {
     completed: ({ context }) => `The deployment runs on droplet ${context.droplet_id}.`,
     cancelled: ({ context }) => (context.droplet_id === undefined ? 'What was begun is undone.' : `Droplet ${context.droplet_id} is destroyed with all its data.`),
+    // If a step left something, such as a droplet that may be this saga's, its sentence stands here instead.
     rolledBack: () => 'Rolled back. Nothing is left.',
   },
 });

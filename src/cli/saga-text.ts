@@ -11,7 +11,7 @@ import type { StoredEvent } from '../saga/events.ts';
 import type { Hold } from '../saga/holds.ts';
 import type { Surface } from '../saga/words.ts';
 import { attemptsTookMs, sagaTookMs } from '../saga/took.ts';
-import { describeEnd, statusWords } from '../saga/words.ts';
+import { describeEnd, leftoversOf, statusWords } from '../saga/words.ts';
 import { printable, shortTextOf } from '../platform/text.ts';
 import type { LastAnswers } from './last-answers.ts';
 import { noLastAnswers } from './last-answers.ts';
@@ -61,6 +61,8 @@ export function formatSaga(given: Saga, events: readonly StoredEvent[], surface:
     ['started by', saga.startedBy ?? '–'],
   ];
   if (saga.priority !== 'normal') facts.push(['priority', saga.priority]);
+  const left = leftoversOf(surface.words(saga), saga);
+  if (left !== null) facts.push(['to check', left]);
   if (lease !== undefined) facts.push(['lease', `${describeLease(lease, now)}, ends at ${lease.leaseUntil.toISOString()}`]);
   if (hold !== undefined) facts.push(['held', `${describeHold(hold)}. ${WHAT_TO_DO}`]);
   if (saga.waitsFor !== null) facts.push(['waits for', `saga ${saga.waitsFor}, which is using the same resource`]);
@@ -70,7 +72,7 @@ export function formatSaga(given: Saga, events: readonly StoredEvent[], surface:
   const tookMs = sagaTookMs(saga);
   if (tookMs !== null) facts.push(['took', formatDuration(tookMs)]);
   const end = saga.status === 'compensated' ? describeEnd(surface.words(saga), saga) : null;
-  if (end?.tone === 'attention') facts.push(['attention', end.text]);
+  if (end?.tone === 'attention' && left === null) facts.push(['attention', end.text]);
   facts.push(...errorFacts(saga, events.at(-1)));
   const width = Math.max(...facts.map(([name]) => name.length));
   const head = facts.map(([name, value]) => `${name.padEnd(width)}  ${value}`);

@@ -13,9 +13,14 @@ export type SagaOwner = Readonly<{
   dropletName: string | null;
   createdAt: Date;
   finishedAt: Date | null;
+  /** One of its steps enters its droplet into the inventory. Not known, and so false, once its row is deleted. */
+  isRegistered: boolean;
   /** Its row is deleted, so nothing works on it any more, whatever its status was. */
   isBuried: boolean;
 }>;
+
+// As in the contract; the inventory knows no step.
+const registering = ['register_droplet', 'register_adopted_droplet'];
 
 /** Finds sagas by id. Omits ids that this database never had. */
 export async function findOwners(db: Pick<Database, 'run'>, sagaIds: readonly string[]): Promise<ReadonlyMap<string, SagaOwner>> {
@@ -23,10 +28,11 @@ export async function findOwners(db: Pick<Database, 'run'>, sagaIds: readonly st
   const rows = await db.run(
     'sagas.owners',
     (sql) => sql<(Omit<SagaOwner, 'dropletId'> & { dropletId: string | null })[]>`
-      select id, name, status, context->>'droplet_id' as droplet_id, input->>'name' as droplet_name, created_at, finished_at, false as is_buried
+      select id, name, status, context->>'droplet_id' as droplet_id, input->>'name' as droplet_name, created_at, finished_at,
+        steps && ${registering}::text[] as is_registered, false as is_buried
       from arcadia.sagas where id = any(${[...sagaIds]}::uuid[])
       union all
-      select saga_id, name, status, droplet_id, droplet_name, created_at, finished_at, true
+      select saga_id, name, status, droplet_id, droplet_name, created_at, finished_at, false, true
       from arcadia.saga_tombstones tombstone
       where saga_id = any(${[...sagaIds]}::uuid[]) and not exists (select from arcadia.sagas where id = tombstone.saga_id)`,
   );

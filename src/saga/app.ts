@@ -3,12 +3,13 @@
 import { z } from 'zod';
 import type { JsonObject } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
+import { requireCarriedOut } from './carried-out.ts';
 import { checkApp, checkSaga, checkStep } from './check-definition.ts';
 import { checkNeeds } from './context.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import { checkCatalog } from './definition.ts';
 import type { WorkerHost } from './extension.ts';
-import { declaredFields, fieldsOf } from './input-fields.ts';
+import { declaredFields, fieldsOf, mayBeText, schemasOf } from './input-fields.ts';
 import type { Labels } from './labels.ts';
 import { nameTwice, requireSteps } from './names.ts';
 import type { Step, StepOutcome, StepRun } from './step.ts';
@@ -133,11 +134,17 @@ export function defineSaga<Input extends JsonObject, const Steps extends readonl
   const { subject, words = {}, ...rest } = saga;
   requireSteps(saga.name, saga.steps);
   checkNeeds(saga);
+  requireCarriedOut(saga);
   const fields = fieldsOf(saga.input);
   // A secret with a misspelled name would be stored in plain text. So an object declares its secrets even if it takes any field.
   const declared = fields ?? declaredFields(saga.input);
   const misnamed = saga.secrets?.find((field) => declared?.has(field) === false);
   if (misnamed !== undefined) throw new TypeError(`saga ${saga.name}: secret ${misnamed} is no field of the input`);
+  const notText = saga.secrets?.find((field) => {
+    const schemas = schemasOf(saga.input, field);
+    return schemas.length > 0 && !schemas.some(mayBeText);
+  });
+  if (notText !== undefined) throw new TypeError(`saga ${saga.name}: secret ${notText} can never be text by its schema; a secret is sealed as text, such as z.string()`);
   // A step with a misspelled field would be left out of every saga.
   const fieldless = saga.steps.find(({ onlyWith }) => onlyWith !== undefined && fields?.has(onlyWith) === false);
   if (fieldless !== undefined) throw new TypeError(`saga ${saga.name}: step ${fieldless.name} is \`onlyWith\` ${fieldless.onlyWith}, which is no field of the input`);

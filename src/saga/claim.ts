@@ -3,6 +3,8 @@
 import type { JsonObject } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
 import { contextOf } from './context.ts';
+import type { EffectsOfRun } from './effects-of-rollback.ts';
+import { withEffectsUndone } from './effects-of-rollback.ts';
 import type { ClaimedSaga } from './loaded.ts';
 import { effectState, once, undo } from './once.ts';
 import type { OpenedSecrets } from './open-secret.ts';
@@ -93,11 +95,12 @@ export function stepRunOf(
   step: Pick<Step<never>, 'name' | 'needs'>,
   { saga, memo, now }: ClaimedSaga,
   claim: HeldClaim,
-  { log, about, claimMs, secrets }: { log: Log; about: object; claimMs: number; secrets: OpenedSecrets },
+  { log, about, claimMs, secrets, effects }: { log: Log; about: object; claimMs: number; secrets: OpenedSecrets; effects: EffectsOfRun },
 ): StepRun {
   // Created on the first log call: most steps log nothing, and a child logger is expensive.
   let child: Log | undefined;
   let context: JsonObject | undefined;
+  const direction = directionOf(saga);
   const run: StepRun = {
     get saga() {
       return claim.saga();
@@ -108,19 +111,28 @@ export function stepRunOf(
     get claim() {
       return { sagaId: saga.id, revision: claim.revision() };
     },
-    direction: directionOf(saga),
+    direction,
     memo,
     now,
     record: async (note, outputs, stamps = []) => {
-      await claim.commit({ kind: 'recorded', note: secrets.hide(note), outputs, stamps });
+      const recorded = direction === 'backward' ? withEffectsUndone(outputs, step.name, claim.saga().context, effects) : outputs;
+      await claim.commit({ kind: 'recorded', note: secrets.hide(note), outputs: recorded, stamps });
     },
     assertClaimIsFresh: () => {
       const ageMs = claim.ageMs();
       if (ageMs > claimMs) throw new StaleRevisionError(`the claim on saga ${saga.id} is ${Math.round(ageMs)} ms old`);
     },
     once: (name, effect) => once(run, step.name, name, effect),
-    undo: (name, undoing) => undo(run, step.name, name, undoing),
-    effects: (name, keys) => effectState(run, step.name, name, keys),
+    undo: async (name, undoing) => {
+      effects.asked.add(name);
+      const existed = await undo(run, step.name, name, undoing);
+      effects.undone.add(name);
+      return existed;
+    },
+    effects: (name, keys) => {
+      effects.asked.add(name);
+      return effectState(run, step.name, name, keys);
+    },
     secret: (field) => secretFor(run, field, secrets.open),
     get log() {
       return (child ??= log.child(about));

@@ -43,7 +43,7 @@ export function guardedStepWords(words: StepWords): StepWords {
 
 /** What a definition says of a rolled-back saga. If it fails, a person should check. */
 export function endAfterRollback(rolledBack: SagaWords['rolledBack'], saga: SagaFacts): string | SagaEnd {
-  return guarded(rolledBack, isEnd, () => unknownEnd)(saga);
+  return guarded(rolledBack, (said) => isText(said) || isEnd(said), () => unknownEnd)(saga);
 }
 
 /** What is known of a saga whose definition does not say what it is about. */
@@ -66,8 +66,9 @@ function isText(said: unknown): boolean {
   return typeof said === 'string';
 }
 
-function isEnd(said: unknown): boolean {
-  return isText(said) || (isObject(said) && isText(said['text']) && isText(said['label']) && ['ok', 'plain', 'attention'].includes(String(said['tone'])));
+/** Whether a value is an end with all its parts. */
+export function isEnd(said: unknown): said is SagaEnd {
+  return isObject(said) && isText(said['text']) && isText(said['label']) && ['ok', 'plain', 'attention'].includes(String(said['tone']));
 }
 
 function isSubject(said: unknown): boolean {

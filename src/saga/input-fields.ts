@@ -16,6 +16,27 @@ export function fieldsOf(schema: unknown): ReadonlySet<string> | null {
   return innerType === undefined ? null : fieldsOf(innerType);
 }
 
+/** Returns the schemas of a field, as far as the schema of the input shows them. */
+export function schemasOf(schema: unknown, field: string): readonly unknown[] {
+  const { innerType, options, left, right, out } = defOf(schema);
+  if (isObject(schema) && isObject(schema['shape'])) return schema['shape'][field] === undefined ? [] : [schema['shape'][field]];
+  const parts = Array.isArray(options) ? options : [left, right, out, innerType];
+  return parts.flatMap((part: unknown) => (part === undefined ? [] : schemasOf(part, field)));
+}
+
+// Zod's names of schemas that no text satisfies.
+const neverText: ReadonlySet<unknown> = new Set(['number', 'boolean', 'bigint', 'symbol', 'undefined', 'null', 'void', 'never', 'date', 'nan', 'array', 'tuple', 'object', 'record', 'set', 'map', 'file', 'function', 'promise']);
+
+/** Whether what a schema makes may be text. Of schemas that do not show what they make, it cannot tell. */
+export function mayBeText(schema: unknown): boolean {
+  const { type, innerType, options, out, values, entries } = defOf(schema);
+  if (Array.isArray(options)) return options.some(mayBeText);
+  if (type === 'literal' && Array.isArray(values)) return values.some((value) => typeof value === 'string');
+  if (type === 'enum' && isObject(entries)) return Object.values(entries).some((value) => typeof value === 'string');
+  if (type === 'pipe') return mayBeText(out);
+  return innerType === undefined ? !neverText.has(type) : mayBeText(innerType);
+}
+
 /** Returns the fields that an object schema declares, even if it allows others; null for a schema of another kind. */
 export function declaredFields(schema: unknown): ReadonlySet<string> | null {
   return isObject(schema) && isObject(schema['shape']) ? new Set(Object.keys(schema['shape'])) : null;

@@ -13,7 +13,7 @@ import { InvalidRequestError, startSaga } from './start.ts';
 import { loadGivenInput } from './new-saga.ts';
 import { hasMarks } from './refused-input.ts';
 import { loadSaga } from './store.ts';
-import { leftoversOf } from './words.ts';
+import { leftoversOf, wordsIn } from './words.ts';
 
 /**
  * Which saga to run again, and the caller: see {@link StartRequest}. `secrets`: the values of its secret fields, by
@@ -51,7 +51,7 @@ export async function rerunSaga(db: Pick<Database, 'run'>, catalog: StartableSag
   if (saga.status !== 'compensated') return refuse(saga, `saga ${saga.id} cannot be run again: ${whyNot[saga.status]}. Only a saga that was rolled back can`);
   const definition = Object.hasOwn(catalog, saga.name) ? catalog[saga.name] : undefined;
   if (definition === undefined) return refuse(saga, `saga ${saga.id} cannot be run again: ${saga.name} is not among the sagas known here. Pass its definition to the client in the option sagas, or run the command or the web with the app that has it`);
-  const leftovers = despiteLeftovers ? null : leftoversOf(definition.words ?? {}, saga);
+  const leftovers = despiteLeftovers ? null : leftoversOf(wordsIn(catalog)(saga), saga);
   if (leftovers !== null) return refuse(saga, describeLeftovers(saga, leftovers), { leftovers });
   const given = (await loadGivenInput(db, saga.id)) ?? saga.input;
   if (saga.error?.code === 'invalid_request' && hasMarks(given)) return refuse(saga, `saga ${saga.id} cannot be run again: its request was refused, and the values of fields that were unknown then are not kept. Start a new saga`);

@@ -11,6 +11,8 @@ import { openClaim, stepRunOf } from './claim.ts';
 import { addedOutputs } from './context.ts';
 import type { Catalog } from './definition.ts';
 import { findStep } from './definition.ts';
+import type { EffectsOfRun } from './effects-of-rollback.ts';
+import { effectsLeft, withEffectsLeft, withEffectsUndone } from './effects-of-rollback.ts';
 import type { Failure } from './failure.ts';
 import type { Labels } from './labels.ts';
 import { labelsOf } from './labels.ts';
@@ -150,7 +152,8 @@ async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevisio
   const claim = openClaim(loaded, askedAt, options);
   const about = { sagaId: loaded.saga.id, saga: loaded.saga.name, step: step.name, attempt: loaded.saga.attempt + 1 };
   const secrets = rememberSecrets(openerFor(loaded.saga, options));
-  const run = stepRunOf(step, loaded, claim, { log: options.log, about, claimMs: options.claimMs, secrets });
+  const effects: EffectsOfRun = { asked: new Set(), undone: new Set() };
+  const run = stepRunOf(step, loaded, claim, { log: options.log, about, claimMs: options.claimMs, secrets, effects });
   let outcome: StepOutcome | null = null;
   let result: StepResult = 'undecided';
   try {
@@ -160,7 +163,7 @@ async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevisio
       options.log.warn({ ...about, reason: rejected.message }, 'saga rejected: invalid input');
       return { kind: 'complete', note: `rejected: ${rejected.message}` };
     }
-    outcome = secrets.hideIn(problem === null ? await outcomeOf(step, run, options) : { kind: 'failed', error: problem });
+    outcome = secrets.hideIn(problem === null ? await outcomeOf(step, run, effects, options) : { kind: 'failed', error: problem });
     const settling = { ...options, about, now: loaded.now, forwardOnly: step.forwardOnly === true };
     const settled = await settle(outcome, jobRevision, claim, settling).catch(async (error: unknown) => {
       if (!isUnstorableJson(error)) throw error;
@@ -222,7 +225,17 @@ function startOf<Deps>({ saga, inputChecked }: LoadedSaga, { catalog, keyRing = 
   return inputChecked || definition === undefined ? { kind: 'started' } : admit(definition, saga, keyRing);
 }
 
-async function outcomeOf<Deps>(step: Step<Deps>, run: StepRun, options: RunnerOptions<Deps>): Promise<StepOutcome> {
+async function outcomeOf<Deps>(step: Step<Deps>, run: StepRun, effects: EffectsOfRun, options: RunnerOptions<Deps>): Promise<StepOutcome> {
+  const outcome = await outcomeOfStep(step, run, options);
+  if (run.direction === 'forward') return outcome;
+  const { context } = run.saga;
+  if (outcome.kind !== 'done') return outcome.outputs === undefined ? outcome : { ...outcome, outputs: withEffectsUndone(outcome.outputs, step.name, context, effects) };
+  const left = effectsLeft(step.name, context, effects);
+  if (left.length > 0) run.log.warn({ effects: left }, 'a compensation did not ask for effects that its step has recorded: they may still exist');
+  return withEffectsLeft(outcome, step.name, left);
+}
+
+async function outcomeOfStep<Deps>(step: Step<Deps>, run: StepRun, options: RunnerOptions<Deps>): Promise<StepOutcome> {
   const of = { step: step.name, direction: run.direction };
   try {
     if (run.direction === 'backward') return checkedOutcome(await step.compensate(run, options.deps), of);

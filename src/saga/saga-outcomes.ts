@@ -5,6 +5,7 @@ import type { JsonObject } from '../platform/json.ts';
 import { jsonText, textOf } from '../platform/json.ts';
 import type { Catalog, SagaDefinition } from './definition.ts';
 import type { IsNeeded } from './expire.ts';
+import { isLeftEffectsKey } from './leftovers.ts';
 import type { Outcome, OutcomeFacts, OutcomeRow, OutcomeSource } from './outcome-source.ts';
 import { fromElsewhere } from './outcome-source.ts';
 import type { SagaError } from './saga.ts';
@@ -19,13 +20,18 @@ const isEnd = (sql: Sql) => sql`event.xid is not null and event.detail->>'status
 export function sagaOutcomes(catalog: Catalog<never>): OutcomeSource {
   const surface = surfaceOf(catalog);
   const told = new Map(Object.entries(catalog).map(([name, definition]) => [name, toldKeysOf(definition)]));
+  const remains = new Map(Object.values(catalog).flatMap(({ steps }) => steps.map((step) => [step.name, Object.keys(step.remains?.shape ?? {})] as const)));
   const named = Object.entries(catalog).flatMap(([name, { words }]) => (words?.subject === undefined ? [] : [name]));
   const facts: OutcomeFacts = {
     sql: (sql) => factsOf(sql, named),
     outcomeOf: (row, value) => {
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- as the statement makes it
       const end = value as EndFacts;
-      return outcomeOf(row, end, surface, told.get(end[0]) ?? ofAnyVersion);
+      const [name, context, , , , steps] = end;
+      const { added, remaining } = told.get(name) ?? ofAnyVersion;
+      // The steps of the row count too: another version of the definition may have started the saga.
+      const left = [...remaining, ...steps.flatMap((step) => remains.get(step) ?? []), ...Object.keys(context).filter(isLeftEffectsKey)];
+      return outcomeOf(row, end, surface, { added, remaining: new Set(left) });
     },
   };
   return {
@@ -48,14 +54,15 @@ const columnsOf = (sql: Sql) => sql`'saga.' || (event.detail->>'status') as type
 const idOf = ({ line, place }: Pick<OutcomeRow, 'line' | 'place'>) => `${line}/${place}`;
 
 /** What a body is made of, beside its row. `stuck`: step and detail of what it is stuck in. */
-type EndFacts = readonly [name: string, context: JsonObject, input: JsonObject | null, error: SagaError | null, stuck: readonly [step: string | null, detail: JsonObject] | null];
+type EndFacts = readonly [name: string, context: JsonObject, input: JsonObject | null, error: SagaError | null, stuck: readonly [step: string | null, detail: JsonObject] | null, steps: readonly string[]];
 
 /** Nothing is read that the body does not need: the input only for the subject of a saga that has one. */
 function factsOf(sql: Sql, named: readonly string[]): SqlFragment {
   return sql`(
     select json_build_array(
       saga.name, saga.context, case when saga.name = any(${[...named]}::text[]) then saga.input end, case when told.type = 'saga.compensated' then saga.error end,
-      case when told.type = 'saga.stuck' then (select json_build_array(step, detail) from arcadia.saga_events event where event.saga_id = saga.id and event.seq = told.place) end
+      case when told.type = 'saga.stuck' then (select json_build_array(step, detail) from arcadia.saga_events event where event.saga_id = saga.id and event.seq = told.place) end,
+      saga.steps
     )
     from arcadia.sagas saga where saga.id = told.line::uuid
   )`;

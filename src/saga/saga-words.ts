@@ -21,9 +21,10 @@ export type Subject = Readonly<{ kind: string; name: string | null; id: string |
  * Words for a step's work. `provider`: the service it calls, by name. `notYet`: what a waiting step waits for, as the
  * beginning of a sentence. `waitsFor`: the same as the object of "waits for". `limitMs`: its longest wait; null if that
  * is a number of polls and not a time. `milestone`: what a saga has become once the step is done, such as `active`; the
- * page of the fleet shows how long sagas take to it.
+ * page of the fleet shows how long sagas take to it. `remains`: what a rollback left of the step's `remains`, for a person to
+ * check; null: nothing. Without it, the keys are named.
  */
-export type StepWords = Readonly<{ doing: string; provider?: string; notYet?(saga: SagaFacts): string; waitsFor?(saga: SagaFacts): string; limitMs?(saga: SagaFacts): number | null; milestone?: string }>;
+export type StepWords = Readonly<{ doing: string; provider?: string; notYet?(saga: SagaFacts): string; waitsFor?(saga: SagaFacts): string; limitMs?(saga: SagaFacts): number | null; milestone?: string; remains?(saga: SagaFacts): string | SagaEnd | null }>;
 
 /** The words of one saga. Each function receives what is known of the saga, and must not throw if the context is incomplete. */
 export type SagaWords<Facts = SagaFacts> = Readonly<{
@@ -36,7 +37,7 @@ export type SagaWords<Facts = SagaFacts> = Readonly<{
   completed(saga: Facts): string;
   /** What a cancel does, in sentences; shown when a person asks for it. */
   cancelled(saga: Facts): string;
-  /** The result after a rollback; a plain string if nothing is left. */
+  /** The result after a rollback; a plain string if nothing is left. What its steps left is said in any case. */
   rolledBack(saga: Facts): string | SagaEnd;
   /** What may be left while it is stuck, and what that means, as a sentence. */
   stuck(saga: Facts): string;

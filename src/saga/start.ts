@@ -17,8 +17,10 @@ import type { FieldProblem } from '../platform/request-problems.ts';
 import { firstProblems, problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import { isLongerThan, shorten } from '../platform/text.ts';
 import { textOfThrown } from '../platform/thrown.ts';
+import { fieldsWithoutStep } from './carried-out.ts';
 import { mayHaveBeenApplied } from './commit.ts';
 import { givenInput, plainInput, showsFields } from './given-input.ts';
+import type { LeavingStep } from './leftovers.ts';
 import { excessOf } from './input-limits.ts';
 import { findByIdempotencyKey, findRerun, insertSaga } from './new-saga.ts';
 import { loadSaga } from './store.ts';
@@ -26,7 +28,7 @@ import type { NewSaga } from './new-saga.ts';
 import type { Asked } from './same-request.ts';
 import { differenceFrom } from './same-request.ts';
 import { filledSecrets, markedFields, movedSecrets, sealInput, secretsOf } from './secrets.ts';
-import type { SagaWords } from './saga-words.ts';
+import type { SagaWords, StepWords } from './saga-words.ts';
 
 /**
  * Who starts a saga, as proven by credentials. `mayRead`: may see the sagas of others. `isShared`: several callers share
@@ -113,9 +115,11 @@ export class StartRefusedError extends Error {
 
 /**
  * What is needed to start a saga: its definition without what its steps do. Of its words, `rolledBack` decides whether a
- * rerun must be confirmed.
+ * rerun must be confirmed, together with what its steps say of `remains`.
  */
-type StartableSaga = Omit<SagaDefinition<never>, 'steps' | 'words'> & Readonly<{ steps: readonly Readonly<{ name: string; onlyWith?: string }>[]; words?: Partial<Pick<SagaWords, 'rolledBack'>> }>;
+type StartableSaga = Omit<SagaDefinition<never>, 'steps' | 'words'> & Readonly<{ steps: readonly StartableStep[]; words?: Partial<Pick<SagaWords, 'rolledBack'>> }>;
+
+type StartableStep = LeavingStep & Readonly<{ onlyWith?: string; words?: StepWords; carriedOutBy?: Readonly<Record<string, string>> }>;
 
 /** The sagas that can be started, by name. A catalog is one of these. */
 export type StartableSagas = Readonly<Record<string, StartableSaga>>;
@@ -248,7 +252,7 @@ function textProblems(field: string, given: unknown, { min, expected }: { min: n
 
 /** Validates an input against its schema. `input` is the parsed input; null if it is invalid. */
 export function checkInput(
-  definition: Pick<StartableSaga, 'input' | 'secrets'>,
+  definition: Pick<StartableSaga, 'input' | 'secrets' | 'steps'>,
   given: unknown,
   keyRing: KeyRing,
 ): { input: JsonObject | null; problems: FieldProblem[] } {
@@ -258,6 +262,8 @@ export function checkInput(
   if (marked.length > 0) return { input: null, problems: marked.map((field) => ({ field, message: MARK })) };
   const parsed = parseInput(definition, given);
   if (!parsed.success) return { input: null, problems: parsed.problems };
+  const ignored = fieldsWithoutStep(definition.steps, parsed.data);
+  if (ignored.length > 0) return { input: null, problems: ignored };
   const { secrets = [] } = definition;
   const notText = secrets.filter((field) => typeof (parsed.data[field] ?? '') !== 'string');
   if (notText.length > 0) return { input: null, problems: notText.map((field) => ({ field, message: 'expected text: a secret is sealed as text' })) };

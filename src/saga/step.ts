@@ -34,7 +34,8 @@ export type Step<Deps, Context = JsonObject, Adds extends JsonObject = JsonObjec
   adds?: z.ZodObject;
   /**
    * Keys of the context that say what a rollback left behind, or what had happened before it and cannot be undone. Callers
-   * get them with the outcome of a rolled-back saga, which has no other outputs.
+   * get them with the outcome of a rolled-back saga, which has no other outputs. While one of them is filled, the saga asks a
+   * person to check, and a rerun must be confirmed: `words.remains` can say more, or that there is nothing to check.
    */
   remains?: z.ZodObject;
   /**
@@ -53,6 +54,11 @@ export type Step<Deps, Context = JsonObject, Adds extends JsonObject = JsonObjec
    * allowed for a saga's first step.
    */
   onlyWith?: string;
+  /**
+   * Fields of the input that another step of the saga carries out, with the name of that step. A saga without that step is not
+   * started with such a field.
+   */
+  carriedOutBy?: Readonly<Record<string, string>>;
   /** Its texts for people while it runs; its name by default. */
   words?: StepWords;
   /** The family of steps that use the same service and extend the worker for it; none by default. */

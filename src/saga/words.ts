@@ -1,6 +1,8 @@
 // The texts of a saga for people, on pages and in the terminal. They come from its definition and its steps. A saga
 // without a known definition shows plain facts.
 import { endAfterRollback, guardedStepWords, guardedWords, plainSubject, plainWords } from './guarded-words.ts';
+import type { LeavingStep } from './leftovers.ts';
+import { endWithLeftovers } from './leftovers.ts';
 import type { Redaction } from './redact.ts';
 import { redactionOf } from './redact.ts';
 import type { SagaEnd, SagaFacts, SagaWords, StepWords } from './saga-words.ts';
@@ -16,12 +18,15 @@ export const statusWords: Readonly<Record<SagaStatus, string>> = {
   stuck: 'needs attention',
 };
 
-type Worded = Readonly<Record<string, Readonly<{ words?: Partial<SagaWords>; secrets?: readonly string[]; steps: readonly Readonly<{ name: string; words?: StepWords }>[] }>>>;
+type Worded = Readonly<Record<string, Readonly<{ words?: Partial<SagaWords>; secrets?: readonly string[]; steps: readonly (LeavingStep & Readonly<{ words?: StepWords }>)[] }>>>;
+
+/** A saga by its name. `steps`: those of its row; without them, those of its definition. */
+type Named = Pick<Saga, 'name'> & Partial<Pick<Saga, 'steps'>>;
 
 /** The texts of sagas and steps on pages and terminals, by name. */
 export type Surface = Readonly<{
-  /** Plain words if the saga is unknown. */
-  words(saga: Pick<Saga, 'name'>): SagaWords;
+  /** Plain words if the saga is unknown. What known steps left is said in any case. */
+  words(saga: Named): SagaWords;
   /** Null if the step is unknown or has no words. */
   step(name: string): StepWords | null;
   /** Hides the sagas' secrets. */
@@ -30,12 +35,25 @@ export type Surface = Readonly<{
 
 /** Collects the words of the sagas that a process knows. */
 export function surfaceOf(definitions: Worded): Surface {
-  const sagas = new Map(Object.entries(definitions).map(([name, { words }]) => [name, guardedWords({ ...plainWords, ...words })] as const));
   const steps = new Map(Object.values(definitions).flatMap((definition) => definition.steps.map(({ name, words }) => [name, words === undefined ? null : guardedStepWords(words)] as const)));
   return {
-    words: ({ name }) => sagas.get(name) ?? plainWords,
+    words: wordsIn(definitions),
     step: (name) => steps.get(name) ?? null,
     redact: redactionOf(definitions),
+  };
+}
+
+/** Returns the words of a saga. They never say that nothing is left where a step, of any saga known here, left something. */
+export function wordsIn(definitions: Worded): (saga: Named) => SagaWords {
+  const known = new Map(Object.entries(definitions).map(([name, { words, steps }]) => [name, { words: guardedWords({ ...plainWords, ...words }), steps }] as const));
+  const leaving = new Map(Object.values(definitions).flatMap(({ steps }) => steps.flatMap((step) => (step.remains === undefined ? [] : [[step.name, step] as const]))));
+  return ({ name, steps = [] }) => {
+    const definition = known.get(name);
+    const words = definition?.words ?? plainWords;
+    // Another version of the definition may have started the saga, so the steps of its row count too.
+    const names = new Set([...(definition?.steps ?? []).map((step) => step.name), ...steps]);
+    const mayLeave = [...names].flatMap((step) => leaving.get(step) ?? []);
+    return { ...words, rolledBack: (saga) => endWithLeftovers(words.rolledBack(saga), mayLeave, saga) };
   };
 }
 

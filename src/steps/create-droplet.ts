@@ -25,6 +25,7 @@ import type { NamedIds } from './named.ts';
 import { resolveNames } from './named.ts';
 import { provisionDropletOutputs, provisionDropletRemains } from './outputs.ts';
 import { planCreate, prepareUserData } from './ready-callback.ts';
+import { describeUnproven } from './rolled-back.ts';
 import { waiterOf } from './waiter.ts';
 import { contradiction, otherOwner, tagsOf, waveOf } from './ownership.ts';
 
@@ -34,18 +35,21 @@ const UNDECIDED_GRACES = 10;
 const adds = provisionDropletOutputs.pick({ droplet_id: true });
 type Made = z.infer<typeof adds>;
 
+const carriedOutBy: Readonly<Record<string, string>> = { ready: 'wait_droplet_ready', lease: 'register_droplet', protected: 'register_droplet', project: 'register_droplet' };
+
 export const createDroplet: Step<StepDeps, JsonObject, Made> = {
   name: 'create_droplet',
   family: dropletFamily,
   adds,
   remains: provisionDropletRemains,
-  words: { doing: 'creating the droplet', provider: 'DigitalOcean' },
+  words: { doing: 'creating the droplet', provider: 'DigitalOcean', remains: describeUnproven },
   recordsFirst: true,
+  carriedOutBy,
 
   async execute(run, deps) {
     const recorded = recordedDropletId(run.saga);
     if (recorded !== null) return done({ droplet_id: recorded });
-    requireReadyStep(run.saga);
+    requireSteps(run.saga);
 
     const { settings } = deps;
     let result: StepOutcome<Made> | null = null;
@@ -232,14 +236,17 @@ function unanswered(creates: number): Failure {
 }
 
 /**
- * What was asked for must be waited for: a saga of another app may lack the step, and so may one that SQL started before the
- * database was migrated.
+ * What was asked for must be carried out: a saga of another app may lack the step, and so may one that SQL started before the
+ * database was migrated, or that an older version started.
  *
- * @throws {StepFailure} `ready_without_step`: nothing was created
+ * @throws {StepFailure} `ready_without_step`, `input_without_step`: nothing was created
  */
-function requireReadyStep({ input, steps }: Saga): void {
-  if ((input['ready'] ?? null) === null || steps.includes('wait_droplet_ready')) return;
-  throw new StepFailure({ code: 'ready_without_step', message: 'the input has `ready`, but this saga has no step wait_droplet_ready, so nothing was created', retryable: false });
+function requireSteps({ input, steps }: Saga): void {
+  const missing = Object.entries(carriedOutBy).find(([field, by]) => (input[field] ?? false) !== false && !steps.includes(by));
+  if (missing === undefined) return;
+  const [field, by] = missing;
+  const isReady = field === 'ready';
+  throw new StepFailure({ code: isReady ? 'ready_without_step' : 'input_without_step', message: `the input has \`${field}\`, but this saga has no step ${by}, so nothing was created`, retryable: false });
 }
 
 /** Without the fields that are ours. */

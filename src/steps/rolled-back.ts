@@ -5,8 +5,13 @@ import type { SagaEnd } from '../saga/saga-words.ts';
 
 /** Describes what the rollback of a provision left: nothing, or droplets that were not proven to be the saga's. */
 export function describeRolledBack(saga: Pick<Saga, 'context'>): string | SagaEnd {
+  return describeUnproven(saga) ?? 'Rolled back. Nothing is left.';
+}
+
+/** Asks a person to check the droplets that were not proven to be the saga's; null: there are none. */
+export function describeUnproven(saga: Pick<Saga, 'context'>): SagaEnd | null {
   const unproven = unprovenDroplets(saga);
-  if (unproven.length === 0) return 'Rolled back. Nothing is left.';
+  if (unproven.length === 0) return null;
   return {
     text:
       `Rolled back, but check ${unproven.length === 1 ? 'droplet' : 'droplets'} ${unproven.join(', ')} at DigitalOcean. ` +

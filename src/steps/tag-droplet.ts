@@ -34,6 +34,7 @@ export const tagDroplet: Step<StepDeps> = {
   family: dropletFamily,
   words: { doing: 'tagging the droplet', provider: 'DigitalOcean' },
   recordsFirst: true,
+  carriedOutBy: { lease: 'register_adopted_droplet', protected: 'register_adopted_droplet' },
 
   async execute(run, deps) {
     const { droplet_id: dropletId } = storedAdoptInput.parse(run.saga.input);

@@ -1,7 +1,7 @@
 // What the droplet sagas say to people: how they ended, what a cancel does, and what is left where a person is needed.
 import { textOf } from '../platform/json.ts';
 import { shortTextOf } from '../platform/text.ts';
-import type { SagaFacts, SagaWords, Subject } from '../saga/saga-words.ts';
+import type { SagaEnd, SagaFacts, SagaWords, Subject } from '../saga/saga-words.ts';
 import { dropletTextOf, recordedDropletId } from '../inventory/droplet-of-saga.ts';
 import { PROTECTED_CODE } from '../inventory/protection.ts';
 import { describeRolledBack } from './rolled-back.ts';
@@ -35,13 +35,7 @@ export const destroyWords: SagaWords = {
       return { text: `The cancel came too late: droplet ${dropletTextOf(saga)} is destroyed.`, label: 'destroyed', tone: 'plain' };
     }
     if (saga.context['destroy_result'] === 'already_gone') return { text: `Nothing was destroyed: droplet ${dropletTextOf(saga)} does not exist.`, label: 'nothing destroyed', tone: 'plain' };
-    const isUnknown = saga.error?.code === 'droplet_unknown';
-    return {
-      text: isUnknown ? `Nothing was destroyed: droplet ${dropletTextOf(saga)} is unknown.` : `Droplet ${dropletTextOf(saga)} was not destroyed.`,
-      label: isUnknown ? 'nothing destroyed' : 'not destroyed',
-      tone: 'attention',
-      rerunIsSafe: true,
-    };
+    return notDestroyed(saga);
   },
   stuck: (saga) => (saga.error?.code === PROTECTED_CODE ? `Droplet ${dropletTextOf(saga)} is protected.` : `Droplet ${dropletTextOf(saga)} may still exist and cost money.`),
 };
@@ -54,6 +48,21 @@ export const adoptWords: SagaWords = {
   rolledBack: (saga) => `Rolled back. Droplet ${dropletTextOf(saga)} was not adopted, and was not changed otherwise.`,
   stuck: (saga) => `Droplet ${dropletTextOf(saga)} may still carry our tags. It is not destroyed because of them.`,
 };
+
+/** What the rollback of a destruction left: the droplet, unless it is gone. */
+export function describeNotDestroyed(saga: SagaFacts): SagaEnd | null {
+  return saga.context['destroy_result'] === 'not_destroyed' ? notDestroyed(saga) : null;
+}
+
+function notDestroyed(saga: SagaFacts): SagaEnd {
+  const isUnknown = saga.error?.code === 'droplet_unknown';
+  return {
+    text: isUnknown ? `Nothing was destroyed: droplet ${dropletTextOf(saga)} is unknown.` : `Droplet ${dropletTextOf(saga)} was not destroyed.`,
+    label: isUnknown ? 'nothing destroyed' : 'not destroyed',
+    tone: 'attention',
+    rerunIsSafe: true,
+  };
+}
 
 /** What stays billed, as a sentence after another; empty where nothing does. */
 function billedSentence(saga: SagaFacts): string {

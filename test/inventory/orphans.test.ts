@@ -369,6 +369,22 @@ describe('never touched', () => {
     expect(alive(stage)).toEqual([id]);
   });
 
+  test('a droplet that its completed saga did not enter into the inventory, until its record is there, also after the row is gone', async () => {
+    const stage = await scene();
+    const sagaId = await stage.saga({ name: 'build', status: 'completed', steps: ['create_droplet', 'wait_droplet_active'] });
+    const [id = 0] = addOf(stage, sagaId, 1);
+    await stage.db.sql`update arcadia.sagas set context = ${JSON.stringify({ droplet_id: id })}::text::jsonb`;
+    const found = [{ providerId: String(id), category: 'unknown', reason: 'its saga is completed, but has not entered it into the inventory', sagaId }];
+    expect((await stage.sync()).orphans).toMatchObject(found);
+    await stage.db.sql`delete from arcadia.sagas`;
+    for (let pass = 0; pass < 2; pass += 1) await stage.sync();
+    expect(await listOrphans(stage.db, 10)).toMatchObject(found);
+    expect(alive(stage)).toEqual([id]);
+    await stage.provision(id, sagaId);
+    await stage.sync();
+    expect(await listOrphans(stage.db, 10)).toEqual([]);
+  });
+
   test('an orphan that is explained, or gone, is none any more', async () => {
     const stage = await scene();
     const [other = 0] = addOf(stage, crypto.randomUUID(), 1);

@@ -36,7 +36,7 @@ export type Scene = {
   readonly row: (id: number) => Promise<Row | undefined>;
   readonly present: () => Promise<number>;
   /** Puts a saga into the database, as it stands at rest or on its way. */
-  readonly saga: (saga: { id?: string; name?: string; status: string; context?: JsonObject; input?: JsonObject; endedAgoMs?: number }) => Promise<string>;
+  readonly saga: (saga: { id?: string; name?: string; status: string; steps?: string[]; context?: JsonObject; input?: JsonObject; endedAgoMs?: number }) => Promise<string>;
   /** Puts a droplet on record as provisioned by a saga; its row must be in the inventory. */
   readonly provision: (dropletId: number, sagaId: string, spec?: JsonObject) => Promise<void>;
 };
@@ -74,11 +74,11 @@ async function setScene(db: Database, options: SandboxOptions): Promise<Scene> {
     add: (count, more = {}) => Array.from({ length: count }, (_, index) => sandbox.addForeignDroplet({ name: `web-${index}`, ...more }).id),
     row: async (id) => (await db.sql<Row[]>`select * from arcadia.cloud_resources where provider_id = ${String(id)}`)[0],
     present: async () => (await db.sql<{ count: number }[]>`select count(*)::int as count from arcadia.cloud_resources where deleted_at is null`)[0]?.count ?? 0,
-    saga: async ({ id = crypto.randomUUID(), name = 'provision_droplet', status, context = {}, input = {}, endedAgoMs = 60_000 }) => {
+    saga: async ({ id = crypto.randomUUID(), name = 'provision_droplet', status, steps = ['create_droplet', 'register_droplet'], context = {}, input = {}, endedAgoMs = 60_000 }) => {
       const isOver = status === 'completed' || status === 'compensated';
       await db.sql`
         insert into arcadia.sagas (id, saga8, name, status, steps, input, context, created_at, finished_at, wake_at)
-        values (${id}, ${id.slice(0, 8)}, ${name}, ${status}, ${['create_droplet']}, ${JSON.stringify({ name: 'web-0', ...input })}::text::jsonb,
+        values (${id}, ${id.slice(0, 8)}, ${name}, ${status}, ${steps}, ${JSON.stringify({ name: 'web-0', ...input })}::text::jsonb,
                 ${JSON.stringify(context)}::text::jsonb, now() - interval '1 hour',
                 case when ${isOver} then clock_timestamp() - ${endedAgoMs}::int * interval '1 millisecond' end, null)`;
       return id;

@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { z as zod3 } from 'zod/v3';
 import { loadConfig } from '../../src/platform/config.ts';
 import { openDatabase } from '../../src/platform/db.ts';
 import { directIo } from '../../src/platform/io.ts';
@@ -50,6 +51,16 @@ describe('what is wrong in plain JavaScript', () => {
     ['onlyWith that is no text', { ...right, onlyWith: ['coupon'] }, 'step reserve: onlyWith: expected the name of a field of the input'],
     ['superseded that is no function', { ...right, superseded: true }, 'step reserve: superseded: expected a function'],
     ['words that are text', { ...right, words: 'reserving' }, 'step reserve: words: expected an object; found reserving'],
+    ['a part of another name', { ...right, onlywith: 'coupon' }, 'step reserve: there is no part "onlywith"; did you mean onlyWith\\?'],
+    ['a part that no step has', { ...right, timeoutMs: 5 }, 'step reserve: there is no part "timeoutMs"; expected name, needs, adds,'],
+    ['forwardOnly as text', { ...right, forwardOnly: 'no' }, 'step reserve: forwardOnly: expected true or false'],
+    ['recordsFirst as text', { ...right, recordsFirst: 'false' }, 'step reserve: recordsFirst: expected true or false'],
+    ['words of another name', { ...right, words: { doing: 'reserving', notyet: () => 'not reserved' } }, 'step reserve: words: there is no part "notyet"; did you mean notYet\\?'],
+    ['words that should be text', { ...right, words: { doing: () => 'reserving' } }, 'step reserve: words: doing: expected text'],
+    ['carriedOutBy of no names', { ...right, carriedOutBy: { lease: right } }, 'step reserve: carriedOutBy: lease: expected text'],
+    ['needs of zod 3', { ...right, needs: zod3.object({ name: zod3.string() }) }, 'step reserve: needs: this is a schema of zod 3; expected one of zod 4'],
+    ['adds of zod 3', { ...right, adds: zod3.object({ id: zod3.string() }) }, 'step reserve: adds: this is a schema of zod 3; expected one of zod 4'],
+    ['a field of zod 3 in what it adds', { ...right, adds: z.object({ id: untyped(zod3.string()) }) }, 'step reserve: adds: id is a schema of zod 3; expected one of zod 4'],
     ['words that should be functions', { ...right, words: { doing: 'reserving', notYet: 'not reserved' } }, 'step reserve: words: notYet: expected a function'],
   ])('a step with %s is refused', (_what, given, message) => {
     expect(() => defineStep(untyped(given))).toThrow(new RegExp(`^${message}`));
@@ -72,6 +83,13 @@ describe('what is wrong in plain JavaScript', () => {
     ['a resource that is text', { ...saga, resource: 'customer' }, 'saga onboard: resource: expected a function'],
     ['words that are null', { ...saga, words: null }, 'saga onboard: words: expected an object; found null'],
     ['words that are text', { ...saga, words: { completed: 'On board.' } }, 'saga onboard: words: completed: expected a function'],
+    ['a part of another name', { ...saga, secret: ['customer'] }, 'saga onboard: there is no part "secret"; did you mean secrets\\?'],
+    ['a part with two letters wrong', { ...saga, resorse: () => 'x' }, 'saga onboard: there is no part "resorse"; did you mean resource\\?'],
+    ['words of another name', { ...saga, words: { complted: () => 'On board.' } }, 'saga onboard: words: there is no part "complted"; did you mean completed\\?'],
+    ['causes that are a list', { ...saga, words: { causes: ['a lock'] } }, 'saga onboard: words: causes: expected text'],
+    ['isDestructive as text', { ...saga, isDestructive: 'yes' }, 'saga onboard: isDestructive: expected true or false'],
+    ['an input of zod 3', { ...saga, input: zod3.object({ customer: zod3.string() }), secrets: ['customer'] }, 'saga onboard: input: this is a schema of zod 3; expected one of zod 4'],
+    ['an input with a field of zod 3', { ...saga, input: z.object({ customer: untyped(zod3.string()) }) }, 'saga onboard: input: customer is a schema of zod 3; expected one of zod 4'],
     ['secrets that are one name', { ...saga, secrets: 'customer' }, 'saga onboard: secrets: expected an array'],
   ])('a saga with %s is refused', (_what, given, message) => {
     expect(() => defineSaga(untyped(given))).toThrow(new RegExp(`^${message}`));
@@ -84,6 +102,7 @@ describe('what is wrong in plain JavaScript', () => {
     ['a saga that its file does not export', { sagas: [undefined], deps: () => ({}) }, 'app: saga 1: expected a saga, as defineSaga returns it; found undefined'],
     ['a saga of a name alone', { sagas: [{ name: 'onboard' }], deps: () => ({}) }, 'saga onboard: input: expected a zod schema of an object'],
     ['no deps', { sagas: [defineSaga(saga)] }, 'app: deps: expected a function'],
+    ['a part of another name', { saga: [defineSaga(saga)], deps: () => ({}) }, 'app: there is no part "saga"; did you mean sagas\\?'],
     ['deps that are opened already', { sagas: [defineSaga(saga)], deps: {} }, 'app: deps: expected a function'],
   ])('an app with %s is refused', (_what, given, message) => {
     expect(() => defineApp(untyped(given))).toThrow(new RegExp(`^${message}`));
@@ -112,6 +131,20 @@ describe('defineSaga', () => {
   test('refuses a secret that the input does not have: it would be kept in the clear', () => {
     expect(() => defineSaga({ name: 'onboard', input, steps: [reserve], secrets: ['customer', 'api_kee'] })).toThrow('saga onboard: secret api_kee is no field of the input');
     expect(defineSaga({ name: 'onboard', input, steps: [reserve], secrets: ['customer'] }).secrets).toEqual(['customer']);
+  });
+
+  test.each<readonly [string, z.ZodType]>([
+    ['a number', z.int()], ['an optional number', z.int().optional()], ['one of two numbers', z.union([z.literal(1), z.int()])], ['an object', z.object({ key: z.string() })], ['a number made of text', z.string().pipe(z.coerce.number())],
+  ])('refuses a secret that is %s: only text is sealed', (_what, pin) => {
+    for (const one of [z.object({ customer: z.string(), pin }), z.union([z.object({ customer: z.string() }), z.object({ pin })]), z.object({ pin }).readonly()]) {
+      expect(() => defineSaga(untyped({ name: 'onboard', input: one, steps: [reserve], secrets: ['pin'] }))).toThrow('saga onboard: secret pin can never be text by its schema');
+    }
+  });
+
+  test.each<readonly [string, z.ZodType]>([
+    ['text', z.string().min(1).optional()], ['text or a number', z.union([z.int(), z.string()])], ['a choice', z.enum(['a', 'b'])], ['anything', z.any()], ['transformed text', z.string().transform((text) => text.trim())], ['lazy', z.lazy(() => z.string())], ['text or null', z.string().nullable().default(null)], ['a format', z.url()], ['a template', z.templateLiteral(['key-', z.string()])],
+  ])('takes a secret that is %s', (_what, pin) => {
+    expect(defineSaga(untyped({ name: 'onboard', input: z.object({ pin }), steps: [reserve], secrets: ['pin'] })).secrets).toEqual(['pin']);
   });
 
   test('refuses a step for a field that the input does not have: no saga would have the step', () => {

@@ -97,6 +97,16 @@ describe('which sagas have the step', () => {
     expect(bench.sandbox.state()).toEqual([]);
   });
 
+  test('nor is one made whose lease, or protection, no step would carry out', async () => {
+    const bench = await openBench();
+    for (const more of [{ lease: { ttl_s: 60 } }, { protected: true }]) {
+      const saga = await bench.provision(more);
+      await bench.db.sql`update arcadia.sagas set steps = array['create_droplet', 'wait_droplet_active'] where id = ${saga.id}`;
+      expect(await bench.drive(saga.id)).toMatchObject({ status: 'compensated', error: { code: 'input_without_step' } });
+    }
+    expect(bench.sandbox.state()).toEqual([]);
+  });
+
   test('a saga under way without `ready` goes on with the three steps that it started with', async () => {
     const bench = await openBench();
     const saga = await bench.provision();

@@ -68,7 +68,11 @@ export function judgeOrphan(droplet: Droplet, { owner, provision, destroyedAt, i
   if (contradicted !== null) return unknown(`it carries the id of a finished saga, but ${contradicted}`);
   if (owner.status === 'compensated') return surplus('its saga was rolled back', owner.finishedAt);
   // What was on record of the droplet itself may be past its time by now.
-  if (owner.dropletId === droplet.id) return destroyedAt === null ? null : surplus('it was destroyed on request, but exists again', destroyedAt);
+  if (owner.dropletId === droplet.id) {
+    if (destroyedAt !== null) return surplus('it was destroyed on request, but exists again', destroyedAt);
+    // Without a record, no lease ends it, no request destroys it, and no list of the inventory says whose it is.
+    return owner.isRegistered ? null : unknown('its saga is completed, but has not entered it into the inventory');
+  }
   if (owner.dropletId === null) return unknown('its saga is completed, but has no droplet on record');
   return surplus(`its saga completed with droplet ${owner.dropletId}`, owner.finishedAt);
 }
