@@ -121,28 +121,40 @@ function leaveToOthers<Deps>(saga: Saga, { memo }: JobClaim, options: RunnerOpti
   return { kind: 'postpone', delayMs: min + (max - min) * randomOf(options), memo: { ...memo, left_to_others: left }, note: `${what} is not known to this worker` };
 }
 
-/** Takes the saga's resource, if it has one. Waits if another saga holds it. */
+/**
+ * Takes the saga's resource, if it has one and does not hold it yet. Waits if another saga holds it. A saga that holds one keeps it
+ * and waits for none, whatever a newer definition says: so no two sagas wait for each other.
+ */
 async function holdResource<Deps>(loaded: ClaimedSaga, job: JobClaim, options: RunnerOptions<Deps>): Promise<{ kind: 'held'; loaded: ClaimedSaga; problem: Failure | null } | { kind: 'not held'; verdict: Verdict }> {
   const { saga } = loaded;
-  let resource: string | null;
-  try {
-    resource = resourceOf(options.catalog[saga.name], loaded);
-  } catch (error) {
-    const message = `resource of saga ${saga.name}: ${textOfThrown(error)}`;
-    options.log.error({ sagaId: saga.id, reason: message }, 'a definition does not say what its saga works on');
-    // A rollback continues with what it has. It must not depend on a definition.
-    return { kind: 'held', loaded, problem: directionOf(saga) === 'backward' ? null : { code: 'resource_wrong', message, retryable: false } };
-  }
-  if (resource === null || resource === saga.resource) return { kind: 'held', loaded, problem: null };
+  const { resource, problem } = resourceNow(loaded, options);
+  // A version that let the resource change may have left a saga that holds one and waits for another.
+  if (problem !== null || resource === null || (resource === saga.resource && saga.waitsFor === null)) return { kind: 'held', loaded, problem };
   const holding = await options.store.hold({ sagaId: saga.id, revision: saga.revision }, resource);
-  if (holding.kind === 'held') return { kind: 'held', loaded: { ...loaded, saga: { ...saga, resource, waitsFor: null } }, problem: null };
+  if (holding.kind === 'held') return { kind: 'held', loaded: { ...loaded, saga: { ...saga, resource: holding.resource, waitsFor: null } }, problem: null };
   if (holding.kind === 'fenced') {
     const current = await options.store.load(saga.id);
     return { kind: 'not held', verdict: current === null ? { kind: 'complete', note: 'the saga no longer exists' } : supersededBy(current, saga.revision) };
   }
   const looks = (job.memo['resource_looks'] ?? 0) + 1;
-  const note = `waiting for ${holding.holder === null ? 'another saga' : `saga ${holding.holder}`}, which is using ${resource}`;
+  const note = `waiting for ${holding.holder === null ? 'another saga' : `saga ${holding.holder}`}, which is using ${holding.resource}`;
   return { kind: 'not held', verdict: { kind: 'postpone', delayMs: resourceWaitMs(looks, randomOf(options)), memo: { ...job.memo, resource_looks: looks }, note } };
+}
+
+/** The resource that a saga holds, else the one that its definition says. */
+function resourceNow<Deps>(loaded: ClaimedSaga, { catalog, log }: Pick<RunnerOptions<Deps>, 'catalog' | 'log'>): { resource: string | null; problem: Failure | null } {
+  const { saga } = loaded;
+  try {
+    const resource = resourceOf(catalog[saga.name], loaded);
+    if (saga.resource === null) return { resource, problem: null };
+    if (resource !== null && resource !== saga.resource) log.error({ sagaId: saga.id, held: saga.resource, resource }, 'the resource of a saga changed: it keeps the one that it holds');
+  } catch (error) {
+    const message = `resource of saga ${saga.name}: ${textOfThrown(error)}`;
+    log.error({ sagaId: saga.id, reason: message }, 'a definition does not say what its saga works on');
+    // A rollback continues with what it has. It must not depend on a definition.
+    if (saga.resource === null && directionOf(saga) === 'forward') return { resource: null, problem: { code: 'resource_wrong', message, retryable: false } };
+  }
+  return { resource: saga.resource, problem: null };
 }
 
 /** Runs a step, from the start of its saga (if due) to writing the outcome. */

@@ -59,6 +59,7 @@ const landed: Readonly<Record<string, string>> = {
   '0042.do.queue-places.sql': '26804ba6bec499c83e543a53b8d9d4ec',
   '0043.do.orphan-acknowledgements.sql': 'b649230dbbc82f3386b106ec7294c38c',
   '0044.do.long-runs.sql': 'a6e5e4c15b647d7771c242d03da32eb6',
+  '0046.do.versions-side-by-side.sql': '151ef4c3ee464d80c320b193c21a052d',
 };
 
 test('a migration that is out is not changed, and none is without its checksum here', async () => {
