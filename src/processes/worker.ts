@@ -202,7 +202,7 @@ export async function startWorker(
   const wakeup = createWakeup();
   const jobsAtHand = () => connection.loops().reduce((sum, { running }) => sum + running, 0);
   const throttledForMs = () => Math.max(0, ...extensions.map((extension) => extension.throttledForMs()));
-  const identity = { name, host: hostname(), pid: process.pid, version: packageVersion(), nodeVersion: process.versions.node, concurrency: config.worker.concurrency, scope: extensions[0]?.scope ?? null, steps: [...new Set(Object.values(catalog).flatMap(({ steps }) => steps.map((step) => step.name)))], queuePlace: placeOf(queueStore) };
+  const identity = { name, host: hostname(), pid: process.pid, version: packageVersion(), nodeVersion: process.versions.node, concurrency: config.worker.concurrency, scope: extensions[0]?.scope ?? null, steps: [...new Set(Object.values(catalog).flatMap(({ steps }) => steps.map((step) => step.name)))], sagas: Object.keys(catalog), queuePlace: placeOf(queueStore) };
   let reconcilerFailingSince: number | null = null;
   const loops = [
     watching,

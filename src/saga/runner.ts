@@ -2,13 +2,14 @@
 // on BullMQ (a job is its data) nor on what steps do (a step is its two functions).
 import type { KeyRing } from '../platform/key-ring.ts';
 import { emptyKeyRing } from '../platform/key-ring.ts';
+import type { JsonObject } from '../platform/json.ts';
 import { isUnstorableJson } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
 import { textOfThrown } from '../platform/thrown.ts';
 import { admit } from './admit.ts';
 import type { HeldClaim } from './claim.ts';
 import { openClaim, stepRunOf } from './claim.ts';
-import { addedOutputs } from './context.ts';
+import { NEEDS_UNMET, addedOutputs, contextOf, lacksByVersion } from './context.ts';
 import type { Catalog } from './definition.ts';
 import { findStep } from './definition.ts';
 import type { Failure } from './failure.ts';
@@ -19,7 +20,7 @@ import { currentStep, directionOf, isAtRest } from './saga.ts';
 import type { StepResult } from './settle.ts';
 import { settle } from './settle.ts';
 import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
-import { StaleRevisionError, failureOf, waitOf } from './step.ts';
+import { StaleRevisionError, StepWait, failureOf, waitOf, waiting } from './step.ts';
 import { checkedOutcome } from './step-outcome.ts';
 import type { Held } from './holds.ts';
 import type { OpenSecret } from './open-secret.ts';
@@ -96,7 +97,7 @@ export async function runJob<Deps>(job: JobClaim, options: RunnerOptions<Deps>):
   if (held.kind !== 'held') return held.verdict;
   // The counters of waits for others do not concern the step, whether they come from the job or were saved by the
   // reconciler.
-  const { resource_looks: _, left_to_others: __, ...memo } = { ...loaded.memo, ...job.memo };
+  const { resource_looks: _, left_to_others: __, [NEEDS_UNMET]: ___, ...memo } = { ...loaded.memo, ...job.memo };
   return runStep(step, { ...held.loaded, memo }, { jobRevision: job.revision, askedAt, problem: held.problem }, options);
 }
 
@@ -116,9 +117,13 @@ function leaveToOthers<Deps>(saga: Saga, { memo }: JobClaim, options: RunnerOpti
   const isStep = findStep(options.catalog, step) === undefined;
   const what = isStep ? `step ${step}` : `saga ${saga.name}`;
   options.log.warn({ sagaId: saga.id, step }, isStep ? 'step is unknown to this version: left to a newer worker' : 'saga is unknown to this version: left to a newer worker');
-  const { min, max } = UNKNOWN_STEP_DELAY_MS;
   const left = (memo['left_to_others'] ?? 0) + 1;
-  return { kind: 'postpone', delayMs: min + (max - min) * randomOf(options), memo: { ...memo, left_to_others: left }, note: `${what} is not known to this worker` };
+  return { kind: 'postpone', delayMs: leaveMs(options), memo: { ...memo, left_to_others: left }, note: `${what} is not known to this worker` };
+}
+
+function leaveMs(options: Pick<RunnerOptions<never>, 'random'>): number {
+  const { min, max } = UNKNOWN_STEP_DELAY_MS;
+  return min + (max - min) * randomOf(options);
 }
 
 /**
@@ -162,7 +167,7 @@ async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevisio
   const claim = openClaim(loaded, askedAt, options);
   const about = { sagaId: loaded.saga.id, saga: loaded.saga.name, step: step.name, attempt: loaded.saga.attempt + 1 };
   const secrets = rememberSecrets(openerFor(loaded.saga, options));
-  const run = stepRunOf(step, loaded, claim, { log: options.log, about, claimMs: options.claimMs, secrets });
+  const run = stepRunOf(step, loaded, claim, { log: options.log, about, claimMs: options.claimMs, secrets, contextOf: (saga) => readContext(step, saga, loaded.memo, options) });
   let outcome: StepOutcome | null = null;
   let result: StepResult = 'undecided';
   try {
@@ -188,6 +193,23 @@ async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevisio
     return await giveWay(step, run, outcome, options);
   } finally {
     options.onRun?.(reportOf(step.name, loaded.saga, labelsOf(options.catalog)(claim.saga()), result, monotonicMs(options) - askedAt));
+  }
+}
+
+/**
+ * Reads the context of a step.
+ *
+ * @throws {StepWait} if another version started the saga and its workers may have what it needs: rolling it back would undo work
+ *   that they can go on with
+ */
+function readContext<Deps>(step: Step<Deps>, saga: Saga, memo: Memo, options: RunnerOptions<Deps>): JsonObject {
+  try {
+    return contextOf(step, saga);
+  } catch (error) {
+    if (!lacksByVersion(step, saga, options.catalog[saga.name])) throw error;
+    const reason = `${failureOf(error)?.failure.message ?? textOfThrown(error)}; another version started the saga: left to its workers`;
+    options.log.warn({ sagaId: saga.id, saga: saga.name, step: step.name, reason }, 'the saga lacks what this version of the step needs: left to a worker of another version');
+    throw new StepWait(waiting(leaveMs(options), reason, { memo: { ...memo, [NEEDS_UNMET]: 1 } }));
   }
 }
 
