@@ -25,13 +25,14 @@ import { checkedOutcome } from './step-outcome.ts';
 import type { Held } from './holds.ts';
 import type { OpenSecret } from './open-secret.ts';
 import { rememberSecrets } from './open-secret.ts';
-import type { ClaimedSaga, LoadedSaga } from './loaded.ts';
+import type { ClaimedSaga } from './loaded.ts';
 import { resourceOf, resourceWaitMs } from './resource.ts';
 import { secretsOf } from './secrets.ts';
 import type { SagaStore } from './store.ts';
 import type { Outcome, RetryPolicy } from './transition.ts';
 import type { JobClaim, Verdict } from './verdict.ts';
 import { supersededBy } from './verdict.ts';
+import { mayBeForOthers, withWrittenSecrets } from './written-definitions.ts';
 
 /** A report on one run of a step. */
 export type StepReport = Readonly<{
@@ -92,7 +93,7 @@ export async function runJob<Deps>(job: JobClaim, options: RunnerOptions<Deps>):
   if (!loaded.stands) return supersededBy(loaded, job.revision);
   if (isAtRest(loaded.saga.status)) return { kind: 'complete', note: `the saga is ${loaded.saga.status}` };
   const step = knownStep(loaded, job, options);
-  if (step === null) return leaveToOthers(loaded.saga, job, options);
+  if (typeof step === 'string') return leaveToOthers(step, loaded.saga, job, options);
   const held = await holdResource(loaded, job, options);
   if (held.kind !== 'held') return held.verdict;
   // The counters of waits for others do not concern the step, whether they come from the job or were saved by the
@@ -101,24 +102,33 @@ export async function runJob<Deps>(job: JobClaim, options: RunnerOptions<Deps>):
   return runStep(step, { ...held.loaded, memo }, { jobRevision: job.revision, askedAt, problem: held.problem }, options);
 }
 
+/** Why a saga is left to other workers: this version does not know its step or the saga, or may not be the one that it is meant for. */
+type Left = 'step' | 'saga' | 'definition';
+
 /**
- * Returns the current step; null if other workers should run it because this version does not know the step or the saga.
- * If apparently no worker knows the saga any more, a known step runs anyway: its name determines what it does.
+ * Returns the current step, or why other workers should run it. If apparently no worker knows the saga any more, a known step runs
+ * anyway: its name determines what it does. If none takes a request for another version, this one decides over it.
  */
-function knownStep<Deps>({ saga, inputChecked }: ClaimedSaga, { memo }: JobClaim, { catalog }: RunnerOptions<Deps>): Step<Deps> | null {
+function knownStep<Deps>({ saga, inputChecked, written }: ClaimedSaga, { memo }: JobClaim, { catalog }: RunnerOptions<Deps>): Step<Deps> | Left {
+  const step = findStep(catalog, currentStep(saga));
+  if (step === undefined) return 'step';
+  const definition = catalog[saga.name];
   const needsAdmission = saga.status === 'pending' && !inputChecked;
-  const isKnown = catalog[saga.name] !== undefined;
-  if (!isKnown && (needsAdmission || (memo['left_to_others'] ?? 0) < TIMES_LEFT_TO_OTHERS)) return null;
-  return findStep(catalog, currentStep(saga)) ?? null;
+  const mayLeave = (memo['left_to_others'] ?? 0) < TIMES_LEFT_TO_OTHERS;
+  if (definition === undefined) return needsAdmission || mayLeave ? 'saga' : step;
+  return needsAdmission && mayLeave && mayBeForOthers(definition, written ?? null) ? 'definition' : step;
 }
 
-function leaveToOthers<Deps>(saga: Saga, { memo }: JobClaim, options: RunnerOptions<Deps>): Verdict {
+function leaveToOthers<Deps>(why: Left, saga: Saga, { memo }: JobClaim, options: RunnerOptions<Deps>): Verdict {
   const step = currentStep(saga);
-  const isStep = findStep(options.catalog, step) === undefined;
-  const what = isStep ? `step ${step}` : `saga ${saga.name}`;
-  options.log.warn({ sagaId: saga.id, step }, isStep ? 'step is unknown to this version: left to a newer worker' : 'saga is unknown to this version: left to a newer worker');
+  const { message, note } = {
+    step: { message: 'step is unknown to this version: left to a newer worker', note: `step ${step} is not known to this worker` },
+    saga: { message: 'saga is unknown to this version: left to a newer worker', note: `saga ${saga.name} is not known to this worker` },
+    definition: { message: 'the definition of this version is not the one that `arcadia migrate` wrote: left to a newer worker', note: `saga ${saga.name} was started for another version than that of this worker` },
+  }[why];
+  options.log.warn({ sagaId: saga.id, saga: saga.name, step }, message);
   const left = (memo['left_to_others'] ?? 0) + 1;
-  return { kind: 'postpone', delayMs: leaveMs(options), memo: { ...memo, left_to_others: left }, note: `${what} is not known to this worker` };
+  return { kind: 'postpone', delayMs: leaveMs(options), memo: { ...memo, left_to_others: left }, note };
 }
 
 function leaveMs(options: Pick<RunnerOptions<never>, 'random'>): number {
@@ -251,9 +261,9 @@ function reportOf(step: string, before: Saga, labels: Labels, result: StepResult
 }
 
 /** The worker that runs a saga started by SQL first also validates it. */
-function startOf<Deps>({ saga, inputChecked }: LoadedSaga, { catalog, keyRing = emptyKeyRing }: Pick<RunnerOptions<Deps>, 'catalog' | 'keyRing'>): Extract<Outcome, { kind: 'started' | 'rejected' }> {
+function startOf<Deps>({ saga, inputChecked, written }: ClaimedSaga, { catalog, keyRing = emptyKeyRing }: Pick<RunnerOptions<Deps>, 'catalog' | 'keyRing'>): Extract<Outcome, { kind: 'started' | 'rejected' }> {
   const definition = catalog[saga.name];
-  return inputChecked || definition === undefined ? { kind: 'started' } : admit(definition, saga, keyRing);
+  return inputChecked || definition === undefined ? { kind: 'started' } : admit(withWrittenSecrets(definition, written ?? null), saga, keyRing, written?.secrets ?? []);
 }
 
 async function outcomeOf<Deps>(step: Step<Deps>, run: StepRun, options: RunnerOptions<Deps>): Promise<StepOutcome> {
