@@ -9,7 +9,7 @@ import { secretsOf } from './secrets.ts';
 type Definition = Readonly<{ input: z.ZodType; steps: readonly Readonly<{ name: string; onlyWith?: string }>[]; secrets?: readonly string[] }>;
 
 /** What is written of a definition. `optionalSteps`: by step, the field without which a saga does not have it. `inputDigest` null: unknown. */
-export type Described = Readonly<{ steps: readonly string[]; secrets: readonly string[]; optionalSteps: Readonly<Record<string, string>>; inputDigest: string | null }>;
+type Described = Readonly<{ steps: readonly string[]; secrets: readonly string[]; optionalSteps: Readonly<Record<string, string>>; inputDigest: string | null }>;
 
 /** A definition as written. `isRecent`: it was changed a while ago at most, so that a deploy may be under way. */
 export type WrittenDefinition = Described & Readonly<{ isRecent: boolean }>;
