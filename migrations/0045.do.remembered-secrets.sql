@@ -49,7 +49,17 @@ as $$
   select array['user_data'] || coalesce((select known.fields from arcadia.remembered_secrets known where known.saga_name = secret_fields.saga_name), '{}')
 $$;
 
--- As before, but with what was a secret once.
+-- Whether a text is what stands in the place of a secret.
+create function arcadia.is_secret_mark(given text)
+  returns boolean
+  language sql
+  immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(given ~ '^\[(sealed|erased), \d+ bytes\]$', false)
+$$;
+
+-- As before, but with what was a secret once, and what a worker has erased already stays as it is.
 create or replace function arcadia.without_secrets(saga_name text, given jsonb)
   returns jsonb
   language sql
@@ -59,20 +69,10 @@ create or replace function arcadia.without_secrets(saga_name text, given jsonb)
   set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(jsonb_object_agg(entry.key,
-    case when entry.key = any(secret.names) and jsonb_typeof(entry.value) <> 'null'
+    case when entry.key = any(secret.names) and jsonb_typeof(entry.value) <> 'null' and not arcadia.is_secret_mark(entry.value #>> '{}')
       then to_jsonb(format('[erased, %s bytes]', octet_length(entry.value #>> '{}'))) else entry.value end), '{}')
   from jsonb_each(given) as entry
     cross join (select arcadia.secret_fields(saga_name) as names) as secret
-$$;
-
--- Whether a text is what stands in the place of a secret.
-create function arcadia.is_secret_mark(given text)
-  returns boolean
-  language sql
-  immutable
-  set search_path = pg_catalog, pg_temp
-as $$
-  select coalesce(given ~ '^\[(sealed|erased), \d+ bytes\]$', false)
 $$;
 
 -- The saga that a call with this key started; null: none. Raises SG409 if that call was another one. Volatile: it must see a saga

@@ -84,7 +84,7 @@ begin
     execute format('grant select on arcadia.%I to arcadia_reader', one);
   end loop;
   -- A list of what may be read: a column that a later version adds may hold an input.
-  grant select (id, saga8, name, status, steps, cursor, revision, attempt, context, error, idempotency_key, requested_by, started_by, priority, traceparent, resource, waits_for, rerun_of,
+  grant select (id, saga8, name, status, steps, cursor, revision, attempt, context, error, idempotency_key, requested_by, started_by, priority, traceparent, resource, former_resource, waits_for, rerun_of,
     cancel_requested_at, step_started_at, wake_at, created_at, updated_at, finished_at) on arcadia.sagas to arcadia_reader;
 
   grant select, insert, update, delete on all tables in schema bullmq to arcadia_worker, arcadia_web, arcadia_client;

@@ -1,6 +1,7 @@
 // Reads the facts for the fleet's state from Postgres: one statement, cheap enough for every page.
 import type { Database } from '../platform/db.ts';
 import type { QueuePlace } from '../queues/queue-store.ts';
+import { NEEDS_UNMET } from '../saga/context.ts';
 import { MISSING_KEY } from '../saga/secrets.ts';
 import { DEAD_AFTER_MS } from './sign-of-life.ts';
 
@@ -60,6 +61,10 @@ export type PostgresFacts = Readonly<{
   orphansUnknown: number;
   /** Sagas that have been for a while at steps that no live worker knows; null: there are too many sagas to look. */
   unknownSteps: Readonly<{ sagas: number; steps: readonly string[] }> | null;
+  /** Sagas that SQL started a while ago and that no live worker can admit, as none knows their name; null: as above. */
+  unknownSagas: Readonly<{ sagas: number; names: readonly string[] }> | null;
+  /** Sagas that have been for a while at a step of this version that needs what another version has not left them; ids of some. Among those due first. */
+  unmetNeeds: Readonly<{ sagas: number; ids: readonly string[]; steps: readonly string[] }>;
   /** Sagas whose workers lack the encryption key of a secret, and the ids of these keys. Among the sagas that are due first. */
   missingKeys: Readonly<{ sagas: number; keys: readonly string[] }>;
   /** Sagas whose step has been tried for ten minutes and got no answer at its last try, or an error of the provider's servers; the ids of some. Also among those due first. */
@@ -75,8 +80,9 @@ export type PostgresFacts = Readonly<{
   leases: Readonly<{ ended: number; leased: number; isHeld: boolean; endedProtected: number }>;
 }>;
 
-type FactsRow = Omit<PostgresFacts, 'workers' | 'refused' | 'untold' | 'pauses' | 'longRuns' | 'sweepsFailing'> &
+type FactsRow = Omit<PostgresFacts, 'workers' | 'refused' | 'untold' | 'pauses' | 'longRuns' | 'sweepsFailing' | 'unknownSteps' | 'unknownSagas'> &
   Readonly<{
+    unknown: Readonly<{ steps: PostgresFacts['unknownSteps']; sagas: PostgresFacts['unknownSagas'] }>;
     workers: readonly (Omit<WorkerFact, 'startedAt' | 'lastSeenAt'> & { startedAt: string; lastSeenAt: string })[];
     refused: readonly (Omit<RefusedFact, 'openedAt' | 'nextProbeAt'> & { openedAt: string; nextProbeAt: string })[];
     sweepsFailing: Omit<PostgresFacts['sweepsFailing'], 'since'> & { since: string | null };
@@ -108,7 +114,7 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
     'fleet.facts',
     (sql) => sql<FactsRow[]>`
       with alive as (
-        select name, scope, throttled_until, long_runs, long_run_since, steps, queue_store, queue_prefix, reconciler_failing_since, provider_failing_since, provider_answered_at from arcadia.workers where last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
+        select name, scope, throttled_until, long_runs, long_run_since, steps, sagas, queue_store, queue_prefix, reconciler_failing_since, provider_failing_since, provider_answered_at from arcadia.workers where last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
       ),
       -- Where a worker does not tell, it may know all that \`migrate\` wrote.
       known as (
@@ -116,8 +122,13 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
         union all
         select unnest(steps) from arcadia.saga_definitions where coalesce((select bool_or(steps is null) from alive), true)
       ),
+      known_sagas as (
+        select unnest(sagas) as name from alive
+        union all
+        select name from arcadia.saga_definitions where coalesce((select bool_or(sagas is null) from alive), true)
+      ),
       due as (
-        select id, step_started_at, context->>${MISSING_KEY}::text as key, memo ? 'outages' as has_no_answer
+        select id, steps[cursor + 1] as step, step_started_at, context->>${MISSING_KEY}::text as key, memo ? 'outages' as has_no_answer, memo ? ${NEEDS_UNMET}::text as has_unmet_needs
         from arcadia.sagas where wake_at is not null order by wake_at limit ${MOST_DUE_LOOKED_AT}
       )
       select
@@ -153,11 +164,20 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
         (select count(*)::int from arcadia.sagas where wake_at is not null) as unfinished,
         (select count(*)::int from arcadia.sagas where wake_at is null and finished_at is null and status = 'stuck') as stuck,
         (select greatest(0, coalesce(extract(epoch from clock_timestamp() - min(wake_at)), 0))::float8 from arcadia.sagas where wake_at is not null) as overdue_seconds,
-        (select case when count(*) <= ${MOST_STEPS_LOOKED_AT} then jsonb_build_object('sagas', count(*) filter (where is_unknown), 'steps', coalesce(jsonb_agg(distinct step) filter (where is_unknown), '[]')) end from (
-           select step, step <> all (array(select step from known)) and step_started_at < clock_timestamp() - ${UNKNOWN_AFTER}::interval as is_unknown
-           from (select steps[cursor + 1] as step, step_started_at from arcadia.sagas where wake_at is not null limit ${MOST_STEPS_LOOKED_AT + 1}) as unfinished) as at_steps) as unknown_steps,
+        (select case when count(*) <= ${MOST_STEPS_LOOKED_AT} then jsonb_build_object(
+           'steps', jsonb_build_object('sagas', count(*) filter (where is_unknown_step), 'steps', coalesce(jsonb_agg(distinct step) filter (where is_unknown_step), '[]')),
+           'sagas', jsonb_build_object('sagas', count(*) filter (where is_unknown_saga), 'names', coalesce(jsonb_agg(distinct name) filter (where is_unknown_saga), '[]'))
+         ) else '{"steps": null, "sagas": null}' end from (
+           -- What waits to be admitted waits for its saga, whatever its first step.
+           select step, name, is_old and is_unknown_saga as is_unknown_saga, is_old and not is_unknown_saga and step <> all (array(select step from known)) as is_unknown_step
+           from (
+             select steps[cursor + 1] as step, name, step_started_at < clock_timestamp() - ${UNKNOWN_AFTER}::interval as is_old,
+               status = 'pending' and not input_checked and name <> all (array(select name from known_sagas)) as is_unknown_saga
+             from arcadia.sagas where wake_at is not null limit ${MOST_STEPS_LOOKED_AT + 1}) as unfinished) as at_steps) as unknown,
         (select jsonb_build_object('sagas', count(key), 'keys', coalesce(jsonb_agg(distinct key) filter (where key is not null), '[]')) from due) as missing_keys,
         (select jsonb_build_object('sagas', count(*), 'ids', coalesce(to_jsonb((array_agg(id order by step_started_at))[:${MOST_IDS}::int]), '[]')) from due where has_no_answer and step_started_at < clock_timestamp() - ${UNANSWERED_FOR}::interval) as unanswered,
+        (select jsonb_build_object('sagas', count(*), 'ids', coalesce(to_jsonb((array_agg(id order by step_started_at))[:${MOST_IDS}::int]), '[]'), 'steps', coalesce(jsonb_agg(distinct step), '[]'))
+         from due where has_unmet_needs and step_started_at < clock_timestamp() - ${UNKNOWN_AFTER}::interval) as unmet_needs,
         (select jsonb_build_object('sagas', count(*), 'since', min(since), 'ids', coalesce(to_jsonb((array_agg(id order by since))[:${MOST_IDS}::int]), '[]'),
            'steps', coalesce(jsonb_agg(distinct steps[cursor + 1]), '[]'), 'workers', coalesce(jsonb_agg(distinct worker), '[]'))
          from (select unnest(long_runs) as id, long_run_since as since, name as worker from alive) as run join arcadia.sagas using (id)) as long_runs,
@@ -166,8 +186,11 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
         (select jsonb_build_object('ended', ended, 'leased', leased, 'isHeld', is_held, 'endedProtected', ended_protected) from arcadia.lease_brake()) as leases`,
   );
   if (row === undefined) throw new Error('fleet.facts: no answer');
+  const { unknown, ...rest } = row;
   return {
-    ...row,
+    ...rest,
+    unknownSteps: unknown.steps,
+    unknownSagas: unknown.sagas,
     workers: row.workers.map((worker) => ({ ...worker, startedAt: new Date(worker.startedAt), lastSeenAt: new Date(worker.lastSeenAt) })),
     sweepsFailing: { ...row.sweepsFailing, since: dateOf(row.sweepsFailing.since) },
     longRuns: { ...row.longRuns, since: dateOf(row.longRuns.since) },

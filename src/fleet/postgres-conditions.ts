@@ -60,6 +60,8 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
     }));
   }
   if (facts.unknownSteps !== null && facts.unknownSteps.sagas > 0) conditions.push(unknownSteps(facts.unknownSteps));
+  if (facts.unknownSagas !== null && facts.unknownSagas.sagas > 0) conditions.push(unknownSagas(facts.unknownSagas));
+  if (facts.unmetNeeds.sagas > 0) conditions.push(unmetNeeds(facts.unmetNeeds));
   if (facts.missingKeys.sagas > 0) conditions.push(missingKeys(facts.missingKeys));
   // Where nothing is answered, that is what to look at.
   if (facts.unanswered.sagas > 0 && !isProviderAway) conditions.push(unanswered(facts.unanswered));
@@ -112,6 +114,25 @@ function unknownSteps({ sagas: count, steps }: NonNullable<PostgresFacts['unknow
     title: `${counted(count, 'saga')} ${count === 1 ? 'waits' : 'wait'} for a worker that knows ${steps.length === 1 ? 'the step' : 'the steps'} ${namesOf(steps)}`,
     detail: 'No live worker does, so it is neither run nor undone.',
     action: 'Start workers of the version or with the app that has it (ARCADIA_APP, --app), and remove a step only when no saga is at it any more.',
+  });
+}
+
+function unknownSagas({ sagas: count, names }: NonNullable<PostgresFacts['unknownSagas']>): Condition {
+  return condition({
+    name: 'sagas_unknown', count,
+    title: `${counted(count, 'saga')} ${count === 1 ? 'waits' : 'wait'} for a worker that knows the ${names.length === 1 ? 'saga' : 'sagas'} ${namesOf(names)}`,
+    detail: `${count === 1 ? 'It was' : 'They were'} started by SQL. No live worker has the schema that checks the input, so ${count === 1 ? 'it' : 'none'} can start.`,
+    action: `Start workers of the version or with the app that has ${names.length === 1 ? 'this saga' : 'these sagas'} (ARCADIA_APP, --app), or cancel ${count === 1 ? 'it' : 'them'}.`,
+  });
+}
+
+function unmetNeeds({ sagas: count, ids, steps }: PostgresFacts['unmetNeeds']): Condition {
+  const isOne = count === 1;
+  return condition({
+    name: 'needs_unmet', count,
+    title: `${counted(count, 'saga')} ${isOne ? 'lacks' : 'lack'} what the live version of ${steps.length === 1 ? 'the step' : 'the steps'} ${namesOf(steps)} needs`,
+    detail: `Another version started ${isOne ? 'it' : 'them'}. ${isOne ? 'It waits' : 'They wait'} for a worker of that version, and ${isOne ? 'is' : 'are'} not rolled back.`,
+    action: `Read in the log of a worker what is missing. Start workers of the other version, deploy a step that makes do without it, or cancel: ${ids.map((id) => `\`arcadia cancel ${id}\``).join(', ')}${count > ids.length ? ' and others' : ''}.`,
   });
 }
 

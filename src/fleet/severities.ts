@@ -20,6 +20,8 @@ export const severities = {
   sagas_overdue: 'critical',
   reconciler_fails: 'critical',
   steps_unknown: 'critical',
+  sagas_unknown: 'critical',
+  needs_unmet: 'critical',
   key_missing: 'critical',
   jobs_stand_still: 'critical',
   leases_held: 'critical',

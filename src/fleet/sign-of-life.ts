@@ -23,6 +23,8 @@ export type WorkerIdentity = Readonly<{
   scope: string | null;
   /** Names of the steps that it can run. */
   steps: readonly string[];
+  /** Names of the sagas that it knows. */
+  sagas: readonly string[];
   queuePlace: QueuePlace;
 }>;
 
@@ -54,7 +56,7 @@ export async function showSignOfLife(
   await db.run('workers.leave', (sql) => sql`delete from arcadia.workers where id = ${id}`).catch(() => undefined);
 }
 
-async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, version, nodeVersion, concurrency, scope, steps, queuePlace }: WorkerIdentity, { jobs, throttledForMs, reconcilerFailingForMs, provider, longRuns }: WorkerState): Promise<void> {
+async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, version, nodeVersion, concurrency, scope, steps, sagas, queuePlace }: WorkerIdentity, { jobs, throttledForMs, reconcilerFailingForMs, provider, longRuns }: WorkerState): Promise<void> {
   const isThrottled = throttledForMs > 0;
   await db.run(
     'workers.renew',
@@ -62,9 +64,9 @@ async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, v
       with removed as (
         delete from arcadia.workers where last_seen_at < clock_timestamp() - ${REMOVE_AFTER_MS}::float8 * interval '1 millisecond' and id <> ${id}
       )
-      insert into arcadia.workers as worker (id, name, host, pid, version, node_version, concurrency, jobs, scope, steps, queue_store, queue_prefix, throttled_until, reconciler_failing_since, provider_failing_since, provider_answered_at, long_runs, long_run_since)
+      insert into arcadia.workers as worker (id, name, host, pid, version, node_version, concurrency, jobs, scope, steps, sagas, queue_store, queue_prefix, throttled_until, reconciler_failing_since, provider_failing_since, provider_answered_at, long_runs, long_run_since)
       values (
-        ${id}, ${name}, ${host}, ${pid}, ${version}, ${nodeVersion}, ${concurrency}, ${jobs}, ${scope}, ${[...steps]}::text[], ${queuePlace.kind}, ${queuePlace.prefix},
+        ${id}, ${name}, ${host}, ${pid}, ${version}, ${nodeVersion}, ${concurrency}, ${jobs}, ${scope}, ${[...steps]}::text[], ${[...sagas]}::text[], ${queuePlace.kind}, ${queuePlace.prefix},
         case when ${isThrottled} then clock_timestamp() + ${throttledForMs}::float8 * interval '1 millisecond' end,
         clock_timestamp() - ${reconcilerFailingForMs}::float8 * interval '1 millisecond',
         clock_timestamp() - ${provider.failingForMs}::float8 * interval '1 millisecond',

@@ -5,6 +5,7 @@ import { basename } from 'node:path';
 import Postgrator from 'postgrator';
 import { z } from 'zod';
 import type { App } from '../saga/app.ts';
+import { describeDefinition } from '../saga/written-definitions.ts';
 import { createsSchema, ensureSchema } from '../platform/create-schema.ts';
 import type { Database, ReservedSql } from '../platform/db.ts';
 import { reserveConnection } from '../platform/db.ts';
@@ -178,17 +179,14 @@ async function applyFiles(postgrator: Postgrator, version: number | null): Promi
  * @returns the names of those that were there, and are not in the catalog
  */
 async function writeDefinitions(connection: ReservedSql, catalog: App['catalog']): Promise<string[]> {
-  const definitions = Object.entries(catalog).map(([name, { steps, secrets = [] }]) => ({
-    name,
-    steps: steps.map((step) => step.name),
-    secrets,
-    optional: Object.fromEntries(steps.flatMap((step) => (step.onlyWith === undefined ? [] : [[step.name, step.onlyWith]]))),
-  }));
+  const definitions = Object.entries(catalog).map(([name, definition]) => ({ name, ...describeDefinition(definition) }));
   const forgotten = await connection<{ name: string }[]>`delete from arcadia.saga_definitions where name <> all (${definitions.map(({ name }) => name)}::text[]) returning name`;
-  for (const { name, steps, secrets, optional } of definitions) {
+  for (const { name, steps, secrets, optionalSteps, inputDigest } of definitions) {
     await connection`
-      insert into arcadia.saga_definitions (name, steps, secrets, optional_steps) values (${name}, ${steps}::text[], ${[...secrets]}::text[], ${JSON.stringify(optional)}::text::jsonb)
-      on conflict (name) do update set steps = excluded.steps, secrets = excluded.secrets, optional_steps = excluded.optional_steps`;
+      insert into arcadia.saga_definitions as written (name, steps, secrets, optional_steps, input_digest, changed_at)
+      values (${name}, ${[...steps]}::text[], ${[...secrets]}::text[], ${JSON.stringify(optionalSteps)}::text::jsonb, ${inputDigest}, clock_timestamp())
+      on conflict (name) do update set steps = excluded.steps, secrets = excluded.secrets, optional_steps = excluded.optional_steps, input_digest = excluded.input_digest, changed_at = excluded.changed_at
+        where (written.steps, written.secrets, written.optional_steps, written.input_digest) is distinct from (excluded.steps, excluded.secrets, excluded.optional_steps, excluded.input_digest)`;
   }
   return forgotten.map(({ name }) => name).toSorted();
 }

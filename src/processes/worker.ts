@@ -46,6 +46,8 @@ import { createSagaStore } from '../saga/store.ts';
 import type { StartRequest } from '../saga/start.ts';
 import type { Claim } from '../saga/step.ts';
 import { createWakeup } from '../saga/wakeup.ts';
+import type { ReadWritten } from '../saga/written-definitions.ts';
+import { createWrittenDefinitions, mayBeForOthers, withWrittenSecrets } from '../saga/written-definitions.ts';
 import { startAndEnqueue } from '../queues/start-and-enqueue.ts';
 import { rememberRunningSteps } from './running-steps.ts';
 import { packageVersion } from '../platform/package-version.ts';
@@ -171,6 +173,7 @@ export async function startWorker(
       annotateRun(report);
     },
   };
+  const readWritten = createWrittenDefinitions(db);
   const stopping = new AbortController();
   const runs = rememberRunningSteps();
   const periodic = extensions.map(({ periodic: work }) => ({ work, queue: openPeriodicQueue(connection, work, io) }));
@@ -179,8 +182,13 @@ export async function startWorker(
     ...startStepWorkers(connection, { settings: workerSettings, queues, labelsOf: labelsOf(catalog), run: (claim) => runs.during(claim.sagaId, () => runJob(claim, runner)), onTaken: metrics.onTaken, io, log }),
     startIntakeWorker(connection, {
       settings: workerSettings,
-      start: (request: StartRequest) => startAndEnqueue(request, { catalog, db, queues, keyRing, reconcileGraceMs, deployment: { publicUrl: config.publicUrl, longestLeaseS: config.lease.maxS }, log }),
+      start: async (request: StartRequest) => startAndEnqueue(request, { catalog: await catalogWithSecrets(catalog, request.name, readWritten), db, queues, keyRing, reconcileGraceMs, deployment: { publicUrl: config.publicUrl, longestLeaseS: config.lease.maxS }, log }),
       exists: async (sagaId) => (await store.load(sagaId)) !== null,
+      isForOthers: async (name, how) => {
+        const own = Object.hasOwn(catalog, name) ? catalog[name] : undefined;
+        if (!mayBeForOthers(own, await readWritten(name, how))) return null;
+        return own === undefined ? 'unknown' : 'differs';
+      },
       io,
       log,
     }),
@@ -202,7 +210,7 @@ export async function startWorker(
   const wakeup = createWakeup();
   const jobsAtHand = () => connection.loops().reduce((sum, { running }) => sum + running, 0);
   const throttledForMs = () => Math.max(0, ...extensions.map((extension) => extension.throttledForMs()));
-  const identity = { name, host: hostname(), pid: process.pid, version: packageVersion(), nodeVersion: process.versions.node, concurrency: config.worker.concurrency, scope: extensions[0]?.scope ?? null, steps: [...new Set(Object.values(catalog).flatMap(({ steps }) => steps.map((step) => step.name)))], queuePlace: placeOf(queueStore) };
+  const identity = { name, host: hostname(), pid: process.pid, version: packageVersion(), nodeVersion: process.versions.node, concurrency: config.worker.concurrency, scope: extensions[0]?.scope ?? null, steps: [...new Set(Object.values(catalog).flatMap(({ steps }) => steps.map((step) => step.name)))], sagas: Object.keys(catalog), queuePlace: placeOf(queueStore) };
   let reconcilerFailingSince: number | null = null;
   const loops = [
     watching,
@@ -235,6 +243,14 @@ export async function startWorker(
       clock?.close();
     },
   };
+}
+
+/** The catalog, with the secrets that the written definition of a saga names besides its own. */
+async function catalogWithSecrets(catalog: App['catalog'], name: string, readWritten: ReadWritten): Promise<App['catalog']> {
+  const own = Object.hasOwn(catalog, name) ? catalog[name] : undefined;
+  if (own === undefined) return catalog;
+  const known = withWrittenSecrets(own, await readWritten(name));
+  return known === own ? catalog : { ...catalog, [name]: known };
 }
 
 function expiriesOf({ sagaRetentionDays, auditRetentionDays }: Config, db: Database, names: readonly string[], extensions: readonly WorkerExtension[]) {

@@ -24,6 +24,11 @@ const OUTAGE_DELAY_MS = 1_000;
 const KEY_DELAY_MS = 5_000;
 
 const MAX_REASON_LENGTH = 2_000;
+// Which worker takes the job next is random, so there are many short waits.
+const LEFT_DELAY_MS = { min: 500, max: 1_500 };
+// For about thirty seconds, a request that may be meant for another version is left to its workers.
+const TIMES_LEFT_TO_OTHERS = 30;
+
 // Two levels: the request and its input.
 const MAX_NAMED_DEPTH = 2;
 
@@ -31,6 +36,11 @@ type IntakeOptions = Readonly<{
   /** Inserts the saga and enqueues its first job. */
   start: (request: StartRequest) => Promise<StartedSaga>;
   exists: (sagaId: string) => Promise<boolean>;
+  /**
+   * Whether a request for a saga of this name may be meant for another version, which is being deployed: `unknown` if only that one
+   * knows the saga. `fresh`: this version is about to refuse it.
+   */
+  isForOthers?: (name: string, how?: { fresh: true }) => Promise<'unknown' | 'differs' | null>;
   io: Io;
   log: Log;
 }>;
@@ -60,9 +70,11 @@ async function accept(job: Job, token: string | undefined, options: IntakeOption
   const { input, idempotencyKey = keyOfJob(job), requestedBy, priority } = parsed.data;
   let started: StartedSaga;
   try {
+    if (await mayLeave(job, options)) return await leaveToOthers(job, token, options);
     started = await options.start({ name: job.name, input, idempotencyKey, requestedBy, priority, starter: QUEUE, keyWait: 'none' });
   } catch (error) {
-    if (error instanceof InvalidRequestError || error instanceof IdempotencyConflictError || error instanceof StartRefusedError) return refuse(job, error.message, options.io);
+    if (error instanceof DelayedError) throw error;
+    if (error instanceof InvalidRequestError || error instanceof IdempotencyConflictError || error instanceof StartRefusedError) return refuseUnlessForOthers(job, token, error.message, options);
     return putBack(job, token, error, options);
   }
   await options.io('queue', 'update data', () => job.updateData({ sagaId: started.sagaId }));
@@ -81,6 +93,30 @@ async function acceptAgain(job: Job, token: string | undefined, accepted: { saga
     return putBack(job, token, error, options);
   }
   return exists ? accepted : refuse(job, `no saga ${accepted.sagaId} exists: to start one, send a new job with {input, idempotencyKey?, requestedBy?, priority?}`, options.io);
+}
+
+/** Looks once more for a version that takes the request: what a refused job had is lost. */
+async function refuseUnlessForOthers(job: Job, token: string | undefined, reason: string, options: IntakeOptions): Promise<never> {
+  let isLeft: boolean;
+  try {
+    isLeft = await mayLeave(job, options, { fresh: true });
+  } catch (error) {
+    return putBack(job, token, error, options);
+  }
+  return isLeft ? leaveToOthers(job, token, options) : refuse(job, reason, options.io);
+}
+
+/** If no other version has taken a request that this one can decide over, this one does. */
+async function mayLeave(job: Job, { isForOthers }: IntakeOptions, how?: { fresh: true }): Promise<boolean> {
+  const why = (await isForOthers?.(job.name, how)) ?? null;
+  return why === 'unknown' || (why === 'differs' && job.attemptsStarted <= TIMES_LEFT_TO_OTHERS);
+}
+
+async function leaveToOthers(job: Job, token: string | undefined, { io, log }: IntakeOptions): Promise<never> {
+  log.warn({ jobId: job.id, saga: job.name }, 'the definition of this version is not the one that `arcadia migrate` wrote: request left to a newer worker');
+  const { min, max } = LEFT_DELAY_MS;
+  await io('queue', 'move to delayed', () => job.moveToDelayed(Math.round(Date.now() + min + (max - min) * Math.random()), token));
+  throw new DelayedError();
 }
 
 /** Tries again later. That is no attempt of the job. */

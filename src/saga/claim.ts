@@ -2,7 +2,6 @@
 // run writes, and builds the step's view of the run.
 import type { JsonObject } from '../platform/json.ts';
 import type { Log } from '../platform/log.ts';
-import { contextOf } from './context.ts';
 import type { EffectsOfRun } from './effects-of-rollback.ts';
 import { withEffectsUndone } from './effects-of-rollback.ts';
 import type { ClaimedSaga } from './loaded.ts';
@@ -92,10 +91,10 @@ export function openClaim(loaded: ClaimedSaga, askedAt: number, { store, policy,
 
 /** Builds the step's view of the run. */
 export function stepRunOf(
-  step: Pick<Step<never>, 'name' | 'needs'>,
+  step: Pick<Step<never>, 'name'>,
   { saga, memo, now }: ClaimedSaga,
   claim: HeldClaim,
-  { log, about, claimMs, secrets, effects }: { log: Log; about: object; claimMs: number; secrets: OpenedSecrets; effects: EffectsOfRun },
+  { log, about, claimMs, secrets, effects, contextOf }: { log: Log; about: object; claimMs: number; secrets: OpenedSecrets; effects: EffectsOfRun; contextOf: (saga: Saga) => JsonObject },
 ): StepRun {
   // Created on the first log call: most steps log nothing, and a child logger is expensive.
   let child: Log | undefined;
@@ -106,7 +105,7 @@ export function stepRunOf(
       return claim.saga();
     },
     get context() {
-      return (context ??= contextOf(step, claim.saga()));
+      return (context ??= contextOf(claim.saga()));
     },
     get claim() {
       return { sagaId: saga.id, revision: claim.revision() };

@@ -1,11 +1,14 @@
 // The context of a step: validated against the step's needs when the step reads it. Also checks, when a saga is defined,
 // that earlier steps add what later steps need.
 import { z } from 'zod';
-import type { JsonObject } from '../platform/json.ts';
+import type { Json, JsonObject } from '../platform/json.ts';
 import type { Saga } from './saga.ts';
 import { directionOf } from './saga.ts';
 import { StepFailure } from './step.ts';
 import type { Step } from './step.ts';
+
+/** The memo key of a saga that was left to a worker of another version because it lacks what a step needs. */
+export const NEEDS_UNMET = 'needs_unmet';
 
 type Declared = Pick<Step<never>, 'name' | 'needs' | 'adds' | 'onlyWith'>;
 
@@ -22,6 +25,44 @@ export function contextOf({ name, needs }: Declared, saga: Pick<Saga, 'status' |
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- of JSON, a schema makes what its author types it as
   if (error === undefined) return data as JsonObject;
   throw new StepFailure({ code: 'context_missing', message: `${name} does not find what it needs: ${z.prettifyError(error).replaceAll(/\s+/g, ' ')}`, retryable: false });
+}
+
+/**
+ * Whether a saga lacks what a step needs because another version started it: its definition promises the value, but the input, or
+ * the step that adds it, came without it. Of a saga or a step that the definition does not have, that is presumed. What a
+ * definition leaves open, such as an optional field, is the fault of its author instead.
+ */
+export function lacksByVersion({ name, needs }: Declared, saga: Pick<Saga, 'input' | 'context'>, definition: Readonly<{ input: z.ZodType; steps: readonly Declared[] }> | undefined): boolean {
+  const place = definition?.steps.findIndex((step) => step.name === name) ?? -1;
+  if (definition === undefined || place === -1) return true;
+  const earlier = definition.steps.slice(0, place);
+  const wrong = new Set(needs?.safeParse({ ...saga.input, ...saga.context }).error?.issues.map(({ path }) => String(path[0])));
+  return [...wrong].some((key) => {
+    const schemas = earlier.flatMap(({ adds, onlyWith }) => (onlyWith === undefined ? (adds?.shape[key] ?? []) : []));
+    // This version of the step would have been refused the value.
+    if (schemas.length > 0) return schemas.some((schema) => !mayPutOut(schema, saga.context[key]));
+    return saga.input[key] === undefined && requiredOf(definition.input).has(key);
+  });
+}
+
+/** Whether a step may leave this value in the context; a default takes the place of none. */
+function mayPutOut(schema: z.core.$ZodType, value: Json | undefined): boolean {
+  try {
+    const { success, data } = z.safeParse(schema, value);
+    return success && (value !== undefined || data === undefined);
+  } catch {
+    // It can only be asked asynchronously.
+    return true;
+  }
+}
+
+/** Returns the fields that an input always has; none if its schema does not say. */
+function requiredOf(input: z.ZodType): ReadonlySet<string> {
+  try {
+    return new Set(z.toJSONSchema(input, { io: 'output', unrepresentable: 'any' }).required);
+  } catch {
+    return new Set();
+  }
 }
 
 /**

@@ -1,6 +1,7 @@
 // A saga as read from the database, with the database's clock and data that is not part of the saga.
 import type { Saga } from './saga.ts';
 import type { Memo } from './step.ts';
+import type { WrittenDefinition } from './written-definitions.ts';
 
 /**
  * A saga as read, with the database's clock at that moment. `dueInMs`: time until its current job is due; at least 0.
@@ -15,4 +16,6 @@ export type ClaimedSaga = LoadedSaga &
     stands: boolean;
     /** Milliseconds since this was true, by this process's clock; 0 if it was read just now. */
     ageMs: number;
+    /** The definition that `migrate` wrote, if the saga is not admitted yet. */
+    written?: WrittenDefinition;
   }>;

@@ -1,6 +1,6 @@
 // Allows one saga at a time per resource. A saga holds its resource from the first step that works on it until the saga
-// is at rest. Another saga with a step for that resource waits, without using a worker or an attempt. The holder is
-// recorded in Postgres, under a unique index.
+// is at rest. Another saga with a step for that resource waits, without using a worker or an attempt. A saga that holds one
+// never waits for another, so no two sagas wait for each other. The holder is recorded in Postgres, under a unique index.
 import type { Database } from '../platform/db.ts';
 import { sqlStateOf } from '../platform/db.ts';
 import type { SagaDefinition } from './definition.ts';
@@ -8,12 +8,15 @@ import type { LoadedSaga } from './loaded.ts';
 import type { Claim } from './step.ts';
 
 /**
- * The holder of a resource. `waits`: `holder` has it; null: another saga took it at this moment. `fenced`: the claim no
- * longer holds.
+ * The holder of a resource. `resource`: what the saga took, or waits for. `waits`: `holder` has it; null: another saga took it at
+ * this moment. `fenced`: the claim no longer holds.
  */
-export type Holding = Readonly<{ kind: 'held' } | { kind: 'waits'; holder: string | null } | { kind: 'fenced' }>;
+export type Holding = Readonly<{ kind: 'held'; resource: string } | { kind: 'waits'; resource: string; holder: string | null } | { kind: 'fenced' }>;
 
-/** Takes a resource for a saga, unless a saga that is not at rest holds it. */
+/**
+ * Takes a resource for a saga, unless a saga that is not at rest holds it. A saga that has a resource, or had one before another
+ * saga took it while it was stuck, takes that one.
+ */
 export type HoldResource = (claim: Claim, resource: string) => Promise<Holding>;
 
 // It is stored in an index, and Postgres limits the size of index entries.
@@ -39,15 +42,16 @@ export function createHoldResource(db: Pick<Database, 'run'>): HoldResource {
     try {
       const [row] = await db.run(
         'store.hold_resource',
-        (sql) => sql<{ isHeld: boolean; holder: string | null }[]>`
-          with freed as (
-            update arcadia.sagas set resource = null
-            where resource = ${resource} and id <> ${claim.sagaId} and status in ('completed', 'compensated', 'stuck')
+        (sql) => sql<{ isHeld: boolean; holder: string | null; resource: string | null }[]>`
+          with wanted as materialized (select coalesce(resource, former_resource, ${resource}) as resource from arcadia.sagas where id = ${claim.sagaId} and revision = ${claim.revision}),
+          freed as (
+            update arcadia.sagas set resource = null, former_resource = resource
+            where resource = (select resource from wanted) and id <> ${claim.sagaId} and status in ('completed', 'compensated', 'stuck')
             returning id
           ),
-          holder as (select id from arcadia.sagas where resource = ${resource} and id <> ${claim.sagaId} and id not in (select id from freed)),
+          holder as (select id from arcadia.sagas where resource = (select resource from wanted) and id <> ${claim.sagaId} and id not in (select id from freed)),
           held as (
-            update arcadia.sagas set resource = ${resource}, waits_for = null
+            update arcadia.sagas set resource = (select resource from wanted), waits_for = null
             where id = ${claim.sagaId} and revision = ${claim.revision} and not exists (select from holder) and (select count(*) from freed) >= 0
             returning id
           ),
@@ -55,13 +59,13 @@ export function createHoldResource(db: Pick<Database, 'run'>): HoldResource {
             update arcadia.sagas set waits_for = (select id from holder)
             where id = ${claim.sagaId} and revision = ${claim.revision} and exists (select from holder) and waits_for is distinct from (select id from holder)
           )
-          select exists (select from held) as is_held, (select id from holder) as holder`,
+          select exists (select from held) as is_held, (select id from holder) as holder, (select resource from wanted) as resource`,
       );
-      if (row?.isHeld === true) return { kind: 'held' };
-      return row === undefined || row.holder === null ? { kind: 'fenced' } : { kind: 'waits', holder: row.holder };
+      if (row === undefined || row.resource === null || (!row.isHeld && row.holder === null)) return { kind: 'fenced' };
+      return row.isHeld ? { kind: 'held', resource: row.resource } : { kind: 'waits', resource: row.resource, holder: row.holder };
     } catch (error) {
       // If two sagas take it at once, the index lets one have it.
-      if (sqlStateOf(error) === UNIQUE_VIOLATION) return { kind: 'waits', holder: null };
+      if (sqlStateOf(error) === UNIQUE_VIOLATION) return { kind: 'waits', resource, holder: null };
       throw error;
     }
   };

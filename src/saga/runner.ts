@@ -2,13 +2,14 @@
 // on BullMQ (a job is its data) nor on what steps do (a step is its two functions).
 import type { KeyRing } from '../platform/key-ring.ts';
 import { emptyKeyRing } from '../platform/key-ring.ts';
+import type { JsonObject } from '../platform/json.ts';
 import { isUnstorableJson } from '../platform/db.ts';
 import type { Log } from '../platform/log.ts';
 import { textOfThrown } from '../platform/thrown.ts';
 import { admit } from './admit.ts';
 import type { HeldClaim } from './claim.ts';
 import { openClaim, stepRunOf } from './claim.ts';
-import { addedOutputs } from './context.ts';
+import { NEEDS_UNMET, addedOutputs, contextOf, lacksByVersion } from './context.ts';
 import type { Catalog } from './definition.ts';
 import { findStep } from './definition.ts';
 import type { EffectsOfRun } from './effects-of-rollback.ts';
@@ -21,18 +22,19 @@ import { currentStep, directionOf, isAtRest } from './saga.ts';
 import type { StepResult } from './settle.ts';
 import { settle } from './settle.ts';
 import type { Step, StepOutcome, StepRun, Memo } from './step.ts';
-import { StaleRevisionError, failureOf, waitOf } from './step.ts';
+import { StaleRevisionError, StepWait, failureOf, waitOf, waiting } from './step.ts';
 import { checkedOutcome } from './step-outcome.ts';
 import type { Held } from './holds.ts';
 import type { OpenSecret } from './open-secret.ts';
 import { rememberSecrets } from './open-secret.ts';
-import type { ClaimedSaga, LoadedSaga } from './loaded.ts';
+import type { ClaimedSaga } from './loaded.ts';
 import { resourceOf, resourceWaitMs } from './resource.ts';
 import { secretsOf } from './secrets.ts';
 import type { SagaStore } from './store.ts';
 import type { Outcome, RetryPolicy } from './transition.ts';
 import type { JobClaim, Verdict } from './verdict.ts';
 import { supersededBy } from './verdict.ts';
+import { mayBeForOthers, withWrittenSecrets } from './written-definitions.ts';
 
 /** A report on one run of a step. */
 export type StepReport = Readonly<{
@@ -93,58 +95,83 @@ export async function runJob<Deps>(job: JobClaim, options: RunnerOptions<Deps>):
   if (!loaded.stands) return supersededBy(loaded, job.revision);
   if (isAtRest(loaded.saga.status)) return { kind: 'complete', note: `the saga is ${loaded.saga.status}` };
   const step = knownStep(loaded, job, options);
-  if (step === null) return leaveToOthers(loaded.saga, job, options);
+  if (typeof step === 'string') return leaveToOthers(step, loaded.saga, job, options);
   const held = await holdResource(loaded, job, options);
   if (held.kind !== 'held') return held.verdict;
   // The counters of waits for others do not concern the step, whether they come from the job or were saved by the
   // reconciler.
-  const { resource_looks: _, left_to_others: __, ...memo } = { ...loaded.memo, ...job.memo };
+  const { resource_looks: _, left_to_others: __, [NEEDS_UNMET]: ___, ...memo } = { ...loaded.memo, ...job.memo };
   return runStep(step, { ...held.loaded, memo }, { jobRevision: job.revision, askedAt, problem: held.problem }, options);
 }
 
+/** Why a saga is left to other workers: this version does not know its step or the saga, or may not be the one that it is meant for. */
+type Left = 'step' | 'saga' | 'definition';
+
 /**
- * Returns the current step; null if other workers should run it because this version does not know the step or the saga.
- * If apparently no worker knows the saga any more, a known step runs anyway: its name determines what it does.
+ * Returns the current step, or why other workers should run it. If apparently no worker knows the saga any more, a known step runs
+ * anyway: its name determines what it does. If none takes a request for another version, this one decides over it.
  */
-function knownStep<Deps>({ saga, inputChecked }: ClaimedSaga, { memo }: JobClaim, { catalog }: RunnerOptions<Deps>): Step<Deps> | null {
+function knownStep<Deps>({ saga, inputChecked, written }: ClaimedSaga, { memo }: JobClaim, { catalog }: RunnerOptions<Deps>): Step<Deps> | Left {
+  const step = findStep(catalog, currentStep(saga));
+  if (step === undefined) return 'step';
+  const definition = catalog[saga.name];
   const needsAdmission = saga.status === 'pending' && !inputChecked;
-  const isKnown = catalog[saga.name] !== undefined;
-  if (!isKnown && (needsAdmission || (memo['left_to_others'] ?? 0) < TIMES_LEFT_TO_OTHERS)) return null;
-  return findStep(catalog, currentStep(saga)) ?? null;
+  const mayLeave = (memo['left_to_others'] ?? 0) < TIMES_LEFT_TO_OTHERS;
+  if (definition === undefined) return needsAdmission || mayLeave ? 'saga' : step;
+  return needsAdmission && mayLeave && mayBeForOthers(definition, written ?? null) ? 'definition' : step;
 }
 
-function leaveToOthers<Deps>(saga: Saga, { memo }: JobClaim, options: RunnerOptions<Deps>): Verdict {
+function leaveToOthers<Deps>(why: Left, saga: Saga, { memo }: JobClaim, options: RunnerOptions<Deps>): Verdict {
   const step = currentStep(saga);
-  const isStep = findStep(options.catalog, step) === undefined;
-  const what = isStep ? `step ${step}` : `saga ${saga.name}`;
-  options.log.warn({ sagaId: saga.id, step }, isStep ? 'step is unknown to this version: left to a newer worker' : 'saga is unknown to this version: left to a newer worker');
-  const { min, max } = UNKNOWN_STEP_DELAY_MS;
+  const { message, note } = {
+    step: { message: 'step is unknown to this version: left to a newer worker', note: `step ${step} is not known to this worker` },
+    saga: { message: 'saga is unknown to this version: left to a newer worker', note: `saga ${saga.name} is not known to this worker` },
+    definition: { message: 'the definition of this version is not the one that `arcadia migrate` wrote: left to a newer worker', note: `saga ${saga.name} was started for another version than that of this worker` },
+  }[why];
+  options.log.warn({ sagaId: saga.id, saga: saga.name, step }, message);
   const left = (memo['left_to_others'] ?? 0) + 1;
-  return { kind: 'postpone', delayMs: min + (max - min) * randomOf(options), memo: { ...memo, left_to_others: left }, note: `${what} is not known to this worker` };
+  return { kind: 'postpone', delayMs: leaveMs(options), memo: { ...memo, left_to_others: left }, note };
 }
 
-/** Takes the saga's resource, if it has one. Waits if another saga holds it. */
+function leaveMs(options: Pick<RunnerOptions<never>, 'random'>): number {
+  const { min, max } = UNKNOWN_STEP_DELAY_MS;
+  return min + (max - min) * randomOf(options);
+}
+
+/**
+ * Takes the saga's resource, if it has one and does not hold it yet. Waits if another saga holds it. A saga that holds one keeps it
+ * and waits for none, whatever a newer definition says: so no two sagas wait for each other.
+ */
 async function holdResource<Deps>(loaded: ClaimedSaga, job: JobClaim, options: RunnerOptions<Deps>): Promise<{ kind: 'held'; loaded: ClaimedSaga; problem: Failure | null } | { kind: 'not held'; verdict: Verdict }> {
   const { saga } = loaded;
-  let resource: string | null;
-  try {
-    resource = resourceOf(options.catalog[saga.name], loaded);
-  } catch (error) {
-    const message = `resource of saga ${saga.name}: ${textOfThrown(error)}`;
-    options.log.error({ sagaId: saga.id, reason: message }, 'a definition does not say what its saga works on');
-    // A rollback continues with what it has. It must not depend on a definition.
-    return { kind: 'held', loaded, problem: directionOf(saga) === 'backward' ? null : { code: 'resource_wrong', message, retryable: false } };
-  }
-  if (resource === null || resource === saga.resource) return { kind: 'held', loaded, problem: null };
+  const { resource, problem } = resourceNow(loaded, options);
+  // A version that let the resource change may have left a saga that holds one and waits for another.
+  if (problem !== null || resource === null || (resource === saga.resource && saga.waitsFor === null)) return { kind: 'held', loaded, problem };
   const holding = await options.store.hold({ sagaId: saga.id, revision: saga.revision }, resource);
-  if (holding.kind === 'held') return { kind: 'held', loaded: { ...loaded, saga: { ...saga, resource, waitsFor: null } }, problem: null };
+  if (holding.kind === 'held') return { kind: 'held', loaded: { ...loaded, saga: { ...saga, resource: holding.resource, waitsFor: null } }, problem: null };
   if (holding.kind === 'fenced') {
     const current = await options.store.load(saga.id);
     return { kind: 'not held', verdict: current === null ? { kind: 'complete', note: 'the saga no longer exists' } : supersededBy(current, saga.revision) };
   }
   const looks = (job.memo['resource_looks'] ?? 0) + 1;
-  const note = `waiting for ${holding.holder === null ? 'another saga' : `saga ${holding.holder}`}, which is using ${resource}`;
+  const note = `waiting for ${holding.holder === null ? 'another saga' : `saga ${holding.holder}`}, which is using ${holding.resource}`;
   return { kind: 'not held', verdict: { kind: 'postpone', delayMs: resourceWaitMs(looks, randomOf(options)), memo: { ...job.memo, resource_looks: looks }, note } };
+}
+
+/** The resource that a saga holds, else the one that its definition says. */
+function resourceNow<Deps>(loaded: ClaimedSaga, { catalog, log }: Pick<RunnerOptions<Deps>, 'catalog' | 'log'>): { resource: string | null; problem: Failure | null } {
+  const { saga } = loaded;
+  try {
+    const resource = resourceOf(catalog[saga.name], loaded);
+    if (saga.resource === null) return { resource, problem: null };
+    if (resource !== null && resource !== saga.resource) log.error({ sagaId: saga.id, held: saga.resource, resource }, 'the resource of a saga changed: it keeps the one that it holds');
+  } catch (error) {
+    const message = `resource of saga ${saga.name}: ${textOfThrown(error)}`;
+    log.error({ sagaId: saga.id, reason: message }, 'a definition does not say what its saga works on');
+    // A rollback continues with what it has. It must not depend on a definition.
+    if (saga.resource === null && directionOf(saga) === 'forward') return { resource: null, problem: { code: 'resource_wrong', message, retryable: false } };
+  }
+  return { resource: saga.resource, problem: null };
 }
 
 /** Runs a step, from the start of its saga (if due) to writing the outcome. */
@@ -153,7 +180,7 @@ async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevisio
   const about = { sagaId: loaded.saga.id, saga: loaded.saga.name, step: step.name, attempt: loaded.saga.attempt + 1 };
   const secrets = rememberSecrets(openerFor(loaded.saga, options));
   const effects: EffectsOfRun = { asked: new Set(), undone: new Set() };
-  const run = stepRunOf(step, loaded, claim, { log: options.log, about, claimMs: options.claimMs, secrets, effects });
+  const run = stepRunOf(step, loaded, claim, { log: options.log, about, claimMs: options.claimMs, secrets, effects, contextOf: (saga) => readContext(step, saga, loaded.memo, options) });
   let outcome: StepOutcome | null = null;
   let result: StepResult = 'undecided';
   try {
@@ -179,6 +206,23 @@ async function runStep<Deps>(step: Step<Deps>, loaded: ClaimedSaga, { jobRevisio
     return await giveWay(step, run, outcome, options);
   } finally {
     options.onRun?.(reportOf(step.name, loaded.saga, labelsOf(options.catalog)(claim.saga()), result, monotonicMs(options) - askedAt));
+  }
+}
+
+/**
+ * Reads the context of a step.
+ *
+ * @throws {StepWait} if another version started the saga and its workers may have what it needs: rolling it back would undo work
+ *   that they can go on with
+ */
+function readContext<Deps>(step: Step<Deps>, saga: Saga, memo: Memo, options: RunnerOptions<Deps>): JsonObject {
+  try {
+    return contextOf(step, saga);
+  } catch (error) {
+    if (!lacksByVersion(step, saga, options.catalog[saga.name])) throw error;
+    const reason = `${failureOf(error)?.failure.message ?? textOfThrown(error)}; another version started the saga: left to its workers`;
+    options.log.warn({ sagaId: saga.id, saga: saga.name, step: step.name, reason }, 'the saga lacks what this version of the step needs: left to a worker of another version');
+    throw new StepWait(waiting(leaveMs(options), reason, { memo: { ...memo, [NEEDS_UNMET]: 1 } }));
   }
 }
 
@@ -220,9 +264,9 @@ function reportOf(step: string, before: Saga, labels: Labels, result: StepResult
 }
 
 /** The worker that runs a saga started by SQL first also validates it. */
-function startOf<Deps>({ saga, inputChecked }: LoadedSaga, { catalog, keyRing = emptyKeyRing }: Pick<RunnerOptions<Deps>, 'catalog' | 'keyRing'>): Extract<Outcome, { kind: 'started' | 'rejected' }> {
+function startOf<Deps>({ saga, inputChecked, written }: ClaimedSaga, { catalog, keyRing = emptyKeyRing }: Pick<RunnerOptions<Deps>, 'catalog' | 'keyRing'>): Extract<Outcome, { kind: 'started' | 'rejected' }> {
   const definition = catalog[saga.name];
-  return inputChecked || definition === undefined ? { kind: 'started' } : admit(definition, saga, keyRing);
+  return inputChecked || definition === undefined ? { kind: 'started' } : admit(withWrittenSecrets(definition, written ?? null), saga, keyRing, written?.secrets ?? []);
 }
 
 async function outcomeOf<Deps>(step: Step<Deps>, run: StepRun, effects: EffectsOfRun, options: RunnerOptions<Deps>): Promise<StepOutcome> {

@@ -73,12 +73,21 @@ export function sealInput(keyRing: KeyRing, sagaId: string, input: JsonObject, s
 
 /** Replaces each secret of an input, whatever its type, by `[sealed, 312 bytes]`. */
 export function markSecrets(input: JsonObject, secrets: readonly string[]): JsonObject {
-  const marks = Object.entries(input).flatMap(([field, value]) => ((value ?? null) !== null && secrets.includes(field) ? [[field, sealedMark(value)] as const] : []));
+  return withMarks('sealed', input, secrets);
+}
+
+/** Replaces each secret of an input that nobody sealed by `[erased, 312 bytes]`, as the end of a saga does. */
+export function eraseSecrets(input: JsonObject, secrets: readonly string[]): JsonObject {
+  return withMarks('erased', input, secrets);
+}
+
+function withMarks(what: 'sealed' | 'erased', input: JsonObject, secrets: readonly string[]): JsonObject {
+  const marks = Object.entries(input).flatMap(([field, value]) => ((value ?? null) !== null && secrets.includes(field) ? [[field, markOf(what, value)] as const] : []));
   return marks.length === 0 ? input : { ...input, ...Object.fromEntries(marks) };
 }
 
-function sealedMark(secret: Json | undefined): string {
-  return `[sealed, ${sizeOfSecret(secret)} bytes]`;
+function markOf(what: 'sealed' | 'erased', secret: Json | undefined): string {
+  return `[${what}, ${sizeOfSecret(secret)} bytes]`;
 }
 
 /** Returns the size of a secret in bytes, as its mark shows it. */

@@ -15,6 +15,8 @@ import type { Claim, Memo } from './step.ts';
 import type { Transition } from './transition.ts';
 import type { HoldResource } from './resource.ts';
 import { createHoldResource } from './resource.ts';
+import type { WrittenDefinition } from './written-definitions.ts';
+import { writtenColumn } from './written-definitions.ts';
 
 type SagaRow = Omit<Saga, 'status'> & { status: SagaStatus };
 
@@ -65,6 +67,7 @@ export function createSagaStore(db: Database, options: { worker: string; reconci
   const recent = createRecentSagas(known);
   // One statement each serves the reads and writes of concurrent steps. Separately, each would cost a round trip.
   const load = batch((sagaIds: readonly string[]) => loadSagas(db, sagaIds, reconcileGraceMs), batching);
+  const loadToRun = batch((sagaIds: readonly string[]) => loadSagas(db, sagaIds, reconcileGraceMs, writtenColumn), batching);
   const start = batch((sagaIds: readonly string[]) => startSagas(db, sagaIds, { worker, reconcileGraceMs, steps: startsAt }), batching);
   const write = batch(transitionWriter(db, { worker, reconcileGraceMs, onWritten: recent.put }), batching);
   return {
@@ -73,7 +76,7 @@ export function createSagaStore(db: Database, options: { worker: string; reconci
       const mayStart = job.revision === 0 && (job.step === undefined ? startsAt.length > 0 : startsAt.includes(job.step));
       const mine = mayStart ? await start(job.sagaId) : recent.take(job);
       if (mine !== null) return { ...mine, stands: true };
-      const loaded = await load(job.sagaId);
+      const loaded = await loadToRun(job.sagaId);
       return loaded === null ? null : { ...loaded, stands: loaded.saga.revision === job.revision, ageMs: 0 };
     },
     hold: createHoldResource(db),
@@ -93,22 +96,25 @@ export async function loadSaga(db: Pick<Database, 'run'>, sagaId: string, reconc
   return (await loadSagas(db, [sagaId], reconcileGraceMs))[0] ?? null;
 }
 
-async function loadSagas(db: Pick<Database, 'run'>, sagaIds: readonly string[], reconcileGraceMs: number): Promise<(LoadedSaga | null)[]> {
+/** @param written what to read of the written definitions: only workers may */
+async function loadSagas(db: Pick<Database, 'run'>, sagaIds: readonly string[], reconcileGraceMs: number, written = noneWritten): Promise<(LoadedSaga & Pick<ClaimedSaga, 'written'> | null)[]> {
   const rows = await db.run(
     'store.load',
-    (sql) => sql<(SagaRow & { now: Date; wakeAt: Date | null; memo: Memo; inputChecked: boolean })[]>`
-      select ${sagaColumns(sql)}, wake_at, memo, input_checked, clock_timestamp() as now from arcadia.sagas where id ${oneOf(sql, sagaIds)}`,
+    (sql) => sql<(SagaRow & { now: Date; wakeAt: Date | null; memo: Memo; inputChecked: boolean; written: WrittenDefinition | null })[]>`
+      select ${sagaColumns(sql)}, wake_at, memo, input_checked, ${written(sql)} as written, clock_timestamp() as now from arcadia.sagas where id ${oneOf(sql, sagaIds)}`,
   );
   const loaded = new Map(
     rows.map((row) => {
       const { now, wakeAt, memo, inputChecked } = row;
       const dueInMs = wakeAt === null ? 0 : Math.max(0, msBetween(now, wakeAt) - reconcileGraceMs);
-      return [row.id, { saga: sagaOf(row), now, dueInMs, memo, inputChecked }];
+      return [row.id, { saga: sagaOf(row), now, dueInMs, memo, inputChecked, ...(row.written === null ? {} : { written: row.written }) }];
     }),
   );
   // Postgres also accepts a UUID in upper case, but returns it in lower case.
   return sagaIds.map((sagaId) => loaded.get(sagaId.toLowerCase()) ?? null);
 }
+
+const noneWritten = (sql: Sql) => sql`null`;
 
 /** Takes the saga out of a wider row. Each worker does so for each saga, and naming the fields takes a fraction of leaving out others. */
 function sagaOf(row: SagaRow): SagaRow {

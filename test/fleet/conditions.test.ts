@@ -10,7 +10,7 @@ const now = new Date('2026-11-28T12:00:00Z');
 const at = (seconds: number) => new Date(now.getTime() + seconds * 1_000);
 const limits = { reconcileIntervalMs: 15_000, inventorySyncIntervalMs: 900_000 };
 const worker = { name: 'a:1', host: 'a', version: '1', startedAt: at(-60), lastSeenAt: at(-2), concurrency: 50, jobs: 0, isAlive: true };
-const well: PostgresFacts = { now, workers: [worker], queuePlaces: [], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, missingKeys: { sagas: 0, keys: [] }, unanswered: { sagas: 0, ids: [] }, longRuns: { sagas: 0, ids: [], steps: [], workers: [], since: null }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, orphansUnknown: 0, sweepsFailing: { droplets: 0, since: null, error: null }, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
+const well: PostgresFacts = { now, workers: [worker], queuePlaces: [], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, unknownSagas: { sagas: 0, names: [] }, unmetNeeds: { sagas: 0, ids: [], steps: [] }, missingKeys: { sagas: 0, keys: [] }, unanswered: { sagas: 0, ids: [] }, longRuns: { sagas: 0, ids: [], steps: [], workers: [], since: null }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, orphansUnknown: 0, sweepsFailing: { droplets: 0, since: null, error: null }, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
 const moving: QueueFacts = { paused: [], stalled: [] };
 const refused: RefusedFact = {
   kind: 'request_refused', request: 'POST /v2/droplets', fields: ['ssh_keys'], subject: null, openedAt: at(-90), nextProbeAt: at(30), message: '403: You may not', scopes: ['ssh_key:read'], held: 21,
@@ -83,6 +83,17 @@ test('sagas at steps that no worker knows are told of, with the first of their n
   expect(judge({ unknownSteps: { sagas: 1, steps: ['pack'] } }).conditions).toMatchObject([{ name: 'steps_unknown', severity: 'critical', count: 1, title: '1 saga waits for a worker that knows the step pack' }]);
   expect(judge({ unknownSteps: { sagas: 9, steps: ['a', 'b', 'c', 'd'] } }).conditions).toMatchObject([{ title: '9 sagas wait for a worker that knows the steps a, b, c and others' }]);
   expect(toldOf({ unknownSteps: null })).toEqual([]);
+});
+
+test('sagas that no worker can admit are told of, with the first of their names', () => {
+  expect(judge({ unknownSagas: { sagas: 2, names: ['gone'] } }).conditions).toMatchObject([{ name: 'sagas_unknown', severity: 'critical', count: 2, title: '2 sagas wait for a worker that knows the saga gone' }]);
+  expect(toldOf({ unknownSagas: null })).toEqual([]);
+});
+
+test('sagas that lack what the live version of a step needs are told of, with how to cancel them', () => {
+  expect(judge({ unmetNeeds: { sagas: 1, ids: ['one'], steps: ['pack'] } }).conditions).toMatchObject([
+    { name: 'needs_unmet', severity: 'critical', count: 1, title: '1 saga lacks what the live version of the step pack needs', action: expect.stringMatching(/or cancel: `arcadia cancel one`\.$/) },
+  ]);
 });
 
 test('sagas whose workers lack an encryption key are told of, with its id', () => {

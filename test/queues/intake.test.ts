@@ -24,6 +24,9 @@ const catalog = {
 
 const nothing = (): void => undefined;
 
+type ForOthers = (times: number, isFresh: boolean) => 'unknown' | 'differs' | null;
+const notForOthers: ForOthers = () => null;
+
 const nested = (depth: number): string => `{"input":{"user_data":"hush","deep":${'['.repeat(depth)}${']'.repeat(depth)}}}`;
 
 const sagaIdOf = (job: Job): string => z.object({ sagaId: z.uuid() }).parse(job.returnvalue).sagaId;
@@ -45,6 +48,9 @@ describe.each(backends)('the intake on %s', (backend) => {
   let afterStart = nothing;
   /** Runs before each look for a saga, and may be an outage. */
   let beforeLook = nothing;
+  /** Whether a request is for another version, by the number of times that it was asked and whether it would be refused. */
+  let forOthers = notForOthers;
+  let asked = 0;
 
   beforeAll(async () => {
     fleet = await openQueueStage(backend, catalog);
@@ -61,6 +67,7 @@ describe.each(backends)('the intake on %s', (backend) => {
         beforeLook();
         return (await loadSaga(fleet.engine.db, sagaId)) !== null;
       },
+      isForOthers: async (_name, how) => Promise.resolve(forOthers((asked += 1), how?.fresh === true)),
       io: directIo,
       log: silentLog,
     });
@@ -71,6 +78,8 @@ describe.each(backends)('the intake on %s', (backend) => {
     requests = [];
     afterStart = nothing;
     beforeLook = nothing;
+    forOthers = notForOthers;
+    asked = 0;
   });
 
   afterAll(async () => {
@@ -191,6 +200,17 @@ describe.each(backends)('the intake on %s', (backend) => {
     expect(kept.length).toBeLessThan(20_000);
   });
 
+  /** As if it had been taken so many times. */
+  async function setAttemptsStarted(job: Job, times: number): Promise<void> {
+    if (backend !== 'redis') {
+      await fleet.engine.db.sql`update bullmq.job set attempts_started = ${times} where id = ${job.id ?? ''} and queue = ${queueNames.intake}`;
+      return;
+    }
+    const redis = connectTestRedis(inject('services').redisUrl);
+    onTestFinished(() => redis.disconnect());
+    await redis.hset(intake.toKey(job.id ?? ''), 'ats', times);
+  }
+
   /** Only producers in other languages write what is 20,000 deep: JSON.stringify runs out of stack. */
   async function addDeep(): Promise<Job> {
     if (backend !== 'redis') return intake.add('fake', JSON.parse(nested(2_000)));
@@ -282,6 +302,32 @@ describe.each(backends)('the intake on %s', (backend) => {
     const answered = await Promise.all(held.map(finished));
     expect(new Set(answered.map(sagaIdOf))).toEqual(new Set([sagaId]));
     expect(new Set(answered.map(({ attemptsMade }) => attemptsMade))).toEqual(new Set([1]));
+  });
+
+  test('leaves a request of another version to others, and takes it once it is none', async () => {
+    forOthers = (times) => (times <= 2 ? 'unknown' : null);
+    const job = await request('fake', { input: { name: 'web' } });
+    expect([asked, requests.length, job.attemptsMade]).toEqual([3, 1, 1]);
+    expect((await fleet.engine.load(sagaIdOf(job))).saga.input).toEqual({ name: 'web' });
+  });
+
+  test('leaves what it would refuse, with all its values, if another version may take it', async () => {
+    forOthers = (_times, isFresh) => (isFresh ? 'differs' : null);
+    const job = await intake.add('fake', { input: { name: 'web', owner: 'ann' } });
+    await waitFor(() => asked >= 4, { what: 'the request to be tried twice' });
+    const found: Job | undefined = await intake.getJob(job.id ?? '');
+    expect(found?.data).toEqual({ input: { name: 'web', owner: 'ann' } });
+    forOthers = notForOthers;
+    expect((await finished(job)).failedReason).toBe('owner: unknown field');
+  });
+
+  test('decides over a request of another version by itself after some thirty times', async () => {
+    forOthers = () => 'differs';
+    const job = await intake.add('fake', { input: { name: 'web' } });
+    await waitFor(() => asked >= 2, { what: 'the request to be left' });
+    expect(requests).toEqual([]);
+    await setAttemptsStarted(job, 40);
+    expect((await fleet.engine.load(sagaIdOf(await finished(job)))).saga.status).toBe('pending');
   });
 
   test('completes a job whose saga exists, and fails one whose saga does not', async () => {

@@ -1,10 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { cancelSaga } from '../../src/saga/cancel-and-retry.ts';
+import { lacksByVersion } from '../../src/saga/context.ts';
 import { defineApp, defineSaga, defineStep } from '../../src/saga/app.ts';
+import { runJob } from '../../src/saga/runner.ts';
+import { createSagaStore } from '../../src/saga/store.ts';
 import type { Step } from '../../src/saga/step.ts';
 import { StepFailure, done } from '../../src/saga/step.ts';
 import type { Ledger } from '../support/engine.ts';
-import { catalogOf, fakeStep, openEngine } from '../support/engine.ts';
+import { catalogOf, claimOf, fakeStep, jobOf, openEngine, reconcileGraceMs } from '../support/engine.ts';
 
 const input = z.strictObject({ name: z.string(), size: z.int().optional() });
 const step = (name: string, declared: { needs?: z.ZodObject; adds?: z.ZodObject } = {}): Step<unknown> => ({
@@ -133,6 +137,74 @@ describe('a step', () => {
     // @ts-expect-error -- site_id is missing
     defineStep({ ...declared, execute: async () => Promise.resolve(done()) });
     expect(declared.name).toBe('make');
+  });
+});
+
+/** The saga of the next version: a step more, and another one that needs what it adds. */
+const zed = { ...fakeStep('zed'), adds: z.object({ zed_id: z.int() }) };
+const newer = {
+  ...fakeStep('make_b', { execute: async ({ context }, ledger) => Promise.resolve((ledger.history.push(JSON.stringify(context['zed_id'])), done())) }),
+  needs: z.object({ zed_id: z.int() }),
+};
+
+// Parts of what a version declares.
+const needing = (shape: z.ZodRawShape) => ({ name: 'use', needs: z.object(shape) });
+const definitionOf = (...steps: Parameters<typeof lacksByVersion>[0][]) => ({ input: z.object({ name: z.string(), tier: z.string().default('basic'), colour: z.string().optional() }), steps });
+const made = (shape: z.ZodRawShape) => ({ name: 'make', adds: z.object(shape) });
+const use = needing({ site: z.int() });
+
+describe('a saga under way that lacks what a newer version of its step needs', () => {
+  test('waits for a worker of its own version, without an attempt, and goes on there', async () => {
+    await using engine = await openEngine(catalogOf(fakeStep('a'), fakeStep('make_b')), { random: () => 0.5 });
+    const first = await engine.start();
+    const second = jobOf(await engine.run(claimOf(first)));
+    const before = await engine.load(first.sagaId);
+    const options = { ...engine.options, catalog: catalogOf(fakeStep('a'), zed, newer) };
+    const left = await runJob({ ...claimOf(second), memo: { polls: 3 } }, options);
+    expect(left).toMatchObject({ kind: 'postpone', delayMs: 1_000, memo: { polls: 3, needs_unmet: 1 }, note: expect.stringMatching(/^make_b does not find what it needs: .*zed_id.*; another version started the saga: left to its workers$/) });
+    expect(await engine.load(first.sagaId)).toMatchObject({ saga: before.saga, wakeAt: before.wakeAt });
+    const memos: unknown[] = [];
+    const old = catalogOf(fakeStep('a'), fakeStep('make_b', { execute: async ({ memo }) => Promise.resolve((memos.push(memo), done())) }));
+    await runJob({ ...claimOf(second), memo: { polls: 3, needs_unmet: 1 } }, { ...engine.options, catalog: old });
+    expect(memos).toEqual([{ polls: 3 }]);
+    expect((await engine.load(first.sagaId)).saga.status).toBe('completed');
+  });
+
+  test('can be cancelled, and is undone by the newer version', async () => {
+    await using engine = await openEngine(catalogOf(fakeStep('a'), fakeStep('make_b')));
+    const first = await engine.start();
+    const second = jobOf(await engine.run(claimOf(first)));
+    const options = { ...engine.options, catalog: catalogOf(fakeStep('a'), zed, newer) };
+    await runJob(claimOf(second), options);
+    const answer = await cancelSaga(createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs }), first.sagaId, 'ann');
+    let job = answer.kind === 'accepted' ? answer.next : null;
+    while (job !== null) {
+      const verdict = await runJob(claimOf(job), options);
+      job = verdict.kind === 'next' ? verdict.job : null;
+    }
+    expect((await engine.load(first.sagaId)).saga).toMatchObject({ status: 'compensated', error: { code: 'cancelled' } });
+    expect(engine.ledger.historyOf(first.sagaId)).toEqual(['a', '-make_b', '-a']);
+  });
+
+  test.each([
+    ['its step adds it in this version', use, definitionOf(made({ site: z.int() }), use), {}, true],
+    ['this version fills it in', use, definitionOf(made({ site: z.int().default(7) }), use), {}, true],
+    ['this version would refuse the value that it has', use, definitionOf(made({ site: z.int() }), use), { site: 'seven' }, true],
+    ['the input has it in this version', needing({ tier: z.string() }), definitionOf(needing({ tier: z.string() })), {}, true],
+    ['the saga is unknown', use, undefined, {}, true],
+    ['the saga has lost the step', use, definitionOf(made({ site: z.int() })), {}, true],
+  ])('because %s is left to others', (_why, step, definition, context, isLeft) => {
+    expect(lacksByVersion(step, { input: { name: 'web' }, context }, definition)).toBe(isLeft);
+  });
+
+  test.each([
+    ['any value is promised', definitionOf(made({ site: z.any() }), use), {}],
+    ['the value may be missing', definitionOf(made({ site: z.int().optional() }), use), {}],
+    ['another value is promised', definitionOf(made({ site: z.string() }), use), { site: 'seven' }],
+    ['only a later step adds it', definitionOf(use, made({ site: z.int() })), {}],
+    ['the field may be missing', definitionOf(needing({ colour: z.string() })), {}],
+  ])('fails where %s: that is its own fault', (_why, definition, context) => {
+    expect(lacksByVersion(definition.steps.find(({ name }) => name === 'use') ?? use, { input: { name: 'web' }, context }, definition)).toBe(false);
   });
 });
 

@@ -176,6 +176,68 @@ describe('a stuck saga', () => {
   });
 });
 
+/** Two sagas, each of which holds what the other one needs by the newer definition. */
+async function crossed(engine: Engine): Promise<readonly [NextJob, NextJob]> {
+  const start = async (input: Readonly<Record<string, number>>) => jobOf(await engine.run(claimOf(await engine.start(input))));
+  return [await start({ from: 1, to: 2 }), await start({ from: 2, to: 1 })];
+}
+
+describe('a definition whose resource changes while sagas are under way', () => {
+  const from: Catalog<Ledger> = { fake: { input: z.record(z.string(), z.json()), steps: [fakeStep('one'), fakeStep('two')], resource: ({ input }) => `site:${textOf(input['from'])}` } };
+  const to: Catalog<Ledger> = { fake: { input: z.record(z.string(), z.json()), steps: [fakeStep('one'), fakeStep('two')], resource: ({ input }) => `site:${textOf(input['to'])}` } };
+
+  test('leaves each saga the one that it holds: they do not wait for each other', async () => {
+    await using engine = await openEngine(from);
+    const [one, two] = await crossed(engine);
+    const errors: unknown[] = [];
+    const newer = { ...engine.options, catalog: to, log: { ...engine.options.log, error: (fields: unknown) => void errors.push(fields) } };
+    expect((await runJob(claimOf(one), newer)).kind).toBe('complete');
+    expect((await runJob(claimOf(two), newer)).kind).toBe('complete');
+    expect(await resourceOfSaga(engine, two)).toEqual({ resource: 'site:2', waitsFor: null, status: 'completed' });
+    expect(errors).toMatchObject([{ held: 'site:1', resource: 'site:2' }, { held: 'site:2', resource: 'site:1' }]);
+  });
+
+  test('ends a wait in a circle that an earlier version left, forward or in a rollback', async () => {
+    await using engine = await openEngine(from);
+    const [one, two] = await crossed(engine);
+    await engine.db.sql`update arcadia.sagas set waits_for = case id when ${one.sagaId} then ${two.sagaId}::uuid else ${one.sagaId}::uuid end`;
+    await cancelSaga(createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs }), one.sagaId, 'ann');
+    const newer = { ...engine.options, catalog: to };
+    await runJob(claimOf({ ...one, revision: one.revision + 1 }), newer);
+    expect(await resourceOfSaga(engine, one)).toEqual({ resource: 'site:1', waitsFor: null, status: 'compensating' });
+    await runJob(claimOf(two), newer);
+    expect(await resourceOfSaga(engine, two)).toEqual({ resource: 'site:2', waitsFor: null, status: 'completed' });
+  });
+
+  test('leaves a saga the one that it holds even if it throws', async () => {
+    await using engine = await openEngine(from);
+    const first = jobOf(await engine.run(claimOf(await engine.start({ from: 1 }))));
+    const broken: Catalog<Ledger> = { fake: { input: z.record(z.string(), z.json()), steps: [fakeStep('one'), fakeStep('two')], resource: () => { throw new TypeError('no site is known'); } } };
+    await runJob(claimOf(first), { ...engine.options, catalog: broken });
+    expect(await resourceOfSaga(engine, first)).toEqual({ resource: 'site:1', waitsFor: null, status: 'completed' });
+  });
+});
+
+test('a rollback that was stuck takes the resource again that it lost meanwhile, whatever the definition says by then', async () => {
+  let isBroken = true;
+  const one = fakeStep('one', { compensate: async () => (isBroken ? Promise.reject(new StepFailure({ code: 'bad', message: 'bad', retryable: false })) : Promise.resolve(done())) });
+  const two = fakeStep('two', { execute: async ({ context }) => (context['resource'] === 'site:1' && context['fails'] === true ? Promise.reject(new StepFailure({ code: 'bad', message: 'bad', retryable: false })) : Promise.resolve(done())) });
+  await using engine = await openEngine(catalogOn(one, two));
+  const first = await engine.start({ resource: 'site:1', fails: true });
+  await engine.drive(first);
+  expect(await resourceOfSaga(engine, first)).toMatchObject({ resource: 'site:1', status: 'stuck' });
+  isBroken = false;
+  const later = jobOf(await engine.run(claimOf(await engine.start({ resource: 'site:1' }))));
+  const answered = await retrySaga(createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs }), first.sagaId, 'ann');
+  const resumed = answered.kind === 'accepted' ? answered.next : null;
+  if (resumed === null) throw new Error('not resumed');
+  const newer = { ...engine.options, catalog: { fake: { input: z.record(z.string(), z.json()), steps: [one, two], resource: () => 'site:2' } } };
+  expect(await runJob(claimOf(resumed), newer)).toMatchObject({ kind: 'postpone', note: `waiting for saga ${later.sagaId}, which is using site:1` });
+  await engine.drive(later);
+  await runJob(claimOf(resumed), newer);
+  expect(await resourceOfSaga(engine, first)).toMatchObject({ waitsFor: null, status: 'compensated' });
+});
+
 /** The statements of one saga, from its first job to its last. */
 async function statementsOf(catalog: Catalog<Ledger>): Promise<string[]> {
   await using engine = await openEngine(catalog);

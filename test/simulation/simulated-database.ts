@@ -21,7 +21,7 @@ import { Violation } from './violation.ts';
 // Starting a saga retries nothing, so no back-off is computed.
 const noRetries = { stepAttempts: 1, stepBackoffMs: 1, compensationAttempts: 1 };
 
-type Row = { saga: Saga; memo: Memo; wakeAt: number | null; inputChecked: boolean; compensated: number[]; worksOn: string | null };
+type Row = { saga: Saga; memo: Memo; wakeAt: number | null; inputChecked: boolean; compensated: number[]; worksOn: string | null; formerResource: string | null };
 
 export type SimulatedDatabase = Readonly<{
   store: SagaStore;
@@ -113,19 +113,22 @@ export function createSimulatedDatabase(options: {
     row.worksOn = resource;
   };
 
-  const hold = (claim: Claim, resource: string): Holding => {
+  const hold = (claim: Claim, given: string): Holding => {
     const row = rowOf(claim.sagaId);
+    const resource = row.saga.resource ?? row.formerResource ?? given;
     if (without === 'one saga a resource') {
       row.saga = { ...row.saga, resource };
-      return { kind: 'held' };
+      return { kind: 'held', resource };
     }
     for (const other of rows.values()) {
-      if (other.saga.resource === resource && other !== row && isAtRest(other.saga.status)) other.saga = { ...other.saga, resource: null };
+      if (other.saga.resource !== resource || other === row || !isAtRest(other.saga.status)) continue;
+      other.saga = { ...other.saga, resource: null };
+      other.formerResource = resource;
     }
     const holder = [...rows.values()].find((other) => other !== row && other.saga.resource === resource);
-    if (row.saga.revision !== claim.revision) return holder === undefined ? { kind: 'fenced' } : { kind: 'waits', holder: holder.saga.id };
+    if (row.saga.revision !== claim.revision) return holder === undefined ? { kind: 'fenced' } : { kind: 'waits', resource, holder: holder.saga.id };
     row.saga = holder === undefined ? { ...row.saga, resource, waitsFor: null } : { ...row.saga, waitsFor: holder.saga.id };
-    return holder === undefined ? { kind: 'held' } : { kind: 'waits', holder: holder.saga.id };
+    return holder === undefined ? { kind: 'held', resource } : { kind: 'waits', resource, holder: holder.saga.id };
   };
 
   const takeOverdue = (limit: number): OverdueSaga[] => {
@@ -192,7 +195,7 @@ export function createSimulatedDatabase(options: {
 
   const insert = ({ inputChecked, ...saga }: NewRow & Partial<Pick<Saga, 'requestedBy'>>): void => {
     const now = new Date(nowMs());
-    rows.set(saga.id, { saga: newSaga(saga, now), memo: {}, wakeAt: nowMs() + reconcileGraceMs, inputChecked, compensated: [], worksOn: null });
+    rows.set(saga.id, { saga: newSaga(saga, now), memo: {}, wakeAt: nowMs() + reconcileGraceMs, inputChecked, compensated: [], worksOn: null, formerResource: null });
   };
   const leases = createSimulatedLeases({ call, nowMs, without, sagas: () => [...rows.values()].map(({ saga }) => saga), insert: (saga) => insert({ ...saga, inputChecked: true }) });
 
