@@ -2,7 +2,10 @@
 -- sagas that were started with them stay, and so do the secrets in their rows.
 create table arcadia.remembered_secrets (
   saga_name text primary key,
-  fields    text[] not null
+  fields    text[] not null default '{}',
+  -- Fields that may have been secret in a definition that was gone before this table was made. Good for erasing, not for comparing:
+  -- they may be ordinary ones. None once a definition of that name is written again.
+  guessed   text[] not null default '{}'
 );
 
 create function arcadia.remember_secrets()
@@ -12,24 +15,26 @@ create function arcadia.remember_secrets()
   set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if new.secrets = '{}' then
+    update arcadia.remembered_secrets set guessed = '{}' where saga_name = new.name and guessed <> '{}';
+    return null;
+  end if;
   insert into arcadia.remembered_secrets as known (saga_name, fields) values (new.name, new.secrets)
-  on conflict (saga_name) do update set fields = array(select distinct unnest(known.fields || excluded.fields))
-  where not excluded.fields <@ known.fields;
+  on conflict (saga_name) do update set fields = array(select distinct unnest(known.fields || excluded.fields)), guessed = '{}'
+  where not excluded.fields <@ known.fields or known.guessed <> '{}';
   return null;
 end;
 $$;
 
 -- A trigger, so that `migrate` of an older version remembers them too.
-create trigger remember_secrets after insert or update on arcadia.saga_definitions for each row
-  when (new.secrets <> '{}')
-  execute function arcadia.remember_secrets();
+create trigger remember_secrets after insert or update on arcadia.saga_definitions for each row execute function arcadia.remember_secrets();
 
 insert into arcadia.remembered_secrets (saga_name, fields)
 select name, secrets from arcadia.saga_definitions where secrets <> '{}';
 
 -- Of sagas that SQL started, that no worker has taken yet, and whose definition is gone already, nobody knows which fields are
 -- secret: all that may be.
-insert into arcadia.remembered_secrets (saga_name, fields)
+insert into arcadia.remembered_secrets (saga_name, guessed)
 select saga.name, array_agg(distinct entry.key)
 from arcadia.sagas as saga cross join jsonb_each(saga.input) as entry
 where saga.wake_at is not null and saga.status = 'pending' and not saga.input_checked
@@ -72,7 +77,9 @@ as $$
     case when entry.key = any(secret.names) and jsonb_typeof(entry.value) <> 'null' and not arcadia.is_secret_mark(entry.value #>> '{}')
       then to_jsonb(format('[erased, %s bytes]', octet_length(entry.value #>> '{}'))) else entry.value end), '{}')
   from jsonb_each(given) as entry
-    cross join (select arcadia.secret_fields(saga_name) as names) as secret
+    cross join (
+      select arcadia.secret_fields(saga_name) || coalesce((select known.guessed from arcadia.remembered_secrets known where known.saga_name = without_secrets.saga_name), '{}') as names
+    ) as secret
 $$;
 
 -- The saga that a call with this key started; null: none. Raises SG409 if that call was another one. Volatile: it must see a saga

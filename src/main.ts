@@ -266,7 +266,7 @@ drift
 
 const orphans = program
   .command('orphans')
-  .description('list droplets that carry our tags but belong to no saga, with their hourly price; unknown ones are never touched')
+  .description('list droplets that carry our tags but that no record accounts for, with their hourly price; unknown ones are never touched')
   .option('--destroy', 'let the sweep destroy every surplus droplet listed')
   .option('--yes', 'with --destroy: do not ask for confirmation')
   .option('--json', 'print one JSON document')

@@ -2,6 +2,7 @@
 import type { Drift } from '../inventory/drift-store.ts';
 import type { Change } from '../inventory/listing.ts';
 import type { Orphan } from '../inventory/orphans.ts';
+import { stateOfOrphan } from '../inventory/orphans.ts';
 import type { SyncAge } from '../inventory/syncs.ts';
 import { formatDuration } from '../platform/duration.ts';
 import type { SyncReport } from '../inventory/sync/sync-inventory.ts';
@@ -97,7 +98,7 @@ export function formatOrphans(orphans: readonly Orphan[], { what = 'orphans', ..
     ],
     orphans.map((orphan) => [
       String(orphan.id),
-      stateOf(orphan),
+      describeState(orphan),
       orphan.providerId,
       orphan.name,
       orphan.region ?? '',
@@ -110,17 +111,15 @@ export function formatOrphans(orphans: readonly Orphan[], { what = 'orphans', ..
     ]),
     maxWidth,
   );
-  const acknowledged = orphans.filter(({ acknowledgedAt }) => acknowledgedAt !== null);
   const sums = (['surplus', 'unknown', 'acknowledged'] as const).flatMap((state) => {
-    const those = state === 'acknowledged' ? acknowledged : orphans.filter((orphan) => orphan.category === state && orphan.acknowledgedAt === null);
+    const those = orphans.filter((orphan) => stateOfOrphan(orphan) === state);
     return those.length === 0 ? [] : [`${those.length} ${state}: ${describeCost(those)}`];
   });
   return [table, '', ...sums].join('\n');
 }
 
-function stateOf({ category, approvedAt, acknowledgedAt }: Orphan): string {
-  if (acknowledgedAt !== null) return 'acknowledged';
-  return approvedAt === null ? category : `${category}, approved`;
+function describeState(orphan: Orphan): string {
+  return orphan.approvedAt === null ? stateOfOrphan(orphan) : `${orphan.category}, approved`;
 }
 
 /** Describes the total price of droplets: a lower bound if that of some is unknown. */

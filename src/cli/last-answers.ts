@@ -9,9 +9,12 @@ export type LastAnswers = ReadonlyMap<string, string>;
 
 export const noLastAnswers: LastAnswers = new Map();
 
-/** Reads them. */
+// Each is read by itself. A list of more is not read to its end.
+const MOST_READ = 100;
+
+/** Reads those of the first hundred. */
 export async function lastAnswersOf(client: Pick<Client, 'events'>, sagas: readonly Saga[]): Promise<LastAnswers> {
-  const failed = sagas.filter((saga) => saga.status === 'stuck' && !isStuckForward(saga));
+  const failed = sagas.filter((saga) => saga.status === 'stuck' && !isStuckForward(saga)).slice(0, MOST_READ);
   const answers = await Promise.all(failed.map(async ({ id, revision }): Promise<[string, string]> => [id, shortTextOf((await client.events(id, revision - 1)).at(-1)?.detail['message'])]));
   return new Map(answers.filter(([, answer]) => answer !== ''));
 }

@@ -72,7 +72,7 @@ export function formatSaga(given: Saga, events: readonly StoredEvent[], surface:
   const tookMs = sagaTookMs(saga);
   if (tookMs !== null) facts.push(['took', formatDuration(tookMs)]);
   const end = saga.status === 'compensated' ? describeEnd(surface.words(saga), saga) : null;
-  if (end?.tone === 'attention' && left === null) facts.push(['attention', end.text]);
+  if (end?.tone === 'attention' && left === null) facts.push(['result', end.text]);
   facts.push(...errorFacts(saga, events.at(-1)));
   const width = Math.max(...facts.map(([name]) => name.length));
   const head = facts.map(([name, value]) => `${name.padEnd(width)}  ${value}`);

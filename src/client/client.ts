@@ -172,8 +172,8 @@ export type Client = Readonly<{
    * @param options.secrets the secrets that the saga had, such as `user_data`, by field; they were erased when it was
    *   rolled back
    * @param options.despiteLeftovers true if a person has checked what the rollback may have left
-   * @param options.sagas the definitions to find the saga in, by name; the droplet sagas by default. A saga that is not among
-   *   them is `refused`
+   * @param options.sagas the definitions to find the saga in, by name, beside the droplet sagas. A saga that is not among them
+   *   is `refused`
    * @throws {InvalidRequestError} {StartRefusedError}
    */
   rerun(sagaId: string, by: string, options?: { secrets?: Readonly<Record<string, string>> | undefined; despiteLeftovers?: boolean | undefined; sagas?: StartableSagas | undefined }): Promise<RerunResult>;

@@ -149,9 +149,10 @@ export function openClient(options: ClientOptions): Client {
       return enqueueNext(await retrySaga(store, sagaId, by));
     },
     rerun: async (sagaId, by, given) => {
-      const { secrets, despiteLeftovers, sagas = dropletContracts } = optionsOf(given);
+      const { secrets, despiteLeftovers, sagas } = optionsOf(given);
       checkArguments('rerun', { sagaId, by, secrets, despiteLeftovers });
-      return enqueueNext(await rerunSaga(db, sagas, { sagaId, secrets, despiteLeftovers, requestedBy: by }, reconcileGraceMs, keyRing, deployment));
+      // What the steps of droplets left is known even if the caller's definitions only name them.
+      return enqueueNext(await rerunSaga(db, { ...dropletContracts, ...sagas }, { sagaId, secrets, despiteLeftovers, requestedBy: by }, reconcileGraceMs, keyRing, deployment));
     },
     peek: async (saga) => {
       const job = nextJobOf(saga);

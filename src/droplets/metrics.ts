@@ -12,10 +12,10 @@ export type DropletMetrics = Readonly<{
 
 const outcomeKinds: readonly OutcomeKind[] = ['done', 'absent', 'rejected', 'throttled', 'unauthorized', 'later', 'ambiguous'];
 
-// Seconds. A request ends within DIGITALOCEAN_TIMEOUT_MS.
-// Less than the time for which an alert waits.
-const HEARD_FOR_MS = 240_000;
+// More than the five minutes for which the alert on it waits.
+const KNOWN_FOR_MS = 400_000;
 
+// Seconds. A request ends within DIGITALOCEAN_TIMEOUT_MS.
 const BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
 /**
@@ -43,19 +43,20 @@ export function createDropletMetrics(budgetLeft: () => BudgetLeft | null, monoto
   // Unknown so far. A 0 would raise an alert.
   limit.set(Number.NaN);
   remaining.set(Number.NaN);
-  let heardAt = 0;
+  let knownUntil = 0;
   return {
-    onRequest: ({ method, path, outcome, durationMs, rateLimit }) => {
+    onRequest: ({ method, path, outcome, durationMs, rateLimit, retryAfterMs }) => {
       outcomes.inc({ outcome });
       requests.observe({ method, path, outcome }, durationMs / 1_000);
       if (rateLimit === null) return;
-      heardAt = monotonicMs();
+      // While nothing may be sent, no answer comes.
+      knownUntil = monotonicMs() + Math.max(KNOWN_FOR_MS, retryAfterMs ?? 0);
       limit.set(rateLimit.limit);
       remaining.set(rateLimit.remaining);
     },
     expose: () => {
       // Other workers ask meanwhile, and requests that are an hour old count no more: what was left long ago says nothing.
-      if (monotonicMs() - heardAt > HEARD_FOR_MS) remaining.set(Number.NaN);
+      if (monotonicMs() > knownUntil) remaining.set(Number.NaN);
       const left = budgetLeft();
       budget.set({ window: 'minute' }, left?.minute ?? Number.NaN);
       budget.set({ window: 'hour' }, left?.hour ?? Number.NaN);

@@ -57,7 +57,7 @@ export type PostgresFacts = Readonly<{
   orphansHeld: number;
   /** Surplus droplets that at least two sweeps could not destroy, since when, and why the last try of one of them failed. */
   sweepsFailing: Readonly<{ droplets: number; since: Date | null; error: string | null }>;
-  /** Droplets with our tags that belong to no saga of this database, and of which nothing proves that they are unneeded. */
+  /** Droplets with our tags for which no record here accounts, and of which nothing proves that they are unneeded. */
   orphansUnknown: number;
   /** Sagas that have been for a while at steps that no live worker knows; null: there are too many sagas to look. */
   unknownSteps: Readonly<{ sagas: number; steps: readonly string[] }> | null;
@@ -69,8 +69,11 @@ export type PostgresFacts = Readonly<{
   missingKeys: Readonly<{ sagas: number; keys: readonly string[] }>;
   /** Sagas whose step has been tried for ten minutes and got no answer at its last try, or an error of the provider's servers; the ids of some. Also among those due first. */
   unanswered: Readonly<{ sagas: number; ids: readonly string[] }>;
-  /** Steps that have run for ten minutes and more on live workers: their number, the sagas of some, and since when the longest runs. */
-  longRuns: Readonly<{ sagas: number; ids: readonly string[]; steps: readonly string[]; workers: readonly string[]; since: Date | null }>;
+  /**
+   * Steps that have run for ten minutes and more on live workers: their number, how many of their sagas are still at that step, the
+   * ids of some sagas, and since when the longest runs.
+   */
+  longRuns: Readonly<{ sagas: number; standing: number; ids: readonly string[]; steps: readonly string[]; workers: readonly string[]; since: Date | null }>;
   /** Time since the last complete sync ended, else since the first attempt; null: none was attempted. */
   syncAgeSeconds: number | null;
   /**
@@ -114,7 +117,7 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
     'fleet.facts',
     (sql) => sql<FactsRow[]>`
       with alive as (
-        select name, scope, throttled_until, long_runs, long_run_since, steps, sagas, queue_store, queue_prefix, reconciler_failing_since, provider_failing_since, provider_answered_at from arcadia.workers where last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
+        select name, scope, throttled_until, long_runs, long_run_steps, long_run_since, steps, sagas, queue_store, queue_prefix, reconciler_failing_since, provider_failing_since, provider_answered_at from arcadia.workers where last_seen_at > clock_timestamp() - ${DEAD_AFTER_MS}::float8 * interval '1 millisecond'
       ),
       -- Where a worker does not tell, it may know all that \`migrate\` wrote.
       known as (
@@ -178,9 +181,9 @@ export async function readFleetFacts(db: Pick<Database, 'run'>): Promise<Postgre
         (select jsonb_build_object('sagas', count(*), 'ids', coalesce(to_jsonb((array_agg(id order by step_started_at))[:${MOST_IDS}::int]), '[]')) from due where has_no_answer and step_started_at < clock_timestamp() - ${UNANSWERED_FOR}::interval) as unanswered,
         (select jsonb_build_object('sagas', count(*), 'ids', coalesce(to_jsonb((array_agg(id order by step_started_at))[:${MOST_IDS}::int]), '[]'), 'steps', coalesce(jsonb_agg(distinct step), '[]'))
          from due where has_unmet_needs and step_started_at < clock_timestamp() - ${UNKNOWN_AFTER}::interval) as unmet_needs,
-        (select jsonb_build_object('sagas', count(*), 'since', min(since), 'ids', coalesce(to_jsonb((array_agg(id order by since))[:${MOST_IDS}::int]), '[]'),
-           'steps', coalesce(jsonb_agg(distinct steps[cursor + 1]), '[]'), 'workers', coalesce(jsonb_agg(distinct worker), '[]'))
-         from (select unnest(long_runs) as id, long_run_since as since, name as worker from alive) as run join arcadia.sagas using (id)) as long_runs,
+        (select jsonb_build_object('sagas', count(*), 'standing', count(*) filter (where wake_at is not null and steps[cursor + 1] = run.step), 'since', min(since),
+           'ids', coalesce(to_jsonb((array_agg(run.id order by since))[:${MOST_IDS}::int]), '[]'), 'steps', coalesce(jsonb_agg(distinct run.step), '[]'), 'workers', coalesce(jsonb_agg(distinct worker), '[]'))
+         from (select unnest(long_runs) as id, unnest(long_run_steps) as step, long_run_since as since, alive.name as worker from alive) as run left join arcadia.sagas on sagas.id = run.id) as long_runs,
         (select extract(epoch from clock_timestamp() - coalesce(
            (select max(finished_at) from arcadia.inventory_syncs where outcome = 'complete'), (select min(started_at) from arcadia.inventory_syncs)))::float8) as sync_age_seconds,
         (select jsonb_build_object('ended', ended, 'leased', leased, 'isHeld', is_held, 'endedProtected', ended_protected) from arcadia.lease_brake()) as leases`,

@@ -84,7 +84,7 @@ export function conditionsOfPostgres(facts: PostgresFacts, queues: QueueFacts | 
       action: 'Run `arcadia orphans`. If they are not needed, run `arcadia orphans --destroy`.',
     }));
   }
-  if (facts.sweepsFailing.droplets > 0) conditions.push(notDestroyed(facts.sweepsFailing));
+  if (facts.sweepsFailing.droplets > 0) conditions.push(notDestroyed(facts.sweepsFailing, facts.orphansHeld === 0 && queues?.paused.includes('inventory') !== true));
   // An app without an inventory knows nothing of them.
   if (facts.orphansUnknown > 0 && limits.inventorySyncIntervalMs !== null) conditions.push(unknownOrphans(facts.orphansUnknown));
   conditions.push(...facts.untold.flatMap((one) => notTold(one, facts.now)));
@@ -155,13 +155,13 @@ function unanswered({ sagas: count, ids }: PostgresFacts['unanswered']): Conditi
   });
 }
 
-function longRuns({ sagas: count, ids, steps, workers, since }: PostgresFacts['longRuns'], now: Date): Condition {
+function longRuns({ sagas: count, standing, ids, steps, workers, since }: PostgresFacts['longRuns'], now: Date): Condition {
   const isOne = count === 1;
   return condition({
     name: 'steps_hang', count, since,
     title: isOne ? `The step ${namesOf(steps)} has been running for ${inWords((now.getTime() - (since ?? now).getTime()) / 1_000)}` : `${count} steps (${namesOf(steps)}) have been running for 10 minutes or more`,
-    detail: `${isOne ? 'Its saga stands' : 'Their sagas stand'} still, and ${isOne ? 'it takes' : 'each takes'} a place of its worker: ${namesOf(workers)}.`,
-    action: `Look at ${ids.map((id) => `\`arcadia saga ${id}\``).join(', ')}${count > ids.length ? ' and others' : ''}, and at the log of the worker. Restart the worker: ${isOne ? 'the step runs' : 'the steps run'} again on another one.`,
+    detail: `${isOne ? 'It takes' : 'Each takes'} a place of its worker: ${namesOf(workers)}. ${standing === 0 ? `${isOne ? 'Its saga' : 'Their sagas'} went on without ${isOne ? 'it' : 'them'}.` : isOne ? 'Its saga stands still.' : `${counted(standing, 'saga')} ${standing === 1 ? 'stands' : 'stand'} still.`}`,
+    action: `Look at ${ids.map((id) => `\`arcadia saga ${id}\``).join(', ')}${count > ids.length ? ' and others' : ''}, and at the log of the worker. Restart the worker${standing === 0 ? '.' : `: ${isOne ? 'the step runs' : 'the steps run'} again.`}`,
   });
 }
 
@@ -169,18 +169,18 @@ function unknownOrphans(count: number): Condition {
   const isOne = count === 1;
   return condition({
     name: 'orphans_unknown', count,
-    title: `${counted(count, 'droplet')} ${isOne ? 'carries' : 'carry'} our tags but ${isOne ? 'belongs' : 'belong'} to no saga of this environment`,
-    detail: `Nothing destroys ${isOne ? 'it' : 'them'}. Postgres may have been restored from a backup, or another environment shares the account.`,
-    action: 'Run `arcadia orphans`. Destroy by hand what nobody needs. For what is known, run `arcadia orphans acknowledge <id>`.',
+    title: `${counted(count, 'droplet')} ${isOne ? 'carries' : 'carry'} our tags, and no record here accounts for ${isOne ? 'it' : 'them'}`,
+    detail: `Nothing destroys ${isOne ? 'it' : 'them'}. Postgres may have been restored from a backup, another environment may share the account, or a saga did not enter its droplet into the inventory.`,
+    action: 'Run `arcadia orphans` to see why. Destroy by hand what nobody needs. For what is known, run `arcadia orphans acknowledge <id>`.',
   });
 }
 
-function notDestroyed({ droplets: count, since, error }: PostgresFacts['sweepsFailing']): Condition {
+function notDestroyed({ droplets: count, since, error }: PostgresFacts['sweepsFailing'], isRetried: boolean): Condition {
   const isOne = count === 1;
   return condition({
     name: 'surplus_not_destroyed', count, since,
     title: `${counted(count, 'surplus droplet')} cannot be destroyed`,
-    detail: `${isOne ? 'It exists' : 'They exist'} and ${isOne ? 'costs' : 'cost'} money. ${withStop(error ?? '')} Each sync tries again.`,
+    detail: `${isOne ? 'It exists' : 'They exist'} and ${isOne ? 'costs' : 'cost'} money. ${withStop(error ?? '')}${isRetried ? ' Each sync tries again.' : ''}`,
     action: `Run \`arcadia orphans\`. Remove the cause that the error names, or destroy ${isOne ? 'it' : 'them'} by hand.`,
   });
 }

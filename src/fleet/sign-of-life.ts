@@ -7,8 +7,8 @@ import type { Log } from '../platform/log.ts';
 import type { QueuePlace } from '../queues/queue-store.ts';
 import type { ProviderAnswers } from '../saga/extension.ts';
 
-/** Steps that have run for long: their sagas, the longest first, and for how long that one has run. */
-export type LongRuns = Readonly<{ sagaIds: readonly string[]; longestMs: number | null }>;
+/** Steps that have run for long, with their sagas, the longest first, and for how long that one has run. */
+export type LongRuns = Readonly<{ runs: readonly Readonly<{ sagaId: string; step: string }>[]; longestMs: number | null }>;
 
 /** Facts about a worker that do not change. */
 export type WorkerIdentity = Readonly<{
@@ -64,17 +64,17 @@ async function renew(db: Pick<Database, 'run'>, id: string, { name, host, pid, v
       with removed as (
         delete from arcadia.workers where last_seen_at < clock_timestamp() - ${REMOVE_AFTER_MS}::float8 * interval '1 millisecond' and id <> ${id}
       )
-      insert into arcadia.workers as worker (id, name, host, pid, version, node_version, concurrency, jobs, scope, steps, sagas, queue_store, queue_prefix, throttled_until, reconciler_failing_since, provider_failing_since, provider_answered_at, long_runs, long_run_since)
+      insert into arcadia.workers as worker (id, name, host, pid, version, node_version, concurrency, jobs, scope, steps, sagas, queue_store, queue_prefix, throttled_until, reconciler_failing_since, provider_failing_since, provider_answered_at, long_runs, long_run_steps, long_run_since)
       values (
         ${id}, ${name}, ${host}, ${pid}, ${version}, ${nodeVersion}, ${concurrency}, ${jobs}, ${scope}, ${[...steps]}::text[], ${[...sagas]}::text[], ${queuePlace.kind}, ${queuePlace.prefix},
         case when ${isThrottled} then clock_timestamp() + ${throttledForMs}::float8 * interval '1 millisecond' end,
         clock_timestamp() - ${reconcilerFailingForMs}::float8 * interval '1 millisecond',
         clock_timestamp() - ${provider.failingForMs}::float8 * interval '1 millisecond',
         clock_timestamp() - ${provider.answeredMsAgo}::float8 * interval '1 millisecond',
-        ${[...longRuns.sagaIds]}::text[]::uuid[], clock_timestamp() - ${longRuns.longestMs}::float8 * interval '1 millisecond'
+        ${longRuns.runs.map(({ sagaId }) => sagaId)}::text[]::uuid[], ${longRuns.runs.map(({ step }) => step)}::text[], clock_timestamp() - ${longRuns.longestMs}::float8 * interval '1 millisecond'
       )
       on conflict (id) do update set last_seen_at = clock_timestamp(), jobs = excluded.jobs, throttled_until = excluded.throttled_until,
         reconciler_failing_since = excluded.reconciler_failing_since, provider_failing_since = excluded.provider_failing_since, provider_answered_at = excluded.provider_answered_at,
-        long_runs = excluded.long_runs, long_run_since = excluded.long_run_since`,
+        long_runs = excluded.long_runs, long_run_steps = excluded.long_run_steps, long_run_since = excluded.long_run_since`,
   );
 }

@@ -5,7 +5,8 @@ import type { Drift } from './drift-store.ts';
 import { toDrift } from './drift-store.ts';
 import { createdOf } from './droplet-list.ts';
 import type { ListedDroplet } from './droplet-list.ts';
-import type { Orphan } from './orphans.ts';
+import type { Orphan, OrphanState } from './orphans.ts';
+import { stateOfOrphan } from './orphans.ts';
 import type { SyncAge } from './syncs.ts';
 import { readSyncAge } from './syncs.ts';
 
@@ -27,7 +28,7 @@ export type DropletRecord = Omit<ListedDroplet, 'drift' | 'orphan' | 'atWork'> &
     /** When nothing was desired of it any more; null: it is managed, or never was. */
     releasedAt: Date | null;
     leaseLimit: Date | null;
-    orphan: (Pick<Orphan, 'id' | 'sagaId' | 'firstSeenAt'> & Judged) | null;
+    orphan: (Pick<Orphan, 'id' | 'sagaId' | 'firstSeenAt'> & Judged & Readonly<{ state: OrphanState }>) | null;
     /** Newest first, also what is resolved. */
     drift: readonly Drift[];
     sync: SyncAge;
@@ -64,7 +65,7 @@ export async function findDroplet(db: Pick<Database, 'run'>, dropletId: number):
   if (row === undefined) return null;
   const { id, orphanId, category, reason, orphanSagaId, orphanSince, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason, sweepFailingSince, sweepError, ...record } = row;
   const judged = { category, reason, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason, sweepFailingSince, sweepError };
-  const orphan = orphanId === null ? null : { id: Number(orphanId), sagaId: orphanSagaId, firstSeenAt: orphanSince, ...judged };
+  const orphan = orphanId === null ? null : { id: Number(orphanId), sagaId: orphanSagaId, firstSeenAt: orphanSince, ...judged, state: stateOfOrphan(judged) };
   return { ...record, orphan, drift: await listDriftOf(db, id), sync };
 }
 

@@ -10,6 +10,11 @@ export type OrphanCategory = 'surplus' | 'unknown';
 /** `acknowledged`: an unknown one that a person knows. */
 export type OrphanState = OrphanCategory | 'acknowledged';
 
+/** Returns the state of an orphan. */
+export function stateOfOrphan({ category, acknowledgedAt }: Readonly<{ category: OrphanCategory; acknowledgedAt: Date | null }>): OrphanState {
+  return acknowledgedAt === null ? category : 'acknowledged';
+}
+
 /** An orphan as seen. */
 export type OrphanSighting = Readonly<{
   providerId: string;
@@ -46,7 +51,7 @@ export type Orphan = Readonly<{
   acknowledgedAt: Date | null;
   acknowledgedBy: string | null;
   acknowledgedReason: string | null;
-  /** Since when the sweep has tried in vain to destroy it, and why its last try failed; null: no try failed. */
+  /** Since when the sweep has failed to destroy it, and why its last try failed; null: no try failed. */
   sweepFailingSince: Date | null;
   sweepError: string | null;
 }>;
@@ -138,10 +143,10 @@ export async function resolveOrphans(db: Pick<Database, 'run'>, number: number, 
           and orphan.resolved_at is null
           and (resource.deleted_at is not null or (orphan.last_sync < sync.number and resource.last_seen_at >= sync.started_at
             and resource.provider_id <> all(${[...unreadIds]}::text[])))
-        returning orphan.id, orphan.saga_id, orphan.reason, orphan.resolution, resource.provider_id, resource.name
+        returning orphan.id, orphan.saga_id, orphan.reason, orphan.resolution, orphan.approved_by, resource.provider_id, resource.name
       )
       insert into arcadia.audit (actor, action, saga_id, detail)
-      select 'orphan-sweep', 'orphan_destroyed', saga_id, jsonb_build_object('orphan', id, 'droplet_id', provider_id, 'name', name, 'reason', reason)
+      select 'orphan-sweep', 'orphan_destroyed', saga_id, jsonb_build_object('orphan', id, 'droplet_id', provider_id, 'name', name, 'reason', reason, 'approved_by', approved_by)
       from resolved where resolution = 'destroyed'`,
   );
 }
@@ -189,18 +194,18 @@ export async function announceDestruction(db: Pick<Database, 'run'>, number: num
   if (rows.length === 0) throw lostSync(number);
 }
 
-/** Records that an orphan is gone. */
-export async function markOrphanGone(db: Pick<Database, 'run'>, orphan: Orphan, resolution: 'destroyed' | 'gone'): Promise<void> {
+/** Records that an orphan is gone: destroyed, if the sweep ever sent its deletion. */
+export async function markOrphanGone(db: Pick<Database, 'run'>, orphan: Orphan): Promise<void> {
   await db.run(
     'orphans.gone',
     (sql) => sql`
       with orphan as (
-        update arcadia.cloud_orphans set resolved_at = clock_timestamp(), resolution = ${resolution}
-        where id = ${orphan.id} and resolved_at is null returning resource_id, saga_id
+        update arcadia.cloud_orphans set resolved_at = clock_timestamp(), resolution = case when destroy_sent_at is null then 'gone' else 'destroyed' end
+        where id = ${orphan.id} and resolved_at is null returning resource_id, saga_id, resolution
       ),
       audited as (
         insert into arcadia.audit (actor, action, saga_id, detail)
-        select 'orphan-sweep', 'orphan_destroyed', saga_id, ${jsonText(detailOf(orphan))}::text::jsonb from orphan where ${resolution === 'destroyed'}
+        select 'orphan-sweep', 'orphan_destroyed', saga_id, ${jsonText(detailOf(orphan))}::text::jsonb from orphan where resolution = 'destroyed'
       )
       update arcadia.cloud_resources set deleted_at = coalesce(deleted_at, clock_timestamp()) where id in (select resource_id from orphan)`,
   );

@@ -39,6 +39,7 @@ const LARGE_BYTES = 128 * 1_048_576;
  * @throws {EnvironmentMismatchError} if the database was set up for another environment
  * @throws {ConfigError} if Postgres is older than this program needs
  * @throws {ChangedMigrationError} if the checksum of an applied migration has changed, naming its file
+ * @throws {SkippedMigrationError} if a file was not applied though a later one was, naming it
  */
 export async function migrate(db: Database, environment: string, given?: App['catalog'], { largeBytes = LARGE_BYTES, onForgotten, ...patience }: { largeBytes?: number; onForgotten?: (sagas: readonly string[]) => void } & Partial<LockPatience> = {}): Promise<string[]> {
   const waiting = { ...lockPatience, ...patience };
@@ -61,6 +62,7 @@ export async function migrate(db: Database, environment: string, given?: App['ca
       await begin(connection, waiting.lockWaitMs);
       const known = await readEnvironment(connection);
       if (known !== null) requireSameEnvironment(known, environment);
+      await requireNoGap(connection, postgrator);
       // Sagas wait for the locks of a migration until its transaction ends.
       const next = (await isLarge(connection, largeBytes)) ? await nextVersion(postgrator) : null;
       const names = (await applyFiles(postgrator, next)).map(({ name }) => name);
@@ -142,6 +144,33 @@ async function nextVersion(postgrator: Postgrator): Promise<number | null> {
   const applied = await postgrator.getDatabaseVersion();
   const due = (await postgrator.getMigrations()).filter(({ version, action }) => action === 'do' && version > applied);
   return due.length === 0 ? null : Math.min(...due.map(({ version }) => version));
+}
+
+/**
+ * Checks that no file lies before one that is applied: it would never be applied.
+ *
+ * @throws {SkippedMigrationError}
+ */
+async function requireNoGap(connection: ReservedSql, postgrator: Postgrator): Promise<void> {
+  const last = await postgrator.getDatabaseVersion();
+  const files = (await postgrator.getMigrations()).filter(({ version, action }) => action === 'do' && version <= last);
+  if (files.length === 0) return;
+  const applied = new Set((await connection<{ version: number }[]>`select version::int as version from arcadia.migrations`).map(({ version }) => version));
+  const skipped = files.find(({ version }) => !applied.has(version));
+  if (skipped !== undefined) throw new SkippedMigrationError(basename(skipped.filename), last);
+}
+
+/** Thrown if a migration was not applied, though a later one was. */
+class SkippedMigrationError extends Error {
+  override readonly name = 'SkippedMigrationError';
+  readonly code = 'skipped_migration';
+
+  constructor(file: string, last: number) {
+    super(
+      `migrations/${file} is not applied to this database, though migration ${last} is. Migrations are applied in their order, so nothing was migrated. ` +
+        'A build of arcadia-cloud that lacked the file migrated this database: use that build, or restore a backup from before.',
+    );
+  }
 }
 
 /** Thrown if an applied migration differs from its current file. */

@@ -3,7 +3,7 @@ import type { LongRuns } from '../fleet/sign-of-life.ts';
 
 export type RunningSteps = Readonly<{
   /** Runs a step of a saga. */
-  during: <Value>(sagaId: string, run: () => Promise<Value>) => Promise<Value>;
+  during: <Value>(what: Readonly<{ sagaId: string; step: string }>, run: () => Promise<Value>) => Promise<Value>;
   longRuns: () => LongRuns;
 }>;
 
@@ -15,10 +15,10 @@ const MOST_TOLD = 20;
 
 /** @param monotonicMs a clock in milliseconds that only goes forward */
 export function rememberRunningSteps(monotonicMs: () => number = () => performance.now()): RunningSteps {
-  const running = new Set<Readonly<{ sagaId: string; sinceMs: number }>>();
+  const running = new Set<Readonly<{ sagaId: string; step: string; sinceMs: number }>>();
   return {
-    during: async (sagaId, run) => {
-      const one = { sagaId, sinceMs: monotonicMs() };
+    during: async ({ sagaId, step }, run) => {
+      const one = { sagaId, step, sinceMs: monotonicMs() };
       running.add(one);
       try {
         return await run();
@@ -30,7 +30,7 @@ export function rememberRunningSteps(monotonicMs: () => number = () => performan
       const now = monotonicMs();
       // A set keeps the order in which they began.
       const long = [...running].filter(({ sinceMs }) => now - sinceMs > LONG_MS);
-      return { sagaIds: long.slice(0, MOST_TOLD).map(({ sagaId }) => sagaId), longestMs: long[0] === undefined ? null : now - long[0].sinceMs };
+      return { runs: long.slice(0, MOST_TOLD).map(({ sagaId, step }) => ({ sagaId, step })), longestMs: long[0] === undefined ? null : now - long[0].sinceMs };
     },
   };
 }

@@ -179,7 +179,7 @@ export async function startWorker(
   const periodic = extensions.map(({ periodic: work }) => ({ work, queue: openPeriodicQueue(connection, work, io) }));
   const workers = [
     ...outcomes.workers,
-    ...startStepWorkers(connection, { settings: workerSettings, queues, labelsOf: labelsOf(catalog), run: (claim) => runs.during(claim.sagaId, () => runJob(claim, runner)), onTaken: metrics.onTaken, io, log }),
+    ...startStepWorkers(connection, { settings: workerSettings, queues, labelsOf: labelsOf(catalog), run: (claim) => runs.during({ sagaId: claim.sagaId, step: claim.step ?? 'not known' }, () => runJob(claim, runner)), onTaken: metrics.onTaken, io, log }),
     startIntakeWorker(connection, {
       settings: workerSettings,
       start: async (request: StartRequest) => startAndEnqueue(request, { catalog: await catalogWithSecrets(catalog, request.name, readWritten), db, queues, keyRing, reconcileGraceMs, deployment: { publicUrl: config.publicUrl, longestLeaseS: config.lease.maxS }, log }),

@@ -6,6 +6,7 @@ import { DelayedError, UnrecoverableError } from 'bullmq';
 import type { Io } from '../platform/io.ts';
 import type { Log } from '../platform/log.ts';
 import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
+import { TIMES_LEFT_TO_OTHERS, leftForMs } from '../saga/left-to-others.ts';
 import type { StartRequest, StartedSaga, Starter } from '../saga/start.ts';
 import { IdempotencyConflictError, InvalidRequestError, KeyInProgressError, StartRefusedError } from '../saga/start.ts';
 import { shorten } from '../platform/text.ts';
@@ -24,10 +25,6 @@ const OUTAGE_DELAY_MS = 1_000;
 const KEY_DELAY_MS = 5_000;
 
 const MAX_REASON_LENGTH = 2_000;
-// Which worker takes the job next is random, so there are many short waits.
-const LEFT_DELAY_MS = { min: 500, max: 1_500 };
-// For about thirty seconds, a request that may be meant for another version is left to its workers.
-const TIMES_LEFT_TO_OTHERS = 30;
 
 // Two levels: the request and its input.
 const MAX_NAMED_DEPTH = 2;
@@ -114,8 +111,7 @@ async function mayLeave(job: Job, { isForOthers }: IntakeOptions, how?: { fresh:
 
 async function leaveToOthers(job: Job, token: string | undefined, { io, log }: IntakeOptions): Promise<never> {
   log.warn({ jobId: job.id, saga: job.name }, 'the definition of this version is not the one that `arcadia migrate` wrote: request left to a newer worker');
-  const { min, max } = LEFT_DELAY_MS;
-  await io('queue', 'move to delayed', () => job.moveToDelayed(Math.round(Date.now() + min + (max - min) * Math.random()), token));
+  await io('queue', 'move to delayed', () => job.moveToDelayed(Math.round(Date.now() + leftForMs(Math.random())), token));
   throw new DelayedError();
 }
 

@@ -36,10 +36,15 @@ function isAlwaysAsked(input: unknown, field: string): boolean {
   const schema = isObject(shape) ? shape[field] : undefined;
   if (!isObject(schema) || typeof schema['safeParse'] !== 'function') return false;
   const { safeParse } = schema;
-  return [undefined, null, false].every((given) => {
-    const parsed: unknown = Reflect.apply(safeParse, schema, [given]);
-    return isObject(parsed) && (parsed['success'] !== true || isAsked(parsed['data']));
-  });
+  try {
+    return [undefined, null, false].every((given) => {
+      const parsed: unknown = Reflect.apply(safeParse, schema, [given]);
+      return isObject(parsed) && (parsed['success'] !== true || isAsked(parsed['data']));
+    });
+  } catch {
+    // A schema that fails, or waits: each start is checked again.
+    return false;
+  }
 }
 
 function isObject(given: unknown): given is Readonly<Record<string, unknown>> {

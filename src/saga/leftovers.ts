@@ -15,12 +15,14 @@ const LABEL = 'check what is left';
 
 /** Returns how a rollback ended, given what the saga's own words say of it and the steps that this process knows of the saga. */
 export function endWithLeftovers(own: string | SagaEnd, steps: readonly LeavingStep[], saga: SagaFacts): string | SagaEnd {
-  const left = [...steps.flatMap((step) => leftBy(step, saga)), ...leftEffects(saga.context)];
+  const all = [...steps.flatMap((step) => leftBy(step, saga)), ...leftEffects(saga.context)];
+  // The saga's own words say the same, and more exactly.
+  const left = all.filter(({ label }) => typeof own !== 'object' || own.tone === 'attention' || label !== own.label);
   if (left.length === 0) return own;
   const asksToCheck = typeof own === 'object' && own.tone === 'attention';
   const ends = asksToCheck ? [own, ...left.filter(({ text, isUnworded }) => isUnworded !== true && !own.text.includes(text))] : left;
   return {
-    text: [...new Set(ends.map(({ text }) => text))].join(' '),
+    text: [...new Set(ends.map(({ text }) => text))].map((text, index) => (index === 0 ? text : text.replace(/^Rolled back, but check/, 'Also check'))).join(' '),
     label: ends[0]?.label ?? LABEL,
     tone: 'attention',
     ...(ends.every(({ rerunIsSafe }) => rerunIsSafe === true) ? { rerunIsSafe: true } : {}),

@@ -15,6 +15,7 @@ import { findStep } from './definition.ts';
 import type { EffectsOfRun } from './effects-of-rollback.ts';
 import { effectsLeft, withEffectsLeft, withEffectsUndone } from './effects-of-rollback.ts';
 import type { Failure } from './failure.ts';
+import { TIMES_LEFT_TO_OTHERS, leftForMs } from './left-to-others.ts';
 import type { Labels } from './labels.ts';
 import { labelsOf } from './labels.ts';
 import type { Direction, Saga } from './saga.ts';
@@ -75,13 +76,6 @@ export type RunnerOptions<Deps> = Readonly<{
   monotonicMs?: () => number;
 }>;
 
-// During a deploy, an old worker may get a step that only the new version knows. Which version takes the job next is
-// random, so there are many short waits, out of step with those of other workers.
-const UNKNOWN_STEP_DELAY_MS = { min: 500, max: 1_500 };
-
-// For about thirty seconds, a saga unknown to this worker is left to others, because only a worker that knows it knows
-// its resource.
-const TIMES_LEFT_TO_OTHERS = 30;
 
 /**
  * Runs a job: claims its saga, decides whether this worker runs it now, and runs the current step.
@@ -130,12 +124,7 @@ function leaveToOthers<Deps>(why: Left, saga: Saga, { memo }: JobClaim, options:
   }[why];
   options.log.warn({ sagaId: saga.id, saga: saga.name, step }, message);
   const left = (memo['left_to_others'] ?? 0) + 1;
-  return { kind: 'postpone', delayMs: leaveMs(options), memo: { ...memo, left_to_others: left }, note };
-}
-
-function leaveMs(options: Pick<RunnerOptions<never>, 'random'>): number {
-  const { min, max } = UNKNOWN_STEP_DELAY_MS;
-  return min + (max - min) * randomOf(options);
+  return { kind: 'postpone', delayMs: leftForMs(randomOf(options)), memo: { ...memo, left_to_others: left }, note };
 }
 
 /**
@@ -222,7 +211,7 @@ function readContext<Deps>(step: Step<Deps>, saga: Saga, memo: Memo, options: Ru
     if (!lacksByVersion(step, saga, options.catalog[saga.name])) throw error;
     const reason = `${failureOf(error)?.failure.message ?? textOfThrown(error)}; another version started the saga: left to its workers`;
     options.log.warn({ sagaId: saga.id, saga: saga.name, step: step.name, reason }, 'the saga lacks what this version of the step needs: left to a worker of another version');
-    throw new StepWait(waiting(leaveMs(options), reason, { memo: { ...memo, [NEEDS_UNMET]: 1 } }));
+    throw new StepWait(waiting(leftForMs(randomOf(options)), reason, { memo: { ...memo, [NEEDS_UNMET]: 1 } }));
   }
 }
 

@@ -28,7 +28,7 @@ import type { NewSaga } from './new-saga.ts';
 import type { Asked } from './same-request.ts';
 import { differenceFrom } from './same-request.ts';
 import { filledSecrets, markedFields, movedSecrets, sealInput, secretsOf } from './secrets.ts';
-import type { SagaWords, StepWords } from './saga-words.ts';
+import type { SagaWords } from './saga-words.ts';
 
 /**
  * Who starts a saga, as proven by credentials. `mayRead`: may see the sagas of others. `isShared`: several callers share
@@ -119,7 +119,7 @@ export class StartRefusedError extends Error {
  */
 type StartableSaga = Omit<SagaDefinition<never>, 'steps' | 'words'> & Readonly<{ steps: readonly StartableStep[]; words?: Partial<Pick<SagaWords, 'rolledBack'>> }>;
 
-type StartableStep = LeavingStep & Readonly<{ onlyWith?: string; words?: StepWords; carriedOutBy?: Readonly<Record<string, string>> }>;
+type StartableStep = LeavingStep & Readonly<{ onlyWith?: string; carriedOutBy?: Readonly<Record<string, string>> }>;
 
 /** The sagas that can be started, by name. A catalog is one of these. */
 export type StartableSagas = Readonly<Record<string, StartableSaga>>;

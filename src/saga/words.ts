@@ -20,6 +20,8 @@ export const statusWords: Readonly<Record<SagaStatus, string>> = {
 
 type Worded = Readonly<Record<string, Readonly<{ words?: Partial<SagaWords>; secrets?: readonly string[]; steps: readonly (LeavingStep & Readonly<{ words?: StepWords }>)[] }>>>;
 
+type Leaving = Readonly<Record<string, Readonly<{ words?: Partial<SagaWords>; steps: readonly LeavingStep[] }>>>;
+
 /** A saga by its name. `steps`: those of its row; without them, those of its definition. */
 type Named = Pick<Saga, 'name'> & Partial<Pick<Saga, 'steps'>>;
 
@@ -44,7 +46,7 @@ export function surfaceOf(definitions: Worded): Surface {
 }
 
 /** Returns the words of a saga. They never say that nothing is left where a step, of any saga known here, left something. */
-export function wordsIn(definitions: Worded): (saga: Named) => SagaWords {
+export function wordsIn(definitions: Leaving): (saga: Named) => SagaWords {
   const known = new Map(Object.entries(definitions).map(([name, { words, steps }]) => [name, { words: guardedWords({ ...plainWords, ...words }), steps }] as const));
   const leaving = new Map(Object.values(definitions).flatMap(({ steps }) => steps.flatMap((step) => (step.remains === undefined ? [] : [[step.name, step] as const]))));
   return ({ name, steps = [] }) => {

@@ -7,10 +7,11 @@ import type { Database } from '../platform/db.ts';
 import type { Deployment, Refusal } from '../saga/definition.ts';
 import { adoptDropletInput, beyondPolicy, destroyDropletInput, provisionDropletInput, readyOf, storedAdoptInput, storedProvisionInput } from './inputs.ts';
 import type { LeaseTerms } from './inputs.ts';
-import { describeRolledBack } from './rolled-back.ts';
+import { provisionDropletRemains } from './outputs.ts';
+import { describeRolledBack, describeUnproven } from './rolled-back.ts';
 
 /** `provision_droplet`, as its callers know it. */
-export const provisionContract = { name: 'provision_droplet', input: provisionDropletInput, steps: [{ name: 'create_droplet' }, { name: 'wait_droplet_active' }, { name: 'wait_droplet_ready', onlyWith: 'ready' }, { name: 'register_droplet' }], secrets: ['user_data'], refusal: refuseProvision, words: { rolledBack: describeRolledBack } } as const;
+export const provisionContract = { name: 'provision_droplet', input: provisionDropletInput, steps: [{ name: 'create_droplet', remains: provisionDropletRemains, words: { remains: describeUnproven } }, { name: 'wait_droplet_active' }, { name: 'wait_droplet_ready', onlyWith: 'ready' }, { name: 'register_droplet' }], secrets: ['user_data'], refusal: refuseProvision, words: { rolledBack: describeRolledBack } } as const;
 
 /** `destroy_droplet`, as its callers know it. */
 export const destroyContract = { name: 'destroy_droplet', input: destroyDropletInput, steps: [{ name: 'destroy_droplet' }], refusal: refuseProtected } as const;

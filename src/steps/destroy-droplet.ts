@@ -18,7 +18,7 @@ import { storedDestroyInput } from './inputs.ts';
 import type { DestroyDropletOutputs } from './outputs.ts';
 import { destroyDropletOutputs, destroyDropletRemains } from './outputs.ts';
 import { lookForBilled, withOutputs } from './still-billed.ts';
-import { describeNotDestroyed } from './words.ts';
+import { describeDestruction } from './words.ts';
 import { stepAgeMs } from '../saga/stamps.ts';
 
 /**
@@ -42,7 +42,7 @@ export const destroyDroplet: Step<StepDeps, JsonObject, DestroyDropletOutputs> =
   family: dropletFamily,
   adds: destroyDropletOutputs,
   remains: destroyDropletRemains,
-  words: { doing: 'destroying the droplet', provider: 'DigitalOcean', remains: describeNotDestroyed },
+  words: { doing: 'destroying the droplet', provider: 'DigitalOcean', remains: describeDestruction },
   forwardOnly: true,
 
   async execute(run, stepDeps) {

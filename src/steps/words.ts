@@ -32,7 +32,7 @@ export const destroyWords: SagaWords = {
   cancelled: (saga) => `Droplet ${dropletTextOf(saga)} is kept, unless DigitalOcean has already accepted its deletion. A destroyed droplet cannot be restored.`,
   rolledBack: (saga) => {
     if (saga.context['destroy_result'] === 'destroyed') {
-      return { text: `The cancel came too late: droplet ${dropletTextOf(saga)} is destroyed.`, label: 'destroyed', tone: 'plain' };
+      return { text: `The cancel came too late: droplet ${dropletTextOf(saga)} is destroyed.${billedSentence(saga)}`, label: 'destroyed', tone: 'plain' };
     }
     if (saga.context['destroy_result'] === 'already_gone') return { text: `Nothing was destroyed: droplet ${dropletTextOf(saga)} does not exist.`, label: 'nothing destroyed', tone: 'plain' };
     return notDestroyed(saga);
@@ -49,9 +49,12 @@ export const adoptWords: SagaWords = {
   stuck: (saga) => `Droplet ${dropletTextOf(saga)} may still carry our tags. It is not destroyed because of them.`,
 };
 
-/** What the rollback of a destruction left: the droplet, unless it is gone. */
-export function describeNotDestroyed(saga: SagaFacts): SagaEnd | null {
-  return saga.context['destroy_result'] === 'not_destroyed' ? notDestroyed(saga) : null;
+/** What came of a destruction that was rolled back: the droplet is still there, or is destroyed all the same; null: neither. */
+export function describeDestruction(saga: SagaFacts): SagaEnd | null {
+  const result = saga.context['destroy_result'];
+  if (result === 'not_destroyed') return notDestroyed(saga);
+  if (result !== 'destroyed') return null;
+  return { text: `Droplet ${dropletTextOf(saga)} was destroyed, and cannot be restored.${billedSentence(saga)}`, label: 'destroyed', tone: 'attention', rerunIsSafe: true };
 }
 
 function notDestroyed(saga: SagaFacts): SagaEnd {

@@ -149,7 +149,7 @@ function tellInventory(registry: Registry, { present, drift, orphans, held, leas
   gauge('inventory_droplets', 'Droplets in the account', present);
   const driftOpen = new Gauge({ name: 'arcadia_drift_open', help: 'Open drift, by field', labelNames: ['field'], registers });
   for (const { field, count } of drift) driftOpen.set({ field }, count);
-  const byCategory = new Gauge({ name: 'arcadia_orphans', help: 'Droplets with our tags that belong to no saga', labelNames: ['category'], registers });
+  const byCategory = new Gauge({ name: 'arcadia_orphans', help: 'Droplets with our tags for which no record accounts', labelNames: ['category'], registers });
   const costs = new Gauge({ name: 'arcadia_orphans_usd_per_hour', help: 'Hourly price of orphans in USD', labelNames: ['category'], registers });
   for (const category of ['surplus', 'unknown', 'acknowledged'] as const) {
     const found = orphans.find((one) => one.category === category);

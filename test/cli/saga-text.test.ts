@@ -34,13 +34,13 @@ describe('a saga that was rolled back', () => {
     const { list, one } = await told(saga);
     expect(list).toContain(`  ${label}  `);
     expect(one).toMatch(new RegExp(`^status +${label}, revision 9$`, 'm'));
-    expect(one).toMatch(new RegExp(`^(?:attention|to check) +.*${attention}`, 'm'));
+    expect(one).toMatch(new RegExp(`^(?:result|to check) +.*${attention}`, 'm'));
   });
 
   test('of which nothing is left says no more', async () => {
     const { list, one } = await told(ended({}));
     expect(list).toContain('  rolled back  ');
-    expect(one).not.toContain('attention');
+    expect(one).not.toMatch(/^(?:result|to check) /m);
     expect(one).toMatch(/^reason +cancelled in create_droplet: cancelled by cli:ada$/m);
   });
 });

@@ -10,7 +10,7 @@ const now = new Date('2026-11-28T12:00:00Z');
 const at = (seconds: number) => new Date(now.getTime() + seconds * 1_000);
 const limits = { reconcileIntervalMs: 15_000, inventorySyncIntervalMs: 900_000 };
 const worker = { name: 'a:1', host: 'a', version: '1', startedAt: at(-60), lastSeenAt: at(-2), concurrency: 50, jobs: 0, isAlive: true };
-const well: PostgresFacts = { now, workers: [worker], queuePlaces: [], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, unknownSagas: { sagas: 0, names: [] }, unmetNeeds: { sagas: 0, ids: [], steps: [] }, missingKeys: { sagas: 0, keys: [] }, unanswered: { sagas: 0, ids: [] }, longRuns: { sagas: 0, ids: [], steps: [], workers: [], since: null }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, orphansUnknown: 0, sweepsFailing: { droplets: 0, since: null, error: null }, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
+const well: PostgresFacts = { now, workers: [worker], queuePlaces: [], throttledUntil: null, refused: [], untold: [], pauses: [], unfinished: 3, stuck: 0, overdueSeconds: 0, unknownSteps: { sagas: 0, steps: [] }, unknownSagas: { sagas: 0, names: [] }, unmetNeeds: { sagas: 0, ids: [], steps: [] }, missingKeys: { sagas: 0, keys: [] }, unanswered: { sagas: 0, ids: [] }, longRuns: { sagas: 0, standing: 0, ids: [], steps: [], workers: [], since: null }, isReadOnly: false, reconcilerFailingSince: null, providerFailingSince: null, orphansHeld: 0, orphansUnknown: 0, sweepsFailing: { droplets: 0, since: null, error: null }, syncAgeSeconds: 60, leases: { ended: 0, leased: 0, isHeld: false, endedProtected: 0 } };
 const moving: QueueFacts = { paused: [], stalled: [] };
 const refused: RefusedFact = {
   kind: 'request_refused', request: 'POST /v2/droplets', fields: ['ssh_keys'], subject: null, openedAt: at(-90), nextProbeAt: at(30), message: '403: You may not', scopes: ['ssh_key:read'], held: 21,
@@ -101,11 +101,12 @@ test('sagas whose workers lack an encryption key are told of, with its id', () =
 });
 
 test('steps that do not return are told of, with their sagas and workers', () => {
-  const one = { sagas: 1, ids: ['one'], steps: ['charge'], workers: ['host:7'], since: at(-2_040) };
+  const one = { sagas: 1, standing: 1, ids: ['one'], steps: ['charge'], workers: ['host:7'], since: at(-2_040) };
   expect(judge({ longRuns: one }).conditions).toMatchObject([
-    { name: 'steps_hang', severity: 'warning', count: 1, since: at(-2_040), title: 'The step charge has been running for 34 min 0 s', detail: expect.stringContaining('host:7'), action: expect.stringContaining('`arcadia saga one`') },
+    { name: 'steps_hang', severity: 'warning', count: 1, since: at(-2_040), title: 'The step charge has been running for 34 min 0 s', detail: 'It takes a place of its worker: host:7. Its saga stands still.', action: expect.stringContaining('`arcadia saga one`') },
   ]);
-  const four = { ...one, sagas: 4, ids: ['one', 'two', 'three'], steps: ['charge', 'refund'] };
+  expect(judge({ longRuns: { ...one, standing: 0 } }).conditions).toMatchObject([{ detail: 'It takes a place of its worker: host:7. Its saga went on without it.', action: expect.stringMatching(/Restart the worker\.$/) }]);
+  const four = { ...one, sagas: 4, standing: 3, ids: ['one', 'two', 'three'], steps: ['charge', 'refund'] };
   expect(judge({ longRuns: four }).conditions).toMatchObject([{ title: '4 steps (charge, refund) have been running for 10 minutes or more', action: expect.stringContaining('`arcadia saga three` and others') }]);
 });
 
@@ -113,6 +114,9 @@ test('surplus droplets that cannot be destroyed are told of, with the error', ()
   expect(judge({ sweepsFailing: { droplets: 1, since: at(-1_800), error: '422: Droplet is locked by support' } }).conditions).toMatchObject([
     { name: 'surplus_not_destroyed', severity: 'critical', count: 1, since: at(-1_800), title: '1 surplus droplet cannot be destroyed', detail: 'It exists and costs money. 422: Droplet is locked by support. Each sync tries again.' },
   ]);
+  // The brake, or a person, holds the sweep.
+  expect(judge({ orphansHeld: 6, sweepsFailing: { droplets: 1, since: at(-1_800), error: 'no' } }).conditions).toMatchObject([{ name: 'surplus_held' }, { name: 'surplus_not_destroyed', detail: 'It exists and costs money. no.' }]);
+  expect(judge({ sweepsFailing: { droplets: 1, since: at(-1_800), error: 'no' } }, { ...moving, paused: ['inventory'] }).conditions.find(({ name }) => name === 'surplus_not_destroyed')?.detail).toBe('It exists and costs money. no.');
 });
 
 test('a store that is full or takes no writes is told of by its name', () => {
@@ -138,8 +142,8 @@ test('a reconciler that fails for a minute, and surplus droplets that wait for a
 });
 
 test('droplets with our tags that no saga accounts for are told of, unless the app has no inventory', () => {
-  expect(judge({ orphansUnknown: 2 }).conditions).toMatchObject([{ name: 'orphans_unknown', severity: 'warning', count: 2, title: '2 droplets carry our tags but belong to no saga of this environment', action: expect.stringContaining('arcadia orphans') }]);
-  expect(judge({ orphansUnknown: 1 }).conditions).toMatchObject([{ title: '1 droplet carries our tags but belongs to no saga of this environment' }]);
+  expect(judge({ orphansUnknown: 2 }).conditions).toMatchObject([{ name: 'orphans_unknown', severity: 'warning', count: 2, title: '2 droplets carry our tags, and no record here accounts for them', action: expect.stringContaining('arcadia orphans') }]);
+  expect(judge({ orphansUnknown: 1 }).conditions).toMatchObject([{ title: '1 droplet carries our tags, and no record here accounts for it' }]);
   expect(judgeFleet({ postgres: { ...well, orphansUnknown: 2 }, queues: moving, usersFile: null }, { ...limits, inventorySyncIntervalMs: null }, now).status).toBe('ok');
 });
 

@@ -127,6 +127,26 @@ describe('surplus droplets of ours', () => {
     expect((await audited(stage)).filter((line) => line.startsWith('orphan-sweep'))).toEqual(['orphan-sweep orphan_destroy_sent', 'orphan-sweep orphan_destroyed']);
   });
 
+  test('that is gone at the next look after its deletion, though still listed, is in the audit as destroyed', async () => {
+    const stage = await scene();
+    const [id = 0] = addOf(stage, await stage.saga({ status: 'compensated' }), 1);
+    await stage.sync();
+    stage.sandbox.setFaults({ rules: [{ match: { method: 'DELETE' }, effect: { status: 204 } }] });
+    expect((await stage.sync()).notDestroyed).toMatchObject([{ sweepError: 'DigitalOcean accepted the deletion but still shows the droplet' }]);
+    stage.sandbox.setFaults({ rules: [{ match: { method: 'GET', path: `^/v2/droplets/${id}$` }, effect: { status: 404, body: { id: 'not_found', message: 'The resource you were accessing could not be found.' } } }] });
+    await stage.sync();
+    expect((await audited(stage)).filter((line) => line.startsWith('orphan-sweep'))).toEqual(['orphan-sweep orphan_destroy_sent', 'orphan-sweep orphan_destroyed']);
+  });
+
+  test('is not counted as one that cannot be destroyed if the queue store does not answer', async () => {
+    const stage = await scene();
+    addOf(stage, await stage.saga({ status: 'compensated' }), 1);
+    await stage.sync();
+    for (let pass = 0; pass < 2; pass += 1) expect(await stage.sync({ isPaused: new Error('connect ECONNREFUSED 10.0.0.7:6379') })).toMatchObject({ destroyed: [], notDestroyed: [] });
+    expect((await readFleetFacts(stage.db)).sweepsFailing).toMatchObject({ droplets: 0 });
+    expect((await stage.sync()).destroyed).toHaveLength(1);
+  });
+
   test('is destroyed after the grace period from its first sight if the clock of DigitalOcean is ahead', async () => {
     const stage = await scene();
     stage.add(1, { name: 'web-0', tags: tagsOf(await stage.saga({ status: 'compensated', endedAgoMs: 10_000_000 })), created_at: new Date(Date.now() + 3_600_000).toISOString() });

@@ -19,7 +19,7 @@ import { emptyTables } from '../support/empty-tables.ts';
 
 export const LAG_MS = 500;
 
-export type SyncOptions = { readonly io?: Io; readonly db?: Database; readonly worker?: string; readonly signal?: AbortSignal; readonly intervalMs?: number; readonly budget?: RequestBudget; readonly orphanGraceMs?: number; readonly isPaused?: boolean; readonly onTagsRefused?: (why: string) => void; readonly furtherTags?: FurtherPasses };
+export type SyncOptions = { readonly io?: Io; readonly db?: Database; readonly worker?: string; readonly signal?: AbortSignal; readonly intervalMs?: number; readonly budget?: RequestBudget; readonly orphanGraceMs?: number; readonly isPaused?: boolean | Error; readonly onTagsRefused?: (why: string) => void; readonly furtherTags?: FurtherPasses };
 
 export type Row = { readonly providerId: string; readonly name: string; readonly status: string; readonly sizeSlug: string; readonly region: string; readonly tags: string[]; readonly absences: number; readonly deletedAt: Date | null; readonly lastSeenAt: Date };
 
@@ -59,7 +59,7 @@ async function setScene(db: Database, options: SandboxOptions): Promise<Scene> {
   const trySync = ({ io = directIo, worker = 'test:1', signal = new AbortController().signal, intervalMs, budget = unlimitedBudget, orphanGraceMs = 1, db: ownDb = db, isPaused = false, onTagsRefused = () => undefined, furtherTags }: SyncOptions = {}) => {
     const digitalOcean = createDigitalOceanClient({ apiUrl: sandbox.url, token: 'test', timeoutMs: 3_000, io, budget }).at('sync');
     const settings = { adoptionGraceMs: LAG_MS, orphanGraceMs, retryMs: 10 };
-    return syncInventory({ db: ownDb, digitalOcean, worker, settings, isPaused: async () => Promise.resolve(isPaused), onTagsRefused, ...(furtherTags === undefined ? {} : { furtherTags }), signal, log: logger }, { intervalMs: intervalMs ?? null, requestedBy: intervalMs === undefined ? 'test' : null });
+    return syncInventory({ db: ownDb, digitalOcean, worker, settings, isPaused: async () => (isPaused instanceof Error ? Promise.reject(isPaused) : Promise.resolve(isPaused)), onTagsRefused, ...(furtherTags === undefined ? {} : { furtherTags }), signal, log: logger }, { intervalMs: intervalMs ?? null, requestedBy: intervalMs === undefined ? 'test' : null });
   };
   return {
     db,

@@ -9,8 +9,16 @@ test('what the last answer left of the rate limit is unknown once that was minut
   expect(await left()).toBe('Nan');
   metrics.onRequest({ method: 'GET', path: '/v2/account', status: 200, outcome: 'done', durationMs: 10, retryAfterMs: null, rateLimit: { limit: 5_000, remaining: 7, resetAt: new Date(0) } });
   expect(await left()).toBe('7');
-  now = 239_000;
+  now = 399_000;
   expect(await left()).toBe('7');
-  now = 241_000;
+  now = 401_000;
   expect(await left()).toBe('Nan');
+});
+
+test('what a 429 left is known until its pause is over', async () => {
+  let now = 0;
+  const metrics = createDropletMetrics(() => null, () => now);
+  metrics.onRequest({ method: 'GET', path: '/v2/account', status: 429, outcome: 'throttled', durationMs: 10, retryAfterMs: 1_800_000, rateLimit: { limit: 5_000, remaining: 0, resetAt: new Date(0) } });
+  now = 1_799_000;
+  expect(await metrics.expose()).toContain('arcadia_digitalocean_ratelimit_remaining 0\n');
 });

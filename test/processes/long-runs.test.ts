@@ -14,17 +14,17 @@ test('the steps that have run for ten minutes are told of, the longest first, un
   const steps = rememberRunningSteps(() => now);
   const one = Promise.withResolvers<string>();
   const other = Promise.withResolvers<string>();
-  const ended = [steps.during('one', () => one.promise), steps.during('other', () => other.promise)] as const;
+  const ended = [steps.during({ sagaId: 'one', step: 'charge' }, () => one.promise), steps.during({ sagaId: 'other', step: 'refund' }, () => other.promise)] as const;
   now = 600_000;
-  expect(steps.longRuns()).toEqual({ sagaIds: [], longestMs: null });
-  const late = steps.during('late', async () => Promise.resolve('late'));
+  expect(steps.longRuns()).toEqual({ runs: [], longestMs: null });
+  const late = steps.during({ sagaId: 'late', step: 'charge' }, async () => Promise.resolve('late'));
   now = 660_000;
-  expect(steps.longRuns()).toEqual({ sagaIds: ['one', 'other'], longestMs: 660_000 });
+  expect(steps.longRuns()).toEqual({ runs: [{ sagaId: 'one', step: 'charge' }, { sagaId: 'other', step: 'refund' }], longestMs: 660_000 });
   one.resolve('done');
   expect([await ended[0], await late]).toEqual(['done', 'late']);
   other.reject(new Error('it failed'));
   await expect(ended[1]).rejects.toThrow('it failed');
-  expect(steps.longRuns()).toEqual({ sagaIds: [], longestMs: null });
+  expect(steps.longRuns()).toEqual({ runs: [], longestMs: null });
 });
 
 test('a heartbeat tells of them, and the fleet by whom and at which step', async () => {
@@ -39,7 +39,7 @@ test('a heartbeat tells of them, and the fleet by whom and at which step', async
   let now = 0;
   const steps = rememberRunningSteps(() => now);
   const answer = Promise.withResolvers<void>();
-  const run = steps.during(id, () => answer.promise);
+  const run = steps.during({ sagaId: id, step: 'charge' }, () => answer.promise);
   const stopping = new AbortController();
   const identity = { name: 'host:7', host: 'host', pid: 7, version: '1', nodeVersion: '24', concurrency: 1, scope: null, steps: ['charge'], sagas: [], queuePlace: { kind: 'postgres', prefix: null } } as const;
   const state = () => ({ jobs: 1, throttledForMs: 0, reconcilerFailingForMs: null, provider: { failingForMs: null, answeredMsAgo: null }, longRuns: steps.longRuns() });
@@ -48,9 +48,12 @@ test('a heartbeat tells of them, and the fleet by whom and at which step', async
     const { workers, longRuns } = await readFleetFacts(db);
     return workers.length === 1 && longRuns.sagas === sagas && longRuns;
   }, { what: `the worker to tell of ${sagas}` });
-  expect(await toldOf(0)).toEqual({ sagas: 0, ids: [], steps: [], workers: [], since: null });
+  expect(await toldOf(0)).toEqual({ sagas: 0, standing: 0, ids: [], steps: [], workers: [], since: null });
   now = 660_000;
-  expect(await toldOf(1)).toMatchObject({ ids: [id], steps: ['charge'], workers: ['host:7'], since: expect.any(Date) });
+  expect(await toldOf(1)).toMatchObject({ standing: 1, ids: [id], steps: ['charge'], workers: ['host:7'], since: expect.any(Date) });
+  // Cancelled meanwhile, and rolled back by another worker: the step still takes its place.
+  await db.sql`update arcadia.sagas set status = 'compensated', finished_at = clock_timestamp(), wake_at = null where id = ${id}`;
+  expect(await toldOf(1)).toMatchObject({ standing: 0, ids: [id], steps: ['charge'] });
   answer.resolve();
   await run;
   expect(await toldOf(0)).toMatchObject({ since: null });

@@ -1,7 +1,7 @@
 // Databases of earlier versions: what is in them goes on with this one.
 import { createHash, randomUUID } from 'node:crypto';
 import { readFile, readdir } from 'node:fs/promises';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import type { Database } from '../../src/platform/db.ts';
 import { openDatabase, reserveConnection } from '../../src/platform/db.ts';
 import { migrate } from '../../src/processes/migrate.ts';
@@ -59,8 +59,8 @@ const landed: Readonly<Record<string, string>> = {
   '0041.do.worker-reports.sql': '0bff01badf730456230f639b93cfd7fa',
   '0042.do.queue-places.sql': '26804ba6bec499c83e543a53b8d9d4ec',
   '0043.do.orphan-acknowledgements.sql': 'b649230dbbc82f3386b106ec7294c38c',
-  '0044.do.long-runs.sql': 'a6e5e4c15b647d7771c242d03da32eb6',
-  '0045.do.remembered-secrets.sql': '3727f4a6aadc035fc631a0d9e7a62618',
+  '0044.do.long-runs.sql': '9ee308f5fa93a438b47c0375fff4aebc',
+  '0045.do.remembered-secrets.sql': '808e534662f61fc540924dd9fabbd83b',
   '0046.do.versions-side-by-side.sql': '151ef4c3ee464d80c320b193c21a052d',
   '0047.do.failed-sweeps.sql': '14b256a6b67b42ba054b1f3acdf0973f',
 };
@@ -109,14 +109,31 @@ test('of a saga that SQL started, and whose definition was gone before the updat
   const old = openDatabase(database.directUrl, { max: 1 });
   await migrateTo((statement) => old.sql.unsafe(statement), 44);
   await old.sql`insert into arcadia.saga_definitions (name, steps, secrets) values ('gone', '{one}', '{token}')`;
-  const [started] = await old.sql<{ id: string }[]>`select arcadia.start_saga('gone', '{"size": 7, "token": "hush"}') as id`;
+  const [started] = await old.sql<{ id: string }[]>`select arcadia.start_saga('gone', '{"size": 7, "region": "ams3", "token": "hush"}', 'order-7') as id`;
   await old.sql`delete from arcadia.saga_definitions`;
   await old.close();
 
   await using engine = await openEngine(catalogOf(fakeStep('one')), {}, database);
   await migrate(engine.db, 'test');
+  const { sql } = engine.db;
+  // What may be secret is no reason to take another request for this one.
+  await expect(sql`select arcadia.start_saga('gone', '{"size": 7, "region": "nyc3", "token": "hush"}', 'order-7')`).rejects.toThrow(/was used before with another input|is taken/);
   await cancelSaga(engine.options.store, started?.id ?? '', 'test');
-  expect((await engine.load(started?.id ?? '')).saga).toMatchObject({ status: 'compensated', input: { size: 7, token: '[erased, 4 bytes]' } });
+  expect((await engine.load(started?.id ?? '')).saga).toMatchObject({ status: 'compensated', input: { size: 7, region: '[erased, 4 bytes]', token: '[erased, 4 bytes]' } });
+  // Once the definition is back, it says what is secret.
+  await sql`insert into arcadia.saga_definitions (name, steps, secrets) values ('gone', '{one}', '{token}')`;
+  const [again] = await sql<{ id: string }[]>`select arcadia.start_saga('gone', '{"size": 7, "region": "ams3", "token": "hush"}') as id`;
+  await cancelSaga(engine.options.store, again?.id ?? '', 'test');
+  expect((await engine.load(again?.id ?? '')).saga).toMatchObject({ input: { size: 7, region: 'ams3', token: '[erased, 4 bytes]' } });
+});
+
+test('a file that lies before an applied one, and is not applied, is named: nothing is migrated', async () => {
+  await using database = await createTestDatabase();
+  const db = openDatabase(database.url, { max: 2 });
+  onTestFinished(() => db.close());
+  await migrate(db, 'test');
+  await db.sql`delete from arcadia.migrations where version = 41`;
+  await expect(migrate(db, 'test')).rejects.toThrow(/^migrations\/0041\.do\.worker-reports\.sql is not applied to this database, though migration \d+ is\./);
 });
 
 test('tables that are in use are waited for, and nobody who holds one and asks for another is caught in between', async () => {

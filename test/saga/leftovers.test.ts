@@ -14,6 +14,7 @@ import { loadSaga } from '../../src/saga/store.ts';
 import type { Step } from '../../src/saga/step.ts';
 import { describeEnd, leftoversOf, surfaceOf } from '../../src/saga/words.ts';
 import { createDroplet } from '../../src/steps/create-droplet.ts';
+import { catalog } from '../../src/steps/catalog.ts';
 import { destroyDroplet } from '../../src/steps/destroy-droplet.ts';
 import { useSharedDatabase } from '../support/shared-database.ts';
 
@@ -68,7 +69,7 @@ describe('a droplet that a rollback could not prove to be its own', () => {
 
   test('is added to what the words of the saga ask to check, and makes its rerun unsafe', async () => {
     const app = appOf([createDroplet], () => ({ text: 'Check the ledger.', label: 'check', tone: 'attention', rerunIsSafe: true }));
-    expect(describeIn(app, await rolledBack(left, ['create_droplet']))).toEqual({ text: expect.stringMatching(/^Check the ledger\. Rolled back, but check droplet 512/), label: 'check', tone: 'attention' });
+    expect(describeIn(app, await rolledBack(left, ['create_droplet']))).toEqual({ text: expect.stringMatching(/^Check the ledger\. Also check droplet 512/), label: 'check', tone: 'attention' });
     expect(describeIn(app, await rolledBack({}, ['create_droplet']))).toMatchObject({ text: 'Check the ledger.', rerunIsSafe: true });
   });
 
@@ -82,6 +83,10 @@ describe('a droplet that a rollback could not prove to be its own', () => {
 test('a droplet that an own saga did not destroy is said, and may be destroyed again without a word', async () => {
   const app = appOf([destroyDroplet], nothingLeft);
   expect(describeIn(app, await rolledBack({ destroy_result: 'not_destroyed' }, ['destroy_droplet']))).toEqual({ text: 'Droplet 7 was not destroyed.', label: 'not destroyed', tone: 'attention', rerunIsSafe: true });
+  const destroyed = await rolledBack({ destroy_result: 'destroyed', still_billed: [{ kind: 'volume', id: 'v1', name: 'data', usd_per_month: 10 }] }, ['destroy_droplet']);
+  expect(describeIn(app, destroyed)).toMatchObject({ text: 'Droplet 7 was destroyed, and cannot be restored. Still billed: volume data (10.00 USD a month).', label: 'destroyed', tone: 'attention' });
+  // The words of destroy_droplet itself say why.
+  expect(describeEnd(surfaceOf(catalog).words({ ...destroyed, name: 'destroy_droplet' }), destroyed)).toMatchObject({ text: 'The cancel came too late: droplet 7 is destroyed. Still billed: volume data (10.00 USD a month).', tone: 'plain' });
   const gone = await rolledBack({ destroy_result: 'already_gone', still_billed: null }, ['destroy_droplet']);
   expect([describeIn(app, gone).tone, leftoversOf(surfaceOf(app).words(gone), gone)]).toEqual(['plain', null]);
 });

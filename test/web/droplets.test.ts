@@ -312,9 +312,9 @@ describe('an action', () => {
   test('the page of orphans says that nobody looked, and else how long ago', async () => {
     const unlooked = textOf(await page('/droplets/orphans'));
     expect(unlooked).toContain('The inventory was never synced.');
-    expect(unlooked).not.toMatch(/No orphans|found no droplet/);
+    expect(unlooked).not.toMatch(/No orphans|accounted for/);
     await placeSync(web.db, { agoS: 30 });
-    expect(textOf(await page('/droplets/orphans'))).toMatch(/No orphans Synced 3\d s ago\. The last complete sync found no droplet that carries our tags/);
+    expect(textOf(await page('/droplets/orphans'))).toMatch(/No orphans Synced 3\d s ago\. As of the last complete sync, every droplet with our tags is accounted for/);
   });
 
   test('a destruction that is stuck is no destruction, while the droplet lives and once it is gone', async () => {

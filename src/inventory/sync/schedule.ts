@@ -35,6 +35,6 @@ export async function scheduleSyncs(options: {
 /** The data of a sync's job. */
 export function describeSync(report: SyncReport | null): string {
   if (report === null) return 'no sync is due, or another worker is running it';
-  const { droplets, appeared, returned, changed, vanished, drifted, destroyed, held, tagsDeleted } = report.summary;
-  return `sync ${report.number}: ${droplets} droplets; ${appeared} appeared, ${returned} returned, ${changed} changed, ${vanished} vanished; ${drifted} drifted; ${destroyed} surplus destroyed${held > 0 ? `, ${held} HELD until a person has looked` : ''}${report.isPaused ? '; PAUSED: nothing is destroyed' : ''}${tagsDeleted > 0 ? `; ${tagsDeleted} tags deleted` : ''}${report.tagsRefused ? '; tags are left: the token lacks tag:read or tag:delete' : ''}`;
+  const { droplets, appeared, returned, changed, vanished, drifted, destroyed, notDestroyed, held, tagsDeleted } = report.summary;
+  return `sync ${report.number}: ${droplets} droplets; ${appeared} appeared, ${returned} returned, ${changed} changed, ${vanished} vanished; ${drifted} drifted; ${destroyed} surplus destroyed${notDestroyed > 0 ? `, ${notDestroyed} NOT destroyed` : ''}${held > 0 ? `, ${held} HELD until a person has looked` : ''}${report.isPaused ? '; PAUSED: nothing is destroyed' : ''}${tagsDeleted > 0 ? `; ${tagsDeleted} tags deleted` : ''}${report.tagsRefused ? '; tags are left: the token lacks tag:read or tag:delete' : ''}`;
 }

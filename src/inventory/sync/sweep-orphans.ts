@@ -2,13 +2,13 @@
 // few, it destroys none and raises an alarm, because a person should check first what is wrong.
 import type { Database } from '../../platform/db.ts';
 import type { DigitalOceanClient } from '../../do/client.ts';
+import { DigitalOceanError } from '../../do/errors.ts';
 import { withRetries } from '../../do/pages.ts';
 import type { Orphan } from '../orphans.ts';
 import { announceDestruction, listDoomed, markOrphanGone, recordFailedSweep, recordHold } from '../orphans.ts';
 import { SyncLostError } from '../syncs.ts';
 import type { Log } from '../../platform/log.ts';
 import { shorten } from '../../platform/text.ts';
-import { textOfThrown } from '../../platform/thrown.ts';
 import { deleteAndLook } from '../../steps/destroy-and-confirm.ts';
 import { lookForOrphans } from './orphan-look.ts';
 
@@ -67,7 +67,8 @@ export async function sweepOrphans(
     } catch (error) {
       if (error instanceof SyncLostError) throw error;
       log.warn({ err: error, dropletId: orphan.providerId }, 'could not destroy a surplus droplet: the next sync tries again');
-      await fail(orphan, shorten(error instanceof Error ? error.message : textOfThrown(error), MAX_ERROR));
+      // What else fails, such as a store of ours, says nothing of the droplet.
+      if (error instanceof DigitalOceanError) await fail(orphan, shorten(error.message, MAX_ERROR));
     }
   }
   if (isPaused) log.warn({ droplets: doomed.length - destroyed.length }, 'the queue inventory is paused: no surplus droplet is destroyed');
@@ -81,7 +82,7 @@ async function destroyOrphan(orphan: Orphan, number: number, { db, digitalOcean,
   const id = Number(orphan.providerId);
   const droplet = await withRetries(() => digitalOcean.getDroplet(id), beforeRetry);
   if (droplet === null) {
-    await markOrphanGone(db, orphan, 'gone');
+    await markOrphanGone(db, orphan);
     return { kind: 'left alone' };
   }
   const [found] = await lookForOrphans(db, [droplet]);
@@ -96,6 +97,6 @@ async function destroyOrphan(orphan: Orphan, number: number, { db, digitalOcean,
     log.warn({ dropletId: id, status: left.status }, 'DigitalOcean accepted the deletion of a surplus droplet but still shows it: the next sync checks again');
     return { kind: 'failed', why: 'DigitalOcean accepted the deletion but still shows the droplet' };
   }
-  await markOrphanGone(db, orphan, 'destroyed');
+  await markOrphanGone(db, orphan);
   return { kind: 'destroyed' };
 }

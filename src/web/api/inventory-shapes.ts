@@ -90,7 +90,7 @@ export const orphanAnswer = z.object({
   acknowledgedAt: answerTime.nullable().describe('when somebody acknowledged this unknown orphan: it is not reported as a problem since'),
   acknowledgedBy: z.string().nullable(),
   acknowledgedReason: z.string().nullable(),
-  sweepFailingSince: answerTime.nullable().describe('since when the sweep has tried in vain to destroy this surplus droplet'),
+  sweepFailingSince: answerTime.nullable().describe('since when the sweep has failed to destroy this surplus droplet'),
   sweepError: z.string().nullable().describe('why its last try failed'),
 });
 export const orphansAnswer = z.object({ orphans: z.array(orphanAnswer), more });

@@ -96,7 +96,7 @@ export function addInventoryRoutes(app: App, inventory: InventoryPort, redact: R
 
   app.get(
     '/v1/orphans',
-    { schema: { operationId: 'listOrphans', summary: 'List droplets that carry our tags but belong to no saga', tags: ['inventory'], querystring: orphansQuery, response: answers(200, orphansAnswer) } },
+    { schema: { operationId: 'listOrphans', summary: 'List droplets that carry our tags but that no record accounts for', tags: ['inventory'], querystring: orphansQuery, response: answers(200, orphansAnswer) } },
     async ({ query }) => {
       const { rows, more } = await upTo(query.limit, inventory.orphans);
       return { orphans: redact.value(rows), more };

@@ -1,7 +1,6 @@
 // One droplet: what it is, what is wrong with it and what to do about it, its sagas, and the history of its drift.
 import type { Drift } from '../../inventory/drift-store.ts';
 import type { DropletRecord } from '../../inventory/droplet-record.ts';
-import type { OrphanState } from '../../inventory/orphans.ts';
 import type { SagaLease } from '../../inventory/lease.ts';
 import type { AuditLine } from '../../saga/audit.ts';
 import type { Hold } from '../../saga/holds.ts';
@@ -51,7 +50,7 @@ export function nameOf({ record, sagas, dropletId }: Pick<DropletView, 'record' 
 export function renderDroplet(view: DropletView): Html {
   const { record, now, told, actions } = view;
   const atWork = view.sagas.find(({ status }) => !isAtRest(status) || status === 'stuck') ?? null;
-  const shown = record === null ? null : { ...record, drift: openOf(record).map(({ field }) => field), orphan: stateOf(record.orphan), atWork: atWork === null ? null : { id: atWork.id, name: atWork.name, status: atWork.status } };
+  const shown = record === null ? null : { ...record, drift: openOf(record).map(({ field }) => field), orphan: record.orphan?.state ?? null, atWork: atWork === null ? null : { id: atWork.id, name: atWork.name, status: atWork.status } };
   return html`<p class="crumbs"><a href="/droplets" data-up>Droplets</a></p>
 ${told === null ? null : html`<p class="notice" role="status">${told}</p>`}
 <div id="live"${record !== null && (record.absences > 0 || isOutdated(record.lastSeenAt, now, view.syncIntervalMs)) ? html` class="outdated"` : null} data-now="${now.toISOString()}" data-refresh-ms="${atWork !== null && atWork.status !== 'stuck' ? SOON_MS : LATER_MS}">
@@ -90,19 +89,13 @@ ${releasedAt !== null && deletedAt === null ? html`<div class="now wait"><p><b>T
 ${syncNotice(sync, now, syncIntervalMs)}`;
 }
 
-/** The state of an orphan in a word. */
-function stateOf(orphan: DropletRecord['orphan']): OrphanState | null {
-  if (orphan === null) return null;
-  return orphan.acknowledgedAt === null ? orphan.category : 'acknowledged';
-}
-
 function orphanNotice({ category, reason, approvedAt, approvedBy, acknowledgedAt, acknowledgedBy, acknowledgedReason, sweepFailingSince, sweepError }: NonNullable<DropletRecord['orphan']>, now: Date): Html {
   const approved = approvedAt === null ? null : html` <code>${approvedBy}</code> approved its destruction ${ago(approvedAt, now)}.`;
   const acknowledged = acknowledgedAt === null ? null : html` <code>${acknowledgedBy}</code> acknowledged it ${ago(acknowledgedAt, now)}${acknowledgedReason === null ? '.' : html`: ${acknowledgedReason}`}`;
-  const failing = sweepFailingSince === null ? null : html` <b>Each try since ${ago(sweepFailingSince, now)} failed:</b> ${sweepError}`;
+  const failing = sweepFailingSince === null ? null : html` <b>It could not be destroyed.</b> The first try was ${ago(sweepFailingSince, now)}. The last error: ${sweepError}`;
   const fate = category === 'surplus'
     ? html`The second sync that sees it destroys it, once it is older than the grace period and unless there are too many at once.${approved}${failing}`
-    : html`It carries our tags, and belongs to no saga of this environment. Nothing destroys it.${acknowledged}`;
+    : html`It carries our tags. Nothing destroys it.${acknowledged}`;
   return html`<div class="now ${acknowledgedAt === null ? 'bad' : ''}"><p><b>Orphan (${category}):</b> ${reason}. ${fate}</p></div>`;
 }
 

@@ -21,7 +21,7 @@ export function renderOrphans(orphans: readonly Orphan[], { now, sync, syncInter
   const crumbs = html`<p class="crumbs"><a href="/droplets" data-up>Droplets</a></p>`;
   const notice = html`${told === null ? null : html`<p class="notice" role="status">${told}</p>`}${syncNotice(sync, now, syncIntervalMs)}`;
   if (orphans.length === 0) {
-    const found = sync.readAt === null ? null : html`<p>The last complete sync found no droplet that carries our tags and belongs to no saga.</p>`;
+    const found = sync.readAt === null ? null : html`<p>As of the last complete sync, every droplet with our tags is accounted for.</p>`;
     return html`${crumbs}<h1>${isListOutdated(sync, now, syncIntervalMs) ? 'Orphans' : 'No orphans'}</h1>${notice}${found}`;
   }
   const more = surplus.length > asked.length ? html`<p class="notice">${number(surplus.length)} are surplus. The form approves at most ${MOST_APPROVED}: these are the oldest. Repeat it for the rest.</p>` : null;
@@ -37,7 +37,7 @@ export function renderOrphans(orphans: readonly Orphan[], { now, sync, syncInter
   return html`${crumbs}<h1>${asked.length === 0 ? 'Orphans' : `Destroy ${dropletsOf(asked.length)}?`}</h1>${notice}${more}${asked.length > 0 && mayDestroy ? form : null}
 ${list('Surplus', 'Certainly ours, and not needed.', asked)}
 ${list('Approved', 'The next sync destroys these.', orphans.filter(({ approvedAt }) => approvedAt !== null))}
-${list('Unknown', 'They carry our tags, and belong to no saga of this environment. Nothing destroys them.', unexplained, mayAcknowledge ? acknowledgement(unexplained) : null)}
+${list('Unknown', 'They carry our tags, and no record here accounts for them. Nothing destroys them.', unexplained, mayAcknowledge ? acknowledgement(unexplained) : null)}
 ${list('Acknowledged', 'Unknown too, but somebody knows whose they are, so they are not reported as a problem. The page of each droplet can take that back.', unknown.filter(({ acknowledgedAt }) => acknowledgedAt !== null))}`;
 }
 
