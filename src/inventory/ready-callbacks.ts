@@ -24,6 +24,8 @@ export type ReadyCallbacks = Readonly<{
   issue(sagaId: string, number: number): Promise<string>;
   /** Reads the report of the droplet that this create made; null: none yet. */
   read(sagaId: string, number: number): Promise<Report | null>;
+  /** Replaces the log of a report, once what must not stay in it is hidden. */
+  keepLog(sagaId: string, number: number, log: string): Promise<void>;
 }>;
 
 /** The result of a report. `unknown`: no such callback. `used`: it was reported before. `late`: the saga no longer waits for it. */
@@ -50,6 +52,9 @@ export function createReadyCallbacks(db: Pick<Database, 'run'>, keyRing: KeyRing
       const [row] = await db.run('ready_callbacks.read', (sql) => sql<Report[]>`
         select answer, coalesce(log, '') as log from ${tableOf(sql, number)} where ${isCallback(sql, sagaId, number)} and answered_at is not null`);
       return row ?? null;
+    },
+    keepLog: async (sagaId, number, log) => {
+      await db.run('ready_callbacks.keep_log', (sql) => sql`update ${tableOf(sql, number)} set log = ${log} where ${isCallback(sql, sagaId, number)} and answered_at is not null`);
     },
   };
 }
@@ -81,8 +86,8 @@ export async function takeReport(db: Database, given: string, { answer, log }: R
   const [row] = rows.filter(({ tokenHash }) => timingSafeEqual(tokenHash, hash));
   if (row === undefined) return { kind: 'unknown' };
   if (row.isUsed) return { kind: 'used' };
-  // The log may repeat the URL, which is secret. The end is kept, because a log ends with the failure.
-  const tail = withoutUnstorable(log.replaceAll(given, '[callback]')).slice(-MAX_LOG_LENGTH).trim();
+  // The log may repeat the URL, which is secret, or a part of it. The end is kept, because a log ends with the failure.
+  const tail = withoutUnstorable(log.replaceAll(given, '[callback]').replaceAll(token, '[callback]')).slice(-MAX_LOG_LENGTH).trim();
   const written = await db.run(
     'ready_callbacks.answer',
     (sql) => sql`

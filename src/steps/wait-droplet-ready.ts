@@ -12,6 +12,7 @@ import { StepFailure, done, waiting } from '../saga/step.ts';
 import type { SagaFacts } from '../saga/saga-words.ts';
 import type { Readiness, StepDeps } from './deps.ts';
 import { dropletFamily } from './family.ts';
+import { hideUserData } from './hide-user-data.ts';
 import type { Ready } from './inputs.ts';
 import { readyOf } from './inputs.ts';
 import { provisionDropletOutputs } from './outputs.ts';
@@ -54,8 +55,9 @@ export const waitDropletReady: Step<StepDeps> & Readonly<{ onlyWith: 'ready' }> 
   },
 };
 
-async function check(ready: Ready, { saga }: StepRun, { readiness }: StepDeps): Promise<Finding | Busy> {
-  if (ready.callback === true) return heard(saga, readiness);
+async function check(ready: Ready, run: StepRun, { readiness }: StepDeps): Promise<Finding | Busy> {
+  const { saga } = run;
+  if (ready.callback === true) return heard(run, readiness);
   const target = targetOf(ready, saga);
   if (target === null) throw notReady(saga, 'it has no address that could be checked');
   if (!mayProbe(target.address, readiness.allowed)) {
@@ -65,14 +67,28 @@ async function check(ready: Ready, { saga }: StepRun, { readiness }: StepDeps): 
 }
 
 /** Reads what the droplet has reported: this one, not another that the saga's creates may have made. */
-async function heard(saga: Saga, { callbacks }: Readiness): Promise<Finding> {
+async function heard(run: StepRun, { callbacks }: Readiness): Promise<Finding> {
+  const { saga } = run;
   const number = callbackOfDroplet(saga);
   if (number === null) return { answered: false, why: 'several creates were sent, and the droplet has no wave tag that names its own' };
   const report = await callbacks.read(saga.id, number);
   if (report === null) return { answered: false, why: 'no report yet' };
   if (report.answer === 'ok') return { answered: true };
-  const lines = report.log.split('\n').map((line) => line.trim()).filter((line) => line !== '');
+  const log = await withoutUserData(report.log, run);
+  if (log !== report.log) await callbacks.keepLog(saga.id, number, log);
+  const lines = log.split('\n').map((line) => line.trim()).filter((line) => line !== '');
   throw notReady(saga, `it reported that its user data failed${lines.length === 0 ? ', without a log' : `. The end of its log: ${endOf(lines.join(' | '))}`}`);
+}
+
+/** The log may repeat the user data, and the passwords in it. Waits while this worker lacks the key to it. */
+async function withoutUserData(log: string, run: StepRun): Promise<string> {
+  try {
+    const userData = await run.secret('user_data');
+    return userData === undefined ? log : hideUserData(log, userData);
+  } catch (error) {
+    if (!(error instanceof StepFailure)) throw error;
+    return '(not shown: user_data cannot be opened, so it could not be hidden in the log)';
+  }
 }
 
 /** Returns the last characters: a log ends with the failure. */

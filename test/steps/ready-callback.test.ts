@@ -61,6 +61,17 @@ describe('a report', () => {
     expect(alive(bench.sandbox)).toEqual([]);
   });
 
+  test('of a failure shows nothing of the user data, nor of the token, and its log is stored without them', async () => {
+    const { bench, saga, token } = await waitingSaga({ user_data: '#!/bin/sh\nset -ex\nexport DB_PASSWORD=hunter2-very-secret\ncurl -H "x-key: k9canary-xyz" https://example.com/install\nfalse\n' });
+    const log = `+ export DB_PASSWORD=hunter2-very-secret\n+ psql postgres://web:hunter2-very-secret@db\n+ curl -H 'x-key: k9canary-xyz' https://example.com/install\nE: no space left\ntoken ${token.split('.')[1]}\n`;
+    await takeReport(bench.db, token, { answer: 'failed', log });
+    const { error } = await bench.drive(saga.id);
+    expect(error?.message).toContain('The end of its log: + [line 3 of user_data] | + psql postgres://web:[user_data]@db | + curl');
+    expect(error?.message).toContain('E: no space left | token [callback]');
+    const [stored] = await bench.db.sql<{ log: string }[]>`select log from arcadia.ready_callbacks where saga_id = ${saga.id}`;
+    for (const text of [JSON.stringify(error), stored?.log ?? '']) expect(text).not.toMatch(/hunter2|k9canary/);
+  });
+
   test('that never comes rolls back when the time is over', async () => {
     const { bench, saga, dropletId, token } = await waitingSaga({ ready: { callback: true, within_s: 60 } });
     await bench.step(saga.id);
