@@ -1,5 +1,5 @@
 // `provision`, `adopt` and `destroy`: start a saga, and follow it.
-import { readFile } from 'node:fs/promises';
+import { unlessAborted } from '../platform/deadline.ts';
 import { provisionDropletInput } from '../steps/inputs.ts';
 import { problemsOf } from '../platform/request-problems.ts';
 import { InvalidRequestError } from '../saga/start.ts';
@@ -9,6 +9,7 @@ import { requireSaga } from './app.ts';
 import { requester } from './requester.ts';
 import type { FollowOptions } from './start-and-follow.ts';
 import { startAndFollow } from './start-and-follow.ts';
+import { readText } from './read-text.ts';
 import { UsageError, requireDropletId, requireSeconds } from './usage-error.ts';
 
 export type ProvisionOptions = FollowOptions &
@@ -46,7 +47,7 @@ export async function provisionCommand(app: App, options: ProvisionOptions, stop
     image: idOrText(options.image),
     ssh_keys: options.sshKey?.map(idOrText),
     tags: options.tag,
-    user_data: options.userDataFile === undefined ? undefined : await readUserData(options.userDataFile),
+    user_data: options.userDataFile === undefined ? undefined : await unlessAborted(stop, readUserData(options.userDataFile)),
     ipv6: options.ipv6,
     monitoring: options.monitoring,
     backups: options.backups,
@@ -136,7 +137,7 @@ function idOrText(value: string): string | number {
 
 async function readUserData(file: string): Promise<string> {
   try {
-    return await readFile(file, 'utf8');
+    return await readText(file);
   } catch (error) {
     throw new UsageError(`--user-data-file: cannot read ${file}: ${error instanceof Error ? error.message : String(error)}`);
   }

@@ -1,5 +1,5 @@
 // `rerun`: starts a rolled-back saga anew, and follows the new one.
-import { readFile } from 'node:fs/promises';
+import { unlessAborted } from '../platform/deadline.ts';
 import type { App } from '../saga/app.ts';
 import type { RerunResult } from '../saga/rerun.ts';
 import { complain } from './output.ts';
@@ -7,12 +7,13 @@ import { requester } from './requester.ts';
 import type { FollowOptions } from './start-and-follow.ts';
 import { startAndFollow } from './start-and-follow.ts';
 import { requireSagaId, resolveSagaId } from './saga-id.ts';
+import { readText } from './read-text.ts';
 import { UsageError } from './usage-error.ts';
 
 export async function rerunCommand(app: App, sagaId: string, options: FollowOptions & { userDataFile?: string; secretFile?: string[]; despiteLeftovers?: boolean }, stop: AbortSignal): Promise<number> {
   requireSagaId(sagaId);
   const { userDataFile, secretFile = [], despiteLeftovers } = options;
-  const secrets = await readSecrets([...(userDataFile === undefined ? [] : [`user_data=${userDataFile}`]), ...secretFile]);
+  const secrets = await unlessAborted(stop, readSecrets([...(userDataFile === undefined ? [] : [`user_data=${userDataFile}`]), ...secretFile]));
   try {
     return await startAndFollow(app, `running saga ${sagaId} again`, async (client) => {
       const id = await resolveSagaId(client, sagaId);
@@ -59,7 +60,7 @@ async function readSecrets(given: readonly string[]): Promise<Record<string, str
     const file = rest.join('=');
     if (field === '' || file === '') throw new UsageError(`--secret-file: expected <field>=<file>, such as user_data=init.yaml; found ${JSON.stringify(one)}`);
     try {
-      secrets[field] = await readFile(file === '-' ? '/dev/stdin' : file, 'utf8');
+      secrets[field] = await readText(file);
     } catch (error) {
       throw new UsageError(`cannot read the file for ${field}: ${error instanceof Error ? error.message : String(error)}`);
     }

@@ -1,6 +1,6 @@
 // `start` starts any saga of the app and follows it.
-import { readFile } from 'node:fs/promises';
 import type { JsonObject } from '../platform/json.ts';
+import { unlessAborted } from '../platform/deadline.ts';
 import { isJsonObject, parseJson } from '../platform/json.ts';
 import type { App } from '../saga/app.ts';
 import type { SagaPriority } from '../saga/saga.ts';
@@ -8,25 +8,26 @@ import { requireSaga } from './app.ts';
 import { requester } from './requester.ts';
 import type { FollowOptions } from './start-and-follow.ts';
 import { startAndFollow } from './start-and-follow.ts';
+import { readText } from './read-text.ts';
 import { UsageError } from './usage-error.ts';
 
 export async function startCommand(app: App, name: string, options: FollowOptions & { input: string; idempotencyKey?: string; priority?: SagaPriority }, stop: AbortSignal): Promise<number> {
   const saga = requireSaga(app, name);
-  const input = await readInput(options.input);
+  const input = await unlessAborted(stop, readInput(options.input));
   return startAndFollow(app, `starting ${name}`, (client) => client.start(saga, input, { idempotencyKey: options.idempotencyKey, priority: options.priority, requestedBy: requester() }), options, stop);
 }
 
 /** Reads JSON, the file named after an @, or stdin for -. */
 async function readInput(given: string): Promise<JsonObject> {
-  const text = given.startsWith('@') ? await readText(given.slice(1)) : given;
+  const text = given.startsWith('@') ? await readInputFile(given.slice(1)) : given;
   const input = parseJson(text);
   if (!isJsonObject(input)) throw new UsageError('--input: expected a JSON object, such as \'{"name": "web-1"}\', or @file with one, or @- for stdin');
   return input;
 }
 
-async function readText(file: string): Promise<string> {
+async function readInputFile(file: string): Promise<string> {
   try {
-    return await readFile(file === '-' ? '/dev/stdin' : file, 'utf8');
+    return await readText(file);
   } catch (error) {
     throw new UsageError(`--input: cannot read ${file}: ${error instanceof Error ? error.message : String(error)}`);
   }
