@@ -19,6 +19,7 @@ import { checkPooler } from './pooler.ts';
 import { createSagaEndMetrics } from './saga-end-metrics.ts';
 import { openQueueConnection, placeOf, queueStoreOf } from '../queues/connection.ts';
 import { openQueueDashboard } from '../queues/dashboard.ts';
+import { tellUnreadable } from '../queues/remove-unreadable.ts';
 import { openStepQueues } from '../queues/step-queues.ts';
 import { queueNames } from '../queues/jobs.ts';
 import type { App } from '../saga/app.ts';
@@ -80,7 +81,7 @@ export async function startWeb(config: Config, log: Log, options: { app?: Pick<A
   const people = config.web.usersFile === null ? noUsersFile : await openUsersFile(config.web.usersFile, takenNames(config.web), log);
   const db = openDatabase(databaseUrl, { max: Math.min(10, config.databasePoolMax), applicationName: 'arcadia-web', io: tracedIo(directIo) });
   const connection = openQueueConnection(queueStoreOf(config), log);
-  const queues = openStepQueues(connection, directIo, { labelsOf: labelsOf(app.catalog) });
+  const queues = openStepQueues(connection, directIo, { labelsOf: labelsOf(app.catalog), onUnreadable: tellUnreadable({ db, actor: 'web', log }) });
   const shownQueues = Object.values(queueNames).filter((name) => (name !== queueNames.inventory || hasInventory(app)) && (name !== queueNames.outcomes || config.outcomes.webhook !== null));
   const dashboard = openQueueDashboard(connection, (sagaId, afterSeq) => listEvents(db, sagaId, afterSeq), config.web.basePath, shownQueues);
   let clock: ClockWatch | null = null;

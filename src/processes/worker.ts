@@ -26,6 +26,7 @@ import { openPeriodicQueue, startPeriodicWorker } from '../queues/periodic-queue
 import { queueNames } from '../queues/jobs.ts';
 import { keepClaim } from '../queues/keep-claim.ts';
 import { hastenMisdated } from '../queues/misdated.ts';
+import { removeUnreadableJobs, tellUnreadable } from '../queues/remove-unreadable.ts';
 import { watchJobLoops } from '../queues/watchdog.ts';
 import { openStepQueues } from '../queues/step-queues.ts';
 import { startStepWorkers } from '../queues/step-workers.ts';
@@ -118,7 +119,8 @@ export async function startWorker(
   const name = `${hostname()}:${process.pid}`;
   const db = openDatabase(databaseUrl, { io, max: Math.min(config.databasePoolMax, config.worker.concurrency + 4), applicationName: 'arcadia-worker' });
   const connection = openQueueConnection(queueStore, log, { apart: config.outcomes.webhook === null ? null : queueNames.outcomes });
-  const queues = openStepQueues(connection, io, { labelsOf: labelsOf(catalog) });
+  const onUnreadable = tellUnreadable({ db, actor: name, log });
+  const queues = openStepQueues(connection, io, { labelsOf: labelsOf(catalog), onUnreadable });
   const closer = createDepsCloser(log);
   let clock: ClockWatch | undefined;
   const open = async () => {
@@ -224,6 +226,7 @@ export async function startWorker(
     } }),
     runRetention({ db, expiries: expiriesOf(config, db, Object.keys(catalog), extensions), signal: stopping.signal, log }),
     showSignOfLife(identity, { db: withoutIo(db), state: () => ({ jobs: jobsAtHand(), throttledForMs: throttledForMs(), reconcilerFailingForMs: reconcilerFailingSince === null ? null : performance.now() - reconcilerFailingSince, provider: extensions[0]?.provider?.() ?? { failingForMs: null, answeredMsAgo: null }, longRuns: runs.longRuns() }), signal: stopping.signal, log }),
+    removeUnreadableJobs(connection, workers, { onUnreadable, signal: stopping.signal, log }),
     hastenMisdated(connection.queue(queueNames.intake), { everyMs: config.reconcileIntervalMs, signal: stopping.signal, log }),
     listenForSagas(databaseUrl, { onSaga: wakeup.wake, signal: stopping.signal, log }),
   ];

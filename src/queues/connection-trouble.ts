@@ -12,6 +12,12 @@ export function troubleLog(log: Log, message: string): (error: Error) => void {
   return onceInAWhile(QUIET_MS, (error: Error) => log[levelOf(error)]({ reason: error.message }, message));
 }
 
+/** Like {@link troubleLog} for a worker, whose errors also include jobs that it could not read: their text quotes the job. */
+export function workerTroubleLog(log: Log, queue: string, warn: (error: Error) => void): (error: Error) => void {
+  const unreadable = onceInAWhile(QUIET_MS, () => log.warn({ queue }, 'a job cannot be read: looking for it'));
+  return (error) => (error instanceof SyntaxError ? unreadable() : warn(error));
+}
+
 /** Reports the errors of a queue or a worker. Without a listener, a connection error would end the process. */
 export function listening<T extends Queue | Worker>(emitter: T, warn: (error: Error) => void): T {
   EventEmitter.prototype.on.call(emitter, 'error', warn);

@@ -3,7 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import { Queue, Worker } from 'bullmq';
 import type { RedisOptions } from 'ioredis';
 import type { Log } from '../platform/log.ts';
-import { listening, troubleLog } from './connection-trouble.ts';
+import { listening, troubleLog, workerTroubleLog } from './connection-trouble.ts';
 import { countLoops } from './job-loops.ts';
 import type { QueueConnection } from './queue-connection.ts';
 import { addressOf } from './queue-store.ts';
@@ -38,7 +38,7 @@ export function openRedisConnection(store: Extract<QueueStore, { kind: 'redis' }
     queue: (name) => listening(new Queue(name, { connection: producer, prefix: store.prefix, ...traced() }), warn),
     worker: (name, processor, options) => {
       const consumer = connect({ maxRetriesPerRequest: null, socketTimeout: CONSUMER_SILENCE_MS });
-      const worker = listening(new Worker(name, loops.counted(name, processor, options), { ...options, connection: consumer, prefix: store.prefix, ...traced() }), warn);
+      const worker = listening(new Worker(name, loops.counted(name, processor, options), { ...options, connection: consumer, prefix: store.prefix, ...traced() }), workerTroubleLog(log, name, warn));
       consumers.set(worker, consumer);
       return worker;
     },

@@ -10,6 +10,8 @@ import { inTraceOf } from '../platform/tracing.ts';
 import type { QueueConnection } from './connection.ts';
 import { isMisdated, promote } from './misdated.ts';
 import { dueAtOf, jobDataOf, jobIdOf, queueNameOf, queueNames, stepJobSchema } from './jobs.ts';
+import type { OnUnreadable } from './unreadable.ts';
+import { mayBeUnreadable, removeUnreadable, whyUnreadable } from './unreadable.ts';
 import { withTimeLimit } from './time-limit.ts';
 
 export type StepQueues = Readonly<{
@@ -18,14 +20,14 @@ export type StepQueues = Readonly<{
   /** Adds the successor of a job that ends now. If due at once, it is the next job taken. */
   follow(job: NextJob): Promise<void>;
   /**
-   * Makes sure that a job will run. Keeps a waiting, delayed or active job; replaces a finished or missing one. A delayed
-   * job that is due, or whose due time is impossible, becomes due now.
+   * Makes sure that a job will run. Keeps a waiting, delayed or active job; replaces one that is finished or missing or
+   * cannot be read. A delayed job that is due, or whose due time is impossible, becomes due now.
    *
    * @param now the database's time
    * @returns the memo of the existing job; null if the job had to be created again
    */
   ensure(job: NextJob, now?: Date): Promise<Memo | null>;
-  /** Makes a delayed job due now. Replaces a finished or missing job. */
+  /** Makes a delayed job due now. Replaces a job that is finished or missing or cannot be read. */
   wake(job: NextJob): Promise<Woken>;
   /** Returns a waiting job's counters and why it waits, for people to read; null if there is no such job. */
   peek(job: NextJob): Promise<{ memo: Memo; dueInMs: number; reason?: string | undefined } | null>;
@@ -50,9 +52,10 @@ const KEEP_LOGS = 50;
  * @param options.clock returns the time in Unix milliseconds; needed if `Date.now()` may be wrong, in a process that is
  *   not ours
  * @param options.labelsOf the labels of a saga in its jobs, for people to read; none by default
+ * @param options.onUnreadable is told of a job that was removed because it could not be read
  */
-export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: Io, options: { clock?: () => Promise<number>; labelsOf?: LabelsOf } = {}): StepQueues {
-  const { clock = null, labelsOf } = options;
+export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: Io, options: { clock?: () => Promise<number>; labelsOf?: LabelsOf; onUnreadable?: OnUnreadable } = {}): StepQueues {
+  const { clock = null, labelsOf, onUnreadable } = options;
   const nowMs = clock ?? (() => Promise.resolve(Date.now()));
   const queues: Record<Direction, Queue> = {
     forward: connection.queue(queueNames.steps),
@@ -81,7 +84,7 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
       const name = queueNameOf(job.direction);
       // Together, as the reconciler asks for thousands: one round trip instead of two.
       const [found, state] = await Promise.all([
-        ask(`find in ${name}`, () => findJob(queues[job.direction], job)),
+        ask(`find in ${name}`, () => findOrRemove(queues[job.direction], job, onUnreadable)),
         ask(`state in ${name}`, () => queues[job.direction].getJobState(jobIdOf(job))),
       ]);
       if (found !== null && state === 'delayed' && isMisdated(found, now.getTime())) await ask(`promote in ${name}`, () => promote(found));
@@ -95,7 +98,7 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
     },
     wake: async (job) => {
       const name = queueNameOf(job.direction);
-      const found = await ask(`find in ${name}`, () => findJob(queues[job.direction], job));
+      const found = await ask(`find in ${name}`, () => findOrRemove(queues[job.direction], job, onUnreadable));
       const state = found === null ? 'gone' : await ask(`state in ${name}`, () => found.getState());
       if (state === 'active') return 'busy';
       // Another process may have promoted it first.
@@ -107,12 +110,12 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
       return 'woken';
     },
     peek: async (job) => {
-      const found = await withTimeLimit('peek', () => findJob(queues[job.direction], job));
+      const found = await withTimeLimit('peek', () => findReadable(queues[job.direction], job));
       if (found === null) return null;
       return { memo: memoOf(found), dueInMs: Math.max(0, dueAtOf(found) - (await nowMs())), reason: reasonOf(found) };
     },
     inspect: async (job) => {
-      const found = await withTimeLimit('inspect', () => findJob(queues[job.direction], job));
+      const found = await withTimeLimit('inspect', () => findReadable(queues[job.direction], job));
       if (found === null) return null;
       const state = await withTimeLimit('inspect', () => found.getState());
       const dueInMs = dueAtOf(found) - (await nowMs());
@@ -127,6 +130,29 @@ export function openStepQueues(connection: Pick<QueueConnection, 'queue'>, io: I
 /** A queue that was opened while its store was unreachable waits without a limit, whatever the connection's own limits are. */
 async function findJob(queue: Queue, job: NextJob): Promise<Job | null> {
   return ((await queue.getJob(jobIdOf(job))) as Job | undefined) ?? null;
+}
+
+/** Like {@link findJob}; null for a job that cannot be read. */
+async function findReadable(queue: Queue, job: NextJob): Promise<Job | null> {
+  try {
+    return await findJob(queue, job);
+  } catch (error) {
+    if (mayBeUnreadable(error) && (await whyUnreadable(queue, jobIdOf(job))) !== null) return null;
+    throw error;
+  }
+}
+
+/** Like {@link findJob}. A job that cannot be read would be in the way of another with its id, so it is removed. */
+async function findOrRemove(queue: Queue, job: NextJob, onUnreadable: OnUnreadable | undefined): Promise<Job | null> {
+  try {
+    return await findJob(queue, job);
+  } catch (error) {
+    const jobId = jobIdOf(job);
+    const why = mayBeUnreadable(error) ? await whyUnreadable(queue, jobId) : null;
+    if (why === null || !(await removeUnreadable(queue, jobId))) throw error;
+    await onUnreadable?.({ queue: queue.name, jobId, why });
+    return null;
+  }
 }
 
 function isLive(state: string): boolean {

@@ -37,11 +37,18 @@ const PARALLEL = 100;
 // One pass takes at most this many, so that it is over within a second and is reported, however many sagas are overdue.
 const MAX_IN_PASS = 1_000;
 
-/** Makes sure that overdue sagas have a live job: all of them, or the 1,000 that are longest overdue. */
+/**
+ * Makes sure that overdue sagas have a live job: all of them, or the 1,000 that are longest overdue. A saga for which that
+ * fails is logged and left to a later pass.
+ *
+ * @throws what `ensure` throws, if it fails for every saga
+ */
 export async function reconcile(options: ReconcilerOptions): Promise<ReconcilerPass> {
   let overdue = 0;
   let firstJobs = 0;
   let remade = 0;
+  let looked = 0;
+  let failed = 0;
   let taking = options.store.takeOverdue(BATCH);
   for (;;) {
     const sagas = await taking;
@@ -54,7 +61,8 @@ export async function reconcile(options: ReconcilerOptions): Promise<ReconcilerP
     }
     const memos: { sagaId: string; revision: number; memo: Memo }[] = [];
     for (let start = 0; start < sagas.length; start += PARALLEL) {
-      const looks = sagas.slice(start, start + PARALLEL).map(async (saga) => {
+      const chunk = sagas.slice(start, start + PARALLEL);
+      const looks = chunk.map(async (saga) => {
         const job = nextJobOf(saga);
         if (job === null) return;
         const memo = await options.ensure(job, saga.now);
@@ -62,13 +70,25 @@ export async function reconcile(options: ReconcilerOptions): Promise<ReconcilerP
         else if (memo === null) remade += 1;
         else if (Object.keys(memo).length > 0) memos.push({ sagaId: saga.id, revision: saga.revision, memo });
       });
-      await Promise.all(looks);
+      const failures = failuresOf(chunk, await Promise.allSettled(looks));
+      looked += chunk.length;
+      failed += failures.length;
+      // The queue store is to blame, and would not answer for the others either.
+      if (failures[0] !== undefined && (failed === looked || failures.length === PARALLEL)) throw failures[0].reason;
+      for (const { sagaId, reason } of failures) options.log.warn({ sagaId, err: reason }, 'reconciler could not make sure of a job: trying again later');
     }
     await options.store.saveMemos(memos);
     if (isLast) break;
   }
   if (firstJobs + remade > 0) options.log.info({ overdue, firstJobs, remade }, 'reconciler enqueued sagas that had no job');
   return { overdue, firstJobs, remade };
+}
+
+function failuresOf(chunk: readonly { id: string }[], results: readonly PromiseSettledResult<void>[]): { sagaId: string; reason: unknown }[] {
+  return chunk.flatMap(({ id }, index) => {
+    const result = results[index];
+    return result?.status === 'rejected' ? [{ sagaId: id, reason: result.reason as unknown }] : [];
+  });
 }
 
 /**

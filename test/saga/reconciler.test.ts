@@ -1,5 +1,6 @@
 import { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
+import type { Log } from '../../src/platform/log.ts';
 import { silentLog } from '../../src/platform/log.ts';
 import { jobIdOf } from '../../src/queues/jobs.ts';
 import { reconcile, runReconciler } from '../../src/saga/reconciler.ts';
@@ -66,6 +67,23 @@ describe('reconcile', () => {
     await makeOverdue(engine);
     await reconcile({ store: createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs: 60_000 }), ensure: async () => Promise.resolve({ polls: 12 }), log: silentLog });
     expect(await engine.load(first.sagaId)).toMatchObject({ memo: { polls: 12 }, saga: { revision: 0 } });
+  });
+
+  test('goes on with the others if it fails for some sagas, logs each of these, and fails if it fails for all', async () => {
+    await using engine = await openEngine(catalogOf(fakeStep('one')));
+    const [bad, good] = [await engine.start(), await engine.start()];
+    await makeOverdue(engine);
+    const warned: unknown[] = [];
+    const log: Log = { ...silentLog, warn: (...line: unknown[]) => warned.push(line) };
+    const broken = new SyntaxError('not JSON');
+    const ensure = async ({ sagaId }: NextJob) => (sagaId === bad.sagaId ? Promise.reject(broken) : Promise.resolve({ polls: 12 }));
+    const store = createSagaStore(engine.db, { worker: 'test:1', reconcileGraceMs: 60_000 });
+    expect(await reconcile({ store, ensure, log })).toEqual({ overdue: 2, firstJobs: 0, remade: 0 });
+    expect(warned).toEqual([[{ sagaId: bad.sagaId, err: broken }, 'reconciler could not make sure of a job: trying again later']]);
+    expect(await engine.load(good.sagaId)).toMatchObject({ memo: { polls: 12 } });
+    await makeOverdue(engine);
+    await expect(reconcile({ store, ensure: async () => Promise.reject(broken), log })).rejects.toBe(broken);
+    expect(warned).toHaveLength(1);
   });
 });
 
