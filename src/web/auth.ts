@@ -108,7 +108,7 @@ function makeIdentify(options: AuthOptions, countFailure: CountFailure): (reques
       const stray = namesUser(request, options) ? `; the user in the header ${options.proxyLogin?.header} does not count, because the request does not come from one of TRUSTED_PROXIES` : '';
       throw new Problem('unauthorized', `expected basic auth or a bearer token${stray}`);
     }
-    const principal = await check(scheme, authorization.slice(scheme.length).trim());
+    const principal = await check(scheme, authorization.slice(scheme.length).trim(), request.ip);
     if (principal !== null) return principal;
     await countFailure(request);
     throw new Problem('unauthorized', 'unknown credentials');

@@ -6,6 +6,7 @@ import type { Config } from '../platform/config.ts';
 import { digestOf, knownSecrets } from '../platform/known-secrets.ts';
 import { hashOfNobody, isPassword } from '../platform/passwords.ts';
 import type { Principal } from './app.ts';
+import { LaneFullError, fairLanes } from './fair-lanes.ts';
 import { headerText } from './header-text.ts';
 import { Problem } from './problems.ts';
 import type { User } from './users.ts';
@@ -19,23 +20,24 @@ export type CredentialOptions = Pick<Config['web'], 'person' | 'tokens' | 'impli
 /**
  * Finds the owner of credentials; null: nobody.
  *
- * @throws {Problem} when too many passwords wait for their check
+ * @throws {Problem} when too many passwords from this address wait for their check
  */
-export type Check = (scheme: string, credentials: string) => Promise<Principal | null>;
+export type Check = (scheme: string, credentials: string, address: string) => Promise<Principal | null>;
 
 // Browsers send the password with each request. Checking it against its hash each time would take a core.
 const LOGIN_KEPT_MS = 600_000;
 const MOST_LOGINS = 1_000;
 
-// A check takes some tenths of a second: whoever waits behind more of these is told to come back.
-const MOST_WAITING = 20;
+// A check takes some tenths of a second, and one runs at a time, so that guessing takes no more than one core. Checks take turns
+// over user names and addresses: who floods one keeps nobody waiting who logs in from elsewhere, or as somebody else.
+const LANES = { most: 5, mostLanes: 200 } as const;
 
 /** Makes the check of passwords and tokens. */
 export function makeCheck({ person, tokens, impliedDestroy, users }: CredentialOptions): Check {
   const findPerson = knownSecrets(person === null ? [] : [{ name: person.user, secret: `${person.user}:${person.password}` }]);
   const findToken = knownSecrets(tokens);
   const findUser = makeUserCheck(users);
-  return async (scheme, credentials) => {
+  return async (scheme, credentials, address) => {
     if (scheme === 'bearer') {
       const token = findToken(credentials);
       return token === null ? null : { name: token.name, scopes: token.scopes, kind: 'program', impliesDestroy: impliedDestroy.includes(token.name) };
@@ -43,36 +45,42 @@ export function makeCheck({ person, tokens, impliedDestroy, users }: CredentialO
     if (scheme !== 'basic') return null;
     const given = Buffer.from(credentials, 'base64').toString();
     const found = findPerson(given);
-    return found === null ? findUser(given) : { name: found.name, scopes, kind: 'person' };
+    return found === null ? findUser(given, address) : { name: found.name, scopes, kind: 'person' };
   };
 }
 
-/** Remembers logins by a digest, so that the memory of the process holds no password. A change of the people ends all of them. */
-function makeUserCheck(people: () => readonly User[]): (given: string) => Promise<Principal | null> {
+/** Remembers logins by a digest, so that the memory of the process holds no password. Those of changed people end. */
+function makeUserCheck(people: () => readonly User[]): (given: string, address: string) => Promise<Principal | null> {
   let known = people();
-  const logins = new Map<string, { result: Promise<Principal | null>; until: number }>();
-  const inTurn = oneAtATime();
-  const check = async (given: string): Promise<Principal | null> => {
+  const logins = new Map<string, { name: string; result: Promise<Principal | null>; until: number }>();
+  const inTurn = fairLanes(LANES);
+  const check = async (given: string, address: string): Promise<Principal | null> => {
     const separator = given.indexOf(':');
     const name = given.slice(0, Math.max(0, separator));
-    return inTurn(async () => {
+    // All names that nobody has share a lane.
+    const lane = `${known.some((one) => one.name === name) ? name : ''} ${address}`;
+    return inTurn(lane, async () => {
       const user = people().find((one) => one.name === name && one.hash !== null);
       const isRight = await isPassword(given.slice(separator + 1), user?.hash ?? hashOfNobody);
       return isRight && user !== undefined ? principalOf(user.name, user) : null;
+    }).catch((error: unknown) => {
+      if (!(error instanceof LaneFullError)) throw error;
+      throw new Problem('too_many_failures', 'too many logins at once; try again in a few seconds', { retryAfterSeconds: 5 });
     });
   };
-  return async (given) => {
+  return async (given, address) => {
     if (people() !== known) {
-      logins.clear();
+      const before = known;
       known = people();
+      for (const [key, { name }] of logins) if (!isSame(name, before, known)) logins.delete(key);
     }
     if (known.every(({ hash }) => hash === null)) return null;
     const key = digestOf(given).toString('base64');
     const login = logins.get(key);
     if (login !== undefined && login.until > Date.now()) return login.result;
-    const result = check(given);
+    const result = check(given, address);
     logins.delete(key);
-    logins.set(key, { result, until: Date.now() + LOGIN_KEPT_MS });
+    logins.set(key, { name: given.slice(0, Math.max(0, given.indexOf(':'))), result, until: Date.now() + LOGIN_KEPT_MS });
     const [oldest] = logins.keys();
     if (logins.size > MOST_LOGINS && oldest !== undefined) logins.delete(oldest);
     // What was wrong is forgotten at once: only the requests that came meanwhile share it.
@@ -82,21 +90,10 @@ function makeUserCheck(people: () => readonly User[]): (given: string) => Promis
   };
 }
 
-/** Runs one piece of work at a time, so that guessing takes no more than one core. */
-function oneAtATime(): <T>(work: () => Promise<T>) => Promise<T> {
-  let waiting = 0;
-  let last: Promise<unknown> = Promise.resolve();
-  return async (work) => {
-    if (waiting >= MOST_WAITING) throw new Problem('too_many_failures', 'too many logins at once; try again in a few seconds', { retryAfterSeconds: 5 });
-    waiting += 1;
-    const turn = last.then(work, work);
-    last = turn.catch(() => undefined);
-    try {
-      return await turn;
-    } finally {
-      waiting -= 1;
-    }
-  };
+/** Whether a person has the password and the role of before. */
+function isSame(name: string, before: readonly User[], after: readonly User[]): boolean {
+  const [one, other] = [before, after].map((people) => people.find((user) => user.name === name));
+  return one !== undefined && one.hash === other?.hash && one.role === other?.role;
 }
 
 /**
