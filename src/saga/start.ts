@@ -129,7 +129,7 @@ const MAX_ID_ATTEMPTS = 5;
 const MAX_KEY_LENGTH = 255;
 const MAX_SHOWN_NAME = 100;
 const MOVED_SECRET = "is a secret, but the saga's schema moves its text to another field, which would be stored in plain text; its author has to name that field in `secrets`";
-const MARK = 'expected the secret itself, found the mark that is shown in its place';
+const MARK = 'looks like the mark that stands in the place of a secret; expected the value itself';
 const ILL_FORMED = 'expected text without broken surrogates';
 
 /**

@@ -19,7 +19,7 @@ import { deleteAndLook, destroyAndConfirm, soonerOf } from './destroy-and-confir
 import { describe, failed, toStepOutcome } from './failures.ts';
 import { storedProvisionInput } from './inputs.ts';
 import { createKeys, creates } from './intents.ts';
-import { findDropletsOfSaga } from './lookup.ts';
+import { findDropletsOfSaga, isTaken } from './lookup.ts';
 import { NO_LEASE_POLICY, leaseOf } from './lease.ts';
 import type { NamedIds } from './named.ts';
 import { resolveNames } from './named.ts';
@@ -27,7 +27,7 @@ import { provisionDropletOutputs, provisionDropletRemains } from './outputs.ts';
 import { planCreate, prepareUserData } from './ready-callback.ts';
 import { describeUnproven } from './rolled-back.ts';
 import { waiterOf } from './waiter.ts';
-import { contradiction, otherOwner, tagsOf, waveOf } from './ownership.ts';
+import { contradiction, olderThanSaga, otherOwner, tagsOf, waveOf } from './ownership.ts';
 
 // A droplet that bears our name, but no tag yet, keeps us from asking for another: so many grace periods long.
 const UNDECIDED_GRACES = 10;
@@ -105,18 +105,18 @@ export const createDroplet: Step<StepDeps, JsonObject, Made> = {
     const notes: string[] = [];
     // A GET, and a DELETE, of a droplet that was accepted a moment ago may say 404: that is no proof of its absence yet.
     let isSettled = true;
-    let isLeftAlone = false;
+    let leftAlone: LeftAlone | null = null;
     let pending: Waiting | null = null;
     if (recorded !== null) {
       const end = await destroyUnlessForeign(recorded, run, deps);
-      if (typeof end === 'object') pending = end;
-      else notes.push(`droplet ${recorded} ${end}`);
+      if (typeof end === 'string') notes.push(`droplet ${recorded} ${end}`);
+      else if (end.kind === 'waiting') pending = end;
+      else leftAlone = end;
       isSettled = end === 'destroyed';
-      isLeftAlone = end === 'left alone';
     }
     let graceMs = deps.settings.adoptionGraceMs;
     let unproven: number[] = [];
-    if (open > 0 || run.saga.context['create_duplicates'] !== undefined || isLeftAlone) {
+    if (open > 0 || run.saga.context['create_duplicates'] !== undefined || leftAlone !== null) {
       const { proven, adoptable, undecided } = await findDropletsOfSaga(run, deps);
       const others = proven.filter((droplet) => droplet.id !== recorded);
       let destroyed = 0;
@@ -136,6 +136,8 @@ export const createDroplet: Step<StepDeps, JsonObject, Made> = {
     if (!isSettled && settlesInMs > 0) {
       return waiting(Math.min(deps.settings.pollIntervalMs, settlesInMs), 'a create has no known outcome yet: looking for its droplet');
     }
+    if (leftAlone !== null) notes.push(`droplet ${recorded} left alone: ${leftAlone.why}`);
+    if (leftAlone?.isUnproven === true && recorded !== null) unproven = [recorded, ...unproven];
     if (unproven.length > 0) {
       run.log.error({ dropletIds: unproven }, 'rolled back, but droplets that may belong to this saga remain: check them, and destroy them by hand if they do');
       notes.push(`droplet ${unproven.join(', ')} may belong to this saga, but does not carry its full id: left alone. Check it, and destroy it by hand if it does`);
@@ -154,20 +156,31 @@ export const createDroplet: Step<StepDeps, JsonObject, Made> = {
     run.log.warn({ dropletId: made }, 'destroying the droplet just made: the saga went on without it');
     // Nobody comes back for it: this cannot wait for its turn.
     const digitalOcean = deps.digitalOcean.at('now');
-    if (speaksAgainst(await digitalOcean.getDroplet(made), run) === null) await deleteAndLook(made, digitalOcean);
+    const droplet = await digitalOcean.getDroplet(made);
+    const contradicted = droplet === null ? null : otherOwner(droplet, run.saga);
+    if (contradicted === null) await deleteAndLook(made, digitalOcean);
+    else run.log.error({ dropletId: made, contradicted }, 'the droplet just made is not this saga\'s any more: left alone');
   },
 };
 
-async function destroyUnlessForeign(dropletId: number, run: StepRun, deps: StepDeps): Promise<DestroyResult | 'left alone'> {
+/** `isUnproven`: nobody else's either, so a person has to look. */
+type LeftAlone = Readonly<{ kind: 'left alone'; why: string; isUnproven: boolean }>;
+
+/** An id alone is a note of a while ago, in a row that every role with sagas may write: DigitalOcean has the last word. */
+async function destroyUnlessForeign(dropletId: number, run: StepRun, deps: StepDeps): Promise<DestroyResult | LeftAlone> {
   const droplet = await deps.digitalOcean.getDroplet(dropletId);
-  return speaksAgainst(droplet, run) === null ? destroyAndConfirm(dropletId, run, deps, droplet) : 'left alone';
+  const leftAlone = droplet === null ? null : await speaksAgainst(droplet, run, deps);
+  if (leftAlone === null) return destroyAndConfirm(dropletId, run, deps, droplet);
+  run.log.error({ dropletId, contradicted: leftAlone.why }, 'droplet on record is not this saga\'s: left alone');
+  return leftAlone;
 }
 
-/** An id alone is DigitalOcean's word of a while ago. What speaks against the droplet being this saga's now; null: nothing. */
-function speaksAgainst(droplet: Droplet | null, run: StepRun): string | null {
-  const contradicted = droplet === null ? null : otherOwner(droplet, run.saga);
-  if (contradicted !== null) run.log.error({ dropletId: droplet?.id, contradicted }, 'droplet on record is not this saga\'s: left alone');
-  return contradicted;
+/** What speaks against the droplet on record being this saga's now; null: nothing. Its name and tags are for people to change. */
+async function speaksAgainst(droplet: Droplet, run: StepRun, deps: StepDeps): Promise<LeftAlone | null> {
+  const owner = otherOwner(droplet, run.saga) ?? ((await isTaken(droplet, run.saga, deps)) ? 'another saga registered it' : null);
+  if (owner !== null) return { kind: 'left alone', why: owner, isUnproven: false };
+  const older = olderThanSaga(droplet, run.saga);
+  return older === null ? null : { kind: 'left alone', why: older, isUnproven: true };
 }
 
 /**

@@ -49,7 +49,8 @@ async function listByName(saga: Saga, deps: StepDeps): Promise<Droplet[]> {
   return [...plain, ...gpus.filter((droplet) => droplet.name?.toLowerCase() === name.toLowerCase() || hasTag(droplet, sagaTag(saga)))];
 }
 
-async function isTaken(droplet: Droplet, saga: Saga, deps: StepDeps): Promise<boolean> {
+/** Whether another saga registered a droplet. */
+export async function isTaken(droplet: Droplet, saga: Saga, deps: StepDeps): Promise<boolean> {
   const provisioner = await deps.inventory.findProvisioner(String(droplet.id));
   return provisioner !== null && provisioner.sagaId !== saga.id;
 }

@@ -114,20 +114,31 @@ export function contradiction(droplet: Droplet, saga: SagaIdentity): string | nu
   const owner = otherOwner(droplet, saga);
   if (owner !== null) return owner;
   if (droplet.name !== null && droplet.name.toLowerCase() !== textOf(saga.input['name']).toLowerCase()) return `it is called ${droplet.name}`;
-  if (droplet.created_at === null || hasTag(droplet, sagaIdTag(saga))) return null;
-  const createdBeforeMs = msBetween(droplet.created_at, saga.createdAt);
-  if (createdBeforeMs > CLOCK_TOLERANCE_MS) return `it was created at ${droplet.created_at}, before the saga`;
-  return null;
+  return olderThanSaga(droplet, saga);
 }
 
 /**
- * Describes what contradicts that a droplet on record is the saga's; null: nothing. Its id is the proof: it was in the answer to
- * our own create, or the droplet was found by its tag. People may rename, retag or resize it, so only another saga's full id on
- * it counts.
+ * Describes how a droplet is older than its saga; null: it is not, or its date is unknown. The full id outweighs the clocks. No
+ * droplet that a saga created or adopted is older: both were refused then, and neither date changes.
+ */
+export function olderThanSaga(droplet: Pick<Droplet, 'tags' | 'created_at'>, saga: Pick<Saga, 'id' | 'createdAt'>): string | null {
+  if (droplet.created_at === null || hasTag(droplet, sagaIdTag(saga))) return null;
+  const createdBeforeMs = msBetween(droplet.created_at, saga.createdAt);
+  return createdBeforeMs > CLOCK_TOLERANCE_MS ? `it was created at ${droplet.created_at}, before the saga` : null;
+}
+
+/**
+ * Describes which other saga a droplet on record belongs to; null: none. Its id is the proof: it was in the answer to our own
+ * create, or the droplet was found by its tag. People may rename, retag or resize it, so only another saga's full id on it counts.
  */
 export function otherOwner(droplet: Pick<Droplet, 'tags'>, saga: Pick<Saga, 'id'>): string | null {
   const [otherId] = otherSagaIds(droplet, saga);
   return otherId === undefined ? null : `it carries the tag ${otherId} of another saga`;
+}
+
+/** Describes what contradicts that a droplet is the one on record that the saga waits for and registers; null: nothing. */
+export function recordContradiction(droplet: Pick<Droplet, 'tags' | 'created_at'>, saga: Pick<Saga, 'id' | 'createdAt'>): string | null {
+  return otherOwner(droplet, saga) ?? olderThanSaga(droplet, saga);
 }
 
 /** Returns the tags that could be read. */

@@ -20,7 +20,7 @@ import { toCloudResource } from './droplet-resource.ts';
 import { creates, recordedWave } from './intents.ts';
 import { findDropletsOfSaga } from './lookup.ts';
 import { provisionDropletOutputs } from './outputs.ts';
-import { otherOwner } from './ownership.ts';
+import { recordContradiction } from './ownership.ts';
 
 const A_MOMENT_MS = 5_000;
 // If the droplet answered or called back this recently, it is not read again.
@@ -44,7 +44,7 @@ export const registerDroplet: Step<StepDeps, JsonObject, z.infer<typeof adds>> =
 
     const droplet = await observe(dropletId, run, deps);
     if (droplet === null) throw new StepFailure({ code: 'droplet_gone', message: `droplet ${dropletId} was active, and is not there now`, retryable: true });
-    const contradicted = otherOwner(droplet, run.saga);
+    const contradicted = recordContradiction(droplet, run.saga);
     if (contradicted !== null) {
       throw new StepFailure({ code: 'droplet_not_ours', message: `droplet ${dropletId} is not this saga's: ${contradicted}`, retryable: false });
     }
@@ -76,7 +76,7 @@ export const registerDroplet: Step<StepDeps, JsonObject, z.infer<typeof adds>> =
 async function observe(dropletId: number, run: StepRun, deps: StepDeps): Promise<Droplet | null> {
   const momentMs = run.saga.steps.includes('wait_droplet_ready') ? WHILE_READY_MS : A_MOMENT_MS;
   const maxAgeMs = run.saga.attempt === 0 ? momentMs : 0;
-  const isWell = (droplet: Droplet | null) => droplet?.status === 'active' && otherOwner(droplet, run.saga) === null && missingAddresses(droplet, run.saga).length === 0;
+  const isWell = (droplet: Droplet | null) => droplet?.status === 'active' && recordContradiction(droplet, run.saga) === null && missingAddresses(droplet, run.saga).length === 0;
   try {
     const { droplet, ageMs } = await deps.droplets.observe(dropletId, { wave: recordedWave(run.saga), maxAgeMs });
     if (ageMs <= 0 || isWell(droplet)) return droplet;

@@ -15,7 +15,7 @@ export function describeUnproven(saga: Pick<Saga, 'context'>): SagaEnd | null {
   return {
     text:
       `Rolled back, but check ${unproven.length === 1 ? 'droplet' : 'droplets'} ${unproven.join(', ')} at DigitalOcean. ` +
-      'It may belong to this saga: it has the saga\'s name but not its full id, so it was left alone. If it does, destroy it by hand.',
+      'It may belong to this saga, but does not carry its full id, so it was left alone. If it does, destroy it by hand.',
     label: 'check its droplet',
     tone: 'attention',
   };

@@ -16,7 +16,7 @@ import type { StepDeps, StepSettings } from './deps.ts';
 import { dropletFamily } from './family.ts';
 import { recordedWave } from './intents.ts';
 import { provisionDropletOutputs } from './outputs.ts';
-import { otherOwner } from './ownership.ts';
+import { recordContradiction } from './ownership.ts';
 import { stepAgeMs } from '../saga/stamps.ts';
 
 // For this fraction of the poll interval, all waiting sagas share the result of one read.
@@ -153,7 +153,7 @@ function placementFailed(dropletId: number, action: Action): StepFailure {
 
 function judge(droplet: Droplet | null, dropletId: number, run: StepRun, settings: StepSettings): Outcome {
   if (droplet === null) return judgeAbsence(dropletId, run, settings);
-  const contradicted = otherOwner(droplet, run.saga);
+  const contradicted = recordContradiction(droplet, run.saga);
   if (contradicted !== null) {
     throw new StepFailure({ code: 'droplet_not_ours', message: `droplet ${dropletId} is not this saga's: ${contradicted}`, retryable: false });
   }

@@ -154,8 +154,8 @@ test('what is new is refused as before', async () => {
 
 test('the mark of a secret is refused as an input on every channel, and is no repeat of its saga', async () => {
   const marked = { name: 'web', token: '[sealed, 4 bytes]', owner: 'ada' };
-  expect(await repeated('owned', marked, randomUUID())).toEqual(all(expect.stringContaining('token: expected the secret itself, found the mark that is shown in its place')));
-  await expect(startBySql('opened', { name: '[erased, 3 bytes]', token: 'x' }, randomUUID())).rejects.toMatchObject({ code: 'SG400', message: expect.stringContaining('name: expected the secret itself') });
+  expect(await repeated('owned', marked, randomUUID())).toEqual(all(expect.stringContaining('token: looks like the mark that stands in the place of a secret; expected the value itself')));
+  await expect(startBySql('opened', { name: '[erased, 3 bytes]', token: 'x' }, randomUUID())).rejects.toMatchObject({ code: 'SG400', message: expect.stringContaining('name: looks like the mark that stands in the place of a secret; expected the value itself') });
   const key = randomUUID();
   await startIn(before, 'opened', { name: 'web', token: 'hush' }, { key });
   expect(await repeated('opened', { name: 'web', token: '[sealed, 4 bytes]' }, key)).toEqual(conflict);

@@ -157,6 +157,25 @@ describe('with these roles', () => {
     ['web', 'update arcadia.audit set actor = null'],
     ['web', "update arcadia.circuits set cause = ''"],
     ['web', "insert into arcadia.cloud_provisioned default values"],
+    ['web', 'update arcadia.cloud_provisioned set resource_id = resource_id'],
+    ['web', 'update arcadia.cloud_provisioned set saga_id = saga_id'],
+    ['web', 'update arcadia.cloud_provisioned set protected = false'],
+    ['web', 'update arcadia.cloud_provisioned set lease_until = now()'],
+    ['web', "update arcadia.cloud_orphans set category = 'surplus'"],
+    ['web', 'update arcadia.provision_leases set lease_until = now()'],
+    ['web', "update arcadia.outcome_subscriptions set target = ''"],
+    ['web', 'update arcadia.ready_callbacks set token_hash = null'],
+    ['web', 'update arcadia.sagas set created_at = now()'],
+    ['client', "update arcadia.sagas set created_at = '2020-01-01'"],
+    ['client', "update arcadia.sagas set started_by = 'sql:other'"],
+    ['client', "update arcadia.sagas set name = 'destroy_droplet'"],
+    ['client', "insert into arcadia.sagas (id, saga8, name, status, steps, input, created_at) values (gen_random_uuid(), '', '', 'pending', '{}', '{}', now())"],
+    ['client', 'select arcadia.lease_brake()'],
+    ['reader', 'select arcadia.is_protected(1)'],
+    ['producer', 'select arcadia.is_protected(1)'],
+    ['producer', 'select arcadia.lease_brake()'],
+    ['producer', "select arcadia.secret_fields('provision_droplet')"],
+    ['producer', "select arcadia.without_secrets('x', '{\"a\": 1}')"],
     ['web', "insert into arcadia.audit (actor, action, database_role) values ('x', 'y', 'z')"],
     ['client', "insert into arcadia.audit (actor, action, database_role) values ('x', 'y', 'z')"],
     ['worker', "insert into arcadia.audit (actor, action, database_role) values ('x', 'y', 'z')"],
@@ -176,6 +195,27 @@ describe('with these roles', () => {
     ['reader', "update arcadia.sagas set status = 'stuck'"],
   ])('%s may not %s', async (role, statement) => {
     await expect(asAdmin(urlAs(role), statement)).rejects.toThrow(/permission denied|must be owner/);
+  });
+
+  test.each([
+    'update arcadia.cloud_provisioned set spec = spec, released_at = released_at, lease_approved_at = null, lease_approved_by = null where false',
+    'update arcadia.cloud_drift set resolved_at = clock_timestamp(), resolution = null where false',
+    'update arcadia.ready_callbacks set answered_at = clock_timestamp(), answer = null, log = null where false',
+    'update arcadia.resent_callbacks set answered_at = clock_timestamp(), answer = null, log = null where false',
+    'select * from arcadia.lease_brake()',
+  ])('web may %s', async (statement) => {
+    await expect(asAdmin(urlAs('web'), statement)).resolves.toBeUndefined();
+  });
+
+  test('nobody may call a function without a grant, and a producer may call four', async () => {
+    const admin = openAdmin(database.directUrl);
+    onTestFinished(() => admin.end({ timeout: 5 }));
+    const functions = await admin<{ name: string; isPublic: boolean; isForProducers: boolean }[]>`
+      select p.proname as name, exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as acl where acl.grantee = 0) as "isPublic",
+        has_function_privilege(${`${prefix}_producer`}, p.oid, 'execute') as "isForProducers"
+      from pg_proc p where p.pronamespace = 'arcadia'::regnamespace order by name`;
+    expect(functions.filter(({ isPublic }) => isPublic)).toEqual([]);
+    expect(functions.filter(({ isForProducers }) => isForProducers).map(({ name }) => name)).toEqual(['renew_lease', 'set_protection', 'start_saga', 'start_saga_with_priority']);
   });
 
   test("each command of a role's row in the manual runs as that role, and each that needs a database has a row", async () => {

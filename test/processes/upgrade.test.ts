@@ -63,6 +63,7 @@ const landed: Readonly<Record<string, string>> = {
   '0045.do.remembered-secrets.sql': '808e534662f61fc540924dd9fabbd83b',
   '0046.do.versions-side-by-side.sql': '151ef4c3ee464d80c320b193c21a052d',
   '0047.do.failed-sweeps.sql': '14b256a6b67b42ba054b1f3acdf0973f',
+  '0048.do.rights-of-functions.sql': '9ab3fd964a0f20f299e347b03d8d61b6',
 };
 
 test('a migration that is out is not changed, and none is without its checksum here', async () => {
@@ -102,6 +103,28 @@ test.each(versions.slice(0, -1))('sagas in a database of version %i go on after 
   expect(engine.ledger.historyOf(ids.running)).toEqual(['two', 'three']);
   expect(engine.ledger.historyOf(ids.compensating)).toEqual(['-two', '-one']);
   expect((await engine.events(ids.running)).map(({ seq }) => seq)).toEqual([0, 1, 2, 3, 4]);
+});
+
+test('roles that write our tables call our functions as before, and others no more', async () => {
+  const database = await createTestDatabase();
+  const db = openDatabase(database.directUrl, { max: 1 });
+  const [writer, reader] = [`writer_${randomUUID().slice(0, 8)}`, `reader_${randomUUID().slice(0, 8)}`];
+  onTestFinished(async () => {
+    await db.sql.unsafe(`drop owned by ${writer}, ${reader}; drop role ${writer}, ${reader}`);
+    await db.close();
+    await database.drop();
+  });
+  await migrateTo((statement) => db.sql.unsafe(statement), 47);
+  await db.sql.unsafe(`create role ${writer}; create role ${reader}; grant select, update (context) on arcadia.sagas to ${writer}; grant select on arcadia.sagas to ${reader}`);
+  const callable = async (role: string) => {
+    const rows = await db.sql<{ name: string }[]>`
+      select p.proname as name from pg_proc p where p.pronamespace = 'arcadia'::regnamespace and p.prorettype <> 'trigger'::regtype and has_function_privilege(${role}, p.oid, 'execute') order by name`;
+    return rows.map(({ name }) => name);
+  };
+  const before = await callable(writer);
+  expect([before, await callable(reader)]).toEqual([expect.arrayContaining(['draw_turn', 'without_secrets']), before]);
+  await migrate(db, 'test');
+  expect([await callable(writer), await callable(reader)]).toEqual([before, []]);
 });
 
 test('of a saga that SQL started, and whose definition was gone before the update, a cancel erases every text', async () => {

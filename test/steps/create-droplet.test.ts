@@ -33,6 +33,11 @@ async function madeAndCancelled(bench: Bench): Promise<Saga> {
   return bench.drive(saga.id, at('create_droplet', 'compensating'));
 }
 
+/** Somebody who may write rows of sagas puts another droplet on record. */
+async function record(bench: Bench, saga: Saga, dropletId: number): Promise<void> {
+  await bench.db.sql`update arcadia.sagas set context = context || jsonb_build_object('droplet_id', ${dropletId}::bigint) where id = ${saga.id}`;
+}
+
 /** A saga whose droplet stands at DigitalOcean, while the answer to its create is held; `posting` ends with the run of the step. */
 async function postUnderWay(bench: Bench, faults: Partial<Faults>) {
   bench.sandbox.setFaults(faults);
@@ -653,6 +658,35 @@ describe('undoing it', () => {
     bench.sandbox.editDroplet(Number(saga.context['droplet_id']), { name: 'renamed-by-hand', tags: [] });
     expect((await bench.drive(saga.id)).status).toBe('compensated');
     expect(alive(bench.sandbox)).toEqual([]);
+  });
+
+  test('leaves a droplet on record that is older than the saga to a person, and destroys its own', async () => {
+    const bench = await openBench({ settings: { adoptionGraceMs: 150 } });
+    const foreign = bench.sandbox.addForeignDroplet({ name: 'foreign', created_at: twoHoursAgo() }).id;
+    const saga = await madeAndCancelled(bench);
+    await record(bench, saga, foreign);
+    const after = await bench.drive(saga.id);
+    expect([after.status, after.context['unproven_droplets'], idsOf(alive(bench.sandbox))]).toEqual(['compensated', [foreign], [foreign]]);
+    expect(JSON.stringify(await bench.events(saga.id))).toContain(`droplet ${foreign} left alone: it was created at`);
+  });
+
+  test('destroys the droplet on record that only a slower clock makes older than the saga', async () => {
+    const bench = await openBench({ settings: { adoptionGraceMs: 150 } });
+    const ours = bench.sandbox.addForeignDroplet({ name: 'renamed-by-hand', created_at: new Date(Date.now() - 30_000).toISOString() }).id;
+    const saga = await madeAndCancelled(bench);
+    await record(bench, saga, ours);
+    const after = await bench.drive(saga.id);
+    expect([after.status, after.context['unproven_droplets'], alive(bench.sandbox).map(({ id }) => id).includes(ours)]).toEqual(['compensated', undefined, false]);
+  });
+
+  test('leaves a droplet on record alone that another saga registered, though it carries no tag any more', async () => {
+    const bench = await openBench({ settings: { adoptionGraceMs: 150 } });
+    const saga = await madeAndCancelled(bench);
+    const taken = Number((await bench.drive((await bench.provision({ name: 'web-2' })).id)).context['droplet_id']);
+    bench.sandbox.editDroplet(taken, { tags: [] });
+    await record(bench, saga, taken);
+    const after = await bench.drive(saga.id);
+    expect([after.status, after.context['unproven_droplets'], idsOf(alive(bench.sandbox))]).toEqual(['compensated', undefined, [taken]]);
   });
 
   test('that fails for good leaves the saga stuck, and a retry resumes it', async () => {

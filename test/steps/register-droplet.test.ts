@@ -56,6 +56,14 @@ test('region, size and tags in capitals are taken: there is what DigitalOcean ca
   expect(row).toMatchObject({ region: 'syd1', sizeSlug: 's-1vcpu-1gb', tags: expect.arrayContaining(['MY-TAG']), spec: { region: 'SYD1', size_slug: 'S-1VCPU-1GB' } });
 });
 
+test('refuses a droplet that somebody put on record and that is older than the saga', async () => {
+  const { bench, saga } = await registering();
+  const foreign = bench.sandbox.addForeignDroplet({ name: 'foreign', created_at: new Date(Date.now() - 2 * HOUR_MS).toISOString() }).id;
+  await bench.db.sql`update arcadia.sagas set context = context || jsonb_build_object('droplet_id', ${foreign}::bigint, 'create_intent_at', '2020-01-01T00:00:00.000Z') where id = ${saga.id}`;
+  expect(await bench.drive(saga.id)).toMatchObject({ status: 'compensated', error: { code: 'droplet_not_ours' }, context: { unproven_droplets: [foreign] } });
+  expect([await bench.inventory(), alive(bench.sandbox).map(({ id }) => id)]).toEqual([[], [foreign]]);
+});
+
 test('brings every column up to date of a row that a sync made before', async () => {
   const { bench, saga, dropletId } = await registering();
   await bench.db.sql`
