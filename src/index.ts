@@ -8,6 +8,7 @@ export { ProtectionError } from './inventory/protection.ts';
 export type { Protection } from './inventory/protection.ts';
 export { LeaseError } from './inventory/lease.ts';
 export type { Lease, SagaLease } from './inventory/lease.ts';
+export { NotMigratedError } from './platform/environment-mismatch.ts';
 export { parseKeyRing } from './platform/key-ring.ts';
 export type { KeyRing } from './platform/key-ring.ts';
 export type { QueueStore } from './queues/queue-store.ts';

@@ -62,7 +62,7 @@ export type StartableSaga<Input extends JsonObject, Outputs extends JsonObject, 
 /** What a caller passes: the input as its schema takes it; as it returns it if its type does not say. */
 export type InputFor<Input extends JsonObject, Given> = NoInfer<unknown extends Given ? Input : Given>;
 
-/** Every call fails with a `ClientClosedError` once the client is closed. An option that is null counts as left out. */
+/** Every call fails with a `ClientClosedError` once the client is closed, and with a `NotMigratedError` if the database lacks what this version needs. An option that is null counts as left out. */
 export type Client = Readonly<{
   /**
    * Starts a `provision_droplet` saga.

@@ -11,8 +11,9 @@ import { openClientQueues } from './queues.ts';
 import type { CallersTransaction } from './transaction.ts';
 import { inTransaction } from './transaction.ts';
 import type { Database } from '../platform/db.ts';
-import { openDatabase } from '../platform/db.ts';
+import { isNotMigrated, isOfOurDatabase, openDatabase } from '../platform/db.ts';
 import { endsWithin } from '../platform/deadline.ts';
+import { NotMigratedError } from '../platform/environment-mismatch.ts';
 import { directIo } from '../platform/io.ts';
 import type { JsonObject } from '../platform/json.ts';
 import { emptyKeyRing } from '../platform/key-ring.ts';
@@ -173,13 +174,18 @@ export function openClient(options: ClientOptions): Client {
   };
 }
 
-/** Refuses every call once the client is closed, with the reason of the signal. */
+/** Refuses every call once the client is closed, with the reason of the signal. Says what a database lacks that is not migrated. */
 function untilClosed<Calls extends Readonly<Record<string, (...given: never[]) => Promise<unknown>>>>(calls: Calls, closed: AbortSignal): Calls {
   const guarded = Object.entries(calls).map(([name, call]) => [
     name,
     async (...given: never[]) => {
       closed.throwIfAborted();
-      return call(...given);
+      try {
+        return await call(...given);
+      } catch (error) {
+        if (!isNotMigrated(error) || !isOfOurDatabase(error)) throw error;
+        throw new NotMigratedError(`the database is not migrated to this version of arcadia-cloud: run \`arcadia migrate\` (${error instanceof Error ? error.message : String(error)})`, { cause: error });
+      }
     },
   ]);
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- each takes and returns what it did
