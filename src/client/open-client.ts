@@ -184,7 +184,7 @@ function untilClosed<Calls extends Readonly<Record<string, (...given: never[]) =
         return await call(...given);
       } catch (error) {
         if (!isNotMigrated(error) || !isOfOurDatabase(error)) throw error;
-        throw new NotMigratedError(`the database is not migrated to this version of arcadia-cloud: run \`arcadia migrate\` (${error instanceof Error ? error.message : String(error)})`, { cause: error });
+        throw new NotMigratedError(`The database is not migrated to this version: run \`arcadia migrate\`. (${error instanceof Error ? error.message : String(error)})`, { cause: error });
       }
     },
   ]);
