@@ -181,7 +181,7 @@ begin
     raise exception using errcode = 'SG400', message = array_to_string(problems, '; ');
   end if;
 
-  select string_agg(format('%s: expected the secret itself, found the mark that is shown in its place', entry.key), '; ' order by entry.key)
+  select string_agg(format('%s: looks like the mark that stands in the place of a secret; expected the value itself', entry.key), '; ' order by entry.key)
   into marks from jsonb_each(start_saga_with_priority.input) as entry
   where jsonb_typeof(entry.value) = 'string' and arcadia.is_secret_mark(entry.value #>> '{}');
   if marks is not null then
