@@ -406,9 +406,8 @@ async function report(error: unknown): Promise<number> {
 async function describeMissing(error: unknown): Promise<string | null> {
   if (!(error instanceof Error) || error.name !== 'PostgresError') return null;
   // Here the driver is loaded anyway.
-  const { isNotMigrated, isOfOurDatabase } = await import('./platform/db.ts');
-  if (!isNotMigrated(error) || !isOfOurDatabase(error)) return null;
-  return `The database is not migrated to this version: run \`arcadia migrate\`. (${error.message})`;
+  const { missingMigration } = await import('./platform/db.ts');
+  return missingMigration(error)?.message ?? null;
 }
 
 // Shell completion of all of the above: `arcadia complete bash`, or zsh, fish, powershell, prints what the shell has to source.

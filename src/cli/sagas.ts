@@ -15,7 +15,7 @@ import { complain, terminalWidth, write } from './output.ts';
 import { follow, reportEnd, sayingThatItGoesOn, withClient } from './start-and-follow.ts';
 import { requireSagaId, resolveSagaId } from './saga-id.ts';
 import { UsageError } from './usage-error.ts';
-import { lastAnswersOf } from './last-answers.ts';
+import { lastAnswersOf, noLastAnswers } from './last-answers.ts';
 import type { Display, Listing } from './watch-sagas.ts';
 import { openLines, openScreen, showsTheNewest, watchSagas } from './watch-sagas.ts';
 
@@ -36,7 +36,9 @@ export async function listSagasCommand(app: App, { limit: given, json, watch, ev
       // One more than is shown tells whether there are more.
       const found = await client.list({ ...toSagaFilter(filter, Date.now()), subjectFields, limit: limit + 1 });
       const sagas = found.slice(0, limit);
-      return { sagas, ...(await aboutSagas(app, client, sagas)), isCut: given === undefined && found.length > limit };
+      // Documents have no words for it.
+      const [about, lastAnswers] = await Promise.all([aboutSagas(app, client, sagas), json === true ? noLastAnswers : lastAnswersOf(client, sagas)]);
+      return { sagas, ...about, lastAnswers, isCut: given === undefined && found.length > limit };
     };
     const everyMs = (every ?? WATCH_EVERY_S) * 1_000;
     const documentsOf = ({ sagas, leases, holds }: Listing) => sagas.map((saga) => ({ ...surface.redact.saga(saga), leaseUntil: leases.get(saga.id)?.leaseUntil ?? null, held: holds.get(saga.id) ?? null }));
@@ -49,15 +51,14 @@ export async function listSagasCommand(app: App, { limit: given, json, watch, ev
   }, stop);
 }
 
-/** What else is known of sagas: the leases of their droplets, what holds them, and why their rollbacks failed. */
-async function aboutSagas(app: App, client: Client, sagas: readonly Saga[]): Promise<Pick<Listing, 'leases' | 'holds' | 'lastAnswers'>> {
+/** What else is known of sagas: the leases of their droplets, and what holds them. */
+async function aboutSagas(app: App, client: Client, sagas: readonly Saga[]): Promise<Pick<Listing, 'leases' | 'holds'>> {
   const ids = sagas.map(({ id }) => id);
-  const [leases, holds, lastAnswers] = await Promise.all([
+  const [leases, holds] = await Promise.all([
     hasInventory(app) ? client.leasesOf(ids) : new Map<string, never>(),
     client.holdsOf(sagas.filter(({ status }) => !isAtRest(status)).map(({ id }) => id)),
-    lastAnswersOf(client, sagas),
   ]);
-  return { leases, holds, lastAnswers };
+  return { leases, holds };
 }
 
 type Formats = Readonly<{ json: boolean | undefined; everyMs: number; documentsOf(listing: Listing): readonly object[]; tableOf(listing: Listing, maxWidth: number | null): string }>;

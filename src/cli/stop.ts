@@ -100,6 +100,14 @@ export async function startUnlessStopped<T>(stop: AbortSignal, start: () => Prom
   }
 }
 
+/** Waits until a server is to stop, or cannot go on. `exitCode` 1: only a new process helps. */
+export async function untilEnd(stop: AbortSignal, cannotGoOn: Promise<string>): Promise<Readonly<{ why: string; exitCode: number }>> {
+  return Promise.race([
+    untilAborted(stop).then((reason) => ({ why: whyOf(reason), exitCode: 0 })),
+    cannotGoOn.then((why) => ({ why, exitCode: 1 })),
+  ]);
+}
+
 /** Describes the reason of an aborted {@link Stop.signal}. */
 export function whyOf(reason: unknown): string {
   return reason instanceof Error ? reason.message : String(reason);

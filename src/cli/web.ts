@@ -3,9 +3,8 @@ import { requireClosedWeb } from '../platform/closed-ports.ts';
 import { createLog } from '../platform/create-log.ts';
 import { loadConfigFor } from '../processes/inventory.ts';
 import { startWeb } from '../processes/web.ts';
-import { untilAborted } from '../platform/deadline.ts';
 import type { App } from '../saga/app.ts';
-import { startUnlessStopped, whyOf } from './stop.ts';
+import { startUnlessStopped, untilEnd, whyOf } from './stop.ts';
 
 export async function webCommand(app: App, stop: AbortSignal): Promise<number> {
   const config = loadConfigFor(app, process.env, ['DATABASE_URL']);
@@ -18,10 +17,7 @@ export async function webCommand(app: App, stop: AbortSignal): Promise<number> {
   }
   // Logged at every log level, because a supervisor may wait for it.
   log.child({}, { level: 'info' }).info({ url: `${web.url}${config.web.basePath}`, queues: config.redisNodes === null ? 'postgres' : 'redis', environment: config.environment, encryptionKeyIds: config.keyRing.keys.map(({ id }) => id) }, 'web ready');
-  const { why, exitCode } = await Promise.race([
-    untilAborted(stop).then((reason) => ({ why: whyOf(reason), exitCode: 0 })),
-    web.cannotGoOn.then((reason) => ({ why: reason, exitCode: 1 })),
-  ]);
+  const { why, exitCode } = await untilEnd(stop, web.cannotGoOn);
   if (exitCode === 0) log.info({ why }, 'web stopping: waiting for open requests');
   else log.fatal({ why }, 'web cannot continue: exiting, so that its supervisor starts another one');
   await web.close();

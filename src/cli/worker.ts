@@ -1,13 +1,12 @@
 // `worker` runs sagas until it is stopped or cannot continue.
 import { requireClosedMetrics } from '../platform/closed-ports.ts';
-import { untilAborted } from '../platform/deadline.ts';
 import { createLog } from '../platform/create-log.ts';
 import { loadConfigFor } from '../processes/inventory.ts';
 import { startWorkerHttp } from '../processes/worker-http.ts';
 import { startWorker } from '../processes/worker.ts';
 import type { App } from '../saga/app.ts';
 import { needsOf } from '../saga/extension.ts';
-import { startUnlessStopped, whyOf } from './stop.ts';
+import { startUnlessStopped, untilEnd, whyOf } from './stop.ts';
 
 export async function workerCommand(app: App, stopped: AbortSignal): Promise<number> {
   const config = loadConfigFor(app, process.env, ['DATABASE_URL', ...needsOf(app)]);
@@ -38,10 +37,7 @@ export async function workerCommand(app: App, stopped: AbortSignal): Promise<num
     },
     'worker ready',
   );
-  const stop = await Promise.race([
-    untilAborted(stopped).then((reason) => ({ why: whyOf(reason), exitCode: 0 })),
-    worker.cannotGoOn.then((why) => ({ why, exitCode: 1 })),
-  ]);
+  const stop = await untilEnd(stopped, worker.cannotGoOn);
   if (stop.exitCode === 0) log.info({ why: stop.why }, 'worker stopping: waiting for running steps');
   else log.fatal({ why: stop.why }, 'worker cannot continue: exiting, so that its supervisor starts another one');
   await worker.close();

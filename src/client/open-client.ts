@@ -11,9 +11,8 @@ import { openClientQueues } from './queues.ts';
 import type { CallersTransaction } from './transaction.ts';
 import { inTransaction } from './transaction.ts';
 import type { Database } from '../platform/db.ts';
-import { isNotMigrated, isOfOurDatabase, openDatabase } from '../platform/db.ts';
+import { missingMigration, openDatabase } from '../platform/db.ts';
 import { endsWithin } from '../platform/deadline.ts';
-import { NotMigratedError } from '../platform/environment-mismatch.ts';
 import { directIo } from '../platform/io.ts';
 import type { JsonObject } from '../platform/json.ts';
 import { emptyKeyRing } from '../platform/key-ring.ts';
@@ -183,8 +182,7 @@ function untilClosed<Calls extends Readonly<Record<string, (...given: never[]) =
       try {
         return await call(...given);
       } catch (error) {
-        if (!isNotMigrated(error) || !isOfOurDatabase(error)) throw error;
-        throw new NotMigratedError(`The database is not migrated to this version: run \`arcadia migrate\`. (${error instanceof Error ? error.message : String(error)})`, { cause: error });
+        throw missingMigration(error) ?? error;
       }
     },
   ]);

@@ -1,6 +1,6 @@
 // Acknowledges unknown orphans: a person knows what they are, so the fleet reports no problem because of them. They stay listed,
 // and are never touched. A sync that judges one differently takes its acknowledgement away: see recordSightings.
-import type { Database } from '../platform/db.ts';
+import type { Database, Sql, SqlFragment } from '../platform/db.ts';
 
 /**
  * Acknowledges unknown orphans. One audit row for each. Safe to repeat.
@@ -15,19 +15,16 @@ export async function acknowledgeOrphans(db: Pick<Database, 'run'>, ids: readonl
     'orphans.acknowledge',
     (sql) => sql<{ id: number }[]>`
       with known as (
-        select orphan.id, orphan.acknowledged_at is null as is_new, orphan.saga_id, orphan.reason, resource.provider_id
-        from arcadia.cloud_orphans orphan join arcadia.cloud_resources resource on resource.id = orphan.resource_id
-        where orphan.id = any(${ids.map(String)}::text[]::bigint[]) and orphan.resolved_at is null and orphan.category = 'unknown'
-        for update of orphan
+        ${unknownAmong(sql, ids)}
       ),
       marked as (
         update arcadia.cloud_orphans orphan set acknowledged_at = clock_timestamp(), acknowledged_by = ${by}, acknowledged_reason = ${reason}
-        from known where orphan.id = known.id and known.is_new
+        from known where orphan.id = known.id and not known.is_marked
       ),
       audited as (
         insert into arcadia.audit (actor, action, saga_id, detail)
         select ${by}, 'orphan_acknowledged', saga_id, jsonb_build_object('orphan', id, 'droplet_id', provider_id, 'found', reason) || jsonb_strip_nulls(jsonb_build_object('reason', ${reason}::text))
-        from known where is_new
+        from known where not is_marked
       )
       select id::int from known order by known.id`,
   );
@@ -46,10 +43,7 @@ export async function unacknowledgeOrphans(db: Pick<Database, 'run'>, ids: reado
     'orphans.unacknowledge',
     (sql) => sql<{ id: number }[]>`
       with known as (
-        select orphan.id, orphan.acknowledged_at is not null as is_marked, orphan.saga_id, resource.provider_id
-        from arcadia.cloud_orphans orphan join arcadia.cloud_resources resource on resource.id = orphan.resource_id
-        where orphan.id = any(${ids.map(String)}::text[]::bigint[]) and orphan.resolved_at is null and orphan.category = 'unknown'
-        for update of orphan
+        ${unknownAmong(sql, ids)}
       ),
       unmarked as (
         update arcadia.cloud_orphans orphan set acknowledged_at = null, acknowledged_by = null, acknowledged_reason = null
@@ -63,4 +57,13 @@ export async function unacknowledgeOrphans(db: Pick<Database, 'run'>, ids: reado
       select id::int from known order by known.id`,
   );
   return rows.map(({ id }) => id);
+}
+
+/** The unknown orphans among these, locked. `is_marked`: acknowledged already. */
+function unknownAmong(sql: Sql, ids: readonly number[]): SqlFragment {
+  return sql`
+    select orphan.id, orphan.acknowledged_at is not null as is_marked, orphan.saga_id, orphan.reason, resource.provider_id
+    from arcadia.cloud_orphans orphan join arcadia.cloud_resources resource on resource.id = orphan.resource_id
+    where orphan.id = any(${ids.map(String)}::text[]::bigint[]) and orphan.resolved_at is null and orphan.category = 'unknown'
+    for update of orphan`;
 }

@@ -5,6 +5,7 @@ import { ConfigError } from './config-error.ts';
 import { explainConnectionError } from './database-tls.ts';
 import { readDatabaseUrl } from './database-url.ts';
 import { withDeadline } from './deadline.ts';
+import { NotMigratedError } from './environment-mismatch.ts';
 import { errorCodeOf, isLocalTrouble } from './error-code.ts';
 import type { Io } from './io.ts';
 import { directIo } from './io.ts';
@@ -80,6 +81,12 @@ const notMigrated = ['42P01', '3F000', '42703', '42883'];
 /** Whether a statement of ours failed for something that `arcadia migrate` makes. */
 export function isNotMigrated(error: unknown): boolean {
   return notMigrated.includes(sqlStateOf(error) ?? '');
+}
+
+/** Returns the error that says what to do if a statement of ours failed for something that `arcadia migrate` makes; null: it did not. */
+export function missingMigration(error: unknown): NotMigratedError | null {
+  if (!isNotMigrated(error) || !isOfOurDatabase(error)) return null;
+  return new NotMigratedError(`The database is not migrated to this version: run \`arcadia migrate\`. (${error instanceof Error ? error.message : String(error)})`, { cause: error });
 }
 
 /** Whether an error means that Postgres cannot store a value (class 22): a NUL in a text, a number out of range. */
