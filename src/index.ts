@@ -13,7 +13,7 @@ export { parseKeyRing } from './platform/key-ring.ts';
 export type { KeyRing } from './platform/key-ring.ts';
 export type { QueueStore } from './queues/queue-store.ts';
 export type { Saga, SagaError, SagaEventKind, SagaPriority, SagaStatus } from './saga/saga.ts';
-export { IdempotencyConflictError, InvalidRequestError, KeyInProgressError, StartRefusedError } from './saga/start.ts';
+export { IdempotencyConflictError, InvalidRequestError, KeyInProgressError, StartRefusedError } from './saga/start-errors.ts';
 export type { ActionResult, ActionResult as Steered } from './saga/cancel-and-retry.ts';
 export type { RerunResult } from './saga/rerun.ts';
 export type { StoredEvent } from './saga/events.ts';

@@ -2,7 +2,7 @@
 import { unlessAborted } from '../platform/deadline.ts';
 import { provisionDropletInput } from '../steps/inputs.ts';
 import { problemsOf } from '../platform/request-problems.ts';
-import { InvalidRequestError } from '../saga/start.ts';
+import { InvalidRequestError } from '../saga/start-errors.ts';
 import type { App } from '../saga/app.ts';
 import type { SagaPriority } from '../saga/saga.ts';
 import { requireSaga } from './app.ts';

@@ -7,7 +7,7 @@ import { problemsOf } from '../platform/request-problems.ts';
 import { withoutUnstorable } from '../platform/text.ts';
 import { isUuid } from '../platform/uuid.ts';
 import { sagaStatuses } from '../saga/saga.ts';
-import { InvalidRequestError } from '../saga/start.ts';
+import { InvalidRequestError } from '../saga/start-errors.ts';
 
 const MAX_ACTOR_LENGTH = 255;
 const MAX_INT = 2_147_483_647;

@@ -1,7 +1,7 @@
 // Adapts the caller's transaction to the store's database interface. The same statements run on it with either of the two
 // common Postgres clients.
 import type { Database, Sql } from '../platform/db.ts';
-import { InvalidRequestError } from '../saga/start.ts';
+import { InvalidRequestError } from '../saga/start-errors.ts';
 
 type Row = Record<string, unknown>;
 

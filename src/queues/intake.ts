@@ -8,7 +8,7 @@ import type { Log } from '../platform/log.ts';
 import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import { TIMES_LEFT_TO_OTHERS, leftForMs } from '../saga/left-to-others.ts';
 import type { StartRequest, StartedSaga, Starter } from '../saga/start.ts';
-import { IdempotencyConflictError, InvalidRequestError, KeyInProgressError, StartRefusedError } from '../saga/start.ts';
+import { IdempotencyConflictError, InvalidRequestError, KeyInProgressError, StartRefusedError } from '../saga/start-errors.ts';
 import { shorten } from '../platform/text.ts';
 import { namesIn } from '../platform/value-marks.ts';
 import type { QueueConnection } from './connection.ts';

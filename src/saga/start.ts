@@ -14,7 +14,7 @@ import { stepsFor } from './names.ts';
 import type { NextJob, SagaPriority } from './saga.ts';
 import { nextJobOf, sagaPriorities } from './saga.ts';
 import type { FieldProblem } from '../platform/request-problems.ts';
-import { firstProblems, problemsOf, sentenceOf } from '../platform/request-problems.ts';
+import { problemsOf } from '../platform/request-problems.ts';
 import { isLongerThan, shorten } from '../platform/text.ts';
 import { textOfThrown } from '../platform/thrown.ts';
 import { fieldsWithoutStep } from './carried-out.ts';
@@ -23,6 +23,7 @@ import { givenInput, plainInput, showsFields } from './given-input.ts';
 import type { LeavingStep } from './leftovers.ts';
 import { excessOf } from './input-limits.ts';
 import { findByIdempotencyKey, findRerun, insertSaga } from './new-saga.ts';
+import { IdempotencyConflictError, IdempotencyKeyTakenError, InvalidRequestError, KeyInProgressError, MAX_KEY_LENGTH, StartRefusedError } from './start-errors.ts';
 import { loadSaga } from './store.ts';
 import type { NewSaga } from './new-saga.ts';
 import type { Asked } from './same-request.ts';
@@ -51,68 +52,6 @@ export type StartedSaga = Readonly<{
   firstJob: NextJob | null;
 }>;
 
-/** Thrown for an invalid request. The message names the first ten invalid fields, what was expected and the remedy. */
-export class InvalidRequestError extends Error {
-  override readonly name = 'InvalidRequestError';
-  readonly code = 'invalid_request';
-  readonly problems: readonly FieldProblem[];
-
-  constructor(problems: readonly FieldProblem[]) {
-    const first = firstProblems(problems);
-    super(sentenceOf(first));
-    this.problems = first;
-  }
-}
-
-/** Thrown if the idempotency key was already used for something else. */
-export class IdempotencyConflictError extends Error {
-  override readonly name = 'IdempotencyConflictError';
-  readonly code = 'idempotency_conflict';
-  readonly sagaId: string;
-
-  constructor(key: string, sagaId: string, what = 'with another input') {
-    super(`idempotencyKey: ${JSON.stringify(shorten(key, MAX_KEY_LENGTH))} was used before ${what}, by saga ${sagaId}; use a new key for a new request`);
-    this.sagaId = sagaId;
-  }
-}
-
-/** Thrown if the idempotency key belongs to another caller's saga, about which this caller may learn nothing. */
-export class IdempotencyKeyTakenError extends Error {
-  override readonly name = 'IdempotencyKeyTakenError';
-  readonly code = 'idempotency_conflict';
-
-  constructor(key: string) {
-    super(`idempotencyKey: ${JSON.stringify(shorten(key, MAX_KEY_LENGTH))} is taken by a saga that somebody else started, and these credentials may not read it; use a new key for a new request`);
-  }
-}
-
-/**
- * Thrown if a transaction that has not been committed yet used the idempotency key. Nothing was started. After the commit, a
- * repeated request returns that transaction's saga; after a rollback, it starts one.
- */
-export class KeyInProgressError extends Error {
-  override readonly name = 'KeyInProgressError';
-  readonly code = 'key_in_progress';
-
-  constructor(key: string, cause: unknown) {
-    super(`idempotencyKey: a request with ${JSON.stringify(shorten(key, MAX_KEY_LENGTH))} is not committed yet; repeat the request in a moment`, { cause });
-  }
-}
-
-/** Thrown if the saga cannot be started at the moment. `code` comes from the definition. */
-export class StartRefusedError extends Error {
-  override readonly name = 'StartRefusedError';
-  readonly code: string;
-  /** The field of the input that is refused; null: none in particular. */
-  readonly field: string | null;
-
-  constructor({ code, message, field }: Refusal) {
-    super(message);
-    this.code = code;
-    this.field = field ?? null;
-  }
-}
-
 /**
  * What is needed to start a saga: its definition without what its steps do. Of its words, `rolledBack` decides whether a
  * rerun must be confirmed, together with what its steps say of `remains`.
@@ -126,7 +65,6 @@ export type StartableSagas = Readonly<Record<string, StartableSaga>>;
 
 // One in 4 billion pairs of random ids shares the first 8 characters. Five in a row do not happen.
 const MAX_ID_ATTEMPTS = 5;
-const MAX_KEY_LENGTH = 255;
 const MAX_SHOWN_NAME = 100;
 const MOVED_SECRET = "is a secret, but the saga's schema moves its text to another field, which would be stored in plain text; its author has to name that field in `secrets`";
 const MARK = 'looks like the mark that stands in the place of a secret; expected the value itself';

@@ -9,7 +9,7 @@ import { LockHeldError } from '../platform/lock-wait.ts';
 import type { FieldProblem } from '../platform/request-problems.ts';
 import { problemsOf, sentenceOf } from '../platform/request-problems.ts';
 import { CursorError } from '../platform/cursor.ts';
-import { IdempotencyConflictError, IdempotencyKeyTakenError, InvalidRequestError, KeyInProgressError, StartRefusedError } from '../saga/start.ts';
+import { IdempotencyConflictError, IdempotencyKeyTakenError, InvalidRequestError, KeyInProgressError, StartRefusedError } from '../saga/start-errors.ts';
 import type { App } from './app.ts';
 import { expectationOf } from './expected-body.ts';
 

@@ -15,7 +15,8 @@ import { openSecret } from '../../src/saga/open-secret.ts';
 import { reconcile } from '../../src/saga/reconciler.ts';
 import type { NextJob } from '../../src/saga/saga.ts';
 import { createSagaStore } from '../../src/saga/store.ts';
-import { IdempotencyConflictError, startSaga } from '../../src/saga/start.ts';
+import { startSaga } from '../../src/saga/start.ts';
+import { IdempotencyConflictError } from '../../src/saga/start-errors.ts';
 import type { Engine } from '../support/engine.ts';
 import { claimOf, fakeStep, openEngine, reconcileGraceMs } from '../support/engine.ts';
 

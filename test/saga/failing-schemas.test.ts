@@ -3,7 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import type { JsonObject } from '../../src/platform/json.ts';
 import type { Catalog } from '../../src/saga/definition.ts';
-import { InvalidRequestError, StartRefusedError, startSaga } from '../../src/saga/start.ts';
+import { startSaga } from '../../src/saga/start.ts';
+import { InvalidRequestError, StartRefusedError } from '../../src/saga/start-errors.ts';
 import type { Ledger } from '../support/engine.ts';
 import { claimOf, fakeStep, openEngine, reconcileGraceMs } from '../support/engine.ts';
 

@@ -12,7 +12,7 @@ import { directIo } from '../../platform/io.ts';
 import type { Log } from '../../platform/log.ts';
 import type { RunRedisScript } from '../../platform/redis-script.ts';
 import { problemsOf } from '../../platform/request-problems.ts';
-import { InvalidRequestError } from '../../saga/start.ts';
+import { InvalidRequestError } from '../../saga/start-errors.ts';
 import { provisionContract } from '../../steps/contract.ts';
 import type { ProvisionDropletInput } from '../../steps/inputs.ts';
 import { sharedStores } from '../shared-stores.ts';

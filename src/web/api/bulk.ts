@@ -5,7 +5,7 @@ import type { Saga, SagaStatus } from '../../saga/saga.ts';
 import type { SagaFilter } from '../../saga/filter.ts';
 import type { ActionResult } from '../../saga/cancel-and-retry.ts';
 import { askToCheck } from '../../saga/rerun.ts';
-import { InvalidRequestError, StartRefusedError } from '../../saga/start.ts';
+import { InvalidRequestError, StartRefusedError } from '../../saga/start-errors.ts';
 import { leftoversOf } from '../../saga/words.ts';
 import type { App, Principal } from '../app.ts';
 import { actorOf } from '../auth.ts';

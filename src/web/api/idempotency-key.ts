@@ -1,7 +1,7 @@
 // The header Idempotency-Key: a key is the same text over HTTP, in SQL and in the queue.
 import type { IncomingMessage } from 'node:http';
 import type { StartRequest } from '../../saga/start.ts';
-import { InvalidRequestError } from '../../saga/start.ts';
+import { InvalidRequestError } from '../../saga/start-errors.ts';
 import { headerText } from '../header-text.ts';
 
 const NAME = 'idempotency-key';

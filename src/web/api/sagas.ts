@@ -4,7 +4,7 @@ import type { SagaPriority } from '../../saga/saga.ts';
 import { isAtRest } from '../../saga/saga.ts';
 import type { ActionResult } from '../../saga/cancel-and-retry.ts';
 import type { RerunRequest, RerunResult } from '../../saga/rerun.ts';
-import { InvalidRequestError } from '../../saga/start.ts';
+import { InvalidRequestError } from '../../saga/start-errors.ts';
 import type { App, Principal } from '../app.ts';
 import { actorOf, requireRight, rightToStart, starterOf } from '../auth.ts';
 import type { SagaPort } from '../ports.ts';

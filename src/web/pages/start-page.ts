@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { problemsOf } from '../../platform/request-problems.ts';
-import { IdempotencyConflictError, InvalidRequestError, StartRefusedError } from '../../saga/start.ts';
+import { IdempotencyConflictError, InvalidRequestError, StartRefusedError } from '../../saga/start-errors.ts';
 import type { App, Principal } from '../app.ts';
 import { actorOf, rightToStart, starterOf } from '../auth.ts';
 import type { PlansPort, SagaPort } from '../ports.ts';
